@@ -1,0 +1,52 @@
+"""Calls and chunks: one request to a model, and the pieces of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmos.abi.error import Fault
+from llmos.abi.process import Class
+
+Json = Any  # Any: a JSON value whose schema belongs to the task
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model: a list of inputs of its task, answered in order.
+
+    `model` is a full ref (`name:version`): a bare name was resolved when the call came in. `params` are the task's
+    (temperature, top_k, threshold ...). A call that streams yields many chunks, every other exactly one.
+    `is_idempotent` says that the call may be sent again if the process that held it dies before its first chunk.
+    """
+
+    call_id: int
+    model: str
+    task: str
+    inputs: tuple[Json, ...]
+    params: dict[str, Json] = field(default_factory=dict)
+    stream: bool = False
+    is_idempotent: bool = True
+    klass: Class = Class.INTERACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What an answer cost, in tokens."""
+
+    prompt: int = 0
+    completion: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One piece of a call's answer. The last one has `is_last`; a failed call's only or last chunk has `fault`.
+
+    `outputs` has one entry per input in a whole answer; in a streamed one, the newly made piece of the one input.
+    """
+
+    call_id: int
+    outputs: tuple[Json, ...] = ()
+    is_last: bool = True
+    tokens: Tokens = Tokens()
+    fault: Fault | None = None

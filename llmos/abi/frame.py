@@ -1,0 +1,152 @@
+"""The frames that daemon and child say to each other over the child's unix socket.
+
+Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
+Report, Offered, Failed, Spent, Probed. A child that sees the socket end ends itself at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.device import Device
+from llmos.abi.error import Fault
+from llmos.abi.model import Manifest, Offer
+from llmos.abi.process import Program, Progress, Usage
+
+Json = Any  # Any: a JSON value whose schema belongs to the program
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A manifest and where its files lie: `folder` holds them under their paths, read-only; `resident` too, once made.
+
+    `base` is the located base a model stands on.
+    """
+
+    manifest: Manifest
+    folder: str
+    resident: str | None = None
+    base: Located | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a child is to do: its program, arguments, device, and the only folder it may write to."""
+
+    pid: int
+    program: Program
+    args: dict[str, Json]
+    scratch: str
+    device: str = "cpu0"
+    dtype: str = "float32"
+    threads: int = 0  # 0: as many as the device has cores
+    models: dict[str, Located] = field(default_factory=dict)  # every model the arguments name, by the name they use
+    datasets: dict[str, str] = field(default_factory=dict)  # every dataset they name -> its folder, read-only
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Make this model answerable; the calls that name it come after."""
+
+    model: Located
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Forget this model (`name:version`) once its calls in hand are answered."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call to answer."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for this call any more."""
+
+    call_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The offer is committed: the ref it got and the folder where it now lies; or the fault that stopped it."""
+
+    offer_id: int
+    ref: str = ""
+    folder: str = ""
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Finish what is in hand, then end; a trainer writes a checkpoint first."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child has loaded what it needs; `weights_bytes` of it are shared, mapped weights."""
+
+    weights_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Pieces of answers to calls, several at a time when a batch finishes."""
+
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttachFailed:
+    """The model could not be attached: calls that name it get this fault."""
+
+    model: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How far the child is."""
+
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Files for the store; the child waits for Accepted."""
+
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The child ends because of this; its exit follows."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the child has used so far."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the probe program found."""
+
+    devices: tuple[Device, ...]
+
+
+Down = Assignment | Attach | Detach | Ask | Cancel | Accepted | Stop
+Up = Ready | Answer | AttachFailed | Report | Offered | Failed | Spent | Probed

@@ -1,0 +1,155 @@
+"""What the store holds: model and base manifests, datasets, the blobs they name, and what a child offers to it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from llmos.abi.error import BadInput
+
+Json = Any  # Any: a JSON value whose schema belongs to whoever wrote it (a task, a report)
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+
+
+class Kind(StrEnum):
+    """What a manifest describes."""
+
+    BASE = "base"
+    MODEL = "model"
+
+
+class Part(StrEnum):
+    """What one file of a manifest is for."""
+
+    WEIGHTS = "weights"
+    CONFIG = "config"
+    TOKENIZER = "tokenizer"
+    ADAPTER = "adapter"
+    HEAD = "head"
+    EVIDENCE = "evidence"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a manifest: its name inside the model folder, and the blob that holds its bytes."""
+
+    path: str
+    digest: str
+    size_bytes: int
+    part: Part = Part.OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One immutable version of a base or a model; `ref` is `name:version`.
+
+    `base` is the ref of the base a model stands on (a base names none); `labels` are in head order; `method` is
+    `full` or `lora`; `options` are the task's own settings that decide how it renders and parses (multi-label,
+    threshold, pooling, max tokens, chat template ...); `evidence` is the evaluation's metrics, `metrics.<headline>`
+    first; `lineage` says which process, recipe and data made it.
+    """
+
+    name: str
+    version: int
+    kind: Kind
+    task: str
+    files: tuple[File, ...]
+    base: str | None = None
+    base_digest: str | None = None
+    method: str | None = None
+    architecture: str = ""
+    labels: tuple[str, ...] = ()
+    options: dict[str, Json] = field(default_factory=dict)
+    evidence: dict[str, Json] = field(default_factory=dict)
+    lineage: dict[str, Json] = field(default_factory=dict)
+    license: str = ""
+    source: str = ""
+    created_at: str = ""
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}:{self.version}"
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetManifest:
+    """One immutable version of a dataset; `ref` is `name@version`; `splits` maps split -> rows."""
+
+    name: str
+    version: int
+    task: str
+    files: tuple[File, ...]
+    splits: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    provenance: dict[str, Json] = field(default_factory=dict)
+    created_at: str = ""
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class OfferKind(StrEnum):
+    """What a child asks the kernel to put into the store."""
+
+    BASE = "base"
+    MODEL = "model"
+    DATASET = "dataset"
+    RESIDENT = "resident"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate said of a candidate: promote it or not, why, and against which promoted version it was measured."""
+
+    promote: bool
+    reason: str
+    against: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Files in the child's scratch folder that the kernel is asked to commit.
+
+    `folder` is absolute and inside the scratch; `files` are (path inside it, part). `draft` is the manifest less
+    name, version, files and created_at, as a plain dict. For a resident form, `name` is its folder name under
+    `resident/`. The same offer committed twice gives the same version (its lineage names the process and offer).
+    """
+
+    offer_id: int
+    kind: OfferKind
+    name: str
+    folder: str
+    files: tuple[tuple[str, Part], ...]
+    draft: dict[str, Json] = field(default_factory=dict)
+    verdict: Verdict | None = None
+
+
+def split_ref(text: str) -> tuple[str, int | None]:
+    """`name` or `name:version` -> (name, version or None); raises BadInput for anything else."""
+    name, colon, version = text.partition(":")
+    check_name(name)
+    if not colon:
+        return name, None
+    if not version.isdecimal() or int(version) < 1:
+        raise BadInput(f"{text!r} is no model reference: after the colon comes a version number, like {name}:1")
+    return name, int(version)
+
+
+def check_name(name: str) -> str:
+    """The name itself if it may name a model or a dataset; else BadInput."""
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} is no valid name. Use lower-case letters, digits, '.', '_' and '-', at most 96, "
+            "starting with a letter or digit"
+        )
+    return name

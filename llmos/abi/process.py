@@ -1,0 +1,116 @@
+"""Programs and processes: what can run, one run of it, its states and the legal moves between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from llmos.abi.error import Fault
+
+Json = Any  # Any: a JSON value whose schema belongs to the program
+
+
+class Program(StrEnum):
+    """What can run; each is a module `llmos.programs.<name>`."""
+
+    PROBE = "probe"
+    PULL = "pull"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    SERVE = "serve"
+
+
+class Class(StrEnum):
+    """Who yields to whom: interactive before batch before background."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+    BACKGROUND = "background"
+
+
+class State(StrEnum):
+    """Where a process is in its life."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    READY = "ready"
+    SUSPENDED = "suspended"
+    STOPPING = "stopping"
+    INTERRUPTED = "interrupted"
+    EXITED = "exited"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.STARTING, State.EXITED}),
+    State.STARTING: frozenset({State.READY, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
+    State.READY: frozenset({State.SUSPENDED, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
+    State.SUSPENDED: frozenset({State.READY, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
+    State.STOPPING: frozenset({State.QUEUED, State.INTERRUPTED, State.EXITED}),
+    State.INTERRUPTED: frozenset({State.QUEUED, State.EXITED}),  # queued: `resume` continues from the checkpoint
+    State.EXITED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What to run: the program, its arguments (program-specific JSON), its class and the bytes it asks of a device."""
+
+    program: Program
+    args: dict[str, Json] = field(default_factory=dict)
+    title: str = ""
+    klass: Class = Class.BATCH
+    device: str = "cpu0"
+    need_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a process is: `done` of `total` `unit`s in `phase`, and whatever figures belong to it.
+
+    Figures a trainer sends: loss, rate (examples/s), eta_s, metric. Figures a puller sends: rate (bytes/s), eta_s.
+    """
+
+    phase: str
+    done: float = 0.0
+    total: float = 0.0
+    unit: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used so far, as its own operating system process saw it."""
+
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+    shared_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One run of a program, as the kernel sees it. Times are seconds since the epoch."""
+
+    pid: int
+    spec: Spec
+    state: State = State.QUEUED
+    os_pid: int | None = None
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    fault: Fault | None = None
+    restarts: int = 0
+    progress: Progress | None = None
+    usage: Usage = Usage()
+    made: tuple[str, ...] = ()  # refs of what the kernel committed for it
+    reason: str = ""  # why it is where it is: queued for memory, stopped by whom, what the gate said
+
+    def moved(self, to: State, **changes: Any) -> Process:  # Any: other fields of this class, checked by replace
+        assert to in MOVES[self.state], f"pid {self.pid}: {self.state} -> {to} is not a legal move"
+        return replace(self, state=to, **changes)
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in (State.EXITED, State.INTERRUPTED)

@@ -1,0 +1,97 @@
+"""The wire encoding: frames as length-prefixed msgpack on a socket, and any of our dataclasses as JSON.
+
+A frame is 4 bytes of length, big-endian, then msgpack of the pair (name of the dataclass, its fields).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+from llmos.abi.error import BadInput, TooLong
+from llmos.abi.frame import Down, Up
+
+PREFIX = struct.Struct(">I")
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+
+_FRAMES: dict[str, type] = {kind.__name__: kind for kind in (*get_args(Down), *get_args(Up))}
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {  # Any: one decoder per frame type, chosen by name
+    name: msgspec.msgpack.Decoder(kind) for name, kind in _FRAMES.items()
+}
+_envelope = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+
+T = TypeVar("T")
+
+
+def encode(frame: Down | Up) -> bytes:
+    """The frame's bytes with their prefix; TooLong if they are more than MAX_FRAME_BYTES."""
+    body = _encoder.encode((type(frame).__name__, frame))
+    if len(body) > MAX_FRAME_BYTES:
+        raise TooLong(
+            f"A message of {len(body):,} bytes is over the limit of {MAX_FRAME_BYTES:,}. Send fewer inputs in one call",
+            size=len(body),
+            limit=MAX_FRAME_BYTES,
+        )
+    return PREFIX.pack(len(body)) + body
+
+
+def decode(body: bytes | bytearray | memoryview) -> Down | Up:
+    """The frame in a body without its prefix; BadInput if it is none of ours."""
+    try:
+        name, raw = _envelope.decode(body)
+        return _decoders[name].decode(raw)  # type: ignore[no-any-return]  # the decoder was made for this frame type
+    except (msgspec.DecodeError, KeyError) as error:
+        raise BadInput(f"Not a frame of this version: {error}") from error
+
+
+class Splitter:
+    """Cuts a stream of bytes into frames, whatever pieces it arrives in."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> list[Down | Up]:
+        """The frames completed by these bytes, in order."""
+        self._held += data
+        frames: list[Down | Up] = []
+        start = 0
+        while len(self._held) - start >= PREFIX.size:
+            (size,) = PREFIX.unpack_from(self._held, start)
+            if size > MAX_FRAME_BYTES:
+                raise BadInput(f"A frame says it has {size:,} bytes; the limit is {MAX_FRAME_BYTES:,}")
+            end = start + PREFIX.size + size
+            if len(self._held) < end:
+                break
+            frames.append(decode(bytes(self._held[start + PREFIX.size : end])))
+            start = end
+        del self._held[:start]
+        return frames
+
+
+def to_json(value: Any) -> bytes:  # Any: every dataclass of abi, and plain JSON values
+    """One of our dataclasses, or plain data, as JSON."""
+    return msgspec.json.encode(value)
+
+
+def from_json(data: bytes | str, kind: type[T]) -> T:
+    """The dataclass in this JSON; BadInput that names the field if it is not one."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise BadInput(f"Not a valid {kind.__name__}: {error}") from error
+
+
+def to_plain(value: Any) -> Any:  # Any: as to_json
+    """One of our dataclasses as dicts, lists and scalars."""
+    return msgspec.to_builtins(value)
+
+
+def from_plain(data: Any, kind: type[T]) -> T:  # Any: as to_json
+    """The dataclass in these dicts and lists; BadInput that names the field if it is not one."""
+    try:
+        return msgspec.convert(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"Not a valid {kind.__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""The command line; it knows the sdk only."""

@@ -1,0 +1,55 @@
+"""Drivers, one file per backend, and the port they all fill. A driver lives in a child and may import what it likes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Located
+
+
+class Engine(Protocol):
+    """What a driver promises: one base on one device, any number of models on it, calls computed in steps."""
+
+    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+        """Load the base; returns the bytes of its weights."""
+        ...
+
+    def attach(self, model: Located) -> None:
+        """Make a model on this base answerable under its `name:version`; the base itself is from the start."""
+        ...
+
+    def detach(self, model: str) -> None:
+        """Forget a model; unknown ones are ignored."""
+        ...
+
+    def add(self, call: Call) -> None:
+        """Take a call in hand; raises BadInput, TooLong or ModelNotFound for one that cannot be answered."""
+        ...
+
+    def cancel(self, call_id: int) -> None:
+        """Drop a call; unknown or finished ones are ignored."""
+        ...
+
+    def step(self) -> list[Chunk]:
+        """Compute one batch of what waits and return what it finished; never raises for one call's fault."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits and nothing is being generated."""
+        ...
+
+
+DRIVERS = {"null": "llmos.engines.null:NullEngine", "pytorch": "llmos.engines.pytorch:PyTorchEngine"}
+
+
+def driver(name: str) -> Engine:
+    """A new engine of this kind; BadInput that lists the others if there is none."""
+    if name not in DRIVERS:
+        raise BadInput(f"No engine {name!r}. There are: {', '.join(DRIVERS)}")
+    module, _, kind = DRIVERS[name].partition(":")
+    engine: Engine = getattr(import_module(module), kind)()
+    return engine

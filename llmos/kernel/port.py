@@ -1,0 +1,136 @@
+"""What the api may ask of the kernel. The real one is in loop.py; testing has one that lives in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from llmos.abi.call import Chunk
+from llmos.abi.device import Device, Lease
+from llmos.abi.model import DatasetManifest, Manifest
+from llmos.abi.process import Class, Process, Spec
+
+Json = Any  # Any: a JSON value whose schema belongs to the task or program
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event as the outside sees it: a process changed or progressed, a model was made or promoted ..."""
+
+    sequence: int
+    at: float
+    kind: str  # process, progress, model, promoted, removed, device, log
+    pid: int | None = None
+    process: Process | None = None
+    data: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A manifest with what the store knows about its name."""
+
+    manifest: Manifest
+    is_promoted: bool
+    is_attached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon at a glance."""
+
+    version: str
+    os_pid: int
+    home: str
+    started_at: float
+    rss_bytes: int
+    is_warm: bool  # the zygote has finished its imports: children start by fork
+    devices: tuple[Device, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    free_bytes: dict[str, int] = field(default_factory=dict)
+    in_flight: int = 0
+    processes: dict[str, int] = field(default_factory=dict)  # state -> how many
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes of the store by room, and what garbage collection would free."""
+
+    blobs_bytes: int
+    resident_bytes: int
+    datasets_bytes: int
+    scratch_bytes: int
+    logs_bytes: int
+    reclaimable_bytes: int
+    free_bytes: int
+
+
+class Kernel(Protocol):
+    """Everything the api does goes through here. Methods raise the errors of abi/error.py."""
+
+    async def submit(self, spec: Spec) -> Process:
+        """Queue a process; BadInput at once for arguments that cannot work (unknown base, missing file, bad name)."""
+        ...
+
+    def processes(self) -> list[Process]: ...
+    def process(self, pid: int) -> Process: ...
+    async def kill(self, pid: int, *, force: bool = False) -> Process:
+        """Stop a process (a trainer checkpoints first); `force` sends SIGKILL. An interrupted one is given up."""
+        ...
+
+    async def suspend(self, pid: int) -> Process: ...
+    async def resume(self, pid: int) -> Process:
+        """Go on with a suspended process, or queue an interrupted one again from its checkpoint."""
+        ...
+
+    async def nice(self, pid: int, klass: Class) -> Process: ...
+    async def log(self, pid: int, *, tail_lines: int | None = None) -> str: ...
+    def follow_log(self, pid: int) -> AsyncIterator[str]:
+        """The log from its start and on as it grows, until the process has ended."""
+        ...
+
+    def watch(self, pid: int | None = None) -> AsyncIterator[Happening]:
+        """What happens from now on, to one process or to all; for one, first its present state, and it ends with it."""
+        ...
+
+    def call(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
+        stream: bool = False,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Chunk]:
+        """Ask a model (name or ref). Raises for bad input before the first chunk; closing the iterator cancels."""
+        ...
+
+    def models(self) -> list[ModelView]: ...
+    def model(self, ref: str) -> ModelView:
+        """By `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
+        ...
+
+    def model_file(self, ref: str, path: str) -> str:
+        """Where a file of a model lies on disk (its evaluation page, for one); NotFound otherwise."""
+        ...
+
+    async def promote(self, ref: str) -> ModelView: ...
+    async def rollback(self, name: str) -> ModelView:
+        """Back to the version promoted before this one; Conflict if there is none."""
+        ...
+
+    async def remove(self, ref: str) -> list[str]:
+        """Forget a version, or a whole name; Conflict while another model stands on it. Returns the refs removed."""
+        ...
+
+    async def collect(self) -> int:
+        """Garbage collection; returns the bytes freed."""
+        ...
+
+    async def disk_use(self) -> DiskUse: ...
+    def datasets(self) -> list[DatasetManifest]: ...
+    def dataset(self, ref: str) -> DatasetManifest: ...
+    async def remove_dataset(self, ref: str) -> list[str]: ...
+    def devices(self) -> list[Device]: ...
+    def status(self) -> Status: ...

@@ -1,0 +1,1 @@
+"""The store: blobs by digest, names -> manifests, datasets, resident forms, garbage collection."""

@@ -1,0 +1,1 @@
+"""The one forward pass: loading, packing, attention, adapters, heads."""

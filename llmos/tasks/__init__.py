@@ -1,0 +1,85 @@
+"""The tasks: one file each. What a task is, and how to find one by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+from llmos.abi.error import BadInput
+
+Json = Any  # Any: a JSON value whose schema the task itself checks
+
+
+class Tokenizer(Protocol):
+    """The part of a tokenizer that tasks use; nn wraps the real one. Batches, for it is fastest that way."""
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]: ...
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def chat(self, messages: Sequence[dict[str, Json]]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One text as tokens. `words[i]` is the index of the word token i belongs to, None for a special token."""
+
+    ids: list[int]
+    words: list[int | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One input as the forward pass takes it: token ids, and whatever parse needs to find its way back."""
+
+    ids: list[int]
+    context: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What of a model's manifest a task reads."""
+
+    labels: tuple[str, ...] = ()
+    options: dict[str, Json] = field(default_factory=dict)
+    max_tokens: int = 512
+
+
+class Task(Protocol):
+    """What a task file promises; the same object renders for training and for serving."""
+
+    name: str
+    headline: str  # the metric that decides: accuracy, f1 ...
+    head: (
+        str | None
+    )  # what the forward pass must give: "sequence" logits, "token" logits, "pooled" vector, None: next token
+
+    def check(self, data: Json) -> Json:
+        """The input in its one normal form; BadInput with what was wrong and an example otherwise."""
+        ...
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        """The inputs as tokens, never cut in silence: TooLong, unless the options say `truncate`."""
+        ...
+
+    def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
+        """One answer in the task's output schema, from what the head gave for one input."""
+        ...
+
+
+TASKS = {
+    "classify": "llmos.tasks.classify",
+    "tag": "llmos.tasks.tag",
+    "embed": "llmos.tasks.embed",
+    "generate": "llmos.tasks.generate",
+    "chat": "llmos.tasks.chat",
+}
+
+
+def task(name: str) -> Task:
+    """The task of this name; BadInput that lists the others if there is none."""
+    if name not in TASKS:
+        raise BadInput(f"No task {name!r}. There are: {', '.join(TASKS)}")
+    found: Task = import_module(TASKS[name]).TASK
+    return found
