@@ -28,7 +28,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA's own settings (Hu et al. 2021, arXiv:2106.09685); `targets` are module-name endings, None: all linear layers."""
+    """LoRA's own settings (Hu et al. 2021, arXiv:2106.09685); `targets` are module-name endings, None: all linear ones."""
 
     rank: int = 16
     alpha: int = 32
@@ -38,7 +38,7 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One training run. Rates are per optimizer step; `batch_size` counts examples per step, `token_budget` tokens per pass."""
+    """One training run. `batch_size` counts examples per optimizer step, `token_budget` tokens per forward pass."""
 
     task: str
     name: str

@@ -1,0 +1,26 @@
+"""Names and references: what may name a model, and how `name:version` is read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmos.abi.error import BadInput
+from llmos.abi.model import NAME, check_name, split_ref
+
+
+@given(st.from_regex(NAME, fullmatch=True), st.integers(1, 10**6))
+def test_a_reference_splits_into_what_it_was_made_of(name, version):
+    assert split_ref(name) == (name, None)
+    assert split_ref(f"{name}:{version}") == (name, version)
+
+
+@pytest.mark.parametrize("text", ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:2", "A", "../a", "a/b", "-a", "a" * 97])
+def test_anything_else_is_refused_with_a_sentence(text):
+    with pytest.raises(BadInput, match="no model reference|no valid name"):
+        split_ref(text)
+
+
+def test_a_name_cannot_leave_its_folder():
+    for name in ("..", ".", "a/../b", ".hidden"):
+        with pytest.raises(BadInput):
+            check_name(name)
