@@ -16,7 +16,7 @@ def test_a_reference_splits_into_what_it_was_made_of(name, version):
 
 @pytest.mark.parametrize("text", ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:2", "A", "../a", "a/b", "-a", "a" * 97])
 def test_anything_else_is_refused_with_a_sentence(text):
-    with pytest.raises(BadInput, match="no model reference|no valid name"):
+    with pytest.raises(BadInput, match=r"no model reference|no valid name"):
         split_ref(text)
 
 
