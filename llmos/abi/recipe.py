@@ -28,7 +28,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA's own settings (Hu et al. 2021, arXiv:2106.09685); `targets` are endings of module names, None: all linear."""
+    """LoRA's own settings (Hu et al. 2021, arXiv:2106.09685); `targets` end module names, None: all linear."""
 
     rank: int = 16
     alpha: int = 32
