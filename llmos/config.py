@@ -1,0 +1,213 @@
+"""The settings: one frozen Config, read once at the door from defaults < file < environment < flags.
+
+Nothing else reads the environment. A value that a setting cannot have stops the start; it is never replaced in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadSetting
+
+Value = Any  # Any: what a TOML file, the environment or a flag holds; each setting's own reader checks it
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the daemon was started with."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    port: int = 8600
+    engine: str = "pytorch"
+    memory_share: float = 0.8
+    threads: int = 0
+    dtype: str = "auto"
+    token_budget: int = 8192
+    idle_timeout_s: float = 900.0
+    stop_grace_s: float = 60.0
+    call_timeout_s: float = 120.0
+    max_body_bytes: int = 32 * 1024 * 1024
+    catalog: Path | None = None
+    log_level: str = "info"
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine reaches the daemon."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def _text(value: Value) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _path(value: Value) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise ValueError
+    return Path(value).expanduser().absolute()
+
+
+def _whole(low: int, high: int) -> Callable[[Value], int]:
+    def read(value: Value) -> int:
+        if isinstance(value, (bool, float)):
+            raise ValueError
+        number = int(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _number(low: float, high: float) -> Callable[[Value], float]:
+    def read(value: Value) -> float:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(value)
+        if not low <= number <= high:  # NaN fails this too
+            raise ValueError
+        return number
+
+    return read
+
+
+def _one_of(*choices: str) -> Callable[[Value], str]:
+    def read(value: Value) -> str:
+        if value not in choices:
+            raise ValueError
+        return str(value)
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its key (in the file; in the environment LLMOS_<KEY>), what it may be, and what it is for."""
+
+    key: str
+    read: Callable[[Value], Any]  # Any: the field of Config it fills
+    expected: str
+    doc: str
+
+    @property
+    def env(self) -> str:
+        return f"LLMOS_{self.key.upper()}"
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("home", _path, "a folder", "Where everything is kept: models, data, journal, logs. Default `~/.llmos`"),
+    Setting("host", _text, "a host name or address", "The address the daemon listens on"),
+    Setting("port", _whole(1, 65535), "a whole number from 1 to 65535", "The port the daemon listens on"),
+    Setting(
+        "engine",
+        _one_of("pytorch", "null"),
+        "pytorch or null",
+        "The driver that serves and trains; null computes nothing",
+    ),
+    Setting(
+        "memory_share",
+        _number(0.05, 1.0),
+        "a number from 0.05 to 1",
+        "The share of each device's memory that processes may lease",
+    ),
+    Setting(
+        "threads", _whole(0, 1024), "a whole number from 0 to 1024", "Compute threads of one process; 0: one a core"
+    ),
+    Setting(
+        "dtype",
+        _one_of("auto", "float32", "bfloat16"),
+        "auto, float32 or bfloat16",
+        "The number format models compute in; auto: whichever this machine measured faster",
+    ),
+    Setting(
+        "token_budget",
+        _whole(64, 1_048_576),
+        "a whole number from 64 to 1048576",
+        "At most so many tokens in one forward pass of serving",
+    ),
+    Setting(
+        "idle_timeout_s",
+        _number(0.0, 31_536_000.0),
+        "seconds, 0 or more",
+        "A serve process without calls for so long ends and gives its memory back; 0: it never does",
+    ),
+    Setting(
+        "stop_grace_s",
+        _number(0.0, 3600.0),
+        "seconds, from 0 to 3600",
+        "So long may a process take to stop (a trainer to write its checkpoint) before it is ended by force",
+    ),
+    Setting(
+        "call_timeout_s",
+        _number(0.1, 86_400.0),
+        "seconds, from 0.1 to 86400",
+        "A call that has waited so long for its next piece of answer is given up",
+    ),
+    Setting(
+        "max_body_bytes",
+        _whole(1024, 268_435_456),
+        "a whole number from 1024 to 268435456",
+        "The largest request body that is read",
+    ),
+    Setting("catalog", _path, "a TOML file", "More models that `llmos pull` knows by name, beside the built-in ones"),
+    Setting(
+        "log_level",
+        _one_of("debug", "info", "warning", "error"),
+        "debug, info, warning or error",
+        "How much the daemon writes to its log",
+    ),
+)
+
+
+def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """The settings in force. Flags that are None were not given; `environ` is the process's own unless a test says."""
+    environment = os.environ if environ is None else environ
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    named = {s.key: environment[s.env] for s in SETTINGS if environment.get(s.env, "") != ""}
+    home = _checked(_SETTING["home"], given.get("home", named.get("home", "~/.llmos")), "home")
+    merged = {**_file(home / "config.toml"), **{k: (v, _SETTING[k].env) for k, v in named.items()}}
+    merged |= {key: (value, f"--{key.replace('_', '-')}") for key, value in given.items() if key in _SETTING}
+    merged["home"] = (home, "home")
+    return Config(**{key: _checked(_SETTING[key], value, origin) for key, (value, origin) in merged.items()})
+
+
+_SETTING = {setting.key: setting for setting in SETTINGS}
+
+
+def _file(path: Path) -> dict[str, tuple[Value, str]]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(
+            f"{path} is not valid TOML: {error}. Correct or remove the file",
+            key=str(path),
+            value="",
+            expected="TOML",
+        ) from error
+    for key, value in values.items():
+        if key not in _SETTING or key == "home":
+            known = ", ".join(sorted(set(_SETTING) - {"home"}))
+            raise BadSetting(f"{path}: no setting {key!r}. There are: {known}", key=key, value=value, expected=known)
+    return {key: (value, f"{key} in {path}") for key, value in values.items()}
+
+
+def _checked(setting: Setting, value: Value, origin: str) -> Any:  # Any: the field of Config it fills
+    try:
+        return setting.read(value)
+    except (ValueError, TypeError) as error:
+        raise BadSetting(
+            f"{origin} = {value!r}: expected {setting.expected}",
+            key=setting.key,
+            value=str(value),
+            expected=setting.expected,
+        ) from error

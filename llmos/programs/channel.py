@@ -1,0 +1,121 @@
+"""The child's end of its socket to the daemon: frames up, frames down. When the daemon has gone, the child ends."""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from llmos.abi.error import error_of
+from llmos.abi.frame import Accepted, Down, Offered, Report, Spent, Stop, Up
+from llmos.abi.model import Offer
+from llmos.abi.process import Progress, Usage
+from llmos.abi.wire import Splitter, encode
+
+REPORT_EVERY_S = 0.1
+SPENT_EVERY_S = 1.0
+READ_BYTES = 1 << 18
+DAEMON_GONE = 70  # the exit code of a child whose daemon went away
+
+
+class Channel:
+    """Frames to and from the daemon. Sending is safe from any thread; receiving belongs to one."""
+
+    def __init__(self, sock: socket.socket, *, on_gone: Callable[[], None] = lambda: os._exit(DAEMON_GONE)) -> None:
+        self._socket = sock
+        self._on_gone = on_gone
+        self._inbox: queue.SimpleQueue[Down] = queue.SimpleQueue()
+        self._accepted: queue.SimpleQueue[Accepted] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._stop = threading.Event()
+        self._reported_at = 0.0
+        self._phase = ""
+        self._spent_at = 0.0
+        threading.Thread(target=self._read, name="channel", daemon=True).start()
+
+    def send(self, frame: Up) -> None:
+        """Send one frame, whole; the child ends here if nobody listens any more."""
+        data = encode(frame)
+        try:
+            with self._sending:
+                self._socket.sendall(data)
+        except OSError:
+            self._on_gone()
+
+    def receive(self) -> Down:
+        """The next frame, waiting for it."""
+        return self._inbox.get()
+
+    def waiting(self) -> list[Down]:
+        """Every frame that has arrived and was not taken yet, without waiting."""
+        taken: list[Down] = []
+        while True:
+            try:
+                taken.append(self._inbox.get_nowait())
+            except queue.Empty:
+                return taken
+
+    @property
+    def stop_asked(self) -> bool:
+        """The daemon wants this process to finish what is in hand and end."""
+        return self._stop.is_set()
+
+    def report(self, progress: Progress) -> None:
+        """Say how far the work is. Called as often as one likes: ten a second are sent, and each phase's first and end."""
+        now = time.monotonic()
+        is_edge = progress.phase != self._phase or (progress.total > 0 and progress.done >= progress.total)
+        if is_edge or now - self._reported_at >= REPORT_EVERY_S:
+            self._reported_at, self._phase = now, progress.phase
+            self.send(Report(progress))
+        self.spent()
+
+    def spent(self) -> None:
+        """Say what this process has used, once a second at most."""
+        now = time.monotonic()
+        if now - self._spent_at >= SPENT_EVERY_S:
+            self._spent_at = now
+            self.send(Spent(usage_now()))
+
+    def offer(self, offer: Offer) -> Accepted:
+        """Ask the kernel to commit files, and wait until it has; raises the fault that stopped it."""
+        self.send(Offered(offer))
+        while True:
+            accepted = self._accepted.get()
+            if accepted.offer_id != offer.offer_id:
+                continue
+            if accepted.fault is not None:
+                raise error_of(accepted.fault)
+            return accepted
+
+    def _read(self) -> None:
+        splitter = Splitter()
+        while True:
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except OSError:
+                data = b""
+            if not data:
+                return self._on_gone()
+            for frame in splitter.feed(data):
+                self._take(frame)
+
+    def _take(self, frame: Down | Up) -> None:
+        if isinstance(frame, Accepted):
+            self._accepted.put(frame)
+            return
+        if isinstance(frame, Stop):
+            self._stop.set()
+        self._inbox.put(frame)  # type: ignore[arg-type]  # the daemon sends Down frames only
+
+
+def usage_now() -> Usage:
+    """What this operating system process has used so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    page = resource.getpagesize()
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        _, resident, shared, *_ = (int(pages) for pages in statm.read().split())
+    return Usage(cpu_s=used.ru_utime + used.ru_stime, rss_bytes=resident * page, shared_bytes=shared * page)
