@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from llmos.abi.call import Chunk
-from llmos.abi.device import Device, Lease
-from llmos.abi.model import DatasetManifest, Manifest
+from llmos.abi.device import Device
+from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Spec
+from llmos.abi.view import DiskUse, Happening, ModelView, Status
+
+__all__ = ["DiskUse", "Happening", "Kernel", "ModelView", "Status"]
 
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """One event as the outside sees it: a process changed or progressed, a model was made or promoted ..."""
-
-    sequence: int
-    at: float
-    kind: str  # process, progress, model, promoted, removed, device, log
-    pid: int | None = None
-    process: Process | None = None
-    data: dict[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelView:
-    """A manifest with what the store knows about its name."""
-
-    manifest: Manifest
-    is_promoted: bool
-    is_attached: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The daemon at a glance."""
-
-    version: str
-    os_pid: int
-    home: str
-    started_at: float
-    rss_bytes: int
-    is_warm: bool  # the zygote has finished its imports: children start by fork
-    devices: tuple[Device, ...] = ()
-    leases: tuple[Lease, ...] = ()
-    free_bytes: dict[str, int] = field(default_factory=dict)
-    in_flight: int = 0
-    processes: dict[str, int] = field(default_factory=dict)  # state -> how many
-
-
-@dataclass(frozen=True, slots=True)
-class DiskUse:
-    """Bytes of the store by room, and what garbage collection would free."""
-
-    blobs_bytes: int
-    resident_bytes: int
-    datasets_bytes: int
-    scratch_bytes: int
-    logs_bytes: int
-    reclaimable_bytes: int
-    free_bytes: int
 
 
 class Kernel(Protocol):
@@ -85,11 +36,11 @@ class Kernel(Protocol):
 
     async def nice(self, pid: int, klass: Class) -> Process: ...
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str: ...
-    def follow_log(self, pid: int) -> AsyncIterator[str]:
+    def follow_log(self, pid: int) -> AsyncGenerator[str, None]:
         """The log from its start and on as it grows, until the process has ended."""
         ...
 
-    def watch(self, pid: int | None = None) -> AsyncIterator[Happening]:
+    def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:
         """What happens from now on, to one process or to all; for one, first its present state, and it ends with it."""
         ...
 
@@ -102,7 +53,7 @@ class Kernel(Protocol):
         *,
         stream: bool = False,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[Chunk]:
+    ) -> AsyncGenerator[Chunk, None]:
         """Ask a model (name or ref). Raises for bad input before the first chunk; closing the iterator cancels."""
         ...
 

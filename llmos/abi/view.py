@@ -1,0 +1,134 @@
+"""What the outside sees of the box: happenings, models, status, disk. The api says it, the clients hear it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from llmos.abi.device import Device, Lease
+from llmos.abi.model import File, Kind, Manifest
+from llmos.abi.process import Process
+from llmos.abi.wire import from_plain, to_plain
+
+Json = Any  # Any: a JSON value whose schema belongs to the task or program
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event as the outside sees it: a process changed or progressed, a model was made or promoted ..."""
+
+    sequence: int
+    at: float
+    kind: str  # process, progress, model, promoted, removed, device, log
+    pid: int | None = None
+    process: Process | None = None
+    data: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A manifest with what the store knows about its name."""
+
+    manifest: Manifest
+    is_promoted: bool
+    is_attached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The daemon at a glance."""
+
+    version: str
+    os_pid: int
+    home: str
+    started_at: float
+    rss_bytes: int
+    is_warm: bool  # the zygote has finished its imports: children start by fork
+    devices: tuple[Device, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    free_bytes: dict[str, int] = field(default_factory=dict)
+    in_flight: int = 0
+    processes: dict[str, int] = field(default_factory=dict)  # state -> how many
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes of the store by room, and what garbage collection would free."""
+
+    blobs_bytes: int
+    resident_bytes: int
+    datasets_bytes: int
+    scratch_bytes: int
+    logs_bytes: int
+    reclaimable_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version in the store, flat: its manifest, and what the store knows about its name.
+
+    `metrics` are the evidence's, the headline first.
+    """
+
+    ref: str
+    name: str
+    version: int
+    kind: Kind
+    task: str
+    promoted: bool
+    attached: bool
+    metrics: dict[str, Json]
+    size_bytes: int
+    base: str | None = None
+    base_digest: str | None = None
+    method: str | None = None
+    architecture: str = ""
+    labels: tuple[str, ...] = ()
+    options: dict[str, Json] = field(default_factory=dict)
+    evidence: dict[str, Json] = field(default_factory=dict)
+    lineage: dict[str, Json] = field(default_factory=dict)
+    license: str = ""
+    source: str = ""
+    created_at: str = ""
+    files: tuple[File, ...] = ()
+
+
+def model_of(view: ModelView) -> Model:
+    """The flat form of what the kernel knows about a version."""
+    manifest = view.manifest
+    return Model(
+        ref=manifest.ref,
+        promoted=view.is_promoted,
+        attached=view.is_attached,
+        metrics=manifest.evidence.get("metrics", {}),
+        size_bytes=manifest.size_bytes,
+        **{f.name: getattr(manifest, f.name) for f in fields(manifest)},
+    )
+
+
+def process_json(process: Process) -> dict[str, Json]:
+    """A process as the outside reads it: `spec.class`, for `klass` is only Python's spelling of it."""
+    plain: dict[str, Json] = to_plain(process)
+    plain["spec"]["class"] = plain["spec"].pop("klass")
+    return plain
+
+
+def process_of(plain: dict[str, Json]) -> Process:
+    """The process that `process_json` wrote."""
+    spec = dict(plain["spec"])
+    spec["klass"] = spec.pop("class")
+    return from_plain({**plain, "spec": spec}, Process)
+
+
+def happening_json(happening: Happening) -> dict[str, Json]:
+    """A happening as the outside reads it."""
+    plain: dict[str, Json] = to_plain(happening)
+    return plain if happening.process is None else plain | {"process": process_json(happening.process)}
+
+
+def happening_of(plain: dict[str, Json]) -> Happening:
+    """The happening that `happening_json` wrote."""
+    process = process_of(plain["process"]) if plain.get("process") else None
+    found = from_plain({**plain, "process": None}, Happening)
+    return Happening(found.sequence, found.at, found.kind, found.pid, process, found.data)
