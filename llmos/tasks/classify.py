@@ -1,0 +1,81 @@
+"""classify: one label for a text, or any number of them (option `multi_label`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.length import fitted
+from llmos.tasks.text import text_of
+
+Json = Any  # Any: a JSON value that this task checks
+
+THRESHOLD = 0.5
+
+
+class Classify:
+    """`parse` takes the logits of one input, one per label."""
+
+    name = "classify"
+    headline = "accuracy"
+    head = "sequence"
+
+    def check(self, data: Json) -> Json:
+        return {"text": text_of(data)}
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        encoded = tokenizer.encode([one["text"] for one in inputs])
+        return [Rendered(one.ids) for one in fitted(encoded, "The text", tokenizer, settings)]
+
+    def parse(self, raw: Sequence[float], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
+        if settings.options.get("multi_label", False):
+            shares = [sigmoid(x) for x in raw]
+            least = threshold_of(settings, params)
+            ranked = _ranked(settings.labels, shares)
+            return {"labels": [label for label, p in ranked if p >= least], "scores": dict(_top(ranked, params))}
+        ranked = _ranked(settings.labels, softmax(raw))
+        label, score = ranked[0]
+        return {"label": label, "score": score, "scores": dict(_top(ranked, params))}
+
+
+def softmax(logits: Sequence[float]) -> list[float]:
+    """The logits as shares of one."""
+    peak = max(logits)
+    weights = [math.exp(x - peak) for x in logits]
+    total = math.fsum(weights)
+    return [w / total for w in weights]
+
+
+def sigmoid(logit: float) -> float:
+    """The logit as a probability, for any size of it."""
+    if logit >= 0:
+        return 1 / (1 + math.exp(-logit))
+    grown = math.exp(logit)
+    return grown / (1 + grown)
+
+
+def threshold_of(settings: Settings, params: dict[str, Json]) -> float:
+    """From which probability on a label counts as given, in multi-label models."""
+    value = params.get("threshold", settings.options.get("threshold", THRESHOLD))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise BadInput(f"threshold is {value!r}; it is a number from 0 to 1")
+    return float(value)
+
+
+def _ranked(labels: Sequence[str], shares: Sequence[float]) -> list[tuple[str, float]]:
+    return sorted(zip(labels, shares, strict=True), key=lambda pair: -pair[1])
+
+
+def _top(ranked: list[tuple[str, float]], params: dict[str, Json]) -> list[tuple[str, float]]:
+    top_k = params.get("top_k")
+    if top_k is None:
+        return ranked
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise BadInput(f"top_k is {top_k!r}; it is how many labels to score, 1 or more")
+    return ranked[:top_k]
+
+
+TASK = Classify()

@@ -1,0 +1,147 @@
+"""tag: labelled spans of words in a text, with character offsets and scores. Splits words, decodes IOB2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
+from llmos.tasks.classify import softmax
+from llmos.tasks.length import fitted
+from llmos.tasks.text import shown, text_of
+
+Json = Any  # Any: a JSON value that this task checks
+
+OUTSIDE = "O"
+
+# Close to how CoNLL-2003 is cut: hyphenated words, numbers, dates and abbreviations stay whole; 's, n't and other signs
+# stand alone. Scripts that write no spaces (Han, kana) give one word per character.
+_HAN = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_CLITIC = r"['’](?:s|re|ve|ll|d|m)\b"
+WORD = re.compile(
+    rf"""
+      https?://[^\s<>"]*[^\s<>"'.,;:!?)\]]        # addresses
+    | [\w.+-]+@\w[\w-]*(?:\.\w[\w-]*)+
+    | [{_HAN}]
+    | (?:[^\W\d_]\.){{2,}}                        # U.S.
+    | (?-i:[A-Z]\.(?=\s+[A-Z]) | (?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Inc|Corp|Ltd|Co|vs)\.(?!\w))
+    | {_CLITIC} | n['’]t\b                        # Peter 's, did n't
+    | [^\W\d_{_HAN}]+?(?=n['’]t\b)
+    | [+-]?\d+(?:[.,:/-]\d+)*(?:-?[^\W\d_{_HAN}]+)*   # 1,000.5  1996-08-30  2-1  10/11  16th  18-year-old
+    | [^\W\d_](?:(?!{_CLITIC})['’&./_-]?[^\W_{_HAN}])*
+    | \.{{2,}} | -{{2,}} | \S
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text, where its words lie in it, and which token each word's label is read from (None: it has none)."""
+
+    text: str
+    offsets: tuple[tuple[int, int], ...]
+    firsts: tuple[int | None, ...] = ()
+
+
+class Tag:
+    """`parse` takes one row of logits per token of the input; a word's first token carries its label."""
+
+    name = "tag"
+    headline = "f1"
+    head = "token"
+
+    def check(self, data: Json) -> Json:
+        if isinstance(data, dict) and "tokens" in data:
+            return {"tokens": _tokens_of(data["tokens"])}
+        return {"text": text_of(data)}
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        """Offsets of an input of tokens count in the text that they make when joined with single spaces."""
+        texts = [words_of(one) for one in inputs]
+        encoded = tokenizer.encode_words([[w.text[start:end] for start, end in w.offsets] for w in texts])
+        fit = fitted(encoded, "The text", tokenizer, settings)
+        return [
+            Rendered(one.ids, Words(words.text, words.offsets, _firsts(one, len(words.offsets))))
+            for one, words in zip(fit, texts, strict=True)
+        ]
+
+    def parse(
+        self, raw: Sequence[Sequence[float]], rendered: Rendered, settings: Settings, params: dict[str, Json]
+    ) -> Json:
+        words: Words = rendered.context
+        tags: list[str] = []
+        scores: list[float] = []
+        for first in words.firsts:
+            tag, score = (OUTSIDE, 1.0) if first is None else _best(settings.labels, raw[first])
+            tags.append(tag)
+            scores.append(score)
+        return {"spans": [_span(words, scores, *found) for found in spans_of(tags)]}
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text start and end."""
+    return [match.span() for match in WORD.finditer(text)]
+
+
+def words_of(data: Json) -> Words:
+    """The words of a checked input."""
+    if "text" in data:
+        return Words(data["text"], tuple(split(data["text"])))
+    offsets, at = [], 0
+    for token in data["tokens"]:
+        offsets.append((at, at + len(token)))
+        at += len(token) + 1
+    return Words(" ".join(data["tokens"]), tuple(offsets))
+
+
+def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The entities in IOB2 tags as (label, first word, word after the last).
+
+    An I- that continues nothing of its kind starts an entity, as seqeval reads tags by default.
+    """
+    spans: list[tuple[str, int, int]] = []
+    kind, start = "", 0
+    for i, tag in enumerate((*tags, OUTSIDE)):
+        prefix, _, label = tag.partition("-")
+        if prefix == "I" and label == kind:
+            continue
+        if kind:
+            spans.append((kind, start, i))
+        kind, start = label, i
+    return spans
+
+
+def _best(labels: Sequence[str], logits: Sequence[float]) -> tuple[str, float]:
+    shares = softmax(logits)
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return labels[best], shares[best]
+
+
+def _span(words: Words, scores: Sequence[float], label: str, first: int, after: int) -> Json:
+    start, end = words.offsets[first][0], words.offsets[after - 1][1]
+    score = sum(scores[first:after]) / (after - first)
+    return {"text": words.text[start:end], "label": label, "start": start, "end": end, "score": score}
+
+
+def _firsts(encoded: Encoded, count: int) -> tuple[int | None, ...]:
+    firsts: list[int | None] = [None] * count
+    for at, word in enumerate(encoded.words):
+        if word is not None and firsts[word] is None:
+            firsts[word] = at
+    return tuple(firsts)
+
+
+def _tokens_of(tokens: Json) -> list[str]:
+    if not isinstance(tokens, (list, tuple)) or not tokens:
+        raise BadInput(f'tokens is {shown(tokens)}. Send a list of words, like {{"tokens": ["Ada", "lives"]}}')
+    for i, token in enumerate(tokens):
+        if not isinstance(token, str) or not token.strip():
+            raise BadInput(f"tokens[{i}] is {shown(token)}. Every token is a string that is not empty")
+    return list(tokens)
+
+
+TASK = Tag()

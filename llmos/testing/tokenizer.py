@@ -1,0 +1,48 @@
+"""A tokenizer with no vocabulary file: pieces of up to four characters, between one opening and one closing token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+from llmos.tasks import Encoded
+
+Json = Any  # Any: chat messages, checked by the task
+
+OPEN, CLOSE, FIRST_FREE = 0, 1, 2
+PIECE = re.compile(r"\S{1,4}")
+
+
+class PieceTokenizer:
+    """Deterministic; ids lie below `size`, and equal pieces have equal ids."""
+
+    def __init__(self, size: int = 1000, *, closes: bool = True) -> None:
+        self.size = size
+        self.closes = closes
+        self._pieces: dict[int, str] = {}
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
+        return self.encode_words([text.split() for text in texts], special=special)
+
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
+        return [self._encode(words, special) for words in sentences]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self._pieces.get(one, "") for one in ids)
+
+    def chat(self, messages: Sequence[dict[str, Json]]) -> str:
+        return "".join(f"<{one['role']}> {one['content']} " for one in messages) + "<assistant> "
+
+    def _encode(self, words: Sequence[str], special: bool) -> Encoded:
+        ids, owners = [], []
+        for index, word in enumerate(words):
+            for piece in PIECE.findall(word):
+                ids.append(FIRST_FREE + crc32(piece.encode()) % (self.size - FIRST_FREE))
+                owners.append(index)
+                self._pieces[ids[-1]] = piece
+        if not special:
+            return Encoded(ids, list(owners))
+        tail: list[int] = [CLOSE] if self.closes else []
+        return Encoded([OPEN, *ids, *tail], [None, *owners, *[None for _ in tail]])

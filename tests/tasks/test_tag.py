@@ -1,0 +1,90 @@
+"""tag: words with offsets, IOB2 decoding, spans."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import get_entities
+
+from llmos.abi.error import BadInput, TooLong
+from llmos.tasks import Settings
+from llmos.tasks.tag import TASK, spans_of, split
+from llmos.testing.tokenizer import PieceTokenizer
+
+LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+SETTINGS = Settings(LABELS, {}, 64)
+
+
+def logits(tag: str) -> list[float]:
+    return [5.0 if label == tag else 0.0 for label in LABELS]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Peter's dog didn't bark.", ["Peter", "'s", "dog", "did", "n't", "bark", "."]),
+        ("the U.S. all-rounder on 1996-08-30", ["the", "U.S.", "all-rounder", "on", "1996-08-30"]),
+        ("$49.99 (2-1), order #A-1234...", ["$", "49.99", "(", "2-1", ")", ",", "order", "#", "A-1234", "..."]),
+        ("我爱北京", ["我", "爱", "北", "京"]),
+        ("AT&T and O’Brien: ada@x.org", ["AT&T", "and", "O’Brien", ":", "ada@x.org"]),
+        ("The answer is no.", ["The", "answer", "is", "no", "."]),
+    ],
+)
+def test_text_is_cut_into_words_as_conll_does(text: str, words: list[str]) -> None:
+    assert [text[start:end] for start, end in split(text)] == words
+
+
+@given(st.text(max_size=200))
+def test_words_cover_everything_but_space_in_order(text: str) -> None:
+    spans = split(text)
+    ends = [0, *(end for _, end in spans)]
+    assert all(before <= start < end for before, (start, end) in zip(ends, spans, strict=False))
+    assert "".join(text[a:b] for a, b in spans) == "".join(text.split())
+
+
+@given(st.lists(st.sampled_from(LABELS), max_size=12))
+def test_spans_are_read_as_seqeval_reads_them_by_default(tags: list[str]) -> None:
+    assert spans_of(tags) == [(label, first, last + 1) for label, first, last in get_entities(tags)]
+
+
+def test_a_span_has_its_text_offsets_and_score() -> None:
+    text = "Ada Lovelace, in London."
+    (rendered,) = TASK.render([TASK.check(text)], PieceTokenizer(), SETTINGS)
+    tags = ["I-PER", "I-PER", "O", "O", "B-LOC", "O"]  # an I- that starts nothing legal starts an entity
+    raw = [logits("O") for _ in rendered.ids]
+    for first, tag in zip(rendered.context.firsts, tags, strict=True):
+        raw[first] = logits(tag)
+    spans = TASK.parse(raw, rendered, SETTINGS, {})["spans"]
+    assert [(s["text"], s["label"], s["start"], s["end"]) for s in spans] == [
+        ("Ada Lovelace", "PER", 0, 12),
+        ("London", "LOC", 17, 23),
+    ]
+    assert all(0.9 < s["score"] < 1 for s in spans)
+
+
+def test_tokens_are_taken_as_they_are() -> None:
+    checked = TASK.check({"tokens": ["Ada", "Lovelace's"]})
+    (rendered,) = TASK.render([checked], PieceTokenizer(), SETTINGS)
+    assert TASK.check(checked) == checked
+    assert rendered.context.text == "Ada Lovelace's"
+    assert rendered.context.offsets == ((0, 3), (4, 14))
+    assert rendered.context.firsts == (1, 2)
+
+
+def test_a_long_text_is_refused_with_its_numbers_or_cut_where_asked() -> None:
+    words = {"tokens": ["word"] * 100}
+    with pytest.raises(TooLong, match="102 tokens; the model takes 64") as refused:
+        TASK.render([words], PieceTokenizer(), SETTINGS)
+    assert refused.value.detail == {"size": 102, "limit": 64}
+    (rendered,) = TASK.render([words], PieceTokenizer(), Settings(LABELS, {"truncate": True}, 64))
+    assert len(rendered.ids) == 64
+    assert rendered.ids[-1] == 1
+    assert rendered.context.firsts[61:] == (62, *[None] * 38)
+    assert TASK.parse([logits("O")] * 64, rendered, SETTINGS, {}) == {"spans": []}
+
+
+@pytest.mark.parametrize("bad", [None, 3, "", "  ", {"tokens": []}, {"tokens": ["a", ""]}, {"tokens": "a b"}, {}])
+def test_what_is_no_text_is_refused_with_an_example(bad: object) -> None:
+    with pytest.raises(BadInput):
+        TASK.check(bad)
