@@ -1,0 +1,78 @@
+"""Heads: a task's output layer over packed hidden states, and the file it is kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from llmos.abi.error import BadInput
+from llmos.nn.pack import pool
+
+FILE = "head.safetensors"
+
+
+class SequenceHead(nn.Module):
+    """Logits per sequence, [sequences, labels], from its pooled hidden states."""
+
+    kind = "sequence"
+
+    def __init__(self, hidden: int, labels: int, pooling: str = "mean", dropout: float = 0.1) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, labels)
+
+    def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        logits: Tensor = self.out(self.dropout(pool(hidden, lengths, self.pooling)))
+        return logits
+
+
+class TokenHead(nn.Module):
+    """Logits per token, [T, labels]."""
+
+    kind = "token"
+
+    def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, labels)
+
+    def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        logits: Tensor = self.out(self.dropout(hidden.float()))
+        return logits
+
+
+Head = SequenceHead | TokenHead
+
+
+def save_head(head: Head, folder: Path) -> Path:
+    """Write the head into its file in this folder, with what it takes to build it again."""
+    about = {"kind": head.kind, "format": "pt"}
+    if isinstance(head, SequenceHead):
+        about["pooling"] = head.pooling
+    path = folder / FILE
+    save_file({name: x.detach().float().cpu().contiguous() for name, x in head.state_dict().items()}, path, about)
+    return path
+
+
+def load_head(folder: Path, device: torch.device | str = "cpu") -> Head:
+    """The head in this folder, ready to answer."""
+    path = folder / FILE
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        about = file.metadata() or {}
+        weights = file.get_tensors()
+    labels, hidden = weights["out.weight"].shape
+    with torch.device("meta"):
+        if about.get("kind") == SequenceHead.kind:
+            head: Head = SequenceHead(hidden, labels, about["pooling"])
+        elif about.get("kind") == TokenHead.kind:
+            head = TokenHead(hidden, labels)
+        else:
+            raise BadInput(f"{path} is not a head: its kind is {about.get('kind')!r}, not sequence or token")
+    head.load_state_dict(weights, assign=True)
+    return head.requires_grad_(False).eval()

@@ -1,0 +1,164 @@
+"""Loading: from a model's files to a module whose weights are pages of those files, shared by all who map them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from llmos.abi.error import BadInput, UnsafeWeights
+from llmos.abi.frame import Located
+from llmos.nn.attention import NAME
+from llmos.nn.pack import position_offset
+from llmos.nn.tokenizer import FastTokenizer
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+NO_LIMIT = 1 << 30
+PRELOADED = ("auto.modeling_auto", "auto.configuration_auto", "bert.modeling_bert", "llama.modeling_llama")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one."""
+
+    backbone: nn.Module
+    causal: nn.Module | None
+    tokenizer: FastTokenizer
+    config: Any  # Any: transformers' config class of this architecture
+    hidden_size: int
+    max_tokens: int
+    is_causal: bool
+    weights_bytes: int
+
+
+def load(located: Located, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
+    """The model in the resident form, or else in the folder. Only a trainable one has weights of its own."""
+    folder = Path(located.resident or located.folder)
+    return load_folder(folder, dtype=dtype, device=device, trainable=trainable)
+
+
+def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", trainable: bool = False) -> Loaded:
+    """As `load`, from a plain folder."""
+    model = read_model(folder, torch_dtype(dtype)).to(torch_device(device))
+    if trainable:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()  # mapped pages are everyone's
+    model.requires_grad_(trainable).train(trainable)
+    generates = model.can_generate()
+    backbone = model.base_model if generates else model
+    tokenizer = FastTokenizer(folder)
+    config = model.config
+    limit = getattr(config, "max_position_embeddings", None)
+    return Loaded(
+        backbone=backbone,
+        causal=model if generates else None,
+        tokenizer=tokenizer,
+        config=config,
+        hidden_size=config.hidden_size,
+        max_tokens=min(limit - position_offset(backbone) if limit else NO_LIMIT, tokenizer.max_tokens or NO_LIMIT),
+        is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
+        weights_bytes=sum(parameter.nbytes for parameter in model.parameters()),
+    )
+
+
+def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The architecture that the folder's config names, standing on the folder's mapped weights."""
+    weights = read_weights(folder)
+    model = _empty(folder, dtype)
+    if (found := _named(weights, model)) is None:
+        return _converted(folder, dtype)
+    model.load_state_dict({name: x.to(dtype) if x.is_floating_point() else x for name, x in found.items()}, False, True)
+    model.tie_weights()
+    return model
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the folder's safetensors, mapped; UnsafeWeights if it has only pickled ones."""
+    if (folder / INDEX).exists():
+        shards = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    elif (folder / WEIGHTS).exists():
+        shards = [WEIGHTS]
+    elif any(file for pattern in PICKLED for file in folder.glob(pattern)):
+        raise UnsafeWeights(
+            f"{folder.name} has pickled weights only, and reading a pickle runs the code in it. "
+            "Convert them to safetensors where you trust them, or take a revision that has safetensors"
+        )
+    else:
+        raise BadInput(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} is there")
+    weights: dict[str, Tensor] = {}
+    for shard in shards:
+        weights |= load_file(folder / shard)
+    return weights
+
+
+def _empty(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The module with its buffers made and its parameters not yet touched, so that they cost no memory."""
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    names = getattr(config, "architectures", None) or ()
+    generates = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+    kind = MODEL_MAPPING[type(config)]
+    more: dict[str, Any] = {"attn_implementation": NAME} if kind._supports_attention_backend else {}
+    if not generates and "add_pooling_layer" in inspect.signature(kind).parameters:
+        more["add_pooling_layer"] = False
+    auto = AutoModelForCausalLM if generates else AutoModel
+    with no_init_weights():
+        made: PreTrainedModel = auto.from_config(config, dtype=dtype, **more)
+    return made
+
+
+def _named(weights: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor] | None:
+    """The weights under the model's own names, which may differ by the base model's prefix; None if some lack."""
+    prefix = f"{model.base_model_prefix}."
+    tied = set(model.all_tied_weights_keys)
+    found: dict[str, Tensor] = {}
+    for name, expected in model.state_dict().items():
+        held = next((weights[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in weights), None)
+        if held is None and name in tied:
+            continue
+        if held is None or held.shape != expected.shape:
+            return None
+        found[name] = held
+    return found
+
+
+def _converted(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """For files whose tensors transformers knows how to rename or regroup; `resident.make` does it once for all."""
+    kind = type(_empty(folder, dtype))
+    more = {"attn_implementation": NAME} if kind._supports_attention_backend else {}
+    model, report = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **more)
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise BadInput(f"{folder.name} lacks {len(missing)} of its model's tensors, such as {missing[0]}")
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise BadInput(f"No dtype {name!r} to compute in. There are: float32, bfloat16, float16")
+    return found
+
+
+def torch_device(name: str) -> torch.device:
+    """Our cpu0 and cuda1 as torch names them."""
+    kind = name.rstrip("0123456789")
+    return torch.device("cpu") if kind == "cpu" else torch.device(kind, int(name[len(kind) :] or 0))
+
+
+def preload() -> None:
+    """Import what waking the usual models needs; nothing is computed and no thread starts."""
+    for module in PRELOADED:
+        import_module(f"transformers.models.{module}")

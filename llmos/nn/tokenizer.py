@@ -1,0 +1,126 @@
+"""The tokenizer as tasks use it: batches of text to ids and back. It never cuts and never pads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Encoded
+
+FILE = "tokenizer.json"
+CONFIG = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+NO_LIMIT = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit of its own
+
+
+class FastTokenizer:
+    """A folder's tokenizer; fills tasks.Tokenizer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._fast = _read(folder)
+        self._fast.no_truncation()
+        self._fast.no_padding()
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:  # Any: transformers' file, read by key
+        path = self.folder / CONFIG
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The limit the tokenizer's own file names, if it names one."""
+        limit = int(self._config.get("model_max_length") or NO_LIMIT)
+        return limit if limit < NO_LIMIT else None
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset(i for i, token in self._fast.get_added_tokens_decoder().items() if token.special)
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
+        made = self._fast.encode_batch_fast(list(texts), add_special_tokens=special)
+        return [Encoded(encoding.ids) for encoding in made]
+
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
+        words = [list(words) for words in sentences]
+        if self._needs_spaces:
+            words = [[word if i == 0 else f" {word}" for i, word in enumerate(sentence)] for sentence in words]
+        made = self._fast.encode_batch(words, is_pretokenized=True, add_special_tokens=special)
+        return [Encoded(encoding.ids, encoding.word_ids) for encoding in made]
+
+    @cached_property
+    def _needs_spaces(self) -> bool:
+        """Byte-level vocabularies tell a word that follows another by its space, which lone words have lost."""
+        as_text = self._fast.encode("a a", add_special_tokens=False).ids
+        return bool(as_text != self._fast.encode(["a", "a"], is_pretokenized=True, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._fast.decode(list(ids), skip_special_tokens=True))
+
+    def stream(self) -> Stream:
+        """Text token by token, a piece at a time as soon as it is whole characters."""
+        return Stream(self._fast)
+
+    def id_of(self, token: str) -> int | None:
+        found: int | None = self._fast.token_to_id(token)
+        return found
+
+    def chat(self, messages: Sequence[dict[str, Any]]) -> str:  # Any: a message's content, as the template reads it
+        """The conversation as the model was taught to read it, up to where its answer begins."""
+        from transformers.utils.chat_template_utils import render_jinja_template  # jinja: only chats need it
+
+        if self._template is None:
+            raise BadInput(
+                f"{self.folder.name} has no chat template, so it was not made for conversations. Use the task generate"
+            )
+        named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
+        rendered, _ = render_jinja_template(
+            [list(messages)], chat_template=self._template, add_generation_prompt=True, **named
+        )
+        return str(rendered[0])
+
+    @cached_property
+    def _template(self) -> str | None:
+        path = self.folder / TEMPLATE
+        if path.exists():
+            return path.read_text()
+        held = self._config.get("chat_template")
+        if isinstance(held, list):  # several, by name
+            held = next((entry["template"] for entry in held if entry["name"] == "default"), None)
+        return held
+
+
+class Stream:
+    """The text of a growing answer; it holds back a character until all of its bytes have come."""
+
+    def __init__(self, fast: Tokenizer) -> None:
+        self._fast = fast
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token: int) -> str:
+        piece: str | None = self._stream.step(self._fast, token)
+        return piece or ""
+
+
+def _text(token: Any) -> str:  # Any: a plain string, or the dict of an added token
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _read(folder: Path) -> Tokenizer:
+    if (folder / FILE).exists():
+        return Tokenizer.from_file(str(folder / FILE))
+    from transformers import AutoTokenizer  # slow, and only for folders that were never made resident
+
+    try:
+        found = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder.name} has no tokenizer that can be read ({error}). Add its {FILE}") from error
+    backend: Tokenizer = found.backend_tokenizer
+    return backend
