@@ -58,7 +58,7 @@ def _path(value: Value) -> Path:
 def _whole(low: int, high: int) -> Callable[[Value], int]:
     def read(value: Value) -> int:
         if isinstance(value, (bool, float)):
-            raise ValueError
+            raise TypeError
         number = int(value)
         if not low <= number <= high:
             raise ValueError
@@ -70,7 +70,7 @@ def _whole(low: int, high: int) -> Callable[[Value], int]:
 def _number(low: float, high: float) -> Callable[[Value], float]:
     def read(value: Value) -> float:
         if isinstance(value, bool):
-            raise ValueError
+            raise TypeError
         number = float(value)
         if not low <= number <= high:  # NaN fails this too
             raise ValueError

@@ -1,0 +1,373 @@
+"""What happened (events) and what to do about it (effects): the two vocabularies of the kernel's loop.
+
+An event says how well the journal must keep it. An effect is a plain order to the loop's hands: those that can fail
+(Start, Stop, Commit, Move) end in exactly one event each, also when they fail; the others are messages to somebody
+who may be gone already, which is no failure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+from llmos.abi.device import Device, LeaseKind
+from llmos.abi.error import Fault
+from llmos.abi.model import Offer
+from llmos.abi.process import Class, Progress, Spec, Usage
+
+
+class Kept(IntEnum):
+    """How an event lives in the journal."""
+
+    PASSING = 0  # not at all: it says how things look just now
+    NOTED = 1  # written, and safe from a kill of the daemon
+    PROMISED = 2  # synced to the disk before anybody hears of it
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at a time (seconds since the epoch)."""
+
+    kept: ClassVar[Kept] = Kept.NOTED
+    at: float
+
+
+# Asked by somebody who waits for the outcome.
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(Event):
+    """A process is wanted; its pid is given out by the loop."""
+
+    kept: ClassVar[Kept] = Kept.PROMISED
+    pid: int
+    spec: Spec
+    needs: dict[LeaseKind, int]
+
+
+@dataclass(frozen=True, slots=True)
+class KillAsked(Event):
+    kept: ClassVar[Kept] = Kept.PROMISED
+    pid: int
+    is_forced: bool = False
+    reason: str = "stopped by the user"
+
+
+@dataclass(frozen=True, slots=True)
+class SuspendAsked(Event):
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked(Event):
+    kept: ClassVar[Kept] = Kept.PROMISED
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class NiceAsked(Event):
+    pid: int
+    klass: Class
+
+
+@dataclass(frozen=True, slots=True)
+class MoveAsked(Event):
+    """The bare name is to mean this version from now on; `ticket` tells apart who asked."""
+
+    kept: ClassVar[Kept] = Kept.PROMISED
+    name: str
+    version: int
+    ticket: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachAsked(Event):
+    """A serve process is to hold one more model of its base."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    model: str
+    kind: LeaseKind
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detached(Event):
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    model: str
+
+
+# Decided by the scheduler.
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Event):
+    """There is room: this process starts now."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed(Event):
+    """This process stays queued, and why."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted(Event):
+    """An idle serve process is to end: others need its memory, or nobody has called it for long."""
+
+    pid: int
+    reason: str
+
+
+# From the children and their operating system processes.
+
+
+@dataclass(frozen=True, slots=True)
+class Forked(Event):
+    """The child exists; `born_at` is its start time, so that its os_pid cannot be mistaken for another's later."""
+
+    pid: int
+    os_pid: int
+    born_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed(Event):
+    pid: int
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady(Event):
+    pid: int
+    weights_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed(Event):
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Metered(Event):
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFailed(Event):
+    """The child said why it is about to end."""
+
+    pid: int
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class ChildExited(Event):
+    """The operating system process has ended; a negative code is the signal that ended it."""
+
+    kept: ClassVar[Kept] = Kept.PROMISED
+    pid: int
+    os_pid: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesFound(Event):
+    """What this machine has, without measurement; `probe_key` says which measurement belongs to it."""
+
+    devices: tuple[Device, ...]
+    probe_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesProbed(Event):
+    pid: int
+    devices: tuple[Device, ...]
+
+
+# From the store.
+
+
+@dataclass(frozen=True, slots=True)
+class OfferMade(Event):
+    kept: ClassVar[Kept] = Kept.PROMISED
+    pid: int
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Event):
+    kept: ClassVar[Kept] = Kept.PROMISED
+    pid: int
+    offer_id: int
+    ref: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed(Event):
+    pid: int
+    offer_id: int
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Event):
+    """A name now means this version."""
+
+    kept: ClassVar[Kept] = Kept.PROMISED
+    name: str
+    version: int
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRefused(Event):
+    """A name stayed where it was, and why."""
+
+    name: str
+    version: int
+    ticket: str
+    fault: Fault
+
+
+# From the clock and the daemon itself.
+
+
+@dataclass(frozen=True, slots=True)
+class Rang(Event):
+    """A timer that an Alarm effect set has rung; an old one (its `life` is over) means nothing."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    life: int
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStarted(Event):
+    kept: ClassVar[Kept] = Kept.PROMISED
+
+
+@dataclass(frozen=True, slots=True)
+class DownAsked(Event):
+    kept: ClassVar[Kept] = Kept.PROMISED
+
+
+# What to do.
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Fork a child for this process; ends in Forked or StartFailed."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask a child to finish; ends in ChildExited, if need be by the signals that its alarms bring."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send an operating system signal to a child, if it is still there."""
+
+    pid: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renice:
+    """Give a child's threads the operating system's scheduling policy of this class."""
+
+    pid: int
+    klass: Class
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Ring after so many seconds."""
+
+    pid: int
+    life: int
+    step: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Put an offer into the store; ends in Committed or CommitFailed."""
+
+    pid: int
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Tell a child what became of its offer."""
+
+    pid: int
+    offer_id: int
+    ref: str = ""
+    folder: str = ""
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Let a name mean a version; ends in Moved or MoveRefused.
+
+    `guarded` moves only if the name still means `against` (None: nothing), for that is what the gate compared with.
+    `answer` is the Accept that waits for the outcome.
+    """
+
+    name: str
+    version: int
+    ticket: str
+    guarded: bool = False
+    against: str | None = None
+    answer: Accept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Calls that wait for this serve process: send them again at its next Ready, or answer them with the fault."""
+
+    pid: int
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Remove a process's scratch folder."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slay:
+    """End an operating system process that an earlier daemon left, if it is still the same one."""
+
+    os_pid: int
+    born_at: float
+
+
+Effect = Start | Stop | Signal | Renice | Alarm | Commit | Accept | Move | Settle | Clean | Slay
+
+EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
