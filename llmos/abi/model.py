@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -143,6 +145,30 @@ def split_ref(text: str) -> tuple[str, int | None]:
     if not version.isdecimal() or int(version) < 1:
         raise BadInput(f"{text!r} is no model reference: after the colon comes a version number, like {name}:1")
     return name, int(version)
+
+
+def split_dataset_ref(text: str) -> tuple[str, int | None]:
+    """`name` or `name@version` -> (name, version or None); raises BadInput for anything else."""
+    name, at, version = text.partition("@")
+    check_name(name)
+    if not at:
+        return name, None
+    if not version.isdecimal() or int(version) < 1:
+        raise BadInput(f"{text!r} is no dataset reference: after the @ comes a version number, like {name}@1")
+    return name, int(version)
+
+
+def weights_digest(files: Iterable[File]) -> str:
+    """What identifies a base: the digest of its one weights file, or that of all their digests in path order."""
+    weights = sorted((file.path, file.digest) for file in files if file.part is Part.WEIGHTS)
+    if len(weights) == 1:
+        return weights[0][1]
+    return hashlib.sha256("\n".join(digest for _, digest in weights).encode()).hexdigest()
+
+
+def resident_name(base_digest: str, dtype: str) -> str:
+    """The name under `resident/` of a base's weights in one dtype."""
+    return f"{base_digest[:16]}-{dtype}"
 
 
 def check_name(name: str) -> str:
