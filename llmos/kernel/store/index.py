@@ -1,0 +1,83 @@
+"""The index: everything the store holds, as one immutable value that readers look into and the writer swaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from llmos.abi.error import Conflict, DatasetNotFound, ModelNotFound
+from llmos.abi.model import DatasetManifest, Kind, Manifest, split_dataset_ref, split_ref
+from llmos.kernel.store.shelf import Versions
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Models and datasets by name and version, what was promoted when, and which resident forms are made."""
+
+    models: Versions[Manifest] = field(default_factory=Versions)
+    datasets: Versions[DatasetManifest] = field(default_factory=Versions)
+    promotions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # the last one is in force
+    residents: frozenset[str] = frozenset()
+
+    def promoted(self, name: str) -> int | None:
+        """The version a bare name means by promotion."""
+        history = self.promotions.get(name)
+        return history[-1] if history else None
+
+    def resolve(self, ref: str) -> Manifest:
+        """A bare name's promoted version, else its newest; or exactly `name:version`."""
+        name, version = split_ref(ref)
+        versions = self.models.of(name)
+        if not versions:
+            near = ", ".join(get_close_matches(name, self.models.by_name)) or "none"
+            raise ModelNotFound(
+                f"No model {name!r} in the store (near: {near}). `llmos ls` shows what there is; "
+                f"bring it in with: llmos pull {name}",
+                name=name,
+            )
+        number = version or self.promoted(name) or max(versions)
+        if number not in versions:
+            has = ", ".join(map(str, versions))
+            raise ModelNotFound(
+                f"Model {name!r} has no version {number} (it has {has}). Name one of these: {name}:{max(versions)}",
+                name=name,
+                version=number,
+            )
+        return versions[number]
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        """A bare name's newest version, or exactly `name@version`."""
+        name, version = split_dataset_ref(ref)
+        versions = self.datasets.of(name)
+        if not versions or (version is not None and version not in versions):
+            near = ", ".join(get_close_matches(name, self.datasets.by_name)) or "none"
+            has = ", ".join(f"{name}@{number}" for number in versions) or "none"
+            raise DatasetNotFound(
+                f"No dataset {ref!r} in the store (versions: {has}; near: {near}). "
+                "A training run keeps its data as one: llmos train",
+                name=name,
+            )
+        return versions[version or max(versions)]
+
+    def digests(self) -> frozenset[str]:
+        """Every blob that a manifest reaches."""
+        return frozenset(file.digest for shelf in (self.models, self.datasets) for m in shelf for file in m.files)
+
+    def needs_resident(self, name: str) -> bool:
+        """A base is here whose resident form has this name."""
+        return any(m.kind is Kind.BASE and name.startswith(f"{(m.base_digest or '?')[:16]}-") for m in self.models)
+
+    def removable(self, ref: str) -> list[Manifest]:
+        """The versions this ref names, if no model that would stay stands on one of them."""
+        name, version = split_ref(ref)
+        chosen = [self.resolve(ref)] if version else list(self.models.of(name).values()) or [self.resolve(ref)]
+        refs = {manifest.ref for manifest in chosen}
+        standing = sorted(m.ref for m in self.models if m.base in refs and m.ref not in refs)
+        if standing:
+            raise Conflict(
+                f"{', '.join(sorted(refs))} is the base of {', '.join(standing)}. Remove these first: "
+                f"llmos rm {' '.join(standing)}",
+                models=standing,
+            )
+        return chosen

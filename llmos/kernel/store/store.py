@@ -1,0 +1,437 @@
+"""The store: commits what children offer, says what there is and where it lies, promotes, forgets, collects garbage.
+
+Reading looks into an immutable index and may happen on any thread at any time. Changing happens in one thread at a
+time (the lock is for that alone), and ends with a new index in the place of the old.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llmos.abi.error import BadInput, Conflict, Corrupt, NotFound
+from llmos.abi.frame import Located
+from llmos.abi.model import (
+    DatasetManifest,
+    Kind,
+    Manifest,
+    Offer,
+    OfferKind,
+    check_name,
+    resident_name,
+    split_dataset_ref,
+    weights_digest,
+)
+from llmos.abi.view import DiskUse
+from llmos.abi.wire import from_json, from_plain, to_json
+from llmos.kernel.store import disk
+from llmos.kernel.store.blobs import Blobs, Staged, stage
+from llmos.kernel.store.index import Index
+from llmos.kernel.store.residents import Residents
+from llmos.kernel.store.shelf import Shelf
+
+PROMOTED = "promoted.json"
+GIVEN_BY_STORE = ("name", "version", "files", "created_at", "kind")
+
+
+class Store:
+    """Everything kept under one home. Open it once: the home's lock is the daemon's business."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._scratch = home / "scratch"
+        self._writing = threading.Lock()
+        disk.make_folder(self._scratch)
+        self._blobs = Blobs(home / "blobs")
+        self._models = Shelf(Manifest, home / "names", home / "models", self._blobs)
+        self._datasets = Shelf(DatasetManifest, home / "datasets", home / "datasets", self._blobs)
+        self._residents = Residents(home / "resident", self._blobs)
+        self._resident_root = str(home / "resident")
+        self._cut_scratch_links()
+        models, damaged_models = self._models.read()
+        datasets, damaged_datasets = self._datasets.read()
+        self.damaged: tuple[str, ...] = (*damaged_models, *damaged_datasets)  # manifests no one can read, for the log
+        self._missing = {m.ref: missing for m in models if (missing := self._models.missing(m))}
+        promotions = {name: self._read_promotions(name, versions) for name, versions in models.by_name.items()}
+        self._index = Index(models, datasets, promotions, self._residents.read())
+        for orphan in (*self._models.orphans(models), *self._datasets.orphans(datasets)):
+            shutil.rmtree(orphan)
+
+    # Looking
+
+    def manifests(self) -> list[Manifest]:
+        """Every version of every base and model, by name and version."""
+        return sorted(self._index.models, key=lambda manifest: (manifest.name, manifest.version))
+
+    def resolve(self, ref: str) -> Manifest:
+        """By `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
+        return self._index.resolve(ref)
+
+    def promoted(self, name: str) -> int | None:
+        """The version that the bare name means by promotion, if any was promoted."""
+        return self._index.promoted(name)
+
+    def promotions(self, name: str) -> tuple[int, ...]:
+        """Which versions were promoted, in order; the last is in force and the one before is where rollback goes."""
+        return self._index.promotions.get(name, ())
+
+    def located(self, ref: str, dtype: str | None = None) -> Located:
+        """The manifest, where its files lie, and its base likewise; a base's resident form in this dtype, once made."""
+        return self._located(self._index, self._index.resolve(ref), dtype)
+
+    def _located(self, index: Index, manifest: Manifest, dtype: str | None) -> Located:
+        missing = self._missing.get(manifest.ref)
+        if missing:
+            raise Corrupt(
+                f"{manifest.ref} lost {', '.join(missing)} on the disk. Remove it (llmos rm {manifest.ref}) and bring "
+                "it in or train it again",
+                path=str(self._models.folder(manifest)),
+            )
+        resident = resident_name(manifest.base_digest or "", dtype or "") if manifest.base is None else ""
+        return Located(
+            manifest,
+            self._models.address(manifest),
+            f"{self._resident_root}/{resident}" if resident in index.residents else None,
+            self._located(index, index.resolve(manifest.base), dtype) if manifest.base else None,
+        )
+
+    def resident(self, ref: str, dtype: str) -> Path | None:
+        """Where the resident form of this base, or of this model's base, lies in this dtype; None if it is not made."""
+        found = resident_name(self.resolve(ref).base_digest or "", dtype)
+        return self._residents.path(found) if found in self._index.residents else None
+
+    def file(self, ref: str, path: str) -> Path:
+        """Where one file of a model lies, its bytes checked against its digest; NotFound if it has no such file."""
+        manifest = self.resolve(ref)
+        for file in manifest.files:
+            if file.path == path:
+                found = self._models.folder(manifest) / path
+                self._blobs.check(file, found)
+                return found
+        has = ", ".join(file.path for file in manifest.files)
+        raise NotFound(f"{manifest.ref} has no file {path!r}. It has: {has}")
+
+    def verify(self, ref: str) -> Manifest:
+        """Hash every file of a model, of its base and of the base's resident forms again; Corrupt for the first bad."""
+        index, manifest = self._index, self.resolve(ref)
+        for one in (manifest, index.resolve(manifest.base)) if manifest.base else (manifest,):
+            for file in one.files:
+                self._blobs.check(file, self._models.folder(one) / file.path)
+        for name in index.residents:
+            if name.startswith(resident_name(manifest.base_digest or "?", "")):
+                self._residents.check(name)
+        return manifest
+
+    def datasets(self) -> list[DatasetManifest]:
+        """Every version of every dataset, by name and version."""
+        return sorted(self._index.datasets, key=lambda manifest: (manifest.name, manifest.version))
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        """By `name` (the newest) or `name@version`; DatasetNotFound otherwise."""
+        return self._index.dataset(ref)
+
+    def dataset_folder(self, ref: str) -> Path:
+        """Where the files of a dataset lie under their paths, read-only."""
+        return self._datasets.folder(self.dataset(ref))
+
+    # Committing
+
+    def commit(self, offer: Offer, pid: int, born: float = 0.0) -> Manifest | DatasetManifest | str:
+        """Keep what a process offers: its manifest, or the folder of its resident form. Nothing, or all of it, is kept.
+
+        The same offer again gives what it gave before. `born` tells two processes of the same pid apart, where a
+        home's journal was lost. The first version of a base is promoted at once.
+        """
+        check_name(offer.name)
+        done = self._committed(offer, pid, born)
+        if done is not None:
+            return done
+        with disk.room_for(self.home, 0):  # a file system may find the room for written bytes only when synced
+            staged = stage(offer, self._scratch)
+        rotten = {one.file.digest for one in staged if not self._blobs.is_sound(one.file)}
+        with self._writing, disk.room_for(self.home):
+            self._heal(staged, rotten)
+            kept = self._committed(offer, pid, born) or self._keep(offer, staged, rotten, _lineage(offer, pid, born))
+        for one in staged:
+            one.source.chmod(0o444)
+            one.source.unlink(missing_ok=True)  # one name less: whatever the child writes there next is another file
+        return kept
+
+    def _committed(self, offer: Offer, pid: int, born: float) -> Manifest | DatasetManifest | str | None:
+        lineage = _lineage(offer, pid, born).items()
+        if offer.kind is OfferKind.RESIDENT:
+            return str(self._residents.path(offer.name)) if offer.name in self._index.residents else None
+        if offer.kind is OfferKind.DATASET:
+            sets = self._index.datasets.of(offer.name).values()
+            return next((one for one in sets if lineage <= one.provenance.items()), None)
+        models = self._index.models.of(offer.name).values()
+        return next((one for one in models if lineage <= one.lineage.items()), None)
+
+    def _keep(
+        self, offer: Offer, staged: tuple[Staged, ...], rotten: set[str], lineage: dict[str, float]
+    ) -> Manifest | DatasetManifest | str:
+        index = self._index
+        if offer.kind is OfferKind.RESIDENT:
+            if not index.needs_resident(offer.name):
+                raise Conflict(f"No base in the store has a resident form {offer.name}. Pull the base first")
+            self._residents.put(offer.name, staged)
+            self._index = replace(index, residents=index.residents | {offer.name})
+            return str(self._residents.path(offer.name))
+        if offer.kind is OfferKind.DATASET:
+            dataset = _dataset(offer, staged, index.datasets.next(offer.name), lineage)
+            same_set = [one for one in index.datasets.of(offer.name).values() if _content(one) == _content(dataset)]
+            if same_set:
+                return same_set[-1]
+            self._put(self._datasets, dataset, staged, rotten)
+            self._index = replace(index, datasets=index.datasets.adding(dataset))
+            return dataset
+        manifest = self._model(offer, staged, lineage)
+        same = [one for one in index.models.of(offer.name).values() if _content(one) == _content(manifest)]
+        if same and manifest.kind is Kind.BASE:
+            return same[-1]
+        history: tuple[int, ...] = (1,) if manifest.kind is Kind.BASE and manifest.version == 1 else ()
+        if history:  # before the manifest, which is what makes the version visible
+            self._write_promotions(manifest.name, history)
+        self._put(self._models, manifest, staged, rotten)
+        promotions = {**index.promotions, manifest.name: history} if history else index.promotions
+        self._index = replace(index, models=index.models.adding(manifest), promotions=promotions)
+        return manifest
+
+    def _heal(self, staged: Iterable[Staged], rotten: set[str]) -> None:
+        """An offer that brings the bytes of a damaged blob again mends every version that shows it."""
+        reached = self._index.digests()
+        mended = {one.file.digest: one for one in staged if one.file.digest in rotten & reached}
+        for one in mended.values():
+            self._blobs.place(one)
+        for model in self._index.models:
+            if any(file.digest in mended for file in model.files):
+                self._models.link(model)
+                self._missing.pop(model.ref, None)
+        for dataset in self._index.datasets:
+            if any(file.digest in mended for file in dataset.files):
+                self._datasets.link(dataset)
+        rotten -= mended.keys()
+
+    def _put(
+        self,
+        shelf: Shelf[Manifest] | Shelf[DatasetManifest],
+        manifest: Manifest | DatasetManifest,
+        staged: Iterable[Staged],
+        rotten: set[str],
+    ) -> None:
+        """Blobs, links, manifest, in this order; whatever stops it, nothing of it stays."""
+        reached = self._index.digests()
+        placed: list[str] = []
+        try:
+            for one in staged:
+                if one.file.digest in rotten or not self._blobs.has(one.file):
+                    self._blobs.place(one)
+                    placed.append(one.file.digest)
+            disk.sync(self._blobs.folder)
+            shelf.put(manifest)  # type: ignore[arg-type]  # each caller pairs the shelf with its own kind of manifest
+        except BaseException:
+            with suppress(OSError):  # a disk that refuses even this is swept at the next start
+                shelf.undo(manifest, is_first=manifest.version == 1)  # type: ignore[arg-type]  # as above
+                for digest in placed:
+                    if digest not in reached:
+                        self._blobs.path(digest).unlink(missing_ok=True)
+            raise
+
+    def _model(self, offer: Offer, staged: tuple[Staged, ...], lineage: dict[str, float]) -> Manifest:
+        draft = {key: value for key, value in offer.draft.items() if key not in GIVEN_BY_STORE}
+        manifest = from_plain(
+            {
+                "task": "",
+                **draft,
+                "name": offer.name,
+                "version": self._index.models.next(offer.name),
+                "kind": offer.kind.value,
+                "files": (),
+                "created_at": _now(),
+                "lineage": {**draft.get("lineage", {}), **lineage},
+            },
+            Manifest,
+        )
+        manifest = replace(manifest, files=tuple(one.file for one in staged))
+        if manifest.kind is Kind.BASE:
+            return replace(manifest, base=None, base_digest=weights_digest(manifest.files))
+        if manifest.base is None:
+            raise BadInput(
+                f"The offer of {offer.name} says no base. A model stands on one: draft.base = 'name:version'"
+            )
+        base = self._index.resolve(manifest.base)
+        return replace(manifest, base=base.ref, base_digest=base.base_digest)
+
+    # Promoting and forgetting
+
+    def promote(self, ref: str) -> Manifest:
+        """Make this version what its bare name means."""
+        with self._writing, disk.room_for(self.home):
+            manifest = self._index.resolve(ref)
+            history = self.promotions(manifest.name)
+            if history[-1:] != (manifest.version,):
+                self._promote(manifest.name, (*history, manifest.version))
+            return manifest
+
+    def rollback(self, name: str) -> Manifest:
+        """Back to the version promoted before the present one; Conflict if there is none."""
+        with self._writing, disk.room_for(self.home):
+            if not self._index.models.of(name):
+                self._index.resolve(name)  # says that there is no such name, and which are near
+            history = self.promotions(name)
+            if len(history) < 2:
+                raise Conflict(
+                    f"{name} has no version promoted before the present one. Name one: llmos promote {name}:VERSION"
+                )
+            self._promote(name, history[:-1])
+            return self._index.resolve(name)
+
+    def _promote(self, name: str, history: tuple[int, ...]) -> None:
+        self._write_promotions(name, history)
+        self._index = replace(self._index, promotions={**self._index.promotions, name: history})
+
+    def _write_promotions(self, name: str, history: tuple[int, ...]) -> None:
+        disk.make_folder(self._models.paper(name))
+        disk.write(self._models.paper(name) / PROMOTED, to_json(history))
+
+    def _read_promotions(self, name: str, versions: Iterable[int]) -> tuple[int, ...]:
+        path = self._models.paper(name) / PROMOTED
+        try:
+            return _still_there(from_json(path.read_bytes(), tuple[int, ...]), versions)
+        except FileNotFoundError:
+            return ()
+        except BadInput:
+            self.damaged = (*self.damaged, str(path))
+            return ()
+
+    def remove(self, ref: str) -> list[str]:
+        """Forget a version or a whole name; Conflict while a model stands on it. Its blobs wait for `collect`."""
+        with self._writing:
+            gone = self._index.removable(ref)
+            for manifest in gone:
+                left = self._index.models.removing(manifest)
+                versions = left.of(manifest.name)
+                history = _still_there(self.promotions(manifest.name), versions)
+                self._models.drop(manifest, is_last=not versions)
+                self._missing.pop(manifest.ref, None)
+                promotions = {**self._index.promotions, manifest.name: history}
+                if not versions:
+                    promotions.pop(manifest.name)
+                self._index = replace(self._index, models=left, promotions=promotions)
+            return [manifest.ref for manifest in gone]
+
+    def remove_dataset(self, ref: str) -> list[str]:
+        """Forget a dataset's version, or all of a name; models trained on it keep their evidence."""
+        with self._writing:
+            name, version = split_dataset_ref(ref)
+            found = self._index.dataset(ref)
+            gone = [found] if version else list(self._index.datasets.of(name).values())
+            for manifest in gone:
+                left = self._index.datasets.removing(manifest)
+                self._datasets.drop(manifest, is_last=not left.of(name))
+                self._index = replace(self._index, datasets=left)
+            return [manifest.ref for manifest in gone]
+
+    # Counting and collecting
+
+    def collect(self) -> int:
+        """Remove what no manifest reaches; returns the bytes that freed. What is being committed is left alone."""
+        with self._writing:
+            index = self._index
+            garbage = self._garbage(index)
+            self._index = replace(index, residents=frozenset(filter(index.needs_resident, index.residents)))
+            freed_bytes = _freed_bytes(garbage)
+            for path in garbage:
+                path.unlink(missing_ok=True)
+            for name in index.residents - self._index.residents:
+                shutil.rmtree(self._residents.path(name), ignore_errors=True)
+            for orphan in (*self._models.orphans(index.models), *self._datasets.orphans(index.datasets)):
+                shutil.rmtree(orphan, ignore_errors=True)
+            disk.sync(self._blobs.folder)
+            return freed_bytes
+
+    def _garbage(self, index: Index) -> list[Path]:
+        reached = index.digests()
+        blobs = [path for path in self._blobs.folder.iterdir() if path.name not in reached]
+        folders = [self._residents.path(name) for name in index.residents if not index.needs_resident(name)]
+        folders += self._models.orphans(index.models) + self._datasets.orphans(index.datasets)
+        return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]
+
+    def disk_use(self) -> DiskUse:
+        """Bytes by room, each file counted once, however many links show it."""
+        index = self._index
+        seen: set[int] = set()
+        return DiskUse(
+            datasets_bytes=self._size(self.home / "datasets", seen),
+            blobs_bytes=self._size(self.home / "blobs", seen),
+            resident_bytes=self._size(self.home / "resident", seen),
+            scratch_bytes=self._size(self._scratch, seen) + self._size(self.home / "downloads", seen),
+            logs_bytes=self._size(self.home / "logs", seen),
+            reclaimable_bytes=_freed_bytes(self._garbage(index)),
+            free_bytes=shutil.disk_usage(self.home).free,
+        )
+
+    def _size(self, folder: Path, seen: set[int]) -> int:
+        fresh = {stat.st_ino: stat.st_size for _, stat in disk.files_under(folder) if stat.st_ino not in seen}
+        seen |= fresh.keys()
+        return sum(fresh.values())
+
+    def _cut_scratch_links(self) -> None:
+        """A kill between a manifest and the end of its commit leaves a blob a second name, through which a child that
+        goes on could write into it: take that name away."""
+        kept = {stat.st_ino for room in ("blobs", "resident") for _, stat in disk.files_under(self.home / room)}
+        for path, stat in disk.files_under(self._scratch):
+            if stat.st_nlink > 1 and stat.st_ino in kept:
+                path.unlink()
+
+
+def _lineage(offer: Offer, pid: int, born: float) -> dict[str, float]:
+    return {"pid": pid, "offer": offer.offer_id, "born": born}
+
+
+def _content(manifest: Manifest | DatasetManifest) -> object:
+    """What makes two versions the same thing, whenever and by whom they were made."""
+    settings = manifest.options if isinstance(manifest, Manifest) else (manifest.columns, manifest.splits)
+    return sorted((file.path, file.digest) for file in manifest.files), manifest.task, settings
+
+
+def _dataset(offer: Offer, staged: tuple[Staged, ...], version: int, lineage: dict[str, float]) -> DatasetManifest:
+    draft = {key: value for key, value in offer.draft.items() if key not in GIVEN_BY_STORE}
+    plain = {
+        "task": "",
+        **draft,
+        "name": offer.name,
+        "version": version,
+        "files": (),
+        "created_at": _now(),
+        "provenance": {**draft.get("provenance", {}), **lineage},
+    }
+    return replace(from_plain(plain, DatasetManifest), files=tuple(one.file for one in staged))
+
+
+def _still_there(history: Iterable[int], versions: Iterable[int]) -> tuple[int, ...]:
+    """A promotion history less the versions that are gone, and less moves that then go nowhere."""
+    there = set(versions)
+    kept = [number for number in history if number in there]
+    return tuple(number for i, number in enumerate(kept) if i == 0 or kept[i - 1] != number)
+
+
+def _freed_bytes(paths: Iterable[Path]) -> int:
+    """What unlinking all of these gives back: a file whose other links stay gives nothing."""
+    stats = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            stats.append(path.lstat())
+    links = Counter(stat.st_ino for stat in stats)
+    sizes = {stat.st_ino: stat.st_size for stat in stats if links[stat.st_ino] >= stat.st_nlink}
+    return sum(sizes.values())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
