@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Encoded
@@ -17,6 +16,7 @@ from llmos.tasks import Encoded
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decodes where bytes of a character are still to come
 NO_LIMIT = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit of its own
 
 
@@ -25,7 +25,7 @@ class FastTokenizer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._fast = _read(folder)
+        self._fast = read(folder)
         self._fast.no_truncation()
         self._fast.no_padding()
 
@@ -102,18 +102,31 @@ class Stream:
 
     def __init__(self, fast: Tokenizer) -> None:
         self._fast = fast
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._from = 0  # decoding starts here: far enough back to tell whether a space belongs before the newest token
+        self._said = 0  # tokens whose text has been given out
 
     def push(self, token: int) -> str:
-        piece: str | None = self._stream.step(self._fast, token)
-        return piece or ""
+        self._ids.append(token)
+        return "" if self._decode(self._from).endswith(UNFINISHED) else self.flush()
+
+    def flush(self) -> str:
+        """What was held back, as it is."""
+        before = self._fast.decode(self._ids[self._from : self._said], skip_special_tokens=True)
+        piece = self._decode(self._from)[len(before) :]
+        self._from, self._said = self._said, len(self._ids)
+        return piece
+
+    def _decode(self, start: int) -> str:
+        return str(self._fast.decode(self._ids[start:], skip_special_tokens=True))
 
 
 def _text(token: Any) -> str:  # Any: a plain string, or the dict of an added token
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def _read(folder: Path) -> Tokenizer:
+def read(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder, from its file, or from older files by conversion."""
     if (folder / FILE).exists():
         return Tokenizer.from_file(str(folder / FILE))
     from transformers import AutoTokenizer  # slow, and only for folders that were never made resident

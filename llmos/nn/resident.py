@@ -1,0 +1,109 @@
+"""The resident form: a base's weights once, in one dtype and under the model's own names, for every process to map."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from llmos.abi.error import BadInput, Corrupt
+from llmos.nn import load, tokenizer
+
+CARRIED = (
+    tokenizer.FILE,
+    tokenizer.CONFIG,
+    tokenizer.TEMPLATE,
+    "special_tokens_map.json",
+    "generation_config.json",
+)
+
+
+def make(source: Path, dtype: str, out: Path) -> None:
+    """Write the resident form of the base in `source`, from its safetensors or its one GGUF file, into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    if gguf := _gguf(source):
+        model = _read_gguf(source, gguf, dtype)
+        _write_weights(model, out)
+        _write_gguf_tokenizer(source, gguf, out)
+    else:
+        try:
+            model = load.read_model(source, load.torch_dtype(dtype))
+        except SafetensorError as error:
+            raise Corrupt(f"The weights in {source.name} cannot be read: {error}. Bring them in again") from error
+        if _is_resident(source, model):
+            _link(source / load.WEIGHTS, out / load.WEIGHTS)
+        else:
+            _write_weights(model, out)
+        _carry_tokenizer(source, out)
+    _write_config(model, out)
+
+
+def _gguf(source: Path) -> str | None:
+    found = sorted(path.name for path in source.glob("*.gguf"))
+    if not found or (source / load.WEIGHTS).exists():
+        return None
+    if len(found) > 1:
+        raise BadInput(f"{source.name} has {len(found)} GGUF files ({', '.join(found)}). Leave the one to use")
+    return found[0]
+
+
+def _read_gguf(source: Path, name: str, dtype: str) -> PreTrainedModel:
+    """The model with its weights as plain numbers again; they were quantized in the file."""
+    from transformers import AutoModelForCausalLM, GgufConfig  # reading GGUF is rare and its imports are slow
+
+    config = GgufConfig(gguf_file=name, dequantize=True)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=name, dtype=load.torch_dtype(dtype), quantization_config=config
+    )
+    return model
+
+
+def _write_gguf_tokenizer(source: Path, name: str, out: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(source, gguf_file=name).save_pretrained(out)
+
+
+def _carry_tokenizer(source: Path, out: Path) -> None:
+    for name in CARRIED:
+        if (source / name).exists():
+            shutil.copyfile(source / name, out / name)
+    if not (out / tokenizer.FILE).exists():
+        tokenizer.read(source).save(str(out / tokenizer.FILE))
+
+
+def _is_resident(source: Path, model: PreTrainedModel) -> bool:
+    """The file already is what would be written: this dtype, these names (others, unused, may lie beside them)."""
+    if not (source / load.WEIGHTS).exists():
+        return False
+    with safe_open(source / load.WEIGHTS, framework="pt") as file:
+        held = set(file.keys())
+        tied = set(model.all_tied_weights_keys)
+        names = {name for name in model.state_dict() if name not in tied}
+        return names <= held and all(file.get_tensor(name).dtype == model.dtype for name in names)
+
+
+def _link(source: Path, to: Path) -> None:
+    try:
+        os.link(source.resolve(), to)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, to)
+
+
+def _write_weights(model: PreTrainedModel, out: Path) -> None:
+    tied = set(model.all_tied_weights_keys)
+    kept = {name: x.contiguous() for name, x in model.state_dict().items() if name not in tied}
+    save_file(kept, out / load.WEIGHTS, {"format": "pt"})
+
+
+def _write_config(model: PreTrainedModel, out: Path) -> None:
+    config: Any = model.config  # Any: transformers' config class of this architecture
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(out)
+    if model.can_generate() and model.generation_config is not None and not (out / "generation_config.json").exists():
+        model.generation_config.save_pretrained(out)
