@@ -1,0 +1,87 @@
+"""One call from HTTP to the kernel and back: whole or streamed, counted, cancelled when its client has left."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from starlette.types import Receive
+
+from llmos.abi.call import Chunk, Tokens
+from llmos.abi.error import Cancelled, Internal, LlmosError, error_of, fault_of
+from llmos.api.metrics import Meter
+from llmos.api.stream import Attended
+from llmos.kernel.port import Kernel
+
+Json = Any  # Any: a JSON value whose schema belongs to the task
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client asks of a model. `model` is the full ref that the name it said meant when it asked."""
+
+    model: str
+    task: str
+    inputs: list[Json]
+    params: dict[str, Json] = field(default_factory=dict)
+
+
+class Caller:
+    """Makes calls for the routes."""
+
+    def __init__(self, kernel: Kernel, meter: Meter) -> None:
+        self._kernel = kernel
+        self._meter = meter
+
+    def ref(self, model: str) -> str:
+        """The version that a name means now, which is what will answer and what the answer says answered."""
+        return self._kernel.model(model).manifest.ref
+
+    async def whole(self, wanted: Wanted, receive: Receive) -> Chunk:
+        """The answer in one piece; Cancelled if the client left before it was there."""
+        async with Attended(receive) as attended, aclosing(self._chunks(wanted, stream=False)) as chunks:
+            async for chunk in chunks:
+                return chunk
+        raise _unanswered(wanted, attended)
+
+    async def streamed(self, wanted: Wanted, receive: Receive) -> AsyncGenerator[Chunk, None]:
+        """The answer in pieces. The first is waited for here, so that a refusal still has a status of its own."""
+        chunks = self._chunks(wanted, stream=True)
+        async with Attended(receive) as attended:
+            async for first in chunks:
+                return _led_by(first, chunks)
+        await chunks.aclose()
+        raise _unanswered(wanted, attended)
+
+    async def _chunks(self, wanted: Wanted, *, stream: bool) -> AsyncGenerator[Chunk, None]:
+        started, outcome, tokens = perf_counter(), "cancelled", Tokens()
+        try:
+            calling = self._kernel.call(wanted.model, wanted.task, wanted.inputs, wanted.params, stream=stream)
+            async with aclosing(calling) as chunks:
+                async for chunk in chunks:
+                    if chunk.fault is not None:
+                        raise error_of(chunk.fault)
+                    if chunk.is_last:  # counted before it is handed on: who takes it may never come back
+                        outcome, tokens = "ok", chunk.tokens
+                    yield chunk
+        except Exception as error:
+            outcome = fault_of(error).code
+            raise
+        finally:
+            self._meter.count(wanted.task, wanted.model, outcome, perf_counter() - started, tokens)
+
+
+def _unanswered(wanted: Wanted, attended: Attended) -> LlmosError:
+    if attended.is_left:
+        return Cancelled("The client left before the answer was there")
+    return Internal(f"The call to {wanted.model} ended without an answer")
+
+
+async def _led_by(first: Chunk, rest: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk

@@ -1,0 +1,46 @@
+"""/v1/datasets: the rows that models were trained on."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+
+from llmos.abi.model import DatasetManifest
+from llmos.abi.wire import to_plain
+from llmos.api.endpoint import Answer, Endpoint, reply
+from llmos.api.models import Removed
+from llmos.kernel.port import Kernel
+
+
+class DatasetList(msgspec.Struct):
+    """All versions of all datasets."""
+
+    data: list[DatasetManifest]
+
+
+class Datasets:
+    """The routes of datasets."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def endpoints(self) -> list[Endpoint]:
+        one = "/v1/datasets/{ref}"
+        return [
+            Endpoint("GET", "/v1/datasets", self.list, "List datasets", gives=DatasetList),
+            Endpoint("GET", one, self.show, "Show a dataset", gives=DatasetManifest),
+            Endpoint("DELETE", one, self.remove, "Forget a version, or a whole name", gives=Removed),
+        ]
+
+    async def list(self, request: Request) -> Answer:
+        return reply({"data": [_shown(dataset) for dataset in self._kernel.datasets()]})
+
+    async def show(self, request: Request) -> Answer:
+        return reply(_shown(self._kernel.dataset(request.path_params["ref"])))
+
+    async def remove(self, request: Request) -> Answer:
+        return reply(Removed(await self._kernel.remove_dataset(request.path_params["ref"])))
+
+
+def _shown(dataset: DatasetManifest) -> dict[str, object]:
+    return {"ref": dataset.ref, **to_plain(dataset)}

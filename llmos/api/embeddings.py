@@ -1,0 +1,89 @@
+"""/v1/embeddings: vectors in OpenAI's shape. Base64 goes from the engine's bytes to the client without one number."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from llmos.abi.error import BadInput
+from llmos.api.caller import Caller, Wanted
+from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.tasks import floats
+
+Json = Any  # Any: what `input` holds, checked here
+
+
+class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`dimensions` may only say what the model has."""
+
+    model: str
+    input: str | list[Json]
+    encoding_format: str | None = None
+    dimensions: int | None = None
+    user: str | None = None
+
+
+class Embedding(msgspec.Struct):
+    """One vector: numbers, or base64 of little-endian float32."""
+
+    index: int
+    embedding: tuple[float, ...] | str
+    object: str = "embedding"
+
+
+class EmbeddingUsage(msgspec.Struct):
+    """Tokens read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingReply(msgspec.Struct):
+    """One vector per input, in order."""
+
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    object: str = "list"
+
+
+DECODER = msgspec.json.Decoder(EmbeddingRequest)
+
+
+class Embeddings:
+    """The route of embeddings."""
+
+    def __init__(self, caller: Caller, bodies: Bodies) -> None:
+        self._caller = caller
+        self._bodies = bodies
+
+    def endpoints(self) -> list[Endpoint]:
+        doc = "Embed texts, in OpenAI's shape"
+        return [Endpoint("POST", "/v1/embeddings", self.embed, doc, EmbeddingRequest, EmbeddingReply)]
+
+    async def embed(self, request: Request) -> Answer:
+        body = await self._bodies.read(request, DECODER)
+        if body.encoding_format not in (None, "float", "base64"):
+            raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
+        wanted = Wanted(self._caller.ref(body.model), "embed", _texts(body.input))
+        chunk = await self._caller.whole(wanted, request.receive)
+        _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)
+        is_text = body.encoding_format == "base64"
+        vectors = (b64encode(o["data"]).decode() if is_text else floats(o["data"]) for o in chunk.outputs)
+        data = [Embedding(index, vector) for index, vector in enumerate(vectors)]
+        return reply(EmbeddingReply(data, wanted.model, EmbeddingUsage(chunk.tokens.prompt, chunk.tokens.prompt)))
+
+
+def _texts(given: str | list[Json]) -> list[Json]:
+    texts = [given] if isinstance(given, str) else given
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise BadInput("input must be a string or a list of strings; token ids are not supported yet", key="input")
+    return texts
+
+
+def _check_dimensions(wanted: int | None, has: int, model: str) -> None:
+    if wanted not in (None, has):
+        raise BadInput(f"{model} has {has} dimensions, not {wanted}. Leave `dimensions` out", key="dimensions")

@@ -1,0 +1,136 @@
+"""An endpoint: one method on one path, what it takes and gives, and the door where its errors become answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llmos.abi.error import BadInput, LlmosError, TooLong
+from llmos.api.errors import refusal
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
+
+
+class Answer(Protocol):
+    """What a handler gives back: something that sends itself, whole or as a stream."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query parameter, for the documentation."""
+
+    name: str
+    doc: str
+    kind: str = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method on one path. `takes` and `gives` are the types of its bodies; `media` is what it answers in."""
+
+    method: str
+    path: str
+    handle: Callable[[Request], Awaitable[Answer]]
+    doc: str
+    takes: Any = None  # Any: a type expression that msgspec can describe
+    gives: Any = None  # Any: as takes
+    query: tuple[Query, ...] = ()
+    media: str = "application/json"
+
+    @property
+    def noun(self) -> str:
+        parts = self.path.strip("/").split("/")
+        return parts[1] if parts[0] == "v1" else "health"
+
+
+class Door:
+    """Runs one endpoint's handler for a request; every error leaves as a refusal, never as a closed connection."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._handle = endpoint.handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._handle(Request(scope, receive))
+        except LlmosError as error:
+            answer = refusal(error)
+        except Exception as error:  # the top of a request: logged here, and the client is told
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            answer = refusal(error)
+        await answer(scope, receive, send)
+
+
+class Bodies:
+    """Reads request bodies: within the limit, as valid JSON, as the type that is wanted."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+
+    async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
+        """The body as the decoder's type; an empty body counts as an empty object."""
+        return decoded(await self._bytes(request) or b"{}", decoder)
+
+    async def _bytes(self, request: Request) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+            if size > self._limit * DRAIN_FACTOR:
+                break
+            if size <= self._limit:
+                pieces.append(piece)
+        if size <= self._limit:
+            return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+        raise TooLong(
+            f"The body has more than {self._limit:,} bytes. Send fewer inputs at a time, or raise max_body_bytes",
+            size=size,
+            limit=self._limit,
+        )
+
+
+def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as the decoder's type; BadInput that says whether the encoding, the JSON or the content is wrong."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"The body does not fit: {error}. What is expected is at /docs") from error
+    except msgspec.DecodeError as error:
+        raise BadInput(f"The body is not valid JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The body is not valid UTF-8: {error.reason} at byte {error.start}") from error
+    except RecursionError as error:
+        raise BadInput("The body is nested too deeply") from error
+
+
+def reply(value: object, status: int = 200) -> Response:
+    """A value as a JSON answer."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def flag_of(request: Request, name: str) -> bool:
+    """A query parameter that is true or false; absent is false."""
+    value = request.query_params.get(name, "false").lower()
+    if value not in ("true", "false", "1", "0"):
+        raise BadInput(f"{name}={value!r}: expected true or false", key=name)
+    return value in ("true", "1")
+
+
+def count_of(request: Request, name: str) -> int | None:
+    """A query parameter that is a whole number from 1, or None where it is absent."""
+    value = request.query_params.get(name)
+    if value is None:
+        return None
+    if not value.isdecimal() or len(value) > 9 or int(value) < 1:
+        raise BadInput(f"{name}={value!r}: expected a whole number from 1", key=name)
+    return int(value)

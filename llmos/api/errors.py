@@ -1,0 +1,68 @@
+"""Errors as HTTP: the one place that knows status numbers, and the one shape of every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from starlette.responses import Response
+
+from llmos.abi.error import (
+    BadInput,
+    Cancelled,
+    Conflict,
+    Corrupt,
+    Fault,
+    LlmosError,
+    NoRoom,
+    NotFound,
+    TooLong,
+    Unavailable,
+    fault_of,
+)
+
+STATUS: dict[type[BaseException], int] = {
+    BadInput: 400,
+    NotFound: 404,
+    Conflict: 409,
+    TooLong: 413,
+    Cancelled: 409,
+    Unavailable: 503,
+    NoRoom: 507,
+    Corrupt: 500,
+    LlmosError: 500,
+}
+WRONG_METHOD = 405
+CREATED = 201
+
+
+def status_of(error: BaseException) -> int:
+    """The status of an error: its own, or that of the nearest kind it is; what is not ours is our mistake."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def body_of(fault: Fault, status: int) -> dict[str, dict[str, object]]:
+    """The shape of every refusal; `message`, `type`, `param` and `code` are what OpenAI's clients read."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    detail = fault.detail
+    return {
+        "error": {
+            "message": fault.message,
+            "type": kind,
+            "param": detail.get("key"),
+            "code": fault.code,
+            "detail": detail,
+        }
+    }
+
+
+def shape_of(error: BaseException) -> dict[str, dict[str, object]]:
+    """The body that refuses a request because of this error."""
+    return body_of(fault_of(error), status_of(error))
+
+
+def refusal(error: BaseException, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that failed with this error."""
+    number = status_of(error) if status is None else status
+    body = msgspec.json.encode(body_of(fault_of(error), number), enc_hook=repr)
+    return Response(body, number, headers, "application/json")

@@ -1,0 +1,24 @@
+"""/v1/events: everything that happens, from now on, as server-sent events."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from llmos.abi.view import Happening
+from llmos.api.endpoint import Answer, Endpoint
+from llmos.api.processes import EVENTS, happenings
+from llmos.api.stream import EventStream
+from llmos.kernel.port import Kernel
+
+
+class Events:
+    """The route of all happenings."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def endpoints(self) -> list[Endpoint]:
+        return [Endpoint("GET", "/v1/events", self.follow, "Follow all that happens", gives=Happening, media=EVENTS)]
+
+    async def follow(self, request: Request) -> Answer:
+        return EventStream(happenings(self._kernel.watch()))

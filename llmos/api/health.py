@@ -1,0 +1,61 @@
+"""Is the box well: /healthz for a probe, /v1/status, /v1/devices and /v1/disk for a person, /v1/gc for the disk."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+
+from llmos.abi.device import Device
+from llmos.abi.view import DiskUse, Status
+from llmos.api.endpoint import Answer, Endpoint, reply
+from llmos.kernel.port import Kernel
+
+
+class Healthy(msgspec.Struct):
+    """The daemon answers."""
+
+    version: str
+    status: str = "ok"
+
+
+class DeviceList(msgspec.Struct):
+    """The processors the daemon owns."""
+
+    data: list[Device]
+
+
+class Collected(msgspec.Struct):
+    """What garbage collection gave back to the disk."""
+
+    freed_bytes: int
+
+
+class Health:
+    """The routes about the box itself."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def endpoints(self) -> list[Endpoint]:
+        return [
+            Endpoint("GET", "/healthz", self.healthz, "The daemon answers", gives=Healthy),
+            Endpoint("GET", "/v1/status", self.status, "The daemon at a glance", gives=Status),
+            Endpoint("GET", "/v1/devices", self.devices, "List devices", gives=DeviceList),
+            Endpoint("GET", "/v1/disk", self.disk, "Bytes of the store by room", gives=DiskUse),
+            Endpoint("POST", "/v1/gc", self.collect, "Remove what no name reaches", gives=Collected),
+        ]
+
+    async def healthz(self, request: Request) -> Answer:
+        return reply(Healthy(self._kernel.status().version))
+
+    async def status(self, request: Request) -> Answer:
+        return reply(self._kernel.status())
+
+    async def devices(self, request: Request) -> Answer:
+        return reply(DeviceList(self._kernel.devices()))
+
+    async def disk(self, request: Request) -> Answer:
+        return reply(await self._kernel.disk_use())
+
+    async def collect(self, request: Request) -> Answer:
+        return reply(Collected(await self._kernel.collect()))

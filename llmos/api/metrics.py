@@ -1,0 +1,108 @@
+"""What is counted of calls, and /metrics: those counts and the kernel's figures in Prometheus' text form."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llmos.abi.call import Tokens
+from llmos.api.endpoint import Endpoint
+from llmos.kernel.port import Kernel
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Meter:
+    """Counts finished calls: how many and how they ended, how long they took, the tokens they cost."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str, str]] = Counter()
+        self.tokens: Counter[tuple[str, str, str]] = Counter()
+        self.buckets: dict[str, list[int]] = {}
+        self.seconds: Counter[str] = Counter()
+
+    def count(self, task: str, model: str, outcome: str, seconds: float, tokens: Tokens) -> None:
+        """One call has ended; `outcome` is ok, or the code of its error."""
+        self.calls[task, model, outcome] += 1
+        self.tokens[task, model, "prompt"] += tokens.prompt
+        self.tokens[task, model, "completion"] += tokens.completion
+        self.buckets.setdefault(task, [0] * (len(BOUNDS_S) + 1))[bisect_left(BOUNDS_S, seconds)] += 1
+        self.seconds[task] += seconds  # type: ignore[assignment]  # a Counter adds floats as well as ints
+
+
+class Metrics:
+    """The /metrics route."""
+
+    def __init__(self, kernel: Kernel, meter: Meter) -> None:
+        self._kernel = kernel
+        self._meter = meter
+
+    def endpoints(self) -> list[Endpoint]:
+        return [Endpoint("GET", "/metrics", self.show, "Counters and gauges for Prometheus", media="text/plain")]
+
+    async def show(self, request: Request) -> Response:
+        from prometheus_client import CollectorRegistry, generate_latest  # only a box that is scraped pays for it
+
+        registry = CollectorRegistry()
+        registry.register(self)
+        return Response(generate_latest(registry), media_type=TEXT)
+
+    def describe(self) -> list[Metric]:
+        """Nothing: the registry would otherwise collect once only to learn the names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._calls()
+        yield from self._kernel_figures()
+
+    def _calls(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        calls = CounterMetricFamily("llmos_calls", "Calls that ended", labels=["task", "model", "outcome"])
+        for labels, number in self._meter.calls.items():
+            calls.add_metric(labels, number)
+        yield calls
+        tokens = CounterMetricFamily("llmos_tokens", "Tokens of those calls", labels=["task", "model", "kind"])
+        for labels, number in self._meter.tokens.items():
+            tokens.add_metric(labels, number)
+        yield tokens
+        latency = HistogramMetricFamily("llmos_call_seconds", "Time from a call to its last chunk", labels=["task"])
+        for task, counts in self._meter.buckets.items():
+            running, buckets = 0, []
+            for bound, number in zip((*map(str, BOUNDS_S), "+Inf"), counts, strict=True):
+                running += number
+                buckets.append((bound, float(running)))
+            latency.add_metric([task], buckets, self._meter.seconds[task])
+        yield latency
+
+    def _kernel_figures(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        status = self._kernel.status()
+        states = GaugeMetricFamily("llmos_processes", "Processes by state", labels=["state"])
+        for state, number in status.processes.items():
+            states.add_metric([state], number)
+        yield states
+        leased: Counter[tuple[str, str]] = Counter()
+        for lease in status.leases:
+            leased[lease.device, lease.kind] += lease.size_bytes
+        leases = GaugeMetricFamily("llmos_leased_bytes", "Leased bytes of devices", labels=["device", "kind"])
+        for labels, size in leased.items():
+            leases.add_metric(labels, size)
+        yield leases
+        free = GaugeMetricFamily("llmos_free_bytes", "Bytes of devices that may still be leased", labels=["device"])
+        for device, size in status.free_bytes.items():
+            free.add_metric([device], size)
+        yield free
+        yield GaugeMetricFamily("llmos_resident_bytes", "Resident memory of the daemon", status.rss_bytes)
+        yield GaugeMetricFamily("llmos_calls_in_flight", "Calls not yet answered", status.in_flight)
+        yield GaugeMetricFamily("llmos_started_at_seconds", "When the daemon started, since 1970", status.started_at)

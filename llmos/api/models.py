@@ -1,0 +1,98 @@
+"""/v1/models: what the store holds, in OpenAI's list shape with our fields beside; promote, roll back, remove, pull."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llmos.abi.process import Process, Program, Spec
+from llmos.abi.view import Model, ModelView, model_of, process_json
+from llmos.abi.wire import to_plain
+from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.errors import CREATED
+from llmos.kernel.port import Kernel
+
+Json = Any  # Any: a model in plain JSON
+
+REPORT = "report.html"
+
+
+class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Where a base comes from: a name of the catalog, `hf:org/name`, or an absolute folder; and its name here."""
+
+    source: str
+    name: str | None = None
+
+
+class ModelList(msgspec.Struct):
+    """All versions of all models and bases."""
+
+    data: list[Model]
+    object: str = "list"
+
+
+class Removed(msgspec.Struct):
+    """The refs that are gone; `deleted` is OpenAI's word for it."""
+
+    removed: list[str]
+    deleted: bool = True
+
+
+PULL = msgspec.json.Decoder(PullRequest)
+
+
+class Models:
+    """The routes of models."""
+
+    def __init__(self, kernel: Kernel, bodies: Bodies) -> None:
+        self._kernel = kernel
+        self._bodies = bodies
+
+    def endpoints(self) -> list[Endpoint]:
+        one = "/v1/models/{ref}"
+        return [
+            Endpoint("GET", "/v1/models", self.list, "List models and bases", gives=ModelList),
+            Endpoint("POST", "/v1/models/pull", self.pull, "Bring in a base model", PullRequest, Process),
+            Endpoint("GET", one, self.show, "Show a version; a bare name means the promoted one", gives=Model),
+            Endpoint("DELETE", one, self.remove, "Forget a version, or a whole name", gives=Removed),
+            Endpoint("POST", f"{one}/promote", self.promote, "Make its name mean this version", gives=Model),
+            Endpoint("POST", "/v1/models/{name}/rollback", self.rollback, "Back to the one before", gives=Model),
+            Endpoint("GET", f"{one}/report", self.report, "Its evaluation as a page", media="text/html"),
+        ]
+
+    async def list(self, request: Request) -> Answer:
+        return reply({"object": "list", "data": [_shown(view) for view in self._kernel.models()]})
+
+    async def show(self, request: Request) -> Answer:
+        return reply(_shown(self._kernel.model(request.path_params["ref"])))
+
+    async def remove(self, request: Request) -> Answer:
+        return reply(Removed(await self._kernel.remove(request.path_params["ref"])))
+
+    async def promote(self, request: Request) -> Answer:
+        return reply(_shown(await self._kernel.promote(request.path_params["ref"])))
+
+    async def rollback(self, request: Request) -> Answer:
+        return reply(_shown(await self._kernel.rollback(request.path_params["name"])))
+
+    async def report(self, request: Request) -> Answer:
+        path = Path(self._kernel.model_file(request.path_params["ref"], REPORT))
+        return Response(await asyncio.to_thread(path.read_bytes), media_type="text/html; charset=utf-8")
+
+    async def pull(self, request: Request) -> Answer:
+        body = await self._bodies.read(request, PULL)
+        args = {"source": body.source, "name": body.name}
+        process = await self._kernel.submit(Spec(Program.PULL, args, f"pull {body.source}"))
+        return reply(process_json(process), CREATED)
+
+
+def _shown(view: ModelView) -> Json:
+    model = model_of(view)
+    made = int(datetime.fromisoformat(model.created_at).timestamp()) if model.created_at else 0
+    return {"id": model.ref, "object": "model", "created": made, "owned_by": "llmos", **to_plain(model)}

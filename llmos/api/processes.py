@@ -1,0 +1,145 @@
+"""/v1/processes: everything long. Start one, list them, follow one, stop it, let it yield or go on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llmos.abi.error import BadInput, LlmosError
+from llmos.abi.process import Class, Process, Program, Spec
+from llmos.abi.view import Happening, happening_json, process_json
+from llmos.api.endpoint import Answer, Bodies, Endpoint, Query, count_of, flag_of, reply
+from llmos.api.errors import CREATED, shape_of
+from llmos.api.stream import EventStream, event
+from llmos.kernel.port import Kernel
+
+Json = Any  # Any: a JSON value whose schema belongs to the program
+
+CLASS = {Program.TRAIN: Class.BACKGROUND, Program.EVALUATE: Class.BACKGROUND}  # every other program's is batch
+
+
+class ProcessRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A program and its arguments; the class it runs in is the program's usual one unless said."""
+
+    program: Program
+    args: dict[str, Json] = {}
+    title: str = ""
+    klass: Class | None = msgspec.field(default=None, name="class")
+    device: str = "cpu0"
+
+
+class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`force` ends the process at once; without it a trainer writes a checkpoint first."""
+
+    force: bool = False
+
+
+class NiceRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The class to run in from now on."""
+
+    klass: Class = msgspec.field(name="class")
+
+
+class ProcessList(msgspec.Struct):
+    """All processes the journal remembers, oldest first."""
+
+    data: list[Process]
+
+
+START = msgspec.json.Decoder(ProcessRequest)
+KILL = msgspec.json.Decoder(KillRequest)
+NICE = msgspec.json.Decoder(NiceRequest)
+
+
+class Processes:
+    """The routes of processes."""
+
+    def __init__(self, kernel: Kernel, bodies: Bodies) -> None:
+        self._kernel = kernel
+        self._bodies = bodies
+
+    def endpoints(self) -> list[Endpoint]:
+        one = "/v1/processes/{pid}"
+        log = (Query("tail", "only so many last lines", "integer"), Query("follow", "go on as it grows", "boolean"))
+        return [
+            Endpoint("GET", "/v1/processes", self.list, "List processes", gives=ProcessList),
+            Endpoint("POST", "/v1/processes", self.start, "Start a program", ProcessRequest, Process),
+            Endpoint("GET", one, self.show, "Show a process", gives=Process),
+            Endpoint("GET", f"{one}/events", self.events, "Follow a process to its end", gives=Happening, media=EVENTS),
+            Endpoint("GET", f"{one}/log", self.log, "Read its log", query=log, media="text/plain"),
+            Endpoint("POST", f"{one}/kill", self.kill, "Stop it; an interrupted one is given up", KillRequest, Process),
+            Endpoint("POST", f"{one}/suspend", self.suspend, "Let it pause", gives=Process),
+            Endpoint("POST", f"{one}/resume", self.resume, "Let it go on, from its checkpoint too", gives=Process),
+            Endpoint("POST", f"{one}/nice", self.nice, "Change its class", NiceRequest, Process),
+        ]
+
+    async def list(self, request: Request) -> Answer:
+        return reply({"data": [process_json(process) for process in self._kernel.processes()]})
+
+    async def start(self, request: Request) -> Answer:
+        body = await self._bodies.read(request, START)
+        klass = body.klass or CLASS.get(body.program, Class.BATCH)
+        process = await self._kernel.submit(Spec(body.program, body.args, body.title, klass, body.device))
+        return reply(process_json(process), CREATED)
+
+    async def show(self, request: Request) -> Answer:
+        return reply(process_json(self._kernel.process(_pid(request))))
+
+    async def events(self, request: Request) -> Answer:
+        process = self._kernel.process(_pid(request))
+        return EventStream(happenings(self._kernel.watch(process.pid)))
+
+    async def log(self, request: Request) -> Answer:
+        process = self._kernel.process(_pid(request))
+        if flag_of(request, "follow"):
+            return EventStream(_pieces(self._kernel.follow_log(process.pid)))
+        text = await self._kernel.log(process.pid, tail_lines=count_of(request, "tail"))
+        return Response(text, media_type="text/plain; charset=utf-8")
+
+    async def kill(self, request: Request) -> Answer:
+        body = await self._bodies.read(request, KILL)
+        return reply(process_json(await self._kernel.kill(_pid(request), force=body.force)))
+
+    async def suspend(self, request: Request) -> Answer:
+        return reply(process_json(await self._kernel.suspend(_pid(request))))
+
+    async def resume(self, request: Request) -> Answer:
+        return reply(process_json(await self._kernel.resume(_pid(request))))
+
+    async def nice(self, request: Request) -> Answer:
+        body = await self._bodies.read(request, NICE)
+        return reply(process_json(await self._kernel.nice(_pid(request), body.klass)))
+
+
+EVENTS = "text/event-stream"
+
+
+def _pid(request: Request) -> int:
+    text = request.path_params["pid"]
+    if not text.isdecimal() or len(text) > 18:
+        raise BadInput(f"{text!r} is no pid: a pid is a whole number. All pids: GET /v1/processes", key="pid")
+    return int(text)
+
+
+async def happenings(source: AsyncGenerator[Happening, None]) -> AsyncGenerator[bytes, None]:
+    """Happenings as server-sent events, named by their kind."""
+    try:
+        async with aclosing(source):
+            async for one in source:
+                yield event(happening_json(one), name=one.kind, sequence=one.sequence)
+    except LlmosError as error:  # the status is long sent: the error is the stream's last event
+        yield event(shape_of(error), name="error")
+
+
+async def _pieces(source: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(source):
+            async for piece in source:
+                yield event(piece, name="log")
+    except LlmosError as error:
+        yield event(shape_of(error), name="error")

@@ -1,0 +1,73 @@
+"""Streams to a client: server-sent events, and the watch that stops the work when the client has left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import TracebackType
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Attended:
+    """While the block runs the client is watched; if it leaves, the block is cancelled and `is_left` says so.
+
+    The request's body must have been read: from then on the only thing still to be received is the leaving.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_left = False
+
+    async def __aenter__(self) -> Attended:
+        self._task = asyncio.current_task()
+        self._watch = asyncio.ensure_future(self._wait())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._watch.cancel()
+        if not self.is_left or self._task is None:
+            return False
+        remaining = self._task.uncancel()
+        return isinstance(error, asyncio.CancelledError) and remaining == 0
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_left = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+class EventStream:
+    """An answer of server-sent events, sent as they are made; the source is closed when the client leaves."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        attended = Attended(receive)
+        async with attended, aclosing(self._events) as events:
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        if not attended.is_left:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def event(data: object, *, name: str | None = None, sequence: int | None = None) -> bytes:
+    """One server-sent event with JSON data."""
+    head = b"" if name is None else b"event: %s\n" % name.encode()
+    if sequence is not None:
+        head += b"id: %d\n" % sequence
+    return head + b"data: " + msgspec.json.encode(data) + b"\n\n"

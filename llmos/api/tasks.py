@@ -1,0 +1,110 @@
+"""/v1/tasks/{task}: any model by its task, whole or streamed. The hot path: decoded and encoded by msgspec alone."""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64encode
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from llmos.abi.call import Tokens
+from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.api.caller import Caller, Wanted
+from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.errors import shape_of
+from llmos.api.stream import EventStream, event
+from llmos.tasks import TASKS
+
+Json = Any  # Any: a JSON value whose schema belongs to the task
+
+
+class TaskRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`input` for one answer, `inputs` for several; `params` are the task's own."""
+
+    model: str
+    input: Json = msgspec.UNSET
+    inputs: list[Json] | msgspec.UnsetType = msgspec.UNSET
+    params: dict[str, Json] = {}
+    stream: bool = False
+
+
+class TaskReply(msgspec.Struct):
+    """One output per input. In a stream: the newest piece, and `done` with the last one."""
+
+    model: str
+    task: str
+    outputs: list[Json]
+    tokens: Tokens
+    done: bool = True
+
+
+DECODER = msgspec.json.Decoder(TaskRequest)
+STREAMING = ("generate", "chat")
+
+
+class Tasks:
+    """The route of all tasks."""
+
+    def __init__(self, caller: Caller, bodies: Bodies) -> None:
+        self._caller = caller
+        self._bodies = bodies
+
+    def endpoints(self) -> list[Endpoint]:
+        doc = f"Ask a model. Tasks: {', '.join(TASKS)}. With `stream` (generate and chat), server-sent events"
+        return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply)]
+
+    async def ask(self, request: Request) -> Answer:
+        task = request.path_params["task"]
+        if task not in TASKS:
+            raise NotFound(f"No task {task!r}. There are: {', '.join(TASKS)}")
+        body = await self._bodies.read(request, DECODER)
+        inputs = _inputs(body)
+        encoding = body.params.pop("encoding", "float") if task == "embed" else "float"
+        if encoding not in ("float", "base64"):
+            raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
+        wanted = Wanted(self._caller.ref(body.model), task, inputs, body.params)
+        if body.stream:
+            return await self._stream(wanted, request)
+        chunk = await self._caller.whole(wanted, request.receive)
+        outputs = [_vector(one, encoding) for one in chunk.outputs] if task == "embed" else list(chunk.outputs)
+        return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
+
+    async def _stream(self, wanted: Wanted, request: Request) -> Answer:
+        if wanted.task not in STREAMING or len(wanted.inputs) != 1:
+            raise BadInput(f"Only {' and '.join(STREAMING)} stream, and one input at a time. Leave out `stream`")
+
+        async def events() -> AsyncGenerator[bytes, None]:
+            try:
+                async for chunk in chunks:
+                    piece = TaskReply(wanted.model, wanted.task, list(chunk.outputs), chunk.tokens, chunk.is_last)
+                    yield event(piece)
+            except LlmosError as error:  # the status is long sent: the error is the stream's last event
+                yield event(shape_of(error), name="error")
+
+        chunks = await self._caller.streamed(wanted, request.receive)
+        return EventStream(events())
+
+
+def _inputs(body: TaskRequest) -> list[Json]:
+    if body.inputs is msgspec.UNSET:
+        if body.input is msgspec.UNSET:
+            raise BadInput("The body has neither `input` nor `inputs`. Send one of them")
+        return [body.input]
+    if body.input is not msgspec.UNSET:
+        raise BadInput("The body has both `input` and `inputs`. Send one of them")
+    if not body.inputs:
+        raise BadInput("`inputs` is empty. Send at least one input")
+    return body.inputs
+
+
+def floats(data: bytes) -> tuple[float, ...]:
+    """Little-endian float32 bytes as numbers."""
+    return struct.unpack(f"<{len(data) // 4}f", data)
+
+
+def _vector(output: Json, encoding: str) -> Json:
+    data: bytes = output["data"]
+    return {"dim": output["dim"], "vector": floats(data) if encoding == "float" else b64encode(data).decode()}

@@ -1,0 +1,251 @@
+"""AsyncClient: the box from asyncio, with the same nouns, names and errors as Client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+import httpx
+
+from llmos.abi.device import Device
+from llmos.abi.model import DatasetManifest
+from llmos.abi.process import Class, Process
+from llmos.abi.recipe import Data
+from llmos.abi.view import DiskUse, Happening, Model, Status, happening_of
+from llmos.abi.wire import to_json
+from llmos.sdk import request
+from llmos.sdk.request import Request
+from llmos.sdk.result import Result
+from llmos.sdk.transport import address, checked, timeouts, unreachable
+from llmos.sdk.wait import Lines, finished
+
+Json = Any  # Any: an input or a param, whose schema belongs to the task
+T = TypeVar("T")
+OnProgress = Callable[[Process], None]
+
+
+class AsyncClient:
+    """The box. `base_url` is where the daemon listens; without it, where this user's daemon wrote that it does."""
+
+    def __init__(self, base_url: str | None = None, *, timeout_s: float | None = 600.0) -> None:
+        self.url = address(base_url)
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=timeouts(timeout_s), trust_env=False)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        await self._http.aclose()
+
+    async def status(self) -> Status:
+        """The daemon at a glance."""
+        return await self._ask(request.status())
+
+    async def devices(self) -> list[Device]:
+        """The processors the daemon owns."""
+        return await self._ask(request.devices())
+
+    async def disk(self) -> DiskUse:
+        """Bytes of the store by room."""
+        return await self._ask(request.disk())
+
+    async def gc(self) -> int:
+        """Remove what no name reaches; the bytes freed."""
+        return await self._ask(request.collect())
+
+    async def models(self) -> list[Model]:
+        """All versions of all models and bases."""
+        return await self._ask(request.models())
+
+    async def model(self, ref: str) -> Model:
+        """A version; a bare name means the promoted one."""
+        return await self._ask(request.model(ref))
+
+    async def promote(self, ref: str) -> Model:
+        """Make the name mean this version."""
+        return await self._ask(request.promote(ref))
+
+    async def rollback(self, name: str) -> Model:
+        """Make the name mean the version promoted before."""
+        return await self._ask(request.rollback(name))
+
+    async def remove(self, ref: str) -> list[str]:
+        """Forget a version, or a whole name; the refs that are gone."""
+        return await self._ask(request.remove(ref))
+
+    async def datasets(self) -> list[DatasetManifest]:
+        """All versions of all datasets."""
+        return await self._ask(request.datasets())
+
+    async def dataset(self, ref: str) -> DatasetManifest:
+        """A dataset."""
+        return await self._ask(request.dataset(ref))
+
+    async def remove_dataset(self, ref: str) -> list[str]:
+        """Forget a dataset; the refs that are gone."""
+        return await self._ask(request.remove_dataset(ref))
+
+    async def processes(self) -> list[Process]:
+        """All processes the journal remembers, oldest first."""
+        return await self._ask(request.processes())
+
+    async def process(self, pid: int) -> Process:
+        """A process as it is now."""
+        return await self._ask(request.process(pid))
+
+    async def kill(self, pid: int, *, force: bool = False) -> Process:
+        """Stop a process; a trainer writes a checkpoint first, unless by force."""
+        return await self._ask(request.kill(pid, force=force))
+
+    async def suspend(self, pid: int) -> Process:
+        """Let a process pause."""
+        return await self._ask(request.suspend(pid))
+
+    async def resume(self, pid: int) -> Process:
+        """Let a process go on, an interrupted one from its checkpoint."""
+        return await self._ask(request.resume(pid))
+
+    async def nice(self, pid: int, klass: Class | str) -> Process:
+        """Change the class a process runs in."""
+        return await self._ask(request.nice(pid, klass))
+
+    async def pull(
+        self, source: str, *, name: str | None = None, wait: bool = True, on_progress: OnProgress | None = None
+    ) -> Process:
+        """Bring in a base: a name of the catalog, `hf:org/name`, or a folder."""
+        return await self._started(request.pull(source, name), wait=wait, on_progress=on_progress)
+
+    async def train(
+        self,
+        task: str,
+        *,
+        data: str | Path | Data,
+        name: str,
+        base: str = "minilm",
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """Fine-tune `base` on labelled rows into a new version of `name`; `made` of the process says which.
+
+        Settings are the recipe's (`method`, `epochs`, `seed` ...), the data's (`validation`, `test`, `text` ...),
+        LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
+        """
+        recipe = request.recipe(task, name, base, data, settings)
+        return await self._started(request.train(recipe), wait=wait, on_progress=on_progress)
+
+    async def evaluate(
+        self,
+        model: str,
+        *,
+        data: str | Path | Data,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """Measure a model on labelled rows."""
+        asked = request.evaluate(model, request.data_of(data, **settings))
+        return await self._started(asked, wait=wait, on_progress=on_progress)
+
+    @overload
+    async def run(
+        self, model: str, inputs: str | Mapping[str, Json], *, task: str | None = None, **params: Json
+    ) -> Result: ...
+    @overload
+    async def run(
+        self, model: str, inputs: Sequence[Json], *, task: str | None = None, **params: Json
+    ) -> list[Result]: ...
+    async def run(
+        self, model: str, inputs: str | Mapping[str, Json] | Sequence[Json], *, task: str | None = None, **params: Json
+    ) -> Result | list[Result]:
+        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said."""
+        is_one = isinstance(inputs, str | Mapping)
+        asked = task or (await self.model(model)).task
+        results = await self._ask(request.run(asked, model, [inputs] if is_one else list(inputs), params))
+        return results[0] if is_one else results
+
+    async def chat(self, model: str, messages: str | Sequence[Mapping[str, str]], **params: Json) -> AsyncIterator[str]:
+        """The next message of a conversation, piece by piece as it is made."""
+        body = request.chat_body(model, messages, params)
+        async for _, data in self._events("POST", "/v1/tasks/chat", body):
+            for output in data["outputs"]:
+                yield output["message"].get("content") or ""
+
+    async def generate(self, model: str, prompt: str, **params: Json) -> AsyncIterator[str]:
+        """Text that continues a prompt, piece by piece as it is made."""
+        body = {"model": model, "input": prompt, "params": params, "stream": True}
+        async for _, data in self._events("POST", "/v1/tasks/generate", body):
+            for output in data["outputs"]:
+                yield output["text"]
+
+    async def wait(self, pid: int, *, on_progress: OnProgress | None = None) -> Process:
+        """The process once it has ended well; the error that ended it is raised."""
+        async for happening in self.watch(pid):
+            if happening.process is not None and on_progress is not None:
+                on_progress(happening.process)
+        return finished(await self.process(pid))
+
+    async def watch(self, pid: int | None = None) -> AsyncIterator[Happening]:
+        """What happens from now on; of one process, its present state first, and to its end."""
+        path = "/v1/events" if pid is None else f"/v1/processes/{pid}/events"
+        async for _, data in self._events("GET", path):
+            yield happening_of(data)
+
+    async def logs(self, pid: int, *, tail: int | None = None) -> str:
+        """The log of a process, or its last lines."""
+        query = {} if tail is None else {"tail": str(tail)}
+        response = await self._send("GET", f"/v1/processes/{pid}/log", query=query)
+        if not response.is_success:
+            checked(response)
+        return response.text
+
+    async def follow(self, pid: int) -> AsyncIterator[str]:
+        """The log of a process from its start, and on as it grows."""
+        async for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true"):
+            yield text
+
+    async def _started(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
+        process = await self._ask(asked)
+        return await self.wait(process.pid, on_progress=on_progress) if wait else process
+
+    async def _ask(self, asked: Request[T]) -> T:
+        response = await self._send(asked.method, asked.path, asked.body, asked.query)
+        return asked.read(checked(response))
+
+    async def _send(
+        self, method: str, path: str, body: Json = None, query: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        content = None if body is None else to_json(body)
+        try:
+            return await self._http.request(method, path, content=content, params=query or None)
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+
+    async def _events(self, method: str, path: str, body: Json = None) -> AsyncIterator[tuple[str, Json]]:
+        async with self._stream(method, path, body) as response:
+            if not response.is_success:
+                await response.aread()
+                checked(response)
+            lines = Lines()
+            async for line in response.aiter_lines():
+                for one in lines.feed(line):
+                    yield one
+
+    @asynccontextmanager
+    async def _stream(self, method: str, path: str, body: Json) -> AsyncIterator[httpx.Response]:
+        content = None if body is None else to_json(body)
+        timeout = timeouts(None)  # a stream is quiet for as long as nothing happens
+        try:
+            async with self._http.stream(method, path, content=content, timeout=timeout) as response:
+                yield response
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error

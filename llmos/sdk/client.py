@@ -1,0 +1,251 @@
+"""Client: the box from Python. `llmos.Client()` finds the daemon of this user by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+import httpx
+
+from llmos.abi.device import Device
+from llmos.abi.model import DatasetManifest
+from llmos.abi.process import Class, Process
+from llmos.abi.recipe import Data
+from llmos.abi.view import DiskUse, Happening, Model, Status, happening_of
+from llmos.abi.wire import to_json
+from llmos.sdk import request
+from llmos.sdk.aio import AsyncClient
+from llmos.sdk.request import Request
+from llmos.sdk.result import Result
+from llmos.sdk.transport import address, checked, timeouts, unreachable
+from llmos.sdk.wait import Lines, finished
+
+__all__ = ["AsyncClient", "Client"]
+
+Json = Any  # Any: an input or a param, whose schema belongs to the task
+T = TypeVar("T")
+OnProgress = Callable[[Process], None]
+
+
+class Client:
+    """The box. `base_url` is where the daemon listens; without it, where this user's daemon wrote that it does."""
+
+    def __init__(self, base_url: str | None = None, *, timeout_s: float | None = 600.0) -> None:
+        self.url = address(base_url)
+        self._http = httpx.Client(base_url=self.url, timeout=timeouts(timeout_s), trust_env=False)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._http.close()
+
+    def status(self) -> Status:
+        """The daemon at a glance."""
+        return self._ask(request.status())
+
+    def devices(self) -> list[Device]:
+        """The processors the daemon owns."""
+        return self._ask(request.devices())
+
+    def disk(self) -> DiskUse:
+        """Bytes of the store by room."""
+        return self._ask(request.disk())
+
+    def gc(self) -> int:
+        """Remove what no name reaches; the bytes freed."""
+        return self._ask(request.collect())
+
+    def models(self) -> list[Model]:
+        """All versions of all models and bases."""
+        return self._ask(request.models())
+
+    def model(self, ref: str) -> Model:
+        """A version; a bare name means the promoted one."""
+        return self._ask(request.model(ref))
+
+    def promote(self, ref: str) -> Model:
+        """Make the name mean this version."""
+        return self._ask(request.promote(ref))
+
+    def rollback(self, name: str) -> Model:
+        """Make the name mean the version promoted before."""
+        return self._ask(request.rollback(name))
+
+    def remove(self, ref: str) -> list[str]:
+        """Forget a version, or a whole name; the refs that are gone."""
+        return self._ask(request.remove(ref))
+
+    def datasets(self) -> list[DatasetManifest]:
+        """All versions of all datasets."""
+        return self._ask(request.datasets())
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        """A dataset."""
+        return self._ask(request.dataset(ref))
+
+    def remove_dataset(self, ref: str) -> list[str]:
+        """Forget a dataset; the refs that are gone."""
+        return self._ask(request.remove_dataset(ref))
+
+    def processes(self) -> list[Process]:
+        """All processes the journal remembers, oldest first."""
+        return self._ask(request.processes())
+
+    def process(self, pid: int) -> Process:
+        """A process as it is now."""
+        return self._ask(request.process(pid))
+
+    def kill(self, pid: int, *, force: bool = False) -> Process:
+        """Stop a process; a trainer writes a checkpoint first, unless by force."""
+        return self._ask(request.kill(pid, force=force))
+
+    def suspend(self, pid: int) -> Process:
+        """Let a process pause."""
+        return self._ask(request.suspend(pid))
+
+    def resume(self, pid: int) -> Process:
+        """Let a process go on, an interrupted one from its checkpoint."""
+        return self._ask(request.resume(pid))
+
+    def nice(self, pid: int, klass: Class | str) -> Process:
+        """Change the class a process runs in."""
+        return self._ask(request.nice(pid, klass))
+
+    def pull(
+        self, source: str, *, name: str | None = None, wait: bool = True, on_progress: OnProgress | None = None
+    ) -> Process:
+        """Bring in a base: a name of the catalog, `hf:org/name`, or a folder."""
+        return self._started(request.pull(source, name), wait=wait, on_progress=on_progress)
+
+    def train(
+        self,
+        task: str,
+        *,
+        data: str | Path | Data,
+        name: str,
+        base: str = "minilm",
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """Fine-tune `base` on labelled rows into a new version of `name`; `made` of the process says which.
+
+        Settings are the recipe's (`method`, `epochs`, `seed` ...), the data's (`validation`, `test`, `text` ...),
+        LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
+        """
+        recipe = request.recipe(task, name, base, data, settings)
+        return self._started(request.train(recipe), wait=wait, on_progress=on_progress)
+
+    def evaluate(
+        self,
+        model: str,
+        *,
+        data: str | Path | Data,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """Measure a model on labelled rows."""
+        asked = request.evaluate(model, request.data_of(data, **settings))
+        return self._started(asked, wait=wait, on_progress=on_progress)
+
+    @overload
+    def run(
+        self, model: str, inputs: str | Mapping[str, Json], *, task: str | None = None, **params: Json
+    ) -> Result: ...
+    @overload
+    def run(self, model: str, inputs: Sequence[Json], *, task: str | None = None, **params: Json) -> list[Result]: ...
+    def run(
+        self, model: str, inputs: str | Mapping[str, Json] | Sequence[Json], *, task: str | None = None, **params: Json
+    ) -> Result | list[Result]:
+        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said."""
+        is_one = isinstance(inputs, str | Mapping)
+        asked = task or (self.model(model)).task
+        results = self._ask(request.run(asked, model, [inputs] if is_one else list(inputs), params))
+        return results[0] if is_one else results
+
+    def chat(self, model: str, messages: str | Sequence[Mapping[str, str]], **params: Json) -> Iterator[str]:
+        """The next message of a conversation, piece by piece as it is made."""
+        body = request.chat_body(model, messages, params)
+        for _, data in self._events("POST", "/v1/tasks/chat", body):
+            for output in data["outputs"]:
+                yield output["message"].get("content") or ""
+
+    def generate(self, model: str, prompt: str, **params: Json) -> Iterator[str]:
+        """Text that continues a prompt, piece by piece as it is made."""
+        body = {"model": model, "input": prompt, "params": params, "stream": True}
+        for _, data in self._events("POST", "/v1/tasks/generate", body):
+            for output in data["outputs"]:
+                yield output["text"]
+
+    def wait(self, pid: int, *, on_progress: OnProgress | None = None) -> Process:
+        """The process once it has ended well; the error that ended it is raised."""
+        for happening in self.watch(pid):
+            if happening.process is not None and on_progress is not None:
+                on_progress(happening.process)
+        return finished(self.process(pid))
+
+    def watch(self, pid: int | None = None) -> Iterator[Happening]:
+        """What happens from now on; of one process, its present state first, and to its end."""
+        path = "/v1/events" if pid is None else f"/v1/processes/{pid}/events"
+        for _, data in self._events("GET", path):
+            yield happening_of(data)
+
+    def logs(self, pid: int, *, tail: int | None = None) -> str:
+        """The log of a process, or its last lines."""
+        query = {} if tail is None else {"tail": str(tail)}
+        response = self._send("GET", f"/v1/processes/{pid}/log", query=query)
+        if not response.is_success:
+            checked(response)
+        return response.text
+
+    def follow(self, pid: int) -> Iterator[str]:
+        """The log of a process from its start, and on as it grows."""
+        for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true"):
+            yield text
+
+    def _started(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
+        process = self._ask(asked)
+        return self.wait(process.pid, on_progress=on_progress) if wait else process
+
+    def _ask(self, asked: Request[T]) -> T:
+        response = self._send(asked.method, asked.path, asked.body, asked.query)
+        return asked.read(checked(response))
+
+    def _send(
+        self, method: str, path: str, body: Json = None, query: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        content = None if body is None else to_json(body)
+        try:
+            return self._http.request(method, path, content=content, params=query or None)
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+
+    def _events(self, method: str, path: str, body: Json = None) -> Iterator[tuple[str, Json]]:
+        with self._stream(method, path, body) as response:
+            if not response.is_success:
+                response.read()
+                checked(response)
+            lines = Lines()
+            for line in response.iter_lines():
+                yield from lines.feed(line)
+
+    @contextmanager
+    def _stream(self, method: str, path: str, body: Json) -> Iterator[httpx.Response]:
+        content = None if body is None else to_json(body)
+        timeout = timeouts(None)  # a stream is quiet for as long as nothing happens
+        try:
+            with self._http.stream(method, path, content=content, timeout=timeout) as response:
+                yield response
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error

@@ -1,0 +1,204 @@
+"""What each verb of the client sends and how its answer is read. Sends nothing itself: both clients share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from llmos.abi.device import Device
+from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.model import DatasetManifest
+from llmos.abi.process import Class, Process
+from llmos.abi.recipe import Data, Lora, Recipe
+from llmos.abi.view import DiskUse, Model, Status, process_of
+from llmos.abi.wire import from_plain, to_plain
+from llmos.sdk.result import Result, result_of
+
+Json = Any  # Any: a JSON body
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T]):
+    """A request, and how its answer's JSON becomes a result."""
+
+    method: str
+    path: str
+    read: Callable[[Json], T]
+    body: Json = None
+    query: Mapping[str, str] | None = None
+
+
+def _many(kind: type[T]) -> Callable[[Json], list[T]]:
+    return lambda answer: from_plain(answer["data"], list[kind])  # type: ignore[valid-type]  # a type held in a name
+
+
+def _one(kind: type[T]) -> Callable[[Json], T]:
+    return lambda answer: from_plain(answer, kind)
+
+
+def _processes(answer: Json) -> list[Process]:
+    return [process_of(one) for one in answer["data"]]
+
+
+def _removed(answer: Json) -> list[str]:
+    return list(answer["removed"])
+
+
+def status() -> Request[Status]:
+    return Request("GET", "/v1/status", _one(Status))
+
+
+def devices() -> Request[list[Device]]:
+    return Request("GET", "/v1/devices", _many(Device))
+
+
+def disk() -> Request[DiskUse]:
+    return Request("GET", "/v1/disk", _one(DiskUse))
+
+
+def collect() -> Request[int]:
+    return Request("POST", "/v1/gc", lambda answer: int(answer["freed_bytes"]))
+
+
+def models() -> Request[list[Model]]:
+    return Request("GET", "/v1/models", _many(Model))
+
+
+def model(ref: str) -> Request[Model]:
+    return Request("GET", f"/v1/models/{quote(ref, safe=':')}", _one(Model))
+
+
+def promote(ref: str) -> Request[Model]:
+    return Request("POST", f"/v1/models/{quote(ref, safe=':')}/promote", _one(Model))
+
+
+def rollback(name: str) -> Request[Model]:
+    return Request("POST", f"/v1/models/{quote(name, safe=':')}/rollback", _one(Model))
+
+
+def remove(ref: str) -> Request[list[str]]:
+    return Request("DELETE", f"/v1/models/{quote(ref, safe=':')}", _removed)
+
+
+def datasets() -> Request[list[DatasetManifest]]:
+    return Request("GET", "/v1/datasets", _many(DatasetManifest))
+
+
+def dataset(ref: str) -> Request[DatasetManifest]:
+    return Request("GET", f"/v1/datasets/{quote(ref, safe='@')}", _one(DatasetManifest))
+
+
+def remove_dataset(ref: str) -> Request[list[str]]:
+    return Request("DELETE", f"/v1/datasets/{quote(ref, safe='@')}", _removed)
+
+
+def processes() -> Request[list[Process]]:
+    return Request("GET", "/v1/processes", _processes)
+
+
+def process(pid: int) -> Request[Process]:
+    return Request("GET", f"/v1/processes/{pid}", process_of)
+
+
+def start(program: str, args: Json, title: str = "", klass: Class | str | None = None) -> Request[Process]:
+    said = {} if klass is None else {"class": klass}
+    return Request("POST", "/v1/processes", process_of, {"program": program, "args": args, "title": title, **said})
+
+
+def kill(pid: int, *, force: bool) -> Request[Process]:
+    return Request("POST", f"/v1/processes/{pid}/kill", process_of, {"force": force})
+
+
+def suspend(pid: int) -> Request[Process]:
+    return Request("POST", f"/v1/processes/{pid}/suspend", process_of)
+
+
+def resume(pid: int) -> Request[Process]:
+    return Request("POST", f"/v1/processes/{pid}/resume", process_of)
+
+
+def nice(pid: int, klass: Class | str) -> Request[Process]:
+    return Request("POST", f"/v1/processes/{pid}/nice", process_of, {"class": klass})
+
+
+def pull(source: str, name: str | None) -> Request[Process]:
+    path = Path(source).expanduser()
+    is_folder = ":" not in source and (path.is_dir() or source.startswith((".", "/", "~")))
+    return Request(
+        "POST", "/v1/models/pull", process_of, {"source": str(path.absolute()) if is_folder else source, "name": name}
+    )
+
+
+def train(recipe: Recipe) -> Request[Process]:
+    return start("train", to_plain(recipe), f"train {recipe.name}")
+
+
+def evaluate(model: str, data: Data) -> Request[Process]:
+    return start("evaluate", {"model": model, "data": to_plain(data)}, f"evaluate {model}")
+
+
+def run(task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json]) -> Request[list[Result]]:
+    """`inputs` answered by a model of this task, in order."""
+
+    def read(answer: Json) -> list[Result]:
+        return [result_of(task, output) for output in answer["outputs"]]
+
+    said = {**params, "encoding": "base64"} if task == "embed" else dict(params)
+    return Request("POST", f"/v1/tasks/{task}", read, {"model": model, "inputs": list(inputs), "params": said})
+
+
+def chat_body(model: str, messages: str | Sequence[Mapping[str, str]], params: Mapping[str, Json]) -> Json:
+    """The body of a streamed chat; a bare text is the user's one message."""
+    said = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+    return {"model": model, "input": {"messages": said}, "params": dict(params), "stream": True}
+
+
+RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora"}
+DATA_KEYS = {f.name for f in fields(Data)}
+LORA_KEYS = {f.name for f in fields(Lora)}
+OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "normalize"}
+
+
+def recipe(task: str, name: str, base: str, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:
+    """The recipe that these settings make: a setting goes to the data, to LoRA (`lora_rank` ...), or to the run.
+
+    What none of them knows must be an option of the task (`multi_label`, `max_tokens` ...).
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    read = {key: given.pop(key) for key in DATA_KEYS & given.keys()}
+    lora = {key: given.pop(f"lora_{key}") for key in LORA_KEYS if f"lora_{key}" in given}
+    run = {key: given.pop(key) for key in RECIPE_KEYS & given.keys()}
+    options = {**given.pop("options", {}), **{key: given.pop(key) for key in OPTIONS & given.keys()}}
+    for key in given:
+        known = sorted(RECIPE_KEYS | DATA_KEYS | OPTIONS | {f"lora_{one}" for one in LORA_KEYS})
+        near = ", ".join(get_close_matches(key, known)) or ", ".join(known)
+        raise BadSetting(f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near)
+    plain = {"task": task, "name": name, "base": base, "data": _data(data, read), "lora": lora, "options": options}
+    return from_plain({**plain, **run}, Recipe)
+
+
+def data_of(data: str | Path | Data, **settings: Json) -> Data:
+    """Where the rows come from, with paths that the daemon can open whatever folder it runs in."""
+    return from_plain(_data(data, {key: value for key, value in settings.items() if value is not None}), Data)
+
+
+def _data(data: str | Path | Data, read: Mapping[str, Json]) -> Json:
+    plain: dict[str, Json] = to_plain(data) if isinstance(data, Data) else {"train": str(data)}
+    plain |= {key: str(value) if isinstance(value, Path) else value for key, value in read.items()}
+    return plain | {key: _absolute(plain[key]) for key in ("train", "validation", "test") if plain.get(key)}
+
+
+def _absolute(source: str) -> str:
+    """A path made absolute, and there; a dataset's ref (`name@version`) as it is."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return str(path.absolute())
+    name, at, version = source.partition("@")
+    if at and version.isdecimal() and "/" not in name:
+        return source
+    raise BadInput(f"No file {source!r} in {Path.cwd()}. Give a path to labelled rows, or a dataset (name@version)")

@@ -1,0 +1,107 @@
+"""What a model answers, as the client gives it back: one dataclass per task."""
+
+from __future__ import annotations
+
+from array import array
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from sys import byteorder
+from typing import Any
+
+from llmos.abi.wire import from_plain
+
+Json = Any  # Any: an output in its task's schema
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """The label of a text and each label's score; a multi-label model gives `labels`, and no `label`."""
+
+    label: str | None = None
+    score: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A labelled piece of a text; `text[start:end]` is it."""
+
+    text: str
+    label: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """The spans found in a text, in order."""
+
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A text as a vector of float32; numpy takes it as it is: `numpy.asarray(answer.vector)`."""
+
+    vector: array[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Text that continues a prompt."""
+
+    text: str
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chatted:
+    """The next message of a conversation."""
+
+    text: str
+    role: str = "assistant"
+    finish_reason: str | None = None
+
+
+Result = Classified | Tagged | Embedded | Generated | Chatted
+
+
+def result_of(task: str, output: Json) -> Result:
+    """The dataclass of one output of this task."""
+    return READERS[task](output)
+
+
+def _classified(output: Json) -> Result:
+    return from_plain(output, Classified)
+
+
+def _tagged(output: Json) -> Result:
+    return from_plain(output, Tagged)
+
+
+def _embedded(output: Json) -> Result:
+    vector = array("f", b64decode(output["vector"]))
+    if byteorder == "big":
+        vector.byteswap()
+    return Embedded(vector)
+
+
+def _generated(output: Json) -> Result:
+    return from_plain(output, Generated)
+
+
+def _chatted(output: Json) -> Result:
+    message = output["message"]
+    return Chatted(message.get("content", ""), message.get("role", "assistant"), output.get("finish_reason"))
+
+
+READERS: dict[str, Callable[[Json], Result]] = {
+    "classify": _classified,
+    "tag": _tagged,
+    "embed": _embedded,
+    "generate": _generated,
+    "chat": _chatted,
+}

@@ -1,0 +1,61 @@
+"""Where the daemon is, and what its answers mean: shared by both clients."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from llmos.abi.error import Internal, LlmosError, Unavailable
+from llmos.config import read_config
+from llmos.sdk.wait import fault_in
+
+Json = Any  # Any: an answer's body
+CONNECT_TIMEOUT_S = 5.0
+
+
+def address(base_url: str | None) -> str:
+    """The daemon's address: the one given, the one that the running daemon wrote down, the one in the settings."""
+    if base_url is not None:
+        return base_url.rstrip("/")
+    config = read_config()
+    try:
+        written = json.loads((config.home / "daemon.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no daemon has run here yet, or one is writing it now: the settings know as well
+        written = {}
+    url = written.get("url") if isinstance(written, dict) else None
+    return url if isinstance(url, str) else config.url
+
+
+def timeouts(timeout_s: float | None) -> httpx.Timeout:
+    """How long to wait for an answer; connecting to a daemon that is there takes no time."""
+    return httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+
+
+def checked(response: httpx.Response) -> Json:
+    """The answer's JSON; the error it carries is raised. The body must have been read."""
+    try:
+        body = response.json()
+    except ValueError as error:
+        url = response.request.url
+        raise Internal(f"{url} answered something that is no JSON. Is that the address of a daemon?") from error
+    if not response.is_success:
+        raise refused(response, body)
+    return body
+
+
+def refused(response: httpx.Response, body: Json) -> LlmosError:
+    """The error of an answer that is none."""
+    if isinstance(body, dict) and isinstance(body.get("error"), dict) and "code" in body["error"]:
+        return fault_in(body)
+    return Internal(f"{response.request.url} answered {response.status_code} in no shape of ours. Is that a daemon?")
+
+
+def unreachable(url: str, error: httpx.TransportError) -> LlmosError:
+    """What a connection that failed means to the one who asked."""
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return Unavailable(f"No daemon answers at {url}. Start it: llmos up", url=url)
+    if isinstance(error, httpx.TimeoutException):
+        return Unavailable(f"{url} did not answer in time. See what it does: llmos status", url=url)
+    return Unavailable(f"The connection to {url} broke ({error}). Is the daemon still up? llmos status", url=url)

@@ -1,0 +1,54 @@
+"""Waiting for a process: what its stream of events says, and how its end is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmos.abi.error import Cancelled, Fault, LlmosError, ProcessDied, error_of
+from llmos.abi.process import Process, State
+
+Json = Any  # Any: what an event's data holds
+
+
+@dataclass(slots=True)
+class Lines:
+    """Puts server-sent events together from the lines of a stream."""
+
+    _name: str = ""
+    _data: list[str] = field(default_factory=list)
+
+    def feed(self, line: str) -> Iterator[tuple[str, Json]]:
+        """The event that this line ends, if it does; an error event is raised."""
+        key, _, value = line.partition(":")
+        if key == "event":
+            self._name = value.strip()
+        elif key == "data":
+            self._data.append(value.removeprefix(" "))
+        elif not line and self._data:
+            name, text = self._name, "\n".join(self._data)
+            self._name, self._data = "", []
+            data = json.loads(text)
+            if name == "error":
+                raise fault_in(data)
+            yield name, data
+
+
+def fault_in(body: Json) -> LlmosError:
+    """The error that a refusal's body carries."""
+    error = body["error"]
+    return error_of(Fault(error["code"], error["message"], error.get("detail") or {}))
+
+
+def finished(process: Process) -> Process:
+    """The process itself where it ended well; otherwise the error that ended it, or says how to go on."""
+    if process.fault is not None:
+        raise error_of(process.fault)
+    if process.state is State.INTERRUPTED:
+        raise Cancelled(f"pid {process.pid} was interrupted. Go on from its checkpoint: llmos resume {process.pid}")
+    if process.exit_code:
+        hint = f"pid {process.pid} ended with exit code {process.exit_code}. See why: llmos logs {process.pid}"
+        raise ProcessDied(hint, pid=process.pid, exit_code=process.exit_code)
+    return process
