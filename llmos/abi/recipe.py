@@ -51,7 +51,7 @@ class Recipe:
     )  # the task's: multi_label, max_tokens, pooling, threshold ...
     epochs: float | None = None
     learning_rate: float | None = None
-    head_rate_ratio: float = 10.0  # the head's learning rate over the encoder's
+    head_rate_ratio: float | None = None  # the head's learning rate over the encoder's
     batch_size: int | None = None
     token_budget: int = 4096
     weight_decay: float = 0.01
