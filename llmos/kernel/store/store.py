@@ -259,6 +259,12 @@ class Store:
             Manifest,
         )
         manifest = replace(manifest, files=tuple(one.file for one in staged))
+        other = next((m for m in self._index.models.of(offer.name).values() if m.kind is not manifest.kind), None)
+        if other:
+            raise Conflict(
+                f"{offer.name} is the name of a {other.kind} already, and one name is not both. Take another name, or "
+                f"remove that one: llmos rm {offer.name}"
+            )
         if manifest.kind is Kind.BASE:
             return replace(manifest, base=None, base_digest=weights_digest(manifest.files))
         if manifest.base is None:

@@ -1,0 +1,168 @@
+"""What a base is, read from its files: which of them count, its architecture, task, limits, pooling and license."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadInput, UnsafeWeights
+from llmos.abi.model import Part
+
+Json = Any  # Any: JSON written by whoever published the model
+
+SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+INDEX = "model.safetensors.index.json"
+PICKLED = re.compile(r"(pytorch_model.*\.bin|.*\.(pt|pth|pkl|pickle|ckpt))")
+TOKENIZER = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+}
+VOCABULARY = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"}
+CONFIG = {"config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json", INDEX}
+OTHER = {"README.md", "LICENSE", "LICENSE.txt", "LICENSE.md"}
+DECODER = re.compile(r".*(ForCausalLM|LMHeadModel)")
+POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+NO_LIMIT = 1_000_000  # tokenizers write a huge number where they mean that there is none
+
+
+def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
+    """Which of a model folder's files make the base, weights first; UnsafeWeights or BadInput if they make none."""
+    there = set(paths)
+    weights = _weights(there, where)
+    if weights[0].endswith(".gguf"):
+        return [(weights[0], Part.WEIGHTS), *((path, Part.OTHER) for path in sorted(there & OTHER))]
+    if "config.json" not in there:
+        raise BadInput(f"{where} has weights but no config.json. Save the model with save_pretrained, which writes it")
+    if not there & VOCABULARY:
+        raise BadInput(
+            f"{where} has no tokenizer (tokenizer.json or the like). Save it there: tokenizer.save_pretrained"
+        )
+    parts = ((CONFIG, Part.CONFIG), (TOKENIZER, Part.TOKENIZER), (OTHER, Part.OTHER))
+    rest = [(path, part) for names, part in parts for path in sorted(there & names) if path != INDEX]
+    shards = [(INDEX, Part.CONFIG)] if len(weights) > 1 or SHARD.fullmatch(weights[0]) else []
+    return [*((path, Part.WEIGHTS) for path in weights), *shards, *rest]
+
+
+def _weights(there: set[str], where: str) -> list[str]:
+    if "model.safetensors" in there:
+        return ["model.safetensors"]
+    shards = sorted(path for path in there if SHARD.fullmatch(path))
+    if shards:
+        if INDEX not in there:
+            raise BadInput(f"{where} has weights in {len(shards)} pieces but no {INDEX}. Fetch that file too")
+        return shards
+    gguf = sorted(path for path in there if path.endswith(".gguf") and "/" not in path)
+    if len(gguf) == 1:
+        return gguf
+    if gguf:
+        raise BadInput(f"{where} has {len(gguf)} GGUF files ({', '.join(gguf)}). Put the one to use in its own folder")
+    pickled = sorted(path for path in there if PICKLED.fullmatch(path))
+    if pickled:
+        raise UnsafeWeights(
+            f"{where} has only pickled weights ({', '.join(pickled)}), and reading a pickle runs whatever code is in "
+            "it. Convert them where you trust them: AutoModel.from_pretrained(...).save_pretrained(folder)",
+            path=pickled[0],
+        )
+    raise BadInput(f"{where} has no weights. It needs model.safetensors (or its shards) with config.json, or one .gguf")
+
+
+def part_of(path: str) -> Part:
+    """What a file of a resident form is for, by its name."""
+    if path.endswith(".safetensors"):
+        return Part.WEIGHTS
+    return Part.TOKENIZER if path in TOKENIZER else Part.CONFIG if path in CONFIG else Part.OTHER
+
+
+def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
+    """The draft of a base's manifest, less what only its source knows."""
+    if paths[0].endswith(".gguf"):
+        return _of_gguf(folder / paths[0], folder)
+    config = _json(folder / "config.json")
+    architecture = next(iter(config.get("architectures") or []), "") or config.get("model_type", "")
+    if not architecture:
+        raise BadInput(f"{folder / 'config.json'} names no architecture. Save the model with save_pretrained")
+    tokenizer = _json(folder / "tokenizer_config.json")
+    has_template = bool(tokenizer.get("chat_template")) or (folder / "chat_template.jinja").exists()
+    limits = [
+        _json(folder / "sentence_bert_config.json").get("max_seq_length"),
+        tokenizer.get("model_max_length"),
+        config.get("max_position_embeddings") or config.get("n_positions"),
+    ]
+    pooling = _json(folder / "1_Pooling" / "config.json")
+    how = next((name for key, name in POOLING.items() if pooling.get(key)), "mean")
+    return _draft(architecture, bool(DECODER.fullmatch(architecture)), has_template, limits, license_of(folder), how)
+
+
+def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
+    from gguf import GGUFReader  # not above: only GGUF bases need it
+
+    try:
+        fields = GGUFReader(path).fields
+        architecture = str(fields["general.architecture"].contents())
+    except (ValueError, KeyError, IndexError) as error:
+        raise BadInput(f"{path.name} is no GGUF file that can be read ({error}). Fetch it again") from error
+    said = fields["general.license"].contents() if "general.license" in fields else license_of(folder)
+    limit = fields.get(f"{architecture}.context_length")
+    pooled = f"{architecture}.pooling_type" in fields  # llama.cpp writes it for embedding models alone
+    return _draft(
+        architecture,
+        not pooled,
+        "tokenizer.chat_template" in fields,
+        [limit.contents() if limit else None],
+        str(said),
+        "mean",
+    )
+
+
+def _draft(
+    architecture: str, is_decoder: bool, has_template: bool, limits: Iterable[Json], license: str, pooling: str
+) -> dict[str, Json]:
+    options: dict[str, Json] = {"pooling": pooling, "tasks": ["embed", "classify", "tag"]}
+    task = "embed"
+    if is_decoder:
+        task = "chat" if has_template else "generate"
+        options = {"tasks": ["chat", "generate"] if has_template else ["generate"]}
+    said = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < NO_LIMIT]
+    if said:
+        options["max_tokens"] = min(said)
+    return {"task": task, "architecture": architecture, "license": license, "options": options}
+
+
+def license_of(folder: Path) -> str:
+    """The license a README's front matter names, else the first line of a LICENSE, else `unknown`."""
+    readme = folder / "README.md"
+    if readme.exists():
+        text = readme.read_text(encoding="utf-8", errors="replace")
+        matter = re.match(r"\A---\s*\n(.*?)\n---", text, re.DOTALL)
+        named = re.search(r"^license:\s*[\"']?([\w.+-]+)", matter.group(1), re.MULTILINE) if matter else None
+        if named:
+            return named.group(1).lower()
+    for name in sorted(OTHER - {"README.md"}):
+        if (folder / name).exists():
+            lines = (folder / name).read_text(encoding="utf-8", errors="replace").split("\n")
+            return next((line.strip()[:80] for line in lines if line.strip()), "unknown")
+    return "unknown"
+
+
+def _json(path: Path) -> dict[str, Json]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BadInput(f"{path.name} is not valid JSON ({error}). Fetch it again") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path.name} holds no JSON object. Fetch it again")
+    return found

@@ -1,0 +1,213 @@
+"""Downloads: a file fetched in pieces that survive a kill, its digest checked before anyone uses it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx
+
+from llmos.abi.error import Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline
+from llmos.abi.process import Progress
+from llmos.programs.channel import Channel
+
+CONNECT_S = 5.0
+READ_S = 60.0
+ATTEMPTS = 4
+PIECE_BYTES = 1 << 20
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def pip_settings() -> dict[str, str]:
+    """What pip is configured with here (index-url, extra-index-url, find-links, cert), asked of pip itself."""
+    try:
+        listed = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    settings: dict[str, str] = {}
+    for line in listed.stdout.splitlines():
+        key, equals, value = line.partition("=")
+        scope, _, name = key.rpartition(".")
+        if equals and (name not in settings or scope == ":env:"):  # pip gives the environment the last word
+            settings[name] = value.strip().strip("'\"")
+    return settings
+
+
+def open_client(cert: str | None = None) -> httpx.Client:
+    """A client that trusts what this machine trusts, and gives up soon on a place it cannot reach."""
+    return httpx.Client(
+        verify=ssl.create_default_context(cafile=cert if cert and Path(cert).is_file() else None),
+        timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+        follow_redirects=True,
+        headers={"User-Agent": "llmos"},
+    )
+
+
+def get(client: httpx.Client, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    """One small page; Offline if nobody answers, NotFound or Offline for what was answered instead."""
+    try:
+        answer = client.get(url, headers=dict(headers or {}))
+    except httpx.HTTPError as error:
+        raise _offline(url, error) from error
+    _refused(answer, url)
+    return answer
+
+
+class Download:
+    """The downloads of one process: into a folder whose partial files are found again, with progress on its channel."""
+
+    def __init__(
+        self, client: httpx.Client, folder: Path, channel: Channel, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.client = client
+        self.parts: list[Path] = []
+        self._folder, self._channel, self._clock = folder, channel, clock
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        sha256: str | None = None,
+        size_bytes: int = 0,
+        headers: Mapping[str, str] | None = None,
+        title: str = "",
+    ) -> Path:
+        """The file at this address, going on from what an earlier process left; Corrupt if its digest is another."""
+        part = self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
+        with part.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(f"Another process is fetching {url} right now. Wait for it, then pull again") from error
+            self._complete(url, file, size_bytes, dict(headers or {}), title)
+        self.parts.append(part)
+        try:
+            return self.checked(part, sha256, size_bytes, url)
+        except Corrupt:
+            part.unlink()
+            raise
+
+    def _complete(self, url: str, file: BinaryIO, size_bytes: int, headers: dict[str, str], title: str) -> None:
+        """Fetch what the partial file lacks, asking again for the rest when the line is cut."""
+        failure: httpx.HTTPError | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                if not size_bytes or file.tell() < size_bytes:
+                    self._stream(url, file, size_bytes, headers, title)
+                return
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                raise _offline(url, error) from error
+            except httpx.HTTPError as error:
+                failure = error
+        raise _offline(url, failure)
+
+    def _stream(self, url: str, file: BinaryIO, size_bytes: int, headers: dict[str, str], title: str) -> None:
+        held = file.tell()
+        headers = {**headers, "Accept-Encoding": "identity"}  # a range of a packed answer is bytes of another file
+        if held:
+            headers["Range"] = f"bytes={held}-"
+        with self.client.stream("GET", url, headers=headers) as answer:
+            if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return  # all of it was here; the digest says whether it is right
+            _refused(answer, url)
+            if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+                held = file.truncate(0)
+                file.seek(0)
+            total = size_bytes or held + int(answer.headers.get("Content-Length", 0))
+            self._check_room(total - held)
+            began, start = self._clock(), held
+            with room_said(self._folder):
+                for piece in answer.iter_bytes(PIECE_BYTES):
+                    file.write(piece)
+                    held += len(piece)
+                    self._channel.report(_progress(title, held, total, held - start, self._clock() - began))
+                    if self._channel.stop_asked:
+                        raise Cancelled(f"Stopped at {held:,} of {total:,} bytes. What is here is kept: pull again")
+                file.flush()
+
+    def _check_room(self, need_bytes: int) -> None:
+        free_bytes = shutil.disk_usage(self._folder).free
+        if need_bytes > free_bytes:
+            raise _full(self._folder, need_bytes, free_bytes)
+
+    def checked(self, path: Path, sha256: str | None, size_bytes: int = 0, url: str = "") -> Path:
+        """The file itself if its size and digest, as far as they are known, are these; Corrupt otherwise."""
+        has_bytes = path.stat().st_size
+        if size_bytes and has_bytes != size_bytes:
+            raise _damaged(url or str(path), f"{size_bytes:,} bytes", f"{has_bytes:,} bytes")
+        if sha256 is None:
+            return path
+        self._channel.report(Progress("verify", 0, has_bytes, "bytes"))
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != sha256:
+            raise _damaged(url or str(path), sha256, actual)
+        self._channel.report(Progress("verify", has_bytes, has_bytes, "bytes"))
+        return path
+
+
+@contextmanager
+def room_said(folder: Path) -> Iterator[None]:
+    """A disk that fills up within is said as DiskFull, with the numbers."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise _full(folder, PIECE_BYTES, shutil.disk_usage(folder).free) from error
+        raise
+
+
+def _progress(title: str, held: int, total: int, fresh: int, elapsed_s: float) -> Progress:
+    rate = fresh / elapsed_s if elapsed_s > 0 else 0.0
+    figures = {"rate": rate, "eta_s": (total - held) / rate} if rate else {}
+    return Progress("download", held, total, "bytes", figures, title)
+
+
+def _damaged(path: str, expected: str, actual: str) -> Corrupt:
+    return Corrupt(
+        f"{path} is not what it should be: expected {expected[:20]}, got {actual[:20]}. It is not used; pull again, "
+        "and if it stays so, distrust that source",
+        path=path,
+        expected=expected,
+        actual=actual,
+    )
+
+
+def _full(folder: Path, need_bytes: int, free_bytes: int) -> DiskFull:
+    return DiskFull(
+        f"The disk under {folder} is full: {need_bytes:,} bytes are needed and {free_bytes:,} are free. "
+        "Free some (llmos gc, llmos rm) and pull again; what was fetched is kept",
+        path=str(folder),
+        need_bytes=need_bytes,
+        free_bytes=free_bytes,
+    )
+
+
+def _refused(answer: httpx.Response, url: str) -> None:
+    if answer.status_code in (401, 403):
+        raise NotFound(f"{url} asks for permission ({answer.status_code}). Give a token that may read it", url=url)
+    if answer.status_code in (404, 410):
+        raise NotFound(f"There is nothing at {url} ({answer.status_code}). Check the name and the version", url=url)
+    if answer.is_error:
+        raise Offline(f"{url} answered {answer.status_code}. Try again later, or pull from a folder", url=url)
+
+
+def _offline(url: str, error: Exception | None) -> Offline:
+    return Offline(
+        f"{httpx.URL(url).host or url} could not be reached ({error}). Check the network, or pull from a folder: "
+        "llmos pull /path/to/model",
+        url=url,
+    )

