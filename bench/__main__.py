@@ -1,0 +1,97 @@
+"""The door: `python -m bench [all|encoder|finetune|start|memory]` measures, shows a table and writes its JSON."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from bench import data as texts
+from bench.box import HOME
+from bench.record import ROOT, Record, show
+from bench.stop import Stop
+from llmos.abi.error import LlmosError
+
+
+class Bench(StrEnum):
+    """What can be measured."""
+
+    ALL = "all"
+    ENCODER = "encoder"
+    FINETUNE = "finetune"
+    START = "start"
+    MEMORY = "memory"
+
+
+def main(
+    bench: Annotated[Bench, typer.Argument(help="What to measure.")] = Bench.ALL,
+    *,
+    full: Annotated[bool, typer.Option("--full/--quick", help="All rows and more rounds, or a few minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of a table.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often each is repeated.")] = None,
+    count: Annotated[int | None, typer.Option("--texts", min=1, help="Texts (encoder), rows (finetune).")] = None,
+    data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
+    home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
+    device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Write bench/results/*.json.")] = True,
+) -> None:
+    """Ratios of llmos to its peers, measured side by side in one run, their answers compared."""
+    if bench is Bench.ALL:
+        raise typer.Exit(_each())
+    try:
+        record = _measure(bench, full, rounds, count, data.absolute(), home.absolute(), device)
+    except (Stop, LlmosError) as stop:
+        print(stop, file=sys.stderr)
+        raise typer.Exit(1) from stop
+    show(record, as_json=as_json)
+    if save:
+        print(f"written: {record.save()}", file=sys.stderr)
+
+
+def _measure(
+    bench: Bench, full: bool, rounds: int | None, count: int | None, data: Path, home: Path, device: str | None
+) -> Record:
+    module, mode = _module(bench), "full" if full else "quick"
+    measure: Callable[..., Record] = module.measure
+    if bench is Bench.ENCODER:
+        chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "device": device}
+        return measure(data, home, mode=mode, **chosen)
+    if bench is Bench.FINETUNE:
+        return measure(data, home, mode=mode, count=count, device=device)
+    if bench is Bench.START:
+        return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
+    return measure(data, home, mode=mode, models=count or 20)
+
+
+def _module(bench: Bench) -> ModuleType:
+    try:
+        return import_module(f"bench.{bench}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("bench", "llmos"):
+            raise
+        raise Stop(
+            f"This bench compares with peers, and {error.name} is not installed. "
+            f"Install them: {sys.executable} -m pip install -r bench/requirements.txt"
+        ) from error
+
+
+def _each() -> int:
+    """Every bench with the same options, each in a Python of its own, so that none inherits another's memory."""
+    options = [word for word in sys.argv[1:] if word != Bench.ALL]
+    ends = [
+        subprocess.run([sys.executable, "-m", "bench", bench, *options], cwd=ROOT, check=False).returncode
+        for bench in Bench
+        if bench is not Bench.ALL
+    ]
+    return max(ends)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,100 @@
+"""A daemon of the bench's own, on a home of its own: started and asked through the same doors that a user has."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.clients import Connection
+from bench.record import ROOT
+from bench.stop import Stop
+
+HOME = ROOT / ".bench"  # kept between runs, so that the base is pulled once
+WAIT_S = 300.0
+Json = Any  # Any: a JSON value whose schema belongs to the route
+
+
+class Box:
+    """The daemon while the `with` lasts."""
+
+    def __init__(self, home: Path = HOME) -> None:
+        self.home = home
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Box:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.up()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.down()
+
+    def up(self) -> None:
+        """Start the daemon; returns when `llmos up` does, which is when it answers."""
+        self.cli("up")
+
+    def down(self) -> None:
+        self.cli("down")
+
+    def cli(self, *words: str) -> str:
+        """One `llmos` command on this box; Stop with what it printed if it failed."""
+        environment = {**os.environ, "LLMOS_HOME": str(self.home), "LLMOS_PORT": str(self.port)}
+        command = [sys.executable, "-m", "llmos.cli.main", *words]
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Stop(f"llmos {' '.join(words)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def ask(self, method: str, path: str, body: Json = None) -> Json:
+        return Connection(self.url).ask(method, path, body)
+
+    def base(self) -> Path:
+        """The folder of MiniLM's files, pulled if this home has not got it yet."""
+        if not any(model["name"] == "minilm" for model in self.ask("GET", "/v1/models")["data"]):
+            self.cli("pull", "minilm", "--wait")
+        return self.home / "models" / "minilm" / "1"
+
+    def device(self, name: str | None = None) -> Json:
+        """The device of this name, or the best the daemon found: a GPU before a CPU."""
+        found = {one["name"]: one for one in until(lambda: self.ask("GET", "/v1/devices")["data"], "devices")}
+        if name is None:
+            name = next((one for one in found if one.startswith("cuda")), next(iter(found)))
+        if name not in found:
+            raise Stop(f"The daemon found no device {name!r}. There are: {', '.join(found)}")
+        return found[name]
+
+    def serving(self) -> list[Json]:
+        """The serve processes that are there, whatever state they are in but ended."""
+        ended = ("exited", "interrupted")
+        every = self.ask("GET", "/v1/processes")["data"]
+        return [one for one in every if one["spec"]["program"] == "serve" and one["state"] not in ended]
+
+    def stop_serving(self) -> None:
+        """End every serve process and wait until they have gone."""
+        for process in self.serving():
+            self.ask("POST", f"/v1/processes/{process['pid']}/kill")
+        until(lambda: not self.serving(), "the end of the serve processes")
+
+
+def until(look: Callable[[], Any], what: str, every_s: float = 0.01) -> Any:  # Any: whatever true thing is awaited
+    """The first true answer; Stop after five minutes without one."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(every_s)
+    raise Stop(f"Waited {WAIT_S:.0f} s in vain for {what}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

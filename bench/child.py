@@ -1,0 +1,80 @@
+"""A serve process without a daemon: the very child the daemon forks, spoken to in frames over its socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bench.engine import calls, vectors
+from bench.stop import Stop
+from llmos.abi.call import Chunk
+from llmos.abi.error import error_of
+from llmos.abi.frame import Answer, Ask, Assignment, Down, Failed, Located, Ready, Up
+from llmos.abi.process import Program
+from llmos.abi.wire import Splitter, encode
+from llmos.programs.child import be_child
+
+READ_BYTES = 1 << 18
+
+
+class Child:
+    """The process while the `with` lasts."""
+
+    def __init__(self, base: Located, texts: Sequence[str], *, device: str, dtype: str, call_texts: int) -> None:
+        self._asks = [Ask(call) for call in calls(texts, call_texts)]
+        self._scratch = tempfile.TemporaryDirectory()
+        self._assignment = Assignment(
+            pid=1,
+            program=Program.SERVE,
+            args={"base": base.manifest.ref},
+            scratch=self._scratch.name,
+            device=device,
+            dtype=dtype,
+            models={"base": base},
+        )
+
+    def __enter__(self) -> Child:
+        self._socket, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "bench.child", str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self._frames = self._read()
+        self._send([self._assignment])
+        while not isinstance(next(self._frames), Ready):
+            pass
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        self._socket.close()  # a child whose daemon has gone ends by itself
+        self._process.wait()
+        self._scratch.cleanup()
+
+    def run(self) -> np.ndarray:
+        self._send(self._asks)
+        chunks: list[Chunk] = []
+        while len(chunks) < len(self._asks):
+            frame = next(self._frames)
+            chunks += frame.chunks if isinstance(frame, Answer) else ()
+        return vectors(chunks)
+
+    def _send(self, frames: Sequence[Down]) -> None:
+        self._socket.sendall(b"".join(encode(frame) for frame in frames))
+
+    def _read(self) -> Iterator[Up | Down]:
+        splitter = Splitter()
+        while data := self._socket.recv(READ_BYTES):
+            for frame in splitter.feed(data):
+                if isinstance(frame, Failed):
+                    raise error_of(frame.fault)
+                yield frame
+        raise Stop("The serve process ended before it had answered; its own words stand above")
+
+
+if __name__ == "__main__":
+    be_child(int(sys.argv[1]), os.dup(2), os.getppid())
