@@ -73,13 +73,16 @@ class NiceAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class MoveAsked(Event):
-    """The bare name is to mean this version from now on; `ticket` tells apart who asked."""
+    """The bare name is to mean this version from now on; `ticket` tells apart who asked.
+
+    `back_from` says that this takes the promotion of that version back, rather than adding one.
+    """
 
     kept: ClassVar[Kept] = Kept.PROMISED
     name: str
     version: int
     ticket: str
-    reason: str = ""
+    back_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,10 +315,11 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Put an offer into the store; ends in Committed or CommitFailed."""
+    """Put an offer into the store; ends in Committed or CommitFailed. `born` is when its process was submitted."""
 
     pid: int
     offer: Offer
+    born: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +347,7 @@ class Move:
     guarded: bool = False
     against: str | None = None
     answer: Accept | None = None
+    back_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The journal: every event that must outlive the daemon, in SQLite, with a snapshot so that it does not grow for ever."""
+"""The journal: every event that must outlive the daemon, in SQLite, with a snapshot so that it stays small."""
 
 from __future__ import annotations
 

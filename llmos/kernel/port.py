@@ -1,4 +1,4 @@
-"""What the api may ask of the kernel. The real one is in loop.py; testing has one that lives in memory."""
+"""What the api may ask of the kernel. The real one is in box.py; testing has one that lives in memory."""
 
 from __future__ import annotations
 

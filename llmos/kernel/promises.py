@@ -1,4 +1,4 @@
-"""What the store was asked to do and has not done yet: commits of offers and moves of names. A restart does them again."""
+"""What the store was asked to do and has not done yet: commits and moves of names. A restart does them again."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Promises:
         """Everything to do again after a restart; each is harmless if it was done already."""
         return [*self.commits.values(), *self.moves.values()]
 
-    def offered(self, event: OfferMade) -> list[Effect]:
-        commit = Commit(event.pid, event.offer)
+    def offered(self, event: OfferMade, born: float) -> list[Effect]:
+        commit = Commit(event.pid, event.offer, born)
         self.commits[_key(event.pid, event.offer.offer_id)] = commit
         return [commit]
 
@@ -55,7 +55,7 @@ class Promises:
         return [Accept(event.pid, event.offer_id, fault=event.fault)]
 
     def move_asked(self, event: MoveAsked) -> list[Effect]:
-        move = Move(event.name, event.version, event.ticket)
+        move = Move(event.name, event.version, event.ticket, back_from=event.back_from)
         self.moves[event.ticket] = move
         return [move]
 

@@ -1,4 +1,4 @@
-"""Who runs: pure decisions over what is known, returned as events for the table to apply. No clock, no state of its own."""
+"""Who runs: pure decisions over what is known, returned as events for the table to apply."""
 
 from __future__ import annotations
 

@@ -194,8 +194,8 @@ class Table:
         return []
 
     def _detached(self, event: ev.Detached) -> list[Effect]:
-        life = self.lives[event.pid]
-        if event.model in life.models:
+        life = self.lives.get(event.pid)
+        if life is not None and event.model in life.models:
             kind, size_bytes = life.models[event.model]
             self.ledger.give_back(Lease(event.pid, self.process(event.pid).spec.device, kind, size_bytes))
             models = {name: held for name, held in life.models.items() if name != event.model}
@@ -225,6 +225,8 @@ class Table:
 
     def _forked(self, event: ev.Forked) -> list[Effect]:
         process = self.process(event.pid)
+        if process.state not in ALIVE:  # it ended as soon as it was born, and that was heard first
+            return []
         self.lives[event.pid] = replace(self.lives[event.pid], born_at=event.born_at)
         self._put(replace(process, os_pid=event.os_pid))
         return []
@@ -305,7 +307,7 @@ class Table:
     # From the store.
 
     def _offer_made(self, event: ev.OfferMade) -> list[Effect]:
-        return self.promises.offered(event)
+        return self.promises.offered(event, self.process(event.pid).created_at)
 
     def _committed(self, event: ev.Committed) -> list[Effect]:
         offer, effects = self.promises.committed(event)

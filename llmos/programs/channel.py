@@ -65,7 +65,7 @@ class Channel:
         return self._stop.is_set()
 
     def report(self, progress: Progress) -> None:
-        """Say how far the work is, as often as one likes: ten a second are sent, and the first and last of each phase."""
+        """Say how far the work is, as often as one likes: ten a second are sent, and each phase's first and last."""
         now = time.monotonic()
         is_edge = progress.phase != self._phase or (progress.total > 0 and progress.done >= progress.total)
         if is_edge or now - self._reported_at >= REPORT_EVERY_S:

@@ -1,0 +1,132 @@
+"""The daemon: plugs config, kernel and api together, holds the home's lock and the port, and goes down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from llmos import __version__
+from llmos.abi.error import AlreadyRunning, LlmosError, Unavailable
+from llmos.abi.wire import to_json
+from llmos.api.app import create_app
+from llmos.config import Config, read_config
+from llmos.kernel.box import Box
+from llmos.tasks import TASKS
+
+BACKLOG = 2048
+FAREWELL_S = 1.0  # so long may open connections take to end when the daemon goes down
+
+
+def main() -> int:
+    """Run in the foreground until SIGTERM or SIGINT."""
+    try:
+        config = read_config()
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        with held(config.home), listening(config) as sock:
+            asyncio.run(run(config, sock))
+    except LlmosError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201  # the daemon's own terminal or log
+        return 1
+    return 0
+
+
+async def run(config: Config, sock: socket.socket) -> None:
+    """Serve the api over this socket until asked to stop, then end every child."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    box = Box(config, TASKS)
+    await box.start()
+    server = Server(
+        uvicorn.Config(
+            create_app(box, config),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=FAREWELL_S,  # type: ignore[arg-type]  # whole seconds by its annotation only
+        )
+    )
+    serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
+    with announced(config):
+        await stop.wait()
+        await box.stop()  # before the connections: whoever watches a process sees how it ended
+        server.should_exit = True
+        await serving
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server, whose signals are the daemon's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def held(home: Path) -> Iterator[None]:
+    """The home is this daemon's alone; the lock goes with the process, however it ends."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = os.open(home / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Unavailable(f"The home {home} cannot be written: {error.strerror}. Choose another: LLMOS_HOME") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise AlreadyRunning(
+            f"A daemon runs on {home} already. Ask it: llmos status; end it: llmos down", home=str(home)
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def listening(config: Config) -> Iterator[socket.socket]:
+    """The socket that the api will be served on."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise Unavailable(f"No address {config.host!r}: {error.strerror}. Choose another: LLMOS_HOST") from error
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            raise AlreadyRunning(
+                f"Port {config.port} on {config.host} cannot be had: {error.strerror}. Choose another: LLMOS_PORT",
+                port=config.port,
+            ) from error
+        sock.listen(BACKLOG)
+        yield sock
+
+
+@contextlib.contextmanager
+def announced(config: Config) -> Iterator[None]:
+    """`daemon.json` says where this daemon is, while it is there."""
+    path = config.home / "daemon.json"
+    said = {"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}
+    aside = path.with_suffix(".new")
+    aside.write_bytes(to_json(said))
+    aside.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""What a program's arguments mean: whether they can work, what they need, and what a child is assigned for them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from llmos.abi.device import Device, LeaseKind
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Assignment
+from llmos.abi.model import Kind, Manifest, check_name
+from llmos.abi.process import Class, Process, Program, Spec
+from llmos.abi.recipe import Recipe
+from llmos.abi.wire import from_plain
+from llmos.config import Config
+from llmos.kernel.memory import need_of
+from llmos.kernel.store.store import Store
+
+NAMES_A_MODEL = {Program.TRAIN: "base", Program.SERVE: "base", Program.EVALUATE: "model"}
+
+
+def admit(spec: Spec, store: Store, tasks: Collection[str]) -> tuple[Spec, dict[LeaseKind, int]]:
+    """The spec with its model pinned to a version, its title and its need filled in; raises for what cannot work."""
+    manifest = _model(spec, store)
+    if manifest is not None:
+        spec = replace(spec, args={**spec.args, NAMES_A_MODEL[spec.program]: manifest.ref})
+    match spec.program:
+        case Program.TRAIN:
+            _check_recipe(from_plain(spec.args, Recipe), store, tasks)
+        case Program.PULL:
+            _check_pull(spec)
+        case Program.EVALUATE:
+            _check_data(spec, store)
+    needs = need_of(spec, {} if manifest is None else {"model": manifest})
+    return replace(spec, title=spec.title or title_of(spec), need_bytes=sum(needs.values())), needs
+
+
+def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
+    """What the child of this process is told: everything its arguments name, found."""
+    dtype = device.dtype if config.dtype == "auto" else config.dtype
+    args = dict(process.spec.args)
+    models = {}
+    word = NAMES_A_MODEL.get(process.spec.program)
+    if word is not None:
+        models[word] = store.located(args[word], dtype)
+    if process.spec.program is Program.TRAIN:
+        version = store.promoted(args["name"])
+        if version is not None:
+            models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
+    if process.spec.program is Program.SERVE:
+        args |= {"engine": config.engine, "token_budget": config.token_budget}
+    if process.spec.program is Program.PULL and config.catalog is not None:
+        args["catalog"] = str(config.catalog)
+    scratch = config.home / "scratch" / str(process.pid)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return Assignment(
+        pid=process.pid,
+        program=process.spec.program,
+        args=args,
+        scratch=str(scratch),
+        device=device.name,
+        dtype=dtype,
+        threads=config.threads,
+        models=models,
+        datasets={ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref},
+    )
+
+
+def title_of(spec: Spec) -> str:
+    """One line that tells this process from others in a list."""
+    args = spec.args
+    match spec.program:
+        case Program.TRAIN:
+            return f"train {args.get('task')} {args.get('name')} on {args.get('base')}"
+        case Program.PULL:
+            return f"pull {args.get('source')}"
+        case Program.SERVE:
+            return f"serve {args.get('base')}"
+        case Program.EVALUATE:
+            return f"evaluate {args.get('model')}"
+        case Program.PROBE:
+            return "measure the devices"
+
+
+def class_of(program: Program) -> Class:
+    """The class of a program that nobody gave another."""
+    return {Program.TRAIN: Class.BACKGROUND, Program.SERVE: Class.INTERACTIVE}.get(program, Class.BATCH)
+
+
+def _model(spec: Spec, store: Store) -> Manifest | None:
+    word = NAMES_A_MODEL.get(spec.program)
+    if word is None:
+        return None
+    named = spec.args.get(word)
+    if not isinstance(named, str) or not named:
+        raise BadInput(f"{spec.program} needs {word!r}: the name of a model in the store. See: llmos ls")
+    manifest = store.resolve(named)
+    if word == "base" and manifest.kind is not Kind.BASE:
+        raise BadInput(f"{manifest.ref} is a fine-tuned model. Name the base it stands on instead: {manifest.base}")
+    return manifest
+
+
+def _check_recipe(recipe: Recipe, store: Store, tasks: Collection[str]) -> None:
+    if recipe.task not in tasks:
+        raise BadInput(f"No task {recipe.task!r}. There are: {', '.join(tasks)}")
+    check_name(recipe.name)
+    if any(m.name == recipe.name and m.kind is Kind.BASE for m in store.manifests()):
+        raise BadInput(f"{recipe.name!r} is the name of a base model. Give the new model another name")
+    for source in (recipe.data.train, recipe.data.validation, recipe.data.test):
+        if source is not None:
+            _check_source(source, store)
+
+
+def _check_pull(spec: Spec) -> None:
+    source, name = spec.args.get("source"), spec.args.get("name")
+    if not isinstance(source, str) or not source:
+        raise BadInput("pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder")
+    if name is not None:
+        check_name(str(name))
+    if source.startswith("/") and not Path(source).is_dir():
+        raise BadInput(f"No folder {source}")
+
+
+def _check_data(spec: Spec, store: Store) -> None:
+    for source in _sources(spec.args):
+        _check_source(source, store)
+
+
+def _check_source(source: str, store: Store) -> None:
+    if source.startswith("/"):
+        if not Path(source).is_file():
+            raise BadInput(f"No file {source}. Check the path; it is read by the daemon, on its machine", file=source)
+    elif "@" in source:
+        store.dataset(source)
+    else:
+        raise BadInput(f"{source!r} is neither an absolute path nor a dataset like name@1", file=source)
+
+
+def _sources(args: dict[str, object]) -> Iterator[str]:
+    """Every file or dataset that the arguments name as data."""
+    data = args.get("data")
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        yield from (data[key] for key in ("train", "validation", "test") if isinstance(data.get(key), str))

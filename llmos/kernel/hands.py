@@ -1,0 +1,172 @@
+"""The loop's hands: each effect is begun at once, beside the loop, and its outcome is posted as an event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from llmos.abi.error import Conflict, Fault, LlmosError, fault_of
+from llmos.abi.frame import Accepted, Assignment
+from llmos.abi.frame import Stop as StopFrame
+from llmos.abi.model import DatasetManifest, Manifest
+from llmos.abi.process import Process, State
+from llmos.config import Config
+from llmos.kernel import events as ev
+from llmos.kernel.logs import log_path
+from llmos.kernel.network import Network
+from llmos.kernel.store.store import Store
+from llmos.kernel.supervisor import Supervisor, slay
+from llmos.kernel.table import Table
+
+log = logging.getLogger(__name__)
+
+
+class Hands:
+    """Performs effects. The store is changed by one thread, in the order in which changes were asked for."""
+
+    def __init__(
+        self,
+        config: Config,
+        table: Table,
+        store: Store,
+        supervisor: Supervisor,
+        network: Network,
+        assignment: Callable[[Process], Assignment],
+        post: Callable[[ev.Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._table = table
+        self._store = store
+        self._supervisor = supervisor
+        self._network = network
+        self._assignment = assignment
+        self._post = post
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    def perform(self, effect: ev.Effect) -> None:
+        """Begin this effect; returns at once."""
+        match effect:
+            case ev.Start():
+                self._beside(self._start(effect))
+            case ev.Stop():
+                self._supervisor.send(effect.pid, StopFrame(effect.reason))
+            case ev.Signal():
+                self._supervisor.signal(effect.pid, effect.number)
+            case ev.Renice():
+                self._supervisor.renice(effect.pid, effect.klass)
+            case ev.Alarm():
+                self._ring_later(effect)
+            case ev.Commit():
+                self._beside(self._commit(effect))
+            case ev.Accept():
+                answer = Accepted(effect.offer_id, effect.ref, effect.folder, effect.fault)
+                self._supervisor.send(effect.pid, answer)
+            case ev.Move():
+                self._beside(self._move(effect))
+            case ev.Settle(fault=None):
+                self._network.became_ready(effect.pid)
+            case ev.Settle(fault=Fault() as fault):
+                self._network.closed(effect.pid, fault)
+            case ev.Clean():
+                self._beside(self._clean(effect))
+            case ev.Slay():
+                slay(effect.os_pid, effect.born_at)
+
+    async def close(self) -> None:
+        """Let what is under way come to its end."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.store_thread.shutdown)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:  # Any: what a coroutine may be sent, here nothing
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _ring_later(self, alarm: ev.Alarm) -> None:
+        def ring() -> None:
+            self._post(ev.Rang(self._clock(), alarm.pid, alarm.life, alarm.step))
+
+        asyncio.get_running_loop().call_later(alarm.after_s, ring)
+
+    async def _start(self, effect: ev.Start) -> None:
+        pid = effect.pid
+        process = self._table.process(pid)
+        try:
+            assignment = await asyncio.to_thread(self._assignment, process)
+            os_pid, born_at = await self._supervisor.fork(pid, log_path(self._config.home, pid), process.spec.klass)
+        except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
+            self._post(ev.StartFailed(self._clock(), pid, _fault(error)))
+            return
+        self._post(ev.Forked(self._clock(), pid, os_pid, born_at))
+        self._supervisor.send(pid, assignment)
+        process = self._table.process(pid)
+        if process.state is State.STOPPING:  # told to while it was being born, when nobody could hear it
+            self._supervisor.send(pid, StopFrame(process.reason))
+
+    async def _commit(self, effect: ev.Commit) -> None:
+        offer_id = effect.offer.offer_id
+        try:
+            kept = await self._in_store(lambda: self._store.commit(effect.offer, effect.pid, effect.born))
+            ref, folder = self._place(kept)
+        except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
+            self._post(ev.CommitFailed(self._clock(), effect.pid, offer_id, _fault(error)))
+            return
+        self._post(ev.Committed(self._clock(), effect.pid, offer_id, ref, folder))
+
+    def _place(self, kept: Manifest | DatasetManifest | str) -> tuple[str, str]:
+        match kept:
+            case Manifest():
+                return kept.ref, self._store.located(kept.ref).folder
+            case DatasetManifest():
+                return kept.ref, str(self._store.dataset_folder(kept.ref))
+            case _:
+                return "", kept
+
+    async def _move(self, effect: ev.Move) -> None:
+        try:
+            await self._in_store(lambda: self._moved(effect))
+        except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
+            self._post(ev.MoveRefused(self._clock(), effect.name, effect.version, effect.ticket, _fault(error)))
+            return
+        self._post(ev.Moved(self._clock(), effect.name, effect.version, effect.ticket))
+
+    def _moved(self, move: ev.Move) -> None:
+        """Move the name; done before, it is left as it is."""
+        present = self._store.promoted(move.name)
+        if move.back_from is not None:
+            if present == move.back_from:
+                self._store.rollback(move.name)
+            return
+        present_ref = None if present is None else f"{move.name}:{present}"
+        if move.guarded and present != move.version and present_ref != move.against:
+            raise Conflict(
+                f"{move.name}:{move.version} stays a candidate: it was compared with {move.against or 'nothing'}, and "
+                f"{present_ref} was promoted meanwhile. Promote it yourself: llmos promote {move.name}:{move.version}"
+            )
+        self._store.promote(f"{move.name}:{move.version}")
+
+    async def _clean(self, effect: ev.Clean) -> None:
+        folder = self._config.home / "scratch" / str(effect.pid)
+        try:
+            await asyncio.to_thread(shutil.rmtree, folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("the scratch folder %s stays: %s", folder, error)
+
+    async def _in_store(self, change: Callable[[], Any]) -> Any:  # Any: whatever the change returns
+        return await asyncio.get_running_loop().run_in_executor(self.store_thread, change)
+
+
+def _fault(error: Exception) -> Fault:
+    if not isinstance(error, LlmosError):
+        log.error("beside the loop", exc_info=error)
+    return fault_of(error)

@@ -1,0 +1,135 @@
+"""The single writer: one event at a time is checked, journalled, applied, and its effects are handed on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from llmos.abi.error import Internal, LlmosError, Unavailable
+from llmos.kernel.events import Effect, Event, Kept
+from llmos.kernel.journal import COMPACT_EVERY, Journal
+from llmos.kernel.scheduler import Idle, look
+from llmos.kernel.table import ALIVE, Table
+
+LOOK_EVERY_S = 1.0
+log = logging.getLogger(__name__)
+
+Waiter = asyncio.Future[None]
+
+
+class Loop:
+    """Everybody posts; it alone changes the table. `perform` must return at once, `applied` hears every event."""
+
+    def __init__(
+        self,
+        table: Table,
+        journal: Journal,
+        *,
+        perform: Callable[[Effect], None],
+        applied: Callable[[Event], None],
+        idle: Callable[[], Iterable[Idle]],
+        idle_timeout_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._table = table
+        self._journal = journal
+        self._perform = perform
+        self._applied = applied
+        self._idle = idle
+        self._idle_timeout_s = idle_timeout_s
+        self._clock = clock
+        self._inbox: asyncio.Queue[tuple[Event, Waiter | None]] = asyncio.Queue()
+
+    def post(self, event: Event) -> None:
+        """Something has happened; the loop will get to it."""
+        self._inbox.put_nowait((event, None))
+
+    async def ask(self, event: Event) -> None:
+        """Post, and wait until it is applied; raises if it could not be."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._inbox.put_nowait((event, waiter))
+        await waiter
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        event, waiter = await self._inbox.get()
+                except TimeoutError:
+                    self._audit()
+                else:
+                    await self._take(event, waiter)
+                    if event.kept is Kept.PASSING:
+                        continue
+                await self._look()
+        finally:
+            while not self._inbox.empty():
+                _, waiter = self._inbox.get_nowait()
+                _refuse(waiter, Unavailable("The daemon is going down"))
+
+    async def _take(self, event: Event, waiter: Waiter | None) -> None:
+        try:
+            self._table.check(event)
+            await self._write(event, is_asked=waiter is not None)
+            effects = self._table.apply(event)
+        except LlmosError as error:
+            _refuse(waiter, error)
+            return
+        except Exception as error:  # the top of the loop: our own mistake must not stop the box
+            log.exception("event %s could not be applied", event)
+            _refuse(waiter, Internal(f"{type(error).__name__}: {error}"))
+            return
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        self._applied(event)
+        for effect in effects:
+            self._perform(effect)
+        if self._journal.appended >= COMPACT_EVERY:
+            await self._compact()
+
+    async def _write(self, event: Event, *, is_asked: bool) -> None:
+        """First the paper, then the act. A fact that cannot be written is a fact all the same; a wish is refused."""
+        try:
+            if event.kept is Kept.PROMISED:
+                await asyncio.to_thread(self._journal.append, event)
+            else:
+                self._journal.append(event)
+        except LlmosError as error:
+            if is_asked:
+                raise
+            log.error("not in the journal: %s (%s)", event, error.message)  # the sentence says it all
+
+    async def _look(self) -> None:
+        view = self._table.view(self._clock(), self._idle(), self._idle_timeout_s)
+        for event in look(view):
+            await self._take(event, None)
+
+    async def _compact(self) -> None:
+        try:
+            await asyncio.to_thread(self._journal.compact, self._table.snapshot())
+        except LlmosError as error:
+            log.error("the journal stays long: %s", error.message)  # the sentence says it all
+
+    def _audit(self) -> None:
+        try:
+            self._table.ledger.audit(pid for pid, process in self._table.processes.items() if process.state in ALIVE)
+        except LlmosError as error:
+            log.error("%s", error.message)  # the sentence has the numbers
+
+
+def replay(journal: Journal, table: Table) -> None:
+    """Bring a table from the journal's snapshot to its end."""
+    for event in journal.events():
+        try:
+            table.apply(event)
+        except Exception:  # as when it happened: an event that could not be applied is logged and passed over
+            log.exception("journalled event %s could not be applied", event)
+
+
+def _refuse(waiter: Waiter | None, error: LlmosError) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_exception(error)

@@ -1,0 +1,84 @@
+"""What every child does before and after its program: its place in the system, its log, its faults, its exit."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from importlib import import_module
+from typing import NoReturn
+
+from llmos.abi.error import LlmosError, fault_of
+from llmos.abi.frame import Assignment, Failed, Ready
+from llmos.abi.process import Program
+from llmos.programs.channel import DAEMON_GONE, Channel
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+
+
+def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
+    """Run the program that the daemon assigns, and end with 0, or with 1 after having said why."""
+    os.setsid()  # a Ctrl-C in the daemon's terminal is the daemon's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _redirect(log_fd)
+    _end_with(daemon_pid)
+    channel = Channel(socket.socket(fileno=channel_fd))
+    code = _run(channel)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # not sys.exit: nothing of the zygote's state is to be torn down here
+
+
+def _run(channel: Channel) -> int:
+    try:
+        assignment = channel.receive()
+        assert isinstance(assignment, Assignment), f"the first frame is {type(assignment).__name__}"
+        _name(f"llmos-{assignment.program}-{assignment.pid}")
+        program = import_module(f"llmos.programs.{assignment.program}")
+        if assignment.program is not Program.SERVE:  # serve is ready when its engine has loaded
+            channel.send(Ready())
+        program.main(channel, assignment)
+    except LlmosError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201  # the child's log
+        channel.send(Failed(fault_of(error)))
+        return 1
+    except BaseException as error:  # noqa: BLE001  # the top of a child: the failure becomes an event
+        traceback.print_exc()
+        channel.send(Failed(fault_of(error)))
+        return 1
+    return 0
+
+
+def _redirect(log_fd: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(log_fd, 1)
+    os.dup2(log_fd, 2)
+    os.close(nothing)
+    os.close(log_fd)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a real text stream in every child
+
+
+def _end_with(daemon_pid: int) -> None:
+    """Have the operating system kill this process, even a stopped one, when its daemon ends."""
+    between = os.getppid()
+    if between != daemon_pid:
+        try:
+            watch = os.pidfd_open(between)
+        except ProcessLookupError:
+            pass
+        else:
+            select.select([watch], [], [])  # readable as soon as it has ended, and this process has its new parent
+            os.close(watch)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != daemon_pid:
+        os._exit(DAEMON_GONE)
+
+
+def _name(name: str) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)

@@ -1,0 +1,70 @@
+"""The probe program: measures how fast this machine multiplies matrices in each dtype, and which GPUs torch can use."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llmos.abi.device import Device
+from llmos.abi.frame import Assignment, Probed
+from llmos.abi.wire import from_plain
+from llmos.programs.channel import Channel
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16")
+SIZE = {"cpu": 512, "cuda": 4096}
+MEASURE_S = 0.15
+CLEARLY_FASTER = 1.3  # bfloat16 has to be so much faster before less precision is worth it
+
+
+def main(channel: Channel, assignment: Assignment) -> None:
+    """Say what the devices that the daemon found can do, and add those that only torch can see."""
+    devices = from_plain(assignment.args["devices"], tuple[Device, ...])
+    if assignment.args["engine"] != "null":  # which computes nothing, so that no speed matters to it
+        devices = tuple(_measured(device) for device in (*devices, *_gpus()))
+    channel.send(Probed(devices))
+
+
+def dtype_of(gflops: dict[str, float]) -> str:
+    """The dtype to compute in by default."""
+    is_faster = gflops.get("bfloat16", 0.0) >= CLEARLY_FASTER * gflops.get("float32", float("inf"))
+    return "bfloat16" if is_faster else "float32"
+
+
+def _gpus() -> list[Device]:
+    import torch  # in the child alone: a GPU must not be touched before the fork
+
+    found = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(index)
+        isa = (f"sm_{properties.major}{properties.minor}",)
+        cores = properties.multi_processor_count
+        found.append(Device(f"cuda{index}", "cuda", properties.name, properties.total_memory, cores, isa))
+    return found
+
+
+def _measured(device: Device) -> Device:
+    import torch  # see _gpus
+
+    where = torch.device("cpu" if device.kind == "cpu" else f"cuda:{device.name.removeprefix('cuda')}")
+    gflops = {name: round(_gflops(where, getattr(torch, name)), 1) for name in DTYPES}
+    return replace(device, gflops=gflops, dtype=dtype_of(gflops))
+
+
+def _gflops(where: torch.device, dtype: torch.dtype) -> float:
+    """The best of several products, for on a busy machine the others measure the neighbours."""
+    import torch  # see _gpus
+
+    size = SIZE[where.type]
+    left = torch.ones(size, size, dtype=dtype, device=where)
+    best_s, until = float("inf"), time.perf_counter() + MEASURE_S
+    left @ left  # the first one also starts threads and chooses kernels
+    while best_s == float("inf") or time.perf_counter() < until:
+        started = time.perf_counter()
+        product = left @ left
+        product[0, 0].item()  # waits for the device
+        best_s = min(best_s, time.perf_counter() - started)
+    return 2 * size**3 / best_s / 1e9

@@ -1,0 +1,75 @@
+"""The serve program: one base on one device. What waits is taken at once, computed together, and answered."""
+
+from __future__ import annotations
+
+from llmos.abi.call import Chunk
+from llmos.abi.error import LlmosError, fault_of
+from llmos.abi.frame import Answer, Ask, Assignment, Attach, AttachFailed, Cancel, Detach, Down, Ready, Stop
+from llmos.engines import Engine, driver
+from llmos.programs.channel import Channel
+
+
+def main(channel: Channel, assignment: Assignment) -> None:
+    """Answer calls until told to stop; what is in hand then is finished first."""
+    engine = driver(str(assignment.args["engine"]))
+    base = assignment.models["base"]
+    weights_bytes = engine.load(base, assignment.device, assignment.dtype, assignment.threads)
+    channel.send(Ready(weights_bytes))
+    server = Server(channel, engine)
+    while not server.is_done:
+        server.step()
+
+
+class Server:
+    """Feeds the engine with frames and the daemon with chunks; nothing waits longer than the batch before it takes."""
+
+    def __init__(self, channel: Channel, engine: Engine) -> None:
+        self._channel = channel
+        self._engine = engine
+        self._is_stopping = False
+
+    @property
+    def is_done(self) -> bool:
+        return self._is_stopping and self._engine.is_idle
+
+    def step(self) -> None:
+        """Take every frame that waits, for one if there is nothing else to do, and compute one batch."""
+        if self._engine.is_idle:
+            self._take(self._channel.receive())
+        for frame in self._channel.waiting():
+            self._take(frame)
+        if not self._engine.is_idle:
+            self._say(self._engine.step())
+        self._channel.spent()
+
+    def _take(self, frame: Down) -> None:
+        match frame:
+            case Ask(call):
+                try:
+                    self._engine.add(call)
+                except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer
+                    self._say([Chunk(call.call_id, fault=fault_of(error))])
+            case Cancel(call_id):
+                self._engine.cancel(call_id)
+            case Attach(model):
+                try:
+                    self._engine.attach(model)
+                except Exception as error:  # noqa: BLE001  # one model's fault is the answer to its calls
+                    self._channel.send(AttachFailed(model.manifest.ref, fault_of(error)))
+            case Detach(model):
+                self._engine.detach(model)
+            case Stop():
+                self._is_stopping = True
+
+    def _say(self, chunks: list[Chunk]) -> None:
+        """Send a batch's answers in one frame; those too big for one get a frame each, or say that they are too big."""
+        if not chunks:
+            return
+        try:
+            self._channel.send(Answer(tuple(chunks)))
+        except LlmosError as error:
+            if len(chunks) == 1:
+                self._channel.send(Answer((Chunk(chunks[0].call_id, fault=fault_of(error)),)))
+                return
+            for chunk in chunks:
+                self._say([chunk])

@@ -1,0 +1,89 @@
+"""The zygote: a process that has imported what children need, and forks them on request, so that they start in no time.
+
+It has one thread, computes nothing and touches no device: what it holds, every child shares. Each child is forked
+twice, so that the daemon becomes its parent: the zygote may then die and touch no child. When the daemon has gone, it
+ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+import traceback
+from importlib import import_module
+
+PRELOAD = {
+    "null": ("llmos.programs.child", "llmos.programs.serve", "llmos.engines.null"),
+    "pytorch": (
+        "llmos.programs.child",
+        "llmos.programs.serve",
+        "torch",
+        "transformers.models.auto.modeling_auto",
+        "transformers.models.auto.tokenization_auto",
+        "transformers.models.bert.modeling_bert",
+        "transformers.models.llama.modeling_llama",
+        "llmos.engines.pytorch",
+        *(f"llmos.tasks.{name}" for name in ("classify", "tag", "embed", "generate", "chat")),
+    ),
+}
+REQUEST_BYTES = 4096
+MAX_FDS = 2
+
+
+def main(arguments: list[str]) -> None:
+    """Serve fork requests on the socket whose number is given, until the daemon closes it."""
+    control = socket.socket(fileno=int(arguments[0]))
+    daemon_pid, engine = int(arguments[1]), arguments[2]
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads as it is imported, and forks would lose them
+    for name in PRELOAD[engine]:
+        _preload(name)
+    gc.collect()
+    gc.freeze()
+    control.send(json.dumps({"warm": True}).encode())
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, REQUEST_BYTES, MAX_FDS)
+        if not message:
+            return
+        _fork(control, json.loads(message)["request"], fds, daemon_pid)
+
+
+def _preload(name: str) -> None:
+    try:
+        import_module(name)
+    except ImportError:  # the child that needs it meets the same error and says it to whoever asked
+        traceback.print_exc()
+
+
+def _fork(control: socket.socket, request: int, fds: list[int], daemon_pid: int) -> None:
+    try:
+        between = os.fork()
+    except OSError as error:
+        control.send(json.dumps({"request": request, "error": f"Cannot fork: {error}"}).encode())
+    else:
+        if between == 0:
+            _be_between(control, request, fds, daemon_pid)
+        os.waitpid(between, 0)
+    for fd in fds:
+        os.close(fd)
+
+
+def _be_between(control: socket.socket, request: int, fds: list[int], daemon_pid: int) -> None:
+    try:
+        os_pid = os.fork()
+    except OSError as error:
+        control.send(json.dumps({"request": request, "error": f"Cannot fork: {error}"}).encode())
+        os._exit(1)
+    if os_pid == 0:
+        control.close()
+        from llmos.programs.child import be_child  # not above: the zygote itself has no use for it
+
+        be_child(fds[0], fds[1], daemon_pid)
+    control.send(json.dumps({"request": request, "os_pid": os_pid}).encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
