@@ -1,0 +1,62 @@
+# What one does with this tree. Needs python3 (3.11 or newer, with venv) and nothing else; everything lands in .venv.
+# A machine without a GPU saves gigabytes with:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+SHELL     := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON    ?= python3
+PIP_FLAGS ?=
+VENV      := .venv
+BIN       := $(VENV)/bin
+PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS)
+TORCH     := torch==2.13.0
+HINT       = { echo "make: $(1)" >&2; exit 1; }
+
+.PHONY: help demo test check bench docs clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(VENV)/.runtime  ## from nothing to two promoted models and a chat answer
+	@$(BIN)/llmos demo
+
+test: $(VENV)/.dev  ## every test: units, tiny random models, the real daemon with the starter models
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## style, types, import arrows
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_arrows.py tests/docs
+
+bench: $(VENV)/.dev  ## ratios against peers, measured in the same run
+	@$(BIN)/python -m bench
+
+docs: $(VENV)/.dev  ## rewrite the tables that are made from code, then check every link and name
+	@$(BIN)/python docs/build.py
+	@$(BIN)/python -m pytest tests/docs
+
+clean:  ## forget the environment and all caches (models and data in ~/.llmos stay)
+	@rm -rf $(VENV) .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || $(call HINT,no $(PYTHON) here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(call HINT,$$($(PYTHON) --version) is too old; llmos needs 3.11. Name a newer one: make PYTHON=python3.12)
+	@echo "· making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(call HINT,python could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv); }
+
+# torch goes first and alone: a pinned build that is already there is then never replaced by a resolver's idea.
+$(VENV)/.runtime: pyproject.toml | $(BIN)/python
+	@echo "· installing $(TORCH) (the large one, once)"
+	@$(PIP) 'pip>=23' '$(TORCH)' || $(call HINT,torch could not be installed. Is the package index reachable? Flags for pip go into PIP_FLAGS)
+	@echo "· installing llmos and what it needs"
+	@$(PIP) --editable . || $(call HINT,the dependencies in pyproject.toml could not be installed; pip said why above)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.runtime
+	@echo "· installing the tools for tests and checks"
+	@$(PIP) --editable '.[dev]' || $(call HINT,the development tools could not be installed; pip said why above)
+	@touch $@ $(VENV)/.runtime
