@@ -54,19 +54,18 @@ def read_conll(path: Path, word_column: str | None, tag_column: str | None) -> l
 
 
 def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
-    """BIOES if a tag ends an entity; IOB1 if one begins with I- and every B- parts neighbours of a kind; else IOB2."""
-    begins_inside, parts_only = False, True
+    """BIOES if a tag ends an entity; else IOB1 if more entities begin with I- than with a B- that parts nothing."""
+    begins = {"B": 0, "I": 0}
     for tags in sentences:
         before = "O"
         for tag in tags:
             prefix, _, label = tag.partition("-")
-            continues = before != "O" and before.partition("-")[2] == label
-            if prefix in "ESLU" and tag != "O":
+            if prefix in "ESLU":
                 return "BIOES"
-            begins_inside = begins_inside or (prefix == "I" and not continues)
-            parts_only = parts_only and not (prefix == "B" and not continues)
+            if label and before.partition("-")[2] != label:
+                begins[prefix] += 1
             before = tag
-    return "IOB1" if begins_inside and parts_only else "IOB2"
+    return "IOB1" if begins["I"] > begins["B"] else "IOB2"
 
 
 def as_iob2(tags: Sequence[str]) -> tuple[str, ...]:

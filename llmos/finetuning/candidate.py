@@ -1,0 +1,174 @@
+"""The candidate: the base being changed and the head being learned; its loss, its optimizer's groups, its files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from llmos.abi.frame import Located
+from llmos.abi.model import Part
+from llmos.abi.recipe import Recipe
+from llmos.finetuning.examples import IGNORED, Example
+from llmos.nn.adapter import CONFIG as ADAPTER_CONFIG
+from llmos.nn.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from llmos.nn.adapter import Adapter, add_lora, load_adapter, save_adapter
+from llmos.nn.head import FILE as HEAD_FILE
+from llmos.nn.head import Head, SequenceHead, TokenHead, load_head, save_head
+from llmos.nn.load import Loaded, load, torch_device
+from llmos.nn.pack import forward, pack
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+BESIDE = (CONFIG, "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja")
+
+
+class Candidate:
+    """A backbone and a head on one device, computing logits of packed examples."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        head: Head,
+        dtype: str,
+        device: str,
+        *,
+        adapted: PeftModel | None = None,
+        adapter: Adapter | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.head = head
+        self.adapted = adapted  # where an adapter is being trained: peft's model around the backbone
+        self.adapter = adapter  # where a stored one is evaluated
+        self.device = torch_device(device)
+        self.amp = torch.bfloat16 if dtype == "bfloat16" else None
+
+    @property
+    def modules(self) -> tuple[nn.Module, nn.Module]:
+        return self.loaded.backbone, self.head
+
+    def train(self, mode: bool = True) -> None:
+        for module in self.modules:
+            module.train(mode)
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """In float32: [sequences, labels], or [tokens, labels] for tags."""
+        packed = pack(sequences, self.device)
+        adapted = self.adapter.on() if self.adapter else nullcontext()
+        with adapted, torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+            hidden = forward(self.loaded.backbone, packed)
+        logits: Tensor = self.head(hidden.float(), packed.lengths)
+        return logits
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Everything that training changes, by name."""
+        named = (("backbone", self.loaded.backbone), ("head", self.head))
+        return {f"{part}.{name}": p for part, m in named for name, p in m.named_parameters() if p.requires_grad}
+
+    def sparse_tables(self) -> set[str]:
+        """The trained token embeddings, by name, from now on with gradients of only the rows that a step touches."""
+        backbone: Any = self.loaded.backbone  # Any: transformers' methods, which nn.Module does not declare
+        table = backbone.get_input_embeddings()
+        names = {name for name, p in self.weights().items() if p is getattr(table, "weight", None)}
+        if names:
+            table.sparse = True
+        return names
+
+    def save(self, folder: Path, base: Located) -> tuple[tuple[str, Part], ...]:
+        """Write the model's files for the store: weights or adapter, head, and what a full model needs beside them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_head(self.head, folder)
+        head = (HEAD_FILE, Part.HEAD)
+        if self.adapted is not None:
+            save_adapter(self.adapted, folder)
+            return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.ADAPTER), head
+        model = self.loaded.causal or self.loaded.backbone
+        tied = set(getattr(model, "all_tied_weights_keys", ()))
+        state = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items() if name not in tied}
+        save_file(state, folder / WEIGHTS, {"format": "pt"})
+        return (WEIGHTS, Part.WEIGHTS), *_copied(Path(base.resident or base.folder), folder), head
+
+
+def _copied(source: Path, folder: Path) -> list[tuple[str, Part]]:
+    """The config and the tokenizer's files, which a model with weights of its own needs beside them."""
+    found = sorted({file for pattern in BESIDE for file in source.glob(pattern)})
+    for file in found:
+        shutil.copyfile(file, folder / file.name)
+    return [(file.name, Part.CONFIG if file.name == CONFIG else Part.TOKENIZER) for file in found]
+
+
+def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
+    """A candidate to train: the base's weights (its own copy, or mapped under an adapter) and a fresh head."""
+    loaded = load(base, dtype="float32", device=device, trainable=recipe.method == "full")
+    adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
+    torch.manual_seed(recipe.seed)
+    if recipe.task == "tag":
+        head: Head = TokenHead(loaded.hidden_size, labels)
+    else:
+        head = SequenceHead(loaded.hidden_size, labels, str(recipe.options.get("pooling", "mean")))
+    return Candidate(loaded, head.to(torch_device(device)), dtype, device, adapted=adapted)
+
+
+def stored(model: Located, dtype: str, device: str) -> Candidate:
+    """A model of the store, to evaluate."""
+    assert model.base is not None, f"{model.manifest.ref} names no base"
+    is_lora = model.manifest.method == "lora"
+    loaded = load(model.base if is_lora else model, dtype="float32", device=device)
+    folder = Path(model.folder)
+    adapter = load_adapter(folder, loaded.backbone) if is_lora else None
+    return Candidate(loaded, load_head(folder, torch_device(device)), dtype, device, adapter=adapter)
+
+
+class Loss:
+    """The loss of a step, summed over its passes: each pass weighs what its labels weigh in the whole step."""
+
+    def __init__(self, recipe: Recipe, labels: int, weights: Tensor | None) -> None:
+        self.many = recipe.task == "classify" and bool(recipe.options.get("multi_label", False))
+        self.labels = labels
+        self.smoothing = recipe.label_smoothing
+        self.weights = weights
+
+    def mass(self, examples: Sequence[Example]) -> float:
+        """What the examples weigh together: the step's denominator."""
+        if self.many:
+            return float(len(examples) * self.labels)
+        targets = torch.tensor([t for one in examples for t in _flat(one.target) if t != IGNORED])
+        return float(len(targets) if self.weights is None else self.weights.cpu()[targets].sum())
+
+    def __call__(self, logits: Tensor, examples: Sequence[Example]) -> Tensor:
+        """Summed, not yet divided by the step's mass."""
+        if self.many:
+            wanted = torch.zeros(len(examples), self.labels)
+            for i, one in enumerate(examples):
+                wanted[i, _flat(one.target)] = 1.0
+            wanted = wanted * (1 - self.smoothing) + self.smoothing / 2
+            return functional.binary_cross_entropy_with_logits(logits, wanted.to(logits.device), reduction="sum")
+        targets = torch.tensor([t for one in examples for t in _flat(one.target)], device=logits.device)
+        return functional.cross_entropy(
+            logits, targets, self.weights, ignore_index=IGNORED, reduction="sum", label_smoothing=self.smoothing
+        )
+
+
+def balanced(examples: Sequence[Example], labels: int) -> Tensor:
+    """Weights that make every label count alike, one on average over the examples; a label never seen weighs one."""
+    counts = torch.zeros(labels)
+    for one in examples:
+        for target in _flat(one.target):
+            if target != IGNORED:
+                counts[target] += 1
+    weights = counts.sum() / (labels * counts.clamp(min=1))
+    return torch.where(counts > 0, weights, torch.ones(labels))
+
+
+def _flat(target: int | list[int]) -> list[int]:
+    return [target] if isinstance(target, int) else target

@@ -1,0 +1,104 @@
+"""Examples: rows as token ids with targets, rendered by the task that will also serve; and the batches of an epoch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmos.abi.error import TooLong
+from llmos.finetuning.rows import Row
+from llmos.finetuning.table import bad_row
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks import task as task_of
+
+IGNORED = -100  # the target of a token that carries no label
+RENDERED_AT_ONCE = 1024
+WINDOW_BATCHES = 16  # batches are cut out of this many at a time, sorted by length
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as the forward pass takes it. Targets: one label's index, one per token, or the indexes of all given."""
+
+    ids: list[int]
+    target: int | list[int]
+    rendered: Rendered
+
+
+def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Settings) -> list[Example]:
+    """One example per row, in order; BadRow at the first that is longer than the model takes."""
+    index = {label: i for i, label in enumerate(settings.labels)}
+    examples: list[Example] = []
+    for start in range(0, len(rows), RENDERED_AT_ONCE):
+        part = rows[start : start + RENDERED_AT_ONCE]
+        examples += [
+            Example(rendered.ids, _target(task, row, rendered, index), rendered)
+            for row, rendered in zip(part, _rendered(task, part, tokenizer, settings), strict=True)
+        ]
+    return examples
+
+
+def _rendered(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+    render = task_of(task).render
+    try:
+        return render([row.input for row in rows], tokenizer, settings)
+    except TooLong:
+        return [_render_one(task, row, tokenizer, settings) for row in rows]
+
+
+def _render_one(task: str, row: Row, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+    try:
+        return task_of(task).render([row.input], tokenizer, settings)[0]
+    except TooLong as error:
+        size, limit = error.detail["size"], error.detail["limit"]
+        raise bad_row(
+            Path(row.file),
+            row.line,
+            f"a text of {size:,} tokens, and the model takes {limit:,}",
+            "Shorten it, or set the option truncate to have long texts cut",
+            row.input,
+        ) from error
+
+
+def _target(task: str, row: Row, rendered: Rendered, index: dict[str, int]) -> int | list[int]:
+    if isinstance(row.label, str):
+        return index[row.label]
+    if task != "tag":
+        return [index[label] for label in row.label]
+    targets = [IGNORED] * len(rendered.ids)
+    for first, tag in zip(rendered.context.firsts, row.label, strict=True):
+        if first is not None:
+            targets[first] = index[tag]
+    return targets
+
+
+def batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The examples of each optimizer step of an epoch: shuffled, then cut so that neighbours in length meet.
+
+    Equal lengths attend in one product. Only within a window, so that an epoch is no walk from short to long.
+    """
+    order = list(range(len(lengths)))
+    shuffle = random.Random(f"{seed} epoch {epoch}").shuffle
+    shuffle(order)
+    made: list[list[int]] = []
+    for start in range(0, len(order), size * WINDOW_BATCHES):
+        window = sorted(order[start : start + size * WINDOW_BATCHES], key=lengths.__getitem__)
+        made += [window[i : i + size] for i in range(0, len(window), size)]
+    shuffle(made)
+    return made
+
+
+def passes(batch: Sequence[int], lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """The batch in parts of at most so many tokens, each sorted by length; one longer than that stands alone."""
+    part: list[int] = []
+    tokens = 0
+    for i in sorted(batch, key=lengths.__getitem__):
+        if part and tokens + lengths[i] > token_budget:
+            yield part
+            part, tokens = [], 0
+        part.append(i)
+        tokens += lengths[i]
+    if part:
+        yield part

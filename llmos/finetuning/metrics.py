@@ -1,0 +1,229 @@
+"""Metrics: from true and predicted labels to the numbers that decide and explain. Tags count by whole entity."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from llmos.finetuning.predict import Predicted
+from llmos.finetuning.rows import Row
+from llmos.tasks import Settings
+from llmos.tasks.tag import spans_of
+
+Json = Any  # Any: plain numbers and lists, ready for JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What an evaluation found: the headline first in `metrics`; rows and columns of the confusion are in `names`."""
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    names: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    mistakes: tuple[Mistake, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One row that was answered wrongly, and how sure the model was."""
+
+    text: str
+    expected: str
+    given: str
+    score: float
+    file: str
+    line: int
+
+
+MISTAKES = 20
+
+
+def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
+    """All numbers of these predictions against the rows' labels."""
+    if task == "tag":
+        return _tags(rows, predicted, settings)
+    if settings.options.get("multi_label", False):
+        return _many(rows, predicted, settings)
+    return _one(rows, predicted, settings)
+
+
+def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> float:
+    """The one number that decides, without the rest."""
+    if task == "tag":
+        true, given = _entities(rows, predicted, settings)
+        hits = sum(len(a & b) for a, b in zip(true, given, strict=True))
+        return 2 * hits / max(1, sum(map(len, true)) + sum(map(len, given)))
+    if settings.options.get("multi_label", False):
+        least = float(settings.options.get("threshold", 0.5))
+        right = sum(
+            set(row.label) == {settings.labels[i] for i in np.flatnonzero(one.shares >= least)}
+            for row, one in zip(rows, predicted, strict=True)
+        )
+    else:
+        right = sum(
+            row.label == settings.labels[int(p.shares.argmax())] for row, p in zip(rows, predicted, strict=True)
+        )
+    return right / max(1, len(rows))
+
+
+def _entities(
+    rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings
+) -> tuple[list[set[tuple[str, int, int]]], list[set[tuple[str, int, int]]]]:
+    true = [set(spans_of(row.label)) for row in rows]
+    given = [set(spans_of(_tags_given(one, settings))) for one in predicted]
+    return true, given
+
+
+def _tags_given(one: Predicted, settings: Settings) -> list[str]:
+    return [settings.labels[i] for i in one.shares.argmax(-1)]
+
+
+def _one(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
+    from sklearn.metrics import classification_report, confusion_matrix
+
+    index = {label: i for i, label in enumerate(settings.labels)}
+    true = np.array([index[str(row.label)] for row in rows])
+    shares = np.stack([one.shares for one in predicted])
+    given = shares.argmax(-1)
+    every = range(len(settings.labels))
+    report = classification_report(
+        true, given, labels=every, target_names=settings.labels, output_dict=True, zero_division=0.0
+    )
+    wrong = [i for i in np.argsort(-shares.max(-1), kind="stable") if true[i] != given[i]][:MISTAKES]
+    mistakes = tuple(
+        Mistake(
+            rows[i].input["text"],
+            settings.labels[true[i]],
+            settings.labels[given[i]],
+            float(shares[i, given[i]]),
+            rows[i].file,
+            rows[i].line,
+        )
+        for i in wrong
+    )
+    confusion = tuple(tuple(int(n) for n in line) for line in confusion_matrix(true, given, labels=every))
+    right = float((true == given).mean())
+    return Judged(
+        _summary("accuracy", right, report), _per_class(report, settings.labels), settings.labels, confusion, mistakes
+    )
+
+
+def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
+    from sklearn.metrics import classification_report
+
+    least = float(settings.options.get("threshold", 0.5))
+    true = np.array([[label in row.label for label in settings.labels] for row in rows])
+    shares = np.stack([one.shares for one in predicted])
+    given = shares >= least
+    report = classification_report(true, given, target_names=settings.labels, output_dict=True, zero_division=0.0)
+    off = np.where(given, shares, 1 - shares)
+    worst = np.where(given != true, off, 0.0).max(-1)
+    mistakes = tuple(
+        Mistake(
+            rows[i].input["text"],
+            ", ".join(rows[i].label) or "none",
+            ", ".join(label for label, on in zip(settings.labels, given[i], strict=True) if on) or "none",
+            float(worst[i]),
+            rows[i].file,
+            rows[i].line,
+        )
+        for i in np.argsort(-worst, kind="stable")[:MISTAKES]
+        if worst[i] > 0
+    )
+    right = float((true == given).all(-1).mean())
+    return Judged(_summary("accuracy", right, report), _per_class(report, settings.labels), mistakes=mistakes)
+
+
+def _tags(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
+    from seqeval.metrics import classification_report
+
+    tags = [_tags_given(one, settings) for one in predicted]
+    true = [list(row.label) for row in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # seqeval warns where a class was never predicted; zero is the answer
+        report = classification_report(true, tags, output_dict=True, zero_division=0)
+    words = [a == b for x, y in zip(true, tags, strict=True) for a, b in zip(x, y, strict=True)]
+    kinds = tuple(sorted({label.partition("-")[2] for label in settings.labels} - {""}))
+    metrics = _summary("f1", float(report["micro avg"]["f1-score"]), report)
+    metrics["accuracy"] = sum(words) / max(1, len(words))
+    return Judged(
+        metrics,
+        _per_class(report, kinds),
+        ("O", *kinds),
+        _confused_words(true, tags, kinds),
+        _tag_mistakes(rows, predicted, tags),
+    )
+
+
+def _confused_words(
+    true: Sequence[Sequence[str]], given: Sequence[Sequence[str]], kinds: Sequence[str]
+) -> tuple[tuple[int, ...], ...]:
+    """By word and kind of entity, whatever its place in the entity."""
+    index = {kind: i for i, kind in enumerate(("", *kinds))}
+    counts = np.zeros((len(index), len(index)), dtype=int)
+    for x, y in zip(true, given, strict=True):
+        for a, b in zip(x, y, strict=True):
+            counts[index[a.partition("-")[2]], index[b.partition("-")[2]]] += 1
+    return tuple(tuple(int(n) for n in line) for line in counts)
+
+
+def _tag_mistakes(
+    rows: Sequence[Row], predicted: Sequence[Predicted], tags: Sequence[Sequence[str]]
+) -> tuple[Mistake, ...]:
+    worst: list[tuple[float, Mistake]] = []
+    for row, one, given in zip(rows, predicted, tags, strict=True):
+        wrong = [float(one.shares[i].max()) for i, tag in enumerate(given) if tag != row.label[i]]
+        if wrong:
+            words = row.input.get("tokens") or [row.input["text"][a:b] for a, b in _offsets(row)]
+            mistake = Mistake(
+                " ".join(words), _marked(words, row.label), _marked(words, given), max(wrong), row.file, row.line
+            )
+            worst.append((len(wrong) + max(wrong), mistake))
+    worst.sort(key=lambda pair: -pair[0])
+    return tuple(mistake for _, mistake in worst[:MISTAKES])
+
+
+def _offsets(row: Row) -> Sequence[tuple[int, int]]:
+    from llmos.tasks.tag import words_of
+
+    return words_of(row.input).offsets
+
+
+def _marked(words: Sequence[str], tags: Sequence[str]) -> str:
+    spans = [f"{label}: {' '.join(words[first:after])}" for label, first, after in spans_of(tags)]
+    return "; ".join(spans) or "none"
+
+
+def _summary(first: str, value: float, report: Json) -> dict[str, float]:
+    """The headline and the averages; plain f1, precision and recall are macro for classes and micro for entities."""
+    macro = report["macro avg"]
+    micro = report.get("micro avg")
+    metrics = {first: value}
+    metrics.setdefault("f1", float(macro["f1-score"]))
+    for name, key in (("precision", "precision"), ("recall", "recall")):
+        metrics[name] = float((micro if first == "f1" else macro)[key])
+    for name, average in (("macro", macro), ("micro", micro), ("weighted", report["weighted avg"])):
+        if average is not None:
+            metrics |= {f"{name}_{k}": float(average[k]) for k in ("precision", "recall")}
+            metrics[f"{name}_f1"] = float(average["f1-score"])
+        else:  # every example has one label: micro precision, recall and f1 are all the accuracy
+            metrics |= {f"{name}_{k}": value for k in ("precision", "recall", "f1")}
+    return metrics
+
+
+def _per_class(report: Json, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "precision": float(report[name]["precision"]),
+            "recall": float(report[name]["recall"]),
+            "f1": float(report[name]["f1-score"]),
+            "support": float(report[name]["support"]),
+        }
+        for name in names
+        if name in report
+    }

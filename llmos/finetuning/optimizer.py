@@ -1,0 +1,99 @@
+"""The optimizer: AdamW for what every step changes, and its row-wise form for token embeddings; clipping and rates.
+
+A step of a few hundred tokens touches a percent of an embedding table, yet a dense AdamW reads and writes all of it and
+its moments: half of a small encoder's step. The row-wise form (torch's SparseAdam) brings only touched rows up to date.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from llmos.abi.recipe import Recipe
+
+BETAS = (0.9, 0.999)
+
+
+class Optimizer:
+    """Steps over named weights; its whole state is named tensors, so that a checkpoint is a plain file."""
+
+    def __init__(self, weights: Mapping[str, nn.Parameter], tables: set[str], recipe: Recipe) -> None:
+        assert recipe.learning_rate is not None
+        assert recipe.head_rate_ratio is not None
+        self._weights = dict(weights)
+        rate = recipe.learning_rate
+        dense = {name: p for name, p in weights.items() if name not in tables}
+        groups = []
+        for is_head in (False, True):
+            for decays in (False, True):
+                members = [
+                    p for name, p in dense.items() if name.startswith("head.") == is_head and (p.dim() > 1) == decays
+                ]
+                if members:
+                    groups.append(
+                        {
+                            "params": members,
+                            "lr": rate * (recipe.head_rate_ratio if is_head else 1),
+                            "weight_decay": recipe.weight_decay if decays else 0.0,
+                        }
+                    )
+        self._all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=BETAS, fused=True)]
+        if tables:
+            self._all.append(torch.optim.SparseAdam([weights[name] for name in sorted(tables)], lr=rate, betas=BETAS))
+        self._rates = [[float(group["lr"]) for group in one.param_groups] for one in self._all]
+        self._clip_norm = recipe.clip_norm
+
+    def step(self, factor: float) -> None:
+        """Clip, then change the weights at this share of their rates, then forget the gradients."""
+        self._clip()
+        for one, rates in zip(self._all, self._rates, strict=True):
+            for group, rate in zip(one.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            one.step()
+            one.zero_grad(set_to_none=True)
+
+    def _clip(self) -> None:
+        gradients: list[Tensor] = []
+        for parameter in self._weights.values():
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+                gradients.append(parameter.grad.values())
+            elif parameter.grad is not None:
+                gradients.append(parameter.grad)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts, by weight and kind."""
+        return {f"{name}/{kind}": value for name, kind, value in self._held()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave, bit for bit."""
+        owners = {id(p): name for name, p in self._weights.items()}
+        for one in self._all:
+            for group in one.param_groups:
+                for parameter in group["params"]:
+                    name = owners[id(parameter)]
+                    held = {key.rpartition("/")[2]: x for key, x in state.items() if key.rpartition("/")[0] == name}
+                    one.state[parameter] = {
+                        kind: int(x) if isinstance(one, torch.optim.SparseAdam) and kind == "step" else x.clone()
+                        for kind, x in held.items()
+                    }
+
+    def _held(self) -> Iterator[tuple[str, str, Tensor]]:
+        for name, parameter in self._weights.items():
+            for one in self._all:
+                for kind, value in one.state.get(parameter, {}).items():
+                    yield name, kind, value if isinstance(value, Tensor) else torch.tensor(value)
+
+
+def factor_at(step: int, total: int, warmup_share: float, schedule: str) -> float:
+    """The share of the full rate at a step: up a line, then down a line or half a cosine."""
+    warmup = max(1, round(total * warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    left = (total - step) / max(1, total - warmup)
+    return left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
