@@ -1,0 +1,231 @@
+"""The store as a whole: what is committed is there, whole and the same, until it is forgotten."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from stocking import base, dataset, model, offer, safetensors
+
+from llmos.abi.error import BadInput, Conflict, Corrupt, DatasetNotFound, ModelNotFound, NotFound, UnsafeWeights
+from llmos.abi.model import OfferKind, Part, resident_name
+from llmos.kernel.store.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def test_a_first_base_is_promoted_and_found_by_its_bare_name(store, tmp_path):
+    manifest = store.commit(base(tmp_path), 1)
+    assert (manifest.ref, store.promoted("minilm"), store.resolve("minilm")) == ("minilm:1", 1, manifest)
+    assert manifest.base_digest == manifest.files[0].digest
+    located = store.located("minilm")
+    assert Path(located.folder, "config.json").read_text() == "{}"
+
+
+def test_the_same_offer_twice_gives_the_same_version_even_when_its_files_are_gone(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    first = offer_of_model = model(tmp_path, 2)
+    assert store.commit(first, 2).ref == store.commit(offer_of_model, 2).ref == "ner:1"
+    assert Store(tmp_path).commit(first, 2).ref == "ner:1"
+    assert store.commit(model(tmp_path, 2), 2, born=5.0).ref == "ner:2"
+
+
+def test_the_same_base_or_dataset_from_another_process_is_not_kept_twice(store, tmp_path):
+    assert store.commit(base(tmp_path, 1), 1) == store.commit(base(tmp_path, 2), 2)
+    assert store.commit(dataset(tmp_path, 1), 1) == store.commit(dataset(tmp_path, 2), 2)
+    assert store.commit(dataset(tmp_path, 3, rows=b"other"), 3).ref == "tickets@2"
+    assert store.dataset("tickets").ref == "tickets@2"
+
+
+def test_a_model_stands_on_a_base_that_is_there_and_keeps_it_there(store, tmp_path):
+    with pytest.raises(ModelNotFound):
+        store.commit(model(tmp_path, 2), 2)
+    store.commit(base(tmp_path), 1)
+    made = store.commit(model(tmp_path, 2, on="minilm"), 2)
+    assert (made.base, made.base_digest) == ("minilm:1", store.resolve("minilm").base_digest)
+    assert store.located("ner").base == store.located("minilm")
+    with pytest.raises(Conflict, match="llmos rm ner:1"):
+        store.remove("minilm")
+    assert store.remove("ner") + store.remove("minilm") == ["ner:1", "minilm:1"]
+
+
+def test_promotion_moves_and_rolls_back_over_a_restart(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    for pid in (2, 3, 4):
+        store.commit(model(tmp_path, pid, values=bytes([pid])), pid)
+    assert store.resolve("ner").ref == "ner:3"  # none promoted: the newest
+    for version in (1, 2, 2, 3):
+        store.promote(f"ner:{version}")
+    assert store.promotions("ner") == (1, 2, 3)
+    assert store.rollback("ner").ref == "ner:2"
+    store.remove("ner:2")
+    again = Store(tmp_path)
+    assert (again.resolve("ner").ref, again.promotions("ner")) == ("ner:1", (1,))
+    with pytest.raises(Conflict, match="no version promoted before"):
+        again.rollback("ner")
+
+
+def test_a_removed_versions_number_is_not_given_again_while_its_name_lives(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    for pid in (2, 3):
+        store.commit(model(tmp_path, pid), pid)
+    store.remove("ner:2")
+    assert store.commit(model(tmp_path, 4), 4).ref == "ner:3"
+    store = Store(tmp_path)
+    store.remove("ner:3")
+    assert Store(tmp_path).commit(model(tmp_path, 5), 5).ref == "ner:4"
+
+
+def test_a_resident_form_belongs_to_a_base_and_shares_equal_bytes_with_it(store, tmp_path):
+    manifest = store.commit(base(tmp_path), 1)
+    name = resident_name(manifest.base_digest, "float32")
+    weights = {"model.safetensors": safetensors(b"\1" * 16)}
+    with pytest.raises(Conflict):
+        store.commit(offer(tmp_path, 1, 2, OfferKind.RESIDENT, "0" * 16 + "-float32", weights), 1)
+    folder = store.commit(offer(tmp_path, 1, 2, OfferKind.RESIDENT, name, weights), 1)
+    assert store.located("minilm", "float32").resident == folder
+    assert store.located("minilm").resident is None
+    shared = (tmp_path / "resident" / name / "model.safetensors").stat()
+    assert shared.st_ino == (tmp_path / "blobs" / manifest.base_digest).stat().st_ino
+    store.remove("minilm")
+    store.collect()
+    assert not (tmp_path / "resident" / name).exists()
+
+
+def test_a_resident_form_that_lost_bytes_is_gone_after_a_restart(store, tmp_path):
+    name = resident_name(store.commit(base(tmp_path), 1).base_digest, "bfloat16")
+    weights = {"model.safetensors": safetensors(b"\3" * 8)}
+    folder = store.commit(offer(tmp_path, 1, 2, OfferKind.RESIDENT, name, weights), 1)
+    (tmp_path / "resident" / name / "model.safetensors").unlink()
+    assert store.located("minilm", "bfloat16").resident == folder
+    assert Store(tmp_path).located("minilm", "bfloat16").resident is None
+
+
+def test_garbage_is_counted_as_what_collecting_it_frees(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    store.commit(model(tmp_path, 2), 2)
+    assert (store.disk_use().reclaimable_bytes, store.collect()) == (0, 0)
+    store.remove("ner")
+    reclaimable = store.disk_use().reclaimable_bytes
+    assert reclaimable == len(safetensors(b"\2" * 8))  # config.json is the base's too
+    assert store.collect() == reclaimable
+    assert store.collect() == 0
+    store.verify("minilm")
+
+
+def test_damage_is_found_and_mended_by_bringing_the_same_bytes_again(store, tmp_path):
+    manifest = store.commit(base(tmp_path), 1)
+    path = tmp_path / "blobs" / manifest.base_digest
+    path.chmod(0o644)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(Corrupt, match=r"model\.safetensors is damaged"):
+        store.verify("minilm")
+    with pytest.raises(Corrupt):
+        store.file("minilm", "model.safetensors")
+    assert store.commit(base(tmp_path, 9), 9) == manifest
+    store.verify("minilm")
+
+
+def test_a_model_that_lost_a_file_says_so_instead_of_being_served(store, tmp_path):
+    manifest = store.commit(base(tmp_path), 1)
+    (tmp_path / "models/minilm/1/config.json").unlink()
+    assert Store(tmp_path).located("minilm").manifest == manifest  # linked again from its blob
+    (tmp_path / "models/minilm/1/config.json").unlink()
+    (tmp_path / "blobs" / manifest.files[1].digest).unlink()
+    with pytest.raises(Corrupt, match=r"lost config\.json"):
+        Store(tmp_path).located("minilm")
+
+
+def test_names_and_versions_that_are_not_there_are_said_with_what_is_near(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    with pytest.raises(ModelNotFound, match=r"near: minilm.*llmos pull"):
+        store.resolve("minilmm")
+    with pytest.raises(ModelNotFound, match="it has 1"):
+        store.resolve("minilm:7")
+    with pytest.raises(DatasetNotFound):
+        store.dataset("minilm@1")
+    with pytest.raises(NotFound, match=r"It has: model\.safetensors"):
+        store.file("minilm", "report.html")
+
+
+@pytest.mark.parametrize("path", ["../evil", "/etc/passwd", "a/../../b", "a//b", "./a", "a\\b", "", "a\0b", ".tmp-x"])
+def test_a_file_name_cannot_leave_its_folder(store, tmp_path, path):
+    good = base(tmp_path)
+    bad = type(good)(1, good.kind, "minilm", good.folder, (*good.files, (path, Part.OTHER)), good.draft)
+    with pytest.raises(BadInput, match=r"no path inside|half-written"):
+        store.commit(bad, 1)
+    assert store.manifests() == []
+
+
+def test_an_offer_from_outside_the_scratch_or_through_a_link_is_refused(store, tmp_path):
+    good = base(tmp_path)
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    with pytest.raises(BadInput, match="own scratch folder"):
+        store.commit(type(good)(1, good.kind, "minilm", str(outside), good.files, good.draft), 1)
+    (tmp_path / "scratch/1/offer-1/extra").symlink_to("/etc/hostname")
+    with pytest.raises(BadInput):
+        store.commit(type(good)(1, good.kind, "minilm", good.folder, (*good.files, ("extra", Part.OTHER))), 1)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "x.pkl"])
+def test_pickled_weights_are_refused_by_name_and_by_content(store, tmp_path, name):
+    with pytest.raises(UnsafeWeights, match="safetensors"):
+        store.commit(offer(tmp_path, 1, 1, OfferKind.BASE, "b", {name: b"x"}), 1)
+    with pytest.raises(UnsafeWeights):
+        store.commit(offer(tmp_path, 1, 1, OfferKind.BASE, "b", {"model.safetensors": b"\x80\x04\x95abc" * 9}), 1)
+
+
+def test_one_name_is_not_both_a_base_and_a_model(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    with pytest.raises(Conflict, match="Take another name"):
+        store.commit(model(tmp_path, 2, name="minilm"), 2)
+
+
+def test_what_a_child_writes_into_its_scratch_later_does_not_reach_the_store(store, tmp_path):
+    made = base(tmp_path)
+    manifest = store.commit(made, 1)
+    assert not (tmp_path / "scratch/1/offer-1/model.safetensors").exists()
+    link = tmp_path / "scratch/1/offer-1/model.safetensors"  # as a kill in the last step of a commit leaves it
+    link.hardlink_to(tmp_path / "blobs" / manifest.base_digest)
+    Store(tmp_path)
+    assert not link.exists()
+
+
+def test_a_manifest_that_cannot_be_read_is_named_and_the_rest_is_there(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    store.commit(model(tmp_path, 2), 2)
+    page = tmp_path / "names/ner/1.json"
+    page.write_bytes(page.read_bytes()[:50])
+    again = Store(tmp_path)
+    assert (again.damaged, [m.ref for m in again.manifests()]) == ((str(page),), ["minilm:1"])
+    assert again.commit(model(tmp_path, 3), 3).ref == "ner:2"
+
+
+def test_readers_always_see_a_whole_state_while_others_write(store, tmp_path):
+    store.commit(base(tmp_path), 1)
+    failures, done = [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            failures.extend(m for m in store.manifests() if m.base and store.resolve(m.base).ref != m.base)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    writers = [
+        threading.Thread(
+            target=lambda pid=pid: [store.commit(model(tmp_path, pid, name=f"m{pid}"), pid), store.collect()]
+        )
+        for pid in range(10, 16)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    done.set()
+    reader.join()
+    assert (failures, len(store.manifests())) == ([], 7)
+    for manifest in store.manifests():
+        store.verify(manifest.ref)
