@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import fcntl
@@ -11,16 +12,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from llmos import __version__
-from llmos.abi.error import AlreadyRunning, LlmosError, Unavailable
+from llmos.abi.error import AlreadyRunning, LlmosError, Unavailable, fault_of
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
-from llmos.config import Config, read_config
+from llmos.config import SETTINGS, Config, read_config
 from llmos.kernel.box import Box
 from llmos.tasks import TASKS
 
@@ -28,21 +30,44 @@ BACKLOG = 2048
 FAREWELL_S = 1.0  # so long may open connections take to end when the daemon goes down
 
 
-def main() -> int:
-    """Run in the foreground until SIGTERM or SIGINT."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run in the foreground until SIGTERM or SIGINT; whoever holds the ready pipe hears how the start went."""
+    given = arguments(words)
+    ready = given.pop("ready_fd")
     try:
-        config = read_config()
+        config = read_config(given)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         with held(config.home), listening(config) as sock:
-            asyncio.run(run(config, sock))
+            asyncio.run(run(config, sock, ready))
     except LlmosError as error:
+        tell(ready, {"error": fault_of(error)})
         print(error.message, file=sys.stderr)  # noqa: T201  # the daemon's own terminal or log
         return 1
     return 0
 
 
-async def run(config: Config, sock: socket.socket) -> None:
+def arguments(words: Sequence[str] | None) -> dict[str, Any]:  # Any: settings are text here, read_config reads them
+    """The flags: every setting, and the pipe to tell when the daemon answers."""
+    parser = argparse.ArgumentParser("llmos.daemon", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--ready-fd", type=int, help="where to write one line of JSON once the daemon answers")
+    for setting in SETTINGS:
+        parser.add_argument(f"--{setting.key.replace('_', '-')}", dest=setting.key, help=setting.doc.replace("%", "%%"))
+    return vars(parser.parse_args(words))
+
+
+def tell(ready: int | None, said: dict[str, Any]) -> None:  # Any: JSON
+    """One line down the ready pipe, where there is one; nobody may be listening any more."""
+    if ready is None:
+        return
+    with contextlib.suppress(OSError):
+        os.write(ready, to_json(said) + b"\n")
+        os.close(ready)
+
+
+async def run(config: Config, sock: socket.socket, ready: int | None = None) -> None:
     """Serve the api over this socket until asked to stop, then end every child."""
+    if ready is not None:
+        os.set_inheritable(ready, False)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -59,6 +84,7 @@ async def run(config: Config, sock: socket.socket) -> None:
     )
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     with announced(config):
+        tell(ready, {"os_pid": os.getpid(), "url": config.url})
         await stop.wait()
         await box.stop()  # before the connections: whoever watches a process sees how it ended
         server.should_exit = True

@@ -1,0 +1,40 @@
+"""The client that the verbs use, and the settings given as key=value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from llmos.abi.error import BadInput
+
+if TYPE_CHECKING:
+    from llmos.sdk.client import Client
+
+Json = Any  # Any: a setting's value, checked by whoever it is for
+
+
+def box() -> Client:
+    """The daemon of this user; imported late, for `llmos --help` needs none of it."""
+    from llmos.sdk.client import Client
+
+    return Client()
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, Json]:
+    """`key=value` as a dict; a value is JSON where it reads as such (true, 3, 0.5), else a text."""
+    settings: dict[str, Json] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise BadInput(f"--set {pair!r}: expected key=value, like --set multi_label=true")
+        settings[key.replace("-", "_")] = _value(value)
+    return settings
+
+
+def _value(text: str) -> Json:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text

@@ -1,0 +1,72 @@
+"""chat: talk to a model, one message or a whole conversation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmos.abi.error import LlmosError
+from llmos.cli.box import box
+from llmos.cli.terminal import note, say, say_error
+
+if TYPE_CHECKING:
+    from llmos.sdk.client import Client
+
+Messages = list[dict[str, str]]
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="A model that chats.")],
+    text: Annotated[str | None, typer.Argument(help="One message; without it, a conversation.")] = None,
+    system: Annotated[str | None, typer.Option(help="What the model is told to be.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is the likeliest word each time.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Only words that together have this share.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="How long an answer may be.")] = None,
+    seed: Annotated[int | None, typer.Option(help="What randomness starts from.")] = None,
+) -> None:
+    """Talk to a model."""
+    said = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
+    params = {key: value for key, value in said.items() if value is not None}
+    messages: Messages = [{"role": "system", "content": system}] if system else []
+    with box() as client:
+        if text is None and sys.stdin.isatty():
+            _converse(client, model, messages, params)
+            return
+        messages.append({"role": "user", "content": text if text is not None else sys.stdin.read()})
+        _answer(client, model, messages, params)
+
+
+def _answer(client: Client, model: str, messages: Messages, params: Mapping[str, Any]) -> str:  # Any: numbers
+    pieces: list[str] = []
+    for piece in client.chat(model, messages, **params):
+        pieces.append(piece)
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    say()
+    return "".join(pieces)
+
+
+def _converse(client: Client, model: str, messages: Messages, params: Mapping[str, Any]) -> None:  # Any: numbers
+    import readline  # noqa: F401  # gives input() its history and editing
+
+    client.model(model)
+    note(f"Talking to {model}. An empty line or Ctrl-D leaves.")
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            break
+        if not text.strip():
+            break
+        messages.append({"role": "user", "content": text})
+        try:
+            messages.append({"role": "assistant", "content": _answer(client, model, messages, params)})
+        except LlmosError as error:  # the conversation goes on without the message that failed
+            messages.pop()
+            say_error(error, as_json=False)
+
+
+VERBS: dict[str, Any] = {"chat": chat}  # Any: verbs differ in what they take

@@ -1,0 +1,75 @@
+"""The command line: every verb under one name, and the place where an error becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from llmos.cli import ask, chat, daemon, doctor, models, processes, store, train
+from llmos.cli.terminal import say, say_error
+
+app = typer.Typer(
+    name="llmos",
+    help="An operating system for language models: train, evaluate, promote, serve and monitor task models.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich would double the time to the first line of --help
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (daemon, processes, models, store, train, ask, chat, doctor):
+    for verb, run in room.VERBS.items():
+        app.command(verb)(run)
+for verb in ("demo", "bench"):
+    if find_spec(f"llmos.cli.{verb}") is not None:
+        app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        from llmos import __version__
+
+        say(f"llmos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the verb; 0 fine, 1 failed, 2 wrong input or usage, 3 no daemon, 130 interrupted."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `llmos ls | head` ends as any other command does
+    sys.exit(run_verb(sys.argv[1:]))
+
+
+def run_verb(words: list[str]) -> int:
+    """The exit code of one command line; its errors have been said."""
+    from llmos.abi.error import LlmosError
+
+    try:
+        code = app(words, prog_name="llmos", standalone_mode=False)
+    except LlmosError as error:
+        return say_error(error, as_json="--json" in words)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  # the top of the command line: click's own usage errors say themselves
+        return _usage(error)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> int:
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        return code
+    if type(error).__name__ == "Abort":
+        return 130
+    raise error

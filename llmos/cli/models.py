@@ -1,0 +1,153 @@
+"""pull, ls, show, promote, rollback: the versions in the store, and which of them a name means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmos.cli.box import box
+from llmos.cli.terminal import note, number, say, say_json, say_table, size
+
+if TYPE_CHECKING:
+    from llmos.abi.view import Model
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Ref = Annotated[str, typer.Argument(metavar="MODEL", help="A name (its promoted version), or name:version.")]
+REPORT = "report.html"
+
+
+def pull(
+    source: Annotated[str, typer.Argument(help="A name of the catalog (minilm, smollm2), hf:org/name, or a folder.")],
+    name: Annotated[str | None, typer.Option(help="What to call it here.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Bring in a base model."""
+    with box() as client:
+        process = client.pull(source, name=name, wait=False)
+        if wait:
+            from llmos.cli.progress import follow
+
+            process = follow(client, process, quiet=as_json)
+    if as_json:
+        from llmos.abi.view import process_json
+
+        say_json(process_json(process))
+    elif not wait:
+        say(str(process.pid))
+        note(f"Pulling {source} as pid {process.pid}. Follow it: llmos logs -f {process.pid}")
+    else:
+        message = process.progress.message if process.progress else ""
+        say(message or f"{' '.join(process.made) or source} is here.")
+
+
+def ls(
+    data: Annotated[bool, typer.Option("--data", help="Datasets instead of models.")] = False, as_json: AsJson = False
+) -> None:
+    """List models and bases, or datasets."""
+    with box() as client:
+        if data:
+            datasets = client.datasets()
+            if as_json:
+                say_json(datasets)
+                return
+            table = [(d.ref, d.task, sum(d.splits.values()), len(d.labels), d.created_at[:19]) for d in datasets]
+            say_table(("DATASET", "TASK", "ROWS", "LABELS", "CREATED"), table)
+            return
+        models = client.models()
+    if as_json:
+        say_json(models)
+        return
+    head = ("MODEL", "TASK", "PROMOTED", "BASE", "METHOD", "METRIC", "SIZE", "CREATED")
+    say_table(head, [_row(model) for model in models])
+    if not models:
+        note("The store is empty. Bring in a base: llmos pull minilm")
+
+
+def _row(model: Model) -> tuple[object, ...]:
+    metric = next((f"{key} {number(value)}" for key, value in model.metrics.items()), "")
+    mark = "yes" if model.promoted else ""
+    made = model.created_at[:19]
+    return model.ref, model.task, mark, model.base, model.method or model.kind, metric, size(model.size_bytes), made
+
+
+def show(
+    ref: Ref,
+    report: Annotated[bool, typer.Option("--report", help="Only say where its evaluation page lies.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a version: metrics, labels, lineage."""
+    with box() as client:
+        model = client.model(ref)
+        if as_json:
+            say_json(model)
+            return
+        page = Path(client.status().home) / "models" / model.name / str(model.version) / REPORT
+        if report:
+            say(str(page))
+            return
+        _say_model(model)
+        if any(file.path == REPORT for file in model.files):
+            say(f"\nEvaluation: {page}\n            {client.url}/v1/models/{model.ref}/report")
+
+
+def _say_model(model: Model) -> None:
+    facts = {
+        "task": model.task,
+        "promoted": "yes" if model.promoted else "no",
+        "base": model.base,
+        "method": model.method,
+        "architecture": model.architecture,
+        "size": size(model.size_bytes),
+        "labels": f"{len(model.labels)}: {', '.join(model.labels[:12])}" if model.labels else None,
+        "options": ", ".join(f"{key}={value}" for key, value in model.options.items()) or None,
+        "license": model.license,
+        "source": model.source,
+        "created": model.created_at,
+        **{key: value for key, value in model.lineage.items() if isinstance(value, str | int | float)},
+    }
+    say(model.ref)
+    for key, value in facts.items():
+        if value not in (None, ""):
+            say(f"  {key:<13} {value}")
+    if model.metrics:
+        say()
+        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in model.metrics.items()])
+    per_class = model.evidence.get("per_class") or {}
+    if per_class:
+        say()
+        keys = list(next(iter(per_class.values())))
+        table = [(label, *(number(row.get(key)) for key in keys)) for label, row in per_class.items()]
+        say_table(("LABEL", *(key.upper() for key in keys)), table)
+
+
+def promote(ref: Ref, as_json: AsJson = False) -> None:
+    """Make a name mean this version."""
+    with box() as client:
+        _say_promoted(client.promote(ref), as_json=as_json)
+
+
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")], as_json: AsJson = False
+) -> None:
+    """Make a name mean the version promoted before."""
+    with box() as client:
+        _say_promoted(client.rollback(name), as_json=as_json)
+
+
+def _say_promoted(model: Model, *, as_json: bool) -> None:
+    if as_json:
+        say_json(model)
+        return
+    say(f"{model.name} now means {model.ref}.")
+
+
+VERBS: dict[str, Any] = {  # Any: verbs differ in what they take
+    "pull": pull,
+    "ls": ls,
+    "show": show,
+    "promote": promote,
+    "rollback": rollback,
+}

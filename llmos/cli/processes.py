@@ -1,0 +1,164 @@
+"""ps, top, logs, kill, nice, suspend, resume: what runs, and making it yield, stop or go on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmos.cli.box import box
+from llmos.cli.terminal import age, say, say_json, say_table, size, span
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from llmos.abi.process import Process
+    from llmos.abi.view import Status
+
+TOP_EVERY_S = 1.0
+HEAD = ("PID", "PROGRAM", "STATE", "CLASS", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
+
+Pid = Annotated[int, typer.Argument(help="The process, as `llmos ps` shows it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def ps(
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List processes."""
+    with box() as client:
+        shown = [p for p in client.processes() if everything or p.state != "exited"]
+    if as_json:
+        from llmos.abi.view import process_json
+
+        say_json([process_json(process) for process in shown])
+        return
+    say_table(HEAD, rows(shown))
+
+
+def rows(processes: Iterable[Process]) -> list[tuple[object, ...]]:
+    """One row of the table per process."""
+    return [
+        (
+            p.pid,
+            p.spec.program,
+            _state(p),
+            p.spec.klass,
+            _progress(p),
+            span(p.usage.cpu_s),
+            size(p.usage.rss_bytes) if p.usage.rss_bytes else "",
+            age(p.started_at or p.created_at),
+            f"{p.spec.title}{f' ({p.reason})' if p.reason else ''}",
+        )
+        for p in processes
+    ]
+
+
+def _state(process: Process) -> str:
+    if process.state != "exited":
+        return str(process.state)
+    return f"exited {process.exit_code}" if process.exit_code is not None else "exited"
+
+
+def _progress(process: Process) -> str:
+    progress = process.progress
+    if progress is None:
+        return ""
+    return f"{progress.phase} {progress.done / progress.total:.0%}" if progress.total else progress.phase
+
+
+def top() -> None:
+    """Watch devices and processes; Ctrl-C leaves."""
+    with box() as client:
+        if not sys.stdout.isatty():
+            say_table(HEAD, rows(p for p in client.processes() if not p.is_ended))
+            return
+        from rich.live import Live
+
+        with Live(_view(client.status(), client.processes()), screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(_view(client.status(), client.processes()), refresh=True)
+                time.sleep(TOP_EVERY_S)
+
+
+def _view(status: Status, processes: list[Process]) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table(*HEAD, box=None, expand=True)
+    for row in rows(p for p in processes if not p.is_ended):
+        table.add_row(*map(str, row))
+    free = ", ".join(f"{name} {size(number)} free" for name, number in status.free_bytes.items())
+    return Group(f"llmos {status.version}  calls in flight {status.in_flight}  {free}\n", table)
+
+
+def logs(
+    pid: Pid,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, help="Only so many last lines.")] = None,
+) -> None:
+    """Read the log of a process."""
+    with box() as client:
+        if not follow:
+            sys.stdout.write(client.logs(pid, tail=tail))
+            return
+        for piece in client.follow(pid):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+
+def kill(
+    pid: Pid,
+    force: Annotated[bool, typer.Option("--force", help="At once, without a checkpoint.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a process; an interrupted one is given up."""
+    with box() as client:
+        _say(client.kill(pid, force=force), as_json=as_json)
+
+
+def suspend(pid: Pid, as_json: AsJson = False) -> None:
+    """Let a process pause."""
+    with box() as client:
+        _say(client.suspend(pid), as_json=as_json)
+
+
+def resume(pid: Pid, as_json: AsJson = False) -> None:
+    """Let a process go on, an interrupted one from its checkpoint."""
+    with box() as client:
+        _say(client.resume(pid), as_json=as_json)
+
+
+def nice(
+    pid: Pid,
+    klass: Annotated[str, typer.Argument(metavar="CLASS", help="interactive, batch or background.")],
+    as_json: AsJson = False,
+) -> None:
+    """Change who a process yields to."""
+    with box() as client:
+        _say(client.nice(pid, klass), as_json=as_json)
+
+
+def _say(process: Process, *, as_json: bool) -> None:
+    if as_json:
+        from llmos.abi.view import process_json
+
+        say_json(process_json(process))
+        return
+    reason = f": {process.reason}" if process.reason else ""
+    say(f"pid {process.pid} ({process.spec.title or process.spec.program}) is {_state(process)}{reason}")
+
+
+VERBS: dict[str, Any] = {  # Any: verbs differ in what they take
+    "ps": ps,
+    "top": top,
+    "logs": logs,
+    "kill": kill,
+    "nice": nice,
+    "suspend": suspend,
+    "resume": resume,
+}

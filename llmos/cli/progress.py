@@ -1,0 +1,84 @@
+"""Waiting with something to look at: a bar on a terminal, lines elsewhere. Ctrl-C leaves; it kills nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+from llmos.abi.process import Process, Progress
+from llmos.cli.terminal import INTERRUPTED, note, number, size, span
+from llmos.sdk.client import Client
+
+Show = Callable[[Process], None]
+
+
+def follow(client: Client, process: Process, *, quiet: bool) -> Process:
+    """The process once it has ended well; its error is raised. Ctrl-C says how to come back."""
+    try:
+        with _quiet() if quiet else bar() if sys.stderr.isatty() else lines() as show:
+            return client.wait(process.pid, on_progress=show)
+    except KeyboardInterrupt:
+        pid = process.pid
+        note(f"\npid {pid} goes on. Come back: llmos logs -f {pid}. See it: llmos ps. Stop it: llmos kill {pid}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[Show]:
+    yield lambda process: None
+
+
+@contextmanager
+def lines() -> Iterator[Show]:
+    """A line where the phase or the state changes."""
+    said: list[str] = []
+
+    def show(process: Process) -> None:
+        text = process.progress.phase if process.progress else str(process.state)
+        if text not in said[-1:]:
+            said.append(text)
+            note(f"pid {process.pid}: {text}")
+
+    yield show
+
+
+@contextmanager
+def bar() -> Iterator[Show]:
+    """A bar with the figures beside it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("queued", total=None, text="")
+
+        def show(process: Process) -> None:
+            progress = process.progress
+            if progress is None:
+                bars.update(task, description=str(process.state), text=process.reason)
+                return
+            total = progress.total or None
+            bars.update(task, description=progress.phase, completed=progress.done, total=total, text=figures(progress))
+
+        yield show
+
+
+def figures(progress: Progress) -> str:
+    """The figures of a progress as people read them: how far, how fast, how long still."""
+    is_bytes = progress.unit == "bytes"
+    parts = []
+    if progress.total:
+        done, total = (size(progress.done), size(progress.total)) if is_bytes else (progress.done, progress.total)
+        parts.append(f"{done}/{total}" if is_bytes else f"{done:.0f}/{total:.0f} {progress.unit}".rstrip())
+    for key, value in progress.figures.items():
+        if key == "eta_s":
+            parts.append(f"{span(value)} left")
+        elif key == "rate":
+            parts.append(f"{size(value)}/s" if is_bytes else f"{value:.0f}/s")
+        else:
+            parts.append(f"{key} {number(value)}")
+    return "  ".join(parts)

@@ -1,0 +1,53 @@
+"""rm, df, gc: what the store gives up, how much it holds, and getting that back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from llmos.cli.box import box
+from llmos.cli.terminal import say, say_json, say_table, size
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def rm(
+    refs: Annotated[list[str], typer.Argument(metavar="REF...", help="Models, or datasets (name@version).")],
+    as_json: AsJson = False,
+) -> None:
+    """Forget versions, names or datasets; `gc` then frees their bytes."""
+    removed: list[str] = []
+    with box() as client:
+        for ref in refs:
+            removed += client.remove_dataset(ref) if "@" in ref else client.remove(ref)
+    if as_json:
+        say_json({"removed": removed})
+        return
+    say(f"Removed {', '.join(removed)}. Free the bytes: llmos gc")
+
+
+def df(as_json: AsJson = False) -> None:
+    """Show what the store holds on disk."""
+    with box() as client:
+        use = client.disk()
+    if as_json:
+        say_json(use)
+        return
+    from llmos.abi.wire import to_plain
+
+    rooms = [(key.removesuffix("_bytes"), size(number)) for key, number in to_plain(use).items()]
+    say_table(("ROOM", "SIZE"), rooms)
+
+
+def gc(as_json: AsJson = False) -> None:
+    """Remove what no name reaches."""
+    with box() as client:
+        freed = client.gc()
+    if as_json:
+        say_json({"freed_bytes": freed})
+        return
+    say(f"Freed {size(freed)}.")
+
+
+VERBS: dict[str, Any] = {"rm": rm, "df": df, "gc": gc}  # Any: verbs differ in what they take

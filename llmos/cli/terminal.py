@@ -1,0 +1,88 @@
+"""What is printed, and how: text, aligned tables, JSON, sizes, ages, and errors with their exit code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from llmos.abi.error import BadInput, LlmosError, NotFound, Unavailable, fault_of
+
+FAILED, WRONG_INPUT, NO_DAEMON = 1, 2, 3
+INTERRUPTED = 130
+
+
+def say(text: str = "") -> None:
+    """A line for the one who asked."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line beside the answer: how far something is, what to do next."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def say_json(value: Any) -> None:  # Any: one of our dataclasses, or plain data
+    """A value as JSON, indented for people."""
+    say(msgspec.json.format(msgspec.json.encode(value, enc_hook=list), indent=2).decode())
+
+
+def say_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns, aligned; the last one is not padded, so that lines can be cut."""
+    cells = [list(head), *([("-" if cell in (None, "") else str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for number, row in enumerate(cells):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        say(f"\x1b[1m{line}\x1b[0m" if number == 0 and sys.stdout.isatty() else line)
+
+
+def say_error(error: LlmosError, *, as_json: bool) -> int:
+    """The error on stderr, as its sentence or as JSON; the exit code it stands for."""
+    if as_json:
+        sys.stderr.write(msgspec.json.encode({"error": fault_of(error)}, enc_hook=str).decode() + "\n")
+    else:
+        sys.stderr.write(f"{error.message}\n")
+    return exit_code(error)
+
+
+def exit_code(error: LlmosError) -> int:
+    """2 where the request was wrong, 3 where no daemon answers, 1 for all else."""
+    if isinstance(error, BadInput | NotFound):
+        return WRONG_INPUT
+    if type(error) is Unavailable and "url" in error.detail:
+        return NO_DAEMON
+    return FAILED
+
+
+def size(number: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def span(seconds: float) -> str:
+    """A length of time as people say it."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m" if whole < 86_400 else f"{whole // 86_400}d"
+
+
+def age(at: float | None) -> str:
+    """How long ago a time was."""
+    return "" if at is None else span(time.time() - at)
+
+
+def number(value: object) -> str:
+    """A figure, short."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

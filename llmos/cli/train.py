@@ -1,0 +1,132 @@
+"""train, eval: from labelled rows to a version with evidence, and a version measured on other rows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmos.cli.box import box, settings_of
+from llmos.cli.terminal import note, number, say, say_json, say_table
+
+if TYPE_CHECKING:
+    from llmos.abi.process import Process
+    from llmos.sdk.client import Client
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.")]
+Wait = Annotated[bool, typer.Option(help="Wait until it has ended.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Text = Annotated[str | None, typer.Option("--text", help="The column with the text, by name or number.")]
+Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
+Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet or conll.")]
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="classify or tag.")],
+    data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
+    name: Annotated[str | None, typer.Option(help="What to call the model; the file's name unless said.")] = None,
+    base: Annotated[str, typer.Option(help="The base to fine-tune.")] = "minilm",
+    validation: Annotated[str | None, typer.Option(help="Rows to choose the best epoch by; else a share.")] = None,
+    test: Annotated[str | None, typer.Option(help="Rows to measure on; else a share.")] = None,
+    method: Annotated[str | None, typer.Option(help="full or lora.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The encoder's learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="What randomness starts from.")] = None,
+    multi_label: Annotated[bool | None, typer.Option("--multi-label", help="A text may have many labels.")] = None,
+    text: Text = None,
+    label: Label = None,
+    format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet or conll.")] = None,
+    min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="linear or cosine.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Epochs without gain before stopping.")] = None,
+    lora_rank: Annotated[int | None, typer.Option(help="LoRA's rank.")] = None,
+    lora_alpha: Annotated[int | None, typer.Option(help="LoRA's scale.")] = None,
+    lora_dropout: Annotated[float | None, typer.Option(help="LoRA's dropout.")] = None,
+    given: Set = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a base on labelled rows; the version is promoted if it is good enough."""
+    settings = {
+        "validation": validation,
+        "test": test,
+        "method": method,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": seed,
+        "multi_label": multi_label,
+        "text": text,
+        "label": label,
+        "format": format,
+        "min_metric": min_metric,
+        "class_weights": class_weights,
+        "label_smoothing": label_smoothing,
+        "schedule": schedule,
+        "patience": patience,
+        "lora_rank": lora_rank,
+        "lora_alpha": lora_alpha,
+        "lora_dropout": lora_dropout,
+        **settings_of(given or []),
+    }
+    with box() as client:
+        called = name or name_of(data)
+        process = client.train(task, data=data, name=called, base=base, wait=False, **settings)
+        _finish(client, process, wait=wait, as_json=as_json)
+
+
+def name_of(data: str) -> str:
+    """A model's name made from the file that its rows come from."""
+    stem = data.replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0].partition("@")[0]
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("._-") or "model"
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A name (its promoted version), or name:version.")],
+    data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
+    text: Text = None,
+    label: Label = None,
+    format: Format = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on labelled rows."""
+    with box() as client:
+        process = client.evaluate(model, data=data, text=text, label=label, format=format, wait=False)
+        _finish(client, process, wait=wait, as_json=as_json)
+
+
+def _finish(client: Client, process: Process, *, wait: bool, as_json: bool) -> None:
+    if wait:
+        from llmos.cli.progress import follow
+
+        process = follow(client, process, quiet=as_json)
+    if as_json:
+        from llmos.abi.view import process_json
+
+        say_json(process_json(process))
+    elif not wait:
+        say(str(process.pid))
+        note(f"{process.spec.title} runs as pid {process.pid}. Follow it: llmos logs -f {process.pid}")
+    else:
+        _say_made(client, process)
+
+
+def _say_made(client: Client, process: Process) -> None:
+    made = [ref for ref in process.made if ":" in ref]
+    for ref in made:
+        model = client.model(ref)
+        say(f"{ref} is {'promoted' if model.promoted else 'a candidate'}. {process.reason}".rstrip())
+        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in model.metrics.items()])
+        say(f"Ask it: llmos run {ref if not model.promoted else model.name} '...'")
+        say(f"How good it is: llmos show {ref}")
+    if not made and process.progress is not None:
+        say(process.progress.message or process.reason)
+        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in process.progress.figures.items()])
+
+
+VERBS: dict[str, Any] = {"train": train, "eval": evaluate}  # Any: verbs differ in what they take
