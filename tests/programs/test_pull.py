@@ -1,0 +1,319 @@
+"""pull: sources, resumption, refusals; the index and the hub are a small real server on this machine."""
+
+import fcntl
+import hashlib
+import json
+import re
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import pytest
+from pulling import ENCODER, Box, write
+
+from llmos.abi.catalog import Entry, Hub, Wheel, catalog
+from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, NotFound, Offline, UnsafeWeights
+from llmos.abi.model import Offer, OfferKind, Part
+from llmos.programs.describe import chosen, describe, license_of
+from llmos.programs.download import Download
+from llmos.programs.pull import bring, entry_of, is_from, main, name_of
+from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
+
+
+class Server:
+    """Serves `pages` (path -> bytes, or JSON) with ranges; cuts an answer after `cut_after` bytes, once, if told."""
+
+    def __init__(self):
+        self.pages, self.asked, self.cut_after = {}, [], None
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.asked.append((self.path, self.headers.get("Range"), self.headers.get("Authorization")))
+                page = outer.pages.get(self.path.partition("?")[0])
+                if page is None:
+                    self.send_error(404)
+                    return
+                kind = "application/octet-stream"
+                if not isinstance(page, bytes):
+                    page, kind = json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json"
+                start = int(re.match(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
+                self.send_response(206 if "Range" in self.headers else 200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(page) - start))
+                self.end_headers()
+                cut, outer.cut_after = outer.cut_after, None
+                self.wfile.write(page[start:][:cut])
+                self.close_connection = True
+
+            def log_message(self, *_):
+                pass
+
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
+        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.httpd.shutdown()
+        self.httpd.server_close()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def box(tmp_path):
+    return Box(tmp_path / "home")
+
+
+@pytest.fixture
+def download(box, tmp_path):
+    with httpx.Client() as client:
+        yield Download(client, tmp_path / "downloads", box)
+
+
+def wheel(server, **changes):
+    """A wheel on the server's index, and what the catalog says of it."""
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path, data in ENCODER.items():
+            archive.writestr(f"pack/model/{path}", data)
+        archive.writestr("pack/__init__.py", "raise SystemExit('the package was executed')")
+    data = packed.getvalue()
+    name = "pack_age-1.0-py3-none-any.whl"
+    server.pages["/simple/pack-age/"] = {"files": [{"filename": name, "url": f"../../files/{name}#sha256=x"}]}
+    server.pages[f"/files/{name}"] = data
+    digest = hashlib.sha256(data).hexdigest()
+    said = {"files": tuple(ENCODER), "sha256": digest, "size_bytes": len(data), **changes}
+    return Wheel("pack_age", "1.0", name, said["sha256"], said["size_bytes"], "pack/model", said["files"])
+
+
+def entry(**sources):
+    return Entry("tiny", "", "apache-2.0", "embed", ("embed",), 0, **sources)
+
+
+def places(server):
+    return Places({"index": f"{server.url}/simple", "hub": server.url, "token": "secret"}, {})
+
+
+def test_a_wheel_is_found_checked_and_only_its_model_files_are_unzipped(server, box, download, tmp_path):
+    brought = from_entry(entry(wheel=wheel(server)), places(server), download, tmp_path / "out", box)
+    assert (brought.source, brought.license) == ("pypi:pack_age==1.0", "apache-2.0")
+    there = {str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert there == ENCODER
+    assert box.phases() == ["download", "verify", "unpack"]
+
+
+def test_an_older_index_that_answers_html_works_too(server, box, download, tmp_path):
+    there = wheel(server)
+    link = f'<html><a href="/files/{there.filename}#sha256=abc">{there.filename}</a></html>'
+    server.pages["/simple/pack-age/"] = link.encode()
+    assert from_entry(entry(wheel=there), places(server), download, tmp_path / "out", box).files
+
+
+def test_a_download_that_is_cut_goes_on_where_it_stopped(server, download):
+    data = bytes(range(256)) * 4096
+    server.pages["/big"], server.cut_after = data, 300_000
+    path = download.fetch(f"{server.url}/big", sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    assert path.read_bytes() == data
+    assert server.asked[0][1] is None
+    assert re.fullmatch(r"bytes=[1-9]\d*-", server.asked[1][1])
+
+
+def test_a_stopped_download_is_gone_on_with_by_the_next_process(server, box, tmp_path):
+    data = b"\7" * 5_000_000
+    server.pages["/big"] = data
+    box.stop_after_bytes = 1
+    with httpx.Client() as client:
+        with pytest.raises(Cancelled, match="kept"):
+            Download(client, tmp_path / "d", box).fetch(f"{server.url}/big", size_bytes=len(data))
+        next_box = Box(tmp_path / "home2")
+        path = Download(client, tmp_path / "d", next_box).fetch(f"{server.url}/big", size_bytes=len(data))
+    assert path.read_bytes() == data
+    assert server.asked[1][1] is not None
+
+
+def test_a_file_with_another_digest_is_thrown_away(server, download, tmp_path):
+    server.pages["/x"] = b"evil"
+    with pytest.raises(Corrupt, match="distrust"):
+        download.fetch(f"{server.url}/x", sha256="0" * 64)
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_nobody_answering_is_offline_and_nothing_there_is_not_found(server, download):
+    with pytest.raises(NotFound):
+        download.fetch(f"{server.url}/nothing")
+    closed = Server()
+    closed.close()
+    with pytest.raises(Offline, match="could not be reached"):
+        download.fetch(f"{closed.url}/x")
+
+
+def hub(server, files, commit="c0ffee"):
+    siblings = []
+    for path, data in files.items():
+        server.pages[f"/org/tiny/resolve/{commit}/{path}"] = data
+        lfs = {"sha256": hashlib.sha256(data).hexdigest()} if path.endswith(".safetensors") else None
+        siblings.append({"rfilename": path, "size": len(data), "lfs": lfs})
+    about = {"sha": commit, "siblings": siblings, "cardData": {"license": "mit"}}
+    server.pages["/api/models/org/tiny/revision/main"] = about
+
+
+def test_a_hub_gives_one_commits_files_with_its_token(server, download, tmp_path):
+    hub(server, {**ENCODER, "onnx/model.onnx": b"x", "pytorch_model.bin": b"x", "train.py": b"x"})
+    brought = from_hub(Hub("org/tiny"), places(server), download, tmp_path / "out")
+    assert (brought.source, brought.license) == ("hf:org/tiny@c0ffee", "mit")
+    assert {path for path, _ in brought.files} == set(ENCODER)
+    assert {auth for _, _, auth in server.asked} == {"Bearer secret"}
+
+
+def test_a_hub_with_pickled_weights_alone_is_refused_before_they_are_fetched(server, download, tmp_path):
+    hub(server, {"config.json": b"{}", "pytorch_model.bin": b"x", "tokenizer.json": b"{}"})
+    with pytest.raises(UnsafeWeights, match="save_pretrained"):
+        from_hub(Hub("org/tiny"), places(server), download, tmp_path / "out")
+    assert len(server.asked) == 1
+
+
+def test_where_the_index_is_not_reached_the_hub_is_asked(server, box, download, tmp_path):
+    lost = wheel(server)
+    del server.pages["/simple/pack-age/"]
+    hub(server, ENCODER)
+    source = entry(wheel=lost, hub=Hub("org/tiny"))
+    assert from_entry(source, places(server), download, tmp_path / "out", box).source == "hf:org/tiny@c0ffee"
+
+
+def test_a_wheel_that_is_local_needs_no_network(server, box, download, tmp_path):
+    said = wheel(server)
+    write(tmp_path / "wheels", {said.filename: server.pages[f"/files/{said.filename}"]})
+    local = Places({}, {"find-links": str(tmp_path / "wheels"), "index-url": "http://127.0.0.1:9/simple"})
+    assert from_entry(entry(wheel=said), local, download, tmp_path / "out", box).files
+    assert server.asked == []
+
+
+def test_a_wheel_cannot_write_outside_the_models_folder(server, box, download, tmp_path):
+    evil = wheel(server, files=("../../evil",))
+    with pytest.raises((Corrupt, BadInput)):
+        from_entry(entry(wheel=evil), places(server), download, tmp_path / "out", box)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_folder_is_copied_not_linked(box, tmp_path):
+    source = write(tmp_path / "mine", {**ENCODER, "notes.txt": b"private", "pytorch_model.bin": b"x"})
+    brought = from_folder(source, tmp_path / "out", box)
+    assert {path for path, _ in brought.files} == set(ENCODER)
+    (source / "config.json").write_bytes(b"changed")
+    assert (tmp_path / "out/config.json").read_bytes() == ENCODER["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "error", "sentence"),
+    [
+        ({"model.safetensors"}, BadInput, "has no weights"),
+        ({"config.json"}, BadInput, r"no config\.json"),
+        ({"tokenizer.json"}, BadInput, "no tokenizer"),
+    ],
+    ids=str,
+)
+def test_a_folder_that_lacks_something_is_told_what(box, tmp_path, missing, error, sentence):
+    source = write(tmp_path / "mine", {path: data for path, data in ENCODER.items() if path not in missing})
+    with pytest.raises(error, match=sentence):
+        from_folder(source, tmp_path / "out", box)
+
+
+def test_shards_need_their_index_and_come_first():
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    with pytest.raises(BadInput, match="index"):
+        chosen([*shards, "config.json", "tokenizer.json"], "x")
+    files = chosen([*shards, "config.json", "tokenizer.json", "model.safetensors.index.json"], "x")
+    assert [path for path, part in files if part is Part.WEIGHTS] == shards
+    assert ("model.safetensors.index.json", Part.CONFIG) in files
+
+
+def test_two_gguf_files_are_one_too_many():
+    with pytest.raises(BadInput, match="2 GGUF"):
+        chosen(["a.gguf", "b.gguf"], "x")
+
+
+def test_what_a_base_is_can_be_read_from_its_files(tmp_path):
+    draft = describe(write(tmp_path / "encoder", ENCODER), list(ENCODER))
+    assert (draft["task"], draft["architecture"], draft["license"]) == ("embed", "BertModel", "mit")
+    assert draft["options"] == {"pooling": "cls", "tasks": ["embed", "classify", "tag"], "max_tokens": 256}
+    config = json.dumps({"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 99}).encode()
+    template = json.dumps({"chat_template": "{{ x }}", "model_max_length": 10**30}).encode()
+    files = {"config.json": config, "tokenizer_config.json": template}
+    chat = describe(write(tmp_path / "decoder", files), list(files))
+    assert (chat["task"], chat["options"]["max_tokens"], chat["license"]) == ("chat", 99, "unknown")
+    (tmp_path / "decoder/tokenizer_config.json").unlink()
+    assert describe(tmp_path / "decoder", list(files))["task"] == "generate"
+    write(tmp_path / "decoder", {"LICENSE": b"\n  Apache License\n"})
+    assert license_of(tmp_path / "decoder") == "Apache License"
+
+
+def test_a_catalog_name_a_hub_address_and_a_folder_are_told_apart(tmp_path):
+    assert hub_of("hf:org/name@v1.0") == Hub("org/name", "v1.0")
+    assert [hub_of(text) for text in ("minilm", "/hf/x", "hf:name", "hf:a/b/c")] == [None] * 4
+    assert [name_of(text) for text in ("minilm", "hf:Org/My Model@x", "/a/Smol.Q4_1.gguf", "./b/")] == [
+        "minilm", "my-model", "smol.q4_1", "b"
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match="minilm, smollm2"):
+        entry_of("nothing", {})
+    more = tmp_path / "more.toml"
+    more.write_text('[mine]\nabout="x"\nlicense="mit"\ntask="embed"\ntasks=["embed"]\ndownload_bytes=1\n')
+    assert set(catalog(more)) == {"minilm", "smollm2", "mine"}
+    more.write_text("[mine]\nabout = 3\n")
+    with pytest.raises(BadInput):
+        catalog(more)
+
+
+def test_a_base_that_is_here_from_the_same_source_is_not_fetched_again(box):
+    source = catalog()["minilm"].wheel.source
+    folder = write(Path(box.assignment("minilm").scratch) / "base", ENCODER)
+    files = tuple(chosen(ENCODER, "x"))
+    box.offer(Offer(1, OfferKind.BASE, "minilm", str(folder), files, {"task": "embed", "source": source}))
+    assert is_from(box.store.located("minilm"), "minilm", {})
+    assert not is_from(box.store.located("minilm"), "/a/folder", {})
+
+
+def test_a_name_that_a_file_is_being_fetched_under_is_not_fetched_twice_at_once(server, box, download, tmp_path):
+    server.pages["/x"] = b"x"
+    download.fetch(f"{server.url}/x")
+    (part,) = (tmp_path / "downloads").iterdir()
+    with part.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Conflict, match="Another process"):
+            download.fetch(f"{server.url}/x")
+
+
+def test_a_source_nobody_can_reach_is_said_quickly(box):
+    closed = Server()
+    closed.close()
+    with pytest.raises(Offline, match="pull from a folder"):
+        bring(box, box.assignment("hf:org/name", hub=closed.url), "hf:org/name", Path(box.home))
+
+
+@pytest.mark.torch
+def test_a_folder_becomes_a_base_with_its_resident_form(box, tmp_path):
+    torch = pytest.importorskip("torch")
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    source = write(
+        tmp_path / "mine", {k: v for k, v in ENCODER.items() if k not in ("model.safetensors", "config.json")}
+    )
+    BertModel(config).save_pretrained(source)
+    main(box, box.assignment(str(source), name="tiny"))
+    located = box.store.located("tiny", "float32")
+    assert Path(located.resident, "model.safetensors").exists()
+    assert box.phases() == ["copy", "commit", "convert", "done"]
+    box.store.verify("tiny")
+    again = Box(box.home, pid=2)
+    main(again, again.assignment(str(source), name="tiny"))
+    assert [m.ref for m in again.store.manifests()] == ["tiny:1"]
