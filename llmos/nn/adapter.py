@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,7 +38,8 @@ def add_lora(backbone: nn.Module, lora: Lora, seed: int) -> PeftModel:
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets) if lora.targets else "all-linear",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft reads names that transformers is about to drop
         torch.manual_seed(seed)
         try:
             return get_peft_model(backbone, config)
@@ -56,11 +58,19 @@ def save_adapter(model: PeftModel, folder: Path) -> list[Path]:
     return [folder / WEIGHTS, folder / CONFIG]
 
 
+class Change(NamedTuple):
+    """What an adapter adds to one layer's output: `(x @ down.T) @ up.T`, its scale in `up`."""
+
+    layer: nn.Module
+    down: Tensor
+    up: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter in memory: for each layer it changes, what to add is `(x @ down.T) @ up.T`, its scale in `up`."""
+    """An adapter in memory."""
 
-    layers: tuple[tuple[nn.Module, Tensor, Tensor], ...]
+    layers: tuple[Change, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -92,7 +102,7 @@ def load_adapter(folder: Path, backbone: nn.Module) -> Adapter:
         if suffix is None:
             raise BadInput(f"{folder.name} has {name}, which is no LoRA weight. Save it again with its layers merged")
         layers.setdefault(name.removeprefix(PREFIX).removesuffix(suffix), {})[suffix] = weight
-    return Adapter(tuple(_layer(backbone, name, pair, config) for name, pair in layers.items()))
+    return Adapter(tuple(_change(backbone, name, pair, config) for name, pair in layers.items()))
 
 
 def read_config(folder: Path) -> dict[str, Any]:  # Any: peft's file, read by key
@@ -113,9 +123,7 @@ def read_config(folder: Path) -> dict[str, Any]:  # Any: peft's file, read by ke
     return config
 
 
-def _layer(
-    backbone: nn.Module, name: str, pair: dict[str, Tensor], config: dict[str, Any]
-) -> tuple[nn.Module, Tensor, Tensor]:
+def _change(backbone: nn.Module, name: str, pair: dict[str, Tensor], config: dict[str, Any]) -> Change:
     layer = _find(backbone, name)
     weight = getattr(layer, "weight", None)
     if layer is None or len(pair) != len(SUFFIXES) or not isinstance(weight, Tensor):
@@ -128,7 +136,7 @@ def _layer(
             f"base's {tuple(weight.shape)}. It was trained for another one"
         )
     up = up.float() * _scale(name, down.shape[0], config)
-    return layer, down.to(weight.device, weight.dtype), up.to(weight.device, weight.dtype)
+    return Change(layer, down.to(weight.device, weight.dtype), up.to(weight.device, weight.dtype))
 
 
 def _find(backbone: nn.Module, name: str) -> nn.Module | None:

@@ -24,6 +24,7 @@ from llmos.nn.tokenizer import FastTokenizer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 NO_LIMIT = 1 << 30
 PRELOADED = ("auto.modeling_auto", "auto.configuration_auto", "bert.modeling_bert", "llama.modeling_llama")
@@ -31,16 +32,21 @@ PRELOADED = ("auto.modeling_auto", "auto.configuration_auto", "bert.modeling_ber
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one."""
+    """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one.
+
+    `ends` are the tokens that end an answer.
+    """
 
     backbone: nn.Module
     causal: nn.Module | None
     tokenizer: FastTokenizer
     config: Any  # Any: transformers' config class of this architecture
+    device: torch.device
     hidden_size: int
     max_tokens: int
     is_causal: bool
     weights_bytes: int
+    ends: frozenset[int]
 
 
 def load(located: Located, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
@@ -66,11 +72,22 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         causal=model if generates else None,
         tokenizer=tokenizer,
         config=config,
+        device=model.device,
         hidden_size=config.hidden_size,
         max_tokens=min(limit - position_offset(backbone) if limit else NO_LIMIT, tokenizer.max_tokens or NO_LIMIT),
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
         weights_bytes=sum(parameter.nbytes for parameter in model.parameters()),
+        ends=_ends(folder, config, tokenizer),
     )
+
+
+def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]:  # Any: as Loaded.config
+    """The tokens that end an answer, by whichever of its files say so: they name different ones."""
+    path = folder / GENERATION
+    named = [getattr(config, "eos_token_id", None), tokenizer.end_id]
+    named.append(json.loads(path.read_text()).get("eos_token_id") if path.exists() else None)
+    flat = [one for some in named for one in (some if isinstance(some, list) else [some])]
+    return frozenset(one for one in flat if one is not None)
 
 
 def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -105,17 +122,24 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def _empty(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The module with its buffers made and its parameters not yet touched, so that they cost no memory."""
+    config, kind, options = _plan(folder)
+    with no_init_weights():
+        made: PreTrainedModel = kind.from_config(config, dtype=dtype, **options)
+    return made
+
+
+def _plan(
+    folder: Path,
+) -> tuple[Any, Any, dict[str, Any]]:  # Any: as Loaded.config; a factory of transformers; its arguments
+    """The config, who makes the model from it, and how: with our attention, without a pooler, which no task reads."""
     config = AutoConfig.from_pretrained(folder).get_text_config()
     names = getattr(config, "architectures", None) or ()
     generates = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-    kind = MODEL_MAPPING[type(config)]
-    more: dict[str, Any] = {"attn_implementation": NAME} if kind._supports_attention_backend else {}
-    if not generates and "add_pooling_layer" in inspect.signature(kind).parameters:
-        more["add_pooling_layer"] = False
-    auto = AutoModelForCausalLM if generates else AutoModel
-    with no_init_weights():
-        made: PreTrainedModel = auto.from_config(config, dtype=dtype, **more)
-    return made
+    backbone = MODEL_MAPPING[type(config)]
+    options: dict[str, Any] = {"attn_implementation": NAME} if backbone._supports_attention_backend else {}
+    if not generates and "add_pooling_layer" in inspect.signature(backbone).parameters:
+        options["add_pooling_layer"] = False
+    return config, AutoModelForCausalLM if generates else AutoModel, options
 
 
 def _named(weights: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor] | None:
@@ -135,11 +159,11 @@ def _named(weights: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, T
 
 def _converted(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """For files whose tensors transformers knows how to rename or regroup; `resident.make` does it once for all."""
-    kind = type(_empty(folder, dtype))
-    more = {"attn_implementation": NAME} if kind._supports_attention_backend else {}
-    model, report = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **more)
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
-    if missing:
+    config, kind, options = _plan(folder)
+    model, report = kind.from_pretrained(
+        folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+    )
+    if missing := sorted(report["missing_keys"]):
         raise BadInput(f"{folder.name} lacks {len(missing)} of its model's tensors, such as {missing[0]}")
     assert isinstance(model, PreTrainedModel)
     return model

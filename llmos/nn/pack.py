@@ -56,6 +56,22 @@ def forward(backbone: nn.Module, packed: Packed, caches: Sequence[KV] | None = N
     return hidden
 
 
+def next_logits(causal: nn.Module, packed: Packed, caches: Sequence[KV]) -> Tensor:
+    """The next token's logits after each sequence, [sequences, vocabulary]; each goes on from its cache."""
+    if causal.config._attn_implementation != NAME:  # type: ignore[union-attr]  # as above
+        raise BadInput(f"{type(causal).__name__} brings an attention of its own; it can embed here, but not generate")
+    lasts = torch.tensor(packed.lengths, device=packed.ids.device).cumsum(0) - 1
+    out = causal(
+        input_ids=packed.ids,
+        position_ids=packed.positions,
+        layout=Layout(packed.lengths, tuple(caches)),
+        use_cache=False,
+        logits_to_keep=lasts,
+    )
+    logits: Tensor = out.logits[0]
+    return logits
+
+
 def _by_length(backbone: nn.Module, packed: Packed) -> Tensor:
     """For architectures that bring an attention of their own: one plain batch per length, so still no padding."""
     parts = []

@@ -19,7 +19,7 @@ CARRIED = (
     tokenizer.CONFIG,
     tokenizer.TEMPLATE,
     "special_tokens_map.json",
-    "generation_config.json",
+    load.GENERATION,
 )
 
 
@@ -105,5 +105,5 @@ def _write_config(model: PreTrainedModel, out: Path) -> None:
     config: Any = model.config  # Any: transformers' config class of this architecture
     config.architectures = [type(model).__name__]
     config.save_pretrained(out)
-    if model.can_generate() and model.generation_config is not None and not (out / "generation_config.json").exists():
+    if model.can_generate() and model.generation_config is not None and not (out / load.GENERATION).exists():
         model.generation_config.save_pretrained(out)

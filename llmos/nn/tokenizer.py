@@ -40,9 +40,12 @@ class FastTokenizer:
         limit = int(self._config.get("model_max_length") or NO_LIMIT)
         return limit if limit < NO_LIMIT else None
 
-    @cached_property
-    def special_ids(self) -> frozenset[int]:
-        return frozenset(i for i, token in self._fast.get_added_tokens_decoder().items() if token.special)
+    @property
+    def end_id(self) -> int | None:
+        """The token that ends a text, where the tokenizer's own file names one."""
+        named = self._config.get("eos_token")
+        found: int | None = None if named is None else self._fast.token_to_id(_text(named))
+        return found
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
         made = self._fast.encode_batch_fast(list(texts), add_special_tokens=special)
@@ -67,10 +70,6 @@ class FastTokenizer:
     def stream(self) -> Stream:
         """Text token by token, a piece at a time as soon as it is whole characters."""
         return Stream(self._fast)
-
-    def id_of(self, token: str) -> int | None:
-        found: int | None = self._fast.token_to_id(token)
-        return found
 
     def chat(self, messages: Sequence[dict[str, Any]]) -> str:  # Any: a message's content, as the template reads it
         """The conversation as the model was taught to read it, up to where its answer begins."""

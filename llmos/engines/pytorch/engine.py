@@ -1,0 +1,81 @@
+"""The engine itself: it takes calls in hand, and each step computes a row of what waits and a token of what streams."""
+
+from __future__ import annotations
+
+import torch
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.error import BadInput, ModelNotFound
+from llmos.abi.frame import Located
+from llmos.engines.pytorch.job import Job
+from llmos.engines.pytorch.model import Model, base_of, model_on
+from llmos.engines.pytorch.rows import Rows
+from llmos.engines.pytorch.streams import Streams
+from llmos.nn.load import load
+
+TOKEN_BUDGET = 4096  # of a row
+PROMPT_TOKENS = 512  # of prompts a step
+
+
+class PyTorchEngine:
+    """Fills engines.Engine."""
+
+    def __init__(self, token_budget: int = TOKEN_BUDGET, prompt_tokens: int = PROMPT_TOKENS) -> None:
+        self._models: dict[str, Model] = {}
+        self._jobs: dict[int, Job] = {}
+        self._rows = Rows(token_budget)
+        self._streams = Streams(prompt_tokens)
+        self._base: Model | None = None
+        self._device = ""
+        self._dtype = ""
+
+    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+        if threads:
+            torch.set_num_threads(threads)
+        self._device, self._dtype = device, dtype
+        loaded = load(base, dtype=dtype, device=device)
+        self._base = base_of(base, loaded)
+        self._models[self._base.ref] = self._base
+        return loaded.weights_bytes
+
+    def attach(self, model: Located) -> None:
+        assert self._base is not None, "The base is loaded before models attach to it"
+        self._models[model.manifest.ref] = model_on(self._base, model, self._dtype, self._device)
+
+    def detach(self, model: str) -> None:
+        if self._base is None or model != self._base.ref:
+            self._models.pop(model, None)
+
+    def add(self, call: Call) -> None:
+        model = self._models.get(call.model)
+        if model is None:
+            raise ModelNotFound(f"No model {call.model!r} is attached here. There are: {', '.join(self._models)}")
+        task = model.task(call.task)
+        if not call.inputs:
+            raise BadInput("The call has no inputs. Send at least one")
+        inputs = [task.check(one) for one in call.inputs]
+        job = Job(call, model, task, task.render(inputs, model.loaded.tokenizer, model.settings))
+        if task.head is not None:
+            self._rows.add(job)
+        elif call.stream and len(inputs) > 1:
+            raise BadInput(f"A streamed call answers one input, and this has {len(inputs)}. Send them one by one")
+        else:
+            self._streams.add(job)
+        self._jobs[call.call_id] = job
+
+    def cancel(self, call_id: int) -> None:
+        job = self._jobs.pop(call_id, None)
+        if job is not None:
+            job.is_over = True
+
+    @torch.inference_mode()
+    def step(self) -> list[Chunk]:
+        chunks = self._rows.step() + self._streams.step()
+        for chunk in chunks:
+            if chunk.is_last:
+                del self._jobs[chunk.call_id]
+        return chunks
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._jobs

@@ -1,0 +1,45 @@
+"""A call in hand: its inputs as tokens, and its answer as far as it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmos.abi.call import Call, Chunk, Json, Tokens
+from llmos.abi.error import Fault
+from llmos.engines.pytorch.model import Model
+from llmos.tasks import Rendered, Task
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One call; `is_over` once its last chunk is made, or nobody waits for it."""
+
+    call: Call
+    model: Model
+    task: Task
+    rendered: list[Rendered]
+    is_over: bool = False
+    completion_tokens: int = 0
+    _outputs: dict[int, Json] = field(default_factory=dict)
+
+    def put(self, index: int, raw: Json) -> list[Chunk]:
+        """One input's raw answer has come; the last one to come makes the call's chunk."""
+        self._outputs[index] = self.parse(index, raw)
+        if len(self._outputs) < len(self.rendered):
+            return []
+        return [self.last(tuple(self._outputs[i] for i in range(len(self.rendered))))]
+
+    def parse(self, index: int, raw: Json) -> Json:
+        return self.task.parse(raw, self.rendered[index], self.model.settings, self.call.params)
+
+    def last(self, outputs: tuple[Json, ...]) -> Chunk:
+        self.is_over = True
+        prompt = sum(len(one.ids) for one in self.rendered)
+        return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens))
+
+    def failed(self, fault: Fault) -> list[Chunk]:
+        """The call's end by a fault, said once."""
+        if self.is_over:
+            return []
+        self.is_over = True
+        return [Chunk(self.call.call_id, fault=fault)]

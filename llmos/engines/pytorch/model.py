@@ -1,0 +1,94 @@
+"""What the engine answers for: the base itself, and models that stand on it by an adapter or by their own weights."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from llmos.abi.error import BadInput, WrongTask
+from llmos.abi.frame import Located
+from llmos.abi.model import Manifest
+from llmos.nn.adapter import Adapter, load_adapter
+from llmos.nn.head import Head, load_head
+from llmos.nn.load import Loaded, load, torch_device
+from llmos.tasks import Settings, Task, task
+
+POOLING = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model in the engine. What it shares with others it holds by reference."""
+
+    ref: str
+    tasks: tuple[str, ...]
+    settings: Settings
+    loaded: Loaded
+    adapter: Adapter | None = None
+    head: Head | None = None
+
+    @property
+    def pooling(self) -> str:
+        return str(self.settings.options.get("pooling", POOLING))
+
+    @property
+    def group(self) -> tuple[int, int]:
+        """Models of one group compute the same hidden states, so they share a row."""
+        return id(self.loaded.backbone), id(self.adapter)
+
+    def adapted(self) -> AbstractContextManager[None]:
+        return self.adapter.on() if self.adapter else nullcontext()
+
+    def task(self, name: str) -> Task:
+        if name not in self.tasks:
+            raise WrongTask(
+                f"{self.ref} does {', '.join(self.tasks)}, not {name}. For that, train one: llmos train {name}",
+                model=self.ref,
+                task=name,
+                has=list(self.tasks),
+            )
+        return task(name)
+
+
+def base_of(located: Located, loaded: Loaded) -> Model:
+    """The base as it came: it embeds, and if it has a next-token layer, it chats and generates."""
+    tasks = ("embed", "chat", "generate") if loaded.causal else ("embed",)
+    return Model(located.manifest.ref, tasks, _settings(located.manifest, loaded), loaded)
+
+
+def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
+    """A model that stands on this base."""
+    manifest, folder = located.manifest, Path(located.folder)
+    if manifest.method not in ("lora", "full"):
+        raise BadInput(
+            f"{manifest.ref} was made by {manifest.method!r}; served are models made by lora or full training"
+        )
+    is_lora = manifest.method == "lora"
+    loaded = base.loaded if is_lora else load(located, dtype=dtype, device=device)
+    needs_head = task(manifest.task).head in ("sequence", "token")
+    return Model(
+        manifest.ref,
+        (manifest.task,),
+        _settings(manifest, loaded),
+        loaded,
+        load_adapter(folder, loaded.backbone) if is_lora else None,
+        _head(folder, manifest, torch_device(device), loaded) if needs_head else None,
+    )
+
+
+def _settings(manifest: Manifest, loaded: Loaded) -> Settings:
+    return Settings(manifest.labels, manifest.options, loaded.max_tokens)
+
+
+def _head(folder: Path, manifest: Manifest, device: object, loaded: Loaded) -> Head:
+    head = load_head(folder, str(device))
+    out: nn.Linear = head.out
+    if (out.in_features, out.out_features) != (loaded.hidden_size, len(manifest.labels)):
+        raise BadInput(
+            f"{manifest.ref} has a head from {out.in_features} to {out.out_features}; its base gives "
+            f"{loaded.hidden_size} and it has {len(manifest.labels)} labels. Train it again"
+        )
+    return head

@@ -1,0 +1,122 @@
+"""Inputs that take one forward pass: they wait in groups that can share a row, and leave as rows of a token budget."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from llmos.abi.call import Chunk
+from llmos.abi.error import LlmosError, fault_of
+from llmos.engines.pytorch.job import Job
+from llmos.nn.pack import forward, pack, pool
+from llmos.tasks.embed import is_unit
+
+Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse takes
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input of a call; `number` is its place in the order of arrival."""
+
+    number: int
+    job: Job
+    index: int
+
+    @property
+    def ids(self) -> list[int]:
+        return self.job.rendered[self.index].ids
+
+
+class Rows:
+    """What waits for a forward pass, oldest first."""
+
+    def __init__(self, token_budget: int) -> None:
+        self._token_budget = token_budget
+        self._waiting: dict[tuple[int, int], deque[Item]] = {}
+        self._arrived = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def add(self, job: Job) -> None:
+        group = self._waiting.setdefault(job.model.group, deque())
+        for index in range(len(job.rendered)):
+            group.append(Item(self._arrived, job, index))
+            self._arrived += 1
+
+    def step(self) -> list[Chunk]:
+        """Compute one row, the oldest input's group; a fault is the answer to every call in it."""
+        items = self._next()
+        if not items:
+            return []
+        chunks: list[Chunk] = []
+        try:
+            chunks += _answers(items)
+        except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
+            chunks += [chunk for item in items for chunk in item.job.failed(fault_of(error))]
+        return chunks
+
+    def _next(self) -> list[Item]:
+        """The oldest input and those behind it in its group, up to the budget, in the order that computes fastest."""
+        for key in [key for key, group in self._waiting.items() if not _live(group)]:
+            del self._waiting[key]
+        if not self._waiting:
+            return []
+        group = min(self._waiting.values(), key=lambda group: group[0].number)
+        chosen: list[Item] = []
+        tokens = 0
+        while _live(group) and (not chosen or tokens + len(group[0].ids) <= self._token_budget):
+            chosen.append(group.popleft())
+            tokens += len(chosen[-1].ids)
+        return sorted(chosen, key=lambda item: (item.job.model.ref, len(item.ids)))
+
+
+def _live(group: deque[Item]) -> bool:
+    """Whether the group has an input that someone still waits for; those in front of it are let go."""
+    while group and group[0].job.is_over:
+        group.popleft()
+    return bool(group)
+
+
+def _answers(items: list[Item]) -> Iterator[Chunk]:
+    """One forward pass, then each model's own output layer over its slice of the row."""
+    first = items[0].job.model
+    with first.adapted():
+        row = pack([item.ids for item in items], first.loaded.device)
+        hidden = forward(first.loaded.backbone, row)
+    start = 0
+    for _, some in groupby(items, key=lambda item: item.job.model.ref):
+        mine = list(some)
+        end = start + sum(len(item.ids) for item in mine)
+        raws = _raws(mine, hidden[start:end])
+        for item, raw in zip(mine, raws, strict=True):
+            try:
+                yield from item.job.put(item.index, raw)
+            except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+                yield from item.job.failed(fault_of(error))
+        start = end
+
+
+def _raws(items: list[Item], hidden: Tensor) -> list[Raw]:
+    """What each input's task parses, from its model's slice of the hidden states."""
+    model = items[0].job.model
+    lengths = [len(item.ids) for item in items]
+    if model.head is None:
+        return _vectors(items, pool(hidden, lengths, model.pooling))
+    logits = model.head(hidden, lengths)
+    per_input = logits.split(lengths) if items[0].job.task.head == "token" else logits
+    return [one.tolist() for one in per_input]
+
+
+def _vectors(items: list[Item], pooled: Tensor) -> list[bytes]:
+    units = normalize(pooled, dim=-1)
+    wanted = torch.tensor([is_unit(item.job.model.settings, item.job.call.params) for item in items])
+    vectors = torch.where(wanted.to(pooled.device)[:, None], units, pooled).cpu().numpy().astype("<f4", copy=False)
+    return [vector.tobytes() for vector in vectors]

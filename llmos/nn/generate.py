@@ -1,0 +1,106 @@
+"""One answer being generated: which tokens to compute next, what text may be said already, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from llmos.abi.error import TooLong
+from llmos.nn.kv import KV
+from llmos.nn.sampling import Sampler
+from llmos.nn.tokenizer import FastTokenizer
+from llmos.tasks.generate import Sampling
+
+STOP, LENGTH = "stop", "length"
+
+
+class Generation:
+    """Compute what `next_ids` gives onto `cache`, then call `computed`; again until `finish_reason` is set."""
+
+    def __init__(
+        self, prompt: Sequence[int], settings: Sampling, tokenizer: FastTokenizer, ends: frozenset[int], room: int
+    ) -> None:
+        if len(prompt) + settings.max_tokens > room:
+            raise TooLong(
+                f"The prompt has {len(prompt):,} tokens and max_tokens asks for {settings.max_tokens:,} more; "
+                f"the model takes {room:,} in all. Shorten the prompt or ask for fewer",
+                size=len(prompt) + settings.max_tokens,
+                limit=room,
+            )
+        self.cache = KV()
+        self.made: list[int] = []
+        self.text = ""
+        self.finish_reason: str | None = None
+        self._todo = list(prompt)
+        self._settings = settings
+        self._sampler = Sampler(settings)
+        self._text = tokenizer.stream()
+        self._ends = ends
+        self._held = Held(settings.stop)
+
+    @property
+    def is_prefilled(self) -> bool:
+        return len(self._todo) == 1
+
+    def next_ids(self, most: int) -> list[int]:
+        """The next tokens to compute, at most so many."""
+        return self._todo[:most]
+
+    def computed(self, count: int, logits: Tensor) -> str:
+        """So many of them are in the cache, these are the last one's logits; returns the text that may be said now."""
+        del self._todo[:count]
+        said = "" if self._todo else self._take(self._sampler.choose(logits))
+        self.text += said
+        return said
+
+    def _take(self, token: int) -> str:
+        self.made.append(token)
+        if token in self._ends:
+            return self._finish(STOP)
+        said = self._held.push(self._text.push(token))
+        if self._held.is_stopped:
+            self.finish_reason = STOP
+            return said
+        if len(self.made) >= self._settings.max_tokens:
+            return said + self._finish(LENGTH)
+        self._todo.append(token)
+        return said
+
+    def _finish(self, reason: str) -> str:
+        said = self._held.push(self._text.flush()) + self._held.flush()
+        self.finish_reason = STOP if self._held.is_stopped else reason
+        return said
+
+
+class Held:
+    """Text on its way out: what may be the beginning of a stop string waits until that is known."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._waiting = ""
+        self.is_stopped = False
+
+    def push(self, piece: str) -> str:
+        """What may be said after this piece has come; nothing from a stop string on."""
+        if self.is_stopped:
+            return ""
+        self._waiting += piece
+        found = [at for stop in self._stops if (at := self._waiting.find(stop)) >= 0]
+        if found:
+            self.is_stopped = True
+            said, self._waiting = self._waiting[: min(found)], ""
+            return said
+        keep = max((_overlap(self._waiting, stop) for stop in self._stops), default=0)
+        cut = len(self._waiting) - keep
+        said, self._waiting = self._waiting[:cut], self._waiting[cut:]
+        return said
+
+    def flush(self) -> str:
+        said, self._waiting = self._waiting, ""
+        return said
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of the text are the beginning of the stop string."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,0 +1,316 @@
+"""The PyTorch engine: what it answers, to whom, and that neighbours do not touch each other."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import numpy as np  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from llmos.abi.call import Call  # noqa: E402
+from llmos.abi.error import BadInput, ModelNotFound, TooLong, WrongTask, error_of  # noqa: E402
+from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.model import Kind, Manifest  # noqa: E402
+from llmos.abi.recipe import Lora  # noqa: E402
+from llmos.engines import driver  # noqa: E402
+from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.nn.adapter import add_lora, save_adapter  # noqa: E402
+from llmos.nn.head import SequenceHead, TokenHead, save_head  # noqa: E402
+from llmos.nn.load import load_folder  # noqa: E402
+from llmos.testing import tiny  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+TEXTS = ["one", "a longer text than the first", "zwölf", "x", "the last of these texts is the longest of them all"]
+
+
+def located(name, folder, task="", method=None, labels=(), options=None):
+    kind = Kind.MODEL if method else Kind.BASE
+    manifest = Manifest(name, 1, kind, task, (), method=method, labels=labels, options=options or {})
+    return Located(manifest, str(folder))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny.write(root / name, name) for name in ("bert", "llama")} | {"root": root}
+
+
+@pytest.fixture
+def engine(folders):
+    engine = PyTorchEngine(token_budget=64)
+    engine.load(located("base", folders["bert"]), "cpu0", "float32", 0)
+    return engine
+
+
+@pytest.fixture
+def speaker(folders):
+    engine = PyTorchEngine(token_budget=64)
+    engine.load(located("talk", folders["llama"]), "cpu0", "float32", 0)
+    return engine
+
+
+def run(engine, *calls):
+    for call in calls:
+        engine.add(call)
+    return drain(engine)
+
+
+def drain(engine):
+    chunks = []
+    for _ in range(10_000):
+        if engine.is_idle:
+            return chunks
+        chunks += engine.step()
+    raise AssertionError("The engine did not come to rest")
+
+
+def outputs(chunks, call_id=1):
+    (chunk,) = [c for c in chunks if c.call_id == call_id]
+    assert chunk.fault is None, chunk.fault
+    return chunk.outputs
+
+
+def embed(call_id, *texts, model="base:1", **params):
+    return Call(call_id, model, "embed", texts, params)
+
+
+def generate(call_id, prompt, stream=False, **params):
+    return Call(call_id, "talk:1", "generate", (prompt,), {"temperature": 0, "max_tokens": 12} | params, stream=stream)
+
+
+def vectors(chunks, call_id=1):
+    return np.stack([np.frombuffer(o["data"], "<f4") for o in outputs(chunks, call_id)])
+
+
+def lora_on(folder, root, name, *, seed, labels=("no", "yes"), head=None):
+    """A LoRA model whose adapter does something: its B matrices are not the zeros it would start with."""
+    base = load_folder(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = add_lora(base.backbone, Lora(rank=4), seed)
+        for key, weight in model.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(weight, std=0.5)
+        out = root / name
+        out.mkdir(exist_ok=True)
+        save_adapter(model, out)
+        save_head(head or SequenceHead(base.hidden_size, len(labels)), out)
+    return located(name, out, "classify", "lora", labels)
+
+
+def test_the_driver_is_found_by_name():
+    assert isinstance(driver("pytorch"), PyTorchEngine)
+
+
+def test_a_base_embeds_each_text_as_if_it_were_alone(engine):
+    together = vectors(run(engine, embed(1, *TEXTS)))
+    alone = np.concatenate([vectors(run(engine, embed(1, text))) for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+def test_a_vector_keeps_its_length_where_the_call_asks_for_that(engine):
+    chunks = run(engine, embed(1, "text"), embed(2, "text", normalize=False))
+    unit, plain = vectors(chunks, 1), vectors(chunks, 2)
+    np.testing.assert_allclose(plain / np.linalg.norm(plain), unit, atol=1e-6)
+    assert abs(np.linalg.norm(plain) - 1) > 1e-3
+
+
+def test_a_call_longer_than_the_budget_is_answered_in_order(engine):
+    texts = [f"{'word ' * (i % 7)}{i}" for i in range(40)]
+    np.testing.assert_allclose(
+        vectors(run(engine, embed(1, *texts)))[17], vectors(run(engine, embed(2, texts[17])), 2)[0], atol=1e-6
+    )
+
+
+def test_the_oldest_call_is_answered_first(engine):
+    for i in range(1, 5):
+        engine.add(embed(i, "a text of forty bytes, more or less, yes!"))
+    assert [chunk.call_id for chunk in drain(engine)] == [1, 2, 3, 4]
+
+
+@given(
+    arrivals=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4), min_size=1, max_size=6),
+    drop=st.sets(st.integers(0, 5)),
+)
+@settings(max_examples=15, deadline=None)
+def test_every_call_gets_exactly_one_answer_unless_it_was_cancelled(folders, arrivals, drop):
+    engine = PyTorchEngine(token_budget=48)
+    engine.load(located("base", folders["bert"]), "cpu0", "float32", 0)
+    chunks = []
+    for i, sizes in enumerate(arrivals):
+        engine.add(embed(i, *("x" * size for size in sizes)))
+        if i in drop:
+            engine.cancel(i)
+        if i % 2:
+            chunks += engine.step()
+    chunks += drain(engine)
+    assert sorted(c.call_id for c in chunks) == [i for i in range(len(arrivals)) if i not in drop]
+    assert all(len(c.outputs) == len(arrivals[c.call_id]) and c.is_last for c in chunks)
+
+
+def test_lora_models_on_one_base_answer_by_their_own_adapter_and_leave_the_base_alone(engine, folders):
+    root = folders["root"]
+    before = vectors(run(engine, embed(1, *TEXTS)))
+    one, two = (lora_on(folders["bert"], root, name, seed=seed) for name, seed in (("one", 1), ("two", 2)))
+    for model in (one, two):
+        engine.attach(model)
+    calls = [Call(i, f"{'one' if i % 2 else 'two'}:1", "classify", tuple(TEXTS)) for i in range(2, 6)]
+    mixed = run(engine, *calls, embed(1, *TEXTS))
+    np.testing.assert_allclose(vectors(mixed), before, atol=1e-6)
+    scores = {i: [one["scores"]["yes"] for one in outputs(mixed, i)] for i in range(2, 6)}
+    assert scores[2] == pytest.approx(scores[4], abs=1e-5)
+    assert scores[2] != pytest.approx(scores[3], abs=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
+def test_an_adapter_computes_what_peft_computes(engine, folders):
+    from peft import PeftModel
+
+    from llmos.nn.head import load_head
+    from llmos.nn.pack import forward, pack
+
+    model = lora_on(folders["bert"], folders["root"], "checked", seed=3)
+    engine.attach(model)
+    got = outputs(run(engine, Call(1, "checked:1", "classify", tuple(TEXTS))))
+    base = load_folder(folders["bert"])
+    wrapped = PeftModel.from_pretrained(base.backbone, model.folder).eval()
+    row = pack([one.ids for one in base.tokenizer.encode(TEXTS)])
+    with torch.inference_mode():
+        logits = load_head(folders["root"] / "checked")(forward(wrapped.base_model.model, row), row.lengths)
+    wanted = logits.softmax(-1)[:, 1].tolist()
+    assert [one["scores"]["yes"] for one in got] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_twenty_adapters_cost_their_files_only(engine, folders):
+    model = lora_on(folders["bert"], folders["root"], "small", seed=4)
+    weights = {id(p): p.clone() for p in engine._models["base:1"].loaded.backbone.parameters()}
+    for _ in range(20):
+        engine.attach(model)
+    backbone = engine._models["small:1"].loaded.backbone
+    assert backbone is engine._models["base:1"].loaded.backbone
+    assert all(torch.equal(p, weights[id(p)]) for p in backbone.parameters())
+
+
+def test_a_full_model_has_weights_of_its_own_and_tags_words_by_token(engine, folders):
+    folder = tiny.write(folders["root"] / "own", "bert")
+    save_head(TokenHead(32, 3), folder)
+    engine.attach(located("own", folder, "tag", "full", labels=("O", "B-X", "I-X")))
+    (answer,) = outputs(run(engine, Call(1, "own:1", "tag", ({"tokens": ["Ada", "lives"]},))))
+    assert all(set(span) == {"text", "label", "start", "end", "score"} for span in answer["spans"])
+
+
+def test_a_model_does_its_own_task_only(engine, folders):
+    engine.attach(lora_on(folders["bert"], folders["root"], "only", seed=5))
+    with pytest.raises(WrongTask, match="only:1 does classify, not embed"):
+        engine.add(embed(1, "text", model="only:1"))
+    assert engine.is_idle
+
+
+def test_an_encoder_base_does_not_chat(engine):
+    with pytest.raises(WrongTask):
+        engine.add(Call(1, "base:1", "chat", ({"messages": [{"role": "user", "content": "hi"}]},)))
+
+
+def test_a_detached_model_is_unknown_but_its_calls_in_hand_are_answered(engine, folders):
+    engine.attach(lora_on(folders["bert"], folders["root"], "gone", seed=6))
+    engine.add(Call(1, "gone:1", "classify", ("text",)))
+    engine.detach("gone:1")
+    with pytest.raises(ModelNotFound, match="base:1"):
+        engine.add(Call(2, "gone:1", "classify", ("text",)))
+    assert len(outputs(drain(engine))) == 1
+
+
+def test_a_wrong_parameter_faults_its_call_and_not_its_neighbour(engine, folders):
+    engine.attach(lora_on(folders["bert"], folders["root"], "param", seed=7))
+    chunks = run(
+        engine, Call(1, "param:1", "classify", ("a", "b"), {"top_k": -1}), Call(2, "param:1", "classify", ("a", "b"))
+    )
+    assert len(outputs(chunks, 2)) == 2
+    (failed,) = [c for c in chunks if c.call_id == 1]
+    assert isinstance(error_of(failed.fault), BadInput)
+
+
+def test_a_text_over_the_limit_is_refused_with_the_numbers(engine):
+    with pytest.raises(TooLong) as caught:
+        engine.add(embed(1, "x" * 500))
+    assert caught.value.detail == {"size": 502, "limit": 128}
+
+
+def test_an_adapter_for_another_base_is_refused(speaker, folders):
+    model = lora_on(folders["bert"], folders["root"], "other", seed=8)
+    with pytest.raises(BadInput, match="trained for another"):
+        speaker.attach(model)
+
+
+def test_greedy_text_is_what_transformers_generates(speaker, folders):
+    (got,) = outputs(run(speaker, generate(1, "hello there")))
+    loaded = speaker._models["talk:1"].loaded
+    (encoded,) = loaded.tokenizer.encode(["hello there"])
+    made = tiny.plain("llama").generate(torch.tensor([encoded.ids]), max_new_tokens=12, do_sample=False)
+    assert got["text"] == loaded.tokenizer.decode(made[0, len(encoded.ids) :].tolist())
+
+
+def test_answers_generated_side_by_side_equal_those_generated_alone(speaker):
+    calls = [generate(i, "abc" * (i + 1), temperature=1.0, seed=i, top_p=0.9, top_k=40) for i in range(5)]
+    together = run(speaker, *calls, embed(9, "in between", model="talk:1"))
+    for call in calls:
+        assert outputs(together, call.call_id) == outputs(run(speaker, call), call.call_id)
+
+
+def test_a_streamed_answer_adds_up_to_the_whole_one(speaker):
+    (whole,) = outputs(run(speaker, generate(1, "stream me", temperature=1.0, seed=3, max_tokens=40)))
+    chunks = run(speaker, generate(2, "stream me", stream=True, temperature=1.0, seed=3, max_tokens=40))
+    assert "".join(c.outputs[0]["text"] for c in chunks) == whole["text"]
+    assert [c.is_last for c in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[-1].outputs[0]["finish_reason"] == whole["finish_reason"]
+    assert 0 < chunks[-1].tokens.completion <= 40
+
+
+def test_a_long_prompt_is_read_in_pieces_beside_encoder_calls(speaker, folders):
+    whole = outputs(run(speaker, generate(1, "y" * 100)))
+    piecewise = PyTorchEngine(prompt_tokens=16)
+    piecewise.load(located("talk", folders["llama"]), "cpu0", "float32", 0)
+    piecewise.add(generate(1, "y" * 100))
+    piecewise.add(embed(2, "quick", model="talk:1"))
+    assert [chunk.call_id for chunk in piecewise.step()] == [2]
+    assert outputs(drain(piecewise)) == whole
+
+
+def test_asking_for_more_tokens_than_fit_is_refused_with_the_numbers(speaker):
+    with pytest.raises(TooLong) as caught:
+        speaker.add(generate(1, "y" * 100, max_tokens=100))
+    assert caught.value.detail == {"size": 201, "limit": 128}
+    assert speaker.is_idle
+
+
+def test_an_answer_without_a_limit_ends_where_the_context_does(speaker):
+    (got,) = outputs(run(speaker, generate(1, "y" * 100, max_tokens=None)))
+    assert got["finish_reason"] in ("length", "stop")
+
+
+def test_a_chat_goes_through_the_template(speaker):
+    call = Call(1, "talk:1", "chat", ({"messages": [{"role": "user", "content": "hi"}]},), {"max_tokens": 4})
+    (got,) = outputs(run(speaker, call))
+    assert got["message"]["role"] == "assistant"
+
+
+def test_a_cancelled_stream_leaves_its_place(speaker):
+    speaker.add(generate(1, "never mind", stream=True))
+    speaker.step()
+    speaker.cancel(1)
+    assert speaker.is_idle
+    assert speaker.step() == []
+
+
+def test_bfloat16_keeps_the_direction_of_a_vector(folders):
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        engine = PyTorchEngine()
+        engine.load(located("base", folders["bert"]), "cpu0", dtype, 0)
+        found[dtype] = vectors(run(engine, embed(1, *TEXTS)))
+    assert ((found["float32"] * found["bfloat16"]).sum(1) >= 0.999).all()
