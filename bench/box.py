@@ -47,7 +47,7 @@ class Box:
     def cli(self, *words: str) -> str:
         """One `llmos` command on this box; Stop with what it printed if it failed."""
         environment = {**os.environ, "LLMOS_HOME": str(self.home), "LLMOS_PORT": str(self.port)}
-        command = [sys.executable, "-m", "llmos.cli.main", *words]
+        command = [str(Path(sys.executable).with_name("llmos")), *words]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Stop(f"llmos {' '.join(words)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
@@ -59,7 +59,7 @@ class Box:
     def base(self) -> Path:
         """The folder of MiniLM's files, pulled if this home has not got it yet."""
         if not any(model["name"] == "minilm" for model in self.ask("GET", "/v1/models")["data"]):
-            self.cli("pull", "minilm", "--wait")
+            self.cli("pull", "minilm")
         return self.home / "models" / "minilm" / "1"
 
     def device(self, name: str | None = None) -> Json:
@@ -80,7 +80,7 @@ class Box:
     def stop_serving(self) -> None:
         """End every serve process and wait until they have gone."""
         for process in self.serving():
-            self.ask("POST", f"/v1/processes/{process['pid']}/kill")
+            self.ask("POST", f"/v1/processes/{process['pid']}/kill", {"force": False})
         until(lambda: not self.serving(), "the end of the serve processes")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from seqeval.metrics import f1_score
 from torch.optim import AdamW
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -27,6 +27,7 @@ from transformers.utils import logging
 
 from bench.data import Sentence
 from bench.relay import Baton
+from llmos.nn.load import torch_device
 
 PADDED_TO = 128
 IGNORED = -100
@@ -46,16 +47,20 @@ class Work:
     epochs: int
     learning_rate: float
     batch_size: int
-    device: str
+    device: str  # as the daemon names it
+    dtype: str  # what llmos computes in; the peers compute in fp32, as they come
     seed: int = 7
+
+    @property
+    def place(self) -> torch.device:
+        return torch_device(self.device)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a training: entity F1 on the test rows, and how many examples it was trained on."""
+    """What came of a training: entity F1 on the test rows; and the threads it ran on."""
 
     f1: float
-    examples: int
     threads: int
 
 
@@ -63,7 +68,9 @@ def tutorial(baton: Baton, work: Work) -> Outcome:
     """A plain PyTorch loop: every sentence padded to 128, fp32, AdamW, one linear schedule."""
     tokenizer, model = _begin(work)
     rows = _examples(tokenizer, work.train, work.labels, padding="max_length")
-    loader: DataLoader[Example] = DataLoader(rows, work.batch_size, shuffle=True, collate_fn=default_data_collator)
+    loader: DataLoader[Example] = DataLoader(
+        _Rows(rows), work.batch_size, shuffle=True, collate_fn=default_data_collator
+    )
     steps = work.epochs * len(loader)
     optimizer = AdamW(model.parameters(), lr=work.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, int(WARMUP_SHARE * steps), steps)
@@ -71,7 +78,7 @@ def tutorial(baton: Baton, work: Work) -> Outcome:
     baton.start()
     for _ in range(work.epochs):
         for batch in loader:
-            loss = model(**{key: value.to(work.device) for key, value in batch.items()}).loss
+            loss = model(**{key: value.to(work.place) for key, value in batch.items()}).loss
             loss.backward()
             optimizer.step()
             schedule.step()
@@ -93,14 +100,25 @@ def trainer(baton: Baton, work: Work) -> Outcome:
             learning_rate=work.learning_rate,
             warmup_steps=WARMUP_SHARE,
             seed=work.seed,
-            use_cpu=work.device == "cpu",
+            use_cpu=work.place.type == "cpu",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
         )
         collator = DataCollatorForTokenClassification(tokenizer)
-        Trainer(model, arguments, collator, rows, callbacks=[_Turns(baton, work.batch_size)]).train()
+        Trainer(model, arguments, collator, _Rows(rows), callbacks=[_Turns(baton, work.batch_size)]).train()
     return _outcome(model, tokenizer, work)
+
+
+class _Rows(Dataset[Example]):
+    def __init__(self, rows: list[Example]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._rows[index]
 
 
 class _Turns(TrainerCallback):  # type: ignore[misc]  # transformers is read without its types
@@ -124,7 +142,7 @@ def _begin(work: Work) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     torch.manual_seed(work.seed)
     tokenizer = AutoTokenizer.from_pretrained(work.base)
     model = AutoModelForTokenClassification.from_pretrained(work.base, num_labels=len(work.labels), dtype=torch.float32)
-    return tokenizer, model.to(work.device)
+    return tokenizer, model.to(work.place)
 
 
 def _examples(
@@ -151,13 +169,13 @@ def _outcome(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, work: W
     model.eval()
     said = [_tags(model, tokenizer, words, work) for words, _ in work.test]
     f1 = f1_score([tags for _, tags in work.test], said)
-    return Outcome(float(f1), work.epochs * len(work.train), torch.get_num_threads())
+    return Outcome(float(f1), torch.get_num_threads())
 
 
 def _tags(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: Sequence[str], work: Work) -> list[str]:
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=PADDED_TO, return_tensors="pt")
     with torch.inference_mode():
-        best = model(**encoded.to(work.device)).logits[0].argmax(-1).tolist()
+        best = model(**encoded.to(work.place)).logits[0].argmax(-1).tolist()
     tags = ["O"] * len(words)
     for word, index in zip(first_tokens(encoded.word_ids()), best, strict=True):
         if word is not None:
