@@ -46,10 +46,10 @@ class Engine(Protocol):
 DRIVERS = {"null": "llmos.engines.null:NullEngine", "pytorch": "llmos.engines.pytorch:PyTorchEngine"}
 
 
-def driver(name: str) -> Engine:
-    """A new engine of this kind; BadInput that lists the others if there is none."""
+def driver(name: str, token_budget: int) -> Engine:
+    """A new engine of this kind, for so many tokens in one step; BadInput that lists the others if there is none."""
     if name not in DRIVERS:
         raise BadInput(f"No engine {name!r}. There are: {', '.join(DRIVERS)}")
     module, _, kind = DRIVERS[name].partition(":")
-    engine: Engine = getattr(import_module(module), kind)()
+    engine: Engine = getattr(import_module(module), kind)(token_budget)
     return engine

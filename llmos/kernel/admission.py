@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import BadInput
-from llmos.abi.frame import Assignment
+from llmos.abi.error import BadInput, Corrupt
+from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Class, Process, Program, Spec
 from llmos.abi.recipe import Recipe
@@ -40,7 +41,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
     """What the child of this process is told: everything its arguments name, found."""
     dtype = device.dtype if config.dtype == "auto" else config.dtype
     args = dict(process.spec.args)
-    models = {}
+    models: dict[str, Located] = {}
     word = NAMES_A_MODEL.get(process.spec.program)
     if word is not None:
         models[word] = store.located(args[word], dtype)
@@ -50,8 +51,11 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
             models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
     if process.spec.program is Program.SERVE:
         args |= {"engine": config.engine, "token_budget": config.token_budget}
-    if process.spec.program is Program.PULL and config.catalog is not None:
-        args["catalog"] = str(config.catalog)
+    if process.spec.program is Program.PULL:
+        args["downloads"] = str(config.home / "downloads")
+        if config.catalog is not None:
+            args["catalog"] = str(config.catalog)
+        models = _bases(store, dtype)
     scratch = config.home / "scratch" / str(process.pid)
     scratch.mkdir(parents=True, exist_ok=True)
     return Assignment(
@@ -86,6 +90,15 @@ def title_of(spec: Spec) -> str:
 def class_of(program: Program) -> Class:
     """The class of a program that nobody gave another."""
     return {Program.TRAIN: Class.BACKGROUND, Program.SERVE: Class.INTERACTIVE}.get(program, Class.BATCH)
+
+
+def _bases(store: Store, dtype: str) -> dict[str, Located]:
+    """Every whole base by its bare name: a puller looks there before it fetches, and brings a damaged one again."""
+    bases = {}
+    for name in {manifest.name for manifest in store.manifests() if manifest.kind is Kind.BASE}:
+        with suppress(Corrupt):
+            bases[name] = store.located(name, dtype)
+    return bases
 
 
 def _model(spec: Spec, store: Store) -> Manifest | None:

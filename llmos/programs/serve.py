@@ -11,7 +11,7 @@ from llmos.programs.channel import Channel
 
 def main(channel: Channel, assignment: Assignment) -> None:
     """Answer calls until told to stop; what is in hand then is finished first."""
-    engine = driver(str(assignment.args["engine"]))
+    engine = driver(str(assignment.args["engine"]), int(assignment.args["token_budget"]))
     base = assignment.models["base"]
     weights_bytes = engine.load(base, assignment.device, assignment.dtype, assignment.threads)
     channel.send(Ready(weights_bytes))

@@ -1,0 +1,336 @@
+"""The kernel with real children of the null engine: calls, kills, restarts, promotions, and starting again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from llmos.abi.call import Chunk
+from llmos.abi.error import (
+    BadInput,
+    Conflict,
+    IllegalMove,
+    LlmosError,
+    ModelNotFound,
+    NoRoom,
+    ProcessDied,
+    ProcessNotFound,
+    WrongTask,
+)
+from llmos.abi.process import Process, Program, Spec, State
+from llmos.config import Config
+from llmos.kernel.box import Box
+from llmos.kernel.store.store import Store
+from llmos.testing.models import add_base, add_model
+
+TASKS = ("classify", "tag", "embed", "generate", "chat")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with the base tiny:1 and two versions of a model on it."""
+    store = Store(tmp_path)
+    add_base(store)
+    add_model(store, "mood", "tiny:1", pid=901)
+    add_model(store, "mood", "tiny:1", pid=902)
+    return tmp_path
+
+
+@asynccontextmanager
+async def running(home: Path) -> AsyncIterator[Box]:
+    box = Box(Config(home, engine="null", stop_grace_s=5.0), TASKS)
+    await box.start()
+    try:
+        yield box
+    finally:
+        await box.stop()
+
+
+def with_box(home: Path, act: Callable[[Box], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with running(home) as box:
+            await act(box)
+
+    asyncio.run(main())
+
+
+async def ask(box: Box, model: str, text: str = "hello", task: str | None = None) -> Chunk:
+    chunks = [chunk async for chunk in box.call(model, task, [text], {})]
+    assert [chunk.is_last for chunk in chunks] == [True]
+    return chunks[0]
+
+
+def server(box: Box) -> Process:
+    (process,) = [p for p in box.processes() if p.spec.program is Program.SERVE and p.state is not State.EXITED]
+    return process
+
+
+async def until(box: Box, pid: int, state: State) -> Process:
+    async for happening in box.watch(pid):
+        if happening.process is not None and happening.process.state is state:
+            return happening.process
+    raise AssertionError(f"pid {pid} ended as {box.process(pid).state}")
+
+
+def test_models_of_one_base_share_a_process_and_the_same_text_gets_the_same_answer(home):
+    async def act(box: Box) -> None:
+        first, again, base = await asyncio.gather(ask(box, "mood:1"), ask(box, "mood:1"), ask(box, "tiny"))
+        assert first.outputs == again.outputs
+        assert base.outputs[0]["dim"] > 0
+        assert len([p for p in box.processes() if p.spec.program is Program.SERVE]) == 1
+        assert box.model("mood:1").is_attached
+        assert not box.model("mood:2").is_attached
+
+    with_box(home, act)
+
+
+def test_a_text_stream_comes_in_pieces_and_closing_it_cancels_the_call(home):
+    add_base(Store(home), "talker", "chat", pid=905)
+
+    async def act(box: Box) -> None:
+        pieces = [chunk async for chunk in box.call("talker", "generate", ["go"], {}, stream=True)]
+        whole = [chunk async for chunk in box.call("talker", "generate", ["go"], {})]
+        assert len(pieces) > 1
+        assert "".join(chunk.outputs[0]["text"] for chunk in pieces) == whole[0].outputs[0]["text"]
+        stream = box.call("talker", "generate", ["go"], {}, stream=True)
+        await anext(stream)
+        await stream.aclose()
+        assert box.status().in_flight == 0
+
+    with_box(home, act)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "error"),
+    [
+        ("nobody", None, ModelNotFound),
+        ("mood", "tag", WrongTask),
+        ("mood:9", None, ModelNotFound),
+        ("Ä", None, BadInput),
+    ],
+)
+def test_a_call_that_cannot_work_is_refused_before_any_process_is_started(home, model, task, error):
+    async def act(box: Box) -> None:
+        with pytest.raises(error):
+            await ask(box, model, task=task)
+        assert not any(p.spec.program is Program.SERVE for p in box.processes())
+
+    with_box(home, act)
+
+
+def test_a_bad_input_is_the_answer_to_its_own_call_only(home):
+    async def act(box: Box) -> None:
+        bad = box.call("mood", None, [{"no": "text"}], {})
+        done = await asyncio.gather(anext(bad), ask(box, "mood"), return_exceptions=True)
+        assert isinstance(done[0], BadInput)
+        assert isinstance(done[1], Chunk)
+
+    with_box(home, act)
+
+
+def test_every_call_in_flight_is_answered_though_its_process_is_killed(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        killed = server(box).os_pid
+        assert killed is not None
+        calls = [asyncio.ensure_future(ask(box, "mood", f"text {i}")) for i in range(200)]
+        await asyncio.sleep(0)
+        os.kill(killed, signal.SIGKILL)
+        answers = await asyncio.gather(*calls)
+        assert len(answers) == 200
+        process = server(box)
+        assert process.restarts == 1 or process.os_pid == killed  # all may have been answered before the signal came
+
+    with_box(home, act)
+
+
+def test_a_suspended_process_that_is_killed_loses_no_call(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        os_pid = server(box).os_pid
+        assert os_pid is not None
+        os.kill(os_pid, signal.SIGSTOP)
+        calls = [asyncio.ensure_future(ask(box, "mood", f"text {i}")) for i in range(50)]
+        await asyncio.sleep(0)
+        assert box.status().in_flight == 50
+        os.kill(os_pid, signal.SIGKILL)
+        assert len(await asyncio.gather(*calls)) == 50
+        assert server(box).restarts == 1
+
+    with_box(home, act)
+
+
+def test_a_process_killed_by_force_answers_its_calls_with_that(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        process = server(box)
+        assert process.os_pid is not None
+        os.kill(process.os_pid, signal.SIGSTOP)
+        call = asyncio.ensure_future(ask(box, "mood"))
+        await asyncio.sleep(0)
+        await box.kill(process.pid, force=True)
+        with pytest.raises(ProcessDied):
+            await call
+        assert (await ask(box, "mood")).fault is None, "the next call starts a new one"
+        assert server(box).pid != process.pid
+
+    with_box(home, act)
+
+
+def test_the_zygote_may_die_and_touches_no_child(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        before, zygote = server(box), box._supervisor.nursery.os_pid
+        assert zygote is not None
+        os.kill(zygote, signal.SIGKILL)
+        assert (await ask(box, "mood")).fault is None
+        assert server(box).os_pid == before.os_pid
+        await box.kill(before.pid)
+        assert (await ask(box, "mood")).fault is None, "the next zygote forks as well"
+
+    with_box(home, act)
+
+
+def test_a_bare_name_follows_promotion_and_rollback(home):
+    async def act(box: Box) -> None:
+        assert box.model("mood").manifest.version == 2, "nothing is promoted yet: the newest"
+        await box.promote("mood:1")
+        assert (await box.promote("mood:2")).is_promoted
+        assert (await box.rollback("mood")).manifest.ref == "mood:1"
+        with pytest.raises(Conflict):
+            await box.rollback("mood")
+
+    with_box(home, act)
+
+
+def test_calls_go_on_while_the_name_moves(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+
+        async def callers() -> list[Chunk]:
+            return [await ask(box, "mood", f"text {i}") for i in range(100)]
+
+        async def mover() -> None:
+            for version in (1, 2, 1, 2):
+                await box.promote(f"mood:{version}")
+
+        answers, _ = await asyncio.gather(callers(), mover())
+        assert all(answer.fault is None for answer in answers)
+
+    with_box(home, act)
+
+
+def test_a_removed_model_is_gone_for_the_next_call_and_a_base_in_use_stays(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood:1")
+        with pytest.raises(Conflict):
+            await box.remove("tiny")
+        assert await box.remove("mood:1") == ["mood:1"]
+        with pytest.raises(ModelNotFound):
+            await ask(box, "mood:1")
+        assert (await ask(box, "mood")).fault is None
+
+    with_box(home, act)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (Spec(Program.TRAIN, {"base": "nobody"}), "No model 'nobody'"),
+        (Spec(Program.TRAIN, {"base": "mood:1"}), "Name the base it stands on"),
+        (Spec(Program.TRAIN, {"base": "tiny"}), "Not a valid Recipe"),
+        (
+            Spec(Program.TRAIN, {"base": "tiny", "task": "guess", "name": "x", "data": {"train": "/x"}}),
+            "No task 'guess'",
+        ),
+        (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "X", "data": {"train": "/x"}}), "no valid name"),
+        (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "tiny", "data": {"train": "/x"}}), "of a base"),
+        (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "x", "data": {"train": "/x"}}), "No file /x"),
+        (Spec(Program.PULL, {}), "needs 'source'"),
+        (Spec(Program.EVALUATE, {}), "needs 'model'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_process_that_cannot_work_is_refused_at_once(home, spec, said):
+    async def act(box: Box) -> None:
+        before = len(box.processes())
+        with pytest.raises(LlmosError, match=said):
+            await box.submit(spec)
+        assert len(box.processes()) == before
+
+    with_box(home, act)
+
+
+def test_a_process_that_no_eviction_could_make_room_for_is_refused_with_numbers(home):
+    async def act(box: Box) -> None:
+        box._table.ledger.own(box.devices(), 0.000001)
+        with pytest.raises(NoRoom) as refused:
+            await ask(box, "mood")
+        assert refused.value.detail["need_bytes"] > refused.value.detail["free_bytes"]
+
+    with_box(home, act)
+
+
+def test_the_log_of_a_process_is_kept_and_can_be_followed(home):
+    async def act(box: Box) -> None:
+        with pytest.raises(ProcessNotFound):
+            await box.log(99)
+        process = await box.submit(Spec(Program.EVALUATE, {"model": "mood:1", "data": []}))
+        text = "".join([piece async for piece in box.follow_log(process.pid)])
+        ended = box.process(process.pid)
+        assert ended.state is State.EXITED
+        assert ended.fault is not None
+        assert text == await box.log(process.pid)
+        assert (await box.log(process.pid, tail_lines=1)).count("\n") <= 1
+        with pytest.raises(IllegalMove):
+            await box.kill(process.pid)
+
+    with_box(home, act)
+
+
+DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from llmos.config import Config
+from llmos.kernel.box import Box
+
+async def main():
+    box = Box(Config(Path(sys.argv[1]), engine="null"), ["classify"])
+    await box.start()
+    await box.promote("mood:1")
+    async for chunk in box.call("mood", None, ["x"], {}):
+        pass
+    await box.suspend(2)
+    print(box.process(2).os_pid, box._supervisor.nursery.os_pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_children_end_with_a_killed_daemon_and_the_next_start_knows_what_was(home):
+    with subprocess.Popen([sys.executable, "-c", DAEMON, str(home)], stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        os_pids = [int(word) for word in daemon.stdout.readline().split()]
+        watches = [os.pidfd_open(os_pid) for os_pid in os_pids]
+        daemon.kill()
+    for watch in watches:
+        assert select.select([watch], [], [], 20.0)[0], "it is still there"
+        os.close(watch)
+
+    async def act(box: Box) -> None:
+        assert (box.process(2).state, box.process(2).reason) == (State.EXITED, "ended with the daemon")
+        assert box.model("mood").manifest.ref == "mood:1"
+        assert (await ask(box, "mood")).fault is None
+        assert server(box).pid == 3
+
+    with_box(home, act)

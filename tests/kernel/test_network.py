@@ -1,0 +1,145 @@
+"""Calls on their way: sent when they can be answered, sent again when their process died, and always answered."""
+
+from __future__ import annotations
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.error import Fault
+from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.kernel.network import Network, Open
+from llmos.testing.clock import Clock
+
+BASE = "tiny:1"
+
+
+class Ground:
+    """A network over one serve process, and what it sent and asked for."""
+
+    def __init__(self) -> None:
+        self.sent: list[Down] = []
+        self.attaching: list[str] = []
+        self.clock = Clock()
+        self.network = Network(
+            lambda pid, frame: self.sent.append(frame), lambda pid, model: self.attaching.append(model), self.clock
+        )
+        self.network.serve(1, BASE, "cpu0")
+
+    def open(self, number: int, model: str = BASE, **changes: bool) -> Open:
+        return self.network.open(1, Call(number, model, "embed", ("x",), **changes))
+
+    def asked(self) -> list[int]:
+        return [frame.call.call_id for frame in self.sent if isinstance(frame, Ask)]
+
+    def crash(self) -> None:
+        self.network.lost(1)
+        self.sent.clear()
+        self.network.became_ready(1)
+
+
+def answer_of(opened: Open) -> Chunk:
+    return opened.chunks.get_nowait()
+
+
+def test_calls_wait_for_their_process_to_be_ready_and_go_in_order():
+    ground = Ground()
+    ground.open(1), ground.open(2)
+    assert ground.asked() == []
+    ground.network.became_ready(1)
+    assert ground.asked() == [1, 2]
+
+
+def test_a_model_is_attached_once_before_its_calls_are_sent():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1, "ner:1"), ground.open(2, "ner:1"), ground.open(3)
+    assert (ground.attaching, ground.asked()) == (["ner:1"], [3])
+    ground.network.attached_to(1, "ner:1")
+    assert ground.asked() == [3, 1, 2]
+
+
+def test_a_model_that_cannot_be_attached_is_the_answer_to_its_calls():
+    ground = Ground()
+    ground.network.became_ready(1)
+    opened = ground.open(1, "ner:1")
+    ground.network.attach_failed(1, "ner:1", Fault("no_room", "full"))
+    assert answer_of(opened).fault == Fault("no_room", "full")
+    assert ground.network.in_flight == 0
+
+
+def test_calls_in_hand_when_the_process_dies_are_sent_again_once_it_is_back():
+    ground = Ground()
+    ground.network.became_ready(1)
+    opened = ground.open(1)
+    ground.crash()
+    assert ground.asked() == [1]
+    ground.network.answered([Chunk(1, ("y",))])
+    assert answer_of(opened).outputs == ("y",)
+
+
+def test_a_call_that_has_begun_to_be_answered_or_must_not_be_repeated_is_not_sent_again():
+    ground = Ground()
+    ground.network.became_ready(1)
+    begun, once = ground.open(1), ground.open(2, is_idempotent=False)
+    ground.network.answered([Chunk(1, ("piece",), is_last=False)])
+    ground.crash()
+    assert ground.asked() == []
+    assert answer_of(begun).fault is None
+    for opened in (begun, once):
+        fault = answer_of(opened).fault
+        assert fault is not None
+        assert fault.code == "process_died"
+
+
+def test_a_call_that_kills_its_process_ends_and_takes_no_other_with_it():
+    ground = Ground()
+    ground.network.became_ready(1)
+    poison, innocents = ground.open(1), [ground.open(number) for number in (2, 3)]
+    ground.crash()
+    ground.crash()
+    assert ground.asked() == [1], "suspects go alone"
+    ground.crash()
+    fault = answer_of(poison).fault
+    assert fault is not None
+    assert "died 3 times" in fault.message
+    assert ground.asked() == [2]
+    ground.network.answered([Chunk(2)])
+    assert ground.asked() == [2, 3]
+    ground.network.answered([Chunk(3)])
+    assert all(answer_of(one).fault is None for one in innocents)
+
+
+def test_a_call_nobody_waits_for_is_cancelled_and_its_late_answer_is_for_nobody():
+    ground = Ground()
+    ground.network.became_ready(1)
+    opened = ground.open(1)
+    ground.network.drop(opened)
+    ground.network.drop(opened)
+    assert ground.sent[-1] == Cancel(1)
+    ground.network.answered([Chunk(1)])
+    assert opened.chunks.empty()
+
+
+def test_a_process_gone_for_good_answers_all_its_calls():
+    ground = Ground()
+    opened = ground.open(1)
+    ground.network.closed(1, Fault("unsafe_weights", "pickled"))
+    assert answer_of(opened).fault == Fault("unsafe_weights", "pickled")
+    assert ground.network.serving(BASE, "cpu0") is None
+
+
+def test_a_process_is_idle_from_its_last_answer_on():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1)
+    assert ground.network.idle() == []
+    ground.clock.move(5.0)
+    ground.network.answered([Chunk(1)])
+    assert ground.network.idle() == [(1, 1005.0)]
+
+
+def test_a_removed_model_is_detached_where_it_was():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1, "ner:1")
+    ground.network.attached_to(1, "ner:1")
+    assert ground.network.forget("ner:1") == [1]
+    assert ground.sent[-1] == Detach("ner:1")

@@ -1,0 +1,257 @@
+"""The process table: what each event changes, and what is then to be done."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from llmos.abi.device import Device, LeaseKind
+from llmos.abi.error import Fault, IllegalMove, NoRoom, ProcessNotFound, Unavailable
+from llmos.abi.model import Offer, OfferKind, Verdict
+from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.kernel import events as ev
+from llmos.kernel.table import Snapshot, Table
+
+CPU = Device("cpu0", "cpu", "a processor", memory_bytes=1000, cores=2)
+SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, klass=Class.INTERACTIVE, need_bytes=10)
+TRAIN = Spec(Program.TRAIN, {"base": "tiny:1"}, klass=Class.BACKGROUND, need_bytes=10)
+
+
+def table_with(spec: Spec, state: State = State.QUEUED) -> Table:
+    """A table with one process, pid 1, brought to this state by events."""
+    table = Table(memory_share=1.0, stop_grace_s=5.0)
+    path: list[ev.Event] = [
+        ev.DevicesFound(0.0, (CPU,), "key"),
+        ev.Submitted(1.0, 1, spec, {LeaseKind.WEIGHTS: spec.need_bytes}),
+        ev.Admitted(2.0, 1),
+        ev.Forked(3.0, 1, os_pid=77, born_at=2.5),
+        ev.BecameReady(4.0, 1),
+    ]
+    for event in path[: {State.QUEUED: 2, State.STARTING: 4}.get(state, 5)]:
+        table.apply(event)
+    assert state in (State.QUEUED, State.STARTING, State.READY)
+    return table
+
+
+def exited(code: int, at: float = 100.0) -> ev.ChildExited:
+    return ev.ChildExited(at, 1, 77, code)
+
+
+def test_an_admitted_process_holds_its_memory_and_is_started():
+    table = table_with(SERVE)
+    assert table.apply(ev.Admitted(2.0, 1)) == [ev.Start(1)]
+    assert table.process(1).state is State.STARTING
+    assert table.ledger.held(1, "cpu0") == 10
+
+
+def test_a_ready_serve_process_gets_the_calls_that_waited():
+    table = table_with(SERVE, State.STARTING)
+    assert table.apply(ev.BecameReady(4.0, 1)) == [ev.Settle(1)]
+
+
+def test_a_serve_process_killed_from_outside_starts_again_after_a_while_and_gives_its_memory_back_meanwhile():
+    table = table_with(SERVE, State.READY)
+    assert table.apply(exited(-9)) == [ev.Alarm(1, 1, "restart", 0.1)]
+    process = table.process(1)
+    assert (process.state, process.restarts, process.os_pid) == (State.QUEUED, 1, None)
+    assert "SIGKILL" in process.reason
+    assert table.ledger.leases() == ()
+    assert table.view(0.0, [], 0.0).queued == []
+    table.apply(ev.Rang(101.0, 1, 1, "restart"))
+    assert [p.pid for p in table.view(0.0, [], 0.0).queued] == [1]
+
+
+def test_crashes_in_a_row_wait_longer_and_a_healthy_life_forgives_them():
+    table = table_with(SERVE, State.READY)
+    waits = []
+    at = 5.0
+    for lived_s in (1.0, 1.0, 1.0, 60.0):
+        at += lived_s
+        (alarm,) = table.apply(exited(-11, at))
+        assert isinstance(alarm, ev.Alarm)
+        waits.append(alarm.after_s)
+        for event in (ev.Rang(at, 1, alarm.life, "restart"), ev.Admitted(at, 1), ev.BecameReady(at, 1)):
+            table.apply(event)
+    assert waits == [0.1, 0.2, 0.4, 0.1]
+
+
+def test_a_serve_process_that_never_gets_ready_is_given_up_and_its_calls_are_answered():
+    table = table_with(SERVE, State.STARTING)
+    for attempt in range(1, 5):
+        table.apply(exited(-11))
+        table.apply(ev.Rang(100.0, 1, attempt, "restart"))
+        table.apply(ev.Admitted(100.0, 1))
+    *_, settle = table.apply(exited(-11))
+    assert isinstance(settle, ev.Settle)
+    assert settle.fault is not None
+    assert settle.fault.code == "process_died"
+    assert table.process(1).state is State.EXITED
+
+
+def test_a_serve_process_that_says_its_model_is_bad_is_not_tried_again():
+    table = table_with(SERVE, State.STARTING)
+    fault = Fault("unsafe_weights", "pickled")
+    table.apply(ev.ChildFailed(5.0, 1, fault))
+    assert table.apply(exited(1)) == [ev.Clean(1), ev.Settle(1, fault)]
+
+
+def test_a_killed_trainer_is_interrupted_and_can_go_on():
+    table = table_with(TRAIN, State.READY)
+    assert table.apply(exited(-9)) == []
+    assert table.process(1).state is State.INTERRUPTED
+    table.apply(ev.ResumeAsked(101.0, 1))
+    assert table.process(1).state is State.QUEUED
+
+
+def test_a_trainer_with_bad_data_is_over_and_says_why():
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.ChildFailed(5.0, 1, Fault("bad_row", "row 7")))
+    assert table.apply(exited(1)) == [ev.Clean(1)]
+    assert (table.process(1).state, table.process(1).reason) == (State.EXITED, "row 7")
+
+
+def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_back():
+    table = table_with(replace(TRAIN, program=Program.PULL), State.READY)
+    table.apply(ev.ChildFailed(5.0, 1, Fault("offline", "no network")))
+    table.apply(exited(1))
+    assert table.process(1).state is State.INTERRUPTED
+
+
+def test_a_stopped_trainer_is_asked_first_then_signalled_then_killed():
+    table = table_with(TRAIN, State.READY)
+    effects = table.apply(ev.KillAsked(5.0, 1, reason="enough"))
+    assert effects == [ev.Renice(1, Class.INTERACTIVE), ev.Stop(1, "enough"), ev.Alarm(1, 1, "term", 5.0)]
+    assert table.apply(ev.Rang(10.0, 1, 1, "term"))[0] == ev.Signal(1, signal.SIGTERM)
+    assert table.apply(ev.Rang(13.0, 1, 1, "kill")) == [ev.Signal(1, signal.SIGKILL)]
+    table.apply(exited(0))
+    assert table.process(1).state is State.INTERRUPTED
+
+
+def test_a_trainer_that_finished_while_it_was_told_to_stop_is_finished():
+    table = table_with(TRAIN, State.READY)
+    made = Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())
+    for event in (
+        ev.OfferMade(5.0, 1, made),
+        ev.KillAsked(6.0, 1),
+        ev.Committed(7.0, 1, 1, "ner:1", "/folder"),
+        exited(0),
+    ):
+        table.apply(event)
+    assert (table.process(1).state, table.process(1).made) == (State.EXITED, ("ner:1",))
+
+
+def test_killing_an_interrupted_process_gives_it_up():
+    table = table_with(TRAIN, State.READY)
+    table.apply(exited(-9))
+    assert table.apply(ev.KillAsked(101.0, 1)) == [ev.Clean(1)]
+    assert table.process(1).state is State.EXITED
+
+
+def test_a_suspended_process_is_woken_before_it_is_stopped():
+    table = table_with(TRAIN, State.READY)
+    assert table.apply(ev.SuspendAsked(5.0, 1)) == [ev.Signal(1, signal.SIGSTOP)]
+    assert table.apply(ev.KillAsked(6.0, 1))[0] == ev.Signal(1, signal.SIGCONT)
+
+
+def test_an_alarm_of_an_earlier_life_means_nothing():
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.KillAsked(5.0, 1))
+    assert table.apply(ev.Rang(6.0, 1, 0, "kill")) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        (ev.SuspendAsked(5.0, 1), IllegalMove),
+        (ev.ResumeAsked(5.0, 1), IllegalMove),
+        (ev.KillAsked(5.0, 9), ProcessNotFound),
+        (ev.AttachAsked(5.0, 1, "big:1", LeaseKind.WEIGHTS, 5000), IllegalMove),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_what_cannot_be_done_now_is_refused(asked, error):
+    with pytest.raises(error):
+        table_with(TRAIN).check(asked)
+
+
+def test_a_model_that_does_not_fit_is_not_attached_and_one_that_does_is_counted_once():
+    table = table_with(SERVE, State.READY)
+    with pytest.raises(NoRoom) as refused:
+        table.check(ev.AttachAsked(5.0, 1, "big:1", LeaseKind.WEIGHTS, 5000))
+    assert refused.value.detail == {"device": "cpu0", "need_bytes": 5000, "free_bytes": 990}
+    for _ in range(2):
+        table.apply(ev.AttachAsked(5.0, 1, "small:1", LeaseKind.ADAPTERS, 20))
+    assert table.ledger.held(1, "cpu0") == 30
+    table.apply(ev.Detached(6.0, 1, "small:1"))
+    assert table.ledger.held(1, "cpu0") == 10
+
+
+def test_an_offer_is_committed_then_promoted_as_its_gate_said_and_only_then_accepted():
+    table = table_with(TRAIN, State.READY)
+    verdict = Verdict(True, "better", against="ner:1")
+    made = Offer(2, OfferKind.MODEL, "ner", "/nowhere", (), verdict=verdict)
+    assert table.apply(ev.OfferMade(5.0, 1, made)) == [ev.Commit(1, made, born=1.0)]
+    answer = ev.Accept(1, 2, "ner:2", "/folder")
+    (move,) = table.apply(ev.Committed(6.0, 1, 2, "ner:2", "/folder"))
+    assert move == ev.Move("ner", 2, "1/2", guarded=True, against="ner:1", answer=answer)
+    assert table.apply(ev.Moved(7.0, "ner", 2, "1/2")) == [answer]
+    assert table.promises.unfinished() == []
+
+
+def test_a_candidate_that_another_overtook_is_accepted_and_says_why_it_is_not_promoted():
+    table = table_with(TRAIN, State.READY)
+    made = Offer(2, OfferKind.MODEL, "ner", "/nowhere", (), verdict=Verdict(True, "better"))
+    table.apply(ev.OfferMade(5.0, 1, made))
+    table.apply(ev.Committed(6.0, 1, 2, "ner:2", "/folder"))
+    effects = table.apply(ev.MoveRefused(7.0, "ner", 2, "1/2", Fault("conflict", "ner:3 was faster")))
+    assert effects == [ev.Accept(1, 2, "ner:2", "/folder")]
+    assert table.process(1).reason == "ner:3 was faster"
+
+
+def test_a_daemon_that_died_finds_its_trainers_interrupted_its_servers_over_and_its_promises_open():
+    table = table_with(TRAIN, State.READY)
+    made = Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())
+    table.apply(ev.OfferMade(5.0, 1, made))
+    table.apply(ev.Submitted(6.0, 2, SERVE, {}))
+    table.apply(ev.Submitted(6.0, 3, TRAIN, {}))
+    effects = table.apply(ev.DaemonStarted(50.0))
+    assert effects == [ev.Slay(77, 2.5), ev.Clean(2), ev.Commit(1, made, born=1.0)]
+    assert [p.state for p in table.processes.values()] == [State.INTERRUPTED, State.EXITED, State.QUEUED]
+    assert table.ledger.leases() == ()
+
+
+def test_a_daemon_that_goes_down_stops_everybody_and_takes_nothing_new():
+    table = table_with(SERVE, State.READY)
+    table.apply(ev.Submitted(6.0, 2, TRAIN, {}))
+    effects = table.apply(ev.DownAsked(7.0))
+    assert ev.Stop(1, "the daemon goes down") in effects
+    assert table.process(2).state is State.QUEUED
+    assert table.view(8.0, [], 0.0).queued == []
+    with pytest.raises(Unavailable):
+        table.check(ev.Submitted(8.0, 3, TRAIN, {}))
+
+
+def test_what_the_probe_measured_counts_until_the_machine_changes():
+    table = table_with(Spec(Program.PROBE), State.READY)
+    assert table.is_probing
+    table.apply(ev.DevicesProbed(5.0, 1, (replace(CPU, gflops={"float32": 100.0}, dtype="bfloat16"),)))
+    assert not table.is_probing
+    assert table.devices[0].dtype == "bfloat16"
+    table.apply(ev.DevicesFound(6.0, (replace(CPU, title="another"),), "another key"))
+    assert (table.devices[0].dtype, table.devices[0].title) == ("float32", "another")
+
+
+def test_a_snapshot_goes_through_json_and_gives_the_same_table():
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.OfferMade(5.0, 1, Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())))
+    again = Table(msgspec.json.decode(msgspec.json.encode(table.snapshot()), type=Snapshot), memory_share=1.0)
+    assert again.snapshot() == table.snapshot()
+
+
+def test_a_snapshot_forgets_the_oldest_of_the_processes_that_are_over():
+    over = tuple(Process(pid, SERVE, State.EXITED) for pid in range(1, 302))
+    kept = Table(Snapshot(processes=over, lives={})).snapshot()
+    assert [process.pid for process in kept.processes] == list(range(102, 302))

@@ -1,0 +1,62 @@
+"""Imports point down: who may know whom, and that the daemon starts without torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llmos
+
+ROOT = Path(llmos.__file__).parent
+BELOW = {
+    "abi": set(),
+    "config": {"abi"},
+    "tasks": {"abi"},
+    "nn": {"abi", "tasks"},
+    "engines": {"abi", "tasks", "nn"},
+    "finetuning": {"abi", "tasks", "nn"},
+    "programs": {"abi", "tasks", "nn", "engines", "finetuning"},
+    "kernel": {"abi", "config"},
+    "api": {"abi", "config", "kernel", "tasks"},
+    "daemon": {"abi", "config", "kernel", "api", "tasks"},
+    "sdk": {"abi", "config"},
+    "cli": {"abi", "config", "sdk", "daemon", "tasks"},
+    "testing": {"abi", "config", "tasks", "nn", "kernel", "engines", "programs"},
+    "__init__": {"abi", "sdk"},
+}
+HEAVY = ("torch", "transformers", "numpy", "sklearn", "pyarrow", "peft")
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms of ours that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            is_package = node.module == "llmos"
+            names = [f"llmos.{alias.name}" for alias in node.names] if is_package else [node.module or ""]
+        found |= {name.split(".")[1] for name in names if name.startswith("llmos.")}
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path):
+    room = room_of(path)
+    assert imported(path) - {room} <= BELOW[room]
+
+
+@pytest.mark.parametrize("module", ["llmos.daemon", "llmos.config", "llmos.kernel.box", "llmos.programs.zygote"])
+def test_what_the_daemon_imports_is_light(module: str):
+    code = f"import sys, {module}; print(' '.join(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,51 @@
+"""Settings: which source wins, and what a bad value says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmos.abi.error import BadSetting
+from llmos.config import SETTINGS, Config, read_config
+
+
+def test_flags_win_over_the_environment_over_the_file_over_the_defaults(tmp_path):
+    (tmp_path / "config.toml").write_text('port = 1000\nhost = "0.0.0.0"\ndtype = "bfloat16"\n')
+    environ = {"LLMOS_HOME": str(tmp_path), "LLMOS_PORT": "2000", "LLMOS_HOST": ""}
+    config = read_config({"port": 3000, "engine": None}, environ)
+    assert (config.port, config.host, config.dtype, config.engine) == (3000, "0.0.0.0", "bfloat16", "pytorch")
+    assert read_config({}, environ).port == 2000
+
+
+def test_every_setting_is_a_field_and_every_field_a_setting():
+    assert {setting.key for setting in SETTINGS} == set(Config.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"LLMOS_PORT": "eighty"}, "LLMOS_PORT = 'eighty': expected a whole number from 1 to 65535"),
+        ({"LLMOS_PORT": "70000"}, "LLMOS_PORT = '70000'"),
+        ({"LLMOS_MEMORY_SHARE": "nan"}, "LLMOS_MEMORY_SHARE = 'nan': expected a number from 0.05 to 1"),
+        ({"LLMOS_ENGINE": "abacus"}, "LLMOS_ENGINE = 'abacus': expected pytorch or null"),
+    ],
+)
+def test_a_bad_value_says_key_value_and_what_was_expected(tmp_path, environ, said):
+    with pytest.raises(BadSetting) as refused:
+        read_config({}, {"LLMOS_HOME": str(tmp_path), **environ})
+    assert refused.value.message.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("port = true", "port in "), ("colour = 1", "no setting 'colour'"), ("port =", "not valid TOML")]
+)
+def test_a_bad_file_says_where(tmp_path, text, said):
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(BadSetting, match=said):
+        read_config({}, {"LLMOS_HOME": str(tmp_path)})
+
+
+def test_a_client_on_the_machine_is_told_an_address_it_can_reach():
+    assert Config(Path("/h"), host="0.0.0.0").url == "http://127.0.0.1:8600"
+    assert Config(Path("/h"), host="::1").url == "http://[::1]:8600"
