@@ -1,0 +1,307 @@
+"""A kernel in memory, for tests of what stands on it: a small store, processes that a test plays, the null engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.device import Device, Lease, LeaseKind
+from llmos.abi.error import (
+    Conflict,
+    DatasetNotFound,
+    Fault,
+    IllegalMove,
+    LlmosError,
+    ModelNotFound,
+    NotFound,
+    ProcessNotFound,
+    WrongTask,
+    fault_of,
+)
+from llmos.abi.frame import Located
+from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
+from llmos.abi.process import Class, Process, Program, Progress, Spec, State
+from llmos.abi.view import DiskUse, Happening, ModelView, Status
+from llmos.engines.null import NullEngine
+from llmos.kernel.port import Kernel
+
+Json = Any  # Any: a JSON value whose schema belongs to the task or program
+
+NOON = 1_750_000_000.0
+GENERATES = frozenset({"chat", "generate"})
+
+
+def manifest(name: str, version: int, task: str, base: str | None = None, **fields: Any) -> Manifest:  # Any: its fields
+    """A version as the store would hold it."""
+    files = (
+        File("model.safetensors", "ab" * 32, 1000, Part.WEIGHTS),
+        File("report.html", "cd" * 32, 10, Part.EVIDENCE),
+    )
+    kind = Kind.MODEL if base else Kind.BASE
+    made = "2026-01-02T03:04:05+00:00"
+    return Manifest(name, version, kind, task, files, base=base, created_at=made, **fields)
+
+
+def starter() -> list[Manifest]:
+    """Two bases, a classifier in two versions, and a tagger."""
+    accuracy = {"metrics": {"accuracy": 0.93, "f1_macro": 0.91}}
+    f1 = {"metrics": {"f1": 0.87, "accuracy": 0.98}}
+    labels = {"labels": ("billing", "delivery"), "method": "full", "evidence": accuracy}
+    return [
+        manifest("minilm", 1, "embed"),
+        manifest("smollm2", 1, "chat"),
+        manifest("support", 1, "classify", "minilm:1", **labels),
+        manifest("support", 2, "classify", "minilm:1", **labels),
+        manifest("ner", 1, "tag", "minilm:1", labels=("O", "B-PER", "I-PER"), method="lora", evidence=f1),
+    ]
+
+
+class MemoryKernel:
+    """Kernel of kernel/port.py. `asked` and `cancelled` record calls; while `gate` is set, calls wait for it.
+
+    A process stays queued until the test plays it; with `plays`, it runs to its end by itself, which is `fault`.
+    """
+
+    def __init__(self, *, plays: bool = False, report: str = "") -> None:
+        self.manifests = {one.ref: one for one in starter()}
+        self.promoted: dict[str, list[int]] = {"minilm": [1], "smollm2": [1], "support": [1, 2], "ner": [1]}
+        self.rows = {one.ref: one for one in (DatasetManifest("tickets", 1, "classify", (), {"train": 9}),)}
+        self.table: dict[int, Process] = {}
+        self.plays = plays
+        self.fault: Fault | None = None
+        self.report = report
+        self.asked: list[Call] = []
+        self.cancelled: list[int] = []
+        self.gate: asyncio.Event | None = None
+        self._watchers: list[tuple[int | None, asyncio.Queue[Happening]]] = []
+        self._playing: set[asyncio.Task[None]] = set()
+        self._sequence = 0
+        self._engine = NullEngine()
+        for one in self.manifests.values():
+            self._engine.attach(Located(one, "/nowhere"))
+
+    async def submit(self, spec: Spec) -> Process:
+        if spec.program is Program.TRAIN:
+            self.model(spec.args["base"])
+        pid = len(self.table) + 1
+        self._put(Process(pid, spec, created_at=NOON))
+        if self.plays:
+            task = asyncio.get_running_loop().create_task(self.play(pid))
+            self._playing.add(task)
+            task.add_done_callback(self._playing.discard)
+        return self.table[pid]
+
+    async def play(self, pid: int) -> None:
+        """Run a process to its end: a few reports, what it makes, then the fault or exit 0."""
+        self.move(pid, State.STARTING, started_at=NOON)
+        self.move(pid, State.READY)
+        for done in (1.0, 2.0):
+            self.report_progress(
+                pid, Progress("train", done, 2.0, "steps", {"loss": 1 / done, "rate": 80.0, "eta_s": 1})
+            )
+            await asyncio.sleep(0)
+        if self.fault is not None:
+            self.move(pid, State.EXITED, exit_code=1, fault=self.fault)
+            return
+        spec = self.table[pid].spec
+        made = (self._make(spec),) if spec.program is Program.TRAIN else ()
+        self.move(pid, State.EXITED, exit_code=0, made=made, reason="It is as good as the version before")
+
+    def move(self, pid: int, to: State, **changes: Any) -> Process:  # Any: fields of Process
+        """Move a process, and say so to whoever watches."""
+        return self._put(self.table[pid].moved(to, **changes))
+
+    def report_progress(self, pid: int, progress: Progress) -> None:
+        """A process says how far it is."""
+        self._put(replace(self.table[pid], progress=progress), kind="progress")
+
+    def processes(self) -> list[Process]:
+        return list(self.table.values())
+
+    def process(self, pid: int) -> Process:
+        if pid not in self.table:
+            raise ProcessNotFound(f"No process {pid}. See them: llmos ps", pid=pid)
+        return self.table[pid]
+
+    async def kill(self, pid: int, *, force: bool = False) -> Process:
+        return self._moved(pid, State.EXITED, exit_code=137 if force else 143, reason="killed")
+
+    async def suspend(self, pid: int) -> Process:
+        return self._moved(pid, State.SUSPENDED)
+
+    async def resume(self, pid: int) -> Process:
+        return self._moved(pid, State.READY)
+
+    async def nice(self, pid: int, klass: Class) -> Process:
+        process = self.process(pid)
+        return self._put(replace(process, spec=replace(process.spec, klass=klass)))
+
+    async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
+        lines = [f"pid {self.process(pid).pid} line {number}\n" for number in (1, 2, 3)]
+        return "".join(lines if tail_lines is None else lines[-tail_lines:])
+
+    async def follow_log(self, pid: int) -> AsyncGenerator[str, None]:
+        for line in (await self.log(pid)).splitlines(keepends=True):
+            yield line
+
+    async def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:
+        queue: asyncio.Queue[Happening] = asyncio.Queue()
+        watcher = (pid, queue)
+        self._watchers.append(watcher)
+        try:
+            if pid is not None:
+                queue.put_nowait(self._happening("process", self.process(pid)))
+            while True:
+                one = await queue.get()
+                yield one
+                if pid is not None and one.process is not None and one.process.is_ended:
+                    return
+        finally:
+            self._watchers.remove(watcher)
+
+    @property
+    def watchers(self) -> int:
+        """How many watch now."""
+        return len(self._watchers)
+
+    async def call(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
+        stream: bool = False,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Chunk, None]:
+        found = self.model(model).manifest
+        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream)
+        if call.task != found.task and not {call.task, found.task} <= GENERATES:
+            said = f"{found.ref} does {found.task}, not {call.task}"
+            raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
+        self.asked.append(call)
+        is_over = False
+        try:
+            self._engine.add(call)
+            while not is_over:
+                if self.gate is not None:
+                    await self.gate.wait()
+                for chunk in self._engine.step():
+                    is_over = chunk.is_last
+                    yield chunk
+        except LlmosError as error:
+            is_over = True
+            yield Chunk(call.call_id, fault=fault_of(error))
+        finally:
+            if not is_over:
+                self._engine.cancel(call.call_id)
+                self.cancelled.append(call.call_id)
+
+    def models(self) -> list[ModelView]:
+        return [self._view(one) for one in self.manifests.values()]
+
+    def model(self, ref: str) -> ModelView:
+        name, version = split_ref(ref)
+        if version is None and self.promoted.get(name):
+            version = self.promoted[name][-1]
+        found = self.manifests.get(f"{name}:{version}")
+        if found is None:
+            raise ModelNotFound(f"No model {ref!r} in the store. Bring it in: llmos pull {name}", name=name)
+        return self._view(found)
+
+    def model_file(self, ref: str, path: str) -> str:
+        self.model(ref)
+        if not self.report:
+            raise NotFound(f"{ref} has no {path}")
+        return self.report
+
+    async def promote(self, ref: str) -> ModelView:
+        found = self.model(ref).manifest
+        self.promoted[found.name].append(found.version)
+        return self.model(found.ref)
+
+    async def rollback(self, name: str) -> ModelView:
+        self.model(name)
+        if len(self.promoted[name]) < 2:
+            raise Conflict(f"{name} has no version promoted before. Choose one: llmos promote {name}:VERSION")
+        self.promoted[name].pop()
+        return self.model(name)
+
+    async def remove(self, ref: str) -> list[str]:
+        found = self.model(ref).manifest
+        standing = [one.ref for one in self.manifests.values() if one.base == found.ref]
+        if standing:
+            raise Conflict(f"{', '.join(standing)} stand on {found.ref}. Remove them first")
+        gone = [one for one in self.manifests if one == ref or one.partition(":")[0] == ref]
+        for one in gone:
+            del self.manifests[one]
+        return gone
+
+    async def collect(self) -> int:
+        return 4096
+
+    async def disk_use(self) -> DiskUse:
+        return DiskUse(1000, 200, 30, 4, 5, 600, 7_000_000)
+
+    def datasets(self) -> list[DatasetManifest]:
+        return list(self.rows.values())
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        if ref not in self.rows:
+            raise DatasetNotFound(f"No dataset {ref!r} in the store")
+        return self.rows[ref]
+
+    async def remove_dataset(self, ref: str) -> list[str]:
+        del self.rows[self.dataset(ref).ref]
+        return [ref]
+
+    def devices(self) -> list[Device]:
+        return [Device("cpu0", "cpu", "A processor", 16_000_000_000, cores=2)]
+
+    def status(self) -> Status:
+        states: dict[str, int] = {}
+        for process in self.table.values():
+            states[process.state] = states.get(process.state, 0) + 1
+        lease = Lease(1, "cpu0", LeaseKind.WEIGHTS, 90_000_000)
+        free = {"cpu0": 12_000_000_000}
+        devices = tuple(self.devices())
+        return Status("0.0.0", 4242, "/home/box", NOON, 40_000_000, True, devices, (lease,), free, 0, states)
+
+    def _view(self, one: Manifest) -> ModelView:
+        return ModelView(one, is_promoted=self.promoted.get(one.name, [])[-1:] == [one.version])
+
+    def _make(self, spec: Spec) -> str:
+        name = spec.args["name"]
+        version = 1 + sum(one.name == name for one in self.manifests.values())
+        evidence = {"metrics": {"accuracy": 0.95}}
+        made = manifest(name, version, spec.args["task"], self.model(spec.args["base"]).manifest.ref, evidence=evidence)
+        self.manifests[made.ref] = made
+        self.promoted.setdefault(name, []).append(version)
+        return made.ref
+
+    def _moved(self, pid: int, to: State, **changes: Any) -> Process:  # Any: fields of Process
+        process = self.process(pid)
+        try:
+            return self.move(pid, to, **changes)
+        except AssertionError:
+            said = f"pid {pid} is {process.state} and cannot become {to}"
+            raise IllegalMove(said, pid=pid, state=process.state) from None
+
+    def _put(self, process: Process, kind: str = "process") -> Process:
+        self.table[process.pid] = process
+        happening = self._happening(kind, process)
+        for pid, queue in self._watchers:
+            if pid in (None, process.pid):
+                queue.put_nowait(happening)
+        return process
+
+    def _happening(self, kind: str, process: Process) -> Happening:
+        self._sequence += 1
+        return Happening(self._sequence, NOON + self._sequence, kind, process.pid, process)
+
+
+if TYPE_CHECKING:
+    _IS_A_KERNEL: Kernel = MemoryKernel()

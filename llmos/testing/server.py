@@ -1,0 +1,33 @@
+"""A real HTTP server around any kernel, in a thread of the test: for clients that only know an address."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from llmos.api.app import create_app
+from llmos.config import Config
+from llmos.kernel.port import Kernel
+
+
+@contextmanager
+def serving(kernel: Kernel, config: Config) -> Iterator[str]:
+    """The address at which this kernel is served, for as long as the block runs."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        settings = uvicorn.Config(
+            create_app(kernel, config), log_config=None, lifespan="off", timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(settings)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -1,0 +1,84 @@
+"""Tasks over HTTP: outputs in order, vectors in both encodings, streams, and clients that leave."""
+
+import asyncio
+import base64
+import struct
+
+import pytest
+
+from llmos.api.tasks import floats
+
+
+def test_several_inputs_are_answered_in_order_by_the_promoted_version(ask):
+    body = {"model": "support", "inputs": ["where is it", {"text": "too dear"}]}
+    answer = ask("POST", "/v1/tasks/classify", body).json()
+    assert (answer["model"], answer["task"], len(answer["outputs"])) == ("support:2", "classify", 2)
+    alone = ask("POST", "/v1/tasks/classify", {"model": "support:2", "input": "too dear"}).json()
+    assert alone["outputs"] == answer["outputs"][1:]
+    assert answer["tokens"]["prompt"] > 0
+
+
+def test_a_tagger_gives_spans_that_lie_where_they_say(ask):
+    text = "Ada Lovelace met Charles Babbage in London"
+    (output,) = ask("POST", "/v1/tasks/tag", {"model": "ner", "input": text}).json()["outputs"]
+    assert all(text[span["start"] : span["end"]] == span["text"] for span in output["spans"])
+
+
+def test_a_vector_is_the_same_as_numbers_and_as_base64(ask):
+    as_numbers, as_text = (
+        ask("POST", "/v1/tasks/embed", {"model": "minilm", "input": "hello", "params": params}).json()["outputs"][0]
+        for params in ({}, {"encoding": "base64"})
+    )
+    data = base64.b64decode(as_text["vector"])
+    assert as_numbers["vector"] == pytest.approx(struct.unpack(f"<{as_text['dim']}f", data), abs=0)
+    assert as_numbers["dim"] == len(as_numbers["vector"])
+
+
+def test_floats_reads_little_endian_float32():
+    assert floats(struct.pack("<3f", 0.5, -2, 1e30)) == struct.unpack("<3f", struct.pack("<3f", 0.5, -2, 1e30))
+
+
+def test_an_unknown_encoding_is_refused(ask):
+    body = {"model": "minilm", "input": "hello", "params": {"encoding": "int8"}}
+    assert ask("POST", "/v1/tasks/embed", body).status_code == 400
+
+
+def test_a_stream_says_piece_by_piece_what_the_whole_answer_says(ask, events):
+    body = {"model": "smollm2", "input": {"messages": [{"role": "user", "content": "hi"}]}}
+    whole = ask("POST", "/v1/tasks/chat", body).json()["outputs"][0]["message"]["content"]
+    pieces = events(ask("POST", "/v1/tasks/chat", {**body, "stream": True}))
+    assert "".join(piece["outputs"][0]["message"]["content"] for piece in pieces) == whole
+    assert [piece["done"] for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_a_stream_that_is_refused_has_the_status_of_its_error(ask):
+    body = {"model": "smollm2", "input": {"messages": []}, "stream": True}
+    assert ask("POST", "/v1/tasks/chat", body).status_code == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_takes_its_call_back(kernel, leave, stream):
+    body = {"model": "smollm2", "input": {"messages": [{"role": "user", "content": "hi"}]}, "stream": stream}
+
+    async def go():
+        kernel.gate = asyncio.Event()
+        await leave(kernel, "POST", "/v1/tasks/chat", body, lambda: kernel.asked)
+
+    asyncio.run(go())
+    assert kernel.cancelled == [1]
+
+
+def test_a_client_that_leaves_a_watch_is_told_no_more(kernel, leave):
+    asyncio.run(leave(kernel, "GET", "/v1/events", None, lambda: kernel.watchers))
+    assert kernel.watchers == 0
+
+
+def test_calls_are_counted_by_how_they_ended(ask):
+    ask("POST", "/v1/tasks/classify", {"model": "support", "input": "x"})
+    ask("POST", "/v1/tasks/classify", {"model": "support", "input": ""})
+    text = ask("GET", "/metrics").text
+    assert 'llmos_calls_total{model="support:2",outcome="ok",task="classify"} 1.0' in text
+    assert 'llmos_calls_total{model="support:2",outcome="bad_input",task="classify"} 1.0' in text
+    assert 'llmos_call_seconds_bucket{le="+Inf",task="classify"} 2.0' in text
+    assert 'llmos_tokens_total{kind="prompt",model="support:2",task="classify"}' in text
+    assert 'llmos_leased_bytes{device="cpu0",kind="weights"} 9e+07' in text
