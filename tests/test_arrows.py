@@ -25,7 +25,7 @@ BELOW = {
     "daemon": {"abi", "config", "kernel", "api", "tasks"},
     "sdk": {"abi", "config"},
     "cli": {"abi", "config", "sdk", "daemon", "tasks"},
-    "testing": {"abi", "config", "tasks", "nn", "kernel", "engines", "programs"},
+    "testing": {"abi", "config", "tasks", "nn", "kernel", "engines", "programs", "api", "sdk"},
     "__init__": {"abi", "sdk"},
 }
 HEAVY = ("torch", "transformers", "numpy", "sklearn", "pyarrow", "peft")

@@ -46,7 +46,7 @@ class Engine(Protocol):
 DRIVERS = {"null": "llmos.engines.null:NullEngine", "pytorch": "llmos.engines.pytorch:PyTorchEngine"}
 
 
-def driver(name: str, token_budget: int) -> Engine:
+def driver(name: str, token_budget: int = 8192) -> Engine:
     """A new engine of this kind, for so many tokens in one step; BadInput that lists the others if there is none."""
     if name not in DRIVERS:
         raise BadInput(f"No engine {name!r}. There are: {', '.join(DRIVERS)}")
