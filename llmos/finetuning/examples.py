@@ -63,14 +63,15 @@ def _render_one(task: str, row: Row, tokenizer: Tokenizer, settings: Settings) -
 
 
 def _target(task: str, row: Row, rendered: Rendered, index: dict[str, int]) -> int | list[int]:
+    """A label that the model does not have gives no target: such a row can be predicted, and is then a mistake."""
     if isinstance(row.label, str):
-        return index[row.label]
+        return index.get(row.label, IGNORED)
     if task != "tag":
-        return [index[label] for label in row.label]
+        return [index[label] for label in row.label if label in index]
     targets = [IGNORED] * len(rendered.ids)
     for first, tag in zip(rendered.context.firsts, row.label, strict=True):
         if first is not None:
-            targets[first] = index[tag]
+            targets[first] = index.get(tag, IGNORED)
     return targets
 
 

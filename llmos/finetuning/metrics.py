@@ -179,19 +179,13 @@ def _tag_mistakes(
     for row, one, given in zip(rows, predicted, tags, strict=True):
         wrong = [float(one.shares[i].max()) for i, tag in enumerate(given) if tag != row.label[i]]
         if wrong:
-            words = row.input.get("tokens") or [row.input["text"][a:b] for a, b in _offsets(row)]
+            words = row.input["tokens"]
             mistake = Mistake(
                 " ".join(words), _marked(words, row.label), _marked(words, given), max(wrong), row.file, row.line
             )
             worst.append((len(wrong) + max(wrong), mistake))
     worst.sort(key=lambda pair: -pair[0])
     return tuple(mistake for _, mistake in worst[:MISTAKES])
-
-
-def _offsets(row: Row) -> Sequence[tuple[int, int]]:
-    from llmos.tasks.tag import words_of
-
-    return words_of(row.input).offsets
 
 
 def _marked(words: Sequence[str], tags: Sequence[str]) -> str:

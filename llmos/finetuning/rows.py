@@ -14,7 +14,7 @@ from llmos.finetuning.columns import choose, is_known
 from llmos.finetuning.conll import TAG, as_iob2, read_conll, scheme_of
 from llmos.finetuning.table import Table, bad_row, read_delimited, read_jsonl, read_parquet
 from llmos.tasks import task as task_of
-from llmos.tasks.tag import words_of
+from llmos.tasks.tag import Words, words_of
 
 Json = Any  # Any: a cell, or an input in its task's normal form
 
@@ -209,8 +209,9 @@ def _tagged_cells(
     check = task_of("tag").check
     for line, text, label in cells:
         if isinstance(text, str):
-            data = check({"text": _text(table, line, text)})
-            yield line, data, _tags_of_spans(table, line, data, label)
+            words = words_of(check({"text": _text(table, line, text)}))
+            tokens = [words.text[start:end] for start, end in words.offsets]
+            yield line, {"tokens": tokens}, _tags_of_spans(table, line, words, label)
             continue
         data = _checked(table, line, {"tokens": text}, check)
         if not isinstance(label, list) or len(label) != len(data["tokens"]):
@@ -224,9 +225,8 @@ def _tagged_cells(
         yield line, data, label
 
 
-def _tags_of_spans(table: Table, line: int, data: dict[str, Json], spans: Json) -> list[str]:
+def _tags_of_spans(table: Table, line: int, words: Words, spans: Json) -> list[str]:
     """Tags of the text's words; a word that a span touches belongs to it."""
-    words = words_of(data)
     tags = ["O"] * len(words.offsets)
     for span in spans if isinstance(spans, list) else [spans]:
         try:

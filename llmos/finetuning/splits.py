@@ -44,7 +44,7 @@ class Leak:
     def __str__(self) -> str:
         return (
             f"{self.count:,} of the {self.again_in} rows ({self.share:.1%}) are also in {self.seen_in}, "
-            f"such as {self.examples[0]!r}: its numbers are better than the truth"
+            f"such as {self.examples[0]!r}: measured there, the model looks better than it is"
         )
 
 

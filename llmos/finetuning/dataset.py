@@ -1,0 +1,126 @@
+"""A run's data: files or a stored dataset in, splits with their provenance out; and the dataset kept of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.abi.model import Part
+from llmos.abi.recipe import Data
+from llmos.finetuning.rows import Row, Rows, read_rows
+from llmos.finetuning.splits import Leak, Splits, leaks_of, make_splits
+
+Json = Any  # Any: plain values, ready for JSON
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = {"classify": {"text": "text", "label": "label"}, "tag": {"tokens": "words", "tags": "IOB2 tags"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The rows of a run by split, where they came from, and what leaked."""
+
+    splits: Splits
+    sources: dict[str, Json]
+    leaks: tuple[Leak, ...]
+
+    def counts(self) -> dict[str, int]:
+        return {name: len(rows) for name, rows in self.splits.named().items()}
+
+    def digest(self) -> str:
+        """What identifies the rows, wherever they came from."""
+        seen = hashlib.sha256()
+        for name, rows in self.splits.named().items():
+            seen.update(name.encode())
+            for row in rows:
+                seen.update(repr((sorted(row.input.items()), row.label)).encode())
+        return seen.hexdigest()
+
+
+def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str], seed: int) -> Gathered:
+    """Read every source once, and make the splits that are not given."""
+    read = {name: _read(source, data, task, options) for name, source in _sources(data, folders).items()}
+    given = {name: None if rows is None else rows.rows for name, rows in read.items()}
+    train = given["train"]
+    assert train is not None
+    shares = (data.validation_share, data.test_share)
+    splits = make_splits(task, train, given["validation"], given["test"], shares, seed)
+    described = {name: _described(rows) for name, rows in read.items() if rows is not None}
+    return Gathered(splits, described, leaks_of(splits))
+
+
+def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Rows:
+    """The rows to measure a model on: the one file named, or a stored dataset's test split."""
+    sources = _sources(data, folders)
+    rows = _read(sources["test"] or sources["train"], data, task, options)
+    assert rows is not None
+    return rows
+
+
+def keep(gathered: Gathered, task: str, folder: Path) -> tuple[tuple[str, Part], ...]:
+    """Write the splits as Parquet, one file each; the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, rows in gathered.splits.named().items():
+        table = pa.table(_columns(task, rows))
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        files.append((f"{name}.parquet", Part.OTHER))
+    return tuple(files)
+
+
+def _columns(task: str, rows: Sequence[Row]) -> dict[str, list[Json]]:
+    if task == "tag":
+        columns: dict[str, list[Json]] = {"tokens": [r.input["tokens"] for r in rows], "tags": [r.label for r in rows]}
+    else:
+        labels = [r.label if isinstance(r.label, str) else list(r.label) for r in rows]
+        columns = {"text": [r.input["text"] for r in rows], "label": labels}
+    return {**columns, "file": [Path(r.file).name for r in rows], "line": [r.line for r in rows]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    path: str
+    is_stored: bool
+
+
+def _sources(data: Data, folders: Mapping[str, str]) -> dict[str, _Source | None]:
+    """A dataset named as train brings its other splits along, where no other source is named for them."""
+    told = {"train": data.train, "validation": data.validation, "test": data.test}
+    found: dict[str, _Source | None] = {}
+    for name, source in told.items():
+        brought = source or (data.train if data.train in folders else None)
+        if brought is None or brought not in folders:
+            found[name] = None if source is None else _Source(source, False)
+            continue
+        path = Path(folders[brought]) / f"{name}.parquet"
+        if not path.exists():
+            raise BadInput(f"The dataset {brought} has no {name} split. Name a file for it")
+        found[name] = _Source(str(path), True)
+    return found
+
+
+def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json]) -> Rows | None:
+    """A stored split is read by its own columns, whatever was said of the other files."""
+    if source is None:
+        return None
+    how = replace(data, format="parquet", text=None, label=None) if source.is_stored else data
+    return read_rows(source.path, how, task, options)
+
+
+def _described(rows: Rows) -> Json:
+    return {
+        "path": rows.path,
+        "sha256": hashlib.sha256(Path(rows.path).read_bytes()).hexdigest(),
+        "rows": len(rows.rows),
+        "format": rows.format,
+        "columns": rows.columns,
+        **({"scheme": rows.scheme} if rows.scheme else {}),
+        **({"skipped_empty": rows.skipped} if rows.skipped else {}),
+    }

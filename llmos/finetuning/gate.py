@@ -1,0 +1,34 @@
+"""The gate: whether a candidate may take the promoted version's place, from numbers alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmos.abi.model import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """The promoted version: what it scored on the same test rows, or why it could not be measured on them."""
+
+    ref: str
+    metric: float | None
+    task: str
+    note: str = ""  # how it was judged, where its labels differ
+
+
+def decide(task: str, headline: str, metric: float, min_metric: float | None, rival: Rival | None) -> Verdict:
+    """Promote what reaches the least metric and is at least as good as the promoted version."""
+    against = rival.ref if rival else None
+    ours = f"{headline} {metric:.4f} on the test rows"
+    if min_metric is not None and metric < min_metric:
+        return Verdict(False, f"{ours} is below the least that was asked, {min_metric:.4f}", against)
+    if rival is None:
+        return Verdict(True, f"{ours}; no version was promoted before", None)
+    if rival.metric is None:
+        why = rival.note or f"it does another task, {rival.task} and not {task}"
+        return Verdict(False, f"{ours}, but {rival.ref} cannot be compared with it: {why}", against)
+    theirs = f"{rival.ref} has {rival.metric:.4f}" + (f" ({rival.note})" if rival.note else "")
+    if metric < rival.metric:
+        return Verdict(False, f"{ours}, and the promoted {theirs}: {rival.metric - metric:.4f} better", against)
+    return Verdict(True, f"{ours}, at least as good as the promoted version: {theirs}", against)

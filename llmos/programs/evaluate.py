@@ -1,0 +1,85 @@
+"""evaluate: any model of the store on any labelled rows; its numbers are the last report, and files in the scratch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmos.abi.error import BadInput, WrongTask
+from llmos.abi.frame import Assignment
+from llmos.abi.process import Progress
+from llmos.abi.recipe import Data
+from llmos.abi.wire import from_plain
+from llmos.finetuning.candidate import stored
+from llmos.finetuning.dataset import test_rows
+from llmos.finetuning.evidence import Evidence
+from llmos.finetuning.examples import make_examples
+from llmos.finetuning.metrics import judge
+from llmos.finetuning.predict import predict
+from llmos.finetuning.recipe import OPTIONS, TASKS
+from llmos.finetuning.splits import refuse_unknown
+from llmos.programs.channel import Channel
+from llmos.tasks import Settings
+from llmos.tasks import task as task_of
+
+Json = Any  # Any: a program's arguments
+
+
+def main(channel: Channel, assignment: Assignment) -> None:
+    """Measure the model that the arguments name on the rows of their data."""
+    model = assignment.models["model"]
+    manifest = model.manifest
+    if manifest.task not in TASKS:
+        raise WrongTask(
+            f"{manifest.ref} is a model for {manifest.task}; what can be measured on labelled rows: {', '.join(TASKS)}",
+            model=manifest.ref,
+            task=", ".join(TASKS),
+            has=manifest.task,
+        )
+    options = {**manifest.options, **_told(assignment.args.get("options"))}
+    channel.report(Progress("read", unit="rows"))
+    read = test_rows(_data(assignment.args.get("data")), manifest.task, options, assignment.datasets)
+    refuse_unknown(manifest.task, read.rows, manifest.labels)
+    torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
+    candidate = stored(model, assignment.dtype, assignment.device)
+    settings = Settings(manifest.labels, options, candidate.loaded.max_tokens)
+    examples = make_examples(manifest.task, read.rows, candidate.loaded.tokenizer, settings)
+    predicted = predict(
+        candidate,
+        manifest.task,
+        examples,
+        many=bool(options.get("multi_label", False)),
+        on_done=lambda done: channel.report(Progress("evaluate", done, len(examples), "rows")),
+    )
+    judged = judge(manifest.task, read.rows, predicted, settings)
+    evidence = Evidence(
+        title=f"{manifest.ref} on {Path(read.path).name}",
+        task=manifest.task,
+        headline=task_of(manifest.task).headline,
+        judged=judged,
+        rows={"test": len(read.rows)},
+        facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"},
+    )
+    evidence.write(Path(assignment.scratch))
+    message = f"{manifest.ref} on {len(read.rows):,} rows of {Path(read.path).name}"
+    channel.report(Progress("done", len(examples), len(examples), "rows", dict(judged.metrics), message))
+
+
+def _data(told: Json) -> Data:
+    if isinstance(told, str):
+        return Data(told)
+    if not isinstance(told, dict):
+        raise BadInput('evaluate needs data: an absolute path, or {"train": path, "text": column, "label": column}')
+    found = from_plain(told, Data)
+    return replace(found, train=found.test or found.train)
+
+
+def _told(options: Json) -> dict[str, Json]:
+    options = options or {}
+    if not isinstance(options, dict) or not options.keys() <= OPTIONS:
+        raise BadInput(f"options is {options!r}; it may have: {', '.join(sorted(OPTIONS))}")
+    return options

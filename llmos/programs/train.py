@@ -1,0 +1,253 @@
+"""train: from a recipe to a candidate with its evidence and the gate's verdict, all of it offered to the store."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Assignment, Located
+from llmos.abi.model import Kind, Offer, OfferKind, Verdict
+from llmos.abi.process import Progress
+from llmos.abi.recipe import Recipe
+from llmos.abi.wire import from_plain, to_json, to_plain
+from llmos.finetuning import gate
+from llmos.finetuning.candidate import Candidate, Loss, balanced, begin, stored
+from llmos.finetuning.checkpoint import Checkpoints
+from llmos.finetuning.dataset import COLUMNS, Gathered, gather, keep
+from llmos.finetuning.evidence import Evidence
+from llmos.finetuning.examples import make_examples
+from llmos.finetuning.loop import Around, Run
+from llmos.finetuning.metrics import headline, judge
+from llmos.finetuning.predict import predict
+from llmos.finetuning.recipe import check, resolve
+from llmos.finetuning.rows import Row
+from llmos.programs.channel import Channel
+from llmos.tasks import Settings
+from llmos.tasks import task as task_of
+
+Json = Any  # Any: plain values, ready for JSON
+
+DATASET_OFFER, MODEL_OFFER = 1, 2
+VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
+
+
+def main(channel: Channel, assignment: Assignment) -> None:
+    """Train to the end, or to a checkpoint when asked to stop; the same call again goes on from there."""
+    recipe = from_plain(assignment.args, Recipe)
+    check(recipe)
+    channel.report(Progress("read", unit="rows"))
+    data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets, recipe.seed)
+    recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
+    recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
+    for leak in data.leaks:
+        channel.report(Progress("read", message=f"Leakage: {leak}"))
+        print(f"Leakage: {leak}", flush=True)  # noqa: T201  # the process's log
+    _Training(channel, assignment, recipe, data).run()
+
+
+class _Training:
+    """One run with all it holds."""
+
+    def __init__(self, channel: Channel, assignment: Assignment, recipe: Recipe, data: Gathered) -> None:
+        self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
+        self.base = assignment.models["base"]
+        self.scratch = Path(assignment.scratch)
+        self.many = bool(recipe.options.get("multi_label", False))
+        torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
+
+    def run(self) -> None:
+        splits, dtype = self.data.splits, self.recipe.dtype or "float32"
+        candidate = begin(self.base, self.recipe, len(splits.labels), dtype, self.assignment.device)
+        settings = self._settings(candidate)
+        train = make_examples(self.recipe.task, splits.train, candidate.loaded.tokenizer, settings)
+        validation = make_examples(self.recipe.task, splits.validation, candidate.loaded.tokenizer, settings)
+        make_examples(self.recipe.task, splits.test, candidate.loaded.tokenizer, settings)  # a bad row is told now
+        dataset = self._offer_dataset()
+
+        def validate() -> float:
+            predicted = predict(candidate, self.recipe.task, validation, many=self.many)
+            return headline(self.recipe.task, splits.validation, predicted, settings)
+
+        weights = None
+        if self.recipe.class_weights == "balanced":
+            weights = balanced(train, len(splits.labels)).to(candidate.device)
+        run = Run(
+            candidate,
+            Loss(self.recipe, len(splits.labels), weights),
+            train,
+            self.recipe,
+            Checkpoints(self.scratch / "checkpoints"),
+            Around(self._report, lambda: self.channel.stop_asked, validate),
+            self._digest(),
+        )
+        if run.resume():
+            print(f"Goes on from step {run.position.step:,}", flush=True)  # noqa: T201  # the process's log
+        if run.train():
+            self._finish(candidate, settings, run, dataset)
+
+    def _report(self, progress: Progress) -> None:
+        self.channel.report(progress)
+        if progress.message:
+            print(progress.message, flush=True)  # noqa: T201  # the process's log
+
+    def _settings(self, candidate: Candidate) -> Settings:
+        limit = candidate.loaded.max_tokens
+        asked = self.recipe.options.get("max_tokens")
+        if asked is not None and not 8 <= int(asked) <= limit:
+            raise BadInput(f"max_tokens is {asked}; this base takes from 8 to {limit:,}")
+        return Settings(self.data.splits.labels, self.recipe.options, limit)
+
+    def _digest(self) -> str:
+        """What must be the same for a checkpoint to be gone on from."""
+        seen = hashlib.sha256(to_json(self.recipe))
+        seen.update(self.data.digest().encode())
+        seen.update((self.base.manifest.base_digest or self.base.manifest.ref).encode())
+        return seen.hexdigest()
+
+    def _offer_dataset(self) -> str:
+        folder = self.scratch / "dataset"
+        files = keep(self.data, self.recipe.task, folder)
+        draft = {
+            "task": self.recipe.task,
+            "splits": self.data.counts(),
+            "columns": COLUMNS[self.recipe.task],
+            "labels": list(self.data.splits.labels),
+            "provenance": {
+                "sources": self.data.sources,
+                "digest": self.data.digest(),
+                "seed": self.recipe.seed,
+                "leaks": [to_plain(leak) for leak in self.data.leaks],
+                "process": self.assignment.pid,
+                "offer": DATASET_OFFER,
+            },
+        }
+        offer = Offer(DATASET_OFFER, OfferKind.DATASET, self.recipe.name, str(folder), files, draft)
+        return self.channel.offer(offer).ref
+
+    def _finish(self, candidate: Candidate, settings: Settings, run: Run, dataset: str) -> None:
+        task, rows = self.recipe.task, self.data.splits.test
+        examples = make_examples(task, rows, candidate.loaded.tokenizer, settings)
+        predicted = predict(candidate, task, examples, many=self.many, on_done=self._evaluated("evaluate", rows))
+        judged = judge(task, rows, predicted, settings)
+        name = task_of(task).headline
+        rival = self._rival(rows)
+        verdict = gate.decide(task, name, judged.metrics[name], self.recipe.min_metric, rival)
+        evidence = Evidence(
+            title=f"{self.recipe.name} on {self.base.manifest.ref}",
+            task=task,
+            headline=name,
+            judged=judged,
+            rows=self.data.counts(),
+            verdict=verdict.reason,
+            is_promoted=verdict.promote,
+            compared={} if rival is None else {"ref": rival.ref, name: rival.metric, "note": rival.note},
+            leaks=tuple(map(str, self.data.leaks)),
+            facts=self._facts(run, dataset),
+            losses=run.position.losses,
+            marks=run.position.marks,
+        )
+        folder = self.scratch / "model"
+        files = (*candidate.save(folder, self.base), *evidence.write(folder))
+        draft = self._draft(settings, evidence, run, dataset)
+        offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
+        ref = self.channel.offer(offer).ref
+        self._report(_last(ref, verdict, judged.metrics))
+
+    def _rival(self, rows: Sequence[Row]) -> gate.Rival | None:
+        promoted = self.assignment.models.get("promoted")
+        if promoted is None:
+            return None
+        manifest = promoted.manifest
+        if manifest.task != self.recipe.task:
+            return gate.Rival(manifest.ref, None, manifest.task)
+        if bool(manifest.options.get("multi_label", False)) != self.many:
+            return gate.Rival(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
+        dtype = self.recipe.dtype or "float32"
+        metric = _measured(promoted, dtype, self.assignment.device, rows, self._evaluated("compare", rows))
+        lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
+        note = f"rows of {len(lacking)} labels that it does not have count as its mistakes" if lacking else ""
+        return gate.Rival(manifest.ref, metric, manifest.task, note)
+
+    def _evaluated(self, phase: str, rows: Sequence[Row]) -> Callable[[int], None]:
+        return lambda done: self.channel.report(Progress(phase, done, len(rows), "rows"))
+
+    def _facts(self, run: Run, dataset: str) -> dict[str, str]:
+        recipe = self.recipe
+        return {
+            "base": self.base.manifest.ref,
+            "dataset": dataset,
+            "method": recipe.method + (f", rank {recipe.lora.rank}" if recipe.method == "lora" else ""),
+            "epochs": f"{recipe.epochs:g}",
+            "learning rate": f"{recipe.learning_rate:g}, head {recipe.head_rate_ratio:g} times that",
+            "batch": f"{recipe.batch_size} examples",
+            "schedule": recipe.schedule,
+            "seed": str(recipe.seed),
+            "device": f"{self.assignment.device}, {recipe.dtype}, {run.position.threads} threads",
+            "training": f"{run.position.trained_s:,.0f} s, {_rate(run):,.0f} examples/s",
+            "kept": f"step {run.position.best_step if recipe.save_best else run.position.step:,}",
+        }
+
+    def _draft(self, settings: Settings, evidence: Evidence, run: Run, dataset: str) -> dict[str, Json]:
+        base = self.base.manifest
+        lineage = {
+            "process": self.assignment.pid,
+            "offer": MODEL_OFFER,
+            "recipe": to_plain(self.recipe),
+            "dataset": dataset,
+            "data": self.data.sources,
+            "data_digest": self.data.digest(),
+            "seed": self.recipe.seed,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+            "device": self.assignment.device,
+            "threads": run.position.threads,
+            "steps": run.position.step,
+            "kept_step": run.position.best_step if self.recipe.save_best else run.position.step,
+            "trained_s": round(run.position.trained_s, 3),
+            "rate": round(_rate(run), 3),
+            "epochs": [to_plain(mark) for mark in run.position.marks],
+        }
+        return {
+            "kind": Kind.MODEL,
+            "task": self.recipe.task,
+            "base": base.ref,
+            "base_digest": base.base_digest,
+            "method": self.recipe.method,
+            "architecture": base.architecture,
+            "labels": list(settings.labels),
+            "options": {"max_tokens": settings.max_tokens, **self.recipe.options},
+            "evidence": evidence.plain(),
+            "lineage": lineage,
+            "license": base.license,
+            "source": f"train, pid {self.assignment.pid}",
+        }
+
+
+def _measured(model: Located, dtype: str, device: str, rows: Sequence[Row], on_done: Callable[[int], None]) -> float:
+    """What a version of the store scores on these rows; it may cut what is longer than it takes."""
+    manifest = model.manifest
+    found = stored(model, dtype, device)
+    settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
+    examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
+    many = bool(manifest.options.get("multi_label", False))
+    predicted = predict(found, manifest.task, examples, many=many, on_done=on_done)
+    return headline(manifest.task, rows, predicted, settings)
+
+
+def _rate(run: Run) -> float:
+    return run.position.step * run.size / max(run.position.trained_s, 1e-9)
+
+
+def _last(ref: str, verdict: Verdict, metrics: dict[str, float]) -> Progress:
+    figures = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    word = "is promoted" if verdict.promote else "stays a candidate"
+    return Progress("done", 1, 1, "runs", figures, f"{ref} {word}: {verdict.reason}")
