@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench.engine import calls, vectors
+from bench.engine import TOKEN_BUDGET, calls, vectors
+from bench.record import ROOT
 from bench.stop import Stop
 from llmos.abi.call import Chunk
 from llmos.abi.error import error_of
@@ -32,7 +33,7 @@ class Child:
         self._assignment = Assignment(
             pid=1,
             program=Program.SERVE,
-            args={"base": base.manifest.ref},
+            args={"base": base.manifest.ref, "engine": "pytorch", "token_budget": TOKEN_BUDGET},
             scratch=self._scratch.name,
             device=device,
             dtype=dtype,
@@ -42,7 +43,7 @@ class Child:
     def __enter__(self) -> Child:
         self._socket, theirs = socket.socketpair()
         command = [sys.executable, "-m", "bench.child", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT)
         theirs.close()
         self._frames = self._read()
         self._send([self._assignment])

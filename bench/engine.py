@@ -11,9 +11,11 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.error import error_of
 from llmos.abi.frame import Located
 from llmos.abi.model import Kind, Manifest
+from llmos.config import Config
 from llmos.engines import driver
 
 MODEL = "minilm:1"
+TOKEN_BUDGET = Config(Path()).token_budget  # as the daemon has it by default
 
 
 def located(folder: Path, resident: Path | None = None) -> Located:
@@ -42,7 +44,7 @@ class InProcess:
     """The PyTorch engine with one base."""
 
     def __init__(self, base: Located, texts: Sequence[str], *, device: str, dtype: str, call_texts: int) -> None:
-        self._engine = driver("pytorch")
+        self._engine = driver("pytorch", TOKEN_BUDGET)
         self._engine.load(base, device, dtype, threads=0)
         self._calls = calls(texts, call_texts)
 
