@@ -1,0 +1,104 @@
+"""The serve program over a real socket, with the null engine: what comes in is answered, and nothing else ends it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.frame import Answer, Ask, Assignment, Attach, Detach, Down, Located, Ready, Spent, Stop, Up
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.process import Program
+from llmos.abi.wire import Splitter, encode
+from llmos.programs import serve
+from llmos.programs.channel import Channel
+
+BASE = Located(Manifest("tiny", 1, Kind.BASE, "embed", ()), "/nowhere")
+MOOD = Located(
+    Manifest("mood", 1, Kind.MODEL, "classify", (), base="tiny:1", labels=("no", "yes")), "/nowhere", base=BASE
+)
+
+
+class Daemon:
+    """The daemon's end of the socket, and the program running at the other."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(20.0)
+        self._splitter = Splitter()
+        self._frames: list[Up] = []
+        assignment = Assignment(
+            1, Program.SERVE, {"engine": "null", "token_budget": 64}, "/nowhere", models={"base": BASE}
+        )
+        self.gone = threading.Event()
+        channel = Channel(theirs, on_gone=self.gone.set)
+        self._theirs = theirs
+        self.program = threading.Thread(target=serve.main, args=(channel, assignment))
+        self.program.start()
+
+    def say(self, *frames: Down) -> None:
+        self._socket.sendall(b"".join(encode(frame) for frame in frames))
+
+    def hear(self) -> Up:
+        """The next frame that is not about usage."""
+        while True:
+            while not self._frames:
+                self._frames += self._splitter.feed(self._socket.recv(1 << 16))
+            frame = self._frames.pop(0)
+            if not isinstance(frame, Spent):
+                return frame
+
+    def chunks(self, count: int) -> dict[int, Chunk]:
+        found: dict[int, Chunk] = {}
+        while len(found) < count:
+            frame = self.hear()
+            assert isinstance(frame, Answer)
+            found |= {chunk.call_id: chunk for chunk in frame.chunks}
+        return found
+
+    def close(self) -> None:
+        self.say(Stop())
+        self.program.join(20.0)
+        assert not self.program.is_alive()
+        self._socket.close()
+        assert self.gone.wait(20.0)
+        self._theirs.close()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    one = Daemon()
+    assert one.hear() == Ready(0)
+    yield one
+    one.close()
+
+
+def call(number: int, model: str = "mood:1", text: object = "hello") -> Ask:
+    return Ask(Call(number, model, "classify", (text,)))
+
+
+def test_what_waits_is_answered_each_call_once(daemon):
+    daemon.say(Attach(MOOD), *(call(number) for number in range(50)))
+    answers = daemon.chunks(50)
+    assert sorted(answers) == list(range(50))
+    assert len({str(chunk.outputs) for chunk in answers.values()}) == 1
+
+
+def test_a_bad_call_gets_its_fault_and_its_neighbours_their_answers(daemon):
+    daemon.say(Attach(MOOD), call(1), call(2, text=7), call(3, model="nobody:1"))
+    answers = daemon.chunks(3)
+    assert answers[1].fault is None
+    assert [answers[number].fault.code for number in (2, 3)] == ["bad_input", "model_not_found"]
+
+
+def test_a_detached_model_is_not_found_any_more(daemon):
+    daemon.say(Attach(MOOD), call(1), Detach("mood:1"), call(2))
+    assert daemon.chunks(2)[2].fault.code == "model_not_found"
+
+
+def test_calls_in_hand_are_finished_before_it_stops(daemon):
+    daemon.say(Attach(MOOD), *(call(number) for number in range(5)), Stop())
+    assert len(daemon.chunks(5)) == 5

@@ -1,0 +1,67 @@
+"""The daemon as a process: it says where it is, refuses a second one, and goes down in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from llmos.abi.error import AlreadyRunning, Unavailable
+from llmos.config import Config
+from llmos.daemon import held, listening
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def start(home: Path, port: int) -> subprocess.Popen[str]:
+    environ = {**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "LLMOS_ENGINE": "null"}
+    return subprocess.Popen([sys.executable, "-m", "llmos.daemon"], env=environ, stderr=subprocess.PIPE, text=True)
+
+
+def test_it_answers_says_where_it_is_and_goes_down_with_nothing_left_behind(tmp_path):
+    port = free_port()
+    with start(tmp_path, port) as daemon:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+            assert client.get(f"http://127.0.0.1:{port}/healthz", timeout=60).status_code == 200
+        said = json.loads((tmp_path / "daemon.json").read_text())
+        assert (said["os_pid"], said["url"]) == (daemon.pid, f"http://127.0.0.1:{port}")
+        with start(tmp_path, free_port()) as second:
+            assert "runs on" in second.communicate(timeout=60)[1]
+            assert second.returncode == 1
+        daemon.send_signal(signal.SIGTERM)
+        _, errors = daemon.communicate(timeout=60)
+    assert daemon.returncode == 0, errors
+    assert not (tmp_path / "daemon.json").exists()
+
+
+def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):
+    with held(tmp_path), pytest.raises(AlreadyRunning, match="llmos down"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
+
+
+def test_a_port_that_is_taken_is_said_to_be(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        config = Config(tmp_path, port=other.getsockname()[1])
+        with pytest.raises(AlreadyRunning, match="LLMOS_PORT"), listening(config):
+            pass
+
+
+def test_an_address_that_is_none_is_said_to_be(tmp_path):
+    with pytest.raises(Unavailable, match="LLMOS_HOST"), listening(Config(tmp_path, host="no such host")):
+        pass
