@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TOP_EVERY_S = 1.0
 HEAD = ("PID", "PROGRAM", "STATE", "CLASS", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
 
-Pid = Annotated[int, typer.Argument(help="The process, as `llmos ps` shows it.")]
+Pid = Annotated[int, typer.Argument(metavar="PID", help="The process, as `llmos ps` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 

@@ -1,0 +1,159 @@
+"""The command line against a real server: what it prints, what it leaves to stderr, and its exit codes."""
+
+import json
+
+import pytest
+
+from llmos.abi.error import Fault
+from llmos.cli.main import run_verb
+from llmos.config import Config
+from llmos.testing.kernel import MemoryKernel
+from llmos.testing.server import serving
+
+
+@pytest.fixture
+def kernel():
+    return MemoryKernel(plays=True)
+
+
+@pytest.fixture
+def home(kernel, tmp_path, monkeypatch):
+    """A home whose daemon.json names a served kernel."""
+    monkeypatch.setenv("LLMOS_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with serving(kernel, Config(tmp_path)) as url:
+        (tmp_path / "daemon.json").write_text(json.dumps({"url": url, "os_pid": 0}))
+        yield tmp_path
+
+
+@pytest.fixture
+def llmos(home, capfd):
+    def run(*words):
+        code = run_verb(list(words))
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_ls_lists_versions_with_their_headline(llmos):
+    code, out, _ = llmos("ls")
+    assert code == 0
+    assert "ner:1" in out
+    assert "f1 0.87" in out
+    assert json.loads(llmos("ls", "--json")[1])[0]["ref"] == "minilm:1"
+    assert "tickets@1" in llmos("ls", "--data")[1]
+
+
+def test_show_carries_the_evidence_with_f1_first(llmos):
+    shown = json.loads(llmos("show", "ner", "--json")[1])
+    assert next(iter(shown["evidence"]["metrics"])) == "f1"
+    assert shown["metrics"]["f1"] == 0.87
+    code, out, _ = llmos("show", "ner")
+    assert (code, "/v1/models/ner:1/report" in out) == (0, True)
+    assert llmos("show", "ner", "--report")[1] == "/home/box/models/ner/1/report.html\n"
+
+
+def test_train_waits_and_says_what_came_of_it(llmos, home):
+    (home / "rows.csv").write_text("text,label\nhi,a\n")
+    code, out, err = llmos("train", "classify", "--data", "rows.csv", "--name", "mood", "--epochs", "1")
+    assert (code, "mood:1 is promoted" in out, "llmos run mood" in out) == (0, True, True)
+    assert "pid 1" in err
+
+
+def test_train_without_waiting_prints_the_pid_alone(llmos, home, kernel):
+    (home / "Mood Rows.csv").write_text("text,label\nhi,a\n")
+    words = ("--set", "multi_label=true", "--set", "patience=2", "--lora-rank", "8", "--no-wait")
+    code, out, err = llmos("train", "classify", "--data", "Mood Rows.csv", *words)
+    assert (code, out, "llmos logs -f 1" in err) == (0, "1\n", True)
+    args = kernel.process(1).spec.args
+    assert (args["name"], args["data"]["train"]) == ("mood-rows", str(home / "Mood Rows.csv"))
+    assert (args["options"], args["patience"], args["lora"]["rank"]) == ({"multi_label": True}, 2, 8)
+
+
+def test_a_failed_training_is_its_sentence_and_exit_code(llmos, home, kernel):
+    (home / "rows.csv").write_text("text,label\nhi\n")
+    kernel.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})
+    assert llmos("train", "classify", "--data", "rows.csv")[0] == 2
+    code, out, err = llmos("train", "classify", "--data", "rows.csv", "--json")
+    assert (code, out, json.loads(err)["error"]["code"]) == (2, "", "bad_row")
+    kernel.fault = Fault("no_room", "cpu0 has not the bytes")
+    assert llmos("train", "classify", "--data", "rows.csv")[0] == 1
+
+
+def test_run_prints_an_answer_per_text(llmos, home):
+    assert llmos("run", "support", "where is it")[1].split()[0] in ("billing", "delivery")
+    (home / "texts").write_text("one\n\ntwo\n")
+    assert len(json.loads(llmos("run", "support", "--file", "texts", "--json")[1])) == 2
+    assert "PER" in llmos("run", "ner", "Ada Grace Alan Edsger Barbara Donald")[1]
+    assert "32 numbers" in llmos("run", "minilm", "hello")[1]
+    assert llmos("run", "smollm2", "once", "--task", "generate", "--set", "max_tokens=2")[0] == 0
+
+
+def test_chat_prints_the_answer(llmos):
+    code, out, _ = llmos("chat", "smollm2", "hello", "--max-tokens", "3", "--system", "Be brief")
+    assert (code, len(out.split())) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["run", "nobody", "x"], 2, "llmos pull nobody"),
+        (["run", "ner"], 2, "There is no text"),
+        (["run", "ner", "x", "--task", "classify"], 2, "does tag"),
+        (["run", "ner", "--file", "none.txt"], 2, "cannot be read"),
+        (["train", "classify", "--data", "none.csv"], 2, "No file"),
+        (["train", "classify", "--data", "daemon.json", "--set", "epoch=1"], 2, "Near: epochs"),
+        (["train", "classify", "--data", "daemon.json", "--set", "epochs"], 2, "key=value"),
+        (["nice", "9", "urgent"], 2, "urgent"),
+        (["kill", "9"], 2, "No process 9"),
+        (["kill", "nine"], 2, "PID"),
+        (["rm", "minilm"], 1, "stand on"),
+        (["rollback", "ner"], 1, "llmos promote"),
+        (["dance"], 2, "dance"),
+        (["up", "--port", "99999999"], 2, "65535"),
+        (["up", "--set", "dtype=int3"], 2, "bfloat16"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_no_traceback(llmos, words, code, says):
+    got, out, err = llmos(*words)
+    assert (got, says in err, "Traceback" in err) == (code, True, False), err
+    assert out == ""
+
+
+def test_without_a_daemon_the_exit_code_is_3(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("LLMOS_HOME", str(tmp_path))
+    monkeypatch.setenv("LLMOS_PORT", "9")
+    assert run_verb(["ls"]) == 3
+    assert "llmos up" in capfd.readouterr().err
+    assert run_verb(["down"]) == 0
+
+
+def test_processes_are_listed_moved_and_ended(llmos, kernel):
+    kernel.plays = False
+    assert llmos("pull", "minilm", "--no-wait")[1] == "1\n"
+    assert "queued" in llmos("ps")[1]
+    assert json.loads(llmos("nice", "1", "background", "--json")[1])["spec"]["class"] == "background"
+    assert "exited 143" in llmos("kill", "1")[1]
+    assert "pull" not in llmos("ps")[1]
+    assert "pull" in llmos("ps", "--all")[1]
+    assert llmos("logs", "1", "-n", "1")[1] == "pid 1 line 3\n"
+    assert llmos("logs", "-f", "1")[1].count("\n") == 3
+    assert "PROGRAM" in llmos("top")[1]
+
+
+def test_pull_eval_and_the_store(llmos, home):
+    (home / "rows.csv").write_text("text,label\nhi,a\n")
+    assert llmos("pull", "minilm")[0] == 0
+    assert llmos("eval", "support", "--data", "rows.csv")[0] == 0
+    assert llmos("promote", "support:1")[1] == "support now means support:1.\n"
+    assert llmos("rollback", "support")[1] == "support now means support:2.\n"
+    assert "support:1" in llmos("rm", "support", "tickets@1")[1]
+    assert "blobs" in llmos("df")[1]
+    assert llmos("gc")[1] == "Freed 4.1 KB.\n"
+    assert "cpu0" in llmos("status")[1]
+
+
+def test_help_and_version(llmos):
+    assert llmos("--version")[1].startswith("llmos ")
+    assert "train" in llmos("--help")[1]

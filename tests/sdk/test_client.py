@@ -1,0 +1,173 @@
+"""The clients over a real socket: results, waiting, streams, and the errors of the box as themselves."""
+
+import asyncio
+import json
+
+import pytest
+
+from llmos import AsyncClient, Client
+from llmos.abi.error import BadInput, BadSetting, Conflict, Fault, ModelNotFound, TooLong, Unavailable, WrongTask
+from llmos.abi.process import Class, State
+from llmos.config import Config
+from llmos.sdk import request
+from llmos.sdk.result import Classified, Embedded, Generated, Tagged
+from llmos.sdk.wait import Lines
+from llmos.testing.kernel import MemoryKernel
+from llmos.testing.server import serving
+
+
+@pytest.fixture
+def kernel():
+    return MemoryKernel(plays=True)
+
+
+@pytest.fixture
+def url(kernel, tmp_path):
+    with serving(kernel, Config(tmp_path, max_body_bytes=100_000)) as url:
+        yield url
+
+
+@pytest.fixture
+def box(url):
+    with Client(url) as client:
+        yield client
+
+
+@pytest.fixture
+def rows(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\nhi,a\n")
+    return file
+
+
+def test_one_input_gives_one_result_and_a_list_a_list(box):
+    one = box.run("support", "where is it")
+    assert isinstance(one, Classified)
+    assert one.label in one.scores
+    assert box.run("support", ["where is it", "x"])[0] == one
+    assert isinstance(box.run("ner", {"tokens": ["Ada", "lives"]}), Tagged)
+    assert isinstance(box.run("smollm2", "once", task="generate", max_tokens=2), Generated)
+
+
+def test_a_vector_is_float32_numbers(box):
+    answer = box.run("minilm", "hello")
+    assert isinstance(answer, Embedded)
+    assert (answer.vector.typecode, len(answer.vector)) == ("f", 32)
+
+
+def test_chat_comes_in_pieces(box):
+    pieces = list(box.chat("smollm2", "hello", max_tokens=3))
+    assert len(pieces) == 3
+    assert box.run("smollm2", {"messages": [{"role": "user", "content": "hello"}]}, max_tokens=3).text == "".join(
+        pieces
+    )
+    assert list(box.generate("smollm2", "once", max_tokens=2))
+
+
+def test_training_waits_tells_how_far_it_is_and_says_what_it_made(box, rows):
+    seen = []
+    done = box.train("classify", data=rows, name="mood", seed=3, lora_rank=4, on_progress=seen.append)
+    assert (done.state, done.made) == (State.EXITED, ("mood:1",))
+    assert seen[-1].state is State.EXITED
+    recipe = done.spec.args
+    assert (recipe["data"]["train"], recipe["seed"], recipe["lora"]["rank"]) == (str(rows), 3, 4)
+    assert box.model("mood").metrics == {"accuracy": 0.95}
+
+
+def test_a_failed_process_raises_what_ended_it(box, rows, kernel):
+    kernel.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})
+    with pytest.raises(BadInput, match="line 2") as failed:
+        box.train("classify", data=rows, name="mood")
+    assert failed.value.detail == {"line": 2}
+
+
+def test_a_process_that_is_not_waited_for_is_queued(box, kernel):
+    kernel.plays = False
+    process = box.pull("minilm", wait=False)
+    assert (process.state, process.spec.args["source"]) == (State.QUEUED, "minilm")
+    assert box.nice(process.pid, "background").spec.klass is Class.BACKGROUND
+    assert box.kill(process.pid).state is State.EXITED
+    assert [one.pid for one in box.processes()] == [1]
+    assert box.logs(1, tail=1) == "pid 1 line 3\n"
+    assert "".join(box.follow(1)).count("\n") == 3
+
+
+def test_models_move_and_go(box):
+    assert [model.ref for model in box.models()][:2] == ["minilm:1", "smollm2:1"]
+    assert box.rollback("support").ref == "support:1"
+    assert box.promote("support:2").promoted
+    assert box.remove("ner") == ["ner:1"]
+    assert box.datasets()[0].ref == "tickets@1"
+    assert box.remove_dataset("tickets@1") == ["tickets@1"]
+
+
+def test_the_box_says_how_it_is(box):
+    assert box.status().devices == tuple(box.devices())
+    assert (box.disk().blobs_bytes, box.gc()) == (1000, 4096)
+
+
+def test_errors_are_those_of_the_box(box):
+    with pytest.raises(ModelNotFound, match="llmos pull nobody"):
+        box.run("nobody", "x")
+    with pytest.raises(WrongTask, match="does tag"):
+        box.run("ner", "x", task="classify")
+    with pytest.raises(TooLong, match="100,000"):
+        box.run("support", "x" * 1_000_000)
+    with pytest.raises(BadInput, match="messages"):
+        list(box.chat("smollm2", []))
+    with pytest.raises(Conflict):
+        box.remove("minilm")
+
+
+def test_without_a_daemon_the_error_says_how_to_start_one():
+    with Client("http://127.0.0.1:9") as box, pytest.raises(Unavailable, match="llmos up"):
+        box.status()
+
+
+def test_the_daemon_is_found_where_it_wrote_that_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMOS_HOME", str(tmp_path))
+    monkeypatch.setenv("LLMOS_PORT", "8777")
+    with Client() as box:
+        assert box.url == "http://127.0.0.1:8777"
+    (tmp_path / "daemon.json").write_text(json.dumps({"url": "http://127.0.0.1:8999", "os_pid": 1}))
+    with Client() as box:
+        assert box.url == "http://127.0.0.1:8999"
+
+
+def test_the_same_from_asyncio(url, rows):
+    async def go():
+        async with AsyncClient(url) as box:
+            one = await box.run("support", "where is it")
+            pieces = [piece async for piece in box.chat("smollm2", "hello")]
+            done = await box.train("classify", data=rows, name="mood")
+            with pytest.raises(ModelNotFound):
+                await box.model("nobody")
+            return one.label, pieces, done.made
+
+    label, pieces, made = asyncio.run(go())
+    assert label in ("billing", "delivery")
+    assert (len(pieces), made) == (8, ("mood:1",))
+
+
+def test_both_clients_have_the_same_verbs():
+    def verbs(kind):
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert verbs(Client) == verbs(AsyncClient)
+
+
+def test_a_setting_of_a_recipe_that_nobody_knows_is_refused_with_the_nearest(rows):
+    with pytest.raises(BadSetting, match="Near: epochs"):
+        request.recipe("classify", "mood", "minilm", rows, {"epoch": 3})
+
+
+def test_rows_that_are_not_there_are_missed_before_anything_is_sent():
+    with pytest.raises(BadInput, match="No file 'nowhere.csv'"):
+        request.data_of("nowhere.csv")
+    assert request.data_of("tickets@1").train == "tickets@1"
+
+
+def test_events_are_put_together_whatever_else_the_stream_says():
+    lines = Lines()
+    said = [": hello", "id: 1", "event: log", 'data: "a"', "", "", 'data: {"b":', "data: 1}", ""]
+    assert [event for line in said for event in lines.feed(line)] == [("log", "a"), ("", {"b": 1})]
