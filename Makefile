@@ -8,6 +8,7 @@ SHELL     := /bin/bash
 
 PYTHON    ?= python3
 PIP_FLAGS ?=
+BENCH     ?= all
 VENV      := .venv
 BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS)
@@ -31,8 +32,8 @@ check: $(VENV)/.dev  ## style, types, import arrows
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest tests/test_arrows.py tests/docs
 
-bench: $(VENV)/.dev  ## ratios against peers, measured in the same run
-	@$(BIN)/python -m bench
+bench: $(VENV)/.peers  ## ratios against peers, measured in the same run (BENCH="encoder --full" chooses)
+	@$(BIN)/python -m bench $(BENCH)
 
 docs: $(VENV)/.dev  ## rewrite the tables that are made from code, then check every link and name
 	@$(BIN)/python docs/build.py
@@ -60,3 +61,8 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.runtime
 	@echo "· installing the tools for tests and checks"
 	@$(PIP) --editable '.[dev]' || $(call HINT,the development tools could not be installed; pip said why above)
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.peers: bench/requirements.txt | $(VENV)/.runtime
+	@echo "· installing the peers that llmos is measured beside"
+	@$(PIP) -r bench/requirements.txt || $(call HINT,the peers in bench/requirements.txt could not be installed; pip said why above)
+	@touch $@
