@@ -11,7 +11,7 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
-from llmos.abi.process import Class, Process, Program, Spec
+from llmos.abi.process import Process, Program, Spec
 from llmos.abi.recipe import Recipe
 from llmos.abi.wire import from_plain
 from llmos.config import Config
@@ -85,11 +85,6 @@ def title_of(spec: Spec) -> str:
             return f"evaluate {args.get('model')}"
         case Program.PROBE:
             return "measure the devices"
-
-
-def class_of(program: Program) -> Class:
-    """The class of a program that nobody gave another."""
-    return {Program.TRAIN: Class.BACKGROUND, Program.SERVE: Class.INTERACTIVE}.get(program, Class.BATCH)
 
 
 def _bases(store: Store, dtype: str) -> dict[str, Located]:

@@ -108,10 +108,9 @@ class Box:
             clock=self._clock,
         )
         devices = discover()
-        self._post(ev.DaemonStarted(self._clock()))
-        self._post(ev.DevicesFound(self._clock(), devices, f"{config.engine} | {probe_key(devices)}"))
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
-        await self._loop.ask(ev.Detached(self._clock(), 0, ""))  # all of the above is applied when this one is
+        await self._loop.ask(ev.DaemonStarted(self._clock()))
+        await self._loop.ask(ev.DevicesFound(self._clock(), devices, f"{config.engine} | {probe_key(devices)}"))
         if self._table.probe_key != self._table.probed_key:
             args = {"devices": to_plain(devices), "engine": config.engine}
             await self.submit(Spec(Program.PROBE, args, klass=Class.INTERACTIVE))
