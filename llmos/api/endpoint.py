@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -17,6 +18,7 @@ from llmos.api.errors import refusal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+LONG_NUMBER = re.compile(rb"\d{19}")  # rare, and only then is every number of a body looked at
 DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
 
 
@@ -102,6 +104,8 @@ class Bodies:
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """The body as the decoder's type; BadInput that says whether the encoding, the JSON or the content is wrong."""
     try:
+        if LONG_NUMBER.search(body):
+            _check_integers(msgspec.json.decode(body))
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise BadInput(f"The body does not fit: {error}. What is expected is at /docs") from error
@@ -111,6 +115,17 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise BadInput(f"The body is not valid UTF-8: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
         raise BadInput("The body is nested too deeply") from error
+
+
+def _check_integers(value: Any) -> None:  # Any: a JSON value
+    """BadInput for a whole number that no frame can carry to a process."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            _check_integers(one)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise BadInput(f"{str(value)[:24]}... is too large. Whole numbers have at most 64 bits")
 
 
 def reply(value: object, status: int = 200) -> Response:

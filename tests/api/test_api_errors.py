@@ -38,6 +38,7 @@ def test_an_error_without_a_status_of_its_own_has_that_of_its_kind():
         ("POST", RUN, b'{"model": "support", "input": "\xff"}', 400, "bad_input", "not valid UTF-8"),
         ("POST", RUN, b'{"model": "support", "input": NaN}', 400, "bad_input", "not valid JSON"),
         ("POST", RUN, b'{"model": "support", "input": ' + b"[" * 2000, 400, "bad_input", ""),
+        ("POST", RUN, {"model": "support", "input": "x", "params": {"seed": [10**30]}}, 400, "bad_input", "64 bits"),
         ("POST", RUN, b"x" * 5000, 413, "too_long", "4,096"),
         ("POST", RUN, {"model": 7, "input": "x"}, 400, "bad_input", "$.model"),
         ("POST", RUN, {"model": "support", "inptu": "x"}, 400, "bad_input", "inptu"),

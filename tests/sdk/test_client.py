@@ -162,7 +162,7 @@ def test_a_setting_of_a_recipe_that_nobody_knows_is_refused_with_the_nearest(row
 
 
 def test_rows_that_are_not_there_are_missed_before_anything_is_sent():
-    with pytest.raises(BadInput, match="No file 'nowhere.csv'"):
+    with pytest.raises(BadInput, match=r"No file 'nowhere\.csv'"):
         request.data_of("nowhere.csv")
     assert request.data_of("tickets@1").train == "tickets@1"
 
