@@ -86,10 +86,10 @@ def taken(task: str, rows: list[Row], share: float, seed: int, name: str) -> tup
         random.Random(f"{seed} {name} {kind}").shuffle(members)
         owed += share * sum(map(len, members))
         for group in members[:-1]:  # one stays: a label with no row left to train on could not be learned
-            if owed < len(group) / 2:
-                break
-            chosen.update(group)
-            owed -= len(group)
+            if owed >= len(group) / 2:
+                chosen.update(group)
+                owed -= len(group)
+        owed = min(owed, 1.0)  # what a label of few large groups could not give is not asked of the next
     if not chosen or len(chosen) == len(rows):
         raise BadInput(
             f"{len(rows):,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +104,9 @@ def looks_like_header(rows: Sequence[Sequence[str]], known: Callable[[str], bool
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(MAX_CELL_CHARS)
-    reader = csv.reader(text.splitlines(keepends=True) if "\x00" not in text else _refuse_nul(path, text), strict=True)
+    if "\x00" in text:
+        raise _nul(path, text)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:
         for cells in reader:
@@ -116,9 +119,9 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _refuse_nul(path: Path, text: str) -> NoReturn:
+def _nul(path: Path, text: str) -> BadRow:
     line = text.count("\n", 0, text.index("\x00")) + 1
-    raise bad_row(path, line, "a NUL character", "Save the file as plain UTF-8 text, or name its format", "\x00")
+    return bad_row(path, line, "a NUL character", "Save the file as plain UTF-8 text, or name its format", "\x00")
 
 
 def _tab_rows(text: str) -> Iterator[tuple[int, list[str]]]:
