@@ -49,8 +49,8 @@ class Run:
         self.candidate, self.loss, self.examples, self.recipe = candidate, loss, examples, recipe
         self.checkpoints, self.around = checkpoints, around
         self.weights = candidate.weights()
-        self.tables = candidate.sparse_tables()
-        self.optimizer = Optimizer(self.weights, self.tables, recipe)
+        tables = candidate.sparse_tables()
+        self.optimizer = Optimizer(self.weights, tables, recipe)
         self.lengths = [len(one.ids) for one in examples]
         self.size = recipe.batch_size
         self.epoch_steps = math.ceil(len(examples) / self.size)

@@ -1,0 +1,194 @@
+"""Training whole: from a file to an offered model that answers, by either method, stopped, killed and gone on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import training
+
+from llmos.abi.error import BadInput, BadRow, Conflict
+from llmos.abi.frame import Located, Stop
+from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
+from llmos.abi.process import Program
+from llmos.testing.daemon import FakeDaemon, beside
+
+pytestmark = pytest.mark.torch
+
+Json = Any  # Any: a recipe as plain values
+
+
+def trained(folder: Path, recipe: dict[str, Json], **models: Located) -> FakeDaemon:
+    from llmos.programs import train
+
+    daemon, channel, close = beside()
+    try:
+        train.main(channel, training.assignment(folder, recipe, **models))
+    finally:
+        close()
+    return daemon
+
+
+def located(offer: Offer, base: Located) -> Located:
+    """The offered model as the store would locate it."""
+    draft = offer.draft
+    manifest = Manifest(
+        offer.name,
+        1,
+        Kind.MODEL,
+        draft["task"],
+        (),
+        base=draft["base"],
+        method=draft["method"],
+        labels=tuple(draft["labels"]),
+        options=draft["options"],
+    )
+    return Located(manifest, offer.folder, base=base)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("task", ["classify", "tag"])
+def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task: str, method: str) -> None:
+    path = training.sorting(tmp_path) if task == "classify" else training.naming(tmp_path)
+    daemon = trained(tmp_path, {"task": task, "method": method, "epochs": 15.0, "data": {"train": str(path)}})
+    dataset, model = daemon.offers
+    assert dataset.kind is OfferKind.DATASET
+    assert sum(dataset.draft["splits"].values()) == (120 if task == "classify" else 150)
+    assert model.verdict is not None
+    assert model.verdict.promote
+    metrics = model.draft["evidence"]["metrics"]
+    assert next(iter(metrics)) == ("accuracy" if task == "classify" else "f1")
+    assert next(iter(metrics.values())) > 0.8
+    parts = {part for _, part in model.files}
+    weights = {Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER} if method == "full" else {Part.ADAPTER}
+    assert parts == weights | {Part.HEAD, Part.EVIDENCE}
+    assert model.draft["lineage"]["recipe"]["head_rate_ratio"] > 0
+    assert daemon.progress[-1].phase == "done"
+
+
+def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path) -> None:
+    from llmos.programs import evaluate
+
+    path = training.sorting(tmp_path)
+    for method in ("full", "lora"):
+        recipe = {"task": "classify", "method": method, "data": {"train": str(path), "test": str(path)}}
+        made = trained(tmp_path, recipe).offers[1]
+        told = training.assignment(tmp_path, {})
+        asked = replace(
+            told,
+            program=Program.EVALUATE,
+            args={"model": "sorter:1", "data": {"train": str(path)}},
+            models={"model": located(made, training.base(tmp_path))},
+        )
+        daemon, channel, close = beside()
+        evaluate.main(channel, asked)
+        close()
+        assert daemon.progress[-1].figures == made.draft["evidence"]["metrics"]
+        assert (Path(asked.scratch) / "report.html").is_file()
+        for old in (Path(asked.scratch) / "checkpoints", Path(asked.scratch) / "model"):
+            _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_many_labels_can_be_learned(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"text": f"{'apple ' * (i % 2)}{'iron ' * (i // 2 % 2)}{i}", "labels": labels})
+        for i in range(120)
+        if (labels := ["fruit"] * (i % 2) + ["metal"] * (i // 2 % 2)) is not None
+    ]
+    path = tmp_path / "many.jsonl"
+    path.write_text("\n".join(lines))
+    recipe = {"task": "classify", "epochs": 12.0, "options": {"multi_label": True}, "data": {"train": str(path)}}
+    offer = trained(tmp_path, recipe).offers[1]
+    assert offer.draft["evidence"]["metrics"]["micro_f1"] > 0.8
+
+
+def test_a_dataset_made_by_one_run_feeds_another_the_same_rows(tmp_path: Path) -> None:
+    path = training.naming(tmp_path)
+    first = trained(tmp_path, {"task": "tag", "data": {"train": str(path)}}).offers[0]
+    from llmos.abi.recipe import Data
+    from llmos.finetuning.dataset import gather
+
+    one = gather(Data(str(path)), "tag", {}, {}, 7)
+    again = gather(Data("sorter@1"), "tag", {}, {"sorter@1": first.folder}, 99)
+    assert again.digest() == one.digest() == first.draft["provenance"]["digest"]
+
+
+def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path) -> None:
+    path = training.sorting(tmp_path)
+    good = trained(tmp_path, {"task": "classify", "epochs": 12.0, "data": {"train": str(path)}}).offers[1]
+    kept = tmp_path / "kept"
+    Path(good.folder).rename(kept)
+    _remove(tmp_path / "scratch")
+    promoted = located(replace(good, folder=str(kept)), training.base(tmp_path))
+    recipe = {"task": "classify", "epochs": 0.1, "learning_rate": 1e-6, "data": {"train": str(path)}}
+    verdict = trained(tmp_path, recipe, promoted=promoted).offers[1].verdict
+    assert verdict is not None
+    assert (verdict.promote, verdict.against) == (False, "sorter:1")
+    assert "better" in verdict.reason
+
+
+def test_a_row_too_long_for_the_base_is_told_before_training(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    rows = [f"text {i},{'ab'[i % 2]}" for i in range(40)]
+    path.write_text("\n".join(["text,label", *rows, f"{'x' * 300},a"]))
+    with pytest.raises(BadRow, match=r"line 42: a text of 302 tokens, and the model takes 128"):
+        trained(tmp_path, {"task": "classify", "data": {"train": str(path)}})
+
+
+def test_more_tokens_than_the_base_takes_cannot_be_asked_for(tmp_path: Path) -> None:
+    recipe = {"task": "classify", "options": {"max_tokens": 4096}, "data": {"train": str(training.sorting(tmp_path))}}
+    with pytest.raises(BadInput, match="from 8 to 128"):
+        trained(tmp_path, recipe)
+
+
+def test_a_stopped_run_leaves_a_checkpoint_and_no_model_and_goes_on(tmp_path: Path) -> None:
+    from llmos.programs import train
+
+    recipe = {"task": "classify", "data": {"train": str(training.sorting(tmp_path))}}
+    daemon, channel, close = beside()
+    daemon.send(Stop("make room"))
+    while not channel.stop_asked:
+        pass
+    train.main(channel, training.assignment(tmp_path, recipe))
+    close()
+    assert [offer.kind for offer in daemon.offers] == [OfferKind.DATASET]
+    (checkpoint,) = (tmp_path / "scratch" / "checkpoints").iterdir()
+    assert checkpoint.name == "step-1"
+    assert trained(tmp_path, recipe).offers[-1].kind is OfferKind.MODEL
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = training.sorting(tmp_path)
+    trained(tmp_path, {"task": "classify", "checkpoint_every_s": 1e-9, "data": {"train": str(path)}})
+    path.write_text(path.read_text().replace("apple", "grape"))
+    with pytest.raises(Conflict, match="another recipe or other data"):
+        trained(tmp_path, {"task": "classify", "checkpoint_every_s": 1e-9, "data": {"train": str(path)}})
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_killed_again_and_again_ends_at_the_same_bits(tmp_path: Path, method: str) -> None:
+    """In a process that forks the trainers, as the zygote does, so that torch is imported once."""
+    code = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), method]
+    done = subprocess.run(
+        code,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["kills"] == 5
+    assert said["killed"] == said["undisturbed"]

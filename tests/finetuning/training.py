@@ -1,0 +1,58 @@
+"""What the tests of training share: a tiny base, small data that can be learned, an assignment."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.frame import Assignment, Located
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.process import Program
+from llmos.testing import tiny
+
+Json = Any  # Any: a recipe as plain values
+
+SIGNS = {"fruit": ("apple", "pear", "plum"), "metal": ("iron", "zinc", "gold"), "animal": ("cow", "hen", "pig")}
+
+
+def base(folder: Path, architecture: str = "bert") -> Located:
+    """A tiny random model as the store locates it."""
+    path = folder / f"base-{architecture}"
+    if not path.exists():
+        tiny.write(path, architecture)
+    return Located(Manifest("tiny", 1, Kind.BASE, "embed", (), base_digest="0" * 64), str(path))
+
+
+def sorting(folder: Path, rows: int = 120) -> Path:
+    """Short texts whose one telling word gives the label."""
+    chance = random.Random(3)
+    lines = ["text,label"]
+    for i in range(rows):
+        label = sorted(SIGNS)[i % 3]
+        lines.append(f"{chance.choice('uvwxyz') * 3} {chance.choice(SIGNS[label])} {i},{label}")
+    path = folder / "sorting.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def naming(folder: Path, rows: int = 150) -> Path:
+    """Sentences in which capital letters are names."""
+    chance = random.Random(3)
+    sentences = []
+    for i in range(rows):
+        words = [(chance.choice(("saw", "met", "and")), "O") for _ in range(3)]
+        words[i % 3] = (chance.choice(("ADA", "BOB", "EVE")), "I-PER")
+        sentences.append("\n".join(f"{word} {tag}" for word, tag in [*words, (str(i), "O")]))
+    path = folder / "naming.conll"
+    path.write_text("\n\n".join(sentences))
+    return path
+
+
+def assignment(folder: Path, recipe: dict[str, Json], **models: Located) -> Assignment:
+    """What a trainer is told; `recipe` needs only what matters to the test."""
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    plain = {"name": "sorter", "base": "tiny:1", "epochs": 4.0, "learning_rate": 3e-3, "batch_size": 8, **recipe}
+    models = {"base": base(folder), **models}
+    return Assignment(1, Program.TRAIN, plain, str(scratch), threads=1, models=models)
