@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,7 @@ def main(
     """Ratios of llmos to its peers, measured side by side in one run, their answers compared."""
     if bench is Bench.ALL:
         raise typer.Exit(_each())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
         record = _measure(bench, full, rounds, count, data.absolute(), home.absolute(), device)
     except (Stop, LlmosError) as stop:

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from threading import local
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,12 +29,22 @@ class Connection:
     def ask(self, method: str, path: str, body: Json = None) -> Json:
         """The answer's JSON; Stop with the daemon's own sentence if it refuses."""
         data = None if body is None else json.dumps(body).encode()
+        try:
+            status, text = self._exchange(method, path, data)
+        except (HTTPException, OSError):  # a server closes a connection that was idle for some seconds
+            self._connection.close()
+            try:
+                status, text = self._exchange(method, path, data)
+            except (HTTPException, OSError) as error:
+                raise Stop(f"{method} {path} got no answer from the daemon: {error!r}") from error
+        if status >= 400:
+            raise Stop(f"{method} {path} answered {status}: {text.decode()}")
+        return json.loads(text or b"null")
+
+    def _exchange(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
         self._connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
         response = self._connection.getresponse()
-        answer = json.loads(response.read() or b"null")
-        if response.status >= 400:
-            raise Stop(f"{method} {path} answered {response.status}: {answer}")
-        return answer
+        return response.status, response.read()
 
 
 class Embedder:

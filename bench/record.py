@@ -111,7 +111,7 @@ def number(value: float) -> str:
     if value != value:
         return "-"
     if 0.99 <= value < 1.0:
-        return f"{value:.7f}".rstrip("0")
+        return f"{value:.7f}".rstrip("0").rstrip(".")
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"

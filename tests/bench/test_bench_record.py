@@ -61,7 +61,15 @@ def test_a_ratio_over_rounds_that_one_side_did_not_run_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(12345.6, "12,346"), (7.0, "7"), (0.16667, "0.1667"), (0.99999, "0.99999"), (0.9999997, "0.9999997"), (1.0, "1")],
+    [
+        (12345.6, "12,346"),
+        (7.0, "7"),
+        (0.16667, "0.1667"),
+        (0.99999, "0.99999"),
+        (0.9999997, "0.9999997"),
+        (1.0, "1"),
+        (1 - 1e-9, "1"),
+    ],
 )
 def test_numbers_keep_the_digits_that_carry_meaning(value: float, shown: str) -> None:
     assert number(value) == shown
