@@ -91,7 +91,7 @@ class Candidate:
         head = (HEAD_FILE, Part.HEAD)
         if self.adapted is not None:
             save_adapter(self.adapted, folder)
-            return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.ADAPTER), head
+            return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), head
         model = self.loaded.causal or self.loaded.backbone
         tied = set(getattr(model, "all_tied_weights_keys", ()))
         state = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items() if name not in tied}

@@ -66,7 +66,7 @@ def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task
     assert next(iter(metrics)) == ("accuracy" if task == "classify" else "f1")
     assert next(iter(metrics.values())) > 0.8
     parts = {part for _, part in model.files}
-    weights = {Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER} if method == "full" else {Part.ADAPTER}
+    weights = {Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER} if method == "full" else {Part.ADAPTER, Part.CONFIG}
     assert parts == weights | {Part.HEAD, Part.EVIDENCE}
     assert model.draft["lineage"]["recipe"]["head_rate_ratio"] > 0
     assert daemon.progress[-1].phase == "done"
