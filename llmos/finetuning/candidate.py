@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,8 @@ def _copied(source: Path, folder: Path) -> list[tuple[str, Part]]:
 
 def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
     """A candidate to train: the base's weights (its own copy, or mapped under an adapter) and a fresh head."""
-    loaded = load(base, dtype="float32", device=device, trainable=recipe.method == "full")
+    is_full = recipe.method == "full"
+    loaded = load(_unrounded(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
     adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
     torch.manual_seed(recipe.seed)
     if recipe.task == "tag":
@@ -117,6 +119,12 @@ def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -
     else:
         head = SequenceHead(loaded.hidden_size, labels, str(recipe.options.get("pooling", "mean")))
     return Candidate(loaded, head.to(torch_device(device)), dtype, device, adapted=adapted)
+
+
+def _unrounded(base: Located) -> Located:
+    """The base as it was published, where its folder can be read: a resident form may have been rounded."""
+    folder = Path(base.folder)
+    return replace(base, resident=None) if any(folder.glob("*.safetensors")) else base
 
 
 def stored(model: Located, dtype: str, device: str) -> Candidate:
