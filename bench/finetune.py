@@ -41,7 +41,7 @@ def measure(folder: Path, home: Path, *, count: int | None, device: str | None, 
     train, test = data.conll(place / "eng.train"), data.conll(place / "eng.testb")
     if mode == "quick" or count:
         random.Random(7).shuffle(train)
-        train, test = train[: count or QUICK_TRAIN], test[:QUICK_TEST]
+        train, test = train[: count or QUICK_TRAIN], test[: count or QUICK_TEST]
     with Box(home) as box:
         base, found = box.base(), box.device(device)
     work = Work(

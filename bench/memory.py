@@ -15,6 +15,7 @@ import psutil
 from bench import data
 from bench.box import Box, until
 from bench.record import Figure, Record, Target
+from bench.stop import Stop
 
 MODELS = 20
 ROWS = 96
@@ -85,9 +86,10 @@ def _train(box: Box, names: list[str], rows: Path) -> None:
     for name in (one for one in names if one not in there):
         recipe = {"task": "classify", "name": name, "base": "minilm", "method": "lora", "epochs": 1}
         recipe |= {"data": {"train": str(rows), "text": "text", "label": "label"}}
-        pid = box.ask("POST", "/v1/processes", {"program": "train", "args": recipe})["pid"]
+        pid = box.ask("POST", "/v1/processes", {"program": "train", "args": recipe, "class": "batch"})["pid"]
         ended = until(partial(_ended, box, pid), f"the training of {name}", every_s=0.1)
-        assert ended["exit_code"] == 0, ended
+        if ended["exit_code"] != 0:
+            raise Stop(f"The training of {name} failed: {ended['reason']}")
 
 
 def _ended(box: Box, pid: int) -> dict[str, object] | None:
