@@ -61,16 +61,19 @@ def attend(
         return _continued(module, query, key, value, layout, scaling, sliding_window), None
     if query.is_cuda:
         return _varlen(query, key, value, layout, causal, scaling, sliding_window), None
+    runs = [(count, length) for _, count, length in layout.runs()]
+    # Split, not slices: each slice's gradient would be a whole row of zeros with its part filled in.
+    split = (torch.split(x[0], [count * length for count, length in runs], dim=1) for x in (query, key, value))
     parts = []
-    for start, count, length in layout.runs():
-        q, k, v = (_split(x, start, count, length) for x in (query, key, value))
+    for (count, length), *qkv in zip(runs, *split, strict=True):
+        q, k, v = (x.unflatten(1, (count, length)).transpose(0, 1) for x in qkv)
         mask = None
         if sliding_window is not None and sliding_window < length:
             mask = window(length, length, sliding_window, causal, query.device)
         out = scaled_dot_product_attention(
             q, k, v, mask, dropout, causal and mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
         )
-        parts.append(out.transpose(1, 2).reshape(count * length, *out.shape[1::2]))
+        parts.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts).unsqueeze(0), None
 
 
@@ -80,11 +83,6 @@ def window(queries: int, keys: int, size: int | None, causal: bool, device: torc
     distance = seen_from - torch.arange(keys, device=device)
     near = distance.abs() < (keys if size is None else size)
     return near & (distance >= 0) if causal else near
-
-
-def _split(x: Tensor, start: int, count: int, length: int) -> Tensor:
-    """[1, heads, T, d] -> [count, heads, length, d], a view."""
-    return x[0, :, start : start + count * length].view(x.shape[1], count, length, -1).transpose(0, 1)
 
 
 def _continued(
