@@ -59,7 +59,7 @@ def attend(
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
     if layout.caches is not None:
         return _continued(module, query, key, value, layout, scaling, sliding_window), None
-    if query.is_cuda:
+    if query.is_cuda and query.dtype != torch.float32 and not dropout:  # what its kernels can do
         return _varlen(query, key, value, layout, causal, scaling, sliding_window), None
     runs = [(count, length) for _, count, length in layout.runs()]
     # Split, not slices: each slice's gradient would be a whole row of zeros with its part filled in.

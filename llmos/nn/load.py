@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ INDEX = "model.safetensors.index.json"
 GENERATION = "generation_config.json"
 PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 NO_LIMIT = 1 << 30
-PRELOADED = ("auto.modeling_auto", "auto.configuration_auto", "bert.modeling_bert", "llama.modeling_llama")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +178,3 @@ def torch_device(name: str) -> torch.device:
     """Our cpu0 and cuda1 as torch names them."""
     kind = name.rstrip("0123456789")
     return torch.device("cpu") if kind == "cpu" else torch.device(kind, int(name[len(kind) :] or 0))
-
-
-def preload() -> None:
-    """Import what waking the usual models needs; nothing is computed and no thread starts."""
-    for module in PRELOADED:
-        import_module(f"transformers.models.{module}")

@@ -98,6 +98,19 @@ def test_going_on_from_caches_equals_computing_the_whole_sequence(architecture, 
     assert [cache.length for cache in caches] == [len(s) for s in sequences]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no CUDA device here")
+@pytest.mark.parametrize("architecture", ["bert", "modernbert", "llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_computes_the_packed_row_as_the_cpu_does(architecture, dtype):
+    sequences = sequences_of([5, 17, 17, 2, 24])
+    there = copy.deepcopy(packed_model(architecture)).to("cuda", dtype)
+    with torch.inference_mode():
+        expected = forward(packed_model(architecture).base_model, pack(sequences))
+        got = forward(there.base_model, pack(sequences, "cuda")).float().cpu()
+    assert torch.cosine_similarity(got, expected, dim=-1).min() > (0.99999 if dtype == torch.float32 else 0.999)
+
+
 @given(lengths=lengths_of_rows)
 def test_runs_cover_a_row_exactly_once_in_order(lengths):
     covered = []
