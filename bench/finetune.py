@@ -14,7 +14,7 @@ from bench import data
 from bench.box import Box
 from bench.engine import located
 from bench.record import Figure, Record, Target
-from bench.relay import Baton, Track, relay
+from bench.relay import Baton, Track, rate, relay
 from bench.trainers import Outcome, Work, trainer, tutorial
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Data, Recipe
@@ -128,15 +128,15 @@ def _figures(tracks: dict[str, Track], *, is_full: bool) -> list[Figure]:
         target_f1 = F1_WITHIN if is_full else None
         shown.append(Figure(f"F1 of {OURS} less that of {peer}", ours_f1 - tracks[peer].result.f1, target=target_f1))
     for name, track in tracks.items():
-        rates = [lap.rate for lap in track.laps]
-        shown.append(Figure(name, track.rate, "examples/s", min(rates), max(rates), note="all laps"))
+        rates = [lap.rate for lap in track.steady]
+        shown.append(Figure(name, rate(track.steady), "examples/s", min(rates), max(rates), note="all its laps"))
     shown += [Figure(f"F1, {name}", track.result.f1) for name, track in tracks.items()]
     return shown
 
 
 def _ratio(ours: Track, peer: Track, name: str, target: Target) -> Figure:
     """Over the laps that both ran, for those took turns and share one drift; the spread is lap against lap."""
-    both = list(zip(ours.laps, peer.laps, strict=False))
-    value = Track([mine for mine, _ in both]).rate / Track([theirs for _, theirs in both]).rate
+    both = list(zip(ours.steady, peer.steady, strict=False))
+    value = rate([mine for mine, _ in both]) / rate([theirs for _, theirs in both])
     by_lap = [mine.rate / theirs.rate for mine, theirs in both]
     return Figure(name, value, "x", min(by_lap), max(by_lap), target, note=f"{len(both)} laps each")

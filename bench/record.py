@@ -110,7 +110,7 @@ def number(value: float) -> str:
     """A figure as a person reads it: no more digits than carry meaning, all of those near one."""
     if value != value:
         return "-"
-    if 0.99 <= value < 1.0:
+    if 0.999 <= value < 1.0:
         return f"{value:.7f}".rstrip("0").rstrip(".")
     if abs(value) >= 1000:
         return f"{value:,.0f}"

@@ -6,7 +6,7 @@ A runner blocks at the end of a step when its lap is over, and goes on when the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -40,9 +40,14 @@ class Track:
     result: Result = None
 
     @property
-    def rate(self) -> float:
-        """Examples a second over all laps."""
-        return sum(lap.examples for lap in self.laps) / sum(lap.seconds for lap in self.laps)
+    def steady(self) -> list[Lap]:
+        """The laps that count: less the first, which warms up, unless there is hardly any other."""
+        return self.laps[1:] if len(self.laps) > 2 else self.laps
+
+
+def rate(laps: Sequence[Lap]) -> float:
+    """Examples a second over these laps together."""
+    return sum(lap.examples for lap in laps) / sum(lap.seconds for lap in laps)
 
 
 class Baton:

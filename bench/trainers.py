@@ -17,6 +17,7 @@ from transformers import (
     DataCollatorForTokenClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -106,7 +107,9 @@ def trainer(baton: Baton, work: Work) -> Outcome:
             disable_tqdm=True,
         )
         collator = DataCollatorForTokenClassification(tokenizer)
-        Trainer(model, arguments, collator, _Rows(rows), callbacks=[_Turns(baton, work.batch_size)]).train()
+        run = Trainer(model, arguments, collator, _Rows(rows), callbacks=[_Turns(baton, work.batch_size)])
+        run.remove_callback(PrinterCallback)  # it would print into a record that is asked for as JSON
+        run.train()
     return _outcome(model, tokenizer, work)
 
 

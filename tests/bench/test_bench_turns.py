@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from bench import rounds
-from bench.relay import Baton, Lap, Track, relay
+from bench.relay import Baton, Lap, Track, rate, relay
 from bench.stop import Stop
 
 
@@ -22,8 +22,13 @@ def test_a_rate_is_the_amount_over_each_rounds_seconds() -> None:
     assert rounds.per_second({"a": [2.0, 4.0]}, 8.0) == {"a": [4.0, 2.0]}
 
 
-def test_a_tracks_rate_weighs_its_laps_by_their_time() -> None:
-    assert Track([Lap(10, 1.0), Lap(10, 4.0)]).rate == 4.0
+def test_a_rate_over_laps_weighs_them_by_their_time() -> None:
+    assert rate([Lap(10, 1.0), Lap(10, 4.0)]) == 4.0
+
+
+@pytest.mark.parametrize(("laps", "counted"), [(1, 1), (2, 2), (3, 2), (9, 8)])
+def test_the_first_lap_warms_up_where_others_are_enough(laps: int, counted: int) -> None:
+    assert len(Track([Lap(1, 1.0)] * laps).steady) == counted
 
 
 def steady(baton: Baton, steps: int) -> str:
