@@ -1,13 +1,15 @@
 """The bag-of-words baselines: what a weekend with scikit-learn gives on the same rows. Prints one line for each model.
 
 Messages: TF-IDF over words and word pairs into a logistic regression. Entities: a logistic regression over each word,
-its shape and ending, and its neighbours, read out as IOB2. Run from the project's folder: .venv/bin/python examples/support/baseline.py
+its shape and ending, and its neighbours, read out as IOB2. Run: .venv/bin/python examples/support/baseline.py
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
+import sys
 from pathlib import Path
 
 from seqeval.metrics import f1_score
@@ -53,7 +55,9 @@ def features(words: list[str], at: int) -> dict[str, str]:
 
 def classify_accuracy(folder: Path = HERE) -> float:
     """Test accuracy of the bag of words on the messages."""
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10, max_iter=2000))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10, max_iter=2000)
+    )
     model.fit(*intents("train", folder))
     return float(model.score(*intents("test", folder)))
 
@@ -62,12 +66,18 @@ def tag_f1(folder: Path = HERE) -> float:
     """Test F1 over whole entities of the word-by-word regression."""
     model = make_pipeline(DictVectorizer(), LogisticRegression(C=10, max_iter=2000))
     train = [([word for word, _ in sentence], [tag for _, tag in sentence]) for sentence in entities("train", folder)]
-    model.fit([features(words, i) for words, _ in train for i in range(len(words))], [t for _, tags in train for t in tags])
+    model.fit(
+        [features(words, i) for words, _ in train for i in range(len(words))], [t for _, tags in train for t in tags]
+    )
     test = [([word for word, _ in sentence], [tag for _, tag in sentence]) for sentence in entities("test", folder)]
     found = [[str(t) for t in model.predict([features(words, i) for i in range(len(words))])] for words, _ in test]
     return float(f1_score([tags for _, tags in test], found))
 
 
 if __name__ == "__main__":
-    print(f"classify accuracy {classify_accuracy():.3f}  (TF-IDF + logistic regression)")
-    print(f"tag      f1       {tag_f1():.3f}  (word features + logistic regression)")
+    classify, tag = classify_accuracy(), tag_f1()
+    if "--json" in sys.argv:
+        print(json.dumps({"classify": classify, "tag": tag}))
+    else:
+        print(f"classify accuracy {classify:.3f}  (TF-IDF + logistic regression)")
+        print(f"tag      f1       {tag:.3f}  (word features + logistic regression)")
