@@ -1,0 +1,87 @@
+"""The parts of the pages that are made from code: the settings, and every file of the tree with its first line.
+
+`make docs` runs it. A made part stands between two comments, `<!-- made: NAME -->` and `<!-- /made -->`; the rest of a
+page is its author's. It also follows every relative link of every page and says which lead nowhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from llmos.config import SETTINGS, Config
+
+TREE = Path(__file__).resolve().parents[1]
+PATTERNS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "examples/*/README.md", "bench/README.md")
+MADE = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- /made -->)", re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Every page of the project."""
+    return sorted(page for pattern in PATTERNS for page in TREE.glob(pattern))
+
+
+def settings() -> str:
+    """The table of all settings, from the same list that reads them."""
+    plain = Config(home=Path("~/.llmos"))
+    rows = ["| setting | environment | default | may be | what it is for |", "|---|---|---|---|---|"]
+    for setting in SETTINGS:
+        default = getattr(plain, setting.key)
+        shown = "none" if default is None else f"`{default}`"
+        rows.append(f"| `{setting.key}` | `{setting.env}` | {shown} | {setting.expected} | {setting.doc} |")
+    return "\n".join(rows) + "\n"
+
+
+def rooms() -> str:
+    """Every room of the package and every file in it, each with its own first line."""
+    package = TREE / "llmos"
+    parts = []
+    for folder in sorted({file.parent for file in package.rglob("*.py")}):
+        parts.append(f"\n### `{folder.relative_to(TREE).as_posix()}/`\n\n{first_line(folder / '__init__.py')}\n")
+        parts += [f"- `{f.name}`: {first_line(f)}" for f in sorted(folder.glob("*.py")) if f.name != "__init__.py"]
+    return "\n".join(parts).lstrip("\n") + "\n"
+
+
+def first_line(file: Path) -> str:
+    """What a file says it owns."""
+    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    assert said, f"{file} does not say what it owns"
+    return said.splitlines()[0]
+
+
+MAKERS: dict[str, Callable[[], str]] = {"settings": settings, "rooms": rooms}
+
+
+def made(text: str) -> str:
+    """The page with its made parts made anew."""
+    return MADE.sub(lambda found: f"{found[1]}{MAKERS[found[2]]()}{found[3]}", text)
+
+
+def dead_links(page: Path) -> list[str]:
+    """The relative links of a page that lead to no file; what stands in code is no link."""
+    targets = LINK.findall(CODE.sub("", page.read_text(encoding="utf-8")))
+    local = [target.partition("#")[0] for target in targets if "://" not in target and not target.startswith("#")]
+    return [target for target in local if not (page.parent / target).exists()]
+
+
+def main() -> int:
+    """Write what has changed; 1 if a link leads nowhere."""
+    dead = []
+    for page in pages():
+        old = page.read_text(encoding="utf-8")
+        new = made(old)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+            sys.stdout.write(f"written: {page.relative_to(TREE)}\n")
+        dead += [f"{page.relative_to(TREE)}: {target} is not there" for target in dead_links(page)]
+    sys.stdout.write(("\n".join(dead) if dead else f"{len(pages())} pages, no dead link") + "\n")
+    return 1 if dead else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
