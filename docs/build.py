@@ -70,12 +70,12 @@ def dead_links(page: Path) -> list[str]:
 
 
 def main() -> int:
-    """Write what has changed; 1 if a link leads nowhere."""
+    """Write what has changed (with --check, nothing); 1 if a link leads nowhere."""
     dead = []
     for page in pages():
         old = page.read_text(encoding="utf-8")
         new = made(old)
-        if new != old:
+        if new != old and "--check" not in sys.argv:
             page.write_text(new, encoding="utf-8")
             sys.stdout.write(f"written: {page.relative_to(TREE)}\n")
         dead += [f"{page.relative_to(TREE)}: {target} is not there" for target in dead_links(page)]

@@ -1,0 +1,76 @@
+"""The pages say what is there: every setting, every file and room, every word, and no link leads nowhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmos.abi.process import Class, Program, State
+from llmos.config import SETTINGS
+from llmos.tasks import TASKS
+
+TREE = Path(__file__).parents[2]
+DOCS = TREE / "docs"
+PACKAGE = TREE / "llmos"
+FILES = sorted(file.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py") if file.name != "__init__.py")
+FOLDERS = sorted({file.parent.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py")})
+WORDS = {*TASKS, *Program, *Class, "model", "base", "adapter", "head", "task", "promoted", "gate", "dataset", "recipe"}
+WORDS |= {"process", "class", "device", "lease", "ledger", "call", "chunk", "event", "effect", "journal", "evidence"}
+
+
+def section(page: str, folder: str) -> str:
+    return page.partition(f"### `{folder}/`")[2].partition("\n### ")[0]
+
+
+@pytest.fixture(scope="module")
+def architecture():
+    return (DOCS / "architecture.md").read_text()
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+def test_every_setting_is_documented_with_its_variable(setting):
+    page = (DOCS / "config.md").read_text()
+    assert f"| `{setting.key}` | `{setting.env}` |" in page, "run: make docs"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_room_is_in_the_architecture(folder, architecture):
+    assert section(architecture, folder), "run: make docs"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_is_in_the_architecture_under_its_room(file, architecture):
+    folder, _, name = file.rpartition("/")
+    assert f"\n- `{name}`: " in section(architecture, folder), "run: make docs"
+
+
+def test_the_architecture_names_no_file_that_is_gone(architecture):
+    named = {
+        f"{folder}/{name}" for folder in FOLDERS for name in re.findall(r"\n- `(.+?)`: ", section(architecture, folder))
+    }
+    assert named == set(FILES)
+
+
+@pytest.mark.parametrize("word", sorted(WORDS))
+def test_every_word_is_in_the_glossary(word):
+    assert re.search(rf"[*`]{word}[*`]|\b{word}\b", (DOCS / "glossary.md").read_text())
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_is_in_the_drawing_of_moves_or_explained(state, architecture):
+    shown = "[*]" if state is State.EXITED else str(state)
+    assert shown in architecture
+
+
+def test_no_link_of_any_page_leads_nowhere_and_the_made_parts_can_be_made(tmp_path):
+    build = subprocess.run([sys.executable, DOCS / "build.py", "--check"], capture_output=True, text=True, check=False)
+    assert build.returncode == 0, build.stdout + build.stderr
+
+
+def test_every_target_of_the_makefile_that_a_page_names_exists():
+    targets = set(re.findall(r"^([a-z]+):", (TREE / "Makefile").read_text(), re.MULTILINE))
+    pages = [TREE / "README.md", TREE / "CONTRIBUTING.md", TREE / "CHANGELOG.md", *DOCS.glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"[`\n]make ([a-z]+)", page.read_text())}
+    assert named <= targets
