@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,11 +53,12 @@ Head = SequenceHead | TokenHead
 
 def save_head(head: Head, folder: Path) -> Path:
     """Write the head into its file in this folder, with what it takes to build it again."""
-    about = {"kind": head.kind, "format": "pt"}
+    about = {"kind": head.kind}
     if isinstance(head, SequenceHead):
         about["pooling"] = head.pooling
     path = folder / FILE
-    save_file({name: x.detach().float().cpu().contiguous() for name, x in head.state_dict().items()}, path, about)
+    weights = {name: x.detach().float().cpu().contiguous() for name, x in head.state_dict().items()}
+    save_file(weights, path, {"head": json.dumps(about)})  # one entry: the file format keeps no order of several
     return path
 
 
@@ -64,7 +66,7 @@ def load_head(folder: Path, device: torch.device | str = "cpu") -> Head:
     """The head in this folder, ready to answer."""
     path = folder / FILE
     with safe_open(path, framework="pt", device=str(device)) as file:
-        about = file.metadata() or {}
+        about = json.loads((file.metadata() or {}).get("head", "{}"))
         weights = file.get_tensors()
     labels, hidden = weights["out.weight"].shape
     with torch.device("meta"):

@@ -156,6 +156,11 @@ def test_a_head_comes_back_as_it_was_saved(head, tmp_path):
     assert getattr(again, "pooling", None) == getattr(head, "pooling", None)
 
 
+def test_the_same_head_is_the_same_bytes_each_time_it_is_saved(tmp_path):
+    head = SequenceHead(8, 2, "cls")
+    assert len({save_head(head, tmp_path).read_bytes() for _ in range(20)}) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
