@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> None:
     control = socket.socket(fileno=int(arguments[0]))
     daemon_pid, engine = int(arguments[1]), arguments[2]
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads as it is imported, and forks would lose them
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin at a barrier keep the one that is late from its core
     for name in PRELOAD[engine]:
         _preload(name)
     gc.collect()
