@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,10 @@ import pytest
 
 from llmos import Client
 
+TREE = Path(__file__).parents[2]
+CACHE = Path("~/.cache/llmos-tests").expanduser()
+STARTERS = ("minilm", "smollm2")
+LINKED = ("blobs", "models", "resident")  # files that are never changed, so that homes may share them
 EXAMPLES = Path(__file__).parents[2] / "examples" / "support"
 MAIN = "from llmos.cli.main import main; main()"
 
@@ -53,9 +61,80 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A daemon that is up, its store empty until a test asks for a base."""
-    house = House(tmp_path_factory.mktemp("house") / "home", free_port())
+def starters() -> Path | None:
+    """A stopped home with the starter models, pulled once and kept in the cache; None where they cannot be pulled."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    home = CACHE / f"home-{_form_of_the_store()}"
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once: the second waits and finds the home made
+        if home.exists():
+            return home
+        for outdated in CACHE.glob("home-*"):
+            shutil.rmtree(outdated)
+        return home if _stocked(home) else None
+
+
+def _stocked(home: Path) -> bool:
+    with tempfile.TemporaryDirectory(dir=CACHE) as making:
+        house = House(Path(making) / "home", free_port())
+        try:
+            assert house("up").returncode == 0
+            pulls = [house("pull", name) for name in STARTERS]
+        finally:
+            house("down")
+        if any(done.returncode for done in pulls):
+            return False
+        house.home.rename(home)
+    return True
+
+
+def _form_of_the_store() -> str:
+    """What changes when a home made by other code would be read wrongly."""
+    code = [*sorted((TREE / "llmos/kernel/store").glob("*.py")), *sorted((TREE / "llmos/abi").iterdir())]
+    code += [TREE / "llmos/kernel" / name for name in ("journal.py", "table.py", "events.py")]
+    code += [TREE / "llmos/programs" / name for name in ("pull.py", "describe.py", "sources.py")]
+    code += [TREE / "llmos/nn/resident.py"]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in code if file.is_file()))
+    return digest.hexdigest()[:12]
+
+
+def furnished(home: Path, starters: Path | None) -> Path:
+    """A home that begins with the starter models, without a byte of them copied where the disk allows it."""
+    if starters is None:
+        return home
+    for folder in sorted(starters.iterdir()):
+        if folder.name in LINKED:
+            shutil.copytree(folder, home / folder.name, copy_function=_linked)
+        elif folder.is_dir() and folder.name not in ("run", "scratch", "logs"):
+            shutil.copytree(folder, home / folder.name)
+        elif folder.name.startswith("journal.db"):
+            shutil.copy2(folder, home / folder.name)
+    return home
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copy2(source, target)
+
+
+@pytest.fixture
+def new_house(tmp_path: Path, starters: Path | None) -> Iterator[House]:
+    """A home of the test's own with the starter models in it; the test starts the daemon, its end is seen to."""
+    home = tmp_path / "home"
+    home.mkdir()
+    house = House(furnished(home, starters), free_port())
+    yield house
+    house("down")
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, starters: Path | None) -> Iterator[House]:
+    """A daemon that is up, shared by all tests that do not break it."""
+    home = tmp_path_factory.mktemp("house") / "home"
+    home.mkdir()
+    house = House(furnished(home, starters), free_port())
     try:
         up = house("up")
         assert up.returncode == 0, up.stderr
@@ -77,6 +156,9 @@ def smollm2(house: House) -> House:
 
 
 def pulled(house: House, name: str) -> House:
+    with house.client() as client:
+        if any(model.name == name for model in client.models()):
+            return house
     done = house("pull", name)
     if done.returncode and "could not be reached" in done.stderr:
         pytest.skip(f"{name} cannot be pulled, for the package index is not reachable from here: {done.stderr.strip()}")

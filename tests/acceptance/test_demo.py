@@ -1,0 +1,60 @@
+"""The demo as a newcomer runs it: two promoted models, an answer from each, a chat, and commands that can be pasted."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.acceptance
+
+TREE = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def pasted(house, command, timeout_s):
+    """A command line as a shell with this environment on would run it, in the project's folder."""
+    environ = {**os.environ, "LLMOS_HOME": str(house.home), "LLMOS_PORT": str(house.port)}
+    environ["PATH"] = f"{BIN}:{environ['PATH']}"
+    return subprocess.run(
+        command, shell=True, cwd=TREE, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def test_the_demo_ends_with_two_promoted_models_and_commands_that_work(new_house, starters):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    done = pasted(new_house, "llmos demo", timeout_s=1500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with new_house.client() as client:
+        promoted = {model.name: model.metrics for model in client.models() if model.promoted}
+    beside = {found[1]: float(found[2]) for found in re.finditer(r"(\S+):1 .* bag of words (\d\.\d+)", done.stdout)}
+    assert promoted["support"]["accuracy"] > beside["support"] + 0.2
+    assert promoted["support-entities"]["f1"] > beside["support-entities"] + 0.2
+    assert re.search(r"refund_status  \d", done.stdout)
+    assert "smollm2 ← " in done.stdout
+
+    again = pasted(new_house, "llmos demo", timeout_s=300)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("already") == 5
+
+    commands = re.findall(r"^  ((?:llmos|curl) .*)$", again.stdout, re.MULTILINE)
+    assert commands[-1].split()[-1] == "down"
+    for command in commands:
+        if "train" not in shlex.split(command):  # it works too, and takes minutes: test_training has its own
+            ran = pasted(new_house, command, timeout_s=300)
+            assert ran.returncode == 0, f"{command}\n{ran.stdout}{ran.stderr}"
+
+
+def test_without_the_example_rows_the_demo_says_where_to_get_them(tmp_path):
+    shutil.copytree(TREE / "llmos", tmp_path / "llmos", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; from llmos.cli.main import main; sys.argv = ['llmos', 'demo']; main()"
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path), "LLMOS_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Clone the project" in done.stderr) == (2, True)
+    assert not (tmp_path / "home").exists()
