@@ -27,8 +27,11 @@ T = TypeVar("T")
 
 
 def encode(frame: Down | Up) -> bytes:
-    """The frame's bytes with their prefix; TooLong if they are more than MAX_FRAME_BYTES."""
-    body = _encoder.encode((type(frame).__name__, frame))
+    """The frame's bytes with their prefix; TooLong if they are more than MAX_FRAME_BYTES, BadInput if it has none."""
+    try:
+        body = _encoder.encode((type(frame).__name__, frame))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # half a surrogate pair, 65 bits, too deep
+        raise BadInput(f"A value in this {type(frame).__name__} cannot be sent to a process: {error}") from error
     if len(body) > MAX_FRAME_BYTES:
         raise TooLong(
             f"A message of {len(body):,} bytes is over the limit of {MAX_FRAME_BYTES:,}. Send fewer inputs in one call",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk
-from llmos.abi.error import Fault, ProcessDied
+from llmos.abi.error import Fault, LlmosError, ProcessDied, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, Down
 
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
@@ -176,8 +176,12 @@ class Network:
             return
         if opened.crashes >= CRASHES_TO_SUSPECT and _has_suspect_in_hand(server):
             return  # its turn comes when the one in hand has been answered
-        opened.is_sent = True
-        self._send(server.pid, Ask(opened.call))
+        try:
+            self._send(server.pid, Ask(opened.call))
+        except LlmosError as error:  # no frame can carry it: that is this call's answer, and no other's concern
+            self._fail(opened, fault_of(error))
+        else:
+            opened.is_sent = True
 
     def _fail(self, opened: Open, fault: Fault) -> None:
         if self._close(opened):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import Fault
 from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.wire import encode
 from llmos.kernel.network import Network, Open
 from llmos.testing.clock import Clock
 
@@ -19,12 +22,16 @@ class Ground:
         self.attaching: list[str] = []
         self.clock = Clock()
         self.network = Network(
-            lambda pid, frame: self.sent.append(frame), lambda pid, model: self.attaching.append(model), self.clock
+            lambda pid, frame: self.send(frame), lambda pid, model: self.attaching.append(model), self.clock
         )
         self.network.serve(1, BASE, "cpu0")
 
-    def open(self, number: int, model: str = BASE, **changes: bool) -> Open:
-        return self.network.open(1, Call(number, model, "embed", ("x",), **changes))
+    def send(self, frame: Down) -> None:
+        encode(frame)
+        self.sent.append(frame)
+
+    def open(self, number: int, model: str = BASE, text: str = "x", **changes: bool) -> Open:
+        return self.network.open(1, Call(number, model, "embed", (text,), **changes))
 
     def asked(self) -> list[int]:
         return [frame.call.call_id for frame in self.sent if isinstance(frame, Ask)]
@@ -62,6 +69,24 @@ def test_a_model_that_cannot_be_attached_is_the_answer_to_its_calls():
     opened = ground.open(1, "ner:1")
     ground.network.attach_failed(1, "ner:1", Fault("no_room", "full"))
     assert answer_of(opened).fault == Fault("no_room", "full")
+    assert ground.network.in_flight == 0
+
+
+@pytest.mark.parametrize("is_ready_first", [True, False])
+def test_a_call_that_no_frame_can_carry_fails_alone(is_ready_first):
+    ground = Ground()
+    if is_ready_first:
+        ground.network.became_ready(1)
+    bad, good = ground.open(1, text="half a pair: \ud800"), ground.open(2)
+    if not is_ready_first:
+        ground.network.became_ready(1)
+    fault = answer_of(bad).fault
+    assert fault is not None
+    assert fault.code == "bad_input"
+    assert ground.asked() == [2]
+    assert ground.network.in_flight == 1, "the good one"
+    ground.network.answered([Chunk(2, ("y",))])
+    assert answer_of(good).outputs == ("y",)
     assert ground.network.in_flight == 0
 
 
