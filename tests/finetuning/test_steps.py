@@ -56,7 +56,10 @@ def test_a_batch_in_many_passes_is_the_batch_in_one(tmp_path: Path, class_weight
             run._step(batch)
         results.append({name: p.detach().clone() for name, p in run.weights.items()})
     for name, weight in results[0].items():
-        assert torch.allclose(weight, results[1][name], atol=2e-5), name
+        if not name.endswith(
+            "key.bias"
+        ):  # softmax does not see it: its gradient is rounding, and Adam steps by its sign
+            assert torch.allclose(weight, results[1][name], atol=2e-5), name
 
 
 def test_patience_ends_a_run_that_does_not_get_better_and_keeps_its_best(tmp_path: Path) -> None:
