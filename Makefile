@@ -11,7 +11,7 @@ PIP_FLAGS ?=
 BENCH     ?= all
 VENV      := .venv
 BIN       := $(VENV)/bin
-PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_FLAGS)
+PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
 TORCH     := torch==2.13.0
 HINT       = { echo "make: $(1)" >&2; exit 1; }
 
