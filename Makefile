@@ -8,12 +8,13 @@ SHELL     := /bin/bash
 
 PYTHON    ?= python3
 PIP_FLAGS ?=
+BENCH     ?=
 BENCH     ?= all
 VENV      := .venv
 BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
 TORCH     := torch==2.13.0
-HINT       = { echo "make: $(1)" >&2; exit 1; }
+HINT      = { echo "make: $(1)" >&2; exit 1; }
 
 .PHONY: help demo test check bench docs clean
 
@@ -65,4 +66,9 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.runtime
 $(VENV)/.peers: bench/requirements.txt | $(VENV)/.runtime
 	@echo "· installing the peers that llmos is measured beside"
 	@$(PIP) -r bench/requirements.txt || $(call HINT,the peers in bench/requirements.txt could not be installed; pip said why above)
+	@touch $@
+
+$(VENV)/.bench: bench/requirements.txt $(VENV)/.dev
+	@echo "· installing the peers that the benches measure against"
+	@$(PIP) --requirement bench/requirements.txt || $(call HINT,the peers could not be installed; pip said why above)
 	@touch $@

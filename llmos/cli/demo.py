@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmos.sdk.client import Client
 
 BASES = ("minilm", "smollm2")
-QUESTION = "Write one friendly sentence to a customer whose parcel is late."
+QUESTION = "Explain in one sentence what an operating system does."
 
 
 @dataclass(frozen=True, slots=True)
