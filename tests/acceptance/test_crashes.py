@@ -1,0 +1,185 @@
+"""kill -9 where it hurts: a trainer at any point, a serve process under calls, the daemon in the midst of its work."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from llmos.abi.error import LlmosError
+from llmos.abi.model import Part
+from llmos.abi.process import Program, State
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+WORDS = {"praise": "good lovely kind quick helpful", "blame": "late broken rude slow missing"}
+HAMMER = """
+import sys
+from llmos import Client
+with Client(sys.argv[1]) as box:
+    print("begun", flush=True)
+    for version in (1, 2) * 100000:
+        box.promote(f"mood:{version}")
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Two labels told apart by their words, split by us so that every run sees the same."""
+    folder = tmp_path_factory.mktemp("rows")
+    chance = random.Random(3)
+    for split, count in (("train", 48), ("test", 12)):
+        lines = ["text,label"]
+        for i in range(count):
+            label = ("praise", "blame")[i % 2]
+            words = chance.sample(WORDS[label].split(), 2)
+            lines.append(f"the {words[0]} parcel number {i} was {words[1]} {split},{label}")
+        (folder / f"{split}.csv").write_text("\n".join(lines))
+    return folder
+
+
+def train(box, rows, name, **settings):
+    given = {"epochs": 2, "batch_size": 4, "checkpoint_every_s": 0.01, "save_best": False, **settings}
+    test = rows / "test.csv"
+    return box.train(
+        "classify", data=rows / "train.csv", validation=test, test=test, name=name, wait=False, **given
+    ).pid
+
+
+def weights(box, ref):
+    return {file.path: file.digest for file in box.model(ref).files if file.part in (Part.WEIGHTS, Part.HEAD)}
+
+
+def killed_at(box, pid, step):
+    """kill -9 of the process behind this pid once it has done so many steps; whether it came to that."""
+    for happening in box.watch(pid):
+        process = happening.process
+        if process is None or process.is_ended:
+            continue
+        if process.os_pid and process.progress and process.progress.phase == "train" and process.progress.done >= step:
+            os.kill(process.os_pid, signal.SIGKILL)
+            break
+    return box.process(pid)
+
+
+def ended(box, pid):
+    for _ in box.watch(pid):
+        pass
+    return box.process(pid)
+
+
+def test_a_trainer_killed_five_times_ends_at_the_same_bits(minilm, rows):
+    with minilm.client() as box:
+        undisturbed = ended(box, train(box, rows, "calm"))
+        assert undisturbed.state is State.EXITED, undisturbed
+        pid = train(box, rows, "shaken")
+        kills = 0
+        for step in sorted(random.sample(range(1, 22), 5)):
+            killed_at(box, pid, step)
+            process = ended(box, pid)
+            if process.state is not State.INTERRUPTED:
+                break
+            kills += 1
+            box.resume(pid)
+        process = ended(box, pid)
+        assert (process.state, process.exit_code) == (State.EXITED, 0), process
+        assert kills > 0
+        assert weights(box, "shaken") == weights(box, "calm")
+
+
+def test_every_call_is_answered_though_the_serve_process_is_killed_under_them(minilm):
+    with minilm.client() as box:
+        before = box.run("minilm", "hello").vector
+        (serving,) = [p for p in box.processes() if p.spec.program is Program.SERVE and p.state is State.READY]
+        with ThreadPoolExecutor(40) as pool:
+            calls = [pool.submit(box.run, "minilm", f"call number {i}") for i in range(200)]
+            calls[0].result()
+            os.kill(serving.os_pid, signal.SIGKILL)
+            answers = [call.result() for call in calls]
+        assert len({tuple(answer.vector) for answer in answers}) == 200
+        assert box.run("minilm", "hello").vector == before
+        assert box.status().in_flight == 0
+
+
+def test_a_daemon_killed_during_training_leaves_it_to_be_resumed(new_house, starters, rows):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    assert new_house("up").returncode == 0
+    with new_house.client() as box:
+        pid = train(box, rows, "mood", epochs=4)
+        for happening in box.watch(pid):
+            process = happening.process
+            if process and process.progress and process.progress.phase == "train" and process.progress.done >= 2:
+                break
+        trainer = box.process(pid).os_pid
+        watched = os.pidfd_open(trainer)
+        os.kill(box.status().os_pid, signal.SIGKILL)
+    assert new_house("up").returncode == 0
+    with new_house.client() as box:
+        process = box.process(pid)
+        assert (process.state, process.os_pid) == (State.INTERRUPTED, None)
+        with pytest.raises(ProcessLookupError):  # it ended with its daemon, and nothing is left to signal
+            signal.pidfd_send_signal(watched, 0)
+        assert [model.name for model in box.models() if model.name == "mood"] == []
+        box.resume(pid)
+        assert ended(box, pid).made[-1] == "mood:1"
+    os.close(watched)
+
+
+def test_a_daemon_killed_during_promotions_comes_back_with_one_of_them(minilm, new_house, starters, rows):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    assert new_house("up").returncode == 0
+    with new_house.client() as box:
+        for seed in (1, 2):
+            box.train(
+                "classify", data=rows / "train.csv", test=rows / "test.csv", name="mood", epochs=1, seed=seed, wait=True
+            )
+    for _ in range(3):
+        with new_house.client() as box:
+            os_pid = box.status().os_pid
+        command = [sys.executable, "-c", HAMMER, new_house.url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as hammer:
+            assert hammer.stdout.readline() == "begun\n"
+            with new_house.client() as box:
+                for happening in box.watch():
+                    if happening.kind == "promoted":
+                        break
+            os.kill(os_pid, signal.SIGKILL)
+        assert new_house("up").returncode == 0
+        with new_house.client() as box:
+            promoted = [model.ref for model in box.models() if model.name == "mood" and model.promoted]
+            assert len(promoted) == 1
+            assert box.run("mood", "a lovely parcel").label in WORDS
+            assert {model.ref for model in box.models() if model.name == "mood"} == {"mood:1", "mood:2"}
+
+
+def test_a_daemon_killed_during_a_pull_shows_no_half_of_a_base(new_house, starters, tmp_path):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    source = starters / "models" / "minilm" / "1"
+    for phase in ("copy", "commit", "convert"):
+        assert new_house("up").returncode == 0
+        with new_house.client() as box:
+            pid = box.pull(str(source), name=f"again-{phase}", wait=False).pid
+            for happening in box.watch(pid):
+                if happening.process and happening.process.progress and happening.process.progress.phase == phase:
+                    break
+            os.kill(box.status().os_pid, signal.SIGKILL)
+        assert new_house("up").returncode == 0
+        with new_house.client() as box:
+            process = box.process(pid)
+            if process.state is State.INTERRUPTED:
+                try:
+                    box.resume(pid)
+                    process = ended(box, pid)
+                except LlmosError as error:
+                    raise AssertionError(process) from error
+            assert process.state is State.EXITED, process
+            assert len(box.run(f"again-{phase}", "hello").vector) == 384
+        assert new_house("down").returncode == 0
