@@ -85,6 +85,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     with announced(config):
         tell(ready, {"os_pid": os.getpid(), "url": config.url})
+        box.warm()
         await stop.wait()
         await box.stop()  # before the connections: whoever watches a process sees how it ended
         server.should_exit = True

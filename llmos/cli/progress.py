@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
 from llmos.abi.process import Process, Progress
 from llmos.cli.terminal import INTERRUPTED, note, number, size, span
-from llmos.sdk.client import Client
+
+if TYPE_CHECKING:
+    from llmos.sdk.client import Client
 
 Show = Callable[[Process], None]
 

@@ -80,8 +80,12 @@ class Box:
         self._working: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
 
+    def warm(self) -> None:
+        """Start the zygote, whose imports keep a core busy for seconds: best once the daemon can answer."""
+        self._supervisor.nursery.start()
+
     async def start(self) -> None:
-        """Replay the journal, start the zygote, finish what was promised, and begin."""
+        """Replay the journal, finish what was promised, and begin; children wait for `warm`."""
         self._supervisor.start()
         config = self._config
         self._store = Store(config.home)

@@ -46,10 +46,9 @@ class Supervisor:
         self._children: dict[int, Child] = {}
 
     def start(self) -> None:
-        """Become the parent of every descendant whose own parent ends, watch for ends, and start the zygote."""
+        """Become the parent of every descendant whose own parent ends, and watch for ends."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
-        self.nursery.start()
 
     async def fork(self, pid: int, log: Path, klass: Class) -> tuple[int, float]:
         """A new child for this process, waiting for its assignment; returns its os_pid and when it was born."""

@@ -49,6 +49,7 @@ def home(tmp_path: Path) -> Path:
 async def running(home: Path) -> AsyncIterator[Box]:
     box = Box(Config(home, engine="null", stop_grace_s=5.0), TASKS)
     await box.start()
+    box.warm()
     try:
         yield box
     finally:
@@ -306,6 +307,7 @@ from llmos.kernel.box import Box
 async def main():
     box = Box(Config(Path(sys.argv[1]), engine="null"), ["classify"])
     await box.start()
+    box.warm()
     await box.promote("mood:1")
     async for chunk in box.call("mood", None, ["x"], {}):
         pass
