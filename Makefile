@@ -67,8 +67,3 @@ $(VENV)/.peers: bench/requirements.txt | $(VENV)/.runtime
 	@echo "· installing the peers that llmos is measured beside"
 	@$(PIP) -r bench/requirements.txt || $(call HINT,the peers in bench/requirements.txt could not be installed; pip said why above)
 	@touch $@
-
-$(VENV)/.bench: bench/requirements.txt $(VENV)/.dev
-	@echo "· installing the peers that the benches measure against"
-	@$(PIP) --requirement bench/requirements.txt || $(call HINT,the peers could not be installed; pip said why above)
-	@touch $@
