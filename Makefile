@@ -8,7 +8,6 @@ SHELL     := /bin/bash
 
 PYTHON    ?= python3
 PIP_FLAGS ?=
-BENCH     ?=
 BENCH     ?= all
 VENV      := .venv
 BIN       := $(VENV)/bin
