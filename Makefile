@@ -13,6 +13,9 @@ VENV      := .venv
 BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
 TORCH     := torch==2.13.0
+# pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
+IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
+             from llmos.programs.zygote import preload; preload("pytorch")
 HINT      = { echo "make: $(1)" >&2; exit 1; }
 
 .PHONY: help demo test check bench docs clean
@@ -55,6 +58,8 @@ $(VENV)/.runtime: pyproject.toml | $(BIN)/python
 	@$(PIP) 'pip>=23' '$(TORCH)' || $(call HINT,torch could not be installed. Is the package index reachable? Flags for pip go into PIP_FLAGS)
 	@echo "· installing llmos and what it needs"
 	@$(PIP) --editable . || $(call HINT,the dependencies in pyproject.toml could not be installed; pip said why above)
+	@echo "· compiling what daemon and children import"
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c '$(IMPORTS)'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.runtime

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -82,7 +81,7 @@ class Checkpoints:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         _save(weights, draft / WEIGHTS)
-        _save({**moments, **_rng()}, draft / MOMENTS)
+        _save(moments, draft / MOMENTS)
         if best:
             if before is not None and self._best_step == position.best_step and (before / BEST).exists():
                 os.link(before / BEST, draft / BEST)
@@ -101,7 +100,7 @@ class Checkpoints:
         return target
 
     def read(self, recipe_digest: str) -> Held | None:
-        """The newest checkpoint, with torch's random numbers set to go on from it; None if there is none."""
+        """The newest checkpoint; None if there is none. Random numbers follow from the step, so none are kept."""
         found = self._newest()
         if found is None:
             return None
@@ -110,11 +109,9 @@ class Checkpoints:
             raise Conflict(
                 "The checkpoint is of another recipe or other data. Start a new training run, or give this one up"
             )
-        moments = load_file(found / MOMENTS)
-        _set_rng(moments)
         best = load_file(found / BEST) if (found / BEST).exists() else {}
         self._best_step = position.best_step
-        return Held(position, load_file(found / WEIGHTS), moments, best)
+        return Held(position, load_file(found / WEIGHTS), load_file(found / MOMENTS), best)
 
     def _all(self) -> list[Path]:
         return [one for one in self.folder.glob("step-*") if FOLDER.fullmatch(one.name)]
@@ -125,19 +122,6 @@ class Checkpoints:
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, path)
-
-
-def _rng() -> dict[str, Tensor]:
-    states = {"rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it so
-        states |= {f"rng.cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
-
-
-def _set_rng(held: dict[str, Tensor]) -> None:
-    torch.set_rng_state(held.pop("rng.cpu"))
-    for name in [name for name in held if name.startswith("rng.cuda")]:
-        torch.cuda.set_rng_state(held.pop(name), int(name.removeprefix("rng.cuda")))
 
 
 def _sync(path: Path) -> None:

@@ -15,6 +15,7 @@ from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe
 from llmos.finetuning.candidate import Candidate, Loss
 from llmos.finetuning.checkpoint import Checkpoints, Mark, Position
+from llmos.finetuning.crew import Crew, size_for
 from llmos.finetuning.examples import Example, batches, passes
 from llmos.finetuning.optimizer import Optimizer, factor_at
 
@@ -49,8 +50,8 @@ class Run:
         self.candidate, self.loss, self.examples, self.recipe = candidate, loss, examples, recipe
         self.checkpoints, self.around = checkpoints, around
         self.weights = candidate.weights()
-        tables = candidate.sparse_tables()
-        self.optimizer = Optimizer(self.weights, tables, recipe)
+        self.tables = candidate.sparse_tables()
+        self.optimizer = Optimizer(self.weights, self.tables, recipe)
         self.lengths = [len(one.ids) for one in examples]
         self.size = recipe.batch_size
         self.epoch_steps = math.ceil(len(examples) / self.size)
@@ -71,6 +72,17 @@ class Run:
 
     def train(self) -> bool:
         """Train to the end, or to a checkpoint when asked to stop: False then."""
+        with self._crew() as crew:
+            is_done = self._train(crew)
+        if is_done and self.recipe.save_best and self.best:
+            self._put(self.best)
+        return is_done
+
+    def _crew(self) -> Crew:
+        size = size_for(self.position.threads, self.size, self.candidate.device)
+        return Crew(self.weights, self.tables, self._gradients, size, self.recipe.seed)
+
+    def _train(self, crew: Crew) -> bool:
         position = self.position
         saved_at = self.around.clock()
         while position.step < self.total and not self._is_patient_no_more():
@@ -79,7 +91,7 @@ class Run:
             self.candidate.train()
             for batch in order[first : first + self.total - position.step]:
                 began = self.around.clock()
-                self._step(batch)
+                self._step(crew, batch)
                 now = self.around.clock()
                 position.trained_s += now - began
                 self._report()
@@ -91,23 +103,25 @@ class Run:
                     saved_at = self.around.clock()
                 if self.around.stop_asked():
                     return False
-        if self.recipe.save_best and self.best:
-            self._put(self.best)
         return True
 
     def save(self) -> None:
         """Write a checkpoint of this moment."""
         self.checkpoints.write(self.position, self.weights, self.optimizer.state(), self.best)
 
-    def _step(self, batch: Sequence[int]) -> None:
-        whole = [self.examples[i] for i in batch]
-        mass = max(self.loss.mass(whole), 1e-9)
+    def _gradients(self, batch: Sequence[int], mass: float) -> float:
+        """Add the gradients of these examples to those there are, pass by pass; returns their share of the loss."""
         total = 0.0
         for part in passes(batch, self.lengths, self.recipe.token_budget):
             examples = [self.examples[i] for i in part]
             loss = self.loss(self.candidate.logits([one.ids for one in examples]), examples) / mass
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             total += float(loss.detach())
+        return total
+
+    def _step(self, crew: Crew, batch: Sequence[int]) -> None:
+        mass = max(self.loss.mass([self.examples[i] for i in batch]), 1e-9)
+        total = crew.gradients(self.position.step, batch, self.lengths, mass)
         if not math.isfinite(total):
             raise BadSetting(
                 f"The loss is {total} at step {self.position.step + 1:,}: training has run away. Lower the "

@@ -79,7 +79,9 @@ class Optimizer:
                     name = owners[id(parameter)]
                     held = {key.rpartition("/")[2]: x for key, x in state.items() if key.rpartition("/")[0] == name}
                     one.state[parameter] = {
-                        kind: int(x) if isinstance(one, torch.optim.SparseAdam) and kind == "step" else x.clone()
+                        kind: int(x)
+                        if isinstance(one, torch.optim.SparseAdam) and kind == "step"
+                        else x.to(parameter.device, copy=True)
                         for kind, x in held.items()
                     }
 

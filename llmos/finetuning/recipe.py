@@ -39,8 +39,8 @@ def defaults(task: str, method: str, labels: int) -> Defaults:
     """By task, and by how many labels there are to tell apart."""
     if method == "lora":
         if task == "tag":
-            return Defaults(5, 1.5e-3, 16, 2)
-        return Defaults(10, 2e-3, 32, 2) if labels >= MANY_LABELS else Defaults(5, 1e-3, 32, 2)
+            return Defaults(4, 1.5e-3, 16, 2)
+        return Defaults(8, 2e-3, 32, 2) if labels >= MANY_LABELS else Defaults(3, 1e-3, 32, 2)
     if task == "tag":
         return Defaults(3, 2e-4, 16, 10)
     return Defaults(6, 3e-4, 32, 10) if labels >= MANY_LABELS else Defaults(4, 1e-4, 32, 10)

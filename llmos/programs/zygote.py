@@ -39,8 +39,7 @@ def main(arguments: list[str]) -> None:
     daemon_pid, engine = int(arguments[1]), arguments[2]
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads as it is imported, and forks would lose them
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin at a barrier keep the one that is late from its core
-    for name in PRELOAD[engine]:
-        _preload(name)
+    preload(engine)
     gc.collect()
     gc.freeze()
     control.send(json.dumps({"warm": True}).encode())
@@ -51,11 +50,13 @@ def main(arguments: list[str]) -> None:
         _fork(control, json.loads(message)["request"], fds, daemon_pid)
 
 
-def _preload(name: str) -> None:
-    try:
-        import_module(name)
-    except ImportError:  # the child that needs it meets the same error and says it to whoever asked
-        traceback.print_exc()
+def preload(engine: str) -> None:
+    """Import what children of this engine need; one that fails is told by the child that meets it again."""
+    for name in PRELOAD[engine]:
+        try:
+            import_module(name)
+        except ImportError:
+            traceback.print_exc()
 
 
 def _fork(control: socket.socket, request: int, fds: list[int], daemon_pid: int) -> None:

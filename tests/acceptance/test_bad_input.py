@@ -1,5 +1,10 @@
 """What a newcomer does wrong: each is answered by a sentence that says what and how to go on, and the daemon lives."""
 
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
 import httpx
 import pytest
 from conftest import House
@@ -79,3 +84,45 @@ def test_a_megabyte_of_text_is_answered_or_refused_by_its_length(minilm):
         f"{minilm.url}/v1/tasks/embed", json={"model": "minilm", "input": "word " * 210_000}, timeout=120
     )
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_long")
+
+
+@pytest.fixture
+def house_on_a_small_disk(tmp_path, new_house):
+    """A home on a file system of its own, too small for a base in a second form."""
+    home = tmp_path / "small"
+    home.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=120m", "llmos-test", str(home)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root and a kernel that permits it")
+    house = replace(new_house, home=home)
+    yield house
+    house("down")
+    subprocess.run(["umount", "-l", str(home)], check=True)
+
+
+def test_a_full_disk_is_said_with_numbers_and_the_daemon_goes_on(house_on_a_small_disk, starters, tmp_path):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    house = house_on_a_small_disk
+    base = starters / "models" / "minilm" / "1"
+    assert house("up").returncode == 0
+    ballast = house.home / "ballast"
+    ballast.write_bytes(b"\0" * (shutil.disk_usage(house.home).free - (16 << 20)))
+    full = house("pull", str(base), "--name", "minilm")
+    assert full.returncode == 1, full.stderr
+    assert "is full" in full.stderr
+    assert "bytes are needed" in full.stderr
+    assert is_a_sentence(full.stderr)
+    assert house.json("ls") == []
+    ballast.unlink()
+    assert house("pull", str(base), "--name", "minilm").returncode == 0
+    (tmp_path / "rows.csv").write_text(GOOD)
+    ballast.write_bytes(b"\0" * (shutil.disk_usage(house.home).free - (16 << 20)))
+    stopped = house("train", "classify", "--data", str(tmp_path / "rows.csv"), "--name", "money", "--epochs", "1")
+    assert stopped.returncode == 1, stopped.stderr
+    assert "is full" in stopped.stderr
+    assert is_a_sentence(stopped.stderr)
+    assert [model["name"] for model in house.json("ls")] == ["minilm"]
+    ballast.unlink()
+    (interrupted,) = [p for p in house.json("ps", "--all") if p["spec"]["program"] == "train"]
+    assert house("resume", str(interrupted["pid"])).returncode == 0

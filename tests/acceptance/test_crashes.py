@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -183,3 +185,44 @@ def test_a_daemon_killed_during_a_pull_shows_no_half_of_a_base(new_house, starte
             assert process.state is State.EXITED, process
             assert len(box.run(f"again-{phase}", "hello").vector) == 384
         assert new_house("down").returncode == 0
+
+
+def test_a_daemon_killed_while_a_wheel_comes_in_goes_on_where_it_was(new_house, tmp_path):
+    empty = replace(new_house, home=tmp_path / "empty")
+    try:
+        assert empty("up").returncode == 0
+        with empty.client() as box:
+            pid = box.pull("minilm", wait=False).pid
+            held = _held_when_killed(box, pid)
+        if held is None:
+            pytest.skip("minilm cannot be pulled, for the package index is not reachable from here")
+        assert empty("up").returncode == 0
+        with empty.client() as box:
+            assert (box.process(pid).state, box.models()) == (State.INTERRUPTED, [])
+            box.resume(pid)
+            assert _first_download(box, pid) >= held
+            assert ended(box, pid).made == ("minilm:1",)
+            assert len(box.run("minilm", "hello").vector) == 384
+    finally:
+        empty("down")
+
+
+def _held_when_killed(box, pid):
+    """kill -9 of the daemon once some bytes of the download are here; how many were told, None if it ended before."""
+    for happening in box.watch(pid):
+        process = happening.process
+        if process is None or process.is_ended or process.progress is None:
+            continue
+        if process.progress.phase == "download" and process.progress.done > 0:
+            os.kill(box.status().os_pid, signal.SIGKILL)
+            return process.progress.done
+    return None
+
+
+def _first_download(box, pid):
+    """What a pull already has when it first says how far its download is; all of it if there is nothing to fetch."""
+    for happening in box.watch(pid):
+        progress = happening.process.progress if happening.process else None
+        if progress is not None and progress.phase == "download" and happening.process.state is State.READY:
+            return progress.done
+    return math.inf
