@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.torch
@@ -35,6 +35,7 @@ with Crew(weights, set(), compute, 2, seed=7) as crew:
 """
 
 
+@settings(deadline=None)  # the first example imports torch
 @given(
     st.lists(st.integers(1, 200), min_size=1, max_size=64),
     st.integers(1, 8),
