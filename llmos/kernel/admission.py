@@ -39,7 +39,7 @@ def admit(spec: Spec, store: Store, tasks: Collection[str]) -> tuple[Spec, dict[
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
     """What the child of this process is told: everything its arguments name, found."""
-    dtype = device.dtype if config.dtype == "auto" else config.dtype
+    dtype = dtype_of(config, device)
     args = dict(process.spec.args)
     models: dict[str, Located] = {}
     word = NAMES_A_MODEL.get(process.spec.program)
@@ -69,6 +69,11 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         models=models,
         datasets={ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref},
     )
+
+
+def dtype_of(config: Config, device: Device) -> str:
+    """The number format that models compute in there."""
+    return device.dtype if config.dtype == "auto" else config.dtype
 
 
 def title_of(spec: Spec) -> str:

@@ -48,7 +48,7 @@ class Hands:
         self._post = post
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
-        self.store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     def perform(self, effect: ev.Effect) -> None:
         """Begin this effect; returns at once."""
@@ -83,7 +83,11 @@ class Hands:
         """Let what is under way come to its end."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self.store_thread.shutdown)
+        await asyncio.to_thread(self._store_thread.shutdown)
+
+    async def in_store(self, change: Callable[[], Any]) -> Any:  # Any: whatever the change returns
+        """A change of the store, after those asked for before it."""
+        return await asyncio.get_running_loop().run_in_executor(self._store_thread, change)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:  # Any: what a coroutine may be sent, here nothing
         task = asyncio.get_running_loop().create_task(work)
@@ -114,7 +118,7 @@ class Hands:
     async def _commit(self, effect: ev.Commit) -> None:
         offer_id = effect.offer.offer_id
         try:
-            kept = await self._in_store(lambda: self._store.commit(effect.offer, effect.pid, effect.born))
+            kept = await self.in_store(lambda: self._store.commit(effect.offer, effect.pid, effect.born))
             ref, folder = self._place(kept)
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
             self._post(ev.CommitFailed(self._clock(), effect.pid, offer_id, _fault(error)))
@@ -132,7 +136,7 @@ class Hands:
 
     async def _move(self, effect: ev.Move) -> None:
         try:
-            await self._in_store(lambda: self._moved(effect))
+            await self.in_store(lambda: self._moved(effect))
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
             self._post(ev.MoveRefused(self._clock(), effect.name, effect.version, effect.ticket, _fault(error)))
             return
@@ -161,9 +165,6 @@ class Hands:
             pass
         except OSError as error:
             log.warning("the scratch folder %s stays: %s", folder, error)
-
-    async def _in_store(self, change: Callable[[], Any]) -> Any:  # Any: whatever the change returns
-        return await asyncio.get_running_loop().run_in_executor(self.store_thread, change)
 
 
 def _fault(error: Exception) -> Fault:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from llmos.abi.error import Internal, LlmosError, Unavailable
 from llmos.kernel.events import Effect, Event, Kept
 from llmos.kernel.journal import COMPACT_EVERY, Journal
+from llmos.kernel.roster import ALIVE
 from llmos.kernel.scheduler import Idle, look
-from llmos.kernel.table import ALIVE, Table
+from llmos.kernel.table import Table
 
 LOOK_EVERY_S = 1.0
 log = logging.getLogger(__name__)

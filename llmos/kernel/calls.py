@@ -1,0 +1,167 @@
+"""The door of calls: which model, task and serve process a call means, and its answer, piece by piece, in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from itertools import count
+from typing import Any
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.device import LeaseKind
+from llmos.abi.error import Unavailable, WrongTask, error_of, fault_of
+from llmos.abi.frame import Attach
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.config import Config
+from llmos.kernel import events as ev
+from llmos.kernel.admission import dtype_of
+from llmos.kernel.loop import Loop
+from llmos.kernel.memory import weights_bytes
+from llmos.kernel.network import Network, Open
+from llmos.kernel.store.store import Store
+from llmos.kernel.supervisor import Supervisor
+from llmos.kernel.table import Table
+
+Json = Any  # Any: a JSON value whose schema belongs to the task
+
+ALSO_DOES = {"chat": ("generate",), "generate": ("chat",)}  # a model that does the one does the other as well
+OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
+
+
+class Calls:
+    """Takes calls in, and opens a serve process for a base that has none."""
+
+    def __init__(
+        self,
+        config: Config,
+        table: Table,
+        store: Store,
+        supervisor: Supervisor,
+        loop: Loop,
+        submit: Callable[[Spec], Awaitable[Process]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._table = table
+        self._store = store
+        self._supervisor = supervisor
+        self._loop = loop
+        self._submit = submit
+        self._clock = clock
+        self.network = Network(supervisor.send, self._attach, clock)
+        self._ids = count(1)
+        self._opening: dict[tuple[str, str], asyncio.Task[int]] = {}
+        self._attaching: set[asyncio.Task[None]] = set()
+
+    async def call(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
+        stream: bool,
+        timeout_s: float | None,
+    ) -> AsyncGenerator[Chunk, None]:
+        """The answer of a model; raises what is wrong before its first piece, and closing it cancels the call."""
+        manifest = self._store.resolve(model)
+        wanted = task_of(manifest, task)
+        limit_s = self._config.call_timeout_s if timeout_s is None else timeout_s
+        call = Call(next(self._ids), manifest.ref, wanted, tuple(inputs), params, stream)
+        try:
+            async with asyncio.timeout(limit_s):
+                opened = await self._open(manifest, call)
+        except TimeoutError:
+            raise Unavailable(f"No process for {manifest.ref} within {limit_s:g} s. See: llmos ps") from None
+        try:
+            while True:
+                chunk = await self._next_chunk(opened, limit_s)
+                if chunk.fault is not None and not opened.is_told:
+                    raise error_of(chunk.fault)
+                opened.is_told = True
+                yield chunk
+                if chunk.is_last:
+                    return
+        finally:
+            self.network.drop(opened)
+
+    async def _next_chunk(self, opened: Open, limit_s: float) -> Chunk:
+        if not opened.chunks.empty():
+            return opened.chunks.get_nowait()
+        try:
+            async with asyncio.timeout(limit_s):
+                return await opened.chunks.get()
+        except TimeoutError:
+            process = self._table.process(opened.pid)
+            raise Unavailable(
+                f"No answer from {opened.call.model} within {limit_s:g} s. Its process {process.pid} is "
+                f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}"
+            ) from None
+
+    # The process that answers.
+
+    async def _open(self, manifest: Manifest, call: Call) -> Open:
+        base, device = manifest.base or manifest.ref, self._table.device().name
+        pid = self._server(base, device)
+        if pid is None:
+            pid = await self._opened_server(base, device)
+        return self.network.open(pid, call)
+
+    def _server(self, base: str, device: str) -> int | None:
+        """The process that serves this base there, or will as soon as it can."""
+        pid = self.network.serving(base, device)
+        if pid is None:
+            return None
+        state = self._table.process(pid).state
+        if state is State.SUSPENDED:
+            raise Unavailable(f"Process {pid}, which serves {base}, is suspended. Go on with: llmos resume {pid}")
+        return pid if state in OPEN_STATES else None
+
+    async def _opened_server(self, base: str, device: str) -> int:
+        """A new serve process; whoever asks for the same one meanwhile gets the same one."""
+        key = (base, device)
+        if key not in self._opening:
+            self._opening[key] = asyncio.get_running_loop().create_task(self._open_server(base, device))
+            self._opening[key].add_done_callback(lambda _: self._opening.pop(key, None))
+        return await asyncio.shield(self._opening[key])
+
+    async def _open_server(self, base: str, device: str) -> int:
+        spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, device=device)
+        return (await self._submit(spec)).pid
+
+    # The model that it needs for that.
+
+    def _attach(self, pid: int, model: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._attached(pid, model))
+        self._attaching.add(task)
+        task.add_done_callback(self._attaching.discard)
+
+    async def _attached(self, pid: int, model: str) -> None:
+        try:
+            manifest = self._store.resolve(model)
+            dtype = dtype_of(self._config, self._table.device(self._table.process(pid).spec.device))
+            located = await asyncio.to_thread(self._store.located, model, dtype)
+            kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
+            await self._loop.ask(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))
+        except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: its calls get the fault
+            self.network.attach_failed(pid, model, fault_of(error))
+            return
+        self._supervisor.send(pid, Attach(located))
+        self.network.attached_to(pid, model)
+
+
+def task_of(manifest: Manifest, task: str | None) -> str:
+    """The task that is asked of a model; WrongTask if it does another."""
+    does = (manifest.task, *ALSO_DOES.get(manifest.task, ()))
+    if task is None:
+        return manifest.task
+    if task not in does:
+        kind = "base" if manifest.kind is Kind.BASE else "model"
+        raise WrongTask(
+            f"{manifest.ref} is a {kind} for {' and '.join(does)}, not for {task}. Choose another model (llmos ls)",
+            model=manifest.ref,
+            task=task,
+            has=list(does),
+        )
+    return task
