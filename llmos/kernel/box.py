@@ -20,10 +20,11 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import LlmosError
 from llmos.abi.frame import Assignment, Up
 from llmos.abi.model import DatasetManifest
-from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.abi.process import Class, Process, Program, Spec
 from llmos.abi.view import DiskUse, Happening, ModelView, Status
 from llmos.abi.wire import to_plain
 from llmos.config import Config
+from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.admission import admit, assignment
 from llmos.kernel.calls import Calls
@@ -37,7 +38,7 @@ from llmos.kernel.logs import follow_log, log_path, read_log
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.memory import no_room
 from llmos.kernel.nursery import Nursery
-from llmos.kernel.scheduler import Idle
+from llmos.kernel.scheduler import View
 from llmos.kernel.store.store import Store
 from llmos.kernel.supervisor import Supervisor
 from llmos.kernel.table import Table
@@ -104,11 +105,9 @@ class Box:
             self._journal,
             perform=self._perform,
             applied=self._applied,
-            idle=self._idle,
-            idle_timeout_s=config.idle_timeout_s,
-            clock=clock,
+            view=self._view,
         )
-        self._calls = Calls(config, table, store, supervisor, self._loop, self.submit, clock)
+        self._calls = Calls(config, table, store, supervisor.send, self._loop.post, self.submit, clock)
         self._network = self._calls.network
         self._ears = Ears(self._network, self._loop.post, clock)
         self._hands = Hands(config, table, store, supervisor, self._network, self._assignment, self._loop.post, clock)
@@ -259,7 +258,7 @@ class Box:
     def _on_exit(self, pid: int, os_pid: int, code: int) -> None:
         self._ears.ended(pid, os_pid, code)
 
-    def _perform(self, effect: ev.Effect) -> None:
+    def _perform(self, effect: do.Effect) -> None:
         self._hands.perform(effect)
 
     def _applied(self, event: ev.Event) -> None:
@@ -279,13 +278,9 @@ class Box:
             case ev.DevicesProbed() | ev.DevicesFound():
                 self._happenings.publish("device", devices=[device.name for device in self._table.devices])
 
-    def _idle(self) -> list[Idle]:
-        table = self._table
-        return [
-            Idle(pid, since, table.ledger.held(pid, table.process(pid).spec.device))
-            for pid, since in self._network.idle()
-            if table.process(pid).state is State.READY
-        ]
+    def _view(self) -> View:
+        network = self._network
+        return self._table.view(self._clock(), network.rests(), self._config.idle_timeout_s, network.wanted())
 
     async def _submit(self, spec: Spec, needs: dict[LeaseKind, int]) -> Process:
         pid = next(self._pids)

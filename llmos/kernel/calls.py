@@ -9,18 +9,15 @@ from typing import Any
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import LeaseKind
-from llmos.abi.error import Unavailable, WrongTask, error_of, fault_of
-from llmos.abi.frame import Attach
+from llmos.abi.error import LlmosError, Unavailable, WrongTask, error_of, fault_of
+from llmos.abi.frame import Down
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
-from llmos.kernel.admission import dtype_of
-from llmos.kernel.loop import Loop
 from llmos.kernel.memory import weights_bytes
 from llmos.kernel.network import Network, Open
 from llmos.kernel.store.store import Store
-from llmos.kernel.supervisor import Supervisor
 from llmos.kernel.table import Table
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
@@ -37,22 +34,20 @@ class Calls:
         config: Config,
         table: Table,
         store: Store,
-        supervisor: Supervisor,
-        loop: Loop,
+        send: Callable[[int, Down], None],
+        post: Callable[[ev.Event], None],
         submit: Callable[[Spec], Awaitable[Process]],
         clock: Callable[[], float],
     ) -> None:
         self._config = config
         self._table = table
         self._store = store
-        self._supervisor = supervisor
-        self._loop = loop
+        self._post = post
         self._submit = submit
         self._clock = clock
-        self.network = Network(supervisor.send, self._attach, clock)
+        self.network = Network(send, self._attach, clock)
         self._ids = count(1)
         self._opening: dict[tuple[str, str], asyncio.Task[int]] = {}
-        self._attaching: set[asyncio.Task[None]] = set()
 
     async def call(
         self,
@@ -130,25 +125,15 @@ class Calls:
         spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, device=device)
         return (await self._submit(spec)).pid
 
-    # The model that it needs for that.
-
     def _attach(self, pid: int, model: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._attached(pid, model))
-        self._attaching.add(task)
-        task.add_done_callback(self._attaching.discard)
-
-    async def _attached(self, pid: int, model: str) -> None:
+        """Ask for a model that calls wait for; the scheduler finds room for it."""
         try:
             manifest = self._store.resolve(model)
-            dtype = dtype_of(self._config, self._table.device(self._table.process(pid).spec.device))
-            located = await asyncio.to_thread(self._store.located, model, dtype)
-            kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
-            await self._loop.ask(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))
-        except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: its calls get the fault
+        except LlmosError as error:  # it was removed a moment ago: its calls get the fault
             self.network.attach_failed(pid, model, fault_of(error))
             return
-        self._supervisor.send(pid, Attach(located))
-        self.network.attached_to(pid, model)
+        kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
+        self._post(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))
 
 
 def task_of(manifest: Manifest, task: str | None) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from llmos.abi.error import Fault, ProcessDied
 from llmos.abi.process import Process, Program, State
 from llmos.kernel import events as ev
-from llmos.kernel.events import Effect, Event
+from llmos.kernel.effects import Effect
+from llmos.kernel.events import Event
 from llmos.kernel.roster import ALIVE, RESUMABLE, Roster
 from llmos.kernel.scheduler import STARTS_TO_FAIL, backoff_s
 
@@ -40,6 +41,16 @@ def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
     roster.lives[event.pid] = replace(roster.lives[event.pid], ready_at=event.at)
     roster.put(process.moved(State.READY))
     return roster.settle(process)
+
+
+def attached(roster: Roster, event: ev.Attached) -> list[Effect]:
+    roster.attached(event.pid, event.model, event.took_s)
+    return []
+
+
+def detached(roster: Roster, event: ev.Detached) -> list[Effect]:
+    roster.detach(event.pid, event.model)
+    return []
 
 
 def progressed(roster: Roster, event: ev.Progressed) -> list[Effect]:
@@ -72,6 +83,8 @@ HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: e
     ev.Forked: forked,
     ev.StartFailed: start_failed,
     ev.BecameReady: became_ready,
+    ev.Attached: attached,
+    ev.Detached: detached,
     ev.Progressed: progressed,
     ev.Metered: metered,
     ev.ChildFailed: failed,

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmos.abi.frame import Answer, AttachFailed, Failed, Offered, Probed, Ready, Report, Spent, Up
+from llmos.abi.frame import (
+    Answer,
+    Attached,
+    AttachFailed,
+    Detached,
+    Failed,
+    Offered,
+    Probed,
+    Ready,
+    Report,
+    Spent,
+    Up,
+)
 from llmos.kernel import events as ev
 from llmos.kernel.network import Network
 
@@ -27,6 +39,10 @@ class Ears:
                 self._network.answered(chunks)
             case AttachFailed(model, fault):
                 self._network.attach_failed(pid, model, fault)
+                self._post(ev.Detached(now, pid, model))
+            case Attached(model, took_s):
+                self._post(ev.Attached(now, pid, model, took_s))
+            case Detached(model):
                 self._post(ev.Detached(now, pid, model))
             case Ready(weights):
                 self._post(ev.BecameReady(now, pid, weights))

@@ -73,8 +73,7 @@ class Library:
         self._check_unused(ref)
         removed: list[str] = await self._in_store(lambda: self._store.remove(ref))
         for one in removed:
-            for pid in self._network.forget(one):
-                self._loop.post(ev.Detached(self._clock(), pid, one))
+            self._network.forget(one)
             self._happenings.publish("removed", model=one)
             for process in self._serving(one):
                 await self._kill(process.pid)

@@ -6,12 +6,14 @@ Calls are not journalled. Every call gets an answer: its chunks, or the fault of
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import Fault, LlmosError, ProcessDied, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.kernel.eviction import Rest, Use
 
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
 CRASHES_TO_SUSPECT = 2  # from so many on it is sent alone, so that it takes no innocent call with it
@@ -41,12 +43,14 @@ class Server:
     models: set[str] = field(default_factory=set)  # attached, so that calls may name them
     attaching: set[str] = field(default_factory=set)
     calls: dict[int, Open] = field(default_factory=dict)
+    calls_of: Counter[str] = field(default_factory=Counter)  # how many of these calls name each model
+    uses: dict[str, Use] = field(default_factory=dict)  # of each model ever called here
     used_at: float = 0.0
 
 
 class Network:
-    """All serve processes and all open calls. `attach` starts bringing a model to a process; it says how that ended
-    by `attached` or `attach_failed`."""
+    """All serve processes and all open calls. `attach` starts bringing a model to a process; how that ended is said by
+    `attached_to` or `attach_failed`."""
 
     def __init__(
         self,
@@ -64,11 +68,23 @@ class Network:
     def in_flight(self) -> int:
         return len(self._calls)
 
-    def idle(self) -> list[tuple[int, float]]:
-        """The ready processes without a call, and since when."""
-        return [
-            (server.pid, server.used_at) for server in self._servers.values() if server.is_ready and not server.calls
-        ]
+    def rests(self) -> list[Rest]:
+        """What no call needs: of a ready process without a call all, of another the models that no call names."""
+        now = self._clock()
+        found = []
+        for server in self._servers.values():
+            if server.is_ready and not server.calls:
+                use = sum(one.of_late(now) for one in server.uses.values())
+                found.append(Rest(server.pid, None, server.used_at, use))
+            elif server.is_ready:
+                for model in server.models - server.calls_of.keys() - {server.base}:
+                    one = server.uses[model]
+                    found.append(Rest(server.pid, model, one.at, one.of_late(now)))
+        return found
+
+    def wanted(self) -> set[tuple[int, str]]:
+        """The models that calls wait for, each with the process that is to get it."""
+        return {(s.pid, model) for s in self._servers.values() for model in s.attaching & s.calls_of.keys()}
 
     def attached(self) -> set[str]:
         """Every model that is answerable somewhere without loading."""
@@ -88,7 +104,9 @@ class Network:
         server = self._servers[pid]
         opened = Open(call, pid)
         server.calls[call.call_id] = self._calls[call.call_id] = opened
+        server.calls_of[call.model] += 1
         server.used_at = self._clock()
+        server.uses.setdefault(call.model, Use()).count(server.used_at)
         if server.is_ready:
             self._forward(server, opened)
         return opened
@@ -134,13 +152,17 @@ class Network:
         for opened in [one for one in server.calls.values() if one.call.model == model]:
             self._fail(opened, fault)
 
-    def forget(self, model: str) -> list[int]:
-        """The model is leaving the store: detach it wherever it is; returns the processes that held it."""
-        holders = [server for server in self._servers.values() if model in server.models]
-        for server in holders:
+    def detach(self, pid: int, model: str) -> None:
+        """Take the model away from this process; the next call that names it brings it again."""
+        server = self._servers.get(pid)
+        if server is not None and model in server.models:
             server.models.discard(model)
-            self._send(server.pid, Detach(model))
-        return [server.pid for server in holders]
+            self._send(pid, Detach(model))
+
+    def forget(self, model: str) -> None:
+        """The model is leaving the store: detach it wherever it is."""
+        for pid in list(self._servers):
+            self.detach(pid, model)
 
     def lost(self, pid: int) -> None:
         """The process has died: calls without a chunk wait to be sent again, the others get their answer now."""
@@ -167,7 +189,7 @@ class Network:
 
     def _forward(self, server: Server, opened: Open) -> None:
         model = opened.call.model
-        if opened.is_sent:
+        if opened.is_sent or opened.call.call_id not in self._calls:
             return
         if model not in server.models:
             if model not in server.attaching:
@@ -193,7 +215,11 @@ class Network:
         server = self._servers.get(opened.pid)
         if server is not None:
             server.calls.pop(opened.call.call_id, None)
+            server.calls_of[opened.call.model] -= 1
+            if not server.calls_of[opened.call.model]:
+                del server.calls_of[opened.call.model]
             server.used_at = self._clock()
+            server.uses[opened.call.model].count(server.used_at, 0)
             if server.is_ready and opened.crashes >= CRASHES_TO_SUSPECT:
                 self._forward_all(server)
         return True

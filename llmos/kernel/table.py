@@ -6,7 +6,7 @@ It is pure: no clock, no lock, no await, no log line. Replaying the journal's ev
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,12 +15,15 @@ from llmos.abi.error import Fault, Unavailable
 from llmos.abi.model import OfferKind
 from llmos.abi.process import Process, Program, State
 from llmos.kernel import children
+from llmos.kernel import effects as do
 from llmos.kernel import events as ev
-from llmos.kernel.events import Effect, Event
-from llmos.kernel.memory import Ledger, no_room
+from llmos.kernel.effects import Effect
+from llmos.kernel.events import Event
+from llmos.kernel.eviction import Rest
+from llmos.kernel.memory import Ledger
 from llmos.kernel.promises import Promises
 from llmos.kernel.roster import ALIVE, RESUMABLE, Life, Roster
-from llmos.kernel.scheduler import Idle, View
+from llmos.kernel.scheduler import View
 
 KEEP_ENDED = 200
 
@@ -98,15 +101,18 @@ class Table:
             p.spec.program is Program.PROBE and not p.is_ended for p in self.processes.values()
         )
 
-    def view(self, at: float, idle: Iterable[Idle], idle_timeout_s: float) -> View:
-        """What the scheduler decides from."""
+    def view(
+        self, at: float, rests: Iterable[Rest], idle_timeout_s: float, wanted: Collection[tuple[int, str]] = ()
+    ) -> View:
+        """What the scheduler decides from, given what no call needs and which models calls wait for."""
         return View(
             at=at,
             queued=[p for p in self.processes.values() if self.roster.may_start(p) and not self.is_down],
             running=[p for p in self.processes.values() if p.state in ALIVE],
             free_bytes={device.name: self.ledger.free(device.name) for device in self.devices},
             leaving_bytes=self.roster.leaving_bytes(),
-            idle=list(idle),
+            idle=self.roster.idle(rests, at),
+            wishes=self.roster.open_wishes(wanted),
             is_probing=self.is_probing,
             idle_timeout_s=idle_timeout_s,
         )
@@ -124,12 +130,6 @@ class Table:
                 self.roster.check_state(event.pid, "resume", frozenset({State.SUSPENDED, State.INTERRUPTED}))
             case ev.NiceAsked():
                 self.roster.check_state(event.pid, "nice", frozenset(State) - {State.EXITED})
-            case ev.AttachAsked():
-                self.roster.check_state(event.pid, "attach a model to", ALIVE)
-                device = self.process(event.pid).spec.device
-                free = self.ledger.free(device)
-                if event.model not in self.roster.lives[event.pid].models and event.size_bytes > free:
-                    raise no_room(device, event.size_bytes, free)
 
     def apply(self, event: Event) -> list[Effect]:
         """Change the table as the event says; what is to be done about it comes back."""
@@ -152,30 +152,24 @@ class Table:
 
     def _suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:
         self.roster.put(self.process(event.pid).moved(State.SUSPENDED, reason="suspended by the user"))
-        return [ev.Signal(event.pid, signal.SIGSTOP)]
+        return [do.Signal(event.pid, signal.SIGSTOP)]
 
     def _resume_asked(self, event: ev.ResumeAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state is State.SUSPENDED:
             self.roster.put(process.moved(State.READY, reason=""))
-            return [ev.Signal(event.pid, signal.SIGCONT)]
-        self.roster.put(
-            process.moved(State.QUEUED, ended_at=None, exit_code=None, fault=None, reason="to be continued")
-        )
+            return [do.Signal(event.pid, signal.SIGCONT)]
+        again = process.moved(State.QUEUED, ended_at=None, exit_code=None, fault=None, reason="to be continued")
+        self.roster.put(again)
         return []
 
     def _nice_asked(self, event: ev.NiceAsked) -> list[Effect]:
         process = self.process(event.pid)
         self.roster.put(replace(process, spec=replace(process.spec, klass=event.klass)))
-        return [ev.Renice(event.pid, event.klass)] if process.state in ALIVE else []
+        return [do.Renice(event.pid, event.klass)] if process.state in ALIVE else []
 
     def _attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
-        self.roster.attach(event.pid, event.model, event.kind, event.size_bytes)
-        return []
-
-    def _detached(self, event: ev.Detached) -> list[Effect]:
-        self.roster.detach(event.pid, event.model)
-        return []
+        return self.roster.wish(event)
 
     # Decided by the scheduler.
 
@@ -190,6 +184,15 @@ class Table:
 
     def _evicted(self, event: ev.Evicted) -> list[Effect]:
         return self.roster.stop(self.process(event.pid), event.reason)
+
+    def _attach_granted(self, event: ev.AttachGranted) -> list[Effect]:
+        return self.roster.grant(event.pid, event.model)
+
+    def _attach_refused(self, event: ev.AttachRefused) -> list[Effect]:
+        return self.roster.refuse(event.pid, event.model, event.fault)
+
+    def _displaced(self, event: ev.Displaced) -> list[Effect]:
+        return self.roster.displace(event.pid, event.model)
 
     # Of the devices.
 
@@ -229,7 +232,7 @@ class Table:
     def _move_refused(self, event: ev.MoveRefused) -> list[Effect]:
         effects = self.promises.moved(event)
         for effect in effects:
-            if isinstance(effect, ev.Accept) and effect.pid in self.processes:
+            if isinstance(effect, do.Accept) and effect.pid in self.processes:
                 self.roster.put(replace(self.processes[effect.pid], reason=event.fault.message))
         return effects
 
@@ -244,7 +247,7 @@ class Table:
         for process in list(self.processes.values()):
             if process.state in ALIVE:
                 if process.os_pid is not None:
-                    effects.append(ev.Slay(process.os_pid, self.roster.lives[process.pid].born_at))
+                    effects.append(do.Slay(process.os_pid, self.roster.lives[process.pid].born_at))
                 state = State.INTERRUPTED if process.spec.program in RESUMABLE else State.EXITED
                 effects += self.roster.end(process, event.at, state, "ended with the daemon")
             elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
@@ -282,11 +285,13 @@ _HANDLERS: dict[type[Event], Callable[[Table, Any], list[Effect]]] = {  # Any: e
     ev.ResumeAsked: Table._resume_asked,
     ev.NiceAsked: Table._nice_asked,
     ev.AttachAsked: Table._attach_asked,
-    ev.Detached: Table._detached,
     ev.MoveAsked: Table._move_asked,
     ev.Admitted: Table._admitted,
     ev.Delayed: Table._delayed,
     ev.Evicted: Table._evicted,
+    ev.AttachGranted: Table._attach_granted,
+    ev.AttachRefused: Table._attach_refused,
+    ev.Displaced: Table._displaced,
     ev.DevicesFound: Table._devices_found,
     ev.DevicesProbed: Table._devices_probed,
     ev.OfferMade: Table._offer_made,

@@ -8,6 +8,7 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.error import Fault
 from llmos.abi.frame import Ask, Cancel, Detach, Down
 from llmos.abi.wire import encode
+from llmos.kernel.eviction import HALF_LIFE_S, Rest
 from llmos.kernel.network import Network, Open
 from llmos.testing.clock import Clock
 
@@ -151,14 +152,38 @@ def test_a_process_gone_for_good_answers_all_its_calls():
     assert ground.network.serving(BASE, "cpu0") is None
 
 
-def test_a_process_is_idle_from_its_last_answer_on():
+def test_a_process_rests_from_its_last_answer_on_and_a_busy_one_s_models_without_calls_do():
     ground = Ground()
     ground.network.became_ready(1)
-    ground.open(1)
-    assert ground.network.idle() == []
-    ground.clock.move(5.0)
+    ground.open(1, "ner:1")
+    ground.network.attached_to(1, "ner:1")
+    assert ground.network.rests() == []
+    ground.clock.move(HALF_LIFE_S)
     ground.network.answered([Chunk(1)])
-    assert ground.network.idle() == [(1, 1005.0)]
+    assert ground.network.rests() == [Rest(1, None, 1000.0 + HALF_LIFE_S, use=0.5)]
+    ground.open(2)
+    assert ground.network.rests() == [Rest(1, "ner:1", 1000.0 + HALF_LIFE_S, use=0.5)]
+
+
+def test_a_model_is_wanted_while_a_call_waits_for_it():
+    ground = Ground()
+    ground.network.became_ready(1)
+    opened = ground.open(1, "ner:1")
+    assert ground.network.wanted() == {(1, "ner:1")}
+    ground.network.drop(opened)
+    assert ground.network.wanted() == set()
+
+
+def test_a_detached_model_is_attached_again_by_its_next_call():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1, "ner:1")
+    ground.network.attached_to(1, "ner:1")
+    ground.network.answered([Chunk(1)])
+    ground.network.detach(1, "ner:1")
+    assert ground.sent[-1] == Detach("ner:1")
+    ground.open(2, "ner:1")
+    assert ground.attaching == ["ner:1", "ner:1"]
 
 
 def test_a_removed_model_is_detached_where_it_was():
@@ -166,5 +191,5 @@ def test_a_removed_model_is_detached_where_it_was():
     ground.network.became_ready(1)
     ground.open(1, "ner:1")
     ground.network.attached_to(1, "ner:1")
-    assert ground.network.forget("ner:1") == [1]
+    ground.network.forget("ner:1")
     assert ground.sent[-1] == Detach("ner:1")
