@@ -32,6 +32,7 @@ class Config:
     idle_timeout_s: float = 900.0
     stop_grace_s: float = 60.0
     call_timeout_s: float = 120.0
+    max_waiting_calls: int = 1024
     max_body_bytes: int = 32 * 1024 * 1024
     catalog: Path | None = None
     log_level: str = "info"
@@ -150,6 +151,12 @@ SETTINGS: tuple[Setting, ...] = (
         _number(0.1, 86_400.0),
         "seconds, from 0.1 to 86400",
         "A call that has waited so long for its next piece of answer is given up",
+    ),
+    Setting(
+        "max_waiting_calls",
+        _whole(1, 1_000_000),
+        "a whole number from 1 to 1000000",
+        "So many calls of each class may wait for one serve process; one more is told to come back later (429)",
     ),
     Setting(
         "max_body_bytes",

@@ -12,6 +12,7 @@ from starlette.types import Receive
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import Cancelled, Internal, LlmosError, error_of, fault_of
+from llmos.abi.process import Class
 from llmos.api.metrics import Meter
 from llmos.api.stream import Attended
 from llmos.kernel.port import Kernel
@@ -27,6 +28,8 @@ class Wanted:
     task: str
     inputs: list[Json]
     params: dict[str, Json] = field(default_factory=dict)
+    timeout_s: float | None = None
+    klass: Class = Class.INTERACTIVE
 
 
 class Caller:
@@ -59,7 +62,15 @@ class Caller:
     async def _chunks(self, wanted: Wanted, *, stream: bool) -> AsyncGenerator[Chunk, None]:
         started, outcome, tokens = perf_counter(), "cancelled", Tokens()
         try:
-            calling = self._kernel.call(wanted.model, wanted.task, wanted.inputs, wanted.params, stream=stream)
+            calling = self._kernel.call(
+                wanted.model,
+                wanted.task,
+                wanted.inputs,
+                wanted.params,
+                stream=stream,
+                timeout_s=wanted.timeout_s,
+                klass=wanted.klass,
+            )
             async with aclosing(calling) as chunks:
                 async for chunk in chunks:
                     if chunk.fault is not None:

@@ -191,8 +191,9 @@ class Box:
         *,
         stream: bool = False,
         timeout_s: float | None = None,
+        klass: Class = Class.INTERACTIVE,
     ) -> AsyncGenerator[Chunk, None]:
-        return self._calls.call(model, task, inputs, params, stream=stream, timeout_s=timeout_s)
+        return self._calls.call(model, task, inputs, params, stream=stream, timeout_s=timeout_s, klass=klass)
 
     # Models and data.
 

@@ -9,14 +9,15 @@ from typing import Any
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import LeaseKind
-from llmos.abi.error import LlmosError, Unavailable, WrongTask, error_of, fault_of
+from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
 from llmos.abi.frame import Down
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.memory import weights_bytes
-from llmos.kernel.network import Network, Open
+from llmos.kernel.network import Network
+from llmos.kernel.open import Open
 from llmos.kernel.store.store import Store
 from llmos.kernel.table import Table
 
@@ -45,7 +46,7 @@ class Calls:
         self._post = post
         self._submit = submit
         self._clock = clock
-        self.network = Network(send, self._attach, clock)
+        self.network = Network(send, self._attach, clock, max_waiting_calls=config.max_waiting_calls)
         self._ids = count(1)
         self._opening: dict[tuple[str, str], asyncio.Task[int]] = {}
 
@@ -58,20 +59,16 @@ class Calls:
         *,
         stream: bool,
         timeout_s: float | None,
+        klass: Class,
     ) -> AsyncGenerator[Chunk, None]:
         """The answer of a model; raises what is wrong before its first piece, and closing it cancels the call."""
         manifest = self._store.resolve(model)
         wanted = task_of(manifest, task)
-        limit_s = self._config.call_timeout_s if timeout_s is None else timeout_s
-        call = Call(next(self._ids), manifest.ref, wanted, tuple(inputs), params, stream)
-        try:
-            async with asyncio.timeout(limit_s):
-                opened = await self._open(manifest, call)
-        except TimeoutError:
-            raise Unavailable(f"No process for {manifest.ref} within {limit_s:g} s. See: llmos ps") from None
+        call = Call(next(self._ids), manifest.ref, wanted, tuple(inputs), params, stream, klass=klass)
+        opened = await self._open(manifest, call, timeout_s)
         try:
             while True:
-                chunk = await self._next_chunk(opened, limit_s)
+                chunk = await self._next_chunk(opened, timeout_s)
                 if chunk.fault is not None and not opened.is_told:
                     raise error_of(chunk.fault)
                 opened.is_told = True
@@ -81,27 +78,29 @@ class Calls:
         finally:
             self.network.drop(opened)
 
-    async def _next_chunk(self, opened: Open, limit_s: float) -> Chunk:
-        if not opened.chunks.empty():
-            return opened.chunks.get_nowait()
+    async def _next_chunk(self, opened: Open, timeout_s: float | None) -> Chunk:
+        limit_s = self._config.call_timeout_s
+        left_s = limit_s if opened.deadline_at is None else min(limit_s, opened.deadline_at - self._clock())
         try:
-            async with asyncio.timeout(limit_s):
-                return await opened.chunks.get()
+            return await opened.take(left_s)
         except TimeoutError:
-            process = self._table.process(opened.pid)
-            raise Unavailable(
-                f"No answer from {opened.call.model} within {limit_s:g} s. Its process {process.pid} is "
-                f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}"
-            ) from None
+            within_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
+            raise _timed_out(opened, self._table.process(opened.pid), within_s) from None
 
     # The process that answers.
 
-    async def _open(self, manifest: Manifest, call: Call) -> Open:
+    async def _open(self, manifest: Manifest, call: Call, timeout_s: float | None) -> Open:
         base, device = manifest.base or manifest.ref, self._table.device().name
+        deadline_at = None if timeout_s is None else self._clock() + timeout_s
         pid = self._server(base, device)
         if pid is None:
-            pid = await self._opened_server(base, device)
-        return self.network.open(pid, call)
+            limit_s = self._config.call_timeout_s if timeout_s is None else timeout_s
+            try:
+                async with asyncio.timeout(limit_s):
+                    pid = await self._opened_server(base, device)
+            except TimeoutError:
+                raise TimedOut(f"No process for {manifest.ref} within {limit_s:g} s. See: llmos ps") from None
+        return self.network.open(pid, call, deadline_at)
 
     def _server(self, base: str, device: str) -> int | None:
         """The process that serves this base there, or will as soon as it can."""
@@ -134,6 +133,14 @@ class Calls:
             return
         kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
         self._post(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))
+
+
+def _timed_out(opened: Open, process: Process, within_s: float) -> TimedOut:
+    return TimedOut(
+        f"No answer from {opened.call.model} within {within_s:g} s. Its process {process.pid} is "
+        f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}",
+        timeout_s=within_s,
+    )
 
 
 def task_of(manifest: Manifest, task: str | None) -> str:

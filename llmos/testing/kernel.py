@@ -18,6 +18,7 @@ from llmos.abi.error import (
     ModelNotFound,
     NotFound,
     ProcessNotFound,
+    TimedOut,
     WrongTask,
     fault_of,
 )
@@ -176,9 +177,10 @@ class MemoryKernel:
         *,
         stream: bool = False,
         timeout_s: float | None = None,
+        klass: Class = Class.INTERACTIVE,
     ) -> AsyncGenerator[Chunk, None]:
         found = self.model(model).manifest
-        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream)
+        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)
         if call.task != found.task and not {call.task, found.task} <= GENERATES:
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
@@ -188,13 +190,16 @@ class MemoryKernel:
             self._engine.add(call)
             while not is_over:
                 if self.gate is not None:
-                    await self.gate.wait()
+                    async with asyncio.timeout(timeout_s):
+                        await self.gate.wait()
                 for chunk in self._engine.step():
                     is_over = chunk.is_last
                     yield chunk
         except LlmosError as error:
             is_over = True
             yield Chunk(call.call_id, fault=fault_of(error))
+        except TimeoutError:
+            raise TimedOut(f"No answer within {timeout_s:g} s", timeout_s=timeout_s) from None
         finally:
             if not is_over:
                 self._engine.cancel(call.call_id)

@@ -16,7 +16,8 @@ from llmos.abi.process import Class, Program, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.eviction import HALF_LIFE_S, Idle, Use, cheapest
-from llmos.kernel.network import Network, Open
+from llmos.kernel.network import Network
+from llmos.kernel.open import Open
 from llmos.kernel.scheduler import View, Wish, look
 from llmos.kernel.table import Table
 from llmos.testing.clock import Clock
@@ -134,7 +135,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         self.table = Table(memory_share=1.0)
-        self.network = Network(self.sent, self.wished, self.clock)
+        self.network = Network(self.sent, self.wished, self.clock, max_waiting_calls=1000)
         self.children: dict[int, Child] = {}
         self.starting: set[int] = set()
         self.calls: list[Open] = []
@@ -305,8 +306,7 @@ def test_the_ledger_never_goes_over_and_never_leaks_and_every_call_is_answered(s
     world.settle()
     assert world.network.in_flight == 0
     for opened in world.calls:
-        chunks = [opened.chunks.get_nowait() for _ in range(opened.chunks.qsize())]
-        codes = {chunk.fault.code for chunk in chunks if chunk.fault is not None}
+        codes = {chunk.fault.code for chunk in opened.chunks if chunk.fault is not None}
         assert codes <= {"no_room", "cancelled", "process_died"}
     held = {pid: child.size_bytes for pid, child in world.children.items()}
     assert held == {pid: world.table.ledger.held(pid, "cpu0") for pid in held}
@@ -324,7 +324,7 @@ def test_calls_one_after_the_other_are_all_answered_if_each_model_fits_alone(mod
     for model in models:
         world.call(model)
         world.settle()
-        chunk = world.calls[-1].chunks.get_nowait()
+        chunk = world.calls[-1].chunks.popleft()
         assert (chunk.fault is None) == (MODELS[model] + NEED <= CAPACITY)
 
 
@@ -335,8 +335,8 @@ def test_a_model_in_hand_is_never_displaced_and_the_other_is_refused_until_it_is
     for _ in range(2):
         world.work(1)
     world.call("red-d:1")
-    chunk = world.calls[-1].chunks.get_nowait()
+    chunk = world.calls[-1].chunks.popleft()
     assert chunk.fault is not None
     assert chunk.fault.code == "no_room"
     world.settle()
-    assert world.calls[0].chunks.get_nowait().fault is None
+    assert world.calls[0].chunks.popleft().fault is None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llmos.abi.call import Call, Chunk
-from llmos.abi.error import Fault
+from llmos.abi.error import Busy, Fault
 from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.process import Class
 from llmos.abi.wire import encode
 from llmos.kernel.eviction import HALF_LIFE_S, Rest
-from llmos.kernel.network import Network, Open
+from llmos.kernel.network import Network
+from llmos.kernel.open import Open
+from llmos.kernel.waiting import IN_HAND_INPUTS
 from llmos.testing.clock import Clock
 
 BASE = "tiny:1"
@@ -23,7 +28,10 @@ class Ground:
         self.attaching: list[str] = []
         self.clock = Clock()
         self.network = Network(
-            lambda pid, frame: self.send(frame), lambda pid, model: self.attaching.append(model), self.clock
+            lambda pid, frame: self.send(frame),
+            lambda pid, model: self.attaching.append(model),
+            self.clock,
+            max_waiting_calls=3,
         )
         self.network.serve(1, BASE, "cpu0")
 
@@ -31,8 +39,11 @@ class Ground:
         encode(frame)
         self.sent.append(frame)
 
-    def open(self, number: int, model: str = BASE, text: str = "x", **changes: bool) -> Open:
-        return self.network.open(1, Call(number, model, "embed", (text,), **changes))
+    def open(
+        self, number: int, model: str = BASE, text: str = "x", timeout_s: float | None = None, **changes: Any
+    ) -> Open:  # Any: other fields of Call
+        deadline_at = None if timeout_s is None else self.clock() + timeout_s
+        return self.network.open(1, Call(number, model, "embed", (text,), **changes), deadline_at)
 
     def asked(self) -> list[int]:
         return [frame.call.call_id for frame in self.sent if isinstance(frame, Ask)]
@@ -44,7 +55,7 @@ class Ground:
 
 
 def answer_of(opened: Open) -> Chunk:
-    return opened.chunks.get_nowait()
+    return opened.chunks.popleft()
 
 
 def test_calls_wait_for_their_process_to_be_ready_and_go_in_order():
@@ -141,7 +152,7 @@ def test_a_call_nobody_waits_for_is_cancelled_and_its_late_answer_is_for_nobody(
     ground.network.drop(opened)
     assert ground.sent[-1] == Cancel(1)
     ground.network.answered([Chunk(1)])
-    assert opened.chunks.empty()
+    assert not opened.chunks
 
 
 def test_a_process_gone_for_good_answers_all_its_calls():
@@ -193,3 +204,69 @@ def test_a_removed_model_is_detached_where_it_was():
     ground.network.attached_to(1, "ner:1")
     ground.network.forget("ner:1")
     assert ground.sent[-1] == Detach("ner:1")
+
+
+def test_a_call_over_the_limit_of_its_class_is_refused_and_those_of_another_class_are_not():
+    ground = Ground()
+    for number in (1, 2, 3):
+        ground.open(number, klass=Class.BATCH)
+    ground.clock.move(3.5)
+    with pytest.raises(Busy, match="3 batch calls wait") as refused:
+        ground.open(4, klass=Class.BATCH)
+    assert refused.value.detail == {"model": BASE, "waiting": 3, "limit": 3, "retry_after_s": 4}
+    ground.open(5)
+    assert ground.network.in_flight == 4
+    ground.network.became_ready(1)
+    assert ground.asked() == [5, 1, 2, 3], "the higher class goes first"
+    ground.open(6, klass=Class.BATCH)
+    assert ground.asked()[-1] == 6, "those that were sent wait no more"
+
+
+def test_a_call_that_leaves_frees_its_place():
+    ground = Ground()
+    opened = [ground.open(number) for number in (1, 2, 3)]
+    ground.network.drop(opened[1])
+    ground.open(4)
+    ground.network.became_ready(1)
+    assert ground.asked() == [1, 3, 4]
+    assert Cancel(2) not in ground.sent, "it was never sent"
+
+
+def test_a_call_whose_time_is_over_is_not_sent_at_all():
+    ground = Ground()
+    late, other = ground.open(1, timeout_s=5.0), ground.open(2)
+    ground.clock.move(5.0)
+    ground.network.became_ready(1)
+    assert ground.asked() == [2]
+    fault = answer_of(late).fault
+    assert fault is not None
+    assert fault.code == "timed_out"
+    assert not other.chunks
+
+
+def test_a_process_with_its_hands_full_gets_the_next_call_when_one_is_answered_or_dropped():
+    ground = Ground()
+    ground.network.became_ready(1)
+    full = tuple("x" for _ in range(IN_HAND_INPUTS))
+    first = ground.network.open(1, Call(1, BASE, "embed", full))
+    ground.open(2, klass=Class.BACKGROUND), ground.open(3)
+    assert ground.asked() == [1]
+    ground.network.answered([Chunk(1)])
+    assert ground.asked() == [1, 3, 2]
+    ground.network.open(1, Call(4, BASE, "embed", full))
+    last = ground.open(5)
+    assert ground.asked()[-1] == 4
+    ground.network.drop(ground.network._calls[4])
+    assert ground.sent[-2:] == [Cancel(4), Ask(last.call)]
+    assert first.chunks
+
+
+def test_what_the_dead_process_had_in_hand_goes_again_before_what_came_later():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1), ground.open(2)
+    ground.network.lost(1)
+    ground.sent.clear()
+    ground.open(3)
+    ground.network.became_ready(1)
+    assert ground.asked() == [1, 2, 3]
