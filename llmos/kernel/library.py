@@ -106,7 +106,7 @@ class Library:
 
     def _view(self, manifest: Manifest) -> ModelView:
         is_promoted = self._store.promoted(manifest.name) == manifest.version
-        return ModelView(manifest, is_promoted, manifest.ref in self._network.attached())
+        return ModelView(manifest, is_promoted, self._network.is_attached(manifest.ref))
 
     def _check_unused(self, ref: str) -> None:
         name = ref.partition(":")[0]

@@ -86,9 +86,9 @@ class Network:
         """The models that calls wait for, each with the process that is to get it."""
         return {(s.pid, model) for s in self._servers.values() for model in s.attaching & s.calls_of.keys()}
 
-    def attached(self) -> set[str]:
-        """Every model that is answerable somewhere without loading."""
-        return {model for server in self._servers.values() for model in server.models}
+    def is_attached(self, model: str) -> bool:
+        """The model is answerable somewhere without loading."""
+        return any(model in server.models for server in self._servers.values())
 
     def serve(self, pid: int, base: str, device: str) -> None:
         """This process is to serve this base; calls may be given to it from now on, ready or not."""
