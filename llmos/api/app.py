@@ -45,14 +45,12 @@ class Surface:
     """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
 
     def __init__(self, found: Sequence[Endpoint]) -> None:
-        self.routes: list[Place] = []
-        self._plain: dict[str, Place] = {}
+        places: dict[str, Place] = {}
         for one in found:
-            if one.path not in self._plain:
-                self._plain[one.path] = Place(one.path)
-                self.routes.append(self._plain[one.path])
-            self._plain[one.path].doors[one.method] = Door(one)
-        self._patterns = [(compile_path(place.path)[0], place) for place in self.routes if "{" in place.path]
+            places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one)
+        self.routes = list(places.values())
+        self._plain = {path: place for path, place in places.items() if "{" not in path}
+        self._patterns = [(compile_path(path)[0], place) for path, place in places.items() if "{" in path]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,14 +66,16 @@ class Surface:
 
     def _place(self, scope: Scope) -> Place | None:
         path: str = scope["path"]
-        if path in self._plain and "{" not in path:
+        if path in self._plain:
             return self._plain[path]
+        if path.endswith("/"):
+            path = path.rstrip("/")
         for pattern, place in self._patterns:
             found = pattern.match(path)
             if found:
                 scope["path_params"] = found.groupdict()
                 return place
-        return self._plain.get(path.rstrip("/"))
+        return self._plain.get(path)
 
 
 def create_app(kernel: Kernel, config: Config) -> Surface:
