@@ -191,6 +191,18 @@ def test_a_process_killed_by_force_answers_its_calls_with_that(home):
     with_box(home, act)
 
 
+def test_children_share_one_session_and_none_its_group_for_what_is_scheduled_by_session_yields_within_one(home):
+    async def act(box: Box) -> None:
+        await asyncio.gather(ask(box, "tiny"))
+        child, zygote = server(box).os_pid, box._supervisor.nursery.os_pid
+        assert child is not None
+        assert os.getsid(child) == os.getsid(zygote) != os.getsid(0)
+        assert os.getpgid(child) == child
+
+    with_box(home, act)
+
+
+
 def test_the_zygote_may_die_and_touches_no_child(home):
     async def act(box: Box) -> None:
         await ask(box, "mood")
