@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from llmos.abi.model import Verdict
 
@@ -19,6 +20,8 @@ class Rival:
 
 def decide(task: str, headline: str, metric: float, min_metric: float | None, rival: Rival | None) -> Verdict:
     """Promote what reaches the least metric and is at least as good as the promoted version."""
+    for figure in (metric, rival.metric if rival else None):
+        assert figure is None or isfinite(figure), f"a {headline} of {figure} decides nothing"
     against = rival.ref if rival else None
     ours = f"{headline} {metric:.4f} on the test rows"
     if min_metric is not None and metric < min_metric:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -248,6 +247,5 @@ def _rate(run: Run) -> float:
 
 
 def _last(ref: str, verdict: Verdict, metrics: dict[str, float]) -> Progress:
-    figures = {name: value for name, value in metrics.items() if math.isfinite(value)}
     word = "is promoted" if verdict.promote else "stays a candidate"
-    return Progress("done", 1, 1, "runs", figures, f"{ref} {word}: {verdict.reason}")
+    return Progress("done", 1, 1, "runs", dict(metrics), f"{ref} {word}: {verdict.reason}")

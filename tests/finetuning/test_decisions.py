@@ -172,3 +172,9 @@ def test_the_gate_says_when_it_cannot_compare_and_how_it_did() -> None:
     assert (other.promote, "another task" in other.reason) == (False, True)
     noted = decide("tag", "f1", 0.9, None, Rival("m:1", 0.5, "tag", "rows of 1 labels that it does not have ..."))
     assert (noted.promote, "does not have" in noted.reason) == (True, True)
+
+
+@pytest.mark.parametrize(("metric", "theirs"), [(float("nan"), 0.5), (0.5, float("nan")), (float("inf"), 0.5)])
+def test_the_gate_decides_nothing_on_a_number_that_is_none(metric: float, theirs: float) -> None:
+    with pytest.raises(AssertionError, match="decides nothing"):
+        decide("tag", "f1", metric, None, Rival("m:1", theirs, "tag"))
