@@ -53,8 +53,12 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
             datasets |= _taught(models["promoted"].manifest, store)
     if process.spec.program is Program.SERVE:
         args |= {"engine": config.engine, "token_budget": config.token_budget}
+    if process.spec.program is Program.EVALUATE:
+        args["reports"] = str(config.home / "evaluations" / str(process.pid))
     if process.spec.program is Program.PULL:
         args["downloads"] = str(config.home / "downloads")
+        if config.hub_token:
+            args.setdefault("token", config.hub_token)
         if config.catalog is not None:
             args["catalog"] = str(config.catalog)
         models = _bases(store, dtype)
