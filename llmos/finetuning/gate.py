@@ -21,7 +21,7 @@ class Rival:
 
 def decide(task: str, headline: str, metric: float, min_metric: float | None, rival: Rival | None) -> Verdict:
     """Promote what reaches the least metric and is at least as good as the promoted version."""
-    for figure in (metric, rival and rival.metric, rival and rival.ours):
+    for figure in (metric, *((rival.metric, rival.ours) if rival else ())):
         assert figure is None or isfinite(figure), f"a {headline} of {figure} decides nothing"
     against = rival.ref if rival else None
     ours = f"{headline} {metric:.4f} on the test rows"
