@@ -12,6 +12,9 @@ from llmos.abi.error import Fault
 Json = Any  # Any: a JSON value whose schema belongs to the program
 
 
+DONE = "done"  # the phase of a process's last word: what came of it
+
+
 class Program(StrEnum):
     """What can run; each is a module `llmos.programs.<name>`."""
 

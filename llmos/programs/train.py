@@ -16,7 +16,7 @@ import torch
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Offer, OfferKind, Verdict
-from llmos.abi.process import Progress
+from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe
 from llmos.abi.wire import from_plain, to_json, to_plain
 from llmos.finetuning import gate
@@ -32,6 +32,7 @@ from llmos.finetuning.recipe import check, resolve
 from llmos.finetuning.rows import Row
 from llmos.finetuning.splits import key_of
 from llmos.programs.channel import Channel
+from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 
@@ -60,7 +61,7 @@ class _Training:
 
     def __init__(self, channel: Channel, assignment: Assignment, recipe: Recipe, data: Gathered) -> None:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
-        self.base = assignment.models["base"]
+        self.base = with_resident(channel, assignment, assignment.models["base"])
         self.scratch = Path(assignment.scratch)
         self.many = bool(recipe.options.get("multi_label", False))
         torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
@@ -182,6 +183,8 @@ class _Training:
             return gate.Rival(manifest.ref, None, manifest.task, "it has learned from every test row. Give a test file")
         rows = [row for row, _ in fair]
         dtype = self.recipe.dtype or "float32"
+        if manifest.method == "lora":
+            promoted = with_resident(self.channel, self.assignment, promoted)
         metric = _measured(promoted, dtype, self.assignment.device, rows, self._evaluated("compare", rows))
         lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
         notes = [f"rows of {len(lacking)} labels that it does not have count as its mistakes"] if lacking else []
@@ -276,4 +279,4 @@ def _rate(run: Run) -> float:
 
 def _last(ref: str, verdict: Verdict, metrics: dict[str, float]) -> Progress:
     word = "is promoted" if verdict.promote else "stays a candidate"
-    return Progress("done", 1, 1, "runs", dict(metrics), f"{ref} {word}: {verdict.reason}")
+    return Progress(DONE, 1, 1, "runs", dict(metrics), f"{ref} {word}: {verdict.reason}")
