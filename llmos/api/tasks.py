@@ -19,6 +19,7 @@ from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
 from llmos.api.stream import EventStream, event
 from llmos.tasks import TASKS
+from llmos.tasks.params import check_params
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -67,6 +68,7 @@ class Tasks:
         if task not in TASKS:
             raise NotFound(f"No task {task!r}. There are: {', '.join(TASKS)}")
         body = await self._bodies.read(request, DECODER)
+        check_params(task, body.params)
         inputs = _inputs(body)
         encoding = body.params.pop("encoding", "float") if task == "embed" else "float"
         if encoding not in ("float", "base64"):

@@ -43,17 +43,18 @@ def run(
 def _said(texts: Sequence[str]) -> list[str]:
     if texts != ["-"]:
         return list(texts)
-    return _not_empty(_text(sys.stdin.buffer.read(), "standard input"))
+    return _not_empty(read_text(sys.stdin.buffer.read(), "standard input"))
 
 
 def _lines(file: Path) -> list[str]:
     try:
-        return _not_empty(_text(file.read_bytes(), str(file)))
+        return _not_empty(read_text(file.read_bytes(), str(file)))
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _text(data: bytes, where: str) -> str:
+def read_text(data: bytes, where: str) -> str:
+    """The bytes as UTF-8; BadInput that says where they are from."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmos.abi.error import NotFound
+from llmos.abi.model import Kind
 from llmos.cli.box import box
 from llmos.cli.terminal import note, number, say, say_json, say_table, size
 
@@ -85,12 +87,21 @@ def show(
             say_json(model)
             return
         page = Path(client.status().home) / "models" / model.name / str(model.version) / REPORT
+        has_page = any(file.path == REPORT for file in model.files)
         if report:
+            if not has_page:
+                raise NotFound(f"{model.ref} has no evaluation page: {_why_none(model)}")
             say(str(page))
             return
         _say_model(model)
-        if any(file.path == REPORT for file in model.files):
+        if has_page:
             say(f"\nEvaluation: {page}\n            {client.url}/v1/models/{model.ref}/report")
+
+
+def _why_none(model: Model) -> str:
+    if model.kind is Kind.BASE:
+        return "a base is evaluated as part of the models that stand on it. See them: llmos ls"
+    return f"it came without one. Make one: llmos eval {model.ref} --data ROWS"
 
 
 def _say_model(model: Model) -> None:

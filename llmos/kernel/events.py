@@ -9,7 +9,7 @@ from typing import ClassVar
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault
 from llmos.abi.model import Offer
-from llmos.abi.process import Class, Progress, Spec, Usage
+from llmos.abi.process import DONE, Class, Progress, Spec, Usage
 
 
 class Kept(IntEnum):
@@ -194,9 +194,13 @@ class Detached(Event):
 @dataclass(frozen=True, slots=True)
 class Progressed(Event):
     is_quiet: ClassVar[bool] = True
-    kept: ClassVar[Kept] = Kept.PASSING
     pid: int
     progress: Progress
+
+    @property
+    def kept(self) -> Kept:  # type: ignore[override]  # of the others, the kind decides; of this one, what it says
+        """How far a process is passes; what came of it, its last word, stays."""
+        return Kept.NOTED if self.progress.phase == DONE else Kept.PASSING
 
 
 @dataclass(frozen=True, slots=True)

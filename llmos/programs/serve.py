@@ -23,12 +23,15 @@ from llmos.abi.frame import (
 )
 from llmos.engines import Engine, driver
 from llmos.programs.channel import Channel
+from llmos.programs.resident import with_resident
 
 
 def main(channel: Channel, assignment: Assignment) -> None:
     """Answer calls until told to stop; what is in hand then is finished first."""
     engine = driver(str(assignment.args["engine"]), int(assignment.args["token_budget"]))
     base = assignment.models["base"]
+    if engine.uses_resident:
+        base = with_resident(channel, assignment, base)
     weights_bytes = engine.load(base, assignment.device, assignment.dtype, assignment.threads)
     channel.send(Ready(weights_bytes))
     server = Server(channel, engine)

@@ -131,6 +131,7 @@ class AsyncClient:
         data: str | Path | Data,
         name: str,
         base: str = "minilm",
+        device: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
@@ -141,19 +142,20 @@ class AsyncClient:
         LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
         """
         recipe = request.recipe(task, name, base, data, settings)
-        return await self._started(request.train(recipe), wait=wait, on_progress=on_progress)
+        return await self._started(request.train(recipe, device), wait=wait, on_progress=on_progress)
 
     async def evaluate(
         self,
         model: str,
         *,
         data: str | Path | Data,
+        device: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
         """Measure a model on labelled rows."""
-        asked = request.evaluate(model, request.data_of(data, **settings))
+        asked = request.evaluate(model, request.data_of(data, **settings), device)
         return await self._started(asked, wait=wait, on_progress=on_progress)
 
     @overload

@@ -134,6 +134,7 @@ class Client:
         data: str | Path | Data,
         name: str,
         base: str = "minilm",
+        device: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
@@ -144,19 +145,20 @@ class Client:
         LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
         """
         recipe = request.recipe(task, name, base, data, settings)
-        return self._started(request.train(recipe), wait=wait, on_progress=on_progress)
+        return self._started(request.train(recipe, device), wait=wait, on_progress=on_progress)
 
     def evaluate(
         self,
         model: str,
         *,
         data: str | Path | Data,
+        device: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
         """Measure a model on labelled rows."""
-        asked = request.evaluate(model, request.data_of(data, **settings))
+        asked = request.evaluate(model, request.data_of(data, **settings), device)
         return self._started(asked, wait=wait, on_progress=on_progress)
 
     @overload

@@ -37,10 +37,9 @@ GENERATES = frozenset({"chat", "generate"})
 
 def manifest(name: str, version: int, task: str, base: str | None = None, **fields: Any) -> Manifest:  # Any: its fields
     """A version as the store would hold it."""
-    files = (
-        File("model.safetensors", "ab" * 32, 1000, Part.WEIGHTS),
-        File("report.html", "cd" * 32, 10, Part.EVIDENCE),
-    )
+    files: tuple[File, ...] = (File("model.safetensors", "ab" * 32, 1000, Part.WEIGHTS),)
+    if base:
+        files += (File("report.html", "cd" * 32, 10, Part.EVIDENCE),)
     kind = Kind.MODEL if base else Kind.BASE
     made = "2026-01-02T03:04:05+00:00"
     return Manifest(name, version, kind, task, files, base=base, created_at=made, **fields)
@@ -89,11 +88,14 @@ class MemoryKernel:
             self.model(spec.args["base"])
         pid = len(self.table) + 1
         self._put(Process(pid, spec, created_at=NOON))
+        self._begin(pid)
+        return self.table[pid]
+
+    def _begin(self, pid: int) -> None:
         if self.plays:
             task = asyncio.get_running_loop().create_task(self.play(pid))
             self._playing.add(task)
             task.add_done_callback(self._playing.discard)
-        return self.table[pid]
 
     async def play(self, pid: int) -> None:
         """Run a process to its end: a few reports, what it makes, then the fault or exit 0."""
@@ -134,7 +136,10 @@ class MemoryKernel:
         return self._moved(pid, State.SUSPENDED)
 
     async def resume(self, pid: int) -> Process:
-        return self._moved(pid, State.READY)
+        if self.process(pid).state is not State.INTERRUPTED:
+            return self._moved(pid, State.READY)
+        self._begin(pid)
+        return self._moved(pid, State.QUEUED)
 
     async def nice(self, pid: int, klass: Class) -> Process:
         process = self.process(pid)
