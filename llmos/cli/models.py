@@ -23,12 +23,13 @@ REPORT = "report.html"
 def pull(
     source: Annotated[str, typer.Argument(help="A name of the catalog (minilm, smollm2), hf:org/name, or a folder.")],
     name: Annotated[str | None, typer.Option(help="What to call it here.")] = None,
+    base: Annotated[str | None, typer.Option(help="For an adapter that fits several bases: which one.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Bring in a base model."""
+    """Bring in a base model, or an adapter for one."""
     with box() as client:
-        process = client.pull(source, name=name, wait=False)
+        process = client.pull(source, name=name, base=base, wait=False)
         if wait:
             from llmos.cli.progress import follow
 

@@ -1,4 +1,7 @@
-"""What a base is, read from its files: which of them count, its architecture, task, limits, pooling and license."""
+"""What a base is, read from its files: which of them count, its architecture, task, limits, pooling and license.
+
+Of an adapter it says which files count; what it fits is for `programs/adoption.py`.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,8 @@ TOKENIZER = {
 }
 VOCABULARY = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"}
 CONFIG = {"config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json", MODULES, INDEX}
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 OTHER = {"README.md", "LICENSE", "LICENSE.txt", "LICENSE.md"}
 DECODER = re.compile(r".*(ForCausalLM|LMHeadModel)")
 POOLING = {
@@ -47,6 +52,8 @@ NO_LIMIT = 1_000_000  # tokenizers write a huge number where they mean that ther
 def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     """Which of a model folder's files make the base, weights first; UnsafeWeights or BadInput if they make none."""
     there = set(paths)
+    if is_adapter(there):
+        return _adapter(there, where)
     weights = _weights(there, where)
     if weights[0].endswith(".gguf"):
         return [(weights[0], Part.WEIGHTS), *((path, Part.OTHER) for path in sorted(there & OTHER))]
@@ -60,6 +67,28 @@ def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     rest = [(path, part) for names, part in parts for path in sorted(there & names) if path != INDEX]
     shards = [(INDEX, Part.CONFIG)] if len(weights) > 1 or SHARD.fullmatch(weights[0]) else []
     return [*((path, Part.WEIGHTS) for path in weights), *shards, *rest]
+
+
+def is_adapter(paths: Iterable[str]) -> bool:
+    """Whether a folder of these files holds an adapter, and not a base of its own."""
+    there = set(paths)
+    return ADAPTER_CONFIG in there and not any(path == "model.safetensors" or SHARD.fullmatch(path) for path in there)
+
+
+def _adapter(there: set[str], where: str) -> list[tuple[str, Part]]:
+    """An adapter's weights and settings; the config beside them, if there is one, says the labels of its head."""
+    if ADAPTER not in there:
+        pickled = sorted(path for path in there if path.startswith("adapter_model") or PICKLED.fullmatch(path))
+        if pickled:
+            raise UnsafeWeights(
+                f"{where} has an adapter with pickled weights ({', '.join(pickled)}), and reading a pickle runs "
+                "whatever code is in it. Save it again where you trust it: save_pretrained writes safetensors",
+                path=pickled[0],
+            )
+        raise BadInput(f"{where} has {ADAPTER_CONFIG} and no {ADAPTER}. Save the adapter with save_pretrained")
+    beside = [(path, Part.CONFIG) for path in ("config.json",) if path in there]
+    beside += [(path, Part.OTHER) for path in sorted(there & OTHER)]
+    return [(ADAPTER, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *beside]
 
 
 def _weights(there: set[str], where: str) -> list[str]:

@@ -1,5 +1,7 @@
 """pull: brings a base into the store, from the catalog, a hub or a folder, and makes the form this device computes in.
 
+A folder or repository that holds an adapter becomes a model on a base of the store: `programs/adoption.py`.
+
 Arguments: `source` (a catalog name, `hf:org/name[@revision]`, or a folder), `name` (null: made from the source),
 `downloads` (where partial files live from run to run; the scratch folder where it is not given), and the machine's own
 `index`, `hub`, `token` and `catalog`, each optional. A base of that name that the store has already comes as
@@ -12,6 +14,7 @@ import hashlib
 import re
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import File, Kind, Offer, OfferKind, Part, check_name, weights_digest
 from llmos.abi.process import DONE, Progress
 from llmos.programs.channel import Channel
-from llmos.programs.describe import describe
+from llmos.programs.describe import describe, is_adapter
 from llmos.programs.download import Download, open_client, pip_settings
 from llmos.programs.resident import offer_resident, with_resident
 from llmos.programs.sources import Brought, Places, from_entry, from_folder, from_hub, hub_of
@@ -41,6 +44,9 @@ def main(channel: Channel, assignment: Assignment) -> None:
         return
     fresh = _emptied(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
+    if is_adapter(path for path, _ in brought.files):
+        import_module("llmos.programs.adoption").adopt(channel, assignment, brought, fresh, name)  # brings torch
+        return
     draft = describe(fresh, [path for path, _ in brought.files])
     draft |= {"source": brought.source, "license": brought.license or draft["license"]}
     digest = _digest(fresh, brought)

@@ -119,10 +119,16 @@ class AsyncClient:
         return await self._ask(request.nice(pid, klass))
 
     async def pull(
-        self, source: str, *, name: str | None = None, wait: bool = True, on_progress: OnProgress | None = None
+        self,
+        source: str,
+        *,
+        name: str | None = None,
+        base: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
     ) -> Process:
-        """Bring in a base: a name of the catalog, `hf:org/name`, or a folder."""
-        return await self._started(request.pull(source, name), wait=wait, on_progress=on_progress)
+        """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder."""
+        return await self._started(request.pull(source, name, base), wait=wait, on_progress=on_progress)
 
     async def train(
         self,

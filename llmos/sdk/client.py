@@ -122,10 +122,16 @@ class Client:
         return self._ask(request.nice(pid, klass))
 
     def pull(
-        self, source: str, *, name: str | None = None, wait: bool = True, on_progress: OnProgress | None = None
+        self,
+        source: str,
+        *,
+        name: str | None = None,
+        base: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
     ) -> Process:
-        """Bring in a base: a name of the catalog, `hf:org/name`, or a folder."""
-        return self._started(request.pull(source, name), wait=wait, on_progress=on_progress)
+        """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder."""
+        return self._started(request.pull(source, name, base), wait=wait, on_progress=on_progress)
 
     def train(
         self,

@@ -128,12 +128,11 @@ def nice(pid: int, klass: Class | str) -> Request[Process]:
     return Request("POST", f"/v1/processes/{pid}/nice", process_of, {"class": klass})
 
 
-def pull(source: str, name: str | None) -> Request[Process]:
+def pull(source: str, name: str | None, base: str | None = None) -> Request[Process]:
     path = Path(source).expanduser()
     is_folder = ":" not in source and (path.is_dir() or source.startswith((".", "/", "~")))
-    return Request(
-        "POST", "/v1/models/pull", process_of, {"source": str(path.absolute()) if is_folder else source, "name": name}
-    )
+    body = {"source": str(path.absolute()) if is_folder else source, "name": name, "base": base}
+    return Request("POST", "/v1/models/pull", process_of, body)
 
 
 def train(recipe: Recipe, device: str | None = None) -> Request[Process]:
