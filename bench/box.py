@@ -77,6 +77,11 @@ class Box:
         every = self.ask("GET", "/v1/processes")["data"]
         return [one for one in every if one["spec"]["program"] == "serve" and one["state"] not in ended]
 
+    def ended(self, pid: int) -> Json:
+        """The process once it is over, None before."""
+        process = self.ask("GET", f"/v1/processes/{pid}")
+        return process if process["state"] in ("exited", "interrupted") else None
+
     def stop_serving(self) -> None:
         """End every serve process and wait until they have gone."""
         for process in self.serving():
@@ -84,14 +89,16 @@ class Box:
         until(lambda: not self.serving(), "the end of the serve processes")
 
 
-def until(look: Callable[[], Any], what: str, every_s: float = 0.01) -> Any:  # Any: whatever true thing is awaited
-    """The first true answer; Stop after five minutes without one."""
-    end = time.monotonic() + WAIT_S
+def until(
+    look: Callable[[], Any], what: str, every_s: float = 0.01, within_s: float = WAIT_S
+) -> Any:  # Any: whatever true thing is awaited
+    """The first true answer; Stop after so long without one."""
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         if found := look():
             return found
         time.sleep(every_s)
-    raise Stop(f"Waited {WAIT_S:.0f} s in vain for {what}")
+    raise Stop(f"Waited {within_s:.0f} s in vain for {what}")
 
 
 def _free_port() -> int:
