@@ -1,4 +1,4 @@
-"""Quality of the fine-tuning defaults: what `llmos train` reaches on the public sets, by both methods, on their test rows."""
+"""Quality of the fine-tuning defaults: what `llmos train` reaches on the public sets, by both methods."""
 
 from __future__ import annotations
 
