@@ -10,6 +10,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
@@ -105,6 +106,59 @@ def test_every_call_is_answered_though_the_serve_process_is_killed_under_them(mi
             answers = [call.result() for call in calls]
         assert len({tuple(answer.vector) for answer in answers}) == 200
         assert box.run("minilm", "hello").vector == before
+        assert box.status().in_flight == 0
+
+
+def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(new_house, starters, rows):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    assert new_house("up").returncode == 0
+    with new_house.client() as box:
+        before = box.run("minilm", "hello").vector
+        (serving,) = [p for p in box.processes() if p.spec.program is Program.SERVE and p.state is State.READY]
+        pid = train(box, rows, "mood", epochs=400)
+        for happening in box.watch(pid):
+            process = happening.process
+            if process and process.progress and process.progress.phase == "train" and process.progress.done >= 2:
+                break
+        with ThreadPoolExecutor(8) as pool:
+            calls = [pool.submit(box.run, "minilm", "hello") for _ in range(40)]
+            calls[0].result()
+            os.kill(serving.os_pid, signal.SIGKILL)
+            assert {tuple(call.result().vector) for call in calls} == {tuple(before)}
+        assert box.run("minilm", "hello").vector == before
+        assert not box.process(pid).is_ended, "the training has ended: nothing was tried beside it"
+        assert box.process(serving.pid).restarts or box.process(serving.pid).is_ended
+        box.kill(pid, force=True)
+
+
+def test_no_call_fails_while_its_name_moves_between_versions(new_house, starters, rows):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    assert new_house("up").returncode == 0
+    with new_house.client() as box:
+        for seed in (1, 2):
+            ended(box, train(box, rows, "mood", epochs=1, seed=seed))
+        refs = [model.ref for model in box.models() if model.name == "mood"]
+        assert len(refs) == 2
+        is_over = Event()
+
+        def ask():
+            answers = 0
+            while not is_over.is_set():
+                assert box.run("mood", "a lovely parcel").label in WORDS
+                answers += 1
+            return answers
+
+        with ThreadPoolExecutor(8) as pool:
+            asking = [pool.submit(ask) for _ in range(8)]
+            try:
+                for move in range(20):
+                    box.run("mood", "a late parcel")  # so that calls are answered between any two moves
+                    assert box.promote(refs[move % 2]).promoted
+            finally:
+                is_over.set()
+            assert all(one.result() for one in asking)
         assert box.status().in_flight == 0
 
 

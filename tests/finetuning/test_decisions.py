@@ -6,7 +6,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow, BadSetting
@@ -31,6 +31,7 @@ def recipe(**changes: object) -> Recipe:
 ROWS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("abc")), max_size=80)
 
 
+@settings(deadline=None)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_splits_hold_every_row_once_share_no_text_and_come_again(pairs: list[tuple[int, str]], chance: Random) -> None:
     alone = [(100 + i, "abc"[i % 3]) for i in range(30)]
@@ -53,6 +54,7 @@ def test_splits_hold_every_row_once_share_no_text_and_come_again(pairs: list[tup
 LABELLED = st.lists(st.sampled_from("abcd"), min_size=40, max_size=160)
 
 
+@settings(deadline=None)
 @given(LABELLED, st.lists(st.sampled_from("abcd"), max_size=60))
 def test_a_file_that_grows_moves_no_more_rows_into_its_test_split_than_it_grows_by(old: str, new: str) -> None:
     base = [row(f"base {i} {label}", label) for label in "abcd" for i in range(2)]
@@ -67,6 +69,7 @@ def test_a_file_that_grows_moves_no_more_rows_into_its_test_split_than_it_grows_
 SETS = st.lists(st.frozensets(st.sampled_from("abcdefgh"), max_size=3).map(lambda s: tuple(sorted(s))), max_size=60)
 
 
+@settings(deadline=None)
 @given(SETS)
 def test_no_label_loses_its_last_row_to_train_on(sets: list[tuple[str, ...]]) -> None:
     plain = [row(f"plain {i}", ("x", "y")[i % 2 : i % 2 + 1]) for i in range(20)]

@@ -55,11 +55,11 @@ def located(offer: Offer, base: Located) -> Located:
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("task", ["classify", "tag"])
 def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task: str, method: str) -> None:
-    path = training.sorting(tmp_path) if task == "classify" else training.naming(tmp_path)
-    daemon = trained(tmp_path, {"task": task, "method": method, "epochs": 15.0, "data": {"train": str(path)}})
+    path = training.sorting(tmp_path, rows=240) if task == "classify" else training.naming(tmp_path)
+    daemon = trained(tmp_path, {"task": task, "method": method, "epochs": 20.0, "data": {"train": str(path)}})
     dataset, model = daemon.offers
     assert dataset.kind is OfferKind.DATASET
-    assert sum(dataset.draft["splits"].values()) == (120 if task == "classify" else 150)
+    assert sum(dataset.draft["splits"].values()) == (240 if task == "classify" else 150)
     assert model.verdict is not None
     assert model.verdict.promote
     metrics = model.draft["evidence"]["metrics"]
@@ -79,20 +79,51 @@ def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path) -> Non
     for method in ("full", "lora"):
         recipe = {"task": "classify", "method": method, "data": {"train": str(path), "test": str(path)}}
         made = trained(tmp_path, recipe).offers[1]
+        kept = tmp_path / "evaluations" / "1"
         told = training.assignment(tmp_path, {})
         asked = replace(
             told,
             program=Program.EVALUATE,
-            args={"model": "sorter:1", "data": {"train": str(path)}},
+            args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(kept)},
             models={"model": located(made, training.base(tmp_path))},
         )
         daemon, channel, close = beside()
         evaluate.main(channel, asked)
         close()
         assert daemon.progress[-1].figures == made.draft["evidence"]["metrics"]
-        assert (Path(asked.scratch) / "report.html").is_file()
+        assert daemon.progress[-1].message.endswith(f"Report: {kept}/report.html")
+        assert (kept / "evidence.json").is_file()
         for old in (Path(asked.scratch) / "checkpoints", Path(asked.scratch) / "model"):
             _remove(old)
+
+
+def test_an_evaluation_told_to_stop_ends_and_keeps_nothing(tmp_path: Path) -> None:
+    from llmos.programs import evaluate
+
+    path = training.sorting(tmp_path)
+    made = trained(tmp_path, {"task": "classify", "epochs": 0.1, "data": {"train": str(path)}}).offers[1]
+    asked = replace(
+        training.assignment(tmp_path, {}),
+        program=Program.EVALUATE,
+        args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(tmp_path / "evaluations" / "1")},
+        models={"model": located(made, training.base(tmp_path))},
+    )
+    daemon, channel, close = beside()
+    daemon.send(Stop("make room"))
+    while not channel.stop_asked:
+        pass
+    evaluate.main(channel, asked)
+    close()
+    assert "done" not in {one.phase for one in daemon.progress}
+    assert not (tmp_path / "evaluations").exists()
+
+
+def test_a_base_without_its_resident_form_gets_one_before_it_is_trained(tmp_path: Path) -> None:
+    bare = replace(training.base(tmp_path), resident=None)
+    recipe = {"task": "classify", "epochs": 0.1, "data": {"train": str(training.sorting(tmp_path))}}
+    form, *others = trained(tmp_path, recipe, base=bare).offers
+    assert (form.kind, form.name) == (OfferKind.RESIDENT, f"{'0' * 16}-float32")
+    assert [one.kind for one in others] == [OfferKind.DATASET, OfferKind.MODEL]
 
 
 def _remove(folder: Path) -> None:

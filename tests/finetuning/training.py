@@ -21,7 +21,7 @@ def base(folder: Path, architecture: str = "bert") -> Located:
     path = folder / f"base-{architecture}"
     if not path.exists():
         tiny.write(path, architecture)
-    return Located(Manifest("tiny", 1, Kind.BASE, "embed", (), base_digest="0" * 64), str(path))
+    return Located(Manifest("tiny", 1, Kind.BASE, "embed", (), base_digest="0" * 64), str(path), str(path))
 
 
 def sorting(folder: Path, rows: int = 120) -> Path:

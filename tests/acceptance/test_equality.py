@@ -1,0 +1,61 @@
+"""The real starter models, packed, beside the same weights as transformers runs them, one text at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llmos.nn.load import load_folder
+from llmos.nn.pack import forward, pack
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.torch]
+
+CLOSE = 1e-5  # of the largest number that the model itself gives
+TEXTS = (
+    "Where is my parcel?",
+    "I was charged twice for the same order, and nobody answers my letters. " * 6,
+    "no",
+    "The quick brown fox jumps over the lazy dog",
+    "Ada Lovelace met Charles Babbage in London in 1833.",
+    "¿Dónde está mi pedido? 退款",
+)
+
+
+def farthest(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def folder_of(starters, name):
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    return starters / "models" / name / "1"
+
+
+@torch.inference_mode()
+def test_minilm_packed_gives_the_hidden_states_of_the_model_itself(starters):
+    from transformers import AutoModel
+
+    folder = folder_of(starters, "minilm")
+    ours = load_folder(folder)
+    theirs = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    texts = [one.ids for one in ours.tokenizer.encode(TEXTS)]
+    packed = forward(ours.backbone, pack(texts, ours.device)).split([len(ids) for ids in texts])
+    for ids, hidden in zip(texts, packed, strict=True):
+        assert farthest(hidden, theirs(torch.tensor([ids])).last_hidden_state[0]) < CLOSE
+
+
+@torch.inference_mode()
+def test_smollm2_packed_gives_the_logits_of_the_model_itself(starters, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from llmos.nn import resident
+
+    resident.make(folder_of(starters, "smollm2"), "float32", tmp_path / "form")
+    ours = load_folder(tmp_path / "form")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "form", dtype=torch.float32).eval()
+    texts = [one.ids for one in ours.tokenizer.encode(TEXTS)]
+    hidden = forward(ours.backbone, pack(texts, ours.device)).split([len(ids) for ids in texts])
+    for ids, states in zip(texts, hidden, strict=True):
+        logits = ours.causal.get_output_embeddings()(states)
+        assert farthest(logits, theirs(torch.tensor([ids])).logits[0]) < CLOSE
