@@ -1,4 +1,4 @@
-"""The door: `python -m bench [all|encoder|finetune|start|memory|http]` measures, shows a table and writes its JSON."""
+"""The door: `python -m bench [all|encoder|finetune|start ...]` measures, shows a table and writes its JSON."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Bench(StrEnum):
     MEMORY = "memory"
     HTTP = "http"
     QUALITY = "quality"
+    ADAPTERS = "adapters"
 
 
 def main(
@@ -64,7 +65,7 @@ def _measure(
 ) -> Record:
     module, mode = _module(bench), "full" if full else "quick"
     measure: Callable[..., Record] = module.measure
-    if bench is Bench.ENCODER:
+    if bench in (Bench.ENCODER, Bench.ADAPTERS):
         chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "device": device}
         return measure(data, home, mode=mode, **chosen)
     if bench is Bench.FINETUNE:

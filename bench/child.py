@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import psutil
 
 from bench.engine import TOKEN_BUDGET, calls, vectors
 from bench.record import ROOT
 from bench.stop import Stop
-from llmos.abi.call import Chunk
+from llmos.abi.call import Call, Chunk
 from llmos.abi.error import error_of
-from llmos.abi.frame import Answer, Ask, Assignment, Down, Failed, Located, Ready, Up
+from llmos.abi.frame import Answer, Ask, Assignment, Attach, AttachFailed, Down, Failed, Located, Ready, Up
 from llmos.abi.process import Program
 from llmos.abi.wire import Splitter, encode
 from llmos.programs.child import be_child
@@ -27,7 +28,9 @@ READ_BYTES = 1 << 18
 class Child:
     """The process while the `with` lasts."""
 
-    def __init__(self, base: Located, texts: Sequence[str], *, device: str, dtype: str, call_texts: int) -> None:
+    def __init__(
+        self, base: Located, texts: Sequence[str] = (), *, device: str, dtype: str, call_texts: int = 1
+    ) -> None:
         self._asks = [Ask(call) for call in calls(texts, call_texts)]
         self._scratch = tempfile.TemporaryDirectory()
         self._assignment = Assignment(
@@ -58,11 +61,28 @@ class Child:
 
     def run(self) -> np.ndarray:
         self._send(self._asks)
+        return vectors(self._answers(len(self._asks)))
+
+    def attach(self, models: Sequence[Located]) -> None:
+        """Make these models answerable; the calls that name them may follow at once."""
+        self._send([Attach(model) for model in models])
+
+    def ask(self, call: Call) -> Chunk:
+        """One call's whole answer, when it has come."""
+        self._send([Ask(call)])
+        (chunk,) = self._answers(1)
+        return chunk
+
+    @property
+    def rss_bytes(self) -> int:
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+    def _answers(self, count: int) -> list[Chunk]:
         chunks: list[Chunk] = []
-        while len(chunks) < len(self._asks):
+        while len(chunks) < count:
             frame = next(self._frames)
             chunks += frame.chunks if isinstance(frame, Answer) else ()
-        return vectors(chunks)
+        return chunks
 
     def _send(self, frames: Sequence[Down]) -> None:
         self._socket.sendall(b"".join(encode(frame) for frame in frames))
@@ -71,7 +91,7 @@ class Child:
         splitter = Splitter()
         while data := self._socket.recv(READ_BYTES):
             for frame in splitter.feed(data):
-                if isinstance(frame, Failed):
+                if isinstance(frame, Failed | AttachFailed):
                     raise error_of(frame.fault)
                 yield frame
         raise Stop("The serve process ended before it had answered; its own words stand above")

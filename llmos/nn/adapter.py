@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FOLD_FROM = 2.5  # times in * out / (in + out) tokens: from there on folding costs less; measured, see docs/log.md
+FOLD_FROM = 1.25  # times in * out / (in + out) tokens: from there on folding costs less; measured, see docs/log.md
 
 
 class Change(NamedTuple):

@@ -37,10 +37,11 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     random = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
-    for path, layer in targets_of(backbone, targets).items():
+    layers = targets_of(backbone, targets)
+    for path, layer in layers.items():
         weights[f"{PREFIX}{path}{DOWN}"] = torch.randn(rank, layer.in_features, generator=random) / rank
         weights[f"{PREFIX}{path}{UP}"] = torch.randn(layer.out_features, rank, generator=random) * strength / rank
     save_file(weights | {f"{PREFIX}{name}": x for name, x in (more or {}).items()}, folder / WEIGHTS, {"format": "pt"})
-    said: dict[str, Said] = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": list(targets)}
+    said: dict[str, Said] = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": list(layers)}
     (folder / CONFIG).write_text(json.dumps(said | config))
     return folder
