@@ -69,6 +69,7 @@ class Progress:
     """How far a process is: `done` of `total` `unit`s in `phase`, and whatever figures belong to it.
 
     Figures a trainer sends: loss, rate (examples/s), eta_s, metric. Figures a puller sends: rate (bytes/s), eta_s.
+    Figures of a serve process that generates: those of `engines/pytorch/streams.py`.
     """
 
     phase: str
