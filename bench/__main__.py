@@ -26,6 +26,7 @@ class Bench(StrEnum):
 
     ALL = "all"
     ENCODER = "encoder"
+    GENERATE = "generate"
     FINETUNE = "finetune"
     START = "start"
     MEMORY = "memory"
@@ -40,7 +41,9 @@ def main(
     full: Annotated[bool, typer.Option("--full/--quick", help="All rows and more rounds, or a few minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of a table.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often each is repeated.")] = None,
-    count: Annotated[int | None, typer.Option("--texts", min=1, help="Texts, rows (finetune), calls (http).")] = None,
+    count: Annotated[
+        int | None, typer.Option("--texts", min=1, help="Texts, rows (finetune), tokens (generate), calls (http).")
+    ] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -67,6 +70,9 @@ def _measure(
     measure: Callable[..., Record] = module.measure
     if bench in (Bench.ENCODER, Bench.ADAPTERS):
         chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "device": device}
+        return measure(data, home, mode=mode, **chosen)
+    if bench is Bench.GENERATE:
+        chosen = {"rounds": rounds or (5 if full else 2), "count": count or (128 if full else 32), "device": device}
         return measure(data, home, mode=mode, **chosen)
     if bench is Bench.FINETUNE:
         return measure(data, home, mode=mode, count=count, device=device)

@@ -56,11 +56,11 @@ class Box:
     def ask(self, method: str, path: str, body: Json = None) -> Json:
         return Connection(self.url).ask(method, path, body)
 
-    def base(self) -> Path:
-        """The folder of MiniLM's files, pulled if this home has not got it yet."""
-        if not any(model["name"] == "minilm" for model in self.ask("GET", "/v1/models")["data"]):
-            self.cli("pull", "minilm")
-        return self.home / "models" / "minilm" / "1"
+    def base(self, name: str = "minilm") -> Path:
+        """The folder of a base's files, pulled if this home has not got it yet."""
+        if not any(model["name"] == name for model in self.ask("GET", "/v1/models")["data"]):
+            self.cli("pull", name)
+        return self.home / "models" / name / "1"
 
     def device(self, name: str | None = None) -> Json:
         """The device of this name, or the best the daemon found: a GPU before a CPU."""

@@ -22,7 +22,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-PACKAGES = ("llmos", "torch", "transformers", "tokenizers", "sentence-transformers", "accelerate")
+PACKAGES = ("llmos", "torch", "transformers", "tokenizers", "sentence-transformers", "accelerate", "xllamacpp")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm", "sve")
 
 

@@ -32,6 +32,7 @@ class Config:
     threads: int = 0
     dtype: str = "auto"
     token_budget: int = 8192
+    kv_bytes: int = 1 << 30
     idle_timeout_s: float = 900.0
     stop_grace_s: float = 60.0
     call_timeout_s: float = 120.0
@@ -137,6 +138,13 @@ SETTINGS: tuple[Setting, ...] = (
         _whole(64, 1_048_576),
         "a whole number from 64 to 1048576",
         "At most so many tokens in one forward pass of serving",
+    ),
+    Setting(
+        "kv_bytes",
+        _whole(1 << 20, 1 << 50),
+        "a whole number of bytes from 1048576",
+        "Keys and values that a serve process of a base that generates may hold: of all answers under way, and of "
+        "beginnings of prompts for the next that begin alike",
     ),
     Setting(
         "idle_timeout_s",

@@ -74,6 +74,7 @@ class Progress:
 
     Figures a trainer sends: loss, rate (examples/s), eta_s, metric. Figures a puller sends: rate (bytes/s), eta_s.
     A figure that is not finite is left out: JSON has no word for it, and what was written could not be read again.
+    Figures of a serve process that generates: those of `engines/pytorch/streams.py`.
     """
 
     phase: str

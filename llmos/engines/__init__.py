@@ -44,14 +44,22 @@ class Engine(Protocol):
         """Nothing waits and nothing is being generated."""
         ...
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """How it is doing, for whoever watches the process; empty if there is nothing to say."""
+        ...
+
 
 DRIVERS = {"null": "llmos.engines.null:NullEngine", "pytorch": "llmos.engines.pytorch:PyTorchEngine"}
 
 
-def driver(name: str, token_budget: int = 8192) -> Engine:
-    """A new engine of this kind, for so many tokens in one step; BadInput that lists the others if there is none."""
+def driver(name: str, token_budget: int = 8192, kv_bytes: int = 1 << 30) -> Engine:
+    """A new engine of this kind, for so many tokens in one step; BadInput that lists the others if there is none.
+
+    `kv_bytes` is what the keys and values of generated answers may take; they are not taken before they are needed.
+    """
     if name not in DRIVERS:
         raise BadInput(f"No engine {name!r}. There are: {', '.join(DRIVERS)}")
     module, _, kind = DRIVERS[name].partition(":")
-    engine: Engine = getattr(import_module(module), kind)(token_budget)
+    engine: Engine = getattr(import_module(module), kind)(token_budget, kv_bytes)
     return engine

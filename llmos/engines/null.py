@@ -38,8 +38,8 @@ class NullEngine:
 
     uses_resident = False
 
-    def __init__(self, token_budget: int = 0) -> None:
-        """The budget is for drivers that compute: a hash of any text costs the same."""
+    def __init__(self, token_budget: int = 0, kv_bytes: int = 0) -> None:
+        """The budgets are for drivers that compute: a hash of any text costs the same."""
         self._models: dict[str, Manifest] = {}
         self._calls: dict[int, Call] = {}
         self._streams: dict[int, Generation] = {}
@@ -81,6 +81,10 @@ class NullEngine:
     @property
     def is_idle(self) -> bool:
         return not self._calls and not self._streams
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {}
 
     def _answered(self, call: Call) -> Chunk:
         try:

@@ -21,7 +21,7 @@ from llmos.kernel.store.store import Store
 NAMES_A_MODEL = {Program.TRAIN: "base", Program.SERVE: "base", Program.EVALUATE: "model"}
 
 
-def admit(spec: Spec, store: Store, tasks: Collection[str]) -> tuple[Spec, dict[LeaseKind, int]]:
+def admit(spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int) -> tuple[Spec, dict[LeaseKind, int]]:
     """The spec with its model pinned to a version, its title and its need filled in; raises for what cannot work."""
     manifest = _model(spec, store)
     if manifest is not None:
@@ -33,7 +33,7 @@ def admit(spec: Spec, store: Store, tasks: Collection[str]) -> tuple[Spec, dict[
             _check_pull(spec)
         case Program.EVALUATE:
             _check_data(spec, store)
-    needs = need_of(spec, {} if manifest is None else {"model": manifest})
+    needs = need_of(spec, {} if manifest is None else {"model": manifest}, kv_bytes)
     return replace(spec, title=spec.title or title_of(spec), need_bytes=sum(needs.values())), needs
 
 
@@ -52,7 +52,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
             models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
             datasets |= _taught(models["promoted"].manifest, store)
     if process.spec.program is Program.SERVE:
-        args |= {"engine": config.engine, "token_budget": config.token_budget}
+        args |= {"engine": config.engine, "token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
     if process.spec.program is Program.EVALUATE:
         args["reports"] = str(config.home / "evaluations" / str(process.pid))
     if process.spec.program is Program.PULL:

@@ -143,7 +143,7 @@ class Box:
     # Processes.
 
     async def submit(self, spec: Spec) -> Process:
-        spec, needs = await asyncio.to_thread(admit, spec, self._store, self._tasks)
+        spec, needs = await asyncio.to_thread(admit, spec, self._store, self._tasks, self._config.kv_bytes)
         self._check_fits(spec)
         return await self._submit(spec, needs)
 

@@ -103,14 +103,18 @@ def no_room(device: str, need_bytes: int, free_bytes: int) -> NoRoom:
     )
 
 
-def need_of(spec: Spec, manifests: Mapping[str, Manifest]) -> dict[LeaseKind, int]:
+def need_of(spec: Spec, manifests: Mapping[str, Manifest], kv_bytes: int = 0) -> dict[LeaseKind, int]:
     """What a process will hold, estimated before it starts from the weights of the models its arguments name."""
     weights = max((weights_bytes(manifest) for manifest in manifests.values()), default=0)
     match spec.program:
         case Program.TRAIN:
             return _need_of_training(spec, weights)
         case Program.SERVE | Program.EVALUATE:
-            return {LeaseKind.WEIGHTS: weights, LeaseKind.WORKSPACE: CHILD_BYTES + WORKSPACE_BYTES}
+            needs = {LeaseKind.WEIGHTS: weights, LeaseKind.WORKSPACE: CHILD_BYTES + WORKSPACE_BYTES}
+            is_generating = any("generate" in manifest.options.get("tasks", ()) for manifest in manifests.values())
+            if spec.program is Program.SERVE and is_generating:
+                needs[LeaseKind.KV] = kv_bytes
+            return needs
         case Program.PULL | Program.PROBE:
             return {LeaseKind.WORKSPACE: CHILD_BYTES}
 

@@ -1,4 +1,7 @@
-"""One answer being generated: which tokens to compute next, what text may be said already, and when it ends."""
+"""One answer being generated: which tokens to compute next, what text may be said already, and when it ends.
+
+It holds no keys and values: whoever computes says with `skip` and `again` what of it is there and what is lost.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from llmos.abi.error import TooLong
-from llmos.nn.kv import KV
 from llmos.nn.sampling import Sampler
 from llmos.nn.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
@@ -16,7 +18,7 @@ STOP, LENGTH = "stop", "length"
 
 
 class Generation:
-    """Compute what `next_ids` gives onto `cache`, then call `computed`; again until `finish_reason` is set."""
+    """Compute what `next_ids` gives, then call `computed`; again until `finish_reason` is set."""
 
     def __init__(
         self, prompt: Sequence[int], settings: Sampling, tokenizer: FastTokenizer, ends: frozenset[int], room: int
@@ -28,11 +30,11 @@ class Generation:
                 size=len(prompt) + settings.max_tokens,
                 limit=room,
             )
-        self.cache = KV()
         self.made: list[int] = []
         self.text = ""
         self.finish_reason: str | None = None
-        self._todo = list(prompt)
+        self._ids = list(prompt)  # all of them, and what was made
+        self._done = 0  # so many are computed
         self._settings = settings
         self._sampler = Sampler(settings)
         self._text = tokenizer.stream()
@@ -40,17 +42,32 @@ class Generation:
         self._held = Held(settings.stop)
 
     @property
-    def is_prefilled(self) -> bool:
-        return len(self._todo) == 1
+    def ids(self) -> Sequence[int]:
+        """Prompt and answer as far as they are known; the last one is always still to compute."""
+        return self._ids
+
+    @property
+    def left(self) -> int:
+        """How many tokens are to compute before the next one can be chosen."""
+        return len(self._ids) - self._done
 
     def next_ids(self, most: int) -> list[int]:
         """The next tokens to compute, at most so many."""
-        return self._todo[:most]
+        return self._ids[self._done : self._done + most]
+
+    def skip(self, count: int) -> None:
+        """The next so many need not be computed: their keys and values are there."""
+        assert count < self.left, f"{count} of {self.left} tokens skipped: the last one's logits are needed"
+        self._done += count
+
+    def again(self) -> None:
+        """Everything must be computed again: its keys and values are lost."""
+        self._done = 0
 
     def computed(self, count: int, logits: Tensor) -> str:
-        """So many of them are in the cache, these are the last one's logits; returns the text that may be said now."""
-        del self._todo[:count]
-        said = "" if self._todo else self._take(self._sampler.choose(logits))
+        """So many of them are computed, these are the last one's logits; returns the text that may be said now."""
+        self._done += count
+        said = "" if self.left else self._take(self._sampler.choose(logits))
         self.text += said
         return said
 
@@ -64,7 +81,7 @@ class Generation:
             return said
         if len(self.made) >= self._settings.max_tokens:
             return said + self._finish(LENGTH)
-        self._todo.append(token)
+        self._ids.append(token)
         return said
 
     def _finish(self, reason: str) -> str:

@@ -19,6 +19,7 @@ from llmos.abi.error import BadInput, UnsafeWeights
 from llmos.abi.frame import Located
 from llmos.nn.attention import NAME
 from llmos.nn.pack import position_offset
+from llmos.nn.product import turn
 from llmos.nn.tokenizer import FastTokenizer
 
 WEIGHTS = "model.safetensors"
@@ -61,6 +62,8 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
             parameter.data = parameter.data.clone()  # mapped pages are everyone's
     model.requires_grad_(trainable).train(trainable)
     generates = model.can_generate()
+    if generates and not trainable:
+        turn(model)
     backbone = model.base_model if generates else model
     tokenizer = FastTokenizer(folder)
     config = model.config

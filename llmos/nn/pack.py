@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from llmos.abi.error import BadInput
 from llmos.nn.attention import NAME, Layout
 from llmos.nn.kv import KV
+from llmos.nn.paged import Plan
 
 POOLINGS = ("mean", "cls", "last", "max")
 
@@ -39,37 +40,43 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu",
     return Packed(ids.unsqueeze(0), positions.unsqueeze(0), lengths)
 
 
-def forward(backbone: nn.Module, packed: Packed, caches: Sequence[KV] | None = None) -> Tensor:
-    """The last hidden state of every token, [T, hidden]; with caches, each sequence goes on from its own."""
+def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[KV] | None = None) -> Tensor:
+    """The last hidden state of every token, [T, hidden]; with kvs, each sequence goes on from its own.
+
+    The keys and values of these tokens are written then, but they count only once each sequence is told to `advance`.
+    """
     config = backbone.config
     if config._attn_implementation != NAME:  # type: ignore[union-attr]  # transformers has no public name for it
-        assert caches is None, "An architecture without the attention interface cannot go on from a cache"
+        assert kvs is None, "An architecture without the attention interface cannot go on from keys and values"
         return _by_length(backbone, packed)
-    layout = Layout(packed.lengths, tuple(caches) if caches is not None else None)
     out = backbone(
         input_ids=packed.ids,
         position_ids=packed.positions + position_offset(backbone),
-        layout=layout,
+        layout=_layout(packed, kvs),
         **({"use_cache": False} if hasattr(config, "use_cache") else {}),
     )
     hidden: Tensor = out.last_hidden_state[0]
     return hidden
 
 
-def next_logits(causal: nn.Module, packed: Packed, caches: Sequence[KV]) -> Tensor:
-    """The next token's logits after each sequence, [sequences, vocabulary]; each goes on from its cache."""
+def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[KV]) -> Tensor:
+    """The next token's logits after each sequence, [sequences, vocabulary]; each goes on as in `forward`."""
     if causal.config._attn_implementation != NAME:  # type: ignore[union-attr]  # as above
         raise BadInput(f"{type(causal).__name__} brings an attention of its own; it can embed here, but not generate")
     lasts = torch.tensor(packed.lengths, device=packed.ids.device).cumsum(0) - 1
     out = causal(
         input_ids=packed.ids,
         position_ids=packed.positions,
-        layout=Layout(packed.lengths, tuple(caches)),
+        layout=_layout(packed, kvs),
         use_cache=False,
         logits_to_keep=lasts,
     )
     logits: Tensor = out.logits[0]
     return logits
+
+
+def _layout(packed: Packed, kvs: Sequence[KV] | None) -> Layout:
+    return Layout(packed.lengths, None if kvs is None else Plan(packed.lengths, kvs, packed.ids.device))
 
 
 def _by_length(backbone: nn.Module, packed: Packed) -> Tensor:

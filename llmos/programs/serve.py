@@ -21,14 +21,18 @@ from llmos.abi.frame import (
     Ready,
     Stop,
 )
+from llmos.abi.process import Progress
 from llmos.engines import Engine, driver
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 
+REPORT_EVERY_S = 1.0
+
 
 def main(channel: Channel, assignment: Assignment) -> None:
     """Answer calls until told to stop; what is in hand then is finished first."""
-    engine = driver(str(assignment.args["engine"]), int(assignment.args["token_budget"]))
+    args = assignment.args
+    engine = driver(str(args["engine"]), int(args["token_budget"]), int(args.get("kv_bytes", 0)))
     base = assignment.models["base"]
     if engine.uses_resident:
         base = with_resident(channel, assignment, base)
@@ -46,6 +50,8 @@ class Server:
         self._channel = channel
         self._engine = engine
         self._is_stopping = False
+        self._reported_at = 0.0
+        self._figures: dict[str, float] = {}
 
     @property
     def is_done(self) -> bool:
@@ -59,7 +65,17 @@ class Server:
             self._take(frame)
         if not self._engine.is_idle:
             self._say(self._engine.step())
+            self._report()
         self._channel.spent()
+
+    def _report(self) -> None:
+        """How the engine is doing, at most once a second, and once more when it comes to rest."""
+        now = time.monotonic()
+        if now - self._reported_at >= REPORT_EVERY_S or self._engine.is_idle:
+            self._reported_at = now
+            if (figures := self._engine.figures) != self._figures:
+                self._figures = figures
+                self._channel.report(Progress("serving", figures=figures))
 
     def _take(self, frame: Down) -> None:
         match frame:

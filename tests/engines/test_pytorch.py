@@ -336,7 +336,7 @@ def test_a_streamed_answer_adds_up_to_the_whole_one(speaker):
 
 def test_a_long_prompt_is_read_in_pieces_beside_encoder_calls(speaker, folders):
     whole = outputs(run(speaker, generate(1, "y" * 100)))
-    piecewise = PyTorchEngine(prompt_tokens=16)
+    piecewise = PyTorchEngine(step_tokens=16)
     piecewise.load(located("talk", folders["llama"]), "cpu0", "float32", 0)
     piecewise.add(generate(1, "y" * 100))
     piecewise.add(embed(2, "quick", model="talk:1"))

@@ -62,3 +62,12 @@ def test_full_training_needs_more_than_lora_and_both_more_than_serving():
     full, lora = need(Program.TRAIN, method="full"), need(Program.TRAIN, method="lora")
     assert full > lora > need(Program.SERVE) > 400_000_000
     assert full > 4 * 400_000_000
+
+
+def test_a_base_that_generates_is_served_with_room_for_keys_and_values():
+    weights = (File("w", "d", 400_000_000, Part.WEIGHTS),)
+    speaker = Manifest("talk", 1, Kind.BASE, "chat", weights, options={"tasks": ["chat", "generate"]})
+    encoder = Manifest("embed", 1, Kind.BASE, "embed", weights)
+    assert need_of(Spec(Program.SERVE), {"base": speaker}, kv_bytes=5)[LeaseKind.KV] == 5
+    assert LeaseKind.KV not in need_of(Spec(Program.SERVE), {"base": encoder}, kv_bytes=5)
+    assert LeaseKind.KV not in need_of(Spec(Program.EVALUATE), {"base": speaker}, kv_bytes=5)

@@ -10,7 +10,6 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from llmos.nn.generate import Held  # noqa: E402
-from llmos.nn.kv import KV  # noqa: E402
 from llmos.nn.sampling import Sampler  # noqa: E402
 from llmos.tasks.generate import Sampling  # noqa: E402
 
@@ -62,17 +61,3 @@ def test_only_the_first_top_p_of_probability_is_chosen(top_p, kept):
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     sampler = Sampler(Sampling(temperature=1.0, top_p=top_p, seed=1))
     assert {sampler.choose(logits) for _ in range(200)} == kept
-
-
-@given(steps=st.lists(st.integers(1, 70), min_size=1, max_size=6))
-def test_a_cache_gives_back_all_that_was_put_in(steps):
-    cache, put = KV(), []
-    for step in steps:
-        new = torch.randn(2, step, 4)
-        put.append(new)
-        for layer in (0, 1):
-            key, value = cache.extend(layer, new + layer, new - layer)
-            torch.testing.assert_close(key, torch.cat(put, 1) + layer)
-            torch.testing.assert_close(value, torch.cat(put, 1) - layer)
-    assert cache.length == sum(steps)
-    assert cache.size_bytes >= 2 * 2 * 2 * sum(steps) * 4 * 4

@@ -13,10 +13,10 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.error import BadInput  # noqa: E402
-from llmos.nn.attention import NAME, Layout, window  # noqa: E402
-from llmos.nn.kv import KV  # noqa: E402
+from llmos.nn.attention import NAME, Layout  # noqa: E402
 from llmos.nn.pack import forward, pack, pool  # noqa: E402
-from llmos.testing.tiny import ARCHITECTURES, DECODERS, SHARED, plain  # noqa: E402
+from llmos.nn.paged import window  # noqa: E402
+from llmos.testing.tiny import ARCHITECTURES, SHARED, plain  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -78,26 +78,6 @@ def test_gradients_of_a_packed_row_equal_those_of_its_sequences(architecture):
         torch.testing.assert_close(got[name], gradient, atol=1e-5 * float(gradient.abs().max().clamp(min=1)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", DECODERS)
-@given(cuts=st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=4), min_size=1, max_size=4))
-@settings(max_examples=10, deadline=None)
-def test_going_on_from_caches_equals_computing_the_whole_sequence(architecture, cuts):
-    sequences = sequences_of([sum(pieces) for pieces in cuts])
-    model = packed_model(architecture).base_model
-    caches, got = [KV() for _ in cuts], [[] for _ in cuts]
-    with torch.inference_mode():
-        for step in range(max(map(len, cuts))):
-            live = [i for i, pieces in enumerate(cuts) if step < len(pieces)]
-            starts = [caches[i].length for i in live]
-            rows = [sequences[i][at : at + cuts[i][step]] for i, at in zip(live, starts, strict=True)]
-            out = forward(model, pack(rows, starts=starts), [caches[i] for i in live])
-            for i, part in zip(live, out.split([len(row) for row in rows]), strict=True):
-                got[i].append(part)
-        expected = one_by_one(plain(architecture), sequences)
-    torch.testing.assert_close(torch.cat([torch.cat(parts) for parts in got]), expected, atol=1e-5, rtol=1e-5)
-    assert [cache.length for cache in caches] == [len(s) for s in sequences]
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no CUDA device here")
 @pytest.mark.parametrize("architecture", ["bert", "modernbert", "llama", "qwen3", "gemma3_text"])
@@ -121,7 +101,7 @@ def test_runs_cover_a_row_exactly_once_in_order(lengths):
 
 
 def test_a_window_sees_the_nearest_keys_only():
-    sees = window(3, 5, 2, True, torch.device("cpu"))
+    sees = window(3, 5, 2, causal=True, device=torch.device("cpu"))
     assert sees.int().tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
 
 

@@ -11,10 +11,12 @@ from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import Model, base_of, model_on
 from llmos.engines.pytorch.rows import Rows
 from llmos.engines.pytorch.streams import Streams
+from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
 
-TOKEN_BUDGET = 4096  # of a row
-PROMPT_TOKENS = 512  # of prompts a step
+TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
+STEP_TOKENS = 256  # of a step of generation: those who read along wait no longer for a token than this takes
+KV_BYTES = 1 << 30  # of keys and values
 
 
 class PyTorchEngine:
@@ -22,11 +24,14 @@ class PyTorchEngine:
 
     uses_resident = True
 
-    def __init__(self, token_budget: int = TOKEN_BUDGET, prompt_tokens: int = PROMPT_TOKENS) -> None:
+    def __init__(
+        self, token_budget: int = TOKEN_BUDGET, kv_bytes: int = KV_BYTES, step_tokens: int = STEP_TOKENS
+    ) -> None:
         self._models: dict[str, Model] = {}
         self._jobs: dict[int, Job] = {}
         self._rows = Rows(token_budget)
-        self._streams = Streams(prompt_tokens)
+        self._streams: Streams | None = None  # a base that generates has them
+        self._kv_bytes, self._step_tokens = kv_bytes, step_tokens
         self._base: Model | None = None
         self._device = ""
         self._dtype = ""
@@ -38,6 +43,10 @@ class PyTorchEngine:
         loaded = load(base, dtype=dtype, device=device)
         self._base = base_of(base, loaded)
         self._models[self._base.ref] = self._base
+        if loaded.causal is not None:
+            itemsize = next(loaded.causal.parameters()).itemsize
+            pool = Pool(self._kv_bytes, token_bytes(loaded.config, itemsize), loaded.device)
+            self._streams = Streams(self._step_tokens, pool)
         return loaded.weights_bytes
 
     def attach(self, model: Located) -> None:
@@ -62,6 +71,7 @@ class PyTorchEngine:
         elif call.stream and len(inputs) > 1:
             raise BadInput(f"A streamed call answers one input, and this has {len(inputs)}. Send them one by one")
         else:
+            assert self._streams is not None, "A base without a next-token layer has no task that generates"
             self._streams.add(job)
         self._jobs[call.call_id] = job
 
@@ -69,10 +79,14 @@ class PyTorchEngine:
         job = self._jobs.pop(call_id, None)
         if job is not None:
             job.is_over = True
+            if self._streams is not None:
+                self._streams.let_go()
 
     @torch.inference_mode()
     def step(self) -> list[Chunk]:
-        chunks = self._rows.step() + self._streams.step()
+        chunks = self._rows.step()
+        if self._streams is not None:
+            chunks += self._streams.step()
         for chunk in chunks:
             if chunk.is_last:
                 del self._jobs[chunk.call_id]
@@ -81,3 +95,7 @@ class PyTorchEngine:
     @property
     def is_idle(self) -> bool:
         return not self._jobs
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {} if self._streams is None else self._streams.figures

@@ -1,105 +1,232 @@
-"""Answers being generated: each step, every live one of a group gets its next token in one row, prompts in pieces."""
+"""Answers being generated: who computes which tokens in a step, who waits, and whose blocks make room for an older one.
+
+Every answer has tokens still to compute, and a step gives out so many: reading a prompt and writing an answer are the
+same thing, and one that is under way comes before a prompt.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import count, groupby
 
 from llmos.abi.call import Chunk
-from llmos.abi.error import fault_of
+from llmos.abi.error import BadInput, LlmosError, TooLong, fault_of
+from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
+from llmos.nn.blocks import Key, origin
 from llmos.nn.generate import Generation
+from llmos.nn.kv import KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.tasks.generate import Sampling, sampling
 
-LIVE = 16  # answers generated at a time; more wait, each holds keys and values
+LIVE = 256  # answers under way at a time
+BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
+
+Share = tuple["Stream", list[int]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Stream:
-    """One input of a call whose answer is being generated."""
+    """One input of a call whose answer is being generated. `place` orders them: who has the lower one goes first."""
 
+    place: int
     job: Job
     index: int
     generation: Generation
+    kv: KV
+
+    @property
+    def is_over(self) -> bool:
+        return self.job.is_over or self.generation.finish_reason is not None
 
 
 class Streams:
-    """What is being generated, and what waits for a place."""
+    """What is being generated, and what waits for its blocks; both in order."""
 
-    def __init__(self, prompt_tokens: int) -> None:
-        self._prompt_tokens = prompt_tokens  # a step, so that those who already read along do not wait long
+    def __init__(self, step_tokens: int, pool: Pool) -> None:
+        self.pool = pool
+        self.preempted = 0
+        self._step_tokens = step_tokens
         self._live: list[Stream] = []
-        self._waiting: deque[Stream] = deque()
+        self._waiting: list[Stream] = []
+        self._places = count()
 
     def __len__(self) -> int:
         return len(self._live) + len(self._waiting)
 
     def add(self, job: Job) -> None:
         """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
-        loaded = job.model.loaded
-        made = [
-            Generation(one.ids, _settings(job, len(one.ids)), loaded.tokenizer, loaded.ends, loaded.max_tokens)
-            for one in job.rendered
-        ]
-        self._waiting.extend(Stream(job, i, generation) for i, generation in enumerate(made))
+        place = next(self._places) + BEHIND[job.call.klass]
+        salt = str(job.call.params.get("cache_salt") or "")
+        for stream in [self._stream(job, index, place, salt) for index in range(len(job.rendered))]:
+            insort(self._waiting, stream, key=_place)
 
     def step(self) -> list[Chunk]:
-        """Every live answer goes on by a token, or by a piece of its prompt; a fault ends those of its row."""
+        """One forward pass for each group of models that compute alike; a fault ends those of its row."""
+        self.let_go()
         self._admit()
         chunks: list[Chunk] = []
-        live = sorted(self._live, key=lambda s: (s.job.model.group, s.job.model.place))
-        for _, group in groupby(live, key=lambda s: s.job.model.group):
-            row = list(group)
-            try:
-                chunks += _advance(row, self._prompt_tokens)
-            except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-                chunks += [chunk for stream in row for chunk in stream.job.failed(fault_of(error))]
+        given = sorted(self._roomed(shares(self._live, self._step_tokens)), key=_order)
+        for _, row in groupby(given, key=_group):
+            chunks += _computed(list(row))
+        self.let_go()
         return chunks
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Answers under way and waiting, and how full the pool is; `kv_waste`: how much of what is held is empty."""
+        usage = self.pool.usage
+        return {
+            "live": len(self._live),
+            "reading": sum(stream.generation.left > 1 for stream in self._live),
+            "waiting": len(self._waiting),
+            "preempted": self.preempted,
+            "kv_blocks": usage.total,
+            "kv_held": usage.held,
+            "kv_kept": usage.kept,
+            "kv_waste": round(self.pool.waste, 3),
+            "prefix_hit_rate": round(usage.hit_rate, 3),
+        }
+
+    def let_go(self) -> None:
+        """Those that are over give their blocks back."""
+        for stream in self._live:
+            if stream.is_over:
+                stream.kv.release()
+        self._live = [stream for stream in self._live if not stream.is_over]
+        self._waiting = [stream for stream in self._waiting if not stream.is_over]
+
+    def _stream(self, job: Job, index: int, place: int, salt: str) -> Stream:
+        loaded, ids = job.model.loaded, job.rendered[index].ids
+        settings = _settings(job, len(ids), self.pool.capacity)
+        generation = Generation(ids, settings, loaded.tokenizer, loaded.ends, loaded.max_tokens)
+        if (most := len(ids) + settings.max_tokens) > self.pool.capacity:
+            raise TooLong(
+                f"The prompt has {len(ids):,} tokens and max_tokens asks for {settings.max_tokens:,} more; there "
+                f"is room for the keys and values of {self.pool.capacity:,}. Ask for fewer, or raise kv_bytes",
+                size=most,
+                limit=self.pool.capacity,
+            )
+        return Stream(place, job, index, generation, KV(self.pool, origin(job.model.ref, salt), ids))
+
     def _admit(self) -> None:
-        self._live = [s for s in self._live if not s.job.is_over and s.generation.finish_reason is None]
+        """In order, as long as the blocks are there. Who begins like one whose prompt is being read waits for that."""
+        coming = {key for stream in self._live for key in _coming(stream)}
+        still: list[Stream] = []
         while self._waiting and len(self._live) < LIVE:
-            stream = self._waiting.popleft()
-            if not stream.job.is_over:
-                self._live.append(stream)
+            stream = self._waiting.pop(0)
+            found = stream.kv.found()
+            if any(key in coming for key in stream.kv.ahead[len(found) : len(found) + 1]):
+                still.append(stream)
+                continue
+            if not self._has_room(stream, found):
+                still.append(stream)
+                break
+            stream.generation.skip(stream.kv.resume())
+            insort(self._live, stream, key=_place)
+            coming.update(_coming(stream))
+        self._waiting = still + self._waiting
+
+    def _has_room(self, stream: Stream, found: Sequence[int]) -> bool:
+        """Room for all it has to compute, and a block for each that is under way: else it would soon be sent back."""
+        blocks = self.pool.blocks
+        shared = sum(blocks.holders(block) > 0 for block in found)
+        needed = stream.kv.lacks(stream.generation.left) - shared + len(self._live)
+        return not self._live or needed <= blocks.available
+
+    def _roomed(self, wanted: Sequence[Share]) -> list[Share]:
+        """The shares that have their blocks: the oldest get theirs first, and the youngest make room by going back."""
+        for stream, ids in sorted(wanted, key=lambda share: share[0].place):
+            while stream in self._live and not stream.kv.grow(len(ids)):
+                self._preempt(self._live.pop())
+        return [(stream, ids) for stream, ids in wanted if stream in self._live]
+
+    def _preempt(self, stream: Stream) -> None:
+        """Its blocks go to an older one; later it reads prompt and answer again, or finds them still there."""
+        self.preempted += 1
+        stream.kv.release()
+        stream.kv.expect(stream.generation.ids)
+        stream.generation.again()
+        insort(self._waiting, stream, key=_place)
 
 
-def _settings(job: Job, prompt_tokens: int) -> Sampling:
-    """What the request says; how long an answer may be where it does not say is what the model has room for."""
+def shares(live: Iterable[Stream], left: int) -> list[Share]:
+    """Who gets how much of a step: a token for each answer under way, then the oldest prompts what is left."""
+    given: list[Share] = []
+    for stream in sorted(live, key=lambda stream: (stream.generation.left > 1, stream.place)):
+        if left <= 0:
+            break
+        ids = stream.generation.next_ids(left)
+        left -= len(ids)
+        given.append((stream, ids))
+    return given
+
+
+def _place(stream: Stream) -> int:
+    return stream.place
+
+
+def _group(share: Share) -> tuple[int, int]:
+    return share[0].job.model.group
+
+
+def _order(share: Share) -> tuple[tuple[int, int], tuple[int, str]]:
+    """Group by group, and within one those of an adapter side by side."""
+    model = share[0].job.model
+    return model.group, model.place
+
+
+def _coming(stream: Stream) -> Sequence[Key]:
+    return stream.kv.ahead if stream.generation.left > 1 else ()
+
+
+def _settings(job: Job, prompt_tokens: int, capacity: int) -> Sampling:
+    """What the request says; how long an answer may be where it does not say is what there is room for."""
     settings = sampling(job.call.params)
     if job.call.params.get("max_tokens") is not None:
         return settings
-    room = job.model.loaded.max_tokens - prompt_tokens
+    room = min(job.model.loaded.max_tokens, capacity) - prompt_tokens
     return replace(settings, max_tokens=max(1, min(settings.max_tokens, room)))
 
 
-def _advance(row: list[Stream], prompt_tokens: int) -> Iterator[Chunk]:
-    """One forward pass over the next tokens of these answers."""
-    model = row[0].job.model
+def _computed(row: list[Share]) -> list[Chunk]:
+    """One row: the next tokens of these answers, which compute alike."""
+    chunks: list[Chunk] = []
+    try:
+        chunks += _advance(row)
+    except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
+        chunks += [chunk for stream, _ in row for chunk in stream.job.failed(fault_of(error))]
+    return chunks
+
+
+def _advance(row: list[Share]) -> Iterator[Chunk]:
+    model = row[0][0].job.model
     assert model.loaded.causal is not None
-    parts = list(_shares(row, prompt_tokens))
-    taken = [stream for stream, _ in parts]
-    caches = [stream.generation.cache for stream in taken]
-    with adapted((stream.job.model, len(ids)) for stream, ids in parts):
-        packed = pack([ids for _, ids in parts], model.loaded.device, [cache.length for cache in caches])
-        logits = next_logits(model.loaded.causal, packed, caches)
-    for (stream, ids), scores in zip(parts, logits, strict=True):
-        yield from _said(stream, stream.generation.computed(len(ids), scores))
+    kvs = [stream.kv for stream, _ in row]
+    with adapted((stream.job.model, len(ids)) for stream, ids in row):
+        packed = pack([ids for _, ids in row], model.loaded.device, [kv.length for kv in kvs])
+        logits = next_logits(model.loaded.causal, packed, kvs)
+    are_numbers = logits.amax(-1).isfinite().tolist()
+    for (stream, ids), scores, is_number in zip(row, logits, are_numbers, strict=True):
+        if not is_number:
+            stream.kv.wipe()
+            yield from stream.job.failed(fault_of(_no_number(model.ref)))
+            continue
+        stream.kv.advance(ids)
+        try:
+            yield from _said(stream, stream.generation.computed(len(ids), scores))
+        except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+            yield from stream.job.failed(fault_of(error))
 
 
-def _shares(row: list[Stream], left: int) -> Iterator[tuple[Stream, list[int]]]:
-    """Who computes which tokens this step: one for each answer under way, the oldest prompts from what is left."""
-    for stream in row:
-        if stream.generation.is_prefilled:
-            yield stream, stream.generation.next_ids(1)
-        elif left:
-            ids = stream.generation.next_ids(left)
-            left -= len(ids)
-            yield stream, ids
+def _no_number(model: str) -> LlmosError:
+    return BadInput(
+        f"{model} computes what is not a number: its weights are damaged, or too large for this dtype. Bring it in "
+        "again, or serve it in float32"
+    )
 
 
 def _said(stream: Stream, text: str) -> Iterator[Chunk]:

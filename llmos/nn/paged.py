@@ -1,0 +1,169 @@
+"""Attention over a pool's blocks: what a step's tokens see, planned once for all layers, and the products over it.
+
+A token that continues its sequence alone is one query, and products with one query are slow. So all of them go
+together: for every block a product with the query of the sequence that holds it, then each sequence adds up its blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from llmos.nn.kv import BLOCK, KV
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the lone tokens see: `blocks` of the pool, whose each is, and which of its tokens are out of reach.
+
+    `table` has a row of places in `blocks` for each token; shorter rows repeat their first.
+    """
+
+    blocks: Tensor | slice
+    owners: Tensor
+    hidden: Tensor
+    table: Tensor
+
+
+class Plan:
+    """One step's tokens: so many new ones of each of these sequences, whose blocks have room for them."""
+
+    def __init__(self, lengths: Sequence[int], kvs: Sequence[KV], device: torch.device) -> None:
+        self.pool = kvs[0].pool
+        self.lengths = lengths
+        self._kvs = kvs
+        self._device = device
+        self._starts = [0, *accumulate(lengths)]
+        self._lone = [i for i, length in enumerate(lengths) if length == 1]
+        self._places = self._tensor([kv.table[p // BLOCK] * BLOCK + p % BLOCK for kv, p in self._written()])
+        self._rows: dict[int, Tensor] = {}
+        self._reaches: dict[int | None, Reach] = {}
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, size: int | None
+    ) -> Tensor:
+        """[heads, T, d] of queries, with keys and values that join the pool -> [T, heads, d]; `size` of a window."""
+        keys, values = self.pool.layer(layer, key, value)
+        rows = self._rows_of(len(key))
+        keys.view(-1, keys.shape[-1]).index_copy_(0, rows, key.reshape(-1, key.shape[-1]))
+        values.view(-1, values.shape[-1]).index_copy_(0, rows, value.reshape(-1, value.shape[-1]))
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        if len(self._lone) == len(self.lengths) > 1:
+            return self._each(query, keys, values, scale, size)
+        out = query.new_empty(query.shape[1], len(query), values.shape[-1])
+        if len(self._lone) > 1:
+            at = self._tensor([self._starts[i] for i in self._lone])
+            out[at] = self._each(query[:, at], keys, values, scale, size)
+        for i, length in enumerate(self.lengths):
+            if length > 1 or len(self._lone) == 1:
+                here = slice(self._starts[i], self._starts[i + 1])
+                new = key[:, here], value[:, here]
+                out[here] = _newest(query[:, here], *self._seen(i, keys, values, new, size), scale, size)
+        return out
+
+    def _each(self, query: Tensor, keys: Tensor, values: Tensor, scale: float, size: int | None) -> Tensor:
+        """The lone tokens, [heads, tokens, d], each over its own sequence -> [tokens, heads, d]."""
+        heads, tokens, d = query.shape
+        reach = self._reach(size)
+        k, v = self.pool.read(keys, values, reach.blocks)
+        blocks, kv_heads, _, out_d = v.shape
+        own = (query * scale).transpose(0, 1).reshape(tokens, heads * d).index_select(0, reach.owners)
+        scores = torch.bmm(own.view(blocks * kv_heads, -1, d), k.flatten(0, 1).transpose(1, 2)).float()
+        scores = scores.view(blocks, heads, BLOCK).masked_fill_(reach.hidden, -torch.inf)
+        best = scores.amax(-1).index_select(0, reach.table.flatten()).view(tokens, -1, heads).amax(1)
+        shares = scores.sub_(best.index_select(0, reach.owners).unsqueeze(-1)).exp_()
+        whole = shares.new_zeros(tokens, heads).index_add_(0, reach.owners, shares.sum(-1))
+        parts = torch.bmm(shares.to(v.dtype).view(blocks * kv_heads, -1, BLOCK), v.flatten(0, 1))
+        summed = whole.new_zeros(tokens, heads * out_d).index_add_(0, reach.owners, parts.view(blocks, -1).float())
+        return (summed.view(tokens, heads, out_d) / whole.unsqueeze(-1)).to(v.dtype)
+
+    def _seen(
+        self, i: int, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor], size: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """The keys and values that a sequence's new tokens can see, in order, [kv heads, seen, d]."""
+        kv, length = self._kvs[i], self.lengths[i]
+        if kv.length == 0:
+            return new
+        first, end = _first(kv, size) // BLOCK, kv.length + length
+        blocks = self._tensor(kv.table[first : -(-end // BLOCK)])
+        k, v = (x.index_select(0, blocks).transpose(0, 1).flatten(1, 2) for x in (keys, values))
+        return k[:, : end - first * BLOCK], v[:, : end - first * BLOCK]
+
+    def _reach(self, size: int | None) -> Reach:
+        if size not in self._reaches:
+            self._reaches[size] = self._reached(size)
+        return self._reaches[size]
+
+    def _reached(self, size: int | None) -> Reach:
+        """Blocks in the order of the pool, so that those which lie together can be read without a copy."""
+        lone = [self._kvs[i] for i in self._lone]
+        held = sorted(
+            (kv.table[place], owner, place * BLOCK)
+            for owner, kv in enumerate(lone)
+            for place in range(_first(kv, size) // BLOCK, kv.length // BLOCK + 1)
+        )
+        blocks, owners, starts = zip(*held, strict=True)
+        rows: list[list[int]] = [[] for _ in lone]
+        for place, owner in enumerate(owners):
+            rows[owner].append(place)
+        longest = max(map(len, rows))
+        positions = self._tensor(starts).unsqueeze(1) + torch.arange(BLOCK, device=self._device)
+        last = self._tensor([kv.length for kv in lone])
+        first = self._tensor([_first(kv, size) for kv in lone])
+        owned = self._tensor(owners)
+        hidden = (positions > last[owned].unsqueeze(1)) | (positions < first[owned].unsqueeze(1))
+        table = self._tensor([row + row[:1] * (longest - len(row)) for row in rows])
+        is_together = blocks[-1] - blocks[0] + 1 == len(set(blocks)) == len(blocks)
+        where = slice(blocks[0], blocks[-1] + 1) if is_together else self._tensor(blocks)
+        return Reach(where, owned, hidden.unsqueeze(1), table)
+
+    def _rows_of(self, kv_heads: int) -> Tensor:
+        """Where each new token's keys go, head by head, in a layer's blocks laid out as rows."""
+        if kv_heads not in self._rows:
+            block, offset = self._places // BLOCK, self._places % BLOCK
+            heads = torch.arange(kv_heads, device=self._device).unsqueeze(1)
+            self._rows[kv_heads] = ((block * kv_heads + heads) * BLOCK + offset).flatten()
+        return self._rows[kv_heads]
+
+    def _written(self) -> list[tuple[KV, int]]:
+        """Every new token's sequence and position."""
+        pairs = zip(self._kvs, self.lengths, strict=True)
+        return [(kv, kv.length + i) for kv, length in pairs for i in range(length)]
+
+    def _tensor(self, numbers: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(numbers, device=self._device)
+
+
+def _first(kv: KV, size: int | None) -> int:
+    """The first position that its next token sees."""
+    return 0 if size is None else max(0, kv.length + 1 - size)
+
+
+def _newest(query: Tensor, key: Tensor, value: Tensor, scale: float, size: int | None) -> Tensor:
+    """The newest tokens of one sequence, [heads, new, d], over all it sees, [kv heads, seen, d] -> [new, heads, d]."""
+    heads, new, d = query.shape
+    kv_heads, seen, _ = key.shape
+    k, v = key.unsqueeze(0), value.unsqueeze(0)
+    if new == 1:  # it sees all but what is out of the window, and the query heads of a kv head are its rows
+        first = 0 if size is None else max(0, seen - size)
+        q = query.reshape(1, kv_heads, -1, d)
+        return scaled_dot_product_attention(q, k[:, :, first:], v[:, :, first:], scale=scale).reshape(1, heads, -1)
+    is_whole = new == seen and (size is None or size >= new)
+    mask = None if is_whole else window(new, seen, size, causal=True, device=query.device)
+    out = scaled_dot_product_attention(
+        query.unsqueeze(0), k, v, mask, is_causal=is_whole, scale=scale, enable_gqa=heads != kv_heads
+    )
+    return out[0].transpose(0, 1)
+
+
+def window(queries: int, keys: int, size: int | None, *, causal: bool, device: torch.device) -> Tensor:
+    """Which keys each of the last `queries` tokens sees: those nearer than `size`, and none ahead if causal."""
+    seen_from = torch.arange(keys - queries, keys, device=device).unsqueeze(1)
+    distance = seen_from - torch.arange(keys, device=device)
+    near = distance.abs() < (keys if size is None else size)
+    return near & (distance >= 0) if causal else near

@@ -1,0 +1,195 @@
+"""Many answers at once on a pool that is too small for them: each is what it would be alone, and no block is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from llmos.abi.call import Call  # noqa: E402
+from llmos.abi.error import TooLong, error_of  # noqa: E402
+from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.model import Kind, Manifest  # noqa: E402
+from llmos.abi.process import Class  # noqa: E402
+from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
+from llmos.testing import tiny  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+PROMPTS = (
+    "a",
+    "the same beginning, longer than a block, then one",
+    "the same beginning, longer than a block, then two!",
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny.write(root / name, name) for name in tiny.DECODERS}
+
+
+def engine_of(folders, architecture, blocks, step_tokens=64):
+    block_bytes = BLOCK * token_bytes(tiny.plain(architecture).config, 4)
+    engine = PyTorchEngine(kv_bytes=blocks * block_bytes, step_tokens=step_tokens)
+    manifest = Manifest("talk", 1, Kind.BASE, "generate", ())
+    engine.load(Located(manifest, str(folders[architecture])), "cpu0", "float32", 0)
+    return engine
+
+
+def generate(call_id, prompt, klass=Class.INTERACTIVE, stream=False, **params):
+    params = {"temperature": 0, "max_tokens": 30} | params
+    return Call(call_id, "talk:1", "generate", (prompt,), params, klass=klass, stream=stream)
+
+
+def drain(engine, most=2_000):
+    chunks = []
+    for _ in range(most):
+        if engine.is_idle:
+            return chunks
+        chunks += engine.step()
+    raise AssertionError("The engine did not come to rest")
+
+
+def texts(chunks):
+    assert not [c.fault for c in chunks if c.fault]
+    return {c.call_id: c.outputs[0]["text"] for c in chunks}
+
+
+def pool_of(engine):
+    return engine._streams.pool
+
+
+@pytest.fixture(scope="module")
+def alone(folders):
+    """What each architecture answers to each prompt when it has the engine to itself."""
+    return {
+        (name, prompt): texts(run_alone(engine_of(folders, name, 8), prompt))[1]
+        for name in tiny.DECODERS
+        for prompt in PROMPTS
+    }
+
+
+def run_alone(engine, prompt):
+    engine.add(generate(1, prompt))
+    return drain(engine)
+
+
+@pytest.mark.parametrize("architecture", tiny.DECODERS)
+@given(
+    arrivals=st.lists(st.tuples(st.sampled_from(PROMPTS), st.integers(0, 3), st.booleans()), min_size=2, max_size=8),
+    blocks=st.integers(4, 9),
+    step_tokens=st.integers(5, 80),
+)
+@settings(max_examples=12, deadline=None)
+def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent_back(
+    folders, alone, architecture, arrivals, blocks, step_tokens
+):
+    engine = engine_of(folders, architecture, blocks, step_tokens)
+    chunks, cancelled = [], set()
+    for call_id, (prompt, steps, is_cancelled) in enumerate(arrivals):
+        engine.add(generate(call_id, prompt))
+        for _ in range(steps):
+            chunks += engine.step()
+        if is_cancelled and call_id not in {c.call_id for c in chunks}:
+            engine.cancel(call_id)
+            cancelled.add(call_id)
+    found = texts(chunks + drain(engine))
+    assert found == {i: alone[architecture, prompt] for i, (prompt, _, _) in enumerate(arrivals) if i not in cancelled}
+    assert pool_of(engine).usage.held == 0
+    assert pool_of(engine).usage.tokens_held == 0
+
+
+def test_the_youngest_makes_room_for_the_oldest_and_is_answered_all_the_same(folders, alone):
+    engine = engine_of(folders, "llama", 4)
+    for i, prompt in enumerate(PROMPTS[1:]):
+        engine.add(generate(i, prompt, cache_salt=str(i), max_tokens=30))
+    found = drain(engine)
+    assert engine.figures["preempted"] > 0
+    assert [c.call_id for c in found] == [0, 1]
+    assert texts(found) == {i: alone["llama", prompt] for i, prompt in enumerate(PROMPTS[1:])}
+
+
+def test_a_second_prompt_with_the_same_beginning_computes_the_rest_only(folders):
+    engine = engine_of(folders, "llama", 8)
+    engine.add(generate(1, PROMPTS[1], max_tokens=1))
+    drain(engine)
+    engine.add(generate(2, PROMPTS[2], max_tokens=1))
+    drain(engine)
+    usage = pool_of(engine).usage
+    assert usage.tokens_found == BLOCK
+    assert engine.figures["prefix_hit_rate"] == pytest.approx(BLOCK / usage.tokens_asked, abs=1e-3)
+
+
+def test_prompts_that_begin_alike_and_come_together_are_read_once(folders):
+    engine = engine_of(folders, "llama", 12)
+    for i in range(4):
+        engine.add(generate(i, PROMPTS[1], max_tokens=1))
+    drain(engine)
+    assert pool_of(engine).usage.tokens_found == 3 * BLOCK
+
+
+def test_a_salt_keeps_a_beginning_to_those_who_know_it(folders):
+    engine = engine_of(folders, "llama", 8)
+    for i, salt in enumerate(("mine", "yours", "mine")):
+        engine.add(generate(i, PROMPTS[1], max_tokens=1, cache_salt=salt))
+        drain(engine)
+    assert pool_of(engine).usage.tokens_found == BLOCK
+
+
+def test_a_cancelled_answer_gives_its_blocks_back_at_once(folders):
+    engine = engine_of(folders, "llama", 8)
+    engine.add(generate(1, PROMPTS[1]))
+    engine.step()
+    assert pool_of(engine).usage.held > 0
+    engine.cancel(1)
+    assert pool_of(engine).usage.held == 0
+
+
+def test_what_can_never_fit_is_refused_with_the_numbers(folders):
+    engine = engine_of(folders, "llama", 2)
+    with pytest.raises(TooLong, match=r"room for the keys and values of 64\b") as caught:
+        engine.add(generate(1, PROMPTS[1], max_tokens=40))
+    assert caught.value.detail == {"size": len(PROMPTS[1]) + 1 + 40, "limit": 64}
+    assert engine.is_idle
+
+
+def test_an_answer_without_a_limit_ends_where_the_pool_does(folders):
+    engine = engine_of(folders, "llama", 2)
+    engine.add(generate(1, PROMPTS[1], max_tokens=None))
+    (chunk,) = drain(engine)
+    assert chunk.fault is None
+    assert chunk.tokens.prompt + chunk.tokens.completion <= 64
+
+
+def test_answers_under_way_go_on_while_a_long_prompt_is_read(folders):
+    engine = engine_of(folders, "llama", 12, step_tokens=8)
+    engine.add(generate(1, "a", stream=True, max_tokens=6))
+    engine.step()
+    engine.add(generate(2, "y" * 60, stream=True, max_tokens=1))
+    order = [chunk.call_id for chunk in drain(engine) if chunk.is_last]
+    assert order == [1, 2]
+
+
+def test_batch_work_waits_for_interactive_calls_but_not_for_ever(folders):
+    engine = engine_of(folders, "llama", 1)
+    engine.add(generate(0, "a", Class.BATCH, max_tokens=2))
+    for i in range(1, 80):
+        engine.add(generate(i, "a", max_tokens=2))
+    assert [chunk.call_id for chunk in drain(engine)].index(0) == 63
+
+
+def test_weights_that_are_no_numbers_fault_their_calls_and_leave_nothing_behind(folders):
+    engine = engine_of(folders, "llama", 4)
+    weight = engine._models["talk:1"].loaded.causal.model.norm.weight
+    kept = weight.clone()
+    engine.add(generate(1, PROMPTS[1]))
+    with torch.inference_mode():
+        weight.data = torch.full_like(kept, torch.nan)
+    (chunk,) = drain(engine)
+    assert "not a number" in str(error_of(chunk.fault))
+    assert pool_of(engine).usage.held == 0
