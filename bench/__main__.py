@@ -42,7 +42,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of a table.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often each is repeated.")] = None,
     count: Annotated[
-        int | None, typer.Option("--texts", min=1, help="Texts, rows (finetune), tokens (generate), calls (http).")
+        int | None, typer.Option("--texts", min=1, help="Texts; rows, tokens, calls where those are counted.")
     ] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,

@@ -136,7 +136,7 @@ def _reading(
 
 
 def _first_tokens(engine: Engine, prompts: Sequence[str], tokenizer: FastTokenizer, rounds: int) -> list[Figure]:
-    """Seconds until the first piece of text: with nothing else to do, beside 32 answers, and after a shared beginning."""
+    """Seconds until the first piece of text: with nothing else to do, beside 32 answers, after a shared beginning."""
     short = [_long(prompts, tokenizer, 100, seed) for seed in range(100, 100 + 4 * rounds)]
     idle = [engine.first_token_s(one, 1, salt=f"idle {i}") for i, one in enumerate(short)]
     busy = _busy_first_tokens(engine, prompts, short)

@@ -1,4 +1,4 @@
-"""Those who continue texts, greedily and by tokens: the engine, transformers' generate, and llama.cpp on the same GGUF."""
+"""Those who continue texts greedily: the engine, transformers' generate, and llama.cpp on the same GGUF."""
 
 from __future__ import annotations
 
