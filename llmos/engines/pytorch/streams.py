@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from llmos.abi.call import Chunk
-from llmos.abi.error import fault_of
+from llmos.abi.call import Chunk, Json
+from llmos.abi.error import LlmosError, fault_of
 from llmos.engines.pytorch.job import Job
 from llmos.nn.generate import Generation
 from llmos.nn.pack import next_logits, pack
 from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.tools import ruled
 
 LIVE = 16  # answers generated at a time; more wait, each holds keys and values
 
@@ -40,9 +41,10 @@ class Streams:
     def add(self, job: Job) -> None:
         """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
         loaded = job.model.loaded
+        job.repeat(sampling(job.call.params).n)
         made = [
-            Generation(one.ids, _settings(job, len(one.ids)), loaded.tokenizer, loaded.ends, loaded.max_tokens)
-            for one in job.rendered
+            Generation(one.ids, _settings(job, i), loaded.tokenizer, loaded.ends, loaded.max_tokens)
+            for i, one in enumerate(job.rendered)
         ]
         self._waiting.extend(Stream(job, i, generation) for i, generation in enumerate(made))
 
@@ -66,12 +68,12 @@ class Streams:
                 self._live.append(stream)
 
 
-def _settings(job: Job, prompt_tokens: int) -> Sampling:
+def _settings(job: Job, index: int) -> Sampling:
     """What the request says; how long an answer may be where it does not say is what the model has room for."""
-    settings = sampling(job.call.params)
+    settings = ruled(sampling(job.call.params), job.rendered[index].context).for_answer(index % job.copies)
     if job.call.params.get("max_tokens") is not None:
         return settings
-    room = job.model.loaded.max_tokens - prompt_tokens
+    room = job.model.loaded.max_tokens - len(job.rendered[index].ids)
     return replace(settings, max_tokens=max(1, min(settings.max_tokens, room)))
 
 
@@ -86,7 +88,10 @@ def _advance(row: list[Stream], prompt_tokens: int) -> Iterator[Chunk]:
         packed = pack([ids for _, ids in parts], model.loaded.device, [cache.length for cache in caches])
         logits = next_logits(model.loaded.causal, packed, caches)
     for (stream, ids), scores in zip(parts, logits, strict=True):
-        yield from _said(stream, stream.generation.computed(len(ids), scores))
+        try:
+            yield from _said(stream, stream.generation.computed(len(ids), scores))
+        except LlmosError as error:  # its own logits or rules; its neighbours' are fine
+            yield from stream.job.failed(fault_of(error))
 
 
 def _shares(row: list[Stream], left: int) -> Iterator[tuple[Stream, list[int]]]:
@@ -105,12 +110,12 @@ def _said(stream: Stream, text: str) -> Iterator[Chunk]:
     job, generation = stream.job, stream.generation
     if generation.finish_reason is not None:
         job.completion_tokens += len(generation.made)
-    raw = {"text": text, "finish_reason": generation.finish_reason}
+    is_over = generation.finish_reason is not None
+    if not is_over and not (job.call.stream and text):
+        return
+    raw: Json = {"text": text if job.call.stream else generation.text, "finish_reason": generation.finish_reason}
     if job.call.stream:
-        output = job.parse(stream.index, raw)
-        if generation.finish_reason is not None:
-            yield job.last((output,))
-        elif text:
-            yield Chunk(job.call.call_id, (output,), is_last=False)
-    elif generation.finish_reason is not None:
-        yield from job.put(stream.index, {**raw, "text": generation.text})
+        raw["before"] = generation.text[: len(generation.text) - len(text)]
+    if generation.has_logprobs:
+        raw["logprobs"] = generation.logprobs()
+    yield from job.said(stream.index, raw) if job.call.stream else job.put(stream.index, raw)
