@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from starlette.requests import Request
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError
+from llmos.api.asked import ChatRequest, CompletionRequest, Sampled
 from llmos.api.caller import Caller, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
@@ -22,50 +24,6 @@ Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
 DONE = b"data: [DONE]\n\n"
 BODY = msgspec.json.Decoder(dict[str, Any])
-
-
-class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """`include_usage` adds one more event, with the tokens."""
-
-    include_usage: bool = False
-    include_obfuscation: bool = False
-
-
-class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What chat and plain completions share."""
-
-    model: str
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    max_tokens: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    user: str | None = None
-
-    def params(self) -> dict[str, Json]:
-        """The task's params: those that were given."""
-        keys = ("temperature", "top_p", "top_k", "max_tokens", "stop", "seed")
-        return {key: value for key in keys if (value := getattr(self, key)) is not None}
-
-
-class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
-    """`max_completion_tokens` is the newer name of `max_tokens`."""
-
-    messages: list[dict[str, Json]]
-    max_completion_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_tokens is None:
-            self.max_tokens = self.max_completion_tokens
-
-
-class CompletionRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
-    """Text that continues a prompt, or one for each of several."""
-
-    prompt: str | list[Json]
 
 
 class Usage(msgspec.Struct):
@@ -103,8 +61,7 @@ class OpenAI:
 
     async def chat(self, request: Request) -> Answer:
         body = supported(await self._bodies.read(request, BODY), ChatRequest)
-        inputs = [{"messages": body.messages}]
-        wanted = Wanted(self._caller.ref(body.model), "chat", inputs, body.params())
+        wanted = Wanted(self._caller.ref(body.model), "chat", [body.input()], body.params())
         head = _head("chatcmpl", "chat.completion", wanted.model)
         if body.stream:
             return await self._stream(request, body, wanted, head, _delta)
@@ -114,11 +71,9 @@ class OpenAI:
         body = supported(await self._bodies.read(request, BODY), CompletionRequest)
         wanted = Wanted(self._caller.ref(body.model), "generate", _prompts(body.prompt), body.params())
         head = _head("cmpl", "text_completion", wanted.model)
-        if not body.stream:
-            return await self._whole(request, wanted, head, _text)
-        if len(wanted.inputs) != 1:
-            raise BadInput("Several prompts cannot be streamed at once. Send one, or leave out `stream`", key="prompt")
-        return await self._stream(request, body, wanted, head, _text)
+        if body.stream:
+            return await self._stream(request, body, wanted, head, Texts())
+        return await self._whole(request, wanted, head, Texts())
 
     async def _whole(self, request: Request, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
         chunk = await self._caller.whole(wanted, request.receive)
@@ -145,8 +100,8 @@ async def _events(
     tokens = Tokens()
     try:
         async for chunk in chunks:
-            if chunk.outputs:
-                head.choices = [choice(index, output) for index, output in enumerate(chunk.outputs)]
+            head.choices = [choice(output.get("index", 0), output) for output in chunk.outputs if _tells(output)]
+            if head.choices:
                 yield event(head)
             tokens = chunk.tokens
     except LlmosError as error:  # the status is long sent: the clients raise what such an event says
@@ -162,16 +117,49 @@ def _head(prefix: str, kind: str, model: str) -> Completion:
     return Completion(f"{prefix}-{os.urandom(12).hex()}", kind, int(time.time()), model, [])
 
 
+def _tells(output: Json) -> bool:
+    """Whether a piece is worth an event; one that may become a call has no text yet."""
+    message = output.get("message", output)
+    says = message.get("content") or message.get("text") or message.get("tool_calls")
+    return bool(says or output["finish_reason"] or output.get("logprobs"))
+
+
 def _message(index: int, output: Json) -> dict[str, Json]:
-    return {"index": index, "message": output["message"], "finish_reason": output["finish_reason"], "logprobs": None}
+    return {"index": index, "message": output["message"], **_ending(output)}
 
 
 def _delta(index: int, output: Json) -> dict[str, Json]:
-    return {"index": index, "delta": output["message"], "finish_reason": output["finish_reason"], "logprobs": None}
+    return {"index": index, "delta": output["message"], **_ending(output)}
 
 
-def _text(index: int, output: Json) -> dict[str, Json]:
-    return {"index": index, "text": output["text"], "finish_reason": output["finish_reason"], "logprobs": None}
+def _ending(output: Json) -> dict[str, Json]:
+    scored = output.get("logprobs")
+    logprobs = None if scored is None else {"content": scored, "refusal": None}
+    return {"finish_reason": output["finish_reason"], "logprobs": logprobs}
+
+
+class Texts:
+    """Choices of plain completions. They remember how much of each answer's text was given out."""
+
+    def __init__(self) -> None:
+        self._given: dict[int, int] = {}
+
+    def __call__(self, index: int, output: Json) -> dict[str, Json]:
+        start = self._given.get(index, 0)
+        self._given[index] = start + len(output["text"])
+        logprobs = _columns(output["logprobs"], start) if "logprobs" in output else None
+        return {"index": index, "text": output["text"], "finish_reason": output["finish_reason"], "logprobs": logprobs}
+
+
+def _columns(scored: list[Json], start: int) -> dict[str, Json]:
+    """Entries of logprobs as plain completions have them: a column each, and where in the text each token begins."""
+    ends = accumulate((len(one["token"]) for one in scored), initial=start)
+    return {
+        "tokens": [one["token"] for one in scored],
+        "token_logprobs": [one["logprob"] for one in scored],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in one["top_logprobs"]} for one in scored],
+        "text_offset": list(ends)[:-1],
+    }
 
 
 def _usage(tokens: Tokens) -> Usage:

@@ -38,7 +38,7 @@ class TaskRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TaskReply(msgspec.Struct):
-    """One output per input. In a stream: the newest piece, and `done` with the last one."""
+    """One output per answer. In a stream: the newest piece, with `index` where there are several; at last `done`."""
 
     model: str
     task: str
@@ -83,8 +83,8 @@ class Tasks:
         return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
 
     async def _stream(self, wanted: Wanted, request: Request) -> Answer:
-        if wanted.task not in STREAMING or len(wanted.inputs) != 1:
-            raise BadInput(f"Only {' and '.join(STREAMING)} stream, and one input at a time. Leave out `stream`")
+        if wanted.task not in STREAMING:
+            raise BadInput(f"Only {' and '.join(STREAMING)} stream. Leave out `stream`")
 
         async def events() -> AsyncGenerator[bytes, None]:
             try:

@@ -36,8 +36,9 @@ def run(
     if as_json:
         say_json(results)
         return
-    for text, result in zip(inputs, results, strict=True):
-        say(readable(text, result, is_alone=len(inputs) == 1))
+    copies = len(results) // len(inputs)  # more than one where `n` was set
+    for i, result in enumerate(results):
+        say(readable(inputs[i // copies], result, is_alone=len(results) == 1))
 
 
 def _said(texts: Sequence[str]) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from llmos.abi.error import LlmosError
-from llmos.cli.box import box
+from llmos.abi.error import BadInput, LlmosError
+from llmos.cli.box import box, settings_of
 from llmos.cli.terminal import note, say, say_error
 
 if TYPE_CHECKING:
@@ -26,10 +28,14 @@ def chat(
     top_p: Annotated[float | None, typer.Option(help="Only words that together have this share.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="How long an answer may be.")] = None,
     seed: Annotated[int | None, typer.Option(help="What randomness starts from.")] = None,
+    json_schema: Annotated[Path | None, typer.Option(help="A file with the JSON schema that answers fit.")] = None,
+    given: Annotated[list[str] | None, typer.Option("--set", help="Any other param, as key=value.")] = None,
 ) -> None:
     """Talk to a model."""
     said = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    params = {key: value for key, value in said.items() if value is not None}
+    params = settings_of(given or []) | {key: value for key, value in said.items() if value is not None}
+    if json_schema is not None:
+        params["json_schema"] = _schema(json_schema)
     messages: Messages = [{"role": "system", "content": system}] if system else []
     with box() as client:
         if text is None and sys.stdin.isatty():
@@ -43,6 +49,15 @@ def _read() -> str:
     from llmos.cli.ask import read_text
 
     return read_text(sys.stdin.buffer.read(), "standard input")
+
+
+def _schema(file: Path) -> Any:  # Any: JSON, checked by the daemon
+    try:
+        return msgspec.json.decode(file.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise BadInput(f"{file} is no JSON: {error}") from error
 
 
 def _answer(client: Client, model: str, messages: Messages, params: Mapping[str, Any]) -> str:  # Any: numbers

@@ -9,26 +9,45 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.abi.call import Call, Chunk, Tokens
-from llmos.abi.error import LlmosError, ModelNotFound, fault_of
+from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import Located
 from llmos.abi.model import Manifest
-from llmos.tasks import task
+from llmos.tasks import Rendered, Settings, task
+from llmos.tasks.generate import sampling
+from llmos.tasks.tools import AUTO
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
 DIM = 32
 WORDS = ("yes", "the", "box", "hears", "you", "and", "answers", "from", "nothing", "but", "a", "hash")
 MAX_NEW_TOKENS = 8
+WRITING = ("generate", "chat")  # tasks that answer with text of any length
 LABELS = ("A", "B")  # of a base that is asked to classify or tag, and has none of its own
 
 
 @dataclass(slots=True)
-class Generation:
-    """A streamed call: the pieces still to send."""
+class Written:
+    """One answer of words: those still to be said, why it ends, and of how many others each word's logprobs tell."""
+
+    words: list[str]
+    reason: str
+    top_logprobs: int | None
+
+    def output(self, task_name: str, count: int) -> Json:
+        """So many of its words as a piece of the task's answer."""
+        said, self.words = self.words[:count], self.words[count:]
+        raw: Json = {"text": "".join(said), "finish_reason": None if self.words else self.reason}
+        if self.top_logprobs is not None:
+            raw["logprobs"] = [_scored(word, self.top_logprobs) for word in said]
+        return task(task_name).parse(raw, Rendered([]), Settings(), {})
+
+
+@dataclass(slots=True)
+class Reading:
+    """A streamed call: its answers, and the tokens read and made."""
 
     call: Call
-    pieces: list[str]
-    reason: str
+    answers: list[Written]
     prompt_tokens: int
     made: int = 0
 
@@ -42,7 +61,7 @@ class NullEngine:
         """The budgets are for drivers that compute: a hash of any text costs the same."""
         self._models: dict[str, Manifest] = {}
         self._calls: dict[int, Call] = {}
-        self._streams: dict[int, Generation] = {}
+        self._streams: dict[int, Reading] = {}
 
     def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
         self._models[base.manifest.ref] = base.manifest
@@ -57,10 +76,9 @@ class NullEngine:
     def add(self, call: Call) -> None:
         if call.model not in self._models:
             raise ModelNotFound(f"{call.model} is not attached here")
-        checked = tuple(task(call.task).check(one) for one in call.inputs)
-        if call.stream and call.task in ("chat", "generate"):
-            pieces, reason = _words(call.model, checked[0], call.params)
-            self._streams[call.call_id] = Generation(call, pieces, reason, _count(checked[0]))
+        checked = [task(call.task).check(one) for one in call.inputs]
+        if call.stream and call.task in WRITING:
+            self._streams[call.call_id] = Reading(call, _written(call, checked), sum(map(_count, checked)))
         else:
             self._calls[call.call_id] = call
 
@@ -72,10 +90,10 @@ class NullEngine:
         """Every whole answer that waits, and the next piece of every streamed one."""
         calls, self._calls = self._calls, {}
         chunks = [self._answered(call) for call in calls.values()]
-        for generation in list(self._streams.values()):
-            chunks.append(_next_piece(generation))
+        for reading in list(self._streams.values()):
+            chunks += _next_pieces(reading)
             if chunks[-1].is_last:
-                del self._streams[generation.call.call_id]
+                del self._streams[reading.call.call_id]
         return chunks
 
     @property
@@ -89,8 +107,11 @@ class NullEngine:
     def _answered(self, call: Call) -> Chunk:
         try:
             manifest = self._models[call.model]
-            answer = ANSWERS[call.task]
-            outputs = tuple(answer(manifest, task(call.task).check(one), call.params) for one in call.inputs)
+            checked = [task(call.task).check(one) for one in call.inputs]
+            if call.task in WRITING:
+                outputs = tuple(one.output(call.task, len(one.words)) for one in _written(call, checked))
+            else:
+                outputs = tuple(ANSWERS[call.task](manifest, one, call.params) for one in checked)
         except (LlmosError, KeyError) as error:
             return Chunk(call.call_id, fault=fault_of(error))
         prompt = sum(_count(one) for one in call.inputs)
@@ -128,44 +149,58 @@ def _embed(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
     return {"dim": DIM, "data": struct.pack(f"<{DIM}f", *(number / length for number in numbers))}
 
 
-def _generate(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
-    words, reason = _words(manifest.ref, one, params)
-    return {"text": "".join(words), "finish_reason": reason}
-
-
-def _chat(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
-    words, reason = _words(manifest.ref, one, params)
-    return {"message": {"role": "assistant", "content": "".join(words)}, "finish_reason": reason}
-
-
 ANSWERS: dict[str, Callable[[Manifest, Json, dict[str, Json]], Json]] = {
     "classify": _classify,
     "tag": _tag,
     "embed": _embed,
-    "generate": _generate,
-    "chat": _chat,
 }
 
 
-def _words(model: str, one: Json, params: dict[str, Json]) -> tuple[list[str], str]:
-    limit = params.get("max_tokens")
-    count = MAX_NEW_TOKENS if not isinstance(limit, int) else min(limit, MAX_NEW_TOKENS)
-    words = [WORDS[_hash(model, _text(one), str(params.get("seed")), str(i)) % len(WORDS)] for i in range(count)]
-    return [word if i == 0 else f" {word}" for i, word in enumerate(words)], (
-        "stop" if count == MAX_NEW_TOKENS else "length"
-    )
+def _written(call: Call, checked: list[Json]) -> list[Written]:
+    """The answers of a call: `n` to each input, in order."""
+    settings = sampling(call.params)
+    if settings.grammar is not None or any(one.get("tool_choice", AUTO) != AUTO for one in checked):
+        raise BadInput("The null engine computes nothing: it can keep to no rule and call no function")
+    count = min(settings.max_tokens, MAX_NEW_TOKENS)
+    reason = "stop" if count == MAX_NEW_TOKENS else "length"
+    return [
+        Written(_words(call.model, _text(one), (settings.seed or 0) + k, count), reason, settings.top_logprobs)
+        for one in checked
+        for k in range(settings.n)
+    ]
 
 
-def _next_piece(generation: Generation) -> Chunk:
-    call, piece = generation.call, generation.pieces.pop(0) if generation.pieces else ""
-    is_last = not generation.pieces
-    generation.made += 1 if piece else 0
-    reason = {"finish_reason": generation.reason if is_last else None}
-    if call.task == "chat":
-        output = {"message": {"role": "assistant", "content": piece}, **reason}
-    else:
-        output = {"text": piece, **reason}
-    return Chunk(call.call_id, (output,), is_last, Tokens(generation.prompt_tokens, generation.made))
+def _words(model: str, text: str, seed: int, count: int) -> list[str]:
+    words = [WORDS[_hash(model, text, str(seed), str(i)) % len(WORDS)] for i in range(count)]
+    return [word if i == 0 else f" {word}" for i, word in enumerate(words)]
+
+
+def _scored(word: str, top: int) -> Json:
+    """A word's entry of logprobs: hashes, like everything here, but they sort as the real ones do."""
+    ranked = sorted((-_hash("logprob", one) / 2**28, one) for one in WORDS)[::-1][:top]
+    return _entry(word, -_hash("logprob", word.strip()) / 2**28) | {
+        "top_logprobs": [_entry(one, logprob) for logprob, one in ranked]
+    }
+
+
+def _entry(word: str, logprob: float) -> dict[str, Json]:
+    return {"token": word, "bytes": list(word.encode()), "logprob": logprob}
+
+
+def _next_pieces(reading: Reading) -> list[Chunk]:
+    """The next word of every answer that has one; the last of them ends the call."""
+    call, chunks = reading.call, []
+    for index, one in enumerate(reading.answers):
+        if not one.words:
+            continue
+        reading.made += 1
+        output = one.output(call.task, 1)
+        if len(reading.answers) > 1:
+            output["index"] = index
+        is_last = not any(other.words for other in reading.answers)
+        tokens = Tokens(reading.prompt_tokens, reading.made)
+        chunks.append(Chunk(call.call_id, (output,), is_last, tokens))
+    return chunks
 
 
 def _text(one: Json) -> str:
@@ -188,7 +223,7 @@ def _count(one: Json) -> int:
 
 
 def _made(output: Json) -> int:
-    text = output.get("text") or output.get("message", {}).get("content", "")
+    text = output.get("text") or output.get("message", {}).get("content") or ""
     return len(text.split())
 
 

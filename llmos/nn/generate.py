@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from llmos.abi.error import TooLong
-from llmos.nn.sampling import Sampler
+from llmos.nn.grammar import matcher
+from llmos.nn.logprobs import Json, Logprobs
+from llmos.nn.sampling import Sampler, check_biases
 from llmos.nn.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
 
@@ -36,7 +38,9 @@ class Generation:
         self._ids = list(prompt)  # all of them, and what was made
         self._done = 0  # so many are computed
         self._settings = settings
-        self._sampler = Sampler(settings)
+        check_biases(settings, tokenizer.size)
+        self._sampler = Sampler(settings, prompt, matcher(settings.grammar, tokenizer, ends))
+        self._logprobs = Logprobs(tokenizer)
         self._text = tokenizer.stream()
         self._ends = ends
         self._held = Held(settings.stop)
@@ -50,6 +54,10 @@ class Generation:
     def left(self) -> int:
         """How many tokens are to compute before the next one can be chosen."""
         return len(self._ids) - self._done
+
+    @property
+    def has_logprobs(self) -> bool:
+        return self._settings.top_logprobs is not None
 
     def next_ids(self, most: int) -> list[int]:
         """The next tokens to compute, at most so many."""
@@ -71,14 +79,21 @@ class Generation:
         self.text += said
         return said
 
+    def logprobs(self) -> list[Json]:
+        """What the model thought of the tokens whose text has been said since this was asked last."""
+        return self._logprobs.said(len(self.text), is_all=self.finish_reason is not None and not self._held.is_stopped)
+
     def _take(self, token: int) -> str:
         self.made.append(token)
         if token in self._ends:
-            return self._finish(STOP)
+            return self._finish(LENGTH if self._sampler.was_cut else STOP)
+        self._logprobs.add(self._sampler.scored, len(self.text) + self._held.size)
         said = self._held.push(self._text.push(token))
         if self._held.is_stopped:
             self.finish_reason = STOP
             return said
+        if self._sampler.is_whole:
+            return said + self._finish(LENGTH if self._sampler.was_cut else STOP)
         if len(self.made) >= self._settings.max_tokens:
             return said + self._finish(LENGTH)
         self._ids.append(token)
@@ -97,6 +112,11 @@ class Held:
         self._stops = stops
         self._waiting = ""
         self.is_stopped = False
+
+    @property
+    def size(self) -> int:
+        """How many characters wait."""
+        return len(self._waiting)
 
     def push(self, piece: str) -> str:
         """What may be said after this piece has come; nothing from a stop string on."""

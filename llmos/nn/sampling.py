@@ -1,41 +1,169 @@
-"""Choosing the next token from logits, each request with its own randomness."""
+"""Choosing the next token from logits, each request with its own randomness, and what was thought of the choice."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from llmos.abi.error import BadInput
+from llmos.nn.grammar import Matcher
 from llmos.tasks.generate import Sampling
+
+COLDEST = 1e-4  # what is colder would only overflow: it takes the likeliest, as 0 does
+LEAST = -9999.0  # JSON has no infinity
+FEW = 512  # so many of the likeliest nearly always have top_p among them; finding them costs far less than sorting all
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A token that was chosen and the likeliest that could have been, each with its log-probability."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Sampler:
-    """One request's choices: the same seed and logits give the same tokens, whoever else is being answered."""
+    """One request's choices: the same seed and logits give the same tokens, whoever else is being answered.
 
-    def __init__(self, settings: Sampling) -> None:
+    `scored` is what the model thought of the latest choice, before penalties, biases and temperature; None where the
+    request does not ask for it.
+    """
+
+    def __init__(self, settings: Sampling, prompt: Sequence[int] = (), matcher: Matcher | None = None) -> None:
         self._settings = settings
+        self._matcher = matcher
+        self._left = settings.max_tokens
         self._random = torch.Generator()
         if settings.seed is None:
             self._random.seed()
         else:
             self._random.manual_seed(settings.seed)
+        self._odds = Odds(settings, prompt) if _shifts(settings) else None
+        self.scored: Scored | None = None
 
     def choose(self, logits: Tensor) -> int:
         """A token from its logits, [vocabulary]."""
+        self._left -= 1
+        scores = logits if self._odds is None else self._odds.shifted(logits)
+        if self._matcher is not None:
+            scores = self._matcher.masked(scores)
+        token = int(scores.argmax()) if self._settings.temperature < COLDEST else self._drawn(scores.float().cpu())
+        if logits[token].isnan():  # what argmax takes for the highest
+            raise _unusable()
+        if self._matcher is not None:
+            token = self._matcher.take(token, self._left)
+        if self._odds is not None:
+            self._odds.count(token)
+        if self._settings.top_logprobs is not None:
+            self.scored = score(logits, token, self._settings.top_logprobs)
+        return token
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a grammar lets nothing follow."""
+        return self._matcher is not None and self._matcher.is_whole
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether an answer that follows a grammar had to be ended early, for its tokens ran out."""
+        return self._matcher is not None and self._matcher.was_cut
+
+    def _drawn(self, scores: Tensor) -> int:
+        shares, ids = _kept(scores / self._settings.temperature, self._settings)
+        sums = shares.double().cumsum(-1)
+        at = torch.rand(1, generator=self._random, dtype=torch.float64) * sums[-1]
+        place = int(torch.searchsorted(sums, at, right=True))
+        if place == len(sums):  # only where the sum is no number
+            raise _unusable()
+        return place if ids is None else int(ids[place])
+
+
+class Odds:
+    """What a request adds to the logits: its biases, and penalties on what was said before."""
+
+    def __init__(self, settings: Sampling, prompt: Sequence[int]) -> None:
+        self._settings = settings
+        self._prompt = prompt
+        self._made = torch.empty(0)  # how often each token was chosen, [vocabulary]
+        self._seen = torch.empty(0, dtype=torch.bool)  # whether it was chosen or is in the prompt
+
+    def shifted(self, logits: Tensor) -> Tensor:
+        """The logits with all of that in them."""
         settings = self._settings
-        if settings.temperature == 0:
-            return int(logits.argmax())
-        kept = _most_likely(logits.float().cpu() / settings.temperature, settings.top_k, settings.top_p)
-        return int(torch.multinomial(kept.softmax(-1), 1, generator=self._random))
+        scores = logits.to("cpu", torch.float32, copy=True)
+        if not len(self._made):
+            self._made = torch.zeros(len(scores))
+            self._seen = torch.zeros(len(scores), dtype=torch.bool)
+            self._seen[list(self._prompt)] = True
+        if settings.repetition_penalty != 1:
+            weaker = torch.where(scores > 0, scores / settings.repetition_penalty, scores * settings.repetition_penalty)
+            scores = torch.where(self._seen, weaker, scores)
+        scores -= settings.frequency_penalty * self._made
+        scores -= settings.presence_penalty * (self._made > 0)
+        for token, bias in settings.logit_bias:
+            scores[token] += bias
+        return scores
+
+    def count(self, token: int) -> None:
+        """This token was chosen."""
+        self._made[token] += 1
+        self._seen[token] = True
 
 
-def _most_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """The logits with all but the `top_k` best, then all beyond the first `top_p` of probability, ruled out."""
-    if 0 < top_k < len(logits):
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
-    if top_p < 1:
-        ordered, places = logits.sort(descending=True)
-        shares = ordered.softmax(-1)
-        beyond = shares.cumsum(-1) - shares >= top_p  # what comes before a token already is enough
-        beyond[0] = False
-        logits = logits.index_fill(0, places[beyond], -torch.inf)
-    return logits
+def check_biases(settings: Sampling, vocabulary: int) -> None:
+    """BadInput for a bias on a token that the model does not have."""
+    for token, _ in settings.logit_bias:
+        if token >= vocabulary:
+            said = f"the model's tokens are 0 to {vocabulary - 1:,}"
+            raise BadInput(f"logit_bias has the token {token:,}; {said}", key="logit_bias", token=token)
+
+
+def _unusable() -> BadInput:
+    return BadInput(
+        "The model's scores for the next token are not numbers: its weights, or its adapter's, have NaN or infinity in "
+        "them. Bring it in again (llmos pull), or train it again"
+    )
+
+
+def score(logits: Tensor, token: int, top: int) -> Scored:
+    """A token's log-probability in float32, and those of the `top` likeliest."""
+    logprobs = logits.float().log_softmax(-1).clamp(min=LEAST)
+    best, ids = logprobs.topk(min(top, len(logprobs)))
+    return Scored(token, float(logprobs[token]), tuple(zip(ids.tolist(), best.tolist(), strict=True)))
+
+
+def _shifts(settings: Sampling) -> bool:
+    penalties = (settings.presence_penalty, settings.frequency_penalty, settings.repetition_penalty - 1)
+    return any(penalties) or bool(settings.logit_bias)
+
+
+def _kept(scores: Tensor, settings: Sampling) -> tuple[Tensor, Tensor | None]:
+    """The shares of the tokens that may be chosen, and which tokens these are where it is not all of them.
+
+    First the `top_k` likeliest, of those the first that together have `top_p`, of those the ones that have `min_p`
+    of the likeliest's share.
+    """
+    ids: Tensor | None = None
+    if 0 < settings.top_k < len(scores):
+        scores, ids = scores.topk(settings.top_k)
+    shares = scores.softmax(-1)
+    if settings.top_p < 1:
+        shares, places = _first(shares, settings.top_p)
+        ids = places if ids is None else ids[places]
+    if settings.min_p > 0:
+        shares = shares.masked_fill(shares < settings.min_p * shares.max(), 0)
+    return shares, ids
+
+
+def _first(shares: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """The likeliest that together have `top_p`, never none: their shares and places, best first."""
+    best, places = shares.topk(min(FEW, len(shares)))
+    if len(best) < len(shares) and best.sum() < top_p:
+        best, places = shares.sort(descending=True)
+    enough = best.cumsum(-1) - best >= top_p  # what comes before a token already is enough
+    enough[0] = False
+    return best[~enough], places[~enough]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,20 @@ FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decodes where bytes of a character are still to come
+Message = dict[str, Any]  # Any: a message or a tool, as the template reads it
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # a space, as vocabularies of SentencePiece write it
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # and a byte that no piece has
 NO_LIMIT = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit of its own
+
+
+def _letters() -> dict[str, int]:
+    """Byte-level vocabularies write each byte as a letter: printable ones as themselves, others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+BYTES = _letters()
 
 
 class FastTokenizer:
@@ -64,6 +78,31 @@ class FastTokenizer:
         as_text = self._fast.encode("a a", add_special_tokens=False).ids
         return bool(as_text != self._fast.encode(["a", "a"], is_pretokenized=True, add_special_tokens=False).ids)
 
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return int(self._fast.get_vocab_size(with_added_tokens=True))
+
+    def as_json(self) -> str:
+        """All of it, as tokenizer.json has it."""
+        return str(self._fast.to_str())
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token stands for. Not always whole characters: byte-level vocabularies cut where they like."""
+        written = self._fast.id_to_token(token) or ""
+        if token in self._fast.get_added_tokens_decoder():
+            return written.encode()
+        if self._is_byte_level:
+            return bytes(BYTES.get(letter, 0) for letter in written)
+        if (byte := BYTE.fullmatch(written)) is not None:
+            return bytes.fromhex(byte[1])
+        return written.replace(WORD_START, " ").encode()
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        decoder = self._fast.decoder
+        return decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
+
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._fast.decode(list(ids), skip_special_tokens=True))
 
@@ -71,18 +110,30 @@ class FastTokenizer:
         """Text token by token, a piece at a time as soon as it is whole characters."""
         return Stream(self._fast)
 
-    def chat(self, messages: Sequence[dict[str, Any]]) -> str:  # Any: a message's content, as the template reads it
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template tells the model of tools, and to call them in the one form that is read back here."""
+        text = self._template or ""
+        return (
+            "tools" in text and all(mark in text for mark in ("<tool_call>", "arguments")) and "<function=" not in text
+        )
+
+    def chat(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
         """The conversation as the model was taught to read it, up to where its answer begins."""
-        from transformers.utils.chat_template_utils import render_jinja_template  # jinja: only chats need it
+        from jinja2 import TemplateError  # only chats need it
+        from transformers.utils.chat_template_utils import render_jinja_template
 
         if self._template is None:
             raise BadInput(
                 f"{self.folder.name} has no chat template, so it was not made for conversations. Use the task generate"
             )
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
-        rendered, _ = render_jinja_template(
-            [list(messages)], chat_template=self._template, add_generation_prompt=True, **named
-        )
+        try:
+            rendered, _ = render_jinja_template(
+                [list(messages)], list(tools) or None, chat_template=self._template, add_generation_prompt=True, **named
+            )
+        except TemplateError as error:  # templates refuse orders of roles that the model has not learnt
+            raise BadInput(f"The chat template of {self.folder.name} refuses this conversation: {error}") from error
         return str(rendered[0])
 
     @cached_property

@@ -175,13 +175,19 @@ class AsyncClient:
     async def run(
         self, model: str, inputs: str | Mapping[str, Json] | Sequence[Json], *, task: str | None = None, **params: Json
     ) -> Result | list[Result]:
-        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said."""
+        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said.
+
+        With `n` (generate and chat) a list gives n results for each of its inputs, in order.
+        """
         is_one = isinstance(inputs, str | Mapping)
+        said = request.one_answer(params) if is_one else params
         asked = task or (await self.model(model)).task
-        results = await self._ask(request.run(asked, model, [inputs] if is_one else list(inputs), params))
+        results = await self._ask(request.run(asked, model, [inputs] if is_one else list(inputs), said))
         return results[0] if is_one else results
 
-    async def chat(self, model: str, messages: str | Sequence[Mapping[str, str]], **params: Json) -> AsyncIterator[str]:
+    async def chat(
+        self, model: str, messages: str | Sequence[Mapping[str, Json]], **params: Json
+    ) -> AsyncIterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
         body = request.chat_body(model, messages, params)
         async for _, data in self._events("POST", "/v1/tasks/chat", body):
@@ -190,7 +196,7 @@ class AsyncClient:
 
     async def generate(self, model: str, prompt: str, **params: Json) -> AsyncIterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = {"model": model, "input": prompt, "params": params, "stream": True}
+        body = request.generate_body(model, prompt, params)
         async for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]

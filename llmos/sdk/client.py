@@ -176,13 +176,17 @@ class Client:
     def run(
         self, model: str, inputs: str | Mapping[str, Json] | Sequence[Json], *, task: str | None = None, **params: Json
     ) -> Result | list[Result]:
-        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said."""
+        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said.
+
+        With `n` (generate and chat) a list gives n results for each of its inputs, in order.
+        """
         is_one = isinstance(inputs, str | Mapping)
+        said = request.one_answer(params) if is_one else params
         asked = task or (self.model(model)).task
-        results = self._ask(request.run(asked, model, [inputs] if is_one else list(inputs), params))
+        results = self._ask(request.run(asked, model, [inputs] if is_one else list(inputs), said))
         return results[0] if is_one else results
 
-    def chat(self, model: str, messages: str | Sequence[Mapping[str, str]], **params: Json) -> Iterator[str]:
+    def chat(self, model: str, messages: str | Sequence[Mapping[str, Json]], **params: Json) -> Iterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
         body = request.chat_body(model, messages, params)
         for _, data in self._events("POST", "/v1/tasks/chat", body):
@@ -191,7 +195,7 @@ class Client:
 
     def generate(self, model: str, prompt: str, **params: Json) -> Iterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = {"model": model, "input": prompt, "params": params, "stream": True}
+        body = request.generate_body(model, prompt, params)
         for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]

@@ -153,10 +153,24 @@ def run(task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json
     return Request("POST", f"/v1/tasks/{task}", read, {"model": model, "inputs": list(inputs), "params": said})
 
 
-def chat_body(model: str, messages: str | Sequence[Mapping[str, str]], params: Mapping[str, Json]) -> Json:
+def chat_body(model: str, messages: str | Sequence[Mapping[str, Json]], params: Mapping[str, Json]) -> Json:
     """The body of a streamed chat; a bare text is the user's one message."""
     said = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-    return {"model": model, "input": {"messages": said}, "params": dict(params), "stream": True}
+    return generate_body(model, {"messages": said}, params)
+
+
+def generate_body(model: str, given: Json, params: Mapping[str, Json]) -> Json:
+    """The body of one answer, streamed."""
+    return {"model": model, "input": given, "params": one_answer(params), "stream": True}
+
+
+def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
+    """These params; BadInput where they ask for several answers and there is a place for one."""
+    if isinstance(params.get("n"), int) and params["n"] > 1:
+        raise BadInput(
+            f"n is {params['n']}, and this gives one answer. Send a list: run(model, [text], n=...)", key="n"
+        )
+    return dict(params)
 
 
 RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora"}

@@ -50,22 +50,35 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Logprob:
+    """A token of an answer, its log-probability, and those of the likeliest in its place."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] = ()
+    top_logprobs: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
-    """Text that continues a prompt."""
+    """Text that continues a prompt; `logprobs` where they were asked for."""
 
     text: str
     finish_reason: str | None = None
+    logprobs: tuple[Logprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Chatted:
-    """The next message of a conversation."""
+    """The next message of a conversation; `logprobs` where they were asked for."""
 
     text: str
     role: str = "assistant"
     finish_reason: str | None = None
+    logprobs: tuple[Logprob, ...] = ()
 
 
+ENDING = {"finish_reason", "logprobs"}
 Result = Classified | Tagged | Embedded | Generated | Chatted
 
 
@@ -95,7 +108,8 @@ def _generated(output: Json) -> Result:
 
 def _chatted(output: Json) -> Result:
     message = output["message"]
-    return Chatted(message.get("content", ""), message.get("role", "assistant"), output.get("finish_reason"))
+    said = {"text": message.get("content") or "", "role": message.get("role", "assistant")}
+    return from_plain({**said, **{key: output[key] for key in output.keys() & ENDING}}, Chatted)
 
 
 READERS: dict[str, Callable[[Json], Result]] = {

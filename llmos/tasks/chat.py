@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks import Rendered, Settings, Tokenizer, tools
+from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.length import limit_of, may_cut, too_long
 from llmos.tasks.text import shown, text_of
 
@@ -17,11 +20,15 @@ EXAMPLE = '{"messages": [{"role": "user", "content": "Hello"}]}'
 
 
 class Chat:
-    """`parse` takes {"text", "finish_reason"}, as generate does."""
+    """`parse` takes {"text", "finish_reason"} as generate does, and in a stream {"before"}: the text up to here.
+
+    An input may bring tools: `tools`, `tool_choice` and `parallel_tool_calls`, as OpenAI has them.
+    """
 
     name = "chat"
     headline = "perplexity"
     head = None
+    params = PARAMS
 
     def check(self, data: Json) -> Json:
         if isinstance(data, str):  # a bare text is the user's one message
@@ -29,22 +36,44 @@ class Chat:
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, (list, tuple)) or not messages:
             raise BadInput(f"The input has no messages: {shown(data)}. Send {EXAMPLE}")
-        return {"messages": [_message(i, message) for i, message in enumerate(messages)]}
+        said = {"messages": [_message(i, message) for i, message in enumerate(messages)]}
+        return said | (tools.checked(data) if isinstance(data, dict) else {})
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        return [Rendered(_fit(one["messages"], tokenizer, settings)) for one in inputs]
+        return [_rendered(one, tokenizer, settings) for one in inputs]
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
-        return {"message": {"role": "assistant", "content": raw["text"]}, "finish_reason": raw["finish_reason"]}
+        if isinstance(rendered.context, tools.Tools):
+            return _called(raw, rendered.context)
+        return {"message": {"role": "assistant", "content": raw["text"]}, **ending(raw)}
 
 
-def _fit(messages: list[Json], tokenizer: Tokenizer, settings: Settings) -> list[int]:
+def _called(raw: Json, known: tools.Tools) -> Json:
+    """An answer, or its newest piece, with the calls in it."""
+    is_over, is_piece = raw["finish_reason"] is not None, "before" in raw
+    before = raw.get("before", "")
+    said, calls = tools.read(before + raw["text"], known, is_over=is_over)
+    told, told_calls = tools.read(before, known, is_over=False)
+    message: dict[str, Json] = {"role": "assistant", "content": said[len(told) :]}
+    new = [tools.shaped(call) for call in calls[len(told_calls) :]]
+    if new:
+        places = range(len(told_calls), len(calls))
+        message["tool_calls"] = [{"index": i, **one} for i, one in zip(places, new, strict=True)] if is_piece else new
+        message["content"] = message["content"] or None
+    is_call = bool(calls) and raw["finish_reason"] == "stop"
+    return {"message": message, **ending(raw), "finish_reason": "tool_calls" if is_call else raw["finish_reason"]}
+
+
+def _rendered(one: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
     """The conversation as tokens; where it may be cut, its oldest messages go first, and the system's never."""
     limit = limit_of(settings) - 1
+    known, messages = one.get("tools", ()), one["messages"]
+    context = tools.tools_of(one, knows_tools=tokenizer.knows_tools)
     while True:
-        (encoded,) = tokenizer.encode([tokenizer.chat(messages)], special=False)
+        text = tokenizer.chat(messages, known) if tokenizer.knows_tools else tokenizer.chat(tools.told(messages, known))
+        (encoded,) = tokenizer.encode([text], special=False)
         if len(encoded.ids) <= limit:
-            return encoded.ids
+            return Rendered(encoded.ids, context)
         oldest = next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)
         if oldest is None or not may_cut(settings):
             raise too_long("The conversation", len(encoded.ids), limit, settings)
@@ -55,7 +84,29 @@ def _message(index: int, message: Json) -> Json:
     if not isinstance(message, dict) or message.get("role") not in ROLES:
         raise BadInput(f"messages[{index}] is {shown(message)}. It needs a role ({', '.join(ROLES)}), as in {EXAMPLE}")
     role = "system" if message["role"] == "developer" else message["role"]
-    return {"role": role, "content": _content(index, message.get("content"))}
+    calls = message.get("tool_calls") if role == "assistant" else None
+    if not calls:
+        return {"role": role, "content": _content(index, message.get("content"))}
+    content = "" if message.get("content") is None else _content(index, message["content"])
+    if not isinstance(calls, (list, tuple)):
+        raise BadInput(f"messages[{index}].tool_calls is {shown(calls)}; it is a list")
+    return {"role": role, "content": content, "tool_calls": [_call(index, call) for call in calls]}
+
+
+def _call(index: int, call: Json) -> Json:
+    """A call made earlier, its arguments as an object, which is how templates write them."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        said = 'it is {"id", "type": "function", "function": {"name", "arguments"}}'
+        raise BadInput(f"messages[{index}].tool_calls has {shown(call)}; {said}")
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments)
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+            said = f"The arguments of {function['name']} in messages[{index}] are not JSON: {shown(arguments)}"
+            raise BadInput(said) from error
+    return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
 def _content(index: int, content: Json) -> str:

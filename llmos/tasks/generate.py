@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.grammar import PARAMS as GRAMMARS
+from llmos.tasks.grammar import Grammar, grammar_of
 from llmos.tasks.length import limit_of, may_cut, too_long
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
 MAX_STOPS = 16
+MAX_STOP_CHARS = 256
+MAX_ANSWERS = 128
+MAX_TOP_LOGPROBS = 20
+MAX_BIASES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen, and when to stop. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
+    """How the next token is chosen, and when to stop. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing.
+
+    `presence_penalty` and `frequency_penalty` count what was answered, `repetition_penalty` the prompt as well. Each
+    input has `n` answers; the k-th is seeded with `seed` + k. `top_logprobs` None: nothing is said of probabilities.
+    """
 
     temperature: float = 0.7
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
+    n: int = 1
     stop: tuple[str, ...] = ()
     max_tokens: int = 256
+    top_logprobs: int | None = None
+    grammar: Grammar | None = None
+
+    def for_answer(self, number: int) -> Sampling:
+        """The settings of one of the `n` answers to an input."""
+        return self if self.seed is None else replace(self, seed=_wrapped(self.seed + number))
+
+
+PARAMS = frozenset({f.name for f in fields(Sampling)} | {"logprobs", "cache_salt", *GRAMMARS})
 
 
 class Generate:
-    """`parse` takes {"text", "finish_reason"}: the whole continuation, or its newest piece (finish_reason None)."""
+    """`parse` takes {"text", "finish_reason"}: the whole continuation, or its newest piece (finish_reason None).
+
+    Where log-probabilities were asked for, it takes {"logprobs"} as well: one entry for each token of the text.
+    """
 
     name = "generate"
     headline = "perplexity"
     head = None
+    params = PARAMS
 
     def check(self, data: Json) -> Json:
         return {"prompt": text_of(data, "prompt")}
@@ -45,19 +75,35 @@ class Generate:
         return [Rendered(_fit(one.ids, limit, settings)) for one in encoded]
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
-        return {"text": raw["text"], "finish_reason": raw["finish_reason"]}
+        return {"text": raw["text"], **ending(raw)}
+
+
+def ending(raw: Json) -> dict[str, Json]:
+    """What an answer has beside its text, in every task that makes text."""
+    return {key: raw[key] for key in ("finish_reason", "logprobs") if key in raw}
 
 
 def sampling(params: dict[str, Json]) -> Sampling:
     """What the request says about sampling; BadInput that names the first value that cannot be."""
+    for key in params.keys() - PARAMS:
+        near = ", ".join(get_close_matches(key[:80], PARAMS)) or ", ".join(sorted(PARAMS))
+        raise BadInput(f"No param {shown(key)} where text is made. Near: {near}", key=key)
     default = Sampling()
     return Sampling(
-        temperature=float(_number(params, "temperature", default.temperature, 0, 2)),
-        top_p=float(_number(params, "top_p", default.top_p, 0, 1)),
+        temperature=_number(params, "temperature", default.temperature, 0, 2),
+        top_p=_number(params, "top_p", default.top_p, 0, 1),
         top_k=_whole(params, "top_k", default.top_k, 0, 1_000_000),
+        min_p=_number(params, "min_p", default.min_p, 0, 1),
+        repetition_penalty=_number(params, "repetition_penalty", default.repetition_penalty, 0.01, 10),
+        presence_penalty=_number(params, "presence_penalty", default.presence_penalty, -2, 2),
+        frequency_penalty=_number(params, "frequency_penalty", default.frequency_penalty, -2, 2),
+        logit_bias=_biases(params.get("logit_bias")),
         seed=None if params.get("seed") is None else _whole(params, "seed", 0, -(2**63), 2**63 - 1),
+        n=_whole(params, "n", default.n, 1, MAX_ANSWERS),
         stop=_stops(params.get("stop")),
         max_tokens=_whole(params, "max_tokens", default.max_tokens, 1, 1_000_000),
+        top_logprobs=_top_logprobs(params),
+        grammar=grammar_of(params),
     )
 
 
@@ -65,24 +111,63 @@ def _number(params: dict[str, Json], key: str, default: float, least: float, mos
     value = params.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+    if not _is_number(value) or not least <= value <= most:
         raise BadInput(f"{key} is {shown(value)}; it is a number from {least:,} to {most:,}", key=key)
-    return value
+    return float(value)
 
 
 def _whole(params: dict[str, Json], key: str, default: int, least: int, most: int) -> int:
-    value = _number(params, key, default, least, most)
-    if not isinstance(value, int):
-        raise BadInput(f"{key} is {value}; it is a whole number", key=key)
+    value = params.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadInput(f"{key} is {shown(value)}; it is a whole number from {least:,} to {most:,}", key=key)
     return value
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _top_logprobs(params: dict[str, Json]) -> int | None:
+    wanted = params.get("logprobs")
+    if wanted is not None and not isinstance(wanted, bool):
+        raise BadInput(
+            f"logprobs is {shown(wanted)}; it is true or false, and top_logprobs says how many", key="logprobs"
+        )
+    top = _whole(params, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
+    if top and not wanted:
+        raise BadInput(f"top_logprobs is {top}, but logprobs is not true. Set logprobs as well", key="top_logprobs")
+    return top if wanted else None
+
+
+def _biases(value: Json) -> tuple[tuple[int, float], ...]:
+    """Token ids with what is added to their logits. JSON's keys are texts, so a text of digits is an id too."""
+    if value is None:
+        return ()
+    said = 'logit_bias is {"token id": number from -100 to 100}'
+    if not isinstance(value, dict) or len(value) > MAX_BIASES:
+        raise BadInput(f"{said}, at most {MAX_BIASES:,} of them; this is {shown(value)}", key="logit_bias")
+    for token, bias in value.items():
+        if not str(token).isdecimal() or not _is_number(bias) or not -100 <= bias <= 100:
+            raise BadInput(f"{said}; this has {shown(token)}: {shown(bias)}", key="logit_bias")
+    return tuple((int(token), float(bias)) for token, bias in value.items())
+
+
+def _wrapped(seed: int) -> int:
+    """A seed within 64 bits, whatever was added to it."""
+    return (seed + 2**63) % 2**64 - 2**63
 
 
 def _stops(value: Json) -> tuple[str, ...]:
     stops = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else value
     if stops is None:
         return ()
-    if not isinstance(stops, tuple) or len(stops) > MAX_STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise BadInput(f"stop is {shown(value)}; it is a string or a list of at most {MAX_STOPS} of them", key="stop")
+    if not isinstance(stops, tuple) or not all(isinstance(s, str) and 0 < len(s) <= MAX_STOP_CHARS for s in stops):
+        said = f"a string of 1 to {MAX_STOP_CHARS} characters, or a list of such"
+        raise BadInput(f"stop is {shown(value)}; it is {said}", key="stop")
+    if len(stops) > MAX_STOPS:
+        raise BadInput(f"stop has {len(stops):,} strings; it may have {MAX_STOPS}. Send fewer", key="stop")
     return stops
 
 

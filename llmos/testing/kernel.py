@@ -26,6 +26,7 @@ from llmos.abi.frame import Located
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import Class, Process, Program, Progress, Spec, State
 from llmos.abi.view import DiskUse, Happening, ModelView, Status
+from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.port import Kernel
 
@@ -63,9 +64,10 @@ class MemoryKernel:
     """Kernel of kernel/port.py. `asked` and `cancelled` record calls; while `gate` is set, calls wait for it.
 
     A process stays queued until the test plays it; with `plays`, it runs to its end by itself, which is `fault`.
+    Calls are answered by the null engine, or by `engine`, which has its models loaded already.
     """
 
-    def __init__(self, *, plays: bool = False, report: str = "") -> None:
+    def __init__(self, *, plays: bool = False, report: str = "", engine: Engine | None = None) -> None:
         self.manifests = {one.ref: one for one in starter()}
         self.promoted: dict[str, list[int]] = {"minilm": [1], "smollm2": [1], "support": [1, 2], "ner": [1]}
         self.rows = {one.ref: one for one in (DatasetManifest("tickets", 1, "classify", (), {"train": 9}),)}
@@ -79,8 +81,8 @@ class MemoryKernel:
         self._watchers: list[tuple[int | None, asyncio.Queue[Happening]]] = []
         self._playing: set[asyncio.Task[None]] = set()
         self._sequence = 0
-        self._engine = NullEngine()
-        for one in self.manifests.values():
+        self._engine = engine or NullEngine()
+        for one in self.manifests.values() if engine is None else ():
             self._engine.attach(Located(one, "/nowhere"))
 
     async def submit(self, spec: Spec) -> Process:

@@ -32,7 +32,9 @@ class PieceTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self._pieces.get(one, "") for one in ids)
 
-    def chat(self, messages: Sequence[dict[str, Json]]) -> str:
+    knows_tools = False
+
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
         return "".join(f"<{one['role']}> {one['content']} " for one in messages) + "<assistant> "
 
     def _encode(self, words: Sequence[str], special: bool) -> Encoded:

@@ -11,9 +11,14 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
+def kernel():
+    return MemoryKernel()
+
+
+@pytest.fixture(scope="module")
+def client(kernel, tmp_path_factory):
     with (
-        serving(MemoryKernel(), Config(tmp_path_factory.mktemp("home"))) as url,
+        serving(kernel, Config(tmp_path_factory.mktemp("home"))) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         yield client
@@ -60,14 +65,93 @@ def test_embeddings_are_the_same_by_default_as_base64_and_as_numbers(client):
     assert client.embeddings.create(model="minilm", input="hello", dimensions=32).usage.prompt_tokens > 0
 
 
+def test_several_answers_are_choices_whole_and_streamed(client):
+    done = client.chat.completions.create(model="smollm2", messages=HELLO, n=3, seed=4)
+    assert [choice.index for choice in done.choices] == [0, 1, 2]
+    texts = [choice.message.content for choice in done.choices]
+    assert len(set(texts)) == 3
+    again = client.chat.completions.create(model="smollm2", messages=HELLO, seed=5)
+    assert again.choices[0].message.content == texts[1]
+    pieces = client.chat.completions.create(model="smollm2", messages=HELLO, n=3, seed=4, stream=True)
+    said = ["", "", ""]
+    for piece in pieces:
+        for choice in piece.choices:
+            said[choice.index] += choice.delta.content or ""
+    assert said == texts
+
+
+def test_completions_have_choices_of_each_prompt_in_order_and_may_be_streamed_together(client):
+    asked = {"model": "smollm2", "prompt": ["once", "twice"], "n": 2, "seed": 1, "max_tokens": 3}
+    done = client.completions.create(**asked)
+    assert [choice.index for choice in done.choices] == [0, 1, 2, 3]
+    alone = client.completions.create(**{**asked, "prompt": "twice"})
+    assert [choice.text for choice in alone.choices] == [choice.text for choice in done.choices[2:]]
+    said = ["", "", "", ""]
+    for piece in client.completions.create(**asked, stream=True):
+        said[piece.choices[0].index] += piece.choices[0].text
+    assert said == [choice.text for choice in done.choices]
+
+
+def test_chat_logprobs_have_an_entry_for_each_token_whole_and_streamed(client):
+    asked = {"model": "smollm2", "messages": HELLO, "logprobs": True, "top_logprobs": 2, "max_tokens": 4}
+    (choice,) = client.chat.completions.create(**asked).choices
+    entries = choice.logprobs.content
+    assert "".join(entry.token for entry in entries) == choice.message.content
+    assert all(bytes(entry.bytes).decode() == entry.token for entry in entries)
+    assert all(len(entry.top_logprobs) == 2 for entry in entries)
+    assert all(entry.top_logprobs[0].logprob >= entry.top_logprobs[1].logprob for entry in entries)
+    pieces = client.chat.completions.create(**asked, stream=True)
+    assert [entry for piece in pieces for entry in piece.choices[0].logprobs.content] == entries
+    (plain,) = client.chat.completions.create(model="smollm2", messages=HELLO).choices
+    assert plain.logprobs is None
+
+
+def test_completion_logprobs_are_columns_that_go_on_through_a_stream(client):
+    asked = {"model": "smollm2", "prompt": "once", "logprobs": 2, "max_tokens": 4}
+    (choice,) = client.completions.create(**asked).choices
+    told = choice.logprobs
+    assert [choice.text[at:].startswith(token) for at, token in zip(told.text_offset, told.tokens, strict=True)]
+    assert len(told.tokens) == len(told.token_logprobs) == len(told.top_logprobs) == 4
+    pieces = [piece.choices[0].logprobs for piece in client.completions.create(**asked, stream=True)]
+    assert [at for piece in pieces for at in piece.text_offset] == told.text_offset
+
+
+def test_penalties_biases_and_our_own_params_are_passed_on(client, kernel):
+    extra = {"min_p": 0.1, "top_k": 5, "repetition_penalty": 1.1}
+    client.chat.completions.create(
+        model="smollm2",
+        messages=HELLO,
+        presence_penalty=0.5,
+        frequency_penalty=-1,
+        logit_bias={"5": 10},
+        extra_body=extra,
+    )
+    said = {"presence_penalty": 0.5, "frequency_penalty": -1.0, "logit_bias": {"5": 10.0}}
+    assert kernel.asked[-1].params == {**said, **extra}
+
+
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"n": 2}, "n"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"n": 200}, "n"),
+        ({"stop": [str(i) for i in range(10_000)]}, "stop"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(client, extra, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="smollm2", messages=HELLO, **extra)
+    assert (refused.value.param, refused.value.code) == (param, "bad_input")
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"functions": [{"name": "f"}]}, "functions"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_by_name(client, extra, param):

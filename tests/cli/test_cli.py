@@ -133,6 +133,22 @@ def test_the_daemon_is_started_with_absolute_folders(tmp_path, monkeypatch):
 def test_chat_prints_the_answer(llmos):
     code, out, _ = llmos("chat", "smollm2", "hello", "--max-tokens", "3", "--system", "Be brief")
     assert (code, len(out.split())) == (0, 3)
+    assert llmos("chat", "smollm2", "hello", "--set", "max_tokens=3", "--system", "Be brief")[1] == out
+
+
+def test_chat_sends_the_schema_in_a_file(llmos, home, kernel):
+    (home / "city.json").write_text('{"type": "object"}')
+    llmos("chat", "smollm2", "hello", "--json-schema", "city.json")
+    assert kernel.asked[-1].params == {"json_schema": {"type": "object"}}
+    (home / "city.json").write_text("{type")
+    for file, says in (("city.json", "is no JSON"), ("none.json", "cannot be read")):
+        code, _, err = llmos("chat", "smollm2", "hello", "--json-schema", file)
+        assert (code, says in err) == (2, True)
+
+
+def test_run_prints_each_of_several_answers(llmos):
+    out = llmos("run", "smollm2", "once", "twice", "--task", "generate", "--set", "n=2", "--set", "max_tokens=2")[1]
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == ["once", "once", "twice", "twice"]
 
 
 @pytest.mark.parametrize(

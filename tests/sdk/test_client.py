@@ -64,6 +64,23 @@ def test_chat_comes_in_pieces(box):
     assert list(box.generate("smollm2", "once", max_tokens=2))
 
 
+def test_several_answers_need_a_list_and_come_in_order(box):
+    results = box.run("smollm2", ["once", "twice"], task="generate", n=2, seed=1, max_tokens=2)
+    assert [one.text for one in results[2:]] == [
+        box.run("smollm2", "twice", task="generate", seed=seed, max_tokens=2).text for seed in (1, 2)
+    ]
+    for ask in (lambda: box.run("smollm2", "x", task="generate", n=2), lambda: list(box.chat("smollm2", "x", n=2))):
+        with pytest.raises(BadInput, match="Send a list"):
+            ask()
+
+
+def test_logprobs_are_dataclasses(box):
+    one = box.run("smollm2", "once", task="generate", logprobs=True, top_logprobs=1, max_tokens=2)
+    assert "".join(entry.token for entry in one.logprobs) == one.text
+    assert one.logprobs[0].top_logprobs[0].logprob < 0
+    assert box.run("smollm2", "once", task="generate").logprobs == ()
+
+
 def test_training_waits_tells_how_far_it_is_and_says_what_it_made(box, rows):
     seen = []
     done = box.train("classify", data=rows, name="mood", seed=3, lora_rank=4, on_progress=seen.append)

@@ -100,9 +100,50 @@ def test_content_parts_of_text_are_joined_and_others_refused() -> None:
 
 def test_what_is_said_about_sampling_is_checked() -> None:
     assert sampling({"stop": "\n", "seed": 3, "temperature": 0}) == Sampling(temperature=0.0, seed=3, stop=("\n",))
-    for bad in ({"temperature": 3}, {"top_p": "x"}, {"top_k": 1.5}, {"max_tokens": 0}, {"stop": [""]}, {"seed": True}):
-        with pytest.raises(BadInput, match=next(iter(bad))):
-            sampling(bad)
+    asked = sampling({"n": 3, "min_p": 0.1, "logit_bias": {"7": -1, "8": 2.5}, "logprobs": True, "top_logprobs": None})
+    assert (asked.n, asked.min_p, asked.logit_bias, asked.top_logprobs) == (3, 0.1, ((7, -1.0), (8, 2.5)), 0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"temperature": 3}, "temperature is 3; it is a number from 0 to 2"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": "x"}, "top_p"),
+        ({"top_k": 1.5}, "whole number"),
+        ({"seed": True}, "seed"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"presence_penalty": -2.5}, "from -2 to 2"),
+        ({"frequency_penalty": "0"}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"n": 0}, "n is 0; it is a whole number from 1 to 128"),
+        ({"max_tokens": 0}, "max_tokens is 0; it is a whole number from 1"),
+        ({"max_tokens": -1}, "max_tokens is -1"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"stop": "x" * 300}, "1 to 256 characters"),
+        ({"stop": [str(i) for i in range(10_000)]}, "stop has 10,000 strings; it may have 16"),
+        ({"logit_bias": {"one": 1}}, "logit_bias"),
+        ({"logit_bias": {"1": 101}}, "'1': 101"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": [1]}, "logit_bias"),
+        ({"logit_bias": {str(i): 1 for i in range(2000)}}, "at most 1,024"),
+        ({"logprobs": 2}, "top_logprobs says how many"),
+        ({"top_logprobs": 2}, "Set logprobs as well"),
+        ({"logprobs": True, "top_logprobs": 21}, "from 0 to 20"),
+        ({"temprature": 1}, "No param 'temprature'.* Near: temperature"),
+    ],
+)
+def test_what_cannot_be_asked_is_named_with_what_can(bad: dict[str, object], says: str) -> None:
+    with pytest.raises(BadInput, match=says) as refused:
+        sampling(bad)
+    assert refused.value.detail["key"] in bad
+
+
+def test_each_of_several_answers_has_a_seed_of_its_own() -> None:
+    settings = sampling({"seed": 2**63 - 1, "n": 2})
+    assert [settings.for_answer(k).seed for k in (0, 1)] == [2**63 - 1, -(2**63)]
+    assert sampling({}).for_answer(3).seed is None
 
 
 def test_text_and_its_newest_piece_have_one_shape() -> None:

@@ -68,8 +68,6 @@ class PyTorchEngine:
         job = Job(call, model, task, task.render(inputs, model.loaded.tokenizer, model.settings))
         if task.head is not None:
             self._rows.add(job)
-        elif call.stream and len(inputs) > 1:
-            raise BadInput(f"A streamed call answers one input, and this has {len(inputs)}. Send them one by one")
         else:
             assert self._streams is not None, "A base without a next-token layer has no task that generates"
             self._streams.add(job)

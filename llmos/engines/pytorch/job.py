@@ -12,15 +12,32 @@ from llmos.tasks import Rendered, Task
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One call; `is_over` once its last chunk is made, or nobody waits for it."""
+    """One call; `is_over` once its last chunk is made, or nobody waits for it. Each input is there `copies` times."""
 
     call: Call
     model: Model
     task: Task
     rendered: list[Rendered]
+    copies: int = 1
     is_over: bool = False
     completion_tokens: int = 0
     _outputs: dict[int, Json] = field(default_factory=dict)
+
+    def repeat(self, times: int) -> None:
+        """Every input is to be answered so many times."""
+        self.copies = times
+        self.rendered = [one for one in self.rendered for _ in range(times)]
+
+    def said(self, index: int, raw: Json) -> list[Chunk]:
+        """A piece of an answer has come for whoever reads along; the last answer's end is the call's."""
+        output = self.parse(index, raw)
+        if len(self.rendered) > 1:
+            output["index"] = index
+        if raw["finish_reason"] is not None:
+            self._outputs[index] = output
+        if len(self._outputs) < len(self.rendered):
+            return [Chunk(self.call.call_id, (output,), is_last=False)]
+        return [self.last((output,))]
 
     def put(self, index: int, raw: Json) -> list[Chunk]:
         """One input's raw answer has come; the last one to come makes the call's chunk."""
@@ -34,7 +51,7 @@ class Job:
 
     def last(self, outputs: tuple[Json, ...]) -> Chunk:
         self.is_over = True
-        prompt = sum(len(one.ids) for one in self.rendered)
+        prompt = sum(len(one.ids) for one in self.rendered) // self.copies
         return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens))
 
     def failed(self, fault: Fault) -> list[Chunk]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby
 
-from llmos.abi.call import Chunk
+from llmos.abi.call import Chunk, Json
 from llmos.abi.error import BadInput, LlmosError, TooLong, fault_of
 from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
@@ -21,6 +21,7 @@ from llmos.nn.generate import Generation
 from llmos.nn.kv import KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
 BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
@@ -59,6 +60,7 @@ class Streams:
 
     def add(self, job: Job) -> None:
         """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
+        job.repeat(sampling(job.call.params).n)
         place = next(self._places) + BEHIND[job.call.klass]
         salt = str(job.call.params.get("cache_salt") or "")
         for stream in [self._stream(job, index, place, salt) for index in range(len(job.rendered))]:
@@ -101,7 +103,7 @@ class Streams:
 
     def _stream(self, job: Job, index: int, place: int, salt: str) -> Stream:
         loaded, ids = job.model.loaded, job.rendered[index].ids
-        settings = _settings(job, len(ids), self.pool.capacity)
+        settings = _settings(job, index, self.pool.capacity)
         generation = Generation(ids, settings, loaded.tokenizer, loaded.ends, loaded.max_tokens)
         if (most := len(ids) + settings.max_tokens) > self.pool.capacity:
             raise TooLong(
@@ -183,12 +185,13 @@ def _coming(stream: Stream) -> Sequence[Key]:
     return stream.kv.ahead if stream.generation.left > 1 else ()
 
 
-def _settings(job: Job, prompt_tokens: int, capacity: int) -> Sampling:
+def _settings(job: Job, index: int, capacity: int) -> Sampling:
     """What the request says; how long an answer may be where it does not say is what there is room for."""
-    settings = sampling(job.call.params)
+    one = job.rendered[index]
+    settings = ruled(sampling(job.call.params), one.context).for_answer(index % job.copies)
     if job.call.params.get("max_tokens") is not None:
         return settings
-    room = min(job.model.loaded.max_tokens, capacity) - prompt_tokens
+    room = min(job.model.loaded.max_tokens, capacity) - len(one.ids)
     return replace(settings, max_tokens=max(1, min(settings.max_tokens, room)))
 
 
@@ -234,12 +237,12 @@ def _said(stream: Stream, text: str) -> Iterator[Chunk]:
     job, generation = stream.job, stream.generation
     if generation.finish_reason is not None:
         job.completion_tokens += len(generation.made)
-    raw = {"text": text, "finish_reason": generation.finish_reason}
+    is_over = generation.finish_reason is not None
+    if not is_over and not (job.call.stream and text):
+        return
+    raw: Json = {"text": text if job.call.stream else generation.text, "finish_reason": generation.finish_reason}
     if job.call.stream:
-        output = job.parse(stream.index, raw)
-        if generation.finish_reason is not None:
-            yield job.last((output,))
-        elif text:
-            yield Chunk(job.call.call_id, (output,), is_last=False)
-    elif generation.finish_reason is not None:
-        yield from job.put(stream.index, {**raw, "text": generation.text})
+        raw["before"] = generation.text[: len(generation.text) - len(text)]
+    if generation.has_logprobs:
+        raw["logprobs"] = generation.logprobs()
+    yield from job.said(stream.index, raw) if job.call.stream else job.put(stream.index, raw)

@@ -1,0 +1,61 @@
+"""What an answer must look like: a JSON schema, a regular expression or a grammar. What each allows, nn knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from llmos.abi.error import BadInput
+from llmos.tasks.text import shown
+
+Json = Any  # Any: a JSON value that is checked here
+
+JSON_SCHEMA, REGEX, LARK = "json_schema", "regex", "grammar"
+PARAMS = (JSON_SCHEMA, REGEX, LARK)
+MAX_CHARS = 100_000
+ANY_OBJECT: Json = {"type": "object"}
+# How JSON is spaced: as json.dumps does. Free spacing lets a small model write blanks until its tokens are spent.
+SPACING: Json = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A rule for a whole answer; `kind` says how `text` is written, and is the param that gave it."""
+
+    kind: str
+    text: str
+
+
+def grammar_of(params: dict[str, Json]) -> Grammar | None:
+    """The rule in these params; BadInput where it is no rule at all, or there are two."""
+    given = [key for key in PARAMS if params.get(key) is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise BadInput(
+            f"An answer follows one rule, and this has {' and '.join(given)}. Send one of them", key=given[1]
+        )
+    kind, value = given[0], params[given[0]]
+    if kind == JSON_SCHEMA:
+        return Grammar(kind, fitting(kind, schema_text(kind, value)))
+    if not isinstance(value, str) or not value.strip():
+        example = r"[0-9]{5}" if kind == REGEX else 'start: "yes" | "no"'
+        raise BadInput(f"{kind} is {shown(value)}; it is a text, such as {example}", key=kind)
+    return Grammar(kind, fitting(kind, value))
+
+
+def schema_text(key: str, schema: Json) -> str:
+    """A JSON schema as text, its properties in the order that they were given in."""
+    if not isinstance(schema, dict):
+        example = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
+        raise BadInput(f"{key} is {shown(schema)}; it is an object, such as {example}", key=key)
+    return msgspec.json.encode(schema).decode()
+
+
+def fitting(kind: str, text: str) -> str:
+    """A rule's text; BadInput where it is longer than any rule needs to be."""
+    if len(text) > MAX_CHARS:
+        raise BadInput(f"{kind} has {len(text):,} characters; it may have {MAX_CHARS:,}", key=kind, limit=MAX_CHARS)
+    return text

@@ -1,0 +1,209 @@
+"""Tools: the functions a conversation may call, how the model is told of them, and its calls read back from its text.
+
+Calls are written as most open models learnt it: JSON with a name and arguments between <tool_call> and </tool_call>. A
+template that knows that form tells the model itself; for any other, a system text does.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from llmos.abi.error import BadInput
+from llmos.tasks.generate import Sampling
+from llmos.tasks.grammar import JSON_SCHEMA, LARK, SPACING, Grammar, fitting, schema_text
+from llmos.tasks.text import shown
+
+Json = Any  # Any: a JSON value that is checked here
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+AUTO, NONE, REQUIRED = "auto", "none", "required"
+MAX_TOOLS = 128
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+NO_ARGUMENTS: Json = {"type": "object", "properties": {}, "additionalProperties": False}
+EXAMPLE = '{"type": "function", "function": {"name": "weather", "description": "...", "parameters": {...}}}'
+TOLD = """You can call functions. They are described here, one a line:
+<tools>
+{tools}
+</tools>
+To call one, answer with its name and its arguments as JSON and with nothing else, like this:
+<tool_call>
+{{"name": "...", "arguments": {{...}}}}
+</tool_call>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The functions, by name, that may be called, and whether one must be; `many`: several in one answer."""
+
+    functions: dict[str, Json]
+    must: bool = False
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A function that the model calls; `arguments` is JSON."""
+
+    name: str
+    arguments: str
+
+
+def checked(data: Json) -> dict[str, Json]:
+    """`tools`, `tool_choice`, `parallel_tool_calls` of a chat's input in their normal form; nothing without tools."""
+    given = data.get("tools")
+    if given is not None and (not isinstance(given, (list, tuple)) or len(given) > MAX_TOOLS):
+        raise BadInput(f"tools is {shown(given)}; it is a list of at most {MAX_TOOLS}, each {EXAMPLE}", key="tools")
+    tools = [_checked_tool(i, tool) for i, tool in enumerate(given or ())]
+    names = [tool["function"]["name"] for tool in tools]
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise BadInput(f"tools has two functions called {twice!r}. Give each its own name", key="tools")
+    choice = _checked_choice(data.get("tool_choice"), names)
+    many = data.get("parallel_tool_calls")
+    if many is not None and not isinstance(many, bool):
+        raise BadInput(f"parallel_tool_calls is {shown(many)}; it is true or false", key="parallel_tool_calls")
+    if not tools or choice == NONE:
+        return {}
+    return {"tools": tools, "tool_choice": choice, "parallel_tool_calls": many}
+
+
+def _checked_tool(index: int, tool: Json) -> Json:
+    function = tool.get("function") if isinstance(tool, dict) and tool.get("type", "function") == "function" else None
+    if not isinstance(function, dict) or not NAME.fullmatch(str(function.get("name", ""))):
+        said = "with a name of letters, digits, _ . and -, at most 64"
+        raise BadInput(f"tools[{index}] is {shown(tool)}; it is {EXAMPLE}, {said}", key="tools")
+    parameters = function.get("parameters")
+    schema = NO_ARGUMENTS if parameters is None else parameters
+    schema_text(f"tools[{index}].function.parameters", schema)
+    kept = {"name": function["name"], "description": function.get("description") or "", "parameters": schema}
+    return {"type": "function", "function": kept}
+
+
+def _checked_choice(choice: Json, names: Sequence[str]) -> str | dict[str, Json]:
+    """`auto`, `none`, `required`, or the one function."""
+    if isinstance(choice, dict):
+        function = choice.get("function", choice)
+        name = function.get("name") if isinstance(function, dict) else None
+        if name not in names:
+            said = (
+                f"tool_choice names {shown(name)}, which is not among the tools: {', '.join(names) or 'there are none'}"
+            )
+            raise BadInput(said, key="tool_choice")
+        return {"type": "function", "function": {"name": name}}
+    if choice not in (None, AUTO, NONE, REQUIRED):
+        said = 'it is auto, none, required, or {"type": "function", "function": {"name": "..."}}'
+        raise BadInput(f"tool_choice is {shown(choice)}; {said}", key="tool_choice")
+    if choice == REQUIRED and not names:
+        raise BadInput("tool_choice is required, and there are no tools to call. Send tools", key="tool_choice")
+    return AUTO if choice is None else str(choice)
+
+
+def tools_of(checked_input: Json, *, knows_tools: bool) -> Tools | None:
+    """The tools of a checked input. Several calls in one answer are for models that learnt that, unless it is said."""
+    if "tools" not in checked_input:
+        return None
+    functions = {tool["function"]["name"]: tool["function"] for tool in checked_input["tools"]}
+    choice, many = checked_input["tool_choice"], checked_input["parallel_tool_calls"]
+    if isinstance(choice, dict):
+        name = choice["function"]["name"]
+        return Tools({name: functions[name]}, must=True)
+    return Tools(functions, must=choice == REQUIRED, many=knows_tools if many is None else many)
+
+
+def told(messages: Sequence[Json], tools: Sequence[Json]) -> list[Json]:
+    """The conversation for a template that knows no tools: all of it as the plain text that such a template knows."""
+    plain = [_plain(message) for message in messages]
+    if not tools:
+        return plain
+    text = TOLD.format(tools="\n".join(msgspec.json.encode(tool["function"]).decode() for tool in tools))
+    if plain[0]["role"] == "system":
+        return [{**plain[0], "content": f"{plain[0]['content']}\n\n{text}"}, *plain[1:]]
+    return [{"role": "system", "content": text}, *plain]
+
+
+def _plain(message: Json) -> Json:
+    if message["role"] == "tool":
+        return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
+    calls = [_written(call["function"]) for call in message.get("tool_calls", ())]
+    return {"role": message["role"], "content": "\n".join([part for part in (message["content"], *calls) if part])}
+
+
+def _written(function: Json) -> str:
+    said = {"name": function["name"], "arguments": function["arguments"]}
+    return f"{OPEN}\n{msgspec.json.encode(said).decode()}\n{CLOSE}"
+
+
+def ruled(settings: Sampling, tools: Tools | None) -> Sampling:
+    """The settings under which every call that is begun is one of these functions with arguments that fit it."""
+    if tools is None:
+        return settings
+    lines = [
+        "start: " + ("calls" if tools.must else "calls | answer"),
+        'calls: call ("\\n" call)*' if tools.many else "calls: call",
+        f'call: "{OPEN}\\n" (' + " | ".join(f"f{i}" for i in range(len(tools.functions))) + f') "\\n{CLOSE}"',
+    ]
+    for i, (name, function) in enumerate(tools.functions.items()):
+        lines.append(f'f{i}: "{{\\"name\\": \\"{name}\\", \\"arguments\\": " a{i} "}}"')
+        lines.append(f"a{i}: {_inline(function['parameters'])}")
+    if not tools.must:
+        lines += _answer(settings.grammar)
+    return replace(settings, grammar=Grammar(LARK, fitting("tools", "\n".join(lines))))
+
+
+def _answer(rule: Grammar | None) -> list[str]:
+    """What an answer that calls nothing may be: whatever was asked of it, or any text that begins no call."""
+    if rule is None:
+        return ["answer: TEXT", f"TEXT: /(?s:.*)/ & ~/{OPEN}(?s:.*)/"]
+    if rule.kind == JSON_SCHEMA:
+        return [f"answer: {_inline(msgspec.json.decode(rule.text))}"]
+    raise BadInput(f"{rule.kind} and tools cannot both be kept to. Leave one out, or use json_schema", key=rule.kind)
+
+
+def _inline(schema: Json) -> str:
+    return f"%json {schema_text('parameters', {**schema, 'x-guidance': SPACING})}"
+
+
+def read(text: str, tools: Tools, *, is_over: bool) -> tuple[str, list[Called]]:
+    """What of an answer's text is text, and the calls in it. While it grows, what may become a call waits."""
+    said, calls, rest = "", [], text
+    while (start := rest.find(OPEN)) >= 0:
+        body, mark, tail = rest[start + len(OPEN) :].partition(CLOSE)
+        if not mark:
+            break
+        call = _call_in(body, tools)
+        said += rest[:start] if call else rest[: len(rest) - len(tail)]
+        calls += [call] if call else []
+        rest = tail
+    if is_over:
+        said += rest
+        return (said.rstrip() if calls else said), calls
+    begun = rest.find(OPEN)
+    kept = begun if begun >= 0 else len(rest) - _overlap(rest)
+    return (said + rest[:kept]).rstrip(), calls
+
+
+def _overlap(text: str) -> int:
+    """How many characters at the end may be the beginning of a call."""
+    return next((n for n in range(min(len(text), len(OPEN) - 1), 0, -1) if text.endswith(OPEN[:n])), 0)
+
+
+def _call_in(body: str, tools: Tools) -> Called | None:
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
+    if not isinstance(found, dict) or found.get("name") not in tools.functions:
+        return None
+    arguments = found.get("arguments", {})
+    return Called(found["name"], msgspec.json.encode(arguments).decode()) if isinstance(arguments, dict) else None
+
+
+def shaped(call: Called) -> Json:
+    """A call as OpenAI writes it, with an id that the tool's answer will name."""
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}

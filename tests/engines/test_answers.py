@@ -1,0 +1,129 @@
+"""What a request may ask of its answers: several of them, their log-probabilities, and nothing a neighbour feels."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from llmos.abi.call import Call  # noqa: E402
+from llmos.abi.error import BadInput, TooLong  # noqa: E402
+from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.model import Kind, Manifest  # noqa: E402
+from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.testing import tiny  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.write(tmp_path_factory.mktemp("models") / "llama", "llama")
+
+
+@pytest.fixture
+def speaker(folder):
+    engine = PyTorchEngine()
+    engine.load(Located(Manifest("talk", 1, Kind.BASE, "chat", ()), str(folder)), "cpu0", "float32", 0)
+    return engine
+
+
+def asked(call_id, *prompts, stream=False, **params):
+    return Call(call_id, "talk:1", "generate", prompts, {"temperature": 1, "max_tokens": 12} | params, stream=stream)
+
+
+def run(engine, *calls):
+    for call in calls:
+        engine.add(call)
+    chunks = []
+    while not engine.is_idle:
+        chunks += engine.step()
+    return chunks
+
+
+def outputs(chunks, call_id=1):
+    (chunk,) = [c for c in chunks if c.call_id == call_id]
+    assert chunk.fault is None, chunk.fault
+    return chunk.outputs
+
+
+def test_several_answers_are_those_of_as_many_seeds_and_the_prompt_counts_once(speaker):
+    (together,) = run(speaker, asked(1, "abc", "de", n=3, seed=5))
+    alone = [outputs(run(speaker, asked(2, text, seed=seed)), 2)[0] for text in ("abc", "de") for seed in (5, 6, 7)]
+    assert list(together.outputs) == alone
+    single = run(speaker, asked(3, "abc", "de"))[0]
+    assert together.tokens.prompt == single.tokens.prompt
+
+
+def test_answers_without_a_seed_differ(speaker):
+    texts = {one["text"] for one in outputs(run(speaker, asked(1, "abc", n=4, max_tokens=40)))}
+    assert len(texts) == 4
+
+
+def test_a_stream_of_several_answers_says_which_piece_is_whose(speaker):
+    whole = outputs(run(speaker, asked(1, "abc", "de", n=2, seed=3)))
+    chunks = run(speaker, asked(2, "abc", "de", n=2, seed=3, stream=True))
+    texts, reasons = ["", "", "", ""], {}
+    for chunk in chunks:
+        (piece,) = chunk.outputs
+        texts[piece["index"]] += piece["text"]
+        if piece["finish_reason"]:
+            assert piece["index"] not in reasons
+            reasons[piece["index"]] = piece["finish_reason"]
+    assert texts == [one["text"] for one in whole]
+    assert reasons == {i: one["finish_reason"] for i, one in enumerate(whole)}
+    assert [chunk.is_last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[-1].tokens.completion >= 4
+
+
+def test_every_token_of_a_text_has_its_logprob(speaker):
+    (one,) = outputs(run(speaker, asked(1, "hello", temperature=0, logprobs=True, top_logprobs=2, max_tokens=8)))
+    entries = one["logprobs"]
+    assert b"".join(bytes(entry["bytes"]) for entry in entries).decode(errors="replace") == one["text"]
+    prompt = speaker._models["talk:1"].loaded.tokenizer.encode(["hello"])[0].ids
+    ids = torch.tensor([prompt + [tiny.tokenizer().token_to_id(_letter(entry["bytes"])) for entry in entries]])
+    expected = tiny.plain("llama")(ids).logits[0, len(prompt) - 1 :].detach().log_softmax(-1)
+    for place, entry in enumerate(entries):
+        assert entry["logprob"] == pytest.approx(float(expected[place].max()), abs=1e-4)
+        assert entry["top_logprobs"][0]["logprob"] == entry["logprob"]
+        assert [top["logprob"] for top in entry["top_logprobs"]] == pytest.approx(
+            expected[place].topk(2).values.tolist(), abs=1e-4
+        )
+
+
+def _letter(data):
+    from llmos.nn.tokenizer import BYTES
+
+    return next(letter for letter, byte in BYTES.items() if [byte] == data)
+
+
+def test_a_stream_says_each_logprob_once_with_its_text(speaker):
+    said = {"logprobs": True, "top_logprobs": 1, "seed": 2, "max_tokens": 20}
+    (whole,) = outputs(run(speaker, asked(1, "hello", **said)))
+    pieces = [chunk.outputs[0] for chunk in run(speaker, asked(2, "hello", stream=True, **said))]
+    assert [entry for piece in pieces for entry in piece["logprobs"]] == whole["logprobs"]
+    assert len(whole["logprobs"]) in (19, 20)  # an end token is no text
+    assert "logprobs" not in outputs(run(speaker, asked(3, "hello")), 3)[0]
+
+
+def test_what_a_stop_string_swallows_has_no_logprobs(speaker):
+    said = {"temperature": 1, "seed": 3, "logprobs": True, "regex": "[a-z]{12}"}
+    (free,) = outputs(run(speaker, asked(1, "hello", **said)))
+    letters = [entry["token"] for entry in free["logprobs"]]
+    place = next(i for i in range(3, 12) if letters[i] not in letters[:i])
+    (cut,) = outputs(run(speaker, asked(2, "hello", stop=letters[place], **said)), 2)
+    assert cut["text"] == free["text"][:place]
+    assert cut["logprobs"] == free["logprobs"][:place]
+
+
+def test_a_bias_out_of_the_vocabulary_is_refused_and_the_engine_goes_on(speaker):
+    with pytest.raises(BadInput, match="0 to 259"):
+        speaker.add(asked(1, "hello", logit_bias={"260": 1}))
+    assert outputs(run(speaker, asked(2, "hello", logit_bias={"37": 100}, max_tokens=4)), 2)[0]["text"] == "BBBB"
+
+
+def test_more_tokens_than_the_context_has_are_refused_with_the_numbers(speaker):
+    with pytest.raises(TooLong, match=r"6 tokens and max_tokens asks for 100,000 more; the model takes 128"):
+        speaker.add(asked(1, "hello", max_tokens=100_000))
+    with pytest.raises(BadInput, match="max_tokens is 0"):
+        speaker.add(asked(1, "hello", max_tokens=0))
