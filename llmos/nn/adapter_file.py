@@ -43,40 +43,41 @@ HEADS = ("classifier", "score")  # the names of task heads that peft keeps besid
 UNREAD = ("pooler.",)  # layers of a base that no task reads, so that a change of them changes nothing
 
 
-def load_adapter(folder: Path, backbone: nn.Module) -> Adapter:
+def load_adapter(folder: Path, backbone: nn.Module, name: str = "") -> Adapter:
     """The adapter in this folder for this backbone; BadInput if it is of a kind, or for a model, that does not fit."""
-    config = read_config(folder)
-    return adapter_of(read_tensors(folder), config, backbone, folder.name)
+    name = name or folder.name
+    config = read_config(folder, name)
+    return adapter_of(read_tensors(folder, name), config, backbone, name)
 
 
-def read_config(folder: Path) -> Config:
+def read_config(folder: Path, name: str) -> Config:
     """The adapter's settings; BadInput if it is of a kind that adds more than `(x @ A) @ B`."""
     if not (folder / WEIGHTS).exists():
         if (folder / PICKLED).exists():
             raise UnsafeWeights(
-                f"{folder.name} has pickled weights ({PICKLED}), and reading a pickle runs whatever code is in it. "
+                f"{name} has pickled weights ({PICKLED}), and reading a pickle runs whatever code is in it. "
                 "Save the adapter again where you trust it: save_pretrained writes safetensors",
                 path=PICKLED,
             )
-        raise BadInput(f"{folder.name} has no adapter: {WEIGHTS} is not there")
+        raise BadInput(f"{name} has no adapter: {WEIGHTS} is not there")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{folder.name} has no {CONFIG} that can be read ({error}). Save the adapter again") from error
+        raise BadInput(f"{name} has no {CONFIG} that can be read ({error}). Save the adapter again") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise BadInput(f"{folder.name} is an adapter of type {kind!r}; only LORA is served. Train one with LoRA")
-    _check_kind(config, folder.name)
+        raise BadInput(f"{name} is an adapter of type {kind!r}; only LORA is served. Train one with LoRA")
+    _check_kind(config, name)
     return config
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     """The adapter's weights by name, mapped; Corrupt if the file cannot be read."""
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
     except SafetensorError as error:
-        raise Corrupt(f"{folder.name}/{WEIGHTS} cannot be read: {error}. Bring the adapter in again") from error
+        raise Corrupt(f"{name}/{WEIGHTS} cannot be read: {error}. Bring the adapter in again") from error
 
 
 def base_digest(folder: Path) -> str | None:

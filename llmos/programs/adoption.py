@@ -64,7 +64,7 @@ class Match:
 def adopt(channel: Channel, assignment: Assignment, brought: Brought, folder: Path, name: str) -> None:
     """Find the adapter's base, take its task head over, offer it; the first of its name is promoted."""
     channel.report(Progress("match", message="looking for the adapter's base"))
-    adapter = Foreign(name, read_config(folder), read_tensors(folder), base_digest(folder))
+    adapter = Foreign(name, read_config(folder, name), read_tensors(folder, name), base_digest(folder))
     match = match_of(adapter, assignment)
     head = head_of(adapter.tensors, adapter.config, match.loaded.config.model_type, Path(match.base.folder))
     files = list(brought.files)
@@ -188,7 +188,7 @@ def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path) -> d
         "architecture": base.architecture,
         "labels": list(labels),
         "options": options,
-        "lineage": {"adapter": said, "base": match.how},
+        "lineage": {"adapter": said, "matched": match.how},
     }
 
 

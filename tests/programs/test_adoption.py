@@ -296,7 +296,7 @@ def halved(weights):
         (dict.clear, {}, "no LoRA weights"),
         (None, {"use_dora": True}, "use_dora"),
         (None, {"bias": "all"}, "biases"),
-        (None, {"peft_type": "IA3"}, "IA3"),
+        (None, {"peft_type": "IA3"}, "spoilt is an adapter of type 'IA3'"),
         (None, {"init_lora_weights": "pissa_niter_4"}, "changes the base's own weights"),
         (None, {"modules_to_save": ["embed_tokens"]}, "whole layers"),
         (None, {"trainable_token_indices": [1]}, "trainable_token_indices"),

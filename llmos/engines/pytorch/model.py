@@ -93,7 +93,7 @@ def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
         (manifest.task,) if needs_head or manifest.task not in base.tasks else base.tasks,
         _settings(manifest, loaded),
         loaded,
-        load_adapter(folder, loaded.backbone) if is_lora else None,
+        load_adapter(folder, loaded.backbone, manifest.ref) if is_lora else None,
         _head(folder, manifest, torch_device(device), loaded) if needs_head else None,
     )
 
