@@ -87,31 +87,29 @@ class Odds:
 
     def __init__(self, settings: Sampling, prompt: Sequence[int]) -> None:
         self._settings = settings
-        self._prompt = prompt
-        self._made = torch.empty(0)  # how often each token was chosen, [vocabulary]
-        self._seen = torch.empty(0, dtype=torch.bool)  # whether it was chosen or is in the prompt
+        self._made: dict[int, int] = {}  # tokens chosen, and how often
+        self._seen = dict.fromkeys(prompt)  # those of the prompt too, in a dict for its order
 
     def shifted(self, logits: Tensor) -> Tensor:
         """The logits with all of that in them."""
         settings = self._settings
         scores = logits.to("cpu", torch.float32, copy=True)
-        if not len(self._made):
-            self._made = torch.zeros(len(scores))
-            self._seen = torch.zeros(len(scores), dtype=torch.bool)
-            self._seen[list(self._prompt)] = True
-        if settings.repetition_penalty != 1:
-            weaker = torch.where(scores > 0, scores / settings.repetition_penalty, scores * settings.repetition_penalty)
-            scores = torch.where(self._seen, weaker, scores)
-        scores -= settings.frequency_penalty * self._made
-        scores -= settings.presence_penalty * (self._made > 0)
+        if settings.repetition_penalty != 1 and self._seen:
+            ids = torch.tensor(list(self._seen))
+            some, penalty = scores[ids], settings.repetition_penalty
+            scores[ids] = torch.where(some > 0, some / penalty, some * penalty)
+        if self._made:
+            times = torch.tensor(list(self._made.values()))
+            penalties = settings.presence_penalty + settings.frequency_penalty * times
+            scores[torch.tensor(list(self._made))] -= penalties
         for token, bias in settings.logit_bias:
             scores[token] += bias
         return scores
 
     def count(self, token: int) -> None:
         """This token was chosen."""
-        self._made[token] += 1
-        self._seen[token] = True
+        self._made[token] = self._made.get(token, 0) + 1
+        self._seen[token] = None
 
 
 def check_biases(settings: Sampling, vocabulary: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.error import BadInput  # noqa: E402
@@ -26,8 +26,8 @@ def greedy(**said):
     return Sampling(temperature=0, **said)
 
 
-def chosen(settings, logits, times, prompt=()):
-    sampler = Sampler(settings, prompt)
+def chosen(said, logits, times, prompt=()):
+    sampler = Sampler(said, prompt)
     return [sampler.choose(logits) for _ in range(times)]
 
 
@@ -59,6 +59,7 @@ def test_a_bias_on_a_token_that_is_not_there_is_refused_with_the_numbers():
         check_biases(Sampling(logit_bias=((12, 1.0),)), 12)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 500), min_p=st.floats(0.01, 1), top_k=st.integers(0, 12), top_p=st.floats(0.1, 1))
 def test_only_what_all_cuts_leave_is_chosen(seed, min_p, top_k, top_p):
     logits = logits_of(seed)
@@ -69,8 +70,8 @@ def test_only_what_all_cuts_leave_is_chosen(seed, min_p, top_k, top_p):
     before = [float(shares[left[:i]].sum()) / total for i in range(len(left))]
     left = [token for token, b in zip(left, before, strict=True) if b < top_p + 1e-6]
     left = [token for token in left if shares[token] >= min_p * shares.max() - 1e-6]
-    settings = Sampling(temperature=1.0, seed=seed, min_p=min_p, top_k=top_k, top_p=top_p)
-    assert set(chosen(settings, logits, 30)) <= set(left)
+    said = Sampling(temperature=1.0, seed=seed, min_p=min_p, top_k=top_k, top_p=top_p)
+    assert set(chosen(said, logits, 30)) <= set(left)
 
 
 def test_tokens_are_chosen_as_often_as_their_share_says():
@@ -94,6 +95,7 @@ def test_a_seed_decides_whatever_the_neighbours_do():
     assert [(again.choose(one), other.choose(one))[0] for one in logits] == told
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 500))
 def test_logprobs_are_those_of_the_unmodified_distribution(seed):
     logits = logits_of(seed)

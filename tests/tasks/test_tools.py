@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
@@ -122,6 +122,7 @@ def test_calls_are_read_from_text_and_what_is_no_call_stays_text():
         assert read(text, KNOWN, is_over=True) == (text, [])
 
 
+@settings(deadline=None)
 @given(
     parts=st.lists(
         st.sampled_from([call(), call("time", "{}"), call("rm"), OPEN, CLOSE, "<tool", "text ", "\n", "a<b"])
@@ -156,11 +157,11 @@ def test_a_streamed_answer_gives_each_call_once_and_the_same_text():
 
 
 def test_tools_and_a_rule_for_the_answer_go_together_where_both_can_be_kept():
-    settings = sampling({"json_schema": CITY})
-    both = ruled(settings, KNOWN).grammar
+    said = sampling({"json_schema": CITY})
+    both = ruled(said, KNOWN).grammar
     assert "answer: %json" in both.text
-    assert ruled(settings, None) is settings
-    assert "answer" not in ruled(settings, Tools(KNOWN.functions, must=True)).grammar.text
+    assert ruled(said, None) is said
+    assert "answer" not in ruled(said, Tools(KNOWN.functions, must=True)).grammar.text
     with pytest.raises(BadInput, match="regex and tools"):
         ruled(sampling({"regex": "a"}), KNOWN)
     wide = {"name": "f", "parameters": {"type": "object", "description": "x" * 100_000}}
