@@ -202,7 +202,6 @@ def test_children_share_one_session_and_none_its_group_for_what_is_scheduled_by_
     with_box(home, act)
 
 
-
 def test_the_zygote_may_die_and_touches_no_child(home):
     async def act(box: Box) -> None:
         await ask(box, "mood")
