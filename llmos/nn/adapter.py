@@ -6,7 +6,8 @@ from weights made on the way, `W + A @ B`, and forgotten after it. The base's ow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -93,15 +94,34 @@ class Part(NamedTuple):
     end: int
 
 
+class _Now(threading.local):
+    """What the pass of this thread computes with, layer by layer: each core may compute a row of its own."""
+
+    forwards: Mapping[nn.Module, partial[Tensor]] = {}  # never changed, only replaced
+
+
+_now = _Now()
+
+
 @contextmanager
-def _replaced(forwards: dict[nn.Module, partial[Tensor]]) -> Iterator[None]:
+def _replaced(forwards: Mapping[nn.Module, partial[Tensor]]) -> Iterator[None]:
+    before = _now.forwards
     try:
-        for layer, forward in forwards.items():
-            layer.forward = forward
+        for layer in forwards:
+            layer.forward = partial(_forwarded, layer)
+        _now.forwards = forwards
         yield
     finally:
-        for layer in forwards:
-            layer.__dict__.pop("forward", None)
+        _now.forwards = before
+
+
+def _forwarded(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer that some adapter changes, in a pass that may or may not have it; once put in place it stays there."""
+    forward = _now.forwards.get(layer)
+    if forward is not None:
+        return forward(x)
+    plain: Tensor = type(layer).forward(layer, x)
+    return plain
 
 
 def _changed(change: Change, x: Tensor) -> Tensor:

@@ -98,9 +98,11 @@ def test_a_stretch_of_any_length_gets_the_same_numbers(loaded):
 
 def test_a_failure_inside_leaves_the_base_as_it_was(loaded):
     backbone, there = loaded["bert"]
+    row = pack([[5, 6]], torch.device("cpu"))
+    before = forward(backbone, row)
     with pytest.raises(ZeroDivisionError), mixed([Segment(there[1], 0, 1), Segment(there[2], 1, 2)]):
         raise ZeroDivisionError
-    assert not any("forward" in vars(module) for module in backbone.modules())
+    assert torch.equal(forward(backbone, row), before)
 
 
 def test_an_empty_row_changes_nothing():

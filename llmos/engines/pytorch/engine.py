@@ -43,6 +43,8 @@ class PyTorchEngine:
         loaded = load(base, dtype=dtype, device=device)
         self._base = base_of(base, loaded)
         self._models[self._base.ref] = self._base
+        if loaded.device.type == "cpu":
+            self._rows.spread(torch.get_num_threads())
         if loaded.causal is not None:
             itemsize = next(loaded.causal.parameters()).itemsize
             pool = Pool(self._kv_bytes, token_bytes(loaded.config, itemsize), loaded.device)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from llmos.engines.pytorch.model import adapted
 from llmos.nn.pack import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
+LEAST_PART = 256  # tokens: a shorter part is no faster than its share of one pass
 Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse takes
 
 
@@ -40,11 +42,16 @@ class Rows:
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
+        self._cores = Cores(1)
         self._waiting: dict[tuple[int, int], deque[Item]] = {}
         self._arrived = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
+
+    def spread(self, cores: int) -> None:
+        """From now on a long row is computed in as many parts as there are cores."""
+        self._cores = Cores(cores)
 
     def add(self, job: Job) -> None:
         group = self._waiting.setdefault(job.model.group, deque())
@@ -59,7 +66,7 @@ class Rows:
             return []
         chunks: list[Chunk] = []
         try:
-            chunks += _answers(items)
+            chunks += _answers(items, self._cores.hidden(items))
         except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
             chunks += [chunk for item in items for chunk in item.job.failed(fault_of(error))]
         return chunks
@@ -86,12 +93,39 @@ def _live(group: deque[Item]) -> bool:
     return bool(group)
 
 
-def _answers(items: list[Item]) -> Iterator[Chunk]:
-    """One forward pass, then each model's own output layer over its slice of the row."""
+class Cores:
+    """The cores of a CPU, each computing a part of a long row: threads that share one pass wait at every product."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._threads = ThreadPoolExecutor(count, "row", torch.set_num_threads, (1,)) if count > 1 else None
+
+    def hidden(self, items: list[Item]) -> Tensor:
+        """The last hidden states of a row, [T, hidden]."""
+        tokens = sum(len(item.ids) for item in items)
+        if self._threads is None or tokens < self._count * LEAST_PART or len(items) < self._count:
+            return _hidden(items)
+        return torch.cat(list(self._threads.map(_hidden, parts(items, self._count))))
+
+
+def parts(items: list[Item], count: int) -> list[list[Item]]:
+    """The row in at most so many pieces of about equally many tokens, none of them empty."""
+    lengths = [len(item.ids) for item in items]
+    middles = [2 * end - length for end, length in zip(accumulate(lengths), lengths, strict=True)]
+    places = [middle * count // (2 * sum(lengths)) for middle in middles]
+    return [[items[i] for i in some] for _, some in groupby(range(len(items)), key=places.__getitem__)]
+
+
+@torch.inference_mode()
+def _hidden(items: list[Item]) -> Tensor:
     loaded = items[0].job.model.loaded
     row = pack([item.ids for item in items], loaded.device)
     with adapted((item.job.model, len(item.ids)) for item in items):
-        hidden = forward(loaded.backbone, row)
+        return forward(loaded.backbone, row)
+
+
+def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
+    """Each model's own output layer over its slice of the row."""
     start = 0
     for _, some in groupby(items, key=lambda item: item.job.model.ref):
         mine = list(some)
