@@ -26,6 +26,7 @@ class Chat:
     """
 
     name = "chat"
+    params = frozenset(PARAMS)
     headline = "perplexity"
     head = None
     params = PARAMS

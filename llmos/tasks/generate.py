@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from llmos.abi.error import BadInput
@@ -61,6 +60,7 @@ class Generate:
     """
 
     name = "generate"
+    params = frozenset(PARAMS)
     headline = "perplexity"
     head = None
     params = PARAMS
@@ -85,9 +85,6 @@ def ending(raw: Json) -> dict[str, Json]:
 
 def sampling(params: dict[str, Json]) -> Sampling:
     """What the request says about sampling; BadInput that names the first value that cannot be."""
-    for key in params.keys() - PARAMS:
-        near = ", ".join(get_close_matches(key[:80], PARAMS)) or ", ".join(sorted(PARAMS))
-        raise BadInput(f"No param {shown(key)} where text is made. Near: {near}", key=key)
     default = Sampling()
     return Sampling(
         temperature=_number(params, "temperature", default.temperature, 0, 2),

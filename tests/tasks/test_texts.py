@@ -131,7 +131,6 @@ def test_what_is_said_about_sampling_is_checked() -> None:
         ({"logprobs": 2}, "top_logprobs says how many"),
         ({"top_logprobs": 2}, "Set logprobs as well"),
         ({"logprobs": True, "top_logprobs": 21}, "from 0 to 20"),
-        ({"temprature": 1}, "No param 'temprature'.* Near: temperature"),
     ],
 )
 def test_what_cannot_be_asked_is_named_with_what_can(bad: dict[str, object], says: str) -> None:
