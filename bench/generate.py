@@ -31,7 +31,7 @@ from llmos.nn.product import turned
 from llmos.nn.tokenizer import FastTokenizer
 
 STREAMS = (1, 8, 32)
-PROMPT_TOKENS = (60, 300)  # of a prompt: from, to
+PROMPT_TOKENS = (50, 150)  # of a prompt: from, to
 READ_TOKENS, READ_PROMPTS = 256, 8
 PREFIX_TOKENS = 1000
 SHARE_EQUAL = Target(0.95)  # two sums in another order may differ where two tokens are equally likely
