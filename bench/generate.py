@@ -31,7 +31,7 @@ from llmos.nn.product import turned
 from llmos.nn.tokenizer import FastTokenizer
 
 STREAMS = (1, 8, 32)
-PROMPT_TOKENS = (60, 300)  # of a prompt: from, to
+PROMPT_TOKENS = (50, 150)  # of a prompt: from, to
 READ_TOKENS, READ_PROMPTS = 256, 8
 PREFIX_TOKENS = 1000
 SHARE_EQUAL = Target(0.95)  # two sums in another order may differ where two tokens are equally likely
@@ -57,7 +57,7 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | 
         peer, peer_dtype = _best_transformers(_float32(source, base, dtype, stack))
         llama = LlamaCpp(next(source.glob("*.gguf")))
         tokenizer = FastTokenizer(Path(str(base.resident)))
-        prompts = _prompts(data.ragged_texts(folder, 600), tokenizer, peer, count)
+        prompts = _prompts(data.ragged_texts(folder, 1500), tokenizer, peer, count)
         products = _products(Path(str(base.resident)), dtype, name)
         figures: list[Figure] = []
         for streams in STREAMS:
@@ -136,7 +136,7 @@ def _reading(
 
 
 def _first_tokens(engine: Engine, prompts: Sequence[str], tokenizer: FastTokenizer, rounds: int) -> list[Figure]:
-    """Seconds until the first piece of text: with nothing else to do, beside 32 answers, after a shared beginning."""
+    """Seconds until the first piece of text: idle, beside 32 answers, and after a beginning that was read before."""
     short = [_long(prompts, tokenizer, 100, seed) for seed in range(100, 100 + 4 * rounds)]
     idle = [engine.first_token_s(one, 1, salt=f"idle {i}") for i, one in enumerate(short)]
     busy = _busy_first_tokens(engine, prompts, short)
@@ -179,16 +179,19 @@ def _busy_first_tokens(engine: Engine, prompts: Sequence[str], short: Sequence[s
 
 def _prompts(texts: Sequence[str], tokenizer: FastTokenizer, peer: Transformers, tokens: int) -> list[str]:
     """As many as the most answers at once, of ragged lengths, whose answers do not end before so many tokens."""
-    least, most = PROMPT_TOKENS
-    joined = [" ".join(texts[i : i + 1 + i % 5]) for i in range(0, len(texts), 5)]
-    fitting = [text for text in joined if least <= len(tokenizer.encode([text])[0].ids) <= most]
+    drawn = random.Random(7)
+    ids = [token for one in tokenizer.encode([f"{text} " for text in texts]) for token in one.ids]
     chosen: list[str] = []
-    for start in range(0, len(fitting), 32):
-        some = fitting[start : start + 32]
+    while len(chosen) < STREAMS[-1] and len(ids) > PROMPT_TOKENS[1] * STREAMS[-1]:
+        some = []
+        for _ in range(STREAMS[-1] + 4):  # a few are continued for less
+            length = drawn.randint(*PROMPT_TOKENS)
+            some.append(tokenizer.decode(ids[:length]))
+            ids = ids[length:]
         chosen += [text for text, made in zip(some, peer.tokens(some, tokens), strict=True) if len(made) >= tokens]
-        if len(chosen) >= STREAMS[-1]:
-            return chosen[: STREAMS[-1]]
-    raise Stop(f"Only {len(chosen)} of {len(fitting)} texts are continued for {tokens} tokens. Ask for fewer (--texts)")
+    if len(chosen) < STREAMS[-1]:
+        raise Stop(f"Only {len(chosen)} texts are continued for {tokens} tokens. Ask for fewer (--texts)")
+    return chosen[: STREAMS[-1]]
 
 
 def _long(prompts: Sequence[str], tokenizer: FastTokenizer, tokens: int, seed: int) -> str:

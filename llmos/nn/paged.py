@@ -155,9 +155,9 @@ def _newest(query: Tensor, key: Tensor, value: Tensor, scale: float, size: int |
         return scaled_dot_product_attention(q, k[:, :, first:], v[:, :, first:], scale=scale).reshape(1, heads, -1)
     is_whole = new == seen and (size is None or size >= new)
     mask = None if is_whole else window(new, seen, size, causal=True, device=query.device)
-    out = scaled_dot_product_attention(
-        query.unsqueeze(0), k, v, mask, is_causal=is_whole, scale=scale, enable_gqa=heads != kv_heads
-    )
+    if heads != kv_heads:  # not enable_gqa: on a CPU that leaves the fused kernel for one that writes all scores out
+        k, v = (x.repeat_interleave(heads // kv_heads, 1) for x in (k, v))
+    out = scaled_dot_product_attention(query.unsqueeze(0), k, v, mask, is_causal=is_whole, scale=scale)
     return out[0].transpose(0, 1)
 
 
