@@ -26,7 +26,6 @@ class Chat:
     """
 
     name = "chat"
-    params = frozenset(PARAMS)
     headline = "perplexity"
     head = None
     params = PARAMS

@@ -60,7 +60,6 @@ class Generate:
     """
 
     name = "generate"
-    params = frozenset(PARAMS)
     headline = "perplexity"
     head = None
     params = PARAMS
