@@ -27,6 +27,7 @@ class Gathered:
     splits: Splits
     sources: dict[str, Json]
     leaks: tuple[Leak, ...]
+    notes: tuple[str, ...] = ()  # how files were read, where they did not say it themselves
 
     def counts(self) -> dict[str, int]:
         return {name: len(rows) for name, rows in self.splits.named().items()}
@@ -50,7 +51,8 @@ def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str
     shares = (data.validation_share, data.test_share)
     splits = make_splits(task, train, given["validation"], given["test"], shares, seed)
     described = {name: _described(rows) for name, rows in read.items() if rows is not None}
-    return Gathered(splits, described, leaks_of(splits))
+    notes = tuple(dict.fromkeys(rows.note for rows in read.values() if rows is not None and rows.note))
+    return Gathered(splits, described, leaks_of(splits), notes)
 
 
 def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Rows:

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.recipe import Data
-from llmos.finetuning.columns import choose, is_known
+from llmos.finetuning.columns import choose, is_known, is_nearly_known
 from llmos.finetuning.conll import TAG, as_iob2, read_conll, scheme_of
 from llmos.finetuning.table import Table, bad_row, read_delimited, read_jsonl, read_parquet
 from llmos.tasks import task as task_of
@@ -47,6 +47,7 @@ class Rows:
     columns: dict[str, str]
     scheme: str = ""
     skipped: int = 0  # rows without a text, where the option skip_empty allows it
+    note: str = ""  # which column was taken as what, where no name said it
 
 
 def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Rows:
@@ -75,7 +76,7 @@ def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Row
         raise bad_row(file, 1, "every text is empty", "It needs at least one row of text and label")
     if not many:
         _refuse_nan(table, rows)
-    return Rows(rows, str(file), form, columns.named(table), skipped=len(table.rows) - len(rows))
+    return Rows(rows, str(file), form, columns.named(table), skipped=len(table.rows) - len(rows), note=columns.note)
 
 
 def format_of(path: Path) -> str:
@@ -105,7 +106,11 @@ def _table(path: Path, form: str, data: Data) -> Table:
     if form in ("csv", "tsv"):
         told = {name.lower() for name in (data.text, data.label) if name and not name.isdecimal()}
         return read_delimited(
-            path, "," if form == "csv" else "\t", data.has_header, lambda cell: is_known(cell) or cell.lower() in told
+            path,
+            "," if form == "csv" else "\t",
+            data.has_header,
+            lambda cell: is_known(cell) or cell.lower() in told,
+            is_nearly_known,
         )
     if form == "jsonl":
         return read_jsonl(path)
@@ -190,17 +195,17 @@ def _tagged(file: Path, form: str, data: Data) -> Rows:
         )
     if form == "conll":
         sentences = read_conll(file, data.text, data.label)
-        columns = {"text": data.text or "0", "label": data.label or "-1"}
+        columns, note = {"text": data.text or "0", "label": data.label or "-1"}, ""
         found = [(line, {"tokens": words}, tags) for line, words, tags in sentences]
     else:
         table = _table(file, form, data)
         chosen = choose(table, data.text, data.label, tagged=True)
-        columns = chosen.named(table)
+        columns, note = chosen.named(table), chosen.note
         cells = ((line, row[chosen.texts[0]], row[chosen.label]) for line, row in table.rows)
         found = list(_tagged_cells(table, cells))
     scheme = scheme_of(tags for _, _, tags in found)
     rows = tuple(Row(words, as_iob2(tags), str(file), line) for line, words, tags in found)
-    return Rows(rows, str(file), form, columns, scheme)
+    return Rows(rows, str(file), form, columns, scheme, note=note)
 
 
 def _tagged_cells(

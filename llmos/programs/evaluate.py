@@ -43,6 +43,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
     options = {**manifest.options, **_told(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
     read = test_rows(_data(assignment.args.get("data")), manifest.task, options, assignment.datasets)
+    if read.note:
+        print(read.note, flush=True)  # noqa: T201  # the process's log
     refuse_unknown(manifest.task, read.rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     candidate = stored(model, assignment.dtype, assignment.device)

@@ -49,6 +49,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
     data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets, recipe.seed)
     recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
+    for note in data.notes:
+        print(note, flush=True)  # noqa: T201  # the process's log
     for leak in data.leaks:
         channel.report(Progress("read", message=f"Leakage: {leak}"))
         print(f"Leakage: {leak}", flush=True)  # noqa: T201  # the process's log
