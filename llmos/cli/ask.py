@@ -16,6 +16,8 @@ from llmos.cli.terminal import say, say_json
 if TYPE_CHECKING:
     from llmos.sdk.result import Result
 
+Json = Any  # Any: an input in its task's schema
+
 SHOWN_NUMBERS = 6
 
 
@@ -27,17 +29,32 @@ def run(
     given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
 ) -> None:
-    """Ask a model."""
-    inputs = [*_said(texts or []), *(_lines(file) if file else [])]
-    if not inputs:
+    """Ask a model. For rerank the first text is the query, the others its documents; for similarity, texts in pairs."""
+    said = [*_said(texts or []), *(_lines(file) if file else [])]
+    if not said:
         raise BadInput("There is no text. Give one or more, or - to read lines, or --file")
     with box() as client:
-        results = client.run(model, inputs, task=task, **settings_of(given or []))
+        asked = task or client.model(model).task
+        inputs = inputs_of(asked, said)
+        results = client.run(model, inputs, task=asked, **settings_of(given or []))
     if as_json:
         say_json(results)
         return
-    for text, result in zip(inputs, results, strict=True):
-        say(readable(text, result, is_alone=len(inputs) == 1))
+    for one, result in zip(inputs, results, strict=True):
+        say(readable(one, result, is_alone=len(inputs) == 1))
+
+
+def inputs_of(task: str, texts: Sequence[str]) -> list[Json]:
+    """The texts of a command line as inputs of this task."""
+    if task == "rerank":
+        if len(texts) < 2:
+            raise BadInput("rerank needs a query and documents: llmos run MODEL 'query' 'document' 'document' ...")
+        return [{"query": texts[0], "documents": list(texts[1:])}]
+    if task == "similarity":
+        if len(texts) % 2:
+            raise BadInput(f"similarity compares texts in pairs, and there are {len(texts)}. Give two, or four ...")
+        return [{"text": texts[i], "other": texts[i + 1]} for i in range(0, len(texts), 2)]
+    return list(texts)
 
 
 def _said(texts: Sequence[str]) -> list[str]:
@@ -64,11 +81,16 @@ def _not_empty(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def readable(text: str, result: Result, *, is_alone: bool) -> str:
-    """A result for people; where there are several, its text stands before it."""
-    from llmos.sdk.result import Classified, Embedded, Tagged
+def readable(asked: Json, result: Result, *, is_alone: bool) -> str:
+    """A result for people; where there are several, what was asked stands before it."""
+    from llmos.sdk.result import Classified, Embedded, Reranked, Similar, Tagged
 
+    text = " | ".join(map(str, asked.values())) if isinstance(asked, dict) else asked
     lead = "" if is_alone else f"{text}\n  "
+    if isinstance(result, Similar):
+        return f"{lead}{result.score:.3f}"
+    if isinstance(result, Reranked):
+        return "\n".join(f"{one.score:6.3f}  {asked['documents'][one.index]}" for one in result.ranking)
     if isinstance(result, Classified):
         if result.label is None:
             return lead + (", ".join(f"{one} {result.scores.get(one, 0):.3f}" for one in result.labels) or "no label")

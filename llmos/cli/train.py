@@ -23,7 +23,7 @@ Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, p
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="classify or tag.")],
+    task: Annotated[str, typer.Argument(help="classify, tag, rerank or similarity.")],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
     name: Annotated[str | None, typer.Option(help="What to call the model; the file's name unless said.")] = None,
     base: Annotated[str, typer.Option(help="The base to fine-tune.")] = "minilm",

@@ -122,6 +122,22 @@ def _embed(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
     return {"dim": DIM, "data": struct.pack(f"<{DIM}f", *(number / length for number in numbers))}
 
 
+def _similarity(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
+    return {"score": _closeness(manifest, one["text"], one["other"])}
+
+
+def _rerank(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
+    scores = [_closeness(manifest, one["query"], document) for document in one["documents"]]
+    ranked = sorted(enumerate(scores), key=lambda pair: -pair[1])[: params.get("top_n")]
+    said = {i: {"document": one["documents"][i]} if params.get("return_documents") else {} for i, _ in ranked}
+    return [{"index": i, "score": score, **said[i]} for i, score in ranked]
+
+
+def _closeness(manifest: Manifest, one: str, other: str) -> float:
+    """Of a text and itself 1, of two others whatever their hash says."""
+    return 1.0 if one == other else _hash(manifest.ref, *sorted((one, other))) / 2**31 - 1.0
+
+
 def _generate(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
     words, reason = _words(manifest.ref, one, params)
     return {"text": "".join(words), "finish_reason": reason}
@@ -136,6 +152,8 @@ ANSWERS: dict[str, Callable[[Manifest, Json, dict[str, Json]], Json]] = {
     "classify": _classify,
     "tag": _tag,
     "embed": _embed,
+    "similarity": _similarity,
+    "rerank": _rerank,
     "generate": _generate,
     "chat": _chat,
 }
@@ -167,6 +185,8 @@ def _text(one: Json) -> str:
     if isinstance(one, str):
         return one
     if isinstance(one, dict):
+        if isinstance(one.get("documents"), list):
+            return "\n".join((str(one.get("query")), *map(str, one["documents"])))
         for key in ("text", "prompt"):
             if isinstance(one.get(key), str):
                 return str(one[key])
@@ -182,6 +202,8 @@ def _count(one: Json) -> int:
 
 
 def _made(output: Json) -> int:
+    if not isinstance(output, dict):
+        return 0
     text = output.get("text") or output.get("message", {}).get("content", "")
     return len(text.split())
 

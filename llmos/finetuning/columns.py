@@ -46,7 +46,7 @@ def is_nearly_known(name: str) -> bool:
 
 def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> Columns:
     """The columns as told or found; BadRow at the header that says which there are and how to name one."""
-    label_at = _find(table, label) if label is not None else None
+    label_at = find(table, label) if label is not None else None
     texts = _texts_told(table, text, tagged) if text is not None else ()
     if label_at is None:
         label_at = _first_named(table, LABEL_NAMES, texts)
@@ -117,11 +117,12 @@ def _note(table: Table, texts: Sequence[int], label: int) -> str:
 
 def _texts_told(table: Table, text: str, tagged: bool) -> tuple[int, ...]:
     if text in table.names or tagged or "," not in text:
-        return (_find(table, text),)
-    return tuple(_find(table, part.strip()) for part in text.split(","))
+        return (find(table, text),)
+    return tuple(find(table, part.strip()) for part in text.split(","))
 
 
-def _find(table: Table, name: str) -> int:
+def find(table: Table, name: str) -> int:
+    """The column of this name, whatever its case, or of this number."""
     if name in table.names:
         return table.names.index(name)
     folded = [one.lower() for one in table.names]

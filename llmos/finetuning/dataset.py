@@ -11,13 +11,19 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
-from llmos.finetuning.rows import Row, Rows, read_rows
+from llmos.finetuning.row import Row, Rows
+from llmos.finetuning.rows import read_rows
 from llmos.finetuning.splits import Leak, Splits, leaks_of, make_splits
 
 Json = Any  # Any: plain values, ready for JSON
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = {"classify": {"text": "text", "label": "label"}, "tag": {"tokens": "words", "tags": "IOB2 tags"}}
+COLUMNS = {
+    "classify": {"text": "text", "label": "label"},
+    "tag": {"tokens": "words", "tags": "IOB2 tags"},
+    "rerank": {"query": "query", "document": "document", "label": "grade, 0 for not relevant"},
+    "similarity": {"text": "text", "other": "the text it is compared with", "score": "score"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +84,23 @@ def keep(gathered: Gathered, task: str, folder: Path) -> tuple[tuple[str, Part],
 
 
 def _columns(task: str, rows: Sequence[Row]) -> dict[str, list[Json]]:
-    if task == "tag":
-        columns: dict[str, list[Json]] = {"tokens": [r.input["tokens"] for r in rows], "tags": [r.label for r in rows]}
-    else:
-        labels = [r.label if isinstance(r.label, str) else list(r.label) for r in rows]
-        columns = {"text": [r.input["text"] for r in rows], "label": labels}
+    named = list(COLUMNS[task])
+    cells = [dict(zip(named, _cells(task, row), strict=True)) for row in rows]
+    columns = {name: [one[name] for one in cells] for name in named}
     return {**columns, "file": [Path(r.file).name for r in rows], "line": [r.line for r in rows]}
+
+
+def _cells(task: str, row: Row) -> tuple[Json, ...]:
+    """A row as the columns of its task have it."""
+    match task:
+        case "tag":
+            return row.input["tokens"], row.label
+        case "rerank":
+            return row.input["query"], row.input["documents"][0], row.label
+        case "similarity":
+            return row.input["text"], row.input["other"], row.label
+        case _:
+            return row.input["text"], list(row.label) if isinstance(row.label, tuple) else row.label
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import TooLong
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.finetuning.table import bad_row
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks import task as task_of
@@ -20,11 +20,23 @@ WINDOW_BATCHES = 16  # batches are cut out of this many at a time, sorted by len
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row as the forward pass takes it. Targets: one label's index, one per token, or the indexes of all given."""
+    """One row as the forward pass takes it, in one sequence or several.
+
+    Targets: one label's index, one per token, the indexes of all given; or for two texts, a number with 1 as the best.
+    """
 
     ids: list[int]
-    target: int | list[int]
+    target: int | float | list[int]
     rendered: Rendered
+
+    @property
+    def sequences(self) -> tuple[list[int], ...]:
+        return self.rendered.sequences
+
+    @property
+    def size(self) -> int:
+        """Tokens, over all its sequences."""
+        return self.rendered.size
 
 
 def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Settings) -> list[Example]:
@@ -34,7 +46,7 @@ def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings
     for start in range(0, len(rows), RENDERED_AT_ONCE):
         part = rows[start : start + RENDERED_AT_ONCE]
         examples += [
-            Example(rendered.ids, _target(task, row, rendered, index), rendered)
+            Example(rendered.ids, _target(task, row, rendered, index, settings), rendered)
             for row, rendered in zip(part, _rendered(task, part, tokenizer, settings), strict=True)
         ]
     return examples
@@ -62,10 +74,15 @@ def _render_one(task: str, row: Row, tokenizer: Tokenizer, settings: Settings) -
         ) from error
 
 
-def _target(task: str, row: Row, rendered: Rendered, index: dict[str, int]) -> int | list[int]:
+def _target(
+    task: str, row: Row, rendered: Rendered, index: dict[str, int], settings: Settings
+) -> int | float | list[int]:
     """A label that the model does not have gives no target: such a row can be predicted, and is then a mistake."""
+    if isinstance(row.label, float):
+        return row.label / float(settings.options.get("scale", 1.0))
     if isinstance(row.label, str):
         return index.get(row.label, IGNORED)
+    assert isinstance(row.label, tuple)
     if task != "tag":
         return [index[label] for label in row.label if label in index]
     targets = [IGNORED] * len(rendered.ids)

@@ -4,47 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from llmos.finetuning import ranking
+from llmos.finetuning.judged import MISTAKES, Judged, Mistake
 from llmos.finetuning.predict import Predicted
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.tasks import Settings
 from llmos.tasks.tag import spans_of
 
 Json = Any  # Any: plain numbers and lists, ready for JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What an evaluation found: the headline first in `metrics`; rows and columns of the confusion are in `names`."""
-
-    metrics: dict[str, float]
-    per_class: dict[str, dict[str, float]]
-    names: tuple[str, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
-    mistakes: tuple[Mistake, ...] = field(default_factory=tuple)
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One row that was answered wrongly, and how sure the model was."""
-
-    text: str
-    expected: str
-    given: str
-    score: float
-    file: str
-    line: int
-
-
-MISTAKES = 20
-
-
 def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
     """All numbers of these predictions against the rows' labels."""
+    if task in ranking.TASKS:
+        return ranking.judge(task, rows, predicted, settings)
     if task == "tag":
         return _tags(rows, predicted, settings)
     if settings.options.get("multi_label", False):
@@ -54,6 +31,8 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
 
 def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> float:
     """The one number that decides, without the rest."""
+    if task in ranking.TASKS:
+        return ranking.headline(task, rows, predicted)
     if task == "tag":
         true, given = _entities(rows, predicted, settings)
         hits = sum(len(a & b) for a, b in zip(true, given, strict=True))
@@ -61,7 +40,7 @@ def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], set
     if settings.options.get("multi_label", False):
         least = float(settings.options.get("threshold", 0.5))
         right = sum(
-            set(row.label) == {settings.labels[i] for i in np.flatnonzero(one.shares >= least)}
+            set(row.labels) == {settings.labels[i] for i in np.flatnonzero(one.shares >= least)}
             for row, one in zip(rows, predicted, strict=True)
         )
     else:
@@ -74,7 +53,7 @@ def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], set
 def _entities(
     rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings
 ) -> tuple[list[set[tuple[str, int, int]]], list[set[tuple[str, int, int]]]]:
-    true = [set(spans_of(row.label)) for row in rows]
+    true = [set(spans_of(row.labels)) for row in rows]
     given = [set(spans_of(_tags_given(one, settings))) for one in predicted]
     return true, given
 
@@ -117,7 +96,7 @@ def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Setting
     from sklearn.metrics import classification_report
 
     least = float(settings.options.get("threshold", 0.5))
-    true = np.array([[label in row.label for label in settings.labels] for row in rows])
+    true = np.array([[label in row.labels for label in settings.labels] for row in rows])
     shares = np.stack([one.shares for one in predicted])
     given = shares >= least
     report = classification_report(true, given, target_names=settings.labels, output_dict=True, zero_division=0.0)
@@ -126,7 +105,7 @@ def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Setting
     mistakes = tuple(
         Mistake(
             rows[i].input["text"],
-            ", ".join(rows[i].label) or "none",
+            ", ".join(rows[i].labels) or "none",
             ", ".join(label for label, on in zip(settings.labels, given[i], strict=True) if on) or "none",
             float(worst[i]),
             rows[i].file,
@@ -143,7 +122,7 @@ def _tags(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Setting
     from seqeval.metrics import classification_report
 
     tags = [_tags_given(one, settings) for one in predicted]
-    true = [list(row.label) for row in rows]
+    true = [list(row.labels) for row in rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # seqeval warns where a class was never predicted; zero is the answer
         report = classification_report(true, tags, output_dict=True, zero_division=0)
@@ -177,11 +156,11 @@ def _tag_mistakes(
 ) -> tuple[Mistake, ...]:
     worst: list[tuple[float, Mistake]] = []
     for row, one, given in zip(rows, predicted, tags, strict=True):
-        wrong = [float(one.shares[i].max()) for i, tag in enumerate(given) if tag != row.label[i]]
+        wrong = [float(one.shares[i].max()) for i, tag in enumerate(given) if tag != row.labels[i]]
         if wrong:
             words = row.input["tokens"]
             mistake = Mistake(
-                " ".join(words), _marked(words, row.label), _marked(words, given), max(wrong), row.file, row.line
+                " ".join(words), _marked(words, row.labels), _marked(words, given), max(wrong), row.file, row.line
             )
             worst.append((len(wrong) + max(wrong), mistake))
     worst.sort(key=lambda pair: -pair[0])

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import BadInput, BadRow
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.finetuning.table import bad_row
 from llmos.tasks.text import shown
 
 EXAMPLES = 3
 OUTSIDE = "O"
+FIXED = {"rerank": ("relevance",), "similarity": ()}  # the labels of tasks whose rows have none: what their head gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,12 @@ def make_splits(
 
 
 def taken(task: str, rows: list[Row], share: float, seed: int, name: str) -> tuple[list[Row], list[Row]]:
-    """Rows less a share of them, and that share: as many of every label in it; equal texts stay together."""
+    """Rows less a share of them, and that share: as many of every label in it; what belongs together stays so."""
     if not 0 < share < 1:
         raise BadInput(f"A {name} share of {share:.2f} cannot be taken. Give a share over 0 and under 1, or a file")
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        groups.setdefault(key_of(row), []).append(i)
+        groups.setdefault(group_of(row), []).append(i)
     frequency = Counter(label for row in rows for label in kinds_of(task, row))
     strata: dict[str, list[list[int]]] = {}
     for same in groups.values():
@@ -99,6 +100,9 @@ def taken(task: str, rows: list[Row], share: float, seed: int, name: str) -> tup
 
 def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:
     """The labels in head order: numbers by size, words by letter; tags with O first."""
+    if task in FIXED:
+        _refuse_sameness(rows)
+        return FIXED[task]
     kinds = {kind for row in rows for kind in kinds_of(task, row)}
     if task == "tag":
         kinds.discard(OUTSIDE)
@@ -115,11 +119,22 @@ def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:
 
 def refuse_unknown(task: str, rows: Iterable[Row], labels: Sequence[str]) -> None:
     """BadRow at the first label that training has not seen: a model cannot be right about it."""
+    if task in FIXED:
+        return
     known = {label.partition("-")[2] or OUTSIDE for label in labels} if task == "tag" else set(labels)
     for row in rows:
         for kind in kinds_of(task, row):
             if kind not in known:
                 raise _unknown(row, kind, sorted(known - {OUTSIDE} if task == "tag" else known))
+
+
+def _refuse_sameness(rows: Iterable[Row]) -> None:
+    numbers = {row.label for row in rows}
+    if len(numbers) < 2:
+        only = ", ".join(f"{number}" for number in numbers) or "none"
+        raise BadInput(
+            f"Every row has the same number ({only}), so there is nothing to tell apart. Add rows of another"
+        )
 
 
 def _unknown(row: Row, kind: str, known: Sequence[str]) -> BadRow:
@@ -136,14 +151,37 @@ def kinds_of(task: str, row: Row) -> set[str]:
     """The labels of a row; of tags, the kinds of entities, or O where it has none."""
     if isinstance(row.label, str):
         return {row.label}
+    if not isinstance(row.label, tuple):
+        return set()
     if task == "tag":
         return {tag[2:] for tag in row.label if tag != OUTSIDE} or {OUTSIDE}
     return set(row.label)
 
 
 def key_of(row: Row) -> str:
-    """What makes two texts the same: letters and signs, whatever their case, width and spaces."""
-    text = row.input["text"] if "text" in row.input else " ".join(row.input["tokens"])
+    """What makes two inputs the same: letters and signs of their texts, whatever their case, width and spaces."""
+    return _folded(" | ".join(_texts(row)))
+
+
+def group_of(row: Row) -> str:
+    """What a split must not part: equal texts, a query and all its documents, a text and what it is compared with."""
+    return _folded(_texts(row)[0])
+
+
+def _texts(row: Row) -> list[str]:
+    """The texts of an input, first the one that several rows may share."""
+    match row.input:
+        case {"query": query, "documents": documents}:
+            return [query, *documents]
+        case {"text": text, "other": other}:
+            return [text, other]
+        case {"tokens": tokens}:
+            return [" ".join(tokens)]
+        case _:
+            return [row.input["text"]]
+
+
+def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -54,7 +54,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
         candidate,
         manifest.task,
         examples,
-        many=bool(options.get("multi_label", False)),
+        settings,
         on_done=lambda done: channel.report(Progress("evaluate", done, len(examples), "rows")),
     )
     judged = judge(manifest.task, read.rows, predicted, settings)

@@ -161,7 +161,7 @@ def chat_body(model: str, messages: str | Sequence[Mapping[str, str]], params: M
 RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora"}
 DATA_KEYS = {f.name for f in fields(Data)}
 LORA_KEYS = {f.name for f in fields(Lora)}
-OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty"}
+OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"}
 
 
 def recipe(task: str, name: str, base: str, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:

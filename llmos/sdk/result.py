@@ -50,6 +50,29 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Similar:
+    """How close two texts are in meaning, from -1 to 1."""
+
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A document's place in the list that was sent, and its score; `document` is there where it was asked for."""
+
+    index: int
+    score: float
+    document: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The documents of a query, best first."""
+
+    ranking: tuple[Ranked, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
     """Text that continues a prompt."""
 
@@ -66,7 +89,7 @@ class Chatted:
     finish_reason: str | None = None
 
 
-Result = Classified | Tagged | Embedded | Generated | Chatted
+Result = Classified | Tagged | Embedded | Similar | Reranked | Generated | Chatted
 
 
 def result_of(task: str, output: Json) -> Result:
@@ -89,6 +112,14 @@ def _embedded(output: Json) -> Result:
     return Embedded(vector)
 
 
+def _similar(output: Json) -> Result:
+    return from_plain(output, Similar)
+
+
+def _reranked(output: Json) -> Result:
+    return Reranked(from_plain(output, tuple[Ranked, ...]))
+
+
 def _generated(output: Json) -> Result:
     return from_plain(output, Generated)
 
@@ -102,6 +133,8 @@ READERS: dict[str, Callable[[Json], Result]] = {
     "classify": _classified,
     "tag": _tagged,
     "embed": _embedded,
+    "similarity": _similar,
+    "rerank": _reranked,
     "generate": _generated,
     "chat": _chatted,
 }

@@ -32,6 +32,7 @@ Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 NOON = 1_750_000_000.0
 GENERATES = frozenset({"chat", "generate"})
+COMPARES = {"embed": ("similarity", "rerank")}  # what a base that embeds does as well
 
 
 def manifest(name: str, version: int, task: str, base: str | None = None, **fields: Any) -> Manifest:  # Any: its fields
@@ -179,7 +180,8 @@ class MemoryKernel:
     ) -> AsyncGenerator[Chunk, None]:
         found = self.model(model).manifest
         call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream)
-        if call.task != found.task and not {call.task, found.task} <= GENERATES:
+        does = (found.task, *COMPARES.get(found.task, ()))
+        if call.task not in does and not {call.task, found.task} <= GENERATES:
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
         self.asked.append(call)

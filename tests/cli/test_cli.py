@@ -90,6 +90,15 @@ def test_run_prints_an_answer_per_text(llmos, home):
     assert llmos("run", "smollm2", "once", "--task", "generate", "--set", "max_tokens=2")[0] == 0
 
 
+def test_documents_are_ranked_and_pairs_compared_from_the_command_line(llmos):
+    out = llmos("run", "minilm", "hello", "bye", "hello", "--task", "rerank")[1]
+    assert out.splitlines()[0] == " 1.000  hello"
+    out = llmos("run", "minilm", "hello", "bye", "hello", "--task", "rerank", "--set", "top_n=1", "--json")[1]
+    assert json.loads(out) == [{"ranking": [{"index": 1, "score": 1.0, "document": None}]}]
+    assert llmos("run", "minilm", "a", "a", "--task", "similarity")[1] == "1.000\n"
+    assert "b | b\n  1.000" in llmos("run", "minilm", "a", "c", "b", "b", "--task", "similarity")[1]
+
+
 def test_chat_prints_the_answer(llmos):
     code, out, _ = llmos("chat", "smollm2", "hello", "--max-tokens", "3", "--system", "Be brief")
     assert (code, len(out.split())) == (0, 3)
@@ -101,6 +110,8 @@ def test_chat_prints_the_answer(llmos):
         (["run", "nobody", "x"], 2, "llmos pull nobody"),
         (["run", "ner"], 2, "There is no text"),
         (["run", "ner", "x", "--task", "classify"], 2, "does tag"),
+        (["run", "minilm", "x", "--task", "rerank"], 2, "a query and documents"),
+        (["run", "minilm", "x", "y", "z", "--task", "similarity"], 2, "in pairs"),
         (["run", "ner", "--file", "none.txt"], 2, "cannot be read"),
         (["train", "classify", "--data", "none.csv"], 2, "No file"),
         (["train", "classify", "--data", "daemon.json", "--set", "epoch=1"], 2, "Near: epochs"),

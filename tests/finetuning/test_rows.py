@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.recipe import Data
+from llmos.finetuning.cells import MAX_TEXT_CHARS
 from llmos.finetuning.conll import as_iob2, scheme_of
-from llmos.finetuning.rows import MAX_TEXT_CHARS, Rows, read_rows
+from llmos.finetuning.row import Rows
+from llmos.finetuning.rows import read_rows
 from llmos.tasks.tag import spans_of
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -182,7 +184,9 @@ def test_columns_that_nothing_tells_apart_are_named_and_not_guessed(tmp_path: Pa
     if ending == "jsonl":
         lines = [json.dumps({"foo": a, "bar": b}) for a, b in cells]
     path = wrote(tmp_path, f"rows.{ending}", "\n".join(lines))
-    with pytest.raises(BadRow, match=r"does not tell\. There are: foo, bar\. Name them with the options text and label"):
+    with pytest.raises(
+        BadRow, match=r"does not tell\. There are: foo, bar\. Name them with the options text and label"
+    ):
         read(path)
     assert pairs(read(path, text="bar", label="foo"))[0] == ("right 0", "left 0")
     assert read(path, text="bar").columns == {"text": "bar", "label": "foo"}

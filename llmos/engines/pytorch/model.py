@@ -17,6 +17,7 @@ from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import Settings, Task, task
 
 POOLING = "mean"
+EMBEDDING = ("embed", "similarity", "rerank")  # what vectors alone can do
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Model:
 
 def base_of(located: Located, loaded: Loaded) -> Model:
     """The base as it came: it embeds, and if it has a next-token layer, it chats and generates."""
-    tasks = ("embed", "chat", "generate") if loaded.causal else ("embed",)
+    tasks = (*EMBEDDING, "chat", "generate") if loaded.causal else EMBEDDING
     return Model(located.manifest.ref, tasks, _settings(located.manifest, loaded), loaded)
 
 
@@ -71,7 +72,7 @@ def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
     needs_head = task(manifest.task).head in ("sequence", "token")
     return Model(
         manifest.ref,
-        (manifest.task,),
+        EMBEDDING if manifest.task == "similarity" else (manifest.task,),
         _settings(manifest, loaded),
         loaded,
         load_adapter(folder, loaded.backbone) if is_lora else None,
