@@ -29,13 +29,12 @@ def run(
     given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
 ) -> None:
-    """Ask a model. For rerank the first text is the query, the others its documents; for similarity, texts in pairs."""
-    said = [*_said(texts or []), *(_lines(file) if file else [])]
-    if not said:
+    """Ask a model. rerank: a query, then documents. similarity: texts in pairs. answer: questions, then the passage."""
+    if not texts and file is None:
         raise BadInput("There is no text. Give one or more, or - to read lines, or --file")
     with box() as client:
         asked = task or client.model(model).task
-        inputs = inputs_of(asked, said)
+        inputs = inputs_of(asked, texts or [], file)
         results = client.run(model, inputs, task=asked, **settings_of(given or []))
     if as_json:
         say_json(results)
@@ -44,8 +43,19 @@ def run(
         say(readable(one, result, is_alone=len(inputs) == 1))
 
 
-def inputs_of(task: str, texts: Sequence[str]) -> list[Json]:
-    """The texts of a command line as inputs of this task."""
+def inputs_of(task: str, words: Sequence[str], file: Path | None) -> list[Json]:
+    """The texts of a command line and of a file as inputs of this task."""
+    if task == "answer":
+        passage = _text(_bytes(file), str(file)) if file else words[-1]
+        questions = _said(words if file else words[:-1])
+        if not questions:
+            raise BadInput(
+                "answer needs questions and a passage: llmos run MODEL 'question' 'passage', or --file passage"
+            )
+        return [{"question": one, "passage": passage} for one in questions]
+    texts = [*_said(words), *(_lines(file) if file else [])]
+    if not texts:
+        raise BadInput("There is no text: it is all empty lines. Give one or more")
     if task == "rerank":
         if len(texts) < 2:
             raise BadInput("rerank needs a query and documents: llmos run MODEL 'query' 'document' 'document' ...")
@@ -64,8 +74,12 @@ def _said(texts: Sequence[str]) -> list[str]:
 
 
 def _lines(file: Path) -> list[str]:
+    return _not_empty(_text(_bytes(file), str(file)))
+
+
+def _bytes(file: Path) -> bytes:
     try:
-        return _not_empty(_text(file.read_bytes(), str(file)))
+        return file.read_bytes()
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from error
 
@@ -83,10 +97,13 @@ def _not_empty(text: str) -> list[str]:
 
 def readable(asked: Json, result: Result, *, is_alone: bool) -> str:
     """A result for people; where there are several, what was asked stands before it."""
-    from llmos.sdk.result import Classified, Embedded, Reranked, Similar, Tagged
+    from llmos.sdk.result import Answered, Classified, Embedded, Reranked, Similar, Tagged
 
-    text = " | ".join(map(str, asked.values())) if isinstance(asked, dict) else asked
+    text = str(next(iter(asked.values()))) if isinstance(asked, dict) else asked
     lead = "" if is_alone else f"{text}\n  "
+    if isinstance(result, Answered):
+        where = f"  [{result.start}:{result.end}] {result.score:.3f}"
+        return lead + (result.text + where if result.text else f"the passage does not say {result.no_answer:.3f}")
     if isinstance(result, Similar):
         return f"{lead}{result.score:.3f}"
     if isinstance(result, Reranked):

@@ -11,7 +11,7 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
-from llmos.finetuning.row import Row, Rows
+from llmos.finetuning.row import Answers, Row, Rows
 from llmos.finetuning.rows import read_rows
 from llmos.finetuning.splits import Leak, Splits, leaks_of, make_splits
 
@@ -21,6 +21,12 @@ SPLITS = ("train", "validation", "test")
 COLUMNS = {
     "classify": {"text": "text", "label": "label"},
     "tag": {"tokens": "words", "tags": "IOB2 tags"},
+    "answer": {
+        "question": "question",
+        "passage": "passage",
+        "answers": "answers, any of them right; none: the passage does not say",
+        "starts": "each answer's first character in the passage",
+    },
     "rerank": {"query": "query", "document": "document", "label": "grade, 0 for not relevant"},
     "similarity": {"text": "text", "other": "the text it is compared with", "score": "score"},
 }
@@ -95,6 +101,9 @@ def _cells(task: str, row: Row) -> tuple[Json, ...]:
     match task:
         case "tag":
             return row.input["tokens"], row.label
+        case "answer":
+            assert isinstance(row.label, Answers)
+            return row.input["question"], row.input["passage"], list(row.label.texts), list(row.label.starts)
         case "rerank":
             return row.input["query"], row.input["documents"][0], row.label
         case "similarity":

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from llmos.abi.recipe import Recipe
 from llmos.finetuning.examples import IGNORED, Example
+from llmos.tasks.answer import NOWHERE
 
 
 class Loss(Protocol):
@@ -28,6 +29,8 @@ class Loss(Protocol):
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None = None) -> Loss:
     """The loss that this recipe trains by."""
     match recipe.task:
+        case "answer":
+            return SpanLoss()
         case "rerank":
             return GradeLoss()
         case "similarity":
@@ -72,6 +75,26 @@ class GradeLoss:
 
     def __call__(self, given: Tensor, examples: Sequence[Example]) -> Tensor:
         return functional.binary_cross_entropy_with_logits(given[:, 0], _numbers(examples, given), reduction="sum")
+
+
+class SpanLoss:
+    """Cross-entropy of where an answer starts and of where it ends, over each window's passage and nowhere."""
+
+    def mass(self, examples: Sequence[Example]) -> float:
+        return float(sum(len(one.sequences) for one in examples))
+
+    def __call__(self, given: Tensor, examples: Sequence[Example]) -> Tensor:
+        windows = [window for one in examples for window in one.rendered.context.windows]
+        targets = [at for one in examples for at in _flat(one.target)]
+        total = given.new_zeros(())
+        for i, logits in enumerate(torch.split(given, [len(ids) for one in examples for ids in one.sequences])):
+            first = windows[i].first
+            open_to = torch.cat((logits[:1], logits[first : first + len(windows[i].offsets)]))
+            wanted = [at - first + 1 if at else NOWHERE for at in targets[2 * i : 2 * i + 2]]
+            total = total + functional.cross_entropy(
+                open_to.T, torch.tensor(wanted, device=given.device), reduction="sum"
+            )
+        return total / 2
 
 
 class CosineLoss:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmos.finetuning import ranking
+from llmos.finetuning import ranking, reading
 from llmos.finetuning.judged import MISTAKES, Judged, Mistake
 from llmos.finetuning.predict import Predicted
 from llmos.finetuning.row import Row
@@ -22,6 +22,8 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
     """All numbers of these predictions against the rows' labels."""
     if task in ranking.TASKS:
         return ranking.judge(task, rows, predicted, settings)
+    if task == "answer":
+        return reading.judge(rows, predicted)
     if task == "tag":
         return _tags(rows, predicted, settings)
     if settings.options.get("multi_label", False):
@@ -33,6 +35,8 @@ def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], set
     """The one number that decides, without the rest."""
     if task in ranking.TASKS:
         return ranking.headline(task, rows, predicted)
+    if task == "answer":
+        return reading.headline(rows, predicted)
     if task == "tag":
         true, given = _entities(rows, predicted, settings)
         hits = sum(len(a & b) for a, b in zip(true, given, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,20 +14,23 @@ from torch import Tensor
 from llmos.finetuning.candidate import Candidate
 from llmos.finetuning.examples import Example, passes
 from llmos.tasks import Settings
+from llmos.tasks import task as task_of
 
 TOKENS_AT_ONCE = 8192
 
 Shares = NDArray[np.float32]
+Json = Any  # Any: an output in its task's schema
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
     """One example's probabilities: [labels], or for tags one row per word, [words, labels]; O where a word has none.
 
-    Of two texts: [1], their score.
+    Of two texts: [1], their score. Of a question: [2], its answer's score and that of none, with the answer as served.
     """
 
     shares: Shares
+    answer: Json = None
 
 
 def predict(
@@ -62,6 +66,12 @@ def _read(task: str, examples: Sequence[Example], given: Tensor, settings: Setti
             for one in examples:
                 yield Predicted(_by_word(shares[start : start + one.size], one.rendered.context.firsts))
                 start += one.size
+        case "answer":
+            windows = iter(torch.split(given.cpu(), [len(ids) for one in examples for ids in one.sequences]))
+            for one in examples:
+                raw = [next(windows).tolist() for _ in one.sequences]
+                found = task_of(task).parse(raw, one.rendered, settings, {})
+                yield Predicted(np.array([found["score"], found["no_answer"]], dtype=np.float32), found)
         case "similarity":
             yield from map(Predicted, (given[0::2] * given[1::2]).sum(-1, keepdim=True).cpu().numpy())
         case "rerank":

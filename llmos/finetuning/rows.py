@@ -13,6 +13,7 @@ from llmos.finetuning.columns import choose
 from llmos.finetuning.conll import TAG, as_iob2, read_conll, scheme_of
 from llmos.finetuning.files import format_of, open_table
 from llmos.finetuning.pairs import PAIRED, read_pairs
+from llmos.finetuning.passages import read_questions
 from llmos.finetuning.row import Row, Rows
 from llmos.finetuning.table import Table, bad_row
 from llmos.tasks import task as task_of
@@ -29,8 +30,11 @@ def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Row
         return _tagged(file, form, data)
     if task in PAIRED:
         return read_pairs(file, form, data, task)
-    if form == "conll":
-        raise BadInput(f"{file.name} has CoNLL columns, which are for the task tag, not {task}. Name another format")
+    if task == "answer":
+        return read_questions(file, form, data)
+    if form in ("conll", "squad"):
+        of = {"conll": "CoNLL columns, which are for the task tag", "squad": "questions, which are for the task answer"}
+        raise BadInput(f"{file.name} has {of[form]}, not {task}. Name another format")
     table = open_table(file, form, data)
     columns = choose(table, data.text, data.label, tagged=False)
     many = bool(options.get("multi_label", False))

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import BadInput, BadRow
-from llmos.finetuning.row import Row
+from llmos.finetuning.row import Answers, Row
 from llmos.finetuning.table import bad_row
 from llmos.tasks.text import shown
 
 EXAMPLES = 3
 OUTSIDE = "O"
-FIXED = {"rerank": ("relevance",), "similarity": ()}  # the labels of tasks whose rows have none: what their head gives
+FIXED = {
+    "answer": ("start", "end"),
+    "rerank": ("relevance",),
+    "similarity": (),
+}  # the labels of tasks whose rows have none: what their head gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,10 @@ def refuse_unknown(task: str, rows: Iterable[Row], labels: Sequence[str]) -> Non
 
 def _refuse_sameness(rows: Iterable[Row]) -> None:
     numbers = {row.label for row in rows}
+    if any(isinstance(one, Answers) for one in numbers):
+        if numbers == {Answers()}:
+            raise BadInput("No question has an answer, so there is nothing to learn. Add rows with answers")
+        return
     if len(numbers) < 2:
         only = ", ".join(f"{number}" for number in numbers) or "none"
         raise BadInput(
@@ -164,7 +172,7 @@ def key_of(row: Row) -> str:
 
 
 def group_of(row: Row) -> str:
-    """What a split must not part: equal texts, a query and all its documents, a text and what it is compared with."""
+    """What a split must not part: equal texts, a query and its documents, a passage and its questions."""
     return _folded(_texts(row)[0])
 
 
@@ -173,6 +181,8 @@ def _texts(row: Row) -> list[str]:
     match row.input:
         case {"query": query, "documents": documents}:
             return [query, *documents]
+        case {"question": question, "passage": passage}:
+            return [passage, question]
         case {"text": text, "other": other}:
             return [text, other]
         case {"tokens": tokens}:

@@ -161,7 +161,10 @@ def chat_body(model: str, messages: str | Sequence[Mapping[str, str]], params: M
 RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora"}
 DATA_KEYS = {f.name for f in fields(Data)}
 LORA_KEYS = {f.name for f in fields(Lora)}
-OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"}
+OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"} | {
+    "stride",
+    "max_answer_tokens",
+}
 
 
 def recipe(task: str, name: str, base: str, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:

@@ -50,6 +50,17 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The piece of a passage that answers; `passage[start:end]` is it. An empty text: the passage does not say."""
+
+    text: str
+    start: int | None
+    end: int | None
+    score: float
+    no_answer: float
+
+
+@dataclass(frozen=True, slots=True)
 class Similar:
     """How close two texts are in meaning, from -1 to 1."""
 
@@ -89,7 +100,7 @@ class Chatted:
     finish_reason: str | None = None
 
 
-Result = Classified | Tagged | Embedded | Similar | Reranked | Generated | Chatted
+Result = Classified | Tagged | Embedded | Answered | Similar | Reranked | Generated | Chatted
 
 
 def result_of(task: str, output: Json) -> Result:
@@ -110,6 +121,10 @@ def _embedded(output: Json) -> Result:
     if byteorder == "big":
         vector.byteswap()
     return Embedded(vector)
+
+
+def _answered(output: Json) -> Result:
+    return from_plain(output, Answered)
 
 
 def _similar(output: Json) -> Result:
@@ -133,6 +148,7 @@ READERS: dict[str, Callable[[Json], Result]] = {
     "classify": _classified,
     "tag": _tagged,
     "embed": _embedded,
+    "answer": _answered,
     "similarity": _similar,
     "rerank": _reranked,
     "generate": _generated,

@@ -100,6 +100,7 @@ TASKS = {
     "classify": "llmos.tasks.classify",
     "tag": "llmos.tasks.tag",
     "embed": "llmos.tasks.embed",
+    "answer": "llmos.tasks.answer",
     "rerank": "llmos.tasks.rerank",
     "similarity": "llmos.tasks.similarity",
     "generate": "llmos.tasks.generate",

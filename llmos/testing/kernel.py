@@ -84,6 +84,13 @@ class MemoryKernel:
         for one in self.manifests.values():
             self._engine.attach(Located(one, "/nowhere"))
 
+    def teach(self, name: str, task: str) -> None:
+        """Put a promoted model of this task into the store."""
+        one = manifest(name, 1, task, "minilm:1", method="lora")
+        self.manifests[one.ref] = one
+        self.promoted[name] = [1]
+        self._engine.attach(Located(one, "/nowhere"))
+
     async def submit(self, spec: Spec) -> Process:
         if spec.program is Program.TRAIN:
             self.model(spec.args["base"])

@@ -96,7 +96,17 @@ def test_documents_are_ranked_and_pairs_compared_from_the_command_line(llmos):
     out = llmos("run", "minilm", "hello", "bye", "hello", "--task", "rerank", "--set", "top_n=1", "--json")[1]
     assert json.loads(out) == [{"ranking": [{"index": 1, "score": 1.0, "document": None}]}]
     assert llmos("run", "minilm", "a", "a", "--task", "similarity")[1] == "1.000\n"
-    assert "b | b\n  1.000" in llmos("run", "minilm", "a", "c", "b", "b", "--task", "similarity")[1]
+    assert "b\n  1.000" in llmos("run", "minilm", "a", "c", "b", "b", "--task", "similarity")[1]
+
+
+def test_a_passage_is_asked_from_the_command_line(llmos, home, kernel):
+    kernel.teach("guide", "answer")
+    out = llmos("run", "guide", "where is it?", "it is here, or there")[1]
+    assert " [" in out or "does not say" in out
+    (home / "guide.txt").write_text("Returns take\n14 days.\n")
+    asked = llmos("run", "guide", "how long?", "and then?", "--file", "guide.txt", "--json")
+    assert len(json.loads(asked[1])) == 2
+    assert "needs questions and a passage" in llmos("run", "guide", "where is it?")[2]
 
 
 def test_chat_prints_the_answer(llmos):

@@ -22,7 +22,7 @@ from llmos.programs.download import Download
 from llmos.programs.pull import bring, entry_of, is_from, main, name_of
 from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
 
-TASKS = ["embed", "similarity", "rerank", "classify", "tag"]  # what a base that embeds is good for
+TASKS = ["embed", "similarity", "rerank", "classify", "tag", "answer"]  # what a base that embeds is good for
 
 
 class Server:

@@ -26,6 +26,7 @@ def test_every_task_is_found_by_its_name_and_checks_twice_alike(name: str) -> No
         "chat": [{"role": "user", "content": "hello"}],
         "rerank": {"query": "hello", "documents": ["hi", {"text": "bye"}]},
         "similarity": ["hello", "hi"],
+        "answer": {"question": "hello?", "passage": "hi"},
     }
     given_input = special.get(name, "hello")
     once = found.check(given_input)
