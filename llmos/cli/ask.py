@@ -26,16 +26,20 @@ def run(
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; - reads lines.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file of texts, one a line.")] = None,
     task: Annotated[str | None, typer.Option(help="The model's own unless said.")] = None,
+    labels: Annotated[str | None, typer.Option(help="For a base: labels to choose from, with commas between.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
 ) -> None:
     """Ask a model. rerank: a query, then documents. similarity: texts in pairs. answer: questions, then the passage."""
     if not texts and file is None:
         raise BadInput("There is no text. Give one or more, or - to read lines, or --file")
+    params = settings_of(given or [])
+    if labels is not None:
+        task, params["labels"] = task or "classify", [one.strip() for one in labels.split(",")]
     with box() as client:
         asked = task or client.model(model).task
         inputs = inputs_of(asked, texts or [], file)
-        results = client.run(model, inputs, task=asked, **settings_of(given or []))
+        results = client.run(model, inputs, task=asked, **params)
     if as_json:
         say_json(results)
         return

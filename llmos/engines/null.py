@@ -13,6 +13,7 @@ from llmos.abi.error import LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import Located
 from llmos.abi.model import Manifest
 from llmos.tasks import task
+from llmos.tasks.zeroshot import described, refuse_labels
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
@@ -92,7 +93,9 @@ class NullEngine:
 
 
 def _classify(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
-    labels = manifest.labels or LABELS
+    if manifest.labels:
+        refuse_labels(manifest.ref, manifest.labels, params)
+    labels = manifest.labels or (tuple(described(params["labels"])) if "labels" in params else LABELS)
     weights = [_hash(manifest.ref, _text(one), label) + 1 for label in labels]
     scores = {label: weight / sum(weights) for label, weight in zip(labels, weights, strict=True)}
     if manifest.options.get("multi_label"):

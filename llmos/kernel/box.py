@@ -58,8 +58,8 @@ Json = Any  # Any: a JSON value whose schema belongs to the task or program
 ALSO_DOES = {  # a model that does the one does the others as well
     "chat": ("generate",),
     "generate": ("chat",),
-    "embed": ("similarity", "rerank"),
-    "similarity": ("embed", "rerank"),
+    "embed": ("similarity", "rerank", "classify"),
+    "similarity": ("embed", "rerank", "classify"),
 }
 OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
 log = logging.getLogger(__name__)

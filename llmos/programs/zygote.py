@@ -28,7 +28,7 @@ PRELOAD = {
         "llmos.engines.pytorch",
         *(
             f"llmos.tasks.{name}"
-            for name in ("classify", "tag", "embed", "answer", "similarity", "rerank", "generate", "chat")
+            for name in ("classify", "zeroshot", "tag", "embed", "answer", "similarity", "rerank", "generate", "chat")
         ),
     ),
 }

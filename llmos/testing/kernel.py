@@ -32,7 +32,7 @@ Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 NOON = 1_750_000_000.0
 GENERATES = frozenset({"chat", "generate"})
-COMPARES = {"embed": ("similarity", "rerank")}  # what a base that embeds does as well
+COMPARES = {"embed": ("similarity", "rerank", "classify")}  # what a base that embeds does as well
 
 
 def manifest(name: str, version: int, task: str, base: str | None = None, **fields: Any) -> Manifest:  # Any: its fields

@@ -99,6 +99,12 @@ def test_documents_are_ranked_and_pairs_compared_from_the_command_line(llmos):
     assert "b\n  1.000" in llmos("run", "minilm", "a", "c", "b", "b", "--task", "similarity")[1]
 
 
+def test_a_base_chooses_among_labels_of_the_command_line(llmos):
+    code, out, _ = llmos("run", "minilm", "where is it", "--labels", "billing, delivery")
+    assert (code, out.split()[0] in ("billing", "delivery")) == (0, True)
+    assert "labels of its own" in llmos("run", "support", "where is it", "--labels", "a,b")[2]
+
+
 def test_a_passage_is_asked_from_the_command_line(llmos, home, kernel):
     kernel.teach("guide", "answer")
     out = llmos("run", "guide", "where is it?", "it is here, or there")[1]

@@ -221,6 +221,19 @@ def test_an_input_of_many_sequences_is_answered_once_all_have_come_over_many_row
     assert len(outputs(chunks, 2)) == 1
 
 
+def test_a_base_classifies_by_labels_that_the_call_brings(engine, folders):
+    labels = {"short": "x", "long": "the last of these texts is the longest of them all"}
+    one, two = outputs(run(engine, Call(1, "base:1", "classify", ("x", TEXTS[-1]), {"labels": labels})))
+    assert (one["label"], two["label"]) == ("short", "long")
+    assert one["scores"].keys() == {"short", "long"}
+    with pytest.raises(WrongTask, match="no labels of its own"):
+        engine.add(Call(2, "base:1", "classify", ("x",)))
+    engine.attach(lora_on(folders["bert"], folders["root"], "fixed", seed=9))
+    with pytest.raises(BadInput, match="labels of its own"):
+        engine.add(Call(3, "fixed:1", "classify", ("x",), {"labels": ["a", "b"]}))
+    assert engine.is_idle
+
+
 def test_a_sequence_that_inputs_share_is_computed_once():
     from llmos.engines.pytorch.job import Job
     from llmos.tasks import Rendered

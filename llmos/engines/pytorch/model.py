@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -15,9 +16,12 @@ from llmos.nn.adapter import Adapter, load_adapter
 from llmos.nn.head import Head, load_head
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import Settings, Task, task
+from llmos.tasks.zeroshot import refuse_labels, zero_shot
+
+Json = Any  # Any: a call's param, checked by its task
 
 POOLING = "mean"
-EMBEDDING = ("embed", "similarity", "rerank")  # what vectors alone can do
+EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone can do
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Model:
     def adapted(self) -> AbstractContextManager[None]:
         return self.adapter.on() if self.adapter else nullcontext()
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str, params: dict[str, Json]) -> Task:
         if name not in self.tasks:
             raise WrongTask(
                 f"{self.ref} does {', '.join(self.tasks)}, not {name}. For that, train one: llmos train {name}",
@@ -51,6 +55,10 @@ class Model:
                 task=name,
                 has=list(self.tasks),
             )
+        if name == "classify":
+            if self.head is None:
+                return zero_shot(self.ref, params)
+            refuse_labels(self.ref, self.settings.labels, params)
         return task(name)
 
 
