@@ -1,4 +1,4 @@
-"""The door: `python -m bench [all|encoder|finetune|start|memory]` measures, shows a table and writes its JSON."""
+"""The door: `python -m bench [all|encoder|finetune|start|memory|http]` measures, shows a table and writes its JSON."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Bench(StrEnum):
     FINETUNE = "finetune"
     START = "start"
     MEMORY = "memory"
+    HTTP = "http"
 
 
 def main(
@@ -37,7 +38,7 @@ def main(
     full: Annotated[bool, typer.Option("--full/--quick", help="All rows and more rounds, or a few minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of a table.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often each is repeated.")] = None,
-    count: Annotated[int | None, typer.Option("--texts", min=1, help="Texts (encoder), rows (finetune).")] = None,
+    count: Annotated[int | None, typer.Option("--texts", min=1, help="Texts, rows (finetune), calls (http).")] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -69,6 +70,8 @@ def _measure(
         return measure(data, home, mode=mode, count=count, device=device)
     if bench is Bench.START:
         return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
+    if bench is Bench.HTTP:
+        return measure(home, mode=mode, rounds=rounds or (9 if full else 3), connections=64, calls=count or 2000)
     return measure(data, home, mode=mode, models=count or 20)
 
 

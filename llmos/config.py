@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from llmos.abi.error import BadSetting
+
+HUB_TOKEN = "HF_TOKEN"  # where the hub's own tools look for it
 
 Value = Any  # Any: what a TOML file, the environment or a flag holds; each setting's own reader checks it
 
@@ -32,8 +35,10 @@ class Config:
     idle_timeout_s: float = 900.0
     stop_grace_s: float = 60.0
     call_timeout_s: float = 120.0
+    max_waiting_calls: int = 1024
     max_body_bytes: int = 32 * 1024 * 1024
     catalog: Path | None = None
+    hub_token: str = field(default="", repr=False)
     log_level: str = "info"
 
     @property
@@ -152,10 +157,23 @@ SETTINGS: tuple[Setting, ...] = (
         "A call that has waited so long for its next piece of answer is given up",
     ),
     Setting(
+        "max_waiting_calls",
+        _whole(1, 1_000_000),
+        "a whole number from 1 to 1000000",
+        "So many calls of each class may wait for one serve process; one more is told to come back later (429)",
+    ),
+    Setting(
         "max_body_bytes",
         _whole(1024, 268_435_456),
         "a whole number from 1024 to 268435456",
         "The largest request body that is read",
+    ),
+    Setting(
+        "hub_token",
+        _text,
+        "a token",
+        "What a model hub is told for models that ask for permission; `HF_TOKEN` where this is not set. Not by a flag: "
+        "others see those",
     ),
     Setting("catalog", _path, "a TOML file", "More models that `llmos pull` knows by name, beside the built-in ones"),
     Setting(
@@ -171,10 +189,21 @@ def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, 
     """The settings in force. Flags that are None were not given; `environ` is the process's own unless a test says."""
     environment = os.environ if environ is None else environ
     given = {key: value for key, value in (flags or {}).items() if value is not None}
+    for key, value in given.items():
+        if key not in _SETTING:
+            expected = ", ".join(get_close_matches(key, _SETTING) or sorted(_SETTING))
+            raise BadSetting(
+                f"{key} = {value!r}: there is no such setting; expected {expected}",
+                key=key,
+                value=str(value),
+                expected=expected,
+            )
     named = {s.key: environment[s.env] for s in SETTINGS if environment.get(s.env, "") != ""}
+    if environment.get(HUB_TOKEN, ""):
+        named.setdefault("hub_token", environment[HUB_TOKEN])
     home = _checked(_SETTING["home"], given.get("home", named.get("home", "~/.llmos")), "home")
     merged = {**_file(home / "config.toml"), **{k: (v, _SETTING[k].env) for k, v in named.items()}}
-    merged |= {key: (value, f"--{key.replace('_', '-')}") for key, value in given.items() if key in _SETTING}
+    merged |= {key: (value, f"--{key.replace('_', '-')}") for key, value in given.items()}
     merged["home"] = (home, "home")
     return Config(**{key: _checked(_SETTING[key], value, origin) for key, (value, origin) in merged.items()})
 

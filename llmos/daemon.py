@@ -78,6 +78,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
             create_app(box, config),
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # nobody asks who the client is
             lifespan="off",
             timeout_graceful_shutdown=FAREWELL_S,  # type: ignore[arg-type]  # whole seconds by its annotation only
         )

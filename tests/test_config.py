@@ -18,6 +18,20 @@ def test_flags_win_over_the_environment_over_the_file_over_the_defaults(tmp_path
     assert read_config({}, environ).port == 2000
 
 
+def test_a_flag_that_no_setting_has_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(BadSetting, match="prot = 1: there is no such setting; expected port") as refused:
+        read_config({"prot": 1}, {"LLMOS_HOME": str(tmp_path)})
+    assert refused.value.detail == {"key": "prot", "value": "1", "expected": "port"}
+
+
+def test_the_hub_s_token_is_found_where_the_hub_s_own_tools_look(tmp_path):
+    home = {"LLMOS_HOME": str(tmp_path)}
+    assert read_config({}, home).hub_token == ""
+    assert read_config({}, {**home, "HF_TOKEN": "one"}).hub_token == "one"
+    assert read_config({}, {**home, "HF_TOKEN": "one", "LLMOS_HUB_TOKEN": "two"}).hub_token == "two"
+    assert "two" not in repr(read_config({}, {**home, "LLMOS_HUB_TOKEN": "two"}))
+
+
 def test_every_setting_is_a_field_and_every_field_a_setting():
     assert {setting.key for setting in SETTINGS} == set(Config.__dataclass_fields__)
 

@@ -115,6 +115,18 @@ class Unavailable(LlmosError):
     code = "unavailable"
 
 
+class Busy(Unavailable):
+    """As many calls of this class wait as may; detail: model, waiting, limit, retry_after_s."""
+
+    code = "busy"
+
+
+class TimedOut(Unavailable):
+    """The answer was not there in time, and the call was taken back; detail: timeout_s."""
+
+    code = "timed_out"
+
+
 class ProcessDied(Unavailable):
     """The process that held the call ended before it answered, and the call may not be sent twice."""
 

@@ -1,7 +1,8 @@
 """The frames that daemon and child say to each other over the child's unix socket.
 
 Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
-Report, Offered, Failed, Spent, Probed. A child that sees the socket end ends itself at once.
+Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed. A child that sees the socket end ends itself
+at once.
 """
 
 from __future__ import annotations
@@ -106,6 +107,21 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    """The model (`name:version`) is answerable; loading it took so long."""
+
+    model: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """The model is forgotten, and its bytes are free."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttachFailed:
     """The model could not be attached: calls that name it get this fault."""
 
@@ -149,4 +165,4 @@ class Probed:
 
 
 Down = Assignment | Attach | Detach | Ask | Cancel | Accepted | Stop
-Up = Ready | Answer | AttachFailed | Report | Offered | Failed | Spent | Probed
+Up = Ready | Answer | Attached | AttachFailed | Detached | Report | Offered | Failed | Spent | Probed

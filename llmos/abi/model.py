@@ -14,6 +14,7 @@ from llmos.abi.error import BadInput
 Json = Any  # Any: a JSON value whose schema belongs to whoever wrote it (a task, a report)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")  # one way to write each: `a:01` would be another name of `a:1`
 
 
 class Kind(StrEnum):
@@ -142,8 +143,8 @@ def split_ref(text: str) -> tuple[str, int | None]:
     check_name(name)
     if not colon:
         return name, None
-    if not version.isdecimal() or int(version) < 1:
-        raise BadInput(f"{text!r} is no model reference: after the colon comes a version number, like {name}:1")
+    if not VERSION.fullmatch(version):
+        raise BadInput(f"{_short(text)} is no model reference: after the colon comes a version number, like {name}:1")
     return name, int(version)
 
 
@@ -153,9 +154,13 @@ def split_dataset_ref(text: str) -> tuple[str, int | None]:
     check_name(name)
     if not at:
         return name, None
-    if not version.isdecimal() or int(version) < 1:
-        raise BadInput(f"{text!r} is no dataset reference: after the @ comes a version number, like {name}@1")
+    if not VERSION.fullmatch(version):
+        raise BadInput(f"{_short(text)} is no dataset reference: after the @ comes a version number, like {name}@1")
     return name, int(version)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 120 else f"{text[:119]}…")
 
 
 def weights_digest(files: Iterable[File]) -> str:
@@ -175,7 +180,7 @@ def check_name(name: str) -> str:
     """The name itself if it may name a model or a dataset; else BadInput."""
     if not NAME.fullmatch(name):
         raise BadInput(
-            f"{name!r} is no valid name. Use lower-case letters, digits, '.', '_' and '-', at most 96, "
+            f"{_short(name)} is no valid name. Use lower-case letters, digits, '.', '_' and '-', at most 96, "
             "starting with a letter or digit"
         )
     return name

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
 from llmos.abi.error import Fault
 
 Json = Any  # Any: a JSON value whose schema belongs to the program
+
+
+DONE = "done"  # the phase of a process's last word: what came of it
 
 
 class Program(StrEnum):
@@ -69,6 +73,7 @@ class Progress:
     """How far a process is: `done` of `total` `unit`s in `phase`, and whatever figures belong to it.
 
     Figures a trainer sends: loss, rate (examples/s), eta_s, metric. Figures a puller sends: rate (bytes/s), eta_s.
+    A figure that is not finite is left out: JSON has no word for it, and what was written could not be read again.
     """
 
     phase: str
@@ -77,6 +82,13 @@ class Progress:
     unit: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     message: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.done) and isfinite(self.total)):
+            raise ValueError(f"{self.done} of {self.total} is no progress")  # of a frame, msgspec makes a decode error
+        if not all(map(isfinite, self.figures.values())):
+            finite = {name: value for name, value in self.figures.items() if isfinite(value)}
+            object.__setattr__(self, "figures", finite)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,13 @@ class Splitter:
 
 
 def to_json(value: Any) -> bytes:  # Any: every dataclass of abi, and plain JSON values
-    """One of our dataclasses, or plain data, as JSON."""
-    return msgspec.json.encode(value)
+    """One of our dataclasses, or plain data, as JSON; BadInput for half a surrogate pair, which no UTF-8 can say."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"A text is no valid Unicode at its character {error.start}, so that UTF-8 cannot say it"
+        ) from error
 
 
 def from_json(data: bytes | str, kind: type[T]) -> T:

@@ -1,12 +1,14 @@
-"""The HTTP surface, put together: every noun's endpoints on one Starlette app."""
+"""The HTTP surface, put together: every noun's endpoints, and the app that finds the one a request is for."""
 
 from __future__ import annotations
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
 
 from llmos import __version__
 from llmos.abi.error import BadInput, NotFound
@@ -27,12 +29,58 @@ from llmos.config import Config
 from llmos.kernel.port import Kernel
 
 
-def create_app(kernel: Kernel, config: Config) -> Starlette:
-    """The app that serves this kernel. Routes are tried in order, so the hot ones come first."""
-    routes = [Route(one.path, Door(one), methods=[one.method]) for one in endpoints(kernel, config)]
-    # Starlette's handlers take any exception by their type; ours only ever see HTTPException, for which they stand.
-    handlers = {HTTPException: _no_route}
-    return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]  # see above
+@dataclass(slots=True)
+class Place:
+    """One path, and the door of each method there."""
+
+    path: str
+    doors: dict[str, Door] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> set[str]:
+        return {*self.doors, *(("HEAD",) if "GET" in self.doors else ())}
+
+
+class Surface:
+    """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
+
+    def __init__(self, found: Sequence[Endpoint]) -> None:
+        places: dict[str, Place] = {}
+        for one in found:
+            places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one)
+        self.routes = list(places.values())
+        self._plain = {path: place for path, place in places.items() if "{" not in path}
+        self._patterns = [(compile_path(path)[0], place) for path, place in places.items() if "{" in path]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            assert scope["type"] == "websocket", f"a scope of type {scope['type']}"
+            await send({"type": "websocket.close", "code": 1000, "reason": "There are no websockets here"})
+            return
+        method, place = scope["method"], self._place(scope)
+        door = None if place is None else place.doors.get("GET" if method == "HEAD" else method)
+        if door is not None:
+            await door(scope, receive, send)
+        else:
+            await _no_door(Request(scope), place)(scope, receive, send)
+
+    def _place(self, scope: Scope) -> Place | None:
+        path: str = scope["path"]
+        if path in self._plain:
+            return self._plain[path]
+        if path.endswith("/"):
+            path = path.rstrip("/")
+        for pattern, place in self._patterns:
+            found = pattern.match(path)
+            if found:
+                scope["path_params"] = found.groupdict()
+                return place
+        return self._plain.get(path)
+
+
+def create_app(kernel: Kernel, config: Config) -> Surface:
+    """The app that serves this kernel."""
+    return Surface(endpoints(kernel, config))
 
 
 def endpoints(kernel: Kernel, config: Config) -> list[Endpoint]:
@@ -53,11 +101,10 @@ def endpoints(kernel: Kernel, config: Config) -> list[Endpoint]:
     return [*found, *Schema(found, __version__).endpoints()]
 
 
-async def _no_route(request: Request, error: HTTPException) -> Response:
+def _no_door(request: Request, place: Place | None) -> Response:
     method, path = request.method, request.url.path
-    if error.status_code == WRONG_METHOD:
-        routes = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
-        allowed = ", ".join(sorted({word for route in routes for word in route.methods}))
+    if place is not None:
+        allowed = ", ".join(sorted(place.methods))
         reason = BadInput(f"{method} does not work on {path}. It takes: {allowed}. All routes are at /docs")
         return refusal(reason, status=WRONG_METHOD, headers={"Allow": allowed})
     if path == "/":

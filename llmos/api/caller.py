@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from time import perf_counter
+from types import TracebackType
 from typing import Any
 
 from starlette.types import Receive
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import Cancelled, Internal, LlmosError, error_of, fault_of
+from llmos.abi.process import Class
 from llmos.api.metrics import Meter
 from llmos.api.stream import Attended
 from llmos.kernel.port import Kernel
@@ -27,6 +29,8 @@ class Wanted:
     task: str
     inputs: list[Json]
     params: dict[str, Json] = field(default_factory=dict)
+    timeout_s: float | None = None
+    klass: Class = Class.INTERACTIVE
 
 
 class Caller:
@@ -42,36 +46,67 @@ class Caller:
 
     async def whole(self, wanted: Wanted, receive: Receive) -> Chunk:
         """The answer in one piece; Cancelled if the client left before it was there."""
-        async with Attended(receive) as attended, aclosing(self._chunks(wanted, stream=False)) as chunks:
-            async for chunk in chunks:
-                return chunk
+        async with Attended(receive) as attended, aclosing(self._call(wanted, stream=False)) as chunks:
+            with Counted(self._meter, wanted) as counted:
+                async for chunk in chunks:
+                    return counted.told(chunk)
         raise _unanswered(wanted, attended)
 
     async def streamed(self, wanted: Wanted, receive: Receive) -> AsyncGenerator[Chunk, None]:
         """The answer in pieces. The first is waited for here, so that a refusal still has a status of its own."""
-        chunks = self._chunks(wanted, stream=True)
+        chunks = self._pieces(wanted)
         async with Attended(receive) as attended:
             async for first in chunks:
                 return _led_by(first, chunks)
         await chunks.aclose()
         raise _unanswered(wanted, attended)
 
-    async def _chunks(self, wanted: Wanted, *, stream: bool) -> AsyncGenerator[Chunk, None]:
-        started, outcome, tokens = perf_counter(), "cancelled", Tokens()
-        try:
-            calling = self._kernel.call(wanted.model, wanted.task, wanted.inputs, wanted.params, stream=stream)
-            async with aclosing(calling) as chunks:
+    async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
+        with Counted(self._meter, wanted) as counted:
+            async with aclosing(self._call(wanted, stream=True)) as chunks:
                 async for chunk in chunks:
-                    if chunk.fault is not None:
-                        raise error_of(chunk.fault)
-                    if chunk.is_last:  # counted before it is handed on: who takes it may never come back
-                        outcome, tokens = "ok", chunk.tokens
-                    yield chunk
-        except Exception as error:
-            outcome = fault_of(error).code
-            raise
-        finally:
-            self._meter.count(wanted.task, wanted.model, outcome, perf_counter() - started, tokens)
+                    yield counted.told(chunk)
+
+    def _call(self, wanted: Wanted, *, stream: bool) -> AsyncGenerator[Chunk, None]:
+        return self._kernel.call(
+            wanted.model,
+            wanted.task,
+            wanted.inputs,
+            wanted.params,
+            stream=stream,
+            timeout_s=wanted.timeout_s,
+            klass=wanted.klass,
+        )
+
+
+class Counted:
+    """One call, counted when the block ends: ok once its last piece was told, else by its error's code."""
+
+    def __init__(self, meter: Meter, wanted: Wanted) -> None:
+        self._meter = meter
+        self._wanted = wanted
+        self._outcome = "cancelled"
+        self._tokens = Tokens()
+
+    def told(self, chunk: Chunk) -> Chunk:
+        """A piece is about to be handed on; whoever takes it may never come back. A fault is raised instead."""
+        if chunk.fault is not None:
+            raise error_of(chunk.fault)
+        if chunk.is_last:
+            self._outcome, self._tokens = "ok", chunk.tokens
+        return chunk
+
+    def __enter__(self) -> Counted:
+        self._started = perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self._outcome = fault_of(error).code
+        wanted = self._wanted
+        self._meter.count(wanted.task, wanted.model, self._outcome, perf_counter() - self._started, self._tokens)
 
 
 def _unanswered(wanted: Wanted, attended: Attended) -> LlmosError:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llmos.abi.error import BadInput, LlmosError, TooLong
+from llmos.api.compression import LEAST_BYTES, compressed
 from llmos.api.errors import refusal
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._handle(Request(scope, receive))
+            if isinstance(answer, Response) and len(answer.body) >= LEAST_BYTES:
+                answer = await compressed(answer, scope)
         except LlmosError as error:
             answer = refusal(error)
         except Exception as error:  # the top of a request: logged here, and the client is told

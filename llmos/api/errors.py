@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from llmos.abi.error import (
     BadInput,
+    Busy,
     Cancelled,
     Conflict,
     Corrupt,
@@ -16,6 +17,7 @@ from llmos.abi.error import (
     LlmosError,
     NoRoom,
     NotFound,
+    TimedOut,
     TooLong,
     Unavailable,
     fault_of,
@@ -27,6 +29,8 @@ STATUS: dict[type[BaseException], int] = {
     Conflict: 409,
     TooLong: 413,
     Cancelled: 409,
+    Busy: 429,
+    TimedOut: 504,
     Unavailable: 503,
     NoRoom: 507,
     Corrupt: 500,
@@ -64,5 +68,7 @@ def shape_of(error: BaseException) -> dict[str, dict[str, object]]:
 def refusal(error: BaseException, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a request that failed with this error."""
     number = status_of(error) if status is None else status
+    if isinstance(error, Busy):
+        headers = {**(headers or {}), "Retry-After": str(error.detail.get("retry_after_s", 1))}
     body = msgspec.json.encode(body_of(fault_of(error), number), enc_hook=repr)
     return Response(body, number, headers, "application/json")

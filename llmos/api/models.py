@@ -24,10 +24,12 @@ REPORT = "report.html"
 
 
 class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a base comes from: a name of the catalog, `hf:org/name`, or an absolute folder; and its name here."""
+    """Where a base or an adapter comes from: a name of the catalog, `hf:org/name`, or an absolute folder; its name
+    here; and for an adapter that fits several bases, which one."""
 
     source: str
     name: str | None = None
+    base: str | None = None
 
 
 class ModelList(msgspec.Struct):
@@ -58,7 +60,7 @@ class Models:
         one = "/v1/models/{ref}"
         return [
             Endpoint("GET", "/v1/models", self.list, "List models and bases", gives=ModelList),
-            Endpoint("POST", "/v1/models/pull", self.pull, "Bring in a base model", PullRequest, Process),
+            Endpoint("POST", "/v1/models/pull", self.pull, "Bring in a base, or an adapter", PullRequest, Process),
             Endpoint("GET", one, self.show, "Show a version; a bare name means the promoted one", gives=Model),
             Endpoint("DELETE", one, self.remove, "Forget a version, or a whole name", gives=Removed),
             Endpoint("POST", f"{one}/promote", self.promote, "Make its name mean this version", gives=Model),
@@ -87,7 +89,7 @@ class Models:
 
     async def pull(self, request: Request) -> Answer:
         body = await self._bodies.read(request, PULL)
-        args = {"source": body.source, "name": body.name}
+        args = {"source": body.source, "name": body.name} | ({"base": body.base} if body.base else {})
         process = await self._kernel.submit(Spec(Program.PULL, args, f"pull {body.source}"))
         return reply(process_json(process), CREATED)
 

@@ -22,7 +22,9 @@ MEANING = {
     "NotFound": "What it names is not there",
     "Conflict": "Not in the present state",
     "TooLong": "Too many bytes or tokens",
+    "Busy": "Too many calls wait; Retry-After says when to try again",
     "Unavailable": "Not now; later may work",
+    "TimedOut": "The answer was not there in time",
     "NoRoom": "Not enough memory or disk",
     "LlmosError": "The daemon's own mistake",
 }

@@ -5,30 +5,36 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 
-from llmos.abi.call import Tokens
+from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.abi.process import Class
 from llmos.api.caller import Caller, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
 from llmos.api.stream import EventStream, event
 from llmos.tasks import TASKS
+from llmos.tasks.params import check_params
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class TaskRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`input` for one answer, `inputs` for several; `params` are the task's own."""
+    """`input` for one answer, `inputs` for several; `params` are the task's own. The answer is there in `timeout_s`."""
 
     model: str
     input: Json = msgspec.UNSET
     inputs: list[Json] | msgspec.UnsetType = msgspec.UNSET
     params: dict[str, Json] = {}
     stream: bool = False
+    timeout_s: Seconds | None = None
+    klass: Class = msgspec.field(name="class", default=Class.INTERACTIVE)
 
 
 class TaskReply(msgspec.Struct):
@@ -43,6 +49,7 @@ class TaskReply(msgspec.Struct):
 
 DECODER = msgspec.json.Decoder(TaskRequest)
 STREAMING = ("generate", "chat")
+RAW = "application/octet-stream"  # asks for vectors as little-endian float32, without JSON around them
 
 
 class Tasks:
@@ -61,14 +68,17 @@ class Tasks:
         if task not in TASKS:
             raise NotFound(f"No task {task!r}. There are: {', '.join(TASKS)}")
         body = await self._bodies.read(request, DECODER)
+        check_params(task, body.params)
         inputs = _inputs(body)
         encoding = body.params.pop("encoding", "float") if task == "embed" else "float"
         if encoding not in ("float", "base64"):
             raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
-        wanted = Wanted(self._caller.ref(body.model), task, inputs, body.params)
+        wanted = Wanted(self._caller.ref(body.model), task, inputs, body.params, body.timeout_s, body.klass)
         if body.stream:
             return await self._stream(wanted, request)
         chunk = await self._caller.whole(wanted, request.receive)
+        if task == "embed" and request.headers.get("accept") == RAW:
+            return _raw(wanted.model, chunk)
         outputs = [_vector(one, encoding) for one in chunk.outputs] if task == "embed" else list(chunk.outputs)
         return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
 
@@ -108,3 +118,14 @@ def floats(data: bytes) -> tuple[float, ...]:
 def _vector(output: Json, encoding: str) -> Json:
     data: bytes = output["data"]
     return {"dim": output["dim"], "vector": floats(data) if encoding == "float" else b64encode(data).decode()}
+
+
+def _raw(model: str, chunk: Chunk) -> Response:
+    """The vectors as they are, one behind the other; what JSON would say of them is in the headers."""
+    headers = {
+        "X-Llmos-Model": model,
+        "X-Llmos-Shape": f"{len(chunk.outputs)},{chunk.outputs[0]['dim']}",
+        "X-Llmos-Dtype": "float32",
+        "X-Llmos-Tokens": str(chunk.tokens.prompt),
+    }
+    return Response(b"".join(one["data"] for one in chunk.outputs), headers=headers, media_type=RAW)

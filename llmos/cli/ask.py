@@ -50,7 +50,7 @@ def run(
 def inputs_of(task: str, words: Sequence[str], file: Path | None) -> list[Json]:
     """The texts of a command line and of a file as inputs of this task."""
     if task == "answer":
-        passage = _text(_bytes(file), str(file)) if file else words[-1]
+        passage = read_text(_bytes(file), str(file)) if file else words[-1]
         questions = _said(words if file else words[:-1])
         if not questions:
             raise BadInput(
@@ -74,11 +74,11 @@ def inputs_of(task: str, words: Sequence[str], file: Path | None) -> list[Json]:
 def _said(texts: Sequence[str]) -> list[str]:
     if texts != ["-"]:
         return list(texts)
-    return _not_empty(_text(sys.stdin.buffer.read(), "standard input"))
+    return _not_empty(read_text(sys.stdin.buffer.read(), "standard input"))
 
 
 def _lines(file: Path) -> list[str]:
-    return _not_empty(_text(_bytes(file), str(file)))
+    return _not_empty(read_text(_bytes(file), str(file)))
 
 
 def _bytes(file: Path) -> bytes:
@@ -88,7 +88,8 @@ def _bytes(file: Path) -> bytes:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _text(data: bytes, where: str) -> str:
+def read_text(data: bytes, where: str) -> str:
+    """The bytes as UTF-8; BadInput that says where they are from."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -35,8 +35,14 @@ def chat(
         if text is None and sys.stdin.isatty():
             _converse(client, model, messages, params)
             return
-        messages.append({"role": "user", "content": text if text is not None else sys.stdin.read()})
+        messages.append({"role": "user", "content": text if text is not None else _read()})
         _answer(client, model, messages, params)
+
+
+def _read() -> str:
+    from llmos.cli.ask import read_text
+
+    return read_text(sys.stdin.buffer.read(), "standard input")
 
 
 def _answer(client: Client, model: str, messages: Messages, params: Mapping[str, Any]) -> str:  # Any: numbers

@@ -38,6 +38,7 @@ def up(
 
     flags = {"host": host, "port": port, "engine": engine, **settings_of(given or [])}
     config = read_config(flags)  # a bad value is said here, before anything starts
+    flags |= {"home": config.home, "catalog": config.catalog}  # absolute: the daemon runs in another folder
     words = [f"--{key.replace('_', '-')}={value}" for key, value in flags.items() if value is not None]
     command = [sys.executable, "-m", "llmos.daemon", *words]
     if foreground:
@@ -48,7 +49,7 @@ def up(
 
 def spawn(command: list[str], home: Path) -> dict[str, Any]:
     """The daemon in a session of its own; what it wrote to its ready pipe, once it has. Any: that JSON."""
-    log = home / "logs" / "daemon.log"
+    log = log_of(home)
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         sink = log.open("ab")
@@ -71,6 +72,11 @@ def spawn(command: list[str], home: Path) -> dict[str, Any]:
     return {"os_pid": child.pid, **_told(line, log)}
 
 
+def log_of(home: Path) -> Path:
+    """Where the daemon of a home writes what it has to say."""
+    return home / "logs" / "daemon.log"
+
+
 def _told(line: bytes, log: Path) -> dict[str, Any]:  # Any: as spawn
     try:
         told = json.loads(line)
@@ -87,6 +93,8 @@ def down() -> None:
     """Stop the daemon and every process it runs, and wait until it has ended."""
     import psutil
 
+    from llmos.config import read_config
+
     process = running()
     if process is None:
         say("No daemon is up.")
@@ -95,7 +103,9 @@ def down() -> None:
     try:
         process.wait(DOWN_TIMEOUT_S)
     except psutil.TimeoutExpired:
-        raise Unavailable(f"The daemon (pid {process.pid}) is still stopping. See its log with llmos status") from None
+        raise Unavailable(
+            f"The daemon (pid {process.pid}) is still stopping. Its log: {log_of(read_config().home)}"
+        ) from None
     say("llmos is down.")
 
 

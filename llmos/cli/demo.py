@@ -112,7 +112,7 @@ def pulled(client: Client, base: str) -> str:
     if any(model.name == base for model in client.models()):
         return f"{base} is here already"
     process = running(client, Program.PULL, base) or client.pull(base, wait=False)
-    return f"{', '.join(follow(client, process, quiet=False).made)} is here"
+    return f"{', '.join(follow(client, process, quiet=False).made) or base} is here"
 
 
 def trained(client: Client, lesson: Lesson, rows: Path) -> str:
@@ -130,19 +130,17 @@ def trained(client: Client, lesson: Lesson, rows: Path) -> str:
         batch_size=16,
         wait=False,
     )
-    if process.state is State.INTERRUPTED:
-        process = client.resume(process.pid)
     ended = follow(client, process, quiet=False)
     return ended.reason or f"made {', '.join(ended.made)}"
 
 
 def running(client: Client, program: Program, name: str) -> Process | None:
-    """The process of an earlier demo that still works on this, or was interrupted at it."""
+    """The process of an earlier demo that still works on this; one that was interrupted at it goes on."""
     for process in client.processes():
         if process.spec.program is program and process.state is not State.EXITED:
             args = process.spec.args
             if name in (args.get("name"), args.get("source")):
-                return process
+                return client.resume(process.pid) if process.state is State.INTERRUPTED else process
     return None
 
 

@@ -52,9 +52,12 @@ def main() -> None:
 
 def run_verb(words: list[str]) -> int:
     """The exit code of one command line; its errors have been said."""
-    from llmos.abi.error import LlmosError
+    from llmos.abi.error import BadInput, LlmosError
 
     try:
+        for word in words:
+            if not word.isprintable() and any("\udc80" <= sign <= "\udcff" for sign in word):
+                raise BadInput(f"The argument {word!r} is not UTF-8. Convert it, or give texts in a file (--file)")
         code = app(words, prog_name="llmos", standalone_mode=False)
     except LlmosError as error:
         return say_error(error, as_json="--json" in words)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmos.abi.error import NotFound
+from llmos.abi.model import Kind
 from llmos.cli.box import box
 from llmos.cli.terminal import note, number, say, say_json, say_table, size
 
@@ -21,12 +23,13 @@ REPORT = "report.html"
 def pull(
     source: Annotated[str, typer.Argument(help="A name of the catalog (minilm, smollm2), hf:org/name, or a folder.")],
     name: Annotated[str | None, typer.Option(help="What to call it here.")] = None,
+    base: Annotated[str | None, typer.Option(help="For an adapter that fits several bases: which one.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Bring in a base model."""
+    """Bring in a base model, or an adapter for one."""
     with box() as client:
-        process = client.pull(source, name=name, wait=False)
+        process = client.pull(source, name=name, base=base, wait=False)
         if wait:
             from llmos.cli.progress import follow
 
@@ -85,12 +88,21 @@ def show(
             say_json(model)
             return
         page = Path(client.status().home) / "models" / model.name / str(model.version) / REPORT
+        has_page = any(file.path == REPORT for file in model.files)
         if report:
+            if not has_page:
+                raise NotFound(f"{model.ref} has no evaluation page: {_why_none(model)}")
             say(str(page))
             return
         _say_model(model)
-        if any(file.path == REPORT for file in model.files):
+        if has_page:
             say(f"\nEvaluation: {page}\n            {client.url}/v1/models/{model.ref}/report")
+
+
+def _why_none(model: Model) -> str:
+    if model.kind is Kind.BASE:
+        return "a base is evaluated as part of the models that stand on it. See them: llmos ls"
+    return f"it came without one. Make one: llmos eval {model.ref} --data ROWS"
 
 
 def _say_model(model: Model) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from llmos.cli.box import box
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from llmos.abi.process import Process
     from llmos.abi.view import Status
+    from llmos.sdk.client import Client
 
 TOP_EVERY_S = 1.0
 HEAD = ("PID", "PROGRAM", "STATE", "CLASS", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
@@ -100,15 +102,35 @@ def logs(
     pid: Pid,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, help="Only so many last lines.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read the log of a process."""
     with box() as client:
         if not follow:
-            sys.stdout.write(client.logs(pid, tail=tail))
+            text = client.logs(pid, tail=tail)
+            if as_json:
+                say_json({"pid": pid, "lines": text.splitlines()})
+            else:
+                sys.stdout.write(text)
             return
-        for piece in client.follow(pid):
-            sys.stdout.write(piece)
+        for line in _followed(client, pid, tail):
+            sys.stdout.write(msgspec.json.encode({"line": line.rstrip("\n")}).decode() + "\n" if as_json else line)
             sys.stdout.flush()
+
+
+def _followed(client: Client, pid: int, tail: int | None) -> Iterator[str]:
+    """The log's lines as they come, from the start or from the last few that are there now."""
+    skipped = 0 if tail is None else max(0, len(client.logs(pid).splitlines()) - tail)
+    held = ""
+    for piece in client.follow(pid):
+        *whole, held = (held + piece).split("\n")
+        for line in whole:
+            if skipped:
+                skipped -= 1
+            else:
+                yield f"{line}\n"
+    if held:
+        yield held
 
 
 def kill(

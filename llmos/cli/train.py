@@ -19,6 +19,7 @@ Wait = Annotated[bool, typer.Option(help="Wait until it has ended.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Text = Annotated[str | None, typer.Option("--text", help="The column with the text, by name or number.")]
 Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
+On = Annotated[str | None, typer.Option("--device", help="Where to compute, as `llmos status` shows it.")]
 Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet, conll or squad.")]
 
 
@@ -46,6 +47,7 @@ def train(
     lora_rank: Annotated[int | None, typer.Option(help="LoRA's rank.")] = None,
     lora_alpha: Annotated[int | None, typer.Option(help="LoRA's scale.")] = None,
     lora_dropout: Annotated[float | None, typer.Option(help="LoRA's dropout.")] = None,
+    device: On = None,
     given: Set = None,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -75,7 +77,7 @@ def train(
     }
     with box() as client:
         called = name or name_of(data)
-        process = client.train(task, data=data, name=called, base=base, wait=False, **settings)
+        process = client.train(task, data=data, name=called, base=base, device=device, wait=False, **settings)
         _finish(client, process, wait=wait, as_json=as_json)
 
 
@@ -91,12 +93,13 @@ def evaluate(
     text: Text = None,
     label: Label = None,
     format: Format = None,
+    device: On = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled rows."""
     with box() as client:
-        process = client.evaluate(model, data=data, text=text, label=label, format=format, wait=False)
+        process = client.evaluate(model, data=data, text=text, label=label, format=format, device=device, wait=False)
         _finish(client, process, wait=wait, as_json=as_json)
 
 

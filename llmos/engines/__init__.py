@@ -13,6 +13,8 @@ from llmos.abi.frame import Located
 class Engine(Protocol):
     """What a driver promises: one base on one device, any number of models on it, calls computed in steps."""
 
+    uses_resident: bool  # it computes from the base's resident form, which is there before it loads
+
     def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
         """Load the base; returns the bytes of its weights."""
         ...

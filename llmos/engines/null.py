@@ -37,6 +37,8 @@ class Generation:
 class NullEngine:
     """A whole driver: the same input to the same model always gives the same answer."""
 
+    uses_resident = False
+
     def __init__(self, token_budget: int = 0) -> None:
         """The budget is for drivers that compute: a hash of any text costs the same."""
         self._models: dict[str, Manifest] = {}

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from llmos.abi.frame import Located
 from llmos.abi.model import Part
 from llmos.abi.recipe import Recipe
-from llmos.nn.adapter import CONFIG as ADAPTER_CONFIG
-from llmos.nn.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from llmos.nn.adapter import Adapter, add_lora, load_adapter, save_adapter
+from llmos.nn.adapter import Adapter
+from llmos.nn.adapter_file import CONFIG as ADAPTER_CONFIG
+from llmos.nn.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
+from llmos.nn.adapter_file import load_adapter
 from llmos.nn.head import FILE as HEAD_FILE
 from llmos.nn.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
 from llmos.nn.load import Loaded, load, torch_device
+from llmos.nn.lora import add_lora, save_adapter
 from llmos.nn.pack import forward, pack
 from llmos.tasks import task as task_of
 
@@ -92,7 +94,7 @@ class Candidate:
             save_head(self.head, folder)
             head = ((HEAD_FILE, Part.HEAD),)
         if self.adapted is not None:
-            save_adapter(self.adapted, folder)
+            save_adapter(self.adapted, folder, base.manifest.base_digest)
             return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *head
         model = self.loaded.causal or self.loaded.backbone
         tied = set(getattr(model, "all_tied_weights_keys", ()))

@@ -38,15 +38,19 @@ def read_conll(path: Path, word_column: str | None, tag_column: str | None) -> l
                 "Every line is a word and its tags, and a blank line ends a sentence",
                 line,
             )
-        if not (-width <= tag_at < width and word_at < width and width > 1):
-            raise bad_row(path, number, f"only {width} columns", "Name columns by numbers from 0", line)
-        tag = cells[tag_at].strip()
+        if width < 2 or not all(-width <= at < width for at in (word_at, tag_at)):
+            raise bad_row(
+                path, number, f"only {width} columns", "Name columns by numbers from 0, or from -1 at the end", line
+            )
+        word, tag = cells[word_at].strip(), cells[tag_at].strip()
+        if not word:
+            raise bad_row(path, number, "the word is empty", "Fill it in, or remove the line", line)
         if not TAG.fullmatch(tag):
             raise bad_row(
                 path, number, f"{tag!r} is no tag", "Tags are O, or B-, I-, E-, S- and a label, like B-PER", tag
             )
         start = start if words else number
-        words.append(cells[word_at].strip())
+        words.append(word)
         tags.append(tag)
     if not sentences:
         raise bad_row(path, 1, "the file has no sentences", "It needs words with tags, one a line")

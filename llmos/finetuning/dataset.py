@@ -13,7 +13,7 @@ from llmos.abi.model import Part
 from llmos.abi.recipe import Data
 from llmos.finetuning.row import Answers, Row, Rows
 from llmos.finetuning.rows import read_rows
-from llmos.finetuning.splits import Leak, Splits, leaks_of, make_splits
+from llmos.finetuning.splits import Leak, Splits, key_of, leaks_of, make_splits
 
 Json = Any  # Any: plain values, ready for JSON
 
@@ -54,14 +54,14 @@ class Gathered:
         return seen.hexdigest()
 
 
-def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str], seed: int) -> Gathered:
+def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Gathered:
     """Read every source once, and make the splits that are not given."""
     read = {name: _read(source, data, task, options) for name, source in _sources(data, folders).items()}
     given = {name: None if rows is None else rows.rows for name, rows in read.items()}
     train = given["train"]
     assert train is not None
     shares = (data.validation_share, data.test_share)
-    splits = make_splits(task, train, given["validation"], given["test"], shares, seed)
+    splits = make_splits(task, train, given["validation"], given["test"], shares)
     described = {name: _described(rows) for name, rows in read.items() if rows is not None}
     notes = tuple(dict.fromkeys(rows.note for rows in read.values() if rows is not None and rows.note))
     return Gathered(splits, described, leaks_of(splits), notes)
@@ -73,6 +73,13 @@ def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[
     rows = _read(sources["test"] or sources["train"], data, task, options)
     assert rows is not None
     return rows
+
+
+def taught(folder: str, task: str, options: dict[str, Json]) -> frozenset[str]:
+    """The keys of the texts that the models trained on this stored dataset have learned from."""
+    path = str(Path(folder) / "train.parquet")
+    rows = _read(_Source(path, True), Data(path), task, options)
+    return frozenset(key_of(row) for row in rows.rows) if rows else frozenset()
 
 
 def keep(gathered: Gathered, task: str, folder: Path) -> tuple[tuple[str, Part], ...]:

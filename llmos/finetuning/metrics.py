@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from llmos.finetuning import ranking, reading
 from llmos.finetuning.judged import MISTAKES, Judged, Mistake
 from llmos.finetuning.predict import Predicted
 from llmos.finetuning.row import Row
+from llmos.finetuning.tally import Count, Tally, averages, entities, total
 from llmos.tasks import Settings
 from llmos.tasks.tag import spans_of
 
@@ -38,9 +38,8 @@ def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], set
     if task == "answer":
         return reading.headline(rows, predicted)
     if task == "tag":
-        true, given = _entities(rows, predicted, settings)
-        hits = sum(len(a & b) for a, b in zip(true, given, strict=True))
-        return 2 * hits / max(1, sum(map(len, true)) + sum(map(len, given)))
+        given = [_tags_given(one, settings) for one in predicted]
+        return total(entities([row.labels for row in rows], given)).rates()["f1"]
     if settings.options.get("multi_label", False):
         least = float(settings.options.get("threshold", 0.5))
         right = sum(
@@ -54,29 +53,18 @@ def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], set
     return right / max(1, len(rows))
 
 
-def _entities(
-    rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings
-) -> tuple[list[set[tuple[str, int, int]]], list[set[tuple[str, int, int]]]]:
-    true = [set(spans_of(row.labels)) for row in rows]
-    given = [set(spans_of(_tags_given(one, settings))) for one in predicted]
-    return true, given
-
-
 def _tags_given(one: Predicted, settings: Settings) -> list[str]:
     return [settings.labels[i] for i in one.shares.argmax(-1)]
 
 
 def _one(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
-    from sklearn.metrics import classification_report, confusion_matrix
+    from sklearn.metrics import confusion_matrix
 
     index = {label: i for i, label in enumerate(settings.labels)}
     true = np.array([index[str(row.label)] for row in rows])
     shares = np.stack([one.shares for one in predicted])
     given = shares.argmax(-1)
     every = range(len(settings.labels))
-    report = classification_report(
-        true, given, labels=every, target_names=settings.labels, output_dict=True, zero_division=0.0
-    )
     wrong = [i for i in np.argsort(-shares.max(-1), kind="stable") if true[i] != given[i]][:MISTAKES]
     mistakes = tuple(
         Mistake(
@@ -90,20 +78,19 @@ def _one(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings
         for i in wrong
     )
     confusion = tuple(tuple(int(n) for n in line) for line in confusion_matrix(true, given, labels=every))
-    right = float((true == given).mean())
-    return Judged(
-        _summary("accuracy", right, report), _per_class(report, settings.labels), settings.labels, confusion, mistakes
-    )
+    tally = {
+        label: Count(confusion[i][i], sum(line[i] for line in confusion), sum(confusion[i]))
+        for i, label in enumerate(settings.labels)
+    }
+    metrics = _summary("accuracy", headline("classify", rows, predicted, settings), tally)
+    return Judged(metrics, _per_class(tally), settings.labels, confusion, mistakes)
 
 
 def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
-    from sklearn.metrics import classification_report
-
     least = float(settings.options.get("threshold", 0.5))
     true = np.array([[label in row.labels for label in settings.labels] for row in rows])
     shares = np.stack([one.shares for one in predicted])
     given = shares >= least
-    report = classification_report(true, given, target_names=settings.labels, output_dict=True, zero_division=0.0)
     off = np.where(given, shares, 1 - shares)
     worst = np.where(given != true, off, 0.0).max(-1)
     mistakes = tuple(
@@ -118,25 +105,25 @@ def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Setting
         for i in np.argsort(-worst, kind="stable")[:MISTAKES]
         if worst[i] > 0
     )
-    right = float((true == given).all(-1).mean())
-    return Judged(_summary("accuracy", right, report), _per_class(report, settings.labels), mistakes=mistakes)
+    tally = {
+        label: Count(int((true & given)[:, i].sum()), int(given[:, i].sum()), int(true[:, i].sum()))
+        for i, label in enumerate(settings.labels)
+    }
+    metrics = _summary("accuracy", headline("classify", rows, predicted, settings), tally)
+    return Judged(metrics, _per_class(tally), mistakes=mistakes)
 
 
 def _tags(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
-    from seqeval.metrics import classification_report
-
     tags = [_tags_given(one, settings) for one in predicted]
     true = [list(row.labels) for row in rows]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # seqeval warns where a class was never predicted; zero is the answer
-        report = classification_report(true, tags, output_dict=True, zero_division=0)
     words = [a == b for x, y in zip(true, tags, strict=True) for a, b in zip(x, y, strict=True)]
     kinds = tuple(sorted({label.partition("-")[2] for label in settings.labels} - {""}))
-    metrics = _summary("f1", float(report["micro avg"]["f1-score"]), report)
+    tally = entities(true, tags)
+    metrics = _summary("f1", headline("tag", rows, predicted, settings), tally)
     metrics["accuracy"] = sum(words) / max(1, len(words))
     return Judged(
         metrics,
-        _per_class(report, kinds),
+        _per_class(tally),
         ("O", *kinds),
         _confused_words(true, tags, kinds),
         _tag_mistakes(rows, predicted, tags),
@@ -176,31 +163,13 @@ def _marked(words: Sequence[str], tags: Sequence[str]) -> str:
     return "; ".join(spans) or "none"
 
 
-def _summary(first: str, value: float, report: Json) -> dict[str, float]:
+def _summary(first: str, value: float, tally: Tally) -> dict[str, float]:
     """The headline and the averages; plain f1, precision and recall are macro for classes and micro for entities."""
-    macro = report["macro avg"]
-    micro = report.get("micro avg")
-    metrics = {first: value}
-    metrics.setdefault("f1", float(macro["f1-score"]))
-    for name, key in (("precision", "precision"), ("recall", "recall")):
-        metrics[name] = float((micro if first == "f1" else macro)[key])
-    for name, average in (("macro", macro), ("micro", micro), ("weighted", report["weighted avg"])):
-        if average is not None:
-            metrics |= {f"{name}_{k}": float(average[k]) for k in ("precision", "recall")}
-            metrics[f"{name}_f1"] = float(average["f1-score"])
-        else:  # every example has one label: micro precision, recall and f1 are all the accuracy
-            metrics |= {f"{name}_{k}": value for k in ("precision", "recall", "f1")}
-    return metrics
+    by = averages(tally)
+    plain = by["micro" if first == "f1" else "macro"]
+    metrics = {first: value, "f1": plain["f1"], "precision": plain["precision"], "recall": plain["recall"]}
+    return metrics | {f"{name}_{key}": rate for name, rates in by.items() for key, rate in rates.items()}
 
 
-def _per_class(report: Json, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    return {
-        name: {
-            "precision": float(report[name]["precision"]),
-            "recall": float(report[name]["recall"]),
-            "f1": float(report[name]["f1-score"]),
-            "support": float(report[name]["support"]),
-        }
-        for name in names
-        if name in report
-    }
+def _per_class(tally: Tally) -> dict[str, dict[str, float]]:
+    return {name: {**count.rates(), "support": float(count.true)} for name, count in tally.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -59,40 +59,44 @@ def make_splits(
     validation: Sequence[Row] | None,
     test: Sequence[Row] | None,
     shares: tuple[float, float],
-    seed: int,
 ) -> Splits:
-    """The splits as given; what is not given is taken from train, the same rows for the same seed."""
-    left, parts = list(train), {"validation": validation, "test": test}
-    for name, share in zip(parts, shares, strict=True):
+    """The splits as given; what is not given is taken from train, by the texts alone: other seeds, the same rows."""
+    left, parts = list(train), {"test": test, "validation": validation}
+    for name, share in zip(parts, reversed(shares), strict=True):
         if parts[name] is None:
-            left, parts[name] = taken(task, left, share * len(train) / max(1, len(left)), seed, name)
+            left, parts[name] = taken(task, left, share * len(train) / max(1, len(left)), name)
     labels = labels_of(task, left)
     for rows in parts.values():
         refuse_unknown(task, rows or (), labels)
     return Splits(tuple(left), tuple(parts["validation"] or ()), tuple(parts["test"] or ()), labels)
 
 
-def taken(task: str, rows: list[Row], share: float, seed: int, name: str) -> tuple[list[Row], list[Row]]:
-    """Rows less a share of them, and that share: as many of every label in it; what belongs together stays so."""
+def taken(task: str, rows: list[Row], share: float, name: str) -> tuple[list[Row], list[Row]]:
+    """Rows less a share of them, and that share: as many of every label in it; what belongs together stays so.
+
+    Of each label, those whose texts hash lowest: of a file that has grown, most rows are where they were.
+    """
     if not 0 < share < 1:
         raise BadInput(f"A {name} share of {share:.2f} cannot be taken. Give a share over 0 and under 1, or a file")
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         groups.setdefault(group_of(row), []).append(i)
-    frequency = Counter(label for row in rows for label in kinds_of(task, row))
-    strata: dict[str, list[list[int]]] = {}
-    for same in groups.values():
+    staying = Counter(kind for row in rows for kind in kinds_of(task, row))
+    frequency = dict(staying)
+    strata: dict[str, list[str]] = {}
+    for key, same in groups.items():
         kinds = kinds_of(task, rows[same[0]])
-        strata.setdefault(min(kinds, key=lambda kind: (frequency[kind], kind), default=""), []).append(same)
+        strata.setdefault(min(kinds, key=lambda kind: (frequency[kind], kind), default=""), []).append(key)
     chosen: set[int] = set()
     owed = 0.0
     for kind in sorted(strata):
-        members = strata[kind]
-        random.Random(f"{seed} {name} {kind}").shuffle(members)
-        owed += share * sum(map(len, members))
-        for group in members[:-1]:  # one stays: a label with no row left to train on could not be learned
-            if owed >= len(group) / 2:
+        owed += share * sum(len(groups[key]) for key in strata[kind])
+        for key in sorted(strata[kind], key=lambda key: _place(name, key)):
+            group = groups[key]
+            leaving = Counter(kind for i in group for kind in kinds_of(task, rows[i]))
+            if owed >= len(group) / 2 and all(staying[kind] > count for kind, count in leaving.items()):
                 chosen.update(group)
+                staying -= leaving  # a label with no row left to train on could not be learned
                 owed -= len(group)
         owed = min(owed, 1.0)  # what a label of few large groups could not give is not asked of the next
     if not chosen or len(chosen) == len(rows):
@@ -100,6 +104,11 @@ def taken(task: str, rows: list[Row], share: float, seed: int, name: str) -> tup
             f"{len(rows):,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file"
         )
     return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
+
+
+def _place(name: str, key: str) -> bytes:
+    """Where a text stands in the order of a split's choice, whatever other texts there are."""
+    return hashlib.sha256(f"{name} {key}".encode()).digest()
 
 
 def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:

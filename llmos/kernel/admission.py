@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import BadInput, Corrupt
+from llmos.abi.error import BadInput, Corrupt, NotFound
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
@@ -39,9 +39,10 @@ def admit(spec: Spec, store: Store, tasks: Collection[str]) -> tuple[Spec, dict[
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
     """What the child of this process is told: everything its arguments name, found."""
-    dtype = device.dtype if config.dtype == "auto" else config.dtype
+    dtype = dtype_of(config, device)
     args = dict(process.spec.args)
     models: dict[str, Located] = {}
+    datasets = {ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref}
     word = NAMES_A_MODEL.get(process.spec.program)
     if word is not None:
         models[word] = store.located(args[word], dtype)
@@ -49,10 +50,15 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         version = store.promoted(args["name"])
         if version is not None:
             models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
+            datasets |= _taught(models["promoted"].manifest, store)
     if process.spec.program is Program.SERVE:
         args |= {"engine": config.engine, "token_budget": config.token_budget}
+    if process.spec.program is Program.EVALUATE:
+        args["reports"] = str(config.home / "evaluations" / str(process.pid))
     if process.spec.program is Program.PULL:
         args["downloads"] = str(config.home / "downloads")
+        if config.hub_token:
+            args.setdefault("token", config.hub_token)
         if config.catalog is not None:
             args["catalog"] = str(config.catalog)
         models = _bases(store, dtype)
@@ -67,8 +73,13 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         dtype=dtype,
         threads=config.threads,
         models=models,
-        datasets={ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref},
+        datasets=datasets,
     )
+
+
+def dtype_of(config: Config, device: Device) -> str:
+    """The number format that models compute in there."""
+    return device.dtype if config.dtype == "auto" else config.dtype
 
 
 def title_of(spec: Spec) -> str:
@@ -85,6 +96,15 @@ def title_of(spec: Spec) -> str:
             return f"evaluate {args.get('model')}"
         case Program.PROBE:
             return "measure the devices"
+
+
+def _taught(manifest: Manifest, store: Store) -> dict[str, str]:
+    """The dataset that a model was trained on, if it is still here: nothing is compared on rows that one side knows."""
+    ref = manifest.lineage.get("dataset")
+    try:
+        return {str(ref): str(store.dataset_folder(str(ref)))}
+    except (NotFound, BadInput):
+        return {}
 
 
 def _bases(store: Store, dtype: str) -> dict[str, Located]:

@@ -1,9 +1,4 @@
-"""What happened (events) and what to do about it (effects): the two vocabularies of the kernel's loop.
-
-An event says how well the journal must keep it. An effect is a plain order to the loop's hands: those that can fail
-(Start, Stop, Commit, Move) end in exactly one event each, also when they fail; the others are messages to somebody
-who may be gone already, which is no failure.
-"""
+"""Events: what happened, and how well the journal must keep it. What to do about it is in effects.py."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import ClassVar
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault
 from llmos.abi.model import Offer
-from llmos.abi.process import Class, Progress, Spec, Usage
+from llmos.abi.process import DONE, Class, Progress, Spec, Usage
 
 
 class Kept(IntEnum):
@@ -30,6 +25,7 @@ class Event:
     """Something that happened at a time (seconds since the epoch)."""
 
     kept: ClassVar[Kept] = Kept.NOTED
+    is_quiet: ClassVar[bool] = False  # it says only how things look: nobody can start or must go because of it
     at: float
 
 
@@ -87,20 +83,13 @@ class MoveAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttachAsked(Event):
-    """A serve process is to hold one more model of its base."""
+    """A serve process is to hold one more model of its base, as soon as there is room."""
 
     kept: ClassVar[Kept] = Kept.PASSING
     pid: int
     model: str
     kind: LeaseKind
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Detached(Event):
-    kept: ClassVar[Kept] = Kept.PASSING
-    pid: int
-    model: str
 
 
 # Decided by the scheduler.
@@ -130,6 +119,35 @@ class Evicted(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class AttachGranted(Event):
+    """There is room: this model comes to its process now."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRefused(Event):
+    """This model cannot come to its process, and why."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    model: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Displaced(Event):
+    """An idle model is to leave its process: others need its memory."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    model: str
+    reason: str
+
+
 # From the children and their operating system processes.
 
 
@@ -155,14 +173,39 @@ class BecameReady(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed(Event):
+class Attached(Event):
+    """A model can answer on its process; loading it took so long."""
+
     kept: ClassVar[Kept] = Kept.PASSING
     pid: int
+    model: str
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detached(Event):
+    """A model is no longer on its process, or never came to it."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed(Event):
+    is_quiet: ClassVar[bool] = True
+    pid: int
     progress: Progress
+
+    @property
+    def kept(self) -> Kept:  # type: ignore[override]  # of the others, the kind decides; of this one, what it says
+        """How far a process is passes; what came of it, its last word, stays."""
+        return Kept.NOTED if self.progress.phase == DONE else Kept.PASSING
 
 
 @dataclass(frozen=True, slots=True)
 class Metered(Event):
+    is_quiet: ClassVar[bool] = True
     kept: ClassVar[Kept] = Kept.PASSING
     pid: int
     usage: Usage
@@ -268,111 +311,5 @@ class DaemonStarted(Event):
 class DownAsked(Event):
     kept: ClassVar[Kept] = Kept.PROMISED
 
-
-# What to do.
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Fork a child for this process; ends in Forked or StartFailed."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Ask a child to finish; ends in ChildExited, if need be by the signals that its alarms bring."""
-
-    pid: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Send an operating system signal to a child, if it is still there."""
-
-    pid: int
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Renice:
-    """Give a child's threads the operating system's scheduling policy of this class."""
-
-    pid: int
-    klass: Class
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Ring after so many seconds."""
-
-    pid: int
-    life: int
-    step: str
-    after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Put an offer into the store; ends in Committed or CommitFailed. `born` is when its process was submitted."""
-
-    pid: int
-    offer: Offer
-    born: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """Tell a child what became of its offer."""
-
-    pid: int
-    offer_id: int
-    ref: str = ""
-    folder: str = ""
-    fault: Fault | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Let a name mean a version; ends in Moved or MoveRefused.
-
-    `guarded` moves only if the name still means `against` (None: nothing), for that is what the gate compared with.
-    `answer` is the Accept that waits for the outcome.
-    """
-
-    name: str
-    version: int
-    ticket: str
-    guarded: bool = False
-    against: str | None = None
-    answer: Accept | None = None
-    back_from: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Calls that wait for this serve process: send them again at its next Ready, or answer them with the fault."""
-
-    pid: int
-    fault: Fault | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """Remove a process's scratch folder."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Slay:
-    """End an operating system process that an earlier daemon left, if it is still the same one."""
-
-    os_pid: int
-    born_at: float
-
-
-Effect = Start | Stop | Signal | Renice | Alarm | Commit | Accept | Move | Settle | Clean | Slay
 
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}

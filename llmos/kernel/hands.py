@@ -10,12 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from llmos.abi.error import Conflict, Fault, LlmosError, fault_of
-from llmos.abi.frame import Accepted, Assignment
+from llmos.abi.frame import Accepted, Assignment, Located
+from llmos.abi.frame import Attach as AttachFrame
 from llmos.abi.frame import Stop as StopFrame
 from llmos.abi.model import DatasetManifest, Manifest
 from llmos.abi.process import Process, State
 from llmos.config import Config
+from llmos.kernel import effects as do
 from llmos.kernel import events as ev
+from llmos.kernel.admission import dtype_of
 from llmos.kernel.logs import log_path
 from llmos.kernel.network import Network
 from llmos.kernel.store.store import Store
@@ -48,55 +51,65 @@ class Hands:
         self._post = post
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
-        self.store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
-    def perform(self, effect: ev.Effect) -> None:
+    def perform(self, effect: do.Effect) -> None:
         """Begin this effect; returns at once."""
         match effect:
-            case ev.Start():
+            case do.Start():
                 self._beside(self._start(effect))
-            case ev.Stop():
+            case do.Stop():
                 self._supervisor.send(effect.pid, StopFrame(effect.reason))
-            case ev.Signal():
+            case do.Signal():
                 self._supervisor.signal(effect.pid, effect.number)
-            case ev.Renice():
+            case do.Renice():
                 self._supervisor.renice(effect.pid, effect.klass)
-            case ev.Alarm():
+            case do.Alarm():
                 self._ring_later(effect)
-            case ev.Commit():
+            case do.Commit():
                 self._beside(self._commit(effect))
-            case ev.Accept():
+            case do.Accept():
                 answer = Accepted(effect.offer_id, effect.ref, effect.folder, effect.fault)
                 self._supervisor.send(effect.pid, answer)
-            case ev.Move():
+            case do.Move():
                 self._beside(self._move(effect))
-            case ev.Settle(fault=None):
+            case do.Settle(fault=None):
                 self._network.became_ready(effect.pid)
-            case ev.Settle(fault=Fault() as fault):
+            case do.Settle(fault=Fault() as fault):
                 self._network.closed(effect.pid, fault)
-            case ev.Clean():
+            case do.Attach():
+                self._beside(self._attach(effect))
+            case do.Detach():
+                self._network.detach(effect.pid, effect.model)
+            case do.Refuse():
+                self._network.attach_failed(effect.pid, effect.model, effect.fault)
+            case do.Clean():
                 self._beside(self._clean(effect))
-            case ev.Slay():
+            case do.Slay():
                 slay(effect.os_pid, effect.born_at)
 
     async def close(self) -> None:
         """Let what is under way come to its end."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self.store_thread.shutdown)
+        await asyncio.to_thread(self._store_thread.shutdown)
+
+    async def in_store(self, change: Callable[[], Any]) -> Any:  # Any: whatever the change returns
+        """A change of the store, after those asked for before it."""
+        return await asyncio.get_running_loop().run_in_executor(self._store_thread, change)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:  # Any: what a coroutine may be sent, here nothing
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _ring_later(self, alarm: ev.Alarm) -> None:
+    def _ring_later(self, alarm: do.Alarm) -> None:
         def ring() -> None:
             self._post(ev.Rang(self._clock(), alarm.pid, alarm.life, alarm.step))
 
         asyncio.get_running_loop().call_later(alarm.after_s, ring)
 
-    async def _start(self, effect: ev.Start) -> None:
+    async def _start(self, effect: do.Start) -> None:
         pid = effect.pid
         process = self._table.process(pid)
         try:
@@ -111,10 +124,27 @@ class Hands:
         if process.state is State.STOPPING:  # told to while it was being born, when nobody could hear it
             self._supervisor.send(pid, StopFrame(process.reason))
 
-    async def _commit(self, effect: ev.Commit) -> None:
+    async def _attach(self, effect: do.Attach) -> None:
+        pid, model = effect.pid, effect.model
+        dtype = dtype_of(self._config, self._table.device(self._table.process(pid).spec.device))
+        located: Located | Fault
+        try:
+            located = await asyncio.to_thread(self._store.located, model, dtype)
+        except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: its calls get the fault
+            located = _fault(error)
+        if self._table.roster.lives[pid].number != effect.life:
+            return  # it died meanwhile; in its next life the model is asked for again
+        if isinstance(located, Fault):
+            self._network.attach_failed(pid, model, located)
+            self._post(ev.Detached(self._clock(), pid, model))
+            return
+        self._supervisor.send(pid, AttachFrame(located))
+        self._network.attached_to(pid, model)
+
+    async def _commit(self, effect: do.Commit) -> None:
         offer_id = effect.offer.offer_id
         try:
-            kept = await self._in_store(lambda: self._store.commit(effect.offer, effect.pid, effect.born))
+            kept = await self.in_store(lambda: self._store.commit(effect.offer, effect.pid, effect.born))
             ref, folder = self._place(kept)
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
             self._post(ev.CommitFailed(self._clock(), effect.pid, offer_id, _fault(error)))
@@ -130,15 +160,15 @@ class Hands:
             case _:
                 return "", kept
 
-    async def _move(self, effect: ev.Move) -> None:
+    async def _move(self, effect: do.Move) -> None:
         try:
-            await self._in_store(lambda: self._moved(effect))
+            await self.in_store(lambda: self._moved(effect))
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
             self._post(ev.MoveRefused(self._clock(), effect.name, effect.version, effect.ticket, _fault(error)))
             return
         self._post(ev.Moved(self._clock(), effect.name, effect.version, effect.ticket))
 
-    def _moved(self, move: ev.Move) -> None:
+    def _moved(self, move: do.Move) -> None:
         """Move the name; done before, it is left as it is."""
         present = self._store.promoted(move.name)
         if move.back_from is not None:
@@ -153,7 +183,7 @@ class Hands:
             )
         self._store.promote(f"{move.name}:{move.version}")
 
-    async def _clean(self, effect: ev.Clean) -> None:
+    async def _clean(self, effect: do.Clean) -> None:
         folder = self._config.home / "scratch" / str(effect.pid)
         try:
             await asyncio.to_thread(shutil.rmtree, folder)
@@ -161,9 +191,6 @@ class Hands:
             pass
         except OSError as error:
             log.warning("the scratch folder %s stays: %s", folder, error)
-
-    async def _in_store(self, change: Callable[[], Any]) -> Any:  # Any: whatever the change returns
-        return await asyncio.get_running_loop().run_in_executor(self.store_thread, change)
 
 
 def _fault(error: Exception) -> Fault:

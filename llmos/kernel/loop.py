@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from llmos.abi.error import Internal, LlmosError, Unavailable
-from llmos.kernel.events import Effect, Event, Kept
+from llmos.kernel.effects import Effect
+from llmos.kernel.events import Event, Kept
 from llmos.kernel.journal import COMPACT_EVERY, Journal
-from llmos.kernel.scheduler import Idle, look
-from llmos.kernel.table import ALIVE, Table
+from llmos.kernel.roster import ALIVE
+from llmos.kernel.scheduler import View, look
+from llmos.kernel.table import Table
 
 LOOK_EVERY_S = 1.0
 log = logging.getLogger(__name__)
@@ -20,7 +22,10 @@ Waiter = asyncio.Future[None]
 
 
 class Loop:
-    """Everybody posts; it alone changes the table. `perform` must return at once, `applied` hears every event."""
+    """Everybody posts; it alone changes the table.
+
+    `perform` must return at once, `applied` hears every event, `view` is what there is to decide from just now.
+    """
 
     def __init__(
         self,
@@ -29,17 +34,13 @@ class Loop:
         *,
         perform: Callable[[Effect], None],
         applied: Callable[[Event], None],
-        idle: Callable[[], Iterable[Idle]],
-        idle_timeout_s: float,
-        clock: Callable[[], float] = time.time,
+        view: Callable[[], View],
     ) -> None:
         self._table = table
         self._journal = journal
         self._perform = perform
         self._applied = applied
-        self._idle = idle
-        self._idle_timeout_s = idle_timeout_s
-        self._clock = clock
+        self._view = view
         self._inbox: asyncio.Queue[tuple[Event, Waiter | None]] = asyncio.Queue()
 
     def post(self, event: Event) -> None:
@@ -54,17 +55,19 @@ class Loop:
 
     async def run(self) -> None:
         """Until cancelled."""
+        clock = asyncio.get_running_loop().time
+        look_at = clock() + LOOK_EVERY_S
         try:
             while True:
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(look_at):
                         event, waiter = await self._inbox.get()
-                except TimeoutError:
-                    self._audit()
-                else:
                     await self._take(event, waiter)
-                    if event.kept is Kept.PASSING:
+                    if event.is_quiet and clock() < look_at:
                         continue
+                if clock() >= look_at:
+                    self._audit()
+                    look_at = clock() + LOOK_EVERY_S
                 await self._look()
         finally:
             while not self._inbox.empty():
@@ -88,8 +91,6 @@ class Loop:
         self._applied(event)
         for effect in effects:
             self._perform(effect)
-        if self._journal.appended >= COMPACT_EVERY:
-            await self._compact()
 
     async def _write(self, event: Event, *, is_asked: bool) -> None:
         """First the paper, then the act. A fact that cannot be written is a fact all the same; a wish is refused."""
@@ -104,9 +105,13 @@ class Loop:
             log.error("not in the journal: %s (%s)", event, error.message)  # the sentence says it all
 
     async def _look(self) -> None:
-        view = self._table.view(self._clock(), self._idle(), self._idle_timeout_s)
-        for event in look(view):
+        """Decide, and act on it. Nothing else happens in between: no decided event is kept so well that it is waited
+        for, so what was idle when it was chosen to go is idle when it goes."""
+        for event in look(self._view()):
+            assert event.kept is not Kept.PROMISED
             await self._take(event, None)
+        if self._journal.appended >= COMPACT_EVERY:
+            await self._compact()
 
     async def _compact(self) -> None:
         try:

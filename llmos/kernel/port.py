@@ -53,8 +53,12 @@ class Kernel(Protocol):
         *,
         stream: bool = False,
         timeout_s: float | None = None,
+        klass: Class = Class.INTERACTIVE,
     ) -> AsyncGenerator[Chunk, None]:
-        """Ask a model (name or ref). Raises for bad input before the first chunk; closing the iterator cancels."""
+        """Ask a model (name or ref). Raises for bad input before the first chunk; closing the iterator cancels.
+
+        The whole answer is there within `timeout_s`, or TimedOut is raised and the call cancelled.
+        """
         ...
 
     def models(self) -> list[ModelView]: ...

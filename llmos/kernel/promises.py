@@ -5,18 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llmos.abi.model import Offer
-from llmos.kernel.events import (
-    Accept,
-    Commit,
-    CommitFailed,
-    Committed,
-    Effect,
-    Move,
-    MoveAsked,
-    Moved,
-    MoveRefused,
-    OfferMade,
-)
+from llmos.kernel.effects import Accept, Commit, Effect, Move
+from llmos.kernel.events import CommitFailed, Committed, MoveAsked, Moved, MoveRefused, OfferMade
 
 
 @dataclass(slots=True)

@@ -1,13 +1,16 @@
-"""Who runs: pure decisions over what is known, returned as events for the table to apply."""
+"""Who runs, and what gives way: pure decisions over what is known, returned as events for the table to apply."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from llmos.abi.device import LeaseKind
+from llmos.abi.error import Cancelled, Fault, fault_of
 from llmos.abi.process import Class, Process, Program, State
-from llmos.kernel.events import Admitted, Delayed, Event, Evicted
-from llmos.kernel.memory import MIB
+from llmos.kernel.events import Admitted, AttachGranted, AttachRefused, Delayed, Displaced, Event, Evicted
+from llmos.kernel.eviction import Idle, cheapest
+from llmos.kernel.memory import MIB, no_room
 
 RANK = {Class.INTERACTIVE: 0, Class.BATCH: 1, Class.BACKGROUND: 2}
 RUNNING = frozenset({State.STARTING, State.READY, State.STOPPING})
@@ -17,12 +20,15 @@ STARTS_TO_FAIL = 5  # so many deaths in a row before it was ever ready, and a se
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
-    """A serve process that no call needs: since when, and the bytes it would give back."""
+class Wish:
+    """A serve process is to hold one more model of its base."""
 
     pid: int
-    since: float
-    held_bytes: int
+    model: str
+    kind: LeaseKind
+    size_bytes: int
+    device: str = "cpu0"
+    is_wanted: bool = True  # somebody's call still waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,58 +39,108 @@ class View:
     queued: Sequence[Process]  # those that may start: none that waits out its backoff
     running: Collection[Process]
     free_bytes: Mapping[str, int]
-    leaving_bytes: Mapping[str, int]  # what processes that are stopping will give back
+    leaving_bytes: Mapping[str, int]  # what processes and models that were told to go will give back
     idle: Sequence[Idle]
+    wishes: Sequence[Wish] = ()  # oldest first; none for a model that is still leaving
     is_probing: bool = False  # the devices' speeds are being measured: whoever depends on them waits
     idle_timeout_s: float = 0.0
 
 
+@dataclass(slots=True)
+class Room:
+    """The memory of all devices while decisions are made: what is free, what is coming free, what may be given up."""
+
+    at: float
+    free: dict[str, int]
+    leaving: dict[str, int]
+    idle: list[Idle]
+    blocked: set[str] = field(default_factory=set)  # somebody waits for memory there, and must not be passed
+
+    def take(self, device: str, size_bytes: int) -> bool:
+        """The bytes, if they are free and nobody waits for them."""
+        if device in self.blocked or size_bytes > self.free.get(device, 0):
+            return False
+        self.free[device] -= size_bytes
+        return True
+
+    def missing(self, device: str, size_bytes: int) -> int:
+        return size_bytes - self.free.get(device, 0) - self.leaving.get(device, 0)
+
+    def give_up(self, victims: Iterable[Idle], reason: str) -> list[Event]:
+        """These go; their bytes come free once they have."""
+        events: list[Event] = []
+        for one in victims:
+            self.idle.remove(one)
+            self.leaving[one.device] = self.leaving.get(one.device, 0) + one.held_bytes
+            if one.model is None:
+                events.append(Evicted(self.at, one.pid, reason))
+            else:
+                events.append(Displaced(self.at, one.pid, one.model, reason))
+        return events
+
+
 def look(view: View) -> list[Event]:
-    """All that can be decided now: who starts, who waits for what, and which idle serve process ends."""
-    events: list[Event] = []
-    free, leaving = dict(view.free_bytes), dict(view.leaving_bytes)
-    idle = sorted(view.idle, key=lambda one: one.since)
+    """All that can be decided now: who starts, who waits for what, and what that is idle gives way."""
+    room = Room(view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle))
+    events = [event for wish in view.wishes for event in _granted(wish, room)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
-    blocked: set[str] = set()
     for process in sorted(view.queued, key=lambda p: (RANK[p.spec.klass], p.pid)):
-        device, need = process.spec.device, process.spec.need_bytes
+        device = process.spec.device
         is_training = process.spec.program is Program.TRAIN
         if view.is_probing and process.spec.program is not Program.PROBE:
             events.append(Delayed(view.at, process.pid, "waits until the devices are measured"))
         elif is_training and device in training:
             events.append(Delayed(view.at, process.pid, f"waits for pid {training[device]}, which trains on {device}"))
-        elif device in blocked:
+        elif device in room.blocked:
             events.append(Delayed(view.at, process.pid, f"waits for memory of {device}, behind others"))
-        elif need <= free.get(device, 0):
+        elif room.take(device, process.spec.need_bytes):
             events.append(Admitted(view.at, process.pid))
-            free[device] -= need
             if is_training:
                 training[device] = process.pid
         else:
-            blocked.add(device)
-            missing = need - free.get(device, 0) - leaving.get(device, 0)
-            victims = coldest(idle, missing) if missing > 0 else []
-            idle = [one for one in idle if one not in victims]
-            leaving[device] = leaving.get(device, 0) + sum(victim.held_bytes for victim in victims)
-            events += [Evicted(view.at, victim.pid, f"room for pid {process.pid}") for victim in victims]
-            events.append(Delayed(view.at, process.pid, _needs(process, free.get(device, 0))))
-    return events + _unused(view, idle)
-
-
-def coldest(idle: Iterable[Idle], at_least_bytes: int) -> list[Idle]:
-    """The longest-unused processes that together hold so many bytes, or none if all of them do not."""
-    chosen: list[Idle] = []
-    for one in idle:
-        chosen.append(one)
-        at_least_bytes -= one.held_bytes
-        if at_least_bytes <= 0:
-            return chosen
-    return []
+            events += _delayed(process, room)
+    return events + _unused(view, room.idle)
 
 
 def backoff_s(crashes: int) -> float:
     """How long a serve process waits before it is started again after so many crashes in a row."""
     return float(min(FIRST_BACKOFF_S * 2 ** (min(crashes, 20) - 1), LONGEST_BACKOFF_S))
+
+
+def _granted(wish: Wish, room: Room) -> list[Event]:
+    """The model may come, or something gives way for it, or it is refused: nobody waits for room that cannot be made.
+
+    First its own process's idle models go, then whatever else is idle on the device.
+    """
+    if not wish.is_wanted:
+        return [_refused(wish, room, fault_of(Cancelled(f"Nobody waits for {wish.model} any more")))]
+    if room.take(wish.device, wish.size_bytes):
+        return [AttachGranted(room.at, wish.pid, wish.model)]
+    if wish.device in room.blocked:
+        return []
+    here = [one for one in room.idle if one.device == wish.device]
+    own = [one for one in here if one.pid == wish.pid]
+    missing = room.missing(wish.device, wish.size_bytes)
+    victims = cheapest(missing, own, [one for one in here if one.pid != wish.pid])
+    if missing > 0 and not victims:
+        at_most = wish.size_bytes - missing + sum(one.held_bytes for one in here)
+        return [_refused(wish, room, fault_of(no_room(wish.device, wish.size_bytes, at_most)))]
+    room.blocked.add(wish.device)
+    return room.give_up(victims, f"room for {wish.model}")
+
+
+def _refused(wish: Wish, room: Room, fault: Fault) -> Event:
+    return AttachRefused(room.at, wish.pid, wish.model, fault)
+
+
+def _delayed(process: Process, room: Room) -> list[Event]:
+    """The process waits for its memory, and what is idle gives way if that is enough."""
+    device = process.spec.device
+    room.blocked.add(device)
+    missing = room.missing(device, process.spec.need_bytes)
+    victims = cheapest(missing, [one for one in room.idle if one.device == device])
+    reason = _needs(process, room.free.get(device, 0))
+    return [*room.give_up(victims, f"room for pid {process.pid}"), Delayed(room.at, process.pid, reason)]
 
 
 def _unused(view: View, idle: Sequence[Idle]) -> list[Event]:
@@ -93,7 +149,7 @@ def _unused(view: View, idle: Sequence[Idle]) -> list[Event]:
     return [
         Evicted(view.at, one.pid, f"no call for {view.idle_timeout_s:.0f} s")
         for one in idle
-        if view.at - one.since >= view.idle_timeout_s
+        if one.model is None and view.at - one.since >= view.idle_timeout_s
     ]
 
 

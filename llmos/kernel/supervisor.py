@@ -8,7 +8,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -31,6 +31,7 @@ class Child:
     pid: int
     os_pid: int
     line: asyncio.Transport | None = None
+    unsent: list[bytes] = field(default_factory=list)
     code: int | None = None
 
 
@@ -67,8 +68,10 @@ class Supervisor:
     def send(self, pid: int, frame: Down) -> None:
         """Say something to a child; one that has gone hears nothing, and its end is on its way here."""
         child = self._children.get(pid)
-        if child is not None and child.line is not None and not child.line.is_closing():
-            child.line.write(encode(frame))
+        if child is not None and child.line is not None:
+            child.unsent.append(encode(frame))
+            if len(child.unsent) == 1:  # what else is said in this turn of the event loop goes with it
+                asyncio.get_running_loop().call_soon(_flush, child)
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to a child, if it is there."""
@@ -150,6 +153,12 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._supervisor.line_ended(self._child)
+
+
+def _flush(child: Child) -> None:
+    data, child.unsent = b"".join(child.unsent), []
+    if child.line is not None and not child.line.is_closing():
+        child.line.write(data)
 
 
 def schedule(os_pid: int, klass: Class) -> None:

@@ -1,156 +1,150 @@
-"""LoRA adapters (Hu et al. 2021, arXiv:2106.09685): trained by peft, kept as its files, served beside a base."""
+"""Adapters in memory, and a row of tokens computed with several at once: each changes its own stretch of the row.
+
+What an adapter adds to a layer is `(x @ A) @ B` (LoRA, Hu et al. 2021, arXiv:2106.09685). A long stretch gets the same
+from weights made on the way, `W + A @ B`, and forgotten after it. The base's own weights are never changed.
+"""
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
-from llmos.abi.error import BadInput, UnsafeWeights
-from llmos.abi.recipe import Lora
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-PREFIX = "base_model.model."
-SUFFIXES = (".lora_A.weight", ".lora_B.weight")
-UNKNOWN = ("use_dora", "lora_bias", "modules_to_save", "layer_replication", "alora_invocation_tokens", "use_bdlora")
-
-
-def add_lora(backbone: nn.Module, lora: Lora, seed: int) -> PeftModel:
-    """Put a fresh adapter, the only trainable part, into the backbone's layers; it computes as before until trained."""
-    from peft import LoraConfig, get_peft_model  # only training needs it
-
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.targets) if lora.targets else "all-linear",
-    )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft reads names that transformers is about to drop
-        torch.manual_seed(seed)
-        try:
-            return get_peft_model(backbone, config)
-        except ValueError as error:  # peft's word for targets that the model does not have
-            raise BadInput(f"LoRA cannot be added to {', '.join(lora.targets or ('all-linear',))}: {error}") from error
-
-
-def save_adapter(model: PeftModel, folder: Path) -> list[Path]:
-    """Write the adapter as peft does, less its model card; returns the two files."""
-    from peft import get_peft_model_state_dict
-
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    kept = {name: x.detach().float().cpu().contiguous() for name, x in weights.items()}
-    save_file(kept, folder / WEIGHTS, {"format": "pt"})
-    model.peft_config["default"].save_pretrained(folder)
-    return [folder / WEIGHTS, folder / CONFIG]
+FOLD_FROM = 2.5  # times in * out / (in + out) tokens: from there on folding costs less; measured, see docs/log.md
 
 
 class Change(NamedTuple):
-    """What an adapter adds to one layer's output: `(x @ down.T) @ up.T`, its scale in `up`."""
+    """What an adapter adds to one layer's output: `scale * (x @ down) @ up`; down is [in, rank], up [rank, out]."""
 
     layer: nn.Module
     down: Tensor
     up: Tensor
+    scale: float
+
+    def folds(self, tokens: int) -> bool:
+        """Whether so many tokens are cheaper with weights of their own than with two thin products.
+
+        In float32 alone: rounded once more to fewer bits, the change could drown in the rounding of the weights.
+        """
+        if type(self.layer) is not nn.Linear or self.layer.weight.dtype != torch.float32:
+            return False
+        wide, high = self.layer.weight.shape
+        return tokens * (wide + high) > FOLD_FROM * wide * high
+
+    def folded(self) -> Tensor:
+        """The layer's weights with the change in them, [out, in] as it has them."""
+        assert isinstance(self.layer.weight, Tensor)
+        return torch.addmm(self.layer.weight, self.up.T, self.down.T, alpha=self.scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter in memory."""
+    """An adapter in memory. A mixable one changes only layers that see every token of a row once, and in order."""
 
     layers: tuple[Change, ...]
+    is_mixable: bool = True
 
     @property
     def size_bytes(self) -> int:
-        return sum(down.nbytes + up.nbytes for _, down, up in self.layers)
+        return sum(one.down.nbytes + one.up.nbytes for one in self.layers)
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Within, the base computes with this adapter; its weights are neither changed nor copied."""
-        try:
-            for layer, down, up in self.layers:
-                layer.forward = partial(_adapted, layer, down, up)
+        """Within, the base computes with this adapter, whatever it computes."""
+        with _replaced({one.layer: partial(_changed, one) for one in self.layers}):
             yield
-        finally:
-            for layer, _, _ in self.layers:
-                layer.__dict__.pop("forward", None)
 
 
-def _adapted(layer: nn.Module, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
+class Segment(NamedTuple):
+    """A stretch of a row, from one token to before another, and its adapter; none: the base as it is."""
+
+    adapter: Adapter | None
+    start: int
+    end: int
+
+
+@contextmanager
+def mixed(segments: Sequence[Segment]) -> Iterator[None]:
+    """Within, one forward pass over a row computes each segment with its own adapter; together they cover the row."""
+    if len(segments) == 1 and (only := segments[0].adapter) is not None:
+        with only.on():
+            yield
+        return
+    parts: dict[nn.Module, list[Part]] = {}
+    for adapter, start, end in segments:
+        for change in adapter.layers if adapter is not None else ():
+            parts.setdefault(change.layer, []).append(Part(change, start, end))
+    size = segments[-1].end if segments else 0
+    with _replaced({layer: partial(_mixed, layer, tuple(some), size) for layer, some in parts.items()}):
+        yield
+
+
+class Part(NamedTuple):
+    """A change, and the stretch of the row that it is for."""
+
+    change: Change
+    start: int
+    end: int
+
+
+@contextmanager
+def _replaced(forwards: dict[nn.Module, partial[Tensor]]) -> Iterator[None]:
+    try:
+        for layer, forward in forwards.items():
+            layer.forward = forward
+        yield
+    finally:
+        for layer in forwards:
+            layer.__dict__.pop("forward", None)
+
+
+def _changed(change: Change, x: Tensor) -> Tensor:
+    """The layer's output with the change, for all of x."""
+    layer, down, up, scale = change
+    if change.folds(x.numel() // x.shape[-1]) and not torch.is_autocast_enabled(x.device.type):
+        return functional.linear(x, change.folded(), layer.bias)  # type: ignore[arg-type]  # it is a Linear's
     plain: Tensor = type(layer).forward(layer, x)
-    return plain + (x @ down.T) @ up.T
+    return torch.add(plain, (x @ down) @ up, alpha=scale)
 
 
-def load_adapter(folder: Path, backbone: nn.Module) -> Adapter:
-    """The adapter in this folder for this backbone; BadInput if it is of a kind, or for a model, that does not fit."""
-    config = read_config(folder)
-    layers: dict[str, dict[str, Tensor]] = {}
-    for name, weight in load_file(folder / WEIGHTS).items():
-        suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
-        if suffix is None:
-            raise BadInput(f"{folder.name} has {name}, which is no LoRA weight. Save it again with its layers merged")
-        layers.setdefault(name.removeprefix(PREFIX).removesuffix(suffix), {})[suffix] = weight
-    return Adapter(tuple(_change(backbone, name, pair, config) for name, pair in layers.items()))
+def _mixed(layer: nn.Module, parts: Sequence[Part], size: int, x: Tensor) -> Tensor:
+    """The layer's output for the row x, each part of it with its own change."""
+    rows = x.reshape(-1, x.shape[-1])
+    assert len(rows) == size, f"{type(layer).__name__} sees {len(rows)} of the {size} tokens of a row: not mixable"
+    out = _with_folds(layer, parts, rows)
+    for change, start, end in parts:
+        if not change.folds(end - start):
+            out[start:end].addmm_(rows[start:end] @ change.down, change.up, alpha=change.scale)
+    return out.view(*x.shape[:-1], -1)
 
 
-def read_config(folder: Path) -> dict[str, Any]:  # Any: peft's file, read by key
-    """The adapter's settings; BadInput if it is of a kind that adds more than `(x @ A) @ B`."""
-    if not (folder / WEIGHTS).exists():
-        if (folder / "adapter_model.bin").exists():
-            raise UnsafeWeights(f"{folder.name} has pickled weights. Save the adapter again as safetensors")
-        raise BadInput(f"{folder} has no adapter: {WEIGHTS} is not there")
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    if config.get("peft_type") != "LORA":
-        raise BadInput(f"{folder.name} is an adapter of type {config.get('peft_type')!r}; only LORA is served")
-    if unknown := [name for name in UNKNOWN if config.get(name)]:
-        raise BadInput(f"{folder.name} uses {', '.join(unknown)}, which serving does not do. Train it without")
-    if config.get("bias", "none") != "none":
-        raise BadInput(
-            f"{folder.name} also trains biases ({config['bias']}), which the base cannot share. Use bias none"
-        )
-    return config
+def _with_folds(layer: nn.Module, parts: Sequence[Part], rows: Tensor) -> Tensor:
+    """The parts that fold with their own weights, the stretches between them with the layer's."""
+    folds = [part for part in parts if part.change.folds(part.end - part.start)]
+    if not folds:
+        plain: Tensor = type(layer).forward(layer, rows)
+        return plain
+    assert isinstance(layer, nn.Linear)
+    out = rows.new_empty(len(rows), layer.out_features)
+    done = 0
+    for change, start, end in folds:
+        _linear(rows[done:start], layer.weight.T, layer.bias, out[done:start])
+        _linear(rows[start:end], change.folded().T, layer.bias, out[start:end])
+        done = end
+    _linear(rows[done:], layer.weight.T, layer.bias, out[done:])
+    return out
 
 
-def _change(backbone: nn.Module, name: str, pair: dict[str, Tensor], config: dict[str, Any]) -> Change:
-    layer = _find(backbone, name)
-    weight = getattr(layer, "weight", None)
-    if layer is None or len(pair) != len(SUFFIXES) or not isinstance(weight, Tensor):
-        raise BadInput(f"The adapter's layer {name} is not in this base. It was trained for another one")
-    down, up = (pair[suffix] for suffix in SUFFIXES)
-    fits = {(down.shape[1], up.shape[0]), (up.shape[0], down.shape[1])}
-    if down.shape[0] != up.shape[1] or tuple(weight.shape) not in fits:
-        raise BadInput(
-            f"The adapter's layer {name} has shapes {tuple(down.shape)} and {tuple(up.shape)}, which do not fit the "
-            f"base's {tuple(weight.shape)}. It was trained for another one"
-        )
-    up = up.float() * _scale(name, down.shape[0], config)
-    return Change(layer, down.to(weight.device, weight.dtype), up.to(weight.device, weight.dtype))
-
-
-def _find(backbone: nn.Module, name: str) -> nn.Module | None:
-    """The layer of this name, also where the adapter was trained on a model that wraps this backbone."""
-    prefix = f"{getattr(backbone, 'base_model_prefix', '')}."
-    for candidate in (name, name.removeprefix(prefix)):
-        try:
-            return backbone.get_submodule(candidate)
-        except AttributeError:
-            continue
-    return None
-
-
-def _scale(name: str, rank: int, config: dict[str, Any]) -> float:
-    patterns = config.get("alpha_pattern") or {}
-    alpha = next((value for key, value in patterns.items() if f".{name}".endswith(f".{key}")), config["lora_alpha"])
-    return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    if not len(rows):
+        return
+    if bias is None:
+        torch.mm(rows, weight, out=out)
+    else:
+        torch.addmm(bias, rows, weight, out=out)

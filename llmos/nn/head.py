@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from llmos.abi.error import BadInput
+from llmos.nn.adapter_file import check_finite
 from llmos.nn.pack import pool
 
 FILE = "head.safetensors"
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu, "gelu": gelu}
 
 
 class SequenceHead(nn.Module):
@@ -22,14 +25,21 @@ class SequenceHead(nn.Module):
 
     kind = "sequence"
 
-    def __init__(self, hidden: int, labels: int, pooling: str = "mean", dropout: float = 0.1) -> None:
+    def __init__(
+        self, hidden: int, labels: int, pooling: str = "mean", dropout: float = 0.1, activation: str | None = None
+    ) -> None:
         super().__init__()
         self.pooling = pooling
+        self.activation = activation  # where heads from elsewhere have a layer more, after the pooling
+        self.dense = None if activation is None else nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, labels)
 
     def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        logits: Tensor = self.out(self.dropout(pool(hidden, lengths, self.pooling)))
+        pooled = pool(hidden, lengths, self.pooling)
+        if self.dense is not None and self.activation is not None:
+            pooled = ACTIVATIONS[self.activation](self.dense(pooled))
+        logits: Tensor = self.out(self.dropout(pooled))
         return logits
 
 
@@ -69,6 +79,8 @@ def save_head(head: Head, folder: Path) -> Path:
     about = {"kind": head.kind}
     if isinstance(head, SequenceHead):
         about["pooling"] = head.pooling
+        if head.activation is not None:
+            about["activation"] = head.activation
     path = folder / FILE
     weights = {name: x.detach().float().cpu().contiguous() for name, x in head.state_dict().items()}
     save_file(weights, path, {"head": json.dumps(about)})  # one entry: the file format keeps no order of several
@@ -81,10 +93,11 @@ def load_head(folder: Path, device: torch.device | str = "cpu") -> Head:
     with safe_open(path, framework="pt", device=str(device)) as file:
         about = json.loads((file.metadata() or {}).get("head", "{}"))
         weights = file.get_tensors()
+    check_finite(weights.items(), path.name)
     labels, hidden = weights["out.weight"].shape
     with torch.device("meta"):
         if about.get("kind") == SequenceHead.kind:
-            head: Head = SequenceHead(hidden, labels, about["pooling"])
+            head: Head = SequenceHead(hidden, labels, about["pooling"], activation=about.get("activation"))
         elif about.get("kind") == TokenHead.kind:
             head = TokenHead(hidden, labels)
         else:

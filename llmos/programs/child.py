@@ -23,8 +23,9 @@ PR_SET_NAME = 15
 
 def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
     """Run the program that the daemon assigns, and end with 0, or with 1 after having said why."""
-    os.setsid()  # a Ctrl-C in the daemon's terminal is the daemon's business
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # No session of its own: where the system schedules by session (autogroup), SCHED_IDLE yields only within one.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the daemon's terminal is the daemon's business
     _redirect(log_fd)
     _end_with(daemon_pid)
     channel = Channel(socket.socket(fileno=channel_fd))

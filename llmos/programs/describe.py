@@ -1,4 +1,7 @@
-"""What a base is, read from its files: which of them count, its architecture, task, limits, pooling and license."""
+"""What a base is, read from its files: which of them count, its architecture, task, limits, pooling and license.
+
+Of an adapter it says which files count; what it fits is for `programs/adoption.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ Json = Any  # Any: JSON written by whoever published the model
 
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 INDEX = "model.safetensors.index.json"
+MODULES = "modules.json"  # what sentence-transformers makes a vector with, in order
 PICKLED = re.compile(r"(pytorch_model.*\.bin|.*\.(pt|pth|pkl|pickle|ckpt))")
 TOKENIZER = {
     "tokenizer.json",
@@ -30,16 +34,26 @@ TOKENIZER = {
     "chat_template.jinja",
 }
 VOCABULARY = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"}
-CONFIG = {"config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json", INDEX}
+CONFIG = {"config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json", MODULES, INDEX}
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 OTHER = {"README.md", "LICENSE", "LICENSE.txt", "LICENSE.md"}
 DECODER = re.compile(r".*(ForCausalLM|LMHeadModel)")
-POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "last"}
+POOLING = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "last",
+}
+KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
 NO_LIMIT = 1_000_000  # tokenizers write a huge number where they mean that there is none
 
 
 def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     """Which of a model folder's files make the base, weights first; UnsafeWeights or BadInput if they make none."""
     there = set(paths)
+    if is_adapter(there):
+        return _adapter(there, where)
     weights = _weights(there, where)
     if weights[0].endswith(".gguf"):
         return [(weights[0], Part.WEIGHTS), *((path, Part.OTHER) for path in sorted(there & OTHER))]
@@ -53,6 +67,28 @@ def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     rest = [(path, part) for names, part in parts for path in sorted(there & names) if path != INDEX]
     shards = [(INDEX, Part.CONFIG)] if len(weights) > 1 or SHARD.fullmatch(weights[0]) else []
     return [*((path, Part.WEIGHTS) for path in weights), *shards, *rest]
+
+
+def is_adapter(paths: Iterable[str]) -> bool:
+    """Whether a folder of these files holds an adapter, and not a base of its own."""
+    there = set(paths)
+    return ADAPTER_CONFIG in there and not any(path == "model.safetensors" or SHARD.fullmatch(path) for path in there)
+
+
+def _adapter(there: set[str], where: str) -> list[tuple[str, Part]]:
+    """An adapter's weights and settings; the config beside them, if there is one, says the labels of its head."""
+    if ADAPTER not in there:
+        pickled = sorted(path for path in there if path.startswith("adapter_model") or PICKLED.fullmatch(path))
+        if pickled:
+            raise UnsafeWeights(
+                f"{where} has an adapter with pickled weights ({', '.join(pickled)}), and reading a pickle runs "
+                "whatever code is in it. Save it again where you trust it: save_pretrained writes safetensors",
+                path=pickled[0],
+            )
+        raise BadInput(f"{where} has {ADAPTER_CONFIG} and no {ADAPTER}. Save the adapter with save_pretrained")
+    beside = [(path, Part.CONFIG) for path in ("config.json",) if path in there]
+    beside += [(path, Part.OTHER) for path in sorted(there & OTHER)]
+    return [(ADAPTER, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *beside]
 
 
 def _weights(there: set[str], where: str) -> list[str]:
@@ -100,9 +136,42 @@ def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
         tokenizer.get("model_max_length"),
         config.get("max_position_embeddings") or config.get("n_positions"),
     ]
-    pooling = _json(folder / "1_Pooling" / "config.json")
-    how = next((name for key, name in POOLING.items() if pooling.get(key)), "mean")
+    _refuse_unknown(folder, config, architecture)
+    how = _pooling(folder)
     return _draft(architecture, bool(DECODER.fullmatch(architecture)), has_template, limits, license_of(folder), how)
+
+
+def _refuse_unknown(folder: Path, config: dict[str, Json], architecture: str) -> None:
+    if config.get("is_encoder_decoder"):
+        raise BadInput(
+            f"{architecture} is an encoder with a decoder, and what runs here is one or the other. Pull an encoder, "
+            "such as minilm, or a decoder, such as smollm2"
+        )
+    kinds = [str(one.get("type", "")).rpartition(".")[2] for one in _list(folder / MODULES)]
+    unknown = [kind for kind in kinds if kind not in KNOWN_MODULES]
+    if unknown:
+        raise BadInput(
+            f"Its vectors pass through {', '.join(unknown)} ({MODULES}), which is not computed here: they would be "
+            f"others than its makers'. Pull another, or a copy without {MODULES} to take it as a plain encoder"
+        )
+
+
+def _pooling(folder: Path) -> str:
+    """How the base pools, by its own config; BadInput for a way that is not known here, or for several at once."""
+    told = _json(folder / "1_Pooling" / "config.json")
+    modes = [key for key, value in told.items() if key.startswith("pooling_mode") and value is True]
+    if isinstance(told.get("pooling_mode"), str):
+        modes = [f"pooling_mode_{told['pooling_mode']}"]
+    if not modes:
+        return "mean"
+    short = {**POOLING, **{f"pooling_mode_{name}": name for name in POOLING.values()}}
+    if len(modes) > 1 or modes[0] not in short:
+        known = ", ".join(POOLING.values())
+        raise BadInput(
+            f"It pools by {' and '.join(modes)} (1_Pooling/config.json), and here one of: {known}. Its vectors would "
+            "be others than its makers'. Pull another, or a copy without 1_Pooling to have the mean"
+        )
+    return short[modes[0]]
 
 
 def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
@@ -160,12 +229,23 @@ def license_of(folder: Path) -> str:
 
 
 def _json(path: Path) -> dict[str, Json]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise BadInput(f"{path.name} is not valid JSON ({error}). Fetch it again") from error
+    found = _read(path, {})
     if not isinstance(found, dict):
         raise BadInput(f"{path.name} holds no JSON object. Fetch it again")
     return found
+
+
+def _list(path: Path) -> list[dict[str, Json]]:
+    found = _read(path, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadInput(f"{path.name} holds no list of JSON objects. Fetch it again")
+    return found
+
+
+def _read(path: Path, nothing: Json) -> Json:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return nothing
+    except ValueError as error:
+        raise BadInput(f"{path.name} is not valid JSON ({error}). Fetch it again") from error

@@ -196,9 +196,14 @@ def _full(folder: Path, need_bytes: int, free_bytes: int) -> DiskFull:
     )
 
 
+TOKEN = (
+    "Set HF_TOKEN (or LLMOS_HUB_TOKEN) to a token that may read it, and start the daemon again: llmos down, llmos up"
+)
+
+
 def _refused(answer: httpx.Response, url: str) -> None:
     if answer.status_code in (401, 403):
-        raise NotFound(f"{url} asks for permission ({answer.status_code}). Give a token that may read it", url=url)
+        raise NotFound(f"{url} asks for permission ({answer.status_code}). {TOKEN}", url=url)
     if answer.status_code in (404, 410):
         raise NotFound(f"There is nothing at {url} ({answer.status_code}). Check the name and the version", url=url)
     if answer.is_error:

@@ -1,8 +1,12 @@
-"""evaluate: any model of the store on any labelled rows; its numbers are the last report, and files in the scratch."""
+"""evaluate: any model of the store on any labelled rows; its numbers are the last report, its evidence two files.
+
+Arguments: `model`, `data`, `options`, and the machine's own `reports`: the folder where the evidence is kept.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,22 +15,27 @@ import torch
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Assignment
-from llmos.abi.process import Progress
+from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Data
 from llmos.abi.wire import from_plain
 from llmos.finetuning.candidate import stored
 from llmos.finetuning.dataset import test_rows
-from llmos.finetuning.evidence import Evidence
+from llmos.finetuning.evidence import PAGE, Evidence
 from llmos.finetuning.examples import make_examples
 from llmos.finetuning.metrics import judge
 from llmos.finetuning.predict import predict
 from llmos.finetuning.recipe import OPTIONS, TASKS
 from llmos.finetuning.splits import refuse_unknown
 from llmos.programs.channel import Channel
+from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 
 Json = Any  # Any: a program's arguments
+
+
+class _Stopped(Exception):
+    """The daemon wants this process to end; there is nothing half-done worth keeping."""
 
 
 def main(channel: Channel, assignment: Assignment) -> None:
@@ -47,16 +56,22 @@ def main(channel: Channel, assignment: Assignment) -> None:
         print(read.note, flush=True)  # noqa: T201  # the process's log
     refuse_unknown(manifest.task, read.rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
+    if manifest.method == "lora":
+        model = with_resident(channel, assignment, model)
     candidate = stored(model, assignment.dtype, assignment.device)
     settings = Settings(manifest.labels, options, candidate.loaded.max_tokens)
     examples = make_examples(manifest.task, read.rows, candidate.loaded.tokenizer, settings)
-    predicted = predict(
-        candidate,
-        manifest.task,
-        examples,
-        settings,
-        on_done=lambda done: channel.report(Progress("evaluate", done, len(examples), "rows")),
-    )
+
+    def on_done(done: int) -> None:
+        if channel.stop_asked:
+            raise _Stopped
+        channel.report(Progress("evaluate", done, len(examples), "rows"))
+
+    try:
+        predicted = predict(candidate, manifest.task, examples, settings, on_done=on_done)
+    except _Stopped:
+        print(f"Stopped before all of {len(examples):,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
+        return
     judged = judge(manifest.task, read.rows, predicted, settings)
     evidence = Evidence(
         title=f"{manifest.ref} on {Path(read.path).name}",
@@ -66,9 +81,20 @@ def main(channel: Channel, assignment: Assignment) -> None:
         rows={"test": len(read.rows)},
         facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"},
     )
-    evidence.write(Path(assignment.scratch))
-    message = f"{manifest.ref} on {len(read.rows):,} rows of {Path(read.path).name}"
-    channel.report(Progress("done", len(examples), len(examples), "rows", dict(judged.metrics), message))
+    report = _kept(evidence, Path(assignment.scratch), assignment.args.get("reports"))
+    message = f"{manifest.ref} on {len(read.rows):,} rows of {Path(read.path).name}. Report: {report}"
+    channel.report(Progress(DONE, len(examples), len(examples), "rows", dict(judged.metrics), message))
+
+
+def _kept(evidence: Evidence, scratch: Path, reports: Json) -> Path:
+    """Write the evidence where it outlives the process, whole or not at all; returns its page."""
+    folder = Path(str(reports or scratch / "reports"))
+    aside = scratch / "evaluation"
+    evidence.write(aside)
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed between here and its last report
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside.rename(folder)
+    return folder / PAGE
 
 
 def _data(told: Json) -> Data:

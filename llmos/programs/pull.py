@@ -1,5 +1,7 @@
 """pull: brings a base into the store, from the catalog, a hub or a folder, and makes the form this device computes in.
 
+A folder or repository that holds an adapter becomes a model on a base of the store: `programs/adoption.py`.
+
 Arguments: `source` (a catalog name, `hf:org/name[@revision]`, or a folder), `name` (null: made from the source),
 `downloads` (where partial files live from run to run; the scratch folder where it is not given), and the machine's own
 `index`, `hub`, `token` and `catalog`, each optional. A base of that name that the store has already comes as
@@ -19,11 +21,12 @@ from typing import Any
 from llmos.abi.catalog import Entry, catalog
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Assignment, Located
-from llmos.abi.model import File, Kind, Offer, OfferKind, Part, check_name, resident_name, weights_digest
-from llmos.abi.process import Progress
+from llmos.abi.model import File, Kind, Offer, OfferKind, Part, check_name, weights_digest
+from llmos.abi.process import DONE, Progress
 from llmos.programs.channel import Channel
-from llmos.programs.describe import describe, part_of
-from llmos.programs.download import Download, open_client, pip_settings, room_said
+from llmos.programs.describe import describe, is_adapter
+from llmos.programs.download import Download, open_client, pip_settings
+from llmos.programs.resident import offer_resident, with_resident
 from llmos.programs.sources import Brought, Places, from_entry, from_folder, from_hub, hub_of
 
 Json = Any  # Any: a JSON value of the arguments
@@ -36,13 +39,14 @@ def main(channel: Channel, assignment: Assignment) -> None:
     name = check_name(str(args.get("name") or name_of(source)))
     there = assignment.models.get(name)
     if there is not None and is_from(there, source, args):
-        channel.report(Progress("done", 1, 1, message=f"{there.manifest.ref} is here already, from {source}"))
-        if there.resident is None:
-            out = _emptied(scratch / "resident")
-            _offer_resident(channel, Path(there.folder), str(there.manifest.base_digest), assignment.dtype, out)
+        channel.report(Progress(DONE, 1, 1, message=f"{there.manifest.ref} is here already, from {source}"))
+        with_resident(channel, assignment, there)
         return
     fresh = _emptied(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
+    if is_adapter(path for path, _ in brought.files):
+        import_module("llmos.programs.adoption").adopt(channel, assignment, brought, fresh, name)  # brings torch
+        return
     draft = describe(fresh, [path for path, _ in brought.files])
     draft |= {"source": brought.source, "license": brought.license or draft["license"]}
     digest = _digest(fresh, brought)
@@ -50,8 +54,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
     accepted = channel.offer(Offer(1, OfferKind.BASE, name, str(fresh), tuple(brought.files), draft))
     for part in brought.parts:
         part.unlink(missing_ok=True)
-    _offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, _emptied(scratch / "resident"))
-    channel.report(Progress("done", 1, 1, message=f"{accepted.ref} is ready"))
+    offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, scratch / "resident")
+    channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready"))
 
 
 def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -> Brought:
@@ -116,16 +120,6 @@ def _digest(folder: Path, brought: Brought) -> str:
             with (folder / path).open("rb") as file:
                 weights.append(File(path, hashlib.file_digest(file, "sha256").hexdigest(), 0, part))
     return weights_digest(weights)
-
-
-def _offer_resident(channel: Channel, base: Path, digest: str, dtype: str, out: Path) -> None:
-    channel.report(Progress("convert", message=f"writing the {dtype} form"))
-    resident = import_module("llmos.nn.resident")  # brings torch: not before there is something to convert
-    with room_said(out):
-        resident.make(base, dtype, out)
-    paths = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    files = tuple((path, part_of(path)) for path in paths)
-    channel.offer(Offer(2, OfferKind.RESIDENT, resident_name(digest, dtype), str(out), files))
 
 
 def _emptied(folder: Path) -> Path:

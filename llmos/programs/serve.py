@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import time
+
 from llmos.abi.call import Chunk
 from llmos.abi.error import LlmosError, fault_of
-from llmos.abi.frame import Answer, Ask, Assignment, Attach, AttachFailed, Cancel, Detach, Down, Ready, Stop
+from llmos.abi.frame import (
+    Answer,
+    Ask,
+    Assignment,
+    Attach,
+    Attached,
+    AttachFailed,
+    Cancel,
+    Detach,
+    Detached,
+    Down,
+    Located,
+    Ready,
+    Stop,
+)
 from llmos.engines import Engine, driver
 from llmos.programs.channel import Channel
+from llmos.programs.resident import with_resident
 
 
 def main(channel: Channel, assignment: Assignment) -> None:
     """Answer calls until told to stop; what is in hand then is finished first."""
     engine = driver(str(assignment.args["engine"]), int(assignment.args["token_budget"]))
     base = assignment.models["base"]
+    if engine.uses_resident:
+        base = with_resident(channel, assignment, base)
     weights_bytes = engine.load(base, assignment.device, assignment.dtype, assignment.threads)
     channel.send(Ready(weights_bytes))
     server = Server(channel, engine)
@@ -52,14 +71,21 @@ class Server:
             case Cancel(call_id):
                 self._engine.cancel(call_id)
             case Attach(model):
-                try:
-                    self._engine.attach(model)
-                except Exception as error:  # noqa: BLE001  # one model's fault is the answer to its calls
-                    self._channel.send(AttachFailed(model.manifest.ref, fault_of(error)))
+                self._attach(model)
             case Detach(model):
                 self._engine.detach(model)
+                self._channel.send(Detached(model))
             case Stop():
                 self._is_stopping = True
+
+    def _attach(self, model: Located) -> None:
+        started = time.perf_counter()
+        try:
+            self._engine.attach(model)
+        except Exception as error:  # noqa: BLE001  # one model's fault is the answer to its calls
+            self._channel.send(AttachFailed(model.manifest.ref, fault_of(error)))
+        else:
+            self._channel.send(Attached(model.manifest.ref, time.perf_counter() - started))
 
     def _say(self, chunks: list[Chunk]) -> None:
         """Send a batch's answers in one frame; those too big for one get a frame each, or say that they are too big."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -17,23 +16,25 @@ import torch
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Offer, OfferKind, Verdict
-from llmos.abi.process import Progress
+from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe
 from llmos.abi.wire import from_plain, to_json, to_plain
 from llmos.finetuning import gate
 from llmos.finetuning.candidate import Candidate, begin, stored
 from llmos.finetuning.checkpoint import Checkpoints
-from llmos.finetuning.dataset import COLUMNS, Gathered, gather, keep
+from llmos.finetuning.dataset import COLUMNS, Gathered, gather, keep, taught
 from llmos.finetuning.evidence import Evidence
 from llmos.finetuning.examples import make_examples
 from llmos.finetuning.loop import Around, Run
 from llmos.finetuning.loss import balanced, loss_of
 from llmos.finetuning.metrics import headline, judge
 from llmos.finetuning.pairs import PAIRED, scale_of
-from llmos.finetuning.predict import predict
+from llmos.finetuning.predict import Predicted, predict
 from llmos.finetuning.recipe import check, resolve
 from llmos.finetuning.row import Row
+from llmos.finetuning.splits import key_of
 from llmos.programs.channel import Channel
+from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 
@@ -48,7 +49,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
     recipe = from_plain(assignment.args, Recipe)
     check(recipe)
     channel.report(Progress("read", unit="rows"))
-    data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets, recipe.seed)
+    data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets)
     recipe = replace(recipe, options=_decided(recipe, data, assignment.models["base"]))
     recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
@@ -75,7 +76,7 @@ class _Training:
 
     def __init__(self, channel: Channel, assignment: Assignment, recipe: Recipe, data: Gathered) -> None:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
-        self.base = assignment.models["base"]
+        self.base = with_resident(channel, assignment, assignment.models["base"])
         self.scratch = Path(assignment.scratch)
         self.many = bool(recipe.options.get("multi_label", False))
         torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
@@ -140,7 +141,6 @@ class _Training:
             "provenance": {
                 "sources": self.data.sources,
                 "digest": self.data.digest(),
-                "seed": self.recipe.seed,
                 "leaks": [to_plain(leak) for leak in self.data.leaks],
                 "process": self.assignment.pid,
                 "offer": DATASET_OFFER,
@@ -155,7 +155,7 @@ class _Training:
         predicted = predict(candidate, task, examples, settings, on_done=self._evaluated("evaluate", rows))
         judged = judge(task, rows, predicted, settings)
         name = task_of(task).headline
-        rival = self._rival(rows)
+        rival = self._rival(predicted, settings)
         verdict = gate.decide(task, name, judged.metrics[name], self.recipe.min_metric, rival)
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
@@ -165,7 +165,9 @@ class _Training:
             rows=self.data.counts(),
             verdict=verdict.reason,
             is_promoted=verdict.promote,
-            compared={} if rival is None else {"ref": rival.ref, name: rival.metric, "note": rival.note},
+            compared={}
+            if rival is None
+            else {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note},
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset),
             losses=run.position.losses,
@@ -178,7 +180,8 @@ class _Training:
         ref = self.channel.offer(offer).ref
         self._report(_last(ref, verdict, judged.metrics))
 
-    def _rival(self, rows: Sequence[Row]) -> gate.Rival | None:
+    def _rival(self, predicted: Sequence[Predicted], settings: Settings) -> gate.Rival | None:
+        """The promoted version on the test rows that it has not learned from, and this candidate on the same."""
         promoted = self.assignment.models.get("promoted")
         if promoted is None:
             return None
@@ -187,11 +190,34 @@ class _Training:
             return gate.Rival(manifest.ref, None, manifest.task)
         if bool(manifest.options.get("multi_label", False)) != self.many:
             return gate.Rival(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
+        known = self._taught(promoted)
+        fair = [
+            (row, one) for row, one in zip(self.data.splits.test, predicted, strict=True) if key_of(row) not in known
+        ]
+        if not fair:
+            return gate.Rival(manifest.ref, None, manifest.task, "it has learned from every test row. Give a test file")
+        rows = [row for row, _ in fair]
         dtype = self.recipe.dtype or "float32"
+        if manifest.method == "lora":
+            promoted = with_resident(self.channel, self.assignment, promoted)
         metric = _measured(promoted, dtype, self.assignment.device, rows, self._evaluated("compare", rows))
         lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
-        note = f"rows of {len(lacking)} labels that it does not have count as its mistakes" if lacking else ""
-        return gate.Rival(manifest.ref, metric, manifest.task, note)
+        notes = [f"rows of {len(lacking)} labels that it does not have count as its mistakes"] if lacking else []
+        ours, left_out = None, len(predicted) - len(fair)
+        if left_out:
+            notes.append(f"{left_out:,} of the {len(predicted):,} test rows are left out: it has learned from them")
+            ours = headline(self.recipe.task, rows, [one for _, one in fair], settings)
+        return gate.Rival(manifest.ref, metric, manifest.task, "; ".join(notes), ours)
+
+    def _taught(self, model: Located) -> frozenset[str]:
+        """What a version has learned from, where the store still has its dataset."""
+        ref = str(model.manifest.lineage.get("dataset", ""))
+        if ref not in self.assignment.datasets:
+            self._report(
+                Progress("compare", message=f"The rows that {model.manifest.ref} has learned from are not known")
+            )
+            return frozenset()
+        return taught(self.assignment.datasets[ref], model.manifest.task, model.manifest.options)
 
     def _evaluated(self, phase: str, rows: Sequence[Row]) -> Callable[[int], None]:
         return lambda done: self.channel.report(Progress(phase, done, len(rows), "rows"))
@@ -257,11 +283,14 @@ def _measured(model: Located, dtype: str, device: str, rows: Sequence[Row], on_d
     return headline(manifest.task, rows, predicted, settings)
 
 
+def _compared(rival: gate.Rival, name: str) -> dict[str, Json]:
+    return {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note}
+
+
 def _rate(run: Run) -> float:
     return run.position.step * run.size / max(run.position.trained_s, 1e-9)
 
 
 def _last(ref: str, verdict: Verdict, metrics: dict[str, float]) -> Progress:
-    figures = {name: value for name, value in metrics.items() if math.isfinite(value)}
     word = "is promoted" if verdict.promote else "stays a candidate"
-    return Progress("done", 1, 1, "runs", figures, f"{ref} {word}: {verdict.reason}")
+    return Progress(DONE, 1, 1, "runs", dict(metrics), f"{ref} {word}: {verdict.reason}")

@@ -119,10 +119,16 @@ class AsyncClient:
         return await self._ask(request.nice(pid, klass))
 
     async def pull(
-        self, source: str, *, name: str | None = None, wait: bool = True, on_progress: OnProgress | None = None
+        self,
+        source: str,
+        *,
+        name: str | None = None,
+        base: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
     ) -> Process:
-        """Bring in a base: a name of the catalog, `hf:org/name`, or a folder."""
-        return await self._started(request.pull(source, name), wait=wait, on_progress=on_progress)
+        """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder."""
+        return await self._started(request.pull(source, name, base), wait=wait, on_progress=on_progress)
 
     async def train(
         self,
@@ -131,6 +137,7 @@ class AsyncClient:
         data: str | Path | Data,
         name: str,
         base: str = "minilm",
+        device: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
@@ -141,19 +148,20 @@ class AsyncClient:
         LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
         """
         recipe = request.recipe(task, name, base, data, settings)
-        return await self._started(request.train(recipe), wait=wait, on_progress=on_progress)
+        return await self._started(request.train(recipe, device), wait=wait, on_progress=on_progress)
 
     async def evaluate(
         self,
         model: str,
         *,
         data: str | Path | Data,
+        device: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
         """Measure a model on labelled rows."""
-        asked = request.evaluate(model, request.data_of(data, **settings))
+        asked = request.evaluate(model, request.data_of(data, **settings), device)
         return await self._started(asked, wait=wait, on_progress=on_progress)
 
     @overload

@@ -105,8 +105,10 @@ def process(pid: int) -> Request[Process]:
     return Request("GET", f"/v1/processes/{pid}", process_of)
 
 
-def start(program: str, args: Json, title: str = "", klass: Class | str | None = None) -> Request[Process]:
-    said = {} if klass is None else {"class": klass}
+def start(
+    program: str, args: Json, title: str = "", klass: Class | str | None = None, device: str | None = None
+) -> Request[Process]:
+    said = {key: value for key, value in (("class", klass), ("device", device)) if value is not None}
     return Request("POST", "/v1/processes", process_of, {"program": program, "args": args, "title": title, **said})
 
 
@@ -126,20 +128,19 @@ def nice(pid: int, klass: Class | str) -> Request[Process]:
     return Request("POST", f"/v1/processes/{pid}/nice", process_of, {"class": klass})
 
 
-def pull(source: str, name: str | None) -> Request[Process]:
+def pull(source: str, name: str | None, base: str | None = None) -> Request[Process]:
     path = Path(source).expanduser()
     is_folder = ":" not in source and (path.is_dir() or source.startswith((".", "/", "~")))
-    return Request(
-        "POST", "/v1/models/pull", process_of, {"source": str(path.absolute()) if is_folder else source, "name": name}
-    )
+    body = {"source": str(path.absolute()) if is_folder else source, "name": name, "base": base}
+    return Request("POST", "/v1/models/pull", process_of, body)
 
 
-def train(recipe: Recipe) -> Request[Process]:
-    return start("train", to_plain(recipe), f"train {recipe.name}")
+def train(recipe: Recipe, device: str | None = None) -> Request[Process]:
+    return start("train", to_plain(recipe), f"train {recipe.name}", device=device)
 
 
-def evaluate(model: str, data: Data) -> Request[Process]:
-    return start("evaluate", {"model": model, "data": to_plain(data)}, f"evaluate {model}")
+def evaluate(model: str, data: Data, device: str | None = None) -> Request[Process]:
+    return start("evaluate", {"model": model, "data": to_plain(data)}, f"evaluate {model}", device=device)
 
 
 def run(task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json]) -> Request[list[Result]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmos.abi.error import Cancelled, Fault, LlmosError, ProcessDied, error_of
+from llmos.abi.error import Cancelled, Fault, LlmosError, ProcessDied, Unavailable, error_of
 from llmos.abi.process import Process, State
 
 Json = Any  # Any: what an event's data holds
@@ -48,6 +48,12 @@ def finished(process: Process) -> Process:
         raise error_of(process.fault)
     if process.state is State.INTERRUPTED:
         raise Cancelled(f"pid {process.pid} was interrupted. Go on from its checkpoint: llmos resume {process.pid}")
+    if not process.is_ended:
+        raise Unavailable(
+            f"The daemon went down while pid {process.pid} was {process.state}. Start it again (llmos up), and then "
+            f"see what became of it: llmos ps --all",
+            pid=process.pid,
+        )
     if process.exit_code:
         hint = f"pid {process.pid} ended with exit code {process.exit_code}. See why: llmos logs {process.pid}"
         raise ProcessDied(hint, pid=process.pid, exit_code=process.exit_code)

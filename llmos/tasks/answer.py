@@ -49,6 +49,7 @@ class Answer:
     name = "answer"
     headline = "f1"
     head = "token"
+    params = frozenset({"threshold", "max_answer_tokens"})
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"question", "passage"} <= data.keys():

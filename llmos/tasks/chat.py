@@ -8,7 +8,7 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.length import limit_of, may_cut, too_long
-from llmos.tasks.text import shown
+from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -24,6 +24,8 @@ class Chat:
     head = None
 
     def check(self, data: Json) -> Json:
+        if isinstance(data, str):  # a bare text is the user's one message
+            data = [{"role": "user", "content": text_of(data)}]
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, (list, tuple)) or not messages:
             raise BadInput(f"The input has no messages: {shown(data)}. Send {EXAMPLE}")
@@ -45,7 +47,7 @@ def _fit(messages: list[Json], tokenizer: Tokenizer, settings: Settings) -> list
             return encoded.ids
         oldest = next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)
         if oldest is None or not may_cut(settings):
-            raise too_long("The conversation", len(encoded.ids), limit)
+            raise too_long("The conversation", len(encoded.ids), limit, settings)
         messages = messages[:oldest] + messages[oldest + 1 :]
 
 

@@ -22,6 +22,7 @@ class Classify:
     name = "classify"
     headline = "accuracy"
     head = "sequence"
+    params = frozenset({"top_k", "threshold", "labels", "hypothesis"})  # the last two of a base, which has no labels
 
     def check(self, data: Json) -> Json:
         return {"text": text_of(data)}

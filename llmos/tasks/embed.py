@@ -24,6 +24,7 @@ class Embed:
     name = "embed"
     headline = "cosine"
     head = "pooled"
+    params = frozenset({"normalize", "encoding"})
 
     def check(self, data: Json) -> Json:
         return {"text": text_of(data)}

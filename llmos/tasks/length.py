@@ -17,12 +17,12 @@ def may_cut(settings: Settings) -> bool:
     return bool(settings.options.get("truncate", False))
 
 
-def too_long(what: str, size: int, limit: int) -> TooLong:
-    return TooLong(
-        f"{what} has {size:,} tokens; the model takes {limit:,}. Shorten it, or set the option truncate to have it cut",
-        size=size,
-        limit=limit,
-    )
+def too_long(what: str, size: int, limit: int, settings: Settings = Settings()) -> TooLong:
+    """The refusal; only a fine-tuned model has options, so that only there one of them is a way out."""
+    way_out = "Shorten it, or send it in parts"
+    if settings.labels:
+        way_out = "Shorten it, or train the model with --set truncate=true to have texts cut"
+    return TooLong(f"{what} has {size:,} tokens; the model takes {limit:,}. {way_out}", size=size, limit=limit)
 
 
 def fitted(encoded: Sequence[Encoded], what: str, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
@@ -32,7 +32,7 @@ def fitted(encoded: Sequence[Encoded], what: str, tokenizer: Tokenizer, settings
     if longest <= limit:
         return list(encoded)
     if not may_cut(settings):
-        raise too_long(what, longest, limit)
+        raise too_long(what, longest, limit, settings)
     tail = _ending(tokenizer)
     return [one if len(one.ids) <= limit else _cut(one, limit, tail) for one in encoded]
 

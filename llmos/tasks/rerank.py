@@ -29,6 +29,7 @@ class Rerank:
     name = "rerank"
     headline = "ndcg_at_10"
     head = "sequence"
+    params = frozenset({"top_n", "return_documents"})
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"query", "documents"} <= data.keys():

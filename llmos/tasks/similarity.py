@@ -24,6 +24,7 @@ class Similarity:
     name = "similarity"
     headline = "spearman"
     head = "pooled"
+    params = frozenset[str]()
 
     def check(self, data: Json) -> Json:
         if isinstance(data, (list, tuple)) and len(data) == 2:

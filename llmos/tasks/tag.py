@@ -21,10 +21,11 @@ OUTSIDE = "O"
 # stand alone. Scripts that write no spaces (Han, kana) give one word per character.
 _HAN = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _CLITIC = r"['’](?:s|re|ve|ll|d|m)\b"
+LOCAL = r"(?<![\w.+-])[\w.+-]++"  # before the @: read once from where a run of such signs starts, not from each of them
 WORD = re.compile(
     rf"""
       https?://[^\s<>"]*[^\s<>"'.,;:!?)\]]        # addresses
-    | [\w.+-]+@\w[\w-]*(?:\.\w[\w-]*)+
+    | {LOCAL}@\w[\w-]*(?:\.\w[\w-]*)+
     | [{_HAN}]
     | (?:[^\W\d_]\.){{2,}}                        # U.S.
     | (?-i:[A-Z]\.(?=\s+[A-Z]) | (?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Inc|Corp|Ltd|Co|vs)\.(?!\w))
@@ -53,6 +54,7 @@ class Tag:
     name = "tag"
     headline = "f1"
     head = "token"
+    params = frozenset[str]()
 
     def check(self, data: Json) -> Json:
         if isinstance(data, dict) and "tokens" in data:

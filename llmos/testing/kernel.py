@@ -18,6 +18,7 @@ from llmos.abi.error import (
     ModelNotFound,
     NotFound,
     ProcessNotFound,
+    TimedOut,
     WrongTask,
     fault_of,
 )
@@ -37,10 +38,9 @@ COMPARES = {"embed": ("similarity", "rerank", "classify")}  # what a base that e
 
 def manifest(name: str, version: int, task: str, base: str | None = None, **fields: Any) -> Manifest:  # Any: its fields
     """A version as the store would hold it."""
-    files = (
-        File("model.safetensors", "ab" * 32, 1000, Part.WEIGHTS),
-        File("report.html", "cd" * 32, 10, Part.EVIDENCE),
-    )
+    files: tuple[File, ...] = (File("model.safetensors", "ab" * 32, 1000, Part.WEIGHTS),)
+    if base:
+        files += (File("report.html", "cd" * 32, 10, Part.EVIDENCE),)
     kind = Kind.MODEL if base else Kind.BASE
     made = "2026-01-02T03:04:05+00:00"
     return Manifest(name, version, kind, task, files, base=base, created_at=made, **fields)
@@ -96,11 +96,14 @@ class MemoryKernel:
             self.model(spec.args["base"])
         pid = len(self.table) + 1
         self._put(Process(pid, spec, created_at=NOON))
+        self._begin(pid)
+        return self.table[pid]
+
+    def _begin(self, pid: int) -> None:
         if self.plays:
             task = asyncio.get_running_loop().create_task(self.play(pid))
             self._playing.add(task)
             task.add_done_callback(self._playing.discard)
-        return self.table[pid]
 
     async def play(self, pid: int) -> None:
         """Run a process to its end: a few reports, what it makes, then the fault or exit 0."""
@@ -141,7 +144,10 @@ class MemoryKernel:
         return self._moved(pid, State.SUSPENDED)
 
     async def resume(self, pid: int) -> Process:
-        return self._moved(pid, State.READY)
+        if self.process(pid).state is not State.INTERRUPTED:
+            return self._moved(pid, State.READY)
+        self._begin(pid)
+        return self._moved(pid, State.QUEUED)
 
     async def nice(self, pid: int, klass: Class) -> Process:
         process = self.process(pid)
@@ -184,9 +190,10 @@ class MemoryKernel:
         *,
         stream: bool = False,
         timeout_s: float | None = None,
+        klass: Class = Class.INTERACTIVE,
     ) -> AsyncGenerator[Chunk, None]:
         found = self.model(model).manifest
-        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream)
+        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)
         does = (found.task, *COMPARES.get(found.task, ()))
         if call.task not in does and not {call.task, found.task} <= GENERATES:
             said = f"{found.ref} does {found.task}, not {call.task}"
@@ -197,13 +204,16 @@ class MemoryKernel:
             self._engine.add(call)
             while not is_over:
                 if self.gate is not None:
-                    await self.gate.wait()
+                    async with asyncio.timeout(timeout_s):
+                        await self.gate.wait()
                 for chunk in self._engine.step():
                     is_over = chunk.is_last
                     yield chunk
         except LlmosError as error:
             is_over = True
             yield Chunk(call.call_id, fault=fault_of(error))
+        except TimeoutError:
+            raise TimedOut(f"No answer within {timeout_s:g} s", timeout_s=timeout_s) from None
         finally:
             if not is_over:
                 self._engine.cancel(call.call_id)

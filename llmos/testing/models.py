@@ -27,10 +27,17 @@ def add_base(
 
 
 def add_model(
-    store: Store, name: str, base: str, *, task: str = "classify", labels: tuple[str, ...] = ("no", "yes"), pid: int
+    store: Store,
+    name: str,
+    base: str,
+    *,
+    task: str = "classify",
+    labels: tuple[str, ...] = ("no", "yes"),
+    lineage: Mapping[str, object] | None = None,
+    pid: int,
 ) -> Manifest:
     """A fine-tune of a base in the store, as `train` would have offered it; its version is not promoted."""
-    draft = {"task": task, "base": base, "labels": labels, "method": "lora"}
+    draft = {"task": task, "base": base, "labels": labels, "method": "lora", "lineage": dict(lineage or {})}
     return _commit(store, OfferKind.MODEL, name, {"head.safetensors": safetensors(pid % 100 + 1)}, draft, pid)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
-from llmos.abi.model import NAME, check_name, split_ref
+from llmos.abi.model import NAME, check_name, split_dataset_ref, split_ref
 
 
 @given(st.from_regex(NAME, fullmatch=True), st.integers(1, 10**6))
@@ -14,10 +14,21 @@ def test_a_reference_splits_into_what_it_was_made_of(name, version):
     assert split_ref(f"{name}:{version}") == (name, version)
 
 
-@pytest.mark.parametrize("text", ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:2", "A", "../a", "a/b", "-a", "a" * 97])
+@pytest.mark.parametrize(
+    "text", ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:2", "a:01", "a:²", "a:٣", "A", "../a", "a/b", "-a", "a" * 97]
+)
 def test_anything_else_is_refused_with_a_sentence(text):
     with pytest.raises(BadInput, match=r"no model reference|no valid name"):
         split_ref(text)
+
+
+def test_a_reference_of_any_length_is_refused_in_a_short_sentence():
+    for text in ("a:" + "9" * 5000, "a" * 5000):
+        with pytest.raises(BadInput) as refused:
+            split_ref(text)
+        assert len(refused.value.message) < 300
+    with pytest.raises(BadInput, match="no dataset reference"):
+        split_dataset_ref("a@" + "9" * 5000)
 
 
 def test_a_name_cannot_leave_its_folder():

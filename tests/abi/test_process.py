@@ -2,7 +2,9 @@
 
 import pytest
 
-from llmos.abi.process import MOVES, Process, Program, Spec, State
+from llmos.abi.process import MOVES, Process, Program, Progress, Spec, State
+from llmos.abi.view import process_json, process_of
+from llmos.abi.wire import from_json, to_json
 
 
 def process(state):
@@ -30,3 +32,16 @@ def test_every_state_can_still_come_to_an_end():
 
 def test_an_interrupted_process_may_be_queued_again():
     assert process(State.INTERRUPTED).moved(State.QUEUED, reason="resumed").reason == "resumed"
+
+
+def test_a_figure_that_is_no_number_is_left_out_and_the_process_can_be_read_again():
+    progress = Progress("done", 1, 1, figures={"f1": 0.5, "macro_f1": float("nan"), "loss": float("inf")})
+    assert progress.figures == {"f1": 0.5}
+    running = Process(1, Spec(Program.EVALUATE), progress=progress)
+    assert process_of(process_json(running)) == running
+    assert from_json(to_json(running), Process) == running
+
+
+def test_progress_counts_in_numbers():
+    with pytest.raises(ValueError, match="no progress"):
+        Progress("train", float("nan"), 1)

@@ -117,3 +117,13 @@ def test_openapi_describes_every_route_and_every_reference_leads_somewhere(ask):
     named = {piece.partition('"')[0] for piece in text.split('"#/components/schemas/')[1:]}
     assert named <= document["components"]["schemas"].keys()
     assert "class" in document["components"]["schemas"]["Spec"]["properties"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1/models/ner/", "/healthz//"])
+def test_a_slash_at_the_end_of_a_path_changes_nothing(ask, path):
+    assert ask("GET", path).json() == ask("GET", path.rstrip("/")).json()
+
+
+def test_what_only_shows_can_be_asked_for_its_head(ask):
+    assert ask("HEAD", "/healthz").status_code == 200
+    assert ask("HEAD", "/v1/tasks/tag").status_code == 405

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from llmos.abi.error import Busy
 from llmos.api.tasks import floats
 
 
@@ -92,3 +93,75 @@ def test_calls_are_counted_by_how_they_ended(ask):
     assert 'llmos_call_seconds_bucket{le="+Inf",task="classify"} 2.0' in text
     assert 'llmos_tokens_total{kind="prompt",model="support:2",task="classify"}' in text
     assert 'llmos_leased_bytes{device="cpu0",kind="weights"} 9e+07' in text
+
+
+def test_vectors_come_raw_to_a_client_that_accepts_only_bytes(ask):
+    body = {"model": "minilm", "inputs": ["hello", "you"]}
+    plain = ask("POST", "/v1/tasks/embed", body).json()
+    answer = ask("POST", "/v1/tasks/embed", body, headers={"Accept": "application/octet-stream"})
+    rows, dim = map(int, answer.headers["x-llmos-shape"].split(","))
+    numbers = struct.unpack(f"<{rows * dim}f", answer.content)
+    assert [list(numbers[start : start + dim]) for start in (0, dim)] == [one["vector"] for one in plain["outputs"]]
+    told = {name: answer.headers[f"x-llmos-{name}"] for name in ("model", "dtype", "tokens")}
+    assert told == {"model": "minilm:1", "dtype": "float32", "tokens": str(plain["tokens"]["prompt"])}
+    assert answer.headers["content-type"] == "application/octet-stream"
+
+
+def test_a_refusal_is_json_whatever_the_client_accepts(ask):
+    answer = ask("POST", "/v1/tasks/embed", {"model": "nobody"}, headers={"Accept": "application/octet-stream"})
+    assert answer.json()["error"]["code"] == "bad_input"
+
+
+@pytest.mark.parametrize(
+    ("accepts", "is_smaller"),
+    [("gzip", True), ("br, gzip;q=0.5", True), ("*", True), ("identity", False), ("gzip;q=0", False), ("br", False)],
+)
+def test_a_large_answer_is_compressed_for_a_client_that_reads_gzip(ask, accepts, is_smaller):
+    body = {"model": "minilm", "inputs": ["hello"] * 40}
+    answer = ask("POST", "/v1/tasks/embed", body, headers={"Accept-Encoding": accepts})
+    assert ("content-encoding" in answer.headers) == is_smaller
+    assert len(answer.json()["outputs"]) == 40
+    if is_smaller:
+        assert (answer.headers["vary"], answer.headers["content-type"]) == ("accept-encoding", "application/json")
+        assert int(answer.headers["content-length"]) < len(answer.content) / 2
+
+
+def test_vectors_in_base64_hardly_shrink_and_are_sent_as_they_are(ask):
+    body = {"model": "minilm", "inputs": [f"text {i}" for i in range(200)], "params": {"encoding": "base64"}}
+    answer = ask("POST", "/v1/tasks/embed", body, headers={"Accept-Encoding": "gzip"})
+    assert len(answer.content) > 16 * 1024
+    assert "content-encoding" not in answer.headers
+
+
+def test_a_small_answer_is_sent_as_it_is(ask):
+    answer = ask("GET", "/healthz", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in answer.headers
+
+
+def test_a_call_carries_its_class_and_its_time(ask, kernel):
+    body = {"model": "support", "input": "x", "class": "batch", "timeout_s": 5}
+    assert ask("POST", "/v1/tasks/classify", body).status_code == 200
+    assert kernel.asked[0].klass == "batch"
+
+
+def test_an_answer_that_is_not_there_in_time_says_so_and_the_call_is_taken_back(ask, kernel):
+    kernel.gate = asyncio.Event()
+    answer = ask("POST", "/v1/tasks/classify", {"model": "support", "input": "x", "timeout_s": 0.01})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timed_out")
+    assert kernel.cancelled == [1]
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, 1e9, "soon"])
+def test_a_time_that_cannot_be_is_refused(ask, timeout_s):
+    body = {"model": "support", "input": "x", "timeout_s": timeout_s}
+    assert ask("POST", "/v1/tasks/classify", body).status_code == 400
+
+
+def test_a_full_queue_says_when_to_try_again(ask, kernel):
+    async def full(*args, **options):
+        raise Busy("3 interactive calls wait already. Try again in 7 s", retry_after_s=7)
+        yield
+
+    kernel.call = full
+    answer = ask("POST", "/v1/tasks/classify", {"model": "support", "input": "x"})
+    assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]["code"]) == (429, "7", "busy")

@@ -1,6 +1,8 @@
 """The command line against a real server: what it prints, what it leaves to stderr, and its exit codes."""
 
+import io
 import json
+import os
 
 import pytest
 
@@ -52,6 +54,8 @@ def test_show_carries_the_evidence_with_f1_first(llmos):
     code, out, _ = llmos("show", "ner")
     assert (code, "/v1/models/ner:1/report" in out) == (0, True)
     assert llmos("show", "ner", "--report")[1] == "/home/box/models/ner/1/report.html\n"
+    code, out, err = llmos("show", "minilm", "--report")
+    assert (code, out, "a base is evaluated as part of the models" in err) == (2, "", True)
 
 
 def test_train_waits_and_says_what_came_of_it(llmos, home):
@@ -115,6 +119,42 @@ def test_a_passage_is_asked_from_the_command_line(llmos, home, kernel):
     assert "needs questions and a passage" in llmos("run", "guide", "where is it?")[2]
 
 
+def test_a_text_for_a_model_that_chats_is_one_message(llmos):
+    code, out, _ = llmos("run", "smollm2", "hello", "--set", "max_tokens=3")
+    assert (code, len(out.split())) == (0, 3)
+
+
+def test_a_message_that_is_not_utf8_is_said_to_be(llmos, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9")))
+    code, out, err = llmos("chat", "smollm2")
+    assert (code, out, "standard input is not UTF-8 at byte 3" in err) == (2, "", True)
+
+
+def test_train_and_eval_say_where_to_compute(llmos, home, kernel):
+    (home / "rows.csv").write_text("text,label\nhi,a\n")
+    llmos("train", "classify", "--data", "rows.csv", "--device", "cuda0", "--no-wait")
+    llmos("eval", "support", "--data", "rows.csv", "--device", "cuda1", "--no-wait")
+    assert [kernel.process(pid).spec.device for pid in (1, 2)] == ["cuda0", "cuda1"]
+
+
+def test_the_daemon_is_started_with_absolute_folders(tmp_path, monkeypatch):
+    from llmos.cli import daemon
+
+    commands = []
+
+    def execute(path, words):
+        commands.append(words)
+        raise SystemExit
+
+    (tmp_path / "more.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMOS_HOME", "box")
+    monkeypatch.setattr(os, "execv", execute)
+    with pytest.raises(SystemExit):
+        daemon.up(None, None, "null", ["catalog=more.toml"], foreground=True)
+    assert {f"--home={tmp_path}/box", f"--catalog={tmp_path}/more.toml"} <= set(commands[0])
+
+
 def test_chat_prints_the_answer(llmos):
     code, out, _ = llmos("chat", "smollm2", "hello", "--max-tokens", "3", "--system", "Be brief")
     assert (code, len(out.split())) == (0, 3)
@@ -140,6 +180,10 @@ def test_chat_prints_the_answer(llmos):
         (["dance"], 2, "dance"),
         (["up", "--port", "99999999"], 2, "65535"),
         (["up", "--set", "dtype=int3"], 2, "bfloat16"),
+        (["up", "--set", "prot=1"], 2, "prot = 1: there is no such setting; expected port"),
+        (["run", "ner", "caf\udce9"], 2, "is not UTF-8"),
+        (["run", "support", "x", "--set", "treshold=1"], 2, "no param 'treshold'. It has: threshold"),
+        (["run", "ner", "x", "--set", "treshold=1"], 2, "no param 'treshold'. It has: none"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_no_traceback(llmos, words, code, says):
@@ -166,6 +210,9 @@ def test_processes_are_listed_moved_and_ended(llmos, kernel):
     assert "pull" in llmos("ps", "--all")[1]
     assert llmos("logs", "1", "-n", "1")[1] == "pid 1 line 3\n"
     assert llmos("logs", "-f", "1")[1].count("\n") == 3
+    assert llmos("logs", "-f", "-n", "2", "1")[1] == "pid 1 line 2\npid 1 line 3\n"
+    assert json.loads(llmos("logs", "1", "-n", "1", "--json")[1]) == {"pid": 1, "lines": ["pid 1 line 3"]}
+    assert llmos("logs", "-f", "-n", "1", "--json", "1")[1] == '{"line":"pid 1 line 3"}\n'
     assert "PROGRAM" in llmos("top")[1]
 
 

@@ -17,10 +17,10 @@ from llmos.abi.model import Kind, Manifest  # noqa: E402
 from llmos.abi.recipe import Lora  # noqa: E402
 from llmos.engines import driver  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.nn.adapter import add_lora, save_adapter  # noqa: E402
 from llmos.nn.head import SequenceHead, TokenHead, save_head  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.nn.lora import add_lora, save_adapter  # noqa: E402
+from llmos.testing import adapters, tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -72,6 +72,17 @@ def outputs(chunks, call_id=1):
     (chunk,) = [c for c in chunks if c.call_id == call_id]
     assert chunk.fault is None, chunk.fault
     return chunk.outputs
+
+
+def close(some, others):
+    """The same answers, but for the last digits of their numbers."""
+    if isinstance(some, dict):
+        return some.keys() == others.keys() and all(close(some[key], others[key]) for key in some)
+    if isinstance(some, list | tuple):
+        return len(some) == len(others) and all(map(close, some, others))
+    if isinstance(some, bytes):
+        return np.allclose(np.frombuffer(some, "<f4"), np.frombuffer(others, "<f4"), atol=1e-5)
+    return some == pytest.approx(others, abs=1e-5) if isinstance(some, float) else some == others
 
 
 def embed(call_id, *texts, model="base:1", **params):
@@ -167,6 +178,58 @@ def test_lora_models_on_one_base_answer_by_their_own_adapter_and_leave_the_base_
     assert scores[2] != pytest.approx(scores[3], abs=1e-2)
 
 
+def test_models_of_one_base_are_answered_by_one_row(engine, folders):
+    for name, seed in (("first", 11), ("second", 12)):
+        engine.attach(lora_on(folders["bert"], folders["root"], name, seed=seed))
+    texts = ("short", "a bit longer")
+    calls = [Call(1, "first:1", "classify", texts), embed(2, *texts), Call(3, "second:1", "classify", texts)]
+    for call in calls:
+        engine.add(call)
+    together = engine.step()
+    assert engine.is_idle
+    for call in calls:
+        assert close(outputs(together, call.call_id), outputs(run(engine, call), call.call_id))
+
+
+@given(arrivals=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), min_size=2, max_size=20))
+@settings(max_examples=15, deadline=None)
+def test_the_oldest_input_is_always_in_the_next_row_whoever_it_is_for(folders, arrivals):
+    engine = PyTorchEngine(token_budget=48)
+    engine.load(located("base", folders["bert"]), "cpu0", "float32", 0)
+    for index, method in enumerate(("lora", "lora", "full")):
+        folder = folders["root"] / f"fair-{index}"
+        if not folder.exists():
+            lora_on(folders["bert"], folders["root"], folder.name, seed=20 + index)
+            tiny.write(folder, "bert")
+        engine.attach(located(folder.name, folder, "classify", method, ("no", "yes")))
+    names = ("fair-0:1", "fair-1:1", "fair-2:1")
+    for i, (which, size) in enumerate(arrivals):
+        engine.add(embed(i, "x" * size) if which == 3 else Call(i, names[which], "classify", ("x" * size,)))
+    waiting = list(range(len(arrivals)))
+    while waiting:
+        answered = {chunk.call_id for chunk in engine.step()}
+        assert waiting[0] in answered
+        waiting = [i for i in waiting if i not in answered]
+    assert engine.is_idle
+
+
+def test_texts_generated_for_several_models_in_one_row_are_each_models_own(speaker, folders):
+    names = []
+    base = load_folder(folders["llama"])
+    for i in range(3):
+        folder = adapters.write(folders["root"] / f"poet-{i}", base.backbone, seed=i, targets=("q_proj", "down_proj"))
+        speaker.attach(located(folder.name, folder, "generate", "lora"))
+        names.append(f"{folder.name}:1")
+    calls = [
+        Call(i, name, "generate", ("once upon a time",), {"temperature": 0, "max_tokens": 12})
+        for i, name in enumerate([*names, "talk:1", *names])
+    ]
+    together = run(speaker, *calls)
+    for call in calls:
+        assert outputs(together, call.call_id) == outputs(run(speaker, call), call.call_id)
+    assert outputs(together, 0) != outputs(together, 1)
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
 def test_an_adapter_computes_what_peft_computes(engine, folders):
     from peft import PeftModel
@@ -201,7 +264,7 @@ def test_a_base_ranks_and_compares_by_its_vectors(engine):
     chunks = run(
         engine,
         embed(1, "one", *documents),
-        Call(2, "base:1", "rerank", ({"query": "one", "documents": documents},), {"normalize": False}),
+        Call(2, "base:1", "rerank", ({"query": "one", "documents": documents},)),
         Call(3, "base:1", "similarity", tuple({"text": "one", "other": one} for one in documents)),
     )
     query, *others = vectors(chunks, 1)

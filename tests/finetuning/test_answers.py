@@ -97,12 +97,12 @@ def asked(number: int, answers: Answers = EXPECTED[0]) -> Row:
 
 
 def test_a_passage_s_questions_all_stand_in_one_split() -> None:
-    splits = make_splits("answer", [asked(i) for i in range(90)], None, None, (0.1, 0.1), 7)
+    splits = make_splits("answer", [asked(i) for i in range(90)], None, None, (0.1, 0.1))
     passages = [{row.input["passage"] for row in part} for part in splits.named().values()]
     assert len(set().union(*passages)) == sum(map(len, passages)) == 30
     assert (splits.labels, leaks_of(splits)) == (("start", "end"), ())
     with pytest.raises(BadInput, match="No question has an answer"):
-        make_splits("answer", [asked(i, Answers()) for i in range(90)], None, None, (0.1, 0.1), 7)
+        make_splits("answer", [asked(i, Answers()) for i in range(90)], None, None, (0.1, 0.1))
 
 
 def test_every_window_has_its_own_target() -> None:
@@ -213,9 +213,9 @@ def test_questions_become_a_model_that_has_learned_to_answer_them(tmp_path: Path
 def test_a_kept_dataset_of_questions_is_read_back_the_same(tmp_path: Path) -> None:
     from llmos.finetuning.dataset import gather, keep
 
-    data = gather(Data(str(looking(tmp_path))), "answer", {}, {}, 7)
+    data = gather(Data(str(looking(tmp_path))), "answer", {}, {})
     keep(data, "answer", tmp_path / "kept")
-    again = gather(Data("asked@1"), "answer", {}, {"asked@1": str(tmp_path / "kept")}, 99)
+    again = gather(Data("asked@1"), "answer", {}, {"asked@1": str(tmp_path / "kept")})
     assert again.digest() == data.digest()
 
 
@@ -227,7 +227,7 @@ def test_the_loss_of_a_batch_in_many_passes_is_that_in_one(tmp_path: Path) -> No
     from llmos.finetuning.loss import loss_of
 
     recipe = Recipe("answer", "n", "tiny:1", Data(str(looking(tmp_path, 40))))
-    data = gather(recipe.data, "answer", {}, {}, 7)
+    data = gather(recipe.data, "answer", {}, {})
     candidate = begin(training.base(tmp_path), recipe, 2, "float32", "cpu0")
     candidate.train(False)
     told = Settings(data.splits.labels, {"max_tokens": 30}, candidate.loaded.max_tokens)

@@ -73,6 +73,24 @@ def test_tags_are_counted_by_whole_entity_as_seqeval_does() -> None:
     )
 
 
+def test_rows_without_entities_give_zeros_and_no_nan() -> None:
+    settings = Settings(("O", "B-PER", "I-PER"))
+    rows = [Row({"tokens": ["it", "rains"]}, ("O", "O"), "f", 1)]
+    predicted = [tagged(["O", "O"], settings)]
+    metrics = judge("tag", rows, predicted, settings).metrics
+    assert metrics.pop("accuracy") == 1.0
+    assert set(metrics.values()) == {0.0}
+    assert headline("tag", rows, predicted, settings) == 0.0
+
+
+def test_a_label_may_be_called_like_an_average() -> None:
+    rows, shares = texts("accuracy", "macro avg", "weighted avg"), given([1, 0, 0], [0, 1, 0], [0, 1, 0])
+    judged = judge("classify", rows, shares, Settings(("accuracy", "macro avg", "weighted avg")))
+    assert judged.per_class["accuracy"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1.0}
+    assert judged.per_class["macro avg"]["precision"] == 0.5
+    assert judged.metrics["accuracy"] == pytest.approx(2 / 3)
+
+
 def evidence(labels: tuple[str, ...]) -> Evidence:
     rows = [Row({"text": "<script>alert(1)</script>"}, label, "/data/rows.csv", i) for i, label in enumerate(labels)]
     shares = given(*np.roll(np.eye(len(labels)), 1, axis=1).tolist())

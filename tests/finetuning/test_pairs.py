@@ -83,11 +83,11 @@ def ranked(query: str, document: str, grade: float, line: int = 1) -> Row:
     return Row({"query": query, "documents": [document]}, grade, "rows.csv", line)
 
 
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=60), st.integers(0, 3))
-def test_a_query_s_documents_all_stand_in_one_split(pairs: list[tuple[int, int]], seed: int) -> None:
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=60))
+def test_a_query_s_documents_all_stand_in_one_split(pairs: list[tuple[int, int]]) -> None:
     sure = [(100 + i, i % 2) for i in range(30)]
     rows = [ranked(f"query {q}", f"document {i}", g, i) for i, (q, g) in enumerate([*pairs, *sure])]
-    splits = make_splits("rerank", rows, None, None, (0.2, 0.2), seed)
+    splits = make_splits("rerank", rows, None, None, (0.2, 0.2))
     queries = [{row.input["query"] for row in part} for part in splits.named().values()]
     assert all(not a & b for a, b in combinations(queries, 2))
     assert sum(map(len, splits.named().values())) == len(rows)
@@ -96,7 +96,7 @@ def test_a_query_s_documents_all_stand_in_one_split(pairs: list[tuple[int, int]]
 
 def test_rows_that_all_have_one_number_teach_nothing() -> None:
     with pytest.raises(BadInput, match=r"same number \(1.0\)"):
-        make_splits("rerank", [ranked(f"q{i}", "d", 1.0) for i in range(40)], None, None, (0.1, 0.1), 7)
+        make_splits("rerank", [ranked(f"q{i}", "d", 1.0) for i in range(40)], None, None, (0.1, 0.1))
 
 
 def test_numbers_are_scaled_so_that_the_best_is_one() -> None:
@@ -236,9 +236,9 @@ def test_a_kept_dataset_of_pairs_is_read_back_the_same(tmp_path: Path, task: str
     from llmos.finetuning.dataset import gather, keep
 
     path = answering(tmp_path) if task == "rerank" else comparing(tmp_path)
-    data = gather(Data(str(path)), task, {}, {}, 7)
+    data = gather(Data(str(path)), task, {}, {})
     keep(data, task, tmp_path / "kept")
-    again = gather(Data("pairs@1"), task, {}, {"pairs@1": str(tmp_path / "kept")}, 99)
+    again = gather(Data("pairs@1"), task, {}, {"pairs@1": str(tmp_path / "kept")})
     assert again.digest() == data.digest()
 
 
@@ -254,7 +254,7 @@ def test_a_batch_of_pairs_in_many_passes_is_the_batch_in_one(tmp_path: Path, tas
 
     path = answering(tmp_path, 24) if task == "rerank" else comparing(tmp_path, 24)
     recipe = Recipe(task, "n", "tiny:1", Data(str(path)))
-    data = gather(recipe.data, task, {}, {}, 7)
+    data = gather(recipe.data, task, {}, {})
     candidate = begin(training.base(tmp_path), recipe, len(data.splits.labels), "float32", "cpu0")
     candidate.train(False)
     told = Settings(data.splits.labels, {"scale": 5.0}, candidate.loaded.max_tokens)

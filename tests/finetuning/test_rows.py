@@ -260,6 +260,7 @@ BAD_TAGS = [
     ("empty.conll", "-DOCSTART- O\n\n", "no sentences"),
     ("ragged.conll", "a X O\nb O\n", "line 2: 2 columns where the first word has 3"),
     ("tag.conll", "a O\nb PERSON\n", "line 2: 'PERSON' is no tag"),
+    ("word.conll", "a\tO\n \tO\n", "line 2: the word is empty"),
     ("few.jsonl", '{"tokens": ["a", "b"], "tags": ["O"]}', "2 tokens, but tags: 1"),
     ("span.jsonl", '{"text": "abc", "spans": [{"start": 2, "end": 9, "label": "X"}]}', "outside of its text"),
     ("keys.jsonl", '{"text": "abc", "spans": [{"from": 2}]}', "lacks start, end or label"),
@@ -270,6 +271,13 @@ BAD_TAGS = [
 def test_bad_tags_are_named_too(tmp_path: Path, name: str, content: str, sentence: str) -> None:
     with pytest.raises(BadRow, match=sentence):
         read(wrote(tmp_path, name, content), "tag")
+
+
+@pytest.mark.parametrize("told", [{"text": "-5"}, {"text": "2"}, {"label": "-3"}, {"label": "2"}])
+def test_a_column_that_conll_lines_do_not_have_is_told(tmp_path: Path, told: dict[str, str]) -> None:
+    path = wrote(tmp_path, "short.conll", "a O\nb O\n")
+    with pytest.raises(BadRow, match="line 1: only 2 columns"):
+        read_rows(str(path), Data(str(path), **told), "tag", {})
 
 
 def test_nan_is_a_label_among_words_and_parquet_nan_is_not(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def made_run(
 
     path = training.sorting(folder, rows=60)
     recipe = Recipe("classify", "n", "tiny:1", Data(str(path)), **{"batch_size": 8, "epochs": 3.0, **changes})
-    data = gather(recipe.data, "classify", {}, {}, 7)
+    data = gather(recipe.data, "classify", {}, {})
     recipe = resolve(recipe, len(data.splits.train), 3)
     candidate = begin(training.base(folder), recipe, 3, "float32", "cpu0")
     settings = Settings(data.splits.labels, recipe.options, candidate.loaded.max_tokens)

@@ -14,7 +14,7 @@ import pytest
 import training
 
 from llmos.abi.error import BadInput, BadRow, Conflict
-from llmos.abi.frame import Located, Stop
+from llmos.abi.frame import Assignment, Located, Stop
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
 from llmos.abi.process import Program
 from llmos.testing.daemon import FakeDaemon, beside
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.torch
 Json = Any  # Any: a recipe as plain values
 
 
-def trained(folder: Path, recipe: dict[str, Json], **models: Located) -> FakeDaemon:
+def trained(folder: Path, recipe: dict[str, Json], told: Assignment | None = None, **models: Located) -> FakeDaemon:
     from llmos.programs import train
 
     daemon, channel, close = beside()
     try:
-        train.main(channel, training.assignment(folder, recipe, **models))
+        train.main(channel, told or training.assignment(folder, recipe, **models))
     finally:
         close()
     return daemon
@@ -119,8 +119,8 @@ def test_a_dataset_made_by_one_run_feeds_another_the_same_rows(tmp_path: Path) -
     from llmos.abi.recipe import Data
     from llmos.finetuning.dataset import gather
 
-    one = gather(Data(str(path)), "tag", {}, {}, 7)
-    again = gather(Data("sorter@1"), "tag", {}, {"sorter@1": first.folder}, 99)
+    one = gather(Data(str(path)), "tag", {}, {})
+    again = gather(Data("sorter@1"), "tag", {}, {"sorter@1": first.folder})
     assert again.digest() == one.digest() == first.draft["provenance"]["digest"]
 
 
@@ -132,10 +132,33 @@ def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path) -> Non
     _remove(tmp_path / "scratch")
     promoted = located(replace(good, folder=str(kept)), training.base(tmp_path))
     recipe = {"task": "classify", "epochs": 0.1, "learning_rate": 1e-6, "data": {"train": str(path)}}
-    verdict = trained(tmp_path, recipe, promoted=promoted).offers[1].verdict
+    daemon = trained(tmp_path, recipe, promoted=promoted)
+    verdict = daemon.offers[1].verdict
     assert verdict is not None
     assert (verdict.promote, verdict.against) == (False, "sorter:1")
     assert "better" in verdict.reason
+    assert any("has learned from are not known" in one.message for one in daemon.progress)
+
+
+def test_two_versions_are_compared_on_rows_that_neither_has_learned_from(tmp_path: Path) -> None:
+    path = training.sorting(tmp_path)
+    dataset, model = trained(tmp_path, {"task": "classify", "epochs": 12.0, "data": {"train": str(path)}}).offers
+    kept = (tmp_path / "scratch").rename(tmp_path / "kept")
+    promoted = located(replace(model, folder=str(kept / "model")), training.base(tmp_path))
+    promoted = replace(promoted, manifest=replace(promoted.manifest, lineage={"dataset": "sorter@1"}))
+    known = path.read_text().splitlines()[1:41]
+    test = tmp_path / "test.csv"
+    test.write_text("\n".join(["text,label", *known, *(f"zzz iron {i},metal" for i in range(500, 504))]))
+    recipe = {"task": "classify", "epochs": 12.0, "data": {"train": str(path), "test": str(test)}}
+    folders = {"sorter@1": str(kept / "dataset")}
+    told = replace(training.assignment(tmp_path, recipe, promoted=promoted), datasets=folders)
+    offer = trained(tmp_path, recipe, told=told).offers[1]
+    learned = dataset.draft["splits"]["train"]
+    assert learned == 96
+    assert offer.verdict is not None
+    assert "of the 44 test rows are left out: it has learned from them" in offer.verdict.reason
+    assert "on those that the promoted version has not learned from" in offer.verdict.reason
+    assert offer.draft["evidence"]["compared"]["ours"] is not None
 
 
 def test_a_row_too_long_for_the_base_is_told_before_training(tmp_path: Path) -> None:

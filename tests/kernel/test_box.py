@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmos.abi.call import Chunk
 from llmos.abi.error import (
     BadInput,
+    Busy,
     Conflict,
     IllegalMove,
     LlmosError,
@@ -24,6 +27,7 @@ from llmos.abi.error import (
     NoRoom,
     ProcessDied,
     ProcessNotFound,
+    TimedOut,
     WrongTask,
 )
 from llmos.abi.process import Process, Program, Spec, State
@@ -46,8 +50,8 @@ def home(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(home: Path) -> AsyncIterator[Box]:
-    box = Box(Config(home, engine="null", stop_grace_s=5.0), TASKS)
+async def running(home: Path, **settings: Any) -> AsyncIterator[Box]:  # Any: fields of Config
+    box = Box(Config(home, engine="null", stop_grace_s=5.0, **settings), TASKS)
     await box.start()
     box.warm()
     try:
@@ -56,9 +60,9 @@ async def running(home: Path) -> AsyncIterator[Box]:
         await box.stop()
 
 
-def with_box(home: Path, act: Callable[[Box], Awaitable[None]]) -> None:
+def with_box(home: Path, act: Callable[[Box], Awaitable[None]], **settings: Any) -> None:
     async def main() -> None:
-        async with running(home) as box:
+        async with running(home, **settings) as box:
             await act(box)
 
     asyncio.run(main())
@@ -187,6 +191,17 @@ def test_a_process_killed_by_force_answers_its_calls_with_that(home):
     with_box(home, act)
 
 
+def test_children_share_one_session_and_none_its_group_for_what_is_scheduled_by_session_yields_within_one(home):
+    async def act(box: Box) -> None:
+        await asyncio.gather(ask(box, "tiny"))
+        child, zygote = server(box).os_pid, box._supervisor.nursery.os_pid
+        assert child is not None
+        assert os.getsid(child) == os.getsid(zygote) != os.getsid(0)
+        assert os.getpgid(child) == child
+
+    with_box(home, act)
+
+
 def test_the_zygote_may_die_and_touches_no_child(home):
     async def act(box: Box) -> None:
         await ask(box, "mood")
@@ -279,6 +294,89 @@ def test_a_process_that_no_eviction_could_make_room_for_is_refused_with_numbers(
         assert refused.value.detail["need_bytes"] > refused.value.detail["free_bytes"]
 
     with_box(home, act)
+
+
+async def leave_free(box: Box, size_bytes: int) -> None:
+    """Let the processor have as much memory as serving has leased, and so much more."""
+    for process in box.processes():
+        if process.spec.program is Program.PROBE:
+            await until(box, process.pid, State.EXITED)
+    (device,) = box.devices()
+    leased = sum(lease.size_bytes for lease in box.status().leases)
+    box._table.ledger.own([replace(device, memory_bytes=leased + size_bytes)], 1.0)
+
+
+def test_an_idle_model_gives_way_to_another_of_its_base_and_comes_again_with_its_next_call(home):
+    async def act(box: Box) -> None:
+        first = await ask(box, "mood:1")
+        await leave_free(box, 8)
+        for model in ("mood:2", "mood:1", "mood:2", "mood:1"):
+            answer = await ask(box, model)
+            assert [one for one in ("mood:1", "mood:2") if box.model(one).is_attached] == [model]
+            assert box.status().free_bytes["cpu0"] >= 0
+        assert answer.outputs == first.outputs
+        assert server(box).restarts == 0
+
+    with_box(home, act)
+
+
+def test_an_idle_process_of_another_base_gives_way_to_a_model(home):
+    add_base(Store(home), "talker", "chat", pid=905)
+
+    async def act(box: Box) -> None:
+        await asyncio.gather(ask(box, "tiny"), ask(box, "talker", task="generate"))
+        talker = next(p for p in box.processes() if p.spec.args.get("base") == "talker:1")
+        await leave_free(box, 0)
+        assert (await ask(box, "mood:1")).fault is None
+        ended = box.process(talker.pid)
+        assert (ended.state, ended.reason) == (State.EXITED, "room for mood:1")
+
+    with_box(home, act)
+
+
+def test_a_model_that_nothing_idle_could_make_room_for_is_refused_with_numbers_and_what_was_there_stays(home):
+    async def act(box: Box) -> None:
+        stream = box.call("mood:1", None, ["x"], {})
+        await ask(box, "mood:1")
+        await leave_free(box, 0)
+        os_pid = server(box).os_pid
+        assert os_pid is not None
+        os.kill(os_pid, signal.SIGSTOP)
+        call = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        with pytest.raises(NoRoom) as refused:
+            await ask(box, "mood:2")
+        assert refused.value.detail["need_bytes"] > refused.value.detail["free_bytes"] == 0
+        os.kill(os_pid, signal.SIGCONT)
+        assert (await call).fault is None
+        await stream.aclose()
+
+    with_box(home, act)
+
+
+def test_a_call_that_is_not_answered_in_time_is_taken_back_and_frees_its_place(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        os_pid = server(box).os_pid
+        assert os_pid is not None
+        os.kill(os_pid, signal.SIGSTOP)
+        with pytest.raises(TimedOut, match="llmos logs"):
+            await anext(box.call("mood", None, ["x"], {}, timeout_s=0.01))
+        assert box.status().in_flight == 0
+        os.kill(os_pid, signal.SIGCONT)
+        assert (await ask(box, "mood")).fault is None
+
+    with_box(home, act)
+
+
+def test_more_calls_than_may_wait_are_told_to_come_back_later(home):
+    async def act(box: Box) -> None:
+        calls = [ask(box, "mood", f"text {i}") for i in range(5)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Chunk, Chunk, Busy, Busy, Busy]
+        assert (await ask(box, "mood")).fault is None
+
+    with_box(home, act, max_waiting_calls=2)
 
 
 def test_the_log_of_a_process_is_kept_and_can_be_followed(home):

@@ -114,6 +114,15 @@ def test_every_promise_that_was_out_is_there_after_a_kill(tmp_path):
     assert pids in (list(range(1, last + 1)), list(range(1, last + 2)))
 
 
+def test_the_last_word_of_a_process_is_kept_and_how_far_it_was_is_not(tmp_path):
+    journal = Journal(tmp_path / "journal.db")
+    journal.append(ev.Progressed(1.0, 1, Progress("evaluate", 1, 2)))
+    last = ev.Progressed(2.0, 1, Progress("done", 2, 2, figures={"f1": 0.5}))
+    journal.append(last)
+    assert list(journal.events()) == [last]
+    journal.close()
+
+
 def test_an_unreadable_journal_is_said_to_be_one(tmp_path):
     (tmp_path / "journal.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(Corrupt, match="Move it away"):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llmos.abi.call import Call, Chunk
-from llmos.abi.error import Fault
+from llmos.abi.error import Busy, Fault
 from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.process import Class
 from llmos.abi.wire import encode
-from llmos.kernel.network import Network, Open
+from llmos.kernel.eviction import HALF_LIFE_S, Rest
+from llmos.kernel.network import Network
+from llmos.kernel.open import Open
+from llmos.kernel.waiting import IN_HAND_INPUTS
 from llmos.testing.clock import Clock
 
 BASE = "tiny:1"
@@ -22,7 +28,10 @@ class Ground:
         self.attaching: list[str] = []
         self.clock = Clock()
         self.network = Network(
-            lambda pid, frame: self.send(frame), lambda pid, model: self.attaching.append(model), self.clock
+            lambda pid, frame: self.send(frame),
+            lambda pid, model: self.attaching.append(model),
+            self.clock,
+            max_waiting_calls=3,
         )
         self.network.serve(1, BASE, "cpu0")
 
@@ -30,8 +39,11 @@ class Ground:
         encode(frame)
         self.sent.append(frame)
 
-    def open(self, number: int, model: str = BASE, text: str = "x", **changes: bool) -> Open:
-        return self.network.open(1, Call(number, model, "embed", (text,), **changes))
+    def open(
+        self, number: int, model: str = BASE, text: str = "x", timeout_s: float | None = None, **changes: Any
+    ) -> Open:  # Any: other fields of Call
+        deadline_at = None if timeout_s is None else self.clock() + timeout_s
+        return self.network.open(1, Call(number, model, "embed", (text,), **changes), deadline_at)
 
     def asked(self) -> list[int]:
         return [frame.call.call_id for frame in self.sent if isinstance(frame, Ask)]
@@ -43,7 +55,7 @@ class Ground:
 
 
 def answer_of(opened: Open) -> Chunk:
-    return opened.chunks.get_nowait()
+    return opened.chunks.popleft()
 
 
 def test_calls_wait_for_their_process_to_be_ready_and_go_in_order():
@@ -140,7 +152,7 @@ def test_a_call_nobody_waits_for_is_cancelled_and_its_late_answer_is_for_nobody(
     ground.network.drop(opened)
     assert ground.sent[-1] == Cancel(1)
     ground.network.answered([Chunk(1)])
-    assert opened.chunks.empty()
+    assert not opened.chunks
 
 
 def test_a_process_gone_for_good_answers_all_its_calls():
@@ -151,14 +163,38 @@ def test_a_process_gone_for_good_answers_all_its_calls():
     assert ground.network.serving(BASE, "cpu0") is None
 
 
-def test_a_process_is_idle_from_its_last_answer_on():
+def test_a_process_rests_from_its_last_answer_on_and_a_busy_one_s_models_without_calls_do():
     ground = Ground()
     ground.network.became_ready(1)
-    ground.open(1)
-    assert ground.network.idle() == []
-    ground.clock.move(5.0)
+    ground.open(1, "ner:1")
+    ground.network.attached_to(1, "ner:1")
+    assert ground.network.rests() == []
+    ground.clock.move(HALF_LIFE_S)
     ground.network.answered([Chunk(1)])
-    assert ground.network.idle() == [(1, 1005.0)]
+    assert ground.network.rests() == [Rest(1, None, 1000.0 + HALF_LIFE_S, use=0.5)]
+    ground.open(2)
+    assert ground.network.rests() == [Rest(1, "ner:1", 1000.0 + HALF_LIFE_S, use=0.5)]
+
+
+def test_a_model_is_wanted_while_a_call_waits_for_it():
+    ground = Ground()
+    ground.network.became_ready(1)
+    opened = ground.open(1, "ner:1")
+    assert ground.network.wanted() == {(1, "ner:1")}
+    ground.network.drop(opened)
+    assert ground.network.wanted() == set()
+
+
+def test_a_detached_model_is_attached_again_by_its_next_call():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1, "ner:1")
+    ground.network.attached_to(1, "ner:1")
+    ground.network.answered([Chunk(1)])
+    ground.network.detach(1, "ner:1")
+    assert ground.sent[-1] == Detach("ner:1")
+    ground.open(2, "ner:1")
+    assert ground.attaching == ["ner:1", "ner:1"]
 
 
 def test_a_removed_model_is_detached_where_it_was():
@@ -166,5 +202,71 @@ def test_a_removed_model_is_detached_where_it_was():
     ground.network.became_ready(1)
     ground.open(1, "ner:1")
     ground.network.attached_to(1, "ner:1")
-    assert ground.network.forget("ner:1") == [1]
+    ground.network.forget("ner:1")
     assert ground.sent[-1] == Detach("ner:1")
+
+
+def test_a_call_over_the_limit_of_its_class_is_refused_and_those_of_another_class_are_not():
+    ground = Ground()
+    for number in (1, 2, 3):
+        ground.open(number, klass=Class.BATCH)
+    ground.clock.move(3.5)
+    with pytest.raises(Busy, match="3 batch calls wait") as refused:
+        ground.open(4, klass=Class.BATCH)
+    assert refused.value.detail == {"model": BASE, "waiting": 3, "limit": 3, "retry_after_s": 4}
+    ground.open(5)
+    assert ground.network.in_flight == 4
+    ground.network.became_ready(1)
+    assert ground.asked() == [5, 1, 2, 3], "the higher class goes first"
+    ground.open(6, klass=Class.BATCH)
+    assert ground.asked()[-1] == 6, "those that were sent wait no more"
+
+
+def test_a_call_that_leaves_frees_its_place():
+    ground = Ground()
+    opened = [ground.open(number) for number in (1, 2, 3)]
+    ground.network.drop(opened[1])
+    ground.open(4)
+    ground.network.became_ready(1)
+    assert ground.asked() == [1, 3, 4]
+    assert Cancel(2) not in ground.sent, "it was never sent"
+
+
+def test_a_call_whose_time_is_over_is_not_sent_at_all():
+    ground = Ground()
+    late, other = ground.open(1, timeout_s=5.0), ground.open(2)
+    ground.clock.move(5.0)
+    ground.network.became_ready(1)
+    assert ground.asked() == [2]
+    fault = answer_of(late).fault
+    assert fault is not None
+    assert fault.code == "timed_out"
+    assert not other.chunks
+
+
+def test_a_process_with_its_hands_full_gets_the_next_call_when_one_is_answered_or_dropped():
+    ground = Ground()
+    ground.network.became_ready(1)
+    full = tuple("x" for _ in range(IN_HAND_INPUTS))
+    first = ground.network.open(1, Call(1, BASE, "embed", full))
+    ground.open(2, klass=Class.BACKGROUND), ground.open(3)
+    assert ground.asked() == [1]
+    ground.network.answered([Chunk(1)])
+    assert ground.asked() == [1, 3, 2]
+    ground.network.open(1, Call(4, BASE, "embed", full))
+    last = ground.open(5)
+    assert ground.asked()[-1] == 4
+    ground.network.drop(ground.network._calls[4])
+    assert ground.sent[-2:] == [Cancel(4), Ask(last.call)]
+    assert first.chunks
+
+
+def test_what_the_dead_process_had_in_hand_goes_again_before_what_came_later():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1), ground.open(2)
+    ground.network.lost(1)
+    ground.sent.clear()
+    ground.open(3)
+    ground.network.became_ready(1)
+    assert ground.asked() == [1, 2, 3]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmos.abi.process import Class, Process, Program, Spec, State
-from llmos.kernel.events import Admitted, Delayed, Evicted
-from llmos.kernel.scheduler import Idle, View, backoff_s, coldest, look
+from llmos.kernel.events import Admitted, Delayed, Displaced, Evicted
+from llmos.kernel.eviction import Idle
+from llmos.kernel.scheduler import View, backoff_s, look
 
 
 def queued(pid: int, need_bytes: int, program: Program = Program.SERVE, klass: Class = Class.INTERACTIVE) -> Process:
@@ -34,6 +35,11 @@ def test_a_cold_process_yields_its_memory_to_a_queued_one():
 def test_nobody_is_evicted_if_even_that_would_not_be_enough():
     events = look(view(queued(3, 40), free=0, idle=(Idle(1, 10.0, 4),)))
     assert [type(event) for event in events] == [Delayed]
+
+
+def test_an_idle_model_of_a_busy_process_makes_room_too():
+    events = look(view(queued(3, 4), free=0, idle=(Idle(1, 10.0, 4, "mood:1"),)))
+    assert events[0] == Displaced(50.0, 1, "mood:1", "room for pid 3")
 
 
 def test_nobody_is_evicted_for_memory_that_is_coming_free_anyway():
@@ -72,11 +78,6 @@ def test_a_serve_process_nobody_calls_ends_after_its_time():
     idle = (Idle(1, since=10.0, held_bytes=4), Idle(2, since=45.0, held_bytes=4))
     events = look(replace(view(idle=idle), idle_timeout_s=30.0))
     assert [event.pid for event in events if isinstance(event, Evicted)] == [1]
-
-
-def test_the_coldest_are_no_more_than_needed():
-    idle = [Idle(pid, since=float(pid), held_bytes=3) for pid in range(1, 5)]
-    assert [one.pid for one in coldest(idle, 5)] == [1, 2]
 
 
 def test_backoff_doubles_up_to_half_a_minute():

@@ -258,6 +258,31 @@ def test_what_a_base_is_can_be_read_from_its_files(tmp_path):
     assert license_of(tmp_path / "decoder") == "Apache License"
 
 
+@pytest.mark.parametrize(
+    ("path", "content", "sentence"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, "pools by pooling_mode_weightedmean"),
+        ("1_Pooling/config.json", {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, "cls_token and"),
+        ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "pass through Dense"),
+        ("config.json", {"architectures": ["T5Model"], "is_encoder_decoder": True}, "T5Model is an encoder with"),
+    ],
+)
+def test_a_base_whose_vectors_would_be_wrong_here_is_refused(tmp_path, path, content, sentence):
+    folder = write(tmp_path / "odd", {**ENCODER, path: json.dumps(content).encode()})
+    with pytest.raises(BadInput, match=sentence):
+        describe(folder, list(ENCODER))
+
+
+@pytest.mark.parametrize(
+    ("told", "how"),
+    [({"pooling_mode_max_tokens": True}, "max"), ({"pooling_mode": "lasttoken"}, "last"), ({"word": 3}, "mean")],
+)
+def test_a_base_pools_as_it_says(tmp_path, told, how):
+    modules = json.dumps([{"type": f"sentence_transformers.models.{one}"} for one in ("Transformer", "Pooling")])
+    files = {**ENCODER, "1_Pooling/config.json": json.dumps(told).encode(), "modules.json": modules.encode()}
+    assert describe(write(tmp_path / "x", files), list(files))["options"]["pooling"] == how
+
+
 def test_a_catalog_name_a_hub_address_and_a_folder_are_told_apart(tmp_path):
     assert hub_of("hf:org/name@v1.0") == Hub("org/name", "v1.0")
     assert [hub_of(text) for text in ("minilm", "/hf/x", "hf:name", "hf:a/b/c")] == [None] * 4

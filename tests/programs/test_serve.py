@@ -9,7 +9,21 @@ from collections.abc import Iterator
 import pytest
 
 from llmos.abi.call import Call, Chunk
-from llmos.abi.frame import Answer, Ask, Assignment, Attach, Detach, Down, Located, Ready, Spent, Stop, Up
+from llmos.abi.frame import (
+    Answer,
+    Ask,
+    Assignment,
+    Attach,
+    Attached,
+    Detach,
+    Detached,
+    Down,
+    Located,
+    Ready,
+    Spent,
+    Stop,
+    Up,
+)
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Program
 from llmos.abi.wire import Splitter, encode
@@ -55,6 +69,8 @@ class Daemon:
         found: dict[int, Chunk] = {}
         while len(found) < count:
             frame = self.hear()
+            if isinstance(frame, Attached | Detached):
+                continue
             assert isinstance(frame, Answer)
             found |= {chunk.call_id: chunk for chunk in frame.chunks}
         return found
@@ -102,3 +118,11 @@ def test_a_detached_model_is_not_found_any_more(daemon):
 def test_calls_in_hand_are_finished_before_it_stops(daemon):
     daemon.say(Attach(MOOD), *(call(number) for number in range(5)), Stop())
     assert len(daemon.chunks(5)) == 5
+
+
+def test_a_model_that_has_come_says_what_that_took_and_one_that_has_gone_says_so(daemon):
+    daemon.say(Attach(MOOD), Detach("mood:1"))
+    come, gone = daemon.hear(), daemon.hear()
+    assert isinstance(come, Attached)
+    assert (come.model, gone) == ("mood:1", Detached("mood:1"))
+    assert come.took_s >= 0.0

@@ -7,11 +7,11 @@ import pytest
 
 from llmos import AsyncClient, Client
 from llmos.abi.error import BadInput, BadSetting, Conflict, Fault, ModelNotFound, TooLong, Unavailable, WrongTask
-from llmos.abi.process import Class, State
+from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.sdk import request
 from llmos.sdk.result import Classified, Embedded, Generated, Tagged
-from llmos.sdk.wait import Lines
+from llmos.sdk.wait import Lines, finished
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
 
@@ -165,6 +165,16 @@ def test_rows_that_are_not_there_are_missed_before_anything_is_sent():
     with pytest.raises(BadInput, match=r"No file 'nowhere\.csv'"):
         request.data_of("nowhere.csv")
     assert request.data_of("tickets@1").train == "tickets@1"
+
+
+def test_text_that_no_utf8_can_say_is_bad_input(box):
+    with pytest.raises(BadInput, match="UTF-8"):
+        box.run("support", "caf\udce9")
+
+
+def test_a_wait_that_the_daemon_s_end_cut_short_is_no_success():
+    with pytest.raises(Unavailable, match="went down while pid 3 was queued"):
+        finished(Process(3, Spec(Program.TRAIN)))
 
 
 def test_events_are_put_together_whatever_else_the_stream_says():

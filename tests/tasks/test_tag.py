@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import Settings
-from llmos.tasks.tag import TASK, spans_of, split
+from llmos.tasks.tag import LOCAL, TASK, WORD, spans_of, split
 from llmos.testing.tokenizer import PieceTokenizer
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -41,6 +43,22 @@ def test_words_cover_everything_but_space_in_order(text: str) -> None:
     ends = [0, *(end for _, end in spans)]
     assert all(before <= start < end for before, (start, end) in zip(ends, spans, strict=False))
     assert "".join(text[a:b] for a, b in spans) == "".join(text.split())
+
+
+@pytest.mark.parametrize("sign", ["_", "+", "-.", "._", "a_", "é"])
+def test_the_signs_before_an_at_are_read_once_however_many_there_are(sign: str) -> None:
+    text = sign * 500
+    local = re.compile(LOCAL)
+    read = sum(len(found.group()) for at in range(len(text)) if (found := local.match(text, at)))
+    assert read == len(text)
+    assert all(start < end for start, end in split(text))
+
+
+@given(st.text("ab1_.+-@ (é中'", max_size=30))
+def test_addresses_are_found_wherever_they_were_when_every_sign_might_start_one(text: str) -> None:
+    slow = re.compile(WORD.pattern.replace(LOCAL, r"[\w.+-]+"), WORD.flags)
+    assume(not re.search(r"@[^@]*@", text))  # an address that follows on another one starts where the first ends
+    assert split(text) == [found.span() for found in slow.finditer(text)]
 
 
 @given(st.lists(st.sampled_from(LABELS), max_size=12))

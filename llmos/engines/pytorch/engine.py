@@ -20,6 +20,8 @@ PROMPT_TOKENS = 512  # of prompts a step
 class PyTorchEngine:
     """Fills engines.Engine."""
 
+    uses_resident = True
+
     def __init__(self, token_budget: int = TOKEN_BUDGET, prompt_tokens: int = PROMPT_TOKENS) -> None:
         self._models: dict[str, Model] = {}
         self._jobs: dict[int, Job] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from torch import nn
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Located
 from llmos.abi.model import Manifest
-from llmos.nn.adapter import Adapter, load_adapter
+from llmos.nn.adapter import Adapter, Segment, mixed
+from llmos.nn.adapter_file import load_adapter
+from llmos.nn.attention import NAME
 from llmos.nn.head import Head, load_head
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import Settings, Task, task
@@ -41,11 +45,15 @@ class Model:
 
     @property
     def group(self) -> tuple[int, int]:
-        """Models of one group compute the same hidden states, so they share a row."""
-        return id(self.loaded.backbone), id(self.adapter)
+        """Models of one group share rows: those on one backbone, each adapter changing its own stretch of the row."""
+        is_one_piece = self.loaded.config._attn_implementation == NAME  # an attention of its own takes a row by lengths
+        shares = self.adapter is None or (self.adapter.is_mixable and is_one_piece)
+        return id(self.loaded.backbone), 0 if shares else id(self.adapter)
 
-    def adapted(self) -> AbstractContextManager[None]:
-        return self.adapter.on() if self.adapter else nullcontext()
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where in a row the model's tokens stand: beside those of the same adapter, the base's own first."""
+        return (id(self.adapter) if self.adapter is not None else 0), self.ref
 
     def task(self, name: str, params: dict[str, Json]) -> Task:
         if name not in self.tasks:
@@ -60,6 +68,17 @@ class Model:
                 return zero_shot(self.ref, params)
             refuse_labels(self.ref, self.settings.labels, params)
         return task(name)
+
+
+def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
+    """Within, one forward pass computes a row of these models' tokens, so many of each, with each one's adapter."""
+    segments: list[Segment] = []
+    end = 0
+    for _, some in groupby(row, key=lambda part: id(part[0].adapter)):
+        parts = list(some)
+        start, end = end, end + sum(tokens for _, tokens in parts)
+        segments.append(Segment(parts[0][0].adapter, start, end))
+    return mixed(segments)
 
 
 def base_of(located: Located, loaded: Loaded) -> Model:
@@ -80,7 +99,11 @@ def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
     needs_head = task(manifest.task).head in ("sequence", "token")
     return Model(
         manifest.ref,
-        EMBEDDING if manifest.task == "similarity" else (manifest.task,),
+        EMBEDDING
+        if manifest.task == "similarity"
+        else (manifest.task,)
+        if needs_head or manifest.task not in base.tasks
+        else base.tasks,
         _settings(manifest, loaded),
         loaded,
         load_adapter(folder, loaded.backbone) if is_lora else None,

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from llmos.abi.call import Chunk
 from llmos.abi.error import LlmosError, fault_of
 from llmos.engines.pytorch.job import Job
+from llmos.engines.pytorch.model import adapted
 from llmos.nn.pack import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
@@ -75,7 +76,7 @@ class Rows:
         while _live(group) and (not chosen or tokens + len(group[0].ids) <= self._token_budget):
             chosen.append(group.popleft())
             tokens += len(chosen[-1].ids)
-        return sorted(chosen, key=lambda item: (item.job.model.ref, len(item.ids)))
+        return sorted(chosen, key=lambda item: (item.job.model.place, len(item.ids)))
 
 
 def _live(group: deque[Item]) -> bool:
@@ -87,10 +88,10 @@ def _live(group: deque[Item]) -> bool:
 
 def _answers(items: list[Item]) -> Iterator[Chunk]:
     """One forward pass, then each model's own output layer over its slice of the row."""
-    first = items[0].job.model
-    with first.adapted():
-        row = pack([item.ids for item in items], first.loaded.device)
-        hidden = forward(first.loaded.backbone, row)
+    loaded = items[0].job.model.loaded
+    row = pack([item.ids for item in items], loaded.device)
+    with adapted((item.job.model, len(item.ids)) for item in items):
+        hidden = forward(loaded.backbone, row)
     start = 0
     for _, some in groupby(items, key=lambda item: item.job.model.ref):
         mine = list(some)

@@ -10,6 +10,7 @@ from itertools import groupby
 from llmos.abi.call import Chunk
 from llmos.abi.error import fault_of
 from llmos.engines.pytorch.job import Job
+from llmos.engines.pytorch.model import adapted
 from llmos.nn.generate import Generation
 from llmos.nn.pack import next_logits, pack
 from llmos.tasks.generate import Sampling, sampling
@@ -50,7 +51,8 @@ class Streams:
         """Every live answer goes on by a token, or by a piece of its prompt; a fault ends those of its row."""
         self._admit()
         chunks: list[Chunk] = []
-        for _, group in groupby(sorted(self._live, key=lambda s: s.job.model.group), key=lambda s: s.job.model.group):
+        live = sorted(self._live, key=lambda s: (s.job.model.group, s.job.model.place))
+        for _, group in groupby(live, key=lambda s: s.job.model.group):
             row = list(group)
             try:
                 chunks += _advance(row, self._prompt_tokens)
@@ -82,7 +84,7 @@ def _advance(row: list[Stream], prompt_tokens: int) -> Iterator[Chunk]:
     parts = list(_shares(row, prompt_tokens))
     taken = [stream for stream, _ in parts]
     caches = [stream.generation.cache for stream in taken]
-    with model.adapted():
+    with adapted((stream.job.model, len(ids)) for stream, ids in parts):
         packed = pack([ids for _, ids in parts], model.loaded.device, [cache.length for cache in caches])
         logits = next_logits(model.loaded.causal, packed, caches)
     for (stream, ids), scores in zip(parts, logits, strict=True):

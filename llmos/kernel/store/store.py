@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from llmos.abi.error import BadInput, Conflict, Corrupt, NotFound
+from llmos.abi.error import Conflict, Corrupt, NotFound
 from llmos.abi.frame import Located
 from llmos.abi.model import (
     DatasetManifest,
@@ -26,18 +24,16 @@ from llmos.abi.model import (
     check_name,
     resident_name,
     split_dataset_ref,
-    weights_digest,
 )
 from llmos.abi.view import DiskUse
-from llmos.abi.wire import from_json, from_plain, to_json
 from llmos.kernel.store import disk
 from llmos.kernel.store.blobs import Blobs, Staged, stage
+from llmos.kernel.store.drafts import Lineage, dataset_of, is_same, kept_before, lineage_of, model_of
 from llmos.kernel.store.index import Index
+from llmos.kernel.store.promotions import Promotions, still_there
 from llmos.kernel.store.residents import Residents
 from llmos.kernel.store.shelf import Shelf
-
-PROMOTED = "promoted.json"
-GIVEN_BY_STORE = ("name", "version", "files", "created_at", "kind")
+from llmos.kernel.store.space import disk_use, freed_bytes
 
 
 class Store:
@@ -51,14 +47,16 @@ class Store:
         self._blobs = Blobs(home / "blobs")
         self._models = Shelf(Manifest, home / "names", home / "models", self._blobs)
         self._datasets = Shelf(DatasetManifest, home / "datasets", home / "datasets", self._blobs)
+        self._promotions = Promotions(self._models)
         self._residents = Residents(home / "resident", self._blobs)
         self._resident_root = str(home / "resident")
         self._cut_scratch_links()
         models, damaged_models = self._models.read()
         datasets, damaged_datasets = self._datasets.read()
-        self.damaged: tuple[str, ...] = (*damaged_models, *damaged_datasets)  # manifests no one can read, for the log
+        promotions, damaged_promotions = self._promotions.read(models)
+        # Files no one can read, for the log.
+        self.damaged: tuple[str, ...] = (*damaged_models, *damaged_datasets, *damaged_promotions)
         self._missing = {m.ref: missing for m in models if (missing := self._models.missing(m))}
-        promotions = {name: self._read_promotions(name, versions) for name, versions in models.by_name.items()}
         self._index = Index(models, datasets, promotions, self._residents.read())
         for orphan in (*self._models.orphans(models), *self._datasets.orphans(datasets)):
             shutil.rmtree(orphan)
@@ -149,7 +147,8 @@ class Store:
         home's journal was lost. The first version of a base is promoted at once.
         """
         check_name(offer.name)
-        done = self._committed(offer, pid, born)
+        lineage = lineage_of(offer, pid, born)
+        done = self._committed(offer, lineage)
         if done is not None:
             return done
         with disk.room_for(self.home, 0):  # a file system may find the room for written bytes only when synced
@@ -157,24 +156,19 @@ class Store:
         rotten = {one.file.digest for one in staged if not self._blobs.is_sound(one.file)}
         with self._writing, disk.room_for(self.home):
             self._heal(staged, rotten)
-            kept = self._committed(offer, pid, born) or self._keep(offer, staged, rotten, _lineage(offer, pid, born))
+            kept = self._committed(offer, lineage) or self._keep(offer, staged, rotten, lineage)
         for one in staged:
             one.source.chmod(0o444)
             one.source.unlink(missing_ok=True)  # one name less: whatever the child writes there next is another file
         return kept
 
-    def _committed(self, offer: Offer, pid: int, born: float) -> Manifest | DatasetManifest | str | None:
-        lineage = _lineage(offer, pid, born).items()
+    def _committed(self, offer: Offer, lineage: Lineage) -> Manifest | DatasetManifest | str | None:
         if offer.kind is OfferKind.RESIDENT:
             return str(self._residents.path(offer.name)) if offer.name in self._index.residents else None
-        if offer.kind is OfferKind.DATASET:
-            sets = self._index.datasets.of(offer.name).values()
-            return next((one for one in sets if lineage <= one.provenance.items()), None)
-        models = self._index.models.of(offer.name).values()
-        return next((one for one in models if lineage <= one.lineage.items()), None)
+        return kept_before(self._index, offer, lineage)
 
     def _keep(
-        self, offer: Offer, staged: tuple[Staged, ...], rotten: set[str], lineage: dict[str, float]
+        self, offer: Offer, staged: tuple[Staged, ...], rotten: set[str], lineage: Lineage
     ) -> Manifest | DatasetManifest | str:
         index = self._index
         if offer.kind is OfferKind.RESIDENT:
@@ -184,20 +178,20 @@ class Store:
             self._index = replace(index, residents=index.residents | {offer.name})
             return str(self._residents.path(offer.name))
         if offer.kind is OfferKind.DATASET:
-            dataset = _dataset(offer, staged, index.datasets.next(offer.name), lineage)
-            same_set = [one for one in index.datasets.of(offer.name).values() if _content(one) == _content(dataset)]
+            dataset = dataset_of(offer, staged, index, lineage)
+            same_set = [one for one in index.datasets.of(offer.name).values() if is_same(one, dataset)]
             if same_set:
                 return same_set[-1]
             self._put(self._datasets, dataset, staged, rotten)
             self._index = replace(index, datasets=index.datasets.adding(dataset))
             return dataset
-        manifest = self._model(offer, staged, lineage)
-        same = [one for one in index.models.of(offer.name).values() if _content(one) == _content(manifest)]
+        manifest = model_of(offer, staged, index, lineage)
+        same = [one for one in index.models.of(offer.name).values() if is_same(one, manifest)]
         if same and manifest.kind is Kind.BASE:
             return same[-1]
         history: tuple[int, ...] = (1,) if manifest.kind is Kind.BASE and manifest.version == 1 else ()
         if history:  # before the manifest, which is what makes the version visible
-            self._write_promotions(manifest.name, history)
+            self._promotions.write(manifest.name, history)
         self._put(self._models, manifest, staged, rotten)
         promotions = {**index.promotions, manifest.name: history} if history else index.promotions
         self._index = replace(index, models=index.models.adding(manifest), promotions=promotions)
@@ -243,37 +237,6 @@ class Store:
                         self._blobs.path(digest).unlink(missing_ok=True)
             raise
 
-    def _model(self, offer: Offer, staged: tuple[Staged, ...], lineage: dict[str, float]) -> Manifest:
-        draft = {key: value for key, value in offer.draft.items() if key not in GIVEN_BY_STORE}
-        manifest = from_plain(
-            {
-                "task": "",
-                **draft,
-                "name": offer.name,
-                "version": self._index.models.next(offer.name),
-                "kind": offer.kind.value,
-                "files": (),
-                "created_at": _now(),
-                "lineage": {**draft.get("lineage", {}), **lineage},
-            },
-            Manifest,
-        )
-        manifest = replace(manifest, files=tuple(one.file for one in staged))
-        other = next((m for m in self._index.models.of(offer.name).values() if m.kind is not manifest.kind), None)
-        if other:
-            raise Conflict(
-                f"{offer.name} is the name of a {other.kind} already, and one name is not both. Take another name, or "
-                f"remove that one: llmos rm {offer.name}"
-            )
-        if manifest.kind is Kind.BASE:
-            return replace(manifest, base=None, base_digest=weights_digest(manifest.files))
-        if manifest.base is None:
-            raise BadInput(
-                f"The offer of {offer.name} says no base. A model stands on one: draft.base = 'name:version'"
-            )
-        base = self._index.resolve(manifest.base)
-        return replace(manifest, base=base.ref, base_digest=base.base_digest)
-
     # Promoting and forgetting
 
     def promote(self, ref: str) -> Manifest:
@@ -299,22 +262,8 @@ class Store:
             return self._index.resolve(name)
 
     def _promote(self, name: str, history: tuple[int, ...]) -> None:
-        self._write_promotions(name, history)
+        self._promotions.write(name, history)
         self._index = replace(self._index, promotions={**self._index.promotions, name: history})
-
-    def _write_promotions(self, name: str, history: tuple[int, ...]) -> None:
-        disk.make_folder(self._models.paper(name))
-        disk.write(self._models.paper(name) / PROMOTED, to_json(history))
-
-    def _read_promotions(self, name: str, versions: Iterable[int]) -> tuple[int, ...]:
-        path = self._models.paper(name) / PROMOTED
-        try:
-            return _still_there(from_json(path.read_bytes(), tuple[int, ...]), versions)
-        except FileNotFoundError:
-            return ()
-        except BadInput:
-            self.damaged = (*self.damaged, str(path))
-            return ()
 
     def remove(self, ref: str) -> list[str]:
         """Forget a version or a whole name; Conflict while a model stands on it. Its blobs wait for `collect`."""
@@ -323,7 +272,7 @@ class Store:
             for manifest in gone:
                 left = self._index.models.removing(manifest)
                 versions = left.of(manifest.name)
-                history = _still_there(self.promotions(manifest.name), versions)
+                history = still_there(self.promotions(manifest.name), versions)
                 self._models.drop(manifest, is_last=not versions)
                 self._missing.pop(manifest.ref, None)
                 promotions = {**self._index.promotions, manifest.name: history}
@@ -352,7 +301,7 @@ class Store:
             index = self._index
             garbage = self._garbage(index)
             self._index = replace(index, residents=frozenset(filter(index.needs_resident, index.residents)))
-            freed_bytes = _freed_bytes(garbage)
+            freed = freed_bytes(garbage)
             for path in garbage:
                 path.unlink(missing_ok=True)
             for name in index.residents - self._index.residents:
@@ -360,7 +309,7 @@ class Store:
             for orphan in (*self._models.orphans(index.models), *self._datasets.orphans(index.datasets)):
                 shutil.rmtree(orphan, ignore_errors=True)
             disk.sync(self._blobs.folder)
-            return freed_bytes
+            return freed
 
     def _garbage(self, index: Index) -> list[Path]:
         reached = index.digests()
@@ -370,23 +319,8 @@ class Store:
         return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]
 
     def disk_use(self) -> DiskUse:
-        """Bytes by room, each file counted once, however many links show it."""
-        index = self._index
-        seen: set[int] = set()
-        return DiskUse(
-            datasets_bytes=self._size(self.home / "datasets", seen),
-            blobs_bytes=self._size(self.home / "blobs", seen),
-            resident_bytes=self._size(self.home / "resident", seen),
-            scratch_bytes=self._size(self._scratch, seen) + self._size(self.home / "downloads", seen),
-            logs_bytes=self._size(self.home / "logs", seen),
-            reclaimable_bytes=_freed_bytes(self._garbage(index)),
-            free_bytes=shutil.disk_usage(self.home).free,
-        )
-
-    def _size(self, folder: Path, seen: set[int]) -> int:
-        fresh = {stat.st_ino: stat.st_size for _, stat in disk.files_under(folder) if stat.st_ino not in seen}
-        seen |= fresh.keys()
-        return sum(fresh.values())
+        """Bytes by room, and what `collect` would free."""
+        return disk_use(self.home, self._garbage(self._index))
 
     def _cut_scratch_links(self) -> None:
         """A kill between a manifest and the end of its commit leaves a blob a second name, through which a child that
@@ -395,49 +329,3 @@ class Store:
         for path, stat in disk.files_under(self._scratch):
             if stat.st_nlink > 1 and stat.st_ino in kept:
                 path.unlink()
-
-
-def _lineage(offer: Offer, pid: int, born: float) -> dict[str, float]:
-    return {"pid": pid, "offer": offer.offer_id, "born": born}
-
-
-def _content(manifest: Manifest | DatasetManifest) -> object:
-    """What makes two versions the same thing, whenever and by whom they were made."""
-    settings = manifest.options if isinstance(manifest, Manifest) else (manifest.columns, manifest.splits)
-    return sorted((file.path, file.digest) for file in manifest.files), manifest.task, settings
-
-
-def _dataset(offer: Offer, staged: tuple[Staged, ...], version: int, lineage: dict[str, float]) -> DatasetManifest:
-    draft = {key: value for key, value in offer.draft.items() if key not in GIVEN_BY_STORE}
-    plain = {
-        "task": "",
-        **draft,
-        "name": offer.name,
-        "version": version,
-        "files": (),
-        "created_at": _now(),
-        "provenance": {**draft.get("provenance", {}), **lineage},
-    }
-    return replace(from_plain(plain, DatasetManifest), files=tuple(one.file for one in staged))
-
-
-def _still_there(history: Iterable[int], versions: Iterable[int]) -> tuple[int, ...]:
-    """A promotion history less the versions that are gone, and less moves that then go nowhere."""
-    there = set(versions)
-    kept = [number for number in history if number in there]
-    return tuple(number for i, number in enumerate(kept) if i == 0 or kept[i - 1] != number)
-
-
-def _freed_bytes(paths: Iterable[Path]) -> int:
-    """What unlinking all of these gives back: a file whose other links stay gives nothing."""
-    stats = []
-    for path in paths:
-        with suppress(FileNotFoundError):
-            stats.append(path.lstat())
-    links = Counter(stat.st_ino for stat in stats)
-    sizes = {stat.st_ino: stat.st_size for stat in stats if links[stat.st_ino] >= stat.st_nlink}
-    return sum(sizes.values())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,134 @@
+"""What children say of themselves and how they end: what each such event changes in the roster."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from llmos.abi.error import Fault, ProcessDied
+from llmos.abi.process import Process, Program, State
+from llmos.kernel import events as ev
+from llmos.kernel.effects import Effect
+from llmos.kernel.events import Event
+from llmos.kernel.roster import ALIVE, RESUMABLE, Roster
+from llmos.kernel.scheduler import STARTS_TO_FAIL, backoff_s
+
+PASSING_FAULTS = frozenset({"offline", "unavailable", "disk_full", "no_room", "cancelled"})
+HEALTHY_AFTER_S = 10.0  # a serve process that was ready for so long starts again with a clean record
+
+
+def forked(roster: Roster, event: ev.Forked) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.state not in ALIVE:  # it ended as soon as it was born, and that was heard first
+        return []
+    roster.lives[event.pid] = replace(roster.lives[event.pid], born_at=event.born_at)
+    roster.put(replace(process, os_pid=event.os_pid))
+    return []
+
+
+def start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
+    process = replace(roster.process(event.pid), fault=event.fault)
+    ended = roster.end(process, event.at, State.EXITED, event.fault.message)
+    return [*ended, *roster.settle(process, event.fault)]
+
+
+def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.state is not State.STARTING:  # it was told to stop, or suspended, just before
+        return []
+    roster.lives[event.pid] = replace(roster.lives[event.pid], ready_at=event.at)
+    roster.put(process.moved(State.READY))
+    return roster.settle(process)
+
+
+def attached(roster: Roster, event: ev.Attached) -> list[Effect]:
+    roster.attached(event.pid, event.model, event.took_s)
+    return []
+
+
+def detached(roster: Roster, event: ev.Detached) -> list[Effect]:
+    roster.detach(event.pid, event.model)
+    return []
+
+
+def progressed(roster: Roster, event: ev.Progressed) -> list[Effect]:
+    roster.put(replace(roster.process(event.pid), progress=event.progress))
+    return []
+
+
+def metered(roster: Roster, event: ev.Metered) -> list[Effect]:
+    roster.put(replace(roster.process(event.pid), usage=event.usage))
+    return []
+
+
+def failed(roster: Roster, event: ev.ChildFailed) -> list[Effect]:
+    roster.put(replace(roster.process(event.pid), fault=event.fault, reason=event.fault.message))
+    return []
+
+
+def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
+    process = replace(roster.process(event.pid), exit_code=event.code)
+    if process.state not in ALIVE:
+        return []
+    if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
+        return _crashed(roster, process, event)
+    state = _state_after(process, event.code)
+    ended = roster.end(process, event.at, state, _why(process, event.code, state))
+    return [*ended, *roster.settle(process, _died(process))]
+
+
+HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: each handler takes its own event
+    ev.Forked: forked,
+    ev.StartFailed: start_failed,
+    ev.BecameReady: became_ready,
+    ev.Attached: attached,
+    ev.Detached: detached,
+    ev.Progressed: progressed,
+    ev.Metered: metered,
+    ev.ChildFailed: failed,
+    ev.ChildExited: exited,
+}
+
+
+def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Effect]:
+    """A serve process ended unasked: it starts again after a while, unless it never gets as far as ready."""
+    life = roster.lives[event.pid]
+    was_ready_s = 0.0 if life.ready_at is None else event.at - life.ready_at
+    crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else life.crashes + 1
+    is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
+    if life.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
+        fault = process.fault or _died(process)
+        ended = roster.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
+        return [*ended, *roster.settle(process, fault)]
+    wait_s = backoff_s(crashes)
+    reason = f"{_why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
+    return roster.back_off(process, crashes, wait_s, reason)
+
+
+def _state_after(process: Process, code: int) -> State:
+    """Interrupted if the program can go on from what it left, and there is a reason to; else it is over."""
+    if process.spec.program not in RESUMABLE:
+        return State.EXITED
+    if process.state is State.STOPPING:
+        is_done = code == 0 and any(":" in ref for ref in process.made)
+        return State.EXITED if is_done else State.INTERRUPTED
+    if code == 0 or (process.fault is not None and process.fault.code not in PASSING_FAULTS):
+        return State.EXITED
+    return State.INTERRUPTED
+
+
+def _why(process: Process, code: int, state: State) -> str:
+    if process.fault is not None:
+        return process.fault.message
+    if state is State.INTERRUPTED and process.state is State.STOPPING:
+        return f"{process.reason}; go on with: llmos resume {process.pid}"
+    if code < 0:
+        return f"ended by signal {-code} ({signal.Signals(-code).name})"
+    return process.reason if code == 0 else f"ended with exit code {code}"
+
+
+def _died(process: Process) -> Fault:
+    reason = process.reason or "its process ended"
+    return Fault(ProcessDied.code, f"The process that held the call (pid {process.pid}) ended: {reason}")

@@ -1,0 +1,155 @@
+"""The library: models and datasets as the api asks for them, looked up, promoted, rolled back, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
+from llmos.abi.model import DatasetManifest, Manifest, split_ref
+from llmos.abi.process import Process, Program, State
+from llmos.abi.view import DiskUse, ModelView
+from llmos.kernel import events as ev
+from llmos.kernel.happenings import Happenings
+from llmos.kernel.loop import Loop
+from llmos.kernel.network import Network
+from llmos.kernel.store.store import Store
+from llmos.kernel.table import Table
+
+
+class Library:
+    """Moves of names go through the loop; whatever else changes the store goes to its own thread (`in_store`)."""
+
+    def __init__(
+        self,
+        table: Table,
+        store: Store,
+        network: Network,
+        loop: Loop,
+        happenings: Happenings,
+        *,
+        in_store: Callable[[Callable[[], Any]], Awaitable[Any]],  # Any: whatever the change returns
+        kill: Callable[[int], Awaitable[Process]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._network = network
+        self._loop = loop
+        self._happenings = happenings
+        self._in_store = in_store
+        self._kill = kill
+        self._clock = clock
+        self._moving: dict[str, asyncio.Future[None]] = {}
+
+    # Models.
+
+    def models(self) -> list[ModelView]:
+        return [self._view(manifest) for manifest in self._store.manifests()]
+
+    def model(self, ref: str) -> ModelView:
+        return self._view(self._store.resolve(ref))
+
+    def model_file(self, ref: str, path: str) -> str:
+        return str(self._store.file(ref, path))
+
+    async def promote(self, ref: str) -> ModelView:
+        manifest = self._store.resolve(ref)
+        return await self._move(manifest.name, manifest.version)
+
+    async def rollback(self, name: str) -> ModelView:
+        name, version = split_ref(name)
+        if version is not None:
+            raise BadInput(f"rollback takes the bare name: llmos rollback {name}")
+        self._store.resolve(name)
+        history = self._store.promotions(name)
+        if len(history) < 2:
+            raise Conflict(f"{name} has no version promoted before this one. Name one: llmos promote {name}:VERSION")
+        return await self._move(name, history[-2], back_from=history[-1])
+
+    async def remove(self, ref: str) -> list[str]:
+        self._check_unused(ref)
+        removed: list[str] = await self._in_store(lambda: self._store.remove(ref))
+        for one in removed:
+            self._network.forget(one)
+            self._happenings.publish("removed", model=one)
+            for process in self._serving(one):
+                await self._kill(process.pid)
+        return removed
+
+    def moved(self, event: ev.Moved | ev.MoveRefused) -> None:
+        """A move of a name has ended: whoever asked for it hears how."""
+        if isinstance(event, ev.Moved):
+            self._happenings.publish("promoted", model=f"{event.name}:{event.version}")
+        self._answer(event.ticket, error_of(event.fault) if isinstance(event, ev.MoveRefused) else None)
+
+    async def _move(self, name: str, version: int, back_from: int | None = None) -> ModelView:
+        ticket = secrets.token_hex(8)
+        done = self._moving[ticket] = asyncio.get_running_loop().create_future()
+        try:
+            await self._loop.ask(ev.MoveAsked(self._clock(), name, version, ticket, back_from))
+            await done
+        finally:
+            self._moving.pop(ticket, None)
+        return self.model(name)
+
+    def _answer(self, ticket: str, error: LlmosError | None) -> None:
+        done = self._moving.get(ticket)
+        if done is None or done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def _view(self, manifest: Manifest) -> ModelView:
+        is_promoted = self._store.promoted(manifest.name) == manifest.version
+        return ModelView(manifest, is_promoted, self._network.is_attached(manifest.ref))
+
+    def _check_unused(self, ref: str) -> None:
+        name = ref.partition(":")[0]
+        for process in self._table.processes.values():
+            args = process.spec.args
+            is_user = process.spec.program in (Program.TRAIN, Program.EVALUATE) and not process.is_ended
+            if is_user and any(
+                isinstance(args.get(word), str) and _is_of(args[word], ref) for word in ("base", "model")
+            ):
+                raise Conflict(
+                    f"{ref} is in use by process {process.pid} ({process.spec.title}). Wait for it, or: llmos kill "
+                    f"{process.pid}",
+                    name=name,
+                )
+
+    def _serving(self, base: str) -> list[Process]:
+        return [
+            process
+            for process in self._table.processes.values()
+            if process.spec.program is Program.SERVE
+            and process.spec.args["base"] == base
+            and process.state not in (State.EXITED, State.STOPPING)
+        ]
+
+    # Datasets, and the disk that all of it lies on.
+
+    def datasets(self) -> list[DatasetManifest]:
+        return self._store.datasets()
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        return self._store.dataset(ref)
+
+    async def remove_dataset(self, ref: str) -> list[str]:
+        removed: list[str] = await self._in_store(lambda: self._store.remove_dataset(ref))
+        return removed
+
+    async def collect(self) -> int:
+        freed: int = await self._in_store(self._store.collect)
+        return freed
+
+    async def disk_use(self) -> DiskUse:
+        return await asyncio.to_thread(self._store.disk_use)
+
+
+def _is_of(used: str, ref: str) -> bool:
+    return used == ref or (":" not in ref and used.partition(":")[0] == ref)

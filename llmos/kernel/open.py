@@ -1,0 +1,51 @@
+"""An open call: somebody waits for it, and its answer comes in pieces, each within its time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from llmos.abi.call import Call, Chunk
+
+
+@dataclass(slots=True, eq=False)
+class Open:
+    """One call on its way. The kernel puts pieces, the one who waits takes them."""
+
+    call: Call
+    pid: int
+    since: float = 0.0  # when it came
+    deadline_at: float | None = None  # an answer after this is for nobody
+    is_sent: bool = False
+    has_begun: bool = False  # a piece of the answer is here, so it must not be asked again
+    is_told: bool = False  # the caller has had a piece of it
+    crashes: int = 0
+    chunks: deque[Chunk] = field(default_factory=deque)
+    _taker: asyncio.Future[None] | None = None
+
+    def is_late(self, at: float) -> bool:
+        return self.deadline_at is not None and at >= self.deadline_at
+
+    def put(self, chunk: Chunk) -> None:
+        """The next piece is here."""
+        self.chunks.append(chunk)
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
+
+    async def take(self, within_s: float) -> Chunk:
+        """The next piece; TimeoutError if it does not come within that time. One takes at a time."""
+        if not self.chunks:
+            loop = asyncio.get_running_loop()
+            self._taker = loop.create_future()
+            timer = loop.call_later(within_s, self._expire)
+            try:
+                await self._taker
+            finally:
+                timer.cancel()
+                self._taker = None
+        return self.chunks.popleft()
+
+    def _expire(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_exception(TimeoutError())

@@ -1,0 +1,51 @@
+"""Promotions: which versions a bare name has meant, in order, as a small file beside the name's manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llmos.abi.error import BadInput
+from llmos.abi.model import Manifest
+from llmos.abi.wire import from_json, to_json
+from llmos.kernel.store import disk
+from llmos.kernel.store.shelf import Shelf, Versions
+
+PROMOTED = "promoted.json"
+
+History = tuple[int, ...]  # the last one is in force, the one before is where a rollback goes
+
+
+class Promotions:
+    """Reads and writes the histories of every name on a shelf."""
+
+    def __init__(self, shelf: Shelf[Manifest]) -> None:
+        self._shelf = shelf
+
+    def read(self, versions: Versions[Manifest]) -> tuple[dict[str, History], list[str]]:
+        """Every name's history, and the paths of those that cannot be read."""
+        histories: dict[str, History] = {}
+        damaged: list[str] = []
+        for name, there in versions.by_name.items():
+            try:
+                histories[name] = still_there(self._read(name), there)
+            except BadInput:
+                histories[name] = ()
+                damaged.append(str(self._shelf.paper(name) / PROMOTED))
+        return histories, damaged
+
+    def write(self, name: str, history: History) -> None:
+        disk.make_folder(self._shelf.paper(name))
+        disk.write(self._shelf.paper(name) / PROMOTED, to_json(history))
+
+    def _read(self, name: str) -> History:
+        try:
+            return from_json((self._shelf.paper(name) / PROMOTED).read_bytes(), tuple[int, ...])
+        except FileNotFoundError:
+            return ()
+
+
+def still_there(history: Iterable[int], versions: Iterable[int]) -> History:
+    """A history less the versions that are gone, and less moves that then go nowhere."""
+    there = set(versions)
+    kept = [number for number in history if number in there]
+    return tuple(number for i, number in enumerate(kept) if i == 0 or kept[i - 1] != number)

@@ -1,0 +1,43 @@
+"""Space on the disk: how many bytes each room of the home takes, and what removing files would give back."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from llmos.abi.view import DiskUse
+from llmos.kernel.store import disk
+
+
+def disk_use(home: Path, garbage: Iterable[Path]) -> DiskUse:
+    """Bytes by room, each file counted once, however many links show it."""
+    seen: set[int] = set()
+    return DiskUse(
+        datasets_bytes=_size(home / "datasets", seen),
+        blobs_bytes=_size(home / "blobs", seen),
+        resident_bytes=_size(home / "resident", seen),
+        scratch_bytes=_size(home / "scratch", seen) + _size(home / "downloads", seen),
+        logs_bytes=_size(home / "logs", seen),
+        reclaimable_bytes=freed_bytes(garbage),
+        free_bytes=shutil.disk_usage(home).free,
+    )
+
+
+def freed_bytes(paths: Iterable[Path]) -> int:
+    """What unlinking all of these gives back: a file whose other links stay gives nothing."""
+    stats = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            stats.append(path.lstat())
+    links = Counter(stat.st_ino for stat in stats)
+    sizes = {stat.st_ino: stat.st_size for stat in stats if links[stat.st_ino] >= stat.st_nlink}
+    return sum(sizes.values())
+
+
+def _size(folder: Path, seen: set[int]) -> int:
+    fresh = {stat.st_ino: stat.st_size for _, stat in disk.files_under(folder) if stat.st_ino not in seen}
+    seen |= fresh.keys()
+    return sum(fresh.values())

@@ -1,0 +1,108 @@
+"""Calls that wait for one serve process: how many of each class may, and which goes to it next."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from llmos.abi.error import Busy
+from llmos.abi.process import Class
+from llmos.kernel.open import Open
+
+IN_HAND_INPUTS = 2048  # so many a process has in hand at most: some rows ahead, so that it never waits for the daemon
+SHARE = {Class.INTERACTIVE: 1.0, Class.BATCH: 0.5, Class.BACKGROUND: 0.25}  # of that, before it is left to those above
+PATIENCE_S = {Class.INTERACTIVE: 0.0, Class.BATCH: 5.0, Class.BACKGROUND: 30.0}  # so long do those who come later pass
+LONGEST_RETRY_S = 60
+FROM_THE_HIGHEST = tuple(Class)
+
+
+class Waiting:
+    """Accepted calls that were not sent yet. Some are held: what they need (a model) is not there."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._calls: dict[int, Open] = {}
+        self._held: dict[str, list[int]] = {}
+        self._next: dict[Class, list[int]] = {klass: [] for klass in Class}  # heaps: the order in which they came
+        self._sizes: Counter[Class] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Open]:
+        return iter(self._calls.values())
+
+    def put(self, opened: Open, at: float) -> None:
+        """One more waits; Busy if there are as many of its class as may."""
+        klass = opened.call.klass
+        if self._sizes[klass] >= self._limit:
+            raise self._busy(opened, at)
+        self.put_back(opened)
+
+    def put_back(self, opened: Open) -> None:
+        """It was accepted before, so it waits again, however many do; its place is that of its age."""
+        self._calls[opened.call.call_id] = opened
+        self._sizes[opened.call.klass] += 1
+        heapq.heappush(self._next[opened.call.klass], opened.call.call_id)
+
+    def remove(self, opened: Open) -> None:
+        """It waits no more, if it did."""
+        call_id, heap = opened.call.call_id, self._next[opened.call.klass]
+        if self._calls.pop(call_id, None) is not None:
+            self._sizes[opened.call.klass] -= 1
+            if heap and heap[0] == call_id:
+                heapq.heappop(heap)  # any other is skipped when its turn comes
+
+    def hold(self, opened: Open, key: str) -> None:
+        """It lets others pass until `key` is let go."""
+        heap = self._next[opened.call.klass]
+        assert heap[0] == opened.call.call_id, "only who would go next is held"
+        heapq.heappop(heap)
+        self._held.setdefault(key, []).append(opened.call.call_id)
+
+    def let_go(self, key: str | None = None) -> None:
+        """Those held under this key, or under any, take their places again."""
+        for one in [key] if key is not None else list(self._held):
+            for call_id in self._held.pop(one, ()):
+                if call_id in self._calls:
+                    heapq.heappush(self._next[self._calls[call_id].call.klass], call_id)
+
+    def next(self, inputs_in_hand: int, at: float) -> Open | None:
+        """Who goes now, given how much the process has in hand; it stays here until it is removed or held.
+
+        The higher class goes first, but passes nobody who has waited out the patience of its own.
+        """
+        best: Open | None = None
+        for klass in FROM_THE_HIGHEST:
+            opened = self._first(klass)
+            if opened is None:
+                continue
+            share = SHARE[klass] if at - opened.since < PATIENCE_S[klass] else 1.0
+            if inputs_in_hand < IN_HAND_INPUTS * share and (best is None or _turn(opened) < _turn(best)):
+                best = opened
+        return best
+
+    def _first(self, klass: Class) -> Open | None:
+        heap = self._next[klass]
+        while heap and heap[0] not in self._calls:
+            heapq.heappop(heap)
+        return self._calls[heap[0]] if heap else None
+
+    def _busy(self, opened: Open, at: float) -> Busy:
+        klass = opened.call.klass
+        since = min(one.since for one in self._calls.values() if one.call.klass is klass)
+        retry_s = min(max(math.ceil(at - since), 1), LONGEST_RETRY_S)  # as long as the first in the queue waits by now
+        return Busy(
+            f"{self._sizes[klass]:,} {klass} calls wait for this process already. Try again in {retry_s} s, send more "
+            "inputs in one call, or raise max_waiting_calls",
+            model=opened.call.model,
+            waiting=self._sizes[klass],
+            limit=self._limit,
+            retry_after_s=retry_s,
+        )
+
+
+def _turn(opened: Open) -> float:
+    return opened.since + PATIENCE_S[opened.call.klass]

@@ -1,0 +1,239 @@
+"""An adoption: an adapter from elsewhere, in PEFT's format, becomes a model on a base of the store.
+
+Which base that is: the one with the digest that the adapter names, or with the very weights of the folder that it
+names. Where neither can be known, the one it fits by its layers and their shapes; if it fits several, the one whose
+origin it names. The argument `base` says it outright, and is checked in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmos.abi.catalog import catalog
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Assignment, Located
+from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict
+from llmos.abi.process import DONE, Progress
+from llmos.nn.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
+from llmos.nn.head import FILE as HEAD_FILE
+from llmos.nn.head import Head, TokenHead, save_head
+from llmos.nn.load import Loaded, load, read_model, torch_dtype
+from llmos.nn.task_head import head_of
+from llmos.programs.channel import Channel
+from llmos.programs.describe import license_of
+from llmos.programs.sources import Brought
+
+Json = Any  # Any: a JSON value of the arguments, or of a published config
+
+CARRIED = ("max_tokens", "pooling")  # options of a base that hold for a model on it
+SAID = ("r", "lora_alpha", "task_type", "target_modules", "base_model_name_or_path", "revision")
+GENERATING = ("chat", "generate")
+MANY = "multi_label_classification"
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """An adapter that was brought: its settings, its weights, and what it says of its base."""
+
+    name: str
+    config: Config
+    tensors: Mapping[str, Tensor]
+    digest: str | None
+
+    @property
+    def named(self) -> str:
+        return str(self.config.get("base_model_name_or_path") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The base that the adapter stands on, and how that was found."""
+
+    base: Located
+    loaded: Loaded
+    how: str
+
+
+def adopt(channel: Channel, assignment: Assignment, brought: Brought, folder: Path, name: str) -> None:
+    """Find the adapter's base, take its task head over, offer it; the first of its name is promoted."""
+    channel.report(Progress("match", message="looking for the adapter's base"))
+    adapter = Foreign(name, read_config(folder), read_tensors(folder), base_digest(folder))
+    match = match_of(adapter, assignment)
+    head = head_of(adapter.tensors, adapter.config, match.loaded.config.model_type, Path(match.base.folder))
+    files = list(brought.files)
+    if head is not None:
+        save_head(head, folder)
+        files.append((HEAD_FILE, Part.HEAD))
+    draft = _draft(adapter, match, head, folder)
+    draft |= {"source": brought.source, "license": brought.license or license_of(folder)}
+    verdict = Verdict(promote=True, reason=f"the first of its name, from {brought.source}; it was not evaluated here")
+    offer = Offer(1, OfferKind.MODEL, name, str(folder), tuple(files), draft, verdict)
+    ref = channel.offer(offer).ref
+    for part in brought.parts:
+        part.unlink(missing_ok=True)
+    base = match.base.manifest.ref
+    channel.report(Progress(DONE, 1, 1, message=f"{ref} is ready: {draft['task']} on {base}, {match.how}"))
+
+
+def match_of(adapter: Foreign, assignment: Assignment) -> Match:
+    """The base for this adapter; BadInput, with the reasons, if the store has none that it can stand on."""
+    bases = _asked(adapter, assignment)
+    how, bases = _known(adapter, bases, assignment)
+    fits: dict[str, Loaded] = {}
+    reasons: dict[str, str] = {}
+    for ref, base in bases.items():
+        try:
+            loaded = load(base, dtype=assignment.dtype, device="cpu0")
+            adapter_of(adapter.tensors, adapter.config, loaded.backbone, adapter.name)
+            fits[ref] = loaded
+        except BadInput as error:
+            reasons[ref] = error.message
+    if not fits:
+        why = "; ".join(f"{ref}: {reason}" for ref, reason in reasons.items())
+        raise BadInput(f"{adapter.name} does not fit {_listed(bases)}{_said(adapter)}. {why}")
+    if len(fits) > 1:
+        raise BadInput(
+            f"{adapter.name} fits several bases by its layers and shapes: {_listed(fits)}{_said(adapter)}. Say which "
+            f"it was trained on: --base {next(iter(fits)).partition(':')[0]}"
+        )
+    ((ref, loaded),) = fits.items()
+    return Match(bases[ref], loaded, how)
+
+
+def _asked(adapter: Foreign, assignment: Assignment) -> dict[str, Located]:
+    """The store's bases by ref, or the one that was asked for."""
+    bases = {one.manifest.ref: one for one in assignment.models.values() if one.manifest.kind is Kind.BASE}
+    if not bases:
+        raise BadInput(f"{adapter.name} needs a base{_said(adapter)}, and the store has none. Pull that first")
+    asked = assignment.args.get("base")
+    found = {ref: one for ref, one in bases.items() if asked in (None, ref, one.manifest.name)}
+    if not found:
+        raise BadInput(f"The store has no base {asked!r}. It has {_listed(bases)}")
+    return found
+
+
+def _known(adapter: Foreign, bases: dict[str, Located], assignment: Assignment) -> tuple[str, dict[str, Located]]:
+    """Those of the bases that can be the adapter's by what is known of it, and how that was told."""
+    if adapter.digest is not None:
+        same = {ref: one for ref, one in bases.items() if one.manifest.base_digest == adapter.digest}
+        if not same:
+            raise BadInput(
+                f"{adapter.name} was trained on the base with digest {adapter.digest[:16]}{_said(adapter)}, which none "
+                f"of these is: {_listed(bases)}. Pull that base first"
+            )
+        return "known by its digest", same
+    folder = Path(adapter.named).expanduser()
+    is_there = folder.is_absolute() and (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    if is_there and not assignment.args.get("base"):
+        same = {ref: one for ref, one in bases.items() if _same_weights(folder, one, assignment.dtype)}
+        if not same:
+            raise BadInput(
+                f"{adapter.name} was trained on the weights in {folder}, which are not those of {_listed(bases)}. "
+                f"Pull that base first: llmos pull {folder}"
+            )
+        return f"whose weights are those in {folder}", same
+    named = {ref: one for ref, one in bases.items() if adapter.named in _origins(one, assignment)}
+    if named:
+        return f"known by its name {adapter.named}", named
+    return f"found by its layers and shapes{_said(adapter)}", bases
+
+
+def _same_weights(folder: Path, base: Located, dtype: str) -> bool:
+    """Whether the model in this folder has the base's weights, whatever files they are in."""
+    if any(file.samefile(other) for file in folder.glob("*.safetensors") for other in _weights_of(base)):
+        return True
+    ours = load(base, dtype=dtype, device="cpu0").backbone.state_dict()
+    theirs = read_model(folder, torch_dtype(dtype)).base_model.state_dict()
+    return all(name in theirs and torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+def _weights_of(base: Located) -> list[Path]:
+    places = (base.folder, base.resident)
+    return [file for place in places if place for file in Path(place).glob("*.safetensors")]
+
+
+def _origins(base: Located, assignment: Assignment) -> set[str]:
+    """The names under which the world knows this base."""
+    source = base.manifest.source
+    more = assignment.args.get("catalog")
+    entries = catalog(Path(more) if more else None).values()
+    names = {entry.hub.repo for entry in entries if entry.hub and entry.wheel and entry.wheel.source == source}
+    return names | {source.removeprefix("hf:").partition("@")[0]} if source.startswith("hf:") else names
+
+
+def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path) -> dict[str, Json]:
+    """The model's manifest, less what its source says."""
+    base = match.base.manifest
+    config = _published(folder)
+    options = {key: base.options[key] for key in CARRIED if key in base.options}
+    task = _task(adapter, match, head)
+    labels: tuple[str, ...] = ()
+    if head is not None:
+        labels = _labels(task, head.out.out_features, config, adapter.name)
+        options |= {"multi_label": True} if config.get("problem_type") == MANY else {}
+    said = {key: adapter.config.get(key) for key in SAID if adapter.config.get(key) is not None}
+    return {
+        "kind": Kind.MODEL,
+        "task": task,
+        "base": base.ref,
+        "base_digest": base.base_digest,
+        "method": "lora",
+        "architecture": base.architecture,
+        "labels": list(labels),
+        "options": options,
+        "lineage": {"adapter": said, "base": match.how},
+    }
+
+
+def _task(adapter: Foreign, match: Match, head: Head | None) -> str:
+    if head is not None:
+        return "tag" if isinstance(head, TokenHead) else "classify"
+    base, asked = match.base.manifest, adapter.config.get("task_type")
+    if asked == "FEATURE_EXTRACTION" or (asked is None and match.loaded.causal is None):
+        return "embed"
+    if asked in (None, "CAUSAL_LM") and match.loaded.causal is not None:
+        return base.task if base.task in GENERATING else "generate"
+    raise BadInput(
+        f"{adapter.name} is for {asked} on a {base.architecture}, which no task here does. There are SEQ_CLS, "
+        "TOKEN_CLS and FEATURE_EXTRACTION, and CAUSAL_LM on a decoder"
+    )
+
+
+def _labels(task: str, count: int, config: Mapping[str, Json], name: str) -> tuple[str, ...]:
+    """The labels that the config beside the adapter names; transformers' own for a classifier that has none."""
+    named = config.get("id2label") or {}
+    labels = tuple(str(named[key]) for key in sorted(named, key=int)) if all(map(str.isdecimal, named)) else ()
+    if count < 2 or config.get("problem_type") == "regression":
+        raise BadInput(f"{name} has a head of {count} output, a number and not labels. No task here does regression")
+    if labels and len(labels) != count:
+        raise BadInput(f"{name} has a head of {count} outputs and its config.json names {len(labels)} labels")
+    if not labels and task == "tag":
+        raise BadInput(
+            f"{name} tags with {count} labels and does not say which. Put the config.json of the trained model beside "
+            "it: its id2label names them, like B-PER"
+        )
+    return labels or tuple(f"LABEL_{i}" for i in range(count))
+
+
+def _published(folder: Path) -> dict[str, Json]:
+    path = folder / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise BadInput(f"{path.name} is not valid JSON ({error}). Correct or remove it") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _listed(bases: Iterable[str]) -> str:
+    return ", ".join(bases)
+
+
+def _said(adapter: Foreign) -> str:
+    return f" (it names {adapter.named})" if adapter.named else ""

@@ -1,0 +1,42 @@
+"""A base's resident form for whoever is about to load it: made once where it is not there, and offered to the store."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from llmos.abi.frame import Assignment, Located
+from llmos.abi.model import Offer, OfferKind, resident_name
+from llmos.abi.process import Progress
+from llmos.programs.channel import Channel
+from llmos.programs.describe import part_of
+
+OFFER = 9  # beyond the numbers that programs give to what they offer of their own
+
+
+def with_resident(channel: Channel, assignment: Assignment, located: Located) -> Located:
+    """The base, or the model with its base, in the dtype of the assignment: mapped by all who load it."""
+    if located.base is not None:
+        return replace(located, base=with_resident(channel, assignment, located.base))
+    if located.resident is not None:
+        return located
+    digest = str(located.manifest.base_digest)
+    out = Path(assignment.scratch) / "resident"
+    made = offer_resident(channel, Path(located.folder), digest, assignment.dtype, out)
+    return replace(located, resident=made)
+
+
+def offer_resident(channel: Channel, base: Path, digest: str, dtype: str, out: Path) -> str:
+    """Write the form of the base in this dtype into `out`, and offer it; returns where it lies from now on."""
+    from llmos.programs.download import room_said  # not above: it brings an http client, and this is rarely needed
+
+    channel.report(Progress("convert", message=f"writing the {dtype} form"))
+    form = import_module("llmos.nn.resident")  # brings torch: not before there is something to convert
+    shutil.rmtree(out, ignore_errors=True)
+    with room_said(out.parent):
+        form.make(base, dtype, out)
+    paths = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    files = tuple((path, part_of(path)) for path in paths)
+    return channel.offer(Offer(OFFER, OfferKind.RESIDENT, resident_name(digest, dtype), str(out), files)).folder

@@ -1,0 +1,342 @@
+"""What gives way when memory is short: the cheapest first, nothing that a call needs, and every byte accounted for."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.device import Device, LeaseKind
+from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.process import Class, Program, Spec, State
+from llmos.kernel import effects as do
+from llmos.kernel import events as ev
+from llmos.kernel.eviction import HALF_LIFE_S, Idle, Use, cheapest
+from llmos.kernel.network import Network
+from llmos.kernel.open import Open
+from llmos.kernel.scheduler import View, Wish, look
+from llmos.kernel.table import Table
+from llmos.testing.clock import Clock
+
+IDLE = st.builds(
+    Idle,
+    st.integers(1, 9),
+    st.floats(0, 100),
+    st.integers(0, 50),
+    reload_s=st.floats(0, 10),
+    use=st.floats(0, 10),
+)
+
+
+def wish(size_bytes: int, pid: int = 1) -> Wish:
+    return Wish(pid, "new:1", LeaseKind.ADAPTERS, size_bytes)
+
+
+def decided(wished: Wish, *idle: Idle, free: int = 0, leaving: int = 0) -> list[ev.Event]:
+    return look(View(50.0, [], [], {"cpu0": free}, {"cpu0": leaving}, idle, [wished]))
+
+
+def test_use_counts_half_after_each_half_life():
+    use = Use()
+    use.count(0.0)
+    use.count(HALF_LIFE_S)
+    assert use.of_late(HALF_LIFE_S) == 1.5
+    assert use.of_late(2 * HALF_LIFE_S) == 0.75
+
+
+def test_what_costs_least_to_bring_back_goes_first():
+    hot = Idle(1, 0.0, 10, "hot:1", reload_s=1.0, use=9.0)
+    slow = Idle(1, 0.0, 10, "slow:1", reload_s=9.0, use=1.0)
+    cold = Idle(1, 9.0, 10, "cold:1", reload_s=1.0, use=1.0)
+    big = Idle(1, 9.0, 100, "big:1", reload_s=1.0, use=1.0)
+    assert cheapest(5, [hot, slow, cold, big]) == [big]
+    assert cheapest(5, [hot, slow, cold]) == [cold]
+    assert cheapest(25, [hot, slow, cold]) == [cold, hot, slow]
+
+
+def test_among_equals_the_longest_unused_goes_first():
+    assert cheapest(3, [Idle(1, 20.0, 4), Idle(2, 10.0, 4)]) == [Idle(2, 10.0, 4)]
+
+
+@given(st.integers(-10, 200), st.lists(IDLE, max_size=6), st.lists(IDLE, max_size=6))
+def test_the_cheapest_are_enough_and_none_of_them_is_needless(need, first, second):
+    chosen = cheapest(need, first, second)
+    total = sum(one.held_bytes for one in chosen)
+    if sum(one.held_bytes for one in (*first, *second)) < need or need <= 0:
+        assert chosen == []
+    else:
+        assert total >= need
+        assert all(total - one.held_bytes < need for one in chosen)
+
+
+def test_a_model_that_fits_comes_and_one_that_never_can_is_refused_with_numbers():
+    assert decided(wish(5), free=5) == [ev.AttachGranted(50.0, 1, "new:1")]
+    (refused,) = decided(wish(50), Idle(2, 0.0, 10), Idle(1, 0.0, 10, "old:1"), free=5, leaving=3)
+    assert isinstance(refused, ev.AttachRefused)
+    assert refused.fault.code == "no_room"
+    assert refused.fault.detail == {"device": "cpu0", "need_bytes": 50, "free_bytes": 28}
+
+
+def test_its_own_process_s_models_give_way_before_another_process_does():
+    own, other = Idle(1, 40.0, 10, "old:1", reload_s=9.0, use=9.0), Idle(2, 0.0, 10)
+    assert decided(wish(8), own, other) == [ev.Displaced(50.0, 1, "old:1", "room for new:1")]
+    assert decided(wish(15), own, other) == [
+        ev.Displaced(50.0, 1, "old:1", "room for new:1"),
+        ev.Evicted(50.0, 2, "room for new:1"),
+    ]
+
+
+def test_nothing_gives_way_for_bytes_that_are_coming_free_anyway():
+    assert decided(wish(8), Idle(1, 0.0, 10, "old:1"), leaving=8) == []
+
+
+def test_what_is_idle_on_another_device_does_not_help():
+    (refused,) = decided(wish(8), Idle(2, 0.0, 10, device="cuda0"))
+    assert isinstance(refused, ev.AttachRefused)
+
+
+def test_a_model_nobody_waits_for_any_more_displaces_nobody():
+    (refused,) = decided(replace(wish(8), is_wanted=False), Idle(1, 0.0, 10, "old:1"))
+    assert isinstance(refused, ev.AttachRefused)
+    assert refused.fault.code == "cancelled"
+
+
+# The table, the network and the scheduler together, with children that a test plays.
+
+CAPACITY = 100
+NEED = 12  # of a serve process, with its base
+BASES = ("red:1", "blue:1")
+SIZES = {"a:1": 20, "b:1": 30, "c:1": 45, "d:1": 90, "e:1": 7}
+MODELS = {**{f"red-{name}": size for name, size in SIZES.items()}, **{f"blue-{name}": s for name, s in SIZES.items()}}
+
+
+@dataclass
+class Child:
+    """What a serve process has been told, in order, and what it has done of it."""
+
+    pid: int
+    inbox: deque[Down | do.Attach] = field(default_factory=deque)
+    models: set[str] = field(default_factory=set)
+    hand: dict[int, str] = field(default_factory=dict)
+    is_stopping: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        return NEED + sum(MODELS[model] for model in self.models)
+
+
+class World:
+    """One device; every decision is acted upon at once, as the loop does."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.table = Table(memory_share=1.0)
+        self.network = Network(self.sent, self.wished, self.clock, max_waiting_calls=1000)
+        self.children: dict[int, Child] = {}
+        self.starting: set[int] = set()
+        self.calls: list[Open] = []
+        self.ids = count(1)
+        self.pids = count(1)
+        self.apply(ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", CAPACITY),), "key"))
+
+    def apply(self, event: ev.Event) -> None:
+        effects = self.table.apply(event)
+        if isinstance(event, ev.Submitted):
+            self.network.serve(event.pid, event.spec.args["base"], "cpu0")
+        if isinstance(event, ev.ChildExited):
+            self.network.lost(event.pid)
+        for effect in effects:
+            self.perform(effect)
+
+    def post(self, event: ev.Event) -> None:
+        self.apply(event)
+        self.look()
+
+    def look(self) -> None:
+        view = self.table.view(self.clock(), self.network.rests(), 0.0, self.network.wanted())
+        for event in look(view):
+            self.apply(event)
+        self.check()
+
+    def perform(self, effect: do.Effect) -> None:
+        match effect:
+            case do.Start(pid):
+                self.starting.add(pid)
+            case do.Stop(pid):
+                if pid in self.children:
+                    self.children[pid].is_stopping = True
+            case do.Attach(pid, model):
+                self.children[pid].inbox.append(effect)
+                self.network.attached_to(pid, model)
+            case do.Detach(pid, model):
+                assert all(one.call.model != model for one in self.calls if one.pid == pid and self.is_open(one))
+                self.network.detach(pid, model)
+            case do.Refuse(pid, model, fault):
+                self.network.attach_failed(pid, model, fault)
+            case do.Settle(pid, None):
+                self.network.became_ready(pid)
+            case do.Settle(pid, fault):
+                assert fault is not None
+                self.network.closed(pid, fault)
+
+    def sent(self, pid: int, frame: Down) -> None:
+        self.children[pid].inbox.append(frame)
+
+    def wished(self, pid: int, model: str) -> None:
+        self.apply(ev.AttachAsked(self.clock(), pid, model, LeaseKind.ADAPTERS, MODELS[model]))
+
+    def is_open(self, opened: Open) -> bool:
+        return opened.call.call_id in self.network._calls
+
+    # What may happen.
+
+    def call(self, model: str) -> None:
+        base = model if model in BASES else f"{model.partition('-')[0]}:1"
+        pid = self.network.serving(base, "cpu0")
+        if pid is None or self.table.process(pid).state in (State.STOPPING, State.EXITED):
+            pid = next(self.pids)
+            spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, need_bytes=NEED)
+            self.post(ev.Submitted(self.clock(), pid, spec, {LeaseKind.WEIGHTS: NEED}))
+        self.calls.append(self.network.open(pid, Call(next(self.ids), model, "embed", ("x",))))
+        self.look()
+
+    def work(self, pid: int) -> None:
+        """A child takes its next frame, or ends if it was told to and has nothing in hand."""
+        child = self.children[pid]
+        if child.inbox:
+            self.take(child, child.inbox.popleft())
+        elif child.hand:
+            call_id, _ = child.hand.popitem()
+            self.network.answered([Chunk(call_id, ("y",))])
+            self.look()
+        elif child.is_stopping:
+            self.end(pid, 0)
+
+    def take(self, child: Child, frame: Down | do.Attach) -> None:
+        match frame:
+            case Ask(call):
+                assert call.model in child.models or call.model in BASES, "a call for a model that is not there"
+                child.hand[call.call_id] = call.model
+            case Cancel(call_id):
+                child.hand.pop(call_id, None)
+            case do.Attach(_, model):
+                child.models.add(model)
+                self.post(ev.Attached(self.clock(), child.pid, model, 1.0))
+            case Detach(model):
+                child.models.discard(model)
+                self.post(ev.Detached(self.clock(), child.pid, model))
+
+    def begin(self, pid: int) -> None:
+        self.starting.discard(pid)
+        self.children[pid] = Child(pid)
+        self.post(ev.Forked(self.clock(), pid, 1000 + pid, 0.0))
+        self.post(ev.BecameReady(self.clock(), pid))
+        if self.table.process(pid).state is State.STOPPING:
+            self.children[pid].is_stopping = True
+
+    def end(self, pid: int, code: int) -> None:
+        del self.children[pid]
+        self.post(ev.ChildExited(self.clock(), pid, 1000 + pid, code))
+        life = self.table.roster.lives[pid]
+        self.post(ev.Rang(self.clock(), pid, life.number, "restart"))
+
+    def leave(self, opened: Open) -> None:
+        self.network.drop(opened)
+        self.look()
+
+    # What must hold.
+
+    def check(self) -> None:
+        ledger = self.table.ledger
+        ledger.audit(pid for pid, process in self.table.processes.items() if process.state is not State.EXITED)
+        assert ledger.free("cpu0") >= 0
+        for child in self.children.values():
+            assert child.size_bytes <= ledger.held(child.pid, "cpu0"), "a child holds more than it leased"
+
+    def settle(self) -> None:
+        """Let everybody do all there is to do."""
+        while self.starting or any(c.inbox or c.hand or c.is_stopping for c in self.children.values()):
+            self.clock.move(1.0)
+            for pid in list(self.starting):
+                self.begin(pid)
+            for pid in list(self.children):
+                self.work(pid)
+            self.look()
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("call"), st.sampled_from(sorted((*MODELS, *BASES)))),
+    st.tuples(st.just("work"), st.integers(0, 5)),
+    st.tuples(st.just("work"), st.integers(0, 5)),
+    st.tuples(st.just("begin"), st.integers(0, 5)),
+    st.tuples(st.just("crash"), st.integers(0, 5)),
+    st.tuples(st.just("leave"), st.integers(0, 20)),
+    st.tuples(st.just("wait"), st.integers(1, 500)),
+)
+
+
+def play(world: World, steps: list[tuple[str, str | int]]) -> None:
+    for kind, which in steps:
+        pids = sorted(world.starting if kind == "begin" else world.children)
+        match kind, which:
+            case "call", str():
+                world.call(which)
+            case "wait", int():
+                world.clock.move(which)
+                world.look()
+            case "leave", int() if world.calls:
+                world.leave(world.calls[which % len(world.calls)])
+            case "begin", int() if pids:
+                world.begin(pids[which % len(pids)])
+            case "work", int() if pids:
+                world.work(pids[which % len(pids)])
+            case "crash", int() if pids:
+                world.end(pids[which % len(pids)], -9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_the_ledger_never_goes_over_and_never_leaks_and_every_call_is_answered(steps):
+    world = World()
+    play(world, steps)
+    world.settle()
+    assert world.network.in_flight == 0
+    for opened in world.calls:
+        codes = {chunk.fault.code for chunk in opened.chunks if chunk.fault is not None}
+        assert codes <= {"no_room", "cancelled", "process_died"}
+    held = {pid: child.size_bytes for pid, child in world.children.items()}
+    assert held == {pid: world.table.ledger.held(pid, "cpu0") for pid in held}
+    for pid in list(world.children):
+        world.post(ev.KillAsked(world.clock(), pid))
+        world.end(pid, 0)
+    assert world.table.ledger.leases() == ()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(sorted(MODELS)), min_size=1, max_size=30))
+def test_calls_one_after_the_other_are_all_answered_if_each_model_fits_alone(models):
+    """Whatever was there before gives way, and comes again with its next call."""
+    world = World()
+    for model in models:
+        world.call(model)
+        world.settle()
+        chunk = world.calls[-1].chunks.popleft()
+        assert (chunk.fault is None) == (MODELS[model] + NEED <= CAPACITY)
+
+
+def test_a_model_in_hand_is_never_displaced_and_the_other_is_refused_until_it_is_answered():
+    world = World()
+    world.call("red-c:1")
+    world.begin(1)
+    for _ in range(2):
+        world.work(1)
+    world.call("red-d:1")
+    chunk = world.calls[-1].chunks.popleft()
+    assert chunk.fault is not None
+    assert chunk.fault.code == "no_room"
+    world.settle()
+    assert world.calls[0].chunks.popleft().fault is None

@@ -1,0 +1,365 @@
+"""Adapters from elsewhere: made by peft itself, pulled as they are, and answering here what they answer there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from pulling import Box  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from llmos.abi.call import Call  # noqa: E402
+from llmos.abi.error import BadInput, Conflict, Corrupt, UnsafeWeights  # noqa: E402
+from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.nn.load import load_folder  # noqa: E402
+from llmos.nn.lora import save_adapter  # noqa: E402
+from llmos.programs.pull import main  # noqa: E402
+from llmos.testing import adapters, tiny  # noqa: E402
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),  # peft's own
+]
+
+TEXTS = ["one", "a longer text than the first", "zwölf", "x" * 60]
+LABELS = {0: "no", 1: "perhaps", 2: "yes"}
+TAGS = {0: "O", 1: "B-X", 2: "I-X"}
+
+
+@pytest.fixture
+def box(tmp_path):
+    return Box(tmp_path / "home")
+
+
+def pull(box, source, **args):
+    box.pid += 1
+    main(box, box.assignment(str(source), **args))
+    return box.reports[-1].message
+
+
+def base(box, root, architecture="bert", name="base", seed=None):
+    """A base in a folder and in the store; with a pooler where its architecture has one, as published ones come."""
+    folder = tiny.write(root / name, architecture)
+    model = tiny.plain(architecture)
+    if architecture in ("bert", "roberta"):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed or 0)
+            whole = type(model)(model.config)
+        if seed is None:
+            whole.load_state_dict(model.state_dict(), strict=False)
+        whole.save_pretrained(folder)
+    pull(box, folder, name=name)
+    return folder
+
+
+def trained(folder, out, kind, *, labels=None, targets="all-linear", rank=4, **settings):
+    """An adapter on the base in this folder, as peft saves it; its weights are random, as if trained."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+    )
+
+    of = {"SEQ_CLS": AutoModelForSequenceClassification, "TOKEN_CLS": AutoModelForTokenClassification}
+    of |= {"CAUSAL_LM": AutoModelForCausalLM, "FEATURE_EXTRACTION": AutoModel, None: AutoModel}
+    named = {"id2label": labels, "label2id": {v: k for k, v in labels.items()}} if labels else {}
+    plain = of[kind].from_pretrained(folder, **named)
+    if labels:
+        plain.config.pad_token_id = tiny.PAD
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        config = LoraConfig(task_type=kind, r=rank, lora_alpha=8, target_modules=targets, **settings)
+        model = get_peft_model(plain, config).eval()
+        for key, weight in model.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(out)
+    if labels:
+        plain.config.save_pretrained(out)
+    return model
+
+
+def engine_with(box, ref, base="base"):
+    engine = PyTorchEngine()
+    engine.load(box.store.located(base, "float32"), "cpu0", "float32", 0)
+    engine.attach(box.store.located(ref, "float32"))
+    return engine
+
+
+def answers(box, ref, task, *inputs, base="base", **params):
+    engine = engine_with(box, ref, base)
+    engine.add(Call(1, ref, task, inputs, params))
+    while not engine.is_idle:
+        for chunk in engine.step():
+            assert chunk.fault is None, chunk.fault
+            return chunk.outputs
+    raise AssertionError("no answer")
+
+
+def ids(text, folder):
+    (encoded,) = load_folder(folder).tokenizer.encode([text])
+    return torch.tensor([encoded.ids])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "llama"])
+def test_a_classifier_answers_what_peft_answers(box, tmp_path, architecture):
+    folder = base(box, tmp_path, architecture)
+    model = trained(folder, tmp_path / "sentiment", "SEQ_CLS", labels=LABELS)
+    said = pull(box, tmp_path / "sentiment")
+    assert said.startswith("sentiment:1 is ready: classify on base:1")
+    manifest = box.store.resolve("sentiment")
+    assert (manifest.method, manifest.labels) == ("lora", ("no", "perhaps", "yes"))
+    for text, got in zip(TEXTS, answers(box, "sentiment:1", "classify", *TEXTS), strict=True):
+        with torch.inference_mode():
+            wanted = model(input_ids=ids(text, folder)).logits.softmax(-1)[0].tolist()
+        assert [got["scores"][LABELS[i]] for i in range(3)] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_a_tagger_answers_what_peft_answers(box, tmp_path, architecture):
+    folder = base(box, tmp_path, architecture)
+    model = trained(folder, tmp_path / "tagger", "TOKEN_CLS", labels=TAGS, targets=["query", "value", "q_proj"])
+    pull(box, tmp_path / "tagger")
+    text = "Ada lives in Zürich now"
+    engine = engine_with(box, "tagger:1")
+    head, loaded = engine._models["tagger:1"].head, engine._models["base:1"].loaded
+    from llmos.nn.pack import forward, pack
+
+    (row,) = ids(text, folder).tolist()
+    with torch.inference_mode(), engine._models["tagger:1"].adapter.on():
+        got = head(forward(loaded.backbone, pack([row])), [len(row)])
+    with torch.inference_mode():
+        torch.testing.assert_close(got, model(input_ids=torch.tensor([row])).logits[0], atol=1e-5, rtol=1e-5)
+    (answer,) = answers(box, "tagger:1", "tag", text)
+    assert {span["label"] for span in answer["spans"]} <= {"X"}
+
+
+def test_a_chat_models_adapter_generates_what_peft_generates(box, tmp_path):
+    folder = base(box, tmp_path, "llama")
+    model = trained(folder, tmp_path / "poet", "CAUSAL_LM", targets=["q_proj", "down_proj"], use_rslora=True)
+    pull(box, tmp_path / "poet")
+    assert box.store.resolve("poet").task == "chat"
+    (got,) = answers(box, "poet:1", "generate", "hello there", temperature=0, max_tokens=8)
+    prompt = ids("hello there", folder)
+    made = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False)
+    assert got["text"] == load_folder(folder).tokenizer.decode(made[0, prompt.shape[1] :].tolist())
+
+
+def test_an_embedding_adapter_with_ranks_and_alphas_by_pattern_embeds_as_in_peft(box, tmp_path):
+    folder = base(box, tmp_path)
+    patterns = {"rank_pattern": {"query": 7, r"layer\.1\..*value": 2}, "alpha_pattern": {"query": 3}}
+    model = trained(folder, tmp_path / "vectors", "FEATURE_EXTRACTION", **patterns)
+    pull(box, tmp_path / "vectors")
+    (got,) = answers(box, "vectors:1", "embed", TEXTS[1], normalize=False)
+    with torch.inference_mode():
+        wanted = model(input_ids=ids(TEXTS[1], folder)).last_hidden_state[0].mean(0)
+    torch.testing.assert_close(
+        torch.frombuffer(bytearray(got["data"]), dtype=torch.float32), wanted, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_what_was_pulled_says_where_from_and_under_which_licence(box, tmp_path):
+    folder = base(box, tmp_path)
+    out = adapters.write(tmp_path / "licensed", load_folder(folder).backbone, base_model_name_or_path="nobody/knows")
+    (out / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    said = pull(box, out, name="mine")
+    manifest = box.store.resolve("mine")
+    assert (manifest.license, manifest.source, manifest.task) == ("cc-by-4.0", f"folder:{out}", "embed")
+    assert (manifest.base, manifest.base_digest) == ("base:1", box.store.resolve("base").base_digest)
+    assert manifest.lineage["adapter"]["base_model_name_or_path"] == "nobody/knows"
+    assert "by its layers and shapes (it names nobody/knows)" in said
+    assert box.offers[-1].verdict.promote
+
+
+def test_ours_loads_in_peft_and_comes_back_by_its_digest(box, tmp_path):
+    """What `llmos train` writes, peft computes alike; and on another box it finds its base by the digest within."""
+    from peft import PeftModel
+
+    folder, other = base(box, tmp_path), base(box, tmp_path, name="other", seed=9)
+    from llmos.abi.recipe import Lora
+    from llmos.nn.adapter_file import load_adapter
+    from llmos.nn.lora import add_lora
+    from llmos.nn.pack import forward, pack
+
+    ours = load_folder(folder)
+    model = add_lora(ours.backbone, Lora(rank=3), seed=1)
+    for key, weight in model.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(weight, std=0.3)
+    (tmp_path / "ours").mkdir()
+    save_adapter(model, tmp_path / "ours", box.store.resolve("other").base_digest)
+    said = pull(box, tmp_path / "ours")
+    assert box.store.resolve("ours").base == "other:1"
+    assert "known by its digest" in said
+    backbone = load_folder(other).backbone
+    row = pack(ids(TEXTS[1], other).tolist())
+    with torch.inference_mode():
+        with load_adapter(tmp_path / "ours", backbone).on():
+            got = forward(backbone, row)
+        wrapped = PeftModel.from_pretrained(backbone, tmp_path / "ours").eval()
+        torch.testing.assert_close(forward(wrapped.base_model.model, row), got, atol=1e-5, rtol=1e-5)
+
+
+def test_a_base_is_found_by_the_weights_it_was_trained_on_whatever_file_they_are_in(box, tmp_path):
+    base(box, tmp_path, name="other", seed=9)
+    folder = base(box, tmp_path)
+    again = shutil.copytree(folder, tmp_path / "elsewhere")
+    weights = load_file(again / "model.safetensors")
+    save_file(dict(reversed(weights.items())), again / "model.safetensors", {"saved": "again", "format": "pt"})
+    trained(again, tmp_path / "mine", "FEATURE_EXTRACTION")
+    assert "whose weights are those in" in pull(box, tmp_path / "mine")
+    assert box.store.resolve("mine").base == "base:1"
+
+
+def test_an_adapter_of_another_base_of_the_same_shapes_is_refused(box, tmp_path):
+    base(box, tmp_path)
+    stranger = tmp_path / "stranger"
+    shutil.copytree(tmp_path / "base", stranger)
+    weights = load_file(stranger / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"] + 1
+    save_file(weights, stranger / "model.safetensors", {"format": "pt"})
+    trained(stranger, tmp_path / "mine", "FEATURE_EXTRACTION")
+    with pytest.raises(BadInput, match=r"not those of base:1.*llmos pull"):
+        pull(box, tmp_path / "mine")
+
+
+def test_where_several_bases_fit_one_is_to_be_named(box, tmp_path):
+    folder = base(box, tmp_path)
+    base(box, tmp_path, name="twin", seed=9)
+    out = adapters.write(tmp_path / "mine", load_folder(folder).backbone)
+    with pytest.raises(BadInput, match=r"several bases.*--base"):
+        pull(box, out)
+    pull(box, out, base="twin")
+    assert box.store.resolve("mine").base == "twin:1"
+    with pytest.raises(BadInput, match="no base 'third'"):
+        pull(box, out, base="third")
+
+
+def test_an_adapter_needs_a_base_in_the_store(box, tmp_path):
+    out = adapters.write(tmp_path / "mine", tiny.plain("bert"), base_model_name_or_path="org/name")
+    with pytest.raises(BadInput, match=r"needs a base \(it names org/name\)"):
+        pull(box, out)
+
+
+def spoilt(tmp_path, change=None, **config):
+    """A good adapter's folder with something changed."""
+    out = adapters.write(tmp_path / "spoilt", tiny.plain("bert"), targets=("query",), **config)
+    if change is not None:
+        weights = load_file(out / "adapter_model.safetensors")
+        change(weights)
+        save_file(weights, out / "adapter_model.safetensors", {"format": "pt"})
+    return out
+
+
+def nan(weights):
+    next(iter(weights.values()))[0, 0] = float("nan")
+
+
+def infinite(weights):
+    list(weights.values())[-1][0, 0] = float("inf")
+
+
+def wide(weights):
+    for key in list(weights):
+        if key.endswith("lora_A.weight"):
+            weights[key] = torch.ones(4, 64)
+
+
+def renamed(weights):
+    for key in list(weights):
+        weights[key.replace("query", "q_proj")] = weights.pop(key)
+
+
+def magnitudes(weights):
+    weights["base_model.model.encoder.layer.0.attention.self.query.lora_magnitude_vector"] = torch.ones(32)
+
+
+def halved(weights):
+    del weights[next(key for key in weights if key.endswith("lora_B.weight"))]
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "sentence"),
+    [
+        (nan, {}, "not finite"),
+        (infinite, {}, "not finite"),
+        (wide, {}, "trained for another"),
+        (renamed, {}, "not in this base"),
+        (magnitudes, {}, "no LoRA weight"),
+        (halved, {}, "no pair of matrices"),
+        (dict.clear, {}, "no LoRA weights"),
+        (None, {"use_dora": True}, "use_dora"),
+        (None, {"bias": "all"}, "biases"),
+        (None, {"peft_type": "IA3"}, "IA3"),
+        (None, {"init_lora_weights": "pissa_niter_4"}, "changes the base's own weights"),
+        (None, {"modules_to_save": ["embed_tokens"]}, "whole layers"),
+        (None, {"trainable_token_indices": [1]}, "trainable_token_indices"),
+        (None, {"lora_alpha": "much"}, "not a number"),
+        (None, {"alpha_pattern": {"(": 1}}, "no valid one"),
+        (None, {"task_type": "SEQ_CLS"}, "no task head"),
+        (None, {"task_type": "CAUSAL_LM"}, "no task here does"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_served_is_refused_and_nothing_is_kept(box, tmp_path, change, config, sentence):
+    base(box, tmp_path)
+    with pytest.raises(BadInput, match=sentence):
+        pull(box, spoilt(tmp_path, change, **config))
+    assert [manifest.ref for manifest in box.store.manifests()] == ["base:1"]
+
+
+def test_pickled_adapters_and_broken_files_are_refused(box, tmp_path):
+    base(box, tmp_path)
+    out = spoilt(tmp_path)
+    (out / "adapter_model.safetensors").write_bytes(b"not what it says")
+    with pytest.raises(Corrupt, match="cannot be read"):
+        pull(box, out)
+    (out / "adapter_model.safetensors").rename(out / "adapter_model.bin")
+    with pytest.raises(UnsafeWeights, match="pickle"):
+        pull(box, out)
+    (out / "adapter_model.bin").unlink()
+    with pytest.raises(BadInput, match="save_pretrained"):
+        pull(box, out)
+
+
+def test_a_head_that_says_nothing_of_its_labels_has_those_that_transformers_gives(box, tmp_path):
+    folder = base(box, tmp_path)
+    trained(folder, tmp_path / "mine", "SEQ_CLS", labels=LABELS)
+    (tmp_path / "mine/config.json").unlink()
+    pull(box, tmp_path / "mine")
+    assert box.store.resolve("mine").labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    trained(folder, tmp_path / "tags", "TOKEN_CLS", labels=TAGS, targets=["query"])
+    (tmp_path / "tags/config.json").unlink()
+    with pytest.raises(BadInput, match="id2label"):
+        pull(box, tmp_path / "tags")
+
+
+def test_several_labels_a_text_are_several_here(box, tmp_path):
+    folder = base(box, tmp_path)
+    trained(folder, tmp_path / "many", "SEQ_CLS", labels=LABELS)
+    config = json.loads((tmp_path / "many/config.json").read_text())
+    (tmp_path / "many/config.json").write_text(json.dumps(config | {"problem_type": "multi_label_classification"}))
+    pull(box, tmp_path / "many")
+    (got,) = answers(box, "many:1", "classify", "text")
+    assert set(got["scores"]) == set(LABELS.values())
+    assert "labels" in got
+
+
+def test_a_head_over_a_pooler_that_the_base_never_had_is_refused(box, tmp_path):
+    folder = tiny.write(tmp_path / "bare", "bert")
+    pull(box, folder, name="bare")
+    trained(folder, tmp_path / "mine", "SEQ_CLS", labels=LABELS)
+    with pytest.raises(BadInput, match="made up at random"):
+        pull(box, tmp_path / "mine")
+
+
+def test_the_name_of_a_base_is_not_taken(box, tmp_path):
+    base(box, tmp_path)
+    with pytest.raises(Conflict, match="base"):
+        pull(box, spoilt(tmp_path), name="base")
