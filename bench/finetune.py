@@ -18,13 +18,14 @@ from bench.relay import Baton, Track, rate, relay
 from bench.trainers import Outcome, Work, trainer, tutorial
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Data, Recipe
-from llmos.finetuning.candidate import Loss, begin
+from llmos.finetuning.candidate import begin
 from llmos.finetuning.checkpoint import Checkpoints
 from llmos.finetuning.examples import make_examples
 from llmos.finetuning.loop import Around, Run
+from llmos.finetuning.loss import loss_of
 from llmos.finetuning.predict import predict
 from llmos.finetuning.recipe import resolve
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.finetuning.splits import labels_of
 from llmos.tasks import Settings
 
@@ -89,12 +90,12 @@ def ours(baton: Baton, work: Work) -> Outcome:
     pace = _Pace(baton, work.batch_size)
     around = Around(report=pace.report, stop_asked=lambda: False, validate=lambda: 0.0)
     with tempfile.TemporaryDirectory() as folder:
-        loss = Loss(recipe, len(work.labels), None)
+        loss = loss_of(recipe, len(work.labels))
         run = Run(candidate, loss, train, recipe, Checkpoints(Path(folder)), around, digest="")
         baton.start()
         run.train()
         baton.stop()
-    said = [[work.labels[i] for i in one.shares.argmax(-1)] for one in predict(candidate, "tag", test)]
+    said = [[work.labels[i] for i in one.shares.argmax(-1)] for one in predict(candidate, "tag", test, settings)]
     f1 = f1_score([tags for _, tags in work.test], said)
     return Outcome(float(f1), torch.get_num_threads())
 

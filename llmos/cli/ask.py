@@ -16,6 +16,8 @@ from llmos.cli.terminal import say, say_json
 if TYPE_CHECKING:
     from llmos.sdk.result import Result
 
+Json = Any  # Any: an input in its task's schema
+
 SHOWN_NUMBERS = 6
 
 
@@ -24,21 +26,50 @@ def run(
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; - reads lines.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file of texts, one a line.")] = None,
     task: Annotated[str | None, typer.Option(help="The model's own unless said.")] = None,
+    labels: Annotated[str | None, typer.Option(help="For a base: labels to choose from, with commas between.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
 ) -> None:
-    """Ask a model."""
-    inputs = [*_said(texts or []), *(_lines(file) if file else [])]
-    if not inputs:
+    """Ask a model. rerank: a query, then documents. similarity: texts in pairs. answer: questions, then the passage."""
+    if not texts and file is None:
         raise BadInput("There is no text. Give one or more, or - to read lines, or --file")
+    params = settings_of(given or [])
+    if labels is not None:
+        task, params["labels"] = task or "classify", [one.strip() for one in labels.split(",")]
     with box() as client:
-        results = client.run(model, inputs, task=task, **settings_of(given or []))
+        asked = task or client.model(model).task
+        inputs = inputs_of(asked, texts or [], file)
+        results = client.run(model, inputs, task=asked, **params)
     if as_json:
         say_json(results)
         return
     copies = len(results) // len(inputs)  # more than one where `n` was set
     for i, result in enumerate(results):
         say(readable(inputs[i // copies], result, is_alone=len(results) == 1))
+
+
+def inputs_of(task: str, words: Sequence[str], file: Path | None) -> list[Json]:
+    """The texts of a command line and of a file as inputs of this task."""
+    if task == "answer":
+        passage = read_text(_bytes(file), str(file)) if file else words[-1]
+        questions = _said(words if file else words[:-1])
+        if not questions:
+            raise BadInput(
+                "answer needs questions and a passage: llmos run MODEL 'question' 'passage', or --file passage"
+            )
+        return [{"question": one, "passage": passage} for one in questions]
+    texts = [*_said(words), *(_lines(file) if file else [])]
+    if not texts:
+        raise BadInput("There is no text: it is all empty lines. Give one or more")
+    if task == "rerank":
+        if len(texts) < 2:
+            raise BadInput("rerank needs a query and documents: llmos run MODEL 'query' 'document' 'document' ...")
+        return [{"query": texts[0], "documents": list(texts[1:])}]
+    if task == "similarity":
+        if len(texts) % 2:
+            raise BadInput(f"similarity compares texts in pairs, and there are {len(texts)}. Give two, or four ...")
+        return [{"text": texts[i], "other": texts[i + 1]} for i in range(0, len(texts), 2)]
+    return list(texts)
 
 
 def _said(texts: Sequence[str]) -> list[str]:
@@ -48,8 +79,12 @@ def _said(texts: Sequence[str]) -> list[str]:
 
 
 def _lines(file: Path) -> list[str]:
+    return _not_empty(read_text(_bytes(file), str(file)))
+
+
+def _bytes(file: Path) -> bytes:
     try:
-        return _not_empty(read_text(file.read_bytes(), str(file)))
+        return file.read_bytes()
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from error
 
@@ -66,11 +101,19 @@ def _not_empty(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def readable(text: str, result: Result, *, is_alone: bool) -> str:
-    """A result for people; where there are several, its text stands before it."""
-    from llmos.sdk.result import Classified, Embedded, Tagged
+def readable(asked: Json, result: Result, *, is_alone: bool) -> str:
+    """A result for people; where there are several, what was asked stands before it."""
+    from llmos.sdk.result import Answered, Classified, Embedded, Reranked, Similar, Tagged
 
+    text = str(next(iter(asked.values()))) if isinstance(asked, dict) else asked
     lead = "" if is_alone else f"{text}\n  "
+    if isinstance(result, Answered):
+        where = f"  [{result.start}:{result.end}] {result.score:.3f}"
+        return lead + (result.text + where if result.text else f"the passage does not say {result.no_answer:.3f}")
+    if isinstance(result, Similar):
+        return f"{lead}{result.score:.3f}"
+    if isinstance(result, Reranked):
+        return "\n".join(f"{one.score:6.3f}  {asked['documents'][one.index]}" for one in result.ranking)
     if isinstance(result, Classified):
         if result.label is None:
             return lead + (", ".join(f"{one} {result.scores.get(one, 0):.3f}" for one in result.labels) or "no label")

@@ -20,11 +20,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Text = Annotated[str | None, typer.Option("--text", help="The column with the text, by name or number.")]
 Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
 On = Annotated[str | None, typer.Option("--device", help="Where to compute, as `llmos status` shows it.")]
-Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet or conll.")]
+Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet, conll or squad.")]
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="classify or tag.")],
+    task: Annotated[str, typer.Argument(help="classify, tag, answer, rerank or similarity.")],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
     name: Annotated[str | None, typer.Option(help="What to call the model; the file's name unless said.")] = None,
     base: Annotated[str, typer.Option(help="The base to fine-tune.")] = "minilm",
@@ -38,7 +38,7 @@ def train(
     multi_label: Annotated[bool | None, typer.Option("--multi-label", help="A text may have many labels.")] = None,
     text: Text = None,
     label: Label = None,
-    format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet or conll.")] = None,
+    format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet, conll or squad.")] = None,
     min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,

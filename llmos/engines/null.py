@@ -15,6 +15,7 @@ from llmos.abi.model import Manifest
 from llmos.tasks import Rendered, Settings, task
 from llmos.tasks.generate import sampling
 from llmos.tasks.tools import AUTO
+from llmos.tasks.zeroshot import described, refuse_labels
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
@@ -119,7 +120,9 @@ class NullEngine:
 
 
 def _classify(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
-    labels = manifest.labels or LABELS
+    if manifest.labels:
+        refuse_labels(manifest.ref, manifest.labels, params)
+    labels = manifest.labels or (tuple(described(params["labels"])) if "labels" in params else LABELS)
     weights = [_hash(manifest.ref, _text(one), label) + 1 for label in labels]
     scores = {label: weight / sum(weights) for label, weight in zip(labels, weights, strict=True)}
     if manifest.options.get("multi_label"):
@@ -149,10 +152,40 @@ def _embed(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
     return {"dim": DIM, "data": struct.pack(f"<{DIM}f", *(number / length for number in numbers))}
 
 
+def _answer(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
+    """Some word of the passage, unless the question's hash is divisible by eight."""
+    words = one["passage"].split()
+    number = _hash(manifest.ref, one["question"])
+    if number % 8 == 0:
+        return {"text": "", "start": None, "end": None, "score": 0.0, "no_answer": 1.0}
+    word = words[number % len(words)]
+    start = one["passage"].index(word)
+    return {"text": word, "start": start, "end": start + len(word), "score": 1.0, "no_answer": 0.0}
+
+
+def _similarity(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
+    return {"score": _closeness(manifest, one["text"], one["other"])}
+
+
+def _rerank(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
+    scores = [_closeness(manifest, one["query"], document) for document in one["documents"]]
+    ranked = sorted(enumerate(scores), key=lambda pair: -pair[1])[: params.get("top_n")]
+    said = {i: {"document": one["documents"][i]} if params.get("return_documents") else {} for i, _ in ranked}
+    return [{"index": i, "score": score, **said[i]} for i, score in ranked]
+
+
+def _closeness(manifest: Manifest, one: str, other: str) -> float:
+    """Of a text and itself 1, of two others whatever their hash says."""
+    return 1.0 if one == other else _hash(manifest.ref, *sorted((one, other))) / 2**31 - 1.0
+
+
 ANSWERS: dict[str, Callable[[Manifest, Json, dict[str, Json]], Json]] = {
     "classify": _classify,
     "tag": _tag,
     "embed": _embed,
+    "answer": _answer,
+    "similarity": _similarity,
+    "rerank": _rerank,
 }
 
 
@@ -208,6 +241,10 @@ def _text(one: Json) -> str:
     if isinstance(one, str):
         return one
     if isinstance(one, dict):
+        if isinstance(one.get("documents"), list):
+            return "\n".join((str(one.get("query")), *map(str, one["documents"])))
+        if isinstance(one.get("passage"), str):
+            return f"{one.get('question')}\n{one['passage']}"
         for key in ("text", "prompt"):
             if isinstance(one.get(key), str):
                 return str(one[key])
@@ -223,6 +260,8 @@ def _count(one: Json) -> int:
 
 
 def _made(output: Json) -> int:
+    if not isinstance(output, dict):
+        return 0
     text = output.get("text") or output.get("message", {}).get("content") or ""
     return len(text.split())
 

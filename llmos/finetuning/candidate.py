@@ -1,4 +1,4 @@
-"""The candidate: the base being changed and the head being learned; its loss, its optimizer's groups, its files."""
+"""The candidate: the base being changed and the head being learned, what they compute together, and their files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from llmos.abi.frame import Located
 from llmos.abi.model import Part
 from llmos.abi.recipe import Recipe
-from llmos.finetuning.examples import IGNORED, Example
 from llmos.nn.adapter import Adapter
 from llmos.nn.adapter_file import CONFIG as ADAPTER_CONFIG
 from llmos.nn.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
 from llmos.nn.adapter_file import load_adapter
 from llmos.nn.head import FILE as HEAD_FILE
-from llmos.nn.head import Head, SequenceHead, TokenHead, load_head, save_head
+from llmos.nn.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.lora import add_lora, save_adapter
 from llmos.nn.pack import forward, pack
+from llmos.tasks import task as task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -42,7 +41,7 @@ class Candidate:
     def __init__(
         self,
         loaded: Loaded,
-        head: Head,
+        head: Head | PooledHead,
         dtype: str,
         device: str,
         *,
@@ -65,7 +64,7 @@ class Candidate:
             module.train(mode)
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """In float32: [sequences, labels], or [tokens, labels] for tags."""
+        """What the head gives, in float32: a row for each sequence, or for each token."""
         packed = pack(sequences, self.device)
         adapted = self.adapter.on() if self.adapter else nullcontext()
         with adapted, torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
@@ -90,16 +89,18 @@ class Candidate:
     def save(self, folder: Path, base: Located) -> tuple[tuple[str, Part], ...]:
         """Write the model's files for the store: weights or adapter, head, and what a full model needs beside them."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_head(self.head, folder)
-        head = (HEAD_FILE, Part.HEAD)
+        head: tuple[tuple[str, Part], ...] = ()
+        if not isinstance(self.head, PooledHead):  # which has nothing to keep
+            save_head(self.head, folder)
+            head = ((HEAD_FILE, Part.HEAD),)
         if self.adapted is not None:
             save_adapter(self.adapted, folder, base.manifest.base_digest)
-            return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), head
+            return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *head
         model = self.loaded.causal or self.loaded.backbone
         tied = set(getattr(model, "all_tied_weights_keys", ()))
         state = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items() if name not in tied}
         save_file(state, folder / WEIGHTS, {"format": "pt"})
-        return (WEIGHTS, Part.WEIGHTS), *_copied(Path(base.resident or base.folder), folder), head
+        return (WEIGHTS, Part.WEIGHTS), *_copied(Path(base.resident or base.folder), folder), *head
 
 
 def _copied(source: Path, folder: Path) -> list[tuple[str, Part]]:
@@ -116,10 +117,14 @@ def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -
     loaded = load(_unrounded(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
     adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
     torch.manual_seed(recipe.seed)
-    if recipe.task == "tag":
-        head: Head = TokenHead(loaded.hidden_size, labels)
-    else:
-        head = SequenceHead(loaded.hidden_size, labels, str(recipe.options.get("pooling", "mean")))
+    pooling = str(recipe.options.get("pooling", "mean"))
+    match task_of(recipe.task).head:
+        case "token":
+            head: Head | PooledHead = TokenHead(loaded.hidden_size, labels)
+        case "pooled":
+            head = PooledHead(pooling)
+        case _:
+            head = SequenceHead(loaded.hidden_size, labels, pooling)
     return Candidate(loaded, head.to(torch_device(device)), dtype, device, adapted=adapted)
 
 
@@ -130,55 +135,14 @@ def _unrounded(base: Located) -> Located:
 
 
 def stored(model: Located, dtype: str, device: str) -> Candidate:
-    """A model of the store, to evaluate."""
-    assert model.base is not None, f"{model.manifest.ref} names no base"
+    """A model of the store, to evaluate; a base computes vectors."""
     is_lora = model.manifest.method == "lora"
-    loaded = load(model.base if is_lora else model, dtype="float32", device=device)
+    assert model.base is not None or not is_lora, f"{model.manifest.ref} names no base"
+    loaded = load(model.base if is_lora and model.base else model, dtype="float32", device=device)
     folder = Path(model.folder)
     adapter = load_adapter(folder, loaded.backbone) if is_lora else None
-    return Candidate(loaded, load_head(folder, torch_device(device)), dtype, device, adapter=adapter)
-
-
-class Loss:
-    """The loss of a step, summed over its passes: each pass weighs what its labels weigh in the whole step."""
-
-    def __init__(self, recipe: Recipe, labels: int, weights: Tensor | None) -> None:
-        self.many = recipe.task == "classify" and bool(recipe.options.get("multi_label", False))
-        self.labels = labels
-        self.smoothing = recipe.label_smoothing
-        self.weights = weights
-
-    def mass(self, examples: Sequence[Example]) -> float:
-        """What the examples weigh together: the step's denominator."""
-        if self.many:
-            return float(len(examples) * self.labels)
-        targets = torch.tensor([t for one in examples for t in _flat(one.target) if t != IGNORED])
-        return float(len(targets) if self.weights is None else self.weights.cpu()[targets].sum())
-
-    def __call__(self, logits: Tensor, examples: Sequence[Example]) -> Tensor:
-        """Summed, not yet divided by the step's mass."""
-        if self.many:
-            wanted = torch.zeros(len(examples), self.labels)
-            for i, one in enumerate(examples):
-                wanted[i, _flat(one.target)] = 1.0
-            wanted = wanted * (1 - self.smoothing) + self.smoothing / 2
-            return functional.binary_cross_entropy_with_logits(logits, wanted.to(logits.device), reduction="sum")
-        targets = torch.tensor([t for one in examples for t in _flat(one.target)], device=logits.device)
-        return functional.cross_entropy(
-            logits, targets, self.weights, ignore_index=IGNORED, reduction="sum", label_smoothing=self.smoothing
-        )
-
-
-def balanced(examples: Sequence[Example], labels: int) -> Tensor:
-    """Weights that make every label count alike, one on average over the examples; a label never seen weighs one."""
-    counts = torch.zeros(labels)
-    for one in examples:
-        for target in _flat(one.target):
-            if target != IGNORED:
-                counts[target] += 1
-    weights = counts.sum() / (labels * counts.clamp(min=1))
-    return torch.where(counts > 0, weights, torch.ones(labels))
-
-
-def _flat(target: int | list[int]) -> list[int]:
-    return [target] if isinstance(target, int) else target
+    if task_of(model.manifest.task).head == "pooled":
+        head: Head | PooledHead = PooledHead(str(model.manifest.options.get("pooling", "mean")))
+    else:
+        head = load_head(folder, torch_device(device))
+    return Candidate(loaded, head, dtype, device, adapter=adapter)

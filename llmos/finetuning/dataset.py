@@ -11,13 +11,25 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
-from llmos.finetuning.rows import Row, Rows, read_rows
+from llmos.finetuning.row import Answers, Row, Rows
+from llmos.finetuning.rows import read_rows
 from llmos.finetuning.splits import Leak, Splits, key_of, leaks_of, make_splits
 
 Json = Any  # Any: plain values, ready for JSON
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = {"classify": {"text": "text", "label": "label"}, "tag": {"tokens": "words", "tags": "IOB2 tags"}}
+COLUMNS = {
+    "classify": {"text": "text", "label": "label"},
+    "tag": {"tokens": "words", "tags": "IOB2 tags"},
+    "answer": {
+        "question": "question",
+        "passage": "passage",
+        "answers": "answers, any of them right; none: the passage does not say",
+        "starts": "each answer's first character in the passage",
+    },
+    "rerank": {"query": "query", "document": "document", "label": "grade, 0 for not relevant"},
+    "similarity": {"text": "text", "other": "the text it is compared with", "score": "score"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,7 @@ class Gathered:
     splits: Splits
     sources: dict[str, Json]
     leaks: tuple[Leak, ...]
+    notes: tuple[str, ...] = ()  # how files were read, where they did not say it themselves
 
     def counts(self) -> dict[str, int]:
         return {name: len(rows) for name, rows in self.splits.named().items()}
@@ -50,7 +63,8 @@ def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str
     shares = (data.validation_share, data.test_share)
     splits = make_splits(task, train, given["validation"], given["test"], shares)
     described = {name: _described(rows) for name, rows in read.items() if rows is not None}
-    return Gathered(splits, described, leaks_of(splits))
+    notes = tuple(dict.fromkeys(rows.note for rows in read.values() if rows is not None and rows.note))
+    return Gathered(splits, described, leaks_of(splits), notes)
 
 
 def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Rows:
@@ -83,12 +97,26 @@ def keep(gathered: Gathered, task: str, folder: Path) -> tuple[tuple[str, Part],
 
 
 def _columns(task: str, rows: Sequence[Row]) -> dict[str, list[Json]]:
-    if task == "tag":
-        columns: dict[str, list[Json]] = {"tokens": [r.input["tokens"] for r in rows], "tags": [r.label for r in rows]}
-    else:
-        labels = [r.label if isinstance(r.label, str) else list(r.label) for r in rows]
-        columns = {"text": [r.input["text"] for r in rows], "label": labels}
+    named = list(COLUMNS[task])
+    cells = [dict(zip(named, _cells(task, row), strict=True)) for row in rows]
+    columns = {name: [one[name] for one in cells] for name in named}
     return {**columns, "file": [Path(r.file).name for r in rows], "line": [r.line for r in rows]}
+
+
+def _cells(task: str, row: Row) -> tuple[Json, ...]:
+    """A row as the columns of its task have it."""
+    match task:
+        case "tag":
+            return row.input["tokens"], row.label
+        case "answer":
+            assert isinstance(row.label, Answers)
+            return row.input["question"], row.input["passage"], list(row.label.texts), list(row.label.starts)
+        case "rerank":
+            return row.input["query"], row.input["documents"][0], row.label
+        case "similarity":
+            return row.input["text"], row.input["other"], row.label
+        case _:
+            return row.input["text"], list(row.label) if isinstance(row.label, tuple) else row.label
 
 
 @dataclass(frozen=True, slots=True)

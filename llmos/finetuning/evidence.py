@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmos.abi.model import Part
 from llmos.abi.wire import to_json
 from llmos.finetuning.checkpoint import Mark
-from llmos.finetuning.metrics import Judged
+from llmos.finetuning.judged import Judged
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import TooLong
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Answers, Row
 from llmos.finetuning.table import bad_row
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks import task as task_of
+from llmos.tasks.answer import NOWHERE, place_in
 
 IGNORED = -100  # the target of a token that carries no label
 RENDERED_AT_ONCE = 1024
@@ -20,11 +21,24 @@ WINDOW_BATCHES = 16  # batches are cut out of this many at a time, sorted by len
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row as the forward pass takes it. Targets: one label's index, one per token, or the indexes of all given."""
+    """One row as the forward pass takes it, in one sequence or several.
+
+    Targets: one label's index, one per token, the indexes of all given; for two texts a number with 1 as the best; for
+    a question where its answer starts and ends in each window.
+    """
 
     ids: list[int]
-    target: int | list[int]
+    target: int | float | list[int]
     rendered: Rendered
+
+    @property
+    def sequences(self) -> tuple[list[int], ...]:
+        return self.rendered.sequences
+
+    @property
+    def size(self) -> int:
+        """Tokens, over all its sequences."""
+        return self.rendered.size
 
 
 def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Settings) -> list[Example]:
@@ -34,7 +48,7 @@ def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings
     for start in range(0, len(rows), RENDERED_AT_ONCE):
         part = rows[start : start + RENDERED_AT_ONCE]
         examples += [
-            Example(rendered.ids, _target(task, row, rendered, index), rendered)
+            Example(rendered.ids, _target(task, row, rendered, index, settings), rendered)
             for row, rendered in zip(part, _rendered(task, part, tokenizer, settings), strict=True)
         ]
     return examples
@@ -62,10 +76,17 @@ def _render_one(task: str, row: Row, tokenizer: Tokenizer, settings: Settings) -
         ) from error
 
 
-def _target(task: str, row: Row, rendered: Rendered, index: dict[str, int]) -> int | list[int]:
+def _target(
+    task: str, row: Row, rendered: Rendered, index: dict[str, int], settings: Settings
+) -> int | float | list[int]:
     """A label that the model does not have gives no target: such a row can be predicted, and is then a mistake."""
+    if isinstance(row.label, float):
+        return row.label / float(settings.options.get("scale", 1.0))
+    if isinstance(row.label, Answers):
+        return _places(row.label, rendered)
     if isinstance(row.label, str):
         return index.get(row.label, IGNORED)
+    assert isinstance(row.label, tuple)
     if task != "tag":
         return [index[label] for label in row.label if label in index]
     targets = [IGNORED] * len(rendered.ids)
@@ -73,6 +94,18 @@ def _target(task: str, row: Row, rendered: Rendered, index: dict[str, int]) -> i
         if first is not None:
             targets[first] = index.get(tag, IGNORED)
     return targets
+
+
+def _places(answers: Answers, rendered: Rendered) -> list[int]:
+    """The first and the last token of the first answer in every window, by turns."""
+    flat: list[int] = []
+    for window in rendered.context.windows:
+        if answers.texts:
+            start = answers.starts[0]
+            flat += place_in(window, start, start + len(answers.texts[0]))
+        else:
+            flat += NOWHERE, NOWHERE
+    return flat
 
 
 def batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -13,13 +13,15 @@ from torch import Tensor
 from llmos.abi.error import BadSetting
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe
-from llmos.finetuning.candidate import Candidate, Loss
+from llmos.finetuning.candidate import Candidate
 from llmos.finetuning.checkpoint import Checkpoints, Mark, Position
 from llmos.finetuning.crew import Crew, size_for
 from llmos.finetuning.examples import Example, batches, passes
+from llmos.finetuning.loss import Loss
 from llmos.finetuning.optimizer import Optimizer, factor_at
 
 LOSSES_KEPT = 200
+LATER_OF_EQUALS = ("rerank",)  # few queries are soon all in order, while their scores do not yet mean much
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Run:
         self.weights = candidate.weights()
         self.tables = candidate.sparse_tables()
         self.optimizer = Optimizer(self.weights, self.tables, recipe)
-        self.lengths = [len(one.ids) for one in examples]
+        self.lengths = [one.size for one in examples]
         self.size = recipe.batch_size
         self.epoch_steps = math.ceil(len(examples) / self.size)
         self.total = max(1, round(recipe.epochs * self.epoch_steps))
@@ -114,7 +116,7 @@ class Run:
         total = 0.0
         for part in passes(batch, self.lengths, self.recipe.token_budget):
             examples = [self.examples[i] for i in part]
-            loss = self.loss(self.candidate.logits([one.ids for one in examples]), examples) / mass
+            loss = self.loss(self.candidate.logits([ids for one in examples for ids in one.sequences]), examples) / mass
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             total += float(loss.detach())
         return total
@@ -147,7 +149,8 @@ class Run:
         epoch = position.step / self.epoch_steps
         position.marks.append(Mark(position.step, epoch, position.loss_sum / steps, metric))
         position.loss_sum = 0.0
-        if metric > position.best_metric:
+        is_equal = metric == position.best_metric and self.recipe.task in LATER_OF_EQUALS
+        if metric > position.best_metric or is_equal:
             position.best_metric, position.best_step = metric, position.step
             if self.recipe.save_best:
                 self.best = {name: p.detach().clone() for name, p in self.weights.items()}

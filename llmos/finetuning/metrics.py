@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from llmos.finetuning import ranking, reading
+from llmos.finetuning.judged import MISTAKES, Judged, Mistake
 from llmos.finetuning.predict import Predicted
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.finetuning.tally import Count, Tally, averages, entities, total
 from llmos.tasks import Settings
 from llmos.tasks.tag import spans_of
@@ -17,34 +18,12 @@ from llmos.tasks.tag import spans_of
 Json = Any  # Any: plain numbers and lists, ready for JSON
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What an evaluation found: the headline first in `metrics`; rows and columns of the confusion are in `names`."""
-
-    metrics: dict[str, float]
-    per_class: dict[str, dict[str, float]]
-    names: tuple[str, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
-    mistakes: tuple[Mistake, ...] = field(default_factory=tuple)
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One row that was answered wrongly, and how sure the model was."""
-
-    text: str
-    expected: str
-    given: str
-    score: float
-    file: str
-    line: int
-
-
-MISTAKES = 20
-
-
 def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
     """All numbers of these predictions against the rows' labels."""
+    if task in ranking.TASKS:
+        return ranking.judge(task, rows, predicted, settings)
+    if task == "answer":
+        return reading.judge(rows, predicted)
     if task == "tag":
         return _tags(rows, predicted, settings)
     if settings.options.get("multi_label", False):
@@ -54,13 +33,17 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
 
 def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> float:
     """The one number that decides, without the rest."""
+    if task in ranking.TASKS:
+        return ranking.headline(task, rows, predicted)
+    if task == "answer":
+        return reading.headline(rows, predicted)
     if task == "tag":
         given = [_tags_given(one, settings) for one in predicted]
-        return total(entities([row.label for row in rows], given)).rates()["f1"]
+        return total(entities([row.labels for row in rows], given)).rates()["f1"]
     if settings.options.get("multi_label", False):
         least = float(settings.options.get("threshold", 0.5))
         right = sum(
-            set(row.label) == {settings.labels[i] for i in np.flatnonzero(one.shares >= least)}
+            set(row.labels) == {settings.labels[i] for i in np.flatnonzero(one.shares >= least)}
             for row, one in zip(rows, predicted, strict=True)
         )
     else:
@@ -105,7 +88,7 @@ def _one(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings
 
 def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
     least = float(settings.options.get("threshold", 0.5))
-    true = np.array([[label in row.label for label in settings.labels] for row in rows])
+    true = np.array([[label in row.labels for label in settings.labels] for row in rows])
     shares = np.stack([one.shares for one in predicted])
     given = shares >= least
     off = np.where(given, shares, 1 - shares)
@@ -113,7 +96,7 @@ def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Setting
     mistakes = tuple(
         Mistake(
             rows[i].input["text"],
-            ", ".join(rows[i].label) or "none",
+            ", ".join(rows[i].labels) or "none",
             ", ".join(label for label, on in zip(settings.labels, given[i], strict=True) if on) or "none",
             float(worst[i]),
             rows[i].file,
@@ -132,7 +115,7 @@ def _many(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Setting
 
 def _tags(rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
     tags = [_tags_given(one, settings) for one in predicted]
-    true = [list(row.label) for row in rows]
+    true = [list(row.labels) for row in rows]
     words = [a == b for x, y in zip(true, tags, strict=True) for a, b in zip(x, y, strict=True)]
     kinds = tuple(sorted({label.partition("-")[2] for label in settings.labels} - {""}))
     tally = entities(true, tags)
@@ -164,11 +147,11 @@ def _tag_mistakes(
 ) -> tuple[Mistake, ...]:
     worst: list[tuple[float, Mistake]] = []
     for row, one, given in zip(rows, predicted, tags, strict=True):
-        wrong = [float(one.shares[i].max()) for i, tag in enumerate(given) if tag != row.label[i]]
+        wrong = [float(one.shares[i].max()) for i, tag in enumerate(given) if tag != row.labels[i]]
         if wrong:
             words = row.input["tokens"]
             mistake = Mistake(
-                " ".join(words), _marked(words, row.label), _marked(words, given), max(wrong), row.file, row.line
+                " ".join(words), _marked(words, row.labels), _marked(words, given), max(wrong), row.file, row.line
             )
             worst.append((len(wrong) + max(wrong), mistake))
     worst.sort(key=lambda pair: -pair[0])

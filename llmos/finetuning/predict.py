@@ -1,57 +1,84 @@
-"""Predictions: a candidate over labelled rows, as label indexes with their probabilities. It judges nothing."""
+"""Predictions: a candidate over labelled rows, as probabilities or scores. It judges nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from llmos.finetuning.candidate import Candidate
 from llmos.finetuning.examples import Example, passes
+from llmos.tasks import Settings
+from llmos.tasks import task as task_of
 
 TOKENS_AT_ONCE = 8192
 
 Shares = NDArray[np.float32]
+Json = Any  # Any: an output in its task's schema
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """One example's probabilities: [labels], or for tags one row per word, [words, labels]; O where a word has none."""
+    """One example's probabilities: [labels], or for tags one row per word, [words, labels]; O where a word has none.
+
+    Of two texts: [1], their score. Of a question: [2], its answer's score and that of none, with the answer as served.
+    """
 
     shares: Shares
+    answer: Json = None
 
 
 def predict(
     candidate: Candidate,
     task: str,
     examples: Sequence[Example],
+    settings: Settings,
     *,
-    many: bool = False,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[Predicted]:
     """The examples' predictions in their order, computed in order of length."""
-    lengths = [len(one.ids) for one in examples]
+    sizes = [one.size for one in examples]
     found: list[Predicted | None] = [None] * len(examples)
     candidate.train(False)
     done = 0
     with torch.inference_mode():
-        for part in passes(range(len(examples)), lengths, TOKENS_AT_ONCE):
-            logits = candidate.logits([examples[i].ids for i in part])
-            shares = (logits.sigmoid() if many else logits.softmax(-1)).cpu().numpy()
-            start = 0
-            for row, i in enumerate(part):
-                if task == "tag":
-                    here = shares[start : start + lengths[i]]
-                    found[i] = Predicted(_by_word(here, examples[i].rendered.context.firsts))
-                    start += lengths[i]
-                else:
-                    found[i] = Predicted(shares[row])
+        for part in passes(range(len(examples)), sizes, TOKENS_AT_ONCE):
+            some = [examples[i] for i in part]
+            given = candidate.logits([ids for one in some for ids in one.sequences])
+            for i, one in zip(part, _read(task, some, given, settings), strict=True):
+                found[i] = one
             done += len(part)
             on_done(done)
     return [one for one in found if one is not None]
+
+
+def _read(task: str, examples: Sequence[Example], given: Tensor, settings: Settings) -> Iterator[Predicted]:
+    """What the candidate gave for these examples, one by one."""
+    match task:
+        case "tag":
+            shares = given.softmax(-1).cpu().numpy()
+            start = 0
+            for one in examples:
+                yield Predicted(_by_word(shares[start : start + one.size], one.rendered.context.firsts))
+                start += one.size
+        case "answer":
+            windows = iter(torch.split(given.cpu(), [len(ids) for one in examples for ids in one.sequences]))
+            for one in examples:
+                raw = [next(windows).tolist() for _ in one.sequences]
+                found = task_of(task).parse(raw, one.rendered, settings, {})
+                yield Predicted(np.array([found["score"], found["no_answer"]], dtype=np.float32), found)
+        case "similarity":
+            yield from map(Predicted, (given[0::2] * given[1::2]).sum(-1, keepdim=True).cpu().numpy())
+        case "rerank":
+            yield from map(Predicted, given.sigmoid().cpu().numpy())
+        case _:
+            many = bool(settings.options.get("multi_label", False))
+            yield from map(Predicted, (given.sigmoid() if many else given.softmax(-1)).cpu().numpy())
 
 
 def _by_word(shares: Shares, firsts: Sequence[int | None]) -> Shares:

@@ -12,13 +12,18 @@ from dataclasses import dataclass, replace
 from llmos.abi.error import BadSetting
 from llmos.abi.recipe import Recipe
 
-TASKS = ("classify", "tag")
+TASKS = ("classify", "tag", "answer", "rerank", "similarity")
 METHODS = ("full", "lora")
 SCHEDULES = ("linear", "cosine")
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
 POOLINGS = ("mean", "cls", "last", "max")
-OPTIONS = frozenset({"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty"})
+OPTIONS = frozenset(
+    {
+        *("multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"),
+        *("stride", "max_answer_tokens"),
+    }
+)
 
 MANY_LABELS = 20
 LEAST_STEPS = 400  # what a head needs to leave its random start, however few the rows
@@ -37,6 +42,10 @@ class Defaults:
 
 def defaults(task: str, method: str, labels: int) -> Defaults:
     """By task, and by how many labels there are to tell apart."""
+    if task == "answer":
+        return Defaults(4, 1e-3, 16, 2) if method == "lora" else Defaults(3, 1e-4, 16, 10)
+    if task in ("rerank", "similarity"):
+        return Defaults(4, 1e-3, 32, 2) if method == "lora" else Defaults(3, 1e-4 if task == "rerank" else 5e-5, 32, 10)
     if method == "lora":
         if task == "tag":
             return Defaults(4, 1.5e-3, 16, 2)
@@ -54,7 +63,8 @@ def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
     if epochs is None:
         needed = math.ceil(LEAST_STEPS * batch_size / max(rows, 1))
         epochs = max(start.epochs, float(min(MOST_EPOCHS, needed)))
-    options = {"pooling": "mean", **recipe.options} if recipe.task == "classify" else dict(recipe.options)
+    pooled = recipe.task in ("classify", "rerank", "similarity")
+    options = {"pooling": "mean", **recipe.options} if pooled else dict(recipe.options)
     return replace(
         recipe,
         epochs=float(epochs),
@@ -102,6 +112,21 @@ def check(recipe: Recipe) -> None:
             raise _bad(key, share, "from 0 to 1")
     if unknown := sorted(set(recipe.options) - OPTIONS):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(OPTIONS))}")
+    if recipe.task not in ("classify", "tag"):
+        for key, value, only in (
+            ("class_weights", recipe.class_weights, "none"),
+            ("label_smoothing", recipe.label_smoothing, 0.0),
+            ("multi_label", recipe.options.get("multi_label", False), False),
+        ):
+            if value != only:
+                raise _bad(key, value, f"{only} for {recipe.task}, which has no labels")
+    for key in ("stride", "max_answer_tokens"):
+        number = recipe.options.get(key, 1)
+        if isinstance(number, bool) or not isinstance(number, int) or number < (key != "stride"):
+            raise _bad(key, number, "a whole number of tokens")
+    scale = recipe.options.get("scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise _bad("scale", scale, "over 0: the number in the data that means the best")
     if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):
         raise _bad("class_weights", "balanced", "none where a text may have many labels")
 

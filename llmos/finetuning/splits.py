@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import BadInput, BadRow
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Answers, Row
 from llmos.finetuning.table import bad_row
 from llmos.tasks.text import shown
 
 EXAMPLES = 3
 OUTSIDE = "O"
+FIXED = {
+    "answer": ("start", "end"),
+    "rerank": ("relevance",),
+    "similarity": (),
+}  # the labels of tasks whose rows have none: what their head gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def make_splits(
 
 
 def taken(task: str, rows: list[Row], share: float, name: str) -> tuple[list[Row], list[Row]]:
-    """Rows less a share of them, and that share: as many of every label in it; equal texts stay together.
+    """Rows less a share of them, and that share: as many of every label in it; what belongs together stays so.
 
     Of each label, those whose texts hash lowest: of a file that has grown, most rows are where they were.
     """
@@ -75,7 +80,7 @@ def taken(task: str, rows: list[Row], share: float, name: str) -> tuple[list[Row
         raise BadInput(f"A {name} share of {share:.2f} cannot be taken. Give a share over 0 and under 1, or a file")
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        groups.setdefault(key_of(row), []).append(i)
+        groups.setdefault(group_of(row), []).append(i)
     staying = Counter(kind for row in rows for kind in kinds_of(task, row))
     frequency = dict(staying)
     strata: dict[str, list[str]] = {}
@@ -108,6 +113,9 @@ def _place(name: str, key: str) -> bytes:
 
 def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:
     """The labels in head order: numbers by size, words by letter; tags with O first."""
+    if task in FIXED:
+        _refuse_sameness(rows)
+        return FIXED[task]
     kinds = {kind for row in rows for kind in kinds_of(task, row)}
     if task == "tag":
         kinds.discard(OUTSIDE)
@@ -124,11 +132,26 @@ def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:
 
 def refuse_unknown(task: str, rows: Iterable[Row], labels: Sequence[str]) -> None:
     """BadRow at the first label that training has not seen: a model cannot be right about it."""
+    if task in FIXED:
+        return
     known = {label.partition("-")[2] or OUTSIDE for label in labels} if task == "tag" else set(labels)
     for row in rows:
         for kind in kinds_of(task, row):
             if kind not in known:
                 raise _unknown(row, kind, sorted(known - {OUTSIDE} if task == "tag" else known))
+
+
+def _refuse_sameness(rows: Iterable[Row]) -> None:
+    numbers = {row.label for row in rows}
+    if any(isinstance(one, Answers) for one in numbers):
+        if numbers == {Answers()}:
+            raise BadInput("No question has an answer, so there is nothing to learn. Add rows with answers")
+        return
+    if len(numbers) < 2:
+        only = ", ".join(f"{number}" for number in numbers) or "none"
+        raise BadInput(
+            f"Every row has the same number ({only}), so there is nothing to tell apart. Add rows of another"
+        )
 
 
 def _unknown(row: Row, kind: str, known: Sequence[str]) -> BadRow:
@@ -145,14 +168,39 @@ def kinds_of(task: str, row: Row) -> set[str]:
     """The labels of a row; of tags, the kinds of entities, or O where it has none."""
     if isinstance(row.label, str):
         return {row.label}
+    if not isinstance(row.label, tuple):
+        return set()
     if task == "tag":
         return {tag[2:] for tag in row.label if tag != OUTSIDE} or {OUTSIDE}
     return set(row.label)
 
 
 def key_of(row: Row) -> str:
-    """What makes two texts the same: letters and signs, whatever their case, width and spaces."""
-    text = row.input["text"] if "text" in row.input else " ".join(row.input["tokens"])
+    """What makes two inputs the same: letters and signs of their texts, whatever their case, width and spaces."""
+    return _folded(" | ".join(_texts(row)))
+
+
+def group_of(row: Row) -> str:
+    """What a split must not part: equal texts, a query and its documents, a passage and its questions."""
+    return _folded(_texts(row)[0])
+
+
+def _texts(row: Row) -> list[str]:
+    """The texts of an input, first the one that several rows may share."""
+    match row.input:
+        case {"query": query, "documents": documents}:
+            return [query, *documents]
+        case {"question": question, "passage": passage}:
+            return [passage, question]
+        case {"text": text, "other": other}:
+            return [text, other]
+        case {"tokens": tokens}:
+            return [" ".join(tokens)]
+        case _:
+            return [row.input["text"]]
+
+
+def _folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

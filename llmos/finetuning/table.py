@@ -65,7 +65,13 @@ def bytes_of_file(path: Path) -> bytes:
     return data
 
 
-def read_delimited(path: Path, delimiter: str, has_header: bool | None, known: Callable[[str], bool]) -> Table:
+def read_delimited(
+    path: Path,
+    delimiter: str,
+    has_header: bool | None,
+    known: Callable[[str], bool],
+    nearly_known: Callable[[str], bool] = lambda cell: False,
+) -> Table:
     """Commas with quotes as RFC 4180 has them; tabs without, but for a field that is quoted whole."""
     text = text_of_file(path)
     rows = list(_csv_rows(path, text) if delimiter == "," else _tab_rows(text))
@@ -82,7 +88,7 @@ def read_delimited(path: Path, delimiter: str, has_header: bool | None, known: C
                 delimiter.join(cells),
             )
     if has_header is None:
-        has_header = looks_like_header([cells for _, cells in rows], known)
+        has_header = looks_like_header([cells for _, cells in rows], known, nearly_known)
     first, rest = (rows[0][1], rows[1:]) if has_header else ((), rows)
     names = tuple(name.strip() for name in first) if has_header else tuple(str(i) for i in range(width))
     if not rest:
@@ -90,16 +96,23 @@ def read_delimited(path: Path, delimiter: str, has_header: bool | None, known: C
     return Table(path, names, has_header, [(line, tuple(cells)) for line, cells in rest])
 
 
-def looks_like_header(rows: Sequence[Sequence[str]], known: Callable[[str], bool]) -> bool:
-    """The first row names columns if it uses a known name, or values that come again in no column that repeats."""
+def looks_like_header(
+    rows: Sequence[Sequence[str]],
+    known: Callable[[str], bool],
+    nearly_known: Callable[[str], bool] = lambda cell: False,
+) -> bool:
+    """The first row names columns if it uses a known name, or one with a slip of the pen that does not come again,
+    or values that come again in no column that repeats."""
     first = [cell.strip() for cell in rows[0]]
     if any(known(cell) for cell in first):
         return True
-    if len(rows) < 4 or not all(HEADER_NAME.fullmatch(cell) for cell in first) or len(set(first)) < len(first):
+    if not all(HEADER_NAME.fullmatch(cell) for cell in first) or len(set(first)) < len(first):
         return False
     columns = [[row[i].strip() for row in rows[1:]] for i in range(len(first))]
+    if any(nearly_known(cell) and cell not in columns[i] for i, cell in enumerate(first)):
+        return True
     repeating = [i for i, column in enumerate(columns) if len(set(column)) * 2 <= len(column)]
-    return bool(repeating) and all(first[i] not in columns[i] for i in repeating)
+    return len(rows) > 3 and bool(repeating) and all(first[i] not in columns[i] for i in repeating)
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:

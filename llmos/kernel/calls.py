@@ -23,7 +23,12 @@ from llmos.kernel.table import Table
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
-ALSO_DOES = {"chat": ("generate",), "generate": ("chat",)}  # a model that does the one does the other as well
+ALSO_DOES = {  # a model that does the one does the others as well
+    "chat": ("generate",),
+    "generate": ("chat",),
+    "embed": ("similarity", "rerank", "classify"),
+    "similarity": ("embed", "rerank", "classify"),
+}
 OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
 
 

@@ -58,6 +58,19 @@ class TokenHead(nn.Module):
         return logits
 
 
+class PooledHead(nn.Module):
+    """Vectors of length one per sequence, [sequences, hidden]. It learns nothing itself, so no file holds it."""
+
+    kind = "pooled"
+
+    def __init__(self, pooling: str = "mean") -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        return nn.functional.normalize(pool(hidden, lengths, self.pooling), dim=-1)
+
+
 Head = SequenceHead | TokenHead
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Encoded
+from llmos.tasks import Encoded, EncodedPair
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
@@ -71,6 +71,16 @@ class FastTokenizer:
             words = [[word if i == 0 else f" {word}" for i, word in enumerate(sentence)] for sentence in words]
         made = self._fast.encode_batch(words, is_pretokenized=True, add_special_tokens=special)
         return [Encoded(encoding.ids, encoding.word_ids) for encoding in made]
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+        """The second texts' offsets count characters. All tokens are of one segment, as everywhere here."""
+        return [
+            EncodedPair(
+                made.ids,
+                [span if side == 1 else None for side, span in zip(made.sequence_ids, made.offsets, strict=True)],
+            )
+            for made in self._fast.encode_batch(list(pairs))
+        ]
 
     @cached_property
     def _needs_spaces(self) -> bool:

@@ -198,7 +198,10 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
 def _draft(
     architecture: str, is_decoder: bool, has_template: bool, limits: Iterable[Json], license: str, pooling: str
 ) -> dict[str, Json]:
-    options: dict[str, Json] = {"pooling": pooling, "tasks": ["embed", "classify", "tag"]}
+    options: dict[str, Json] = {
+        "pooling": pooling,
+        "tasks": ["embed", "similarity", "rerank", "classify", "tag", "answer"],
+    }
     task = "embed"
     if is_decoder:
         task = "chat" if has_template else "generate"

@@ -52,6 +52,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
     options = {**manifest.options, **_told(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
     read = test_rows(_data(assignment.args.get("data")), manifest.task, options, assignment.datasets)
+    if read.note:
+        print(read.note, flush=True)  # noqa: T201  # the process's log
     refuse_unknown(manifest.task, read.rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":
@@ -65,9 +67,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
             raise _Stopped
         channel.report(Progress("evaluate", done, len(examples), "rows"))
 
-    many = bool(options.get("multi_label", False))
     try:
-        predicted = predict(candidate, manifest.task, examples, many=many, on_done=on_done)
+        predicted = predict(candidate, manifest.task, examples, settings, on_done=on_done)
     except _Stopped:
         print(f"Stopped before all of {len(examples):,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
         return

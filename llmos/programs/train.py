@@ -20,16 +20,18 @@ from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe
 from llmos.abi.wire import from_plain, to_json, to_plain
 from llmos.finetuning import gate
-from llmos.finetuning.candidate import Candidate, Loss, balanced, begin, stored
+from llmos.finetuning.candidate import Candidate, begin, stored
 from llmos.finetuning.checkpoint import Checkpoints
 from llmos.finetuning.dataset import COLUMNS, Gathered, gather, keep, taught
 from llmos.finetuning.evidence import Evidence
 from llmos.finetuning.examples import make_examples
 from llmos.finetuning.loop import Around, Run
+from llmos.finetuning.loss import balanced, loss_of
 from llmos.finetuning.metrics import headline, judge
+from llmos.finetuning.pairs import PAIRED, scale_of
 from llmos.finetuning.predict import Predicted, predict
 from llmos.finetuning.recipe import check, resolve
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.finetuning.splits import key_of
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
@@ -48,12 +50,25 @@ def main(channel: Channel, assignment: Assignment) -> None:
     check(recipe)
     channel.report(Progress("read", unit="rows"))
     data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets)
+    recipe = replace(recipe, options=_decided(recipe, data, assignment.models["base"]))
     recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
+    for note in data.notes:
+        print(note, flush=True)  # noqa: T201  # the process's log
     for leak in data.leaks:
         channel.report(Progress("read", message=f"Leakage: {leak}"))
         print(f"Leakage: {leak}", flush=True)  # noqa: T201  # the process's log
     _Training(channel, assignment, recipe, data).run()
+
+
+def _decided(recipe: Recipe, data: Gathered, base: Located) -> dict[str, Json]:
+    """The options, and what of them the rows and the base decide: which number is the best, how vectors are pooled."""
+    options = dict(recipe.options)
+    if recipe.task in PAIRED:
+        options.setdefault("scale", scale_of(data.splits.train))
+    if recipe.task == "similarity":
+        options.setdefault("pooling", base.manifest.options.get("pooling", "mean"))
+    return options
 
 
 class _Training:
@@ -76,7 +91,7 @@ class _Training:
         dataset = self._offer_dataset()
 
         def validate() -> float:
-            predicted = predict(candidate, self.recipe.task, validation, many=self.many)
+            predicted = predict(candidate, self.recipe.task, validation, settings)
             return headline(self.recipe.task, splits.validation, predicted, settings)
 
         weights = None
@@ -84,7 +99,7 @@ class _Training:
             weights = balanced(train, len(splits.labels)).to(candidate.device)
         run = Run(
             candidate,
-            Loss(self.recipe, len(splits.labels), weights),
+            loss_of(self.recipe, len(splits.labels), weights),
             train,
             self.recipe,
             Checkpoints(self.scratch / "checkpoints"),
@@ -137,7 +152,7 @@ class _Training:
     def _finish(self, candidate: Candidate, settings: Settings, run: Run, dataset: str) -> None:
         task, rows = self.recipe.task, self.data.splits.test
         examples = make_examples(task, rows, candidate.loaded.tokenizer, settings)
-        predicted = predict(candidate, task, examples, many=self.many, on_done=self._evaluated("evaluate", rows))
+        predicted = predict(candidate, task, examples, settings, on_done=self._evaluated("evaluate", rows))
         judged = judge(task, rows, predicted, settings)
         name = task_of(task).headline
         rival = self._rival(predicted, settings)
@@ -264,8 +279,7 @@ def _measured(model: Located, dtype: str, device: str, rows: Sequence[Row], on_d
     found = stored(model, dtype, device)
     settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
     examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
-    many = bool(manifest.options.get("multi_label", False))
-    predicted = predict(found, manifest.task, examples, many=many, on_done=on_done)
+    predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
     return headline(manifest.task, rows, predicted, settings)
 
 

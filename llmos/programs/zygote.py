@@ -26,7 +26,10 @@ PRELOAD = {
         "transformers.models.bert.modeling_bert",
         "transformers.models.llama.modeling_llama",
         "llmos.engines.pytorch",
-        *(f"llmos.tasks.{name}" for name in ("classify", "tag", "embed", "generate", "chat")),
+        *(
+            f"llmos.tasks.{name}"
+            for name in ("classify", "zeroshot", "tag", "embed", "answer", "similarity", "rerank", "generate", "chat")
+        ),
     ),
 }
 REQUEST_BYTES = 4096

@@ -176,7 +176,10 @@ def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
 RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora"}
 DATA_KEYS = {f.name for f in fields(Data)}
 LORA_KEYS = {f.name for f in fields(Lora)}
-OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty"}
+OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"} | {
+    "stride",
+    "max_answer_tokens",
+}
 
 
 def recipe(task: str, name: str, base: str, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:

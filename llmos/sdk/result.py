@@ -60,6 +60,40 @@ class Logprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The piece of a passage that answers; `passage[start:end]` is it. An empty text: the passage does not say."""
+
+    text: str
+    start: int | None
+    end: int | None
+    score: float
+    no_answer: float
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """How close two texts are in meaning, from -1 to 1."""
+
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A document's place in the list that was sent, and its score; `document` is there where it was asked for."""
+
+    index: int
+    score: float
+    document: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The documents of a query, best first."""
+
+    ranking: tuple[Ranked, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
     """Text that continues a prompt; `logprobs` where they were asked for."""
 
@@ -79,7 +113,7 @@ class Chatted:
 
 
 ENDING = {"finish_reason", "logprobs"}
-Result = Classified | Tagged | Embedded | Generated | Chatted
+Result = Classified | Tagged | Embedded | Answered | Similar | Reranked | Generated | Chatted
 
 
 def result_of(task: str, output: Json) -> Result:
@@ -102,6 +136,18 @@ def _embedded(output: Json) -> Result:
     return Embedded(vector)
 
 
+def _answered(output: Json) -> Result:
+    return from_plain(output, Answered)
+
+
+def _similar(output: Json) -> Result:
+    return from_plain(output, Similar)
+
+
+def _reranked(output: Json) -> Result:
+    return Reranked(from_plain(output, tuple[Ranked, ...]))
+
+
 def _generated(output: Json) -> Result:
     return from_plain(output, Generated)
 
@@ -116,6 +162,9 @@ READERS: dict[str, Callable[[Json], Result]] = {
     "classify": _classified,
     "tag": _tagged,
     "embed": _embedded,
+    "answer": _answered,
+    "similarity": _similar,
+    "rerank": _reranked,
     "generate": _generated,
     "chat": _chatted,
 }

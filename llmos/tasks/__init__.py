@@ -17,6 +17,7 @@ class Tokenizer(Protocol):
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]: ...
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]: ...
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
     def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str: ...
     @property
@@ -32,11 +33,38 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Two texts as one sequence, by the tokenizer's own template for pairs.
+
+    `offsets[i]` is where in the second text token i lies, None for the first text's tokens and special ones. The
+    second text's tokens stand together.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int] | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
-    """One input as the forward pass takes it: token ids, and whatever parse needs to find its way back."""
+    """One input as the forward pass takes it: token ids, and whatever parse needs to find its way back.
+
+    An input that takes several sequences (a query and its documents, the windows of a passage) has them in `parts`;
+    parse then gets a list with one raw answer for each. Inputs of one call may share a part: the same list is
+    computed once.
+    """
 
     ids: list[int]
     context: Json = None
+    parts: tuple[list[int], ...] = ()
+
+    @property
+    def sequences(self) -> tuple[list[int], ...]:
+        return self.parts or (self.ids,)
+
+    @property
+    def size(self) -> int:
+        """Tokens over all sequences."""
+        return sum(map(len, self.sequences))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +83,7 @@ class Task(Protocol):
     headline: str  # the metric that decides: accuracy, f1 ...
     head: (
         str | None
-    )  # what the forward pass must give: "sequence" logits, "token" logits, "pooled" vector, None: next token
+    )  # what a trained model's pass gives: "sequence" logits, "token" logits, "pooled" vectors, None: next token
 
     def check(self, data: Json) -> Json:
         """The input in its one normal form; BadInput with what was wrong and an example otherwise."""
@@ -74,6 +102,9 @@ TASKS = {
     "classify": "llmos.tasks.classify",
     "tag": "llmos.tasks.tag",
     "embed": "llmos.tasks.embed",
+    "answer": "llmos.tasks.answer",
+    "rerank": "llmos.tasks.rerank",
+    "similarity": "llmos.tasks.similarity",
     "generate": "llmos.tasks.generate",
     "chat": "llmos.tasks.chat",
 }

@@ -22,7 +22,7 @@ class Classify:
     name = "classify"
     headline = "accuracy"
     head = "sequence"
-    params = frozenset({"top_k", "threshold"})
+    params = frozenset({"top_k", "threshold", "labels", "hypothesis"})  # the last two of a base, which has no labels
 
     def check(self, data: Json) -> Json:
         return {"text": text_of(data)}
@@ -36,10 +36,10 @@ class Classify:
             shares = [sigmoid(x) for x in raw]
             least = threshold_of(settings, params)
             ranked = _ranked(settings.labels, shares)
-            return {"labels": [label for label, p in ranked if p >= least], "scores": dict(_top(ranked, params))}
+            return {"labels": [label for label, p in ranked if p >= least], "scores": dict(top(ranked, params))}
         ranked = _ranked(settings.labels, softmax(raw))
         label, score = ranked[0]
-        return {"label": label, "score": score, "scores": dict(_top(ranked, params))}
+        return {"label": label, "score": score, "scores": dict(top(ranked, params))}
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
@@ -70,7 +70,8 @@ def _ranked(labels: Sequence[str], shares: Sequence[float]) -> list[tuple[str, f
     return sorted(zip(labels, shares, strict=True), key=lambda pair: -pair[1])
 
 
-def _top(ranked: list[tuple[str, float]], params: dict[str, Json]) -> list[tuple[str, float]]:
+def top(ranked: list[tuple[str, float]], params: dict[str, Json]) -> list[tuple[str, float]]:
+    """As many of the best as the call asks for."""
     top_k = params.get("top_k")
     if top_k is None:
         return ranked

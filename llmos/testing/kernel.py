@@ -34,6 +34,7 @@ Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 NOON = 1_750_000_000.0
 GENERATES = frozenset({"chat", "generate"})
+COMPARES = {"embed": ("similarity", "rerank", "classify")}  # what a base that embeds does as well
 
 
 def manifest(name: str, version: int, task: str, base: str | None = None, **fields: Any) -> Manifest:  # Any: its fields
@@ -84,6 +85,13 @@ class MemoryKernel:
         self._engine = engine or NullEngine()
         for one in self.manifests.values() if engine is None else ():
             self._engine.attach(Located(one, "/nowhere"))
+
+    def teach(self, name: str, task: str) -> None:
+        """Put a promoted model of this task into the store."""
+        one = manifest(name, 1, task, "minilm:1", method="lora")
+        self.manifests[one.ref] = one
+        self.promoted[name] = [1]
+        self._engine.attach(Located(one, "/nowhere"))
 
     async def submit(self, spec: Spec) -> Process:
         if spec.program is Program.TRAIN:
@@ -188,7 +196,8 @@ class MemoryKernel:
     ) -> AsyncGenerator[Chunk, None]:
         found = self.model(model).manifest
         call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)
-        if call.task != found.task and not {call.task, found.task} <= GENERATES:
+        does = (found.task, *COMPARES.get(found.task, ()))
+        if call.task not in does and not {call.task, found.task} <= GENERATES:
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
         self.asked.append(call)

@@ -75,7 +75,9 @@ def tokenizer(*, closes: bool = True) -> Tokenizer:
     made.add_special_tokens(list(SPECIAL))
     ends = [(SPECIAL[CLS], CLS), (SPECIAL[SEP], SEP)]
     made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]" if closes else "[CLS] $A", special_tokens=ends
+        single="[CLS] $A [SEP]" if closes else "[CLS] $A",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1" if closes else "[CLS] $A [SEP] $B:1",
+        special_tokens=ends,
     )
     return made
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
-from llmos.tasks import Encoded
+from llmos.tasks import Encoded, EncodedPair
 
 Json = Any  # Any: chat messages, checked by the task
 
 OPEN, CLOSE, FIRST_FREE = 0, 1, 2
 PIECE = re.compile(r"\S{1,4}")
+WORD = re.compile(r"\S+")
 
 
 class PieceTokenizer:
@@ -28,6 +29,21 @@ class PieceTokenizer:
 
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
         return [self._encode(words, special) for words in sentences]
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+        """Opening, first text, closing, second text, closing; a piece's offsets are its own characters."""
+        return [self._pair(first, second) for first, second in pairs]
+
+    def _pair(self, first: str, second: str) -> EncodedPair:
+        lead = self._encode(first.split(), True).ids
+        spans = [
+            (word.start() + piece.start(), word.start() + piece.end())
+            for word in WORD.finditer(second)
+            for piece in PIECE.finditer(word.group())
+        ]
+        tail = [CLOSE] if self.closes else []
+        ids = [*lead, *self._encode(second.split(), False).ids, *tail]
+        return EncodedPair(ids, [*[None for _ in lead], *spans, *[None for _ in tail]])
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self._pieces.get(one, "") for one in ids)

@@ -35,6 +35,16 @@ def test_a_vector_is_the_same_as_numbers_and_as_base64(ask):
     assert as_numbers["dim"] == len(as_numbers["vector"])
 
 
+def test_a_base_that_embeds_ranks_documents_and_compares_texts(ask):
+    asked = {"query": "hello", "documents": ["bye", "hello"]}
+    body = {"model": "minilm", "input": asked, "params": {"return_documents": True}}
+    (ranking,) = ask("POST", "/v1/tasks/rerank", body).json()["outputs"]
+    assert ranking[0] == {"index": 1, "score": 1.0, "document": "hello"}
+    body = {"model": "minilm", "inputs": [{"text": "a", "other": "a"}]}
+    assert ask("POST", "/v1/tasks/similarity", body).json()["outputs"] == [{"score": 1.0}]
+    assert ask("POST", "/v1/tasks/rerank", {"model": "minilm", "input": "hello"}).status_code == 400
+
+
 def test_floats_reads_little_endian_float32():
     assert floats(struct.pack("<3f", 0.5, -2, 1e30)) == struct.unpack("<3f", struct.pack("<3f", 0.5, -2, 1e30))
 

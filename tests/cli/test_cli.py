@@ -94,6 +94,31 @@ def test_run_prints_an_answer_per_text(llmos, home):
     assert llmos("run", "smollm2", "once", "--task", "generate", "--set", "max_tokens=2")[0] == 0
 
 
+def test_documents_are_ranked_and_pairs_compared_from_the_command_line(llmos):
+    out = llmos("run", "minilm", "hello", "bye", "hello", "--task", "rerank")[1]
+    assert out.splitlines()[0] == " 1.000  hello"
+    out = llmos("run", "minilm", "hello", "bye", "hello", "--task", "rerank", "--set", "top_n=1", "--json")[1]
+    assert json.loads(out) == [{"ranking": [{"index": 1, "score": 1.0, "document": None}]}]
+    assert llmos("run", "minilm", "a", "a", "--task", "similarity")[1] == "1.000\n"
+    assert "b\n  1.000" in llmos("run", "minilm", "a", "c", "b", "b", "--task", "similarity")[1]
+
+
+def test_a_base_chooses_among_labels_of_the_command_line(llmos):
+    code, out, _ = llmos("run", "minilm", "where is it", "--labels", "billing, delivery")
+    assert (code, out.split()[0] in ("billing", "delivery")) == (0, True)
+    assert "labels of its own" in llmos("run", "support", "where is it", "--labels", "a,b")[2]
+
+
+def test_a_passage_is_asked_from_the_command_line(llmos, home, kernel):
+    kernel.teach("guide", "answer")
+    out = llmos("run", "guide", "where is it?", "it is here, or there")[1]
+    assert " [" in out or "does not say" in out
+    (home / "guide.txt").write_text("Returns take\n14 days.\n")
+    asked = llmos("run", "guide", "how long?", "and then?", "--file", "guide.txt", "--json")
+    assert len(json.loads(asked[1])) == 2
+    assert "needs questions and a passage" in llmos("run", "guide", "where is it?")[2]
+
+
 def test_a_text_for_a_model_that_chats_is_one_message(llmos):
     code, out, _ = llmos("run", "smollm2", "hello", "--set", "max_tokens=3")
     assert (code, len(out.split())) == (0, 3)
@@ -157,6 +182,8 @@ def test_run_prints_each_of_several_answers(llmos):
         (["run", "nobody", "x"], 2, "llmos pull nobody"),
         (["run", "ner"], 2, "There is no text"),
         (["run", "ner", "x", "--task", "classify"], 2, "does tag"),
+        (["run", "minilm", "x", "--task", "rerank"], 2, "a query and documents"),
+        (["run", "minilm", "x", "y", "z", "--task", "similarity"], 2, "in pairs"),
         (["run", "ner", "--file", "none.txt"], 2, "cannot be read"),
         (["train", "classify", "--data", "none.csv"], 2, "No file"),
         (["train", "classify", "--data", "daemon.json", "--set", "epoch=1"], 2, "Near: epochs"),

@@ -259,6 +259,66 @@ def test_twenty_adapters_cost_their_files_only(engine, folders):
     assert all(torch.equal(p, weights[id(p)]) for p in backbone.parameters())
 
 
+def test_a_base_ranks_and_compares_by_its_vectors(engine):
+    documents = ["a longer text than the first", "zwölf", "one"]
+    chunks = run(
+        engine,
+        embed(1, "one", *documents),
+        Call(2, "base:1", "rerank", ({"query": "one", "documents": documents},)),
+        Call(3, "base:1", "similarity", tuple({"text": "one", "other": one} for one in documents)),
+    )
+    query, *others = vectors(chunks, 1)
+    wanted = [float(query @ one) for one in others]
+    (ranking,) = outputs(chunks, 2)
+    assert [one["index"] for one in ranking] == sorted(range(3), key=lambda i: -wanted[i])
+    assert ranking[0] == {"index": 2, "score": pytest.approx(1.0, abs=1e-6)}
+    assert [one["score"] for one in outputs(chunks, 3)] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_an_input_of_many_sequences_is_answered_once_all_have_come_over_many_rows(engine):
+    asked = {"query": "q", "documents": [f"document {i} {'x' * (i % 50)}" for i in range(60)]}
+    chunks = run(engine, Call(1, "base:1", "rerank", (asked, asked)), embed(2, "beside"))
+    one, again = outputs(chunks, 1)
+    assert [d["index"] for d in one] == [d["index"] for d in again]
+    assert len(one) == 60
+    assert len(outputs(chunks, 2)) == 1
+
+
+def test_a_base_classifies_by_labels_that_the_call_brings(engine, folders):
+    labels = {"short": "x", "long": "the last of these texts is the longest of them all"}
+    one, two = outputs(run(engine, Call(1, "base:1", "classify", ("x", TEXTS[-1]), {"labels": labels})))
+    assert (one["label"], two["label"]) == ("short", "long")
+    assert one["scores"].keys() == {"short", "long"}
+    with pytest.raises(WrongTask, match="no labels of its own"):
+        engine.add(Call(2, "base:1", "classify", ("x",)))
+    engine.attach(lora_on(folders["bert"], folders["root"], "fixed", seed=9))
+    with pytest.raises(BadInput, match="labels of its own"):
+        engine.add(Call(3, "fixed:1", "classify", ("x",), {"labels": ["a", "b"]}))
+    assert engine.is_idle
+
+
+def test_a_sequence_that_inputs_share_is_computed_once():
+    from llmos.engines.pytorch.job import Job
+    from llmos.tasks import Rendered
+
+    shared = [7, 7]
+
+    class Echo:
+        def parse(self, raw, rendered, settings, params):
+            return raw
+
+    class Any:
+        settings = None
+
+    given_to = [Rendered([], None, ([1], shared)), Rendered([], None, ([2], shared)), Rendered([3])]
+    job = Job(Call(1, "m:1", "x", (1, 2, 3)), Any(), Echo(), given_to)
+    assert job.sequences == [[1], [7, 7], [2], [3]]
+    assert [job.put(at, f"raw {at}") for at in (1, 3, 0)] == [[], [], []]
+    (chunk,) = job.put(2, "raw 2")
+    assert chunk.outputs == (["raw 0", "raw 1"], ["raw 2", "raw 1"], "raw 3")
+    assert chunk.tokens.prompt == 5
+
+
 def test_a_full_model_has_weights_of_its_own_and_tags_words_by_token(engine, folders):
     folder = tiny.write(folders["root"] / "own", "bert")
     save_head(TokenHead(32, 3), folder)

@@ -14,7 +14,7 @@ from llmos.abi.recipe import Data, Lora, Recipe
 from llmos.finetuning.examples import batches, make_examples, passes
 from llmos.finetuning.gate import Rival, decide
 from llmos.finetuning.recipe import check, resolve
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.finetuning.splits import key_of, labels_of, leaks_of, make_splits
 from llmos.tasks import Settings
 from llmos.testing.tokenizer import PieceTokenizer

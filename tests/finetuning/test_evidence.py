@@ -12,7 +12,7 @@ from llmos.finetuning.checkpoint import Mark
 from llmos.finetuning.evidence import Evidence, page
 from llmos.finetuning.metrics import headline, judge
 from llmos.finetuning.predict import Predicted
-from llmos.finetuning.rows import Row
+from llmos.finetuning.row import Row
 from llmos.tasks import Settings
 
 pytestmark = pytest.mark.torch

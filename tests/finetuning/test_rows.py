@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.recipe import Data
+from llmos.finetuning.cells import MAX_TEXT_CHARS
 from llmos.finetuning.conll import as_iob2, scheme_of
-from llmos.finetuning.rows import MAX_TEXT_CHARS, Rows, read_rows
+from llmos.finetuning.row import Rows
+from llmos.finetuning.rows import read_rows
 from llmos.tasks.tag import spans_of
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -136,6 +138,63 @@ def test_header_and_columns_are_found(
     tmp_path: Path, name: str, content: str | bytes, expected: list[tuple[str, str]]
 ) -> None:
     assert pairs(read(wrote(tmp_path, name, content))) == expected
+
+
+def many(*names: str) -> str:
+    """Four hundred sentences over seven kinds, under this header; `swap` has them the other way round."""
+    return "\n".join([",".join(names), *(f"a sentence of number {i},kind {i % 7}" for i in range(400))])
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "label"),
+    [
+        ("txt,label", "txt", "label"),
+        ("text,lable", "text", "lable"),
+        ("txt,lable", "txt", "lable"),
+        ("foo,bar", "foo", "bar"),
+        ("text,zzz", "text", "zzz"),
+    ],
+)
+def test_a_slip_of_the_pen_in_a_header_swaps_nothing_and_is_told(
+    tmp_path: Path, header: str, text: str, label: str
+) -> None:
+    rows = read(wrote(tmp_path, "rows.csv", many(header)))
+    assert rows.columns == {"text": text, "label": label}
+    assert pairs(rows)[0] == ("a sentence of number 0", "kind 0")
+    assert f"column {text!r} (400 different values) is taken as the text, {label!r} (7 different" in rows.note
+
+
+def test_a_name_decides_also_against_what_is_in_the_columns(tmp_path: Path) -> None:
+    """Texts that come again and labels that do not: by counting values alone they would be taken for each other."""
+    lines = "\n".join(["text,lable", *(f"{'yes' if i % 2 else 'no'},{i}" for i in range(40))])
+    assert pairs(read(wrote(tmp_path, "rows.csv", lines)))[1] == ("yes", "1")
+    turned = "\n".join(["lable,txt", *(f"{i % 20},{'yes' if i % 2 else 'no'}" for i in range(40))])
+    assert pairs(read(wrote(tmp_path, "rows.csv", turned)))[1] == ("yes", "1")
+
+
+def test_two_labels_in_every_row_of_a_few_are_a_header_all_the_same(tmp_path: Path) -> None:
+    rows = read(wrote(tmp_path, "rows.csv", "txt,lable\n" + "\n".join(f"words {i},l{i}" for i in range(3))))
+    assert len(rows.rows) == 3
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_columns_that_nothing_tells_apart_are_named_and_not_guessed(tmp_path: Path, ending: str) -> None:
+    cells = [(f"left {i % 5}", f"right {i % 6}") for i in range(60)]
+    lines = ["foo,bar", *(f"{a},{b}" for a, b in cells)]
+    if ending == "jsonl":
+        lines = [json.dumps({"foo": a, "bar": b}) for a, b in cells]
+    path = wrote(tmp_path, f"rows.{ending}", "\n".join(lines))
+    with pytest.raises(
+        BadRow, match=r"does not tell\. There are: foo, bar\. Name them with the options text and label"
+    ):
+        read(path)
+    assert pairs(read(path, text="bar", label="foo"))[0] == ("right 0", "left 0")
+    assert read(path, text="bar").columns == {"text": "bar", "label": "foo"}
+
+
+def test_what_names_say_needs_no_note(tmp_path: Path) -> None:
+    assert read(wrote(tmp_path, "rows.csv", many("text,label"))).note == ""
+    assert "'0' (400 different" in read(wrote(tmp_path, "bare.csv", many("text,label").partition("\n")[2])).note
 
 
 def test_columns_are_taken_by_name_or_number(tmp_path: Path) -> None:

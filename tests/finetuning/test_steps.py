@@ -21,11 +21,12 @@ def made_run(
     metrics: list[float] | None = None,
     **changes: Any,  # Any: fields of a recipe
 ) -> Any:  # Any: a Run, whose module imports torch
-    from llmos.finetuning.candidate import Loss, balanced, begin
+    from llmos.finetuning.candidate import begin
     from llmos.finetuning.checkpoint import Checkpoints
     from llmos.finetuning.dataset import gather
     from llmos.finetuning.examples import make_examples
     from llmos.finetuning.loop import Around, Run
+    from llmos.finetuning.loss import balanced, loss_of
     from llmos.finetuning.recipe import resolve
     from llmos.tasks import Settings
 
@@ -39,7 +40,9 @@ def made_run(
     weights = balanced(examples, 3) if recipe.class_weights == "balanced" else None
     left = list(metrics or [])
     around = Around(lambda progress: None, lambda: False, lambda: left.pop(0) if left else 0.5)
-    return Run(candidate, Loss(recipe, 3, weights), examples, recipe, Checkpoints(folder / "checkpoints"), around, "")
+    return Run(
+        candidate, loss_of(recipe, 3, weights), examples, recipe, Checkpoints(folder / "checkpoints"), around, ""
+    )
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])

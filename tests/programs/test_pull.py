@@ -22,6 +22,8 @@ from llmos.programs.download import Download
 from llmos.programs.pull import bring, entry_of, is_from, main, name_of
 from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
 
+TASKS = ["embed", "similarity", "rerank", "classify", "tag", "answer"]  # what a base that embeds is good for
+
 
 class Server:
     """Serves `pages` (path -> bytes, or JSON) with ranges; cuts an answer after `cut_after` bytes, once, if told."""
@@ -244,7 +246,7 @@ def test_two_gguf_files_are_one_too_many():
 def test_what_a_base_is_can_be_read_from_its_files(tmp_path):
     draft = describe(write(tmp_path / "encoder", ENCODER), list(ENCODER))
     assert (draft["task"], draft["architecture"], draft["license"]) == ("embed", "BertModel", "mit")
-    assert draft["options"] == {"pooling": "cls", "tasks": ["embed", "classify", "tag"], "max_tokens": 256}
+    assert draft["options"] == {"pooling": "cls", "tasks": TASKS, "max_tokens": 256}
     config = json.dumps({"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 99}).encode()
     template = json.dumps({"chat_template": "{{ x }}", "model_max_length": 10**30}).encode()
     files = {"config.json": config, "tokenizer_config.json": template}

@@ -22,7 +22,13 @@ NONE = Rendered([])
 def test_every_task_is_found_by_its_name_and_checks_twice_alike(name: str) -> None:
     found = task(name)
     assert found.name == name
-    given_input = [{"role": "user", "content": "hello"}] if name == "chat" else "hello"
+    special = {
+        "chat": [{"role": "user", "content": "hello"}],
+        "rerank": {"query": "hello", "documents": ["hi", {"text": "bye"}]},
+        "similarity": ["hello", "hi"],
+        "answer": {"question": "hello?", "passage": "hi"},
+    }
+    given_input = special.get(name, "hello")
     once = found.check(given_input)
     assert found.check(once) == once
 

@@ -63,7 +63,7 @@ class PyTorchEngine:
         model = self._models.get(call.model)
         if model is None:
             raise ModelNotFound(f"No model {call.model!r} is attached here. There are: {', '.join(self._models)}")
-        task = model.task(call.task)
+        task = model.task(call.task, call.params)
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         inputs = [task.check(one) for one in call.inputs]

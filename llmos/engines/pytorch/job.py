@@ -21,7 +21,24 @@ class Job:
     copies: int = 1
     is_over: bool = False
     completion_tokens: int = 0
+    sequences: list[list[int]] = field(default_factory=list)  # what is computed: all inputs' parts, a shared one once
+    _places: list[list[int]] = field(default_factory=list)  # of each input, where its sequences stand
+    _users: list[set[int]] = field(default_factory=list)  # of each sequence, the inputs that wait for it
+    _lacking: list[int] = field(default_factory=list)  # of each input, how many sequences have still to come
+    _raws: dict[int, Json] = field(default_factory=dict)
     _outputs: dict[int, Json] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        seen: dict[int, int] = {}
+        for index, one in enumerate(self.rendered):
+            places = [seen.setdefault(id(ids), len(seen)) for ids in one.sequences]
+            self._places.append(places)
+            self._lacking.append(len(set(places)))
+            for at, ids in zip(places, one.sequences, strict=True):
+                if at == len(self.sequences):
+                    self.sequences.append(ids)
+                    self._users.append(set())
+                self._users[at].add(index)
 
     def repeat(self, times: int) -> None:
         """Every input is to be answered so many times."""
@@ -39,9 +56,22 @@ class Job:
             return [Chunk(self.call.call_id, (output,), is_last=False)]
         return [self.last((output,))]
 
-    def put(self, index: int, raw: Json) -> list[Chunk]:
+    def answered(self, index: int, raw: Json) -> list[Chunk]:
         """One input's raw answer has come; the last one to come makes the call's chunk."""
         self._outputs[index] = self.parse(index, raw)
+        return self._whole()
+
+    def put(self, at: int, raw: Json) -> list[Chunk]:
+        """One sequence's raw answer has come. An input that has all of its own is parsed; the last makes the chunk."""
+        self._raws[at] = raw
+        for index in self._users[at]:
+            self._lacking[index] -= 1
+            if not self._lacking[index]:
+                raws = [self._raws[place] for place in self._places[index]]
+                self._outputs[index] = self.parse(index, raws if self.rendered[index].parts else raws[0])
+        return self._whole()
+
+    def _whole(self) -> list[Chunk]:
         if len(self._outputs) < len(self.rendered):
             return []
         return [self.last(tuple(self._outputs[i] for i in range(len(self.rendered))))]
@@ -51,7 +81,7 @@ class Job:
 
     def last(self, outputs: tuple[Json, ...]) -> Chunk:
         self.is_over = True
-        prompt = sum(len(one.ids) for one in self.rendered) // self.copies
+        prompt = sum(map(len, self.sequences))
         return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens))
 
     def failed(self, fault: Fault) -> list[Chunk]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -19,8 +20,12 @@ from llmos.nn.attention import NAME
 from llmos.nn.head import Head, load_head
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import Settings, Task, task
+from llmos.tasks.zeroshot import refuse_labels, zero_shot
+
+Json = Any  # Any: a call's param, checked by its task
 
 POOLING = "mean"
+EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone can do
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Model:
         """Where in a row the model's tokens stand: beside those of the same adapter, the base's own first."""
         return (id(self.adapter) if self.adapter is not None else 0), self.ref
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str, params: dict[str, Json]) -> Task:
         if name not in self.tasks:
             raise WrongTask(
                 f"{self.ref} does {', '.join(self.tasks)}, not {name}. For that, train one: llmos train {name}",
@@ -58,6 +63,10 @@ class Model:
                 task=name,
                 has=list(self.tasks),
             )
+        if name == "classify":
+            if self.head is None:
+                return zero_shot(self.ref, params)
+            refuse_labels(self.ref, self.settings.labels, params)
         return task(name)
 
 
@@ -74,7 +83,7 @@ def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
 
 def base_of(located: Located, loaded: Loaded) -> Model:
     """The base as it came: it embeds, and if it has a next-token layer, it chats and generates."""
-    tasks = ("embed", "chat", "generate") if loaded.causal else ("embed",)
+    tasks = (*EMBEDDING, "chat", "generate") if loaded.causal else EMBEDDING
     return Model(located.manifest.ref, tasks, _settings(located.manifest, loaded), loaded)
 
 
@@ -90,7 +99,11 @@ def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
     needs_head = task(manifest.task).head in ("sequence", "token")
     return Model(
         manifest.ref,
-        (manifest.task,) if needs_head or manifest.task not in base.tasks else base.tasks,
+        EMBEDDING
+        if manifest.task == "similarity"
+        else (manifest.task,)
+        if needs_head or manifest.task not in base.tasks
+        else base.tasks,
         _settings(manifest, loaded),
         loaded,
         load_adapter(folder, loaded.backbone, manifest.ref) if is_lora else None,

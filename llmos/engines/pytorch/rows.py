@@ -26,7 +26,7 @@ Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse t
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One input of a call; `number` is its place in the order of arrival."""
+    """One sequence of a call; `number` is its place in the order of arrival."""
 
     number: int
     job: Job
@@ -34,7 +34,7 @@ class Item:
 
     @property
     def ids(self) -> list[int]:
-        return self.job.rendered[self.index].ids
+        return self.job.sequences[self.index]
 
 
 class Rows:
@@ -55,7 +55,7 @@ class Rows:
 
     def add(self, job: Job) -> None:
         group = self._waiting.setdefault(job.model.group, deque())
-        for index in range(len(job.rendered)):
+        for index in range(len(job.sequences)):
             group.append(Item(self._arrived, job, index))
             self._arrived += 1
 
@@ -152,6 +152,8 @@ def _raws(items: list[Item], hidden: Tensor) -> list[Raw]:
 
 def _vectors(items: list[Item], pooled: Tensor) -> list[bytes]:
     units = normalize(pooled, dim=-1)
-    wanted = torch.tensor([is_unit(item.job.model.settings, item.job.call.params) for item in items])
+    wanted = torch.tensor(
+        [item.job.task.name != "embed" or is_unit(item.job.model.settings, item.job.call.params) for item in items]
+    )
     vectors = torch.where(wanted.to(pooled.device)[:, None], units, pooled).cpu().numpy().astype("<f4", copy=False)
     return [vector.tobytes() for vector in vectors]

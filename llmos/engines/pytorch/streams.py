@@ -245,4 +245,4 @@ def _said(stream: Stream, text: str) -> Iterator[Chunk]:
         raw["before"] = generation.text[: len(generation.text) - len(text)]
     if generation.has_logprobs:
         raw["logprobs"] = generation.logprobs()
-    yield from job.said(stream.index, raw) if job.call.stream else job.put(stream.index, raw)
+    yield from job.said(stream.index, raw) if job.call.stream else job.answered(stream.index, raw)

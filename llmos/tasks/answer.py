@@ -1,0 +1,152 @@
+"""answer: the piece of a passage that answers a question, or that there is none. Long passages are read by windows."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import EncodedPair, Rendered, Settings, Tokenizer
+from llmos.tasks.length import limit_of, too_long
+from llmos.tasks.pair import LEAST, second_of
+from llmos.tasks.text import shown, text_of
+
+Json = Any  # Any: a JSON value that this task checks
+
+EXAMPLE = '{"question": "How long do returns take?", "passage": "Returns are free and take 14 days."}'
+LABELS = ("start", "end")  # what the head gives for every token
+NOWHERE = 0  # the token that stands for "the passage does not say": the first one, which opens every sequence
+STRIDE = 128  # tokens that two windows share
+MAX_ANSWER_TOKENS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of the passage: where in its sequence the passage's tokens begin, and what characters each of them is."""
+
+    first: int
+    offsets: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage as it was cut."""
+
+    text: str
+    windows: tuple[Window, ...]
+
+
+class Answer:
+    """`parse` takes, for each window, one row of two logits per token: that an answer starts there, that it ends there.
+
+    Scores are probabilities within a window. An answer is given where its score is at least that of there being none,
+    which every window must say; the param `threshold` asks for more.
+    """
+
+    name = "answer"
+    headline = "f1"
+    head = "token"
+    params = frozenset({"threshold", "max_answer_tokens"})
+
+    def check(self, data: Json) -> Json:
+        if not isinstance(data, dict) or not {"question", "passage"} <= data.keys():
+            raise BadInput(f"The input has no question and passage: {shown(data)}. Send {EXAMPLE}")
+        return {field: text_of(data, field) for field in ("question", "passage")}
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        pairs = tokenizer.encode_pairs([(one["question"], one["passage"]) for one in inputs])
+        return [_cut(one["passage"], pair, settings) for one, pair in zip(inputs, pairs, strict=True)]
+
+    def parse(
+        self,
+        raw: Sequence[Sequence[Sequence[float]]],
+        rendered: Rendered,
+        settings: Settings,
+        params: dict[str, Json],
+    ) -> Json:
+        passage: Passage = rendered.context
+        longest = _longest(settings, params)
+        found = [_best(logits, window, longest) for logits, window in zip(raw, passage.windows, strict=True)]
+        score, (start, end) = max((score, span) for score, span, _ in found)
+        nowhere = min(nowhere for _, _, nowhere in found)
+        if score < max(nowhere, _threshold(settings, params)):
+            return {"text": "", "start": None, "end": None, "score": score, "no_answer": nowhere}
+        text = passage.text[start:end]
+        start += len(text) - len(text.lstrip())
+        text = text.strip()
+        return {"text": text, "start": start, "end": start + len(text), "score": score, "no_answer": nowhere}
+
+
+def _cut(text: str, pair: EncodedPair, settings: Settings) -> Rendered:
+    """The pair in as many windows as the limit makes of it: each the question whole and a part of the passage."""
+    limit = limit_of(settings)
+    first, after = second_of(pair)
+    room = limit - (len(pair.ids) - (after - first))
+    if room < min(LEAST, after - first):
+        raise too_long("The question, without its passage,", len(pair.ids) - (after - first), limit)
+    step = max(1, room - min(int(settings.options.get("stride", STRIDE)), room // 2))
+    parts, windows = [], []
+    for start in range(first, max(first + 1, after), step):
+        end = min(start + room, after)
+        parts.append(pair.ids[:first] + pair.ids[start:end] + pair.ids[after:])
+        windows.append(Window(first, tuple(span for span in pair.offsets[start:end] if span is not None)))
+        if end == after:
+            break
+    return Rendered([], Passage(text, tuple(windows)), tuple(parts))
+
+
+def place_in(window: Window, start: int, end: int) -> tuple[int, int]:
+    """The window's tokens from the character `start` to before `end`; nowhere, if it does not hold them all."""
+    inside = [i for i, (a, b) in enumerate(window.offsets) if a < end and b > start]
+    if not inside or window.offsets[inside[0]][0] > start or window.offsets[inside[-1]][1] < end:
+        return NOWHERE, NOWHERE
+    return window.first + inside[0], window.first + inside[-1]
+
+
+def _best(logits: Sequence[Sequence[float]], window: Window, longest: int) -> tuple[float, tuple[int, int], float]:
+    """The likeliest span of this window as (its probability, its characters), and the probability of none."""
+    size = len(window.offsets)
+    starts, ends = (_shares(logits, window, side) for side in (0, 1))
+    best, span = -math.inf, (0, 0)
+    rising: deque[int] = deque()  # starts that an end may have, the likeliest first
+    for end in range(1, size + 1):
+        while rising and starts[rising[-1]] <= starts[end]:
+            rising.pop()
+        rising.append(end)
+        if rising[0] <= end - longest:
+            rising.popleft()
+        if starts[rising[0]] + ends[end] > best:
+            best, span = starts[rising[0]] + ends[end], (rising[0], end)
+    nowhere = math.exp(starts[0] + ends[0])
+    if not size:
+        return 0.0, (0, 0), nowhere
+    return math.exp(best), (window.offsets[span[0] - 1][0], window.offsets[span[1] - 1][1]), nowhere
+
+
+def _shares(logits: Sequence[Sequence[float]], window: Window, side: int) -> list[float]:
+    """Log probabilities over nowhere and the passage's tokens: an answer lies in no other."""
+    column = [logits[NOWHERE][side]]
+    column += [row[side] for row in logits[window.first : window.first + len(window.offsets)]]
+    peak = max(column)
+    total = peak + math.log(math.fsum(math.exp(x - peak) for x in column))
+    return [x - total for x in column]
+
+
+def _longest(settings: Settings, params: dict[str, Json]) -> int:
+    value = params.get("max_answer_tokens", settings.options.get("max_answer_tokens", MAX_ANSWER_TOKENS))
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadInput(f"max_answer_tokens is {shown(value)}; it is a whole number, 1 or more", key="max_answer_tokens")
+    return value
+
+
+def _threshold(settings: Settings, params: dict[str, Json]) -> float:
+    value = params.get("threshold", settings.options.get("threshold", 0.0))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise BadInput(f"threshold is {shown(value)}; it is a number from 0 to 1", key="threshold")
+    return float(value)
+
+
+TASK = Answer()

@@ -1,0 +1,30 @@
+"""Two texts as one sequence: where the second lies, and how it is cut: the first stays whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmos.tasks import EncodedPair, Settings
+from llmos.tasks.length import limit_of, may_cut, too_long
+
+LEAST = 8  # tokens of the second text that a cut leaves; with less of it there is nothing to read
+
+
+def second_of(pair: EncodedPair) -> tuple[int, int]:
+    """The tokens of the second text, as (first, after the last)."""
+    inside = [i for i, span in enumerate(pair.offsets) if span is not None]
+    return (inside[0], inside[-1] + 1) if inside else (len(pair.ids), len(pair.ids))
+
+
+def fitted_pairs(pairs: Sequence[EncodedPair], what: str, settings: Settings) -> list[list[int]]:
+    """The pairs' tokens, each within the limit: where they may be cut, the end of the second text goes."""
+    limit = limit_of(settings)
+    return [pair.ids if len(pair.ids) <= limit else _cut(pair, what, limit, settings) for pair in pairs]
+
+
+def _cut(pair: EncodedPair, what: str, limit: int, settings: Settings) -> list[int]:
+    first, after = second_of(pair)
+    keep = limit - (len(pair.ids) - (after - first))
+    if not may_cut(settings) or keep < LEAST:
+        raise too_long(what, len(pair.ids), limit)
+    return pair.ids[: first + keep] + pair.ids[after:]

@@ -1,0 +1,91 @@
+"""rerank: the documents that answer a query best, in order. By vectors on a base, by reading each pair once trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.classify import sigmoid
+from llmos.tasks.length import fitted
+from llmos.tasks.pair import fitted_pairs
+from llmos.tasks.similarity import cosine, vector_of
+from llmos.tasks.text import shown, text_of
+
+Json = Any  # Any: a JSON value that this task checks
+
+EXAMPLE = '{"query": "How do I return a chair?", "documents": ["Returns take 14 days.", "We ship on Monday."]}'
+LABELS = ("relevance",)  # of a trained model: its head gives one logit for a pair
+
+
+class Rerank:
+    """`parse` takes one raw answer per pair from a trained model, else the vectors of the query and each document.
+
+    A trained model (a cross-encoder) reads query and document as one sequence; its scores are from 0 to 1. A base (a
+    bi-encoder) compares vectors; its scores are cosines.
+    """
+
+    name = "rerank"
+    headline = "ndcg_at_10"
+    head = "sequence"
+    params = frozenset({"top_n", "return_documents"})
+
+    def check(self, data: Json) -> Json:
+        if not isinstance(data, dict) or not {"query", "documents"} <= data.keys():
+            raise BadInput(f"The input has no query and documents: {shown(data)}. Send {EXAMPLE}")
+        documents = data["documents"]
+        if not isinstance(documents, (list, tuple)) or not documents:
+            raise BadInput(f"documents is {shown(documents)}. Send a list of at least one text, as in {EXAMPLE}")
+        return {"query": text_of(data, "query"), "documents": [_document(i, one) for i, one in enumerate(documents)]}
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        texts = [list(one["documents"]) for one in inputs]
+        if settings.labels:
+            pairs = [(one["query"], document) for one in inputs for document in one["documents"]]
+            left = iter(fitted_pairs(tokenizer.encode_pairs(pairs), "The query with its document", settings))
+        else:
+            encoded = tokenizer.encode([text for one in inputs for text in (one["query"], *one["documents"])])
+            left = iter(one.ids for one in fitted(encoded, "The text", tokenizer, settings))
+            texts = [[one["query"], *one["documents"]] for one in inputs]
+        return [
+            Rendered([], one["documents"], tuple(next(left) for _ in some))
+            for one, some in zip(inputs, texts, strict=True)
+        ]
+
+    def parse(self, raw: Sequence[Json], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
+        if settings.labels:
+            scores = [sigmoid(logits[0]) for logits in raw]
+        else:
+            query, *documents = map(vector_of, raw)
+            scores = [cosine(query, one) for one in documents]
+        ranked = sorted(enumerate(scores), key=lambda pair: -pair[1])[: _top_n(params)]
+        if _is_true(params, "return_documents"):
+            return [{"index": i, "score": score, "document": rendered.context[i]} for i, score in ranked]
+        return [{"index": i, "score": score} for i, score in ranked]
+
+
+def _document(index: int, document: Json) -> str:
+    try:
+        return text_of(document)
+    except BadInput as error:
+        raise BadInput(
+            f"documents[{index}] is {shown(document)}. Every document is a text that is not empty"
+        ) from error
+
+
+def _top_n(params: dict[str, Json]) -> int | None:
+    value = params.get("top_n")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise BadInput(f"top_n is {shown(value)}; it is how many documents to answer with, 1 or more", key="top_n")
+    return value
+
+
+def _is_true(params: dict[str, Json], key: str) -> bool:
+    value = params.get(key, False)
+    if not isinstance(value, bool):
+        raise BadInput(f"{key} is {shown(value)}; it is true or false", key=key)
+    return value
+
+
+TASK = Rerank()

@@ -1,0 +1,60 @@
+"""similarity: how close two texts are in meaning, the cosine of their vectors. Any base that embeds does it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from operator import mul
+from sys import byteorder
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.length import fitted
+from llmos.tasks.text import shown, text_of
+
+Json = Any  # Any: a JSON value that this task checks
+
+EXAMPLE = '{"text": "Where is my parcel?", "other": "My order has not come"}'
+
+
+class Similarity:
+    """`parse` takes the two texts' vectors, each of length one, as little-endian float32 bytes."""
+
+    name = "similarity"
+    headline = "spearman"
+    head = "pooled"
+    params = frozenset[str]()
+
+    def check(self, data: Json) -> Json:
+        if isinstance(data, (list, tuple)) and len(data) == 2:
+            data = {"text": data[0], "other": data[1]}
+        if not isinstance(data, dict) or not {"text", "other"} <= data.keys():
+            raise BadInput(f"The input is no pair of texts: {shown(data)}. Send {EXAMPLE}")
+        return {field: text_of(data, field) for field in ("text", "other")}
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        encoded = tokenizer.encode([text for one in inputs for text in (one["text"], one["other"])])
+        fit = fitted(encoded, "The text", tokenizer, settings)
+        return [Rendered([], parts=(fit[i].ids, fit[i + 1].ids)) for i in range(0, len(fit), 2)]
+
+    def parse(self, raw: Sequence[bytes], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
+        one, other = map(vector_of, raw)
+        return {"score": cosine(one, other)}
+
+
+def vector_of(data: bytes) -> array[float]:
+    """A vector as the engine sends it."""
+    vector = array("f", data)
+    if byteorder == "big":
+        vector.byteswap()
+    return vector
+
+
+def cosine(one: array[float], other: array[float]) -> float:
+    """Of two vectors of length one; rounding takes it nowhere beyond -1 and 1."""
+    product: float = sum(map(mul, one, other))
+    return max(-1.0, min(1.0, product))
+
+
+TASK = Similarity()
