@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from llmos.abi.error import Fault, ProcessDied
+from llmos.abi.error import CODES, BadInput, Fault, NotFound, ProcessDied
 from llmos.abi.process import Process, Program, State
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
@@ -30,7 +30,8 @@ def forked(roster: Roster, event: ev.Forked) -> list[Effect]:
 
 def start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
     process = replace(roster.process(event.pid), fault=event.fault)
-    ended = roster.end(process, event.at, State.EXITED, event.fault.message)
+    state = State.EXITED if process.spec.program not in RESUMABLE or _is_final(event.fault) else State.INTERRUPTED
+    ended = roster.end(process, event.at, state, _said(process.pid, event.fault, state))
     return [*ended, *roster.settle(process, event.fault)]
 
 
@@ -114,14 +115,26 @@ def _state_after(process: Process, code: int) -> State:
     if process.state is State.STOPPING:
         is_done = code == 0 and any(":" in ref for ref in process.made)
         return State.EXITED if is_done else State.INTERRUPTED
-    if code == 0 or (process.fault is not None and process.fault.code not in PASSING_FAULTS):
+    if code == 0 or (process.fault is not None and _is_final(process.fault)):
         return State.EXITED
     return State.INTERRUPTED
 
 
+def _is_final(fault: Fault) -> bool:
+    """The user's input cannot work, so that trying again would fail again; hours of work outlive any other fault."""
+    return issubclass(CODES.get(fault.code, Exception), (BadInput, NotFound))
+
+
+def _said(pid: int, fault: Fault, state: State) -> str:
+    """The fault's sentence, and the way on if there is one."""
+    if state is not State.INTERRUPTED:
+        return fault.message
+    return f"{fault.message.rstrip('.')}. Go on with: llmos resume {pid}"
+
+
 def _why(process: Process, code: int, state: State) -> str:
     if process.fault is not None:
-        return process.fault.message
+        return _said(process.pid, process.fault, state)
     if state is State.INTERRUPTED and process.state is State.STOPPING:
         return f"{process.reason}; go on with: llmos resume {process.pid}"
     if code < 0:

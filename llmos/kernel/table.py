@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.abi.device import Device, Lease
-from llmos.abi.error import Fault, Unavailable
+from llmos.abi.error import Cancelled, Fault, Unavailable
 from llmos.abi.model import OfferKind
 from llmos.abi.process import Process, Program, State
 from llmos.kernel import children
@@ -147,7 +147,8 @@ class Table:
     def _kill_asked(self, event: ev.KillAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state in (State.QUEUED, State.INTERRUPTED):
-            return self.roster.end(process, event.at, State.EXITED, event.reason)
+            told = self.roster.settle(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
+            return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
         return self.roster.stop(process, event.reason, is_forced=event.is_forced)
 
     def _suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:

@@ -115,6 +115,46 @@ def test_a_trainer_with_bad_data_is_over_and_says_why():
     assert (table.process(1).state, table.process(1).reason) == (State.EXITED, "row 7")
 
 
+@pytest.mark.parametrize("code", ["internal", "corrupt", "conflict", "disk_full", "process_died", "never_heard_of"])
+def test_a_trainer_that_failed_by_no_fault_of_its_input_keeps_its_checkpoint_and_says_how_to_go_on(code):
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.ChildFailed(5.0, 1, Fault(code, "The evaluation broke.")))
+    assert table.apply(exited(1)) == []
+    process = table.process(1)
+    assert (process.state, process.reason) == (
+        State.INTERRUPTED,
+        "The evaluation broke. Go on with: llmos resume 1",
+    )
+
+
+@pytest.mark.parametrize("code", ["bad_setting", "wrong_task", "unsafe_weights", "too_long", "model_not_found"])
+def test_a_trainer_whose_input_cannot_work_is_over_for_it_would_fail_again(code):
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.ChildFailed(5.0, 1, Fault(code, "It cannot work")))
+    assert table.apply(exited(1)) == [do.Clean(1)]
+
+
+def test_a_trainer_that_could_not_be_started_again_keeps_its_checkpoint():
+    table = table_with(TRAIN, State.STARTING)
+    assert table.apply(ev.StartFailed(5.0, 1, Fault("unavailable", "No child could be had"))) == []
+    assert (table.process(1).state, table.process(1).fault.code) == (State.INTERRUPTED, "unavailable")
+    assert table.process(1).reason == "No child could be had. Go on with: llmos resume 1"
+    assert table.ledger.leases() == ()
+
+
+def test_a_trainer_whose_base_is_gone_at_its_start_is_over():
+    table = table_with(TRAIN, State.STARTING)
+    assert table.apply(ev.StartFailed(5.0, 1, Fault("model_not_found", "No model"))) == [do.Clean(1)]
+
+
+def test_a_queued_serve_process_that_is_killed_answers_the_calls_that_wait_for_it():
+    table = table_with(SERVE)
+    *_, settle = table.apply(ev.KillAsked(5.0, 1))
+    assert isinstance(settle, do.Settle)
+    assert settle.fault is not None
+    assert "stopped by the user" in settle.fault.message
+
+
 def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_back():
     table = table_with(replace(TRAIN, program=Program.PULL), State.READY)
     table.apply(ev.ChildFailed(5.0, 1, Fault("offline", "no network")))
