@@ -17,7 +17,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Offer, OfferKind, Verdict
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import Recipe
+from llmos.abi.recipe import Recipe, check
 from llmos.abi.wire import from_plain, to_json, to_plain
 from llmos.finetuning import gate
 from llmos.finetuning.candidate import Candidate, Loss, balanced, begin, stored
@@ -28,7 +28,7 @@ from llmos.finetuning.examples import make_examples
 from llmos.finetuning.loop import Around, Run
 from llmos.finetuning.metrics import headline, judge
 from llmos.finetuning.predict import Predicted, predict
-from llmos.finetuning.recipe import check, resolve
+from llmos.finetuning.recipe import resolve
 from llmos.finetuning.rows import Row
 from llmos.finetuning.splits import key_of
 from llmos.programs.channel import Channel
