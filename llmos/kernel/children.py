@@ -40,6 +40,8 @@ def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
     if process.state is not State.STARTING:  # it was told to stop, or suspended, just before
         return []
     roster.lives[event.pid] = replace(roster.lives[event.pid], ready_at=event.at)
+    if event.weights_bytes:
+        process = roster.weigh(process, event.weights_bytes)
     roster.put(process.moved(State.READY))
     return roster.settle(process)
 
@@ -51,6 +53,14 @@ def attached(roster: Roster, event: ev.Attached) -> list[Effect]:
 
 def detached(roster: Roster, event: ev.Detached) -> list[Effect]:
     roster.detach(event.pid, event.model)
+    return []
+
+
+def renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.state in ALIVE - {State.STOPPING} and process.spec.klass is event.klass:  # who stops has another reason
+        said = f"the operating system lets only root raise it to {event.klass}, so that it runs on as slowly as before"
+        roster.put(replace(process, reason=said))
     return []
 
 
@@ -86,6 +96,7 @@ HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: e
     ev.BecameReady: became_ready,
     ev.Attached: attached,
     ev.Detached: detached,
+    ev.ReniceRefused: renice_refused,
     ev.Progressed: progressed,
     ev.Metered: metered,
     ev.ChildFailed: failed,

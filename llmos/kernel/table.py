@@ -117,6 +117,11 @@ class Table:
             idle_timeout_s=idle_timeout_s,
         )
 
+    def returning(self) -> frozenset[int]:
+        """Those that may come back for what lies in their scratch folder, or whose offer there is not committed yet."""
+        alive = (pid for pid, process in self.processes.items() if process.state is not State.EXITED)
+        return frozenset({*alive, *(commit.pid for commit in self.promises.commits.values())})
+
     def check(self, event: Event) -> None:
         """Raises if what an event asks for cannot be done now; an event that passed may be applied."""
         match event:

@@ -198,6 +198,16 @@ def test_a_suspended_process_is_woken_before_it_is_stopped():
     assert table.apply(ev.KillAsked(6.0, 1))[0] == do.Signal(1, signal.SIGCONT)
 
 
+def test_a_class_that_the_operating_system_refuses_is_said_and_stops_nothing():
+    table = table_with(TRAIN, State.READY)
+    assert table.apply(ev.NiceAsked(5.0, 1, Class.INTERACTIVE)) == [do.Renice(1, Class.INTERACTIVE)]
+    assert table.apply(ev.ReniceRefused(5.0, 1, Class.INTERACTIVE)) == []
+    assert "only root" in table.process(1).reason
+    table.apply(ev.KillAsked(6.0, 1))
+    table.apply(ev.ReniceRefused(6.0, 1, Class.INTERACTIVE))
+    assert table.process(1).reason == "stopped by the user"
+
+
 def test_an_alarm_of_an_earlier_life_means_nothing():
     table = table_with(TRAIN, State.READY)
     table.apply(ev.KillAsked(5.0, 1))
@@ -262,6 +272,20 @@ def test_what_is_idle_says_what_bringing_it_back_would_take():
         Idle(1, 6.0, 30, None, "cpu0", reload_s=2.0 + 2.0, use=3.0),
         Idle(1, 6.0, 20, "small:1", "cpu0", reload_s=2.0, use=1.0),
     ]
+
+
+@pytest.mark.parametrize("weights_bytes", [4, 10, 25, 2000])
+def test_what_a_process_found_its_weights_to_be_is_what_it_holds_and_asks_for_next_time(weights_bytes):
+    table = table_with(SERVE, State.STARTING)
+    table.apply(ev.BecameReady(4.0, 1, weights_bytes))
+    assert table.ledger.held(1, "cpu0") == weights_bytes
+    table.ledger.audit([1])
+    table.apply(exited(-9))
+    assert table.ledger.leases() == ()
+    table.apply(ev.Rang(101.0, 1, 1, "restart"))
+    assert [p.spec.need_bytes for p in table.view(101.0, [], 0.0).queued] == [weights_bytes]
+    table.apply(ev.Admitted(102.0, 1))
+    assert table.ledger.held(1, "cpu0") == weights_bytes
 
 
 def test_a_process_that_ends_wishes_for_nothing_any_more():
