@@ -64,7 +64,7 @@ def box_of_null(home: Path) -> Iterator[Box]:
     with TemporaryDirectory(dir=home) as folder:
         store = Store(Path(folder))
         add_base(store)
-        add_model(store, "mood", "tiny:1", pid=901)
+        store.promote(add_model(store, "mood", "tiny:1", pid=901).ref)
         box = Box(Path(folder))
         box.cli("up", "--engine", "null")
         try:

@@ -28,6 +28,7 @@ from llmos.tasks import TASKS
 
 BACKLOG = 2048
 FAREWELL_S = 1.0  # so long may open connections take to end when the daemon goes down
+log = logging.getLogger(__name__)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -148,8 +149,11 @@ def announced(config: Config) -> Iterator[None]:
     path = config.home / "daemon.json"
     said = {"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}
     aside = path.with_suffix(".new")
-    aside.write_bytes(to_json(said))
-    aside.replace(path)
+    try:
+        aside.write_bytes(to_json(said))
+        aside.replace(path)
+    except OSError as error:  # a full disk: whoever asks at the configured address still finds it
+        log.warning("%s is not written: %s", path, error)
     try:
         yield
     finally:

@@ -1,11 +1,33 @@
-"""The recipe: everything that decides a training run. None means: decided from task and data, and written down."""
+"""The recipe: everything that decides a training run, and which values cannot be.
+
+None means: decided from task and data, and written down.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
+from llmos.abi.error import BadSetting
+from llmos.abi.wire import from_plain
+
 Json = Any  # Any: a JSON value whose schema belongs to the task
+
+TASKS = ("classify", "tag", "answer", "rerank", "similarity")
+METHODS = ("full", "lora")
+SCHEDULES = ("linear", "cosine")
+CLASS_WEIGHTS = ("none", "balanced")
+DTYPES = ("float32", "bfloat16")
+POOLINGS = ("mean", "cls", "last", "max")
+OPTIONS = frozenset(
+    {
+        *("multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"),
+        *("stride", "max_answer_tokens"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +88,90 @@ class Recipe:
     checkpoint_every_s: float = 30.0
     min_metric: float | None = None
     save_best: bool = True  # keep the epoch with the best validation metric rather than the last
+
+
+def recipe_of(args: Mapping[str, Json]) -> Recipe:
+    """The recipe in these arguments; BadSetting for a setting it does not have, for nothing is dropped in silence."""
+    parts: tuple[tuple[type, str, Json], ...] = (
+        (Recipe, "", args),
+        (Data, "data.", args.get("data")),
+        (Lora, "lora.", args.get("lora")),
+    )
+    for kind, prefix, given in parts:
+        known = [one.name for one in fields(kind)]
+        for key in given if isinstance(given, Mapping) else ():
+            if key not in known:
+                near = ", ".join(prefix + name for name in get_close_matches(str(key), known)) or "none"
+                raise BadSetting(
+                    f"A recipe has no setting {prefix}{key} (near: {near}). There are: "
+                    f"{', '.join(prefix + name for name in known)}",
+                    key=f"{prefix}{key}",
+                    value=given[key],
+                    expected=known,
+                )
+    return from_plain(args, Recipe)
+
+
+def check(recipe: Recipe) -> None:
+    """BadSetting at the first value that cannot be, before any device is asked for."""
+    for key, value, allowed in (
+        ("task", recipe.task, TASKS),
+        ("method", recipe.method, METHODS),
+        ("schedule", recipe.schedule, SCHEDULES),
+        ("class_weights", recipe.class_weights, CLASS_WEIGHTS),
+        ("dtype", recipe.dtype or DTYPES[0], DTYPES),
+        ("pooling", recipe.options.get("pooling", POOLINGS[0]), POOLINGS),
+    ):
+        if value not in allowed:
+            raise _bad(key, value, f"one of {', '.join(allowed)}")
+    for key, number, least, most in (
+        ("epochs", recipe.epochs, 0.0, 1000.0),
+        ("learning_rate", recipe.learning_rate, 0.0, 1.0),
+        ("head_rate_ratio", recipe.head_rate_ratio, 0.0, 1000.0),
+        ("batch_size", recipe.batch_size, 0, 65536),
+        ("token_budget", recipe.token_budget, 0, 1 << 24),
+        ("clip_norm", recipe.clip_norm, 0.0, math.inf),
+        ("patience", recipe.patience, 0, 1000),
+        ("checkpoint_every_s", recipe.checkpoint_every_s, 0.0, math.inf),
+        ("lora.rank", recipe.lora.rank, 0, 1024),
+        ("lora.alpha", recipe.lora.alpha, 0, 65536),
+    ):
+        if number is not None and not least < number <= most:
+            raise _bad(key, number, f"over {least:g} and at most {most:g}")
+    for key, share in (
+        ("weight_decay", recipe.weight_decay),
+        ("warmup_share", recipe.warmup_share),
+        ("label_smoothing", recipe.label_smoothing),
+        ("lora.dropout", recipe.lora.dropout),
+        ("min_metric", recipe.min_metric or 0.0),
+    ):
+        if not 0 <= share <= 1:
+            raise _bad(key, share, "from 0 to 1")
+    if unknown := sorted(set(recipe.options) - OPTIONS):
+        raise _bad("options", unknown[0], f"one of {', '.join(sorted(OPTIONS))}")
+    _check_pairs_and_answers(recipe)
+    if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):
+        raise _bad("class_weights", "balanced", "none where a text may have many labels")
+
+
+def _check_pairs_and_answers(recipe: Recipe) -> None:
+    """What only tasks with labels have is refused of the others, and what only the others have must be a number."""
+    if recipe.task not in ("classify", "tag"):
+        for key, value, only in (
+            ("class_weights", recipe.class_weights, "none"),
+            ("label_smoothing", recipe.label_smoothing, 0.0),
+            ("multi_label", recipe.options.get("multi_label", False), False),
+        ):
+            if value != only:
+                raise _bad(key, value, f"{only} for {recipe.task}, which has no labels")
+    for key in ("stride", "max_answer_tokens"):
+        number = recipe.options.get(key, 1)
+        if isinstance(number, bool) or not isinstance(number, int) or number < (key != "stride"):
+            raise _bad(key, number, "a whole number of tokens")
+    scale = recipe.options.get("scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise _bad("scale", scale, "over 0: the number in the data that means the best")
+
+
+def _bad(key: str, value: object, expected: str) -> BadSetting:
+    return BadSetting(f"{key} is {value!r}; it must be {expected}", key=key, value=value, expected=expected)

@@ -12,8 +12,7 @@ from llmos.abi.error import BadInput, Corrupt, NotFound
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
-from llmos.abi.recipe import Recipe
-from llmos.abi.wire import from_plain
+from llmos.abi.recipe import Recipe, check, recipe_of
 from llmos.config import Config
 from llmos.kernel.memory import need_of
 from llmos.kernel.store.store import Store
@@ -28,23 +27,25 @@ def admit(spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int) -> tu
         spec = replace(spec, args={**spec.args, NAMES_A_MODEL[spec.program]: manifest.ref})
     match spec.program:
         case Program.TRAIN:
-            _check_recipe(from_plain(spec.args, Recipe), store, tasks)
+            _check_recipe(recipe_of(spec.args), store, tasks)
         case Program.PULL:
             _check_pull(spec)
         case Program.EVALUATE:
             _check_data(spec, store)
-    needs = need_of(spec, {} if manifest is None else {"model": manifest}, kv_bytes)
+    resident_bytes = store.resident_bytes(manifest) if manifest is not None and manifest.kind is Kind.BASE else 0
+    needs = need_of(spec, {} if manifest is None else {"model": manifest}, kv_bytes, resident_bytes)
     return replace(spec, title=spec.title or title_of(spec), need_bytes=sum(needs.values())), needs
 
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
-    """What the child of this process is told: everything its arguments name, found."""
+    """What the child of this process is told: everything its arguments name, found, and its model proven."""
     dtype = dtype_of(config, device)
     args = dict(process.spec.args)
     models: dict[str, Located] = {}
     datasets = {ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref}
     word = NAMES_A_MODEL.get(process.spec.program)
     if word is not None:
+        store.prove(args[word], dtype)
         models[word] = store.located(args[word], dtype)
     if process.spec.program is Program.TRAIN:
         version = store.promoted(args["name"])
@@ -132,6 +133,7 @@ def _model(spec: Spec, store: Store) -> Manifest | None:
 def _check_recipe(recipe: Recipe, store: Store, tasks: Collection[str]) -> None:
     if recipe.task not in tasks:
         raise BadInput(f"No task {recipe.task!r}. There are: {', '.join(tasks)}")
+    check(recipe)
     check_name(recipe.name)
     if any(m.name == recipe.name and m.kind is Kind.BASE for m in store.manifests()):
         raise BadInput(f"{recipe.name!r} is the name of a base model. Give the new model another name")
@@ -143,11 +145,14 @@ def _check_recipe(recipe: Recipe, store: Store, tasks: Collection[str]) -> None:
 def _check_pull(spec: Spec) -> None:
     source, name = spec.args.get("source"), spec.args.get("name")
     if not isinstance(source, str) or not source:
-        raise BadInput("pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder")
+        raise BadInput(
+            "pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder or .gguf"
+        )
     if name is not None:
         check_name(str(name))
-    if source.startswith("/") and not Path(source).is_dir():
-        raise BadInput(f"No folder {source}")
+    path = Path(source)
+    if source.startswith("/") and not (path.is_dir() or (path.suffix == ".gguf" and path.is_file())):
+        raise BadInput(f"No folder {source}. Name a folder with config.json and model.safetensors, or a .gguf file")
 
 
 def _check_data(spec: Spec, store: Store) -> None:

@@ -17,7 +17,7 @@ import psutil
 from llmos import __version__
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import LlmosError
+from llmos.abi.error import BadSetting, LlmosError
 from llmos.abi.frame import Assignment, Up
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Program, Spec
@@ -33,6 +33,7 @@ from llmos.kernel.ears import Ears
 from llmos.kernel.hands import Hands
 from llmos.kernel.happenings import Happenings
 from llmos.kernel.journal import Journal
+from llmos.kernel.leftovers import sweep_scratch
 from llmos.kernel.library import Library
 from llmos.kernel.logs import follow_log, log_path, read_log
 from llmos.kernel.loop import Loop, replay
@@ -80,16 +81,20 @@ class Box:
             self._journal.snapshot(), memory_share=config.memory_share, stop_grace_s=config.stop_grace_s
         )
         replay(self._journal, self._table)
-        self._journal.compact(self._table.snapshot())
+        self._compact()
         self._pids = count(self._table.last_pid + 1)
         self._plug()
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
         await self._loop.ask(ev.DaemonStarted(self._clock()))
+        await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
         await self._loop.ask(ev.DevicesFound(self._clock(), devices, f"{config.engine} | {probe_key(devices)}"))
         if self._table.probe_key != self._table.probed_key:
             args = {"devices": to_plain(devices), "engine": config.engine}
-            await self.submit(Spec(Program.PROBE, args, klass=Class.INTERACTIVE))
+            try:
+                await self.submit(Spec(Program.PROBE, args, klass=Class.INTERACTIVE))
+            except LlmosError as error:
+                log.error("the devices are not measured: %s", error.message)  # the next start tries again
 
     def _plug(self) -> None:
         """Put the loop and those around it together."""
@@ -117,6 +122,7 @@ class Box:
             self._network,
             self._loop,
             self._happenings,
+            home=config.home,
             in_store=self._hands.in_store,
             kill=self.kill,
             clock=clock,
@@ -136,9 +142,15 @@ class Box:
             await self._running
         self._happenings.close()
         self._supervisor.close()
-        with contextlib.suppress(LlmosError):
-            self._journal.compact(self._table.snapshot())
+        self._compact()
         self._journal.close()
+
+    def _compact(self) -> None:
+        """A journal that stays long is read all the same: a full disk must not lock its owner out."""
+        try:
+            self._journal.compact(self._table.snapshot())
+        except LlmosError as error:
+            log.error("the journal stays long: %s", error.message)  # the sentence says it all
 
     # Processes.
 
@@ -289,6 +301,10 @@ class Box:
         return self._table.process(pid)
 
     def _check_fits(self, spec: Spec) -> None:
+        devices = [device.name for device in self._table.devices]
+        if spec.device not in devices:
+            said = f"No device {spec.device!r} here. There are: {', '.join(devices)}. See: llmos status"
+            raise BadSetting(said, key="device", value=spec.device, expected=devices)
         capacity = self._table.ledger.capacity(spec.device)
         if spec.need_bytes > capacity:
             raise no_room(spec.device, spec.need_bytes, capacity)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from llmos.abi.error import Fault, ProcessDied
+from llmos.abi.error import CODES, BadInput, Fault, NotFound, ProcessDied
 from llmos.abi.process import Process, Program, State
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
@@ -30,7 +30,8 @@ def forked(roster: Roster, event: ev.Forked) -> list[Effect]:
 
 def start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
     process = replace(roster.process(event.pid), fault=event.fault)
-    ended = roster.end(process, event.at, State.EXITED, event.fault.message)
+    state = State.EXITED if process.spec.program not in RESUMABLE or _is_final(event.fault) else State.INTERRUPTED
+    ended = roster.end(process, event.at, state, _said(process.pid, event.fault, state))
     return [*ended, *roster.settle(process, event.fault)]
 
 
@@ -39,6 +40,8 @@ def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
     if process.state is not State.STARTING:  # it was told to stop, or suspended, just before
         return []
     roster.lives[event.pid] = replace(roster.lives[event.pid], ready_at=event.at)
+    if event.weights_bytes:
+        process = roster.weigh(process, event.weights_bytes)
     roster.put(process.moved(State.READY))
     return roster.settle(process)
 
@@ -50,6 +53,14 @@ def attached(roster: Roster, event: ev.Attached) -> list[Effect]:
 
 def detached(roster: Roster, event: ev.Detached) -> list[Effect]:
     roster.detach(event.pid, event.model)
+    return []
+
+
+def renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.state in ALIVE - {State.STOPPING} and process.spec.klass is event.klass:  # who stops has another reason
+        said = f"the operating system lets only root raise it to {event.klass}, so that it runs on as slowly as before"
+        roster.put(replace(process, reason=said))
     return []
 
 
@@ -85,6 +96,7 @@ HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: e
     ev.BecameReady: became_ready,
     ev.Attached: attached,
     ev.Detached: detached,
+    ev.ReniceRefused: renice_refused,
     ev.Progressed: progressed,
     ev.Metered: metered,
     ev.ChildFailed: failed,
@@ -114,14 +126,26 @@ def _state_after(process: Process, code: int) -> State:
     if process.state is State.STOPPING:
         is_done = code == 0 and any(":" in ref for ref in process.made)
         return State.EXITED if is_done else State.INTERRUPTED
-    if code == 0 or (process.fault is not None and process.fault.code not in PASSING_FAULTS):
+    if code == 0 or (process.fault is not None and _is_final(process.fault)):
         return State.EXITED
     return State.INTERRUPTED
 
 
+def _is_final(fault: Fault) -> bool:
+    """The user's input cannot work, so that trying again would fail again; hours of work outlive any other fault."""
+    return issubclass(CODES.get(fault.code, Exception), (BadInput, NotFound))
+
+
+def _said(pid: int, fault: Fault, state: State) -> str:
+    """The fault's sentence, and the way on if there is one."""
+    if state is not State.INTERRUPTED:
+        return fault.message
+    return f"{fault.message.rstrip('.')}. Go on with: llmos resume {pid}"
+
+
 def _why(process: Process, code: int, state: State) -> str:
     if process.fault is not None:
-        return process.fault.message
+        return _said(process.pid, process.fault, state)
     if state is State.INTERRUPTED and process.state is State.STOPPING:
         return f"{process.reason}; go on with: llmos resume {process.pid}"
     if code < 0:

@@ -26,6 +26,7 @@ class Event:
 
     kept: ClassVar[Kept] = Kept.NOTED
     is_quiet: ClassVar[bool] = False  # it says only how things look: nobody can start or must go because of it
+    is_fact: ClassVar[bool] = False  # somebody may wait for it, but it comes true even where it cannot be written
     at: float
 
 
@@ -45,6 +46,7 @@ class Submitted(Event):
 @dataclass(frozen=True, slots=True)
 class KillAsked(Event):
     kept: ClassVar[Kept] = Kept.PROMISED
+    is_fact: ClassVar[bool] = True
     pid: int
     is_forced: bool = False
     reason: str = "stopped by the user"
@@ -192,6 +194,15 @@ class Detached(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReniceRefused(Event):
+    """The operating system keeps a child below the class that was asked for."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    klass: Class
+
+
+@dataclass(frozen=True, slots=True)
 class Progressed(Event):
     is_quiet: ClassVar[bool] = True
     pid: int
@@ -233,6 +244,7 @@ class ChildExited(Event):
 class DevicesFound(Event):
     """What this machine has, without measurement; `probe_key` says which measurement belongs to it."""
 
+    is_fact: ClassVar[bool] = True
     devices: tuple[Device, ...]
     probe_key: str
 
@@ -305,11 +317,13 @@ class Rang(Event):
 @dataclass(frozen=True, slots=True)
 class DaemonStarted(Event):
     kept: ClassVar[Kept] = Kept.PROMISED
+    is_fact: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
 class DownAsked(Event):
     kept: ClassVar[Kept] = Kept.PROMISED
+    is_fact: ClassVar[bool] = True
 
 
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}

@@ -9,18 +9,19 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from llmos.abi.error import Conflict, Fault, LlmosError, fault_of
+from llmos.abi.error import Conflict, Fault, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import Accepted, Assignment, Located
 from llmos.abi.frame import Attach as AttachFrame
 from llmos.abi.frame import Stop as StopFrame
 from llmos.abi.model import DatasetManifest, Manifest
-from llmos.abi.process import Process, State
+from llmos.abi.process import Class, Process, State
 from llmos.config import Config
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.admission import dtype_of
 from llmos.kernel.logs import log_path
 from llmos.kernel.network import Network
+from llmos.kernel.roster import CALLED
 from llmos.kernel.store.store import Store
 from llmos.kernel.supervisor import Supervisor, slay
 from llmos.kernel.table import Table
@@ -63,7 +64,7 @@ class Hands:
             case do.Signal():
                 self._supervisor.signal(effect.pid, effect.number)
             case do.Renice():
-                self._supervisor.renice(effect.pid, effect.klass)
+                self._renice(effect.pid, effect.klass)
             case do.Alarm():
                 self._ring_later(effect)
             case do.Commit():
@@ -103,6 +104,10 @@ class Hands:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _renice(self, pid: int, klass: Class) -> None:
+        if not self._supervisor.renice(pid, klass):
+            self._post(ev.ReniceRefused(self._clock(), pid, klass))
+
     def _ring_later(self, alarm: do.Alarm) -> None:
         def ring() -> None:
             self._post(ev.Rang(self._clock(), alarm.pid, alarm.life, alarm.step))
@@ -120,7 +125,9 @@ class Hands:
             return
         self._post(ev.Forked(self._clock(), pid, os_pid, born_at))
         self._supervisor.send(pid, assignment)
-        process = self._table.process(pid)
+        klass, process = process.spec.klass, self._table.process(pid)
+        if process.spec.klass is not klass:  # asked for while it was being born
+            self._renice(pid, process.spec.klass)
         if process.state is State.STOPPING:  # told to while it was being born, when nobody could hear it
             self._supervisor.send(pid, StopFrame(process.reason))
 
@@ -129,17 +136,24 @@ class Hands:
         dtype = dtype_of(self._config, self._table.device(self._table.process(pid).spec.device))
         located: Located | Fault
         try:
-            located = await asyncio.to_thread(self._store.located, model, dtype)
+            located = await asyncio.to_thread(self._proven, model, dtype)
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: its calls get the fault
             located = _fault(error)
-        if self._table.roster.lives[pid].number != effect.life:
+        is_alive = self._table.process(pid).state in CALLED
+        if not is_alive or self._table.roster.lives[pid].number != effect.life:
             return  # it died meanwhile; in its next life the model is asked for again
+        if isinstance(located, Located) and not self._store.holds(located.manifest):
+            located = fault_of(ModelNotFound(f"{model} was removed just now. See what there is: llmos ls"))
         if isinstance(located, Fault):
             self._network.attach_failed(pid, model, located)
             self._post(ev.Detached(self._clock(), pid, model))
             return
         self._supervisor.send(pid, AttachFrame(located))
         self._network.attached_to(pid, model)
+
+    def _proven(self, model: str, dtype: str) -> Located:
+        self._store.prove(model, dtype)
+        return self._store.located(model, dtype)
 
     async def _commit(self, effect: do.Commit) -> None:
         offer_id = effect.offer.offer_id

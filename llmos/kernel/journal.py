@@ -27,6 +27,7 @@ class Journal:
         self.appended = 0  # since the last snapshot
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # else a full disk has no room for the file it shares
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:

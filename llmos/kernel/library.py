@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
@@ -12,6 +13,7 @@ from llmos.abi.model import DatasetManifest, Manifest, split_ref
 from llmos.abi.process import Process, Program, State
 from llmos.abi.view import DiskUse, ModelView
 from llmos.kernel import events as ev
+from llmos.kernel import leftovers
 from llmos.kernel.happenings import Happenings
 from llmos.kernel.loop import Loop
 from llmos.kernel.network import Network
@@ -30,6 +32,7 @@ class Library:
         loop: Loop,
         happenings: Happenings,
         *,
+        home: Path,
         in_store: Callable[[Callable[[], Any]], Awaitable[Any]],  # Any: whatever the change returns
         kill: Callable[[int], Awaitable[Process]],
         clock: Callable[[], float],
@@ -39,6 +42,7 @@ class Library:
         self._network = network
         self._loop = loop
         self._happenings = happenings
+        self._home = home
         self._in_store = in_store
         self._kill = kill
         self._clock = clock
@@ -50,7 +54,7 @@ class Library:
         return [self._view(manifest) for manifest in self._store.manifests()]
 
     def model(self, ref: str) -> ModelView:
-        return self._view(self._store.resolve(ref))
+        return self._view(self._store.found(ref))
 
     def model_file(self, ref: str, path: str) -> str:
         return str(self._store.file(ref, path))
@@ -63,7 +67,7 @@ class Library:
         name, version = split_ref(name)
         if version is not None:
             raise BadInput(f"rollback takes the bare name: llmos rollback {name}")
-        self._store.resolve(name)
+        self._store.found(name)
         history = self._store.promotions(name)
         if len(history) < 2:
             raise Conflict(f"{name} has no version promoted before this one. Name one: llmos promote {name}:VERSION")
@@ -73,7 +77,8 @@ class Library:
         self._check_unused(ref)
         removed: list[str] = await self._in_store(lambda: self._store.remove(ref))
         for one in removed:
-            self._network.forget(one)
+            for pid in self._network.forget(one):
+                self._loop.post(ev.Displaced(self._clock(), pid, one, "removed from the store"))
             self._happenings.publish("removed", model=one)
             for process in self._serving(one):
                 await self._kill(process.pid)
@@ -144,8 +149,9 @@ class Library:
         return removed
 
     async def collect(self) -> int:
+        known = frozenset(self._table.processes)
         freed: int = await self._in_store(self._store.collect)
-        return freed
+        return freed + await asyncio.to_thread(leftovers.collect, self._home, known, self._clock())
 
     async def disk_use(self) -> DiskUse:
         return await asyncio.to_thread(self._store.disk_use)

@@ -35,12 +35,15 @@ class Loop:
         perform: Callable[[Effect], None],
         applied: Callable[[Event], None],
         view: Callable[[], View],
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._table = table
         self._journal = journal
         self._perform = perform
         self._applied = applied
         self._view = view
+        self._look_every_s = look_every_s
+        self._is_behind = False  # the journal lacks something that came true: only a snapshot can follow
         self._inbox: asyncio.Queue[tuple[Event, Waiter | None]] = asyncio.Queue()
 
     def post(self, event: Event) -> None:
@@ -56,7 +59,7 @@ class Loop:
     async def run(self) -> None:
         """Until cancelled."""
         clock = asyncio.get_running_loop().time
-        look_at = clock() + LOOK_EVERY_S
+        look_at = clock() + self._look_every_s
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -67,7 +70,7 @@ class Loop:
                         continue
                 if clock() >= look_at:
                     self._audit()
-                    look_at = clock() + LOOK_EVERY_S
+                    look_at = clock() + self._look_every_s
                 await self._look()
         finally:
             while not self._inbox.empty():
@@ -94,15 +97,25 @@ class Loop:
 
     async def _write(self, event: Event, *, is_asked: bool) -> None:
         """First the paper, then the act. A fact that cannot be written is a fact all the same; a wish is refused."""
+        if event.kept is Kept.PASSING:
+            return
         try:
             if event.kept is Kept.PROMISED:
-                await asyncio.to_thread(self._journal.append, event)
+                await asyncio.to_thread(self._append, event)
             else:
-                self._journal.append(event)
+                self._append(event)
         except LlmosError as error:
-            if is_asked:
+            if is_asked and not event.is_fact:
                 raise
+            self._is_behind = True
             log.error("not in the journal: %s (%s)", event, error.message)  # the sentence says it all
+
+    def _append(self, event: Event) -> None:
+        """After what could not be written comes the state that it led to, and only then the next event."""
+        if self._is_behind:
+            self._journal.compact(self._table.snapshot())
+            self._is_behind = False
+        self._journal.append(event)
 
     async def _look(self) -> None:
         """Decide, and act on it. Nothing else happens in between: no decided event is kept so well that it is waited

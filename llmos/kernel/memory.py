@@ -103,9 +103,13 @@ def no_room(device: str, need_bytes: int, free_bytes: int) -> NoRoom:
     )
 
 
-def need_of(spec: Spec, manifests: Mapping[str, Manifest], kv_bytes: int = 0) -> dict[LeaseKind, int]:
-    """What a process will hold, estimated before it starts from the weights of the models its arguments name."""
+def need_of(
+    spec: Spec, manifests: Mapping[str, Manifest], kv_bytes: int = 0, resident_bytes: int = 0
+) -> dict[LeaseKind, int]:
+    """What a process will hold, estimated before it starts from the weights of the models its arguments name, and from
+    the base's resident form, for packed weights are smaller on the disk."""
     weights = max((weights_bytes(manifest) for manifest in manifests.values()), default=0)
+    weights = max(weights, resident_bytes)
     match spec.program:
         case Program.TRAIN:
             return _need_of_training(spec, weights)

@@ -171,10 +171,12 @@ class Network:
             server.models.discard(model)
             self._send(pid, Detach(model))
 
-    def forget(self, model: str) -> None:
-        """The model is leaving the store: detach it wherever it is."""
-        for pid in list(self._servers):
+    def forget(self, model: str) -> list[int]:
+        """The model has left the store: detach it wherever it is; returns the processes that had it."""
+        having = [server.pid for server in self._servers.values() if model in server.models]
+        for pid in having:
             self.detach(pid, model)
+        return having
 
     def lost(self, pid: int) -> None:
         """The process has died: calls without a chunk wait to be sent again, the others get their answer now."""

@@ -57,13 +57,15 @@ class Kernel(Protocol):
     ) -> AsyncGenerator[Chunk, None]:
         """Ask a model (name or ref). Raises for bad input before the first chunk; closing the iterator cancels.
 
+        A bare name means its promoted version; Conflict, with the candidates, where none is.
+
         The whole answer is there within `timeout_s`, or TimedOut is raised and the call cancelled.
         """
         ...
 
     def models(self) -> list[ModelView]: ...
     def model(self, ref: str) -> ModelView:
-        """By `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
+        """To look at: by `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
         ...
 
     def model_file(self, ref: str, path: str) -> str:

@@ -124,6 +124,18 @@ class Roster:
         self.put(process.moved(State.STARTING, started_at=at, os_pid=None, fault=None, reason=""))
         return [do.Start(process.pid)]
 
+    def weigh(self, process: Process, weights_bytes: int) -> Process:
+        """The weights it loaded are so big, whatever was estimated: it holds that, and needs it at its next start."""
+        life = self.lives[process.pid]
+        more = weights_bytes - life.needs.get(LeaseKind.WEIGHTS, 0)
+        difference = Lease(process.pid, process.spec.device, LeaseKind.WEIGHTS, abs(more))
+        if more > 0:
+            self.ledger.book(difference)  # it has the bytes already, so the account may be overdrawn
+        else:
+            self.ledger.give_back(difference)
+        self.lives[process.pid] = replace(life, needs={**life.needs, LeaseKind.WEIGHTS: weights_bytes})
+        return replace(process, spec=replace(process.spec, need_bytes=process.spec.need_bytes + more))
+
     def wish(self, event: ev.AttachAsked) -> list[Effect]:
         """The process is to hold this model too: at once if it holds it already, else when there is room."""
         process, life = self.process(event.pid), self.lives[event.pid]
@@ -163,6 +175,8 @@ class Roster:
     def displace(self, pid: int, model: str) -> list[Effect]:
         """The model is told to go; its bytes come free when it has."""
         life = self.lives[pid]
+        if model not in life.models or model in life.leaving:
+            return []  # it has gone already, or is about to
         self.lives[pid] = replace(life, leaving=(*life.leaving, model))
         return [do.Detach(pid, model)]
 

@@ -82,7 +82,8 @@ class Room:
 def look(view: View) -> list[Event]:
     """All that can be decided now: who starts, who waits for what, and what that is idle gives way."""
     room = Room(view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle))
-    events = [event for wish in view.wishes for event in _granted(wish, room)]
+    events = [event for device in view.free_bytes for event in _balanced(device, view, room)]
+    events += [event for wish in view.wishes for event in _granted(wish, room)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
     for process in sorted(view.queued, key=lambda p: (RANK[p.spec.klass], p.pid)):
         device = process.spec.device
@@ -105,6 +106,24 @@ def look(view: View) -> list[Event]:
 def backoff_s(crashes: int) -> float:
     """How long a serve process waits before it is started again after so many crashes in a row."""
     return float(min(FIRST_BACKOFF_S * 2 ** (min(crashes, 20) - 1), LONGEST_BACKOFF_S))
+
+
+def _balanced(device: str, view: View, room: Room) -> list[Event]:
+    """Weights that turned out bigger than was estimated overdraw a device: what is idle gives way, else the process
+    that became ready last, for it is the one that does not fit."""
+    overdrawn = room.missing(device, 0)
+    if overdrawn <= 0:
+        return []
+    victims = cheapest(overdrawn, [one for one in room.idle if one.device == device])
+    if victims:
+        return room.give_up(victims, f"room for {overdrawn / MIB:,.0f} MiB more of {device} than was estimated")
+    serving = [p for p in view.running if p.spec.device == device and p.spec.program is Program.SERVE]
+    ready = [p for p in serving if p.state is State.READY]
+    last = max(ready, key=lambda p: (p.started_at or 0.0, p.pid), default=None)
+    if last is None:
+        return []
+    said = f"{last.spec.title or 'it'} needs {last.spec.need_bytes / MIB:,.0f} MiB, {overdrawn / MIB:,.0f} MiB more of "
+    return [Evicted(room.at, last.pid, f"{said}{device} than there is. End a process, or raise memory_share")]
 
 
 def _granted(wish: Wish, room: Room) -> list[Event]:

@@ -80,10 +80,10 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.os_pid, number)
 
-    def renice(self, pid: int, klass: Class) -> None:
+    def renice(self, pid: int, klass: Class) -> bool:
+        """Schedule a child by this class, if it is there; False if the operating system refuses."""
         child = self._children.get(pid)
-        if child is not None and child.code is None:
-            schedule(child.os_pid, klass)
+        return child is None or child.code is not None or schedule(child.os_pid, klass)
 
     def close(self) -> None:
         """End whatever is left, at once."""
@@ -161,16 +161,28 @@ def _flush(child: Child) -> None:
         child.line.write(data)
 
 
-def schedule(os_pid: int, klass: Class) -> None:
-    """Give every thread of a process the operating system's policy for this class; nice 19 where it refuses idle."""
+def schedule(os_pid: int, klass: Class) -> bool:
+    """Give every thread of a process the operating system's policy for this class; nice 19 where it refuses idle.
+
+    False if a thread has to stay below its class: only who may raise priorities gets one out of idle again.
+    """
+    is_done = True
     for thread in _threads(os_pid):
         try:
             os.sched_setscheduler(thread, POLICY[klass], os.sched_param(0))
         except ProcessLookupError:
             continue
         except OSError:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, thread, 19 if klass is Class.BACKGROUND else 0)
+            is_done &= _niced(thread, klass)
+    return is_done
+
+
+def _niced(thread: int, klass: Class) -> bool:
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, 19 if klass is Class.BACKGROUND else 0)
+        return klass is Class.BACKGROUND or os.sched_getscheduler(thread) != os.SCHED_IDLE
+    except OSError:
+        return False
 
 
 def born(os_pid: int) -> float | None:

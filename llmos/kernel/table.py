@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmos.abi.device import Device, Lease
-from llmos.abi.error import Fault, Unavailable
+from llmos.abi.error import Cancelled, Fault, Unavailable
 from llmos.abi.model import OfferKind
 from llmos.abi.process import Process, Program, State
 from llmos.kernel import children
@@ -117,6 +117,11 @@ class Table:
             idle_timeout_s=idle_timeout_s,
         )
 
+    def returning(self) -> frozenset[int]:
+        """Those that may come back for what lies in their scratch folder, or whose offer there is not committed yet."""
+        alive = (pid for pid, process in self.processes.items() if process.state is not State.EXITED)
+        return frozenset({*alive, *(commit.pid for commit in self.promises.commits.values())})
+
     def check(self, event: Event) -> None:
         """Raises if what an event asks for cannot be done now; an event that passed may be applied."""
         match event:
@@ -147,7 +152,8 @@ class Table:
     def _kill_asked(self, event: ev.KillAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state in (State.QUEUED, State.INTERRUPTED):
-            return self.roster.end(process, event.at, State.EXITED, event.reason)
+            told = self.roster.settle(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
+            return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
         return self.roster.stop(process, event.reason, is_forced=event.is_forced)
 
     def _suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:

@@ -16,7 +16,7 @@ import torch
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Assignment
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import Data
+from llmos.abi.recipe import OPTIONS, TASKS, Data
 from llmos.abi.wire import from_plain
 from llmos.finetuning.candidate import stored
 from llmos.finetuning.dataset import test_rows
@@ -24,7 +24,6 @@ from llmos.finetuning.evidence import PAGE, Evidence
 from llmos.finetuning.examples import make_examples
 from llmos.finetuning.metrics import judge
 from llmos.finetuning.predict import predict
-from llmos.finetuning.recipe import OPTIONS, TASKS
 from llmos.finetuning.splits import refuse_unknown
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident

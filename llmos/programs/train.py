@@ -17,7 +17,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Offer, OfferKind, Verdict
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import Recipe
+from llmos.abi.recipe import Recipe, check
 from llmos.abi.wire import from_plain, to_json, to_plain
 from llmos.finetuning import gate
 from llmos.finetuning.candidate import Candidate, begin, stored
@@ -30,7 +30,7 @@ from llmos.finetuning.loss import balanced, loss_of
 from llmos.finetuning.metrics import headline, judge
 from llmos.finetuning.pairs import PAIRED, scale_of
 from llmos.finetuning.predict import Predicted, predict
-from llmos.finetuning.recipe import check, resolve
+from llmos.finetuning.recipe import resolve
 from llmos.finetuning.row import Row
 from llmos.finetuning.splits import key_of
 from llmos.programs.channel import Channel

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow, BadSetting
-from llmos.abi.recipe import Data, Lora, Recipe
+from llmos.abi.recipe import Data, Lora, Recipe, check
 from llmos.finetuning.examples import batches, make_examples, passes
 from llmos.finetuning.gate import Rival, decide
-from llmos.finetuning.recipe import check, resolve
+from llmos.finetuning.recipe import resolve
 from llmos.finetuning.row import Row
 from llmos.finetuning.splits import key_of, labels_of, leaks_of, make_splits
 from llmos.tasks import Settings

@@ -115,7 +115,7 @@ def test_numbers_are_scaled_so_that_the_best_is_one() -> None:
     ],
 )
 def test_settings_that_mean_nothing_for_pairs_are_refused(changes: dict[str, object], key: str) -> None:
-    from llmos.finetuning.recipe import check
+    from llmos.abi.recipe import check
 
     with pytest.raises(BadSetting, match=key):
         check(Recipe("rerank", "n", "b:1", Data("/x"), **changes))  # type: ignore[arg-type]

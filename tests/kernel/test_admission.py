@@ -9,7 +9,7 @@ from llmos.abi.device import Device
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.abi.process import Process, Program, Spec
 from llmos.config import Config
-from llmos.kernel.admission import assignment
+from llmos.kernel.admission import admit, assignment
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
 
@@ -51,3 +51,9 @@ def test_an_evaluation_keeps_its_report_where_it_outlives_the_process(tmp_path: 
     add_base(store)
     process = Process(7, Spec(Program.EVALUATE, {"model": "tiny:1", "data": DATA}))
     assert assignment(process, store, Config(tmp_path), CPU).args["reports"] == str(tmp_path / "evaluations" / "7")
+
+
+def test_one_file_of_weights_may_be_pulled_as_well_as_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    spec, _ = admit(Spec(Program.PULL, {"source": str(tmp_path / "small.gguf")}), Store(tmp_path), (), 0)
+    assert spec.title == f"pull {tmp_path / 'small.gguf'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from llmos.abi.error import (
     BadInput,
     Busy,
     Conflict,
+    Corrupt,
     IllegalMove,
     LlmosError,
     ModelNotFound,
@@ -30,22 +32,24 @@ from llmos.abi.error import (
     TimedOut,
     WrongTask,
 )
-from llmos.abi.process import Process, Program, Spec, State
+from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel.box import Box
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
 
 TASKS = ("classify", "tag", "embed", "generate", "chat")
+RECIPE = {"base": "tiny", "task": "tag", "name": "x", "data": {"train": "/x"}}
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with the base tiny:1 and two versions of a model on it."""
+    """A home with the base tiny:1 and two versions of a model on it, the second of them promoted."""
     store = Store(tmp_path)
     add_base(store)
     add_model(store, "mood", "tiny:1", pid=901)
     add_model(store, "mood", "tiny:1", pid=902)
+    store.promote("mood:2")
     return tmp_path
 
 
@@ -202,6 +206,25 @@ def test_children_share_one_session_and_none_its_group_for_what_is_scheduled_by_
     with_box(home, act)
 
 
+def test_a_class_given_while_a_process_is_being_born_is_the_one_it_lives_in(home):
+    async def main() -> None:
+        box = Box(Config(home, engine="null"), TASKS)
+        await box.start()
+        (probe,) = box.processes()
+        assert (probe.os_pid, probe.spec.klass) == (None, Class.INTERACTIVE)
+        assert (await box.nice(probe.pid, Class.BACKGROUND)).state is State.STARTING
+        box.warm()
+        async for happening in box.watch(probe.pid):
+            if happening.process is not None and happening.process.os_pid is not None:
+                break
+        os_pid = box.process(probe.pid).os_pid
+        assert os_pid is not None
+        assert os.sched_getscheduler(os_pid) == os.SCHED_IDLE
+        await box.stop()
+
+    asyncio.run(main())
+
+
 def test_the_zygote_may_die_and_touches_no_child(home):
     async def act(box: Box) -> None:
         await ask(box, "mood")
@@ -218,12 +241,27 @@ def test_the_zygote_may_die_and_touches_no_child(home):
 
 def test_a_bare_name_follows_promotion_and_rollback(home):
     async def act(box: Box) -> None:
-        assert box.model("mood").manifest.version == 2, "nothing is promoted yet: the newest"
-        await box.promote("mood:1")
-        assert (await box.promote("mood:2")).is_promoted
-        assert (await box.rollback("mood")).manifest.ref == "mood:1"
+        assert box.model("mood").manifest.version == 2
+        assert (await box.promote("mood:1")).is_promoted
+        assert (await box.rollback("mood")).manifest.ref == "mood:2"
         with pytest.raises(Conflict):
             await box.rollback("mood")
+
+    with_box(home, act)
+
+
+def test_a_name_of_which_nothing_is_promoted_serves_no_candidate_and_can_still_be_looked_at(home):
+    store = Store(home)
+    add_model(store, "raw", "tiny:1", pid=903)
+    add_model(store, "raw", "tiny:1", pid=904)
+
+    async def act(box: Box) -> None:
+        with pytest.raises(Conflict, match=r"raw:1, raw:2.*llmos promote raw:2"):
+            await ask(box, "raw")
+        assert box.model("raw").manifest.ref == "raw:2"
+        assert (await ask(box, "raw:1")).fault is None
+        await box.promote("raw:1")
+        assert (await ask(box, "raw")).fault is None
 
     with_box(home, act)
 
@@ -271,6 +309,11 @@ def test_a_removed_model_is_gone_for_the_next_call_and_a_base_in_use_stays(home)
         (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "X", "data": {"train": "/x"}}), "no valid name"),
         (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "tiny", "data": {"train": "/x"}}), "of a base"),
         (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "x", "data": {"train": "/x"}}), "No file /x"),
+        (Spec(Program.TRAIN, {**RECIPE, "learning_rte": 1e-4}), "no setting learning_rte .near: learning_rate"),
+        (Spec(Program.TRAIN, {**RECIPE, "data": {"train": "/x", "txt": "a"}}), "no setting data.txt .near: data.text"),
+        (Spec(Program.TRAIN, {**RECIPE, "epochs": -1}), "epochs is -1.0; it must be over 0"),
+        (Spec(Program.TRAIN, {**RECIPE, "data": {"train": __file__}}, device="cuda7"), "No device 'cuda7' here"),
+        (Spec(Program.PULL, {"source": "/nowhere/model.gguf"}), "No folder /nowhere/model.gguf"),
         (Spec(Program.PULL, {}), "needs 'source'"),
         (Spec(Program.EVALUATE, {}), "needs 'model'"),
     ],
@@ -394,6 +437,48 @@ def test_the_log_of_a_process_is_kept_and_can_be_followed(home):
             await box.kill(process.pid)
 
     with_box(home, act)
+
+
+def test_weights_that_the_disk_has_damaged_serve_nobody_and_the_call_hears_which(home):
+    blob = home / "models" / "tiny" / "1" / "model.safetensors"
+    blob.chmod(0o644)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"\1")
+
+    async def act(box: Box) -> None:
+        with pytest.raises(Corrupt, match=r"model\.safetensors is damaged on the disk"):
+            await ask(box, "mood")
+
+    with_box(home, act)
+
+
+async def nothing(box: Box) -> None:
+    """A start and an end are all."""
+
+
+def test_a_home_whose_journal_was_moved_away_has_no_old_scratch_for_a_new_process_of_the_same_number(home):
+    old = home / "scratch" / "1" / "checkpoint"
+    old.mkdir(parents=True)
+    with_box(home, nothing)
+    assert not old.exists()
+
+
+def test_a_daemon_starts_answers_and_ends_what_runs_though_its_disk_is_full(home):
+    with_box(home, nothing)
+
+    async def main() -> None:
+        box = Box(Config(home, engine="null"), TASKS)
+        await box.start()
+        assert box.model("mood").manifest.ref == "mood:2"
+        with pytest.raises(LlmosError):
+            await box.submit(Spec(Program.EVALUATE, {"model": "mood:1", "data": []}))
+        await box.stop()
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        asyncio.run(main())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 DAEMON = """

@@ -8,15 +8,33 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.device import Device, LeaseKind
+from llmos.abi.error import DiskFull
 from llmos.abi.process import Class, Process, Program, Spec, State, Usage
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal
-from llmos.kernel.loop import Loop
+from llmos.kernel.loop import Loop, replay
 from llmos.kernel.scheduler import View
-from llmos.kernel.table import Table
+from llmos.kernel.table import Snapshot, Table
 
 SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, klass=Class.INTERACTIVE, need_bytes=10)
+
+
+class Paper(Journal):
+    """A journal whose disk the test fills and frees."""
+
+    is_full = False
+    full_at = 0.0  # at this time of events only
+
+    def append(self, event: ev.Event) -> None:
+        if self.is_full or event.at == self.full_at:
+            raise DiskFull("The disk is full")
+        super().append(event)
+
+    def compact(self, snapshot: Snapshot) -> None:
+        if self.is_full:
+            raise DiskFull("The disk is full")
+        super().compact(snapshot)
 
 
 class Ground:
@@ -24,14 +42,16 @@ class Ground:
 
     def __init__(self, home: Path) -> None:
         self.table = Table(memory_share=1.0)
+        self.journal = Paper(home / "journal.db")
         self.looks = 0
         self.effects: list[do.Effect] = []
         self.loop = Loop(
             self.table,
-            Journal(home / "journal.db"),
+            self.journal,
             perform=self.effects.append,
             applied=lambda event: None,
             view=self.view,
+            look_every_s=3600.0,
         )
         for event in (
             ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", 1000),), ""),
@@ -47,17 +67,26 @@ class Ground:
 
     def take(self, *events: ev.Event) -> Process:
         """Let the loop take these, one after the other; returns how the process is then."""
+        assert self.refused(*events) == []
+        return self.table.process(1)
+
+    def refused(self, *events: ev.Event) -> list[ev.Event]:
+        """Let the loop take these, one after the other; returns those that whoever asked was refused."""
+        refused = []
 
         async def main() -> None:
             running = asyncio.ensure_future(self.loop.run())
             for event in events:
-                await self.loop.ask(event)
+                try:
+                    await self.loop.ask(event)
+                except DiskFull:
+                    refused.append(event)
             await asyncio.sleep(0)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
         asyncio.run(main())
-        return self.table.process(1)
+        return refused
 
 
 @pytest.fixture
@@ -75,3 +104,22 @@ def test_a_backoff_that_is_over_is_seen_at_once_however_much_children_report(gro
     process = ground.take(ev.ChildExited(4.0, 1, 77, -9), report, ev.Rang(5.0, 1, 1, "restart"), report)
     assert process.state is State.STARTING
     assert do.Start(1) in ground.effects
+
+
+def test_a_full_disk_refuses_what_is_new_and_stops_nobody_from_ending_what_runs(ground):
+    ground.journal.is_full = True
+    facts = (ev.KillAsked(5.0, 1), ev.DaemonStarted(6.0), ev.DevicesFound(6.0, (), ""), ev.DownAsked(6.0))
+    assert ground.refused(ev.SuspendAsked(4.0, 1), *facts) == [ev.SuspendAsked(4.0, 1)]
+    assert ground.table.is_down
+    assert do.Stop(1, "stopped by the user") in ground.effects
+
+
+def test_what_a_full_disk_kept_out_of_the_journal_is_in_it_before_what_comes_next(tmp_path):
+    ground = Ground(tmp_path)
+    full = [ev.KillAsked(5.0, 1), ev.NiceAsked(5.0, 1, Class.BATCH)]
+    ground.journal.full_at = 5.0
+    assert ground.refused(ev.NiceAsked(4.0, 1, Class.BATCH), *full, ev.ChildExited(6.0, 1, 77, 0)) == full[1:]
+    again = Table(ground.journal.snapshot())
+    replay(ground.journal, again)
+    assert again.process(1) == ground.table.process(1)
+    assert again.process(1).state is State.EXITED

@@ -47,6 +47,29 @@ def test_nobody_is_evicted_for_memory_that_is_coming_free_anyway():
     assert [type(event) for event in look(one)] == [Delayed]
 
 
+def ready(pid: int, started_at: float) -> Process:
+    spec = Spec(Program.SERVE, need_bytes=8 << 20, title=f"serve base {pid}")
+    return Process(pid, spec, State.READY, started_at=started_at)
+
+
+def test_what_turned_out_bigger_than_was_estimated_makes_what_is_idle_give_way():
+    events = look(view(free=-4, running=(ready(1, 1.0), ready(2, 2.0)), idle=(Idle(1, 10.0, 4),)))
+    assert [type(event) for event in events] == [Evicted]
+    assert events[0].pid == 1
+
+
+def test_what_turned_out_bigger_and_finds_nothing_idle_goes_itself_and_says_why():
+    (event,) = look(view(free=-3 << 20, running=(ready(1, 1.0), ready(2, 2.0)), idle=(Idle(1, 10.0, 4),)))
+    assert isinstance(event, Evicted)
+    assert event.pid == 2
+    assert "serve base 2 needs 8 MiB, 3 MiB more of cpu0 than there is" in event.reason
+
+
+def test_a_device_that_is_overdrawn_by_what_is_leaving_needs_nobody_else_to_go():
+    one = replace(view(free=-4, running=(ready(1, 1.0),)), leaving_bytes={"cpu0": 4})
+    assert look(one) == []
+
+
 def test_the_interactive_start_before_the_background_whatever_their_pids():
     slow = queued(1, 6, Program.TRAIN, Class.BACKGROUND)
     events = look(view(slow, queued(2, 6)))

@@ -115,6 +115,46 @@ def test_a_trainer_with_bad_data_is_over_and_says_why():
     assert (table.process(1).state, table.process(1).reason) == (State.EXITED, "row 7")
 
 
+@pytest.mark.parametrize("code", ["internal", "corrupt", "conflict", "disk_full", "process_died", "never_heard_of"])
+def test_a_trainer_that_failed_by_no_fault_of_its_input_keeps_its_checkpoint_and_says_how_to_go_on(code):
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.ChildFailed(5.0, 1, Fault(code, "The evaluation broke.")))
+    assert table.apply(exited(1)) == []
+    process = table.process(1)
+    assert (process.state, process.reason) == (
+        State.INTERRUPTED,
+        "The evaluation broke. Go on with: llmos resume 1",
+    )
+
+
+@pytest.mark.parametrize("code", ["bad_setting", "wrong_task", "unsafe_weights", "too_long", "model_not_found"])
+def test_a_trainer_whose_input_cannot_work_is_over_for_it_would_fail_again(code):
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.ChildFailed(5.0, 1, Fault(code, "It cannot work")))
+    assert table.apply(exited(1)) == [do.Clean(1)]
+
+
+def test_a_trainer_that_could_not_be_started_again_keeps_its_checkpoint():
+    table = table_with(TRAIN, State.STARTING)
+    assert table.apply(ev.StartFailed(5.0, 1, Fault("unavailable", "No child could be had"))) == []
+    assert (table.process(1).state, table.process(1).fault.code) == (State.INTERRUPTED, "unavailable")
+    assert table.process(1).reason == "No child could be had. Go on with: llmos resume 1"
+    assert table.ledger.leases() == ()
+
+
+def test_a_trainer_whose_base_is_gone_at_its_start_is_over():
+    table = table_with(TRAIN, State.STARTING)
+    assert table.apply(ev.StartFailed(5.0, 1, Fault("model_not_found", "No model"))) == [do.Clean(1)]
+
+
+def test_a_queued_serve_process_that_is_killed_answers_the_calls_that_wait_for_it():
+    table = table_with(SERVE)
+    *_, settle = table.apply(ev.KillAsked(5.0, 1))
+    assert isinstance(settle, do.Settle)
+    assert settle.fault is not None
+    assert "stopped by the user" in settle.fault.message
+
+
 def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_back():
     table = table_with(replace(TRAIN, program=Program.PULL), State.READY)
     table.apply(ev.ChildFailed(5.0, 1, Fault("offline", "no network")))
@@ -156,6 +196,16 @@ def test_a_suspended_process_is_woken_before_it_is_stopped():
     table = table_with(TRAIN, State.READY)
     assert table.apply(ev.SuspendAsked(5.0, 1)) == [do.Signal(1, signal.SIGSTOP)]
     assert table.apply(ev.KillAsked(6.0, 1))[0] == do.Signal(1, signal.SIGCONT)
+
+
+def test_a_class_that_the_operating_system_refuses_is_said_and_stops_nothing():
+    table = table_with(TRAIN, State.READY)
+    assert table.apply(ev.NiceAsked(5.0, 1, Class.INTERACTIVE)) == [do.Renice(1, Class.INTERACTIVE)]
+    assert table.apply(ev.ReniceRefused(5.0, 1, Class.INTERACTIVE)) == []
+    assert "only root" in table.process(1).reason
+    table.apply(ev.KillAsked(6.0, 1))
+    table.apply(ev.ReniceRefused(6.0, 1, Class.INTERACTIVE))
+    assert table.process(1).reason == "stopped by the user"
 
 
 def test_an_alarm_of_an_earlier_life_means_nothing():
@@ -222,6 +272,20 @@ def test_what_is_idle_says_what_bringing_it_back_would_take():
         Idle(1, 6.0, 30, None, "cpu0", reload_s=2.0 + 2.0, use=3.0),
         Idle(1, 6.0, 20, "small:1", "cpu0", reload_s=2.0, use=1.0),
     ]
+
+
+@pytest.mark.parametrize("weights_bytes", [4, 10, 25, 2000])
+def test_what_a_process_found_its_weights_to_be_is_what_it_holds_and_asks_for_next_time(weights_bytes):
+    table = table_with(SERVE, State.STARTING)
+    table.apply(ev.BecameReady(4.0, 1, weights_bytes))
+    assert table.ledger.held(1, "cpu0") == weights_bytes
+    table.ledger.audit([1])
+    table.apply(exited(-9))
+    assert table.ledger.leases() == ()
+    table.apply(ev.Rang(101.0, 1, 1, "restart"))
+    assert [p.spec.need_bytes for p in table.view(101.0, [], 0.0).queued] == [weights_bytes]
+    table.apply(ev.Admitted(102.0, 1))
+    assert table.ledger.held(1, "cpu0") == weights_bytes
 
 
 def test_a_process_that_ends_wishes_for_nothing_any_more():

@@ -26,7 +26,20 @@ class Index:
         return history[-1] if history else None
 
     def resolve(self, ref: str) -> Manifest:
-        """A bare name's promoted version, else its newest; or exactly `name:version`."""
+        """Exactly `name:version`, or what the bare name means: the promoted version, of a base else the newest."""
+        found = self.found(ref)
+        name, version = split_ref(ref)
+        if version is None and found.kind is not Kind.BASE and self.promoted(name) is None:
+            candidates = ", ".join(f"{name}:{number}" for number in self.models.of(name))
+            raise Conflict(
+                f"No version of {name} is promoted, so that the bare name means none. There are candidates: "
+                f"{candidates}. Name one of them, or promote it first: llmos promote {found.ref}",
+                name=name,
+            )
+        return found
+
+    def found(self, ref: str) -> Manifest:
+        """As `resolve`, but a bare name without a promoted version shows its newest: to look at, not to serve."""
         name, version = split_ref(ref)
         versions = self.models.of(name)
         if not versions:

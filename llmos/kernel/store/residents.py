@@ -51,6 +51,17 @@ class Residents:
         except (OSError, BadInput):
             return False
 
+    def files(self, name: str) -> dict[Path, File]:
+        """Its files and where they lie; none if it has just been lost."""
+        try:
+            page = from_json((self.path(name) / PAGE).read_bytes(), Page)
+        except (OSError, BadInput):
+            return {}
+        return {self.path(name) / file.path: file for file in page.files}
+
+    def size_bytes(self, name: str) -> int:
+        return sum(file.size_bytes for file in self.files(name).values())
+
     def put(self, name: str, staged: tuple[Staged, ...]) -> None:
         """Show these files under the name, in one rename; bytes that are a blob already are not kept twice."""
         if any(one.file.path == PAGE for one in staged):

@@ -31,6 +31,7 @@ from llmos.kernel.store.blobs import Blobs, Staged, stage
 from llmos.kernel.store.drafts import Lineage, dataset_of, is_same, kept_before, lineage_of, model_of
 from llmos.kernel.store.index import Index
 from llmos.kernel.store.promotions import Promotions, still_there
+from llmos.kernel.store.proofs import Proofs
 from llmos.kernel.store.residents import Residents
 from llmos.kernel.store.shelf import Shelf
 from llmos.kernel.store.space import disk_use, freed_bytes
@@ -49,6 +50,7 @@ class Store:
         self._datasets = Shelf(DatasetManifest, home / "datasets", home / "datasets", self._blobs)
         self._promotions = Promotions(self._models)
         self._residents = Residents(home / "resident", self._blobs)
+        self._proofs = Proofs(home / "verified.json", self._blobs.check)
         self._resident_root = str(home / "resident")
         self._cut_scratch_links()
         models, damaged_models = self._models.read()
@@ -68,8 +70,16 @@ class Store:
         return sorted(self._index.models, key=lambda manifest: (manifest.name, manifest.version))
 
     def resolve(self, ref: str) -> Manifest:
-        """By `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
+        """By `name` (the promoted version) or `name:version`; ModelNotFound, or Conflict where none is promoted."""
         return self._index.resolve(ref)
+
+    def found(self, ref: str) -> Manifest:
+        """To look at: by `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
+        return self._index.found(ref)
+
+    def holds(self, manifest: Manifest) -> bool:
+        """This very version is here, and not another that was given its number later."""
+        return self._index.models.of(manifest.name).get(manifest.version) == manifest
 
     def promoted(self, name: str) -> int | None:
         """The version that the bare name means by promotion, if any was promoted."""
@@ -104,9 +114,14 @@ class Store:
         found = resident_name(self.resolve(ref).base_digest or "", dtype)
         return self._residents.path(found) if found in self._index.residents else None
 
+    def resident_bytes(self, base: Manifest) -> int:
+        """The bytes of the biggest resident form made of this base; 0 if none is."""
+        made = (name for name in self._index.residents if name.startswith(resident_name(base.base_digest or "?", "")))
+        return max(map(self._residents.size_bytes, made), default=0)
+
     def file(self, ref: str, path: str) -> Path:
         """Where one file of a model lies, its bytes checked against its digest; NotFound if it has no such file."""
-        manifest = self.resolve(ref)
+        manifest = self.found(ref)
         for file in manifest.files:
             if file.path == path:
                 found = self._models.folder(manifest) / path
@@ -114,6 +129,26 @@ class Store:
                 return found
         has = ", ".join(file.path for file in manifest.files)
         raise NotFound(f"{manifest.ref} has no file {path!r}. It has: {has}")
+
+    def prove(self, ref: str, dtype: str) -> None:
+        """Before a process uses a model: Corrupt if its bytes, or its base's, are not what they were when they came.
+
+        A damaged resident form is thrown away, for it can be made again. It reads what was not proven yet, so it is
+        nothing for the loop.
+        """
+        index, manifest = self._index, self.resolve(ref)
+        base = index.resolve(manifest.base) if manifest.base else manifest
+        for one in {manifest.ref: manifest, base.ref: base}.values():
+            for file in one.files:
+                self._proofs.prove(file, self._models.folder(one) / file.path)
+        name = resident_name(base.base_digest or "", dtype)
+        try:
+            for path, file in self._residents.files(name).items():
+                self._proofs.prove(file, path)
+        except Corrupt:
+            with self._writing:
+                self._index = replace(self._index, residents=self._index.residents - {name})
+                shutil.rmtree(self._residents.path(name), ignore_errors=True)
 
     def verify(self, ref: str) -> Manifest:
         """Hash every file of a model, of its base and of the base's resident forms again; Corrupt for the first bad."""
@@ -158,6 +193,7 @@ class Store:
             self._heal(staged, rotten)
             kept = self._committed(offer, lineage) or self._keep(offer, staged, rotten, lineage)
         for one in staged:
+            self._proofs.remember(one.file, one.source)
             one.source.chmod(0o444)
             one.source.unlink(missing_ok=True)  # one name less: whatever the child writes there next is another file
         return kept

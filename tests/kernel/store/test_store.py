@@ -45,7 +45,7 @@ def test_a_model_stands_on_a_base_that_is_there_and_keeps_it_there(store, tmp_pa
     store.commit(base(tmp_path), 1)
     made = store.commit(model(tmp_path, 2, on="minilm"), 2)
     assert (made.base, made.base_digest) == ("minilm:1", store.resolve("minilm").base_digest)
-    assert store.located("ner").base == store.located("minilm")
+    assert store.located("ner:1").base == store.located("minilm")
     with pytest.raises(Conflict, match="llmos rm ner:1"):
         store.remove("minilm")
     assert store.remove("ner") + store.remove("minilm") == ["ner:1", "minilm:1"]
@@ -55,7 +55,9 @@ def test_promotion_moves_and_rolls_back_over_a_restart(store, tmp_path):
     store.commit(base(tmp_path), 1)
     for pid in (2, 3, 4):
         store.commit(model(tmp_path, pid, values=bytes([pid])), pid)
-    assert store.resolve("ner").ref == "ner:3"  # none promoted: the newest
+    assert store.found("ner").ref == "ner:3"  # none promoted: the newest, to look at
+    with pytest.raises(Conflict, match=r"ner:1, ner:2, ner:3.*llmos promote ner:3"):
+        store.resolve("ner")
     for version in (1, 2, 2, 3):
         store.promote(f"ner:{version}")
     assert store.promotions("ner") == (1, 2, 3)

@@ -1,0 +1,55 @@
+"""Leftovers: scratch folders, downloads and logs that nobody comes back for. Whose those are, it is told."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+OLD_S = 7 * 24 * 3600.0  # so long a download may wait for its pull to be asked for again
+log = logging.getLogger(__name__)
+
+
+def sweep_scratch(home: Path, kept: Collection[int]) -> None:
+    """Remove the scratch folder of every pid that will not go on: its number may be another process's by now."""
+    for folder in (home / "scratch").iterdir():
+        if folder.name.isdecimal() and int(folder.name) not in kept:
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:
+                continue  # the process that just ended is tidied away at the same time
+            except OSError as error:
+                log.warning("the scratch folder %s stays: %s", folder, error)
+
+
+def collect(home: Path, known: Collection[int], now: float) -> int:
+    """Remove old downloads that no process holds and logs of pids that are forgotten; returns the bytes that freed."""
+    parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > OLD_S]
+    logs = [path for path in (home / "logs").glob("*.log") if path.stem.isdecimal() and int(path.stem) not in known]
+    return sum(_removed(path) for path in parts if _is_free(path)) + sum(map(_removed, logs))
+
+
+def _is_free(path: Path) -> bool:
+    """No puller has it locked; one that comes now finds another file, or none."""
+    with suppress(OSError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _removed(path: Path) -> int:
+    with suppress(OSError):
+        size_bytes = path.stat().st_size
+        path.unlink()
+        return size_bytes
+    return 0
