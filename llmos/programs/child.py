@@ -9,13 +9,16 @@ import signal
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import Assignment, Failed, Ready
 from llmos.abi.process import Program
 from llmos.programs.channel import DAEMON_GONE, Channel
+from llmos.programs.room import room_said
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -30,8 +33,9 @@ def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
     _end_with(daemon_pid)
     channel = Channel(socket.socket(fileno=channel_fd))
     code = _run(channel)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # the disk that its log is on may be full
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)  # not sys.exit: nothing of the zygote's state is to be torn down here
 
 
@@ -43,14 +47,17 @@ def _run(channel: Channel) -> int:
         program = import_module(f"llmos.programs.{assignment.program}")
         if assignment.program is not Program.SERVE:  # serve is ready when its engine has loaded
             channel.send(Ready())
-        program.main(channel, assignment)
+        with room_said(Path(assignment.scratch)):
+            program.main(channel, assignment)
     except LlmosError as error:
-        print(error.message, file=sys.stderr)  # noqa: T201  # the child's log
-        channel.send(Failed(fault_of(error)))
+        channel.send(Failed(fault_of(error)))  # before the log, whose disk may be full
+        with suppress(OSError):
+            print(error.message, file=sys.stderr)  # noqa: T201  # the child's log
         return 1
     except BaseException as error:  # noqa: BLE001  # the top of a child: the failure becomes an event
-        traceback.print_exc()
         channel.send(Failed(fault_of(error)))
+        with suppress(OSError):
+            traceback.print_exc()
         return 1
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import shutil
@@ -10,22 +9,20 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import httpx
 
-from llmos.abi.error import Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline
+from llmos.abi.error import Cancelled, Conflict, Corrupt, NotFound, Offline
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
+from llmos.programs.room import disk_full, room_said
 
 CONNECT_S = 5.0
 READ_S = 60.0
 ATTEMPTS = 4
-WRITE_BYTES = 1 << 20  # what is said to be needed when a disk fills up in the middle of something
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def pip_settings() -> dict[str, str]:
@@ -141,7 +138,7 @@ class Download:
     def _check_room(self, need_bytes: int) -> None:
         free_bytes = shutil.disk_usage(self._folder).free
         if need_bytes > free_bytes:
-            raise _full(self._folder, need_bytes, free_bytes)
+            raise disk_full(self._folder, need_bytes, free_bytes)
 
     def checked(self, path: Path, sha256: str | None, size_bytes: int = 0, url: str = "") -> Path:
         """The file itself if its size and digest, as far as they are known, are these; Corrupt otherwise."""
@@ -159,17 +156,6 @@ class Download:
         return path
 
 
-@contextmanager
-def room_said(folder: Path) -> Iterator[None]:
-    """A disk that fills up within is said as DiskFull, with the numbers."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise _full(folder, WRITE_BYTES, shutil.disk_usage(folder).free) from error
-        raise
-
-
 def _progress(title: str, held: int, total: int, fresh: int, elapsed_s: float) -> Progress:
     rate = fresh / elapsed_s if elapsed_s > 0 else 0.0
     figures = {"rate": rate, "eta_s": (total - held) / rate} if rate else {}
@@ -183,16 +169,6 @@ def _damaged(path: str, expected: str, actual: str) -> Corrupt:
         path=path,
         expected=expected,
         actual=actual,
-    )
-
-
-def _full(folder: Path, need_bytes: int, free_bytes: int) -> DiskFull:
-    return DiskFull(
-        f"The disk under {folder} is full: {need_bytes:,} bytes are needed and {free_bytes:,} are free. "
-        "Free some (llmos gc, llmos rm) and pull again; what was fetched is kept",
-        path=str(folder),
-        need_bytes=need_bytes,
-        free_bytes=free_bytes,
     )
 
 

@@ -12,6 +12,7 @@ from llmos.abi.model import Offer, OfferKind, resident_name
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
 from llmos.programs.describe import part_of
+from llmos.programs.room import room_said
 
 OFFER = 9  # beyond the numbers that programs give to what they offer of their own
 
@@ -30,8 +31,6 @@ def with_resident(channel: Channel, assignment: Assignment, located: Located) ->
 
 def offer_resident(channel: Channel, base: Path, digest: str, dtype: str, out: Path) -> str:
     """Write the form of the base in this dtype into `out`, and offer it; returns where it lies from now on."""
-    from llmos.programs.download import room_said  # not above: it brings an http client, and this is rarely needed
-
     channel.report(Progress("convert", message=f"writing the {dtype} form"))
     form = import_module("llmos.nn.resident")  # brings torch: not before there is something to convert
     shutil.rmtree(out, ignore_errors=True)

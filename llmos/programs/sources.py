@@ -20,7 +20,8 @@ from llmos.abi.model import Part
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
 from llmos.programs.describe import chosen
-from llmos.programs.download import Download, get, room_said
+from llmos.programs.download import Download, get
+from llmos.programs.room import room_said
 
 Json = Any  # Any: the arguments of the process, and what index and hub answer
 

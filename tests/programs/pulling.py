@@ -32,6 +32,8 @@ class Box:
         kept = self.store.commit(offer, self.pid)
         if isinstance(kept, str):
             return Accepted(offer.offer_id, "", kept)
+        if offer.verdict is not None and offer.verdict.promote:
+            self.store.promote(kept.ref)
         return Accepted(offer.offer_id, kept.ref, self.store.located(kept.ref).folder)
 
     def assignment(self, source: str, dtype: str = "float32", **args: object) -> Assignment:
