@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_every_call_is_answered_though_the_serve_process_is_killed_under_them(mi
             os.kill(serving.os_pid, signal.SIGKILL)
             answers = [call.result() for call in calls]
         assert len({tuple(answer.vector) for answer in answers}) == 200
-        assert box.run("minilm", "hello").vector == before
+        assert box.run("minilm", "hello").vector == pytest.approx(before, abs=1e-5)
         assert box.status().in_flight == 0
 
 
@@ -125,8 +126,9 @@ def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(new_hou
             calls = [pool.submit(box.run, "minilm", "hello") for _ in range(40)]
             calls[0].result()
             os.kill(serving.os_pid, signal.SIGKILL)
-            assert {tuple(call.result().vector) for call in calls} == {tuple(before)}
-        assert box.run("minilm", "hello").vector == before
+            for call in calls:  # sums are made in another order beside other texts
+                assert call.result().vector == pytest.approx(before, abs=1e-5)
+        assert box.run("minilm", "hello").vector == pytest.approx(before, abs=1e-5)
         assert not box.process(pid).is_ended, "the training has ended: nothing was tried beside it"
         assert box.process(serving.pid).restarts or box.process(serving.pid).is_ended
         box.kill(pid, force=True)
@@ -179,8 +181,7 @@ def test_a_daemon_killed_during_training_leaves_it_to_be_resumed(new_house, star
     with new_house.client() as box:
         process = box.process(pid)
         assert (process.state, process.os_pid) == (State.INTERRUPTED, None)
-        with pytest.raises(ProcessLookupError):  # it ended with its daemon, and nothing is left to signal
-            signal.pidfd_send_signal(watched, 0)
+        assert select.select([watched], [], [], 10)[0], "it ends with its daemon"
         assert [model.name for model in box.models() if model.name == "mood"] == []
         box.resume(pid)
         assert ended(box, pid).made[-1] == "mood:1"
