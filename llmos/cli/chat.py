@@ -32,8 +32,8 @@ def chat(
     given: Annotated[list[str] | None, typer.Option("--set", help="Any other param, as key=value.")] = None,
 ) -> None:
     """Talk to a model."""
-    said = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    params = settings_of(given or []) | {key: value for key, value in said.items() if value is not None}
+    chosen = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
+    params = settings_of(given or []) | {key: value for key, value in chosen.items() if value is not None}
     if json_schema is not None:
         params["json_schema"] = _schema(json_schema)
     messages: Messages = [{"role": "system", "content": system}] if system else []
@@ -41,14 +41,17 @@ def chat(
         if text is None and sys.stdin.isatty():
             _converse(client, model, messages, params)
             return
-        messages.append({"role": "user", "content": text if text is not None else _read()})
+        said = text if text is not None else _read()
+        if not said.strip():
+            raise BadInput("The message is empty. Say something: llmos chat MODEL TEXT")
+        messages.append({"role": "user", "content": said})
         _answer(client, model, messages, params)
 
 
 def _read() -> str:
     from llmos.cli.ask import read_text
 
-    return read_text(sys.stdin.buffer.read(), "standard input")
+    return read_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")  # the shell's, not the message's
 
 
 def _schema(file: Path) -> Any:  # Any: JSON, checked by the daemon

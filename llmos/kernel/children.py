@@ -149,7 +149,8 @@ def _why(process: Process, code: int, state: State) -> str:
     if state is State.INTERRUPTED and process.state is State.STOPPING:
         return f"{process.reason}; go on with: llmos resume {process.pid}"
     if code < 0:
-        return f"ended by signal {-code} ({signal.Signals(-code).name})"
+        went = f"ended by signal {-code} ({signal.Signals(-code).name})"
+        return f"{went}; go on with: llmos resume {process.pid}" if state is State.INTERRUPTED else went
     return process.reason if code == 0 else f"ended with exit code {code}"
 
 

@@ -255,7 +255,8 @@ class Table:
                 if process.os_pid is not None:
                     effects.append(do.Slay(process.os_pid, self.roster.lives[process.pid].born_at))
                 state = State.INTERRUPTED if process.spec.program in RESUMABLE else State.EXITED
-                effects += self.roster.end(process, event.at, state, "ended with the daemon")
+                on = f"; go on with: llmos resume {process.pid}" if state is State.INTERRUPTED else ""
+                effects += self.roster.end(process, event.at, state, f"ended with the daemon{on}")
             elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
                 effects += self.roster.end(process, event.at, State.EXITED, "ended with the daemon")
         return [*effects, *self.promises.unfinished()]

@@ -15,12 +15,11 @@ from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process
 from llmos.abi.recipe import Data
 from llmos.abi.view import DiskUse, Happening, Model, Status, happening_of
-from llmos.abi.wire import to_json
 from llmos.sdk import request
 from llmos.sdk.aio import AsyncClient
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
-from llmos.sdk.transport import address, checked, timeouts, unreachable
+from llmos.sdk.transport import address, checked, encoded, timeouts, unreachable
 from llmos.sdk.wait import Lines, finished
 
 __all__ = ["AsyncClient", "Client"]
@@ -237,7 +236,7 @@ class Client:
     def _send(
         self, method: str, path: str, body: Json = None, query: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        content = None if body is None else to_json(body)
+        content = encoded(body)
         try:
             return self._http.request(method, path, content=content, params=query or None)
         except httpx.TransportError as error:
@@ -254,7 +253,7 @@ class Client:
 
     @contextmanager
     def _stream(self, method: str, path: str, body: Json) -> Iterator[httpx.Response]:
-        content = None if body is None else to_json(body)
+        content = encoded(body)
         timeout = timeouts(None)  # a stream is quiet for as long as nothing happens
         try:
             with self._http.stream(method, path, content=content, timeout=timeout) as response:

@@ -130,8 +130,8 @@ def nice(pid: int, klass: Class | str) -> Request[Process]:
 
 def pull(source: str, name: str | None, base: str | None = None) -> Request[Process]:
     path = Path(source).expanduser()
-    is_folder = ":" not in source and (path.is_dir() or source.startswith((".", "/", "~")))
-    body = {"source": str(path.absolute()) if is_folder else source, "name": name, "base": base}
+    is_here = ":" not in source and (path.is_dir() or path.suffix == ".gguf" or source.startswith((".", "/", "~")))
+    body = {"source": str(path.absolute()) if is_here else source, "name": name, "base": base}
     return Request("POST", "/v1/models/pull", process_of, body)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from llmos.abi.error import Internal, LlmosError, Unavailable
+from llmos.abi.error import BadInput, Internal, LlmosError, Unavailable
+from llmos.abi.wire import to_json
 from llmos.config import read_config
 from llmos.sdk.wait import fault_in
 
@@ -26,6 +29,27 @@ def address(base_url: str | None) -> str:
         written = {}
     url = written.get("url") if isinstance(written, dict) else None
     return url if isinstance(url, str) else config.url
+
+
+def encoded(body: Json) -> bytes | None:
+    """A body as JSON; BadInput for a number that JSON has no word for, which would arrive as nothing at all."""
+    if body is None:
+        return None
+    key = _not_finite(body, "a value")
+    if key is not None:
+        raise BadInput(f"{key} is not a finite number. Give one, or leave it out", key=key)
+    return to_json(body)
+
+
+def _not_finite(value: Json, key: str) -> str | None:
+    """The key of the first NaN or infinity in a body, if there is one."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else key
+    if isinstance(value, Mapping):
+        return next((bad for name, one in value.items() if (bad := _not_finite(one, str(name)))), None)
+    if isinstance(value, list | tuple):
+        return next((bad for one in value if (bad := _not_finite(one, key))), None)
+    return None
 
 
 def timeouts(timeout_s: float | None) -> httpx.Timeout:

@@ -37,6 +37,10 @@ class Classify:
             least = threshold_of(settings, params)
             ranked = _ranked(settings.labels, shares)
             return {"labels": [label for label, p in ranked if p >= least], "scores": dict(top(ranked, params))}
+        if params.get("threshold") is not None:
+            raise BadInput(
+                "threshold is for models that give a text many labels; this one gives it one", key="threshold"
+            )
         ranked = _ranked(settings.labels, softmax(raw))
         label, score = ranked[0]
         return {"label": label, "score": score, "scores": dict(top(ranked, params))}

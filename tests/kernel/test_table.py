@@ -362,3 +362,12 @@ def test_a_snapshot_forgets_the_oldest_of_the_processes_that_are_over():
     over = tuple(Process(pid, SERVE, State.EXITED) for pid in range(1, 302))
     kept = Table(Snapshot(processes=over, lives={})).snapshot()
     assert [process.pid for process in kept.processes] == list(range(102, 302))
+
+
+def test_a_trainer_that_was_killed_or_ended_with_the_daemon_says_how_it_goes_on():
+    table = table_with(TRAIN, State.READY)
+    table.apply(exited(-9))
+    assert (table.process(1).state, "llmos resume 1" in table.process(1).reason) == (State.INTERRUPTED, True)
+    table = table_with(TRAIN, State.READY)
+    table.apply(ev.DaemonStarted(9.0))
+    assert (table.process(1).state, "llmos resume 1" in table.process(1).reason) == (State.INTERRUPTED, True)

@@ -184,6 +184,14 @@ def test_rows_that_are_not_there_are_missed_before_anything_is_sent():
     assert request.data_of("tickets@1").train == "tickets@1"
 
 
+def test_a_number_that_json_has_no_word_for_is_refused_by_its_name(box, rows):
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(BadInput, match="threshold is not a finite number"):
+            box.run("support", "hello", threshold=number)
+        with pytest.raises(BadInput, match="learning_rate is not a finite number"):
+            box.train("classify", data=rows, name="mine", learning_rate=number)
+
+
 def test_text_that_no_utf8_can_say_is_bad_input(box):
     with pytest.raises(BadInput, match="UTF-8"):
         box.run("support", "caf\udce9")

@@ -42,6 +42,8 @@ def test_one_label_comes_with_the_scores_of_all_best_first() -> None:
     answer = task("classify").parse([0.0, math.log(3)], NONE, TWO, {})
     assert (answer["label"], round(answer["score"], 6), list(answer["scores"])) == ("good", 0.75, ["good", "bad"])
     assert list(task("classify").parse([0.0, 1.0], NONE, TWO, {"top_k": 1})["scores"]) == ["good"]
+    with pytest.raises(BadInput, match="many labels"):
+        task("classify").parse([0.0, 1.0], NONE, TWO, {"threshold": 0.5})
 
 
 def test_many_labels_are_those_over_the_threshold() -> None:
