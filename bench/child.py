@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -40,7 +41,7 @@ class Child:
             scratch=self._scratch.name,
             device=device,
             dtype=dtype,
-            models={"base": base},
+            models={"base": replace(base, resident=base.resident or base.folder)},  # no daemon here would take a form in
         )
 
     def __enter__(self) -> Child:
