@@ -41,7 +41,7 @@ class Child:
             scratch=self._scratch.name,
             device=device,
             dtype=dtype,
-            models={"base": replace(base, resident=base.resident or base.folder)},  # no daemon here would take a form in
+            models={"base": replace(base, resident=base.resident or base.folder)},  # for no daemon takes a form in
         )
 
     def __enter__(self) -> Child:
