@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="One of those in bench/README.md, or all but quality and generate.")] = "all",
+    what: Annotated[str, typer.Argument(help="One of those in bench/README.md, or all short ones.")] = "all",
     full: Annotated[bool, typer.Option("--full/--quick", help="All rows and more rounds, or a few minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
