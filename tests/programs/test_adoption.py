@@ -189,6 +189,7 @@ def test_ours_loads_in_peft_and_comes_back_by_its_digest(box, tmp_path):
 
     ours = load_folder(folder)
     model = add_lora(ours.backbone, Lora(rank=3), seed=1)
+    torch.manual_seed(7)
     for key, weight in model.named_parameters():
         if "lora_B" in key:
             torch.nn.init.normal_(weight, std=0.3)
@@ -200,10 +201,13 @@ def test_ours_loads_in_peft_and_comes_back_by_its_digest(box, tmp_path):
     backbone = load_folder(other).backbone
     row = pack(ids(TEXTS[1], other).tolist())
     with torch.inference_mode():
+        bare = forward(backbone, row)
         with load_adapter(tmp_path / "ours", backbone).on():
             got = forward(backbone, row)
         wrapped = PeftModel.from_pretrained(backbone, tmp_path / "ours").eval()
-        torch.testing.assert_close(forward(wrapped.base_model.model, row), got, atol=1e-5, rtol=1e-5)
+        # peft adds in another order than we do; through two layers float32 then differs by a few units of 1e-5.
+        torch.testing.assert_close(forward(wrapped.base_model.model, row), got, atol=1e-4, rtol=1e-4)
+        assert (got - bare).abs().max() > 0.1, "an adapter that changes nothing would pass as well"
 
 
 def test_a_base_is_found_by_the_weights_it_was_trained_on_whatever_file_they_are_in(box, tmp_path):
