@@ -1,7 +1,8 @@
 """Attention over a pool's blocks: what a step's tokens see, planned once for all layers, and the products over it.
 
-A token that continues its sequence alone is one query, and products with one query are slow. So all of them go
-together: for every block a product with the query of the sequence that holds it, then each sequence adds up its blocks.
+A token that continues its sequence alone is one query, and products with one query are slow. On a CPU those go through
+a loop in C, block by block. Where that was not compiled, and on other devices, they go together: for every block a
+product with the query of the sequence that holds it, then each sequence adds up its blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmos.nn.kv import BLOCK, KV
+from llmos.nn.compiled import kernels
+from llmos.nn.kv import BLOCK, KV, Pair
+
+Span = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # as Kernels.attend takes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,9 @@ class Reach:
 class Plan:
     """One step's tokens: so many new ones of each of these sequences, whose blocks have room for them."""
 
-    def __init__(self, lengths: Sequence[int], kvs: Sequence[KV], device: torch.device) -> None:
+    def __init__(
+        self, lengths: Sequence[int], kvs: Sequence[KV], device: torch.device, *, is_compiled: bool = True
+    ) -> None:
         self.pool = kvs[0].pool
         self.lengths = lengths
         self._kvs = kvs
@@ -43,28 +49,47 @@ class Plan:
         self._places = self._tensor([kv.table[p // BLOCK] * BLOCK + p % BLOCK for kv, p in self._written()])
         self._rows: dict[int, Tensor] = {}
         self._reaches: dict[int | None, Reach] = {}
+        self._spans: dict[int | None, Span] = {}
+        self._kernels = kernels() if is_compiled and self._lone and device.type == "cpu" else None
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, size: int | None
     ) -> Tensor:
         """[heads, T, d] of queries, with keys and values that join the pool -> [T, heads, d]; `size` of a window."""
-        keys, values = self.pool.layer(layer, key, value)
-        rows = self._rows_of(len(key))
-        keys.view(-1, keys.shape[-1]).index_copy_(0, rows, key.reshape(-1, key.shape[-1]))
-        values.view(-1, values.shape[-1]).index_copy_(0, rows, value.reshape(-1, value.shape[-1]))
+        held = self.pool.layer(layer, key, value)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        if len(self._lone) == len(self.lengths) > 1:
-            return self._each(query, keys, values, scale, size)
-        out = query.new_empty(query.shape[1], len(query), values.shape[-1])
-        if len(self._lone) > 1:
+        out = query.new_empty(query.shape[1], len(query), value.shape[-1])
+        compiled = self._kernels if _is_plain(query, key, value) else None
+        if compiled is None or len(self._lone) < len(self.lengths):
+            self._write(held, key, value)
+        if compiled is not None:
+            compiled.attend((query, key, value), held, self._span(size), scale, out)
+        elif len(self._lone) == len(self.lengths) > 1:
+            return self._each(query, *held, scale, size)
+        elif len(self._lone) > 1:
             at = self._tensor([self._starts[i] for i in self._lone])
-            out[at] = self._each(query[:, at], keys, values, scale, size)
+            out[at] = self._each(query[:, at], *held, scale, size)
         for i, length in enumerate(self.lengths):
-            if length > 1 or len(self._lone) == 1:
+            if length > 1 or (len(self._lone) == 1 and compiled is None):
                 here = slice(self._starts[i], self._starts[i + 1])
                 new = key[:, here], value[:, here]
-                out[here] = _newest(query[:, here], *self._seen(i, keys, values, new, size), scale, size)
+                out[here] = _newest(query[:, here], *self._seen(i, *held, new, size), scale, size)
         return out
+
+    def _write(self, held: Pair, key: Tensor, value: Tensor) -> None:
+        rows = self._rows_of(len(key))
+        for whole, new in zip(held, (key, value), strict=True):
+            whole.view(-1, whole.shape[-1]).index_copy_(0, rows, new.reshape(-1, new.shape[-1]))
+
+    def _span(self, size: int | None) -> Span:
+        """What the lone tokens see, as the compiled loop takes it."""
+        if size not in self._spans:
+            lone = [self._kvs[i] for i in self._lone]
+            blocks = torch.tensor([block for kv in lone for block in kv.table], dtype=torch.int32)
+            starts = torch.tensor([0, *accumulate(len(kv.table) for kv in lone)][:-1])
+            first, last = torch.tensor([_first(kv, size) for kv in lone]), torch.tensor([kv.length for kv in lone])
+            self._spans[size] = blocks, starts, first, last, torch.tensor([self._starts[i] for i in self._lone])
+        return self._spans[size]
 
     def _each(self, query: Tensor, keys: Tensor, values: Tensor, scale: float, size: int | None) -> Tensor:
         """The lone tokens, [heads, tokens, d], each over its own sequence -> [tokens, heads, d]."""
@@ -137,6 +162,11 @@ class Plan:
 
     def _tensor(self, numbers: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(numbers, device=self._device)
+
+
+def _is_plain(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """What the compiled loop computes: float32, and values as wide as keys."""
+    return query.dtype == torch.float32 and query.shape[-1] == key.shape[-1] == value.shape[-1]
 
 
 def _first(kv: KV, size: int | None) -> int:

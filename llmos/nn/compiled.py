@@ -1,0 +1,141 @@
+"""The inner loops in C (kernels.c): compiled once for this processor where there is a compiler, and called from here.
+
+Whoever calls has another way for where there is none, with the same numbers up to the order of sums.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from ctypes import c_float, c_int, c_long, c_void_p
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("kernels.c")
+COMPILERS = ("cc", "gcc", "clang")
+# What -ffast-math has, less what makes a compiler believe that no number is NaN or infinite.
+FLAGS = (
+    *("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
+)
+
+
+class Kernels:
+    """The functions of kernels.c over tensors on the CPU, of float32 where nothing else is said."""
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
+        for function in (self._pack, self._product, self._attend):
+            function.restype = None
+        self._pack.argtypes = [c_void_p, c_long, c_long, c_void_p, c_void_p]
+        self._product.argtypes = [
+            *(c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p, c_void_p, c_int),
+        ]
+        self._attend.argtypes = [
+            *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
+            *(c_void_p, c_void_p, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),
+            *(c_long, c_long, c_long, c_long, c_float, c_void_p, c_int),
+        ]
+
+    def pack(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """int8 [outs, ins] of -63 to 63 -> the bytes that `product` reads, and int32 sums over `ins`."""
+        outs, ins = weight.shape
+        panels = -(-outs // 16) * 16
+        packed = torch.empty(panels * (-(-ins // 4) * 4), dtype=torch.int8)
+        sums = torch.empty(panels, dtype=torch.int32)
+        self._pack(weight.contiguous().data_ptr(), outs, ins, packed.data_ptr(), sums.data_ptr())
+        return packed, sums
+
+    def product(self, x: Tensor, packed: Tensor, sums: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+        """[rows, ins] -> [rows, outs]; `scale`, [outs], is what one of each output's weights is worth."""
+        rows, ins = x.shape
+        x, out = x.contiguous(), x.new_empty(rows, len(scale))
+        room = torch.empty(rows * (-(-ins // 4) * 4 + 4), dtype=torch.uint8)
+        self._product(
+            *(x.data_ptr(), rows, ins, packed.data_ptr(), sums.data_ptr(), scale.data_ptr()),
+            *(None if bias is None else bias.data_ptr(), len(scale), out.data_ptr(), room.data_ptr()),
+            torch.get_num_threads(),
+        )
+        return out
+
+    def attend(
+        self,
+        new: tuple[Tensor, Tensor, Tensor],
+        held: tuple[Tensor, Tensor],
+        reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+        scale: float,
+        out: Tensor,
+    ) -> None:
+        """Tokens that continue their sequences alone: their keys and values join `held`, their outputs go to `out`.
+
+        `new` are queries, keys and values of a row, [heads, T, d]; `held` [blocks, kv heads, size, d]; `out` [T, heads,
+        d]. `reach` says of each such token: all tokens' blocks (int32), where its own begin, the first and the last
+        position that it sees, and its place in the row (int64).
+        """
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in new)
+        keys, values = held
+        tables, starts, first, last, places = reach
+        self._attend(
+            *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
+            *(keys.data_ptr(), values.data_ptr(), keys.shape[2]),
+            *(x.data_ptr() for x in (tables, starts, first, last, places)),
+            *(len(places), query.shape[0], key.shape[0], query.shape[2], scale, out.data_ptr()),
+            torch.get_num_threads(),
+        )
+
+
+@cache
+def kernels() -> Kernels | None:
+    """The compiled functions; None, with the reason on standard error, where they cannot be made."""
+    try:
+        return Kernels(library())
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        print(f"kernels.c could not be compiled, so that generation is slower: {said}", file=sys.stderr)  # noqa: T201
+        return None
+
+
+def library(source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Path:
+    """The compiled source for this processor, beside it; elsewhere where that cannot be written.
+
+    OSError where there is no compiler, CalledProcessError with what it said where it fails.
+    """
+    name = f"kernels-{_fingerprint(source)}.so"
+    there = source.with_name(name)
+    if there.exists():
+        return there
+    command = next((found for one in compilers if (found := shutil.which(one))), None)
+    if command is None:
+        raise OSError(f"there is no C compiler ({', '.join(compilers)}). Install one, such as gcc, and start again")
+    folder = source.parent if os.access(source.parent, os.W_OK) else Path(mkdtemp(prefix="llmos-kernels-"))
+    part = folder / f".{name}.{os.getpid()}"
+    try:
+        subprocess.run(
+            [command, *FLAGS, str(source), "-o", str(part), "-lm"], check=True, capture_output=True, text=True
+        )
+        return part.rename(folder / name)  # whole or not there, for whoever starts beside
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fingerprint(source: Path) -> str:
+    """Of all that decides the library's bytes: a folder may be shared by machines with different processors."""
+    told = Path("/proc/cpuinfo")
+    flags = (
+        next((line for line in told.read_text().splitlines() if line[:5] in ("flags", "Featu")), "")
+        if told.exists()
+        else ""
+    )
+    parts = (source.read_text(), " ".join(FLAGS), platform.machine(), platform.libc_ver()[1], flags)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

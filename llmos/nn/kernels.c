@@ -1,0 +1,215 @@
+/* The inner loops of a step of generation, for a CPU: products with weights of 7 bits, and attention over blocks.
+
+   Compiled where there is a C compiler; nn/compiled.py says how, and what is done where there is none. Every function
+   splits its work over the threads of the OpenMP that torch has loaded. All matrices are row-major. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+enum { PANEL = 16, GROUP = 4, TILE = 4, ROWS = 128 };
+
+static long up(long n, long to) { return (n + to - 1) / to * to; }
+
+/* Panels of 16 outputs: 4 inputs of each side by side, then the next 4 inputs; what is lacking to a whole panel is 0.
+   `sums` are the weights of each output added up: inputs are stored 128 higher than they are. */
+void llmos_pack(const int8_t *weight, long outs, long ins, int8_t *packed, int32_t *sums) {
+    long wide = up(ins, GROUP);
+    memset(packed, 0, up(outs, PANEL) * wide);
+    memset(sums, 0, up(outs, PANEL) * sizeof *sums);
+    for (long o = 0; o < outs; o++)
+        for (long i = 0; i < ins; i++) {
+            packed[o / PANEL * PANEL * wide + i / GROUP * PANEL * GROUP + o % PANEL * GROUP + i % GROUP] = weight[o * ins + i];
+            sums[o] += weight[o * ins + i];
+        }
+}
+
+/* One row as numbers from 1 to 255 around 128, and what one of them is worth. */
+static float quantized(const float *x, long ins, long wide, uint8_t *q) {
+    int32_t bits = 0; /* of floats without their sign: these are in the order of the floats, what is no number last */
+    for (long i = 0; i < ins; i++) {
+        int32_t a;
+        memcpy(&a, x + i, 4);
+        a &= 0x7fffffff;
+        bits = a > bits ? a : bits;
+    }
+    if (bits >= 0x7f800000) return NAN;
+    float most, by;
+    memcpy(&most, &bits, 4);
+    by = most > 0 ? 127.0f / most : 0.0f;
+    for (long i = 0; i < ins; i++) q[i] = (uint8_t)(128 + (int)(x[i] * by + (x[i] < 0 ? -0.5f : 0.5f)));
+    memset(q + ins, 128, wide - ins);
+    return most / 127.0f;
+}
+
+#if defined(__AVX2__)
+static inline __m256i added(__m256i sum, __m256i x, __m256i w) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return _mm256_dpbusd_epi32(sum, x, w);
+#elif defined(__AVXVNNI__)
+    return _mm256_dpbusd_avx_epi32(sum, x, w);
+#else /* no pair of products leaves 16 bits: 2 * 255 * 63 < 32768 */
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
+#endif
+}
+
+static inline __attribute__((always_inline)) void tile(const uint8_t *q, long wide, const int8_t *panel, int rows, int32_t out[][PANEL]) {
+    __m256i low[TILE], high[TILE];
+    for (int r = 0; r < rows; r++) low[r] = high[r] = _mm256_setzero_si256();
+    for (long i = 0; i < wide; i += GROUP) {
+        __m256i a = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL));
+        __m256i b = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL + 32));
+        for (int r = 0; r < rows; r++) {
+            int32_t four;
+            memcpy(&four, q + r * wide + i, 4);
+            __m256i x = _mm256_set1_epi32(four);
+            low[r] = added(low[r], x, a);
+            high[r] = added(high[r], x, b);
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        _mm256_storeu_si256((__m256i *)out[r], low[r]);
+        _mm256_storeu_si256((__m256i *)(out[r] + 8), high[r]);
+    }
+}
+#else
+static inline void tile(const uint8_t *q, long wide, const int8_t *panel, int rows, int32_t out[][PANEL]) {
+    memset(out, 0, rows * sizeof *out);
+    for (long i = 0; i < wide; i += GROUP)
+        for (int r = 0; r < rows; r++)
+            for (int o = 0; o < PANEL; o++)
+                for (int j = 0; j < GROUP; j++) out[r][o] += q[r * wide + i + j] * panel[i * PANEL + o * GROUP + j];
+}
+#endif
+
+static inline __attribute__((always_inline)) void finish(const int32_t *whole, const int32_t *sums, const float *scale, const float *bias, float worth, long count, float *to) {
+    for (long o = 0; o < count; o++) to[o] = (float)(whole[o] - 128 * sums[o]) * (worth * scale[o]);
+    if (bias) for (long o = 0; o < count; o++) to[o] += bias[o];
+}
+
+/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them, `scale` of each output.
+   `room` holds up(ins, 4) + 4 bytes a row. */
+void llmos_product(const float *x, long rows, long ins, const int8_t *packed, const int32_t *sums, const float *scale,
+                   const float *bias, long outs, float *out, uint8_t *room, int threads) {
+    long wide = up(ins, GROUP), panels = up(outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
+    float *worth = (float *)(room + rows * wide);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (long r = 0; r < rows; r++) worth[r] = quantized(x + r * ins, ins, wide, room + r * wide);
+#pragma omp for schedule(static) collapse(2)
+        for (long band = 0; band < bands; band++)
+            for (long p = 0; p < panels; p++) {
+                long end = (band + 1) * ROWS < rows ? (band + 1) * ROWS : rows;
+                long some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
+                const int8_t *panel = packed + p * PANEL * wide;
+                for (long r = band * ROWS; r < end; r += TILE) {
+                    int32_t whole[TILE][PANEL];
+                    const uint8_t *q = room + r * wide;
+                    long n = end - r < TILE ? end - r : TILE;
+                    if (n == 4) tile(q, wide, panel, 4, whole);
+                    else if (n == 3) tile(q, wide, panel, 3, whole);
+                    else if (n == 2) tile(q, wide, panel, 2, whole);
+                    else tile(q, wide, panel, 1, whole);
+                    for (long i = 0; i < n; i++) {
+                        float *to = out + (r + i) * outs + p * PANEL;
+                        if (some == PANEL) finish(whole[i], sums + p * PANEL, scale + p * PANEL, bias ? bias + p * PANEL : 0, worth[r + i], PANEL, to);
+                        else finish(whole[i], sums + p * PANEL, scale + p * PANEL, bias ? bias + p * PANEL : 0, worth[r + i], some, to);
+                    }
+                }
+            }
+    }
+}
+
+/* e^x for x from -87 to 0, to 2 units in the last place: a power of two, and a polynomial for what is left. */
+static inline float power(float x) {
+    float n = rintf(x * 1.44269504f), r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float y = 1.9875691500e-4f;
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * r * r + r + 1.0f;
+    union { int32_t i; float f; } two = {.i = ((int32_t)n + 127) << 23};
+    return y * two.f;
+}
+
+/* One kv head's queries, [group, d] over one sequence's blocks: the running softmax of Milakov and Gimelshein (2018). */
+static void seen(const float *q, long group, long d, const float *keys, const float *values, long stride, long block,
+                 const int32_t *table, long first, long last, float scale, float *score, float *sum) {
+    float best[group], whole[group];
+    for (long g = 0; g < group; g++) best[g] = -INFINITY, whole[g] = 0;
+    memset(sum, 0, group * d * sizeof *sum);
+    for (long at = first / block; at <= last / block; at++) {
+        const float *k = keys + table[at] * stride, *v = values + table[at] * stride;
+        const float *next_k = at < last / block ? keys + table[at + 1] * stride : k;
+        const float *next_v = at < last / block ? values + table[at + 1] * stride : v;
+        long from = at == first / block ? first % block : 0, to = at == last / block ? last % block + 1 : block;
+        for (long p = from; p < to; p++) {
+            for (long i = 0; i < d; i += 16) __builtin_prefetch(next_k + p * d + i);
+            for (long g = 0; g < group; g++) {
+                float dot = 0;
+                for (long i = 0; i < d; i++) dot += q[g * d + i] * k[p * d + i];
+                score[g * block + p] = dot * scale;
+            }
+        }
+        for (long g = 0; g < group; g++) {
+            float *s = score + g * block, most = best[g], part = 0;
+#pragma omp simd reduction(max : most)
+            for (long p = from; p < to; p++) most = s[p] > most ? s[p] : most;
+            float less = best[g] == -INFINITY ? 0 : power(best[g] - most < -87 ? -87 : best[g] - most);
+            for (long p = from; p < to; p++) {
+                float x = s[p] - most;
+                s[p] = x < -87 ? 0 : power(x);
+                part += s[p];
+            }
+            best[g] = most;
+            whole[g] = whole[g] * less + part;
+            for (long i = 0; i < d; i++) sum[g * d + i] *= less;
+        }
+        for (long p = from; p < to; p++) {
+            for (long i = 0; i < d; i += 16) __builtin_prefetch(next_v + p * d + i);
+            for (long g = 0; g < group; g++) {
+                float share = score[g * block + p];
+                for (long i = 0; i < d; i++) sum[g * d + i] += share * v[p * d + i];
+            }
+        }
+    }
+    for (long g = 0; g < group; g++)
+        for (long i = 0; i < d; i++) sum[g * d + i] /= whole[g];
+}
+
+/* Tokens that continue their sequences alone: each one's key and value join its last block, and its queries see its
+   positions `first` to `last`. `q`, `k`, `v` are [heads, tokens, d] by their strides; keys and values are
+   [blocks, kv heads, block, d]; the blocks of token t are `tables` from `starts[t]` on; out is [tokens, heads, d]. */
+void llmos_attend(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
+                  long v_head, long v_token, float *keys, float *values, long block, const int32_t *tables,
+                  const int64_t *starts, const int64_t *first, const int64_t *last, const int64_t *places, long tokens, long heads,
+                  long kv_heads, long d, float scale, float *out, int threads) {
+    long group = heads / kv_heads, stride = kv_heads * block * d;
+#pragma omp parallel num_threads(threads)
+    {
+        float *room = malloc((group * block + 2 * group * d) * sizeof *room);
+        float *score = room, *sum = score + group * block, *asked = sum + group * d;
+#pragma omp for schedule(dynamic) collapse(2)
+        for (long t = 0; t < tokens; t++)
+            for (long h = 0; h < kv_heads; h++) {
+                const int32_t *table = tables + starts[t];
+                long at = places[t];
+                long to = table[last[t] / block] * stride + h * block * d + last[t] % block * d;
+                memcpy(keys + to, k + h * k_head + at * k_token, d * sizeof *k);
+                memcpy(values + to, v + h * v_head + at * v_token, d * sizeof *v);
+                for (long g = 0; g < group; g++)
+                    memcpy(asked + g * d, q + (h * group + g) * q_head + at * q_token, d * sizeof *q);
+                seen(asked, group, d, keys + h * block * d, values + h * block * d, stride, block, table, first[t], last[t], scale, score, sum);
+                memcpy(out + (at * heads + h * group) * d, sum, group * d * sizeof *sum);
+            }
+        free(room);
+    }
+}

@@ -1,0 +1,143 @@
+"""The loops in C say what torch says."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from llmos.nn import compiled  # noqa: E402
+from llmos.nn.blocks import origin  # noqa: E402
+from llmos.nn.kv import BLOCK, KV, Pool  # noqa: E402
+from llmos.nn.paged import Plan  # noqa: E402
+
+KERNELS = compiled.kernels()
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(KERNELS is None, reason="there is no C compiler here, so nothing was compiled"),
+]
+
+CPU = torch.device("cpu")
+
+
+def quantized(outs, ins, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randint(-63, 64, (outs, ins), dtype=torch.int8, generator=generator)
+    return weight, torch.rand(outs, generator=generator) + 0.1, torch.randn(outs, generator=generator)
+
+
+def rows_of(rows, ins, seed=0):
+    return torch.randn(rows, ins, generator=torch.Generator().manual_seed(seed)) * (1 + torch.arange(rows).unsqueeze(1))
+
+
+@given(st.integers(1, 300), st.integers(1, 70), st.integers(1, 70), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_product_is_the_sum_of_whole_numbers_that_it_stands_for(rows, ins, outs, has_bias):
+    weight, scale, bias = quantized(outs, ins, seed=ins)
+    x = rows_of(rows, ins)
+    got = KERNELS.product(x, *KERNELS.pack(weight), scale, bias if has_bias else None)
+    worth = x.abs().amax(1, keepdim=True) / 127
+    exact = x / worth
+    near = torch.where(exact < 0, (exact - 0.5).ceil(), (exact + 0.5).floor())  # halves away from zero
+    wanted = (near.double() @ weight.double().T) * worth.double() * scale.double()
+    slack = worth.double() * scale.double() * 63 * 2  # two numbers of a row may lie so near a half that they differ
+    assert ((got.double() - wanted - (bias.double() if has_bias else 0)).abs() <= slack + 1e-4 * wanted.abs()).all()
+
+
+def test_a_row_has_the_same_bits_alone_and_among_others():
+    weight, scale, bias = quantized(100, 576, seed=3)
+    packed = KERNELS.pack(weight)
+    x = rows_of(130, 576)
+    together = KERNELS.product(x, *packed, scale, bias)
+    for i in (0, 3, 64, 127, 128, 129):
+        assert torch.equal(KERNELS.product(x[i : i + 1], *packed, scale, bias)[0], together[i])
+
+
+def test_a_row_of_zeros_gives_the_bias():
+    weight, scale, bias = quantized(20, 12, seed=1)
+    assert torch.equal(KERNELS.product(torch.zeros(1, 12), *KERNELS.pack(weight), scale, bias)[0], bias)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_stays_in_its_row_and_is_seen_there(bad):
+    weight, scale, _ = quantized(20, 12, seed=1)
+    x = rows_of(3, 12)
+    x[1, 5] = bad
+    got = KERNELS.product(x, *KERNELS.pack(weight), scale, None)
+    assert got[[0, 2]].isfinite().all()
+    assert not got[1].isfinite().any()
+
+
+@st.composite
+def steps(draw):
+    """Sequences with so many tokens held, and how many each is to get."""
+    held = draw(st.lists(st.integers(0, 3 * BLOCK), min_size=1, max_size=6))
+    new = [draw(st.sampled_from((1, 1, 1, 5))) for _ in held]
+    return held, new
+
+
+@given(
+    steps(),
+    st.sampled_from(((1, 1), (4, 2), (9, 3), (6, 1))),
+    st.sampled_from((8, 20, 64)),
+    st.sampled_from((None, 7, 40)),
+)
+@settings(max_examples=60, deadline=None)
+def test_attention_over_blocks_equals_torch_s(step, heads, d, window):
+    held, new = step
+    heads, kv_heads = heads
+    generator = torch.Generator().manual_seed(sum(held))
+    pools = [Pool(40 * BLOCK, 1) for _ in range(2)]
+    made = [torch.randn(40, kv_heads, BLOCK, d, generator=generator) for _ in range(2)]
+    # Of a model's projections, split into heads: neighbours in memory are one token's, not one head's.
+    query, key, value = (
+        torch.randn(sum(new), n, d, generator=generator).transpose(0, 1) for n in (heads, kv_heads, kv_heads)
+    )
+    outs = []
+    for pool, is_compiled in zip(pools, (True, False), strict=True):
+        kvs = [KV(pool, origin("tiny:1", str(i)), [7]) for i in range(len(held))]
+        order = random.Random(1)
+        while any(kv.length < count for kv, count in zip(kvs, held, strict=True)):  # blocks of all, interleaved
+            kv, count = order.choice(list(zip(kvs, held, strict=True)))
+            some = min(order.randint(1, BLOCK), count - kv.length)
+            assert kv.grow(some)
+            kv.advance([3] * some)
+        for whole, numbers in zip(pool.layer(0, key, value), made, strict=True):
+            whole.copy_(numbers)
+        assert all(kv.grow(count) for kv, count in zip(kvs, new, strict=True))
+        plan = Plan(new, kvs, CPU, is_compiled=is_compiled)
+        outs.append(plan.attend(0, query, key, value, None, window))
+    torch.testing.assert_close(*outs, atol=2e-5, rtol=2e-5)
+    for ours, theirs in zip(*(pool.layer(0, key, value) for pool in pools), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_without_a_compiler_the_reason_is_said(tmp_path):
+    source = Path(shutil.copy(compiled.SOURCE, tmp_path))
+    with pytest.raises(OSError, match="no C compiler"):
+        compiled.library(source, ("no-such-compiler",))
+
+
+def test_a_source_that_does_not_compile_leaves_nothing_behind(tmp_path):
+    source = tmp_path / "kernels.c"
+    source.write_text("this is no C")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        compiled.library(source)
+    assert "error" in failed.value.stderr
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_what_was_compiled_once_is_found_again(tmp_path):
+    source = Path(shutil.copy(compiled.SOURCE, tmp_path))
+    made = compiled.library(source)
+    assert compiled.library(source, ("no-such-compiler",)) == made
+    assert sorted(tmp_path.iterdir()) == sorted((source, made))
