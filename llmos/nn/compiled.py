@@ -36,8 +36,11 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
-        for function in (self._pack, self._product, self._attend):
+        self._norm, self._gate = library.llmos_norm, library.llmos_gate
+        for function in (self._pack, self._product, self._attend, self._norm, self._gate):
             function.restype = None
+        self._norm.argtypes = [c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
+        self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
         self._pack.argtypes = [c_void_p, c_long, c_long, c_void_p, c_void_p]
         self._product.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p, c_void_p, c_int),
@@ -93,6 +96,21 @@ class Kernels:
             *(len(places), query.shape[0], key.shape[0], query.shape[2], scale, out.data_ptr()),
             torch.get_num_threads(),
         )
+
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Root mean square norm (Zhang and Sennrich 2019, arXiv:1910.07467) over the last dimension."""
+        x = x.contiguous()
+        out, d = torch.empty_like(x), x.shape[-1]
+        self._norm(x.data_ptr(), weight.data_ptr(), eps, x.numel() // d, d, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def gate(self, gate: Tensor, up: Tensor) -> Tensor:
+        """SiLU of the gate times `up`, both of one shape; in the gate's memory where both lie there in one order."""
+        is_turned = gate.dim() > 1 and gate.mT.is_contiguous() and up.mT.is_contiguous()
+        if not is_turned:
+            gate, up = gate.contiguous(), up.contiguous()
+        self._gate(gate.data_ptr(), up.data_ptr(), gate.numel(), torch.get_num_threads())
+        return gate
 
 
 @cache

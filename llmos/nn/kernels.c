@@ -213,3 +213,24 @@ void llmos_attend(const float *q, long q_head, long q_token, const float *k, lon
         free(room);
     }
 }
+
+/* out = x / sqrt(mean(x^2) + eps) * weight, row by row of [rows, d]. */
+void llmos_norm(const float *x, const float *weight, float eps, long rows, long d, float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (rows * d > 1 << 14)
+    for (long r = 0; r < rows; r++) {
+        const float *from = x + r * d;
+        float sum = 0;
+        for (long i = 0; i < d; i++) sum += from[i] * from[i];
+        float by = 1.0f / sqrtf(sum / (float)d + eps);
+        for (long i = 0; i < d; i++) out[r * d + i] = from[i] * by * weight[i];
+    }
+}
+
+/* gate = gate / (1 + e^-gate) * up, for so many numbers. */
+void llmos_gate(float *gate, const float *up, long count, int threads) {
+#pragma omp parallel for simd schedule(static) num_threads(threads) if (count > 1 << 13)
+    for (long i = 0; i < count; i++) {
+        float x = gate[i], a = fabsf(x), e = power(a > 87 ? -87 : -a); /* so that no power overflows */
+        gate[i] = x * up[i] * (x < 0 ? e : 1) / (1 + e);
+    }
+}

@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 from llmos.abi.error import BadInput, UnsafeWeights
 from llmos.abi.frame import Located
 from llmos.nn.attention import NAME
+from llmos.nn.fused import fuse
 from llmos.nn.pack import position_offset
 from llmos.nn.product import turn
 from llmos.nn.tokenizer import FastTokenizer
@@ -64,6 +65,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     generates = model.can_generate()
     if generates and not trainable:
         turn(model)
+        fuse(model)
     backbone = model.base_model if generates else model
     tokenizer = FastTokenizer(folder)
     config = model.config
