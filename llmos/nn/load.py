@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from llmos.abi.error import BadInput, UnsafeWeights
+from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.frame import Located
+from llmos.nn import quantized
 from llmos.nn.attention import NAME
 from llmos.nn.fused import fuse
 from llmos.nn.pack import position_offset
@@ -57,7 +58,7 @@ def load(located: Located, *, dtype: str, device: str, trainable: bool = False) 
 
 def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", trainable: bool = False) -> Loaded:
     """As `load`, from a plain folder."""
-    model = read_model(folder, torch_dtype(dtype)).to(torch_device(device))
+    model = _read(folder, dtype, torch_device(device), trainable=trainable)
     if trainable:
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()  # mapped pages are everyone's
@@ -79,7 +80,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         hidden_size=config.hidden_size,
         max_tokens=min(limit - position_offset(backbone) if limit else NO_LIMIT, tokenizer.max_tokens or NO_LIMIT),
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
-        weights_bytes=sum(parameter.nbytes for parameter in model.parameters()),
+        weights_bytes=sum(parameter.nbytes for parameter in model.parameters()) + quantized.weights_bytes(model),
         ends=_ends(folder, config, tokenizer),
     )
 
@@ -93,9 +94,45 @@ def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]
     return frozenset(one for one in flat if one is not None)
 
 
+def _read(folder: Path, dtype: str, device: torch.device, *, trainable: bool) -> PreTrainedModel:
+    if dtype != quantized.DTYPE:
+        return read_model(folder, torch_dtype(dtype)).to(device)
+    assert not trainable, "Integers have no gradients: what is trained is loaded in float"
+    if device.type != "cpu":
+        raise BadInput(f"int8 is computed by CPUs here, not by {device}. Use the version in float there")
+    return read_int8(folder)
+
+
+def read_int8(folder: Path) -> PreTrainedModel:
+    """The architecture that the folder's config names, with linear layers in int8: as they are in the folder, or made.
+
+    They are packed for the kernel in this process's own memory; everything else stands on mapped weights.
+    """
+    weights = read_weights(folder)
+    if not quantized.is_form(weights):
+        model = read_model(folder, torch.float32)
+        quantized.quantize(model)
+        return model
+    model = _empty(folder, torch.float32)
+    layers = quantized.layers_of(weights, model, folder.name)
+    blank = model.state_dict()  # what stands in the layers until they are replaced: never touched, so it costs nothing
+    named = {path + quantized.WEIGHT for path in layers}
+    found = {name: blank[name] if name in named else weights.get(name) for name in blank}
+    tied = set(model.all_tied_weights_keys)
+    held = {name: x for name, x in found.items() if x is not None and name not in tied}
+    if lacking := sorted(blank.keys() - held.keys() - tied):
+        raise Corrupt(f"{folder.name} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}")
+    model.load_state_dict(held, False, True)
+    model.tie_weights()
+    quantized.put(model, layers)
+    return model
+
+
 def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture that the folder's config names, standing on the folder's mapped weights."""
     weights = read_weights(folder)
+    if quantized.is_form(weights):
+        raise BadInput(f"{folder.name} holds weights in int8. Load it in int8")
     model = _empty(folder, dtype)
     if (found := _named(weights, model)) is None:
         return _converted(folder, dtype)
@@ -175,7 +212,7 @@ def _converted(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 def torch_dtype(name: str) -> torch.dtype:
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise BadInput(f"No dtype {name!r} to compute in. There are: float32, bfloat16, float16")
+        raise BadInput(f"No dtype {name!r} to compute in. There are: float32, bfloat16, float16; int8 to serve")
     return found
 
 

@@ -1,4 +1,7 @@
-"""The resident form: a base's weights once, in one dtype and under the model's own names, for every process to map."""
+"""The resident form: a base's weights once, in one dtype and under the model's own names, for every process to map.
+
+In int8 that is the linear layers; what is no product with weights stays in float32.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from llmos.abi.error import BadInput, Corrupt
-from llmos.nn import load, tokenizer
+from llmos.nn import load, quantized, tokenizer
 
 CARRIED = (
     tokenizer.FILE,
@@ -26,19 +30,21 @@ CARRIED = (
 def make(source: Path, dtype: str, out: Path) -> None:
     """Write the resident form of the base in `source`, from its safetensors or its one GGUF file, into `out`."""
     out.mkdir(parents=True, exist_ok=True)
+    is_int8 = dtype == quantized.DTYPE
+    floats = load.torch_dtype("float32" if is_int8 else dtype)
     if gguf := _gguf(source):
-        model = _read_gguf(source, gguf, dtype)
-        _write_weights(model, out)
+        model = _read_gguf(source, gguf, floats)
+        _write_weights(model, out, is_int8=is_int8)
         _write_gguf_tokenizer(source, gguf, out)
     else:
         try:
-            model = load.read_model(source, load.torch_dtype(dtype))
+            model = load.read_model(source, floats)
         except SafetensorError as error:
             raise Corrupt(f"The weights in {source.name} cannot be read: {error}. Bring them in again") from error
-        if _is_resident(source, model):
+        if not is_int8 and _is_resident(source, model):
             _link(source / load.WEIGHTS, out / load.WEIGHTS)
         else:
-            _write_weights(model, out)
+            _write_weights(model, out, is_int8=is_int8)
         _carry_tokenizer(source, out)
     _write_config(model, out)
 
@@ -52,13 +58,13 @@ def _gguf(source: Path) -> str | None:
     return found[0]
 
 
-def _read_gguf(source: Path, name: str, dtype: str) -> PreTrainedModel:
+def _read_gguf(source: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
     """The model with its weights as plain numbers again; they were quantized in the file."""
     from transformers import AutoModelForCausalLM, GgufConfig  # reading GGUF is rare and its imports are slow
 
     config = GgufConfig(gguf_file=name, dequantize=True)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file=name, dtype=load.torch_dtype(dtype), quantization_config=config
+        source, gguf_file=name, dtype=dtype, quantization_config=config
     )
     return model
 
@@ -95,9 +101,12 @@ def _link(source: Path, to: Path) -> None:
         shutil.copyfile(source, to)
 
 
-def _write_weights(model: PreTrainedModel, out: Path) -> None:
+def _write_weights(model: PreTrainedModel, out: Path, *, is_int8: bool = False) -> None:
+    """The weights under the model's own names; in int8 a layer that shares its weights gets integers of its own."""
     tied = set(model.all_tied_weights_keys)
     kept = {name: x.contiguous() for name, x in model.state_dict().items() if name not in tied}
+    if is_int8:
+        kept |= quantized.form_of(model)
     save_file(kept, out / load.WEIGHTS, {"format": "pt"})
 
 
