@@ -12,11 +12,11 @@ from hypothesis import strategies as st  # noqa: E402
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import TooLong, error_of  # noqa: E402
 from llmos.abi.frame import Located  # noqa: E402
-from llmos.abi.model import Kind, Manifest  # noqa: E402
+from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.testing import adapters, tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -193,3 +193,29 @@ def test_weights_that_are_no_numbers_fault_their_calls_and_leave_nothing_behind(
     (chunk,) = drain(engine)
     assert "not a number" in str(error_of(chunk.fault))
     assert pool_of(engine).usage.held == 0
+
+
+def test_another_model_under_the_name_of_one_that_was_removed_finds_nothing_of_its_reading(folders, tmp_path):
+    """Versions of a name start again once all are removed: the ref is the same, and the adapter is not."""
+
+    def lora(seed):
+        folder = adapters.write(tmp_path / str(seed), tiny.plain("llama").base_model, seed=seed, strength=2.0)
+        file = File("adapter_model.safetensors", f"{seed:064x}", 1, Part.ADAPTER)
+        return Located(Manifest("guest", 1, Kind.MODEL, "generate", (file,), base="talk:1", method="lora"), str(folder))
+
+    def answer(engine, call_id):
+        engine.add(Call(call_id, "guest:1", "generate", (PROMPTS[1],), {"temperature": 0, "max_tokens": 12}))
+        return texts(drain(engine))[call_id]
+
+    fresh = {}
+    for seed in (1, 2):
+        engine = engine_of(folders, "llama", 8)
+        engine.attach(lora(seed))
+        fresh[seed] = answer(engine, seed)
+    assert fresh[1] != fresh[2]
+    answers = {}
+    for call_id, seed in enumerate((1, 2, 1)):
+        engine.attach(lora(seed))
+        answers[call_id] = answer(engine, call_id)
+        engine.detach("guest:1")
+    assert answers == {0: fresh[1], 1: fresh[2], 2: fresh[1]}

@@ -30,7 +30,10 @@ EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model in the engine. What it shares with others it holds by reference."""
+    """One model in the engine. What it shares with others it holds by reference.
+
+    `files` tell it from another that had its ref before: all versions of a name removed, the numbers start again.
+    """
 
     ref: str
     tasks: tuple[str, ...]
@@ -38,6 +41,7 @@ class Model:
     loaded: Loaded
     adapter: Adapter | None = None
     head: Head | None = None
+    files: tuple[str, ...] = ()  # their digests
 
     @property
     def pooling(self) -> str:
@@ -84,7 +88,8 @@ def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
 def base_of(located: Located, loaded: Loaded) -> Model:
     """The base as it came: it embeds, and if it has a next-token layer, it chats and generates."""
     tasks = (*EMBEDDING, "chat", "generate") if loaded.causal else EMBEDDING
-    return Model(located.manifest.ref, tasks, _settings(located.manifest, loaded), loaded)
+    manifest = located.manifest
+    return Model(manifest.ref, tasks, _settings(manifest, loaded), loaded, files=_digests(manifest))
 
 
 def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
@@ -108,7 +113,12 @@ def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
         loaded,
         load_adapter(folder, loaded.backbone, manifest.ref) if is_lora else None,
         _head(folder, manifest, torch_device(device), loaded) if needs_head else None,
+        _digests(manifest),
     )
+
+
+def _digests(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(file.digest for file in manifest.files)
 
 
 def _settings(manifest: Manifest, loaded: Loaded) -> Settings:

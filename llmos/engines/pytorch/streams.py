@@ -112,7 +112,8 @@ class Streams:
                 size=most,
                 limit=self.pool.capacity,
             )
-        return Stream(place, job, index, generation, KV(self.pool, origin(job.model.ref, salt), ids))
+        start = origin(job.model.ref, *job.model.files, salt)
+        return Stream(place, job, index, generation, KV(self.pool, start, ids))
 
     def _admit(self) -> None:
         """In order, as long as the blocks are there. Who begins like one whose prompt is being read waits for that."""
