@@ -1,8 +1,8 @@
 """Linear layers in 8-bit integers: weights quantized once, inputs row by row on the way, integer sums, floats out.
 
 A row's answer does not depend on the rows beside it: each has a scale of its own, and sums of integers have no order.
-The kernel is fbgemm's. It adds neighbouring products in 16 bits where a CPU has no VNNI, and saturates there with
-weights of 8 bits; with 7 bits it cannot, so that every CPU computes the same.
+The kernel is ours (kernels.c) where it was compiled, else fbgemm's. Both add neighbouring products in 16 bits where a
+CPU has no VNNI, which saturates with weights of 8 bits; with 7 bits it cannot, so that every CPU computes the same.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from llmos.abi.error import BadInput, Corrupt
+from llmos.nn.compiled import Kernels, kernels
 from llmos.nn.product import Turned
 
 DTYPE = "int8"
@@ -27,7 +28,7 @@ LEAST_OUTPUTS = 16  # a layer with fewer (a router of experts, a score) decides 
 SMALLEST = 1e-12  # a row or a channel of zeros still needs a scale
 WEIGHT, SCALE = ".weight", ".weight_scale"
 
-Product = Callable[[Tensor, float, int, Any], Tensor]  # Any: weights as the kernel packed them
+Product = Callable[[Tensor], Tensor]  # [rows, in] -> [rows, out]
 
 
 class Quantized(NamedTuple):
@@ -40,29 +41,26 @@ class Quantized(NamedTuple):
 class Int8(nn.Linear):
     """A linear layer whose weights are packed for the kernel. They are not parameters: nothing trains them."""
 
-    def __init__(self, weights: Quantized, bias: Tensor | None) -> None:
+    bias: nn.Parameter | None  # type: ignore[assignment]  # Linear says that it always has one
+
+    def __init__(self, weights: Quantized, bias: Tensor | None, *, is_compiled: bool = True) -> None:
         nn.Module.__init__(self)  # Linear's own would make float weights
         values, scales = weights
         self.out_features, self.in_features = values.shape
         self.size_bytes = values.nbytes + scales.nbytes
-        self._packed = _packed(weights)
-        self._product: Product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach(), requires_grad=False))
+        self._values = values  # as they lie in the file: nothing computes with them
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self._scales = scales
+        loops = kernels() if is_compiled else None
+        self._product = _fbgemm(weights, self.bias) if loops is None else _compiled(loops, weights, self.bias)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this layer has not
         """The weights as plain numbers again, made each time that it is asked."""
-        whole, _ = torch.ops.quantized.linear_unpack(self._packed)
-        plain: Tensor = whole.dequantize()
-        return plain
+        return self._values * self._scales[:, None]
 
     def forward(self, input: Tensor) -> Tensor:
-        rows = input.reshape(-1, self.in_features)
-        peaks = rows.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
-        out = self._product(rows / peaks, 1 / INPUT_LEVELS, INPUT_ZERO, self._packed).mul_(peaks)
-        if self.bias is not None:
-            out += self.bias
-        return out.view(*input.shape[:-1], self.out_features)
+        return self._product(input.reshape(-1, self.in_features)).view(*input.shape[:-1], self.out_features)
 
 
 def quantize(model: nn.Module, *, keep: Collection[str] = ()) -> None:
@@ -154,7 +152,17 @@ def _is_sound(values: Tensor, scales: Tensor, like: Tensor) -> bool:
     return is_in_range and bool((scales.isfinite() & (scales > 0)).all())
 
 
-def _packed(weights: Quantized) -> Any:  # Any: the kernel's own object
+def _compiled(loops: Kernels, weights: Quantized, bias: Tensor | None) -> Product:
+    packed, sums = loops.pack(weights.values)
+    scales = weights.scales.contiguous()
+
+    def compute(rows: Tensor) -> Tensor:
+        return loops.product(rows, packed, sums, scales, bias)
+
+    return compute
+
+
+def _fbgemm(weights: Quantized, bias: Tensor | None) -> Product:
     values, scales = weights
     zeros = torch.zeros(len(scales), dtype=torch.long)
     with _engine(), warnings.catch_warnings():
@@ -162,7 +170,15 @@ def _packed(weights: Quantized) -> Any:  # Any: the kernel's own object
         # else. The layers that one pass computes with are no such tensors.
         warnings.filterwarnings("ignore", ".*quantized tensor creation", UserWarning)
         whole = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
-        return torch.ops.quantized.linear_prepack(whole, None)
+        packed = torch.ops.quantized.linear_prepack(whole, None)
+    product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+
+    def compute(rows: Tensor) -> Tensor:
+        peaks = rows.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
+        out: Tensor = product(rows / peaks, 1 / INPUT_LEVELS, INPUT_ZERO, packed).mul_(peaks)
+        return out if bias is None else out.add_(bias)
+
+    return compute
 
 
 @contextmanager

@@ -140,10 +140,24 @@ def test_weights_that_are_not_finite_are_refused():
         quantized.quantized(layer)
 
 
-def test_a_cpu_that_the_kernel_is_not_made_for_is_refused(monkeypatch):
+def test_a_cpu_that_no_kernel_is_made_for_is_refused(monkeypatch):
     monkeypatch.setattr(quantized, "ENGINE", "abacus")
+    layer = linear(32, 16)
     with pytest.raises(BadInput, match="Serve in float32"):
-        int8(linear(32, 16))
+        quantized.Int8(quantized.quantized(layer), layer.bias, is_compiled=False)
+
+
+def test_both_kernels_compute_the_same():
+    layer = linear(100, 70)
+    weights = quantized.quantized(layer)
+    rows = torch.randn(9, 100, generator=torch.Generator().manual_seed(2)) * torch.logspace(-3, 3, 9).unsqueeze(1)
+    ways = [quantized.Int8(weights, layer.bias, is_compiled=is_compiled) for is_compiled in (True, False)]
+    with torch.inference_mode():
+        ours, theirs = (way(rows) for way in ways)
+    # An input that lies at a half is rounded up by one and down by the other: one step of one weight, at the most.
+    step = rows.abs().amax(1, keepdim=True) / 127 * weights.scales * quantized.WEIGHT_LEVELS
+    assert ((ours - theirs).abs() <= step + 1e-5 * theirs.abs().max()).all()
+    assert (ours - theirs).abs().median() < 1e-3 * theirs.abs().median()
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
