@@ -175,6 +175,18 @@ def test_answers_under_way_go_on_while_a_long_prompt_is_read(folders):
     assert order == [1, 2]
 
 
+def test_a_new_prompt_has_a_step_of_its_own_and_those_under_way_have_the_next(folders):
+    engine = engine_of(folders, "llama", 12)
+    engine.add(generate(1, "a", stream=True))
+    while not (chunks := engine.step()):
+        pass
+    engine.step()  # a step for answers under way
+    engine.add(generate(2, "b", stream=True))
+    assert {chunk.call_id for chunk in engine.step()} <= {2}
+    engine.add(generate(3, "c", stream=True))
+    assert {chunk.call_id for chunk in engine.step()} >= {1}
+
+
 def test_batch_work_waits_for_interactive_calls_but_not_for_ever(folders):
     engine = engine_of(folders, "llama", 1)
     engine.add(generate(0, "a", Class.BATCH, max_tokens=2))

@@ -1,7 +1,8 @@
 """Answers being generated: who computes which tokens in a step, who waits, and whose blocks make room for an older one.
 
 Every answer has tokens still to compute, and a step gives out so many: reading a prompt and writing an answer are the
-same thing, and one that is under way comes before a prompt.
+same thing. Who comes first changes from step to step: prompts alone, so that a first token is soon there, then those
+under way, and prompts with what they leave.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Streams:
         self._live: list[Stream] = []
         self._waiting: list[Stream] = []
         self._places = count()
+        self._has_read = False  # the last step was for prompts alone
 
     def __len__(self) -> int:
         return len(self._live) + len(self._waiting)
@@ -71,7 +73,9 @@ class Streams:
         self.let_go()
         self._admit()
         chunks: list[Chunk] = []
-        given = sorted(self._roomed(shares(self._live, self._step_tokens)), key=_order)
+        wanted = shares(self._live, self._step_tokens, is_for_prompts=not self._has_read)
+        self._has_read = bool(wanted) and all(stream.generation.left > 1 for stream, _ in wanted)
+        given = sorted(self._roomed(wanted), key=_order)
         for _, row in groupby(given, key=_group):
             chunks += _computed(list(row))
         self.let_go()
@@ -156,10 +160,12 @@ class Streams:
         insort(self._waiting, stream, key=_place)
 
 
-def shares(live: Iterable[Stream], left: int) -> list[Share]:
-    """Who gets how much of a step: a token for each answer under way, then the oldest prompts what is left."""
+def shares(live: Iterable[Stream], left: int, *, is_for_prompts: bool) -> list[Share]:
+    """Who gets how much of a step: the oldest prompts all of it, or a token for each answer under way comes first."""
+    ordered = sorted(live, key=lambda stream: (stream.generation.left > 1, stream.place))
+    prompts = [stream for stream in ordered if stream.generation.left > 1]
     given: list[Share] = []
-    for stream in sorted(live, key=lambda stream: (stream.generation.left > 1, stream.place)):
+    for stream in (is_for_prompts and prompts) or ordered:
         if left <= 0:
             break
         ids = stream.generation.next_ids(left)
