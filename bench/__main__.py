@@ -72,7 +72,7 @@ def _measure(
         chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "device": device}
         return measure(data, home, mode=mode, **chosen)
     if bench is Bench.GENERATE:
-        chosen = {"rounds": rounds or (5 if full else 2), "count": count or (128 if full else 32), "device": device}
+        chosen = {"rounds": rounds or (5 if full else 2), "count": count or (128 if full else 48), "device": device}
         return measure(data, home, mode=mode, **chosen)
     if bench is Bench.FINETUNE:
         return measure(data, home, mode=mode, count=count, device=device)

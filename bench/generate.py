@@ -36,7 +36,10 @@ READ_TOKENS, READ_PROMPTS = 256, 8
 PREFIX_TOKENS = 1000
 SHARE_EQUAL = Target(0.95)  # two sums in another order may differ where two tokens are equally likely
 
+AT_MOST, FASTER = Target(2.0, at_most=True), Target(10.0)  # of first tokens: beside others, after a shared beginning
+
 ENGINE = "llmos engine"
+INT8 = "llmos engine, int8"
 TRANSFORMERS = "transformers generate"
 LLAMA = "llama.cpp, Q4_1"
 CEILING = "the matrix products alone"
@@ -54,23 +57,26 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | 
             raise Stop(f"llama.cpp and the ceiling are measured on a CPU here, not on {name}. Use --device cpu0")
         base = _located(source, dtype, stack)
         engine = Engine(base, name, dtype)
+        whole = Engine(_located(source, "int8", stack), name, "int8")
         peer, peer_dtype = _best_transformers(_float32(source, base, dtype, stack))
         llama = LlamaCpp(next(source.glob("*.gguf")))
         tokenizer = FastTokenizer(Path(str(base.resident)))
         prompts = _prompts(data.ragged_texts(folder, 1500), tokenizer, peer, count)
         products = _products(Path(str(base.resident)), dtype, name)
         figures: list[Figure] = []
-        for streams in STREAMS:
+        for streams in STREAMS if mode == "full" else (STREAMS[0], STREAMS[-1]):
             some = prompts[:streams]
             contenders = {
                 ENGINE: lambda some=some: engine.run(some, count),
+                INT8: lambda some=some: whole.run(some, count),
                 TRANSFORMERS: lambda some=some: peer.run(some, count),
                 LLAMA: lambda some=some: llama.run(some, count),
-                CEILING: lambda streams=streams: [products(streams) for _ in range(count)],
+                CEILING: lambda some=some: _least(products, _tokens(some, tokenizer), len(some), count),
             }
             figures += _beside(f"{streams} at once", contenders, rounds, streams * count, streams)
-        figures += _reading(prompts, tokenizer, engine, peer, llama, products, rounds)
-        figures += _first_tokens(engine, prompts, tokenizer, rounds)
+        figures += _reading(prompts, tokenizer, (engine, whole), peer, llama, products, rounds)
+        for one, who in ((ENGINE, engine), (INT8, whole)):
+            figures += _first_tokens(one, who, prompts, tokenizer, rounds)
     settings = {
         "device": name,
         "dtype": dtype,
@@ -84,6 +90,14 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | 
     return Record("generate", mode, settings, tuple(figures), skipped)
 
 
+def _least(products: Callable[[int], object], prompt_tokens: int, streams: int, count: int) -> None:
+    """The products of reading so many tokens of prompts in full steps, and of as many further steps as answers take."""
+    for start in range(0, prompt_tokens, READ_TOKENS):
+        products(min(READ_TOKENS, prompt_tokens - start))
+    for _ in range(count - 1):
+        products(streams)
+
+
 def _beside(
     what: str, contenders: dict[str, Callable[[], object]], rounds: int, tokens: int, streams: int
 ) -> list[Figure]:
@@ -91,26 +105,32 @@ def _beside(
     answers = {one: run() for one, run in contenders.items() if one != CEILING}
     rates = per_second(take_turns(contenders, rounds), tokens)
     is_many = streams == STREAMS[-1]
-    targets = {
-        CEILING: Target(0.7) if is_many else None,
-        TRANSFORMERS: Target(3.0) if is_many else None,
-        LLAMA: Target(3.0) if is_many else Target(0.8) if streams == 1 else None,
-    }
-    shown = [
-        figure(f"{what}: {ENGINE} / {peer}", ratios(rates, ENGINE, peer), "x", target=targets[peer])
-        for peer in (CEILING, TRANSFORMERS, LLAMA)
-    ]
-    for peer in (TRANSFORMERS, LLAMA):
-        share = share_equal(answers[ENGINE], answers[peer])  # type: ignore[arg-type]  # lists of texts
-        target = SHARE_EQUAL if peer == TRANSFORMERS else None
-        shown.append(Figure(f"{what}: answers equal to {peer}", share, target=target))
-    return shown + [figure(f"{what}: {one}", rates[one], "tokens/s") for one in contenders]
+    figures = []
+    for ours in (ENGINE, INT8):
+        targets = {
+            CEILING: Target(0.7) if is_many else None,
+            TRANSFORMERS: Target(3.0) if is_many else None,
+            LLAMA: Target(3.0) if is_many else Target(0.8) if streams == 1 and ours == INT8 else None,
+        }
+        figures += [
+            figure(f"{what}: {ours} / {peer}", ratios(rates, ours, peer), "x", target=targets[peer])
+            for peer in (CEILING, TRANSFORMERS, LLAMA)
+        ]
+    for ours, peer, target in (
+        (ENGINE, TRANSFORMERS, SHARE_EQUAL),
+        (ENGINE, LLAMA, None),
+        (INT8, ENGINE, None),
+        (INT8, LLAMA, None),
+    ):
+        share = share_equal(answers[ours], answers[peer])  # type: ignore[arg-type]  # lists of texts
+        figures.append(Figure(f"{what}: answers of {ours} equal to {peer}", share, target=target))
+    return figures + [figure(f"{what}: {one}", rates[one], "tokens/s") for one in contenders]
 
 
 def _reading(
     prompts: Sequence[str],
     tokenizer: FastTokenizer,
-    engine: Engine,
+    ours: tuple[Engine, Engine],
     peer: Transformers,
     llama: LlamaCpp,
     products: Callable[[int], object],
@@ -119,7 +139,8 @@ def _reading(
     """Prompts of one length, each with one token of answer."""
     long = [_long(prompts, tokenizer, READ_TOKENS, seed) for seed in range(READ_PROMPTS)]
     contenders: dict[str, Callable[[], object]] = {
-        ENGINE: lambda: engine.run(long, 1),
+        ENGINE: lambda: ours[0].run(long, 1),
+        INT8: lambda: ours[1].run(long, 1),
         TRANSFORMERS: lambda: peer.run(long, 1),
         LLAMA: lambda: llama.run(long, 1),
         CEILING: lambda: [products(READ_TOKENS) for _ in long],
@@ -129,13 +150,16 @@ def _reading(
     rates = per_second(take_turns(contenders, rounds), READ_TOKENS * READ_PROMPTS)
     targets = {CEILING: Target(0.7)}
     shown = [
-        figure(f"prompts: {ENGINE} / {one}", ratios(rates, ENGINE, one), "x", target=targets.get(one))
+        figure(f"prompts: {one_of_ours} / {one}", ratios(rates, one_of_ours, one), "x", target=targets.get(one))
+        for one_of_ours in (ENGINE, INT8)
         for one in (CEILING, TRANSFORMERS, LLAMA)
     ]
     return shown + [figure(f"prompts: {one}", rates[one], "tokens/s") for one in contenders]
 
 
-def _first_tokens(engine: Engine, prompts: Sequence[str], tokenizer: FastTokenizer, rounds: int) -> list[Figure]:
+def _first_tokens(
+    what: str, engine: Engine, prompts: Sequence[str], tokenizer: FastTokenizer, rounds: int
+) -> list[Figure]:
     """Seconds until the first piece of text: idle, beside 32 answers, and after a beginning that was read before."""
     short = [_long(prompts, tokenizer, 100, seed) for seed in range(100, 100 + 4 * rounds)]
     idle = [engine.first_token_s(one, 1, salt=f"idle {i}") for i, one in enumerate(short)]
@@ -149,11 +173,13 @@ def _first_tokens(engine: Engine, prompts: Sequence[str], tokenizer: FastTokeniz
         seconds.append(second)
     ratio = float(np.quantile(busy, 0.99)) / median(idle)
     return [
-        Figure("first token, 32 answers under way (p99) / idle (median)", ratio, "x", target=Target(2.0, at_most=True)),
-        figure("first token, idle, prompt of 100 tokens", idle, "s"),
-        figure("first token, 32 answers under way", busy, "s"),
-        figure(f"beginning of {PREFIX_TOKENS:,} tokens: first request / second", speedups, "x", target=Target(10.0)),
-        figure(f"beginning of {PREFIX_TOKENS:,} tokens: the second's first token", seconds, "s"),
+        Figure(
+            f"{what}: first token, {STREAMS[-1]} answers under way (p99) / idle (median)", ratio, "x", target=AT_MOST
+        ),
+        figure(f"{what}: first token, idle, prompt of 100 tokens", idle, "s"),
+        figure(f"{what}: first token, {STREAMS[-1]} answers under way", busy, "s"),
+        figure(f"{what}: beginning of {PREFIX_TOKENS:,} tokens: first / second request", speedups, "x", target=FASTER),
+        figure(f"{what}: beginning of {PREFIX_TOKENS:,} tokens: the second's first token", seconds, "s"),
     ]
 
 
@@ -192,6 +218,10 @@ def _prompts(texts: Sequence[str], tokenizer: FastTokenizer, peer: Transformers,
     if len(chosen) < STREAMS[-1]:
         raise Stop(f"Only {len(chosen)} texts are continued for {tokens} tokens. Ask for fewer (--texts)")
     return chosen[: STREAMS[-1]]
+
+
+def _tokens(texts: Sequence[str], tokenizer: FastTokenizer) -> int:
+    return sum(len(one.ids) for one in tokenizer.encode(list(texts)))
 
 
 def _long(prompts: Sequence[str], tokenizer: FastTokenizer, tokens: int, seed: int) -> str:
