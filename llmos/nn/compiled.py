@@ -17,6 +17,7 @@ from ctypes import c_float, c_int, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,25 @@ FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
     *("-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
 )
+
+
+class Product:
+    """A product with weights that are packed: rows [..., ins] -> [..., outs], in float32 on the CPU."""
+
+    def __init__(
+        self, function: Any, ins: int, packed: Tensor, sums: Tensor, scale: Tensor, bias: Tensor | None
+    ) -> None:  # Any: a function of a library, which has no type of its own
+        self._function, self._ins, self._outs = function, ins, len(scale)
+        self._held = packed, sums, scale, bias  # whose addresses follow
+        pointers = (packed.data_ptr(), sums.data_ptr(), scale.data_ptr(), None if bias is None else bias.data_ptr())
+        self._weights = (ins, *pointers, self._outs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        out = x.new_empty(*x.shape[:-1], self._outs)
+        rows = x.numel() // self._ins
+        self._function(x.data_ptr(), rows, *self._weights, out.data_ptr(), torch.get_num_threads())
+        return out
 
 
 class Kernels:
@@ -43,7 +63,7 @@ class Kernels:
         self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
         self._pack.argtypes = [c_void_p, c_long, c_long, c_void_p, c_void_p]
         self._product.argtypes = [
-            *(c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p, c_void_p, c_int),
+            *(c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p, c_int),
         ]
         self._attend.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
@@ -51,26 +71,14 @@ class Kernels:
             *(c_long, c_long, c_long, c_long, c_float, c_void_p, c_int),
         ]
 
-    def pack(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """int8 [outs, ins] of -63 to 63 -> the bytes that `product` reads, and int32 sums over `ins`."""
+    def product(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Product:
+        """A layer's int8 weights of -63 to 63, [outs, ins], and what one of each output's is worth, [outs]."""
         outs, ins = weight.shape
         panels = -(-outs // 16) * 16
         packed = torch.empty(panels * (-(-ins // 4) * 4), dtype=torch.int8)
         sums = torch.empty(panels, dtype=torch.int32)
         self._pack(weight.contiguous().data_ptr(), outs, ins, packed.data_ptr(), sums.data_ptr())
-        return packed, sums
-
-    def product(self, x: Tensor, packed: Tensor, sums: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-        """[rows, ins] -> [rows, outs]; `scale`, [outs], is what one of each output's weights is worth."""
-        rows, ins = x.shape
-        x, out = x.contiguous(), x.new_empty(rows, len(scale))
-        room = torch.empty(rows * (-(-ins // 4) * 4 + 4), dtype=torch.uint8)
-        self._product(
-            *(x.data_ptr(), rows, ins, packed.data_ptr(), sums.data_ptr(), scale.data_ptr()),
-            *(None if bias is None else bias.data_ptr(), len(scale), out.data_ptr(), room.data_ptr()),
-            torch.get_num_threads(),
-        )
-        return out
+        return Product(self._product, ins, packed, sums, scale.contiguous(), bias)
 
     def attend(
         self,

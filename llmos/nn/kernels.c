@@ -92,16 +92,28 @@ static inline __attribute__((always_inline)) void finish(const int32_t *whole, c
     if (bias) for (long o = 0; o < count; o++) to[o] += bias[o];
 }
 
-/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them, `scale` of each output.
-   `room` holds up(ins, 4) + 4 bytes a row. */
+/* Memory of this thread for one call; the next one has it again. */
+static void *room(size_t size) {
+    static _Thread_local void *held;
+    static _Thread_local size_t had;
+    if (size > had) {
+        free(held);
+        held = aligned_alloc(64, had = up(2 * size, 64));
+        if (!held) abort();
+    }
+    return held;
+}
+
+/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them, `scale` of each output. */
 void llmos_product(const float *x, long rows, long ins, const int8_t *packed, const int32_t *sums, const float *scale,
-                   const float *bias, long outs, float *out, uint8_t *room, int threads) {
+                   const float *bias, long outs, float *out, int threads) {
     long wide = up(ins, GROUP), panels = up(outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
-    float *worth = (float *)(room + rows * wide);
+    uint8_t *taken = room(rows * (wide + sizeof(float)));
+    float *worth = (float *)(taken + rows * wide);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
-        for (long r = 0; r < rows; r++) worth[r] = quantized(x + r * ins, ins, wide, room + r * wide);
+        for (long r = 0; r < rows; r++) worth[r] = quantized(x + r * ins, ins, wide, taken + r * wide);
 #pragma omp for schedule(static) collapse(2)
         for (long band = 0; band < bands; band++)
             for (long p = 0; p < panels; p++) {
@@ -110,7 +122,7 @@ void llmos_product(const float *x, long rows, long ins, const int8_t *packed, co
                 const int8_t *panel = packed + p * PANEL * wide;
                 for (long r = band * ROWS; r < end; r += TILE) {
                     int32_t whole[TILE][PANEL];
-                    const uint8_t *q = room + r * wide;
+                    const uint8_t *q = taken + r * wide;
                     long n = end - r < TILE ? end - r : TILE;
                     if (n == 4) tile(q, wide, panel, 4, whole);
                     else if (n == 3) tile(q, wide, panel, 3, whole);

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from llmos.abi.error import BadInput, Corrupt
-from llmos.nn.compiled import Kernels, kernels
+from llmos.nn.compiled import kernels
 from llmos.nn.product import Turned
 
 DTYPE = "int8"
@@ -28,7 +28,7 @@ LEAST_OUTPUTS = 16  # a layer with fewer (a router of experts, a score) decides 
 SMALLEST = 1e-12  # a row or a channel of zeros still needs a scale
 WEIGHT, SCALE = ".weight", ".weight_scale"
 
-Product = Callable[[Tensor], Tensor]  # [rows, in] -> [rows, out]
+Product = Callable[[Tensor], Tensor]  # [..., in] -> [..., out]
 
 
 class Quantized(NamedTuple):
@@ -52,7 +52,7 @@ class Int8(nn.Linear):
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self._scales = scales
         loops = kernels() if is_compiled else None
-        self._product = _fbgemm(weights, self.bias) if loops is None else _compiled(loops, weights, self.bias)
+        self._product: Product = _fbgemm(weights, self.bias) if loops is None else loops.product(*weights, self.bias)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this layer has not
@@ -60,7 +60,7 @@ class Int8(nn.Linear):
         return self._values * self._scales[:, None]
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._product(input.reshape(-1, self.in_features)).view(*input.shape[:-1], self.out_features)
+        return self._product(input)
 
 
 def quantize(model: nn.Module, *, keep: Collection[str] = ()) -> None:
@@ -150,16 +150,6 @@ def _is_sound(values: Tensor, scales: Tensor, like: Tensor) -> bool:
         return False
     is_in_range = int(values.min()) >= -WEIGHT_LEVELS and int(values.max()) <= WEIGHT_LEVELS
     return is_in_range and bool((scales.isfinite() & (scales > 0)).all())
-
-
-def _compiled(loops: Kernels, weights: Quantized, bias: Tensor | None) -> Product:
-    packed, sums = loops.pack(weights.values)
-    scales = weights.scales.contiguous()
-
-    def compute(rows: Tensor) -> Tensor:
-        return loops.product(rows, packed, sums, scales, bias)
-
-    return compute
 
 
 def _fbgemm(weights: Quantized, bias: Tensor | None) -> Product:

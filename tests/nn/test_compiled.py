@@ -44,7 +44,7 @@ def rows_of(rows, ins, seed=0):
 def test_a_product_is_the_sum_of_whole_numbers_that_it_stands_for(rows, ins, outs, has_bias):
     weight, scale, bias = quantized(outs, ins, seed=ins)
     x = rows_of(rows, ins)
-    got = KERNELS.product(x, *KERNELS.pack(weight), scale, bias if has_bias else None)
+    got = KERNELS.product(weight, scale, bias if has_bias else None)(x)
     worth = x.abs().amax(1, keepdim=True) / 127
     exact = x / worth
     near = torch.where(exact < 0, (exact - 0.5).ceil(), (exact + 0.5).floor())  # halves away from zero
@@ -55,16 +55,16 @@ def test_a_product_is_the_sum_of_whole_numbers_that_it_stands_for(rows, ins, out
 
 def test_a_row_has_the_same_bits_alone_and_among_others():
     weight, scale, bias = quantized(100, 576, seed=3)
-    packed = KERNELS.pack(weight)
+    product = KERNELS.product(weight, scale, bias)
     x = rows_of(130, 576)
-    together = KERNELS.product(x, *packed, scale, bias)
+    together = product(x)
     for i in (0, 3, 64, 127, 128, 129):
-        assert torch.equal(KERNELS.product(x[i : i + 1], *packed, scale, bias)[0], together[i])
+        assert torch.equal(product(x[i : i + 1])[0], together[i])
 
 
 def test_a_row_of_zeros_gives_the_bias():
     weight, scale, bias = quantized(20, 12, seed=1)
-    assert torch.equal(KERNELS.product(torch.zeros(1, 12), *KERNELS.pack(weight), scale, bias)[0], bias)
+    assert torch.equal(KERNELS.product(weight, scale, bias)(torch.zeros(1, 12))[0], bias)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -72,7 +72,7 @@ def test_what_is_no_number_stays_in_its_row_and_is_seen_there(bad):
     weight, scale, _ = quantized(20, 12, seed=1)
     x = rows_of(3, 12)
     x[1, 5] = bad
-    got = KERNELS.product(x, *KERNELS.pack(weight), scale, None)
+    got = KERNELS.product(weight, scale, None)(x)
     assert got[[0, 2]].isfinite().all()
     assert not got[1].isfinite().any()
 
