@@ -56,11 +56,12 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
-        self._norm, self._gate = library.llmos_norm, library.llmos_gate
-        for function in (self._pack, self._product, self._attend, self._norm, self._gate):
+        self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
+        for function in (self._pack, self._product, self._attend, self._norm, self._gate, self._rotate):
             function.restype = None
         self._norm.argtypes = [c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
         self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
+        self._rotate.argtypes = [c_void_p, c_long, c_long, c_long, c_void_p, c_void_p, c_int]
         self._pack.argtypes = [c_void_p, c_long, c_long, c_void_p, c_void_p]
         self._product.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p, c_int),
@@ -119,6 +120,18 @@ class Kernels:
             gate, up = gate.contiguous(), up.contiguous()
         self._gate(gate.data_ptr(), up.data_ptr(), gate.numel(), torch.get_num_threads())
         return gate
+
+    def rotate(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """Rotary positions (Su et al. 2021, arXiv:2104.09864) of [..., T, heads, d], in place where it lies in order.
+
+        `cosine` and `sine` are [..., T, d].
+        """
+        x, cosine, sine = x.contiguous(), cosine.contiguous(), sine.contiguous()
+        heads, d = x.shape[-2:]
+        tokens = x.numel() // (heads * d)
+        assert cosine.numel() == sine.numel() == tokens * d
+        self._rotate(x.data_ptr(), tokens, heads, d, cosine.data_ptr(), sine.data_ptr(), torch.get_num_threads())
+        return x
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Norms and gates of a decoder, each as one loop in C: many passes over little memory cost more than their sums.
+"""Norms, gates and rotations of a decoder, each as one loop in C: many passes over little memory cost more than sums.
 
 It knows no architecture: a layer's class is replaced where a trial shows that the loop gives the layer's own numbers.
 Outside of inference mode, and for what the loops cannot do, a layer computes as it did.
@@ -6,18 +6,23 @@ Outside of inference mode, and for what the loops cannot do, a layer computes as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from llmos.nn.attention import Layout, attend
 from llmos.nn.compiled import Kernels, kernels
 
 CLOSE = 1e-5
 TRIED_ROWS = 6
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+GATE = ("gate_proj", "up_proj", "down_proj")
 
+Layer = Any  # Any: a layer of some architecture, with the parts that were looked for
 Kind = type[nn.Module]
+Trial = dict[str, Any]  # Any: the arguments of a layer's forward
 
 
 def fuse(model: nn.Module) -> int:
@@ -25,23 +30,42 @@ def fuse(model: nn.Module) -> int:
     loops = kernels()
     if loops is None:
         return 0
-    found: dict[Kind, Kind | None] = {}
+    found: dict[Hashable, Kind | None] = {}
+    made = 0
     for layer in model.modules():
-        kind = type(layer)
-        if kind not in found:
-            found[kind] = _fused(layer, loops)
-        if (better := found[kind]) is not None:
+        alike = _alike(layer)
+        if alike not in found:
+            found[alike] = _fused(layer, loops)
+        if (better := found[alike]) is not None:
             layer.__class__ = better
-    return sum(type(layer) in found.values() for layer in model.modules())
+            made += 1
+    return made
+
+
+def _alike(layer: nn.Module) -> Hashable:
+    """Equal for layers that compute alike: one class, and the same settings but for the layer's place."""
+    plain = (bool, int, float, str, type(None))
+    settings = {name: value for name, value in vars(layer).items() if isinstance(value, plain) and name != "layer_idx"}
+    return type(layer), tuple(sorted(settings.items(), key=str)), _has(layer, *PROJECTIONS)
 
 
 def _fused(layer: nn.Module, loops: Kernels) -> Kind | None:
     """The class that computes what this layer does, if there is one."""
+    kind = type(layer)
+    parameters = [*layer.parameters()]
+    if any(parameter.dtype != torch.float32 or parameter.device.type != "cpu" for parameter in parameters):
+        return None
+    tried: list[tuple[Kind, tuple[Tensor, ...], Trial]]
     if _is_norm(layer):
-        return next((one for offset in (0.0, 1.0) if _agree(layer, one := _norm(type(layer), loops, offset))), None)
-    if _has_gate(layer) and _agree(layer, one := _gated(type(layer), loops)):
-        return one
-    return None
+        some = _rows(parameters[0].shape[-1])
+        tried = [(_norm(kind, loops, offset), (some,), {}) for offset in (0.0, 1.0)]
+    elif _has(layer, *GATE):
+        tried = [(_gated(kind, loops), (_rows(layer.gate_proj.in_features),), {})]  # type: ignore[union-attr, arg-type]
+    elif _has(layer, *PROJECTIONS) and isinstance(getattr(layer, "head_dim", None), int):
+        tried = [(_rotated(kind, loops), (), _attention_trial(layer))]
+    else:
+        return None
+    return next((one for one, args, named in tried if _agree(layer, one, args, named)), None)
 
 
 def _is_norm(layer: nn.Module) -> bool:
@@ -49,8 +73,8 @@ def _is_norm(layer: nn.Module) -> bool:
     return "RMSNorm" in type(layer).__name__ and weight is not None and weight.dim() == 1 and _eps(layer) is not None
 
 
-def _has_gate(layer: nn.Module) -> bool:
-    return all(isinstance(getattr(layer, name, None), nn.Linear) for name in ("gate_proj", "up_proj", "down_proj"))
+def _has(layer: nn.Module, *names: str) -> bool:
+    return all(isinstance(getattr(layer, name, None), nn.Linear) for name in names)
 
 
 def _eps(layer: nn.Module) -> float | None:
@@ -61,7 +85,7 @@ def _eps(layer: nn.Module) -> float | None:
 def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
     """`offset` is added to the weights: some architectures keep them less one."""
 
-    def forward(layer: Any, x: Tensor) -> Tensor:  # Any: a layer of that kind, with its parts
+    def forward(layer: Layer, x: Tensor) -> Tensor:
         weight = layer.weight
         if not _is_ours(x) or weight.dtype != torch.float32:
             own: Tensor = kind.forward(layer, x)
@@ -72,7 +96,7 @@ def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
 
 
 def _gated(kind: Kind, loops: Kernels) -> Kind:
-    def forward(layer: Any, x: Tensor) -> Tensor:  # Any: a layer of that kind, with its parts
+    def forward(layer: Layer, x: Tensor) -> Tensor:
         if not _is_ours(x):
             own: Tensor = kind.forward(layer, x)
             return own
@@ -82,7 +106,40 @@ def _gated(kind: Kind, loops: Kernels) -> Kind:
     return _with(kind, forward)
 
 
-def _with(kind: Kind, forward: Callable[..., Tensor]) -> Kind:
+def _rotated(kind: Kind, loops: Kernels) -> Kind:
+    """Attention with rotary positions, and norms of queries and keys where the layer has them."""
+
+    def forward(
+        layer: Layer,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        **rest: Any,  # Any: whatever an architecture passes on to its attention function
+    ) -> tuple[Tensor, Tensor | None]:
+        layout = rest.get("layout")
+        if not _is_ours(hidden_states) or layout is None or position_embeddings is None:
+            own: tuple[Tensor, Tensor | None] = kind.forward(
+                layer, hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask, **rest
+            )
+            return own
+        shape = (*hidden_states.shape[:-1], -1, layer.head_dim)
+        query, key, value = (getattr(layer, name)(hidden_states).view(shape) for name in PROJECTIONS[:3])
+        if hasattr(layer, "q_norm"):
+            query, key = layer.q_norm(query), layer.k_norm(key)
+        query, key = (loops.rotate(x, *position_embeddings) for x in (query, key))
+        seen, _ = attend(
+            layer,
+            *(x.transpose(1, 2) for x in (query, key, value)),
+            layout=layout,
+            scaling=layer.scaling,
+            sliding_window=getattr(layer, "sliding_window", None),
+        )
+        return layer.o_proj(seen.reshape(*hidden_states.shape[:-1], -1)), None
+
+    return _with(kind, forward)
+
+
+def _with(kind: Kind, forward: Callable[..., Any]) -> Kind:  # Any: what that class's forward gives
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
@@ -90,17 +147,37 @@ def _is_ours(x: Tensor) -> bool:
     return torch.is_inference_mode_enabled() and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
-@torch.inference_mode()
-def _agree(layer: Any, kind: Kind) -> bool:  # Any: as above
-    """The layer and the other class give the same numbers, for rows of every size that a layer sees."""
-    parameters = [*layer.parameters()]
-    if any(parameter.dtype != torch.float32 or parameter.device.type != "cpu" for parameter in parameters):
-        return False
-    width = layer.gate_proj.in_features if _has_gate(layer) else parameters[0].shape[-1]
+def _rows(width: int) -> Tensor:
+    """Rows of every size that a layer sees, for a wrong function may be right for small numbers, or for large ones."""
     spread = torch.logspace(-3, 2, TRIED_ROWS).unsqueeze(1)
-    x = torch.randn(TRIED_ROWS, width, generator=torch.Generator().manual_seed(0)) * spread
+    return torch.randn(TRIED_ROWS, width, generator=torch.Generator().manual_seed(0)) * spread
+
+
+def _attention_trial(layer: Layer) -> Trial:
+    angles = _rows(layer.head_dim // 2).repeat(1, 2).unsqueeze(0)
+    return {
+        "hidden_states": _rows(layer.q_proj.in_features).unsqueeze(0),
+        "position_embeddings": (angles.cos(), angles.sin()),
+        "attention_mask": None,
+        "layout": Layout((TRIED_ROWS - 2, 2)),
+    }
+
+
+@torch.inference_mode()
+def _agree(layer: Layer, kind: Kind, args: tuple[Tensor, ...], named: Trial) -> bool:
+    """The layer and the other class give the same numbers."""
     try:
-        wanted, got = type(layer).forward(layer, x), kind.forward(layer, x)
-    except (TypeError, RuntimeError):  # a layer with a name like theirs that takes something else
+        wanted, got = (_first(one.forward(layer, *args, **named)) for one in (type(layer), kind))
+    except (
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        KeyError,
+    ):  # a layer with parts like theirs that takes something else
         return False
     return bool(((got - wanted).abs() <= CLOSE * wanted.abs().amax(-1, keepdim=True)).all())
+
+
+def _first(out: Any) -> Tensor:  # Any: as _with
+    found: Tensor = out[0] if isinstance(out, tuple) else out
+    return found

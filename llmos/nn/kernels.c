@@ -246,3 +246,19 @@ void llmos_gate(float *gate, const float *up, long count, int threads) {
         gate[i] = x * up[i] * (x < 0 ? e : 1) / (1 + e);
     }
 }
+
+/* Rotary positions, in place, of x [tokens, heads, d]: numbers i and i + d / 2 are the two of a plane (Su et al. 2021). */
+void llmos_rotate(float *x, long tokens, long heads, long d, const float *cosine, const float *sine, int threads) {
+    long half = d / 2;
+#pragma omp parallel for schedule(static) num_threads(threads) if (tokens * heads * d > 1 << 14)
+    for (long t = 0; t < tokens; t++)
+        for (long h = 0; h < heads; h++) {
+            float *a = x + (t * heads + h) * d, *b = a + half;
+            const float *c = cosine + t * d, *s = sine + t * d;
+            for (long i = 0; i < half; i++) {
+                float one = a[i], other = b[i];
+                a[i] = one * c[i] - other * s[i];
+                b[i] = other * c[i + half] + one * s[i + half];
+            }
+        }
+}

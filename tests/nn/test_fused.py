@@ -9,8 +9,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from llmos.nn import compiled  # noqa: E402
+from llmos.nn.attention import NAME  # noqa: E402
+from llmos.nn.blocks import origin  # noqa: E402
 from llmos.nn.fused import fuse  # noqa: E402
-from llmos.testing.tiny import DECODERS, plain  # noqa: E402
+from llmos.nn.kv import BLOCK, KV, Pool  # noqa: E402
+from llmos.nn.pack import next_logits, pack  # noqa: E402
+from llmos.testing.tiny import plain  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
@@ -20,13 +24,30 @@ pytestmark = [
 IDS = torch.arange(5, 45).unsqueeze(0)
 
 
-@pytest.mark.parametrize("architecture", DECODERS)
-def test_a_decoder_gives_the_same_logits(architecture):
-    model = copy.deepcopy(plain(architecture))
+def packed_logits(model):
+    pool = Pool(8 * BLOCK, 1)
+    parts = [list(range(5, 40)), [9], list(range(40, 80))]
+    kvs = [KV(pool, origin("tiny:1", str(i)), ids) for i, ids in enumerate(parts)]
+    for kv, ids in zip(kvs, parts, strict=True):
+        assert kv.grow(len(ids))
     with torch.inference_mode():
-        wanted = model(input_ids=IDS).logits
-        assert fuse(model) > 3, "its norms at least are replaced"
-        torch.testing.assert_close(model(input_ids=IDS).logits, wanted, atol=1e-5, rtol=1e-5)
+        return next_logits(model, pack(parts), kvs)
+
+
+# Of three layers: norms, and norms of queries and keys, attention, gates of the kind that is known; and the last norm.
+@pytest.mark.parametrize(("architecture", "replaced"), [("llama", 13), ("qwen3", 19), ("gemma3_text", 22)])
+def test_a_decoder_gives_the_same_logits(architecture, replaced):
+    model = copy.deepcopy(plain(architecture))
+    model.set_attn_implementation(NAME)
+    wanted = packed_logits(model)
+    assert fuse(model) == replaced
+    torch.testing.assert_close(packed_logits(model), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_an_attention_that_is_not_ours_is_left_alone():
+    model = copy.deepcopy(plain("llama"))
+    fuse(model)
+    assert type(model.model.layers[0].self_attn) is type(plain("llama").model.layers[0].self_attn)
 
 
 def test_gradients_flow_as_before():
