@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from llmos.abi.error import BadInput
+from llmos.nn.compiled import fits, kernels
 from llmos.nn.paged import Plan, window
 
 NAME = "llmos_packed"
@@ -62,6 +63,12 @@ def attend(
         return layout.plan.attend(layer, query[0], key[0], value[0], scaling, sliding_window).unsqueeze(0), None
     if query.is_cuda and query.dtype != torch.float32 and not dropout:  # what its kernels can do
         return _varlen(query, key, value, layout, causal, scaling, sliding_window), None
+    loops = kernels() if fits(query, key, value) and not dropout and query.shape[-1] == value.shape[-1] else None
+    if loops is not None:
+        starts = (0, *accumulate(layout.lengths))
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        whole = query[0], key[0], value[0]
+        return loops.row(whole, starts, starts, scale, is_causal=causal, window=sliding_window).unsqueeze(0), None
     runs = [(count, length) for _, count, length in layout.runs()]
     # Split, not slices: each slice's gradient would be a whole row of zeros with its part filled in.
     split = (torch.split(x[0], [count * length for count, length in runs], dim=1) for x in (query, key, value))

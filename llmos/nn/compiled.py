@@ -50,6 +50,13 @@ class Product:
         return out
 
 
+def fits(*tensors: Tensor) -> bool:
+    """The loops can compute this: float32 on the CPU, and no gradient is wanted."""
+    return torch.is_inference_mode_enabled() and all(
+        x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors
+    )
+
+
 class Kernels:
     """The functions of kernels.c over tensors on the CPU, of float32 where nothing else is said."""
 
@@ -57,9 +64,17 @@ class Kernels:
         library = ctypes.CDLL(str(path))
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
-        for function in (self._pack, self._product, self._attend, self._norm, self._gate, self._rotate):
+        self._row, self._gelu = library.llmos_row, library.llmos_gelu
+        for function in (self._pack, self._product, self._attend, self._row):
+            function.restype = None
+        for function in (self._norm, self._gate, self._rotate, self._gelu):
             function.restype = None
         self._norm.argtypes = [c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
+        self._row.argtypes = [
+            *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
+            *(c_void_p, c_void_p, c_long, c_long, c_long, c_long, c_float, c_int, c_long, c_void_p, c_int),
+        ]
+        self._gelu.argtypes = [c_void_p, c_long, c_void_p, c_int]
         self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
         self._rotate.argtypes = [c_void_p, c_long, c_long, c_long, c_void_p, c_void_p, c_int]
         self._pack.argtypes = [c_void_p, c_long, c_long, c_void_p, c_void_p]
@@ -105,6 +120,39 @@ class Kernels:
             *(len(places), query.shape[0], key.shape[0], query.shape[2], scale, out.data_ptr()),
             torch.get_num_threads(),
         )
+
+    def row(
+        self,
+        qkv: tuple[Tensor, Tensor, Tensor],
+        asked: Sequence[int],
+        held: Sequence[int],
+        scale: float,
+        *,
+        is_causal: bool,
+        window: int | None,
+    ) -> Tensor:
+        """Sequences side by side, each within its own: queries [heads, T, d], keys and values -> [T, heads, d].
+
+        `asked` and `held` are where each one's queries and keys begin, and the end; a sequence's last query is its last
+        key's. A query sees those of its position and before if causal, and only those nearer than `window`.
+        """
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in qkv)
+        out = query.new_empty(query.shape[1], len(query), query.shape[2])
+        places = torch.tensor([asked, held])
+        self._row(
+            *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
+            *(places.data_ptr(), places.data_ptr() + places[0].nbytes, len(asked) - 1),
+            *(len(query), len(key), query.shape[2], scale, is_causal, window or 0, out.data_ptr()),
+            torch.get_num_threads(),
+        )
+        return out
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """Gaussian error linear units (Hendrycks and Gimpel 2016, arXiv:1606.08415), within 1.5e-7 of x of them."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        self._gelu(x.data_ptr(), x.numel(), out.data_ptr(), torch.get_num_threads())
+        return out
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Root mean square norm (Zhang and Sennrich 2019, arXiv:1910.07467) over the last dimension."""

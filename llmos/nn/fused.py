@@ -1,4 +1,4 @@
-"""Norms, gates and rotations of a decoder, each as one loop in C: many passes over little memory cost more than sums.
+"""Norms, gates, rotations and activations, each as one loop in C: many passes over little memory cost more than sums.
 
 It knows no architecture: a layer's class is replaced where a trial shows that the loop gives the layer's own numbers.
 Outside of inference mode, and for what the loops cannot do, a layer computes as it did.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llmos.nn.attention import Layout, attend
-from llmos.nn.compiled import Kernels, kernels
+from llmos.nn.compiled import Kernels, fits, kernels
 
 CLOSE = 1e-5
 TRIED_ROWS = 6
@@ -59,6 +59,8 @@ def _fused(layer: nn.Module, loops: Kernels) -> Kind | None:
     if _is_norm(layer):
         some = _rows(parameters[0].shape[-1])
         tried = [(_norm(kind, loops, offset), (some,), {}) for offset in (0.0, 1.0)]
+    elif "GELU" in kind.__name__:
+        tried = [(_activated(kind, loops), (_rows(64),), {})]
     elif _has(layer, *GATE):
         tried = [(_gated(kind, loops), (_rows(layer.gate_proj.in_features),), {})]  # type: ignore[union-attr, arg-type]
     elif _has(layer, *PROJECTIONS) and isinstance(getattr(layer, "head_dim", None), int):
@@ -87,7 +89,7 @@ def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
 
     def forward(layer: Layer, x: Tensor) -> Tensor:
         weight = layer.weight
-        if not _is_ours(x) or weight.dtype != torch.float32:
+        if not fits(x) or weight.dtype != torch.float32:
             own: Tensor = kind.forward(layer, x)
             return own
         return loops.norm(x, weight + offset if offset else weight, _eps(layer) or 0.0)
@@ -95,9 +97,19 @@ def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
     return _with(kind, forward)
 
 
+def _activated(kind: Kind, loops: Kernels) -> Kind:
+    def forward(layer: Layer, x: Tensor) -> Tensor:
+        if not fits(x):
+            own: Tensor = kind.forward(layer, x)
+            return own
+        return loops.gelu(x)
+
+    return _with(kind, forward)
+
+
 def _gated(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor) -> Tensor:
-        if not _is_ours(x):
+        if not fits(x):
             own: Tensor = kind.forward(layer, x)
             return own
         out: Tensor = layer.down_proj(loops.gate(layer.gate_proj(x), layer.up_proj(x)))
@@ -117,7 +129,7 @@ def _rotated(kind: Kind, loops: Kernels) -> Kind:
         **rest: Any,  # Any: whatever an architecture passes on to its attention function
     ) -> tuple[Tensor, Tensor | None]:
         layout = rest.get("layout")
-        if not _is_ours(hidden_states) or layout is None or position_embeddings is None:
+        if not fits(hidden_states) or layout is None or position_embeddings is None:
             own: tuple[Tensor, Tensor | None] = kind.forward(
                 layer, hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask, **rest
             )
@@ -141,10 +153,6 @@ def _rotated(kind: Kind, loops: Kernels) -> Kind:
 
 def _with(kind: Kind, forward: Callable[..., Any]) -> Kind:  # Any: what that class's forward gives
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
-
-
-def _is_ours(x: Tensor) -> bool:
-    return torch.is_inference_mode_enabled() and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def _rows(width: int) -> Tensor:

@@ -262,3 +262,121 @@ void llmos_rotate(float *x, long tokens, long heads, long d, const float *cosine
             }
         }
 }
+
+/* x / 2 * (1 + erf(x / sqrt(2))), erf by 7.1.26 of Abramowitz and Stegun (1964), which is within 1.5e-7 of it. */
+void llmos_gelu(const float *x, long count, float *out, int threads) {
+#pragma omp parallel for simd schedule(static) num_threads(threads) if (count > 1 << 13)
+    for (long i = 0; i < count; i++) {
+        float a = fabsf(x[i]) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * a), square = a * a;
+        float e = power(square > 87 ? -87 : -square);
+        float rest = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)))) * e;
+        out[i] = 0.5f * x[i] * (x[i] < 0 ? rest : 2.0f - rest);
+    }
+}
+
+typedef float lanes __attribute__((vector_size(32), aligned(4)));
+
+enum { KEYS = 64, CHUNK = 32, PAIR = 2 };
+
+/* to[rows][0..CHUNK] += sum over i of by[r][i * by_step] * from[i * from_step + 0..CHUNK], for two rows at a time. */
+static inline __attribute__((always_inline)) void summed(const float *const by[PAIR], const float *from, long from_step, long count, float *const to[PAIR], int rows) {
+    lanes sum[PAIR][4];
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < 4; c++) sum[r][c] = *(const lanes *)(to[r] + 8 * c);
+    for (long i = 0; i < count; i++)
+        for (int c = 0; c < 4; c++) {
+            lanes some = *(const lanes *)(from + i * from_step + 8 * c);
+            for (int r = 0; r < rows; r++) sum[r][c] += by[r][i] * some;
+        }
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < 4; c++) *(lanes *)(to[r] + 8 * c) = sum[r][c];
+}
+
+/* One head of one sequence: `count` queries that end at its last key, over `seen` keys; a query sees those of its
+   position and before if causal, and only those nearer than `window` if that is not 0. Keys go through in stretches of
+   KEYS at fixed positions, so that a query's answer does not depend on which others are computed beside it. */
+static void headed(const float *q, long q_step, const float *k, long k_step, const float *v, long v_step, long count,
+                   long seen, long d, float scale, int causal, long window, float *out, long out_step, float *work) {
+    float *turned = work, *asked = turned + d * KEYS, *score = asked + PAIR * d, *best = score + PAIR * KEYS, *whole = best + count;
+    float *sum = whole + count; /* [count, wide]: a head's width in whole chunks */
+    long wide = up(d, CHUNK), offset = seen - count;
+    for (long i = 0; i < count; i++) best[i] = -INFINITY, whole[i] = 0;
+    memset(sum, 0, count * wide * sizeof *sum);
+    float *value = sum + count * wide; /* [KEYS, wide] */
+    for (long start = 0; start < seen; start += KEYS) {
+        long keys = seen - start < KEYS ? seen - start : KEYS, filled = up(keys, CHUNK);
+        for (long j = 0; j < filled; j++)
+            for (long i = 0; i < d; i++) turned[i * KEYS + j] = j < keys ? k[(start + j) * k_step + i] * scale : 0;
+        for (long j = 0; j < keys; j++) {
+            memcpy(value + j * wide, v + (start + j) * v_step, d * sizeof *v);
+            memset(value + j * wide + d, 0, (wide - d) * sizeof *v);
+        }
+        long first = causal && start > offset ? start - offset : 0;
+        for (long i = first; i < count; i += PAIR) {
+            int rows = count - i < PAIR ? 1 : PAIR;
+            const float *by[PAIR] = {q + i * q_step, q + (i + rows - 1) * q_step};
+            for (long c = 0; c < filled; c += CHUNK) {
+                float *to[PAIR] = {score + c, score + KEYS + c};
+                memset(to[0], 0, CHUNK * sizeof(float));
+                memset(to[1], 0, CHUNK * sizeof(float));
+                if (rows == PAIR) summed(by, turned + c, KEYS, d, to, PAIR);
+                else summed(by, turned + c, KEYS, d, to, 1);
+            }
+            for (int r = 0; r < rows; r++) {
+                long at = offset + i + r, from = 0, to = keys;
+                if (causal && at - start + 1 < to) to = at - start + 1;
+                if (window && at - window + 1 - start > from) from = at - window + 1 - start;
+                if (window && !causal && at + window - start < to) to = at + window - start;
+                float *s = score + r * KEYS, most = best[i + r], part = 0;
+                if (from >= to) {
+                    memset(s, 0, filled * sizeof *s);
+                    continue;
+                }
+                for (long j = 0; j < from; j++) s[j] = -INFINITY;
+                for (long j = to; j < filled; j++) s[j] = -INFINITY;
+#pragma omp simd reduction(max : most)
+                for (long j = 0; j < filled; j++) most = s[j] > most ? s[j] : most;
+                float less = best[i + r] == -INFINITY ? 0 : power(best[i + r] - most < -87 ? -87 : best[i + r] - most);
+                for (long j = 0; j < filled; j++) {
+                    float x = s[j] - most;
+                    s[j] = x < -87 ? 0 : power(x);
+                    part += s[j];
+                }
+                best[i + r] = most;
+                whole[i + r] = whole[i + r] * less + part;
+                if (less != 1)
+                    for (long c = 0; c < wide; c++) sum[(i + r) * wide + c] *= less;
+            }
+            const float *shares[PAIR] = {score, score + KEYS};
+            for (long c = 0; c < wide; c += CHUNK) {
+                float *to[PAIR] = {sum + i * wide + c, sum + (i + rows - 1) * wide + c};
+                if (rows == PAIR) summed(shares, value + c, wide, keys, to, PAIR);
+                else summed(shares, value + c, wide, keys, to, 1);
+            }
+        }
+    }
+    for (long i = 0; i < count; i++)
+        for (long c = 0; c < d; c++) out[i * out_step + c] = sum[i * wide + c] / whole[i];
+}
+
+/* Sequences side by side: sequence s has the queries from `asked[s]` to `asked[s + 1]` and the keys from `held[s]` to
+   `held[s + 1]`, whose last is the last query's own. q, k, v are [heads, T, d] by their strides, out [T, heads, d]. */
+void llmos_row(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
+               long v_head, long v_token, const int64_t *asked, const int64_t *held, long sequences, long heads,
+               long kv_heads, long d, float scale, int causal, long window, float *out, int threads) {
+    long longest = 0, wide = up(d, CHUNK);
+    for (long s = 0; s < sequences; s++) longest = asked[s + 1] - asked[s] > longest ? asked[s + 1] - asked[s] : longest;
+    size_t size = (d * KEYS + PAIR * d + PAIR * KEYS + longest * (2 + wide) + KEYS * wide) * sizeof(float);
+#pragma omp parallel num_threads(threads)
+    {
+        float *work = room(size);
+#pragma omp for schedule(dynamic) collapse(2)
+        for (long s = 0; s < sequences; s++)
+            for (long h = 0; h < heads; h++) {
+                long g = h / (heads / kv_heads), from = asked[s], start = held[s];
+                headed(q + h * q_head + from * q_token, q_token, k + g * k_head + start * k_token, k_token,
+                       v + g * v_head + start * v_token, v_token, asked[s + 1] - from, held[s + 1] - start, d, scale,
+                       causal, window, out + (from * heads + h) * d, heads * d, work);
+            }
+    }
+}

@@ -66,6 +66,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     generates = model.can_generate()
     if generates and not trainable:
         turn(model)
+    if not trainable:
         fuse(model)
     backbone = model.base_model if generates else model
     tokenizer = FastTokenizer(folder)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmos.nn.compiled import kernels
+from llmos.nn.compiled import fits, kernels
 from llmos.nn.kv import BLOCK, KV, Pair
 
 Span = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # as Kernels.attend takes it
@@ -50,7 +50,7 @@ class Plan:
         self._rows: dict[int, Tensor] = {}
         self._reaches: dict[int | None, Reach] = {}
         self._spans: dict[int | None, Span] = {}
-        self._kernels = kernels() if is_compiled and self._lone and device.type == "cpu" else None
+        self._kernels = kernels() if is_compiled and device.type == "cpu" else None
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, size: int | None
@@ -62,18 +62,23 @@ class Plan:
         compiled = self._kernels if _is_plain(query, key, value) else None
         if compiled is None or len(self._lone) < len(self.lengths):
             self._write(held, key, value)
-        if compiled is not None:
+        if compiled is not None and self._lone:
             compiled.attend((query, key, value), held, self._span(size), scale, out)
-        elif len(self._lone) == len(self.lengths) > 1:
+        elif compiled is None and len(self._lone) == len(self.lengths) > 1:
             return self._each(query, *held, scale, size)
-        elif len(self._lone) > 1:
+        elif compiled is None and len(self._lone) > 1:
             at = self._tensor([self._starts[i] for i in self._lone])
             out[at] = self._each(query[:, at], *held, scale, size)
         for i, length in enumerate(self.lengths):
             if length > 1 or (len(self._lone) == 1 and compiled is None):
                 here = slice(self._starts[i], self._starts[i + 1])
                 new = key[:, here], value[:, here]
-                out[here] = _newest(query[:, here], *self._seen(i, *held, new, size), scale, size)
+                seen = self._seen(i, *held, new, size)
+                if compiled is None:
+                    out[here] = _newest(query[:, here], *seen, scale, size)
+                else:
+                    bounds = (0, length), (0, seen[0].shape[1])
+                    out[here] = compiled.row((query[:, here], *seen), *bounds, scale, is_causal=True, window=size)
         return out
 
     def _write(self, held: Pair, key: Tensor, value: Tensor) -> None:
@@ -165,8 +170,8 @@ class Plan:
 
 
 def _is_plain(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """What the compiled loop computes: float32, and values as wide as keys."""
-    return query.dtype == torch.float32 and query.shape[-1] == key.shape[-1] == value.shape[-1]
+    """What the compiled loops compute: float32, and values as wide as keys."""
+    return fits(query, key, value) and query.shape[-1] == key.shape[-1] == value.shape[-1]
 
 
 def _first(kv: KV, size: int | None) -> int:

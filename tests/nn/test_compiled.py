@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
 
 from llmos.nn import compiled  # noqa: E402
 from llmos.nn.blocks import origin  # noqa: E402
 from llmos.nn.kv import BLOCK, KV, Pool  # noqa: E402
-from llmos.nn.paged import Plan  # noqa: E402
+from llmos.nn.paged import Plan, window  # noqa: E402
 
 KERNELS = compiled.kernels()
 
@@ -92,7 +94,7 @@ def steps(draw):
     st.sampled_from((None, 7, 40)),
 )
 @settings(max_examples=60, deadline=None)
-def test_attention_over_blocks_equals_torch_s(step, heads, d, window):
+def test_attention_over_blocks_equals_torch_s(step, heads, d, size):
     held, new = step
     heads, kv_heads = heads
     generator = torch.Generator().manual_seed(sum(held))
@@ -115,10 +117,53 @@ def test_attention_over_blocks_equals_torch_s(step, heads, d, window):
             whole.copy_(numbers)
         assert all(kv.grow(count) for kv, count in zip(kvs, new, strict=True))
         plan = Plan(new, kvs, CPU, is_compiled=is_compiled)
-        outs.append(plan.attend(0, query, key, value, None, window))
+        outs.append(plan.attend(0, query, key, value, None, size))
     torch.testing.assert_close(*outs, atol=2e-5, rtol=2e-5)
     for ours, theirs in zip(*(pool.layer(0, key, value) for pool in pools), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 150), st.integers(0, 90)), min_size=1, max_size=5),
+    st.sampled_from(((1, 1), (4, 2), (9, 3))),
+    st.sampled_from((8, 20, 32, 80)),
+    st.sampled_from((None, 1, 7, 70)),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_attention_within_sequences_equals_torch_s(sequences, heads, d, size, is_causal):
+    """Of a causal sequence, some keys may have been there before its queries."""
+    new = [count for count, _ in sequences]
+    asked = [0, *accumulate(new)]
+    held = [0, *accumulate(count + before for count, before in sequences)] if is_causal else asked
+    heads, kv_heads = heads
+    generator = torch.Generator().manual_seed(sum(new))
+    query, key, value = (
+        torch.randn(tokens, n, d, generator=generator).transpose(0, 1)
+        for tokens, n in ((asked[-1], heads), (held[-1], kv_heads), (held[-1], kv_heads))
+    )
+    got = KERNELS.row((query, key, value), asked, held, d**-0.5, is_causal=is_causal, window=size)
+    for (start, end), (first, last) in zip(pairwise(asked), pairwise(held), strict=True):
+        mask = window(end - start, last - first, size, causal=is_causal, device=CPU)
+        k, v = (x[:, first:last].repeat_interleave(heads // kv_heads, 0) for x in (key, value))
+        wanted = scaled_dot_product_attention(query[:, start:end], k, v, mask)
+        torch.testing.assert_close(got[start:end], wanted.transpose(0, 1), atol=2e-5, rtol=2e-5)
+
+
+def test_a_query_has_the_same_bits_whichever_are_computed_beside_it():
+    query, key, value = (torch.randn(2, 300, 32, generator=torch.Generator().manual_seed(4)) for _ in range(3))
+    whole = KERNELS.row((query, key, value), (0, 300), (0, 300), 1.0, is_causal=True, window=None)
+    for start, end in ((0, 10), (10, 129), (129, 130), (130, 300)):
+        some = query[:, start:end], key[:, :end], value[:, :end]
+        part = KERNELS.row(some, (0, end - start), (0, end), 1.0, is_causal=True, window=None)
+        assert torch.equal(part, whole[start:end])
+
+
+def test_gelu_is_within_its_bound_of_the_exact_one():
+    x = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([-1e30, 1e30, 0.0, -0.0])])
+    exact = torch.nn.functional.gelu(x.double())
+    assert ((KERNELS.gelu(x).double() - exact).abs() <= 3e-7 * x.double().abs()).all()
+    assert KERNELS.gelu(torch.tensor([float("nan")])).isnan().all()
 
 
 def test_without_a_compiler_the_reason_is_said(tmp_path):
