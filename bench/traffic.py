@@ -23,6 +23,7 @@ LEAVE, HURRY = 0.12, 0.12  # of all calls: whose caller goes away, and whose tim
 PATIENCE_S = (0.0, 1.5)  # so long does somebody who leaves stay
 HURRY_S = (0.02, 1.0)
 TIMEOUT_S = 300.0
+KEPT_S = 3.0  # a server closes connections that are idle for longer
 LEAST_MARGIN = 1e-3  # nats: where the two likeliest tokens are nearer, the order of a sum may decide between them
 CLOSE = 1e-5  # of vectors and scores: the order of a sum
 
@@ -99,6 +100,7 @@ class Caller:
         self._connection = HTTPConnection(place.hostname or "127.0.0.1", place.port, timeout=TIMEOUT_S)
         self._random = random.Random(seed)
         self._is_calm = is_calm  # never leaves, is never in a hurry
+        self._used_at = 0.0
 
     def close(self) -> None:
         """Let the connection go."""
@@ -134,6 +136,8 @@ class Caller:
         except (HTTPException, OSError) as error:
             self._connection.close()
             return f"connection: {error!r}", 0
+        finally:
+            self._used_at = time.monotonic()
 
     def _exchange(self, question: Question, body: Json, stays_s: float | None) -> tuple[str, int]:
         self._send(question, body)
@@ -185,6 +189,8 @@ class Caller:
         return {"model": question.model, "inputs": list(question.inputs), "params": params}
 
     def _send(self, question: Question, body: Json) -> None:
+        if time.monotonic() - self._used_at > KEPT_S:
+            self._connection.close()  # it opens again by itself
         headers = {"Content-Type": "application/json"}
         self._connection.request("POST", f"/v1/tasks/{question.task}", json.dumps(body), headers)
 
