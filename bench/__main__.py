@@ -33,6 +33,9 @@ class Bench(StrEnum):
     HTTP = "http"
     QUALITY = "quality"
     ADAPTERS = "adapters"
+    MIXED = "mixed"
+    SERVERS = "servers"
+    SOAK = "soak"
 
 
 def main(
@@ -44,6 +47,8 @@ def main(
     count: Annotated[
         int | None, typer.Option("--texts", min=1, help="Texts; rows, tokens, calls where those are counted.")
     ] = None,
+    dtype: Annotated[str, typer.Option(help="What llmos computes in, of servers: auto, float32 ...")] = "auto",
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -54,7 +59,12 @@ def main(
         raise typer.Exit(_each())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
-        record = _measure(bench, full, rounds, count, data.absolute(), home.absolute(), device)
+        if bench is Bench.SERVERS:
+            record = _servers(full, rounds, count, dtype, data.absolute(), home.absolute())
+        elif bench is Bench.SOAK:
+            record = _soak(full, minutes, data.absolute(), home.absolute())
+        else:
+            record = _measure(bench, full, rounds, count, data.absolute(), home.absolute(), device)
     except (Stop, LlmosError) as stop:
         print(stop, file=sys.stderr)
         raise typer.Exit(1) from stop
@@ -80,9 +90,22 @@ def _measure(
         return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
     if bench is Bench.HTTP:
         return measure(home, mode=mode, rounds=rounds or (9 if full else 3), connections=64, calls=count or 2000)
+    if bench is Bench.MIXED:
+        return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode)
     return measure(data, home, mode=mode, models=count or 20)
+
+
+def _servers(full: bool, rounds: int | None, count: int | None, dtype: str, data: Path, home: Path) -> Record:
+    measure: Callable[..., Record] = _module(Bench.SERVERS).measure
+    chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "dtype": dtype}
+    return measure(data, home, mode="full" if full else "quick", **chosen)
+
+
+def _soak(full: bool, minutes: float | None, data: Path, home: Path) -> Record:
+    measure: Callable[..., Record] = _module(Bench.SOAK).measure
+    return measure(data, home, mode="full" if full else "quick", minutes=minutes or (30.0 if full else 3.0))
 
 
 def _module(bench: Bench) -> ModuleType:
@@ -103,7 +126,7 @@ def _each() -> int:
     ends = [
         subprocess.run([sys.executable, "-m", "bench", bench, *options], cwd=ROOT, check=False).returncode
         for bench in Bench
-        if bench not in (Bench.ALL, Bench.QUALITY, Bench.GENERATE)  # those take long: only when asked for
+        if bench not in (Bench.ALL, Bench.QUALITY, Bench.GENERATE, Bench.SOAK)  # those take long: only when asked for
     ]
     return max(ends)
 

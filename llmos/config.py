@@ -15,6 +15,7 @@ from typing import Any
 
 from llmos.abi.error import BadSetting
 
+FLAGS = ("host", "port", "engine")  # of `llmos up`; every other setting is one of its --set
 HUB_TOKEN = "HF_TOKEN"  # where the hub's own tools look for it
 
 Value = Any  # Any: what a TOML file, the environment or a flag holds; each setting's own reader checks it
@@ -211,7 +212,7 @@ def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, 
         named.setdefault("hub_token", environment[HUB_TOKEN])
     home = _checked(_SETTING["home"], given.get("home", named.get("home", "~/.llmos")), "home")
     merged = {**_file(home / "config.toml"), **{k: (v, _SETTING[k].env) for k, v in named.items()}}
-    merged |= {key: (value, f"--{key.replace('_', '-')}") for key, value in given.items()}
+    merged |= {key: (value, f"--{key}" if key in FLAGS else f"--set {key}") for key, value in given.items()}
     merged["home"] = (home, "home")
     return Config(**{key: _checked(_SETTING[key], value, origin) for key, (value, origin) in merged.items()})
 

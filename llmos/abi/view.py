@@ -59,9 +59,29 @@ class DiskUse:
     resident_bytes: int
     datasets_bytes: int
     scratch_bytes: int
+    downloads_bytes: int
+    evaluations_bytes: int
     logs_bytes: int
     reclaimable_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Stored bytes that are not what their digest says: of which model, dataset or resident form, and how."""
+
+    ref: str
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What reading every byte of the store found."""
+
+    files: int
+    read_bytes: int
+    damages: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ A frame is 4 bytes of length, big-endian, then msgpack of the pair (name of the 
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any, TypeVar, get_args
 
@@ -102,4 +103,27 @@ def from_plain(data: Any, kind: type[T]) -> T:  # Any: as to_json
     try:
         return msgspec.convert(data, type=kind)
     except msgspec.ValidationError as error:
-        raise BadInput(f"Not a valid {kind.__name__}: {error}") from error
+        said = _sentence(str(error), data) or f"Not a valid {kind.__name__}: {error}"
+        raise BadInput(said) from error
+
+
+MISFIT = re.compile(r"Expected `(?P<wanted>[a-z| ]+)`, got `[a-z]+` - at `\$\.(?P<path>[\w.]+)`")
+WORDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+def _sentence(said: str, data: Any) -> str | None:  # Any: as to_json
+    """What msgspec says of a field, with the field's value and in words; None where it says something else."""
+    found = MISFIT.fullmatch(said)
+    if found is None:
+        return None
+    for name in found["path"].split("."):
+        data = data.get(name) if isinstance(data, dict) else None
+    wanted = [WORDS.get(word, word) for word in found["wanted"].split(" | ") if word != "null"]
+    return f"{found['path']} is {str(data)[:60]!r}; it must be {' or '.join(wanted)}"

@@ -79,7 +79,9 @@ class Embeddings:
 
 def _texts(given: str | list[Json]) -> list[Json]:
     texts = [given] if isinstance(given, str) else given
-    if not texts or not all(isinstance(text, str) for text in texts):
+    if not texts:
+        raise BadInput("input is an empty list. Send at least one text", key="input")
+    if not all(isinstance(text, str) for text in texts):
         raise BadInput("input must be a string or a list of strings; token ids are not supported yet", key="input")
     return texts
 

@@ -14,11 +14,17 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llmos.abi.error import BadInput, LlmosError, TooLong
+from llmos.abi.process import Class, Program
 from llmos.api.compression import LEAST_BYTES, compressed
 from llmos.api.errors import refusal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+CHOICES = {"$.class": Class, "$.program": Program}  # of our bodies: the fields that are one of a few words
 LONG_NUMBER = re.compile(rb"\d{19}")  # rare, and only then is every number of a body looked at
 DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
 
@@ -111,13 +117,33 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
             _check_integers(msgspec.json.decode(body))
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise BadInput(f"The body does not fit: {error}. What is expected is at /docs") from error
-    except msgspec.DecodeError as error:
-        raise BadInput(f"The body is not valid JSON: {error}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"The body is not valid UTF-8: {error.reason} at byte {error.start}") from error
+        raise _unfit(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _unreadable(body, error) from error
     except RecursionError as error:
         raise BadInput("The body is nested too deeply") from error
+
+
+def _unfit(error: msgspec.ValidationError) -> BadInput:
+    said = str(error)
+    for place, words in CHOICES.items():
+        if said.endswith(f"`{place}`"):
+            said = f"{said.replace(f' - at `{place}`', '')}; {place.removeprefix('$.')} is one of {', '.join(words)}"
+    return BadInput(f"The body does not fit: {said}. What is expected is at /docs")
+
+
+def _unreadable(body: bytes, error: Exception) -> BadInput:
+    """What is wrong with a body that is no JSON, and at which of its bytes where that can be told."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as first:  # the decoder's own place is that within one text
+        return BadInput(f"The body is not valid UTF-8: {first.reason} at byte {first.start}")
+    if half := HALF_PAIR.search(body):
+        return BadInput(
+            f"The body is not valid JSON: {half[0].decode()} at byte {half.start()} is half of a surrogate pair, which "
+            "is no character. Send both halves, or the character itself"
+        )
+    return BadInput(f"The body is not valid JSON: {error}")
 
 
 def _check_integers(value: Any) -> None:  # Any: a JSON value

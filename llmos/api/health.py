@@ -1,4 +1,4 @@
-"""Is the box well: /healthz for a probe, /v1/status, /v1/devices and /v1/disk for a person, /v1/gc for the disk."""
+"""Is the box well: /healthz for a probe; status, devices and disk for a person; gc and verify for what is stored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.device import Device
-from llmos.abi.view import DiskUse, Status
+from llmos.abi.view import DiskUse, Status, Verified
 from llmos.api.endpoint import Answer, Endpoint, reply
 from llmos.kernel.port import Kernel
 
@@ -42,6 +42,7 @@ class Health:
             Endpoint("GET", "/v1/status", self.status, "The daemon at a glance", gives=Status),
             Endpoint("GET", "/v1/devices", self.devices, "List devices", gives=DeviceList),
             Endpoint("GET", "/v1/disk", self.disk, "Bytes of the store by room", gives=DiskUse),
+            Endpoint("POST", "/v1/verify", self.verify, "Read every byte of the store", gives=Verified),
             Endpoint("POST", "/v1/gc", self.collect, "Remove what no name reaches", gives=Collected),
         ]
 
@@ -56,6 +57,9 @@ class Health:
 
     async def disk(self, request: Request) -> Answer:
         return reply(await self._kernel.disk_use())
+
+    async def verify(self, request: Request) -> Answer:
+        return reply(await self._kernel.verify())
 
     async def collect(self, request: Request) -> Answer:
         return reply(Collected(await self._kernel.collect()))

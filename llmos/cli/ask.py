@@ -27,6 +27,8 @@ def run(
     file: Annotated[Path | None, typer.Option(help="A file of texts, one a line.")] = None,
     task: Annotated[str | None, typer.Option(help="The model's own unless said.")] = None,
     labels: Annotated[str | None, typer.Option(help="For a base: labels to choose from, with commas between.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds within which the answer is there.")] = None,
+    klass: Annotated[str | None, typer.Option("--class", help="interactive, batch or background.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
 ) -> None:
@@ -39,7 +41,7 @@ def run(
     with box() as client:
         asked = task or client.model(model).task
         inputs = inputs_of(asked, texts or [], file)
-        results = client.run(model, inputs, task=asked, **params)
+        results = client.run(model, inputs, task=asked, timeout_s=timeout, klass=klass, **params)
     if as_json:
         say_json(results)
         return

@@ -29,11 +29,19 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(help="How long an answer may be.")] = None,
     seed: Annotated[int | None, typer.Option(help="What randomness starts from.")] = None,
     json_schema: Annotated[Path | None, typer.Option(help="A file with the JSON schema that answers fit.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds within which an answer is there.")] = None,
+    klass: Annotated[str | None, typer.Option("--class", help="interactive, batch or background.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="Any other param, as key=value.")] = None,
 ) -> None:
     """Talk to a model."""
     chosen = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
     params = settings_of(given or []) | {key: value for key, value in chosen.items() if value is not None}
+    if params.get("n") not in (None, 1):
+        several = f"llmos run {model} TEXT --set n={params['n']}"
+        raise BadInput(
+            f"n is {params['n']}, and a conversation goes on with one answer. For several: {several}", key="n"
+        )
+    params |= {key: value for key, value in (("timeout_s", timeout), ("klass", klass)) if value is not None}
     if json_schema is not None:
         params["json_schema"] = _schema(json_schema)
     messages: Messages = [{"role": "system", "content": system}] if system else []

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmos.abi.error import Conflict, Fault, Internal, Unavailable, error_of
+from llmos.abi.error import Conflict, Fault, Internal, LlmosError, Unavailable, error_of
 from llmos.cli.box import box, settings_of
-from llmos.cli.terminal import age, say, say_json, say_table, size
+from llmos.cli.terminal import age, note, say, say_json, say_table, size
 
 if TYPE_CHECKING:
     import psutil
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 90.0
+NEIGHBOUR_TIMEOUT_S = 2.0
 TAIL_LINES = 15
 
 
@@ -97,7 +98,7 @@ def down() -> None:
 
     process = running()
     if process is None:
-        say("No daemon is up.")
+        say(f"No daemon is up.{_neighbour()}")
         return
     process.terminate()
     try:
@@ -118,19 +119,47 @@ def running() -> psutil.Process | None:
     try:
         pid = json.loads((read_config().home / "daemon.json").read_text())["os_pid"]
         process = psutil.Process(pid)
-        return process if "llmos.daemon" in process.cmdline() else None
+        words = process.cmdline()
+        homes = [word.removeprefix("--home=") for word in words if word.startswith("--home=")]
+        is_ours = all(same_home(home) for home in homes)  # a pid may be another daemon's by now
+        return process if "llmos.daemon" in words and is_ours else None
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
 
 
+def same_home(home: str) -> bool:
+    """That home is the one that the settings name."""
+    from llmos.config import read_config
+
+    return Path(home).resolve() == read_config().home.resolve()
+
+
+def _neighbour() -> str:
+    """Whose daemon it is that answers on this home's port, where it is another home's."""
+    from llmos.config import read_config
+    from llmos.sdk.client import Client
+
+    url = read_config().url
+    try:
+        with Client(url, timeout_s=NEIGHBOUR_TIMEOUT_S) as client:
+            home = client.status().home
+    except LlmosError:  # nobody, or a program that is no daemon
+        return ""
+    return f" The one at {url} is that of {home}. End it: LLMOS_HOME={home} llmos down"
+
+
 def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Show the daemon at a glance: devices, memory, processes."""
+    from llmos.config import read_config
+
     with box() as client:
         now, url = client.status(), client.url
     if as_json:
         say_json(now)
         return
     _say_status(now, url)
+    if not same_home(now.home):
+        note(f"This is the daemon of {now.home}; that of {read_config().home} is not up. Start it on a port of its own")
 
 
 def _say_status(now: Status, url: str) -> None:

@@ -16,6 +16,7 @@ import typer
 
 from llmos.abi.error import LlmosError
 from llmos.cli.box import box
+from llmos.cli.daemon import same_home
 from llmos.cli.terminal import FAILED, say, say_json, size
 from llmos.config import Config, read_config
 
@@ -36,10 +37,13 @@ class Finding:
     hint: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte of the store as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
     """Check what this machine needs."""
     config = read_config()
-    findings = [check(config) for check in CHECKS]
+    findings = [check(config) for check in (*CHECKS, *((_store,) if deep else ()))]
     if as_json:
         say_json(findings)
     else:
@@ -108,14 +112,32 @@ def _daemon(config: Config) -> Finding:
     """The daemon answers, or it could listen."""
     try:
         with box() as client:
-            return Finding("daemon", True, f"up at {client.url}, version {client.status().version}")
+            now = client.status()
+            found = f"up at {client.url}, version {now.version}"
+            if same_home(now.home):
+                return Finding("daemon", True, found)
+            hint = f"Start that of {config.home} on another port: llmos up --port {config.port + 1}, or LLMOS_PORT"
+            return Finding("daemon", False, f"{found}; but it is that of {now.home}", hint)
     except LlmosError as error:
-        if error.code != "unavailable":
+        if error.code not in ("unavailable", "internal"):
             return Finding("daemon", False, error.message, "Restart it: llmos down, llmos up")
     hint = f"Another program has port {config.port}. Choose one: llmos up --port {config.port + 1}, or LLMOS_PORT"
     is_free = _can_listen(config.host, config.port)
     found = f"not up; port {config.port} is {'free. Start it: llmos up' if is_free else 'in use'}"
     return Finding("daemon", is_free, found, hint)
+
+
+def _store(config: Config) -> Finding:
+    """Every byte of the store is what it was when it came."""
+    hint = "Bring a damaged base in again (llmos pull), and train a damaged model again after llmos rm"
+    try:
+        with box() as client:
+            verified = client.verify()
+    except LlmosError as error:
+        return Finding("store", False, error.message, "Its bytes are read by the daemon. Start it: llmos up")
+    if not verified.damages:
+        return Finding("store", True, f"{verified.files} files, {size(verified.read_bytes)}: all as they came")
+    return Finding("store", False, "; ".join(f"{one.ref}: {one.message}" for one in verified.damages), hint)
 
 
 def _can_listen(host: str, port: int) -> bool:

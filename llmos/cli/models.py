@@ -118,7 +118,7 @@ def _say_model(model: Model) -> None:
         "license": model.license,
         "source": model.source,
         "created": model.created_at,
-        **{key: value for key, value in model.lineage.items() if isinstance(value, str | int | float)},
+        **_made(model.lineage),
     }
     say(model.ref)
     for key, value in facts.items():
@@ -133,6 +133,13 @@ def _say_model(model: Model) -> None:
         keys = list(next(iter(per_class.values())))
         table = [(label, *(number(row.get(key)) for key in keys)) for label, row in per_class.items()]
         say_table(("LABEL", *(key.upper() for key in keys)), table)
+
+
+def _made(lineage: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """Where a version comes from, without what only the store needs to tell one offer from another."""
+    facts = {key: value for key, value in lineage.items() if isinstance(value, str | int | float)}
+    made = {"made by": f"process {facts['pid']}"} if "pid" in facts else {}
+    return {**{key: value for key, value in facts.items() if key not in ("pid", "offer", "born")}, **made}
 
 
 def promote(ref: Ref, as_json: AsJson = False) -> None:

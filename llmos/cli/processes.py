@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -70,7 +70,17 @@ def _progress(process: Process) -> str:
     progress = process.progress
     if progress is None:
         return ""
+    if process.spec.program == "serve":
+        return "" if process.is_ended else _load(progress.figures)
     return f"{progress.phase} {progress.done / progress.total:.0%}" if progress.total else progress.phase
+
+
+def _load(figures: Mapping[str, float]) -> str:
+    """How busy a process is that serves: answers under way, answers that wait, blocks of keys and values in use."""
+    if "live" not in figures:
+        return ""
+    waits = f", {figures['waiting']:.0f} wait" if figures.get("waiting") else ""
+    return f"{figures['live']:.0f} live{waits}, kv {figures['kv_held'] / max(figures['kv_blocks'], 1):.0%}"
 
 
 def top() -> None:

@@ -68,11 +68,12 @@ def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str
 
 
 def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Rows:
-    """The rows to measure a model on: the one file named, or a stored dataset's test split."""
+    """The rows to measure a model on: the one file named, or a stored dataset's test split, which goes by its ref."""
     sources = _sources(data, folders)
     rows = _read(sources["test"] or sources["train"], data, task, options)
     assert rows is not None
-    return rows
+    named = data.test or data.train
+    return replace(rows, path=named) if named in folders else rows
 
 
 def taught(folder: str, task: str, options: dict[str, Json]) -> frozenset[str]:

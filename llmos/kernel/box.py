@@ -21,7 +21,7 @@ from llmos.abi.error import BadSetting, LlmosError
 from llmos.abi.frame import Assignment, Up
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Program, Spec
-from llmos.abi.view import DiskUse, Happening, ModelView, Status
+from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.wire import to_plain
 from llmos.config import Config
 from llmos.kernel import effects as do
@@ -232,6 +232,9 @@ class Box:
 
     async def disk_use(self) -> DiskUse:
         return await self._library.disk_use()
+
+    async def verify(self) -> Verified:
+        return await self._library.verify()
 
     def datasets(self) -> list[DatasetManifest]:
         return self._library.datasets()

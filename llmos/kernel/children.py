@@ -80,7 +80,9 @@ def failed(roster: Roster, event: ev.ChildFailed) -> list[Effect]:
 
 
 def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
-    process = replace(roster.process(event.pid), exit_code=event.code)
+    process = roster.process(event.pid)
+    usage, progress = event.usage or process.usage, event.progress or process.progress
+    process = replace(process, exit_code=event.code, usage=usage, progress=progress)
     if process.state not in ALIVE:
         return []
     if process.spec.program is Program.SERVE and process.state is not State.STOPPING:

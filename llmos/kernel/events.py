@@ -232,12 +232,17 @@ class ChildFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ChildExited(Event):
-    """The operating system process has ended; a negative code is the signal that ended it."""
+    """The operating system process has ended; a negative code is the signal that ended it.
+
+    What was known of it at last is written with its end, for what it used and how far it was pass until then.
+    """
 
     kept: ClassVar[Kept] = Kept.PROMISED
     pid: int
     os_pid: int
     code: int
+    usage: Usage | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,14 @@ def sweep_scratch(home: Path, kept: Collection[int]) -> None:
 
 def collect(home: Path, known: Collection[int], now: float) -> int:
     """Remove old downloads that no process holds and logs of pids that are forgotten; returns the bytes that freed."""
-    parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > OLD_S]
+    return sum(_removed(path) for path, _ in collectable(home, known, now))
+
+
+def collectable(home: Path, known: Collection[int], now: float) -> list[tuple[Path, int]]:
+    """What `collect` would remove, and its sizes."""
+    parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > OLD_S and _is_free(path)]
     logs = [path for path in (home / "logs").glob("*.log") if path.stem.isdecimal() and int(path.stem) not in known]
-    return sum(_removed(path) for path in parts if _is_free(path)) + sum(map(_removed, logs))
+    return [(path, _size_bytes(path)) for path in (*parts, *logs)]
 
 
 def _is_free(path: Path) -> bool:
@@ -45,6 +50,12 @@ def _changed_at(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
+
+
+def _size_bytes(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
 
 
 def _removed(path: Path) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
 from llmos.abi.model import DatasetManifest, Manifest, split_ref
 from llmos.abi.process import Process, Program, State
-from llmos.abi.view import DiskUse, ModelView
+from llmos.abi.view import DiskUse, ModelView, Verified
 from llmos.kernel import events as ev
 from llmos.kernel import leftovers
 from llmos.kernel.happenings import Happenings
@@ -154,7 +155,14 @@ class Library:
         return freed + await asyncio.to_thread(leftovers.collect, self._home, known, self._clock())
 
     async def disk_use(self) -> DiskUse:
-        return await asyncio.to_thread(self._store.disk_use)
+        use = await asyncio.to_thread(self._store.disk_use)
+        known = frozenset(self._table.processes)
+        left = await asyncio.to_thread(leftovers.collectable, self._home, known, self._clock())
+        sizes = sum(size_bytes for _, size_bytes in left)
+        return replace(use, reclaimable_bytes=use.reclaimable_bytes + sizes)
+
+    async def verify(self) -> Verified:
+        return await asyncio.to_thread(self._store.examine)
 
 
 def _is_of(used: str, ref: str) -> bool:

@@ -80,6 +80,7 @@ class Loop:
     async def _take(self, event: Event, waiter: Waiter | None) -> None:
         try:
             self._table.check(event)
+            event = self._table.witnessed(event)
             await self._write(event, is_asked=waiter is not None)
             effects = self._table.apply(event)
         except LlmosError as error:

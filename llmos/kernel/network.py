@@ -156,8 +156,8 @@ class Network:
     def attach_failed(self, pid: int, model: str, fault: Fault) -> None:
         """The process cannot have the model: its calls get the reason."""
         server = self._servers.get(pid)
-        if server is None:
-            return
+        if server is None or model not in server.models | server.attaching:
+            return  # it was taken away on its way there, which is what its calls hear
         server.attaching.discard(model)
         server.models.discard(model)
         for opened in self._open_calls(server):

@@ -9,9 +9,9 @@ from llmos.abi.call import Chunk
 from llmos.abi.device import Device
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Spec
-from llmos.abi.view import DiskUse, Happening, ModelView, Status
+from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
 
-__all__ = ["DiskUse", "Happening", "Kernel", "ModelView", "Status"]
+__all__ = ["DiskUse", "Happening", "Kernel", "ModelView", "Status", "Verified"]
 
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
@@ -86,6 +86,10 @@ class Kernel(Protocol):
         ...
 
     async def disk_use(self) -> DiskUse: ...
+    async def verify(self) -> Verified:
+        """Read every byte of the store and compare it with its digest, whatever was proven before."""
+        ...
+
     def datasets(self) -> list[DatasetManifest]: ...
     def dataset(self, ref: str) -> DatasetManifest: ...
     async def remove_dataset(self, ref: str) -> list[str]: ...

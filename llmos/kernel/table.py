@@ -136,6 +136,13 @@ class Table:
             case ev.NiceAsked():
                 self.roster.check_state(event.pid, "nice", frozenset(State) - {State.EXITED})
 
+    def witnessed(self, event: Event) -> Event:
+        """The event as it is to be written: the end of a child takes what was known of it at last along."""
+        if not isinstance(event, ev.ChildExited) or event.pid not in self.processes:
+            return event
+        process = self.process(event.pid)
+        return replace(event, usage=process.usage, progress=process.progress)
+
     def apply(self, event: Event) -> list[Effect]:
         """Change the table as the event says; what is to be done about it comes back."""
         of_children = children.HANDLERS.get(type(event))

@@ -64,10 +64,10 @@ class Channel:
         """The daemon wants this process to finish what is in hand and end."""
         return self._stop.is_set()
 
-    def report(self, progress: Progress) -> None:
+    def report(self, progress: Progress, *, is_last: bool = False) -> None:
         """Say how far the work is, as often as one likes: ten a second are sent, and each phase's first and last."""
         now = time.monotonic()
-        is_edge = progress.phase != self._phase or (progress.total > 0 and progress.done >= progress.total)
+        is_edge = is_last or progress.phase != self._phase or (progress.total > 0 and progress.done >= progress.total)
         if is_edge or now - self._reported_at >= REPORT_EVERY_S:
             self._reported_at, self._phase = now, progress.phase
             self.send(Report(progress))

@@ -174,6 +174,11 @@ def _pooling(folder: Path) -> str:
     return short[modes[0]]
 
 
+def _begins_like_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
 def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
     from gguf import GGUFReader  # not above: only GGUF bases need it
 
@@ -181,7 +186,8 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
         fields = GGUFReader(path).fields
         architecture = str(fields["general.architecture"].contents())
     except (ValueError, KeyError, IndexError) as error:
-        raise BadInput(f"{path.name} is no GGUF file that can be read ({error}). Fetch it again") from error
+        said = "it does not begin like one" if not _begins_like_gguf(path) else "it is cut short or damaged"
+        raise BadInput(f"{path.name} is no GGUF file that can be read: {said}. Fetch it again") from error
     said = fields["general.license"].contents() if "general.license" in fields else license_of(folder)
     limit = fields.get(f"{architecture}.context_length")
     pooled = f"{architecture}.pooling_type" in fields  # llama.cpp writes it for embedding models alone

@@ -65,7 +65,7 @@ class Server:
             self._take(frame)
         if not self._engine.is_idle:
             self._say(self._engine.step())
-            self._report()
+        self._report()  # also where the last call was taken back
         self._channel.spent()
 
     def _report(self) -> None:
@@ -75,7 +75,7 @@ class Server:
             self._reported_at = now
             if (figures := self._engine.figures) != self._figures:
                 self._figures = figures
-                self._channel.report(Progress("serving", figures=figures))
+                self._channel.report(Progress("serving", figures=figures), is_last=self._engine.is_idle)
 
     def _take(self, frame: Down) -> None:
         match frame:

@@ -14,7 +14,7 @@ from llmos.abi.device import Device
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process
 from llmos.abi.recipe import Data
-from llmos.abi.view import DiskUse, Happening, Model, Status, happening_of
+from llmos.abi.view import DiskUse, Happening, Model, Status, Verified, happening_of
 from llmos.sdk import request
 from llmos.sdk.aio import AsyncClient
 from llmos.sdk.request import Request
@@ -63,6 +63,10 @@ class Client:
     def gc(self) -> int:
         """Remove what no name reaches; the bytes freed."""
         return self._ask(request.collect())
+
+    def verify(self) -> Verified:
+        """Read every byte of the store; which files are not what they were when they came."""
+        return self._ask(request.verify())
 
     def models(self) -> list[Model]:
         """All versions of all models and bases."""
@@ -168,33 +172,73 @@ class Client:
 
     @overload
     def run(
-        self, model: str, inputs: str | Mapping[str, Json], *, task: str | None = None, **params: Json
+        self,
+        model: str,
+        inputs: str | Mapping[str, Json],
+        *,
+        task: str | None = None,
+        timeout_s: float | None = None,
+        klass: Class | str | None = None,
+        **params: Json,
     ) -> Result: ...
     @overload
-    def run(self, model: str, inputs: Sequence[Json], *, task: str | None = None, **params: Json) -> list[Result]: ...
     def run(
-        self, model: str, inputs: str | Mapping[str, Json] | Sequence[Json], *, task: str | None = None, **params: Json
+        self,
+        model: str,
+        inputs: Sequence[Json],
+        *,
+        task: str | None = None,
+        timeout_s: float | None = None,
+        klass: Class | str | None = None,
+        **params: Json,
+    ) -> list[Result]: ...
+    def run(
+        self,
+        model: str,
+        inputs: str | Mapping[str, Json] | Sequence[Json],
+        *,
+        task: str | None = None,
+        timeout_s: float | None = None,
+        klass: Class | str | None = None,
+        **params: Json,
     ) -> Result | list[Result]:
         """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said.
 
-        With `n` (generate and chat) a list gives n results for each of its inputs, in order.
+        With `n` (generate and chat) a list gives n results for each of its inputs, in order. The answer is there
+        within `timeout_s`; `klass` is the API's `class`: who the call yields to.
         """
-        is_one = isinstance(inputs, str | Mapping)
+        given, is_one = request.inputs_of(inputs)
         said = request.one_answer(params) if is_one else params
-        asked = task or (self.model(model)).task
-        results = self._ask(request.run(asked, model, [inputs] if is_one else list(inputs), said))
+        asked = task or self.model(model).task
+        results = self._ask(request.run(asked, model, given, said, request.hurry(timeout_s, klass)))
         return results[0] if is_one else results
 
-    def chat(self, model: str, messages: str | Sequence[Mapping[str, Json]], **params: Json) -> Iterator[str]:
+    def chat(
+        self,
+        model: str,
+        messages: str | Sequence[Mapping[str, Json]],
+        *,
+        timeout_s: float | None = None,
+        klass: Class | str | None = None,
+        **params: Json,
+    ) -> Iterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
-        body = request.chat_body(model, messages, params)
+        body = request.chat_body(model, messages, params, request.hurry(timeout_s, klass))
         for _, data in self._events("POST", "/v1/tasks/chat", body):
             for output in data["outputs"]:
                 yield output["message"].get("content") or ""
 
-    def generate(self, model: str, prompt: str, **params: Json) -> Iterator[str]:
+    def generate(
+        self,
+        model: str,
+        prompt: str,
+        *,
+        timeout_s: float | None = None,
+        klass: Class | str | None = None,
+        **params: Json,
+    ) -> Iterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = request.generate_body(model, prompt, params)
+        body = request.generate_body(model, prompt, params, request.hurry(timeout_s, klass))
         for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]

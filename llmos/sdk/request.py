@@ -14,7 +14,7 @@ from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process
 from llmos.abi.recipe import Data, Lora, Recipe
-from llmos.abi.view import DiskUse, Model, Status, process_of
+from llmos.abi.view import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
 
@@ -63,6 +63,10 @@ def disk() -> Request[DiskUse]:
 
 def collect() -> Request[int]:
     return Request("POST", "/v1/gc", lambda answer: int(answer["freed_bytes"]))
+
+
+def verify() -> Request[Verified]:
+    return Request("POST", "/v1/verify", _one(Verified))
 
 
 def models() -> Request[list[Model]]:
@@ -143,25 +147,44 @@ def evaluate(model: str, data: Data, device: str | None = None) -> Request[Proce
     return start("evaluate", {"model": model, "data": to_plain(data)}, f"evaluate {model}", device=device)
 
 
-def run(task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json]) -> Request[list[Result]]:
-    """`inputs` answered by a model of this task, in order."""
+def inputs_of(given: Json) -> tuple[list[Json], bool]:
+    """What was given as a list of inputs, and whether it was only one; BadInput for what cannot be either."""
+    if isinstance(given, str | Mapping):
+        return [given], True
+    if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray):
+        return list(given), False
+    raise BadInput(f"inputs is {given!r}. Give one input (a text, or a dict), or a list of them", key="inputs")
+
+
+def hurry(timeout_s: float | None, klass: Class | str | None) -> dict[str, Json]:
+    """The part of a call's body that says how long it may take, and who it yields to."""
+    return {key: value for key, value in (("timeout_s", timeout_s), ("class", klass)) if value is not None}
+
+
+def run(
+    task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json], asked: Mapping[str, Json] | None = None
+) -> Request[list[Result]]:
+    """`inputs` answered by a model of this task, in order; `asked` is what `hurry` makes."""
 
     def read(answer: Json) -> list[Result]:
         return [result_of(task, output) for output in answer["outputs"]]
 
     said = {**params, "encoding": "base64"} if task == "embed" else dict(params)
-    return Request("POST", f"/v1/tasks/{task}", read, {"model": model, "inputs": list(inputs), "params": said})
+    body = {"model": model, "inputs": list(inputs), "params": said, **(asked or {})}
+    return Request("POST", f"/v1/tasks/{task}", read, body)
 
 
-def chat_body(model: str, messages: str | Sequence[Mapping[str, Json]], params: Mapping[str, Json]) -> Json:
+def chat_body(
+    model: str, messages: str | Sequence[Mapping[str, Json]], params: Mapping[str, Json], asked: Mapping[str, Json]
+) -> Json:
     """The body of a streamed chat; a bare text is the user's one message."""
     said = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-    return generate_body(model, {"messages": said}, params)
+    return generate_body(model, {"messages": said}, params, asked)
 
 
-def generate_body(model: str, given: Json, params: Mapping[str, Json]) -> Json:
-    """The body of one answer, streamed."""
-    return {"model": model, "input": given, "params": one_answer(params), "stream": True}
+def generate_body(model: str, given: Json, params: Mapping[str, Json], asked: Mapping[str, Json]) -> Json:
+    """The body of one answer, streamed; `asked` is what `hurry` makes."""
+    return {"model": model, "input": given, "params": one_answer(params), "stream": True, **asked}
 
 
 def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:

@@ -25,7 +25,7 @@ from llmos.abi.error import (
 from llmos.abi.frame import Located
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import Class, Process, Program, Progress, Spec, State
-from llmos.abi.view import DiskUse, Happening, ModelView, Status
+from llmos.abi.view import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.port import Kernel
@@ -71,6 +71,7 @@ class MemoryKernel:
     def __init__(self, *, plays: bool = False, report: str = "", engine: Engine | None = None) -> None:
         self.manifests = {one.ref: one for one in starter()}
         self.promoted: dict[str, list[int]] = {"minilm": [1], "smollm2": [1], "support": [1, 2], "ner": [1]}
+        self.damages: tuple[Damage, ...] = ()
         self.rows = {one.ref: one for one in (DatasetManifest("tickets", 1, "classify", (), {"train": 9}),)}
         self.table: dict[int, Process] = {}
         self.plays = plays
@@ -265,7 +266,10 @@ class MemoryKernel:
         return 4096
 
     async def disk_use(self) -> DiskUse:
-        return DiskUse(1000, 200, 30, 4, 5, 600, 7_000_000)
+        return DiskUse(1000, 200, 30, 4, 3, 2, 5, 600, 7_000_000)
+
+    async def verify(self) -> Verified:
+        return Verified(3, 1000, self.damages)
 
     def datasets(self) -> list[DatasetManifest]:
         return list(self.rows.values())

@@ -35,7 +35,38 @@ def test_an_error_without_a_status_of_its_own_has_that_of_its_kind():
         ("PUT", "/v1/processes", None, 405, "bad_input", "It takes: GET, HEAD, POST"),
         ("POST", RUN, b"{", 400, "bad_input", "not valid JSON"),
         ("POST", RUN, b"", 400, "bad_input", "model"),
-        ("POST", RUN, b'{"model": "support", "input": "\xff"}', 400, "bad_input", "not valid UTF-8"),
+        (
+            "POST",
+            RUN,
+            b'{"model": "support", "input": "\xff"}',
+            400,
+            "bad_input",
+            "not valid UTF-8: invalid start byte at byte 31",
+        ),
+        (
+            "POST",
+            RUN,
+            rb'{"model": "support", "input": "a \ud83d b"}',
+            400,
+            "bad_input",
+            "\\ud83d at byte 33 is half of",
+        ),
+        (
+            "POST",
+            RUN,
+            rb'{"model": "support", "input": "a \ude00 b"}',
+            400,
+            "bad_input",
+            "\\ude00 at byte 33 is half of",
+        ),
+        (
+            "POST",
+            "/v1/embeddings",
+            {"model": "minilm", "input": []},
+            400,
+            "bad_input",
+            "an empty list. Send at least one",
+        ),
         ("POST", RUN, b'{"model": "support", "input": NaN}', 400, "bad_input", "not valid JSON"),
         ("POST", RUN, b'{"model": "support", "input": ' + b"[" * 2000, 400, "bad_input", ""),
         ("POST", RUN, {"model": "support", "input": "x", "params": {"seed": [10**30]}}, 400, "bad_input", "64 bits"),
@@ -61,7 +92,14 @@ def test_an_error_without_a_status_of_its_own_has_that_of_its_kind():
         ("POST", "/v1/models/ner/rollback", None, 409, "conflict", "llmos promote"),
         ("GET", "/v1/datasets/none@1", None, 404, "dataset_not_found", "none@1"),
         ("POST", "/v1/processes", {"program": "dance"}, 400, "bad_input", "dance"),
-        ("POST", "/v1/processes", {"program": "pull", "class": "urgent"}, 400, "bad_input", "urgent"),
+        (
+            "POST",
+            "/v1/processes",
+            {"program": "pull", "class": "urgent"},
+            400,
+            "bad_input",
+            "class is one of interactive,",
+        ),
     ],
 )
 def test_a_bad_request_gets_a_sentence(ask, method, path, body, status, code, words):
@@ -100,7 +138,9 @@ json_values = st.recursive(
 ROUTES = ["/v1/tasks/tag", "/v1/tasks/chat", "/v1/embeddings", "/v1/chat/completions", "/v1/completions"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     st.sampled_from(ROUTES),
     st.dictionaries(

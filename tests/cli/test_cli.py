@@ -3,11 +3,18 @@
 import io
 import json
 import os
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
 from llmos.abi.error import Fault
+from llmos.abi.process import Process, Program, Progress, Spec, State
+from llmos.abi.view import Damage
+from llmos.cli import doctor
 from llmos.cli.main import run_verb
+from llmos.cli.processes import rows
 from llmos.config import Config
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
@@ -197,6 +204,11 @@ def test_run_prints_each_of_several_answers(llmos):
         (["up", "--port", "99999999"], 2, "65535"),
         (["up", "--set", "dtype=int3"], 2, "bfloat16"),
         (["up", "--set", "prot=1"], 2, "prot = 1: there is no such setting; expected port"),
+        (["up", "--set", "max_waiting_calls=abc"], 2, "--set max_waiting_calls = 'abc': expected a whole number"),
+        (["nice", "1", "urgent"], 2, "class is one of interactive, batch, background"),
+        (["chat", "smollm2", "hi", "--set", "n=2"], 2, "llmos run smollm2 TEXT --set n=2"),
+        (["run", "ner", "x", "--class", "urgent"], 2, "class is one of interactive, batch, background"),
+        (["run", "ner", "x", "--timeout", "-1"], 2, "timeout_s"),
         (["run", "ner", "caf\udce9"], 2, "is not UTF-8"),
         (["run", "support", "x", "--set", "treshold=1"], 2, "no param 'treshold'. It has: threshold"),
         (["run", "ner", "x", "--set", "treshold=1"], 2, "no param 'treshold'. It has: none"),
@@ -206,6 +218,81 @@ def test_a_mistake_is_a_sentence_and_no_traceback(llmos, words, code, says):
     got, out, err = llmos(*words)
     assert (got, says in err, "Traceback" in err) == (code, True, False), err
     assert out == ""
+
+
+def test_a_setting_of_the_wrong_kind_is_said_with_what_it_must_be(llmos, home):
+    (home / "rows.csv").write_text("text,label\nhi,a\n")
+    code, _, err = llmos("train", "classify", "--data", "rows.csv", "--set", "epochs=abc")
+    assert (code, err) == (2, "epochs is 'abc'; it must be a number\n")
+
+
+def test_a_call_carries_its_time_and_its_class_from_the_command_line(llmos, kernel):
+    assert llmos("run", "ner", "Ada", "--timeout", "9", "--class", "batch")[0] == 0
+    assert kernel.asked[-1].klass == "batch"
+    assert llmos("chat", "smollm2", "Hello", "--timeout", "9", "--class", "background")[0] == 0
+    assert kernel.asked[-1].klass == "background"
+
+
+def test_the_daemon_of_another_home_on_the_same_port_is_told_from_ones_own(llmos, home, monkeypatch):
+    url = json.loads((home / "daemon.json").read_text())["url"]
+    (home / "daemon.json").unlink()
+    monkeypatch.setenv("LLMOS_PORT", url.rpartition(":")[2])
+    code, out, err = llmos("status")
+    assert (code, "home /home/box" in out) == (0, True)
+    assert f"This is the daemon of /home/box; that of {home} is not up" in err
+    code, out, _ = llmos("down")
+    assert (code, f"No daemon is up. The one at {url} is that of /home/box" in out) == (0, True)
+
+
+def test_a_process_that_serves_shows_how_busy_it_is_and_nothing_once_it_is_over():
+    figures = {"live": 3.0, "waiting": 2.0, "kv_blocks": 40.0, "kv_held": 10.0}
+    serve = Process(1, Spec(Program.SERVE), State.READY, progress=Progress("serving", figures=figures))
+    encoder = replace(serve, progress=Progress("serving"))
+    over = replace(serve, state=State.EXITED)
+    assert [row[4] for row in rows([serve, encoder, over])] == ["3 live, 2 wait, kv 25%", "", ""]
+
+
+def test_a_version_is_shown_without_what_only_the_store_needs(llmos, kernel):
+    lineage = {"rows": 9, "pid": 4, "offer": 1, "born": 1795564244.4}
+    kernel.manifests["ner:1"] = replace(kernel.manifests["ner:1"], lineage=lineage)
+    shown = llmos("show", "ner")[1]
+    assert ("process 4" in shown, "born" in shown, "offer" in shown) == (True, False, False)
+
+
+def test_doctor_reads_every_byte_where_it_is_asked_to(home, kernel):
+    assert doctor._store(Config(home)).is_well
+    kernel.damages = (Damage("ner:1", "adapter.safetensors", "it is damaged on the disk"),)
+    found = doctor._store(Config(home))
+    assert (found.is_well, found.found) == (False, "ner:1: it is damaged on the disk")
+
+
+def test_doctor_says_whose_the_port_is(home, tmp_path, monkeypatch):
+    found = doctor._daemon(Config(home))
+    assert (found.is_well, found.found.endswith("but it is that of /home/box")) == (False, True)
+    page = HTTPServer(("127.0.0.1", 0), _Page)
+    Thread(target=page.handle_request, daemon=True).start()
+    (home / "daemon.json").unlink()
+    monkeypatch.setenv("LLMOS_PORT", str(page.server_port))
+    found = doctor._daemon(Config(home, port=page.server_port))
+    page.server_close()
+    assert (found.found, found.hint.partition(".")[0]) == (
+        f"not up; port {page.server_port} is in use",
+        f"Another program has port {page.server_port}",
+    )
+
+
+class _Page(BaseHTTPRequestHandler):
+    """A program that is no daemon."""
+
+    def do_GET(self):
+        body = b"<html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
 
 
 def test_without_a_daemon_the_exit_code_is_3(tmp_path, monkeypatch, capfd):

@@ -17,6 +17,7 @@ from llmos.abi.error import BadInput, BadRow
 from llmos.abi.recipe import Data
 from llmos.finetuning.cells import MAX_TEXT_CHARS
 from llmos.finetuning.conll import as_iob2, scheme_of
+from llmos.finetuning.dataset import test_rows as rows_to_test
 from llmos.finetuning.row import Rows
 from llmos.finetuning.rows import read_rows
 from llmos.tasks.tag import spans_of
@@ -327,3 +328,10 @@ def test_real_data_is_read_as_it_comes(file: str, task: str, count: int, labels:
 def test_an_empty_text_in_real_data_is_refused_until_told_to_skip_it() -> None:
     with pytest.raises(BadRow, match=r"line 6,376: the text is empty.*skip_empty"):
         read(REAL / "chnsenticorp/hotel_reviews.csv")
+
+
+def test_the_rows_of_a_stored_dataset_go_by_its_ref(tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        pq.write_table(pa.table({"text": ["hi"], "label": ["a"]}), tmp_path / f"{split}.parquet")
+    found = rows_to_test(Data("tickets@1"), "classify", {}, {"tickets@1": str(tmp_path)})
+    assert (found.path, len(found.rows)) == ("tickets@1", 1)

@@ -123,6 +123,17 @@ def test_the_last_word_of_a_process_is_kept_and_how_far_it_was_is_not(tmp_path):
     journal.close()
 
 
+def test_the_end_of_a_process_that_an_older_version_wrote_is_read(tmp_path):
+    Journal(tmp_path / "journal.db").close()
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        body = '{"at": 1.0, "pid": 1, "os_pid": 77, "code": -9}'
+        db.execute("INSERT INTO events (kind, body) VALUES ('ChildExited', ?)", (body,))
+    db.close()
+    journal = Journal(tmp_path / "journal.db")
+    assert list(journal.events()) == [ev.ChildExited(1.0, 1, 77, -9)]
+    journal.close()
+
+
 def test_an_unreadable_journal_is_said_to_be_one(tmp_path):
     (tmp_path / "journal.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(Corrupt, match="Move it away"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmos.kernel.leftovers import OLD_S, collect, sweep_scratch
+from llmos.kernel.leftovers import OLD_S, collect, collectable, sweep_scratch
 
 NOW = 1_800_000_000.0
 
@@ -43,6 +43,12 @@ def test_an_old_download_goes_unless_a_puller_has_it_or_it_is_young(home: Path) 
         fcntl.flock(file, fcntl.LOCK_EX)
         assert collect(home, (), NOW) == 4
     assert [path.exists() for path in (old, held, young)] == [False, True, True]
+
+
+def test_what_would_go_is_told_before(home: Path) -> None:
+    old = write(home / "downloads" / "old.part", NOW - OLD_S - 1)
+    write(home / "downloads" / "young.part")
+    assert collectable(home, (), NOW) == [(old, 4)]
 
 
 def test_logs_go_with_the_processes_that_the_journal_has_forgotten(home: Path) -> None:

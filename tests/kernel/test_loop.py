@@ -9,7 +9,7 @@ import pytest
 
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import DiskFull
-from llmos.abi.process import Class, Process, Program, Spec, State, Usage
+from llmos.abi.process import Class, Process, Program, Progress, Spec, State, Usage
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal
@@ -104,6 +104,26 @@ def test_a_backoff_that_is_over_is_seen_at_once_however_much_children_report(gro
     process = ground.take(ev.ChildExited(4.0, 1, 77, -9), report, ev.Rang(5.0, 1, 1, "restart"), report)
     assert process.state is State.STARTING
     assert do.Start(1) in ground.effects
+
+
+def test_what_a_process_used_and_how_far_it_was_is_written_with_its_end(ground):
+    usage, progress = Usage(cpu_s=9.0, rss_bytes=700), Progress("train", 3, 4)
+    ground.take(
+        ev.KillAsked(4.0, 1),
+        ev.Metered(5.0, 1, usage),
+        ev.Progressed(5.0, 1, progress),
+        ev.ChildExited(6.0, 1, 77, 0),
+    )
+    again = Table(memory_share=1.0)
+    for event in (
+        ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", 1000),), ""),
+        ev.Submitted(1.0, 1, SERVE, {LeaseKind.WEIGHTS: 10}),
+        ev.Admitted(2.0, 1),
+        ev.BecameReady(3.0, 1),
+    ):
+        again.apply(event)
+    replay(ground.journal, again)
+    assert (again.process(1).usage, again.process(1).progress) == (usage, progress)
 
 
 def test_a_full_disk_refuses_what_is_new_and_stops_nobody_from_ending_what_runs(ground):

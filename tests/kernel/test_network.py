@@ -206,6 +206,17 @@ def test_a_removed_model_is_detached_where_it_was():
     assert ground.sent[-1] == Detach("ner:1")
 
 
+def test_a_model_that_is_removed_on_its_way_to_a_process_is_not_found_there_and_its_files_are_not_to_blame():
+    ground = Ground()
+    ground.network.became_ready(1)
+    opened = ground.open(1, "ner:1")
+    ground.network.attached_to(1, "ner:1")
+    ground.network.forget("ner:1")
+    ground.network.attach_failed(1, "ner:1", Fault("bad_input", "ner:1 has no adapter"))  # its folder is gone
+    ground.network.answered([Chunk(1, fault=Fault("model_not_found", "no such model"))])
+    assert answer_of(opened).fault == Fault("model_not_found", "no such model")
+
+
 def test_a_call_over_the_limit_of_its_class_is_refused_and_those_of_another_class_are_not():
     ground = Ground()
     for number in (1, 2, 3):

@@ -344,3 +344,12 @@ def test_a_folder_becomes_a_base_with_its_resident_form(box, tmp_path):
     again = Box(box.home, pid=2)
     main(again, again.assignment(str(source), name="tiny"))
     assert [m.ref for m in again.store.manifests()] == ["tiny:1"]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"), [(b"junk" * 99, "it does not begin like one"), (b"GGUF" + b"\3\0\0\0" * 99, "it is cut short")]
+)
+def test_a_file_that_is_no_gguf_is_said_to_be_none_in_our_words(tmp_path, data, says):
+    (tmp_path / "model.gguf").write_bytes(data)
+    with pytest.raises(BadInput, match=rf"model\.gguf is no GGUF file that can be read: {says}[^(]*$"):
+        describe(tmp_path, ["model.gguf"])

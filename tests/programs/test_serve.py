@@ -15,11 +15,13 @@ from llmos.abi.frame import (
     Assignment,
     Attach,
     Attached,
+    Cancel,
     Detach,
     Detached,
     Down,
     Located,
     Ready,
+    Report,
     Spent,
     Stop,
     Up,
@@ -118,6 +120,45 @@ def test_a_detached_model_is_not_found_any_more(daemon):
 def test_calls_in_hand_are_finished_before_it_stops(daemon):
     daemon.say(Attach(MOOD), *(call(number) for number in range(5)), Stop())
     assert len(daemon.chunks(5)) == 5
+
+
+class Endless:
+    """An engine whose calls go on until they are taken back; it says how many there are."""
+
+    def __init__(self) -> None:
+        self.live: set[int] = set()
+
+    def add(self, call: Call) -> None:
+        self.live.add(call.call_id)
+
+    def cancel(self, call_id: int) -> None:
+        self.live.discard(call_id)
+
+    def step(self) -> list[Chunk]:
+        return []
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.live
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {"live": len(self.live)}
+
+
+def test_the_last_call_taken_back_is_reported_as_one_less():
+    ours, theirs = socket.socketpair()
+    engine = Endless()
+    server = serve.Server(Channel(theirs, on_gone=lambda: None), engine)
+    ours.sendall(encode(call(1)))
+    server.step()
+    ours.sendall(encode(Cancel(1)))
+    while not engine.is_idle:
+        server.step()
+    said = Splitter().feed(ours.recv(1 << 16))
+    assert [one.progress.figures for one in said if isinstance(one, Report)] == [{"live": 1.0}, {"live": 0.0}]
+    ours.close()
+    theirs.close()
 
 
 def test_a_model_that_has_come_says_what_that_took_and_one_that_has_gone_says_so(daemon):

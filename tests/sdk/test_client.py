@@ -49,6 +49,21 @@ def test_one_input_gives_one_result_and_a_list_a_list(box):
     assert isinstance(box.run("smollm2", "once", task="generate", max_tokens=2), Generated)
 
 
+def test_a_call_carries_its_time_and_its_class(box, kernel):
+    box.run("ner", "Ada", timeout_s=9.0, klass="batch")
+    assert kernel.asked[-1].klass == "batch"
+    list(box.chat("smollm2", "Hello", timeout_s=9.0, klass="background"))
+    assert kernel.asked[-1].klass == "background"
+    with pytest.raises(BadInput, match="timeout_s"):
+        box.run("ner", "Ada", timeout_s=-1)
+
+
+@pytest.mark.parametrize("given", [None, 3, b"Ada"])
+def test_what_is_no_input_is_refused_before_it_is_sent(box, given):
+    with pytest.raises(BadInput, match="Give one input"):
+        box.run("ner", given)
+
+
 def test_a_vector_is_float32_numbers(box):
     answer = box.run("minilm", "hello")
     assert isinstance(answer, Embedded)

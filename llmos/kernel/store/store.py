@@ -25,10 +25,11 @@ from llmos.abi.model import (
     resident_name,
     split_dataset_ref,
 )
-from llmos.abi.view import DiskUse
+from llmos.abi.view import DiskUse, Verified
 from llmos.kernel.store import disk
 from llmos.kernel.store.blobs import Blobs, Staged, stage
 from llmos.kernel.store.drafts import Lineage, dataset_of, is_same, kept_before, lineage_of, model_of
+from llmos.kernel.store.examination import Examination
 from llmos.kernel.store.index import Index
 from llmos.kernel.store.promotions import Promotions, still_there
 from llmos.kernel.store.proofs import Proofs
@@ -146,9 +147,7 @@ class Store:
             for path, file in self._residents.files(name).items():
                 self._proofs.prove(file, path)
         except Corrupt:
-            with self._writing:
-                self._index = replace(self._index, residents=self._index.residents - {name})
-                shutil.rmtree(self._residents.path(name), ignore_errors=True)
+            self._drop_resident(name)
 
     def verify(self, ref: str) -> Manifest:
         """Hash every file of a model, of its base and of the base's resident forms again; Corrupt for the first bad."""
@@ -160,6 +159,26 @@ class Store:
             if name.startswith(resident_name(manifest.base_digest or "?", "")):
                 self._residents.check(name)
         return manifest
+
+    def examine(self) -> Verified:
+        """Read every file there is, whatever was proven before, and say which are damaged.
+
+        A damaged resident form is thrown away, for it can be made again.
+        """
+        index, found = self._index, Examination(self._blobs.check)
+        for model in index.models:
+            found.read(model.ref, {self._models.folder(model) / file.path: file for file in model.files})
+        for dataset in index.datasets:
+            found.read(dataset.ref, {self._datasets.folder(dataset) / file.path: file for file in dataset.files})
+        for name in index.residents:
+            if not found.read(f"resident form {name}", self._residents.files(name)):
+                self._drop_resident(name)
+        return found.verified
+
+    def _drop_resident(self, name: str) -> None:
+        with self._writing:
+            self._index = replace(self._index, residents=self._index.residents - {name})
+            shutil.rmtree(self._residents.path(name), ignore_errors=True)
 
     def datasets(self) -> list[DatasetManifest]:
         """Every version of every dataset, by name and version."""

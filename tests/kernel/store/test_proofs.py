@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from llmos.abi.error import Corrupt
-from llmos.abi.model import File, OfferKind
+from llmos.abi.model import File, OfferKind, resident_name
 from llmos.kernel.store.proofs import Proofs
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model, offer, safetensors
@@ -74,3 +75,30 @@ def test_a_damaged_resident_form_is_thrown_away_to_be_made_again(tmp_path):
     again = Store(tmp_path)
     again.prove("tiny:1", "bfloat16")
     assert again.located("tiny:1", "bfloat16").resident is None
+
+
+def test_an_examination_reads_what_was_proven_before_and_says_all_that_is_damaged(tmp_path):
+    store = Store(tmp_path)
+    add_base(store)
+    add_model(store, "mood", "tiny:1", pid=901)
+    files = store.examine()
+    assert (files.files > 0, files.read_bytes > 0, files.damages) == (True, True, ())
+    store.prove("mood:1", "float32")
+    path = tmp_path / "models" / "mood" / "1" / "head.safetensors"
+    before = path.stat()
+    damage(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    store.prove("mood:1", "float32")  # it was proven, and looks as it did
+    (found,) = store.examine().damages
+    assert (found.ref, found.path, "is damaged on the disk" in found.message) == ("mood:1", "head.safetensors", True)
+
+
+def test_a_damaged_resident_form_is_said_and_thrown_away(tmp_path):
+    store = Store(tmp_path)
+    base = add_base(store)
+    name = resident_name(base.base_digest, "float32")
+    form = {"model.safetensors": safetensors(4)}
+    store.commit(offer(tmp_path / "scratch" / "902", OfferKind.RESIDENT, name, form, {}), 902)
+    damage(tmp_path / "resident" / name / "model.safetensors")
+    (found,) = store.examine().damages
+    assert (found.ref, store.examine().damages) == (f"resident form {name}", ())
