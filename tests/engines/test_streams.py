@@ -178,7 +178,7 @@ def test_answers_under_way_go_on_while_a_long_prompt_is_read(folders):
 def test_a_new_prompt_has_a_step_of_its_own_and_those_under_way_have_the_next(folders):
     engine = engine_of(folders, "llama", 12)
     engine.add(generate(1, "a", stream=True))
-    while not (chunks := engine.step()):
+    while not engine.step():
         pass
     engine.step()  # a step for answers under way
     engine.add(generate(2, "b", stream=True))
