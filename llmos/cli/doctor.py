@@ -24,6 +24,7 @@ LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 5_000_000_000
 LEAST_MEMORY_BYTES = 2_000_000_000
 TORCH_TIMEOUT_S = 120
+COMPILERS = ("cc", "gcc", "clang")  # as nn/compiled looks for them
 FAST_ISA = ("avx512_bf16", "amx_bf16", "avx512f", "avx2", "asimd")
 
 
@@ -82,6 +83,12 @@ def _cpu(config: Config) -> Finding:
         words = set()
     isa = [flag for flag in FAST_ISA if flag in words]
     return Finding("cpu", True, f"{os.cpu_count()} cores, {', '.join(isa) or 'no wide vectors known'}")
+
+
+def _compiler(config: Config) -> Finding:
+    """Well either way: without one there are slower loops."""
+    found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
+    return Finding("compiler", True, found or "none: a CPU generates about half as fast without. Install gcc or clang")
 
 
 def _memory(config: Config) -> Finding:
@@ -150,5 +157,5 @@ def _can_listen(host: str, port: int) -> bool:
     return True
 
 
-CHECKS: tuple[Callable[[Config], Finding], ...] = (_python, _torch, _cpu, _memory, _disk, _home, _daemon)
+CHECKS: tuple[Callable[[Config], Finding], ...] = (_python, _torch, _cpu, _compiler, _memory, _disk, _home, _daemon)
 VERBS: dict[str, Any] = {"doctor": doctor}  # Any: verbs differ in what they take
