@@ -132,7 +132,8 @@ SETTINGS: tuple[Setting, ...] = (
         "dtype",
         _one_of("auto", "float32", "bfloat16"),
         "auto, float32 or bfloat16",
-        "The number format models compute in; auto: whichever this machine measured faster",
+        "The number format models compute in; auto: whichever this machine measured faster. int8 belongs to a version "
+        "(`llmos quantize`), not to the box",
     ),
     Setting(
         "token_budget",

@@ -53,7 +53,8 @@ class Manifest:
     `base` is the ref of the base a model stands on (a base names none); `labels` are in head order; `method` is
     `full` or `lora`; `options` are the task's own settings that decide how it renders and parses (multi-label,
     threshold, pooling, max tokens, chat template ...); `evidence` is the evaluation's metrics, `metrics.<headline>`
-    first; `lineage` says which process, recipe and data made it.
+    first; `lineage` says which process, recipe and data made it. `dtype` is what it is served in, a model as its base;
+    empty: what the device computes in.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Manifest:
     license: str = ""
     source: str = ""
     created_at: str = ""
+    dtype: str = ""
 
     @property
     def ref(self) -> str:
@@ -126,6 +128,7 @@ class Offer:
     `folder` is absolute and inside the scratch; `files` are (path inside it, part). `draft` is the manifest less
     name, version, files and created_at, as a plain dict. For a resident form, `name` is its folder name under
     `resident/`. The same offer committed twice gives the same version (its lineage names the process and offer).
+    `like` is a version of the store whose files the new one has too, where the offer does not bring its own.
     """
 
     offer_id: int
@@ -135,6 +138,7 @@ class Offer:
     files: tuple[tuple[str, Part], ...]
     draft: dict[str, Json] = field(default_factory=dict)
     verdict: Verdict | None = None
+    like: str | None = None
 
 
 def split_ref(text: str) -> tuple[str, int | None]:

@@ -22,6 +22,7 @@ class Program(StrEnum):
     PULL = "pull"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    QUANTIZE = "quantize"
     SERVE = "serve"
 
 

@@ -21,6 +21,7 @@ METHODS = ("full", "lora")
 SCHEDULES = ("linear", "cosine")
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
+SERVE_DTYPES = ("float", "int8")
 POOLINGS = ("mean", "cls", "last", "max")
 OPTIONS = frozenset(
     {
@@ -88,6 +89,8 @@ class Recipe:
     checkpoint_every_s: float = 30.0
     min_metric: float | None = None
     save_best: bool = True  # keep the epoch with the best validation metric rather than the last
+    serve_dtype: str | None = None  # int8: a version that is served in it as well; None: as the base is served
+    max_drop: float = 0.01  # so much of the headline metric may int8 lose
 
 
 def recipe_of(args: Mapping[str, Json]) -> Recipe:
@@ -120,6 +123,7 @@ def check(recipe: Recipe) -> None:
         ("schedule", recipe.schedule, SCHEDULES),
         ("class_weights", recipe.class_weights, CLASS_WEIGHTS),
         ("dtype", recipe.dtype or DTYPES[0], DTYPES),
+        ("serve_dtype", recipe.serve_dtype or SERVE_DTYPES[0], SERVE_DTYPES),
         ("pooling", recipe.options.get("pooling", POOLINGS[0]), POOLINGS),
     ):
         if value not in allowed:
@@ -144,6 +148,7 @@ def check(recipe: Recipe) -> None:
         ("label_smoothing", recipe.label_smoothing),
         ("lora.dropout", recipe.lora.dropout),
         ("min_metric", recipe.min_metric or 0.0),
+        ("max_drop", recipe.max_drop),
     ):
         if not 0 <= share <= 1:
             raise _bad(key, share, "from 0 to 1")

@@ -111,6 +111,7 @@ class Model:
     license: str = ""
     source: str = ""
     created_at: str = ""
+    dtype: str = ""
     files: tuple[File, ...] = ()
 
 

@@ -25,11 +25,14 @@ REPORT = "report.html"
 
 class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Where a base or an adapter comes from: a name of the catalog, `hf:org/name`, or an absolute folder; its name
-    here; and for an adapter that fits several bases, which one."""
+    here; for an adapter that fits several bases, which one; `dtype` int8: also a version that is served in it, if it
+    loses no more than `max_drop`."""
 
     source: str
     name: str | None = None
     base: str | None = None
+    dtype: str | None = None
+    max_drop: float | None = None
 
 
 class ModelList(msgspec.Struct):
@@ -89,7 +92,8 @@ class Models:
 
     async def pull(self, request: Request) -> Answer:
         body = await self._bodies.read(request, PULL)
-        args = {"source": body.source, "name": body.name} | ({"base": body.base} if body.base else {})
+        said = {"base": body.base, "dtype": body.dtype, "max_drop": body.max_drop}
+        args = {"source": body.source, "name": body.name, **{k: v for k, v in said.items() if v is not None}}
         process = await self._kernel.submit(Spec(Program.PULL, args, f"pull {body.source}"))
         return reply(process_json(process), CREATED)
 

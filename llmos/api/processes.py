@@ -20,7 +20,7 @@ from llmos.kernel.port import Kernel
 
 Json = Any  # Any: a JSON value whose schema belongs to the program
 
-CLASS = {Program.TRAIN: Class.BACKGROUND, Program.EVALUATE: Class.BACKGROUND}  # every other program's is batch
+BACKGROUND = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # every other program's class is batch
 
 
 class ProcessRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,7 +83,7 @@ class Processes:
 
     async def start(self, request: Request) -> Answer:
         body = await self._bodies.read(request, START)
-        klass = body.klass or CLASS.get(body.program, Class.BATCH)
+        klass = body.klass or (Class.BACKGROUND if body.program in BACKGROUND else Class.BATCH)
         process = await self._kernel.submit(Spec(body.program, body.args, body.title, klass, body.device))
         return reply(process_json(process), CREATED)
 

@@ -24,12 +24,14 @@ def pull(
     source: Annotated[str, typer.Argument(help="A name of the catalog (minilm, smollm2), hf:org/name, or a folder.")],
     name: Annotated[str | None, typer.Option(help="What to call it here.")] = None,
     base: Annotated[str | None, typer.Option(help="For an adapter that fits several bases: which one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="int8: also a version of the base that is served in it.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="So much may int8 lose; 0.01 unless said.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Bring in a base model, or an adapter for one."""
     with box() as client:
-        process = client.pull(source, name=name, base=base, wait=False)
+        process = client.pull(source, name=name, base=base, dtype=dtype, max_drop=max_drop, wait=False)
         if wait:
             from llmos.cli.progress import follow
 
@@ -73,7 +75,8 @@ def _row(model: Model) -> tuple[object, ...]:
     metric = next((f"{key} {number(value)}" for key, value in model.metrics.items()), "")
     mark = "yes" if model.promoted else ""
     made = model.created_at[:19]
-    return model.ref, model.task, mark, model.base, model.method or model.kind, metric, size(model.size_bytes), made
+    how = f"{model.method or model.kind}{f' {model.dtype}' if model.dtype else ''}"
+    return model.ref, model.task, mark, model.base, how, metric, size(model.size_bytes), made
 
 
 def show(
@@ -99,6 +102,15 @@ def show(
             say(f"\nEvaluation: {page}\n            {client.url}/v1/models/{model.ref}/report")
 
 
+def _dtype(model: Model) -> str | None:
+    """What it is served in where that is its own, and what that costs."""
+    cost = model.evidence.get("quantized")
+    if not cost:
+        return model.dtype or None
+    measured = f"{cost['measure']} {number(cost['int8'])}, in float32 {number(cost['float32'])}"
+    return f"{model.dtype}: {measured}, on {cost['measured_on']} {'texts' if model.kind is Kind.BASE else 'rows'}"
+
+
 def _why_none(model: Model) -> str:
     if model.kind is Kind.BASE:
         return "a base is evaluated as part of the models that stand on it. See them: llmos ls"
@@ -111,6 +123,7 @@ def _say_model(model: Model) -> None:
         "promoted": "yes" if model.promoted else "no",
         "base": model.base,
         "method": model.method,
+        "served in": _dtype(model),
         "architecture": model.architecture,
         "size": size(model.size_bytes),
         "labels": f"{len(model.labels)}: {', '.join(model.labels[:12])}" if model.labels else None,

@@ -21,6 +21,7 @@ Text = Annotated[str | None, typer.Option("--text", help="The column with the te
 Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
 On = Annotated[str | None, typer.Option("--device", help="Where to compute, as `llmos status` shows it.")]
 Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet, conll or squad.")]
+MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="So much may int8 lose; 0.01 unless said.")]
 
 
 def train(
@@ -40,6 +41,8 @@ def train(
     label: Label = None,
     format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet, conll or squad.")] = None,
     min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
+    serve_dtype: Annotated[str | None, typer.Option(help="int8: also a version that is served in it.")] = None,
+    max_drop: MaxDrop = None,
     class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,
     schedule: Annotated[str | None, typer.Option(help="linear or cosine.")] = None,
@@ -66,6 +69,8 @@ def train(
         "label": label,
         "format": format,
         "min_metric": min_metric,
+        "serve_dtype": serve_dtype,
+        "max_drop": max_drop,
         "class_weights": class_weights,
         "label_smoothing": label_smoothing,
         "schedule": schedule,
@@ -94,12 +99,33 @@ def evaluate(
     label: Label = None,
     format: Format = None,
     device: On = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or int8; what it is served in unless said.")
+    ] = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled rows."""
     with box() as client:
-        process = client.evaluate(model, data=data, text=text, label=label, format=format, device=device, wait=False)
+        read: dict[str, Any] = {"text": text, "label": label, "format": format}  # Any: text, among other settings
+        process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **read)
+        _finish(client, process, wait=wait, as_json=as_json)
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(help="A model or a base: a name (its promoted version), or name:version.")],
+    data: Annotated[str | None, typer.Option(help="Rows to measure on; a model's own test rows unless said.")] = None,
+    max_drop: MaxDrop = None,
+    text: Text = None,
+    label: Label = None,
+    format: Format = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version that is served in int8, if that costs little; its evidence says how much."""
+    with box() as client:
+        read: dict[str, Any] = {"text": text, "label": label, "format": format}  # Any: text, among other settings
+        process = client.quantize(model, data=data, max_drop=max_drop, wait=False, **read)
         _finish(client, process, wait=wait, as_json=as_json)
 
 
@@ -132,4 +158,4 @@ def _say_made(client: Client, process: Process) -> None:
         say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in process.progress.figures.items()])
 
 
-VERBS: dict[str, Any] = {"train": train, "eval": evaluate}  # Any: verbs differ in what they take
+VERBS: dict[str, Any] = {"train": train, "eval": evaluate, "quantize": quantize}  # Any: verbs differ in what they take

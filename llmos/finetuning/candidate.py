@@ -25,6 +25,7 @@ from llmos.nn.head import Head, PooledHead, SequenceHead, TokenHead, load_head, 
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.lora import add_lora, save_adapter
 from llmos.nn.pack import forward, pack
+from llmos.nn.quantized import DTYPE as INT8
 from llmos.tasks import task as task_of
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def stored(model: Located, dtype: str, device: str) -> Candidate:
     """A model of the store, to evaluate; a base computes vectors."""
     is_lora = model.manifest.method == "lora"
     assert model.base is not None or not is_lora, f"{model.manifest.ref} names no base"
-    loaded = load(model.base if is_lora and model.base else model, dtype="float32", device=device)
+    computed = dtype if dtype == INT8 else "float32"
+    loaded = load(model.base if is_lora and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
     adapter = load_adapter(folder, loaded.backbone) if is_lora else None
     if task_of(model.manifest.task).head == "pooled":

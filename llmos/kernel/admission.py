@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import BadInput, Corrupt, NotFound
+from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
@@ -17,7 +17,13 @@ from llmos.config import Config
 from llmos.kernel.memory import need_of
 from llmos.kernel.store.store import Store
 
-NAMES_A_MODEL = {Program.TRAIN: "base", Program.SERVE: "base", Program.EVALUATE: "model"}
+NAMES_A_MODEL = {
+    Program.TRAIN: "base",
+    Program.SERVE: "base",
+    Program.EVALUATE: "model",
+    Program.QUANTIZE: "model",
+}
+INT8 = "int8"  # what a version may be served in instead of the device's dtype; and what its int8 base is called
 
 
 def admit(spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int) -> tuple[Spec, dict[LeaseKind, int]]:
@@ -28,19 +34,24 @@ def admit(spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int) -> tu
     match spec.program:
         case Program.TRAIN:
             _check_recipe(recipe_of(spec.args), store, tasks)
+            spec = _on_floats(spec, manifest, store)
         case Program.PULL:
             _check_pull(spec)
-        case Program.EVALUATE:
+        case Program.EVALUATE | Program.QUANTIZE:
             _check_data(spec, store)
+    _check_dtype(spec, manifest)
     resident_bytes = store.resident_bytes(manifest) if manifest is not None and manifest.kind is Kind.BASE else 0
     needs = need_of(spec, {} if manifest is None else {"model": manifest}, kv_bytes, resident_bytes)
-    return replace(spec, title=spec.title or title_of(spec), need_bytes=sum(needs.values())), needs
+    title = spec.title or title_of(spec)
+    if manifest is not None and manifest.dtype and spec.program is Program.SERVE:
+        title += f" in {manifest.dtype}"
+    return replace(spec, title=title, need_bytes=sum(needs.values())), needs
 
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
     """What the child of this process is told: everything its arguments name, found, and its model proven."""
-    dtype = dtype_of(config, device)
     args = dict(process.spec.args)
+    dtype = _dtype(process.spec, store, config, device)
     models: dict[str, Located] = {}
     datasets = {ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref}
     word = NAMES_A_MODEL.get(process.spec.program)
@@ -52,6 +63,10 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         if version is not None:
             models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
             datasets |= _taught(models["promoted"].manifest, store)
+        models |= _in_int8(models["base"].manifest, store)
+    if process.spec.program is Program.QUANTIZE:
+        models |= _to_quantize(models["model"].manifest, store)
+        datasets |= _taught(models["model"].manifest, store)
     if process.spec.program is Program.SERVE:
         args |= {"engine": config.engine, "token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
     if process.spec.program is Program.EVALUATE:
@@ -78,9 +93,19 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
     )
 
 
-def dtype_of(config: Config, device: Device) -> str:
-    """The number format that models compute in there."""
+def dtype_of(config: Config, device: Device, manifest: Manifest | None = None) -> str:
+    """The number format that models compute in there, and this one is served in."""
+    if manifest is not None and manifest.dtype:
+        return manifest.dtype
     return device.dtype if config.dtype == "auto" else config.dtype
+
+
+def _dtype(spec: Spec, store: Store, config: Config, device: Device) -> str:
+    """What a process computes in: who answers or measures, as the version is served; who trains, in float."""
+    if spec.program is Program.EVALUATE and spec.args.get("dtype"):
+        return str(spec.args["dtype"])
+    is_served = spec.program in (Program.SERVE, Program.EVALUATE)
+    return dtype_of(config, device, store.resolve(spec.args[NAMES_A_MODEL[spec.program]]) if is_served else None)
 
 
 def title_of(spec: Spec) -> str:
@@ -93,6 +118,8 @@ def title_of(spec: Spec) -> str:
             return f"pull {args.get('source')}"
         case Program.SERVE:
             return f"serve {args.get('base')}"
+        case Program.QUANTIZE:
+            return f"quantize {args.get('model')}"
         case Program.EVALUATE:
             return f"evaluate {args.get('model')}"
         case Program.PROBE:
@@ -106,6 +133,30 @@ def _taught(manifest: Manifest, store: Store) -> dict[str, str]:
         return {str(ref): str(store.dataset_folder(str(ref)))}
     except (NotFound, BadInput):
         return {}
+
+
+def _on_floats(spec: Spec, base: Manifest | None, store: Store) -> Spec:
+    """Training on a base that is served in int8 is training on the same one in float, and serving that in int8."""
+    if base is None or not base.dtype:
+        return spec
+    floats = store.in_dtype(base.ref, "")
+    if floats is None:
+        raise BadInput(f"{base.ref} is served in {base.dtype}, and its version in float is gone. Bring it in again")
+    return replace(spec, args={**spec.args, "base": floats, "serve_dtype": spec.args.get("serve_dtype") or base.dtype})
+
+
+def _in_int8(manifest: Manifest, store: Store) -> dict[str, Located]:
+    """The int8 version of a base, or of a model's base, where there is one."""
+    found = store.in_dtype(manifest.base or manifest.ref, INT8)
+    return {} if found is None else {INT8: store.located(found, INT8)}
+
+
+def _to_quantize(manifest: Manifest, store: Store) -> dict[str, Located]:
+    """The int8 version of the base, where there is one, and the promoted version of the name."""
+    found = _in_int8(manifest, store)
+    if (version := store.promoted(manifest.name)) is not None:
+        found["promoted"] = store.located(f"{manifest.name}:{version}")
+    return found
 
 
 def _bases(store: Store, dtype: str) -> dict[str, Located]:
@@ -153,6 +204,24 @@ def _check_pull(spec: Spec) -> None:
     path = Path(source)
     if source.startswith("/") and not (path.is_dir() or (path.suffix == ".gguf" and path.is_file())):
         raise BadInput(f"No folder {source}. Name a folder with config.json and model.safetensors, or a .gguf file")
+
+
+def _check_dtype(spec: Spec, manifest: Manifest | None) -> None:
+    """BadSetting for a dtype that there is none of, or not on the device."""
+    said = spec.args.get("dtype") if spec.program in (Program.EVALUATE, Program.QUANTIZE, Program.PULL) else None
+    if said is not None and said not in ("float32", "bfloat16", INT8):
+        expected = "float32, bfloat16 or int8"
+        raise BadSetting(f"dtype is {said!r}; expected {expected}", key="dtype", value=str(said), expected=expected)
+    is_served = spec.program in (Program.SERVE, Program.EVALUATE)
+    served = said or (manifest.dtype if manifest is not None and is_served else "")
+    if served == INT8 and not spec.device.startswith("cpu"):
+        what = manifest.ref if manifest is not None else spec.args.get("source")
+        raise BadSetting(
+            f"{what} in int8 is computed by CPUs here, not on {spec.device}. Use a version in float there (llmos ls)",
+            key="device",
+            value=spec.device,
+            expected="cpu0",
+        )
 
 
 def _check_data(spec: Spec, store: Store) -> None:

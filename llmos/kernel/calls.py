@@ -15,6 +15,7 @@ from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
+from llmos.kernel.admission import INT8
 from llmos.kernel.memory import weights_bytes
 from llmos.kernel.network import Network
 from llmos.kernel.open import Open
@@ -95,7 +96,7 @@ class Calls:
     # The process that answers.
 
     async def _open(self, manifest: Manifest, call: Call, timeout_s: float | None) -> Open:
-        base, device = manifest.base or manifest.ref, self._table.device().name
+        base, device = manifest.base or manifest.ref, self._device(manifest)
         deadline_at = None if timeout_s is None else self._clock() + timeout_s
         pid = self._server(base, device)
         if pid is None:
@@ -106,6 +107,11 @@ class Calls:
             except TimeoutError:
                 raise TimedOut(f"No process for {manifest.ref} within {limit_s:g} s. See: llmos ps") from None
         return self.network.open(pid, call, deadline_at)
+
+    def _device(self, manifest: Manifest) -> str:
+        """Where it is served: on a GPU where there is one, but for int8, which CPUs compute."""
+        found = next((one for one in self._table.devices if one.kind == "cpu" and manifest.dtype == INT8), None)
+        return (found or self._table.device()).name
 
     def _server(self, base: str, device: str) -> int | None:
         """The process that serves this base there, or will as soon as it can."""

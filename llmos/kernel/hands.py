@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from llmos.abi.device import Device
 from llmos.abi.error import Conflict, Fault, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import Accepted, Assignment, Located
 from llmos.abi.frame import Attach as AttachFrame
@@ -133,10 +134,10 @@ class Hands:
 
     async def _attach(self, effect: do.Attach) -> None:
         pid, model = effect.pid, effect.model
-        dtype = dtype_of(self._config, self._table.device(self._table.process(pid).spec.device))
+        device = self._table.device(self._table.process(pid).spec.device)
         located: Located | Fault
         try:
-            located = await asyncio.to_thread(self._proven, model, dtype)
+            located = await asyncio.to_thread(self._proven, model, device)
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: its calls get the fault
             located = _fault(error)
         is_alive = self._table.process(pid).state in CALLED
@@ -151,7 +152,8 @@ class Hands:
         self._supervisor.send(pid, AttachFrame(located))
         self._network.attached_to(pid, model)
 
-    def _proven(self, model: str, dtype: str) -> Located:
+    def _proven(self, model: str, device: Device) -> Located:
+        dtype = dtype_of(self._config, device, self._store.resolve(model))
         self._store.prove(model, dtype)
         return self._store.located(model, dtype)
 

@@ -21,6 +21,8 @@ from llmos.kernel.network import Network
 from llmos.kernel.store.store import Store
 from llmos.kernel.table import Table
 
+USERS = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # of models that must not go meanwhile
+
 
 class Library:
     """Moves of names go through the loop; whatever else changes the store goes to its own thread (`in_store`)."""
@@ -118,7 +120,7 @@ class Library:
         name = ref.partition(":")[0]
         for process in self._table.processes.values():
             args = process.spec.args
-            is_user = process.spec.program in (Program.TRAIN, Program.EVALUATE) and not process.is_ended
+            is_user = process.spec.program in USERS and not process.is_ended
             if is_user and any(
                 isinstance(args.get(word), str) and _is_of(args[word], ref) for word in ("base", "model")
             ):

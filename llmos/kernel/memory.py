@@ -109,11 +109,12 @@ def need_of(
     """What a process will hold, estimated before it starts from the weights of the models its arguments name, and from
     the base's resident form, for packed weights are smaller on the disk."""
     weights = max((weights_bytes(manifest) for manifest in manifests.values()), default=0)
-    weights = max(weights, resident_bytes)
+    is_smaller = any(manifest.dtype for manifest in manifests.values())  # than what it was made from: int8
+    weights = resident_bytes if is_smaller and resident_bytes else max(weights, resident_bytes)
     match spec.program:
         case Program.TRAIN:
             return _need_of_training(spec, weights)
-        case Program.SERVE | Program.EVALUATE:
+        case Program.SERVE | Program.EVALUATE | Program.QUANTIZE:
             needs = {LeaseKind.WEIGHTS: weights, LeaseKind.WORKSPACE: CHILD_BYTES + WORKSPACE_BYTES}
             is_generating = any("generate" in manifest.options.get("tasks", ()) for manifest in manifests.values())
             if spec.program is Program.SERVE and is_generating:

@@ -50,7 +50,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
         )
     options = {**manifest.options, **_told(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
-    read = test_rows(_data(assignment.args.get("data")), manifest.task, options, assignment.datasets)
+    read = test_rows(data_of(assignment.args.get("data")), manifest.task, options, assignment.datasets)
     if read.note:
         print(read.note, flush=True)  # noqa: T201  # the process's log
     refuse_unknown(manifest.task, read.rows, manifest.labels)
@@ -96,7 +96,8 @@ def _kept(evidence: Evidence, scratch: Path, reports: Json) -> Path:
     return folder / PAGE
 
 
-def _data(told: Json) -> Data:
+def data_of(told: Json) -> Data:
+    """Where the rows are that the arguments name."""
     if isinstance(told, str):
         return Data(told)
     if not isinstance(told, dict):

@@ -3,6 +3,7 @@
 A folder or repository that holds an adapter becomes a model on a base of the store: `programs/adoption.py`.
 
 Arguments: `source` (a catalog name, `hf:org/name[@revision]`, or a folder), `name` (null: made from the source),
+`dtype` (`int8`: a version that is served in it as well, which the name then means), `max_drop` (see quantize.py),
 `downloads` (where partial files live from run to run; the scratch folder where it is not given), and the machine's own
 `index`, `hub`, `token` and `catalog`, each optional. A base of that name that the store has already comes as
 `models[name]`; if it is from the same source, nothing is fetched.
@@ -20,9 +21,10 @@ from typing import Any
 
 from llmos.abi.catalog import Entry, catalog
 from llmos.abi.error import BadInput
-from llmos.abi.frame import Assignment, Located
-from llmos.abi.model import File, Kind, Offer, OfferKind, Part, check_name, weights_digest
+from llmos.abi.frame import Accepted, Assignment, Located
+from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part, check_name, weights_digest
 from llmos.abi.process import DONE, Progress
+from llmos.abi.wire import from_plain
 from llmos.programs.channel import Channel
 from llmos.programs.describe import describe, is_adapter
 from llmos.programs.download import Download, open_client, pip_settings
@@ -40,7 +42,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
     there = assignment.models.get(name)
     if there is not None and is_from(there, source, args):
         channel.report(Progress(DONE, 1, 1, message=f"{there.manifest.ref} is here already, from {source}"))
-        with_resident(channel, assignment, there)
+        whole = with_resident(channel, assignment, there)
+        _quantized(channel, assignment, whole)
         return
     fresh = _emptied(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
@@ -54,8 +57,27 @@ def main(channel: Channel, assignment: Assignment) -> None:
     accepted = channel.offer(Offer(1, OfferKind.BASE, name, str(fresh), tuple(brought.files), draft))
     for part in brought.parts:
         part.unlink(missing_ok=True)
-    offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, scratch / "resident")
-    channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready"))
+    made = offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, scratch / "resident")
+    base = _base(accepted, draft, digest)
+    if not _quantized(channel, assignment, Located(base, accepted.folder, made)):
+        channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready"))
+
+
+def _base(accepted: Accepted, draft: dict[str, Json], digest: str) -> Manifest:
+    """The manifest that the store has made of it, as far as anyone here asks."""
+    name, _, version = accepted.ref.partition(":")
+    plain = {"files": (), **draft, "name": name, "version": int(version), "kind": Kind.BASE, "base_digest": digest}
+    return from_plain(plain, Manifest)
+
+
+def _quantized(channel: Channel, assignment: Assignment, base: Located) -> bool:
+    """The version in int8 beside it, if one was asked for."""
+    if assignment.args.get("dtype") != "int8" or base.manifest.dtype == "int8":
+        return False
+    quantize = import_module("llmos.programs.quantize")  # brings torch
+    ref, said = quantize.quantize_base(channel, assignment, base, quantize.max_drop_of(assignment.args), promotes=True)
+    channel.report(Progress(DONE, 1, 1, message=f"{ref} is ready: {said}"))
+    return True
 
 
 def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -> Brought:

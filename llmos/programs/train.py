@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from llmos.abi.error import BadInput
-from llmos.abi.frame import Assignment, Located
-from llmos.abi.model import Kind, Offer, OfferKind, Verdict
+from llmos.abi.frame import Accepted, Assignment, Located
+from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check
 from llmos.abi.wire import from_plain, to_json, to_plain
@@ -33,7 +33,9 @@ from llmos.finetuning.predict import Predicted, predict
 from llmos.finetuning.recipe import resolve
 from llmos.finetuning.row import Row
 from llmos.finetuning.splits import key_of
+from llmos.nn.quantized import DTYPE as INT8
 from llmos.programs.channel import Channel
+from llmos.programs.quantize import Stopped, quantize_model
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
@@ -177,8 +179,28 @@ class _Training:
         files = (*candidate.save(folder, self.base), *evidence.write(folder))
         draft = self._draft(settings, evidence, run, dataset)
         offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
-        ref = self.channel.offer(offer).ref
-        self._report(_last(ref, verdict, judged.metrics))
+        accepted = self.channel.offer(offer)
+        last = _last(accepted.ref, verdict, judged.metrics)
+        if self.recipe.serve_dtype == INT8:
+            last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
+        self._report(last)
+
+    def _in_int8(self, accepted: Accepted, draft: dict[str, Json], verdict: Verdict) -> str:
+        """The same version once more, served in int8, if that costs little enough; what came of it."""
+        name, _, version = accepted.ref.partition(":")
+        manifest = from_plain({**draft, "name": name, "version": int(version), "files": ()}, Manifest)
+        model, rows, limit = (
+            Located(manifest, accepted.folder, base=self.base),
+            self.data.splits.test,
+            self.recipe.max_drop,
+        )
+        try:
+            ref, said = quantize_model(self.channel, self.assignment, model, rows, limit, promotes=verdict.promote)
+        except BadInput as error:
+            return error.message
+        except Stopped:
+            return f"It was told to stop before int8 was measured: llmos quantize {manifest.ref}"
+        return f"{ref} is the same in int8: {said}"
 
     def _rival(self, predicted: Sequence[Predicted], settings: Settings) -> gate.Rival | None:
         """The promoted version on the test rows that it has not learned from, and this candidate on the same."""

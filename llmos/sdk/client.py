@@ -130,11 +130,14 @@ class Client:
         *,
         name: str | None = None,
         base: str | None = None,
+        dtype: str | None = None,
+        max_drop: float | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Process:
-        """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder."""
-        return self._started(request.pull(source, name, base), wait=wait, on_progress=on_progress)
+        """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder; with `dtype="int8"` also a
+        version of the base that is served in it."""
+        return self._started(request.pull(source, name, base, dtype, max_drop), wait=wait, on_progress=on_progress)
 
     def train(
         self,
@@ -162,13 +165,28 @@ class Client:
         *,
         data: str | Path | Data,
         device: str | None = None,
+        dtype: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
-        """Measure a model on labelled rows."""
-        asked = request.evaluate(model, request.data_of(data, **settings), device)
+        """Measure a model on labelled rows, in the dtype that it is served in unless another is said."""
+        asked = request.evaluate(model, request.data_of(data, **settings), device, dtype)
         return self._started(asked, wait=wait, on_progress=on_progress)
+
+    def quantize(
+        self,
+        model: str,
+        *,
+        data: str | Path | Data | None = None,
+        max_drop: float | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """The same version again, served in int8, if it loses no more than `max_drop` of its headline metric."""
+        rows = None if data is None else request.data_of(data, **settings)
+        return self._started(request.quantize(model, rows, max_drop), wait=wait, on_progress=on_progress)
 
     @overload
     def run(

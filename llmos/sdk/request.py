@@ -132,10 +132,13 @@ def nice(pid: int, klass: Class | str) -> Request[Process]:
     return Request("POST", f"/v1/processes/{pid}/nice", process_of, {"class": klass})
 
 
-def pull(source: str, name: str | None, base: str | None = None) -> Request[Process]:
+def pull(
+    source: str, name: str | None, base: str | None = None, dtype: str | None = None, max_drop: float | None = None
+) -> Request[Process]:
     path = Path(source).expanduser()
     is_here = ":" not in source and (path.is_dir() or path.suffix == ".gguf" or source.startswith((".", "/", "~")))
-    body = {"source": str(path.absolute()) if is_here else source, "name": name, "base": base}
+    body: dict[str, Json] = {"source": str(path.absolute()) if is_here else source, "name": name, "base": base}
+    body |= {key: value for key, value in (("dtype", dtype), ("max_drop", max_drop)) if value is not None}
     return Request("POST", "/v1/models/pull", process_of, body)
 
 
@@ -143,8 +146,15 @@ def train(recipe: Recipe, device: str | None = None) -> Request[Process]:
     return start("train", to_plain(recipe), f"train {recipe.name}", device=device)
 
 
-def evaluate(model: str, data: Data, device: str | None = None) -> Request[Process]:
-    return start("evaluate", {"model": model, "data": to_plain(data)}, f"evaluate {model}", device=device)
+def evaluate(model: str, data: Data, device: str | None = None, dtype: str | None = None) -> Request[Process]:
+    args = {"model": model, "data": to_plain(data)} | ({} if dtype is None else {"dtype": dtype})
+    return start("evaluate", args, f"evaluate {model}", device=device)
+
+
+def quantize(model: str, data: Data | None, max_drop: float | None) -> Request[Process]:
+    said = {"data": None if data is None else to_plain(data), "max_drop": max_drop}
+    args = {"model": model, **{key: value for key, value in said.items() if value is not None}}
+    return start("quantize", args, f"quantize {model}")
 
 
 def inputs_of(given: Json) -> tuple[list[Json], bool]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from llmos.abi.device import Device
+from llmos.abi.error import BadSetting
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.abi.process import Process, Program, Spec
 from llmos.config import Config
@@ -57,3 +60,60 @@ def test_one_file_of_weights_may_be_pulled_as_well_as_a_folder(tmp_path: Path) -
     (tmp_path / "small.gguf").write_bytes(b"GGUF")
     spec, _ = admit(Spec(Program.PULL, {"source": str(tmp_path / "small.gguf")}), Store(tmp_path), (), 0)
     assert spec.title == f"pull {tmp_path / 'small.gguf'}"
+
+
+def add_int8(store: Store, home: Path, like: str) -> str:
+    """A version with the files of that one, served in int8."""
+    folder = home / "scratch" / "801"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evidence.json").write_bytes(b"{}")
+    files = (("evidence.json", Part.EVIDENCE),)
+    draft = {"task": "embed", "dtype": "int8"}
+    return store.commit(Offer(11, OfferKind.BASE, "tiny", str(folder), files, draft, like=like), 801).ref
+
+
+def test_a_version_in_int8_is_served_and_measured_in_it_and_trained_on_in_float(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    add_base(store)
+    in_int8 = add_int8(store, tmp_path, "tiny:1")
+    model = add_model(store, "mood", in_int8, pid=902)
+    assert model.dtype == "int8"
+    config, rows = Config(tmp_path), str(tmp_path / "rows.csv")
+    Path(rows).write_text("text,label")
+    asked = {
+        "serve": Spec(Program.SERVE, {"base": in_int8}),
+        "serve float": Spec(Program.SERVE, {"base": "tiny:1"}),
+        "measure": Spec(Program.EVALUATE, {"model": model.ref, "data": DATA}),
+        "measure in": Spec(Program.EVALUATE, {"model": model.ref, "data": DATA, "dtype": "float32"}),
+        "train": Spec(Program.TRAIN, {"name": "mind", "base": in_int8, "task": "classify", "data": {"train": rows}}),
+        "quantize": Spec(Program.QUANTIZE, {"model": "tiny:1"}),
+    }
+    told = {name: assignment(Process(7, spec), store, config, CPU) for name, spec in asked.items()}
+    assert {name: one.dtype for name, one in told.items()} == {
+        "serve": "int8",
+        "serve float": "float32",
+        "measure": "int8",
+        "measure in": "float32",
+        "train": "float32",
+        "quantize": "float32",
+    }
+    assert told["quantize"].models["int8"].manifest.ref == in_int8
+    assert told["quantize"].models["promoted"].manifest.ref == "tiny:1"
+    spec, _ = admit(asked["train"], store, ("classify",), 0)
+    assert (spec.args["base"], spec.args["serve_dtype"]) == ("tiny:1", "int8")
+    assert admit(asked["serve"], store, (), 0)[0].title == f"serve {in_int8} in int8"
+
+
+@pytest.mark.parametrize("program", [Program.SERVE, Program.EVALUATE])
+def test_int8_on_a_gpu_is_refused(tmp_path: Path, program: Program) -> None:
+    store = Store(tmp_path)
+    add_base(store)
+    in_int8 = add_int8(store, tmp_path, "tiny:1")
+    spec = Spec(program, {"base": in_int8, "model": in_int8}, device="cuda0")
+    with pytest.raises(BadSetting, match="computed by CPUs here, not on cuda0"):
+        admit(spec, store, (), 0)
+
+
+def test_a_dtype_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="expected float32, bfloat16 or int8"):
+        admit(Spec(Program.PULL, {"source": "tiny", "dtype": "int3"}), Store(tmp_path), (), 0)

@@ -46,7 +46,9 @@ def model_of(offer: Offer, staged: tuple[Staged, ...], index: Index, lineage: Li
         },
         Manifest,
     )
-    manifest = replace(manifest, files=tuple(one.file for one in staged))
+    files = {file.path: file for file in (index.resolve(offer.like).files if offer.like else ())}
+    files |= {one.file.path: one.file for one in staged}
+    manifest = replace(manifest, files=tuple(files.values()))
     other = next((m for m in index.models.of(offer.name).values() if m.kind is not manifest.kind), None)
     if other:
         raise Conflict(
@@ -58,7 +60,7 @@ def model_of(offer: Offer, staged: tuple[Staged, ...], index: Index, lineage: Li
     if manifest.base is None:
         raise BadInput(f"The offer of {offer.name} says no base. A model stands on one: draft.base = 'name:version'")
     base = index.resolve(manifest.base)
-    return replace(manifest, base=base.ref, base_digest=base.base_digest)
+    return replace(manifest, base=base.ref, base_digest=base.base_digest, dtype=base.dtype)
 
 
 def dataset_of(offer: Offer, staged: tuple[Staged, ...], index: Index, lineage: Lineage) -> DatasetManifest:
@@ -82,8 +84,12 @@ def is_same(one: Manifest | DatasetManifest, other: Manifest | DatasetManifest) 
 
 
 def _content(manifest: Manifest | DatasetManifest) -> object:
-    settings = manifest.options if isinstance(manifest, Manifest) else (manifest.columns, manifest.splits)
+    settings: object = (manifest.options, manifest.dtype) if isinstance(manifest, Manifest) else _table(manifest)
     return sorted((file.path, file.digest) for file in manifest.files), manifest.task, settings
+
+
+def _table(manifest: DatasetManifest) -> object:
+    return manifest.columns, manifest.splits
 
 
 def _now() -> str:

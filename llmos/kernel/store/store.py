@@ -116,8 +116,9 @@ class Store:
         return self._residents.path(found) if found in self._index.residents else None
 
     def resident_bytes(self, base: Manifest) -> int:
-        """The bytes of the biggest resident form made of this base; 0 if none is."""
-        made = (name for name in self._index.residents if name.startswith(resident_name(base.base_digest or "?", "")))
+        """The bytes of the resident form that it is served from, the biggest where it says no dtype; 0 if none is."""
+        form = resident_name(base.base_digest or "?", base.dtype)
+        made = (name for name in self._index.residents if name.startswith(form))
         return max(map(self._residents.size_bytes, made), default=0)
 
     def file(self, ref: str, path: str) -> Path:
@@ -191,6 +192,13 @@ class Store:
     def dataset_folder(self, ref: str) -> Path:
         """Where the files of a dataset lie under their paths, read-only."""
         return self._datasets.folder(self.dataset(ref))
+
+    def in_dtype(self, base: str, dtype: str) -> str | None:
+        """The newest version of this base that is served in that dtype; None if there is none."""
+        known = self.resolve(base)
+        named = self._index.models.of(known.name).values()
+        same = [m.ref for m in named if (m.base_digest, m.dtype) == (known.base_digest, dtype)]
+        return same[-1] if same else None
 
     # Committing
 

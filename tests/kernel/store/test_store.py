@@ -1,6 +1,7 @@
 """The store as a whole: what is committed is there, whole and the same, until it is forgotten."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,34 @@ def test_readers_always_see_a_whole_state_while_others_write(store, tmp_path):
     assert (failures, len(store.manifests())) == ([], 7)
     for manifest in store.manifests():
         store.verify(manifest.ref)
+
+
+def test_a_version_may_have_the_files_of_another_and_a_dtype_of_its_own(store, tmp_path):
+    plain = store.commit(base(tmp_path), 1)
+    told = offer(tmp_path, 2, 1, OfferKind.BASE, "minilm", {"evidence.json": b"{}"}, task="embed", dtype="int8")
+    made = store.commit(replace(told, like=plain.ref), 2)
+    assert (made.ref, made.base_digest, made.dtype) == ("minilm:2", plain.base_digest, "int8")
+    assert {file.path for file in made.files} == {file.path for file in plain.files} | {"evidence.json"}
+    assert (store.in_dtype("minilm:1", "int8"), store.in_dtype("minilm:1", "int4")) == ("minilm:2", None)
+    assert store.resolve("minilm") == plain
+    weights = Path(store.located("minilm:2").folder, "model.safetensors")
+    assert weights.samefile(Path(store.located("minilm:1").folder, "model.safetensors"))
+    assert store.commit(model(tmp_path, 3, on="minilm:2"), 3).dtype == "int8"
+    assert store.commit(base(tmp_path, 4), 4) == plain
+    store.remove("ner")
+    store.remove("minilm:1")
+    store.collect()
+    assert Store(tmp_path).verify("minilm:2") == made
+
+
+def test_the_form_of_a_version_is_the_one_in_its_dtype(store, tmp_path):
+    plain = store.commit(base(tmp_path), 1)
+    told = offer(tmp_path, 2, 1, OfferKind.BASE, "minilm", {"evidence.json": b"{}"}, task="embed", dtype="int8")
+    made = store.commit(replace(told, like=plain.ref), 2)
+    for pid, dtype, size in ((3, "float32", 64), (4, "int8", 16)):
+        name = resident_name(str(plain.base_digest), dtype)
+        form = offer(tmp_path, pid, 1, OfferKind.RESIDENT, name, {"model.safetensors": safetensors(b"\1" * size)})
+        store.commit(form, pid)
+    sizes = [store.resident_bytes(one) for one in (plain, made)]
+    assert sizes[0] == sizes[1] + 48
+    assert str(store.located(made.ref, "int8").resident).endswith("-int8")

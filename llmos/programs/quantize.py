@@ -1,0 +1,228 @@
+"""quantize: the same version again, served in int8, with what that costs as its evidence, or refused for it.
+
+Arguments: `model`, `max_drop` (0.01: so much of the headline metric may go; of a base, of the measure in
+`finetuning/fidelity.py`), and `data` (rows to measure a fine-tune on, where the store has not its own test rows).
+An int8 version of the base comes as `models["int8"]` where there is one; else it is made. A model is served in what its
+base is served in, so a model's int8 version stands on its base's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmos.abi.error import BadInput, WrongTask
+from llmos.abi.frame import Assignment, Located
+from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
+from llmos.abi.process import DONE, Progress
+from llmos.abi.recipe import TASKS, Data
+from llmos.abi.wire import to_json, to_plain
+from llmos.finetuning import fidelity
+from llmos.finetuning.candidate import stored
+from llmos.finetuning.dataset import test_rows
+from llmos.finetuning.evidence import DATA, Evidence
+from llmos.finetuning.examples import make_examples
+from llmos.finetuning.judged import Judged
+from llmos.finetuning.metrics import judge
+from llmos.finetuning.predict import predict
+from llmos.finetuning.row import Row
+from llmos.nn.load import load
+from llmos.nn.quantized import DTYPE as INT8
+from llmos.programs.channel import Channel
+from llmos.programs.evaluate import data_of
+from llmos.programs.resident import offer_resident, with_resident
+from llmos.tasks import Settings
+from llmos.tasks import task as task_of
+
+Json = Any  # Any: plain values, ready for JSON
+
+BASE_OFFER, MODEL_OFFER = 11, 12
+MAX_DROP = 0.01
+NO_LIMIT = float("inf")
+
+
+class Stopped(Exception):
+    """The daemon wants this process to end; there is nothing half-done worth keeping."""
+
+
+def main(channel: Channel, assignment: Assignment) -> None:
+    """Make the int8 version of what the arguments name, or say what it would cost."""
+    model = assignment.models["model"]
+    limit = max_drop_of(assignment.args)
+    if model.manifest.dtype == INT8:
+        channel.report(Progress(DONE, 1, 1, message=f"{model.manifest.ref} is served in int8 already"))
+        return
+    torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
+    try:
+        if model.manifest.kind is Kind.BASE:
+            ref, said = quantize_base(channel, assignment, model, limit, promotes=_is_promoted(model, assignment))
+        else:
+            rows = _rows(assignment, model.manifest)
+            promotes = _is_promoted(model, assignment)
+            ref, said = quantize_model(channel, assignment, model, rows, limit, promotes=promotes)
+    except Stopped:
+        print("Stopped before it was measured; nothing is kept", flush=True)  # noqa: T201  # the process's log
+        return
+    channel.report(Progress(DONE, 1, 1, message=f"{ref}: {said}"))
+
+
+def max_drop_of(args: dict[str, Json]) -> float:
+    told = args.get("max_drop")
+    if told is None:
+        return MAX_DROP
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= 1:
+        raise BadInput(f"max_drop is {told!r}; it is a number from 0 to 1, such as 0.01")
+    return float(told)
+
+
+def quantize_base(
+    channel: Channel, assignment: Assignment, base: Located, limit: float, *, promotes: bool
+) -> tuple[str, str]:
+    """The base's int8 version and what is to be said of it; BadInput if it loses more than the limit."""
+    there = assignment.models.get(INT8)
+    if there is not None:
+        with_resident(channel, replace(assignment, dtype=INT8), there)
+        return there.manifest.ref, "it was here already"
+    manifest = base.manifest
+    form = offer_form(channel, assignment, base)
+    channel.report(Progress("compare", message="comparing int8 with float32"))
+    pooling = str(manifest.options.get("pooling", "mean"))
+    is_exact = any(Path(base.folder).glob("*.safetensors"))  # a resident form may have been rounded
+    exact = replace(base, resident=None) if is_exact else with_resident(channel, assignment, base)
+    plain = load(exact, dtype="float32", device="cpu0")
+    other = load(replace(base, resident=form), dtype=INT8, device="cpu0")
+    cost = fidelity.compared(plain, other, pooling)
+    said = _said(cost.measure, cost.plain, cost.other, cost.lost, limit)
+    if cost.lost > limit:
+        raise _refused(manifest, said, cost.lost)
+    evidence = {
+        "metrics": cost.figures,
+        "quantized": _cost(cost.measure, cost.plain, cost.other, cost.lost, limit, len(fidelity.TEXTS)),
+    }
+    folder = _emptied(assignment, "int8-base")
+    (folder / DATA).write_bytes(to_json({**evidence, "texts": fidelity.TEXTS}))
+    draft = _draft(manifest, assignment, BASE_OFFER) | {"evidence": evidence, "dtype": INT8}
+    verdict = Verdict(promotes, said, manifest.ref)
+    files = ((DATA, Part.EVIDENCE),)
+    offer = Offer(BASE_OFFER, OfferKind.BASE, manifest.name, str(folder), files, draft, verdict, manifest.ref)
+    return channel.offer(offer).ref, said
+
+
+def offer_form(channel: Channel, assignment: Assignment, base: Located) -> str:
+    """Where the base's form in int8 lies, made now."""
+    digest = str(base.manifest.base_digest)
+    return offer_resident(channel, Path(base.folder), digest, INT8, Path(assignment.scratch) / "resident-int8")
+
+
+def quantize_model(
+    channel: Channel, assignment: Assignment, model: Located, rows: Sequence[Row], limit: float, *, promotes: bool
+) -> tuple[str, str]:
+    """The model's int8 version and what is to be said of it; BadInput if it loses more than the limit on these rows."""
+    manifest, base = model.manifest, model.base
+    assert base is not None, f"{manifest.ref} names no base"
+    name = task_of(manifest.task).headline
+    if manifest.method == "lora":
+        model = with_resident(channel, assignment, model)
+    plain = _judged(channel, assignment, model, assignment.dtype, rows)
+    there = assignment.models.get(INT8)
+    form = there.resident if there is not None else None
+    if manifest.method == "lora":
+        form = form or offer_form(channel, assignment, base)
+    other = _judged(channel, assignment, replace(model, base=replace(base, resident=form)), INT8, rows)
+    before, after = plain.metrics[name], other.metrics[name]
+    said = _said(name, before, after, before - after, limit)
+    if before - after > limit:
+        raise _refused(manifest, said, before - after)
+    on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False)
+    facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
+    title = f"{manifest.ref} in int8"
+    evidence = Evidence(title, manifest.task, name, other, {"test": len(rows)}, verdict=said, facts=facts)
+    folder = _emptied(assignment, "int8-model")
+    files = evidence.write(folder)
+    kept: dict[str, Json] = {key: manifest.evidence[key] for key in ("compared", "leaks") if key in manifest.evidence}
+    cost = _cost(name, before, after, before - after, limit, len(rows))
+    whole: dict[str, Json] = {**evidence.plain(), **kept, "quantized": cost}
+    draft = _draft(manifest, assignment, MODEL_OFFER) | {"base": on, "evidence": whole}
+    verdict = Verdict(promotes, said, manifest.ref)
+    offer = Offer(MODEL_OFFER, OfferKind.MODEL, manifest.name, str(folder), files, draft, verdict, manifest.ref)
+    return channel.offer(offer).ref, said
+
+
+def _rows(assignment: Assignment, manifest: Manifest) -> Sequence[Row]:
+    """The rows to measure on: those that are named, else the model's own test rows."""
+    if manifest.task not in TASKS:
+        raise WrongTask(
+            f"{manifest.ref} is a model for {manifest.task}; what int8 costs is measured for: {', '.join(TASKS)}",
+            model=manifest.ref,
+            task=", ".join(TASKS),
+            has=manifest.task,
+        )
+    own = str(manifest.lineage.get("dataset", ""))
+    told = assignment.args.get("data")
+    if told is None and own not in assignment.datasets:
+        raise BadInput(
+            f"The store has no test rows of {manifest.ref} to measure int8 on. Give some: "
+            f"llmos quantize {manifest.ref} --data FILE"
+        )
+    data = Data(own) if told is None else data_of(told)
+    return test_rows(data, manifest.task, manifest.options, assignment.datasets).rows
+
+
+def _judged(channel: Channel, assignment: Assignment, model: Located, dtype: str, rows: Sequence[Row]) -> Judged:
+    manifest = model.manifest
+    found = stored(model, dtype, assignment.device)
+    settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
+    examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
+
+    def on_done(done: int) -> None:
+        if channel.stop_asked:
+            raise Stopped
+        channel.report(Progress(f"evaluate in {dtype}", done, len(rows), "rows"))
+
+    return judge(manifest.task, rows, predict(found, manifest.task, examples, settings, on_done=on_done), settings)
+
+
+def _cost(measure: str, before: float, after: float, drop: float, limit: float, count: int) -> dict[str, Json]:
+    told = {"dtype": INT8, "measure": measure, "float32": before, INT8: after, "drop": drop, "measured_on": count}
+    return told if limit == NO_LIMIT else {**told, "max_drop": limit}
+
+
+def _said(measure: str, before: float, after: float, drop: float, limit: float) -> str:
+    allowed = "" if limit == NO_LIMIT else f", and {limit:.4g} may be"
+    return f"{measure} {after:.4f} in int8, {before:.4f} in float32: {max(drop, 0.0):.4f} is lost{allowed}"
+
+
+def _refused(manifest: Manifest, said: str, drop: float) -> BadInput:
+    enough = -(-drop * 1000 // 1) / 1000
+    return BadInput(
+        f"{manifest.ref} stays in float: {said}. Allow more, if that is good enough: "
+        f"llmos quantize {manifest.ref} --max-drop {enough:.3f}",
+        drop=drop,
+    )
+
+
+def _is_promoted(model: Located, assignment: Assignment) -> bool:
+    """The name means this version: the new one takes its place then, and else waits as a candidate like it."""
+    promoted = assignment.models.get("promoted")
+    return promoted is not None and promoted.manifest.ref == model.manifest.ref
+
+
+def _draft(manifest: Manifest, assignment: Assignment, offer: int) -> dict[str, Json]:
+    """The same version once more, but for what the caller puts over it."""
+    plain = to_plain(manifest)
+    kept = ("task", "method", "architecture", "labels", "options", "license", "source")
+    lineage = {**manifest.lineage, "quantized_from": manifest.ref, "process": assignment.pid, "offer": offer}
+    return {key: plain[key] for key in kept} | {"lineage": lineage}
+
+
+def _emptied(assignment: Assignment, name: str) -> Path:
+    folder = Path(assignment.scratch) / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,196 @@
+"""Quantizing whole: a base or a model becomes a version in int8 with what that costs, or is refused for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import training
+
+from llmos.abi.error import BadInput, WrongTask
+from llmos.abi.frame import Assignment, Located, Stop
+from llmos.abi.model import Kind, Manifest, OfferKind, Part
+from llmos.abi.process import Program
+from llmos.testing import tiny
+from llmos.testing.daemon import FakeDaemon, beside
+
+pytestmark = pytest.mark.torch
+
+Json = Any  # Any: arguments as plain values
+
+
+@pytest.fixture(autouse=True)
+def _needs_fbgemm():
+    torch = pytest.importorskip("torch")
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        pytest.skip("torch has no fbgemm on this CPU")
+
+
+def quantized(folder: Path, model: Located, *, datasets: dict[str, str] | None = None, **args: Json) -> FakeDaemon:
+    from llmos.programs import quantize
+
+    scratch = folder / "quantizing"
+    scratch.mkdir(exist_ok=True)
+    told = Assignment(
+        5,
+        Program.QUANTIZE,
+        {"model": model.manifest.ref, **args},
+        str(scratch),
+        threads=1,
+        models={"model": model, "promoted": model},
+        datasets=datasets or {},
+    )
+    daemon, channel, close = beside()
+    try:
+        quantize.main(channel, told)
+    finally:
+        close()
+    return daemon
+
+
+@pytest.fixture(scope="module", params=["full", "lora"])
+def trained(request, tmp_path_factory) -> tuple[Located, dict[str, str]]:
+    """A model that has learned something, and where its dataset lies."""
+    from llmos.programs import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = {"task": "classify", "method": request.param, "data": {"train": str(training.sorting(folder))}}
+    daemon, channel, close = beside()
+    train.main(channel, training.assignment(folder, recipe))
+    close()
+    dataset, made = daemon.offers
+    draft = {key: made.draft[key] for key in ("task", "base", "method", "options", "evidence")}
+    lineage = {**made.draft["lineage"], "dataset": "sorter@1"}
+    labels = tuple(made.draft["labels"])
+    manifest = Manifest("sorter", 1, Kind.MODEL, files=(), labels=labels, lineage=lineage, **draft)
+    return Located(manifest, made.folder, base=training.base(folder)), {"sorter@1": dataset.folder}
+
+
+def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_path, trained):
+    model, datasets = trained
+    daemon = quantized(tmp_path, model, datasets=datasets, max_drop=1.0)
+    base, made = (one for one in daemon.offers if one.kind in (OfferKind.BASE, OfferKind.MODEL))
+    assert (base.draft["dtype"], base.like, base.verdict.promote) == ("int8", "tiny:1", False)
+    assert (made.draft["base"], made.like, made.verdict.promote) == ("tiny:1", "sorter:1", True)  # the fake gives 1
+    cost = made.draft["evidence"]["quantized"]
+    assert cost["measure"] == "accuracy"
+    assert cost["float32"] == pytest.approx(model.manifest.evidence["metrics"]["accuracy"])
+    assert cost["int8"] == made.draft["evidence"]["metrics"]["accuracy"]
+    assert cost["drop"] == pytest.approx(cost["float32"] - cost["int8"])
+    assert cost["measured_on"] == model.manifest.evidence["rows"]["test"]
+    assert made.draft["labels"] == list(model.manifest.labels)
+    assert made.draft["lineage"]["quantized_from"] == "sorter:1"
+    assert {part for _, part in made.files} == {Part.EVIDENCE}
+
+
+def test_a_model_that_loses_more_than_it_may_is_refused_with_the_numbers_and_the_way_out(tmp_path, trained):
+    from llmos.programs import quantize
+
+    model, datasets = trained
+    with pytest.raises(BadInput, match=r"sorter:1 stays in float: accuracy 0\.\d+ in int8, 0\.\d+ in float32: 0\.2"):
+        raise quantize._refused(model.manifest, quantize._said("accuracy", 0.9, 0.7, 0.2, 0.01), 0.2)
+    promoted = replace(model, manifest=replace(model.manifest, lineage={}))
+    with pytest.raises(BadInput, match="no test rows of sorter:1"):
+        quantized(tmp_path, promoted, datasets=datasets)
+
+
+def test_a_base_in_int8_says_how_near_its_vectors_are(tmp_path):
+    daemon = quantized(tmp_path, training.base(tmp_path), max_drop=0.2)
+    form, made = daemon.offers
+    assert form.name == f"{'0' * 16}-int8"
+    assert (made.kind, made.verdict.promote, made.like) == (OfferKind.BASE, True, "tiny:1")
+    metrics = made.draft["evidence"]["metrics"]
+    assert list(metrics) == ["mean_cosine", "least_cosine"]
+    assert 0.9 < metrics["least_cosine"] <= metrics["mean_cosine"] < 1.0
+    kept = json.loads((Path(made.folder) / "evidence.json").read_bytes())
+    assert len(kept["texts"]) == kept["quantized"]["measured_on"] == 32
+    assert "is lost" in daemon.progress[-1].message
+
+
+def test_a_base_that_generates_says_what_it_thinks_less_of_the_next_token(tmp_path):
+    base = training.base(tmp_path, "llama")
+    daemon = quantized(tmp_path, base, max_drop=1.0)
+    metrics = daemon.offers[-1].draft["evidence"]["metrics"]
+    assert list(metrics) == ["loss", "loss_float32", "loss_added"]
+    assert metrics["loss_added"] == pytest.approx(metrics["loss"] - metrics["loss_float32"])
+
+
+def test_a_base_that_loses_more_than_it_may_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"tiny:1 stays in float: mean_cosine .* llmos quantize tiny:1 --max-drop 0\.\d"):
+        quantized(tmp_path, training.base(tmp_path), max_drop=0.0)
+
+
+def test_what_is_in_int8_already_is_left_alone(tmp_path):
+    base = training.base(tmp_path)
+    daemon = quantized(tmp_path, replace(base, manifest=replace(base.manifest, dtype="int8")))
+    assert not daemon.offers
+    assert daemon.progress[-1].message == "tiny:1 is served in int8 already"
+
+
+def test_a_model_whose_task_cannot_be_measured_is_refused(tmp_path):
+    manifest = Manifest("talker", 1, Kind.MODEL, "chat", (), base="tiny:1", method="lora")
+    with pytest.raises(WrongTask, match="what int8 costs is measured for"):
+        quantized(tmp_path, Located(manifest, str(tmp_path), base=training.base(tmp_path)))
+
+
+@pytest.mark.parametrize("told", [-0.1, 1.5, True, "much"])
+def test_a_limit_that_is_none_is_refused(tmp_path, told):
+    with pytest.raises(BadInput, match="a number from 0 to 1"):
+        quantized(tmp_path, training.base(tmp_path), max_drop=told)
+
+
+def test_it_ends_when_it_is_told_to_and_keeps_nothing(tmp_path, trained):
+    from llmos.programs import quantize
+
+    model, datasets = trained
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    told = Assignment(5, Program.QUANTIZE, {"model": "sorter:1"}, str(scratch), models={"model": model})
+    daemon, channel, close = beside()
+    daemon.send(Stop("make room"))
+    while not channel.stop_asked:
+        pass
+    quantize.main(channel, replace(told, datasets=datasets, threads=1))
+    close()
+    assert not daemon.offers
+    assert "done" not in {one.phase for one in daemon.progress}
+
+
+def test_a_pull_may_bring_the_version_in_int8_as_well(tmp_path):
+    from llmos.programs import pull
+
+    source = tiny.write(tmp_path / "source", "bert")
+    (tmp_path / "scratch").mkdir()
+    args = {"source": str(source), "name": "tiny", "dtype": "int8", "max_drop": 0.2}
+    daemon, channel, close = beside()
+    pull.main(channel, Assignment(1, Program.PULL, args, str(tmp_path / "scratch"), threads=1))
+    close()
+    plain, floats, integers, made = daemon.offers
+    assert [one.kind for one in (plain, made)] == [OfferKind.BASE, OfferKind.BASE]
+    assert (floats.name.rpartition("-")[2], integers.name.rpartition("-")[2]) == ("float32", "int8")
+    assert (made.draft["dtype"], made.like, made.verdict.against) == ("int8", "tiny:1", "tiny:1")
+    assert daemon.progress[-1].message.startswith("tiny:1 is ready: mean_cosine 0.9")
+
+
+@pytest.mark.parametrize(("max_drop", "kinds"), [(1.0, ["dataset", "model", "base", "model"]), (0.0, None)])
+def test_training_may_make_the_version_in_int8_as_well(tmp_path, max_drop, kinds):
+    from llmos.programs import train
+
+    recipe = {"task": "classify", "serve_dtype": "int8", "max_drop": max_drop, "epochs": 2.0}
+    path = training.sorting(tmp_path)
+    daemon, channel, close = beside()
+    train.main(channel, training.assignment(tmp_path, recipe | {"data": {"train": str(path)}}))
+    close()
+    offers = [one for one in daemon.offers if one.kind is not OfferKind.RESIDENT]
+    assert kinds is None or [str(one.kind) for one in offers] == kinds
+    plain, message = offers[1], daemon.progress[-1].message
+    if len(offers) > 2:
+        cost = offers[3].draft["evidence"]["quantized"]
+        assert cost["float32"] == pytest.approx(plain.draft["evidence"]["metrics"]["accuracy"])
+        assert offers[3].verdict.promote == plain.verdict.promote
+        assert "is the same in int8: accuracy" in message
+    else:
+        assert "sorter:1 stays in float: accuracy" in message
