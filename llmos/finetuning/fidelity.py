@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
+from llmos.abi.error import BadInput
 from llmos.nn.load import Loaded
 from llmos.nn.pack import forward, pack, pool
 
@@ -65,7 +67,14 @@ class Fidelity:
 
 @torch.inference_mode()
 def compared(plain: Loaded, other: Loaded, pooling: str = "mean") -> Fidelity:
-    """The same base twice."""
+    """The same base twice; BadInput if one of them computes what is not a number."""
+    found = _compared(plain, other, pooling)
+    if not all(map(isfinite, found.figures.values())):
+        raise BadInput(f"Its {found.measure} is not a number: the weights are damaged. Bring the base in again")
+    return found
+
+
+def _compared(plain: Loaded, other: Loaded, pooling: str) -> Fidelity:
     if plain.causal is not None and other.causal is not None:
         before, after = _loss(plain, plain.causal), _loss(other, other.causal)
         figures = {"loss": after, "loss_float32": before, "loss_added": after - before}

@@ -35,6 +35,7 @@ def admit(spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int) -> tu
         case Program.TRAIN:
             _check_recipe(recipe_of(spec.args), store, tasks)
             spec = _on_floats(spec, manifest, store)
+            manifest = _model(spec, store)
         case Program.PULL:
             _check_pull(spec)
         case Program.EVALUATE | Program.QUANTIZE:

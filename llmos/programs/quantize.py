@@ -200,11 +200,8 @@ def _said(measure: str, before: float, after: float, drop: float, limit: float) 
 
 def _refused(manifest: Manifest, said: str, drop: float) -> BadInput:
     enough = -(-drop * 1000 // 1) / 1000
-    return BadInput(
-        f"{manifest.ref} stays in float: {said}. Allow more, if that is good enough: "
-        f"llmos quantize {manifest.ref} --max-drop {enough:.3f}",
-        drop=drop,
-    )
+    on = f". Allow more, if that is good enough: llmos quantize {manifest.ref} --max-drop {enough:.3f}"
+    return BadInput(f"{manifest.ref} stays in float: {said}{on if enough <= 1 else ''}", drop=drop)
 
 
 def _is_promoted(model: Located, assignment: Assignment) -> bool:
