@@ -16,7 +16,9 @@ from llmos.abi.wire import from_plain
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
-TASKS = ("classify", "tag", "answer", "rerank", "similarity")
+TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat")
+WRITING = ("generate", "chat")  # tasks whose answers are texts: they want a base that writes
+STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
 METHODS = ("full", "lora")
 SCHEDULES = ("linear", "cosine")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -26,7 +28,7 @@ POOLINGS = ("mean", "cls", "last", "max")
 OPTIONS = frozenset(
     {
         *("multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"),
-        *("stride", "max_answer_tokens"),
+        *("stride", "max_answer_tokens", "answered_rows"),
     }
 )
 
@@ -76,7 +78,7 @@ class Recipe:
     learning_rate: float | None = None
     head_rate_ratio: float | None = None  # the head's learning rate over the encoder's
     batch_size: int | None = None
-    token_budget: int = 4096
+    token_budget: int | None = None
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     schedule: str = "linear"  # linear or cosine
@@ -91,6 +93,11 @@ class Recipe:
     save_best: bool = True  # keep the epoch with the best validation metric rather than the last
     serve_dtype: str | None = None  # int8: a version that is served in it as well; None: as the base is served
     max_drop: float = 0.01  # so much of the headline metric may int8 lose
+
+
+def starter(task: str) -> str:
+    """The catalog's base for a task."""
+    return STARTERS[task in WRITING]
 
 
 def recipe_of(args: Mapping[str, Json]) -> Recipe:
@@ -169,10 +176,10 @@ def _check_pairs_and_answers(recipe: Recipe) -> None:
         ):
             if value != only:
                 raise _bad(key, value, f"{only} for {recipe.task}, which has no labels")
-    for key in ("stride", "max_answer_tokens"):
+    for key in ("stride", "max_answer_tokens", "answered_rows"):
         number = recipe.options.get(key, 1)
         if isinstance(number, bool) or not isinstance(number, int) or number < (key != "stride"):
-            raise _bad(key, number, "a whole number of tokens")
+            raise _bad(key, number, f"a whole number of {'rows' if key == 'answered_rows' else 'tokens'}")
     scale = recipe.options.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
         raise _bad("scale", scale, "over 0: the number in the data that means the best")

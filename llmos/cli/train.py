@@ -25,10 +25,10 @@ MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="So much may i
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="classify, tag, answer, rerank or similarity.")],
+    task: Annotated[str, typer.Argument(help="classify, tag, answer, rerank, similarity, generate or chat.")],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
     name: Annotated[str | None, typer.Option(help="What to call the model; the file's name unless said.")] = None,
-    base: Annotated[str, typer.Option(help="The base to fine-tune.")] = "minilm",
+    base: Annotated[str | None, typer.Option(help="The base to fine-tune; minilm, or smollm2 to write.")] = None,
     validation: Annotated[str | None, typer.Option(help="Rows to choose the best epoch by; else a share.")] = None,
     test: Annotated[str | None, typer.Option(help="Rows to measure on; else a share.")] = None,
     method: Annotated[str | None, typer.Option(help="full or lora.")] = None,

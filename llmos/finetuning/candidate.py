@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from llmos.nn.head import FILE as HEAD_FILE
 from llmos.nn.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.lora import add_lora, save_adapter
+from llmos.nn.next_token import NextHead
 from llmos.nn.pack import forward, pack
 from llmos.nn.quantized import DTYPE as INT8
 from llmos.tasks import task as task_of
@@ -33,7 +34,19 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-BESIDE = (CONFIG, "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja")
+BESIDE = (
+    CONFIG,
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.jinja",
+)
+
+
+AnyHead = Head | PooledHead | NextHead
 
 
 class Candidate:
@@ -42,7 +55,7 @@ class Candidate:
     def __init__(
         self,
         loaded: Loaded,
-        head: Head | PooledHead,
+        head: AnyHead,
         dtype: str,
         device: str,
         *,
@@ -67,11 +80,17 @@ class Candidate:
     def logits(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """What the head gives, in float32: a row for each sequence, or for each token."""
         packed = pack(sequences, self.device)
-        adapted = self.adapter.on() if self.adapter else nullcontext()
-        with adapted, torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+        with self.computing():
             hidden = forward(self.loaded.backbone, packed)
         logits: Tensor = self.head(hidden.float(), packed.lengths)
         return logits
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Within, the base computes with the candidate's adapter, in its dtype."""
+        adapted = self.adapter.on() if self.adapter else nullcontext()
+        with adapted, torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+            yield
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Everything that training changes, by name."""
@@ -83,15 +102,16 @@ class Candidate:
         backbone: Any = self.loaded.backbone  # Any: transformers' methods, which nn.Module does not declare
         table = backbone.get_input_embeddings()
         names = {name for name, p in self.weights().items() if p is getattr(table, "weight", None)}
-        if names:
-            table.sparse = True
+        if not names or (isinstance(self.head, NextHead) and self.head.is_tied):  # then every row changes at every step
+            return set()
+        table.sparse = True
         return names
 
     def save(self, folder: Path, base: Located) -> tuple[tuple[str, Part], ...]:
         """Write the model's files for the store: weights or adapter, head, and what a full model needs beside them."""
         folder.mkdir(parents=True, exist_ok=True)
         head: tuple[tuple[str, Part], ...] = ()
-        if not isinstance(self.head, PooledHead):  # which has nothing to keep
+        if not isinstance(self.head, PooledHead | NextHead):  # which have nothing of their own to keep
             save_head(self.head, folder)
             head = ((HEAD_FILE, Part.HEAD),)
         if self.adapted is not None:
@@ -109,7 +129,7 @@ def _copied(source: Path, folder: Path) -> list[tuple[str, Part]]:
     found = sorted({file for pattern in BESIDE for file in source.glob(pattern)})
     for file in found:
         shutil.copyfile(file, folder / file.name)
-    return [(file.name, Part.CONFIG if file.name == CONFIG else Part.TOKENIZER) for file in found]
+    return [(file.name, Part.CONFIG if file.name in BESIDE[:2] else Part.TOKENIZER) for file in found]
 
 
 def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
@@ -121,9 +141,12 @@ def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -
     pooling = str(recipe.options.get("pooling", "mean"))
     match task_of(recipe.task).head:
         case "token":
-            head: Head | PooledHead = TokenHead(loaded.hidden_size, labels)
+            head: AnyHead = TokenHead(loaded.hidden_size, labels)
         case "pooled":
             head = PooledHead(pooling)
+        case None:
+            head = NextHead(loaded)
+            head.check(loaded)
         case _:
             head = SequenceHead(loaded.hidden_size, labels, pooling)
     return Candidate(loaded, head.to(torch_device(device)), dtype, device, adapted=adapted)
@@ -143,8 +166,11 @@ def stored(model: Located, dtype: str, device: str) -> Candidate:
     loaded = load(model.base if is_lora and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
     adapter = load_adapter(folder, loaded.backbone) if is_lora else None
-    if task_of(model.manifest.task).head == "pooled":
-        head: Head | PooledHead = PooledHead(str(model.manifest.options.get("pooling", "mean")))
+    kind = task_of(model.manifest.task).head
+    if kind is None:
+        head: AnyHead = NextHead(loaded)
+    elif kind == "pooled":
+        head = PooledHead(str(model.manifest.options.get("pooling", "mean")))
     else:
         head = load_head(folder, torch_device(device))
     return Candidate(loaded, head, dtype, device, adapter=adapter)

@@ -11,7 +11,8 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
-from llmos.finetuning.row import Answers, Row, Rows
+from llmos.finetuning import written
+from llmos.finetuning.row import Answers, Row, Rows, Written
 from llmos.finetuning.rows import read_rows
 from llmos.finetuning.splits import Leak, Splits, key_of, leaks_of, make_splits
 
@@ -29,6 +30,8 @@ COLUMNS = {
     },
     "rerank": {"query": "query", "document": "document", "label": "grade, 0 for not relevant"},
     "similarity": {"text": "text", "other": "the text it is compared with", "score": "score"},
+    "generate": {"prompt": "what is continued", "completion": "what continues it"},
+    "chat": {"messages": "the conversation, as JSON; the assistant's last", "tools": "what it may call, as JSON"},
 }
 
 
@@ -116,6 +119,11 @@ def _cells(task: str, row: Row) -> tuple[Json, ...]:
             return row.input["query"], row.input["documents"][0], row.label
         case "similarity":
             return row.input["text"], row.input["other"], row.label
+        case "generate":
+            assert isinstance(row.label, Written)
+            return row.input["prompt"], row.label.text
+        case "chat":
+            return written.cells(row)
         case _:
             return row.input["text"], list(row.label) if isinstance(row.label, tuple) else row.label
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import TooLong
-from llmos.finetuning.row import Answers, Row
+from llmos.finetuning.row import Answers, Row, Written
 from llmos.finetuning.table import bad_row
-from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks import WRITING, Rendered, Settings, Tokenizer, writer
 from llmos.tasks import task as task_of
 from llmos.tasks.answer import NOWHERE, place_in
 
@@ -24,7 +24,7 @@ class Example:
     """One row as the forward pass takes it, in one sequence or several.
 
     Targets: one label's index, one per token, the indexes of all given; for two texts a number with 1 as the best; for
-    a question where its answer starts and ends in each window.
+    a question where its answer starts and ends in each window. What is to be written is in its lessons, the context.
     """
 
     ids: list[int]
@@ -55,6 +55,8 @@ def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings
 
 
 def _rendered(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+    if task in WRITING:
+        return [_render_one(task, row, tokenizer, settings) for row in rows]
     render = task_of(task).render
     try:
         return render([row.input for row in rows], tokenizer, settings)
@@ -64,6 +66,8 @@ def _rendered(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Se
 
 def _render_one(task: str, row: Row, tokenizer: Tokenizer, settings: Settings) -> Rendered:
     try:
+        if isinstance(row.label, Written):
+            return writer(task).teach(row.input, row.label.answer, tokenizer, settings)
         return task_of(task).render([row.input], tokenizer, settings)[0]
     except TooLong as error:
         size, limit = error.detail["size"], error.detail["limit"]
@@ -82,6 +86,8 @@ def _target(
     """A label that the model does not have gives no target: such a row can be predicted, and is then a mistake."""
     if isinstance(row.label, float):
         return row.label / float(settings.options.get("scale", 1.0))
+    if isinstance(row.label, Written):
+        return [target for one in rendered.context for target in one.targets]
     if isinstance(row.label, Answers):
         return _places(row.label, rendered)
     if isinstance(row.label, str):

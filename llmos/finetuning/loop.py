@@ -49,13 +49,14 @@ class Run:
     ) -> None:
         assert recipe.batch_size is not None
         assert recipe.epochs is not None
+        assert recipe.token_budget is not None
         self.candidate, self.loss, self.examples, self.recipe = candidate, loss, examples, recipe
         self.checkpoints, self.around = checkpoints, around
         self.weights = candidate.weights()
         self.tables = candidate.sparse_tables()
         self.optimizer = Optimizer(self.weights, self.tables, recipe)
         self.lengths = [one.size for one in examples]
-        self.size = recipe.batch_size
+        self.size, self.token_budget = recipe.batch_size, recipe.token_budget
         self.epoch_steps = math.ceil(len(examples) / self.size)
         self.total = max(1, round(recipe.epochs * self.epoch_steps))
         self.best: dict[str, Tensor] = {}
@@ -114,7 +115,7 @@ class Run:
     def _gradients(self, batch: Sequence[int], mass: float) -> float:
         """Add the gradients of these examples to those there are, pass by pass; returns their share of the loss."""
         total = 0.0
-        for part in passes(batch, self.lengths, self.recipe.token_budget):
+        for part in passes(batch, self.lengths, self.token_budget):
             examples = [self.examples[i] for i in part]
             loss = self.loss(self.candidate.logits([ids for one in examples for ids in one.sequences]), examples) / mass
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so

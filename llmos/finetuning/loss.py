@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from llmos.abi.recipe import Recipe
 from llmos.finetuning.examples import IGNORED, Example
+from llmos.nn.next_token import NextHead
 from llmos.tasks.answer import NOWHERE
 
 
@@ -26,8 +28,10 @@ class Loss(Protocol):
         ...
 
 
-def loss_of(recipe: Recipe, labels: int, weights: Tensor | None = None) -> Loss:
-    """The loss that this recipe trains by."""
+def loss_of(recipe: Recipe, labels: int, weights: Tensor | None = None, head: object = None) -> Loss:
+    """The loss that this recipe trains by; where it is in the words of an answer, the head says what each costs."""
+    if isinstance(head, NextHead):
+        return WordLoss(head)
     match recipe.task:
         case "answer":
             return SpanLoss()
@@ -109,6 +113,28 @@ class CosineLoss:
     def __call__(self, given: Tensor, examples: Sequence[Example]) -> Tensor:
         cosines = (given[0::2] * given[1::2]).sum(-1)
         return functional.mse_loss(cosines, _numbers(examples, given), reduction="sum")
+
+
+class WordLoss:
+    """Cross-entropy of each token that is learnt; what is only read costs nothing."""
+
+    def __init__(self, head: NextHead) -> None:
+        self.head = head
+
+    def mass(self, examples: Sequence[Example]) -> float:
+        return float(sum(len(_flat(one.target)) for one in examples))
+
+    def __call__(self, given: Tensor, examples: Sequence[Example]) -> Tensor:
+        return self.head.summed(*learnt(given, examples))
+
+
+def learnt(given: Tensor, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """The hidden states of a row at the places where something is learnt, and what that is."""
+    lessons = [lesson for one in examples for lesson in one.rendered.context]
+    starts = accumulate((len(lesson.ids) for lesson in lessons), initial=0)
+    places = [start + at for start, lesson in zip(starts, lessons, strict=False) for at in lesson.places]
+    targets = [target for lesson in lessons for target in lesson.targets]
+    return given[torch.tensor(places, device=given.device)], torch.tensor(targets, device=given.device)
 
 
 def balanced(examples: Sequence[Example], labels: int) -> Tensor:

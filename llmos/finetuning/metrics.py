@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from llmos.finetuning import ranking, reading
+from llmos.finetuning import ranking, reading, texts
 from llmos.finetuning.judged import MISTAKES, Judged, Mistake
 from llmos.finetuning.predict import Predicted
 from llmos.finetuning.row import Row
 from llmos.finetuning.tally import Count, Tally, averages, entities, total
-from llmos.tasks import Settings
+from llmos.tasks import WRITING, Settings
 from llmos.tasks.tag import spans_of
 
 Json = Any  # Any: plain numbers and lists, ready for JSON
@@ -20,6 +20,8 @@ Json = Any  # Any: plain numbers and lists, ready for JSON
 
 def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> Judged:
     """All numbers of these predictions against the rows' labels."""
+    if task in WRITING:
+        return texts.judge(task, rows, predicted)
     if task in ranking.TASKS:
         return ranking.judge(task, rows, predicted, settings)
     if task == "answer":
@@ -33,6 +35,8 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
 
 def headline(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> float:
     """The one number that decides, without the rest."""
+    if task in WRITING:
+        return texts.headline(task, rows, predicted)
     if task in ranking.TASKS:
         return ranking.headline(task, rows, predicted)
     if task == "answer":

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from llmos.finetuning.candidate import Candidate
 from llmos.finetuning.examples import Example, passes
+from llmos.finetuning.loss import learnt
+from llmos.nn.next_token import NextHead
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 
@@ -27,6 +29,7 @@ class Predicted:
     """One example's probabilities: [labels], or for tags one row per word, [words, labels]; O where a word has none.
 
     Of two texts: [1], their score. Of a question: [2], its answer's score and that of none, with the answer as served.
+    Of a text that is to be written: [2], what it costs and how many tokens it has, with what is written instead.
     """
 
     shares: Shares
@@ -50,15 +53,22 @@ def predict(
         for part in passes(range(len(examples)), sizes, TOKENS_AT_ONCE):
             some = [examples[i] for i in part]
             given = candidate.logits([ids for one in some for ids in one.sequences])
-            for i, one in zip(part, _read(task, some, given, settings), strict=True):
+            for i, one in zip(part, _read(candidate.head, task, some, given, settings), strict=True):
                 found[i] = one
             done += len(part)
             on_done(done)
     return [one for one in found if one is not None]
 
 
-def _read(task: str, examples: Sequence[Example], given: Tensor, settings: Settings) -> Iterator[Predicted]:
+def _read(
+    head: object, task: str, examples: Sequence[Example], given: Tensor, settings: Settings
+) -> Iterator[Predicted]:
     """What the candidate gave for these examples, one by one."""
+    if isinstance(head, NextHead):
+        counts = [len(one.target) if isinstance(one.target, list) else 1 for one in examples]
+        for costs in torch.split(head.losses(*learnt(given, examples)).cpu(), counts):
+            yield Predicted(np.array([float(costs.double().sum()), len(costs)], dtype=np.float32))
+        return
     match task:
         case "tag":
             shares = given.softmax(-1).cpu().numpy()

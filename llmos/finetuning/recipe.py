@@ -1,7 +1,8 @@
 """The resolved recipe: what the user left open, decided by rule from task, labels and rows.
 
 The rules carry what was measured on CoNLL-2003, SST-2 and Banking77 with MiniLM (docs/log.md): tags want a high rate
-and few epochs, few labels a low one, many labels a high one and more passes over the rows.
+and few epochs, few labels a low one, many labels a high one and more passes over the rows. What writes (SmolLM2) has no
+head that starts at random, so that few steps do.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from llmos.abi.recipe import Recipe
+from llmos.abi.recipe import WRITING, Recipe
 
 MANY_LABELS = 20
 LEAST_STEPS = 400  # what a head needs to leave its random start, however few the rows
+LEAST_STEPS_WRITING = 60
+TOKEN_BUDGET = 4096
+TOKEN_BUDGET_WRITING = 1024  # decoders are large: activations of more tokens take gigabytes, and save no time
 MOST_EPOCHS = 40
 
 
@@ -28,6 +32,8 @@ class Defaults:
 
 def defaults(task: str, method: str, labels: int) -> Defaults:
     """By task, and by how many labels there are to tell apart."""
+    if task in WRITING:
+        return Defaults(3, 5e-4, 16, 1) if method == "lora" else Defaults(3, 5e-5, 16, 1)
     if task == "answer":
         return Defaults(4, 1e-3, 16, 2) if method == "lora" else Defaults(3, 1e-4, 16, 10)
     if task in ("rerank", "similarity"):
@@ -47,7 +53,8 @@ def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
     batch_size = recipe.batch_size or start.batch_size
     epochs = recipe.epochs
     if epochs is None:
-        needed = math.ceil(LEAST_STEPS * batch_size / max(rows, 1))
+        least = LEAST_STEPS_WRITING if recipe.task in WRITING else LEAST_STEPS
+        needed = math.ceil(least * batch_size / max(rows, 1))
         epochs = max(start.epochs, float(min(MOST_EPOCHS, needed)))
     pooled = recipe.task in ("classify", "rerank", "similarity")
     options = {"pooling": "mean", **recipe.options} if pooled else dict(recipe.options)
@@ -57,5 +64,6 @@ def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
         learning_rate=recipe.learning_rate or start.learning_rate,
         head_rate_ratio=recipe.head_rate_ratio or start.head_rate_ratio,
         batch_size=batch_size,
+        token_budget=recipe.token_budget or (TOKEN_BUDGET_WRITING if recipe.task in WRITING else TOKEN_BUDGET),
         options=options,
     )

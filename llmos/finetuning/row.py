@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +17,28 @@ class Answers:
     starts: tuple[int, ...] = ()
 
 
-Label = str | tuple[str, ...] | float | Answers
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The text that is to be written; `message` is a chat's answer as JSON, where it is more than its text."""
+
+    text: str
+    message: str = ""
+
+    @property
+    def answer(self) -> Json:
+        """As the task teaches it."""
+        return json.loads(self.message) if self.message else self.text
+
+
+Label = str | tuple[str, ...] | float | Answers | Written
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One example: the task's checked input, and what is true of it.
 
-    That is a label, labels, the IOB2 tags of its words, a score or grade of two texts, or the answers to a question.
+    That is a label, labels, the IOB2 tags of its words, a score or grade of two texts, the answers to a question, or
+    the text that is to be written.
     """
 
     input: Json

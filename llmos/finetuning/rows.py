@@ -16,6 +16,8 @@ from llmos.finetuning.pairs import PAIRED, read_pairs
 from llmos.finetuning.passages import read_questions
 from llmos.finetuning.row import Row, Rows
 from llmos.finetuning.table import Table, bad_row
+from llmos.finetuning.written import read_written
+from llmos.tasks import WRITING
 from llmos.tasks import task as task_of
 from llmos.tasks.tag import Words, words_of
 
@@ -32,6 +34,8 @@ def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Row
         return read_pairs(file, form, data, task)
     if task == "answer":
         return read_questions(file, form, data)
+    if task in WRITING:
+        return read_written(file, form, data, task)
     if form in ("conll", "squad"):
         of = {"conll": "CoNLL columns, which are for the task tag", "squad": "questions, which are for the task answer"}
         raise BadInput(f"{file.name} has {of[form]}, not {task}. Name another format")

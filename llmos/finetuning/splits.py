@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import BadInput, BadRow
-from llmos.finetuning.row import Answers, Row
+from llmos.finetuning.row import Answers, Row, Written
 from llmos.finetuning.table import bad_row
+from llmos.tasks import WRITING
 from llmos.tasks.text import shown
 
 EXAMPLES = 3
@@ -20,6 +21,7 @@ FIXED = {
     "answer": ("start", "end"),
     "rerank": ("relevance",),
     "similarity": (),
+    **dict.fromkeys(WRITING, ()),
 }  # the labels of tasks whose rows have none: what their head gives
 
 
@@ -143,6 +145,8 @@ def refuse_unknown(task: str, rows: Iterable[Row], labels: Sequence[str]) -> Non
 
 def _refuse_sameness(rows: Iterable[Row]) -> None:
     numbers = {row.label for row in rows}
+    if any(isinstance(one, Written) for one in numbers):
+        return
     if any(isinstance(one, Answers) for one in numbers):
         if numbers == {Answers()}:
             raise BadInput("No question has an answer, so there is nothing to learn. Add rows with answers")
@@ -194,6 +198,10 @@ def _texts(row: Row) -> list[str]:
             return [passage, question]
         case {"text": text, "other": other}:
             return [text, other]
+        case {"prompt": prompt}:
+            return [prompt]
+        case {"messages": messages}:
+            return [" | ".join(str(one["content"]) for one in messages)]
         case {"tokens": tokens}:
             return [" ".join(tokens)]
         case _:

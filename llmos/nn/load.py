@@ -71,6 +71,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     backbone = model.base_model if generates else model
     tokenizer = FastTokenizer(folder)
     config = model.config
+    tokenizer.ends = _ends(folder, config, tokenizer)
     limit = getattr(config, "max_position_embeddings", None)
     return Loaded(
         backbone=backbone,
@@ -82,7 +83,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         max_tokens=min(limit - position_offset(backbone) if limit else NO_LIMIT, tokenizer.max_tokens or NO_LIMIT),
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
         weights_bytes=sum(parameter.nbytes for parameter in model.parameters()) + quantized.weights_bytes(model),
-        ends=_ends(folder, config, tokenizer),
+        ends=tokenizer.ends,
     )
 
 

@@ -42,6 +42,7 @@ class FastTokenizer:
         self._fast = read(folder)
         self._fast.no_truncation()
         self._fast.no_padding()
+        self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
 
     @cached_property
     def _config(self) -> dict[str, Any]:  # Any: transformers' file, read by key
@@ -128,8 +129,8 @@ class FastTokenizer:
             "tools" in text and all(mark in text for mark in ("<tool_call>", "arguments")) and "<function=" not in text
         )
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
-        """The conversation as the model was taught to read it, up to where its answer begins."""
+    def chat(self, messages: Sequence[Message], tools: Sequence[Message] = (), *, is_whole: bool = False) -> str:
+        """The conversation as the model was taught to read it, up to where its answer begins, or whole."""
         from jinja2 import TemplateError  # only chats need it
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -140,7 +141,11 @@ class FastTokenizer:
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
         try:
             rendered, _ = render_jinja_template(
-                [list(messages)], list(tools) or None, chat_template=self._template, add_generation_prompt=True, **named
+                [list(messages)],
+                list(tools) or None,
+                chat_template=self._template,
+                add_generation_prompt=not is_whole,
+                **named,
             )
         except TemplateError as error:  # templates refuse orders of roles that the model has not learnt
             raise BadInput(f"The chat template of {self.folder.name} refuses this conversation: {error}") from error

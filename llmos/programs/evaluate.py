@@ -25,6 +25,7 @@ from llmos.finetuning.examples import make_examples
 from llmos.finetuning.metrics import judge
 from llmos.finetuning.predict import predict
 from llmos.finetuning.splits import refuse_unknown
+from llmos.finetuning.writing import answered, chosen_of, said_of_answers
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
@@ -66,8 +67,14 @@ def main(channel: Channel, assignment: Assignment) -> None:
             raise _Stopped
         channel.report(Progress("evaluate", done, len(examples), "rows"))
 
+    def on_answer(done: int) -> None:
+        if channel.stop_asked:
+            raise _Stopped
+        channel.report(Progress("answer", done, len(chosen_of(len(examples), settings)), "rows"))
+
     try:
         predicted = predict(candidate, manifest.task, examples, settings, on_done=on_done)
+        predicted = answered(candidate, manifest.task, read.rows, examples, predicted, settings, on_done=on_answer)
     except _Stopped:
         print(f"Stopped before all of {len(examples):,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
         return
@@ -78,7 +85,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
         headline=task_of(manifest.task).headline,
         judged=judged,
         rows={"test": len(read.rows)},
-        facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"},
+        facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}
+        | said_of_answers(manifest.task, len(read.rows), settings),
     )
     report = _kept(evidence, Path(assignment.scratch), assignment.args.get("reports"))
     message = f"{manifest.ref} on {len(read.rows):,} rows of {Path(read.path).name}. Report: {report}"

@@ -33,6 +33,7 @@ from llmos.finetuning.predict import Predicted, predict
 from llmos.finetuning.recipe import resolve
 from llmos.finetuning.row import Row
 from llmos.finetuning.splits import key_of
+from llmos.finetuning.writing import answered, chosen_of, said_of_answers
 from llmos.nn.quantized import DTYPE as INT8
 from llmos.programs.channel import Channel
 from llmos.programs.quantize import Stopped, quantize_model
@@ -101,7 +102,7 @@ class _Training:
             weights = balanced(train, len(splits.labels)).to(candidate.device)
         run = Run(
             candidate,
-            loss_of(self.recipe, len(splits.labels), weights),
+            loss_of(self.recipe, len(splits.labels), weights, candidate.head),
             train,
             self.recipe,
             Checkpoints(self.scratch / "checkpoints"),
@@ -155,6 +156,8 @@ class _Training:
         task, rows = self.recipe.task, self.data.splits.test
         examples = make_examples(task, rows, candidate.loaded.tokenizer, settings)
         predicted = predict(candidate, task, examples, settings, on_done=self._evaluated("evaluate", rows))
+        on_answer = self._evaluated("answer", chosen_of(len(rows), settings))
+        predicted = answered(candidate, task, rows, examples, predicted, settings, on_done=on_answer)
         judged = judge(task, rows, predicted, settings)
         name = task_of(task).headline
         rival = self._rival(predicted, settings)
@@ -171,7 +174,7 @@ class _Training:
             if rival is None
             else {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note},
             leaks=tuple(map(str, self.data.leaks)),
-            facts=self._facts(run, dataset),
+            facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings),
             losses=run.position.losses,
             marks=run.position.marks,
         )
@@ -212,6 +215,9 @@ class _Training:
             return gate.Rival(manifest.ref, None, manifest.task)
         if bool(manifest.options.get("multi_label", False)) != self.many:
             return gate.Rival(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
+        if task_of(manifest.task).headline == "likelihood" and manifest.base_digest != self.base.manifest.base_digest:
+            note = f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
+            return gate.Rival(manifest.ref, None, manifest.task, note)
         known = self._taught(promoted)
         fair = [
             (row, one) for row, one in zip(self.data.splits.test, predicted, strict=True) if key_of(row) not in known
@@ -241,7 +247,7 @@ class _Training:
             return frozenset()
         return taught(self.assignment.datasets[ref], model.manifest.task, model.manifest.options)
 
-    def _evaluated(self, phase: str, rows: Sequence[Row]) -> Callable[[int], None]:
+    def _evaluated(self, phase: str, rows: Sequence[object]) -> Callable[[int], None]:
         return lambda done: self.channel.report(Progress(phase, done, len(rows), "rows"))
 
     def _facts(self, run: Run, dataset: str) -> dict[str, str]:
@@ -302,11 +308,8 @@ def _measured(model: Located, dtype: str, device: str, rows: Sequence[Row], on_d
     settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
     examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
     predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
+    predicted = answered(found, manifest.task, rows, examples, predicted, settings)
     return headline(manifest.task, rows, predicted, settings)
-
-
-def _compared(rival: gate.Rival, name: str) -> dict[str, Json]:
-    return {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note}
 
 
 def _rate(run: Run) -> float:

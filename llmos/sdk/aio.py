@@ -144,13 +144,15 @@ class AsyncClient:
         *,
         data: str | Path | Data,
         name: str,
-        base: str = "minilm",
+        base: str | None = None,
         device: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
         """Fine-tune `base` on labelled rows into a new version of `name`; `made` of the process says which.
+
+        Without `base` it is minilm, or smollm2 for tasks that write.
 
         Settings are the recipe's (`method`, `epochs`, `seed` ...), the data's (`validation`, `test`, `text` ...),
         LoRA's with `lora_` before them, and the task's options (`multi_label` ...).

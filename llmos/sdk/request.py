@@ -13,7 +13,7 @@ from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process
-from llmos.abi.recipe import Data, Lora, Recipe
+from llmos.abi.recipe import Data, Lora, Recipe, starter
 from llmos.abi.view import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
@@ -212,10 +212,11 @@ LORA_KEYS = {f.name for f in fields(Lora)}
 OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"} | {
     "stride",
     "max_answer_tokens",
+    "answered_rows",
 }
 
 
-def recipe(task: str, name: str, base: str, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:
+def recipe(task: str, name: str, base: str | None, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:
     """The recipe that these settings make: a setting goes to the data, to LoRA (`lora_rank` ...), or to the run.
 
     What none of them knows must be an option of the task (`multi_label`, `max_tokens` ...).
@@ -229,7 +230,14 @@ def recipe(task: str, name: str, base: str, data: str | Path | Data, settings: M
         known = sorted(RECIPE_KEYS | DATA_KEYS | OPTIONS | {f"lora_{one}" for one in LORA_KEYS})
         near = ", ".join(get_close_matches(key, known)) or ", ".join(known)
         raise BadSetting(f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near)
-    plain = {"task": task, "name": name, "base": base, "data": _data(data, read), "lora": lora, "options": options}
+    plain = {
+        "task": task,
+        "name": name,
+        "base": base or starter(task),
+        "data": _data(data, read),
+        "lora": lora,
+        "options": options,
+    }
     return from_plain({**plain, **run}, Recipe)
 
 

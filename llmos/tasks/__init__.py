@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from llmos.abi.error import BadInput
+from llmos.abi.recipe import WRITING as WRITING
 
 Json = Any  # Any: a JSON value whose schema the task itself checks
 
@@ -19,9 +20,15 @@ class Tokenizer(Protocol):
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]: ...
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str: ...
+    def chat(
+        self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False
+    ) -> str: ...
     @property
     def knows_tools(self) -> bool: ...
+    @property
+    def ends(self) -> frozenset[int]: ...
+    @property
+    def end_id(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,14 @@ class Task(Protocol):
         ...
 
 
+class Writer(Task, Protocol):
+    """A task whose answer is a text of any length; a model learns it from answers that are there."""
+
+    def teach(self, asked: Json, answer: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+        """An input with its answer as lessons: what serving renders of the input, and the answer behind it."""
+        ...
+
+
 TASKS = {
     "classify": "llmos.tasks.classify",
     "tag": "llmos.tasks.tag",
@@ -115,4 +130,11 @@ def task(name: str) -> Task:
     if name not in TASKS:
         raise BadInput(f"No task {name!r}. There are: {', '.join(TASKS)}")
     found: Task = import_module(TASKS[name]).TASK
+    return found
+
+
+def writer(name: str) -> Writer:
+    """The task of this name, which is one that writes."""
+    assert name in WRITING, f"{name} does not write"
+    found: Writer = import_module(TASKS[name]).TASK
     return found

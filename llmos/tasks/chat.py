@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Tokenizer, tools
+from llmos.tasks import Rendered, Settings, Tokenizer, lesson, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.length import limit_of, may_cut, too_long
 from llmos.tasks.text import shown, text_of
@@ -26,7 +26,7 @@ class Chat:
     """
 
     name = "chat"
-    headline = "perplexity"
+    headline = "likelihood"
     head = None
     params = PARAMS
 
@@ -41,6 +41,13 @@ class Chat:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         return [_rendered(one, tokenizer, settings) for one in inputs]
+
+    def teach(self, asked: Json, answer: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+        """Every message of the assistant is an answer to all before it; `answer` is the last: its text, or it whole."""
+        last = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+        messages = [*asked["messages"], last]
+        turns = [i for i, message in enumerate(messages) if i and message["role"] == "assistant"]
+        return lesson.rendered(_turn({**asked, "messages": messages[: i + 1]}, tokenizer, settings) for i in turns)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         if isinstance(rendered.context, tools.Tools):
@@ -64,14 +71,33 @@ def _called(raw: Json, known: tools.Tools) -> Json:
     return {"message": message, **ending(raw), "finish_reason": "tool_calls" if is_call else raw["finish_reason"]}
 
 
-def _rendered(one: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+def _turn(one: Json, tokenizer: Tokenizer, settings: Settings) -> tuple[list[int], list[int]]:
+    """The last message's prompt, as it is served, and itself as the template writes it, both as tokens."""
+    *before, last = one["messages"]
+    known = one.get("tools", ())
+    opened = _text(before, known, tokenizer)
+    whole = _text(one["messages"], known, tokenizer, is_whole=True)
+    ignores_ends = whole == _text(one["messages"], known, tokenizer)  # and opens the next answer behind every message
+    said = last["content"] if ignores_ends or not whole.startswith(opened) else whole[len(opened) :]
+    (prompt,) = tokenizer.encode([opened], special=False)
+    answer = lesson.continued(opened, said, prompt.ids, tokenizer, special=False)
+    room = lesson.room_for(answer, settings)
+    return _rendered({**one, "messages": before}, tokenizer, settings, room).ids, answer
+
+
+def _text(messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer, *, is_whole: bool = False) -> str:
+    if tokenizer.knows_tools:
+        return tokenizer.chat(messages, known, is_whole=is_whole)
+    return tokenizer.chat(tools.told(messages, known), is_whole=is_whole)
+
+
+def _rendered(one: Json, tokenizer: Tokenizer, settings: Settings, room: int | None = None) -> Rendered:
     """The conversation as tokens; where it may be cut, its oldest messages go first, and the system's never."""
-    limit = limit_of(settings) - 1
+    limit = limit_of(settings) - 1 if room is None else room
     known, messages = one.get("tools", ()), one["messages"]
     context = tools.tools_of(one, knows_tools=tokenizer.knows_tools)
     while True:
-        text = tokenizer.chat(messages, known) if tokenizer.knows_tools else tokenizer.chat(tools.told(messages, known))
-        (encoded,) = tokenizer.encode([text], special=False)
+        (encoded,) = tokenizer.encode([_text(messages, known, tokenizer)], special=False)
         if len(encoded.ids) <= limit:
             return Rendered(encoded.ids, context)
         oldest = next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)

@@ -49,9 +49,11 @@ class PieceTokenizer:
         return "".join(self._pieces.get(one, "") for one in ids)
 
     knows_tools = False
+    ends = frozenset({CLOSE})
+    end_id = CLOSE
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
-        return "".join(f"<{one['role']}> {one['content']} " for one in messages) + "<assistant> "
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False) -> str:
+        return "".join(f"<{one['role']}> {one['content']} " for one in messages) + ("" if is_whole else "<assistant> ")
 
     def _encode(self, words: Sequence[str], special: bool) -> Encoded:
         ids, owners = [], []

@@ -31,13 +31,14 @@ class EveryStep(Channel):
         self.send(Report(progress))
 
 
-def main(folder: Path, method: str) -> None:
+def main(folder: Path, method: str, task: str) -> None:
     """The same recipe twice, once in peace."""
     path = training.sorting(folder, rows=120)
-    recipe = {"task": "classify", "method": method, "checkpoint_every_s": 1e-9, "data": {"train": str(path)}}
+    recipe = {"task": task, "method": method, "checkpoint_every_s": 1e-9, "data": {"train": str(path)}}
+    base = training.base(folder, "llama" if task == "generate" else "bert")
     found: dict[str, object] = {}
     for name in ("undisturbed", "killed"):
-        told = training.assignment(folder, recipe)
+        told = training.assignment(folder, recipe, base=base)
         chance = random.Random(f"{method} {name}")
         kills = 0
         while not run(told, chance.randint(1, 10) if name == "killed" and kills < KILLS else None):
@@ -92,4 +93,4 @@ def be_trainer(sock: socket.socket, told: Assignment) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

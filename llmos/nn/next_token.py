@@ -1,0 +1,135 @@
+"""The next-token layer in training: what a text's tokens cost, with logits made only where a token is learnt.
+
+A vocabulary is large: logits of one row of a few thousand tokens can take more memory than the model. So they are made
+a chunk of places at a time, and each chunk's gradients before the next chunk's logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
+
+from llmos.abi.error import BadInput
+from llmos.nn.attention import NAME
+from llmos.nn.kv import BLOCK, KV, Pool, token_bytes
+from llmos.nn.load import Loaded
+from llmos.nn.pack import forward, next_logits, pack
+
+CHUNK_BYTES = 1 << 26  # of logits at a time
+PROBE = (3, 5, 2, 4)  # tokens that any vocabulary has
+
+
+class NextHead(nn.Module):
+    """Over packed hidden states it gives them as they are; what the next tokens cost there, `losses` says.
+
+    A layer that is tied to the token embeddings is the backbone's: this module then has no weights of its own.
+    """
+
+    kind = "next"
+
+    def __init__(self, loaded: Loaded) -> None:
+        super().__init__()
+        if loaded.causal is None:
+            raise BadInput(
+                f"A base of this architecture ({type(loaded.backbone).__name__}) reads and cannot write. Take a "
+                "decoder, such as smollm2"
+            )
+        config, causal = loaded.config, loaded.causal
+        if config._attn_implementation != NAME:
+            raise BadInput(f"{type(causal).__name__} brings an attention of its own; it can embed here, but not write")
+        layer = causal.get_output_embeddings()  # type: ignore[operator]  # transformers' method
+        tokens = loaded.backbone.get_input_embeddings()  # type: ignore[operator]  # likewise
+        self.is_tied = layer.weight is tokens.weight
+        self._layer = (layer,)  # in a tuple: a module would take it for a part of itself
+        if not self.is_tied:
+            self.out = layer
+        self.scale = float(getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0))
+        self.cap: float | None = getattr(config, "final_logit_softcapping", None)
+
+    def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        return hidden
+
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """What each target costs, [n], from the hidden states [n, hidden] before them; no gradients."""
+        with torch.no_grad():
+            return torch.cat([self._costs(some, wanted) for some, wanted in self.chunks(hidden, targets)])
+
+    def summed(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """What all targets cost together; its gradients are there when it returns."""
+        weight, bias = self._weights()
+        found: Tensor = _Summed.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
+        return found
+
+    def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        made = linear(hidden, weight, bias).float()
+        if self.scale != 1:
+            made = made * self.scale
+        return made if self.cap is None else self.cap * torch.tanh(made / self.cap)
+
+    def check(self, loaded: Loaded) -> None:
+        """BadInput if the architecture makes something else of hidden states than is made here."""
+        causal = loaded.causal
+        assert causal is not None
+        is_training = causal.training
+        causal.eval()  # dropout would make any two passes differ
+        with torch.inference_mode():
+            packed = pack([PROBE], loaded.device)
+            hidden = forward(loaded.backbone, packed)[-1:]
+            each = token_bytes(loaded.config, hidden.element_size())
+            kv = KV(Pool(2 * BLOCK * each, each, loaded.device), b"", PROBE)
+            kv.grow(len(PROBE))
+            theirs = next_logits(causal, packed, [kv]).float()
+            ours = self.logits(hidden, *self._weights())
+        causal.train(is_training)
+        if not torch.allclose(ours, theirs, atol=0.05, rtol=0.05):
+            raise BadInput(
+                f"{type(causal).__name__} makes its next-token logits in a way that cannot be trained here. "
+                "Take another base, such as smollm2"
+            )
+
+    def _costs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(self.logits(hidden, *self._weights()), targets, reduction="none")
+
+    def _weights(self) -> tuple[Tensor, Tensor | None]:
+        (layer,) = self._layer
+        return layer.weight, getattr(layer, "bias", None)
+
+    def chunks(self, hidden: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        size = max(1, CHUNK_BYTES // (4 * self._weights()[0].shape[0]))
+        return list(zip(torch.split(hidden, size), torch.split(targets, size), strict=True))
+
+
+class _Summed(torch.autograd.Function):
+    """The sum of what targets cost, with the gradients made chunk by chunk as it goes."""
+
+    @staticmethod
+    def forward(  # Any: torch's context
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: NextHead
+    ) -> Tensor:
+        weight_grad = torch.zeros_like(weight) if weight.requires_grad else None
+        bias_grad = torch.zeros_like(bias) if bias is not None and bias.requires_grad else None
+        total, hidden_grads = hidden.new_zeros(()), []
+        for some, wanted in head.chunks(hidden.detach(), targets):
+            with torch.enable_grad():
+                inputs = [some.requires_grad_()]
+                inputs += [weight] if weight_grad is not None else []
+                inputs += [bias] if bias is not None and bias_grad is not None else []
+                loss = cross_entropy(head.logits(some, weight, bias), wanted, reduction="sum")
+                made = list(torch.autograd.grad(loss, inputs))
+            total += loss.detach()
+            hidden_grads.append(made.pop(0))
+            for held in (weight_grad, bias_grad):
+                if held is not None:
+                    held += made.pop(0)
+        ctx.save_for_backward(torch.cat(hidden_grads), weight_grad, bias_grad)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:  # Any: as torch passes them
+        (share,) = outer
+        hidden, weight, bias = (None if held is None else held * share for held in ctx.saved_tensors)
+        return hidden, weight, bias, None, None

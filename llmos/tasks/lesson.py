@@ -1,0 +1,66 @@
+"""A lesson: what a model that writes learns from: tokens it reads, and at which of them it learns what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.length import limit_of, too_long
+
+Json = Any  # Any: an input, or an answer, in its task's normal form
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One sequence. At each of `places` the token that comes next is learnt: the one of `targets`. The rest is read."""
+
+    ids: list[int]
+    places: list[int]
+    targets: list[int]
+
+
+def closed(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """An answer's tokens up to the one that ends it, which is a part of it: a model that learns to stop needs it."""
+    for i, one in enumerate(ids):
+        if one in tokenizer.ends:
+            return list(ids[: i + 1])
+    if tokenizer.end_id is None:
+        raise BadInput("The base names no token that ends an answer (eos_token), so it cannot learn where to stop")
+    return [*ids, tokenizer.end_id]
+
+
+def continued(before: str, said: str, prompt: Sequence[int], tokenizer: Tokenizer, *, special: bool) -> list[int]:
+    """The tokens of `said` behind the prompt, whose text is `before`, as they are where both are read as one."""
+    (whole,) = tokenizer.encode([before + said], special=special)
+    if whole.ids[: len(prompt)] == list(prompt):
+        return closed(whole.ids[len(prompt) :], tokenizer)
+    (alone,) = tokenizer.encode([said], special=False)
+    return closed(alone.ids, tokenizer)
+
+
+def room_for(answer: Sequence[int], settings: Settings) -> int:
+    """The most tokens that a prompt may have before this answer."""
+    room = limit_of(settings) - len(answer)
+    if room < 1:
+        raise too_long("The answer", len(answer), limit_of(settings) - 1, settings)
+    return room
+
+
+def rendered(turns: Iterable[tuple[list[int], list[int]]]) -> Rendered:
+    """Prompts with their answers as lessons. One whose prompt is all that came before, and more, goes on in its row."""
+    lessons: list[Lesson] = []
+    whole: list[int] = []
+    places: list[int] = []
+    targets: list[int] = []
+    for prompt, answer in turns:
+        if whole and prompt[: len(whole)] != whole:
+            lessons.append(Lesson(whole[:-1], places, targets))
+            places, targets = [], []
+        whole = prompt + answer
+        places = [*places, *range(len(prompt) - 1, len(whole) - 1)]
+        targets = [*targets, *answer]
+    lessons.append(Lesson(whole[:-1], places, targets))
+    return Rendered([], tuple(lessons), tuple(one.ids for one in lessons))
