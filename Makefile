@@ -12,6 +12,7 @@ BENCH     ?= all
 VENV      := .venv
 BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
+INFINITY  := .venv-infinity
 TORCH     := torch==2.13.0
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
 IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
@@ -38,12 +39,25 @@ check: $(VENV)/.dev  ## style, types, import arrows
 bench: $(VENV)/.peers  ## ratios against peers, measured in the same run (BENCH="encoder --full" chooses)
 	@$(BIN)/python -m bench $(BENCH)
 
+$(INFINITY)/.peers: bench/requirements-infinity.txt | $(VENV)/.runtime
+	@echo "· installing infinity-emb in $(INFINITY), on the same torch"
+	@$(BIN)/python -m venv $(INFINITY)
+	@from=$$($(BIN)/python -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])'); \
+	 to=$$($(INFINITY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	 for one in torch torchgen functorch $$(cd $$from && echo torch-*.dist-info); do ln -sfn $$from/$$one $$to/$$one; done
+	@$(INFINITY)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< \
+	  || $(call HINT,infinity-emb could not be installed; pip said why above)
+	@touch $@
+
+.PHONY: $(INFINITY)
+$(INFINITY): $(INFINITY)/.peers  ## the one peer whose pins clash, in an environment of its own
+
 docs: $(VENV)/.dev  ## rewrite the tables that are made from code, then check every link and name
 	@$(BIN)/python docs/build.py
 	@$(BIN)/python -m pytest tests/docs
 
 clean:  ## forget the environment and all caches (models and data in ~/.llmos stay)
-	@rm -rf $(VENV) llmos/nn/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(INFINITY) llmos/nn/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -26,7 +26,7 @@ class Box:
 
     def __init__(self, home: Path = HOME) -> None:
         self.home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Box:
@@ -101,7 +101,8 @@ def until(
     raise Stop(f"Waited {within_s:.0f} s in vain for {what}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
