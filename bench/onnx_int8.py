@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def export(base: Path, folder: Path) -> Path:
     plain, small = folder / "model.onnx", folder / "model-int8.onnx"
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in INPUTS)
     batch, length = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("length", min=2, max=512)
-    with torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # the exporter talks about itself
         torch.onnx.export(
             _Hidden(base).eval(),
             example,
