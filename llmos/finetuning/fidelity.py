@@ -104,11 +104,15 @@ def _vectors(loaded: Loaded, pooling: str) -> Tensor:
 def _loss(loaded: Loaded, causal: nn.Module) -> float:
     """The mean of minus the logarithm of each next token's probability, in nats."""
     head = causal.get_output_embeddings()  # type: ignore[operator]  # transformers' method, which Module does not declare
+    config = loaded.config  # some architectures do something to their logits, as nn/next_token.py knows too
+    scale = float(getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0))
+    cap = getattr(config, "final_logit_softcapping", None)
     total, count = 0.0, 0
     for batch in _batches(loaded):
         hidden = forward(loaded.backbone, pack(batch, loaded.device))
         for ids, states in zip(batch, torch.split(hidden, [len(ids) for ids in batch]), strict=True):
-            beliefs = head(states[:-1]).float().log_softmax(-1)
+            logits = head(states[:-1]).float() * scale
+            beliefs = (logits if cap is None else cap * torch.tanh(logits / cap)).log_softmax(-1)
             total -= beliefs.gather(1, torch.tensor(ids[1:], device=loaded.device)[:, None]).sum().item()
             count += len(ids) - 1
     return total / max(1, count)

@@ -32,6 +32,7 @@ from llmos.finetuning.judged import Judged
 from llmos.finetuning.metrics import judge
 from llmos.finetuning.predict import predict
 from llmos.finetuning.row import Row
+from llmos.finetuning.writing import answered
 from llmos.nn.load import load
 from llmos.nn.quantized import DTYPE as INT8
 from llmos.programs.channel import Channel
@@ -185,7 +186,9 @@ def _judged(channel: Channel, assignment: Assignment, model: Located, dtype: str
             raise Stopped
         channel.report(Progress(f"evaluate in {dtype}", done, len(rows), "rows"))
 
-    return judge(manifest.task, rows, predict(found, manifest.task, examples, settings, on_done=on_done), settings)
+    predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
+    predicted = answered(found, manifest.task, rows, examples, predicted, settings, on_done=on_done)
+    return judge(manifest.task, rows, predicted, settings)
 
 
 def _cost(measure: str, before: float, after: float, drop: float, limit: float, count: int) -> dict[str, Json]:
