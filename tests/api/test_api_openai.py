@@ -170,9 +170,9 @@ def test_a_parameter_nobody_knows_is_refused(client):
         client.chat.completions.create(model="smollm2", messages=HELLO, extra_body={"temprature": 1})
 
 
-@pytest.mark.parametrize("given", [[1, 2, 3], [[1, 2], [3]], []])
-def test_token_ids_are_refused(client, given):
-    with pytest.raises(openai.BadRequestError, match="token ids"):
+@pytest.mark.parametrize(("given", "said"), [([1, 2, 3], "token ids"), ([[1, 2], [3]], "token ids"), ([], "empty")])
+def test_token_ids_and_nothing_are_refused(client, given, said):
+    with pytest.raises(openai.BadRequestError, match=said):
         client.embeddings.create(model="minilm", input=given)
 
 
