@@ -16,8 +16,8 @@ from llmos.abi.wire import from_plain
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
-TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat")
-WRITING = ("generate", "chat")  # tasks whose answers are texts: they want a base that writes
+TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
+WRITING = ("generate", "chat", "summarize", "translate")  # tasks whose answers are texts: they want a base that writes
 STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
 METHODS = ("full", "lora")
 SCHEDULES = ("linear", "cosine")
@@ -28,7 +28,7 @@ POOLINGS = ("mean", "cls", "last", "max")
 OPTIONS = frozenset(
     {
         *("multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"),
-        *("stride", "max_answer_tokens", "answered_rows"),
+        *("stride", "max_answer_tokens", "answered_rows", "source_language", "target_language"),
     }
 )
 

@@ -18,7 +18,7 @@ from llmos.api.caller import Caller, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
 from llmos.api.stream import EventStream, event
-from llmos.tasks import TASKS
+from llmos.tasks import TASKS, WRITING
 from llmos.tasks.params import check_params
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
@@ -50,7 +50,6 @@ class TaskReply(msgspec.Struct):
 
 
 DECODER = msgspec.json.Decoder(TaskRequest)
-STREAMING = ("generate", "chat")
 RAW = "application/octet-stream"  # asks for vectors as little-endian float32, without JSON around them
 
 
@@ -62,7 +61,7 @@ class Tasks:
         self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
-        doc = f"Ask a model. Tasks: {', '.join(TASKS)}. With `stream` (generate and chat), server-sent events"
+        doc = f"Ask a model. Tasks: {', '.join(TASKS)}. With `stream` ({', '.join(WRITING)}), server-sent events"
         return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply)]
 
     async def ask(self, request: Request) -> Answer:
@@ -86,8 +85,8 @@ class Tasks:
         return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
 
     async def _stream(self, wanted: Wanted, request: Request) -> Answer:
-        if wanted.task not in STREAMING:
-            raise BadInput(f"Only {' and '.join(STREAMING)} stream. Leave out `stream`")
+        if wanted.task not in WRITING:
+            raise BadInput(f"Only {', '.join(WRITING)} stream. Leave out `stream`")
 
         async def events() -> AsyncGenerator[bytes, None]:
             try:

@@ -25,7 +25,10 @@ MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="So much may i
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="classify, tag, answer, rerank, similarity, generate or chat.")],
+    task: Annotated[
+        str,
+        typer.Argument(help="classify, tag, answer, rerank, similarity, generate, chat, summarize or translate."),
+    ],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
     name: Annotated[str | None, typer.Option(help="What to call the model; the file's name unless said.")] = None,
     base: Annotated[str | None, typer.Option(help="The base to fine-tune; minilm, or smollm2 to write.")] = None,
@@ -95,6 +98,7 @@ def name_of(data: str) -> str:
 def evaluate(
     model: Annotated[str, typer.Argument(help="A name (its promoted version), or name:version.")],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
+    task: Annotated[str | None, typer.Option(help="Of a base that writes: what to measure it at.")] = None,
     text: Text = None,
     label: Label = None,
     format: Format = None,
@@ -102,13 +106,15 @@ def evaluate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or int8; what it is served in unless said.")
     ] = None,
+    given: Set = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled rows."""
     with box() as client:
         read: dict[str, Any] = {"text": text, "label": label, "format": format}  # Any: text, among other settings
-        process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **read)
+        told: dict[str, Any] = {"task": task, "options": settings_of(given or [])}  # Any: they differ in kind
+        process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **told, **read)
         _finish(client, process, wait=wait, as_json=as_json)
 
 

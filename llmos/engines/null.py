@@ -12,7 +12,7 @@ from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import Located
 from llmos.abi.model import Manifest
-from llmos.tasks import Rendered, Settings, task
+from llmos.tasks import WRITING, Rendered, Settings, task, told
 from llmos.tasks.generate import sampling
 from llmos.tasks.tools import AUTO
 from llmos.tasks.zeroshot import described, refuse_labels
@@ -22,7 +22,6 @@ Json = Any  # Any: a JSON value whose schema belongs to the task
 DIM = 32
 WORDS = ("yes", "the", "box", "hears", "you", "and", "answers", "from", "nothing", "but", "a", "hash")
 MAX_NEW_TOKENS = 8
-WRITING = ("generate", "chat")  # tasks that answer with text of any length
 LABELS = ("A", "B")  # of a base that is asked to classify or tag, and has none of its own
 
 
@@ -77,7 +76,7 @@ class NullEngine:
     def add(self, call: Call) -> None:
         if call.model not in self._models:
             raise ModelNotFound(f"{call.model} is not attached here")
-        checked = [task(call.task).check(one) for one in call.inputs]
+        checked = [told(call.task, call.params).check(one) for one in call.inputs]
         if call.stream and call.task in WRITING:
             self._streams[call.call_id] = Reading(call, _written(call, checked), sum(map(_count, checked)))
         else:

@@ -31,6 +31,8 @@ COLUMNS = {
     "rerank": {"query": "query", "document": "document", "label": "grade, 0 for not relevant"},
     "similarity": {"text": "text", "other": "the text it is compared with", "score": "score"},
     "generate": {"prompt": "what is continued", "completion": "what continues it"},
+    "summarize": {"text": "text", "summary": "what it says, in fewer words"},
+    "translate": {"source": "text", "target": "the same in the other language"},
     "chat": {"messages": "the conversation, as JSON; the assistant's last", "tools": "what it may call, as JSON"},
 }
 
@@ -122,6 +124,9 @@ def _cells(task: str, row: Row) -> tuple[Json, ...]:
         case "generate":
             assert isinstance(row.label, Written)
             return row.input["prompt"], row.label.text
+        case "summarize" | "translate":
+            assert isinstance(row.label, Written)
+            return row.input["text"], row.label.text
         case "chat":
             return written.cells(row)
         case _:

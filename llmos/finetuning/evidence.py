@@ -40,6 +40,7 @@ class Evidence:
     is_promoted: bool | None = None  # None: nothing was decided
     compared: dict[str, Json] = field(default_factory=dict)
     leaks: tuple[str, ...] = ()
+    validated: str = ""  # what the validation rows gave, where it is not the headline
     facts: dict[str, str] = field(default_factory=dict)
     losses: Sequence[tuple[int, float]] = ()
     marks: Sequence[Mark] = ()
@@ -130,9 +131,9 @@ def _curves(evidence: Evidence) -> Figure:
         [m.metric for m in evidence.marks],
         color=ACCENT,
         marker="o",
-        label=f"validation {evidence.headline}",
+        label=f"validation {evidence.validated or evidence.headline}",
     )
-    metric.set_ylabel(f"validation {evidence.headline}", color=ACCENT)
+    metric.set_ylabel(f"validation {evidence.validated or evidence.headline}", color=ACCENT)
     figure.set_layout_engine("tight")
     return figure
 

@@ -1,8 +1,8 @@
 """The resolved recipe: what the user left open, decided by rule from task, labels and rows.
 
 The rules carry what was measured on CoNLL-2003, SST-2 and Banking77 with MiniLM (docs/log.md): tags want a high rate
-and few epochs, few labels a low one, many labels a high one and more passes over the rows. What writes (SmolLM2) has no
-head that starts at random, so that few steps do.
+and few epochs, few labels a low one, many labels a high one and more passes over the rows. What writes has no head
+that starts at random, so that few steps do; its rates are usual ones and not measured yet.
 """
 
 from __future__ import annotations

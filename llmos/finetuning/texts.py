@@ -52,7 +52,20 @@ def _numbers(task: str, rows: Sequence[Row], predicted: Sequence[Predicted]) -> 
 
 
 def _by_task(task: str, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    return {"rouge_l": _mean([rouge_l(*pair) for pair in pairs])}
+    if task == "translate":
+        return _translated([true for true, _ in pairs], [given for _, given in pairs])
+    found = {f"rouge_{size}": _mean([rouge(*pair, size) for pair in pairs]) for size in (1, 2) if task == "summarize"}
+    return {**found, "rouge_l": _mean([rouge_l(*pair) for pair in pairs])}
+
+
+def _translated(true: Sequence[str], given: Sequence[str]) -> dict[str, float]:
+    """chrF (Popovic 2015) and BLEU (Post 2018) over all rows together, as sacrebleu has them, here from 0 to 1."""
+    from sacrebleu.metrics import BLEU, CHRF  # only what translates needs it
+
+    return {
+        "chrf": CHRF().corpus_score(given, [true]).score / 100,
+        "bleu": BLEU(effective_order=True).corpus_score(given, [true]).score / 100,
+    }
 
 
 def words(text: str) -> list[str]:

@@ -22,6 +22,18 @@ PROMPTED: Roles = {
     "prompt": ("prompt", "instruction", "input", "question", "query", "user", "source", "text"),
     "completion": ("completion", "response", "output", "answer", "assistant", "reply", "target", "label"),
 }
+ROLES: dict[str, Roles] = {
+    "generate": PROMPTED,
+    "chat": PROMPTED,
+    "summarize": {
+        "text": ("text", "document", "article", "dialogue", "body", "content", "source", "input"),
+        "summary": ("summary", "highlights", "abstract", "tldr", "headline", "title", "target", "output", "label"),
+    },
+    "translate": {
+        "source": ("source", "text", "src", "original", "input"),
+        "target": ("target", "translation", "tgt", "output", "label"),
+    },
+}
 TALKS = ("messages", "conversation", "conversations", "dialogue", "dialog", "chat")
 EXAMPLE = '[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! How can I help?"}]'
 
@@ -30,9 +42,9 @@ def read_written(file: Path, form: str, data: Data, task: str) -> Rows:
     """Every row of the file; BadRow at the first that lacks what it asks or what it answers."""
     if form in ("conll", "squad"):
         raise BadInput(f"{file.name} is read as {form}, which holds no texts to write. Give csv, tsv, jsonl or parquet")
-    roles = PROMPTED
+    roles = ROLES[task]
     table = open_table(file, form, data, {*(name for names in roles.values() for name in names), *TALKS})
-    at = _talks(table, data)
+    at = _talks(table, data) if task in ("chat", "generate") else None
     if at is not None:
         if task != "chat":
             raise BadInput(

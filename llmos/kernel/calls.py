@@ -14,6 +14,7 @@ from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_
 from llmos.abi.frame import Down
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.abi.recipe import WRITING
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.admission import INT8
@@ -26,8 +27,7 @@ from llmos.kernel.table import Table
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
 ALSO_DOES = {  # a model that does the one does the others as well
-    "chat": ("generate",),
-    "generate": ("chat",),
+    **{task: tuple(other for other in WRITING if other != task) for task in ("chat", "generate")},
     "embed": ("similarity", "rerank", "classify"),
     "similarity": ("embed", "rerank", "classify"),
 }

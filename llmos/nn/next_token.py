@@ -43,7 +43,8 @@ class NextHead(nn.Module):
             raise BadInput(f"{type(causal).__name__} brings an attention of its own; it can embed here, but not write")
         layer = causal.get_output_embeddings()  # type: ignore[operator]  # transformers' method
         tokens = loaded.backbone.get_input_embeddings()  # type: ignore[operator]  # likewise
-        self.is_tied = layer.weight is tokens.weight
+        self.is_tied = getattr(layer, "weight", None) is tokens.weight
+        self.vocabulary = int(config.vocab_size)
         self._layer = (layer,)  # in a tuple: a module would take it for a part of itself
         if not self.is_tied:
             self.out = layer
@@ -64,8 +65,9 @@ class NextHead(nn.Module):
         found: Tensor = _Summed.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
         return found
 
-    def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        made = linear(hidden, weight, bias).float()
+    def logits(self, made: Tensor) -> Tensor:
+        """What the architecture makes of its layer's output."""
+        made = made.float()
         if self.scale != 1:
             made = made * self.scale
         return made if self.cap is None else self.cap * torch.tanh(made / self.cap)
@@ -83,7 +85,7 @@ class NextHead(nn.Module):
             kv = KV(Pool(2 * BLOCK * each, each, loaded.device), b"", PROBE)
             kv.grow(len(PROBE))
             theirs = next_logits(causal, packed, [kv]).float()
-            ours = self.logits(hidden, *self._weights())
+            ours = self.logits(self._layer[0](hidden))
         causal.train(is_training)
         if not torch.allclose(ours, theirs, atol=0.05, rtol=0.05):
             raise BadInput(
@@ -92,14 +94,14 @@ class NextHead(nn.Module):
             )
 
     def _costs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(self.logits(hidden, *self._weights()), targets, reduction="none")
+        return cross_entropy(self.logits(self._layer[0](hidden)), targets, reduction="none")
 
     def _weights(self) -> tuple[Tensor, Tensor | None]:
         (layer,) = self._layer
         return layer.weight, getattr(layer, "bias", None)
 
     def chunks(self, hidden: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
-        size = max(1, CHUNK_BYTES // (4 * self._weights()[0].shape[0]))
+        size = max(1, CHUNK_BYTES // (4 * self.vocabulary))
         return list(zip(torch.split(hidden, size), torch.split(targets, size), strict=True))
 
 
@@ -118,7 +120,7 @@ class _Summed(torch.autograd.Function):
                 inputs = [some.requires_grad_()]
                 inputs += [weight] if weight_grad is not None else []
                 inputs += [bias] if bias is not None and bias_grad is not None else []
-                loss = cross_entropy(head.logits(some, weight, bias), wanted, reduction="sum")
+                loss = cross_entropy(head.logits(linear(some, weight, bias)), wanted, reduction="sum")
                 made = list(torch.autograd.grad(loss, inputs))
             total += loss.detach()
             hidden_grads.append(made.pop(0))

@@ -122,6 +122,10 @@ class FastTokenizer:
         return Stream(self._fast)
 
     @property
+    def has_template(self) -> bool:
+        return self._template is not None
+
+    @property
     def knows_tools(self) -> bool:
         """Whether the template tells the model of tools, and to call them in the one form that is read back here."""
         text = self._template or ""

@@ -1,6 +1,7 @@
 """evaluate: any model of the store on any labelled rows; its numbers are the last report, its evidence two files.
 
-Arguments: `model`, `data`, `options`, and the machine's own `reports`: the folder where the evidence is kept.
+Arguments: `model`, `data`, `options`, the `task` of a base that writes, and the machine's own `reports`: the folder
+where the evidence is kept.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import torch
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Assignment
+from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import OPTIONS, TASKS, Data
+from llmos.abi.recipe import OPTIONS, TASKS, WRITING, Data
 from llmos.abi.wire import from_plain
 from llmos.finetuning.candidate import stored
 from llmos.finetuning.dataset import test_rows
@@ -42,25 +44,20 @@ def main(channel: Channel, assignment: Assignment) -> None:
     """Measure the model that the arguments name on the rows of their data."""
     model = assignment.models["model"]
     manifest = model.manifest
-    if manifest.task not in TASKS:
-        raise WrongTask(
-            f"{manifest.ref} is a model for {manifest.task}; what can be measured on labelled rows: {', '.join(TASKS)}",
-            model=manifest.ref,
-            task=", ".join(TASKS),
-            has=manifest.task,
-        )
+    task = str(assignment.args.get("task") or manifest.task)
+    _refuse_others(manifest, task)
     options = {**manifest.options, **_told(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
-    read = test_rows(data_of(assignment.args.get("data")), manifest.task, options, assignment.datasets)
+    read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets)
     if read.note:
         print(read.note, flush=True)  # noqa: T201  # the process's log
-    refuse_unknown(manifest.task, read.rows, manifest.labels)
+    refuse_unknown(task, read.rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
     candidate = stored(model, assignment.dtype, assignment.device)
     settings = Settings(manifest.labels, options, candidate.loaded.max_tokens)
-    examples = make_examples(manifest.task, read.rows, candidate.loaded.tokenizer, settings)
+    examples = make_examples(task, read.rows, candidate.loaded.tokenizer, settings)
 
     def on_done(done: int) -> None:
         if channel.stop_asked:
@@ -73,24 +70,38 @@ def main(channel: Channel, assignment: Assignment) -> None:
         channel.report(Progress("answer", done, len(chosen_of(len(examples), settings)), "rows"))
 
     try:
-        predicted = predict(candidate, manifest.task, examples, settings, on_done=on_done)
-        predicted = answered(candidate, manifest.task, read.rows, examples, predicted, settings, on_done=on_answer)
+        predicted = predict(candidate, task, examples, settings, on_done=on_done)
+        predicted = answered(candidate, task, read.rows, examples, predicted, settings, on_done=on_answer)
     except _Stopped:
         print(f"Stopped before all of {len(examples):,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
         return
-    judged = judge(manifest.task, read.rows, predicted, settings)
+    judged = judge(task, read.rows, predicted, settings)
     evidence = Evidence(
         title=f"{manifest.ref} on {Path(read.path).name}",
-        task=manifest.task,
-        headline=task_of(manifest.task).headline,
+        task=task,
+        headline=task_of(task).headline,
         judged=judged,
         rows={"test": len(read.rows)},
         facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}
-        | said_of_answers(manifest.task, len(read.rows), settings),
+        | said_of_answers(task, len(read.rows), settings),
     )
     report = _kept(evidence, Path(assignment.scratch), assignment.args.get("reports"))
     message = f"{manifest.ref} on {len(read.rows):,} rows of {Path(read.path).name}. Report: {report}"
     channel.report(Progress(DONE, len(examples), len(examples), "rows", dict(judged.metrics), message))
+
+
+def _refuse_others(manifest: Manifest, task: str) -> None:
+    """A model is measured at its own task; a base that writes, at any that is written."""
+    is_any = manifest.kind is Kind.BASE and manifest.task in WRITING
+    if task not in TASKS or (task != manifest.task and not (is_any and task in WRITING)):
+        able = ", ".join(WRITING if is_any else TASKS)
+        said = f"{manifest.ref} is a model for {manifest.task}, not for {task}"
+        raise WrongTask(
+            f"{said}; what can be measured on labelled rows: {able}",
+            model=manifest.ref,
+            task=task,
+            has=manifest.task,
+        )
 
 
 def _kept(evidence: Evidence, scratch: Path, reports: Json) -> Path:

@@ -38,7 +38,7 @@ from llmos.nn.quantized import DTYPE as INT8
 from llmos.programs.channel import Channel
 from llmos.programs.quantize import Stopped, quantize_model
 from llmos.programs.resident import with_resident
-from llmos.tasks import Settings
+from llmos.tasks import WRITING, Settings
 from llmos.tasks import task as task_of
 
 Json = Any  # Any: plain values, ready for JSON
@@ -175,6 +175,7 @@ class _Training:
             else {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note},
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings),
+            validated="likelihood" if task in WRITING else "",
             losses=run.position.losses,
             marks=run.position.marks,
         )

@@ -28,7 +28,17 @@ PRELOAD = {
         "llmos.engines.pytorch",
         *(
             f"llmos.tasks.{name}"
-            for name in ("classify", "zeroshot", "tag", "embed", "answer", "similarity", "rerank", "generate", "chat")
+            for name in (
+                "classify",
+                "zeroshot",
+                "tag",
+                "embed",
+                "answer",
+                "similarity",
+                "rerank",
+                "summarize",
+                "translate",
+            )
         ),
     ),
 }

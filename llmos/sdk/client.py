@@ -174,14 +174,19 @@ class Client:
         model: str,
         *,
         data: str | Path | Data,
+        task: str | None = None,
+        options: Mapping[str, Json] | None = None,
         device: str | None = None,
         dtype: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
-        """Measure a model on labelled rows, in the dtype that it is served in unless another is said."""
-        asked = request.evaluate(model, request.data_of(data, **settings), device, dtype)
+        """Measure a model on labelled rows, in the dtype that it is served in unless another is said.
+
+        A base that writes is measured at whichever `task` is named, with that task's `options`.
+        """
+        asked = request.evaluate(model, request.data_of(data, **settings), device, dtype, task, options)
         return self._started(asked, wait=wait, on_progress=on_progress)
 
     def quantize(

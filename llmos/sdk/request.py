@@ -155,8 +155,17 @@ def train(recipe: Recipe, device: str | None = None) -> Request[Process]:
     return start("train", to_plain(recipe), f"train {recipe.name}", device=device)
 
 
-def evaluate(model: str, data: Data, device: str | None = None, dtype: str | None = None) -> Request[Process]:
-    args = {"model": model, "data": to_plain(data)} | ({} if dtype is None else {"dtype": dtype})
+def evaluate(
+    model: str,
+    data: Data,
+    device: str | None = None,
+    dtype: str | None = None,
+    task: str | None = None,
+    options: Mapping[str, Json] | None = None,
+) -> Request[Process]:
+    said = {"dtype": dtype, "task": task, "options": dict(options or {}) or None}
+    args = {"model": model, "data": to_plain(data)}
+    args |= {key: value for key, value in said.items() if value is not None}
     return start("evaluate", args, f"evaluate {model}", device=device)
 
 
@@ -223,6 +232,8 @@ OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "ski
     "stride",
     "max_answer_tokens",
     "answered_rows",
+    "source_language",
+    "target_language",
 }
 
 

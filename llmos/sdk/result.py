@@ -112,8 +112,26 @@ class Chatted:
     logprobs: tuple[Logprob, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Summarized:
+    """What a text says, in fewer words."""
+
+    text: str
+    finish_reason: str | None = None
+    logprobs: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """A text in another language."""
+
+    text: str
+    finish_reason: str | None = None
+    logprobs: tuple[Logprob, ...] = ()
+
+
 ENDING = {"finish_reason", "logprobs"}
-Result = Classified | Tagged | Embedded | Answered | Similar | Reranked | Generated | Chatted
+Result = Classified | Tagged | Embedded | Answered | Similar | Reranked | Generated | Chatted | Summarized | Translated
 
 
 def result_of(task: str, output: Json) -> Result:
@@ -152,6 +170,14 @@ def _generated(output: Json) -> Result:
     return from_plain(output, Generated)
 
 
+def _summarized(output: Json) -> Result:
+    return from_plain(output, Summarized)
+
+
+def _translated(output: Json) -> Result:
+    return from_plain(output, Translated)
+
+
 def _chatted(output: Json) -> Result:
     message = output["message"]
     said = {"text": message.get("content") or "", "role": message.get("role", "assistant")}
@@ -167,4 +193,6 @@ READERS: dict[str, Callable[[Json], Result]] = {
     "rerank": _reranked,
     "generate": _generated,
     "chat": _chatted,
+    "summarize": _summarized,
+    "translate": _translated,
 }

@@ -26,6 +26,8 @@ class Tokenizer(Protocol):
     @property
     def knows_tools(self) -> bool: ...
     @property
+    def has_template(self) -> bool: ...
+    @property
     def ends(self) -> frozenset[int]: ...
     @property
     def end_id(self) -> int | None: ...
@@ -122,6 +124,8 @@ TASKS = {
     "similarity": "llmos.tasks.similarity",
     "generate": "llmos.tasks.generate",
     "chat": "llmos.tasks.chat",
+    "summarize": "llmos.tasks.summarize",
+    "translate": "llmos.tasks.translate",
 }
 
 
@@ -131,6 +135,18 @@ def task(name: str) -> Task:
         raise BadInput(f"No task {name!r}. There are: {', '.join(TASKS)}")
     found: Task = import_module(TASKS[name]).TASK
     return found
+
+
+def told(name: str, params: dict[str, Json]) -> Task:
+    """The task of this name as a call's params ask for it; BadInput for one that cannot be."""
+    found = task(name)
+    made: Task = found.told(params) if hasattr(found, "told") else found
+    return made
+
+
+def with_defaults(task: Task, params: dict[str, Json]) -> dict[str, Json]:
+    """The params of a call, and the task's own where the call says nothing."""
+    return {**getattr(task, "defaults", {}), **params}
 
 
 def writer(name: str) -> Writer:

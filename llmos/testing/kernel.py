@@ -26,6 +26,7 @@ from llmos.abi.error import (
 from llmos.abi.frame import Located
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import Class, Process, Program, Progress, Spec, State
+from llmos.abi.recipe import WRITING
 from llmos.abi.view import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
@@ -34,7 +35,7 @@ from llmos.kernel.port import Kernel
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 NOON = 1_750_000_000.0
-GENERATES = frozenset({"chat", "generate"})
+GENERATES = frozenset({"chat", "generate"})  # which write whatever is asked of them
 COMPARES = {"embed": ("similarity", "rerank", "classify")}  # what a base that embeds does as well
 
 
@@ -202,7 +203,7 @@ class MemoryKernel:
         self.engines.append(engine_of(found, engine))
         call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)
         does = (found.task, *COMPARES.get(found.task, ()))
-        if call.task not in does and not {call.task, found.task} <= GENERATES:
+        if call.task not in does and not (found.task in GENERATES and call.task in WRITING):
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
         self.asked.append(call)

@@ -49,6 +49,7 @@ class PieceTokenizer:
         return "".join(self._pieces.get(one, "") for one in ids)
 
     knows_tools = False
+    has_template = True
     ends = frozenset({CLOSE})
     end_id = CLOSE
 

@@ -147,6 +147,37 @@ def test_rows_become_a_model_that_writes_their_answers_and_ends_them(tmp_path: P
 
 
 @pytest.mark.torch
+def test_translations_are_learnt_measured_and_served_by_the_words_that_a_base_is_asked_with(tmp_path: Path) -> None:
+    from test_training import located, trained
+
+    from llmos.abi.call import Call
+    from llmos.engines import driver
+
+    path = tmp_path / "pairs.csv"
+    path.write_text("source,target\n" + "\n".join(f"eins {i},one {i}" for i in range(60)))
+    options = {"target_language": "English", "answered_rows": 2}
+    base = training.base(tmp_path, "llama")
+    recipe = {"task": "translate", "method": "lora", "epochs": 1.0, "options": options, "data": {"train": str(path)}}
+    dataset, model = trained(tmp_path, recipe, base=base).offers
+    assert dataset.draft["columns"].keys() == {"source", "target"}
+    assert list(model.draft["evidence"]["metrics"])[:3] == ["chrf", "likelihood", "perplexity"]
+    engine = driver("pytorch")
+    engine.load(base, "cpu0", "float32", 1)
+    engine.attach(located(model, base))
+    engine.add(Call(1, "sorter:1", "translate", ("eins 7",), {"max_tokens": 6}))
+    engine.add(
+        Call(2, "sorter:1", "translate", ("eins 7",), {"max_tokens": 6, "target_language": "English"}, stream=True)
+    )
+    with pytest.raises(BadInput, match="Say target_language"):
+        engine.add(Call(3, "tiny:1", "translate", ("eins 7",)))
+    engine.add(Call(4, "tiny:1", "summarize", ("eins 7",), {"max_tokens": 6, "max_words": 3}))
+    chunks = [chunk for _ in range(20) for chunk in engine.step()]
+    said = {i: "".join(one["text"] for c in chunks if c.call_id == i for one in c.outputs) for i in (1, 2, 4)}
+    assert said[1] == said[2]  # greedy, unless a call says otherwise
+    assert all(chunk.fault is None for chunk in chunks)
+
+
+@pytest.mark.torch
 def test_what_is_learnt_of_a_conversation_is_what_serving_renders_and_the_answers_behind_it(tmp_path: Path) -> None:
     from llmos.nn.load import load_folder
     from llmos.tasks import Settings, writer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from llmos.abi.call import Call, Chunk
@@ -13,6 +15,7 @@ from llmos.engines.pytorch.rows import Rows
 from llmos.engines.pytorch.streams import Streams
 from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
+from llmos.tasks import with_defaults
 
 TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
 STEP_TOKENS = 256  # of a step of generation: those who read along wait no longer for a token than this takes
@@ -67,6 +70,7 @@ class PyTorchEngine:
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         inputs = [task.check(one) for one in call.inputs]
+        call = replace(call, params=with_defaults(task, call.params))
         job = Job(call, model, task, task.render(inputs, model.loaded.tokenizer, model.settings))
         if task.head is not None:
             self._rows.add(job)

@@ -19,7 +19,7 @@ from llmos.nn.adapter_file import load_adapter
 from llmos.nn.attention import NAME
 from llmos.nn.head import Head, load_head
 from llmos.nn.load import Loaded, load, torch_device
-from llmos.tasks import Settings, Task, task
+from llmos.tasks import WRITING, Settings, Task, task, told
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
 Json = Any  # Any: a call's param, checked by its task
@@ -71,7 +71,7 @@ class Model:
             if self.head is None:
                 return zero_shot(self.ref, params)
             refuse_labels(self.ref, self.settings.labels, params)
-        return task(name)
+        return told(name, params)
 
 
 def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
@@ -86,8 +86,8 @@ def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
 
 
 def base_of(located: Located, loaded: Loaded) -> Model:
-    """The base as it came: it embeds, and if it has a next-token layer, it chats and generates."""
-    tasks = (*EMBEDDING, "chat", "generate") if loaded.causal else EMBEDDING
+    """The base as it came: it embeds, and if it has a next-token layer, it writes."""
+    tasks = (*EMBEDDING, *WRITING) if loaded.causal else EMBEDDING
     manifest = located.manifest
     return Model(manifest.ref, tasks, _settings(manifest, loaded), loaded, files=_digests(manifest))
 

@@ -1,0 +1,70 @@
+"""Asking a model that writes for one thing: an order and a text, as a message where it chats, else as a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmos.abi.error import TooLong
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.chat import TASK as CHAT
+from llmos.tasks.generate import TASK as GENERATE
+from llmos.tasks.length import may_cut, too_long
+
+Json = Any  # Any: a call's param
+
+DEFAULTS: dict[str, Json] = {"temperature": 0.0}  # the likeliest text: it is to say what its source says
+CUTS = 4  # attempts: what is cut off may leave other tokens than it was
+SPARE = 8  # tokens cut off beside
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of a text; `lead` opens the answer of a model that only continues."""
+
+    words: str
+    text: str
+    lead: str
+
+    def rendered(self, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+        def put(order: Order, how: Settings) -> Rendered:
+            if tokenizer.has_template:
+                return CHAT.render([order.message()], tokenizer, how)[0]
+            return GENERATE.render([order.prompt()], tokenizer, how)[0]
+
+        return _fitting(self, put, tokenizer, settings)
+
+    def taught(self, answer: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+        """With its answer, as lessons."""
+
+        def put(order: Order, how: Settings) -> Rendered:
+            if tokenizer.has_template:
+                return CHAT.teach(order.message(), answer, tokenizer, how)
+            return GENERATE.teach(order.prompt(), f" {answer}", tokenizer, how)
+
+        return _fitting(self, put, tokenizer, settings)
+
+    def message(self) -> Json:
+        return {"messages": [{"role": "user", "content": f"{self.words}\n\n{self.text}"}]}
+
+    def prompt(self) -> Json:
+        return {"prompt": f"{self.words}\n\n{self.text}\n\n{self.lead}"}
+
+
+def _fitting(
+    order: Order, put: Callable[[Order, Settings], Rendered], tokenizer: Tokenizer, settings: Settings
+) -> Rendered:
+    """With the text whole, or its beginning where the options say that it may be cut; else the numbers."""
+    how = replace(settings, options={**settings.options, "truncate": False})
+    for attempt in range(CUTS):
+        try:
+            return put(order, how)
+        except TooLong as error:
+            size, limit = int(error.detail["size"]), int(error.detail["limit"])
+            (encoded,) = tokenizer.encode([order.text], special=False)
+            left = len(encoded.ids) - (size - limit) - SPARE * attempt
+            if not may_cut(settings) or left < 1:
+                raise too_long("The text, with what is asked of it,", size, limit, settings) from error
+            order = replace(order, text=tokenizer.decode(encoded.ids[:left]))
+    return put(order, how)

@@ -1,0 +1,59 @@
+"""summarize: what a text says, in fewer words. By an order to any base that writes, or as a model was trained to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.asking import DEFAULTS, Order
+from llmos.tasks.generate import PARAMS, ending
+from llmos.tasks.text import shown, text_of
+
+Json = Any  # Any: a JSON value that this task checks
+
+MOST_WORDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Summarize:
+    """`parse` takes what generate's does. `max_words` is asked of the model, which may not keep to it."""
+
+    max_words: int | None = None
+
+    name = "summarize"
+    headline = "rouge_l"
+    head = None
+    params = PARAMS | {"max_words"}
+    defaults = DEFAULTS
+
+    def told(self, params: dict[str, Json]) -> Summarize:
+        """The task as a call asks for it."""
+        words = params.get("max_words")
+        if words is None:
+            return self
+        if isinstance(words, bool) or not isinstance(words, int) or not 1 <= words <= MOST_WORDS:
+            said = f"max_words is {shown(words)}; it is a whole number from 1 to {MOST_WORDS:,}"
+            raise BadInput(said, key="max_words")
+        return replace(self, max_words=words)
+
+    def check(self, data: Json) -> Json:
+        return {"text": text_of(data)}
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        return [self._order(one).rendered(tokenizer, settings) for one in inputs]
+
+    def teach(self, asked: Json, answer: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+        return self._order(asked).taught(answer, tokenizer, settings)
+
+    def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
+        return {"text": raw["text"], **ending(raw)}
+
+    def _order(self, asked: Json) -> Order:
+        length = "" if self.max_words is None else f" in at most {self.max_words} words"
+        return Order(f"Summarize this text{length}. Answer with the summary only.", asked["text"], "Summary:")
+
+
+TASK = Summarize()

@@ -1,0 +1,77 @@
+"""translate: a text in another language. By an order to any base that writes, or as a model was trained to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.asking import DEFAULTS, Order
+from llmos.tasks.generate import PARAMS, ending
+from llmos.tasks.text import shown, text_of
+
+Json = Any  # Any: a JSON value that this task checks
+
+LANGUAGES = ("source_language", "target_language")
+MOST_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Translate:
+    """`parse` takes what generate's does. Languages are words as one says them: German, Swiss German, Latin.
+
+    A model that was trained has its languages in its options; without any, the base must be told the target.
+    """
+
+    source: str | None = None
+    target: str | None = None
+
+    name = "translate"
+    headline = "chrf"
+    head = None
+    params = PARAMS | {*LANGUAGES}
+    defaults = DEFAULTS
+
+    def told(self, params: dict[str, Json]) -> Translate:
+        """The task as a call asks for it."""
+        return Translate(*(language_of(params.get(key), key) for key in LANGUAGES))
+
+    def check(self, data: Json) -> Json:
+        return {"text": text_of(data)}
+
+    def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        return [self._order(one, settings).rendered(tokenizer, settings) for one in inputs]
+
+    def teach(self, asked: Json, answer: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+        return self._order(asked, settings).taught(answer, tokenizer, settings)
+
+    def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
+        return {"text": raw["text"], **ending(raw)}
+
+    def _order(self, asked: Json, settings: Settings) -> Order:
+        known = [language_of(settings.options.get(key), key) for key in LANGUAGES]
+        source, target = self.source or known[0], self.target or known[1]
+        if target is None:
+            raise BadInput(
+                "translate must know the language to write. Say target_language, such as German: a param of a "
+                "call, and of training an option, --set target_language=German",
+                key="target_language",
+            )
+        out_of = f" from {source}" if source else ""
+        words = f"Translate this text{out_of} into {target}. Answer with the translation only."
+        return Order(words, asked["text"], f"{target}:")
+
+
+def language_of(value: Json, key: str) -> str | None:
+    """A language's name as it may stand in an order: letters, no sentence of its own."""
+    if value is None:
+        return None
+    is_name = isinstance(value, str) and value.replace(" ", "").replace("-", "").isalpha()
+    if not is_name or not 2 <= len(value) <= MOST_CHARS:
+        raise BadInput(f"{key} is {shown(value)}; it is the name of a language, such as German", key=key)
+    return str(value)
+
+
+TASK = Translate()
