@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("kernels.c")
+PANEL, BLOCK = 16, 64  # as in kernels.c: outputs side by side; inputs that share a scale
 COMPILERS = ("cc", "gcc", "clang")
 # What -ffast-math has, less what makes a compiler believe that no number is NaN or infinite.
 FLAGS = (
@@ -35,12 +36,11 @@ class Product:
     """A product with weights that are packed: rows [..., ins] -> [..., outs], in float32 on the CPU."""
 
     def __init__(
-        self, function: Any, ins: int, packed: Tensor, sums: Tensor, scale: Tensor, bias: Tensor | None
+        self, function: Any, ins: int, outs: int, packed: tuple[Tensor, Tensor, Tensor], bias: Tensor | None
     ) -> None:  # Any: a function of a library, which has no type of its own
-        self._function, self._ins, self._outs = function, ins, len(scale)
-        self._held = packed, sums, scale, bias  # whose addresses follow
-        pointers = (packed.data_ptr(), sums.data_ptr(), scale.data_ptr(), None if bias is None else bias.data_ptr())
-        self._weights = (ins, *pointers, self._outs)
+        self._function, self._ins, self._outs = function, ins, outs
+        self._held = packed, bias  # whose addresses follow
+        self._weights = (ins, *(x.data_ptr() for x in packed), None if bias is None else bias.data_ptr(), outs)
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.contiguous()
@@ -77,7 +77,7 @@ class Kernels:
         self._gelu.argtypes = [c_void_p, c_long, c_void_p, c_int]
         self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
         self._rotate.argtypes = [c_void_p, c_long, c_long, c_long, c_void_p, c_void_p, c_int]
-        self._pack.argtypes = [c_void_p, c_long, c_long, c_void_p, c_void_p]
+        self._pack.argtypes = [c_void_p, c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p]
         self._product.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p, c_int),
         ]
@@ -88,13 +88,16 @@ class Kernels:
         ]
 
     def product(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Product:
-        """A layer's int8 weights of -63 to 63, [outs, ins], and what one of each output's is worth, [outs]."""
+        """A layer's int8 weights of -63 to 63, [outs, ins], and what one of every BLOCK of an output's is worth."""
         outs, ins = weight.shape
-        panels = -(-outs // 16) * 16
-        packed = torch.empty(panels * (-(-ins // 4) * 4), dtype=torch.int8)
-        sums = torch.empty(panels, dtype=torch.int32)
-        self._pack(weight.contiguous().data_ptr(), outs, ins, packed.data_ptr(), sums.data_ptr())
-        return Product(self._product, ins, packed, sums, scale.contiguous(), bias)
+        panels, blocks = -(-outs // PANEL), -(-ins // BLOCK)
+        packed = torch.empty(panels * PANEL * blocks * BLOCK, dtype=torch.int8)
+        scales = torch.empty(panels * blocks * PANEL)
+        less = torch.empty(panels * blocks * PANEL, dtype=torch.int32)
+        weight, scale = weight.contiguous(), scale.contiguous()
+        made = packed, scales, less
+        self._pack(weight.data_ptr(), scale.data_ptr(), outs, ins, *(x.data_ptr() for x in made))
+        return Product(self._product, ins, outs, made, bias)
 
     def attend(
         self,

@@ -12,38 +12,45 @@
 #include <immintrin.h>
 #endif
 
-enum { PANEL = 16, GROUP = 4, TILE = 4, ROWS = 128 };
+enum { PANEL = 16, GROUP = 4, TILE = 4, ROWS = 128, BLOCK = 64 };
 
 static long up(long n, long to) { return (n + to - 1) / to * to; }
 
 /* Panels of 16 outputs: 4 inputs of each side by side, then the next 4 inputs; what is lacking to a whole panel is 0.
-   `sums` are the weights of each output added up: inputs are stored 128 higher than they are. */
-void llmos_pack(const int8_t *weight, long outs, long ins, int8_t *packed, int32_t *sums) {
-    long wide = up(ins, GROUP);
-    memset(packed, 0, up(outs, PANEL) * wide);
-    memset(sums, 0, up(outs, PANEL) * sizeof *sums);
+   Every 64 inputs of an output have a scale, [outs, blocks] as it comes and [panels, blocks, 16] as it is kept. `less` is
+   what a block's sum is too high by, for inputs are stored 128 higher than they are. */
+void llmos_pack(const int8_t *weight, const float *scale, long outs, long ins, int8_t *packed, float *scales, int32_t *less) {
+    long wide = up(ins, BLOCK), blocks = wide / BLOCK, all = up(outs, PANEL);
+    memset(packed, 0, all * wide);
+    memset(scales, 0, all * blocks * sizeof *scales);
+    memset(less, 0, all * blocks * sizeof *less);
     for (long o = 0; o < outs; o++)
         for (long i = 0; i < ins; i++) {
+            long at = (o / PANEL * blocks + i / BLOCK) * PANEL + o % PANEL;
             packed[o / PANEL * PANEL * wide + i / GROUP * PANEL * GROUP + o % PANEL * GROUP + i % GROUP] = weight[o * ins + i];
-            sums[o] += weight[o * ins + i];
+            scales[at] = scale[o * blocks + i / BLOCK];
+            less[at] -= 128 * weight[o * ins + i];
         }
 }
 
-/* One row as numbers from 1 to 255 around 128, and what one of them is worth. */
-static float quantized(const float *x, long ins, long wide, uint8_t *q) {
+/* Some inputs as numbers from 1 to 255 around 128; returns what one of them is worth, NAN if one of them is no number. */
+static inline float quantized(const float *x, long count, uint8_t *q) {
     int32_t bits = 0; /* of floats without their sign: these are in the order of the floats, what is no number last */
-    for (long i = 0; i < ins; i++) {
+    for (long i = 0; i < count; i++) {
         int32_t a;
         memcpy(&a, x + i, 4);
         a &= 0x7fffffff;
         bits = a > bits ? a : bits;
     }
-    if (bits >= 0x7f800000) return NAN;
+    if (bits >= 0x7f800000) {
+        memset(q, 128, BLOCK);
+        return NAN;
+    }
     float most, by;
     memcpy(&most, &bits, 4);
     by = most > 0 ? 127.0f / most : 0.0f;
-    for (long i = 0; i < ins; i++) q[i] = (uint8_t)(128 + (int)(x[i] * by + (x[i] < 0 ? -0.5f : 0.5f)));
-    memset(q + ins, 128, wide - ins);
+    for (long i = 0; i < count; i++) q[i] = (uint8_t)(128 + (int)(x[i] * by + (x[i] < 0 ? -0.5f : 0.5f)));
+    memset(q + count, 128, BLOCK - count);
     return most / 127.0f;
 }
 
@@ -58,39 +65,64 @@ static inline __m256i added(__m256i sum, __m256i x, __m256i w) {
 #endif
 }
 
-static inline __attribute__((always_inline)) void tile(const uint8_t *q, long wide, const int8_t *panel, int rows, int32_t out[][PANEL]) {
-    __m256i low[TILE], high[TILE];
-    for (int r = 0; r < rows; r++) low[r] = high[r] = _mm256_setzero_si256();
-    for (long i = 0; i < wide; i += GROUP) {
-        __m256i a = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL));
-        __m256i b = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL + 32));
+/* One way, whatever the compiler thinks best around it: a row has the same bits however many are computed with it. */
+static inline __m256 more(__m256 sum, __m256 x, __m256 y) {
+#if defined(__FMA__)
+    return _mm256_fmadd_ps(x, y, sum);
+#else
+    return _mm256_add_ps(sum, _mm256_mul_ps(x, y));
+#endif
+}
+
+/* out[rows][16]: rows of inputs, `wide` apart, times a panel. */
+static inline __attribute__((always_inline)) void tile(const uint8_t *q, const float *worth, long blocks, const int8_t *panel,
+                                                       const float *scales, const int32_t *less, int rows, float out[][PANEL]) {
+    __m256 left[TILE], right[TILE];
+    long wide = blocks * BLOCK;
+    for (int r = 0; r < rows; r++) left[r] = right[r] = _mm256_setzero_ps();
+    for (long b = 0; b < blocks; b++) {
+        __m256i low[TILE], high[TILE];
         for (int r = 0; r < rows; r++) {
-            int32_t four;
-            memcpy(&four, q + r * wide + i, 4);
-            __m256i x = _mm256_set1_epi32(four);
-            low[r] = added(low[r], x, a);
-            high[r] = added(high[r], x, b);
+            low[r] = _mm256_loadu_si256((const __m256i *)(less + b * PANEL));
+            high[r] = _mm256_loadu_si256((const __m256i *)(less + b * PANEL + 8));
+        }
+        for (long i = b * BLOCK; i < (b + 1) * BLOCK; i += GROUP) {
+            __m256i one = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL));
+            __m256i two = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL + 32));
+            for (int r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, q + r * wide + i, 4);
+                __m256i x = _mm256_set1_epi32(four);
+                low[r] = added(low[r], x, one);
+                high[r] = added(high[r], x, two);
+            }
+        }
+        for (int r = 0; r < rows; r++) {
+            __m256 by = _mm256_set1_ps(worth[r * blocks + b]);
+            left[r] = more(left[r], _mm256_cvtepi32_ps(low[r]), by * _mm256_loadu_ps(scales + b * PANEL));
+            right[r] = more(right[r], _mm256_cvtepi32_ps(high[r]), by * _mm256_loadu_ps(scales + b * PANEL + 8));
         }
     }
     for (int r = 0; r < rows; r++) {
-        _mm256_storeu_si256((__m256i *)out[r], low[r]);
-        _mm256_storeu_si256((__m256i *)(out[r] + 8), high[r]);
+        _mm256_storeu_ps(out[r], left[r]);
+        _mm256_storeu_ps(out[r] + 8, right[r]);
     }
 }
 #else
-static inline void tile(const uint8_t *q, long wide, const int8_t *panel, int rows, int32_t out[][PANEL]) {
+static inline void tile(const uint8_t *q, const float *worth, long blocks, const int8_t *panel, const float *scales,
+                        const int32_t *less, int rows, float out[][PANEL]) {
+    long wide = blocks * BLOCK;
     memset(out, 0, rows * sizeof *out);
-    for (long i = 0; i < wide; i += GROUP)
-        for (int r = 0; r < rows; r++)
-            for (int o = 0; o < PANEL; o++)
-                for (int j = 0; j < GROUP; j++) out[r][o] += q[r * wide + i + j] * panel[i * PANEL + o * GROUP + j];
+    for (int r = 0; r < rows; r++)
+        for (long b = 0; b < blocks; b++)
+            for (int o = 0; o < PANEL; o++) {
+                int32_t sum = less[b * PANEL + o];
+                for (long i = b * BLOCK; i < (b + 1) * BLOCK; i++)
+                    sum += q[r * wide + i] * panel[i / GROUP * PANEL * GROUP + o * GROUP + i % GROUP];
+                out[r][o] += (float)sum * (worth[r * blocks + b] * scales[b * PANEL + o]);
+            }
 }
 #endif
-
-static inline __attribute__((always_inline)) void finish(const int32_t *whole, const int32_t *sums, const float *scale, const float *bias, float worth, long count, float *to) {
-    for (long o = 0; o < count; o++) to[o] = (float)(whole[o] - 128 * sums[o]) * (worth * scale[o]);
-    if (bias) for (long o = 0; o < count; o++) to[o] += bias[o];
-}
 
 /* Memory of this thread for one call; the next one has it again. */
 static void *room(size_t size) {
@@ -104,34 +136,40 @@ static void *room(size_t size) {
     return held;
 }
 
-/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them, `scale` of each output. */
-void llmos_product(const float *x, long rows, long ins, const int8_t *packed, const int32_t *sums, const float *scale,
+/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them. */
+void llmos_product(const float *x, long rows, long ins, const int8_t *packed, const float *scales, const int32_t *less,
                    const float *bias, long outs, float *out, int threads) {
-    long wide = up(ins, GROUP), panels = up(outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
-    uint8_t *taken = room(rows * (wide + sizeof(float)));
+    long blocks = up(ins, BLOCK) / BLOCK, wide = blocks * BLOCK, panels = up(outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
+    uint8_t *taken = room(rows * (wide + blocks * sizeof(float)));
     float *worth = (float *)(taken + rows * wide);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
-        for (long r = 0; r < rows; r++) worth[r] = quantized(x + r * ins, ins, wide, taken + r * wide);
+        for (long r = 0; r < rows; r++)
+            for (long b = 0; b < blocks; b++) {
+                long count = ins - b * BLOCK < BLOCK ? ins - b * BLOCK : BLOCK;
+                worth[r * blocks + b] = quantized(x + r * ins + b * BLOCK, count, taken + r * wide + b * BLOCK);
+            }
 #pragma omp for schedule(static) collapse(2)
         for (long band = 0; band < bands; band++)
             for (long p = 0; p < panels; p++) {
                 long end = (band + 1) * ROWS < rows ? (band + 1) * ROWS : rows;
                 long some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
                 const int8_t *panel = packed + p * PANEL * wide;
+                const float *scale = scales + p * blocks * PANEL, *with = bias ? bias + p * PANEL : 0;
+                const int32_t *off = less + p * blocks * PANEL;
                 for (long r = band * ROWS; r < end; r += TILE) {
-                    int32_t whole[TILE][PANEL];
+                    float whole[TILE][PANEL];
                     const uint8_t *q = taken + r * wide;
+                    const float *by = worth + r * blocks;
                     long n = end - r < TILE ? end - r : TILE;
-                    if (n == 4) tile(q, wide, panel, 4, whole);
-                    else if (n == 3) tile(q, wide, panel, 3, whole);
-                    else if (n == 2) tile(q, wide, panel, 2, whole);
-                    else tile(q, wide, panel, 1, whole);
+                    if (n == 4) tile(q, by, blocks, panel, scale, off, 4, whole);
+                    else if (n == 3) tile(q, by, blocks, panel, scale, off, 3, whole);
+                    else if (n == 2) tile(q, by, blocks, panel, scale, off, 2, whole);
+                    else tile(q, by, blocks, panel, scale, off, 1, whole);
                     for (long i = 0; i < n; i++) {
                         float *to = out + (r + i) * outs + p * PANEL;
-                        if (some == PANEL) finish(whole[i], sums + p * PANEL, scale + p * PANEL, bias ? bias + p * PANEL : 0, worth[r + i], PANEL, to);
-                        else finish(whole[i], sums + p * PANEL, scale + p * PANEL, bias ? bias + p * PANEL : 0, worth[r + i], some, to);
+                        for (long o = 0; o < some; o++) to[o] = with ? whole[i][o] + with[o] : whole[i][o];
                     }
                 }
             }

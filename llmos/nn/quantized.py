@@ -1,38 +1,37 @@
-"""Linear layers in 8-bit integers: weights quantized once, inputs row by row on the way, integer sums, floats out.
+"""Linear layers in 8-bit integers: weights quantized once, inputs on the way, integer sums, floats out.
 
-A row's answer does not depend on the rows beside it: each has a scale of its own, and sums of integers have no order.
-The kernel is ours (kernels.c) where it was compiled, else fbgemm's. Both add neighbouring products in 16 bits where a
-CPU has no VNNI, which saturates with weights of 8 bits; with 7 bits it cannot, so that every CPU computes the same.
+Every BLOCK of an output's weights has a scale of its own, and every BLOCK of a token's inputs, so that a large number
+spoils its block alone. A token's answer does not depend on those beside it: sums of integers have no order. A CPU
+without VNNI adds two products in 16 bits, which would saturate with weights of 8 bits; with 7 it cannot, so that every
+CPU computes the same. Where the loop in C was not compiled, the same rounded numbers are multiplied as floats.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 from transformers.pytorch_utils import Conv1D
 
 from llmos.abi.error import BadInput, Corrupt
-from llmos.nn.compiled import kernels
+from llmos.nn.compiled import BLOCK, kernels
 from llmos.nn.product import Turned
 
 DTYPE = "int8"
-ENGINE = "fbgemm"
 WEIGHT_LEVELS = 63  # 2 * 255 * 63 < 2^15
-INPUT_LEVELS, INPUT_ZERO = 127, 128
+INPUT_LEVELS = 127
 LEAST_OUTPUTS = 16  # a layer with fewer (a router of experts, a score) decides much and costs nothing: it stays float
-SMALLEST = 1e-12  # a row or a channel of zeros still needs a scale
+SMALLEST = 1e-12  # a block of zeros still needs a scale
 WEIGHT, SCALE = ".weight", ".weight_scale"
 
 Product = Callable[[Tensor], Tensor]  # [..., in] -> [..., out]
 
 
 class Quantized(NamedTuple):
-    """A layer's weights, [out, in] in int8, and what each output's are multiplied with, [out]."""
+    """A layer's weights, [out, in] in int8, and what each block of an output's is multiplied with, [out, blocks]."""
 
     values: Tensor
     scales: Tensor
@@ -47,17 +46,16 @@ class Int8(nn.Linear):
         nn.Module.__init__(self)  # Linear's own would make float weights
         values, scales = weights
         self.out_features, self.in_features = values.shape
-        self.size_bytes = values.nbytes + scales.nbytes
-        self._values = values  # as they lie in the file: nothing computes with them
+        self._weights = weights
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self._scales = scales
         loops = kernels() if is_compiled else None
-        self._product: Product = _fbgemm(weights, self.bias) if loops is None else loops.product(*weights, self.bias)
+        self.size_bytes = values.nbytes + scales.nbytes if loops else 4 * values.numel()
+        self._product: Product = loops.product(*weights, self.bias) if loops else _in_floats(weights, self.bias)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this layer has not
         """The weights as plain numbers again, made each time that it is asked."""
-        return self._values * self._scales[:, None]
+        return plain(self._weights)
 
     def forward(self, input: Tensor) -> Tensor:
         return self._product(input)
@@ -84,13 +82,26 @@ def matrix(layer: nn.Module) -> Tensor:
 
 @torch.inference_mode()
 def quantized(layer: nn.Module) -> Quantized:
-    """The layer's weights rounded, each output with a scale of its own."""
+    """The layer's weights rounded, each block of an output's with a scale of its own."""
     whole = matrix(layer).float()
-    peaks = whole.abs().amax(1).clamp_min_(SMALLEST)
-    if not bool(peaks.isfinite().all()):
+    if not bool(whole.isfinite().all()):
         raise BadInput("The weights have numbers that are not finite (NaN or infinite). Bring the model in again")
-    scales = peaks / WEIGHT_LEVELS
-    return Quantized((whole / scales[:, None]).round_().to(torch.int8).contiguous(), scales)
+    values, scales = _rounded(whole, WEIGHT_LEVELS)
+    return Quantized(values.flatten(-2)[:, : whole.shape[1]].to(torch.int8).contiguous(), scales.squeeze(-1))
+
+
+def plain(weights: Quantized) -> Tensor:
+    """The numbers that these stand for, [out, in]."""
+    values, scales = weights
+    return values * scales.repeat_interleave(BLOCK, 1)[:, : values.shape[1]]
+
+
+def _rounded(x: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """[..., n] -> whole numbers of -levels to levels, [..., blocks, BLOCK], and their scales, [..., blocks, 1]."""
+    whole = pad(x, (0, -x.shape[-1] % BLOCK))
+    blocks = whole.view(*whole.shape[:-1], -1, BLOCK)
+    scales = blocks.abs().amax(-1, keepdim=True).clamp_min(SMALLEST) / levels
+    return (blocks / scales).round(), scales
 
 
 def put(model: nn.Module, layers: Mapping[str, Quantized]) -> None:
@@ -146,41 +157,18 @@ def layers_of(weights: Mapping[str, Tensor], model: nn.Module, name: str) -> dic
 def _is_sound(values: Tensor, scales: Tensor, like: Tensor) -> bool:
     if values.dtype is not torch.int8 or scales.dtype is not torch.float32:
         return False
-    if values.shape != like.shape or scales.shape != like.shape[:1]:
+    if values.shape != like.shape or scales.shape != (len(like), -(-like.shape[1] // BLOCK)):
         return False
     is_in_range = int(values.min()) >= -WEIGHT_LEVELS and int(values.max()) <= WEIGHT_LEVELS
     return is_in_range and bool((scales.isfinite() & (scales > 0)).all())
 
 
-def _fbgemm(weights: Quantized, bias: Tensor | None) -> Product:
-    values, scales = weights
-    zeros = torch.zeros(len(scales), dtype=torch.long)
-    with _engine(), warnings.catch_warnings():
-        # Torch is to lose tensors that are quantized themselves; it is pinned, and its kernel takes weights as nothing
-        # else. The layers that one pass computes with are no such tensors.
-        warnings.filterwarnings("ignore", ".*quantized tensor creation", UserWarning)
-        whole = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
-        packed = torch.ops.quantized.linear_prepack(whole, None)
-    product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+def _in_floats(weights: Quantized, bias: Tensor | None) -> Product:
+    """The same numbers, multiplied as floats: no faster than float32, for where nothing was compiled."""
+    whole = plain(weights)
 
-    def compute(rows: Tensor) -> Tensor:
-        peaks = rows.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST)
-        out: Tensor = product(rows / peaks, 1 / INPUT_LEVELS, INPUT_ZERO, packed).mul_(peaks)
-        return out if bias is None else out.add_(bias)
+    def compute(x: Tensor) -> Tensor:
+        values, scales = _rounded(x, INPUT_LEVELS)
+        return linear((values * scales).flatten(-2)[..., : x.shape[-1]], whole, bias)
 
     return compute
-
-
-@contextmanager
-def _engine() -> Iterator[None]:
-    """Within, torch packs for our kernel; a CPU that it is not made for is refused."""
-    backends = torch.backends.quantized
-    if ENGINE not in backends.supported_engines:
-        has = ", ".join(backends.supported_engines)
-        raise BadInput(f"int8 needs torch's {ENGINE}, which is made for x86; here are: {has}. Serve in float32")
-    before = backends.engine
-    backends.engine = ENGINE
-    try:
-        yield
-    finally:
-        backends.engine = before
