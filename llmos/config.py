@@ -29,6 +29,7 @@ class Config:
     host: str = "127.0.0.1"
     port: int = 8600
     engine: str = "pytorch"
+    vllm_command: str = "vllm"
     memory_share: float = 0.8
     threads: int = 0
     dtype: str = "auto"
@@ -115,9 +116,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("port", _whole(1, 65535), "a whole number from 1 to 65535", "The port the daemon listens on"),
     Setting(
         "engine",
-        _one_of("pytorch", "null"),
-        "pytorch or null",
-        "The driver that serves and trains; null computes nothing",
+        _one_of("pytorch", "llamacpp", "vllm", "null"),
+        "pytorch, llamacpp, vllm or null",
+        "The driver that serves what it can, where neither a call nor the model names one; pytorch serves the rest, "
+        "and trains. null computes nothing",
+    ),
+    Setting(
+        "vllm_command",
+        _text,
+        "a command",
+        "How vLLM's command is started; arguments are added. A path, where it has an environment of its own",
     ),
     Setting(
         "memory_share",

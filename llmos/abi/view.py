@@ -32,6 +32,7 @@ class ModelView:
     manifest: Manifest
     is_promoted: bool
     is_attached: bool = False
+    engine: str = ""  # who answers for it, where a call does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class Model:
     source: str = ""
     created_at: str = ""
     dtype: str = ""
+    engine: str = ""
     files: tuple[File, ...] = ()
 
 
@@ -122,6 +124,7 @@ def model_of(view: ModelView) -> Model:
         ref=manifest.ref,
         promoted=view.is_promoted,
         attached=view.is_attached,
+        engine=view.engine,
         metrics=manifest.evidence.get("metrics", {}),
         size_bytes=manifest.size_bytes,
         **{f.name: getattr(manifest, f.name) for f in fields(manifest)},

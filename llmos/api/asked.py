@@ -22,10 +22,12 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What chat and plain completions share.
 
-    Ours beside: `top_k`, `min_p`, `repetition_penalty`, and the rules `json_schema`, `regex` and `grammar`.
+    Ours beside: `top_k`, `min_p`, `repetition_penalty`, and the rules `json_schema`, `regex` and `grammar`;
+    and the `engine` that is to answer.
     """
 
     model: str
+    engine: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -50,7 +52,9 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return given({key: getattr(self, key) for key in SAMPLING})
 
 
-SAMPLING = tuple(f for f in Sampled.__struct_fields__ if f not in ("model", "stream", "stream_options", "user"))
+SAMPLING = tuple(
+    f for f in Sampled.__struct_fields__ if f not in ("model", "engine", "stream", "stream_options", "user")
+)
 
 
 class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ class Wanted:
     params: dict[str, Json] = field(default_factory=dict)
     timeout_s: float | None = None
     klass: Class = Class.INTERACTIVE
+    engine: str | None = None
 
 
 class Caller:
@@ -76,6 +77,7 @@ class Caller:
             stream=stream,
             timeout_s=wanted.timeout_s,
             klass=wanted.klass,
+            engine=wanted.engine,
         )
 
 

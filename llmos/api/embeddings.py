@@ -24,6 +24,7 @@ class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
     encoding_format: str | None = None
     dimensions: int | None = None
     user: str | None = None
+    engine: str | None = None
 
 
 class Embedding(msgspec.Struct):
@@ -68,7 +69,7 @@ class Embeddings:
         body = await self._bodies.read(request, DECODER)
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
-        wanted = Wanted(self._caller.ref(body.model), "embed", _texts(body.input))
+        wanted = Wanted(self._caller.ref(body.model), "embed", _texts(body.input), engine=body.engine)
         chunk = await self._caller.whole(wanted, request.receive)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)
         is_text = body.encoding_format == "base64"

@@ -26,13 +26,17 @@ REPORT = "report.html"
 class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Where a base or an adapter comes from: a name of the catalog, `hf:org/name`, or an absolute folder; its name
     here; for an adapter that fits several bases, which one; `dtype` int8: also a version that is served in it, if it
-    loses no more than `max_drop`."""
+    loses no more than `max_drop`; the engine that is to serve it; of an ONNX graph the task, and labels if it has some.
+    """
 
     source: str
     name: str | None = None
     base: str | None = None
     dtype: str | None = None
     max_drop: float | None = None
+    engine: str | None = None
+    task: str | None = None
+    labels: list[str] | None = None
 
 
 class ModelList(msgspec.Struct):
@@ -92,7 +96,13 @@ class Models:
 
     async def pull(self, request: Request) -> Answer:
         body = await self._bodies.read(request, PULL)
-        said = {"base": body.base, "dtype": body.dtype, "max_drop": body.max_drop}
+        said: dict[str, Json] = {
+            "base": body.base,
+            "dtype": body.dtype,
+            "max_drop": body.max_drop,
+            "engine": body.engine,
+        }
+        said |= {"task": body.task, "labels": body.labels}
         args = {"source": body.source, "name": body.name, **{k: v for k, v in said.items() if v is not None}}
         process = await self._kernel.submit(Spec(Program.PULL, args, f"pull {body.source}"))
         return reply(process_json(process), CREATED)

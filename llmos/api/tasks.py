@@ -26,7 +26,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class TaskRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`input` for one answer, `inputs` for several; `params` are the task's own. The answer is there in `timeout_s`."""
+    """`input` for one answer, `inputs` for several; `params` are the task's own. The answer is there in
+    `timeout_s`, and by this `engine` if one is said."""
 
     model: str
     input: Json = msgspec.UNSET
@@ -35,6 +36,7 @@ class TaskRequest(msgspec.Struct, forbid_unknown_fields=True):
     stream: bool = False
     timeout_s: Seconds | None = None
     klass: Class = msgspec.field(name="class", default=Class.INTERACTIVE)
+    engine: str | None = None
 
 
 class TaskReply(msgspec.Struct):
@@ -73,7 +75,8 @@ class Tasks:
         encoding = body.params.pop("encoding", "float") if task == "embed" else "float"
         if encoding not in ("float", "base64"):
             raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
-        wanted = Wanted(self._caller.ref(body.model), task, inputs, body.params, body.timeout_s, body.klass)
+        model = self._caller.ref(body.model)
+        wanted = Wanted(model, task, inputs, body.params, body.timeout_s, body.klass, body.engine)
         if body.stream:
             return await self._stream(wanted, request)
         chunk = await self._caller.whole(wanted, request.receive)

@@ -29,6 +29,7 @@ def run(
     labels: Annotated[str | None, typer.Option(help="For a base: labels to choose from, with commas between.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds within which the answer is there.")] = None,
     klass: Annotated[str | None, typer.Option("--class", help="interactive, batch or background.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Who answers: pytorch, llamacpp, onnx, vllm.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
 ) -> None:
@@ -41,7 +42,7 @@ def run(
     with box() as client:
         asked = task or client.model(model).task
         inputs = inputs_of(asked, texts or [], file)
-        results = client.run(model, inputs, task=asked, timeout_s=timeout, klass=klass, **params)
+        results = client.run(model, inputs, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
     if as_json:
         say_json(results)
         return

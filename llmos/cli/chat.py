@@ -31,6 +31,7 @@ def chat(
     json_schema: Annotated[Path | None, typer.Option(help="A file with the JSON schema that answers fit.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds within which an answer is there.")] = None,
     klass: Annotated[str | None, typer.Option("--class", help="interactive, batch or background.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Who answers: pytorch, llamacpp, vllm.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="Any other param, as key=value.")] = None,
 ) -> None:
     """Talk to a model."""
@@ -41,7 +42,8 @@ def chat(
         raise BadInput(
             f"n is {params['n']}, and a conversation goes on with one answer. For several: {several}", key="n"
         )
-    params |= {key: value for key, value in (("timeout_s", timeout), ("klass", klass)) if value is not None}
+    asked = {"timeout_s": timeout, "klass": klass, "engine": engine}
+    params |= {key: value for key, value in asked.items() if value is not None}
     if json_schema is not None:
         params["json_schema"] = _schema(json_schema)
     messages: Messages = [{"role": "system", "content": system}] if system else []

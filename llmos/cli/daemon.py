@@ -30,7 +30,9 @@ TAIL_LINES = 15
 def up(
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
-    engine: Annotated[str | None, typer.Option(help="The driver that computes: pytorch, or null.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="The driver that serves what it can: pytorch, llamacpp, vllm or null.")
+    ] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.")] = None,
     foreground: Annotated[bool, typer.Option(help="Stay in this terminal, and log to it.")] = False,
 ) -> None:

@@ -26,12 +26,23 @@ def pull(
     base: Annotated[str | None, typer.Option(help="For an adapter that fits several bases: which one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="int8: also a version of the base that is served in it.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="So much may int8 lose; 0.01 unless said.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Who is to serve it: pytorch, llamacpp, onnx, vllm.")] = None,
+    task: Annotated[str | None, typer.Option(help="Of an ONNX graph: classify, tag or embed.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Of an ONNX graph, with commas between, in its order.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Bring in a base model, or an adapter for one."""
+    said = None if labels is None else [one.strip() for one in labels.split(",")]
     with box() as client:
-        process = client.pull(source, name=name, base=base, dtype=dtype, max_drop=max_drop, wait=False)
+        also: dict[str, Any] = {
+            "dtype": dtype,
+            "max_drop": max_drop,
+            "engine": engine,
+            "task": task,
+            "labels": said,
+        }  # Any: of each its own
+        process = client.pull(source, name=name, base=base, wait=False, **also)
         if wait:
             from llmos.cli.progress import follow
 
@@ -124,6 +135,7 @@ def _say_model(model: Model) -> None:
         "base": model.base,
         "method": model.method,
         "served in": _dtype(model),
+        "engine": model.engine,
         "architecture": model.architecture,
         "size": size(model.size_bytes),
         "labels": f"{len(model.labels)}: {', '.join(model.labels[:12])}" if model.labels else None,

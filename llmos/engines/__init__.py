@@ -41,7 +41,7 @@ class Engine(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Nothing waits and nothing is being generated."""
+        """Nothing waits and nothing is being generated. An engine whose server has died is not: its step says so."""
         ...
 
     @property
@@ -49,17 +49,29 @@ class Engine(Protocol):
         """How it is doing, for whoever watches the process; empty if there is nothing to say."""
         ...
 
+    def close(self) -> None:
+        """End what would outlive this process, and let go of the rest; nothing is asked of it afterwards."""
+        ...
 
-DRIVERS = {"null": "llmos.engines.null:NullEngine", "pytorch": "llmos.engines.pytorch:PyTorchEngine"}
+
+DRIVERS = {
+    "null": "llmos.engines.null:NullEngine",
+    "pytorch": "llmos.engines.pytorch:PyTorchEngine",
+    "llamacpp": "llmos.engines.llamacpp:LlamaCppEngine",
+    "onnx": "llmos.engines.onnx:OnnxEngine",
+    "vllm": "llmos.engines.vllm:VllmEngine",
+}
 
 
-def driver(name: str, token_budget: int = 8192, kv_bytes: int = 1 << 30) -> Engine:
+def driver(name: str, token_budget: int = 8192, kv_bytes: int = 1 << 30, command: str = "vllm") -> Engine:
     """A new engine of this kind, for so many tokens in one step; BadInput that lists the others if there is none.
 
     `kv_bytes` is what the keys and values of generated answers may take; they are not taken before they are needed.
+    `command` starts the server of an engine that has one.
     """
     if name not in DRIVERS:
         raise BadInput(f"No engine {name!r}. There are: {', '.join(DRIVERS)}")
     module, _, kind = DRIVERS[name].partition(":")
-    engine: Engine = getattr(import_module(module), kind)(token_budget, kv_bytes)
+    more = {"command": command} if name == "vllm" else {}
+    engine: Engine = getattr(import_module(module), kind)(token_budget, kv_bytes, **more)
     return engine

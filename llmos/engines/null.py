@@ -105,6 +105,9 @@ class NullEngine:
     def figures(self) -> dict[str, float]:
         return {}
 
+    def close(self) -> None:
+        """There is nothing that would outlive its process."""
+
     def _answered(self, call: Call) -> Chunk:
         try:
             manifest = self._models[call.model]

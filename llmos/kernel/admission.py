@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmos.abi.device import Device, LeaseKind
+from llmos.abi.engine import DEFAULT, ENGINES, ONNX_TASKS, check_engine, engine_of
 from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
@@ -26,22 +27,31 @@ NAMES_A_MODEL = {
 INT8 = "int8"  # what a version may be served in instead of the device's dtype; and what its int8 base is called
 
 
-def admit(spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int) -> tuple[Spec, dict[LeaseKind, int]]:
+def admit(
+    spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int, engine: str = DEFAULT
+) -> tuple[Spec, dict[LeaseKind, int]]:
     """The spec with its model pinned to a version, its title and its need filled in; raises for what cannot work."""
     manifest = _model(spec, store)
     if manifest is not None:
         spec = replace(spec, args={**spec.args, NAMES_A_MODEL[spec.program]: manifest.ref})
     match spec.program:
-        case Program.TRAIN:
+        case Program.TRAIN if manifest is not None:
+            check_engine(DEFAULT, manifest)
             _check_recipe(recipe_of(spec.args), store, tasks)
             spec = _on_floats(spec, manifest, store)
             manifest = _model(spec, store)
         case Program.PULL:
             _check_pull(spec)
-        case Program.EVALUATE | Program.QUANTIZE:
+        case Program.SERVE if manifest is not None:
+            asked = spec.args.get("engine")
+            engine = engine_of(manifest, None if asked is None else str(asked), engine)
+            spec = replace(spec, args={**spec.args, "engine": engine})
+        case Program.EVALUATE | Program.QUANTIZE if manifest is not None:
+            check_engine(DEFAULT, manifest)
             _check_data(spec, store)
     _check_dtype(spec, manifest)
-    resident_bytes = store.resident_bytes(manifest) if manifest is not None and manifest.kind is Kind.BASE else 0
+    is_resident = manifest is not None and manifest.kind is Kind.BASE and spec.args.get("engine", DEFAULT) == DEFAULT
+    resident_bytes = store.resident_bytes(manifest) if manifest is not None and is_resident else 0
     needs = need_of(spec, {} if manifest is None else {"model": manifest}, kv_bytes, resident_bytes)
     title = spec.title or title_of(spec)
     if manifest is not None and manifest.dtype and spec.program is Program.SERVE:
@@ -69,7 +79,8 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         models |= _to_quantize(models["model"].manifest, store)
         datasets |= _taught(models["model"].manifest, store)
     if process.spec.program is Program.SERVE:
-        args |= {"engine": config.engine, "token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
+        args |= {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
+        args["vllm_command"] = config.vllm_command
     if process.spec.program is Program.EVALUATE:
         args["reports"] = str(config.home / "evaluations" / str(process.pid))
     if process.spec.program is Program.PULL:
@@ -118,7 +129,8 @@ def title_of(spec: Spec) -> str:
         case Program.PULL:
             return f"pull {args.get('source')}"
         case Program.SERVE:
-            return f"serve {args.get('base')}"
+            engine = args.get("engine", DEFAULT)
+            return f"serve {args.get('base')}" + (f" with {engine}" if engine != DEFAULT else "")
         case Program.QUANTIZE:
             return f"quantize {args.get('model')}"
         case Program.EVALUATE:
@@ -198,13 +210,18 @@ def _check_pull(spec: Spec) -> None:
     source, name = spec.args.get("source"), spec.args.get("name")
     if not isinstance(source, str) or not source:
         raise BadInput(
-            "pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder or .gguf"
+            "pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder, .gguf or .onnx"
         )
     if name is not None:
         check_name(str(name))
     path = Path(source)
-    if source.startswith("/") and not (path.is_dir() or (path.suffix == ".gguf" and path.is_file())):
-        raise BadInput(f"No folder {source}. Name a folder with config.json and model.safetensors, or a .gguf file")
+    if source.startswith("/") and not (path.is_dir() or (path.suffix in (".gguf", ".onnx") and path.is_file())):
+        said = "Name a folder with config.json and model.safetensors, or a .gguf or .onnx file"
+        raise BadInput(f"No folder {source}. {said}")
+    if (engine := spec.args.get("engine")) is not None and engine not in ENGINES:
+        raise BadInput(f"No engine {engine!r}. There are: {', '.join(ENGINES)}", key="engine")
+    if (task := spec.args.get("task")) is not None and task not in ONNX_TASKS:
+        raise BadInput(f"An ONNX graph is for {', '.join(ONNX_TASKS)}, not for {task!r}", key="task")
 
 
 def _check_dtype(spec: Spec, manifest: Manifest | None) -> None:

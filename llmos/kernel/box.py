@@ -17,6 +17,7 @@ import psutil
 from llmos import __version__
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device, LeaseKind
+from llmos.abi.engine import DEFAULT, device_for
 from llmos.abi.error import BadSetting, LlmosError
 from llmos.abi.frame import Assignment, Up
 from llmos.abi.model import DatasetManifest
@@ -123,6 +124,7 @@ class Box:
             self._loop,
             self._happenings,
             home=config.home,
+            engine=config.engine,
             in_store=self._hands.in_store,
             kill=self.kill,
             clock=clock,
@@ -155,7 +157,9 @@ class Box:
     # Processes.
 
     async def submit(self, spec: Spec) -> Process:
-        spec, needs = await asyncio.to_thread(admit, spec, self._store, self._tasks, self._config.kv_bytes)
+        spec, needs = await asyncio.to_thread(
+            admit, spec, self._store, self._tasks, self._config.kv_bytes, self._config.engine
+        )
         self._check_fits(spec)
         return await self._submit(spec, needs)
 
@@ -204,8 +208,11 @@ class Box:
         stream: bool = False,
         timeout_s: float | None = None,
         klass: Class = Class.INTERACTIVE,
+        engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        return self._calls.call(model, task, inputs, params, stream=stream, timeout_s=timeout_s, klass=klass)
+        return self._calls.call(
+            model, task, inputs, params, stream=stream, timeout_s=timeout_s, klass=klass, engine=engine
+        )
 
     # Models and data.
 
@@ -284,7 +291,7 @@ class Box:
             self._happenings.publish(kind, process=process)
         match event:
             case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
-                self._network.serve(event.pid, spec.args["base"], spec.device)
+                self._network.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
             case ev.ChildExited():
                 self._network.lost(event.pid)
             case ev.Committed(ref=ref) if ref:
@@ -308,6 +315,8 @@ class Box:
         if spec.device not in devices:
             said = f"No device {spec.device!r} here. There are: {', '.join(devices)}. See: llmos status"
             raise BadSetting(said, key="device", value=spec.device, expected=devices)
+        if spec.program is Program.SERVE:
+            device_for(str(spec.args["engine"]), [self._table.device(spec.device)])
         capacity = self._table.ledger.capacity(spec.device)
         if spec.need_bytes > capacity:
             raise no_room(spec.device, spec.need_bytes, capacity)

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import LeaseKind
+from llmos.abi.engine import device_for, engine_of
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
 from llmos.abi.frame import Down
 from llmos.abi.model import Kind, Manifest
@@ -54,7 +55,7 @@ class Calls:
         self._clock = clock
         self.network = Network(send, self._attach, clock, max_waiting_calls=config.max_waiting_calls)
         self._ids = count(1)
-        self._opening: dict[tuple[str, str], asyncio.Task[int]] = {}
+        self._opening: dict[tuple[str, str, str], asyncio.Task[int]] = {}
 
     async def call(
         self,
@@ -66,12 +67,13 @@ class Calls:
         stream: bool,
         timeout_s: float | None,
         klass: Class,
+        engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """The answer of a model; raises what is wrong before its first piece, and closing it cancels the call."""
         manifest = self._store.resolve(model)
         wanted = task_of(manifest, task)
         call = Call(next(self._ids), manifest.ref, wanted, tuple(inputs), params, stream, klass=klass)
-        opened = await self._open(manifest, call, timeout_s)
+        opened = await self._open(manifest, call, timeout_s, engine_of(manifest, engine, self._config.engine))
         try:
             while True:
                 chunk = await self._next_chunk(opened, timeout_s)
@@ -95,27 +97,27 @@ class Calls:
 
     # The process that answers.
 
-    async def _open(self, manifest: Manifest, call: Call, timeout_s: float | None) -> Open:
-        base, device = manifest.base or manifest.ref, self._device(manifest)
+    async def _open(self, manifest: Manifest, call: Call, timeout_s: float | None, engine: str) -> Open:
+        base, device = manifest.base or manifest.ref, self._device(manifest, engine)
         deadline_at = None if timeout_s is None else self._clock() + timeout_s
-        pid = self._server(base, device)
+        pid = self._server(base, device, engine)
         if pid is None:
             limit_s = self._config.call_timeout_s if timeout_s is None else timeout_s
             try:
                 async with asyncio.timeout(limit_s):
-                    pid = await self._opened_server(base, device)
+                    pid = await self._opened_server(base, device, engine)
             except TimeoutError:
                 raise TimedOut(f"No process for {manifest.ref} within {limit_s:g} s. See: llmos ps") from None
         return self.network.open(pid, call, deadline_at)
 
-    def _device(self, manifest: Manifest) -> str:
-        """Where it is served: on a GPU where there is one, but for int8, which CPUs compute."""
+    def _device(self, manifest: Manifest, engine: str) -> str:
+        """Where it is served: on a GPU where there is one and the engine may, but for int8, which CPUs compute."""
         found = next((one for one in self._table.devices if one.kind == "cpu" and manifest.dtype == INT8), None)
-        return (found or self._table.device()).name
+        return (found or device_for(engine, self._table.devices)).name
 
-    def _server(self, base: str, device: str) -> int | None:
-        """The process that serves this base there, or will as soon as it can."""
-        pid = self.network.serving(base, device)
+    def _server(self, base: str, device: str, engine: str) -> int | None:
+        """The process that serves this base there with this engine, or will as soon as it can."""
+        pid = self.network.serving(base, device, engine)
         if pid is None:
             return None
         state = self._table.process(pid).state
@@ -123,16 +125,16 @@ class Calls:
             raise Unavailable(f"Process {pid}, which serves {base}, is suspended. Go on with: llmos resume {pid}")
         return pid if state in OPEN_STATES else None
 
-    async def _opened_server(self, base: str, device: str) -> int:
+    async def _opened_server(self, base: str, device: str, engine: str) -> int:
         """A new serve process; whoever asks for the same one meanwhile gets the same one."""
-        key = (base, device)
+        key = (base, device, engine)
         if key not in self._opening:
-            self._opening[key] = asyncio.get_running_loop().create_task(self._open_server(base, device))
+            self._opening[key] = asyncio.get_running_loop().create_task(self._open_server(base, device, engine))
             self._opening[key].add_done_callback(lambda _: self._opening.pop(key, None))
         return await asyncio.shield(self._opening[key])
 
-    async def _open_server(self, base: str, device: str) -> int:
-        spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, device=device)
+    async def _open_server(self, base: str, device: str, engine: str) -> int:
+        spec = Spec(Program.SERVE, {"base": base, "engine": engine}, klass=Class.INTERACTIVE, device=device)
         return (await self._submit(spec)).pid
 
     def _attach(self, pid: int, model: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
 from llmos.abi.model import DatasetManifest, Manifest, split_ref
 from llmos.abi.process import Process, Program, State
@@ -36,6 +37,7 @@ class Library:
         happenings: Happenings,
         *,
         home: Path,
+        engine: str,
         in_store: Callable[[Callable[[], Any]], Awaitable[Any]],  # Any: whatever the change returns
         kill: Callable[[int], Awaitable[Process]],
         clock: Callable[[], float],
@@ -46,6 +48,7 @@ class Library:
         self._loop = loop
         self._happenings = happenings
         self._home = home
+        self._engine = engine
         self._in_store = in_store
         self._kill = kill
         self._clock = clock
@@ -114,7 +117,8 @@ class Library:
 
     def _view(self, manifest: Manifest) -> ModelView:
         is_promoted = self._store.promoted(manifest.name) == manifest.version
-        return ModelView(manifest, is_promoted, self._network.is_attached(manifest.ref))
+        engine = engine_of(manifest, None, self._engine)
+        return ModelView(manifest, is_promoted, self._network.is_attached(manifest.ref), engine)
 
     def _check_unused(self, ref: str) -> None:
         name = ref.partition(":")[0]

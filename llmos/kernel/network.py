@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk
+from llmos.abi.engine import DEFAULT
 from llmos.abi.error import Fault, LlmosError, ProcessDied, TimedOut, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, Down
 from llmos.kernel.eviction import Rest, Use
@@ -28,6 +29,7 @@ class Server:
     pid: int
     base: str
     device: str
+    engine: str
     waiting: Waiting
     is_ready: bool = False
     models: set[str] = field(default_factory=set)  # attached, so that calls may name them
@@ -90,13 +92,14 @@ class Network:
         """The model is answerable somewhere without loading."""
         return any(model in server.models for server in self._servers.values())
 
-    def serve(self, pid: int, base: str, device: str) -> None:
+    def serve(self, pid: int, base: str, device: str, engine: str = DEFAULT) -> None:
         """This process is to serve this base; calls may be given to it from now on, ready or not."""
-        self._servers[pid] = Server(pid, base, device, Waiting(self._max_waiting_calls), used_at=self._clock())
+        self._servers[pid] = Server(pid, base, device, engine, Waiting(self._max_waiting_calls), used_at=self._clock())
 
-    def serving(self, base: str, device: str) -> int | None:
-        """The newest process that serves this base there."""
-        pids = (server.pid for server in self._servers.values() if (server.base, server.device) == (base, device))
+    def serving(self, base: str, device: str, engine: str = DEFAULT) -> int | None:
+        """The newest process that serves this base there with this engine."""
+        wanted = (base, device, engine)
+        pids = (one.pid for one in self._servers.values() if (one.base, one.device, one.engine) == wanted)
         return max(pids, default=None)
 
     def open(self, pid: int, call: Call, deadline_at: float | None = None) -> Open:

@@ -54,8 +54,11 @@ class Kernel(Protocol):
         stream: bool = False,
         timeout_s: float | None = None,
         klass: Class = Class.INTERACTIVE,
+        engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Ask a model (name or ref). Raises for bad input before the first chunk; closing the iterator cancels.
+        """Ask a model (name or ref), by this engine or its own.
+
+        Raises for bad input before the first chunk; closing the iterator cancels.
 
         A bare name means its promoted version; Conflict, with the candidates, where none is.
 

@@ -46,9 +46,12 @@ class Channel:
         except OSError:
             self._on_gone()
 
-    def receive(self) -> Down:
-        """The next frame, waiting for it."""
-        return self._inbox.get()
+    def receive(self, within_s: float | None = None) -> Down | None:
+        """The next frame, waiting for it; None if none has come within this time."""
+        try:
+            return self._inbox.get(timeout=within_s)
+        except queue.Empty:
+            return None
 
     def waiting(self) -> list[Down]:
         """Every frame that has arrived and was not taken yet, without waiting."""

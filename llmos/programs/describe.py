@@ -37,6 +37,7 @@ VOCABULARY = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "s
 CONFIG = {"config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json", MODULES, INDEX}
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+LABELS = "labels.txt"  # of an ONNX graph, one a line
 OTHER = {"README.md", "LICENSE", "LICENSE.txt", "LICENSE.md"}
 DECODER = re.compile(r".*(ForCausalLM|LMHeadModel)")
 POOLING = {
@@ -55,6 +56,8 @@ def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     if is_adapter(there):
         return _adapter(there, where)
     weights = _weights(there, where)
+    if weights[0].endswith(".onnx"):
+        return _graph(weights, there)
     if weights[0].endswith(".gguf"):
         return [(weights[0], Part.WEIGHTS), *((path, Part.OTHER) for path in sorted(there & OTHER))]
     if "config.json" not in there:
@@ -67,6 +70,14 @@ def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     rest = [(path, part) for names, part in parts for path in sorted(there & names) if path != INDEX]
     shards = [(INDEX, Part.CONFIG)] if len(weights) > 1 or SHARD.fullmatch(weights[0]) else []
     return [*((path, Part.WEIGHTS) for path in weights), *shards, *rest]
+
+
+def _graph(weights: Sequence[str], there: set[str]) -> list[tuple[str, Part]]:
+    """A graph with the numbers kept beside it, and whatever says how its input is made and its output is read."""
+    beside = [path for path in (f"{weights[0]}.data", f"{weights[0]}_data") if path in there]
+    parts = ((CONFIG, Part.CONFIG), (TOKENIZER, Part.TOKENIZER), (OTHER | {LABELS}, Part.OTHER))
+    rest = [(path, part) for names, part in parts for path in sorted(there & names) if path != INDEX]
+    return [*((path, Part.WEIGHTS) for path in (weights[0], *beside)), *rest]
 
 
 def is_adapter(paths: Iterable[str]) -> bool:
@@ -104,6 +115,11 @@ def _weights(there: set[str], where: str) -> list[str]:
         return gguf
     if gguf:
         raise BadInput(f"{where} has {len(gguf)} GGUF files ({', '.join(gguf)}). Put the one to use in its own folder")
+    graphs = sorted(path for path in there if path.endswith(".onnx") and "/" not in path)
+    if len(graphs) == 1 or "model.onnx" in graphs:
+        return ["model.onnx" if "model.onnx" in graphs else graphs[0]]
+    if graphs:
+        raise BadInput(f"{where} has {len(graphs)} ONNX graphs ({', '.join(graphs)}). Name the one to use")
     pickled = sorted(path for path in there if PICKLED.fullmatch(path))
     if pickled:
         raise UnsafeWeights(
@@ -111,7 +127,9 @@ def _weights(there: set[str], where: str) -> list[str]:
             "it. Convert them where you trust them: AutoModel.from_pretrained(...).save_pretrained(folder)",
             path=pickled[0],
         )
-    raise BadInput(f"{where} has no weights. It needs model.safetensors (or its shards) with config.json, or one .gguf")
+    raise BadInput(
+        f"{where} has no weights. It needs model.safetensors (or its shards) with config.json, one .gguf or one .onnx"
+    )
 
 
 def part_of(path: str) -> Part:
@@ -131,14 +149,28 @@ def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
         raise BadInput(f"{folder / 'config.json'} names no architecture. Save the model with save_pretrained")
     tokenizer = _json(folder / "tokenizer_config.json")
     has_template = bool(tokenizer.get("chat_template")) or (folder / "chat_template.jinja").exists()
-    limits = [
+    limits = _limits(folder, config)
+    _refuse_unknown(folder, config, architecture)
+    how = pooling_of(folder)
+    return _draft(architecture, bool(DECODER.fullmatch(architecture)), has_template, limits, license_of(folder), how)
+
+
+def _limits(folder: Path, config: dict[str, Json]) -> list[Json]:
+    return [
         _json(folder / "sentence_bert_config.json").get("max_seq_length"),
-        tokenizer.get("model_max_length"),
+        _json(folder / "tokenizer_config.json").get("model_max_length"),
         config.get("max_position_embeddings") or config.get("n_positions"),
     ]
-    _refuse_unknown(folder, config, architecture)
-    how = _pooling(folder)
-    return _draft(architecture, bool(DECODER.fullmatch(architecture)), has_template, limits, license_of(folder), how)
+
+
+def limits_of(folder: Path, config: dict[str, Json]) -> int | None:
+    """The fewest tokens that one of its files allows; None where none says."""
+    return _least(_limits(folder, config))
+
+
+def _least(limits: Iterable[Json]) -> int | None:
+    said = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < NO_LIMIT]
+    return min(said, default=None)
 
 
 def _refuse_unknown(folder: Path, config: dict[str, Json], architecture: str) -> None:
@@ -156,7 +188,7 @@ def _refuse_unknown(folder: Path, config: dict[str, Json], architecture: str) ->
         )
 
 
-def _pooling(folder: Path) -> str:
+def pooling_of(folder: Path) -> str:
     """How the base pools, by its own config; BadInput for a way that is not known here, or for several at once."""
     told = _json(folder / "1_Pooling" / "config.json")
     modes = [key for key, value in told.items() if key.startswith("pooling_mode") and value is True]
@@ -212,9 +244,8 @@ def _draft(
     if is_decoder:
         task = "chat" if has_template else "generate"
         options = {"tasks": ["chat", "generate"] if has_template else ["generate"]}
-    said = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < NO_LIMIT]
-    if said:
-        options["max_tokens"] = min(said)
+    if (most := _least(limits)) is not None:
+        options["max_tokens"] = most
     return {"task": task, "architecture": architecture, "license": license, "options": options}
 
 

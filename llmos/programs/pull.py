@@ -4,6 +4,7 @@ A folder or repository that holds an adapter becomes a model on a base of the st
 
 Arguments: `source` (a catalog name, `hf:org/name[@revision]`, or a folder), `name` (null: made from the source),
 `dtype` (`int8`: a version that is served in it as well, which the name then means), `max_drop` (see quantize.py),
+`engine` (null: the box's own), `task` and `labels` (of an ONNX graph),
 `downloads` (where partial files live from run to run; the scratch folder where it is not given), and the machine's own
 `index`, `hub`, `token` and `catalog`, each optional. A base of that name that the store has already comes as
 `models[name]`; if it is from the same source, nothing is fetched.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.abi.catalog import Entry, catalog
+from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Accepted, Assignment, Located
 from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part, check_name, weights_digest
@@ -42,24 +44,26 @@ def main(channel: Channel, assignment: Assignment) -> None:
     there = assignment.models.get(name)
     if there is not None and is_from(there, source, args):
         channel.report(Progress(DONE, 1, 1, message=f"{there.manifest.ref} is here already, from {source}"))
-        whole = with_resident(channel, assignment, there)
-        _quantized(channel, assignment, whole)
+        if _is_resident(there.manifest.options):
+            _quantized(channel, assignment, with_resident(channel, assignment, there))
         return
     fresh = _emptied(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
     if is_adapter(path for path, _ in brought.files):
         import_module("llmos.programs.adoption").adopt(channel, assignment, brought, fresh, name)  # brings torch
         return
-    draft = describe(fresh, [path for path, _ in brought.files])
+    draft = _drafted(fresh, name, brought, args)
     draft |= {"source": brought.source, "license": brought.license or draft["license"]}
     digest = _digest(fresh, brought)
     channel.report(Progress("commit", message=f"keeping {name}"))
     accepted = channel.offer(Offer(1, OfferKind.BASE, name, str(fresh), tuple(brought.files), draft))
     for part in brought.parts:
         part.unlink(missing_ok=True)
-    made = offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, scratch / "resident")
+    made = None
+    if _is_resident(draft["options"]):
+        made = offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, scratch / "resident")
     base = _base(accepted, draft, digest)
-    if not _quantized(channel, assignment, Located(base, accepted.folder, made)):
+    if made is None or not _quantized(channel, assignment, Located(base, accepted.folder, made)):
         channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready"))
 
 
@@ -78,6 +82,32 @@ def _quantized(channel: Channel, assignment: Assignment, base: Located) -> bool:
     ref, said = quantize.quantize_base(channel, assignment, base, quantize.max_drop_of(assignment.args), promotes=True)
     channel.report(Progress(DONE, 1, 1, message=f"{ref} is ready: {said}"))
     return True
+
+
+def _drafted(folder: Path, name: str, brought: Brought, args: dict[str, Json]) -> dict[str, Json]:
+    """What it is, and the engine that is to serve it where one was asked for; BadInput if that one cannot."""
+    paths, asked = [path for path, _ in brought.files], args.get("engine")
+    is_graph = paths[0].endswith(".onnx")
+    if not is_graph and (args.get("task") or args.get("labels")):
+        raise BadInput(
+            f"task and labels are declared of an ONNX graph; {paths[0]} says itself what it is. Leave them out"
+        )
+    if is_graph:
+        draft: dict[str, Json] = import_module("llmos.programs.graph").describe_graph(folder, paths, args)
+    else:
+        draft = describe(folder, paths)
+    if asked:
+        files = tuple(File(path, "", 0, part) for path, part in brought.files)
+        check_engine(str(asked), Manifest(name, 1, Kind.BASE, draft["task"], files))
+        draft["options"] = {**draft["options"], "engine": str(asked)}
+    if args.get("dtype") == "int8" and not _is_resident(draft["options"]):
+        raise BadInput(f"int8 is a form of pytorch's, and {draft['options']['engine']} is to serve this. Leave one out")
+    return draft
+
+
+def _is_resident(options: dict[str, Json]) -> bool:
+    """Whether a base with these options is computed from a form that is made of it."""
+    return bool(options.get("engine", DEFAULT) == DEFAULT)
 
 
 def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -> Brought:
@@ -116,7 +146,14 @@ def is_path(source: str) -> bool:
 
 def name_of(source: str) -> str:
     """The name a base gets that was given none: the last part of where it comes from, made a valid one."""
-    last = source.removeprefix("hf:").partition("@")[0].rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
+    last = (
+        source.removeprefix("hf:")
+        .partition("@")[0]
+        .rstrip("/")
+        .rsplit("/", 1)[-1]
+        .removesuffix(".gguf")
+        .removesuffix(".onnx")
+    )
     name = re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")[:96]
     if not name:
         raise BadInput(f"No name can be made of {source!r}. Give one: llmos pull {source} --name NAME")
@@ -126,6 +163,8 @@ def name_of(source: str) -> str:
 def is_from(there: Located, source: str, args: dict[str, Json]) -> bool:
     """The base in the store is what this source would give, as far as can be said without fetching anything."""
     if there.manifest.kind is not Kind.BASE or is_path(source):
+        return False
+    if there.manifest.options.get("engine") != args.get("engine"):
         return False
     hub = hub_of(source)
     if hub is not None:

@@ -27,20 +27,25 @@ from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 
 REPORT_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0  # so often does an idle process see whether its engine still lives
 
 
 def main(channel: Channel, assignment: Assignment) -> None:
     """Answer calls until told to stop; what is in hand then is finished first."""
     args = assignment.args
-    engine = driver(str(args["engine"]), int(args["token_budget"]), int(args.get("kv_bytes", 0)))
+    command = str(args.get("vllm_command", "vllm"))
+    engine = driver(str(args["engine"]), int(args["token_budget"]), int(args.get("kv_bytes", 0)), command)
     base = assignment.models["base"]
     if engine.uses_resident:
         base = with_resident(channel, assignment, base)
-    weights_bytes = engine.load(base, assignment.device, assignment.dtype, assignment.threads)
-    channel.send(Ready(weights_bytes))
-    server = Server(channel, engine)
-    while not server.is_done:
-        server.step()
+    try:
+        weights_bytes = engine.load(base, assignment.device, assignment.dtype, assignment.threads)
+        channel.send(Ready(weights_bytes))
+        server = Server(channel, engine)
+        while not server.is_done:
+            server.step()
+    finally:
+        engine.close()
 
 
 class Server:
@@ -59,8 +64,8 @@ class Server:
 
     def step(self) -> None:
         """Take every frame that waits, for one if there is nothing else to do, and compute one batch."""
-        if self._engine.is_idle:
-            self._take(self._channel.receive())
+        if self._engine.is_idle and (frame := self._channel.receive(LOOK_EVERY_S)) is not None:
+            self._take(frame)
         for frame in self._channel.waiting():
             self._take(frame)
         if not self._engine.is_idle:

@@ -30,6 +30,7 @@ HUB = "https://huggingface.co"
 SIMPLE = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 HF = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 COPY_BYTES = 1 << 22
+WEIGHTS = (".safetensors", ".gguf", ".onnx")
 
 Files = list[tuple[str, Part]]
 
@@ -174,16 +175,25 @@ def from_folder(source: Path, folder: Path, channel: Channel) -> Brought:
     """A copy of the base in a folder of this machine: what its owner does there later changes nothing here."""
     if source.is_file() and source.suffix == ".gguf":
         paths, source = [source.name], source.parent
+    elif source.is_file() and source.suffix == ".onnx":
+        graph, source = source.name, source.parent
+        paths = [graph, *(path for path in _under(source) if not path.endswith(WEIGHTS))]
     elif source.is_dir():
-        paths = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+        paths = _under(source)
     else:
-        raise BadInput(f"There is no folder {source}. Name a folder with config.json and model.safetensors, or a .gguf")
+        raise BadInput(
+            f"There is no folder {source}. Name a folder with config.json and model.safetensors, a .gguf or an .onnx"
+        )
     files = chosen(paths, str(source))
     report = _counting(channel, "copy", sum((source / path).stat().st_size for path, _ in files))
     for path, _ in files:
         with room_said(folder), (source / path).open("rb") as file:
             _copy(file.read, folder / path, report)
     return Brought(files, f"folder:{source}")
+
+
+def _under(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
 
 
 def _inside(path: str) -> str:

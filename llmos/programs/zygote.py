@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
 
 def preload(engine: str) -> None:
     """Import what children of this engine need; one that fails is told by the child that meets it again."""
-    for name in PRELOAD[engine]:
+    for name in PRELOAD.get(engine, PRELOAD["pytorch"]):  # whatever serves, pytorch trains
         try:
             import_module(name)
         except ImportError:

@@ -129,14 +129,20 @@ class AsyncClient:
         base: str | None = None,
         dtype: str | None = None,
         max_drop: float | None = None,
+        engine: str | None = None,
+        task: str | None = None,
+        labels: Sequence[str] | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Process:
         """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder; with `dtype="int8"` also a
-        version of the base that is served in it."""
-        return await self._started(
-            request.pull(source, name, base, dtype, max_drop), wait=wait, on_progress=on_progress
-        )
+        version of the base that is served in it.
+
+        `engine` is to serve it. An ONNX graph says its `task`, and `labels` where its folder names none.
+        """
+        said = None if labels is None else list(labels)
+        asked = request.pull(source, name, base, dtype, max_drop, engine=engine, task=task, labels=said)
+        return await self._started(asked, wait=wait, on_progress=on_progress)
 
     async def train(
         self,
@@ -198,6 +204,7 @@ class AsyncClient:
         task: str | None = None,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> Result: ...
     @overload
@@ -209,6 +216,7 @@ class AsyncClient:
         task: str | None = None,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> list[Result]: ...
     async def run(
@@ -219,9 +227,11 @@ class AsyncClient:
         task: str | None = None,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> Result | list[Result]:
-        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said.
+        """Ask a model: one input gives one result, a list gives a list. `task` and `engine` are the model's own unless
+        said.
 
         With `n` (generate and chat) a list gives n results for each of its inputs, in order. The answer is there
         within `timeout_s`; `klass` is the API's `class`: who the call yields to.
@@ -229,7 +239,7 @@ class AsyncClient:
         given, is_one = request.inputs_of(inputs)
         said = request.one_answer(params) if is_one else params
         asked = task or (await self.model(model)).task
-        results = await self._ask(request.run(asked, model, given, said, request.hurry(timeout_s, klass)))
+        results = await self._ask(request.run(asked, model, given, said, request.hurry(timeout_s, klass, engine)))
         return results[0] if is_one else results
 
     async def chat(
@@ -239,10 +249,11 @@ class AsyncClient:
         *,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> AsyncIterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
-        body = request.chat_body(model, messages, params, request.hurry(timeout_s, klass))
+        body = request.chat_body(model, messages, params, request.hurry(timeout_s, klass, engine))
         async for _, data in self._events("POST", "/v1/tasks/chat", body):
             for output in data["outputs"]:
                 yield output["message"].get("content") or ""
@@ -254,10 +265,11 @@ class AsyncClient:
         *,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> AsyncIterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = request.generate_body(model, prompt, params, request.hurry(timeout_s, klass))
+        body = request.generate_body(model, prompt, params, request.hurry(timeout_s, klass, engine))
         async for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]

@@ -132,12 +132,20 @@ class Client:
         base: str | None = None,
         dtype: str | None = None,
         max_drop: float | None = None,
+        engine: str | None = None,
+        task: str | None = None,
+        labels: Sequence[str] | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Process:
         """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder; with `dtype="int8"` also a
-        version of the base that is served in it."""
-        return self._started(request.pull(source, name, base, dtype, max_drop), wait=wait, on_progress=on_progress)
+        version of the base that is served in it.
+
+        `engine` is to serve it. An ONNX graph says its `task`, and `labels` where its folder names none.
+        """
+        said = None if labels is None else list(labels)
+        asked = request.pull(source, name, base, dtype, max_drop, engine=engine, task=task, labels=said)
+        return self._started(asked, wait=wait, on_progress=on_progress)
 
     def train(
         self,
@@ -199,6 +207,7 @@ class Client:
         task: str | None = None,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> Result: ...
     @overload
@@ -210,6 +219,7 @@ class Client:
         task: str | None = None,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> list[Result]: ...
     def run(
@@ -220,9 +230,11 @@ class Client:
         task: str | None = None,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> Result | list[Result]:
-        """Ask a model: one input gives one result, a list gives a list. `task` is the model's own unless said.
+        """Ask a model: one input gives one result, a list gives a list. `task` and `engine` are the model's own unless
+        said.
 
         With `n` (generate and chat) a list gives n results for each of its inputs, in order. The answer is there
         within `timeout_s`; `klass` is the API's `class`: who the call yields to.
@@ -230,7 +242,7 @@ class Client:
         given, is_one = request.inputs_of(inputs)
         said = request.one_answer(params) if is_one else params
         asked = task or self.model(model).task
-        results = self._ask(request.run(asked, model, given, said, request.hurry(timeout_s, klass)))
+        results = self._ask(request.run(asked, model, given, said, request.hurry(timeout_s, klass, engine)))
         return results[0] if is_one else results
 
     def chat(
@@ -240,10 +252,11 @@ class Client:
         *,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> Iterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
-        body = request.chat_body(model, messages, params, request.hurry(timeout_s, klass))
+        body = request.chat_body(model, messages, params, request.hurry(timeout_s, klass, engine))
         for _, data in self._events("POST", "/v1/tasks/chat", body):
             for output in data["outputs"]:
                 yield output["message"].get("content") or ""
@@ -255,10 +268,11 @@ class Client:
         *,
         timeout_s: float | None = None,
         klass: Class | str | None = None,
+        engine: str | None = None,
         **params: Json,
     ) -> Iterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = request.generate_body(model, prompt, params, request.hurry(timeout_s, klass))
+        body = request.generate_body(model, prompt, params, request.hurry(timeout_s, klass, engine))
         for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]

@@ -133,12 +133,21 @@ def nice(pid: int, klass: Class | str) -> Request[Process]:
 
 
 def pull(
-    source: str, name: str | None, base: str | None = None, dtype: str | None = None, max_drop: float | None = None
+    source: str,
+    name: str | None,
+    base: str | None = None,
+    dtype: str | None = None,
+    max_drop: float | None = None,
+    **also: Json,
 ) -> Request[Process]:
+    """`also`: engine, task, labels; those that are None say nothing."""
     path = Path(source).expanduser()
-    is_here = ":" not in source and (path.is_dir() or path.suffix == ".gguf" or source.startswith((".", "/", "~")))
+    is_here = ":" not in source and (
+        path.is_dir() or path.suffix in (".gguf", ".onnx") or source.startswith((".", "/", "~"))
+    )
     body: dict[str, Json] = {"source": str(path.absolute()) if is_here else source, "name": name, "base": base}
-    body |= {key: value for key, value in (("dtype", dtype), ("max_drop", max_drop)) if value is not None}
+    said = {"dtype": dtype, "max_drop": max_drop, **also}
+    body |= {key: value for key, value in said.items() if value is not None}
     return Request("POST", "/v1/models/pull", process_of, body)
 
 
@@ -166,9 +175,10 @@ def inputs_of(given: Json) -> tuple[list[Json], bool]:
     raise BadInput(f"inputs is {given!r}. Give one input (a text, or a dict), or a list of them", key="inputs")
 
 
-def hurry(timeout_s: float | None, klass: Class | str | None) -> dict[str, Json]:
-    """The part of a call's body that says how long it may take, and who it yields to."""
-    return {key: value for key, value in (("timeout_s", timeout_s), ("class", klass)) if value is not None}
+def hurry(timeout_s: float | None, klass: Class | str | None, engine: str | None = None) -> dict[str, Json]:
+    """The part of a call's body that says how long it may take, who it yields to, and who is to answer."""
+    said = {"timeout_s": timeout_s, "class": klass, "engine": engine}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def run(

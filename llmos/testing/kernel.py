@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device, Lease, LeaseKind
+from llmos.abi.engine import engine_of
 from llmos.abi.error import (
     Conflict,
     DatasetNotFound,
@@ -79,6 +80,7 @@ class MemoryKernel:
         self.report = report
         self.asked: list[Call] = []
         self.cancelled: list[int] = []
+        self.engines: list[str] = []  # that were to answer the calls
         self.gate: asyncio.Event | None = None
         self._watchers: list[tuple[int | None, asyncio.Queue[Happening]]] = []
         self._playing: set[asyncio.Task[None]] = set()
@@ -194,8 +196,10 @@ class MemoryKernel:
         stream: bool = False,
         timeout_s: float | None = None,
         klass: Class = Class.INTERACTIVE,
+        engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         found = self.model(model).manifest
+        self.engines.append(engine_of(found, engine))
         call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)
         does = (found.task, *COMPARES.get(found.task, ()))
         if call.task not in does and not {call.task, found.task} <= GENERATES:

@@ -116,7 +116,7 @@ def test_a_fault_of_the_model_is_the_answer(ask, kernel):
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "process_died")
 
 
-async def _faulty(model, task, inputs, params, *, stream=False, timeout_s=None, klass=None):
+async def _faulty(model, task, inputs, params, *, stream=False, timeout_s=None, klass=None, engine=None):
     from llmos.abi.call import Chunk
 
     yield Chunk(1, fault=Fault("process_died", "It died"))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from llmos.abi.device import Device
-from llmos.abi.error import BadSetting
-from llmos.abi.model import Offer, OfferKind, Part
+from llmos.abi.device import Device, LeaseKind
+from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.model import Offer, OfferKind, Part, resident_name
 from llmos.abi.process import Process, Program, Spec
 from llmos.config import Config
 from llmos.kernel.admission import admit, assignment
 from llmos.kernel.store.store import Store
-from llmos.testing.models import add_base, add_model
+from llmos.testing.models import add_base, add_model, safetensors
 
 CPU = Device("cpu0", "cpu", "A processor", 1 << 30)
 DATA = {"train": "/rows.csv"}
@@ -117,3 +117,33 @@ def test_int8_on_a_gpu_is_refused(tmp_path: Path, program: Program) -> None:
 def test_a_dtype_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="expected float32, bfloat16 or int8"):
         admit(Spec(Program.PULL, {"source": "tiny", "dtype": "int3"}), Store(tmp_path), (), 0)
+
+
+def test_a_serve_process_is_told_who_computes_and_its_title_says_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    add_base(store)
+    for default, asked, engine, title in (
+        ("pytorch", None, "pytorch", "serve tiny:1"),
+        ("null", None, "null", "serve tiny:1 with null"),
+        ("null", "pytorch", "pytorch", "serve tiny:1"),
+    ):
+        args = {"base": "tiny"} | ({"engine": asked} if asked else {})
+        spec, _ = admit(Spec(Program.SERVE, args), store, (), 0, default)
+        assert (spec.args["engine"], spec.title) == (engine, title)
+    with pytest.raises(BadInput, match="llamacpp cannot serve tiny:1"):
+        admit(Spec(Program.SERVE, {"base": "tiny", "engine": "llamacpp"}), store, (), 0)
+
+
+def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    base = add_base(store, "talk", "chat")
+    folder = tmp_path / "scratch" / "902" / "form"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(safetensors(4096))
+    files = (("model.safetensors", Part.WEIGHTS),)
+    name = resident_name(str(base.base_digest), "float32")
+    store.commit(Offer(9, OfferKind.RESIDENT, name, str(folder), files), 902)
+    for engine, least in (("pytorch", 4 * 4096), ("vllm", 0)):
+        spec = Spec(Program.SERVE, {"base": "talk", "engine": engine})
+        _, needs = admit(spec, store, (), 1 << 20)
+        assert (needs[LeaseKind.WEIGHTS] >= 4 * 4096) == (least > 0)

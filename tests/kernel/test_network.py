@@ -281,3 +281,11 @@ def test_what_the_dead_process_had_in_hand_goes_again_before_what_came_later():
     ground.open(3)
     ground.network.became_ready(1)
     assert ground.asked() == [1, 2, 3]
+
+
+def test_a_base_served_by_two_engines_has_a_process_for_each():
+    ground = Ground()
+    ground.network.serve(2, BASE, "cpu0", "llamacpp")
+    assert ground.network.serving(BASE, "cpu0") == 1
+    assert ground.network.serving(BASE, "cpu0", "llamacpp") == 2
+    assert ground.network.serving(BASE, "cpu0", "vllm") is None

@@ -99,3 +99,6 @@ class PyTorchEngine:
     @property
     def figures(self) -> dict[str, float]:
         return {} if self._streams is None else self._streams.figures
+
+    def close(self) -> None:
+        """There is nothing that would outlive its process."""

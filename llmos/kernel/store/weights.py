@@ -1,4 +1,4 @@
-"""What weights may look like: a sound safetensors header, or GGUF for a base. Whatever could run code is refused."""
+"""What weights may look like: a sound safetensors header; GGUF or ONNX for a base. What could run code is refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from llmos.abi.engine import GRAPHS
 from llmos.abi.error import BadInput, UnsafeWeights
 
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
@@ -60,6 +61,9 @@ def check_weights(path: Path, name: str, *, allow_gguf: bool) -> None:
         if start.startswith(b"GGUF"):
             _check_gguf(start, name, size_bytes, allow_gguf)
             return
+        if name.endswith(GRAPHS):
+            _check_graph(start, name, allow_gguf)
+            return
         file.seek(0)
         _check_safetensors(file, name, size_bytes)
 
@@ -74,6 +78,14 @@ def _check_gguf(start: bytes, name: str, size_bytes: int, allow_gguf: bool) -> N
         raise BadInput(
             f"{name} is no GGUF file that can be read (version {version}, {tensors:,} tensors). Fetch it again"
         )
+
+
+def _check_graph(start: bytes, name: str, is_base: bool) -> None:
+    """A graph is a protobuf message, whose first field is its version; of numbers beside it nothing can be said."""
+    if not is_base:
+        raise BadInput(f"{name} is ONNX, which only a base may be. Give adapters, heads and fine-tunes as safetensors")
+    if name.endswith(".onnx") and not start.startswith(b"\x08"):
+        raise BadInput(f"{name} is no ONNX graph that can be read. Export it again")
 
 
 def _check_safetensors(file: BinaryIO, name: str, size_bytes: int) -> None:

@@ -1,0 +1,108 @@
+"""The engines: the drivers by name, which bases each can serve, and which of them answers for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from llmos.abi.device import Device
+from llmos.abi.error import BadInput
+from llmos.abi.model import Kind, Manifest, Part
+
+GENERATING = ("chat", "generate")
+GRAPHS = (".onnx", ".onnx.data", ".onnx_data")  # a graph, and numbers kept beside it
+ONNX_TASKS = ("classify", "tag", "embed")
+DEFAULT = "pytorch"
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What a driver takes: weights in these formats (none: any), for these tasks (none: any), and whether it answers
+    for models that stand on a base. `device_kind` is what it computes on (none: anything); `extra` is what of this
+    project is to be installed for it."""
+
+    name: str
+    formats: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    serves_models: bool = True
+    device_kind: str = ""
+    extra: str | None = None
+
+
+ENGINES: dict[str, Driver] = {
+    one.name: one
+    for one in (
+        Driver("pytorch", (".safetensors", ".gguf")),
+        Driver("llamacpp", (".gguf",), GENERATING, serves_models=False, device_kind="cpu", extra="gguf"),
+        Driver("onnx", GRAPHS, ONNX_TASKS, serves_models=False, device_kind="cpu", extra="onnx"),
+        Driver("vllm", (".safetensors",), GENERATING, serves_models=False, device_kind="cuda", extra="vllm"),
+        Driver("null"),
+    )
+}
+
+
+def engine_of(manifest: Manifest, asked: str | None = None, default: str = DEFAULT) -> str:
+    """Who answers for this model: the engine that is asked for, else the one its manifest names, else the box's own
+    where that can, else pytorch. BadInput if the engine asked for or named cannot."""
+    named = asked or str(manifest.options.get("engine") or "")
+    if named:
+        check_engine(named, manifest)
+        return named
+    chosen = default if refusal(default, manifest) is None else DEFAULT
+    check_engine(chosen, manifest)
+    return chosen
+
+
+def check_engine(name: str, manifest: Manifest) -> None:
+    """BadInput if there is no such engine, or it cannot serve this model."""
+    why = refusal(name, manifest)
+    if why is not None:
+        raise BadInput(why, key="engine")
+
+
+def refusal(name: str, manifest: Manifest) -> str | None:
+    """Why this engine cannot serve this model, and which can; None if it can."""
+    if name not in ENGINES:
+        return f"No engine {name!r}. There are: {', '.join(ENGINES)}"
+    if _takes(ENGINES[name], manifest):
+        return None
+    others = [one.name for one in ENGINES.values() if one.formats and _takes(one, manifest)]
+    way_out = f"Use {' or '.join(others)}" if others else "Choose another model (llmos ls)"
+    return f"The engine {name} cannot serve {manifest.ref}: it {_limit(ENGINES[name], manifest)}. {way_out}"
+
+
+def device_for(name: str, devices: Sequence[Device]) -> Device:
+    """Where this engine computes if nobody says: a GPU where there is one and it may. BadInput if there is no place."""
+    kind = ENGINES[name].device_kind
+    fit = [device for device in devices if kind in ("", device.kind)]
+    if not fit:
+        raise BadInput(
+            f"The engine {name} computes on a device of kind {kind}, and this box has none (it has "
+            f"{', '.join(device.name for device in devices)}). Ask another engine: {DEFAULT}",
+            key="engine",
+        )
+    return next((device for device in fit if device.kind == "cuda"), fit[0])
+
+
+def weights_of(manifest: Manifest) -> list[str]:
+    return [file.path for file in manifest.files if file.part is Part.WEIGHTS]
+
+
+def _takes(driver: Driver, manifest: Manifest) -> bool:
+    if not driver.serves_models and (manifest.kind is Kind.MODEL or manifest.dtype):
+        return False
+    return _fits(driver.formats, weights_of(manifest)) and (not driver.tasks or manifest.task in driver.tasks)
+
+
+def _limit(driver: Driver, manifest: Manifest) -> str:
+    if manifest.kind is Kind.MODEL and not driver.serves_models:
+        return "serves bases as they came, and no adapters or models trained on them"
+    if manifest.dtype and not driver.serves_models:
+        return f"serves bases as they came, and this version is served in {manifest.dtype}"
+    if not _fits(driver.formats, weights_of(manifest)):
+        return f"reads {driver.formats[0]} files, and this is {', '.join(weights_of(manifest)[:3])}"
+    return f"does {', '.join(driver.tasks)}, and this is for {manifest.task}"
+
+
+def _fits(formats: tuple[str, ...], paths: Iterable[str]) -> bool:
+    return not formats or all(path.endswith(formats) for path in paths)

@@ -1,0 +1,271 @@
+"""Answers that somebody else's generator writes: calls as legs of one answer each, so many at a time, and their chunks.
+
+A writer says what it makes from a thread of its own for each leg; everything else happens in the engine's thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, Protocol
+
+from llmos.abi.call import Call, Chunk, Tokens
+from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
+from llmos.abi.process import Class
+from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
+from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.tools import ruled
+
+Json = Any  # Any: an answer in its task's schema
+
+BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
+WAIT_S = 0.005  # a step waits so long for something to be said, then frames that came meanwhile are taken
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was made of an answer since the last piece. The last one says why it ends, and how many tokens it had."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    logprobs: tuple[Json, ...] = ()
+    made: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Leg:
+    """One answer to one input. `wake` is called, from the engine's thread, when nobody wants it any more."""
+
+    place: int
+    job: Job
+    index: int
+    settings: Sampling
+    salt: str
+    wake: Callable[[], None] | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        return self.job.rendered[self.index].ids
+
+    @property
+    def size(self) -> int:
+        """Tokens it may come to."""
+        return len(self.ids) + self.settings.max_tokens
+
+    @property
+    def is_over(self) -> bool:
+        return self.job.is_over
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A call in hand: its answers as far as they have come."""
+
+    call: Call
+    task: Task
+    settings: Settings
+    rendered: list[Rendered]
+    prompt_tokens: int
+    is_over: bool = False
+    made: int = 0
+    texts: dict[int, str] = field(default_factory=dict)
+    scored: dict[int, list[Json]] = field(default_factory=dict)
+    outputs: dict[int, Json] = field(default_factory=dict)
+
+    def said(self, index: int, piece: Piece, *, has_logprobs: bool) -> list[Chunk]:
+        """A piece has come: a chunk for who reads along, and at the end of the last answer the call's last one."""
+        before = self.texts.get(index, "")
+        self.texts[index] = before + piece.text
+        self.scored.setdefault(index, []).extend(piece.logprobs)
+        self.made += piece.made
+        is_end = piece.finish_reason is not None
+        if not is_end and not (self.call.stream and piece.text):
+            return []
+        raw: Json = {"text": self.texts[index], "finish_reason": piece.finish_reason}
+        if self.call.stream:
+            raw = {"text": piece.text, "finish_reason": piece.finish_reason, "before": before}
+        if has_logprobs:
+            raw["logprobs"] = self.scored.pop(index)
+        output = self.task.parse(raw, self.rendered[index], self.settings, self.call.params)
+        if is_end:
+            self.outputs[index] = output
+        is_last = len(self.outputs) == len(self.rendered)
+        if not self.call.stream:
+            return [self._last(tuple(self.outputs[i] for i in range(len(self.rendered))))] if is_last else []
+        if len(self.rendered) > 1:
+            output["index"] = index
+        return [self._last((output,)) if is_last else Chunk(self.call.call_id, (output,), is_last=False)]
+
+    def _last(self, outputs: tuple[Json, ...]) -> Chunk:
+        self.is_over = True
+        return Chunk(self.call.call_id, outputs, tokens=Tokens(self.prompt_tokens, self.made))
+
+    def failed(self, fault: Fault) -> list[Chunk]:
+        """The call's end by a fault, said once."""
+        if self.is_over:
+            return []
+        self.is_over = True
+        return [Chunk(self.call.call_id, fault=fault)]
+
+
+class Writer(Protocol):
+    """Who generates: `slots` answers at a time, of `room` tokens at most with their prompt, of `capacity` in all."""
+
+    slots: int
+    room: int
+    capacity: int
+    vocabulary: int
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def check(self, settings: Sampling) -> None:
+        """BadInput for what it cannot do of what a request asks."""
+        ...
+
+    def write(self, leg: Leg, say: Callable[[Piece], None]) -> None:
+        """Make this answer, saying each piece; return when it is whole or the leg is over. Runs in its own thread."""
+        ...
+
+
+Said = tuple[Leg, Piece | Fault | None]
+
+
+class Answers:
+    """What a base's engine has in hand: legs that wait in order, legs that are being written."""
+
+    def __init__(self, writer: Writer, ref: str, tasks: tuple[str, ...], settings: Settings) -> None:
+        self._writer = writer
+        self._ref, self._tasks, self._settings = ref, tasks, settings
+        self._jobs: dict[int, Job] = {}
+        self._waiting: list[Leg] = []
+        self._writing: set[Leg] = set()
+        self._heard: queue.SimpleQueue[Said] = queue.SimpleQueue()
+        self._places = count()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._jobs
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Answers under way and waiting, and how much of the room for keys and values they may come to."""
+        live = [leg for leg in self._writing if not leg.is_over]
+        held = sum(leg.size for leg in live)
+        waiting = sum(not leg.is_over for leg in self._waiting)
+        return {"live": len(live), "waiting": waiting, "kv_share": round(held / self._writer.capacity, 3)}
+
+    def add(self, call: Call) -> None:
+        """Take a call in hand; raises for one that cannot be answered."""
+        if call.model != self._ref:
+            raise ModelNotFound(f"No model {call.model!r} is attached here. There is: {self._ref}")
+        if call.task not in self._tasks:
+            raise WrongTask(
+                f"{self._ref} does {', '.join(self._tasks)} here, not {call.task}. Ask another engine for it: pytorch",
+                model=self._ref,
+                task=call.task,
+                has=list(self._tasks),
+            )
+        if not call.inputs:
+            raise BadInput("The call has no inputs. Send at least one")
+        asked = task(call.task)
+        rendered = asked.render([asked.check(one) for one in call.inputs], self._writer.tokenizer, self._settings)
+        said = sampling(call.params)
+        prompt_tokens = sum(len(one.ids) for one in rendered)
+        job = Job(call, asked, self._settings, [one for one in rendered for _ in range(said.n)], prompt_tokens)
+        place, salt = next(self._places) + BEHIND[call.klass], str(call.params.get("cache_salt") or "")
+        legs = [Leg(place, job, i, self._chosen(job, i, said), salt) for i in range(len(job.rendered))]
+        self._jobs[call.call_id] = job
+        for leg in legs:
+            insort(self._waiting, leg, key=lambda leg: leg.place)
+
+    def cancel(self, call_id: int) -> None:
+        job = self._jobs.pop(call_id, None)
+        if job is not None:
+            job.is_over = True
+            self._let_go(job)
+
+    def step(self) -> list[Chunk]:
+        """Begin what may begin, and hand on what was said meanwhile."""
+        chunks = self._hear(wait=False)
+        self._begin()
+        return chunks or self._hear(wait=True)
+
+    def _hear(self, *, wait: bool) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        while True:
+            try:
+                leg, said = self._heard.get(wait, WAIT_S)
+            except queue.Empty:
+                break
+            wait = False
+            chunks += self._took(leg, said)
+        for chunk in chunks:
+            if chunk.is_last:
+                self._let_go(self._jobs.pop(chunk.call_id))
+        return chunks
+
+    def _took(self, leg: Leg, said: Piece | Fault | None) -> list[Chunk]:
+        if not isinstance(said, Piece):
+            self._writing.discard(leg)
+        if said is None or leg.is_over:
+            return []
+        if isinstance(said, Fault):
+            return leg.job.failed(said)
+        try:
+            return leg.job.said(leg.index, said, has_logprobs=leg.settings.top_logprobs is not None)
+        except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+            return leg.job.failed(fault_of(error))
+
+    def _begin(self) -> None:
+        """In order, as long as there are slots, and room for all that those under way may come to."""
+        self._waiting = [leg for leg in self._waiting if not leg.is_over]
+        held = sum(leg.size for leg in self._writing)
+        while self._waiting and len(self._writing) < self._writer.slots:
+            held += self._waiting[0].size
+            if held > self._writer.capacity and self._writing:
+                break
+            leg = self._waiting.pop(0)
+            self._writing.add(leg)
+            threading.Thread(target=self._write, args=(leg,), name=f"answer-{leg.place}", daemon=True).start()
+
+    def _write(self, leg: Leg) -> None:
+        """The leg's thread: every end of it is heard of."""
+        end: Fault | None = None
+        try:
+            self._writer.write(leg, lambda piece: self._heard.put((leg, piece)))
+        except Exception as error:  # noqa: BLE001  # the top of a thread: whatever it was, who waits learns of it
+            end = fault_of(error)
+        self._heard.put((leg, end))
+
+    def _let_go(self, job: Job) -> None:
+        """Who still writes for this call may stop."""
+        for leg in self._writing:
+            if leg.job is job and leg.wake is not None:
+                leg.wake()
+
+    def _chosen(self, job: Job, index: int, said: Sampling) -> Sampling:
+        """What the request says for this answer; where it says no length, as long as there is room."""
+        one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
+        settings = ruled(said, one.context).for_answer(index % said.n)
+        self._writer.check(settings)
+        for token, _ in settings.logit_bias:
+            if token >= self._writer.vocabulary:
+                raise BadInput(
+                    f"logit_bias names token {token:,}; the vocabulary ends at {self._writer.vocabulary - 1:,}",
+                    key="logit_bias",
+                )
+        if job.call.params.get("max_tokens") is None:
+            return replace(settings, max_tokens=max(1, min(settings.max_tokens, room - len(one.ids))))
+        if (most := len(one.ids) + settings.max_tokens) > room:
+            raise TooLong(
+                f"The prompt has {len(one.ids):,} tokens and max_tokens asks for {settings.max_tokens:,} more; "
+                f"there is room for {room:,} in all. Shorten the prompt, ask for fewer, or raise kv_bytes",
+                size=most,
+                limit=room,
+            )
+        return settings

@@ -1,0 +1,130 @@
+"""The engine itself: it starts llama.cpp's server in this process, and has it write the answers of calls in hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.engine import ENGINES, refusal, weights_of
+from llmos.abi.error import BadInput, Missing
+from llmos.abi.frame import Located
+from llmos.engines.answers import Answers
+from llmos.engines.llamacpp.header import Header, read_header
+from llmos.engines.llamacpp.tokenizer import ServedTokenizer
+from llmos.engines.llamacpp.writer import LlamaCpp
+from llmos.tasks import Settings
+
+SLOTS = 16  # answers at a time
+BATCH_TOKENS = 256  # of a pass over a prompt: who reads along, or cancels, waits no longer than this takes
+KV_BYTES = 1 << 30
+SOCKET = "s.sock"
+
+
+class LlamaCppEngine:
+    """Fills engines.Engine."""
+
+    uses_resident = False
+
+    def __init__(self, token_budget: int = BATCH_TOKENS, kv_bytes: int = KV_BYTES) -> None:
+        self._batch = min(token_budget, BATCH_TOKENS)
+        self._kv_bytes = kv_bytes
+        self._answers: Answers | None = None
+        self._writer: LlamaCpp | None = None
+
+    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+        why = refusal("llamacpp", base.manifest)
+        if why is not None:
+            raise BadInput(why)
+        path = Path(base.folder) / weights_of(base.manifest)[0]
+        header = read_header(path)
+        room, capacity = room_of(header, self._kv_bytes, base.manifest.options.get("max_tokens"))
+        folder = Path(tempfile.mkdtemp(prefix="llmos-llamacpp-"))  # for its socket alone: nobody else can open it
+        try:
+            server = _server(path, folder / SOCKET, capacity, self._batch, threads)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        tokenizer = ServedTokenizer(folder / SOCKET, header)
+        self._writer = LlamaCpp(server, folder, tokenizer, SLOTS, room, capacity, header)
+        tasks = ("chat", "generate") if "tokenizer.chat_template" in header.entries else ("generate",)
+        settings = Settings((), base.manifest.options, room)
+        self._answers = Answers(self._writer, base.manifest.ref, tasks, settings)
+        return path.stat().st_size
+
+    def attach(self, model: Located) -> None:
+        raise BadInput(refusal("llamacpp", model.manifest) or f"{model.manifest.ref} is no model on this base")
+
+    def detach(self, model: str) -> None:
+        """There is the base alone, which stays."""
+
+    def add(self, call: Call) -> None:
+        assert self._answers is not None, "The base is loaded before calls come"
+        self._answers.add(call)
+
+    def cancel(self, call_id: int) -> None:
+        assert self._answers is not None, "The base is loaded before calls come"
+        self._answers.cancel(call_id)
+
+    def step(self) -> list[Chunk]:
+        assert self._answers is not None, "The base is loaded before calls come"
+        return self._answers.step()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._answers is None or self._answers.is_idle
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {} if self._answers is None else self._answers.figures
+
+    def close(self) -> None:
+        """Let the weights go. A serve process ends with its own end instead."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = self._answers = None
+
+
+def room_of(header: Header, kv_bytes: int, limit: object) -> tuple[int, int]:
+    """How many tokens one answer may have with its prompt, and how many there is room for in all."""
+    most = int(limit) if isinstance(limit, int) else header.max_tokens
+    capacity = min(kv_bytes // max(header.token_bytes, 1), SLOTS * most)
+    if capacity < 1 or most < 1:
+        raise BadInput(
+            f"kv_bytes is {kv_bytes:,}, and one token's keys and values take {header.token_bytes:,}. Raise kv_bytes"
+        )
+    return min(most, capacity), capacity
+
+
+def _server(path: Path, socket: Path, capacity: int, batch: int, threads: int) -> object:
+    try:
+        library = import_module("xllamacpp")
+    except ImportError as error:
+        extra = ENGINES["llamacpp"].extra
+        raise Missing(
+            f"The engine llamacpp needs xllamacpp, which is not installed here ({error}). "
+            f"Install it beside llmos: pip install 'llmos[{extra}]'",
+            extra=extra,
+        ) from error
+    params = library.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx = capacity
+    params.n_parallel, params.kv_unified = SLOTS, True  # one pool that all slots share, as long as they need it
+    params.n_batch = params.n_ubatch = batch
+    params.cache_ram_mib = 0  # prompts are kept in the pool alone: what is beside it is on no account
+    params.flash_attn_type = (
+        library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )  # its sums in half precision change with whom a pass is shared
+    params.fit_params = False
+    params.n_gpu_layers = 0
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or len(os.sched_getaffinity(0))
+    params.hostnames = [str(socket)]
+    params.ui = False
+    params.verbosity = 1
+    try:
+        return library.Server(params)
+    except RuntimeError as error:
+        raise BadInput(f"llama.cpp cannot load {path.name}: {error}. Its log says more; llmos logs PID") from error

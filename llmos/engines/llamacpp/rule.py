@@ -1,0 +1,55 @@
+"""A rule for an answer, before and after it is written: llama.cpp drops in silence a rule that it cannot read or keep.
+
+So it is read here first, by the same library, and what was written is held against it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from llguidance import LLMatcher, LLTokenizer
+
+from llmos.abi.error import BadInput, Unavailable
+from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
+
+BYTES = "byte"  # a vocabulary of single bytes: a rule is about text, whatever the model's tokens are
+MAX_MESSAGE = 400
+
+
+class Rule:
+    """One answer's rule; BadInput where it is malformed, or nothing can match it."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._kind = grammar.kind
+        self._bytes = LLTokenizer(BYTES)
+        if grammar.kind == JSON_SCHEMA:
+            self.text = f"start: %json {json.dumps({**json.loads(grammar.text), 'x-guidance': SPACING})}"
+        elif grammar.kind == REGEX:
+            self.text = f"start: /{grammar.text.replace('/', chr(92) + '/')}/"
+        else:
+            self.text = grammar.text
+        self._matcher = LLMatcher(self._bytes, LLMatcher.grammar_from_lark(self.text), log_level=0)
+        first = self._matcher.deep_copy()
+        if not first.is_error():
+            first.compute_bitmask()
+        if first.is_error():
+            why = " ".join(first.get_error().partition("<state>")[0].split())[:MAX_MESSAGE]
+            raise BadInput(f"The {self._kind} cannot be kept to: {why}", key=self._kind)
+
+    @property
+    def written(self) -> str:
+        """As llama.cpp takes it."""
+        return f"%llguidance {{}}\n{self.text}\n"
+
+    def check(self, text: str, *, is_whole: bool) -> None:
+        """Unavailable if an answer, or what there was time for of it, does not follow the rule."""
+        tokens = list(self._bytes.tokenize_bytes(text.encode()))
+        kept = self._matcher.deep_copy()
+        follows = kept.validate_tokens(tokens) == len(tokens)
+        if follows and is_whole:
+            kept.consume_tokens(tokens)
+            follows = kept.is_accepting() or kept.is_stopped()
+        if not follows:
+            raise Unavailable(
+                f"llama.cpp left the {self._kind} that its answer was to follow. Ask another engine: pytorch"
+            )

@@ -1,0 +1,87 @@
+"""The tokenizer and the chat template inside a GGUF file, asked of the server that has read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from llmos.abi.error import BadInput
+from llmos.engines.llamacpp.header import Header
+from llmos.tasks import Encoded, EncodedPair
+
+Json = Any  # Any: messages and tools, as the template reads them
+
+
+class ServedTokenizer:
+    """Fills tasks.Tokenizer, as far as generating needs it."""
+
+    def __init__(self, socket: Path, header: Header) -> None:
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://llamacpp", timeout=60.0
+        )
+        self._entries = header.entries
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
+        """Without `special` nothing is added, and what the text has of special tokens is read as such, either way."""
+        asked = ({"content": text, "add_special": special, "parse_special": True} for text in texts)
+        return [Encoded(list(self._ask("/tokenize", one)["tokens"])) for one in asked]
+
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
+        raise BadInput("llama.cpp tags no words. Ask another engine: pytorch")
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+        raise BadInput("llama.cpp reads no pairs of texts. Ask another engine: pytorch")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._ask("/detokenize", {"tokens": list(ids)})["content"])
+
+    @property
+    def knows_tools(self) -> bool:
+        """Templates are applied by llama.cpp, which writes tools as it likes: a system text tells of them instead."""
+        return False
+
+    @property
+    def end_id(self) -> int | None:
+        found = self._entries.get("tokenizer.ggml.eos_token_id")
+        return None if found is None else int(found)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer, which llama.cpp itself looks out for."""
+        named = (self._entries.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
+        return frozenset(int(one) for one in named if one is not None)
+
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False) -> str:
+        if is_whole:  # with its answer, as training wants it
+            raise BadInput("llama.cpp trains nothing, so that its template writes no whole conversations. Use pytorch")
+        said = [_with_text_arguments(message) for message in messages]
+        return str(self._ask("/apply-template", {"messages": said})["prompt"])
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(self, path: str, body: Json) -> Json:
+        answer = self._client.post(path, json=body)
+        if answer.status_code != httpx.codes.OK:
+            raise BadInput(f"llama.cpp refuses this: {answer.text[:400]}")
+        return answer.json()
+
+
+def _with_text_arguments(message: Json) -> Json:
+    """Calls made earlier, with their arguments as JSON in a text, which is how OpenAI's shape has them."""
+    if not message.get("tool_calls"):
+        return message
+    import msgspec  # only conversations with tools need it
+
+    calls = [
+        {
+            "id": f"call_{i}",
+            "type": "function",
+            "function": {**call["function"], "arguments": msgspec.json.encode(call["function"]["arguments"]).decode()},
+        }
+        for i, call in enumerate(message["tool_calls"])
+    ]
+    return {**message, "tool_calls": calls}

@@ -1,0 +1,155 @@
+"""Writing with llama.cpp: what a request means in its words, and what it says as pieces of an answer."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadInput, Unavailable
+from llmos.engines.answers import Leg, Piece
+from llmos.engines.llamacpp.header import Header
+from llmos.engines.llamacpp.rule import Rule
+from llmos.engines.llamacpp.tokenizer import ServedTokenizer
+from llmos.tasks.generate import Sampling
+from llmos.tasks.grammar import Grammar
+
+Json = Any  # Any: what llama.cpp takes and says, in its own shape
+
+ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]  # as everywhere here: temperature before what it cuts
+RANDOM = 0xFFFFFFFF  # its word for no seed
+BYTE_LEVEL = "gpt2"  # its word for a vocabulary of byte pairs
+REFUSALS = {"invalid_request_error", "exceed_context_size_error"}
+
+
+class LlamaCpp:
+    """Fills answers.Writer."""
+
+    def __init__(
+        self,
+        server: Any,  # Any: xllamacpp.Server, a compiled class without types
+        folder: Path,
+        tokenizer: ServedTokenizer,
+        slots: int,
+        room: int,
+        capacity: int,
+        header: Header,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.slots, self.room, self.capacity = slots, room, capacity
+        self.vocabulary = header.vocabulary
+        self._keeps_rules = header.entries.get("tokenizer.ggml.model") == BYTE_LEVEL
+        self._server = server
+        self._folder = folder
+
+    def write(self, leg: Leg, say: Callable[[Piece], None]) -> None:
+        rule = None if leg.settings.grammar is None else self._rule(leg.settings.grammar)
+        heard = Heard(leg, say, rule)
+        self._server.handle_completions(body_of(leg.ids, leg.settings, leg.salt, rule), heard)
+        heard.end()
+
+    def check(self, settings: Sampling) -> None:
+        if settings.grammar is not None:
+            self._rule(settings.grammar)
+
+    def _rule(self, grammar: Grammar) -> Rule:
+        if not self._keeps_rules:
+            raise BadInput(
+                f"llama.cpp keeps to no {grammar.kind} with the vocabulary of this file: it loses spaces "
+                "of SentencePiece. Ask another engine: pytorch",
+                key=grammar.kind,
+            )
+        return Rule(grammar)
+
+    def close(self) -> None:
+        self.tokenizer.close()
+        self._server = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Heard:
+    """What the server says of one answer, event by event. Called from its thread; True ends it."""
+
+    def __init__(self, leg: Leg, say: Callable[[Piece], None], rule: Rule | None) -> None:
+        self._leg, self._say, self._rule = leg, say, rule
+        self._text = ""
+        self._reason: str | None = None
+        self._made = 0
+        self._refused: Json = None
+        self._scored: list[Json] = []
+
+    def __call__(self, event: Json) -> bool:
+        if self._leg.is_over:
+            return True
+        if "error" in event or "code" in event:
+            self._refused = event.get("error", event)
+            return True
+        for choice in event.get("choices", ()):
+            self._took(choice)
+        self._made = int((event.get("usage") or {}).get("completion_tokens", self._made))
+        return False
+
+    def end(self) -> None:
+        """The server says no more: the last piece, or the reason why there is none."""
+        if self._leg.is_over:
+            return
+        if self._refused is not None:
+            raise _refusal(self._refused)
+        if self._reason is None:
+            raise Unavailable("llama.cpp ended the answer before it was whole. Send it again")
+        if self._rule is not None:
+            self._rule.check(self._text, is_whole=self._reason == "stop" and not self._leg.settings.stop)
+        self._say(Piece("", self._reason, tuple(self._scored), self._made))
+
+    def _took(self, choice: Json) -> None:
+        self._reason = choice.get("finish_reason") or self._reason
+        self._scored += [self._entry(one) for one in (choice.get("logprobs") or {}).get("content") or ()]
+        if choice.get("text"):
+            self._text += choice["text"]
+            self._say(Piece(choice["text"], None, tuple(self._scored)))
+            self._scored = []
+
+    def _entry(self, scored: Json) -> Json:
+        top = scored.get("top_logprobs", [])[: self._leg.settings.top_logprobs or 0]
+        return {**_shown(scored), "top_logprobs": [_shown(one) for one in top]}
+
+
+def body_of(ids: list[int], settings: Sampling, salt: str, rule: Rule | None = None) -> Json:
+    """One answer's request, in llama.cpp's words."""
+    body: Json = {
+        "prompt": ids,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_progress": True,  # an event for each pass over the prompt, at which a cancelled one ends
+        "cache_prompt": not salt,  # a slot whose beginning fits is used again, whoever asked before
+        "n_predict": settings.max_tokens,
+        "samplers": ORDER,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "top_k": settings.top_k,
+        "min_p": settings.min_p,
+        "repeat_penalty": settings.repetition_penalty,
+        "presence_penalty": settings.presence_penalty,
+        "frequency_penalty": settings.frequency_penalty,
+        "repeat_last_n": len(ids) + settings.max_tokens,
+        "seed": RANDOM if settings.seed is None else settings.seed % RANDOM,
+        "stop": list(settings.stop),
+        "logit_bias": [list(one) for one in settings.logit_bias],
+    }
+    if settings.top_logprobs is not None:
+        body["logprobs"] = max(settings.top_logprobs, 1)
+    if rule is not None:
+        body["grammar"] = rule.written
+    return body
+
+
+def _shown(scored: Json) -> Json:
+    return {"token": scored["token"], "bytes": scored.get("bytes") or [], "logprob": scored["logprob"]}
+
+
+def _refusal(error: Json) -> Exception:
+    message = str(error.get("message", error))[:400]
+    if error.get("type") in REFUSALS:
+        return BadInput(f"llama.cpp refuses this: {message}")
+    return Unavailable(f"llama.cpp could not answer: {message}. Send it again")

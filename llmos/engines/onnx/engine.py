@@ -1,0 +1,195 @@
+"""The engine itself: it takes calls in hand, and each step runs the graph over what waits."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.engine import refusal, weights_of
+from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask, fault_of
+from llmos.abi.frame import Located
+from llmos.engines.onnx.graph import Form, Graph, check_labels, graph_of, open_session
+from llmos.engines.onnx.rows import Item, Job, Rows, rectangles
+from llmos.engines.onnx.tokenizer import Bytes
+from llmos.nn.tokenizer import FastTokenizer
+from llmos.tasks import Settings, Task, Tokenizer, task
+from llmos.tasks.embed import is_unit
+from llmos.tasks.zeroshot import refuse_labels, zero_shot
+
+Json = Any  # Any: a call's param, or a raw output; both belong to the task
+Array = Any  # Any: numpy's, or a list of maps where the graph gives those
+
+TOKEN_BUDGET = 4096
+EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone can do
+LEAST = 1e-30  # a probability of nothing at all has no logarithm
+DEFAULT_MAX_TOKENS = 512
+MAX_TEXT_BYTES = 1 << 20  # of a graph that reads strings, where nothing says less
+
+
+class OnnxEngine:
+    """Fills engines.Engine."""
+
+    uses_resident = False
+
+    def __init__(self, token_budget: int = TOKEN_BUDGET, kv_bytes: int = 0) -> None:
+        """There are no keys and values: a graph answers in one pass."""
+        self._token_budget = token_budget
+        self._rows = Rows(token_budget)
+        self._jobs: dict[int, Job] = {}
+        self._ref = ""
+
+    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+        manifest, folder = base.manifest, Path(base.folder)
+        why = refusal("onnx", manifest)
+        if why is not None:
+            raise BadInput(why)
+        self._session = open_session(folder / weights_of(manifest)[0], threads)
+        self._graph = graph_of(self._session, manifest.task)
+        check_labels(self._graph, manifest.task, manifest.labels)
+        self._tokenizer: Tokenizer = Bytes() if self._graph.reads_text else FastTokenizer(folder)
+        self._settings = Settings(manifest.labels, manifest.options, _limit(self._graph, manifest.options))
+        self._ref = manifest.ref
+        self._tasks = EMBEDDING if manifest.task == "embed" else (manifest.task,)
+        return sum((folder / path).stat().st_size for path in weights_of(manifest))
+
+    def attach(self, model: Located) -> None:
+        raise BadInput(refusal("onnx", model.manifest) or f"{model.manifest.ref} is no model on this base")
+
+    def detach(self, model: str) -> None:
+        """There is the graph alone, which stays."""
+
+    def add(self, call: Call) -> None:
+        if call.model != self._ref:
+            raise ModelNotFound(f"No model {call.model!r} is attached here. There is: {self._ref}")
+        asked = self._task(call.task, call.params)
+        if not call.inputs:
+            raise BadInput("The call has no inputs. Send at least one")
+        inputs = [asked.check(one) for one in call.inputs]
+        job = Job(call, asked, self._settings, asked.render(inputs, self._tokenizer, self._settings))
+        self._jobs[call.call_id] = job
+        self._rows.add(job)
+
+    def cancel(self, call_id: int) -> None:
+        job = self._jobs.pop(call_id, None)
+        if job is not None:
+            job.is_over = True
+
+    def step(self) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        graph = self._graph
+        is_exact = not graph.has_mask and not graph.reads_text and graph.length is None
+        for items in rectangles(self._rows.next(), graph.batch, is_exact=is_exact, budget=self._token_budget):
+            chunks += self._answered(items)
+        for chunk in chunks:
+            del self._jobs[chunk.call_id]
+        return chunks
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._jobs
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        """There is nothing that would outlive its process."""
+
+    def _task(self, name: str, params: dict[str, Json]) -> Task:
+        if name not in self._tasks:
+            raise WrongTask(
+                f"{self._ref} does {', '.join(self._tasks)}, not {name}. Choose another model (llmos ls)",
+                model=self._ref,
+                task=name,
+                has=list(self._tasks),
+            )
+        if name == "classify":
+            if not self._settings.labels:
+                return zero_shot(self._ref, params)
+            refuse_labels(self._ref, self._settings.labels, params)
+        return task(name)
+
+    def _answered(self, items: list[Item]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        try:
+            output = self._session.run([self._graph.output], self._fed(items))[0]
+            raws = [self._raw(item, output[i]) for i, item in enumerate(items)]
+        except Exception as error:  # noqa: BLE001  # the top of a loop: whatever it was, those who wait learn of it
+            return [chunk for item in items for chunk in item.job.failed(fault_of(error))]
+        for item, raw in zip(items, raws, strict=True):
+            try:
+                chunks += item.job.put(item.at, raw)
+            except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+                chunks += item.job.failed(fault_of(error))
+        return chunks
+
+    def _fed(self, items: list[Item]) -> dict[str, Array]:
+        """The graph's inputs: texts, or tokens padded to the longest, with a mask that says so."""
+        graph = self._graph
+        if graph.reads_text:
+            ((name, kind),) = graph.inputs.items()
+            texts = np.array([bytes(item.ids).decode() for item in items], dtype=object)
+            return {name: texts[:, None] if kind == "texts" else texts}
+        width = graph.length or len(max(items, key=lambda item: len(item.ids)).ids)
+        ids, mask = np.zeros((len(items), width), np.int64), np.zeros((len(items), width), np.int64)
+        for row, item in enumerate(items):
+            ids[row, : len(item.ids)] = item.ids
+            mask[row, : len(item.ids)] = 1
+        positions = np.broadcast_to(np.arange(width), ids.shape)
+        made = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(ids),
+            "position_ids": positions,
+        }
+        return {name: made[name].astype(kind) for name, kind in graph.inputs.items()}
+
+    def _raw(self, item: Item, output: Array) -> Json:
+        """One row of the output, as the task's parse takes it."""
+        form, is_multi = self._graph.form, bool(self._settings.options.get("multi_label"))
+        if form is Form.MAP:
+            by_label = {str(label): float(share) for label, share in output.items()}
+            return [_as_logit(by_label.get(label, 0.0), is_multi=is_multi) for label in self._settings.labels]
+        numbers = np.asarray(output, np.float32)
+        if not np.isfinite(numbers).all():
+            raise BadInput(f"{self._ref} computes what is not a number. Export it again, from sound weights")
+        if form is Form.SHARES:
+            return [_as_logit(float(share), is_multi=is_multi) for share in numbers]
+        if form is Form.LOGITS:
+            return numbers.tolist()
+        if form is Form.TOKEN_LOGITS:
+            return numbers[: len(item.ids)].tolist()
+        return self._vector(item, _pooled(numbers[: len(item.ids)], self._settings) if form is Form.HIDDEN else numbers)
+
+    def _vector(self, item: Item, vector: Array) -> bytes:
+        if item.job.task.name != "embed" or is_unit(self._settings, item.job.call.params):
+            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        data: bytes = vector.astype("<f4").tobytes()
+        return data
+
+
+def _pooled(hidden: Array, settings: Settings) -> Array:
+    match settings.options.get("pooling", "mean"):
+        case "cls":
+            return hidden[0]
+        case "last":
+            return hidden[-1]
+        case "max":
+            return hidden.max(0)
+    return hidden.mean(0)
+
+
+def _as_logit(share: float, *, is_multi: bool) -> float:
+    """What the task turns back into this probability."""
+    share = min(max(share, LEAST), 1.0)
+    return math.log(share) - math.log(max(1.0 - share, LEAST)) if is_multi else math.log(share)
+
+
+def _limit(graph: Graph, options: dict[str, Json]) -> int:
+    if graph.length is not None:
+        return graph.length
+    return int(options.get("max_tokens") or (MAX_TEXT_BYTES if graph.reads_text else DEFAULT_MAX_TOKENS))

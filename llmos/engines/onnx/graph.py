@@ -1,0 +1,181 @@
+"""A graph: what it reads and what it gives, held against the task that it is declared for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.engine import ENGINES, ONNX_TASKS
+from llmos.abi.error import BadInput, Missing
+
+Session = Any  # Any: onnxruntime.InferenceSession, and its inputs and outputs, compiled classes without types
+
+IDS, MASK = "input_ids", "attention_mask"
+TOKENS = (IDS, MASK, "token_type_ids", "position_ids")
+INTEGERS = {"tensor(int64)": "int64", "tensor(int32)": "int32"}
+FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+TEXT = "tensor(string)"
+VECTOR_NAMES = ("sentence_embedding", "embeddings", "text_embeds")
+
+
+class Form(StrEnum):
+    """What the output that is read holds, for each input."""
+
+    LOGITS = "logits"  # [labels]
+    SHARES = "shares"  # [labels], each already a probability
+    MAP = "map"  # label -> probability
+    TOKEN_LOGITS = "token_logits"  # [tokens, labels]
+    VECTOR = "vector"  # [width]
+    HIDDEN = "hidden"  # [tokens, width], to be pooled
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """How to run a graph for its task. `batch` and `length` are what it fixes of each; None: any."""
+
+    inputs: dict[str, str]  # name -> the type its numbers have; of texts "text", or "texts" where it wants a column
+    output: str
+    form: Form
+    width: int | None  # labels, or numbers of a vector, where the graph says
+    batch: int | None = None
+    length: int | None = None
+
+    @property
+    def reads_text(self) -> bool:
+        """Plain strings, not tokens."""
+        return IDS not in self.inputs
+
+    @property
+    def has_mask(self) -> bool:
+        return MASK in self.inputs
+
+
+def open_session(path: Path, threads: int) -> Session:
+    """The graph, ready to run on the processor; BadInput if it cannot be read."""
+    try:
+        library = import_module("onnxruntime")
+    except ImportError as error:
+        extra = ENGINES["onnx"].extra
+        raise Missing(
+            f"The engine onnx needs onnxruntime, which is not installed here ({error}). "
+            f"Install it beside llmos: pip install 'llmos[{extra}]'",
+            extra=extra,
+        ) from error
+    options = library.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a core that waits is somebody else's
+    try:
+        return library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors are a dozen classes, and each says that the file is not fit
+        said = " ".join(str(error).split())[:400]
+        way_out = (
+            ". Make that locale (locale-gen en_US.UTF-8), or export with lowercase=False" if "locale" in said else ""
+        )
+        raise BadInput(f"onnxruntime cannot read {path.name}: {said}{way_out}") from error
+
+
+def graph_of(session: Session, task: str) -> Graph:
+    """How this graph does the task; BadInput that says what does not fit, and what would."""
+    if task not in ONNX_TASKS:
+        raise BadInput(f"An ONNX graph is for {', '.join(ONNX_TASKS)}, not for {task!r}. Say which: --task")
+    inputs, batch, length = _inputs(session.get_inputs())
+    if task == "tag" and IDS not in inputs:
+        raise BadInput(
+            "tag needs a graph that reads tokens (input_ids), and this one reads plain strings. Use classify"
+        )
+    output, form, width = OUTPUTS[task](session.get_outputs(), reads_text=IDS not in inputs)
+    return Graph(inputs, output, form, width, batch, length)
+
+
+def _inputs(inputs: Sequence[Any]) -> tuple[dict[str, str], int | None, int | None]:
+    """What it reads, and the batch and length it is fixed to."""
+    if len(inputs) == 1 and inputs[0].type == TEXT and len(inputs[0].shape) in (1, 2):
+        return {inputs[0].name: "text" if len(inputs[0].shape) == 1 else "texts"}, _fixed(inputs[0].shape[0]), None
+    shown = ", ".join(f"{one.name}: {one.type}{list(one.shape)}" for one in inputs)
+    if all(one.type == TEXT for one in inputs):
+        raise BadInput(
+            f"The graph reads {len(inputs)} columns of strings ({shown}); here it reads one text. Export a "
+            "pipeline that takes one"
+        )
+    unknown = [one.name for one in inputs if one.name not in TOKENS or one.type not in INTEGERS or len(one.shape) != 2]
+    if unknown or IDS not in {one.name for one in inputs}:
+        raise BadInput(
+            f"The graph reads {shown}. Here it reads one tensor of strings, or whole numbers [batch, tokens] named "
+            f"{', '.join(TOKENS)}, of which {IDS} must be there. Export it with those names"
+        )
+    batch, length = (_fixed(one) for one in inputs[0].shape)
+    if batch not in (None, 1):
+        raise BadInput(f"The graph is fixed to {batch} texts at a time. Export it with a batch axis of any size, or 1")
+    return {one.name: INTEGERS[one.type] for one in inputs}, batch, length
+
+
+def _fixed(axis: Any) -> int | None:  # Any: a number, or the name of an axis that has any size
+    return axis if isinstance(axis, int) else None
+
+
+def _classify(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, Form, int | None]:
+    for one in outputs:
+        if one.type.startswith("seq(map("):
+            return one.name, Form.MAP, None
+    found = [one for one in outputs if one.type in FLOATS and len(one.shape) == 2]
+    named = [one for one in found if "logits" in one.name or "prob" in one.name.lower()]
+    if len(named or found) != 1:
+        raise _unfit("classify", "one output of floats [batch, labels], named logits, or probabilities", outputs)
+    chosen = (named or found)[0]
+    shares = "prob" in chosen.name.lower()
+    return chosen.name, Form.SHARES if shares else Form.LOGITS, _fixed(chosen.shape[1])
+
+
+def _tag(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, Form, int | None]:
+    found = [one for one in outputs if one.type in FLOATS and len(one.shape) == 3]
+    named = [one for one in found if "logits" in one.name]
+    if len(named or found) != 1:
+        raise _unfit("tag", "one output of floats [batch, tokens, labels], named logits", outputs)
+    chosen = (named or found)[0]
+    return chosen.name, Form.TOKEN_LOGITS, _fixed(chosen.shape[2])
+
+
+def _embed(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, Form, int | None]:
+    flat = [one for one in outputs if one.type in FLOATS and len(one.shape) == 2]
+    named = [one for name in VECTOR_NAMES for one in flat if one.name == name]
+    hidden = [] if reads_text else [one for one in outputs if one.type in FLOATS and len(one.shape) == 3]
+    if named:
+        return named[0].name, Form.VECTOR, _fixed(named[0].shape[1])
+    if hidden:
+        return hidden[0].name, Form.HIDDEN, _fixed(hidden[0].shape[2])
+    if len(flat) == 1:
+        return flat[0].name, Form.VECTOR, _fixed(flat[0].shape[1])
+    raise _unfit("embed", "an output of floats [batch, width], or [batch, tokens, width], which is pooled", outputs)
+
+
+OUTPUTS = {"classify": _classify, "tag": _tag, "embed": _embed}
+
+
+def _unfit(task: str, needs: str, outputs: Sequence[Any]) -> BadInput:
+    has = ", ".join(f"{one.name}: {one.type}{list(one.shape or ())}" for one in outputs)
+    return BadInput(f"{task} needs {needs}; this graph gives {has}. Export it so, or declare another --task")
+
+
+def check_labels(graph: Graph, task: str, labels: Sequence[str]) -> None:
+    """BadInput if a task with labels has none, or others than the graph."""
+    if task == "embed":
+        return
+    if not labels:
+        raise BadInput(
+            f"{task} needs the labels, in the order of the graph's output. Give them: --labels a,b,c, or id2label in "
+            "config.json beside the graph, or labels.txt, one a line"
+        )
+    if len(set(labels)) != len(labels):
+        raise BadInput(f"Two of the labels are the same: {', '.join(labels)}. Each has a name of its own")
+    if graph.width is not None and graph.width != len(labels):
+        raise BadInput(
+            f"The graph gives {graph.width} scores ({graph.output}) and there are {len(labels)} labels: "
+            f"{', '.join(labels[:12])}. Give one for each, in its order"
+        )

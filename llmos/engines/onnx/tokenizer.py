@@ -1,0 +1,34 @@
+"""Plain strings as tokens: for graphs that read texts themselves, a token is a byte, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks import Encoded, EncodedPair
+
+Json = Any  # Any: a message; no graph here reads one
+
+
+class Bytes:
+    """Fills tasks.Tokenizer."""
+
+    knows_tools = False
+    ends: frozenset[int] = frozenset()  # a text ends where its bytes do
+    end_id: int | None = None
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
+        return [Encoded(list(text.encode("utf-8", "replace"))) for text in texts]
+
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
+        raise BadInput("This graph reads whole texts, and no words. Use one that reads tokens")
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+        raise BadInput("This graph reads one text at a time, and no pairs. Use one that reads tokens")
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(ids).decode(errors="replace")
+
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False) -> str:
+        raise BadInput("An ONNX graph does not chat. Choose a base that does: llmos pull smollm2")

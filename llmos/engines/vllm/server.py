@@ -1,0 +1,109 @@
+"""vLLM's server as an operating system process: started on a free port, watched, and ended with this one."""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+
+from llmos.abi.engine import ENGINES
+from llmos.abi.error import Missing, ProcessDied, Unavailable
+
+HOST = "127.0.0.1"
+LOOK_EVERY_S = 0.2
+START_WITHIN_S = 1800.0  # large weights, kernels compiled at the first start
+END_WITHIN_S = 15.0
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+class Server:
+    """One server. What it prints goes where this process prints, which is its log."""
+
+    def __init__(self, command: str, arguments: Sequence[str], gpu: int) -> None:
+        argv = shlex.split(command)
+        found = shutil.which(argv[0]) if argv else None
+        if found is None:
+            extra = ENGINES["vllm"].extra
+            raise Missing(
+                f"The engine vllm needs vLLM, and there is no command {command!r} here. Install it on this GPU machine "
+                f"(pip install 'llmos[{extra}]', or in an environment of its own) and name it: vllm_command",
+                extra=extra,
+            )
+        self.port = _free_port()
+        self.key = secrets.token_urlsafe(24)  # whoever reaches the port of this machine may not ask
+        told = {"VLLM_API_KEY": self.key, "CUDA_VISIBLE_DEVICES": str(gpu)}
+        self._process = subprocess.Popen(
+            [found, *argv[1:], *arguments, "--host", HOST, "--port", str(self.port)],
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # so that its own children can be ended with it
+            preexec_fn=lambda: _become(told),
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def wait_ready(self) -> None:
+        """Until /health answers; ProcessDied if it ends before, Unavailable if it never does."""
+        for _ in range(int(START_WITHIN_S / LOOK_EVERY_S)):
+            if self._is_healthy():
+                return
+            try:
+                self._process.wait(LOOK_EVERY_S)
+            except subprocess.TimeoutExpired:
+                continue
+            raise self.death()
+        self.close()
+        raise Unavailable(
+            f"vLLM's server was not ready within {START_WITHIN_S:,.0f} s. Its log says more: llmos logs PID"
+        )
+
+    def death(self) -> ProcessDied:
+        """Why nothing can be asked of it any more."""
+        code = self._process.poll()
+        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+        return ProcessDied(f"vLLM's server {how}. Its log says more: llmos logs PID")
+
+    def close(self) -> None:
+        """End it and its children."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.has_ended:
+                break
+            os.killpg(self._process.pid, number)
+            try:
+                self._process.wait(END_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def _is_healthy(self) -> bool:
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=5.0)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def _become(told: dict[str, str]) -> None:
+    """In the new process: it is told things that no list of processes shows, and is killed when this one ends, however
+    that comes."""
+    for name, value in told.items():
+        os.putenv(name, value)
+    LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def _free_port() -> int:
+    """A port that nobody listens on just now. Who takes it first is a race that a new start wins."""
+    with socket.socket() as one:
+        one.bind((HOST, 0))
+        return int(one.getsockname()[1])

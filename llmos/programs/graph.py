@@ -1,0 +1,83 @@
+"""What an ONNX base is, read from its graph, from the files beside it, and from what whoever pulls it declares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.engines.onnx.graph import Form, Graph, Session, check_labels, graph_of, open_session
+from llmos.programs.describe import LABELS, VOCABULARY, license_of, limits_of, pooling_of
+
+Json = Any  # Any: JSON written by whoever published the model, and the arguments of the process
+
+TASKS = {"ForSequenceClassification": "classify", "ForTokenClassification": "tag"}
+MANY = "multi_label_classification"
+TRIED = "a"  # what a graph that gives a map is asked, to hear which labels it has
+
+
+def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) -> dict[str, Json]:
+    """The draft of its manifest; BadInput where graph, task, labels and tokenizer do not fit each other."""
+    config = _config(folder)
+    task = str(args.get("task") or _task_of(config))
+    session = open_session(folder / paths[0], threads=1)
+    graph = graph_of(session, task)
+    if not graph.reads_text and not VOCABULARY & set(paths):
+        raise BadInput(
+            "The graph reads tokens, and there is no tokenizer.json beside it. Save it there: "
+            "tokenizer.save_pretrained(folder)"
+        )
+    labels = _labels(folder, config, args) or (_asked(session, graph) if graph.form is Form.MAP else [])
+    check_labels(graph, task, labels)
+    options: dict[str, Json] = {"engine": "onnx", "tasks": [task]}
+    if config.get("problem_type") == MANY:
+        options["multi_label"] = True
+    if graph.form is Form.HIDDEN:
+        options["pooling"] = pooling_of(folder)
+    limit = graph.length or (None if graph.reads_text else limits_of(folder, config))
+    if limit:
+        options["max_tokens"] = limit
+    return {
+        "task": task,
+        "architecture": str(config.get("model_type") or "onnx"),
+        "license": license_of(folder),
+        "labels": [] if task == "embed" else labels,
+        "options": options,
+    }
+
+
+def _config(folder: Path) -> dict[str, Json]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BadInput(f"config.json is not valid JSON ({error}). Save it again") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _task_of(config: dict[str, Json]) -> str:
+    names = config.get("architectures") or [""]
+    found = next((task for end, task in TASKS.items() if str(names[0]).endswith(end)), None)
+    if found is None:
+        raise BadInput("An ONNX graph does not say what it is for. Declare it: --task classify, tag or embed")
+    return found
+
+
+def _labels(folder: Path, config: dict[str, Json], args: dict[str, Json]) -> list[str]:
+    """As they were given, else one a line in their file, else those of the config."""
+    if args.get("labels"):
+        return [str(label) for label in args["labels"]]
+    if (folder / LABELS).exists():
+        return [line.strip() for line in (folder / LABELS).read_text(encoding="utf-8").splitlines() if line.strip()]
+    by_id = config.get("id2label")
+    return [str(by_id[key]) for key in sorted(by_id, key=int)] if isinstance(by_id, dict) else []
+
+
+def _asked(session: Session, graph: Graph) -> list[str]:
+    """The labels of a graph that gives a probability by label, which is what it says of any text."""
+    ((name, kind),) = graph.inputs.items()
+    (found,) = session.run([graph.output], {name: [[TRIED]] if kind == "texts" else [TRIED]})
+    return [str(label) for label in found[0]]

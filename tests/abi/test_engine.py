@@ -1,0 +1,68 @@
+"""Which engine answers for a model, and what is said where one cannot."""
+
+import pytest
+
+from llmos.abi.device import Device
+from llmos.abi.engine import ENGINES, device_for, engine_of
+from llmos.abi.error import BadInput
+from llmos.abi.model import File, Kind, Manifest, Part
+from llmos.engines import DRIVERS
+
+
+def base(path, task="chat", kind=Kind.BASE, **options):
+    return Manifest("m", 1, kind, task, (File(path, "0" * 64, 1, Part.WEIGHTS),), options=options)
+
+
+GGUF, SAFE, GRAPH = base("a.gguf"), base("model.safetensors"), base("model.onnx", "classify", engine="onnx")
+
+
+def test_every_engine_has_a_driver():
+    assert set(ENGINES) == set(DRIVERS)
+
+
+def test_the_one_asked_for_comes_before_the_manifest_s_and_that_before_the_box_s():
+    named = base("a.gguf", engine="llamacpp")
+    assert engine_of(named, "pytorch", "null") == "pytorch"
+    assert engine_of(named, None, "null") == "llamacpp"
+    assert engine_of(GGUF, None, "llamacpp") == "llamacpp"
+    assert engine_of(GGUF) == "pytorch"
+    assert engine_of(GRAPH, None, "llamacpp") == "onnx"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        SAFE,
+        base("a.gguf", "embed"),
+        base("adapter.safetensors", kind=Kind.MODEL),
+        Manifest("m", 1, Kind.MODEL, "chat", ()),
+    ],
+    ids=["safetensors", "an encoder", "trained", "an adapter"],
+)
+def test_what_the_box_s_own_engine_cannot_serve_is_pytorch_s(manifest):
+    assert engine_of(manifest, None, "llamacpp") == "pytorch"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "asked", "sentence"),
+    [
+        (SAFE, "llamacpp", r"cannot serve m:1: it reads \.gguf files.*model\.safetensors.*Use pytorch or vllm"),
+        (GGUF, "vllm", r"reads \.safetensors files.*Use pytorch or llamacpp"),
+        (base("a.gguf", "embed"), "llamacpp", "does chat, generate, and this is for embed. Use pytorch"),
+        (base("x", kind=Kind.MODEL), "vllm", "no adapters or models trained on them"),
+        (GRAPH, "pytorch", r"reads \.safetensors files, and this is model\.onnx\. Use onnx"),
+        (GGUF, "bogus", "No engine 'bogus'. There are: pytorch, llamacpp"),
+    ],
+)
+def test_an_engine_that_cannot_serve_a_model_says_why_and_who_can(manifest, asked, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        engine_of(manifest, asked)
+
+
+def test_an_engine_computes_where_it_can():
+    cpu, gpu = Device("cpu0", "cpu", "A processor", 1), Device("cuda0", "cuda", "A GPU", 1)
+    assert device_for("pytorch", [cpu, gpu]) == gpu
+    assert device_for("llamacpp", [cpu, gpu]) == cpu
+    assert device_for("vllm", [cpu, gpu]) == gpu
+    with pytest.raises(BadInput, match="vllm computes on a device of kind cuda, and this box has none"):
+        device_for("vllm", [cpu])

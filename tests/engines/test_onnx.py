@@ -1,0 +1,197 @@
+"""The ONNX driver: graphs for each task, what of a graph fits and what does not, and that padding changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytest.importorskip("onnx", reason="the tools for tests are not installed")
+
+import numpy as np
+
+from llmos.abi.call import Call
+from llmos.abi.error import BadInput, Missing, TooLong
+from llmos.abi.frame import Located
+from llmos.abi.model import File, Kind, Manifest, Part
+from llmos.engines.onnx import OnnxEngine, graph
+from llmos.engines.onnx.rows import Item, Job, rectangles
+from llmos.testing.tiny_onnx import LABELS, write_onnx, write_pipeline
+
+pytestmark = pytest.mark.torch
+
+TEXTS = [f"text {'x' * (7 * i % 40)}" for i in range(24)]
+
+
+def engine_on(folder, task, labels=None, token_budget=256, **options):
+    said = LABELS[task] if labels is None else labels
+    files = (File("model.onnx", "0" * 64, 1, Part.WEIGHTS),)
+    engine = OnnxEngine(token_budget)
+    engine.load(
+        Located(Manifest("graph", 1, Kind.BASE, task, files, labels=said, options=options), str(folder)),
+        "cpu0",
+        "float32",
+        1,
+    )
+    return engine
+
+
+def ask(engine, task, *inputs, **params):
+    engine.add(Call(1, "graph:1", task, inputs, params))
+    chunks = []
+    while not engine.is_idle:
+        chunks += engine.step()
+    (chunk,) = chunks
+    assert chunk.fault is None, chunk.fault
+    return list(chunk.outputs)
+
+
+@pytest.mark.parametrize("inputs", [("input_ids", "attention_mask"), ("input_ids",)], ids=["masked", "without a mask"])
+def test_a_text_beside_longer_ones_has_the_scores_that_it_has_alone(tmp_path, inputs):
+    engine = engine_on(write_onnx(tmp_path, "classify", inputs=inputs), "classify")
+    together = ask(engine, "classify", *TEXTS)
+    for text, got in zip(TEXTS, together, strict=True):
+        (alone,) = ask(engine, "classify", text)
+        assert got["label"] == alone["label"]
+        assert got["scores"] == pytest.approx(alone["scores"], abs=1e-5)
+    assert sum(together[0]["scores"].values()) == pytest.approx(1)
+
+
+def test_a_graph_of_one_length_gets_its_texts_padded_to_it_and_refuses_longer_ones(tmp_path):
+    engine = engine_on(write_onnx(tmp_path, "classify", length=24), "classify")
+    assert len(ask(engine, "classify", "short", "a little longer")) == 2
+    with pytest.raises(TooLong) as caught:
+        ask(engine, "classify", "x" * 100)
+    assert caught.value.detail == {"size": 102, "limit": 24}
+
+
+def test_tags_lie_on_the_words_of_the_text(tmp_path):
+    engine = engine_on(write_onnx(tmp_path, "tag"), "tag")
+    for one in ask(engine, "tag", "Ada met Charles in London", "ok", "a longer text with many words to be tagged"):
+        for span in one["spans"]:
+            assert span["label"] == "PER"
+            assert 0 < span["score"] <= 1
+
+
+def test_vectors_are_pooled_over_the_text_alone_and_have_length_one(tmp_path):
+    engine = engine_on(write_onnx(tmp_path, "embed"), "embed")
+    for text, got in zip(TEXTS, ask(engine, "embed", *TEXTS), strict=True):
+        vector = np.frombuffer(got["data"], "<f4")
+        (alone,) = ask(engine, "embed", text)
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+        assert np.allclose(vector, np.frombuffer(alone["data"], "<f4"), atol=1e-5)
+    ((wide,), (cls,)) = (ask(engine_on(tmp_path, "embed", pooling=how), "embed", "hello") for how in ("mean", "cls"))
+    assert wide != cls
+
+
+def test_a_graph_that_embeds_compares_and_ranks_as_well(tmp_path):
+    engine = engine_on(write_onnx(tmp_path, "embed"), "embed")
+    (same,) = ask(engine, "similarity", {"text": "one text", "other": "one text"})
+    assert same["score"] == pytest.approx(1, abs=1e-5)
+    (ranked,) = ask(engine, "rerank", {"query": "one text", "documents": ["another", "one text"]})
+    assert ranked[0]["index"] == 1
+    (chosen,) = ask(engine, "classify", "one text", labels=["yes", "no"])
+    assert set(chosen["scores"]) == {"yes", "no"}
+
+
+@pytest.mark.parametrize("zipmap", [True, False], ids=["as maps", "as a tensor"])
+def test_a_pipeline_of_scikit_learn_reads_plain_texts_and_its_probabilities_stay_what_they_are(tmp_path, zipmap):
+    pytest.importorskip("skl2onnx", reason="the tools for tests are not installed")
+    engine = engine_on(write_pipeline(tmp_path, zipmap=zipmap), "classify", ("billing", "delivery"))
+    bill, parcel = ask(engine, "classify", "the bill please", "where is the parcel")
+    assert (bill["label"], parcel["label"]) == ("billing", "delivery")
+    session = graph.open_session(tmp_path / "model.onnx", 1)
+    shares = session.run(None, {"text": [["the bill please"]]})[1][0]
+    expected = shares["billing"] if zipmap else shares[0]
+    assert bill["score"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("made", "task", "sentence"),
+    [
+        ({"task": "classify"}, "tag", r"tag needs one output of floats \[batch, tokens, labels\].*logits.*--task"),
+        ({"task": "classify", "inputs": ("words",)}, "classify", r"reads words.*input_ids must be there"),
+        ({"task": "classify", "inputs": ("input_ids", "pixels")}, "classify", r"pixels.*Export it with those names"),
+        ({"task": "tag"}, "classify", r"classify needs one output of floats \[batch, labels\]"),
+        ({"task": "classify"}, "chat", r"for classify, tag, embed, not for 'chat'"),
+    ],
+)
+def test_a_graph_that_does_not_fit_its_task_is_told_what_it_has_and_what_it_should_have(tmp_path, made, task, sentence):
+    inputs = made.get("inputs", ("input_ids",))
+    made = {**made, "inputs": ("input_ids",)}
+    folder = write_onnx(tmp_path, **made)
+    session = Renamed(graph.open_session(folder / "model.onnx", 1), inputs)
+    with pytest.raises(BadInput, match=sentence):
+        graph.graph_of(session, task)
+
+
+class Renamed:
+    """A session whose inputs are called otherwise."""
+
+    def __init__(self, session, names):
+        self._session, self._names = session, names
+
+    def get_outputs(self):
+        return self._session.get_outputs()
+
+    def get_inputs(self):
+        (one,) = self._session.get_inputs()
+        return [Named(name, one.type, one.shape) for name in self._names]
+
+
+class Named:
+    def __init__(self, name, type, shape):
+        self.name, self.type, self.shape = name, type, shape
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [((), "needs the labels"), (("a", "b"), r"gives 3 scores.*2 labels"), (("a", "a", "b"), "are the same")],
+)
+def test_labels_that_are_not_the_graphs_are_refused(tmp_path, labels, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        engine_on(write_onnx(tmp_path), "classify", labels)
+
+
+def test_what_is_no_graph_is_refused(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07 and then nothing")
+    with pytest.raises(BadInput, match=r"cannot read model\.onnx"):
+        engine_on(tmp_path, "classify")
+
+
+def test_weights_that_are_no_numbers_fault_their_call_and_not_the_engine(tmp_path):
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(write_onnx(tmp_path) / "model.onnx"))
+    (weight,) = [one for one in model.graph.initializer if one.name == "out"]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(np.nan), "out"))
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    engine = engine_on(tmp_path, "classify")
+    engine.add(Call(1, "graph:1", "classify", ("hello",)))
+    (chunk,) = engine.step()
+    assert "not a number" in chunk.fault.message
+    assert engine.is_idle
+
+
+def test_the_library_that_is_absent_is_named_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(Missing, match=r"pip install 'llmos\[onnx\]'") as caught:
+        engine_on(write_onnx(tmp_path), "classify")
+    assert caught.value.detail == {"extra": "onnx"}
+
+
+def test_rectangles_waste_little_keep_their_budget_and_lose_nothing():
+    job = Job(Call(1, "m:1", "classify", ()), None, None, [])
+    job.sequences = [[0] * (1 + 13 * i % 47) for i in range(60)]
+    items = [Item(job, at) for at in range(60)]
+    pieces = list(rectangles(items, None, is_exact=False, budget=200))
+    assert sorted(item.at for piece in pieces for item in piece) == list(range(60))
+    for piece in pieces:
+        lengths = [len(item.ids) for item in piece]
+        assert len(piece) == 1 or max(lengths) * len(piece) <= 200
+        assert min(lengths) >= 0.75 * max(lengths)
+    assert all(
+        len({len(item.ids) for item in piece}) == 1 for piece in rectangles(items, 3, is_exact=True, budget=1000)
+    )
+    assert all(len(piece) <= 3 for piece in rectangles(items, 3, is_exact=True, budget=1000))
