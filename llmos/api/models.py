@@ -96,7 +96,12 @@ class Models:
 
     async def pull(self, request: Request) -> Answer:
         body = await self._bodies.read(request, PULL)
-        said = {"base": body.base, "dtype": body.dtype, "max_drop": body.max_drop, "engine": body.engine}
+        said: dict[str, Json] = {
+            "base": body.base,
+            "dtype": body.dtype,
+            "max_drop": body.max_drop,
+            "engine": body.engine,
+        }
         said |= {"task": body.task, "labels": body.labels}
         args = {"source": body.source, "name": body.name, **{k: v for k, v in said.items() if v is not None}}
         process = await self._kernel.submit(Spec(Program.PULL, args, f"pull {body.source}"))

@@ -35,7 +35,13 @@ def pull(
     """Bring in a base model, or an adapter for one."""
     said = None if labels is None else [one.strip() for one in labels.split(",")]
     with box() as client:
-        also = {"dtype": dtype, "max_drop": max_drop, "engine": engine, "task": task, "labels": said}
+        also: dict[str, Any] = {
+            "dtype": dtype,
+            "max_drop": max_drop,
+            "engine": engine,
+            "task": task,
+            "labels": said,
+        }  # Any: of each its own
         process = client.pull(source, name=name, base=base, wait=False, **also)
         if wait:
             from llmos.cli.progress import follow

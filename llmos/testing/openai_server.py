@@ -82,8 +82,9 @@ class Handler(BaseHTTPRequestHandler):
         for word in words(body):
             made += 1
             piece = word if made == 1 else f" {word}"
-            if any(stop in text + piece for stop in body.get("stop", ())):
-                self._say(body, "", "stop")
+            found = [at for stop in body.get("stop", ()) if (at := (text + piece).find(stop)) >= 0]
+            if found:
+                self._say(body, (text + piece)[len(text) : min(found)], "stop")
                 break
             text += piece
             self._say(body, piece, None)

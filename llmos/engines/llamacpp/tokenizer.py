@@ -22,7 +22,7 @@ class ServedTokenizer:
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://llamacpp", timeout=60.0
         )
-        self._template = str(header.entries.get("tokenizer.chat_template", ""))
+        self._entries = header.entries
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
         """Without `special` nothing is added, and what the text has of special tokens is read as such, either way."""
@@ -43,7 +43,20 @@ class ServedTokenizer:
         """Templates are applied by llama.cpp, which writes tools as it likes: a system text tells of them instead."""
         return False
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
+    @property
+    def end_id(self) -> int | None:
+        found = self._entries.get("tokenizer.ggml.eos_token_id")
+        return None if found is None else int(found)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer, which llama.cpp itself looks out for."""
+        named = (self._entries.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
+        return frozenset(int(one) for one in named if one is not None)
+
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False) -> str:
+        if is_whole:  # with its answer, as training wants it
+            raise BadInput("llama.cpp trains nothing, so that its template writes no whole conversations. Use pytorch")
         said = [_with_text_arguments(message) for message in messages]
         return str(self._ask("/apply-template", {"messages": said})["prompt"])
 
