@@ -131,7 +131,7 @@ def test_what_is_in_int8_already_is_left_alone(tmp_path):
 
 
 def test_a_model_whose_task_cannot_be_measured_is_refused(tmp_path):
-    manifest = Manifest("talker", 1, Kind.MODEL, "chat", (), base="tiny:1", method="lora")
+    manifest = Manifest("finder", 1, Kind.MODEL, "embed", (), base="tiny:1", method="lora")
     with pytest.raises(WrongTask, match="what int8 costs is measured for"):
         quantized(tmp_path, Located(manifest, str(tmp_path), base=training.base(tmp_path)))
 

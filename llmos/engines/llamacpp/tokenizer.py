@@ -44,6 +44,10 @@ class ServedTokenizer:
         return False
 
     @property
+    def has_template(self) -> bool:
+        return "tokenizer.chat_template" in self._entries
+
+    @property
     def end_id(self) -> int | None:
         found = self._entries.get("tokenizer.ggml.eos_token_id")
         return None if found is None else int(found)

@@ -15,6 +15,7 @@ class Bytes:
     """Fills tasks.Tokenizer."""
 
     knows_tools = False
+    has_template = False
     ends: frozenset[int] = frozenset()  # a text ends where its bytes do
     end_id: int | None = None
 
