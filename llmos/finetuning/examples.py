@@ -10,7 +10,7 @@ from pathlib import Path
 from llmos.abi.error import TooLong
 from llmos.finetuning.row import Answers, Row, Written
 from llmos.finetuning.table import bad_row
-from llmos.tasks import WRITING, Rendered, Settings, Tokenizer, writer
+from llmos.tasks import WRITING, Rendered, Settings, Teacher, writer
 from llmos.tasks import task as task_of
 from llmos.tasks.answer import NOWHERE, place_in
 
@@ -41,7 +41,7 @@ class Example:
         return self.rendered.size
 
 
-def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Settings) -> list[Example]:
+def make_examples(task: str, rows: Sequence[Row], tokenizer: Teacher, settings: Settings) -> list[Example]:
     """One example per row, in order; BadRow at the first that is longer than the model takes."""
     index = {label: i for i, label in enumerate(settings.labels)}
     examples: list[Example] = []
@@ -54,7 +54,7 @@ def make_examples(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings
     return examples
 
 
-def _rendered(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+def _rendered(task: str, rows: Sequence[Row], tokenizer: Teacher, settings: Settings) -> list[Rendered]:
     if task in WRITING:
         return [_render_one(task, row, tokenizer, settings) for row in rows]
     render = task_of(task).render
@@ -64,7 +64,7 @@ def _rendered(task: str, rows: Sequence[Row], tokenizer: Tokenizer, settings: Se
         return [_render_one(task, row, tokenizer, settings) for row in rows]
 
 
-def _render_one(task: str, row: Row, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+def _render_one(task: str, row: Row, tokenizer: Teacher, settings: Settings) -> Rendered:
     try:
         if isinstance(row.label, Written):
             return writer(task).teach(row.input, row.label.answer, tokenizer, settings)

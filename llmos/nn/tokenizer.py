@@ -133,8 +133,15 @@ class FastTokenizer:
             "tools" in text and all(mark in text for mark in ("<tool_call>", "arguments")) and "<function=" not in text
         )
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Message] = (), *, is_whole: bool = False) -> str:
-        """The conversation as the model was taught to read it, up to where its answer begins, or whole."""
+    def chat(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
+        """The conversation as the model was taught to read it, up to where its answer begins."""
+        return self._chat(messages, tools, opens=True)
+
+    def chat_whole(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
+        """The same, with nothing opened behind the last message."""
+        return self._chat(messages, tools, opens=False)
+
+    def _chat(self, messages: Sequence[Message], tools: Sequence[Message], *, opens: bool) -> str:
         from jinja2 import TemplateError  # only chats need it
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -148,7 +155,7 @@ class FastTokenizer:
                 [list(messages)],
                 list(tools) or None,
                 chat_template=self._template,
-                add_generation_prompt=not is_whole,
+                add_generation_prompt=opens,
                 **named,
             )
         except TemplateError as error:  # templates refuse orders of roles that the model has not learnt

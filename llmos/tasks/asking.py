@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.abi.error import TooLong
-from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks import Rendered, Settings, Teacher, Tokenizer
 from llmos.tasks.chat import TASK as CHAT
 from llmos.tasks.generate import TASK as GENERATE
 from llmos.tasks.length import may_cut, too_long
@@ -35,7 +35,7 @@ class Order:
 
         return _fitting(self, put, tokenizer, settings)
 
-    def taught(self, answer: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+    def taught(self, answer: str, tokenizer: Teacher, settings: Settings) -> Rendered:
         """With its answer, as lessons."""
 
         def put(order: Order, how: Settings) -> Rendered:

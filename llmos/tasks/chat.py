@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Tokenizer, lesson, tools
+from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.length import limit_of, may_cut, too_long
 from llmos.tasks.text import shown, text_of
@@ -42,7 +42,7 @@ class Chat:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         return [_rendered(one, tokenizer, settings) for one in inputs]
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         """Every message of the assistant is an answer to all before it; `answer` is the last: its text, or it whole."""
         last = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
         messages = [*asked["messages"], last]
@@ -71,12 +71,12 @@ def _called(raw: Json, known: tools.Tools) -> Json:
     return {"message": message, **ending(raw), "finish_reason": "tool_calls" if is_call else raw["finish_reason"]}
 
 
-def _turn(one: Json, tokenizer: Tokenizer, settings: Settings) -> tuple[list[int], list[int]]:
+def _turn(one: Json, tokenizer: Teacher, settings: Settings) -> tuple[list[int], list[int]]:
     """The last message's prompt, as it is served, and itself as the template writes it, both as tokens."""
     *before, last = one["messages"]
     known = one.get("tools", ())
     opened = _text(before, known, tokenizer)
-    whole = _text(one["messages"], known, tokenizer, is_whole=True)
+    whole = tokenizer.chat_whole(*_told(one["messages"], known, tokenizer))
     ignores_ends = whole == _text(one["messages"], known, tokenizer)  # and opens the next answer behind every message
     said = last["content"] if ignores_ends or not whole.startswith(opened) else whole[len(opened) :]
     (prompt,) = tokenizer.encode([opened], special=False)
@@ -85,10 +85,15 @@ def _turn(one: Json, tokenizer: Tokenizer, settings: Settings) -> tuple[list[int
     return _rendered({**one, "messages": before}, tokenizer, settings, room).ids, answer
 
 
-def _text(messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer, *, is_whole: bool = False) -> str:
-    if tokenizer.knows_tools:
-        return tokenizer.chat(messages, known, is_whole=is_whole)
-    return tokenizer.chat(tools.told(messages, known), is_whole=is_whole)
+def _text(messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer) -> str:
+    return tokenizer.chat(*_told(messages, known, tokenizer))
+
+
+def _told(
+    messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer
+) -> tuple[Sequence[Json], Sequence[Json]]:
+    """Messages and tools as the template takes them, which may know no tools."""
+    return (messages, known) if tokenizer.knows_tools else (tools.told(messages, known), ())
 
 
 def _rendered(one: Json, tokenizer: Tokenizer, settings: Settings, room: int | None = None) -> Rendered:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Tokenizer, lesson
+from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
 from llmos.tasks.length import limit_of, may_cut, too_long
@@ -73,7 +73,7 @@ class Generate:
         encoded = tokenizer.encode([one["prompt"] for one in inputs])
         return [Rendered(_fit(one.ids, limit, settings)) for one in encoded]
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         (encoded,) = tokenizer.encode([asked["prompt"]])
         said = lesson.continued(asked["prompt"], answer, encoded.ids, tokenizer, special=True)
         return lesson.rendered([(_fit(encoded.ids, lesson.room_for(said, settings), settings), said)])

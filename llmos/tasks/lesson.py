@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks import Rendered, Settings, Teacher
 from llmos.tasks.length import limit_of, too_long
 
 Json = Any  # Any: an input, or an answer, in its task's normal form
@@ -22,7 +22,7 @@ class Lesson:
     targets: list[int]
 
 
-def closed(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+def closed(ids: Sequence[int], tokenizer: Teacher) -> list[int]:
     """An answer's tokens up to the one that ends it, which is a part of it: a model that learns to stop needs it."""
     for i, one in enumerate(ids):
         if one in tokenizer.ends:
@@ -32,7 +32,7 @@ def closed(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     return [*ids, tokenizer.end_id]
 
 
-def continued(before: str, said: str, prompt: Sequence[int], tokenizer: Tokenizer, *, special: bool) -> list[int]:
+def continued(before: str, said: str, prompt: Sequence[int], tokenizer: Teacher, *, special: bool) -> list[int]:
     """The tokens of `said` behind the prompt, whose text is `before`, as they are where both are read as one."""
     (whole,) = tokenizer.encode([before + said], special=special)
     if whole.ids[: len(prompt)] == list(prompt):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks import Rendered, Settings, Teacher, Tokenizer
 from llmos.tasks.asking import DEFAULTS, Order
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.text import shown, text_of
@@ -45,7 +45,7 @@ class Summarize:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         return [self._order(one).rendered(tokenizer, settings) for one in inputs]
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         return self._order(asked).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:

@@ -53,8 +53,11 @@ class PieceTokenizer:
     ends = frozenset({CLOSE})
     end_id = CLOSE
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False) -> str:
-        return "".join(f"<{one['role']}> {one['content']} " for one in messages) + ("" if is_whole else "<assistant> ")
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
+        return self.chat_whole(messages) + "<assistant> "
+
+    def chat_whole(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
+        return "".join(f"<{one['role']}> {one['content']} " for one in messages)
 
     def _encode(self, words: Sequence[str], special: bool) -> Encoded:
         ids, owners = [], []
