@@ -47,20 +47,7 @@ class ServedTokenizer:
     def has_template(self) -> bool:
         return "tokenizer.chat_template" in self._entries
 
-    @property
-    def end_id(self) -> int | None:
-        found = self._entries.get("tokenizer.ggml.eos_token_id")
-        return None if found is None else int(found)
-
-    @property
-    def ends(self) -> frozenset[int]:
-        """The tokens that end an answer, which llama.cpp itself looks out for."""
-        named = (self._entries.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
-        return frozenset(int(one) for one in named if one is not None)
-
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False) -> str:
-        if is_whole:  # with its answer, as training wants it
-            raise BadInput("llama.cpp trains nothing, so that its template writes no whole conversations. Use pytorch")
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
         said = [_with_text_arguments(message) for message in messages]
         return str(self._ask("/apply-template", {"messages": said})["prompt"])
 

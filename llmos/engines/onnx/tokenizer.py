@@ -16,8 +16,6 @@ class Bytes:
 
     knows_tools = False
     has_template = False
-    ends: frozenset[int] = frozenset()  # a text ends where its bytes do
-    end_id: int | None = None
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
         return [Encoded(list(text.encode("utf-8", "replace"))) for text in texts]
@@ -31,5 +29,5 @@ class Bytes:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), *, is_whole: bool = False) -> str:
+    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
         raise BadInput("An ONNX graph does not chat. Choose a base that does: llmos pull smollm2")
