@@ -26,10 +26,14 @@ UNKNOWN = ("softcap", "s_aux", "position_bias", "indexer_topk")  # would change 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The lengths of the sequences of a packed row, in order; with a plan, each goes on from what came before it."""
+    """The lengths of the sequences of a packed row, in order; with a plan, each goes on from what came before it.
+
+    Where there is a list in `told`, each layer leaves there what it asks of this function beside the layout.
+    """
 
     lengths: tuple[int, ...]
     plan: Plan | None = None
+    told: list[dict[str, Any]] | None = None  # Any: as attend takes it
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Neighbours of equal length, as (first token, sequences, length): each is one product without padding."""
@@ -55,6 +59,9 @@ def attend(
     **rest: Any,  # Any: whatever an architecture passes to every attention function
 ) -> tuple[Tensor, None]:
     """Heads attend within their own sequence: [1, heads, T, d] in, [1, T, heads, d] out."""
+    if layout.told is not None:
+        asked = {"scaling": scaling, "sliding_window": sliding_window, "is_causal": is_causal}
+        layout.told.append(asked | {name: value for name, value in rest.items() if name in UNKNOWN})
     if unknown := [name for name in UNKNOWN if rest.get(name) is not None]:
         raise BadInput(f"{type(module).__name__} needs {', '.join(unknown)}, which packed attention does not do yet")
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal

@@ -13,10 +13,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import c_float, c_int, c_long, c_void_p
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import torch
@@ -43,11 +45,28 @@ class Product:
         self._weights = (ins, *(x.data_ptr() for x in packed), None if bias is None else bias.data_ptr(), outs)
 
     def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self._ins or x.dtype != torch.float32 or x.device.type != "cpu":
+            raise RuntimeError(f"{self._ins} numbers a row, of float32 on the CPU, are wanted: {_told(x)}")
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self._outs)
         rows = x.numel() // self._ins
-        self._function(x.data_ptr(), rows, *self._weights, out.data_ptr(), torch.get_num_threads())
+        _done(self._function(x.data_ptr(), rows, *self._weights, out.data_ptr(), torch.get_num_threads()))
         return out
+
+
+def _done(lacks_memory: int) -> None:
+    if lacks_memory:
+        raise MemoryError("There is no memory for what a layer computes in between")
+
+
+def _told(x: Tensor) -> str:
+    return f"{tuple(x.shape)} of {x.dtype} on {x.device}"
+
+
+def _check(is_right: bool, *tensors: Tensor) -> None:
+    """RuntimeError rather than numbers from beside an array: the loops in C believe what they are told."""
+    if not is_right or not all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors):
+        raise RuntimeError(f"These do not go together: {', '.join(map(_told, tensors))}")
 
 
 def fits(*tensors: Tensor) -> bool:
@@ -65,9 +84,9 @@ class Kernels:
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
         self._row, self._gelu = library.llmos_row, library.llmos_gelu
-        for function in (self._pack, self._product, self._attend, self._row):
-            function.restype = None
-        for function in (self._norm, self._gate, self._rotate, self._gelu):
+        for function in (self._product, self._attend, self._row):
+            function.restype = c_int
+        for function in (self._pack, self._norm, self._gate, self._rotate, self._gelu):
             function.restype = None
         self._norm.argtypes = [c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
         self._row.argtypes = [
@@ -115,14 +134,21 @@ class Kernels:
         """
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in new)
         keys, values = held
+        heads, kv_heads, d = len(query), len(key), query.shape[2]
+        is_right = (
+            heads % kv_heads == 0 and key.shape == value.shape and key.shape[2] == d and query.shape[1] == key.shape[1]
+        )
+        is_right = is_right and keys.shape == values.shape and keys.shape[1::2] == (kv_heads, d)
+        _check(is_right, query, key, value, keys, values, out)
         tables, starts, first, last, places = reach
-        self._attend(
+        lacks = self._attend(
             *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
             *(keys.data_ptr(), values.data_ptr(), keys.shape[2]),
             *(x.data_ptr() for x in (tables, starts, first, last, places)),
-            *(len(places), query.shape[0], key.shape[0], query.shape[2], scale, out.data_ptr()),
+            *(len(places), heads, kv_heads, d, scale, out.data_ptr()),
             torch.get_num_threads(),
         )
+        _done(lacks)
 
     def row(
         self,
@@ -140,14 +166,19 @@ class Kernels:
         key's. A query sees those of its position and before if causal, and only those nearer than `window`.
         """
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in qkv)
-        out = query.new_empty(query.shape[1], len(query), query.shape[2])
+        heads, kv_heads, d = len(query), len(key), query.shape[2]
+        is_right = heads % kv_heads == 0 and key.shape == value.shape and key.shape[2] == d
+        is_right = is_right and len(asked) == len(held) and asked[-1] == query.shape[1] and held[-1] == key.shape[1]
+        _check(is_right, query, key, value)
+        out = query.new_empty(query.shape[1], heads, d)
         places = torch.tensor([asked, held])
-        self._row(
+        lacks = self._row(
             *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
             *(places.data_ptr(), places.data_ptr() + places[0].nbytes, len(asked) - 1),
-            *(len(query), len(key), query.shape[2], scale, is_causal, window or 0, out.data_ptr()),
+            *(heads, kv_heads, d, scale, is_causal, window or 0, out.data_ptr()),
             torch.get_num_threads(),
         )
+        _done(lacks)
         return out
 
     def gelu(self, x: Tensor) -> Tensor:
@@ -159,7 +190,8 @@ class Kernels:
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Root mean square norm (Zhang and Sennrich 2019, arXiv:1910.07467) over the last dimension."""
-        x = x.contiguous()
+        x, weight = x.contiguous(), weight.contiguous()
+        _check(weight.shape == x.shape[-1:], x, weight)
         out, d = torch.empty_like(x), x.shape[-1]
         self._norm(x.data_ptr(), weight.data_ptr(), eps, x.numel() // d, d, out.data_ptr(), torch.get_num_threads())
         return out
@@ -169,6 +201,7 @@ class Kernels:
         is_turned = gate.dim() > 1 and gate.mT.is_contiguous() and up.mT.is_contiguous()
         if not is_turned:
             gate, up = gate.contiguous(), up.contiguous()
+        _check(gate.shape == up.shape, gate, up)
         self._gate(gate.data_ptr(), up.data_ptr(), gate.numel(), torch.get_num_threads())
         return gate
 
@@ -180,43 +213,54 @@ class Kernels:
         x, cosine, sine = x.contiguous(), cosine.contiguous(), sine.contiguous()
         heads, d = x.shape[-2:]
         tokens = x.numel() // (heads * d)
-        assert cosine.numel() == sine.numel() == tokens * d
+        _check(d % 2 == 0 and cosine.numel() == sine.numel() == tokens * d, x, cosine, sine)
         self._rotate(x.data_ptr(), tokens, heads, d, cosine.data_ptr(), sine.data_ptr(), torch.get_num_threads())
         return x
 
 
-@cache
 def kernels() -> Kernels | None:
     """The compiled functions; None, with the reason on standard error, where they cannot be made."""
+    with _making:
+        return _kernels()
+
+
+_making = Lock()
+
+
+@cache
+def _kernels() -> Kernels | None:
     try:
-        return Kernels(library())
+        return loaded()
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         print(f"kernels.c could not be compiled, so that generation is slower: {said}", file=sys.stderr)  # noqa: T201
         return None
 
 
-def library(source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Path:
-    """The compiled source for this processor, beside it; elsewhere where that cannot be written.
+def loaded(source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Kernels:
+    """The library for this source and this processor, beside it; made anew where it is damaged or not there.
 
-    OSError where there is no compiler, CalledProcessError with what it said where it fails.
+    Where that folder cannot be written, it is compiled for this process alone. OSError where there is no compiler,
+    CalledProcessError with what it said where it fails.
     """
-    name = f"kernels-{_fingerprint(source)}.so"
-    there = source.with_name(name)
+    there = source.with_name(f"kernels-{_fingerprint(source)}.so")
     if there.exists():
-        return there
+        with suppress(OSError):  # damaged, by a full disk it may be
+            return Kernels(there)
     command = next((found for one in compilers if (found := shutil.which(one))), None)
     if command is None:
         raise OSError(f"there is no C compiler ({', '.join(compilers)}). Install one, such as gcc, and start again")
-    folder = source.parent if os.access(source.parent, os.W_OK) else Path(mkdtemp(prefix="llmos-kernels-"))
-    part = folder / f".{name}.{os.getpid()}"
-    try:
-        subprocess.run(
-            [command, *FLAGS, str(source), "-o", str(part), "-lm"], check=True, capture_output=True, text=True
-        )
-        return part.rename(folder / name)  # whole or not there, for whoever starts beside
-    finally:
-        part.unlink(missing_ok=True)
+    if os.access(source.parent, os.W_OK):
+        with TemporaryDirectory(prefix=".kernels-", dir=source.parent) as folder:
+            return Kernels(_compiled(command, source, Path(folder)).rename(there))  # whole, for who starts beside
+    with TemporaryDirectory(prefix="llmos-kernels-") as folder:
+        return Kernels(_compiled(command, source, Path(folder)))
+
+
+def _compiled(command: str, source: Path, folder: Path) -> Path:
+    made = folder / "kernels.so"
+    subprocess.run([command, *FLAGS, str(source), "-o", str(made), "-lm"], check=True, capture_output=True, text=True)
+    return made
 
 
 def _fingerprint(source: Path) -> str:

@@ -4,6 +4,7 @@
    splits its work over the threads of the OpenMP that torch has loaded. All matrices are row-major. */
 
 #include <math.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,7 @@ static inline float quantized(const float *x, long count, uint8_t *q) {
     }
     float most, by;
     memcpy(&most, &bits, 4);
-    by = most > 0 ? 127.0f / most : 0.0f;
+    by = most > 1e-36f ? 127.0f / most : 0.0f;
     for (long i = 0; i < count; i++) q[i] = (uint8_t)(128 + (int)(x[i] * by + (x[i] < 0 ? -0.5f : 0.5f)));
     memset(q + count, 128, BLOCK - count);
     return most / 127.0f;
@@ -124,23 +125,31 @@ static inline void tile(const uint8_t *q, const float *worth, long blocks, const
 }
 #endif
 
-/* Memory of this thread for one call; the next one has it again. */
+/* Memory of this thread for one call; the next one has it again, and the thread's end frees it. NULL: there is none. */
+static pthread_key_t kept;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static void made(void) { pthread_key_create(&kept, free); }
+
 static void *room(size_t size) {
-    static _Thread_local void *held;
-    static _Thread_local size_t had;
-    if (size > had) {
-        free(held);
-        held = aligned_alloc(64, had = up(2 * size, 64));
-        if (!held) abort();
+    pthread_once(&once, made);
+    size_t *have = pthread_getspecific(kept); /* its size stands before it */
+    if (!have || *have < size) {
+        free(have);
+        pthread_setspecific(kept, NULL);
+        have = aligned_alloc(64, up(size + size / 4 + 64, 64));
+        if (!have) return NULL;
+        *have = size + size / 4;
+        pthread_setspecific(kept, have);
     }
-    return held;
+    return (char *)have + 64;
 }
 
-/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them. */
-void llmos_product(const float *x, long rows, long ins, const int8_t *packed, const float *scales, const int32_t *less,
+/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them. 1: there is no memory for it. */
+int llmos_product(const float *x, long rows, long ins, const int8_t *packed, const float *scales, const int32_t *less,
                    const float *bias, long outs, float *out, int threads) {
     long blocks = up(ins, BLOCK) / BLOCK, wide = blocks * BLOCK, panels = up(outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
     uint8_t *taken = room(rows * (wide + blocks * sizeof(float)));
+    if (!taken) return 1;
     float *worth = (float *)(taken + rows * wide);
 #pragma omp parallel num_threads(threads)
     {
@@ -174,6 +183,7 @@ void llmos_product(const float *x, long rows, long ins, const int8_t *packed, co
                 }
             }
     }
+    return 0;
 }
 
 /* e^x for x from -87 to 0, to 2 units in the last place: a power of two, and a polynomial for what is left. */
@@ -238,18 +248,21 @@ static void seen(const float *q, long group, long d, const float *keys, const fl
 /* Tokens that continue their sequences alone: each one's key and value join its last block, and its queries see its
    positions `first` to `last`. `q`, `k`, `v` are [heads, tokens, d] by their strides; keys and values are
    [blocks, kv heads, block, d]; the blocks of token t are `tables` from `starts[t]` on; out is [tokens, heads, d]. */
-void llmos_attend(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
+int llmos_attend(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
                   long v_head, long v_token, float *keys, float *values, long block, const int32_t *tables,
                   const int64_t *starts, const int64_t *first, const int64_t *last, const int64_t *places, long tokens, long heads,
                   long kv_heads, long d, float scale, float *out, int threads) {
     long group = heads / kv_heads, stride = kv_heads * block * d;
-#pragma omp parallel num_threads(threads)
+    int lacks = 0;
+#pragma omp parallel num_threads(threads) reduction(| : lacks)
     {
-        float *room = malloc((group * block + 2 * group * d) * sizeof *room);
-        float *score = room, *sum = score + group * block, *asked = sum + group * d;
+        float *score = room((group * block + 2 * group * d) * sizeof *score);
+        float *sum = score + group * block, *asked = sum + group * d;
+        lacks = !score;
 #pragma omp for schedule(dynamic) collapse(2)
         for (long t = 0; t < tokens; t++)
             for (long h = 0; h < kv_heads; h++) {
+                if (lacks) continue;
                 const int32_t *table = tables + starts[t];
                 long at = places[t];
                 long to = table[last[t] / block] * stride + h * block * d + last[t] % block * d;
@@ -260,8 +273,8 @@ void llmos_attend(const float *q, long q_head, long q_token, const float *k, lon
                 seen(asked, group, d, keys + h * block * d, values + h * block * d, stride, block, table, first[t], last[t], scale, score, sum);
                 memcpy(out + (at * heads + h * group) * d, sum, group * d * sizeof *sum);
             }
-        free(room);
     }
+    return lacks;
 }
 
 /* out = x / sqrt(mean(x^2) + eps) * weight, row by row of [rows, d]. */
@@ -280,7 +293,7 @@ void llmos_norm(const float *x, const float *weight, float eps, long rows, long 
 void llmos_gate(float *gate, const float *up, long count, int threads) {
 #pragma omp parallel for simd schedule(static) num_threads(threads) if (count > 1 << 13)
     for (long i = 0; i < count; i++) {
-        float x = gate[i], a = fabsf(x), e = power(a > 87 ? -87 : -a); /* so that no power overflows */
+        float x = gate[i], a = fabsf(x), e = a > 87 ? 0 : power(-a);
         gate[i] = x * up[i] * (x < 0 ? e : 1) / (1 + e);
     }
 }
@@ -306,7 +319,7 @@ void llmos_gelu(const float *x, long count, float *out, int threads) {
 #pragma omp parallel for simd schedule(static) num_threads(threads) if (count > 1 << 13)
     for (long i = 0; i < count; i++) {
         float a = fabsf(x[i]) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * a), square = a * a;
-        float e = power(square > 87 ? -87 : -square);
+        float e = square > 87 ? 0 : power(-square);
         float rest = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)))) * e;
         out[i] = 0.5f * x[i] * (x[i] < 0 ? rest : 2.0f - rest);
     }
@@ -349,9 +362,11 @@ static void headed(const float *q, long q_step, const float *k, long k_step, con
             memcpy(value + j * wide, v + (start + j) * v_step, d * sizeof *v);
             memset(value + j * wide + d, 0, (wide - d) * sizeof *v);
         }
-        long first = causal && start > offset ? start - offset : 0;
-        for (long i = first; i < count; i += PAIR) {
-            int rows = count - i < PAIR ? 1 : PAIR;
+        long first = causal ? start - offset : window ? start - window + 1 - offset : 0, last = count;
+        if (first < 0) first = 0;
+        if (window && start + keys + window - 1 - offset < last) last = start + keys + window - 1 - offset;
+        for (long i = first; i < last; i += PAIR) {
+            int rows = last - i < PAIR ? 1 : PAIR;
             const float *by[PAIR] = {q + i * q_step, q + (i + rows - 1) * q_step};
             for (long c = 0; c < filled; c += CHUNK) {
                 float *to[PAIR] = {score + c, score + KEYS + c};
@@ -399,22 +414,26 @@ static void headed(const float *q, long q_step, const float *k, long k_step, con
 
 /* Sequences side by side: sequence s has the queries from `asked[s]` to `asked[s + 1]` and the keys from `held[s]` to
    `held[s + 1]`, whose last is the last query's own. q, k, v are [heads, T, d] by their strides, out [T, heads, d]. */
-void llmos_row(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
+int llmos_row(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
                long v_head, long v_token, const int64_t *asked, const int64_t *held, long sequences, long heads,
                long kv_heads, long d, float scale, int causal, long window, float *out, int threads) {
     long longest = 0, wide = up(d, CHUNK);
     for (long s = 0; s < sequences; s++) longest = asked[s + 1] - asked[s] > longest ? asked[s + 1] - asked[s] : longest;
     size_t size = (d * KEYS + PAIR * d + PAIR * KEYS + longest * (2 + wide) + KEYS * wide) * sizeof(float);
-#pragma omp parallel num_threads(threads)
+    int lacks = 0;
+#pragma omp parallel num_threads(threads) reduction(| : lacks)
     {
         float *work = room(size);
+        lacks = !work;
 #pragma omp for schedule(dynamic) collapse(2)
         for (long s = 0; s < sequences; s++)
             for (long h = 0; h < heads; h++) {
+                if (lacks) continue;
                 long g = h / (heads / kv_heads), from = asked[s], start = held[s];
                 headed(q + h * q_head + from * q_token, q_token, k + g * k_head + start * k_token, k_token,
                        v + g * v_head + start * v_token, v_token, asked[s + 1] - from, held[s + 1] - start, d, scale,
                        causal, window, out + (from * heads + h) * d, heads * d, work);
             }
     }
+    return lacks;
 }

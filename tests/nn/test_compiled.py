@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -172,23 +173,64 @@ def test_gelu_is_within_its_bound_of_the_exact_one():
     assert KERNELS.gelu(torch.tensor([float("nan")])).isnan().all()
 
 
+def test_what_does_not_fit_is_refused_and_not_computed_beside_its_memory():
+    weight, scale, _ = quantized(20, 12, seed=1)
+    product = KERNELS.product(weight, scale, None)
+    for x in (
+        torch.zeros(2, 24),
+        torch.zeros(2, 6),
+        torch.zeros(2, 12, dtype=torch.float64),
+        torch.zeros(2, 12).bfloat16(),
+    ):
+        with pytest.raises(RuntimeError, match="12 numbers a row"):
+            product(x)
+    with pytest.raises(RuntimeError, match="do not go together"):
+        KERNELS.norm(torch.zeros(3, 64), torch.zeros(8), 1e-6)
+    with pytest.raises(RuntimeError, match="do not go together"):
+        KERNELS.rotate(torch.zeros(1, 5, 2, 8), torch.zeros(1, 5, 4), torch.zeros(1, 5, 4))
+    three = torch.zeros(2, 7, 8), torch.zeros(2, 7, 8), torch.zeros(2, 7, 8)
+    for asked, held in (((0, 8), (0, 7)), ((0, 7), (0, 9)), ((0, 3, 7), (0, 7))):
+        with pytest.raises(RuntimeError, match="do not go together"):
+            KERNELS.row(three, asked, held, 1.0, is_causal=True, window=None)
+
+
 def test_without_a_compiler_the_reason_is_said(tmp_path):
     source = Path(shutil.copy(compiled.SOURCE, tmp_path))
     with pytest.raises(OSError, match="no C compiler"):
-        compiled.library(source, ("no-such-compiler",))
+        compiled.loaded(source, ("no-such-compiler",))
 
 
 def test_a_source_that_does_not_compile_leaves_nothing_behind(tmp_path):
     source = tmp_path / "kernels.c"
     source.write_text("this is no C")
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        compiled.library(source)
+        compiled.loaded(source)
     assert "error" in failed.value.stderr
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_what_was_compiled_once_is_found_again(tmp_path):
     source = Path(shutil.copy(compiled.SOURCE, tmp_path))
-    made = compiled.library(source)
-    assert compiled.library(source, ("no-such-compiler",)) == made
-    assert sorted(tmp_path.iterdir()) == sorted((source, made))
+    compiled.loaded(source)
+    compiled.loaded(source, ("no-such-compiler",))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_damaged_library_is_made_again(tmp_path):
+    for folder in ("whole", "damaged"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(compiled.SOURCE, tmp_path / folder)
+    compiled.loaded(tmp_path / "whole" / compiled.SOURCE.name)
+    (made,) = (tmp_path / "whole").glob("*.so")
+    damaged = tmp_path / "damaged" / made.name
+    damaged.write_bytes(b"cut off")
+    compiled.loaded(tmp_path / "damaged" / compiled.SOURCE.name)
+    assert damaged.stat().st_size == made.stat().st_size
+
+
+def test_several_threads_that_start_at_once_have_one_library(tmp_path):
+    source = Path(shutil.copy(compiled.SOURCE, tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: compiled.loaded(source), range(4)))
+    assert len(made) == 4
+    assert len(list(tmp_path.iterdir())) == 2

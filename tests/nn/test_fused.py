@@ -8,13 +8,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+
+from llmos.abi.error import BadInput  # noqa: E402
 from llmos.nn import compiled  # noqa: E402
 from llmos.nn.attention import NAME  # noqa: E402
 from llmos.nn.blocks import origin  # noqa: E402
 from llmos.nn.fused import fuse  # noqa: E402
 from llmos.nn.kv import BLOCK, KV, Pool  # noqa: E402
 from llmos.nn.pack import next_logits, pack  # noqa: E402
-from llmos.testing.tiny import plain  # noqa: E402
+from llmos.nn.quantized import quantize  # noqa: E402
+from llmos.testing.tiny import DECODER, plain  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
@@ -42,6 +46,72 @@ def test_a_decoder_gives_the_same_logits(architecture, replaced):
     wanted = packed_logits(model)
     assert fuse(model) == replaced
     torch.testing.assert_close(packed_logits(model), wanted, atol=1e-5, rtol=1e-5)
+
+
+def small(kind, **settings):
+    """Another architecture than those in testing/tiny, in float32 and packed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(kind, **DECODER | settings)
+        model = AutoModelForCausalLM.from_config(config).eval()
+    model.set_attn_implementation(NAME)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["mistral", "starcoder2", "mixtral"])
+def test_a_window_that_only_the_config_knows_is_kept(kind):
+    model = small(kind, sliding_window=8)
+    wanted = packed_logits(model)
+    assert fuse(model) >= 3, "its attentions at least"
+    torch.testing.assert_close(packed_logits(model), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}]
+)
+def test_positions_that_turn_a_part_of_a_head_are_left_to_the_layer(settings):
+    model = small("glm4_moe", **settings)
+    wanted = packed_logits(model)
+    fuse(model)
+    torch.testing.assert_close(packed_logits(model), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_layer_that_asks_for_what_attention_does_not_do_loads_as_before():
+    model = small("gemma2", attn_logit_softcapping=50.0)
+    fuse(model)
+    with pytest.raises(BadInput, match="softcap"):
+        packed_logits(model)
+
+
+class GatedRMSNorm(torch.nn.Module):
+    """A norm that may be asked with a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.eps = torch.nn.Parameter(torch.ones(8)), 1e-6
+
+    def forward(self, x, gate=None):
+        x = x if gate is None else x * torch.nn.functional.silu(gate)
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def test_a_norm_with_a_gate_is_the_layer_s_own():
+    layer, x = GatedRMSNorm(), torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    assert fuse(layer) == 1
+    with torch.inference_mode():
+        assert torch.equal(layer(x, x), GatedRMSNorm()(x, x))
+        assert torch.equal(layer(x, gate=x), GatedRMSNorm()(x, x))
+
+
+@pytest.mark.parametrize("kind", ["qwen3_next", "llama"])
+def test_a_model_in_int8_is_fused_or_left_alone(kind):
+    """Of the first, a projection is wider than what its attention gives on: to be tried is not to be right."""
+    model = small(kind)
+    quantize(model)
+    before = [type(layer) for layer in model.modules()]
+    replaced = fuse(model)
+    assert replaced == sum(one is not type(layer) for one, layer in zip(before, model.modules(), strict=True))
+    assert kind != "llama" or replaced == 13
 
 
 def test_an_attention_that_is_not_ours_is_left_alone():

@@ -25,6 +25,7 @@ from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
+TURN = 8  # inputs of a call for one turn: those after them wait for another call's first ones
 BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
 
 Share = tuple["Stream", list[int]]
@@ -65,7 +66,7 @@ class Streams:
         job.repeat(sampling(job.call.params).n)
         place = next(self._places) + BEHIND[job.call.klass]
         salt = str(job.call.params.get("cache_salt") or "")
-        for stream in [self._stream(job, index, place, salt) for index in range(len(job.rendered))]:
+        for stream in [self._stream(job, index, place + index // TURN, salt) for index in range(len(job.rendered))]:
             insort(self._waiting, stream, key=_place)
 
     def step(self) -> list[Chunk]:
