@@ -195,6 +195,23 @@ def test_batch_work_waits_for_interactive_calls_but_not_for_ever(folders):
     assert [chunk.call_id for chunk in drain(engine)].index(0) == 63
 
 
+def test_a_call_with_many_inputs_lets_others_between_them(folders):
+    engine = engine_of(folders, "llama", 4)
+    params = {"temperature": 0, "max_tokens": 2}
+    engine.add(Call(1, "talk:1", "generate", ("a",) * 300, params))
+    engine.add(generate(2, "b", max_tokens=2))
+    order = [chunk.call_id for chunk in drain(engine) if chunk.is_last]
+    assert order == [2, 1]
+
+
+def test_a_call_with_many_texts_lets_others_between_them(folders):
+    engine = engine_of(folders, "llama", 4)
+    engine.add(Call(1, "talk:1", "embed", ("some words to embed",) * 2000, {}))
+    engine.add(Call(2, "talk:1", "embed", ("one",), {}))
+    order = [chunk.call_id for chunk in drain(engine) if chunk.is_last]
+    assert order == [2, 1]
+
+
 def test_weights_that_are_no_numbers_fault_their_calls_and_leave_nothing_behind(folders):
     engine = engine_of(folders, "llama", 4)
     weight = engine._models["talk:1"].loaded.causal.model.norm.weight

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from heapq import heappop, heappush
+from itertools import accumulate, count, groupby
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from llmos.abi.call import Chunk
 from llmos.abi.error import LlmosError, fault_of
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
+from llmos.engines.pytorch.turns import BEHIND, TURN
 from llmos.nn.pack import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
@@ -26,9 +27,8 @@ Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse t
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sequence of a call; `number` is its place in the order of arrival."""
+    """One sequence of a call."""
 
-    number: int
     job: Job
     index: int
 
@@ -37,14 +37,17 @@ class Item:
         return self.job.sequences[self.index]
 
 
+Queue = list[tuple[int, int, Item]]  # a heap: whose turn it is, in the order of arrival where that is equal
+
+
 class Rows:
-    """What waits for a forward pass, oldest first."""
+    """What waits for a forward pass: calls in order, of one with many sequences some at each turn."""
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
         self._cores = Cores(1)
-        self._waiting: dict[tuple[int, int], deque[Item]] = {}
-        self._arrived = 0
+        self._waiting: dict[tuple[int, int], Queue] = {}
+        self._calls, self._sequences = count(), count()
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -54,13 +57,13 @@ class Rows:
         self._cores = Cores(cores)
 
     def add(self, job: Job) -> None:
-        group = self._waiting.setdefault(job.model.group, deque())
+        group = self._waiting.setdefault(job.model.group, [])
+        place = next(self._calls) + BEHIND[job.call.klass]
         for index in range(len(job.sequences)):
-            group.append(Item(self._arrived, job, index))
-            self._arrived += 1
+            heappush(group, (place + index // TURN, next(self._sequences), Item(job, index)))
 
     def step(self) -> list[Chunk]:
-        """Compute one row, the oldest input's group; a fault is the answer to every call in it."""
+        """Compute one row, of the group whose turn it is; a fault is the answer to every call in it."""
         items = self._next()
         if not items:
             return []
@@ -72,24 +75,24 @@ class Rows:
         return chunks
 
     def _next(self) -> list[Item]:
-        """The oldest input and those behind it in its group, up to the budget, in the order that computes fastest."""
+        """The first input and those behind it in its group, up to the budget, in the order that computes fastest."""
         for key in [key for key, group in self._waiting.items() if not _live(group)]:
             del self._waiting[key]
         if not self._waiting:
             return []
-        group = min(self._waiting.values(), key=lambda group: group[0].number)
+        group = min(self._waiting.values(), key=lambda group: group[0][:2])
         chosen: list[Item] = []
         tokens = 0
-        while _live(group) and (not chosen or tokens + len(group[0].ids) <= self._token_budget):
-            chosen.append(group.popleft())
+        while _live(group) and (not chosen or tokens + len(group[0][-1].ids) <= self._token_budget):
+            chosen.append(heappop(group)[-1])
             tokens += len(chosen[-1].ids)
         return sorted(chosen, key=lambda item: (item.job.model.place, len(item.ids)))
 
 
-def _live(group: deque[Item]) -> bool:
+def _live(group: Queue) -> bool:
     """Whether the group has an input that someone still waits for; those in front of it are let go."""
-    while group and group[0].job.is_over:
-        group.popleft()
+    while group and group[0][-1].job.is_over:
+        heappop(group)
     return bool(group)
 
 

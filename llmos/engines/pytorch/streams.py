@@ -14,9 +14,9 @@ from itertools import count, groupby
 
 from llmos.abi.call import Chunk, Json
 from llmos.abi.error import BadInput, LlmosError, TooLong, fault_of
-from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
+from llmos.engines.pytorch.turns import BEHIND, TURN
 from llmos.nn.blocks import Key, origin
 from llmos.nn.generate import Generation
 from llmos.nn.kv import KV, Pool
@@ -25,8 +25,6 @@ from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
-TURN = 8  # inputs of a call for one turn: those after them wait for another call's first ones
-BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
 
 Share = tuple["Stream", list[int]]
 
