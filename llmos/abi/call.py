@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmos.abi.error import Fault
+from llmos.abi.error import BadInput, Fault
 from llmos.abi.process import Class
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
+
+MAX_INPUTS = 2048  # of one call: it is read whole, and others wait meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +53,12 @@ class Chunk:
     is_last: bool = True
     tokens: Tokens = Tokens()
     fault: Fault | None = None
+
+
+def check_inputs(inputs: Sequence[Json]) -> None:
+    """BadInput for more inputs than one call may have."""
+    if len(inputs) > MAX_INPUTS:
+        raise BadInput(
+            f"The call has {len(inputs):,} inputs, and one call may have {MAX_INPUTS:,}. Send them in several calls",
+            limit=MAX_INPUTS,
+        )

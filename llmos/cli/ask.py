@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,11 +45,17 @@ def run(
         inputs = inputs_of(asked, texts or [], file)
         results = client.run(model, inputs, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
     if as_json:
-        say_json(results)
+        say_json([_told(result) for result in results])
         return
     copies = len(results) // len(inputs)  # more than one where `n` was set
     for i, result in enumerate(results):
         say(readable(inputs[i // copies], result, is_alone=len(results) == 1))
+
+
+def _told(result: Result) -> dict[str, Json]:
+    """What the result says; of log-probabilities only where it has some."""
+    said = {field.name: getattr(result, field.name) for field in fields(result)}
+    return {key: value for key, value in said.items() if key != "logprobs" or value}
 
 
 def inputs_of(task: str, words: Sequence[str], file: Path | None) -> list[Json]:

@@ -76,3 +76,7 @@ def _usage(error: Exception) -> int:
     if type(error).__name__ == "Abort":
         return 130
     raise error
+
+
+if __name__ == "__main__":
+    main()

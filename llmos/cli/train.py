@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -156,12 +157,17 @@ def _say_made(client: Client, process: Process) -> None:
     for ref in made:
         model = client.model(ref)
         say(f"{ref} is {'promoted' if model.promoted else 'a candidate'}. {process.reason}".rstrip())
-        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in model.metrics.items()])
+        _say_figures(model.metrics)
         say(f"Ask it: llmos run {ref if not model.promoted else model.name} '...'")
         say(f"How good it is: llmos show {ref}")
     if not made and process.progress is not None:
         say(process.progress.message or process.reason)
-        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in process.progress.figures.items()])
+        _say_figures(process.progress.figures)
+
+
+def _say_figures(figures: Mapping[str, object]) -> None:
+    if figures:
+        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in figures.items()])
 
 
 VERBS: dict[str, Any] = {"train": train, "eval": evaluate, "quantize": quantize}  # Any: verbs differ in what they take

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import count
 from typing import Any
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.device import LeaseKind
 from llmos.abi.engine import device_for, engine_of
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
@@ -70,6 +70,7 @@ class Calls:
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """The answer of a model; raises what is wrong before its first piece, and closing it cancels the call."""
+        check_inputs(inputs)
         manifest = self._store.resolve(model)
         wanted = task_of(manifest, task)
         call = Call(next(self._ids), manifest.ref, wanted, tuple(inputs), params, stream, klass=klass)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.device import Device, Lease, LeaseKind
 from llmos.abi.engine import engine_of
 from llmos.abi.error import (
@@ -25,7 +25,7 @@ from llmos.abi.error import (
 )
 from llmos.abi.frame import Located
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
-from llmos.abi.process import Class, Process, Program, Progress, Spec, State
+from llmos.abi.process import DONE, Class, Process, Program, Progress, Spec, State
 from llmos.abi.recipe import WRITING
 from llmos.abi.view import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.engines import Engine
@@ -120,6 +120,9 @@ class MemoryKernel:
                 pid, Progress("train", done, 2.0, "steps", {"loss": 1 / done, "rate": 80.0, "eta_s": 1})
             )
             await asyncio.sleep(0)
+        if self.table[pid].spec.program is Program.QUANTIZE:
+            said = f"{self.table[pid].spec.args['model']} is served in int8 already"
+            self.report_progress(pid, Progress(DONE, 1, 1, message=said))
         if self.fault is not None:
             self.move(pid, State.EXITED, exit_code=1, fault=self.fault)
             return
@@ -199,6 +202,7 @@ class MemoryKernel:
         klass: Class = Class.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
+        check_inputs(inputs)
         found = self.model(model).manifest
         self.engines.append(engine_of(found, engine))
         call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)

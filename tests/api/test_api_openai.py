@@ -176,6 +176,18 @@ def test_token_ids_and_nothing_are_refused(client, given, said):
         client.embeddings.create(model="minilm", input=given)
 
 
+def test_more_inputs_than_a_call_may_have_are_refused_on_every_route(client):
+    many, said = ["x"] * 2049, "2,049 inputs, and one call may have 2,048. Send them in several calls"
+    with pytest.raises(openai.BadRequestError, match=said):
+        client.embeddings.create(model="minilm", input=many)
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match=said):
+            client.completions.create(model="smollm2", prompt=many, stream=stream)
+    with pytest.raises(openai.BadRequestError, match=said):
+        client.post("/tasks/embed", cast_to=object, body={"model": "minilm", "inputs": many})
+    assert len(client.embeddings.create(model="minilm", input=many[:2048]).data) == 2048
+
+
 def test_other_dimensions_are_refused(client):
     with pytest.raises(openai.BadRequestError, match="32 dimensions"):
         client.embeddings.create(model="minilm", input="hello", dimensions=8)

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -247,9 +249,11 @@ def test_the_daemon_of_another_home_on_the_same_port_is_told_from_ones_own(llmos
 def test_a_process_that_serves_shows_how_busy_it_is_and_nothing_once_it_is_over():
     figures = {"live": 3.0, "waiting": 2.0, "kv_blocks": 40.0, "kv_held": 10.0}
     serve = Process(1, Spec(Program.SERVE), State.READY, progress=Progress("serving", figures=figures))
+    without_blocks = replace(serve, progress=Progress("serving", figures={"live": 3.0, "waiting": 0.0}))
     encoder = replace(serve, progress=Progress("serving"))
     over = replace(serve, state=State.EXITED)
-    assert [row[4] for row in rows([serve, encoder, over])] == ["3 live, 2 wait, kv 25%", "", ""]
+    shown = [row[4] for row in rows([serve, without_blocks, encoder, over])]
+    assert shown == ["3 live, 2 wait, kv 25%", "3 live", "", ""]
 
 
 def test_a_version_is_shown_without_what_only_the_store_needs(llmos, kernel):
@@ -329,6 +333,21 @@ def test_pull_eval_and_the_store(llmos, home):
     assert "blobs" in llmos("df")[1]
     assert llmos("gc")[1] == "Freed 4.1 KB.\n"
     assert "cpu0" in llmos("status")[1]
+
+
+def test_log_probabilities_are_in_the_json_of_an_answer_only_where_they_were_asked_for(llmos):
+    words = ("run", "smollm2", "hi", "--task", "generate", "--set", "max_tokens=2", "--json")
+    assert set(json.loads(llmos(*words)[1])[0]) == {"text", "finish_reason"}
+    assert json.loads(llmos(*words, "--set", "logprobs=true")[1])[0]["logprobs"]
+
+
+def test_what_is_in_int8_already_is_said_without_figures_that_there_are_none_of(llmos):
+    assert llmos("quantize", "minilm:1")[1] == "minilm:1 is served in int8 already\n"
+
+
+def test_the_command_line_also_runs_as_a_module():
+    command = [sys.executable, "-m", "llmos.cli.main", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("llmos ")
 
 
 def test_help_and_version(llmos):

@@ -136,6 +136,15 @@ def test_a_call_that_cannot_work_is_refused_before_any_process_is_started(home, 
     with_box(home, act)
 
 
+def test_more_inputs_than_a_call_may_have_are_refused_before_any_process_is_started(home):
+    async def act(box: Box) -> None:
+        with pytest.raises(BadInput, match=r"2,049 inputs, and one call may have 2,048\. Send them in several calls"):
+            await anext(box.call("mood", None, ["x"] * 2049, {}))
+        assert not any(p.spec.program is Program.SERVE for p in box.processes())
+
+    with_box(home, act)
+
+
 def test_a_bad_input_is_the_answer_to_its_own_call_only(home):
     async def act(box: Box) -> None:
         bad = box.call("mood", None, [{"no": "text"}], {})
