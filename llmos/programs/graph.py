@@ -29,7 +29,11 @@ def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) ->
             "The graph reads tokens, and there is no tokenizer.json beside it. Save it there: "
             "tokenizer.save_pretrained(folder)"
         )
-    labels = _labels(folder, config, args) or (_asked(session, graph) if graph.form is Form.MAP else [])
+    labels = _labels(folder, config, args)
+    if graph.form is Form.MAP:
+        has = _asked(session, graph)
+        labels = labels or has
+        _check_map(labels, has)
     check_labels(graph, task, labels)
     options: dict[str, Json] = {"engine": "onnx", "tasks": [task]}
     if config.get("problem_type") == MANY:
@@ -81,3 +85,12 @@ def _asked(session: Session, graph: Graph) -> list[str]:
     ((name, kind),) = graph.inputs.items()
     (found,) = session.run([graph.output], {name: [[TRIED]] if kind == "texts" else [TRIED]})
     return [str(label) for label in found[0]]
+
+
+def _check_map(labels: Sequence[str], has: Sequence[str]) -> None:
+    """BadInput for other labels than the graph's map has: an answer is looked up there by its label."""
+    if len(labels) != len(has) or set(labels) != set(has):
+        raise BadInput(
+            f"The graph gives a map of {len(has)} labels ({', '.join(has[:12])}) and there are {len(labels)}: "
+            f"{', '.join(labels[:12])}. It names its own: leave the labels out"
+        )

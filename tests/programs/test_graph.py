@@ -46,6 +46,16 @@ def test_a_graph_that_gives_maps_says_its_labels_itself(tmp_path):
     assert made.labels == ("billing", "delivery")
 
 
+def test_other_labels_than_the_graph_s_map_has_are_refused_with_the_numbers(tmp_path):
+    pytest.importorskip("skl2onnx", reason="the tools for tests are not installed")
+    source = write_pipeline(tmp_path / "mine")
+    for number, labels in enumerate((["a", "b"], ["billing"], ["billing", "delivery", "other"])):
+        with pytest.raises(BadInput, match=rf"map of 2 labels \(billing, delivery\) and there are {len(labels)}: "):
+            pulled(tmp_path / str(number), source, task="classify", labels=labels)
+    _, made = pulled(tmp_path / "right", source, task="classify", labels=["delivery", "billing"])
+    assert made.labels == ("delivery", "billing")
+
+
 def test_one_graph_of_several_may_be_named(tmp_path):
     folder = write_onnx(tmp_path / "mine", "embed")
     (folder / "model.onnx").rename(folder / "a.onnx")
