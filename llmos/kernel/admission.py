@@ -89,7 +89,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
             args.setdefault("token", config.hub_token)
         if config.catalog is not None:
             args["catalog"] = str(config.catalog)
-        models = _bases(store, dtype)
+        models = bases_of(store, dtype)
     scratch = config.home / "scratch" / str(process.pid)
     scratch.mkdir(parents=True, exist_ok=True)
     return Assignment(
@@ -172,12 +172,14 @@ def _to_quantize(manifest: Manifest, store: Store) -> dict[str, Located]:
     return found
 
 
-def _bases(store: Store, dtype: str) -> dict[str, Located]:
-    """Every whole base by its bare name: a puller looks there before it fetches, and brings a damaged one again."""
+def bases_of(store: Store, dtype: str) -> dict[str, Located]:
+    """Every whole base by its bare name, where a puller looks before it fetches, and brings a damaged one again; and
+    every version by its ref, for an adapter may stand on any."""
     bases = {}
-    for name in {manifest.name for manifest in store.manifests() if manifest.kind is Kind.BASE}:
+    manifests = [manifest for manifest in store.manifests() if manifest.kind is Kind.BASE]
+    for named in dict.fromkeys([*(one.name for one in manifests), *(one.ref for one in manifests)]):
         with suppress(Corrupt):
-            bases[name] = store.located(name, dtype)
+            bases[named] = store.located(named, dtype)
     return bases
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from llmos.abi.catalog import catalog
+from llmos.abi.engine import DEFAULT, check_engine, refusal
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict
@@ -108,15 +109,32 @@ def match_of(adapter: Foreign, assignment: Assignment) -> Match:
 
 
 def _asked(adapter: Foreign, assignment: Assignment) -> dict[str, Located]:
-    """The store's bases by ref, or the one that was asked for."""
-    bases = {one.manifest.ref: one for one in assignment.models.values() if one.manifest.kind is Kind.BASE}
-    if not bases:
-        raise BadInput(f"{adapter.name} needs a base{_said(adapter)}, and the store has none. Pull that first")
+    """By ref, the base that was asked for: any version in full, or what a bare name means. Else all that names mean."""
+    bases = {key: one for key, one in assignment.models.items() if one.manifest.kind is Kind.BASE}
     asked = assignment.args.get("base")
-    found = {ref: one for ref, one in bases.items() if asked in (None, ref, one.manifest.name)}
-    if not found:
-        raise BadInput(f"The store has no base {asked!r}. It has {_listed(bases)}")
-    return found
+    if asked in bases:
+        check_engine(DEFAULT, bases[asked].manifest)
+        return {bases[asked].manifest.ref: bases[asked]}
+    able = [one for one in bases.values() if refusal(DEFAULT, one.manifest) is None]
+    if not able:
+        raise BadInput(
+            f"{adapter.name} needs a base{_said(adapter)}, and the store has none that {DEFAULT} serves. "
+            "Pull that first"
+        )
+    refs = dict.fromkeys(one.manifest.ref for one in able)
+    if asked is not None:
+        raise BadInput(f"The store has no base {asked!r}. It has {_listed(refs)}")
+    meant = [bases[name] for name in bases if ":" not in name and bases[name] in able]
+    floats = (_in_float(one, able) for one in meant or able)
+    return {one.manifest.ref: one for one in floats}
+
+
+def _in_float(base: Located, others: Iterable[Located]) -> Located:
+    """The newest version of this base in float, which adapters are trained on; itself where there is none."""
+    known = base.manifest
+    same = [one for one in others if (one.manifest.name, one.manifest.base_digest) == (known.name, known.base_digest)]
+    floats = [one for one in same if not one.manifest.dtype]
+    return max(floats, key=lambda one: one.manifest.version) if known.dtype and floats else base
 
 
 def _known(adapter: Foreign, bases: dict[str, Located], assignment: Assignment) -> tuple[str, dict[str, Located]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from llmos.abi.frame import Accepted, Assignment
 from llmos.abi.model import Offer
 from llmos.abi.process import Program, Progress
+from llmos.kernel.admission import bases_of
 from llmos.kernel.store.store import Store
 
 
@@ -39,7 +40,7 @@ class Box:
     def assignment(self, source: str, dtype: str = "float32", **args: object) -> Assignment:
         scratch = self.home / "scratch" / str(self.pid)
         scratch.mkdir(parents=True, exist_ok=True)
-        named = {m.name: self.store.located(m.ref, dtype) for m in self.store.manifests()}
+        named = bases_of(self.store, dtype)
         return Assignment(self.pid, Program.PULL, {"source": source, **args}, str(scratch), dtype=dtype, models=named)
 
     def phases(self) -> list[str]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, Conflict, Corrupt, UnsafeWeights  # noqa: E402
+from llmos.abi.model import Offer, OfferKind, Part, Verdict  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
 from llmos.nn.lora import save_adapter  # noqa: E402
@@ -243,6 +244,47 @@ def test_where_several_bases_fit_one_is_to_be_named(box, tmp_path):
     assert box.store.resolve("mine").base == "twin:1"
     with pytest.raises(BadInput, match="no base 'third'"):
         pull(box, out, base="third")
+
+
+def add_int8(box, name="base"):
+    """A promoted version with the files of the base, served in int8."""
+    evidence = box.home / "scratch" / "evidence"
+    evidence.mkdir(parents=True)
+    (evidence / "data.json").write_bytes(b"{}")
+    draft = {"task": "embed", "dtype": "int8"}
+    verdict = Verdict(promote=True, reason="it costs nothing")
+    files = (("data.json", Part.EVIDENCE),)
+    box.pid += 1
+    box.offer(Offer(11, OfferKind.BASE, name, str(evidence), files, draft, verdict, like=f"{name}:1"))
+
+
+def test_any_version_of_a_base_may_be_named_and_one_in_float_is_meant_unless_said(box, tmp_path):
+    folder = base(box, tmp_path)
+    add_int8(box)
+    assert box.store.resolve("base").ref == "base:2"
+    out = adapters.write(tmp_path / "mine", load_folder(folder).backbone)
+    pull(box, out)
+    assert box.store.resolve("mine").base == "base:1"
+    pull(box, out, base="base:1", name="again")
+    assert box.store.resolve("again").base == "base:1"
+    with pytest.raises(BadInput, match=r"no base 'base:3'.*base:1"):
+        pull(box, out, base="base:3", name="third")
+
+
+def test_bases_that_pytorch_cannot_serve_are_no_candidates(box, tmp_path):
+    folder = base(box, tmp_path)
+    graph = box.home / "scratch" / "graph"
+    graph.mkdir(parents=True)
+    (graph / "model.onnx").write_bytes(b"\x08\x08 a graph")
+    box.pid += 1
+    files = (("model.onnx", Part.WEIGHTS),)
+    draft = {"task": "embed", "options": {"engine": "onnx"}}
+    box.offer(Offer(1, OfferKind.BASE, "graph", str(graph), files, draft))
+    out = adapters.write(tmp_path / "mine", load_folder(folder).backbone)
+    pull(box, out)
+    assert box.store.resolve("mine").base == "base:1"
+    with pytest.raises(BadInput, match="pytorch cannot serve graph:1"):
+        pull(box, out, base="graph", name="other")
 
 
 def test_an_adapter_needs_a_base_in_the_store(box, tmp_path):
