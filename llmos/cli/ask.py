@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmos.abi.call import MAX_INPUTS
 from llmos.abi.error import BadInput
 from llmos.cli.box import box, settings_of
 from llmos.cli.terminal import say, say_json
@@ -43,7 +44,11 @@ def run(
     with box() as client:
         asked = task or client.model(model).task
         inputs = inputs_of(asked, texts or [], file)
-        results = client.run(model, inputs, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
+        results = [
+            result
+            for some in (inputs[start : start + MAX_INPUTS] for start in range(0, len(inputs), MAX_INPUTS))
+            for result in client.run(model, some, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
+        ]
     if as_json:
         say_json([_told(result) for result in results])
         return

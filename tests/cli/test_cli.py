@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from llmos.abi.call import MAX_INPUTS
 from llmos.abi.error import Fault
 from llmos.abi.process import Process, Program, Progress, Spec, State
 from llmos.abi.view import Damage
@@ -178,6 +179,12 @@ def test_chat_sends_the_schema_in_a_file(llmos, home, kernel):
     for file, says in (("city.json", "is no JSON"), ("none.json", "cannot be read")):
         code, _, err = llmos("chat", "smollm2", "hello", "--json-schema", file)
         assert (code, says in err) == (2, True)
+
+
+def test_a_file_of_more_lines_than_one_call_may_have_is_asked_in_several(llmos, home):
+    (home / "many").write_text("hello\n" * (MAX_INPUTS + 1))
+    code, out = llmos("run", "support", "--file", str(home / "many"), "--json")[:2]
+    assert (code, len(json.loads(out))) == (0, MAX_INPUTS + 1)
 
 
 def test_run_prints_each_of_several_answers(llmos):
