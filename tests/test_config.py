@@ -42,7 +42,7 @@ def test_every_setting_is_a_field_and_every_field_a_setting():
         ({"LLMOS_PORT": "eighty"}, "LLMOS_PORT = 'eighty': expected a whole number from 1 to 65535"),
         ({"LLMOS_PORT": "70000"}, "LLMOS_PORT = '70000'"),
         ({"LLMOS_MEMORY_SHARE": "nan"}, "LLMOS_MEMORY_SHARE = 'nan': expected a number from 0.05 to 1"),
-        ({"LLMOS_ENGINE": "abacus"}, "LLMOS_ENGINE = 'abacus': expected pytorch or null"),
+        ({"LLMOS_ENGINE": "abacus"}, "LLMOS_ENGINE = 'abacus': expected pytorch, llamacpp, vllm or null"),
     ],
 )
 def test_a_bad_value_says_key_value_and_what_was_expected(tmp_path, environ, said):
