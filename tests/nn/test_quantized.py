@@ -118,6 +118,7 @@ def test_zeros_and_what_is_not_a_number_come_out_as_they_went_in():
     assert out[3].isfinite().all()
 
 
+@compiled
 def test_the_weights_can_be_read_again_and_take_a_quarter_of_the_memory():
     layer = linear(64, 32)
     made = int8(layer)
@@ -195,7 +196,8 @@ def test_the_form_holds_integers_and_what_is_no_product_as_it_was(both):
     assert {name.removesuffix(".weight") for name, x in weights.items() if x.dtype == torch.int8} == layers
     floats = load_file(source / "model.safetensors")
     assert all(torch.equal(x, floats[name]) for name, x in weights.items() if name in floats and x.dtype != torch.int8)
-    assert loaded.weights_bytes == sum(x.nbytes for x in weights.values())
+    if kernels() is not None:  # where nothing was compiled they are held as floats
+        assert loaded.weights_bytes == sum(x.nbytes for x in weights.values())
 
 
 def test_a_folder_in_float_becomes_the_same_model(both):
