@@ -88,7 +88,7 @@ def _cpu(config: Config) -> Finding:
 def _compiler(config: Config) -> Finding:
     """Well either way: without one there are slower loops."""
     found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
-    return Finding("compiler", True, found or "none: a CPU generates about half as fast without. Install gcc or clang")
+    return Finding("compiler", True, found or "none: a CPU generates more slowly without. Install gcc or clang")
 
 
 def _memory(config: Config) -> Finding:

@@ -15,14 +15,13 @@ from typing import Any, Protocol
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
-from llmos.abi.process import Class
+from llmos.engines.turns import BEHIND, TURN
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.tools import ruled
 
 Json = Any  # Any: an answer in its task's schema
 
-BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
 WAIT_S = 0.005  # a step waits so long for something to be said, then frames that came meanwhile are taken
 
 
@@ -178,7 +177,7 @@ class Answers:
         prompt_tokens = sum(len(one.ids) for one in rendered)
         job = Job(call, asked, self._settings, [one for one in rendered for _ in range(said.n)], prompt_tokens)
         place, salt = next(self._places) + BEHIND[call.klass], str(call.params.get("cache_salt") or "")
-        legs = [Leg(place, job, i, self._chosen(job, i, said), salt) for i in range(len(job.rendered))]
+        legs = [Leg(place + i // TURN, job, i, self._chosen(job, i, said), salt) for i in range(len(job.rendered))]
         self._jobs[call.call_id] = job
         for leg in legs:
             insort(self._waiting, leg, key=lambda leg: leg.place)

@@ -17,7 +17,7 @@ from llmos.abi.call import Chunk
 from llmos.abi.error import LlmosError, fault_of
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
-from llmos.engines.pytorch.turns import BEHIND, TURN
+from llmos.engines.turns import BEHIND, TURN
 from llmos.nn.pack import forward, pack, pool
 from llmos.tasks.embed import is_unit
 

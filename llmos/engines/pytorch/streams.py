@@ -16,7 +16,7 @@ from llmos.abi.call import Chunk, Json
 from llmos.abi.error import BadInput, LlmosError, TooLong, fault_of
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
-from llmos.engines.pytorch.turns import BEHIND, TURN
+from llmos.engines.turns import BEHIND, TURN
 from llmos.nn.blocks import Key, origin
 from llmos.nn.generate import Generation
 from llmos.nn.kv import KV, Pool
