@@ -107,7 +107,10 @@ class Kernels:
         ]
 
     def product(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Product:
-        """A layer's int8 weights of -63 to 63, [outs, ins], and what one of every BLOCK of an output's is worth."""
+        """A layer's int8 weights, [outs, ins], and what one of every BLOCK of an output's is worth.
+
+        Of four weights that are added up at once those of one sign are at most 128 together (nn/quantized.py, REACH).
+        """
         outs, ins = weight.shape
         panels, blocks = -(-outs // PANEL), -(-ins // BLOCK)
         packed = torch.empty(panels * PANEL * blocks * BLOCK, dtype=torch.int8)

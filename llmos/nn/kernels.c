@@ -1,4 +1,4 @@
-/* The inner loops of a step of generation, for a CPU: products with weights of 7 bits, and attention over blocks.
+/* The inner loops of a step of generation, for a CPU: products with weights of 8 bits, and attention over blocks.
 
    Compiled where there is a C compiler; nn/compiled.py says how, and what is done where there is none. Every function
    splits its work over the threads of the OpenMP that torch has loaded. All matrices are row-major. */
@@ -56,13 +56,16 @@ static inline float quantized(const float *x, long count, uint8_t *q) {
 }
 
 #if defined(__AVX2__)
-static inline __m256i added(__m256i sum, __m256i x, __m256i w) {
+/* Eight inputs of eight outputs, as two fours. Sums of 4 products stay within 16 bits, for the weights were made so:
+   nn/quantized.py, `REACH`. */
+static inline __m256i added(__m256i sum, __m256i x, __m256i w, __m256i y, __m256i v) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-    return _mm256_dpbusd_epi32(sum, x, w);
+    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(sum, x, w), y, v);
 #elif defined(__AVXVNNI__)
-    return _mm256_dpbusd_avx_epi32(sum, x, w);
-#else /* no pair of products leaves 16 bits: 2 * 255 * 63 < 32768 */
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)));
+    return _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(sum, x, w), y, v);
+#else
+    __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(x, w), _mm256_maddubs_epi16(y, v));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(both, _mm256_set1_epi16(1)));
 #endif
 }
 
@@ -87,15 +90,16 @@ static inline __attribute__((always_inline)) void tile(const uint8_t *q, const f
             low[r] = _mm256_loadu_si256((const __m256i *)(less + b * PANEL));
             high[r] = _mm256_loadu_si256((const __m256i *)(less + b * PANEL + 8));
         }
-        for (long i = b * BLOCK; i < (b + 1) * BLOCK; i += GROUP) {
-            __m256i one = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL));
-            __m256i two = _mm256_loadu_si256((const __m256i *)(panel + i * PANEL + 32));
+        for (long i = b * BLOCK; i < (b + 1) * BLOCK; i += 2 * GROUP) {
+            const __m256i *w = (const __m256i *)(panel + i * PANEL);
+            __m256i one = _mm256_loadu_si256(w), two = _mm256_loadu_si256(w + 1);
+            __m256i three = _mm256_loadu_si256(w + 2), four = _mm256_loadu_si256(w + 3);
             for (int r = 0; r < rows; r++) {
-                int32_t four;
-                memcpy(&four, q + r * wide + i, 4);
-                __m256i x = _mm256_set1_epi32(four);
-                low[r] = added(low[r], x, one);
-                high[r] = added(high[r], x, two);
+                int32_t some[2];
+                memcpy(some, q + r * wide + i, 8);
+                __m256i x = _mm256_set1_epi32(some[0]), y = _mm256_set1_epi32(some[1]);
+                low[r] = added(low[r], x, one, y, three);
+                high[r] = added(high[r], x, two, y, four);
             }
         }
         for (int r = 0; r < rows; r++) {

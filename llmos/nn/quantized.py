@@ -2,8 +2,8 @@
 
 Every BLOCK of an output's weights has a scale of its own, and every BLOCK of a token's inputs, so that a large number
 spoils its block alone. A token's answer does not depend on those beside it: sums of integers have no order. A CPU
-without VNNI adds two products in 16 bits, which would saturate with weights of 8 bits; with 7 it cannot, so that every
-CPU computes the same. Where the loop in C was not compiled, the same rounded numbers are multiplied as floats.
+without VNNI adds four products in 16 bits; a block's scale is so large that this cannot overflow, and every CPU
+computes the same. Where the loop in C was not compiled, the same rounded numbers are multiplied as floats.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from llmos.nn.compiled import BLOCK, kernels
 from llmos.nn.product import Turned
 
 DTYPE = "int8"
-WEIGHT_LEVELS = 63  # 2 * 255 * 63 < 2^15
-INPUT_LEVELS = 127
+LEVELS = 127
+REACH = 128  # of the sum of four weights of one sign that the kernel adds up at once: 255 * 128 < 2^15
 LEAST_OUTPUTS = 16  # a layer with fewer (a router of experts, a score) decides much and costs nothing: it stays float
 SMALLEST = 1e-12  # a block of zeros still needs a scale
 WEIGHT, SCALE = ".weight", ".weight_scale"
@@ -86,8 +86,13 @@ def quantized(layer: nn.Module) -> Quantized:
     whole = matrix(layer).float()
     if not bool(whole.isfinite().all()):
         raise BadInput("The weights have numbers that are not finite (NaN or infinite). Bring the model in again")
-    values, scales = _rounded(whole, WEIGHT_LEVELS)
-    return Quantized(values.flatten(-2)[:, : whole.shape[1]].to(torch.int8).contiguous(), scales.squeeze(-1))
+    blocks = _blocks(whole)
+    reach = _reach(blocks).amax(-1, keepdim=True)
+    scales = torch.maximum(_scales(blocks), reach / REACH)
+    is_over = _reach((blocks / scales).round()).amax(-1, keepdim=True) > REACH  # rounding adds a half to each at most
+    scales = torch.where(is_over, torch.maximum(_scales(blocks), reach / (REACH - 2)), scales)
+    values = (blocks / scales).round().to(torch.int8)
+    return Quantized(values.flatten(-2)[:, : whole.shape[1]].contiguous(), scales.squeeze(-1))
 
 
 def plain(weights: Quantized) -> Tensor:
@@ -96,12 +101,24 @@ def plain(weights: Quantized) -> Tensor:
     return values * scales.repeat_interleave(BLOCK, 1)[:, : values.shape[1]]
 
 
-def _rounded(x: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """[..., n] -> whole numbers of -levels to levels, [..., blocks, BLOCK], and their scales, [..., blocks, 1]."""
-    whole = pad(x, (0, -x.shape[-1] % BLOCK))
-    blocks = whole.view(*whole.shape[:-1], -1, BLOCK)
-    scales = blocks.abs().amax(-1, keepdim=True).clamp_min(SMALLEST) / levels
-    return (blocks / scales).round(), scales
+def _blocks(x: Tensor) -> Tensor:
+    """[..., n] -> [..., blocks, BLOCK], with zeros for what the last one lacks."""
+    return pad(x, (0, -x.shape[-1] % BLOCK)).view(*x.shape[:-1], -1, BLOCK)
+
+
+def _scales(blocks: Tensor) -> Tensor:
+    """[..., BLOCK] -> [..., 1]: what one of LEVELS is worth."""
+    return blocks.abs().amax(-1, keepdim=True).clamp_min(SMALLEST) / LEVELS
+
+
+def _reach(blocks: Tensor) -> Tensor:
+    """[..., BLOCK] -> [..., BLOCK / 4]: how far each sum of four goes to either side, for inputs from 0 to 1.
+
+    The four are two neighbours and the two that stand four behind them: a loop adds eight inputs as two fours.
+    """
+    fours = blocks.view(*blocks.shape[:-1], -1, 2, 2, 2)
+    up, down = (x.clamp_min(0).sum((-3, -1)).flatten(-2) for x in (fours, -fours))
+    return torch.maximum(up, down)
 
 
 def put(model: nn.Module, layers: Mapping[str, Quantized]) -> None:
@@ -159,8 +176,8 @@ def _is_sound(values: Tensor, scales: Tensor, like: Tensor) -> bool:
         return False
     if values.shape != like.shape or scales.shape != (len(like), -(-like.shape[1] // BLOCK)):
         return False
-    is_in_range = int(values.min()) >= -WEIGHT_LEVELS and int(values.max()) <= WEIGHT_LEVELS
-    return is_in_range and bool((scales.isfinite() & (scales > 0)).all())
+    is_in_reach = bool((_reach(_blocks(values.int())) <= REACH).all())
+    return is_in_reach and bool((scales.isfinite() & (scales > 0)).all())
 
 
 def _in_floats(weights: Quantized, bias: Tensor | None) -> Product:
@@ -168,7 +185,8 @@ def _in_floats(weights: Quantized, bias: Tensor | None) -> Product:
     whole = plain(weights)
 
     def compute(x: Tensor) -> Tensor:
-        values, scales = _rounded(x, INPUT_LEVELS)
-        return linear((values * scales).flatten(-2)[..., : x.shape[-1]], whole, bias)
+        blocks = _blocks(x)
+        scales = _scales(blocks)
+        return linear(((blocks / scales).round() * scales).flatten(-2)[..., : x.shape[-1]], whole, bias)
 
     return compute
