@@ -115,6 +115,11 @@ def _replaced(forwards: Mapping[nn.Module, partial[Tensor]]) -> Iterator[None]:
         _now.forwards = before
 
 
+def is_any_on() -> bool:
+    """Whether this thread's pass computes with an adapter."""
+    return bool(_now.forwards)
+
+
 def _forwarded(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer that some adapter changes, in a pass that may or may not have it; once put in place it stays there."""
     forward = _now.forwards.get(layer)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from ctypes import c_float, c_int, c_long, c_void_p
+from ctypes import POINTER, Structure, byref, c_float, c_int, c_int64, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +34,36 @@ FLAGS = (
 )
 
 
+class Matrix(Structure):
+    """As in kernels.c."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("packed", "scales", "less", "bias")),
+        ("ins", c_int64),
+        ("outs", c_int64),
+    )
+
+
+class Held(Structure):
+    """As in kernels.c."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("keys", "values", "tables", "starts", "first", "last")),
+        ("block", c_int64),
+    )
+
+
+class Decoder(Structure):
+    """As in kernels.c."""
+
+    _fields_ = (
+        *((name, Matrix) for name in ("query", "key", "value", "out", "gate", "up", "down")),
+        *((name, c_void_p) for name in ("before", "after", "query_norm", "key_norm")),
+        *((name, c_float) for name in ("before_eps", "after_eps", "query_eps", "key_eps", "scale")),
+        *((name, c_int64) for name in ("heads", "kv_heads", "d")),
+    )
+
+
 class Product:
     """A product with weights that are packed: rows [..., ins] -> [..., outs], in float32 on the CPU."""
 
@@ -42,7 +72,7 @@ class Product:
     ) -> None:  # Any: a function of a library, which has no type of its own
         self._function, self._ins, self._outs = function, ins, outs
         self._held = packed, bias  # whose addresses follow
-        self._weights = (ins, *(x.data_ptr() for x in packed), None if bias is None else bias.data_ptr(), outs)
+        self.matrix = Matrix(*(x.data_ptr() for x in packed), None if bias is None else bias.data_ptr(), ins, outs)
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self._ins or x.dtype != torch.float32 or x.device.type != "cpu":
@@ -50,13 +80,18 @@ class Product:
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self._outs)
         rows = x.numel() // self._ins
-        _done(self._function(x.data_ptr(), rows, *self._weights, out.data_ptr(), torch.get_num_threads()))
+        _done(self._function(x.data_ptr(), rows, byref(self.matrix), out.data_ptr(), torch.get_num_threads()))
         return out
 
 
 def _done(lacks_memory: int) -> None:
     if lacks_memory:
         raise MemoryError("There is no memory for what a layer computes in between")
+
+
+def _held(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> Held:
+    keys, values = held
+    return Held(keys.data_ptr(), values.data_ptr(), *(x.data_ptr() for x in reach[:-1]), keys.shape[2])
 
 
 def _told(x: Tensor) -> str:
@@ -83,8 +118,8 @@ class Kernels:
         library = ctypes.CDLL(str(path))
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
-        self._row, self._gelu = library.llmos_row, library.llmos_gelu
-        for function in (self._product, self._attend, self._row):
+        self._row, self._gelu, self._decode = library.llmos_row, library.llmos_gelu, library.llmos_decode
+        for function in (self._product, self._attend, self._row, self._decode):
             function.restype = c_int
         for function in (self._pack, self._norm, self._gate, self._rotate, self._gelu):
             function.restype = None
@@ -97,13 +132,13 @@ class Kernels:
         self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
         self._rotate.argtypes = [c_void_p, c_long, c_long, c_long, c_void_p, c_void_p, c_int]
         self._pack.argtypes = [c_void_p, c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p]
-        self._product.argtypes = [
-            *(c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p, c_int),
-        ]
+        self._product.argtypes = [c_void_p, c_long, POINTER(Matrix), c_void_p, c_int]
         self._attend.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
-            *(c_void_p, c_void_p, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),
-            *(c_long, c_long, c_long, c_long, c_float, c_void_p, c_int),
+            *(POINTER(Held), c_void_p, c_long, c_long, c_long, c_long, c_float, c_void_p, c_int),
+        ]
+        self._decode.argtypes = [
+            *(POINTER(Decoder), c_void_p, c_long, c_void_p, c_void_p, POINTER(Held), c_void_p, c_int),
         ]
 
     def product(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Product:
@@ -143,15 +178,40 @@ class Kernels:
         )
         is_right = is_right and keys.shape == values.shape and keys.shape[1::2] == (kv_heads, d)
         _check(is_right, query, key, value, keys, values, out)
-        tables, starts, first, last, places = reach
+        places = reach[-1]
         lacks = self._attend(
             *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
-            *(keys.data_ptr(), values.data_ptr(), keys.shape[2]),
-            *(x.data_ptr() for x in (tables, starts, first, last, places)),
+            *(byref(_held(held, reach)), places.data_ptr()),
             *(len(places), heads, kv_heads, d, scale, out.data_ptr()),
             torch.get_num_threads(),
         )
         _done(lacks)
+
+    def decode(
+        self,
+        layer: Decoder,
+        x: Tensor,
+        positions: tuple[Tensor, Tensor],
+        held: tuple[Tensor, Tensor],
+        reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+    ) -> Tensor:
+        """A layer over tokens that all continue their sequences alone, [T, hidden] -> [T, hidden]; more as in `attend`.
+
+        `positions` are cosines and sines, [T, d]. What `layer` points to is the caller's to keep.
+        """
+        x, cosine, sine = (one.contiguous() for one in (x, *positions))
+        (keys, values), tokens = held, len(reach[-1])
+        is_right = x.shape == (tokens, layer.out.outs) and cosine.shape == sine.shape == (tokens, layer.d)
+        is_right = is_right and keys.shape == values.shape and keys.shape[1::2] == (layer.kv_heads, layer.d)
+        _check(is_right, x, cosine, sine, keys, values)
+        out = torch.empty_like(x)
+        lacks = self._decode(
+            byref(layer),
+            *(x.data_ptr(), tokens, cosine.data_ptr(), sine.data_ptr(), byref(_held(held, reach)), out.data_ptr()),
+            torch.get_num_threads(),
+        )
+        _done(lacks)
+        return out
 
     def row(
         self,

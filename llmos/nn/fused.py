@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from llmos.nn.attention import Layout, attend
 from llmos.nn.compiled import Kernels, fits, kernels
+from llmos.nn.decoder import GATE, PROJECTIONS, decoded
 from llmos.nn.quantized import Int8
 
 CLOSE, CLOSE_IN_INTEGERS = 1e-5, 2e-2
 TRIED_ROWS = 6
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
-GATE = ("gate_proj", "up_proj", "down_proj")
 
 Layer = Any  # Any: a layer of some architecture, with the parts that were looked for
 Kind = type[nn.Module]
@@ -38,6 +37,10 @@ def fuse(model: nn.Module) -> int:
         if alike not in found:
             found[alike] = _fused(layer, loops)
         if (better := found[alike]) is not None:
+            layer.__class__ = better
+            made += 1
+    for layer in model.modules():  # now that their parts are replaced
+        if (better := decoded(layer)) is not None:
             layer.__class__ = better
             made += 1
     return made
@@ -116,7 +119,7 @@ def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
             return own
         return loops.norm(x, weight + offset if offset else weight, _eps(layer) or 0.0)
 
-    return _with(kind, forward)
+    return _with(kind, forward, offset=offset, epsilon=property(lambda layer: _eps(layer) or 0.0))
 
 
 def _activated(kind: Kind, loops: Kernels) -> Kind:
@@ -137,7 +140,7 @@ def _gated(kind: Kind, loops: Kernels) -> Kind:
         out: Tensor = layer.down_proj(loops.gate(layer.gate_proj(x), layer.up_proj(x)))
         return out
 
-    return _with(kind, forward)
+    return _with(kind, forward, is_gated=True)
 
 
 def _rotated(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind:  # Any: as in _attention
@@ -169,11 +172,12 @@ def _rotated(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind:  # Any:
         seen, _ = attend(layer, *(x.transpose(1, 2) for x in (query, key, value)), layout=layout, **asked)
         return layer.o_proj(seen.reshape(*hidden_states.shape[:-1], -1)), None
 
-    return _with(kind, forward)
+    return _with(kind, forward, asked=asked)
 
 
-def _with(kind: Kind, forward: Callable[..., Any]) -> Kind:  # Any: what that class's forward gives
-    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+def _with(kind: Kind, forward: Callable[..., Any], **said: Any) -> Kind:  # Any: what that class's forward gives
+    """`said` is for nn/decoder.py: what this class does in its loop."""
+    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__, **said})
 
 
 def _rows(width: int) -> Tensor:

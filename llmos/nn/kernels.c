@@ -4,6 +4,7 @@
    splits its work over the threads of the OpenMP that torch has loaded. All matrices are row-major. */
 
 #include <math.h>
+#include <omp.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -148,44 +149,70 @@ static void *room(size_t size) {
     return (char *)have + 64;
 }
 
-/* out[rows, outs] = x[rows, ins] @ weight.T + bias, the weights as llmos_pack left them. 1: there is no memory for it. */
-int llmos_product(const float *x, long rows, long ins, const int8_t *packed, const float *scales, const int32_t *less,
-                   const float *bias, long outs, float *out, int threads) {
-    long blocks = up(ins, BLOCK) / BLOCK, wide = blocks * BLOCK, panels = up(outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
-    uint8_t *taken = room(rows * (wide + blocks * sizeof(float)));
-    if (!taken) return 1;
-    float *worth = (float *)(taken + rows * wide);
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(static)
-        for (long r = 0; r < rows; r++)
-            for (long b = 0; b < blocks; b++) {
-                long count = ins - b * BLOCK < BLOCK ? ins - b * BLOCK : BLOCK;
-                worth[r * blocks + b] = quantized(x + r * ins + b * BLOCK, count, taken + r * wide + b * BLOCK);
-            }
+/* A layer's weights as llmos_pack left them; without a bias that is NULL. */
+typedef struct {
+    const int8_t *packed;
+    const float *scales;
+    const int32_t *less;
+    const float *bias;
+    int64_t ins, outs;
+} Matrix;
+
+/* What follows is called by every thread of a team, which share the work and go on together. */
+
+/* The inputs of a product, in whole blocks: numbers of 8 bits, and what one of each block's is worth. */
+static void taken(const float *x, long rows, long ins, uint8_t *q, float *worth) {
+    long blocks = up(ins, BLOCK) / BLOCK;
 #pragma omp for schedule(static) collapse(2)
-        for (long band = 0; band < bands; band++)
-            for (long p = 0; p < panels; p++) {
-                long end = (band + 1) * ROWS < rows ? (band + 1) * ROWS : rows;
-                long some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
-                const int8_t *panel = packed + p * PANEL * wide;
-                const float *scale = scales + p * blocks * PANEL, *with = bias ? bias + p * PANEL : 0;
-                const int32_t *off = less + p * blocks * PANEL;
-                for (long r = band * ROWS; r < end; r += TILE) {
-                    float whole[TILE][PANEL];
-                    const uint8_t *q = taken + r * wide;
-                    const float *by = worth + r * blocks;
-                    long n = end - r < TILE ? end - r : TILE;
-                    if (n == 4) tile(q, by, blocks, panel, scale, off, 4, whole);
-                    else if (n == 3) tile(q, by, blocks, panel, scale, off, 3, whole);
-                    else if (n == 2) tile(q, by, blocks, panel, scale, off, 2, whole);
-                    else tile(q, by, blocks, panel, scale, off, 1, whole);
-                    for (long i = 0; i < n; i++) {
-                        float *to = out + (r + i) * outs + p * PANEL;
-                        for (long o = 0; o < some; o++) to[o] = with ? whole[i][o] + with[o] : whole[i][o];
+    for (long r = 0; r < rows; r++)
+        for (long b = 0; b < blocks; b++) {
+            long count = ins - b * BLOCK < BLOCK ? ins - b * BLOCK : BLOCK;
+            worth[r * blocks + b] = quantized(x + r * ins + b * BLOCK, count, q + (r * blocks + b) * BLOCK);
+        }
+}
+
+/* out[rows, outs] = inputs @ weight.T + bias, and what stands in `plus` where that is not NULL. No thread waits for the others. */
+static void multiplied(const uint8_t *q, const float *worth, long rows, const Matrix *m, const float *plus, float *out) {
+    long outs = m->outs, blocks = up(m->ins, BLOCK) / BLOCK, wide = blocks * BLOCK, panels = up(outs, PANEL) / PANEL;
+    long bands = (rows + ROWS - 1) / ROWS;
+#pragma omp for schedule(static) collapse(2) nowait
+    for (long band = 0; band < bands; band++)
+        for (long p = 0; p < panels; p++) {
+            long end = (band + 1) * ROWS < rows ? (band + 1) * ROWS : rows;
+            long some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
+            const int8_t *panel = m->packed + p * PANEL * wide;
+            const float *scale = m->scales + p * blocks * PANEL, *with = m->bias ? m->bias + p * PANEL : 0;
+            const int32_t *off = m->less + p * blocks * PANEL;
+            for (long r = band * ROWS; r < end; r += TILE) {
+                float whole[TILE][PANEL];
+                const uint8_t *from = q + r * wide;
+                const float *by = worth + r * blocks;
+                long n = end - r < TILE ? end - r : TILE;
+                if (n == 4) tile(from, by, blocks, panel, scale, off, 4, whole);
+                else if (n == 3) tile(from, by, blocks, panel, scale, off, 3, whole);
+                else if (n == 2) tile(from, by, blocks, panel, scale, off, 2, whole);
+                else tile(from, by, blocks, panel, scale, off, 1, whole);
+                for (long i = 0; i < n; i++) {
+                    long at = (r + i) * outs + p * PANEL;
+                    for (long o = 0; o < some; o++) {
+                        float one = with ? whole[i][o] + with[o] : whole[i][o];
+                        out[at + o] = plus ? plus[at + o] + one : one;
                     }
                 }
             }
+        }
+}
+
+/* out[rows, outs] = x[rows, ins] @ weight.T + bias. 1: there is no memory for it. */
+int llmos_product(const float *x, long rows, const Matrix *matrix, float *out, int threads) {
+    long blocks = up(matrix->ins, BLOCK) / BLOCK;
+    uint8_t *q = room(rows * blocks * (BLOCK + sizeof(float)));
+    if (!q) return 1;
+    float *worth = (float *)(q + rows * blocks * BLOCK);
+#pragma omp parallel num_threads(threads)
+    {
+        taken(x, rows, matrix->ins, q, worth);
+        multiplied(q, worth, rows, matrix, 0, out);
     }
     return 0;
 }
@@ -205,7 +232,7 @@ static inline float power(float x) {
 }
 
 /* One kv head's queries, [group, d] over one sequence's blocks: the running softmax of Milakov and Gimelshein (2018). */
-static void seen(const float *q, long group, long d, const float *keys, const float *values, long stride, long block,
+static __attribute__((noinline)) void seen(const float *q, long group, long d, const float *keys, const float *values, long stride, long block,
                  const int32_t *table, long first, long last, float scale, float *score, float *sum) {
     float best[group], whole[group];
     for (long g = 0; g < group; g++) best[g] = -INFINITY, whole[g] = 0;
@@ -249,73 +276,165 @@ static void seen(const float *q, long group, long d, const float *keys, const fl
         for (long i = 0; i < d; i++) sum[g * d + i] /= whole[g];
 }
 
-/* Tokens that continue their sequences alone: each one's key and value join its last block, and its queries see its
-   positions `first` to `last`. `q`, `k`, `v` are [heads, tokens, d] by their strides; keys and values are
-   [blocks, kv heads, block, d]; the blocks of token t are `tables` from `starts[t]` on; out is [tokens, heads, d]. */
+/* Keys and values of a pool, [blocks, kv heads, block, d], and what tokens see of them that continue their sequences
+   alone: the blocks of token t are `tables` from `starts[t]` on; it sees its positions `first` to `last`. */
+typedef struct {
+    float *keys, *values;
+    const int32_t *tables;
+    const int64_t *starts, *first, *last;
+    int64_t block;
+} Held;
+
+/* Token t's key and value join its last block, and its queries see the blocks. q, k, v are one kv head's, the queries
+   `q_head` apart; out is [group, d]. `work` has room for group * (block + 2 * d) numbers. */
+static __attribute__((noinline)) void joined(const Held *held, long t, long h, long group, long kv_heads, long d, const float *q, long q_head,
+                                             const float *k, const float *v, float scale, float *out, float *work) {
+    long block = held->block, stride = kv_heads * block * d;
+    const int32_t *table = held->tables + held->starts[t];
+    long to = table[held->last[t] / block] * stride + h * block * d + held->last[t] % block * d;
+    float *score = work, *sum = score + group * block, *asked = sum + group * d;
+    memcpy(held->keys + to, k, d * sizeof *k);
+    memcpy(held->values + to, v, d * sizeof *v);
+    for (long g = 0; g < group; g++) memcpy(asked + g * d, q + g * q_head, d * sizeof *q);
+    seen(asked, group, d, held->keys + h * block * d, held->values + h * block * d, stride, block, table, held->first[t], held->last[t], scale, score, sum);
+    memcpy(out, sum, group * d * sizeof *sum);
+}
+
+/* Tokens at these places of a row, each going on alone. q, k, v are [heads, T, d] by their strides; out is [T, heads, d]. */
 int llmos_attend(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
-                  long v_head, long v_token, float *keys, float *values, long block, const int32_t *tables,
-                  const int64_t *starts, const int64_t *first, const int64_t *last, const int64_t *places, long tokens, long heads,
+                  long v_head, long v_token, const Held *held, const int64_t *places, long tokens, long heads,
                   long kv_heads, long d, float scale, float *out, int threads) {
-    long group = heads / kv_heads, stride = kv_heads * block * d;
+    long group = heads / kv_heads;
     int lacks = 0;
 #pragma omp parallel num_threads(threads) reduction(| : lacks)
     {
-        float *score = room((group * block + 2 * group * d) * sizeof *score);
-        float *sum = score + group * block, *asked = sum + group * d;
-        lacks = !score;
+        float *work = room(group * (held->block + 2 * d) * sizeof *work);
+        lacks = !work;
 #pragma omp for schedule(dynamic) collapse(2)
         for (long t = 0; t < tokens; t++)
             for (long h = 0; h < kv_heads; h++) {
                 if (lacks) continue;
-                const int32_t *table = tables + starts[t];
                 long at = places[t];
-                long to = table[last[t] / block] * stride + h * block * d + last[t] % block * d;
-                memcpy(keys + to, k + h * k_head + at * k_token, d * sizeof *k);
-                memcpy(values + to, v + h * v_head + at * v_token, d * sizeof *v);
-                for (long g = 0; g < group; g++)
-                    memcpy(asked + g * d, q + (h * group + g) * q_head + at * q_token, d * sizeof *q);
-                seen(asked, group, d, keys + h * block * d, values + h * block * d, stride, block, table, first[t], last[t], scale, score, sum);
-                memcpy(out + (at * heads + h * group) * d, sum, group * d * sizeof *sum);
+                joined(held, t, h, group, kv_heads, d, q + h * group * q_head + at * q_token, q_head, k + h * k_head + at * k_token,
+                       v + h * v_head + at * v_token, scale, out + (at * heads + h * group) * d, work);
             }
     }
     return lacks;
 }
 
-/* out = x / sqrt(mean(x^2) + eps) * weight, row by row of [rows, d]. */
+/* out = x / sqrt(mean(x^2) + eps) * weight, of one row of d. In a function that stands alone, like those below: its
+   bits are then the same wherever it is called. */
+static __attribute__((noinline)) void normed(const float *x, const float *weight, float eps, long d, float *out) {
+    float sum = 0;
+    for (long i = 0; i < d; i++) sum += x[i] * x[i];
+    float by = 1.0f / sqrtf(sum / (float)d + eps);
+    for (long i = 0; i < d; i++) out[i] = x[i] * by * weight[i];
+}
+
 void llmos_norm(const float *x, const float *weight, float eps, long rows, long d, float *out, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (rows * d > 1 << 14)
-    for (long r = 0; r < rows; r++) {
-        const float *from = x + r * d;
-        float sum = 0;
-        for (long i = 0; i < d; i++) sum += from[i] * from[i];
-        float by = 1.0f / sqrtf(sum / (float)d + eps);
-        for (long i = 0; i < d; i++) out[r * d + i] = from[i] * by * weight[i];
-    }
+    for (long r = 0; r < rows; r++) normed(x + r * d, weight, eps, d, out + r * d);
 }
 
 /* gate = gate / (1 + e^-gate) * up, for so many numbers. */
-void llmos_gate(float *gate, const float *up, long count, int threads) {
-#pragma omp parallel for simd schedule(static) num_threads(threads) if (count > 1 << 13)
+static __attribute__((noinline)) void gated(float *gate, const float *up, long count) {
     for (long i = 0; i < count; i++) {
         float x = gate[i], a = fabsf(x), e = a > 87 ? 0 : power(-a);
         gate[i] = x * up[i] * (x < 0 ? e : 1) / (1 + e);
     }
 }
 
-/* Rotary positions, in place, of x [tokens, heads, d]: numbers i and i + d / 2 are the two of a plane (Su et al. 2021). */
-void llmos_rotate(float *x, long tokens, long heads, long d, const float *cosine, const float *sine, int threads) {
+enum { SOME = 512 };
+
+static void gated_together(float *gate, const float *up, long count) {
+#pragma omp for schedule(static)
+    for (long i = 0; i < count; i += SOME) gated(gate + i, up + i, count - i < SOME ? count - i : SOME);
+}
+
+void llmos_gate(float *gate, const float *up, long count, int threads) {
+#pragma omp parallel num_threads(threads) if (count > 1 << 13)
+    gated_together(gate, up, count);
+}
+
+/* Rotary positions, in place, of one token's [heads, d]: numbers i and i + d / 2 are the two of a plane (Su et al. 2021). */
+static __attribute__((noinline)) void rotated(float *x, long heads, long d, const float *c, const float *s) {
     long half = d / 2;
-#pragma omp parallel for schedule(static) num_threads(threads) if (tokens * heads * d > 1 << 14)
-    for (long t = 0; t < tokens; t++)
-        for (long h = 0; h < heads; h++) {
-            float *a = x + (t * heads + h) * d, *b = a + half;
-            const float *c = cosine + t * d, *s = sine + t * d;
-            for (long i = 0; i < half; i++) {
-                float one = a[i], other = b[i];
-                a[i] = one * c[i] - other * s[i];
-                b[i] = other * c[i + half] + one * s[i + half];
-            }
+    for (long h = 0; h < heads; h++) {
+        float *a = x + h * d, *b = a + half;
+        for (long i = 0; i < half; i++) {
+            float one = a[i], other = b[i];
+            a[i] = one * c[i] - other * s[i];
+            b[i] = other * c[i + half] + one * s[i + half];
         }
+    }
+}
+
+void llmos_rotate(float *x, long tokens, long heads, long d, const float *cosine, const float *sine, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (tokens * heads * d > 1 << 14)
+    for (long t = 0; t < tokens; t++) rotated(x + t * heads * d, heads, d, cosine + t * d, sine + t * d);
+}
+
+/* A decoder's layer of Llama's kind (Touvron et al. 2023): norm, attention with rotary positions, norm, gated products,
+   each half added to what came in. The norms of queries and keys are NULL where it has none. */
+typedef struct {
+    Matrix query, key, value, out, gate, up, down;
+    const float *before, *after, *query_norm, *key_norm;
+    float before_eps, after_eps, query_eps, key_eps, scale;
+    int64_t heads, kv_heads, d;
+} Decoder;
+
+static long most(long a, long b) { return a > b ? a : b; }
+
+/* One step of tokens that continue their sequences alone, through one layer: x [tokens, hidden] -> y. */
+int llmos_decode(const Decoder *layer, const float *x, long tokens, const float *cosine, const float *sine, const Held *held,
+                 float *y, int threads) {
+    long hidden = layer->out.outs, heads = layer->heads, kv_heads = layer->kv_heads, d = layer->d, group = heads / kv_heads;
+    long inner = layer->gate.outs, seen_wide = heads * d, kv_wide = kv_heads * d;
+    long widest = up(most(most(hidden, inner), seen_wide), BLOCK), score = group * (held->block + 2 * d);
+    long floats = tokens * (2 * hidden + 2 * seen_wide + 2 * kv_wide + 2 * inner + widest / BLOCK) + threads * score;
+    float *some = room(floats * sizeof *some + tokens * widest);
+    if (!some) return 1;
+    float *norm = some, *mid = norm + tokens * hidden, *q = mid + tokens * hidden, *seen_ = q + tokens * seen_wide;
+    float *k = seen_ + tokens * seen_wide, *v = k + tokens * kv_wide, *gate = v + tokens * kv_wide, *up_ = gate + tokens * inner;
+    float *worth = up_ + tokens * inner, *work = worth + tokens * widest / BLOCK;
+    uint8_t *bits = (uint8_t *)(work + threads * score);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (long t = 0; t < tokens; t++) normed(x + t * hidden, layer->before, layer->before_eps, hidden, norm + t * hidden);
+        taken(norm, tokens, hidden, bits, worth);
+        multiplied(bits, worth, tokens, &layer->query, 0, q);
+        multiplied(bits, worth, tokens, &layer->key, 0, k);
+        multiplied(bits, worth, tokens, &layer->value, 0, v);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (long t = 0; t < tokens; t++) {
+            for (long h = 0; layer->query_norm && h < heads; h++)
+                normed(q + t * seen_wide + h * d, layer->query_norm, layer->query_eps, d, q + t * seen_wide + h * d);
+            for (long h = 0; layer->key_norm && h < kv_heads; h++)
+                normed(k + t * kv_wide + h * d, layer->key_norm, layer->key_eps, d, k + t * kv_wide + h * d);
+            rotated(q + t * seen_wide, heads, d, cosine + t * d, sine + t * d);
+            rotated(k + t * kv_wide, kv_heads, d, cosine + t * d, sine + t * d);
+        }
+#pragma omp for schedule(dynamic) collapse(2)
+        for (long t = 0; t < tokens; t++)
+            for (long h = 0; h < kv_heads; h++)
+                joined(held, t, h, group, kv_heads, d, q + (t * heads + h * group) * d, d, k + t * kv_wide + h * d, v + t * kv_wide + h * d,
+                       layer->scale, seen_ + (t * heads + h * group) * d, work + omp_get_thread_num() * score);
+        taken(seen_, tokens, seen_wide, bits, worth);
+        multiplied(bits, worth, tokens, &layer->out, x, mid);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (long t = 0; t < tokens; t++) normed(mid + t * hidden, layer->after, layer->after_eps, hidden, norm + t * hidden);
+        taken(norm, tokens, hidden, bits, worth);
+        multiplied(bits, worth, tokens, &layer->gate, 0, gate);
+        multiplied(bits, worth, tokens, &layer->up, 0, up_);
+#pragma omp barrier
+        gated_together(gate, up_, tokens * inner);
+        taken(gate, tokens, inner, bits, worth);
+        multiplied(bits, worth, tokens, &layer->down, mid, y);
+    }
+    return 0;
 }
 
 /* x / 2 * (1 + erf(x / sqrt(2))), erf by 7.1.26 of Abramowitz and Stegun (1964), which is within 1.5e-7 of it. */

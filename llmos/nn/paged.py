@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from llmos.nn.compiled import fits, kernels
+from llmos.nn.compiled import Decoder, fits, kernels
 from llmos.nn.kv import BLOCK, KV, Pair
 
 Span = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # as Kernels.attend takes it
@@ -80,6 +80,19 @@ class Plan:
                     bounds = (0, length), (0, seen[0].shape[1])
                     out[here] = compiled.row((query[:, here], *seen), *bounds, scale, is_causal=True, window=size)
         return out
+
+    @property
+    def is_lone(self) -> bool:
+        """Every sequence gets one token, and the loops in C are there for them."""
+        return self._kernels is not None and len(self._lone) == len(self.lengths)
+
+    def decode(
+        self, layer: int, told: Decoder, x: Tensor, positions: tuple[Tensor, Tensor], size: int | None
+    ) -> Tensor:
+        """A whole layer over these lone tokens, [T, hidden] -> [T, hidden]; what they add joins the pool."""
+        assert self._kernels is not None, "without the loops no layer is a loop"
+        none = x.new_empty(told.kv_heads, 0, told.d)
+        return self._kernels.decode(told, x, positions, self.pool.layer(layer, none, none), self._span(size))
 
     def _write(self, held: Pair, key: Tensor, value: Tensor) -> None:
         rows = self._rows_of(len(key))

@@ -50,7 +50,8 @@ class Int8(nn.Linear):
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         loops = kernels() if is_compiled else None
         self.size_bytes = values.nbytes + scales.nbytes if loops else 4 * values.numel()
-        self._product: Product = loops.product(*weights, self.bias) if loops else _in_floats(weights, self.bias)
+        self.packed = loops.product(*weights, self.bias) if loops else None
+        self._product: Product = self.packed or _in_floats(weights, self.bias)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this layer has not
