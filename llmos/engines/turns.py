@@ -5,4 +5,10 @@ from __future__ import annotations
 from llmos.abi.process import Class
 
 TURN = 32  # inputs of a call for one turn: those after them wait for another call's first ones
+SELDOM = 8  # a step for those of a lower class, while a higher one has work
 BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
+
+
+def is_lower(klass: Class, other: Class) -> bool:
+    """Whether those of this class yield to those of the other."""
+    return BEHIND[klass] > BEHIND[other]

@@ -9,14 +9,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
+from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.engines.pytorch.rows import parts  # noqa: E402
+from llmos.engines.turns import SELDOM  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
@@ -61,3 +63,100 @@ def test_a_long_row_of_mixed_models_is_the_same_on_two_cores_as_on_one(tmp_path)
     for number in (0, 1):
         assert np.allclose(found[0][number], found[1][number], atol=1e-5)
     assert not np.allclose(found[1][0], found[1][1], atol=1e-3), "the adapter changes its own model's vectors alone"
+
+
+def engine_on(folder, cores, **settings):
+    engine = PyTorchEngine(**settings)
+    engine.load(Located(Manifest("base", 1, Kind.BASE, "embed", ()), str(folder)), "cpu0", "float32", cores)
+    return engine
+
+
+@pytest.fixture
+def threads():
+    """Loading sets how many threads torch has: for this test alone."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny.write(root / name, name) for name in ("bert", "llama")}
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=40), min_size=1, max_size=8),
+    left=st.sets(st.integers(0, 7)),
+    after=st.integers(0, 3),
+    cores=st.sampled_from([1, 2, 3]),
+)
+def test_every_call_is_answered_once_but_those_that_were_left(folders, threads, sizes, left, after, cores):
+    engine = engine_on(folders["bert"], cores, token_budget=600)
+    for number, lengths in enumerate(sizes):
+        engine.add(Call(number, "base:1", "embed", tuple("w" * length for length in lengths)))
+    chunks = []
+    for _ in range(after):
+        chunks += engine.step() if not engine.is_idle else []
+    answered = {chunk.call_id for chunk in chunks}
+    gone = {number for number in left if number not in answered}
+    for number in gone:
+        engine.cancel(number)
+    for _ in range(500):
+        if engine.is_idle:
+            break
+        chunks += engine.step()
+    assert engine.is_idle
+    assert sorted(chunk.call_id for chunk in chunks) == sorted(set(range(len(sizes))) - gone)
+    assert all(len(chunk.outputs) == len(sizes[chunk.call_id]) for chunk in chunks)
+
+
+def test_what_waits_is_cut_so_that_a_core_that_is_done_has_something_to_go_on_with(folders, threads):
+    engine = engine_on(folders["bert"], 2)
+    for number in range(8):
+        engine.add(Call(number, "base:1", "embed", ("w" * 100,) * 8))
+    first = {chunk.call_id for chunk in engine.step()}
+    assert 0 < len(first) < 8, "not all at once, so that who was answered can ask again meanwhile"
+
+
+def ask(number, klass, task="embed", **params):
+    return Call(number, "base:1", task, ("a word or two",), params, klass=klass)
+
+
+def steps_until(engine, number, most=100):
+    """How many steps it takes until this call is answered."""
+    for step in range(1, most):
+        if any(chunk.call_id == number and chunk.is_last for chunk in engine.step()):
+            return step
+    raise AssertionError(f"call {number} was not answered in {most} steps")
+
+
+LONG = {"temperature": 0, "max_tokens": 60, "logit_bias": {tiny.SEP: -100}}
+
+
+@pytest.mark.parametrize(
+    ("writes", "reads", "steps"),
+    [
+        (Class.INTERACTIVE, Class.INTERACTIVE, 1),
+        (Class.BATCH, Class.INTERACTIVE, 1),
+        (Class.INTERACTIVE, Class.BACKGROUND, SELDOM),
+    ],
+)
+def test_inputs_beside_an_answer_wait_for_their_class_s_turn(folders, threads, writes, reads, steps):
+    engine = engine_on(folders["llama"], 2)
+    engine.add(ask(1, writes, "generate", **LONG))
+    engine.step()
+    engine.add(ask(2, reads))
+    assert steps_until(engine, 2) == steps
+
+
+def test_an_answer_of_a_lower_class_goes_on_beside_inputs_that_never_end(folders, threads):
+    engine = engine_on(folders["llama"], 2)
+    engine.add(ask(0, Class.BACKGROUND, "generate", **LONG | {"max_tokens": 5}))
+    for number in range(1, 200):
+        engine.add(ask(number, Class.INTERACTIVE))
+        if any(chunk.call_id == 0 for chunk in engine.step()):
+            assert number == 5 * SELDOM
+            return
+    raise AssertionError("the answer did not come")

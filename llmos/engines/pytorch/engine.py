@@ -1,4 +1,9 @@
-"""The engine itself: it takes calls in hand, and each step computes a row of what waits and a token of what streams."""
+"""The engine itself: it takes calls in hand, and each step gives its tokens to those that wait for one.
+
+A row of inputs, a stretch of a prompt and the next token of an answer are all tokens to compute. Inputs alone have rows
+as large as is fastest. Beside answers under way they share steps of a bounded number of tokens, and who is of a lower
+class has its part of every eighth step: it is slow then, and does not starve.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import Model, base_of, model_on
 from llmos.engines.pytorch.rows import Rows
 from llmos.engines.pytorch.streams import Streams
+from llmos.engines.turns import SELDOM, is_lower
 from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import with_defaults
@@ -36,6 +42,7 @@ class PyTorchEngine:
         self._streams: Streams | None = None  # a base that generates has them
         self._kv_bytes, self._step_tokens = kv_bytes, step_tokens
         self._base: Model | None = None
+        self._steps = 0  # that inputs and answers shared
         self._device = ""
         self._dtype = ""
 
@@ -88,12 +95,27 @@ class PyTorchEngine:
 
     @torch.inference_mode()
     def step(self) -> list[Chunk]:
-        chunks = self._rows.step()
-        if self._streams is not None:
-            chunks += self._streams.step()
+        if not self._streams:
+            chunks = self._rows.step()
+        elif not self._rows:
+            chunks = self._streams.step()
+        else:
+            chunks = self._shared(self._streams)
         for chunk in chunks:
             if chunk.is_last:
                 del self._jobs[chunk.call_id]
+        return chunks
+
+    def _shared(self, streams: Streams) -> list[Chunk]:
+        """A step of both, or of those alone that are of the higher class."""
+        self._steps += 1
+        is_for_all = self._steps % SELDOM == 0
+        inputs, answers = self._rows.klass, streams.klass
+        chunks: list[Chunk] = []
+        if is_for_all or not is_lower(inputs, answers):
+            chunks += self._rows.share(max(self._step_tokens - streams.live, self._step_tokens // 2))
+        if is_for_all or not is_lower(answers, inputs):
+            chunks += streams.step()
         return chunks
 
     @property

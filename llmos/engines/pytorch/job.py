@@ -63,6 +63,8 @@ class Job:
 
     def put(self, at: int, raw: Json) -> list[Chunk]:
         """One sequence's raw answer has come. An input that has all of its own is parsed; the last makes the chunk."""
+        if self.is_over:  # it was computed while the call was cancelled
+            return []
         self._raws[at] = raw
         for index in self._users[at]:
             self._lacking[index] -= 1

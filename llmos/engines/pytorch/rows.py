@@ -1,12 +1,15 @@
-"""Inputs that take one forward pass: they wait in groups that can share a row, and leave as rows of a token budget."""
+"""Inputs that take one forward pass: they wait in groups that can share a row, and each core computes rows of its own.
+
+Rows are so small that something still waits when a core is done: who was answered asks again meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import accumulate, count, groupby
+from itertools import accumulate, chain, groupby
 from typing import Any
 
 import torch
@@ -15,29 +18,33 @@ from torch.nn.functional import normalize
 
 from llmos.abi.call import Chunk
 from llmos.abi.error import LlmosError, fault_of
+from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
 from llmos.engines.turns import BEHIND, TURN
 from llmos.nn.pack import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
-LEAST_PART = 256  # tokens: a shorter part is no faster than its share of one pass
+LEAST_PART = 256  # tokens: a shorter row is no faster than its share of a longer one
+MOST_PART = 1024  # a longer one is no faster either, and who comes next waits for it
+AHEAD = 2  # so many rows a core is what waits cut into, unless that makes them too short
 Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse takes
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sequence of a call."""
+    """One sequence of a call; `place` orders them: whose turn it is, in the order of arrival where that is equal."""
 
     job: Job
     index: int
+    place: tuple[int, int]
 
     @property
     def ids(self) -> list[int]:
         return self.job.sequences[self.index]
 
 
-Queue = list[tuple[int, int, Item]]  # a heap: whose turn it is, in the order of arrival where that is equal
+Queue = list[tuple[tuple[int, int], Item]]  # a heap, by place
 
 
 class Rows:
@@ -47,76 +54,147 @@ class Rows:
         self._token_budget = token_budget
         self._cores = Cores(1)
         self._waiting: dict[tuple[int, int], Queue] = {}
-        self._calls, self._sequences = count(), count()
+        self._tokens = 0  # that wait
+        self._calls = self._sequences = 0
 
-    def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+    def __bool__(self) -> bool:
+        return self._first() is not None or self._cores.busy > 0
+
+    @property
+    def klass(self) -> Class:
+        """That of whose turn it is."""
+        first = self._first()
+        return Class.BACKGROUND if first is None else first[0][-1].job.call.klass
 
     def spread(self, cores: int) -> None:
-        """From now on a long row is computed in as many parts as there are cores."""
+        """From now on rows are computed side by side on so many cores."""
         self._cores = Cores(cores)
 
     def add(self, job: Job) -> None:
         group = self._waiting.setdefault(job.model.group, [])
-        place = next(self._calls) + BEHIND[job.call.klass]
+        place = self._calls + BEHIND[job.call.klass]
+        self._calls += 1
         for index in range(len(job.sequences)):
-            heappush(group, (place + index // TURN, next(self._sequences), Item(job, index)))
+            self._push(group, Item(job, index, (place + index // TURN, self._sequences)))
+            self._sequences += 1
 
     def step(self) -> list[Chunk]:
-        """Compute one row, of the group whose turn it is; a fault is the answer to every call in it."""
-        items = self._next()
-        if not items:
-            return []
-        chunks: list[Chunk] = []
-        try:
-            chunks += _answers(items, self._cores.hidden(items))
-        except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-            chunks += [chunk for item in items for chunk in item.job.failed(fault_of(error))]
-        return chunks
+        """Give each core a row, and one to go on with, and answer what is done first."""
+        size = self._token_budget
+        if (cores := self._cores.count) > 1:
+            size = min(max(self._tokens // (AHEAD * cores), LEAST_PART), MOST_PART)
+        self._start(self._cores.room, size, self._token_budget)
+        return _answered(self._cores.done())
 
-    def _next(self) -> list[Item]:
-        """The first input and those behind it in its group, up to the budget, in the order that computes fastest."""
-        for key in [key for key, group in self._waiting.items() if not _live(group)]:
+    def share(self, tokens: int) -> list[Chunk]:
+        """As `step`, for a step that others share: about so many tokens, and no core computes when it returns."""
+        chunks = _answered(self._cores.done(is_all=True))
+        self._start(self._cores.count, max(tokens // self._cores.count, LEAST_PART), tokens)
+        return chunks + _answered(self._cores.done(is_all=True))
+
+    def _start(self, count: int, size: int, most: int) -> None:
+        """At most so many rows of no fewer than `size` tokens each, of the first `most` that wait; the rest waits on.
+
+        Those of an adapter stand side by side, and the rows start with the one of whose turn it is.
+        """
+        group = self._first()
+        if group is None:
+            return
+        items = self._next(group, most)
+        if len({item.job.model.place for item in items}) > 1:
+            items.sort(key=lambda item: (item.job.model.place, item.place))
+        rows = parts(items, max(1, sum(len(item.ids) for item in items) // size))
+        rows.sort(key=lambda row: min(item.place for item in row))
+        for item in chain.from_iterable(rows[count:]):
+            self._push(group, item)
+        for row in rows[:count]:
+            row.sort(key=lambda item: (item.job.model.place, len(item.ids)))  # the order that computes fastest
+            self._cores.start(row, is_alone=len(rows) == 1)
+
+    def _first(self) -> Queue | None:
+        """The group whose turn it is."""
+        for key in [key for key, group in self._waiting.items() if not self._live(group)]:
             del self._waiting[key]
-        if not self._waiting:
-            return []
-        group = min(self._waiting.values(), key=lambda group: group[0][:2])
+        return min(self._waiting.values(), key=lambda group: group[0][0], default=None)
+
+    def _next(self, group: Queue, most: int) -> list[Item]:
+        """The group's first input and those behind it, up to so many tokens."""
         chosen: list[Item] = []
         tokens = 0
-        while _live(group) and (not chosen or tokens + len(group[0][-1].ids) <= self._token_budget):
-            chosen.append(heappop(group)[-1])
+        while self._live(group) and (not chosen or tokens + len(group[0][-1].ids) <= most):
+            chosen.append(self._pop(group))
             tokens += len(chosen[-1].ids)
-        return sorted(chosen, key=lambda item: (item.job.model.place, len(item.ids)))
+        return chosen
 
+    def _live(self, group: Queue) -> bool:
+        """Whether the group has an input that someone still waits for; those in front of it are let go."""
+        while group and group[0][-1].job.is_over:
+            self._pop(group)
+        return bool(group)
 
-def _live(group: Queue) -> bool:
-    """Whether the group has an input that someone still waits for; those in front of it are let go."""
-    while group and group[0][-1].job.is_over:
-        heappop(group)
-    return bool(group)
+    def _push(self, group: Queue, item: Item) -> None:
+        heappush(group, (item.place, item))
+        self._tokens += len(item.ids)
 
-
-class Cores:
-    """The cores of a CPU, each computing a part of a long row: threads that share one pass wait at every product."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._threads = ThreadPoolExecutor(count, "row", torch.set_num_threads, (1,)) if count > 1 else None
-
-    def hidden(self, items: list[Item]) -> Tensor:
-        """The last hidden states of a row, [T, hidden]."""
-        tokens = sum(len(item.ids) for item in items)
-        if self._threads is None or tokens < self._count * LEAST_PART or len(items) < self._count:
-            return _hidden(items)
-        return torch.cat(list(self._threads.map(_hidden, parts(items, self._count))))
+    def _pop(self, group: Queue) -> Item:
+        _, item = heappop(group)
+        self._tokens -= len(item.ids)
+        return item
 
 
 def parts(items: list[Item], count: int) -> list[list[Item]]:
-    """The row in at most so many pieces of about equally many tokens, none of them empty."""
+    """The items in at most so many pieces of about equally many tokens, none of them empty."""
     lengths = [len(item.ids) for item in items]
     middles = [2 * end - length for end, length in zip(accumulate(lengths), lengths, strict=True)]
     places = [middle * count // (2 * sum(lengths)) for middle in middles]
     return [[items[i] for i in some] for _, some in groupby(range(len(items)), key=places.__getitem__)]
+
+
+class Cores:
+    """The cores of a CPU, each with a row: threads that share one pass wait at every product. Else it is one device."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._threads = ThreadPoolExecutor(count, "row", torch.set_num_threads, (1,)) if count > 1 else None
+        self._rows: dict[Future[Tensor], list[Item]] = {}
+
+    @property
+    def busy(self) -> int:
+        """Rows under way."""
+        return len(self._rows)
+
+    @property
+    def room(self) -> int:
+        """How many more rows keep the cores busy until someone looks again: one each, and one for who is done first."""
+        return self.count + (self.count > 1) - self.busy
+
+    def start(self, items: list[Item], *, is_alone: bool) -> None:
+        """Compute a row; one that is alone is done when this returns, unless others are under way."""
+        if self._threads is not None and (self._rows or not is_alone):
+            self._rows[self._threads.submit(_hidden, items)] = items
+            return
+        done: Future[Tensor] = Future()
+        try:
+            done.set_result(_hidden(items))
+        except Exception as error:  # noqa: BLE001  as a thread would hold it, for whoever asks for the result
+            done.set_exception(error)
+        self._rows[done] = items
+
+    def done(self, *, is_all: bool = False) -> list[tuple[list[Item], Future[Tensor]]]:
+        """Wait for a row, or for all that are under way."""
+        found = wait(self._rows, return_when=FIRST_COMPLETED).done if not is_all else wait(self._rows).done
+        return [(self._rows.pop(one), one) for one in list(self._rows) if one in found]
+
+
+def _answered(rows: Sequence[tuple[list[Item], Future[Tensor]]]) -> list[Chunk]:
+    """What the rows are to those who wait; a fault is the answer to every call in one."""
+    chunks: list[Chunk] = []
+    for items, hidden in rows:
+        try:
+            chunks += _answers(items, hidden.result())
+        except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
+            chunks += [chunk for item in items for chunk in item.job.failed(fault_of(error))]
+    return chunks
 
 
 @torch.inference_mode()

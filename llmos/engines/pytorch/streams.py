@@ -14,6 +14,7 @@ from itertools import count, groupby
 
 from llmos.abi.call import Chunk, Json
 from llmos.abi.error import BadInput, LlmosError, TooLong, fault_of
+from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
 from llmos.engines.turns import BEHIND, TURN
@@ -58,6 +59,17 @@ class Streams:
 
     def __len__(self) -> int:
         return len(self._live) + len(self._waiting)
+
+    @property
+    def live(self) -> int:
+        """Answers under way."""
+        return len(self._live)
+
+    @property
+    def klass(self) -> Class:
+        """The highest class of those that are not over."""
+        classes = [stream.job.call.klass for stream in (*self._live, *self._waiting) if not stream.is_over]
+        return min(classes, key=BEHIND.__getitem__, default=Class.BACKGROUND)
 
     def add(self, job: Job) -> None:
         """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
