@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from ctypes import POINTER, Structure, byref, c_float, c_int, c_int64, c_long, c_void_p
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -61,6 +62,17 @@ class Decoder(Structure):
         *((name, c_void_p) for name in ("before", "after", "query_norm", "key_norm")),
         *((name, c_float) for name in ("before_eps", "after_eps", "query_eps", "key_eps", "scale")),
         *((name, c_int64) for name in ("heads", "kv_heads", "d")),
+    )
+
+
+class Encoder(Structure):
+    """As in kernels.c."""
+
+    _fields_ = (
+        *((name, Matrix) for name in ("query", "key", "value", "out", "widen", "narrow")),
+        *((name, c_void_p) for name in ("first", "first_bias", "second", "second_bias")),
+        *((name, c_float) for name in ("first_eps", "second_eps", "scale")),
+        *((name, c_int64) for name in ("heads", "d")),
     )
 
 
@@ -119,11 +131,14 @@ class Kernels:
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
         self._row, self._gelu, self._decode = library.llmos_row, library.llmos_gelu, library.llmos_decode
-        for function in (self._product, self._attend, self._row, self._decode):
+        self._centre, self._encode = library.llmos_centre, library.llmos_encode
+        for function in (self._product, self._attend, self._row, self._decode, self._encode):
             function.restype = c_int
-        for function in (self._pack, self._norm, self._gate, self._rotate, self._gelu):
+        for function in (self._pack, self._norm, self._centre, self._gate, self._rotate, self._gelu):
             function.restype = None
         self._norm.argtypes = [c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
+        self._centre.argtypes = [c_void_p, c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
+        self._encode.argtypes = [POINTER(Encoder), c_void_p, c_void_p, c_long, c_void_p, c_int]
         self._row.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
             *(c_void_p, c_void_p, c_long, c_long, c_long, c_long, c_float, c_int, c_long, c_void_p, c_int),
@@ -257,6 +272,27 @@ class Kernels:
         _check(weight.shape == x.shape[-1:], x, weight)
         out, d = torch.empty_like(x), x.shape[-1]
         self._norm(x.data_ptr(), weight.data_ptr(), eps, x.numel() // d, d, out.data_ptr(), torch.get_num_threads())
+        return out
+
+    def centre(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        """Layer normalization (Ba, Kiros and Hinton 2016, arXiv:1607.06450) over the last dimension."""
+        x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
+        _check(weight.shape == bias.shape == x.shape[-1:], x, weight, bias)
+        out, d = torch.empty_like(x), x.shape[-1]
+        told = x.data_ptr(), weight.data_ptr(), bias.data_ptr(), eps, x.numel() // d, d, out.data_ptr()
+        self._centre(*told, torch.get_num_threads())
+        return out
+
+    def encode(self, layer: Encoder, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """An encoder's layer over sequences of these lengths side by side, [T, hidden] -> [T, hidden].
+
+        What `layer` points to is the caller's to keep.
+        """
+        x = x.contiguous()
+        _check(x.shape == (sum(lengths), layer.out.outs) and min(lengths) > 0, x)
+        starts, out = torch.tensor((0, *accumulate(lengths))), torch.empty_like(x)
+        told = byref(layer), x.data_ptr(), starts.data_ptr(), len(lengths), out.data_ptr()
+        _done(self._encode(*told, torch.get_num_threads()))
         return out
 
     def gate(self, gate: Tensor, up: Tensor) -> Tensor:

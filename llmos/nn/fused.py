@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from llmos.nn.attention import Layout, attend
 from llmos.nn.compiled import Kernels, fits, kernels
 from llmos.nn.decoder import GATE, PROJECTIONS, decoded
+from llmos.nn.encoder import encoded
 from llmos.nn.quantized import Int8
 
 CLOSE, CLOSE_IN_INTEGERS = 1e-5, 2e-2
@@ -40,7 +41,7 @@ def fuse(model: nn.Module) -> int:
             layer.__class__ = better
             made += 1
     for layer in model.modules():  # now that their parts are replaced
-        if (better := decoded(layer)) is not None:
+        if (better := decoded(layer) or encoded(layer, loops)) is not None:
             layer.__class__ = better
             made += 1
     return made
@@ -69,6 +70,10 @@ def _fused(layer: nn.Module, loops: Kernels) -> Kind | None:
     if _is_norm(layer):
         some = _rows(parameters[0].shape[-1])
         tried = [(_norm(kind, loops, offset), (some,), {}) for offset in (0.0, 1.0)]
+    elif kind is nn.LayerNorm:
+        if [parameter.dim() for parameter in parameters] != [1, 1]:
+            return None
+        tried = [(_centred(kind, loops), (_rows(parameters[0].shape[-1]),), {})]
     elif "GELU" in kind.__name__:
         tried = [(_activated(kind, loops), (_rows(64),), {})]
     elif _has(layer, *GATE):
@@ -122,6 +127,16 @@ def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
     return _with(kind, forward, offset=offset, epsilon=property(lambda layer: _eps(layer) or 0.0))
 
 
+def _centred(kind: Kind, loops: Kernels) -> Kind:
+    def forward(layer: Layer, x: Tensor) -> Tensor:
+        if not fits(x, layer.weight, layer.bias):
+            own: Tensor = kind.forward(layer, x)
+            return own
+        return loops.centre(x, layer.weight, layer.bias, layer.eps)
+
+    return _with(kind, forward, is_centred=True)
+
+
 def _activated(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: as in _norm
         if more or named or not fits(x):
@@ -129,7 +144,7 @@ def _activated(kind: Kind, loops: Kernels) -> Kind:
             return own
         return loops.gelu(x)
 
-    return _with(kind, forward)
+    return _with(kind, forward, is_gelu=True)
 
 
 def _gated(kind: Kind, loops: Kernels) -> Kind:

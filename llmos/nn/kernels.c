@@ -158,49 +158,66 @@ typedef struct {
     int64_t ins, outs;
 } Matrix;
 
-/* What follows is called by every thread of a team, which share the work and go on together. */
-
-/* The inputs of a product, in whole blocks: numbers of 8 bits, and what one of each block's is worth. */
-static void taken(const float *x, long rows, long ins, uint8_t *q, float *worth) {
-    long blocks = up(ins, BLOCK) / BLOCK;
-#pragma omp for schedule(static) collapse(2)
-    for (long r = 0; r < rows; r++)
-        for (long b = 0; b < blocks; b++) {
-            long count = ins - b * BLOCK < BLOCK ? ins - b * BLOCK : BLOCK;
-            worth[r * blocks + b] = quantized(x + r * ins + b * BLOCK, count, q + (r * blocks + b) * BLOCK);
-        }
+/* One row of inputs in whole blocks: numbers of 8 bits, and what one of each block's is worth. */
+static __attribute__((noinline)) void taken_row(const float *x, long ins, uint8_t *q, float *worth) {
+    for (long i = 0; i < ins; i += BLOCK) *worth++ = quantized(x + i, ins - i < BLOCK ? ins - i : BLOCK, q + i);
 }
 
-/* out[rows, outs] = inputs @ weight.T + bias, and what stands in `plus` where that is not NULL. No thread waits for the others. */
-static void multiplied(const uint8_t *q, const float *worth, long rows, const Matrix *m, const float *plus, float *out) {
-    long outs = m->outs, blocks = up(m->ins, BLOCK) / BLOCK, wide = blocks * BLOCK, panels = up(outs, PANEL) / PANEL;
-    long bands = (rows + ROWS - 1) / ROWS;
+/* out[rows, outs] = inputs @ weight.T + bias, for the outputs of one panel. */
+static __attribute__((noinline)) void panelled(const uint8_t *q, const float *worth, long rows, const Matrix *m, long p, float *out) {
+    long outs = m->outs, blocks = up(m->ins, BLOCK) / BLOCK, wide = blocks * BLOCK;
+    long some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
+    const int8_t *panel = m->packed + p * PANEL * wide;
+    const float *scale = m->scales + p * blocks * PANEL, *with = m->bias ? m->bias + p * PANEL : 0;
+    const int32_t *off = m->less + p * blocks * PANEL;
+    for (long r = 0; r < rows; r += TILE) {
+        float whole[TILE][PANEL];
+        const uint8_t *from = q + r * wide;
+        const float *by = worth + r * blocks;
+        long n = rows - r < TILE ? rows - r : TILE;
+        if (n == 4) tile(from, by, blocks, panel, scale, off, 4, whole);
+        else if (n == 3) tile(from, by, blocks, panel, scale, off, 3, whole);
+        else if (n == 2) tile(from, by, blocks, panel, scale, off, 2, whole);
+        else tile(from, by, blocks, panel, scale, off, 1, whole);
+        for (long i = 0; i < n; i++) {
+            long at = (r + i) * outs + p * PANEL;
+            for (long o = 0; o < some; o++) out[at + o] = with ? whole[i][o] + with[o] : whole[i][o];
+        }
+    }
+}
+
+/* The next two are called by every thread of a team: they share the work and go on, together after the first alone. */
+
+static void taken(const float *x, long rows, long ins, uint8_t *q, float *worth) {
+    long blocks = up(ins, BLOCK) / BLOCK;
+#pragma omp for schedule(static)
+    for (long r = 0; r < rows; r++) taken_row(x + r * ins, ins, q + r * blocks * BLOCK, worth + r * blocks);
+}
+
+static void multiplied(const uint8_t *q, const float *worth, long rows, const Matrix *m, float *out) {
+    long blocks = up(m->ins, BLOCK) / BLOCK, panels = up(m->outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
 #pragma omp for schedule(static) collapse(2) nowait
     for (long band = 0; band < bands; band++)
         for (long p = 0; p < panels; p++) {
-            long end = (band + 1) * ROWS < rows ? (band + 1) * ROWS : rows;
-            long some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
-            const int8_t *panel = m->packed + p * PANEL * wide;
-            const float *scale = m->scales + p * blocks * PANEL, *with = m->bias ? m->bias + p * PANEL : 0;
-            const int32_t *off = m->less + p * blocks * PANEL;
-            for (long r = band * ROWS; r < end; r += TILE) {
-                float whole[TILE][PANEL];
-                const uint8_t *from = q + r * wide;
-                const float *by = worth + r * blocks;
-                long n = end - r < TILE ? end - r : TILE;
-                if (n == 4) tile(from, by, blocks, panel, scale, off, 4, whole);
-                else if (n == 3) tile(from, by, blocks, panel, scale, off, 3, whole);
-                else if (n == 2) tile(from, by, blocks, panel, scale, off, 2, whole);
-                else tile(from, by, blocks, panel, scale, off, 1, whole);
-                for (long i = 0; i < n; i++) {
-                    long at = (r + i) * outs + p * PANEL;
-                    for (long o = 0; o < some; o++) {
-                        float one = with ? whole[i][o] + with[o] : whole[i][o];
-                        out[at + o] = plus ? plus[at + o] + one : one;
-                    }
-                }
-            }
+            long from = band * ROWS, some = rows - from < ROWS ? rows - from : ROWS, at = from * m->outs;
+            panelled(q + from * blocks * BLOCK, worth + from * blocks, some, m, p, out + at);
         }
+}
+
+/* x += y. What is a function of its own is not summed in another order together with what stands around it. */
+static __attribute__((noinline)) void add(float *x, const float *y, long count) {
+    for (long i = 0; i < count; i++) x[i] += y[i];
+}
+
+/* These two are one thread's own. */
+
+static void taken_alone(const float *x, long rows, long ins, uint8_t *q, float *worth) {
+    long blocks = up(ins, BLOCK) / BLOCK;
+    for (long r = 0; r < rows; r++) taken_row(x + r * ins, ins, q + r * blocks * BLOCK, worth + r * blocks);
+}
+
+static void multiplied_alone(const uint8_t *q, const float *worth, long rows, const Matrix *m, float *out) {
+    for (long p = 0; p < up(m->outs, PANEL) / PANEL; p++) panelled(q, worth, rows, m, p, out);
 }
 
 /* out[rows, outs] = x[rows, ins] @ weight.T + bias. 1: there is no memory for it. */
@@ -212,7 +229,7 @@ int llmos_product(const float *x, long rows, const Matrix *matrix, float *out, i
 #pragma omp parallel num_threads(threads)
     {
         taken(x, rows, matrix->ins, q, worth);
-        multiplied(q, worth, rows, matrix, 0, out);
+        multiplied(q, worth, rows, matrix, out);
     }
     return 0;
 }
@@ -403,9 +420,9 @@ int llmos_decode(const Decoder *layer, const float *x, long tokens, const float 
 #pragma omp for schedule(static)
         for (long t = 0; t < tokens; t++) normed(x + t * hidden, layer->before, layer->before_eps, hidden, norm + t * hidden);
         taken(norm, tokens, hidden, bits, worth);
-        multiplied(bits, worth, tokens, &layer->query, 0, q);
-        multiplied(bits, worth, tokens, &layer->key, 0, k);
-        multiplied(bits, worth, tokens, &layer->value, 0, v);
+        multiplied(bits, worth, tokens, &layer->query, q);
+        multiplied(bits, worth, tokens, &layer->key, k);
+        multiplied(bits, worth, tokens, &layer->value, v);
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (long t = 0; t < tokens; t++) {
@@ -422,30 +439,55 @@ int llmos_decode(const Decoder *layer, const float *x, long tokens, const float 
                 joined(held, t, h, group, kv_heads, d, q + (t * heads + h * group) * d, d, k + t * kv_wide + h * d, v + t * kv_wide + h * d,
                        layer->scale, seen_ + (t * heads + h * group) * d, work + omp_get_thread_num() * score);
         taken(seen_, tokens, seen_wide, bits, worth);
-        multiplied(bits, worth, tokens, &layer->out, x, mid);
+        multiplied(bits, worth, tokens, &layer->out, mid);
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (long t = 0; t < tokens; t++) normed(mid + t * hidden, layer->after, layer->after_eps, hidden, norm + t * hidden);
+        for (long t = 0; t < tokens; t++) {
+            add(mid + t * hidden, x + t * hidden, hidden);
+            normed(mid + t * hidden, layer->after, layer->after_eps, hidden, norm + t * hidden);
+        }
         taken(norm, tokens, hidden, bits, worth);
-        multiplied(bits, worth, tokens, &layer->gate, 0, gate);
-        multiplied(bits, worth, tokens, &layer->up, 0, up_);
+        multiplied(bits, worth, tokens, &layer->gate, gate);
+        multiplied(bits, worth, tokens, &layer->up, up_);
 #pragma omp barrier
         gated_together(gate, up_, tokens * inner);
         taken(gate, tokens, inner, bits, worth);
-        multiplied(bits, worth, tokens, &layer->down, mid, y);
+        multiplied(bits, worth, tokens, &layer->down, y);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (long t = 0; t < tokens; t++) add(y + t * hidden, mid + t * hidden, hidden);
     }
     return 0;
 }
 
 /* x / 2 * (1 + erf(x / sqrt(2))), erf by 7.1.26 of Abramowitz and Stegun (1964), which is within 1.5e-7 of it. */
-void llmos_gelu(const float *x, long count, float *out, int threads) {
-#pragma omp parallel for simd schedule(static) num_threads(threads) if (count > 1 << 13)
+static __attribute__((noinline)) void gelu(const float *x, long count, float *out) {
     for (long i = 0; i < count; i++) {
         float a = fabsf(x[i]) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * a), square = a * a;
         float e = square > 87 ? 0 : power(-square);
         float rest = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)))) * e;
         out[i] = 0.5f * x[i] * (x[i] < 0 ? rest : 2.0f - rest);
     }
+}
+
+void llmos_gelu(const float *x, long count, float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (count > 1 << 13)
+    for (long i = 0; i < count; i += SOME) gelu(x + i, count - i < SOME ? count - i : SOME, out + i);
+}
+
+/* out = (x - mean) / sqrt(variance + eps) * weight + bias, of one row of d (Ba, Kiros and Hinton 2016). */
+static __attribute__((noinline)) void centred(const float *x, const float *weight, const float *bias, float eps, long d, float *out) {
+    float sum = 0, square = 0;
+    for (long i = 0; i < d; i++) sum += x[i];
+    float mean = sum / (float)d;
+    for (long i = 0; i < d; i++) square += (x[i] - mean) * (x[i] - mean);
+    float by = 1.0f / sqrtf(square / (float)d + eps);
+    for (long i = 0; i < d; i++) out[i] = (x[i] - mean) * by * weight[i] + bias[i];
+}
+
+void llmos_centre(const float *x, const float *weight, const float *bias, float eps, long rows, long d, float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (rows * d > 1 << 14)
+    for (long r = 0; r < rows; r++) centred(x + r * d, weight, bias, eps, d, out + r * d);
 }
 
 typedef float lanes __attribute__((vector_size(32), aligned(4)));
@@ -469,7 +511,7 @@ static inline __attribute__((always_inline)) void summed(const float *const by[P
 /* One head of one sequence: `count` queries that end at its last key, over `seen` keys; a query sees those of its
    position and before if causal, and only those nearer than `window` if that is not 0. Keys go through in stretches of
    KEYS at fixed positions, so that a query's answer does not depend on which others are computed beside it. */
-static void headed(const float *q, long q_step, const float *k, long k_step, const float *v, long v_step, long count,
+static __attribute__((noinline)) void headed(const float *q, long q_step, const float *k, long k_step, const float *v, long v_step, long count,
                    long seen, long d, float scale, int causal, long window, float *out, long out_step, float *work) {
     float *turned = work, *asked = turned + d * KEYS, *score = asked + PAIR * d, *best = score + PAIR * KEYS, *whole = best + count;
     float *sum = whole + count; /* [count, wide]: a head's width in whole chunks */
@@ -535,14 +577,19 @@ static void headed(const float *q, long q_step, const float *k, long k_step, con
         for (long c = 0; c < d; c++) out[i * out_step + c] = sum[i * wide + c] / whole[i];
 }
 
+/* The numbers that `headed` wants for its work. */
+static long headed_room(const int64_t *asked, long sequences, long d) {
+    long longest = 0, wide = up(d, CHUNK);
+    for (long s = 0; s < sequences; s++) longest = most(longest, asked[s + 1] - asked[s]);
+    return d * KEYS + PAIR * d + PAIR * KEYS + longest * (2 + wide) + KEYS * wide;
+}
+
 /* Sequences side by side: sequence s has the queries from `asked[s]` to `asked[s + 1]` and the keys from `held[s]` to
    `held[s + 1]`, whose last is the last query's own. q, k, v are [heads, T, d] by their strides, out [T, heads, d]. */
 int llmos_row(const float *q, long q_head, long q_token, const float *k, long k_head, long k_token, const float *v,
                long v_head, long v_token, const int64_t *asked, const int64_t *held, long sequences, long heads,
                long kv_heads, long d, float scale, int causal, long window, float *out, int threads) {
-    long longest = 0, wide = up(d, CHUNK);
-    for (long s = 0; s < sequences; s++) longest = asked[s + 1] - asked[s] > longest ? asked[s + 1] - asked[s] : longest;
-    size_t size = (d * KEYS + PAIR * d + PAIR * KEYS + longest * (2 + wide) + KEYS * wide) * sizeof(float);
+    size_t size = headed_room(asked, sequences, d) * sizeof(float);
     int lacks = 0;
 #pragma omp parallel num_threads(threads) reduction(| : lacks)
     {
@@ -559,4 +606,61 @@ int llmos_row(const float *q, long q_head, long q_token, const float *k, long k_
             }
     }
     return lacks;
+}
+
+/* An encoder's layer of BERT's kind (Devlin et al. 2018): attention, what came in added, a norm; two products around a
+   GELU, what came in added, a norm. */
+typedef struct {
+    Matrix query, key, value, out, widen, narrow;
+    const float *first, *first_bias, *second, *second_bias;
+    float first_eps, second_eps, scale;
+    int64_t heads, d;
+} Encoder;
+
+enum { BAND = 64 }; /* tokens whose numbers between two products stay in a core's cache */
+
+/* Sequences side by side, x [tokens, hidden] -> y; sequence s has the tokens from `starts[s]` to `starts[s + 1]`. */
+int llmos_encode(const Encoder *layer, const float *x, const int64_t *starts, long sequences, float *y, int threads) {
+    long tokens = starts[sequences], hidden = layer->out.outs, inner = layer->widen.outs, d = layer->d, wide = layer->heads * d;
+    long widest = up(most(most(hidden, inner), wide), BLOCK), bands = (tokens + BAND - 1) / BAND;
+    long size = most(headed_room(starts, sequences, d), BAND * (2 * hidden + inner + widest / BLOCK + widest / 4));
+    float *q = room((4 * tokens * wide + threads * size) * sizeof *q);
+    if (!q) return 1;
+    float *k = q + tokens * wide, *v = k + tokens * wide, *seen_ = v + tokens * wide;
+#pragma omp parallel num_threads(threads)
+    {
+        float *work = seen_ + tokens * wide + omp_get_thread_num() * size;
+        float *sum = work, *mid = sum + BAND * hidden, *between = mid + BAND * hidden, *worth = between + BAND * inner;
+        uint8_t *bits = (uint8_t *)(worth + BAND * widest / BLOCK);
+#pragma omp for schedule(dynamic)
+        for (long band = 0; band < bands; band++) {
+            long from = band * BAND, n = tokens - from < BAND ? tokens - from : BAND;
+            taken_alone(x + from * hidden, n, hidden, bits, worth);
+            multiplied_alone(bits, worth, n, &layer->query, q + from * wide);
+            multiplied_alone(bits, worth, n, &layer->key, k + from * wide);
+            multiplied_alone(bits, worth, n, &layer->value, v + from * wide);
+        }
+#pragma omp for schedule(dynamic) collapse(2)
+        for (long s = 0; s < sequences; s++)
+            for (long h = 0; h < layer->heads; h++) {
+                long at = starts[s] * wide + h * d, n = starts[s + 1] - starts[s];
+                headed(q + at, wide, k + at, wide, v + at, wide, n, n, d, layer->scale, 0, 0, seen_ + at, wide, work);
+            }
+#pragma omp for schedule(dynamic)
+        for (long band = 0; band < bands; band++) {
+            long from = band * BAND, n = tokens - from < BAND ? tokens - from : BAND;
+            taken_alone(seen_ + from * wide, n, wide, bits, worth);
+            multiplied_alone(bits, worth, n, &layer->out, sum);
+            add(sum, x + from * hidden, n * hidden);
+            for (long t = 0; t < n; t++) centred(sum + t * hidden, layer->first, layer->first_bias, layer->first_eps, hidden, mid + t * hidden);
+            taken_alone(mid, n, hidden, bits, worth);
+            multiplied_alone(bits, worth, n, &layer->widen, between);
+            for (long i = 0; i < n * inner; i += SOME) gelu(between + i, n * inner - i < SOME ? n * inner - i : SOME, between + i);
+            taken_alone(between, n, inner, bits, worth);
+            multiplied_alone(bits, worth, n, &layer->narrow, sum);
+            add(sum, mid, n * hidden);
+            for (long t = 0; t < n; t++) centred(sum + t * hidden, layer->second, layer->second_bias, layer->second_eps, hidden, y + (from + t) * hidden);
+        }
+    }
+    return 0;
 }

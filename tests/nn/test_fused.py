@@ -152,11 +152,31 @@ class Sized(torch.nn.Module):
         return self.down_proj(self.gate_proj(x).relu() * self.up_proj(x))
 
 
-@pytest.mark.parametrize("layer", [BentRMSNorm, Sized, torch.nn.LayerNorm])
+def bare_norm():
+    return torch.nn.LayerNorm(8, bias=False)
+
+
+def square_norm():
+    return torch.nn.LayerNorm((8, 8))
+
+
+@pytest.mark.parametrize("layer", [BentRMSNorm, Sized, bare_norm, square_norm])
 def test_a_layer_that_computes_something_else_is_left_alone(layer):
-    made = layer(8) if layer is torch.nn.LayerNorm else layer()
+    made = layer()
+    before = type(made)
     assert fuse(made) == 0
-    assert type(made) is layer
+    assert type(made) is before
+
+
+def test_layer_norm_is_torch_s():
+    theirs = torch.nn.LayerNorm(40)
+    generator = torch.Generator().manual_seed(2)
+    for parameter in theirs.parameters():
+        parameter.data = torch.randn(40, generator=generator)
+    ours, x = copy.deepcopy(theirs), torch.randn(3, 5, 40, generator=generator) * 10 + 3
+    assert fuse(ours) == 1
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs(x))
 
 
 def test_what_is_no_number_stays_visible():
