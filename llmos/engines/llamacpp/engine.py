@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from llmos.abi.frame import Located
 from llmos.engines.alone import Alone
 from llmos.engines.answers import Answers
 from llmos.engines.llamacpp.header import Header, read_header
+from llmos.engines.llamacpp.place import Place
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
 from llmos.engines.llamacpp.writer import LlamaCpp
 from llmos.tasks import Settings
@@ -21,7 +20,6 @@ from llmos.tasks import Settings
 SLOTS = 16  # answers at a time
 BATCH_TOKENS = 256  # of a pass over a prompt: who reads along, or cancels, waits no longer than this takes
 KV_BYTES = 1 << 30
-SOCKET = "s.sock"
 
 
 class LlamaCppEngine(Alone):
@@ -41,14 +39,14 @@ class LlamaCppEngine(Alone):
         path = Path(base.folder) / weights_of(base.manifest)[0]
         header = read_header(path)
         room, capacity = room_of(header, self._kv_bytes, base.manifest.options.get("max_tokens"))
-        folder = Path(tempfile.mkdtemp(prefix="llmos-llamacpp-"))  # for its socket alone: nobody else can open it
+        place = Place()
         try:
-            server = _server(path, folder / SOCKET, capacity, self._batch, threads)
+            server = _server(path, place.socket, capacity, self._batch, threads)
         except BaseException:
-            shutil.rmtree(folder)
+            place.close()
             raise
-        tokenizer = ServedTokenizer(folder / SOCKET, header)
-        self._writer = LlamaCpp(server, folder, tokenizer, SLOTS, room, capacity, header)
+        tokenizer = ServedTokenizer(place.socket, header)
+        self._writer = LlamaCpp(server, place, tokenizer, SLOTS, room, capacity, header)
         tasks = ("chat", "generate") if "tokenizer.chat_template" in header.entries else ("generate",)
         settings = Settings((), base.manifest.options, room)
         self.answers = Answers(self._writer, base.manifest.ref, tasks, settings)
