@@ -351,7 +351,7 @@ def halved(weights):
         (None, {"task_type": "SEQ_CLS"}, "no task head"),
         (None, {"task_type": "CAUSAL_LM"}, "no task here does"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_what_cannot_be_served_is_refused_and_nothing_is_kept(box, tmp_path, change, config, sentence):
     base(box, tmp_path)
