@@ -1,4 +1,5 @@
 # What one does with this tree. Needs python3 (3.11 or newer, with venv) and nothing else; everything lands in .venv.
+# Tests run two files at a time, so that one computes while the other waits; a debugger wants one: make test WORKERS=
 # A machine without a GPU saves gigabytes with:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
 SHELL     := /bin/bash
@@ -9,6 +10,7 @@ SHELL     := /bin/bash
 PYTHON    ?= python3
 PIP_FLAGS ?=
 BENCH     ?= all
+WORKERS   ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV      := .venv
 BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
@@ -28,7 +30,7 @@ demo: $(VENV)/.runtime  ## from nothing to two promoted models and a chat answer
 	@$(BIN)/llmos demo
 
 test: $(VENV)/.dev  ## every test: units, tiny random models, the real daemon with the starter models
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(WORKERS)
 
 check: $(VENV)/.dev  ## style, types, import arrows
 	@$(BIN)/ruff check .

@@ -1,6 +1,21 @@
-"""What holds for every test: hypothesis does not time examples, for a busy machine is no fault of the code."""
+"""What holds for every test: hypothesis does not time examples, for a busy machine is no fault of the code, and tiny
+models are computed by one thread, for which they are too small to be shared."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as children have it: before torch is imported, or it is not read
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("llmos", deadline=None)
 settings.load_profile("llmos")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(request: pytest.FixtureRequest) -> None:
+    """What a test says of more threads it says itself: they wait for each other where a machine is busy."""
+    if request.node.get_closest_marker("torch"):
+        import torch
+
+        torch.set_num_threads(1)

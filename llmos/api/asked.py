@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.api.caller import Addressed
 from llmos.tasks.grammar import ANY_OBJECT, JSON_SCHEMA
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
@@ -19,15 +20,13 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_obfuscation: bool = False
 
 
-class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Sampled(Addressed, forbid_unknown_fields=True, kw_only=True):
     """What chat and plain completions share.
 
-    Ours beside: `top_k`, `min_p`, `repetition_penalty`, and the rules `json_schema`, `regex` and `grammar`;
-    and the `engine` that is to answer.
+    Ours beside: `top_k`, `min_p`, `repetition_penalty`, the rules `json_schema`, `regex` and `grammar`, and what every
+    call may say: `timeout_s`, `class`, `engine`.
     """
 
-    model: str
-    engine: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -52,9 +51,8 @@ class Sampled(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return given({key: getattr(self, key) for key in SAMPLING})
 
 
-SAMPLING = tuple(
-    f for f in Sampled.__struct_fields__ if f not in ("model", "engine", "stream", "stream_options", "user")
-)
+BESIDE = {*Addressed.__struct_fields__, "stream", "stream_options", "user"}  # what is no param of a task
+SAMPLING = tuple(field for field in Sampled.__struct_fields__ if field not in BESIDE)
 
 
 class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from starlette.types import Receive
 
 from llmos.abi.call import Chunk, Tokens
@@ -19,6 +20,17 @@ from llmos.api.stream import Attended
 from llmos.kernel.port import Kernel
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+class Addressed(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What the body of every call may say: the `model`; that the answer is there in `timeout_s`; its `class`, which
+    says who goes first where calls must wait; and the `engine` that is to answer."""
+
+    model: str
+    timeout_s: Seconds | None = None
+    klass: Class = msgspec.field(name="class", default=Class.INTERACTIVE)
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +40,8 @@ class Wanted:
     model: str
     task: str
     inputs: list[Json]
-    params: dict[str, Json] = field(default_factory=dict)
-    timeout_s: float | None = None
-    klass: Class = Class.INTERACTIVE
-    engine: str | None = None
+    params: dict[str, Json]
+    said: Addressed
 
 
 class Caller:
@@ -41,9 +51,9 @@ class Caller:
         self._kernel = kernel
         self._meter = meter
 
-    def ref(self, model: str) -> str:
-        """The version that a name means now, which is what will answer and what the answer says answered."""
-        return self._kernel.model(model).manifest.ref
+    def wanted(self, said: Addressed, task: str, inputs: list[Json], params: dict[str, Json]) -> Wanted:
+        """The call that a body means: of the version that its name means now, which the answer says answered."""
+        return Wanted(self._kernel.model(said.model).manifest.ref, task, inputs, params, said)
 
     async def whole(self, wanted: Wanted, receive: Receive) -> Chunk:
         """The answer in one piece; Cancelled if the client left before it was there."""
@@ -75,9 +85,9 @@ class Caller:
             wanted.inputs,
             wanted.params,
             stream=stream,
-            timeout_s=wanted.timeout_s,
-            klass=wanted.klass,
-            engine=wanted.engine,
+            timeout_s=wanted.said.timeout_s,
+            klass=wanted.said.klass,
+            engine=wanted.said.engine,
         )
 
 

@@ -9,22 +9,20 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.error import BadInput
-from llmos.api.caller import Caller, Wanted
+from llmos.api.caller import Addressed, Caller
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.tasks import floats
 
 Json = Any  # Any: what `input` holds, checked here
 
 
-class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
+class EmbeddingRequest(Addressed, kw_only=True, forbid_unknown_fields=True):
     """`dimensions` may only say what the model has."""
 
-    model: str
     input: str | list[Json]
     encoding_format: str | None = None
     dimensions: int | None = None
     user: str | None = None
-    engine: str | None = None
 
 
 class Embedding(msgspec.Struct):
@@ -69,7 +67,7 @@ class Embeddings:
         body = await self._bodies.read(request, DECODER)
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
-        wanted = Wanted(self._caller.ref(body.model), "embed", _texts(body.input), engine=body.engine)
+        wanted = self._caller.wanted(body, "embed", _texts(body.input), {})
         chunk = await self._caller.whole(wanted, request.receive)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)
         is_text = body.encoding_format == "base64"

@@ -61,7 +61,7 @@ class OpenAI:
 
     async def chat(self, request: Request) -> Answer:
         body = supported(await self._bodies.read(request, BODY), ChatRequest)
-        wanted = Wanted(self._caller.ref(body.model), "chat", [body.input()], body.params(), engine=body.engine)
+        wanted = self._caller.wanted(body, "chat", [body.input()], body.params())
         head = _head("chatcmpl", "chat.completion", wanted.model)
         if body.stream:
             return await self._stream(request, body, wanted, head, _delta)
@@ -69,8 +69,7 @@ class OpenAI:
 
     async def complete(self, request: Request) -> Answer:
         body = supported(await self._bodies.read(request, BODY), CompletionRequest)
-        model, prompts = self._caller.ref(body.model), _prompts(body.prompt)
-        wanted = Wanted(model, "generate", prompts, body.params(), engine=body.engine)
+        wanted = self._caller.wanted(body, "generate", _prompts(body.prompt), body.params())
         head = _head("cmpl", "text_completion", wanted.model)
         if body.stream:
             return await self._stream(request, body, wanted, head, Texts())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, NotFound
-from llmos.abi.process import Class
-from llmos.api.caller import Caller, Wanted
+from llmos.api.caller import Addressed, Caller, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
 from llmos.api.stream import EventStream, event
@@ -22,21 +21,15 @@ from llmos.tasks import TASKS, WRITING
 from llmos.tasks.params import check_params
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
-class TaskRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`input` for one answer, `inputs` for several; `params` are the task's own. The answer is there in
-    `timeout_s`, and by this `engine` if one is said."""
+class TaskRequest(Addressed, kw_only=True, forbid_unknown_fields=True):
+    """`input` for one answer, `inputs` for several; `params` are the task's own."""
 
-    model: str
     input: Json = msgspec.UNSET
     inputs: list[Json] | msgspec.UnsetType = msgspec.UNSET
-    params: dict[str, Json] = {}
+    params: dict[str, Json] = msgspec.field(default_factory=dict)
     stream: bool = False
-    timeout_s: Seconds | None = None
-    klass: Class = msgspec.field(name="class", default=Class.INTERACTIVE)
-    engine: str | None = None
 
 
 class TaskReply(msgspec.Struct):
@@ -74,8 +67,7 @@ class Tasks:
         encoding = body.params.pop("encoding", "float") if task == "embed" else "float"
         if encoding not in ("float", "base64"):
             raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
-        model = self._caller.ref(body.model)
-        wanted = Wanted(model, task, inputs, body.params, body.timeout_s, body.klass, body.engine)
+        wanted = self._caller.wanted(body, task, inputs, body.params)
         if body.stream:
             return await self._stream(wanted, request)
         chunk = await self._caller.whole(wanted, request.receive)

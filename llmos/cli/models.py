@@ -27,7 +27,9 @@ def pull(
     dtype: Annotated[str | None, typer.Option(help="int8: also a version of the base that is served in it.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="So much may int8 lose; 0.01 unless said.")] = None,
     engine: Annotated[str | None, typer.Option(help="Who is to serve it: pytorch, llamacpp, onnx, vllm.")] = None,
-    task: Annotated[str | None, typer.Option(help="Of an ONNX graph: classify, tag or embed.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of a graph: classify, tag, embed; of an adapter: chat, generate.")
+    ] = None,
     labels: Annotated[str | None, typer.Option(help="Of an ONNX graph, with commas between, in its order.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,
     as_json: AsJson = False,
@@ -118,6 +120,8 @@ def _dtype(model: Model) -> str | None:
     cost = model.evidence.get("quantized")
     if not cost:
         return model.dtype or None
+    if not cost["measured_on"]:
+        return f"{cost['dtype']}: not measured. Do: llmos eval {model.ref} --data ROWS, and again with --dtype float32"
     measured = f"{cost['measure']} {number(cost['int8'])}, in float32 {number(cost['float32'])}"
     return f"{model.dtype}: {measured}, on {cost['measured_on']} {'texts' if model.kind is Kind.BASE else 'rows'}"
 

@@ -7,7 +7,7 @@ product with the query of the sequence that holds it, then each sequence adds up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -46,7 +46,6 @@ class Plan:
         self._device = device
         self._starts = [0, *accumulate(lengths)]
         self._lone = [i for i, length in enumerate(lengths) if length == 1]
-        self._places = self._tensor([kv.table[p // BLOCK] * BLOCK + p % BLOCK for kv, p in self._written()])
         self._rows: dict[int, Tensor] = {}
         self._reaches: dict[int | None, Reach] = {}
         self._spans: dict[int | None, Span] = {}
@@ -168,15 +167,17 @@ class Plan:
     def _rows_of(self, kv_heads: int) -> Tensor:
         """Where each new token's keys go, head by head, in a layer's blocks laid out as rows."""
         if kv_heads not in self._rows:
-            block, offset = self._places // BLOCK, self._places % BLOCK
+            written = list(self._written())
+            block = self._tensor([kv.table[position // BLOCK] for kv, position in written])
+            offset = self._tensor([position % BLOCK for _, position in written])
             heads = torch.arange(kv_heads, device=self._device).unsqueeze(1)
             self._rows[kv_heads] = ((block * kv_heads + heads) * BLOCK + offset).flatten()
         return self._rows[kv_heads]
 
-    def _written(self) -> list[tuple[KV, int]]:
+    def _written(self) -> Iterator[tuple[KV, int]]:
         """Every new token's sequence and position."""
-        pairs = zip(self._kvs, self.lengths, strict=True)
-        return [(kv, kv.length + i) for kv, length in pairs for i in range(length)]
+        for kv, length in zip(self._kvs, self.lengths, strict=True):
+            yield from ((kv, kv.length + i) for i in range(length))
 
     def _tensor(self, numbers: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
         return torch.tensor(numbers, device=self._device)

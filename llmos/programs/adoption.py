@@ -72,7 +72,7 @@ def adopt(channel: Channel, assignment: Assignment, brought: Brought, folder: Pa
     if head is not None:
         save_head(head, folder)
         files.append((HEAD_FILE, Part.HEAD))
-    draft = _draft(adapter, match, head, folder)
+    draft = _draft(adapter, match, head, folder, assignment.args.get("task"))
     draft |= {"source": brought.source, "license": brought.license or license_of(folder)}
     verdict = Verdict(promote=True, reason=f"the first of its name, from {brought.source}; it was not evaluated here")
     offer = Offer(1, OfferKind.MODEL, name, str(folder), tuple(files), draft, verdict)
@@ -80,7 +80,19 @@ def adopt(channel: Channel, assignment: Assignment, brought: Brought, folder: Pa
     for part in brought.parts:
         part.unlink(missing_ok=True)
     base = match.base.manifest.ref
-    channel.report(Progress(DONE, 1, 1, message=f"{ref} is ready: {draft['task']} on {base}, {match.how}"))
+    said = f"{ref} is ready: {draft['task']} on {base}, {match.how}"
+    channel.report(Progress(DONE, 1, 1, message=f"{said}{_doubts(ref, draft, assignment.args.get('task'))}"))
+
+
+def _doubts(ref: str, draft: Mapping[str, Json], asked: Json) -> str:
+    """What its source does not say and nobody has measured, and what to do about it."""
+    doubts = ""
+    if draft["task"] == "chat" and asked is None:
+        doubts += ". Where it was trained to continue plain text, ask for that: --task generate"
+    if "evidence" in draft:
+        rows = f"llmos eval {ref} --data FILE, and again with --dtype float32"
+        doubts += f". It is served in int8 as its base is, and what that costs it was not measured: {rows}"
+    return doubts
 
 
 def match_of(adapter: Foreign, assignment: Assignment) -> Match:
@@ -186,18 +198,23 @@ def _origins(base: Located, assignment: Assignment) -> set[str]:
     return names | {source.removeprefix("hf:").partition("@")[0]} if source.startswith("hf:") else names
 
 
-def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path) -> dict[str, Json]:
+def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, asked: Json) -> dict[str, Json]:
     """The model's manifest, less what its source says."""
     base = match.base.manifest
     config = _published(folder)
     options = {key: base.options[key] for key in CARRIED if key in base.options}
     task = _task(adapter, match, head)
+    if asked not in (None, task):
+        if not (task in GENERATING and asked in GENERATING and asked in base.options.get("tasks", GENERATING)):
+            raise BadInput(f"{adapter.name} does {task} on {base.ref}, not {asked}. Leave the task out")
+        task = asked
     labels: tuple[str, ...] = ()
     if head is not None:
         labels = _labels(task, head.out.out_features, config, adapter.name)
         options |= {"multi_label": True} if config.get("problem_type") == MANY else {}
     said = {key: adapter.config.get(key) for key in SAID if adapter.config.get(key) is not None}
-    return {
+    evidence = {"evidence": {"quantized": {"dtype": base.dtype, "measured_on": 0}}} if base.dtype else {}
+    return evidence | {
         "kind": Kind.MODEL,
         "task": task,
         "base": base.ref,

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from importlib import import_module
@@ -44,6 +45,7 @@ def _run(channel: Channel) -> int:
         assignment = channel.receive()
         assert isinstance(assignment, Assignment), f"the first frame is {type(assignment).__name__}"
         _name(f"llmos-{assignment.program}-{assignment.pid}")
+        tempfile.tempdir = assignment.scratch  # what a kill leaves there, the daemon removes
         program = import_module(f"llmos.programs.{assignment.program}")
         if assignment.program is not Program.SERVE:  # serve is ready when its engine has loaded
             channel.send(Ready())

@@ -206,29 +206,20 @@ def pooling_of(folder: Path) -> str:
     return short[modes[0]]
 
 
-def _begins_like_gguf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"GGUF"
-
-
 def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
-    from gguf import GGUFReader  # not above: only GGUF bases need it
+    from llmos.engines.llamacpp.header import check_whole, read_header  # not above: only GGUF bases need it
 
-    try:
-        fields = GGUFReader(path).fields
-        architecture = str(fields["general.architecture"].contents())
-    except (ValueError, KeyError, IndexError) as error:
-        said = "it does not begin like one" if not _begins_like_gguf(path) else "it is cut short or damaged"
-        raise BadInput(f"{path.name} is no GGUF file that can be read: {said}. Fetch it again") from error
-    said = fields["general.license"].contents() if "general.license" in fields else license_of(folder)
-    limit = fields.get(f"{architecture}.context_length")
-    pooled = f"{architecture}.pooling_type" in fields  # llama.cpp writes it for embedding models alone
+    header = read_header(path)
+    check_whole(path)
+    if not header.architecture:
+        raise BadInput(f"{path.name} names no architecture. Convert it again, with llama.cpp's convert_hf_to_gguf.py")
+    pooled = header.of_model("pooling_type") is not None  # llama.cpp writes it for embedding models alone
     return _draft(
-        architecture,
+        header.architecture,
         not pooled,
-        "tokenizer.chat_template" in fields,
-        [limit.contents() if limit else None],
-        str(said),
+        "tokenizer.chat_template" in header.entries,
+        [header.max_tokens],
+        str(header.entries.get("general.license") or license_of(folder)),
         "mean",
     )
 

@@ -6,12 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,14 @@ from typing import Any
 import pytest
 
 from llmos import Client
+from llmos.abi.error import LlmosError
 
 TREE = Path(__file__).parents[2]
 CACHE = Path("~/.cache/llmos-tests").expanduser()
 STARTERS = ("minilm", "smollm2")
 LINKED = ("blobs", "models", "resident")  # files that are never changed, so that homes may share them
 EXAMPLES = Path(__file__).parents[2] / "examples" / "support"
+PORTS = range(20_000, 32_000)
 MAIN = "from llmos.cli.main import main; main()"
 
 
@@ -52,12 +56,24 @@ class House:
     def client(self) -> Client:
         return Client(self.url)
 
+    def start(self) -> None:
+        """Up, if it is not."""
+        try:
+            with self.client() as box:
+                box.status()
+        except LlmosError:
+            up = self("up")
+            assert up.returncode == 0, up.stderr
+
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that nobody has: none of those that the system gives to whoever connects, for it may take long till it is
+    listened on."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port of {PORTS} is free")
 
 
 @pytest.fixture(scope="session")

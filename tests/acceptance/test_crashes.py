@@ -14,10 +14,11 @@ from dataclasses import replace
 from threading import Event
 
 import pytest
+from conftest import House, free_port, furnished
 
 from llmos.abi.error import LlmosError
 from llmos.abi.model import Part
-from llmos.abi.process import Program, State
+from llmos.abi.process import State
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -47,8 +48,39 @@ def rows(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def mortals(tmp_path_factory, starters):
+    """A house whose daemon is killed by these tests, one after the other."""
+    if starters is None:
+        pytest.skip("the starter models cannot be pulled from here")
+    home = tmp_path_factory.mktemp("mortal") / "home"
+    home.mkdir()
+    house = House(furnished(home, starters), free_port())
+    yield house
+    house("down")
+
+
+@pytest.fixture
+def mortal(mortals):
+    """The same house, up."""
+    mortals.start()
+    return mortals
+
+
+@pytest.fixture(scope="module")
+def mood(mortals, rows):
+    """A name with two versions in that house, which tell praise from blame."""
+    mortals.start()
+    with mortals.client() as box:
+        for seed in (1, 2):
+            ended(box, train(box, rows, "mood", epochs=1, seed=seed))
+        refs = [model.ref for model in box.models() if model.name == "mood"]
+    assert sorted(refs) == ["mood:1", "mood:2"]
+    return refs
+
+
 def train(box, rows, name, **settings):
-    given = {"epochs": 2, "batch_size": 4, "checkpoint_every_s": 0.01, "save_best": False, **settings}
+    given = {"epochs": 2, "batch_size": 4, "save_best": False, **settings}
     test = rows / "test.csv"
     return box.train(
         "classify", data=rows / "train.csv", validation=test, test=test, name=name, wait=False, **given
@@ -71,6 +103,12 @@ def killed_at(box, pid, step):
     return box.process(pid)
 
 
+def serving(box):
+    """The process that serves the base."""
+    (one,) = [p for p in box.processes() if p.spec.title == "serve minilm:1" and p.state is State.READY]
+    return one
+
+
 def ended(box, pid):
     for _ in box.watch(pid):
         pass
@@ -79,9 +117,10 @@ def ended(box, pid):
 
 def test_a_trainer_killed_five_times_ends_at_the_same_bits(minilm, rows):
     with minilm.client() as box:
-        undisturbed = ended(box, train(box, rows, "calm"))
+        often = {"checkpoint_every_s": 0.2}
+        undisturbed = ended(box, train(box, rows, "calm", **often))
         assert undisturbed.state is State.EXITED, undisturbed
-        pid = train(box, rows, "shaken")
+        pid = train(box, rows, "shaken", **often)
         kills = 0
         for step in sorted(random.sample(range(1, 22), 5)):
             killed_at(box, pid, step)
@@ -99,50 +138,46 @@ def test_a_trainer_killed_five_times_ends_at_the_same_bits(minilm, rows):
 def test_every_call_is_answered_though_the_serve_process_is_killed_under_them(minilm):
     with minilm.client() as box:
         before = box.run("minilm", "hello").vector
-        (serving,) = [p for p in box.processes() if p.spec.program is Program.SERVE and p.state is State.READY]
+        os_pid = serving(box).os_pid
         with ThreadPoolExecutor(40) as pool:
             calls = [pool.submit(box.run, "minilm", f"call number {i}") for i in range(200)]
             calls[0].result()
-            os.kill(serving.os_pid, signal.SIGKILL)
+            os.kill(os_pid, signal.SIGKILL)
             answers = [call.result() for call in calls]
         assert len({tuple(answer.vector) for answer in answers}) == 200
         assert box.run("minilm", "hello").vector == pytest.approx(before, abs=1e-5)
         assert box.status().in_flight == 0
 
 
-def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(new_house, starters, rows):
-    if starters is None:
-        pytest.skip("the starter models cannot be pulled from here")
-    assert new_house("up").returncode == 0
-    with new_house.client() as box:
+def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(minilm, rows):
+    with minilm.client() as box:
         before = box.run("minilm", "hello").vector
-        (serving,) = [p for p in box.processes() if p.spec.program is Program.SERVE and p.state is State.READY]
-        pid = train(box, rows, "mood", epochs=400)
-        for happening in box.watch(pid):
-            process = happening.process
-            if process and process.progress and process.progress.phase == "train" and process.progress.done >= 2:
-                break
+        process = serving(box)
+        pid = train(box, rows, "endless", epochs=400)
+        until_it_trains(box, pid)
         with ThreadPoolExecutor(8) as pool:
             calls = [pool.submit(box.run, "minilm", "hello") for _ in range(40)]
             calls[0].result()
-            os.kill(serving.os_pid, signal.SIGKILL)
+            os.kill(process.os_pid, signal.SIGKILL)
             for call in calls:  # sums are made in another order beside other texts
                 assert call.result().vector == pytest.approx(before, abs=1e-5)
         assert box.run("minilm", "hello").vector == pytest.approx(before, abs=1e-5)
         assert not box.process(pid).is_ended, "the training has ended: nothing was tried beside it"
-        assert box.process(serving.pid).restarts or box.process(serving.pid).is_ended
+        now = box.process(process.pid)
+        assert now.restarts > process.restarts or now.is_ended
         box.kill(pid, force=True)
 
 
-def test_no_call_fails_while_its_name_moves_between_versions(new_house, starters, rows):
-    if starters is None:
-        pytest.skip("the starter models cannot be pulled from here")
-    assert new_house("up").returncode == 0
-    with new_house.client() as box:
-        for seed in (1, 2):
-            ended(box, train(box, rows, "mood", epochs=1, seed=seed))
-        refs = [model.ref for model in box.models() if model.name == "mood"]
-        assert len(refs) == 2
+def until_it_trains(box, pid):
+    for happening in box.watch(pid):
+        process = happening.process
+        if process and process.progress and process.progress.phase == "train" and process.progress.done >= 2:
+            return
+    raise AssertionError(box.process(pid))
+
+
+def test_no_call_fails_while_its_name_moves_between_versions(mortal, mood):
+    with mortal.client() as box:
         is_over = Event()
 
         def ask():
@@ -157,79 +192,62 @@ def test_no_call_fails_while_its_name_moves_between_versions(new_house, starters
             try:
                 for move in range(20):
                     box.run("mood", "a late parcel")  # so that calls are answered between any two moves
-                    assert box.promote(refs[move % 2]).promoted
+                    assert box.promote(mood[move % 2]).promoted
             finally:
                 is_over.set()
             assert all(one.result() for one in asking)
         assert box.status().in_flight == 0
 
 
-def test_a_daemon_killed_during_training_leaves_it_to_be_resumed(new_house, starters, rows):
-    if starters is None:
-        pytest.skip("the starter models cannot be pulled from here")
-    assert new_house("up").returncode == 0
-    with new_house.client() as box:
-        pid = train(box, rows, "mood", epochs=4)
-        for happening in box.watch(pid):
-            process = happening.process
-            if process and process.progress and process.progress.phase == "train" and process.progress.done >= 2:
-                break
+def test_a_daemon_killed_during_training_leaves_it_to_be_resumed(mortal, rows):
+    with mortal.client() as box:
+        pid = train(box, rows, "left", epochs=2, checkpoint_every_s=0.2)
+        until_it_trains(box, pid)
         trainer = box.process(pid).os_pid
         watched = os.pidfd_open(trainer)
         os.kill(box.status().os_pid, signal.SIGKILL)
-    assert new_house("up").returncode == 0
-    with new_house.client() as box:
+    assert mortal("up").returncode == 0
+    with mortal.client() as box:
         process = box.process(pid)
         assert (process.state, process.os_pid) == (State.INTERRUPTED, None)
         assert select.select([watched], [], [], 10)[0], "it ends with its daemon"
-        assert [model.name for model in box.models() if model.name == "mood"] == []
+        assert [model.name for model in box.models() if model.name == "left"] == []
         box.resume(pid)
-        assert ended(box, pid).made[-1] == "mood:1"
+        assert ended(box, pid).made[-1] == "left:1"
     os.close(watched)
 
 
-def test_a_daemon_killed_during_promotions_comes_back_with_one_of_them(minilm, new_house, starters, rows):
-    if starters is None:
-        pytest.skip("the starter models cannot be pulled from here")
-    assert new_house("up").returncode == 0
-    with new_house.client() as box:
-        for seed in (1, 2):
-            box.train(
-                "classify", data=rows / "train.csv", test=rows / "test.csv", name="mood", epochs=1, seed=seed, wait=True
-            )
+def test_a_daemon_killed_during_promotions_comes_back_with_one_of_them(mortal, mood):
     for _ in range(3):
-        with new_house.client() as box:
+        with mortal.client() as box:
             os_pid = box.status().os_pid
-        command = [sys.executable, "-c", HAMMER, new_house.url]
+        command = [sys.executable, "-c", HAMMER, mortal.url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as hammer:
             assert hammer.stdout.readline() == "begun\n"
-            with new_house.client() as box:
+            with mortal.client() as box:
                 for happening in box.watch():
                     if happening.kind == "promoted":
                         break
             os.kill(os_pid, signal.SIGKILL)
-        assert new_house("up").returncode == 0
-        with new_house.client() as box:
+        assert mortal("up").returncode == 0
+        with mortal.client() as box:
             promoted = [model.ref for model in box.models() if model.name == "mood" and model.promoted]
             assert len(promoted) == 1
             assert box.run("mood", "a lovely parcel").label in WORDS
-            assert {model.ref for model in box.models() if model.name == "mood"} == {"mood:1", "mood:2"}
+            assert {model.ref for model in box.models() if model.name == "mood"} == set(mood)
 
 
-def test_a_daemon_killed_during_a_pull_shows_no_half_of_a_base(new_house, starters, tmp_path):
-    if starters is None:
-        pytest.skip("the starter models cannot be pulled from here")
+def test_a_daemon_killed_during_a_pull_shows_no_half_of_a_base(mortal, starters):
     source = starters / "models" / "minilm" / "1"
     for phase in ("copy", "commit", "convert"):
-        assert new_house("up").returncode == 0
-        with new_house.client() as box:
+        with mortal.client() as box:
             pid = box.pull(str(source), name=f"again-{phase}", wait=False).pid
             for happening in box.watch(pid):
                 if happening.process and happening.process.progress and happening.process.progress.phase == phase:
                     break
             os.kill(box.status().os_pid, signal.SIGKILL)
-        assert new_house("up").returncode == 0
-        with new_house.client() as box:
+        assert mortal("up").returncode == 0
+        with mortal.client() as box:
             process = box.process(pid)
             if process.state is State.INTERRUPTED:
                 try:
@@ -239,7 +257,6 @@ def test_a_daemon_killed_during_a_pull_shows_no_half_of_a_base(new_house, starte
                     raise AssertionError(process) from error
             assert process.state is State.EXITED, process
             assert len(box.run(f"again-{phase}", "hello").vector) == 384
-        assert new_house("down").returncode == 0
 
 
 def test_a_daemon_killed_while_a_wheel_comes_in_goes_on_where_it_was(new_house, tmp_path):

@@ -51,6 +51,7 @@ def test_llama_cpp_answers_beside_pytorch_streams_and_comes_back_from_a_kill(new
         titles = {p.spec.title for p in box.processes() if p.spec.program is Program.SERVE}
         assert titles == {"serve smollm2:1", "serve smollm2:1 with llamacpp"}
         found = serving(box, "llamacpp")
+        assert list((new_house.home / "scratch" / str(found.pid)).glob("*/s.sock")), "what is cleared after a kill"
         assert found.usage.rss_bytes - found.usage.shared_bytes < found.spec.need_bytes
 
         stream = iter(chat(model="smollm2", messages=HELLO, max_tokens=900, stream=True, extra_body=BY))

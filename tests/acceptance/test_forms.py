@@ -14,9 +14,8 @@ def test_a_form_that_was_lost_is_made_again_by_the_process_that_serves_its_base(
     before = {path.name for path in forms.iterdir()}
     shutil.rmtree(forms)
     assert new_house("up").returncode == 0
-    said = new_house("run", "smollm2", "Name a colour.", "--set", "max_tokens=4")
-    assert (said.returncode, bool(said.stdout.strip())) == (0, True), said.stderr
+    with new_house.client() as box:
+        assert len(box.run("minilm", "hello").vector) == 384
     made = {path.name for path in forms.iterdir()}
     assert len(made) == 1
     assert made < before
-    assert new_house("down").returncode == 0

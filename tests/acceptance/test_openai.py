@@ -62,7 +62,7 @@ def test_fifty_prompts_under_one_schema_all_fit_it(client):
             {"role": "user", "content": PROMPTS[seed]},
         ]
         return client.chat.completions.create(
-            model="smollm2", messages=messages, response_format=FORMAT, max_tokens=80, seed=seed
+            model="smollm2", messages=messages, response_format=FORMAT, max_tokens=56, seed=seed
         )
 
     with ThreadPoolExecutor(16) as pool:

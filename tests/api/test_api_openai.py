@@ -1,8 +1,11 @@
 """The official openai client works unchanged, and what it may not ask is refused rather than ignored."""
 
+import asyncio
+
 import openai
 import pytest
 
+from llmos.abi.process import Class
 from llmos.config import Config
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
@@ -128,6 +131,23 @@ def test_penalties_biases_and_our_own_params_are_passed_on(client, kernel):
     )
     said = {"presence_penalty": 0.5, "frequency_penalty": -1.0, "logit_bias": {"5": 10.0}}
     assert kernel.asked[-1].params == {**said, **extra}
+
+
+def test_a_call_has_its_class_and_its_time_on_these_routes_too(client, kernel):
+    extra = {"timeout_s": 60, "class": "batch"}
+    client.chat.completions.create(model="smollm2", messages=HELLO, extra_body=extra)
+    list(client.completions.create(model="smollm2", prompt="once", stream=True, extra_body=extra))
+    client.embeddings.create(model="minilm", input="hello", extra_body=extra)
+    assert [(call.klass, call.params) for call in kernel.asked[-3:]] == [(Class.BATCH, {})] * 3
+    kernel.gate = asyncio.Event()
+    try:
+        with pytest.raises(openai.APIStatusError, match=r"No answer within 0\.01 s") as late:
+            client.embeddings.create(model="minilm", input="hello", extra_body={"timeout_s": 0.01})
+    finally:
+        kernel.gate = None
+    assert late.value.status_code == 504
+    with pytest.raises(openai.BadRequestError, match="timeout_s"):
+        client.embeddings.create(model="minilm", input="hello", extra_body={"timeout_s": 0})
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+import tempfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmos.abi.call import Call
 from llmos.abi.error import BadInput, Missing, Unavailable
 from llmos.abi.frame import Located
 from llmos.abi.model import File, Kind, Manifest, Part
@@ -121,6 +123,24 @@ def test_an_answer_that_broke_off_is_no_answer():
     heard({"choices": [{"text": "half", "finish_reason": None}]})
     with pytest.raises(Unavailable, match="before it was whole"):
         heard.end()
+
+
+def test_its_folder_may_lie_deeper_than_the_path_of_a_socket_is_long_and_goes_with_it(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("xllamacpp", reason="the extra gguf is not installed")
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))  # where a child's lie: in its scratch
+    base = Manifest("talk", 1, Kind.BASE, "chat", (File("tiny.gguf", "0" * 64, 1, Part.WEIGHTS),))
+    engine = LlamaCppEngine(kv_bytes=1 << 22)
+    engine.load(Located(base, str(tiny.parent)), "cpu0", "float32", 1)
+    engine.add(Call(1, "talk:1", "generate", ("hello",), {"max_tokens": 2}))
+    chunks = []
+    while not engine.is_idle:
+        chunks += engine.step()
+    assert [chunk.fault for chunk in chunks] == [None]
+    assert len(list(deep.glob("*/s.sock"))) == 1
+    engine.close()
+    assert list(deep.iterdir()) == []
 
 
 def test_the_library_that_is_absent_is_named_with_what_to_install(tiny, monkeypatch):

@@ -153,10 +153,69 @@ def test_labels_that_are_not_the_graphs_are_refused(tmp_path, labels, sentence):
         engine_on(write_onnx(tmp_path), "classify", labels)
 
 
-def test_what_is_no_graph_is_refused(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(b"\x08\x07 and then nothing")
-    with pytest.raises(BadInput, match=r"cannot read model\.onnx"):
+def _half(path, model):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _page(path, model):
+    path.write_bytes(b"<html>404</html>")
+
+
+def _nothing(path, model):
+    path.write_bytes(b"")
+
+
+def _newer(path, model):
+    model.opset_import[0].version = 99
+    path.write_bytes(model.SerializeToString())
+
+
+def _newer_file(path, model):
+    model.ir_version = 99
+    path.write_bytes(model.SerializeToString())
+
+
+def _strange(path, model):
+    model.graph.node[0].op_type = "Nothing"
+    path.write_bytes(model.SerializeToString())
+
+
+def _apart(path, model):
+    import onnx
+
+    onnx.save(model, str(path), save_as_external_data=True, location="beside", size_threshold=0)
+    (path.parent / "beside").unlink()
+
+
+def _untyped(path, model):
+    model.graph.node[-1].input[0] = "nobody"
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (_half, "it is no ONNX graph, or is cut short or damaged. Fetch or export it again"),
+        (_page, "it is no ONNX graph, or is cut short or damaged. Fetch or export it again"),
+        (_nothing, "it is no ONNX graph, or is cut short or damaged. Fetch or export it again"),
+        (_newer, "it is made for a newer one. Export it with an older opset"),
+        (_newer_file, "it is made for a newer one. Export it with an older opset"),
+        (_strange, "it has operations that are not onnxruntime's own. Export it with standard"),
+        (_apart, "weights that it keeps in a file of their own are not there. Put that beside it"),
+        (_untyped, "nobody"),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else "",
+)
+def test_a_graph_that_cannot_be_run_is_refused_with_what_is_wrong_and_what_to_do(tmp_path, harm, sentence):
+    import onnx
+
+    path = write_onnx(tmp_path) / "model.onnx"
+    harm(path, onnx.load(str(path)))
+    with pytest.raises(BadInput, match=r"model\.onnx cannot be run by onnxruntime \d") as refused:
         engine_on(tmp_path, "classify")
+    assert sentence in refused.value.message
+    assert not any(raw in refused.value.message for raw in ("ONNXRuntimeError", "onnxruntime_src", str(tmp_path)))
+    assert "xport it" in refused.value.message or "Put that beside it" in refused.value.message
 
 
 def test_weights_that_are_no_numbers_fault_their_call_and_not_the_engine(tmp_path):

@@ -116,7 +116,7 @@ def test_a_run_in_two_shares_learns_what_a_run_alone_learns(tmp_path: Path) -> N
     from llmos.testing.daemon import beside
 
     path = training.sorting(tmp_path)
-    recipe = {"task": "classify", "epochs": 15.0, "data": {"train": str(path)}}
+    recipe = {"task": "classify", "epochs": 10.0, "data": {"train": str(path)}}
     daemon, channel, close = beside()
     try:
         train.main(channel, replace(training.assignment(tmp_path, recipe), threads=2))

@@ -197,7 +197,8 @@ def test_pairs_become_a_model_that_has_learned_them_and_answers(tmp_path: Path, 
     from llmos.engines import driver
 
     path = answering(tmp_path) if task == "rerank" else comparing(tmp_path)
-    recipe = {"task": task, "method": method, "epochs": 12.0, "data": {"train": str(path)}}
+    epochs = 6.0 if task == "rerank" else 12.0
+    recipe = {"task": task, "method": method, "epochs": epochs, "data": {"train": str(path)}}
     dataset, model = trained(tmp_path, recipe).offers
     assert model.verdict is not None
     assert model.verdict.promote

@@ -54,19 +54,24 @@ def quantized(folder: Path, model: Located, *, datasets: dict[str, str] | None =
 @pytest.fixture(scope="module", params=["full", "lora"])
 def trained(request, tmp_path_factory) -> tuple[Located, dict[str, str]]:
     """A model that has learned something, and where its dataset lies."""
-    from llmos.programs import train
-
     folder = tmp_path_factory.mktemp("trained")
     recipe = {"task": "classify", "method": request.param, "data": {"train": str(training.sorting(folder))}}
+    return made_by(folder, recipe, training.base(folder))
+
+
+def made_by(folder: Path, recipe: Json, base: Located) -> tuple[Located, dict[str, str]]:
+    """What a recipe makes of this base, as the store locates it, and its dataset."""
+    from llmos.programs import train
+
     daemon, channel, close = beside()
-    train.main(channel, training.assignment(folder, recipe))
+    train.main(channel, training.assignment(folder, recipe, base=base))
     close()
     dataset, made = daemon.offers
     draft = {key: made.draft[key] for key in ("task", "base", "method", "options", "evidence")}
     lineage = {**made.draft["lineage"], "dataset": "sorter@1"}
     labels = tuple(made.draft["labels"])
     manifest = Manifest("sorter", 1, Kind.MODEL, files=(), labels=labels, lineage=lineage, **draft)
-    return Located(manifest, made.folder, base=training.base(folder)), {"sorter@1": dataset.folder}
+    return Located(manifest, made.folder, base=base), {"sorter@1": dataset.folder}
 
 
 def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_path, trained):
@@ -84,6 +89,22 @@ def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_pat
     assert made.draft["labels"] == list(model.manifest.labels)
     assert made.draft["lineage"]["quantized_from"] == "sorter:1"
     assert {part for _, part in made.files} == {Part.EVIDENCE}
+
+
+def test_a_model_that_writes_is_measured_by_how_likely_and_how_right_its_answers_are_in_int8(tmp_path):
+    from test_writing import sorting
+
+    recipe = {"task": "generate", "method": "lora", "learning_rate": 2e-2, "options": {"answered_rows": 2}}
+    data = {"train": str(sorting(tmp_path, 60))}
+    model, datasets = made_by(tmp_path, {**recipe, "data": data}, training.base(tmp_path, "llama"))
+    made = quantized(tmp_path, model, datasets=datasets, max_drop=1.0).offers[-1]
+    before, after = model.manifest.evidence["metrics"], made.draft["evidence"]["metrics"]
+    assert list(after) == list(before)
+    assert after["answered_rows"] == 2
+    cost = made.draft["evidence"]["quantized"]
+    assert (cost["measure"], cost["measured_on"]) == ("likelihood", model.manifest.evidence["rows"]["test"])
+    assert cost["float32"] == pytest.approx(before["likelihood"], rel=1e-3)
+    assert cost["int8"] == after["likelihood"] != cost["float32"]
 
 
 def test_a_model_that_loses_more_than_it_may_is_refused_with_the_numbers_and_the_way_out(tmp_path, trained):

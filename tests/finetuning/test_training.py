@@ -56,7 +56,7 @@ def located(offer: Offer, base: Located) -> Located:
 @pytest.mark.parametrize("task", ["classify", "tag"])
 def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task: str, method: str) -> None:
     path = training.sorting(tmp_path, rows=240) if task == "classify" else training.naming(tmp_path)
-    daemon = trained(tmp_path, {"task": task, "method": method, "epochs": 20.0, "data": {"train": str(path)}})
+    daemon = trained(tmp_path, {"task": task, "method": method, "epochs": 10.0, "data": {"train": str(path)}})
     dataset, model = daemon.offers
     assert dataset.kind is OfferKind.DATASET
     assert sum(dataset.draft["splits"].values()) == (240 if task == "classify" else 150)

@@ -435,12 +435,14 @@ def test_the_log_of_a_process_is_kept_and_can_be_followed(home):
     async def act(box: Box) -> None:
         with pytest.raises(ProcessNotFound):
             await box.log(99)
-        process = await box.submit(Spec(Program.EVALUATE, {"model": "mood:1", "data": []}))
+        (home / "empty").mkdir()
+        process = await box.submit(Spec(Program.PULL, {"source": str(home / "empty")}))
         text = "".join([piece async for piece in box.follow_log(process.pid)])
         ended = box.process(process.pid)
         assert ended.state is State.EXITED
         assert ended.fault is not None
         assert text == await box.log(process.pid)
+        assert "no weights" in text
         assert (await box.log(process.pid, tail_lines=1)).count("\n") <= 1
         with pytest.raises(IllegalMove):
             await box.kill(process.pid)

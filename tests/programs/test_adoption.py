@@ -267,8 +267,23 @@ def test_any_version_of_a_base_may_be_named_and_one_in_float_is_meant_unless_sai
     assert box.store.resolve("mine").base == "base:1"
     pull(box, out, base="base:1", name="again")
     assert box.store.resolve("again").base == "base:1"
+    assert box.store.resolve("again").evidence == {}
     with pytest.raises(BadInput, match=r"no base 'base:3'.*base:1"):
         pull(box, out, base="base:3", name="third")
+    said = pull(box, out, base="base:2", name="rounded")
+    assert box.store.resolve("rounded").evidence == {"quantized": {"dtype": "int8", "measured_on": 0}}
+    assert "in int8 as its base is, and what that costs it was not measured: llmos eval rounded:1 --data" in said
+
+
+def test_an_adapter_that_writes_chats_as_its_base_does_unless_another_task_is_said(box, tmp_path):
+    folder = base(box, tmp_path, "llama")
+    out = adapters.write(tmp_path / "poet", load_folder(folder).backbone, targets=("q_proj",), task_type="CAUSAL_LM")
+    assert "trained to continue plain text, ask for that: --task generate" in pull(box, out)
+    assert box.store.resolve("poet").task == "chat"
+    assert "--task" not in pull(box, out, name="plain", task="generate")
+    assert box.store.resolve("plain").task == "generate"
+    with pytest.raises(BadInput, match=r"sums does chat on base:1, not classify\. Leave the task out"):
+        pull(box, out, name="sums", task="classify")
 
 
 def test_bases_that_pytorch_cannot_serve_are_no_candidates(box, tmp_path):
@@ -351,7 +366,7 @@ def halved(weights):
         (None, {"task_type": "SEQ_CLS"}, "no task head"),
         (None, {"task_type": "CAUSAL_LM"}, "no task here does"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
 )
 def test_what_cannot_be_served_is_refused_and_nothing_is_kept(box, tmp_path, change, config, sentence):
     base(box, tmp_path)

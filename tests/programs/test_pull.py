@@ -56,7 +56,7 @@ class Server:
 
         self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.httpd.server_port}"
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+        threading.Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()  # ends as soon as told
 
     def close(self):
         self.httpd.shutdown()
@@ -353,3 +353,14 @@ def test_a_file_that_is_no_gguf_is_said_to_be_none_in_our_words(tmp_path, data, 
     (tmp_path / "model.gguf").write_bytes(data)
     with pytest.raises(BadInput, match=rf"model\.gguf is no GGUF file that can be read: {says}[^(]*$"):
         describe(tmp_path, ["model.gguf"])
+
+
+def test_a_gguf_file_that_ends_before_its_tensors_do_is_refused_though_its_header_is_whole(tmp_path):
+    from llmos.testing.tiny_gguf import MAX_TOKENS, write_gguf
+
+    path = write_gguf(tmp_path / "model.gguf")
+    made = describe(tmp_path, [path.name])
+    assert (made["task"], made["architecture"], made["options"]["max_tokens"]) == ("chat", "llama", MAX_TOKENS)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadInput, match=r"model\.gguf is no GGUF file that can be read: it is cut short"):
+        describe(tmp_path, [path.name])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import ENGINES, refusal, weights_of
 from llmos.abi.error import BadInput, Missing
 from llmos.abi.frame import Located
+from llmos.engines.alone import Alone
 from llmos.engines.answers import Answers
 from llmos.engines.llamacpp.header import Header, read_header
+from llmos.engines.llamacpp.place import Place
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
 from llmos.engines.llamacpp.writer import LlamaCpp
 from llmos.tasks import Settings
@@ -21,71 +20,43 @@ from llmos.tasks import Settings
 SLOTS = 16  # answers at a time
 BATCH_TOKENS = 256  # of a pass over a prompt: who reads along, or cancels, waits no longer than this takes
 KV_BYTES = 1 << 30
-SOCKET = "s.sock"
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(Alone):
     """Fills engines.Engine."""
 
-    uses_resident = False
+    name = "llamacpp"
 
     def __init__(self, token_budget: int = BATCH_TOKENS, kv_bytes: int = KV_BYTES) -> None:
         self._batch = min(token_budget, BATCH_TOKENS)
         self._kv_bytes = kv_bytes
-        self._answers: Answers | None = None
         self._writer: LlamaCpp | None = None
 
     def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
-        why = refusal("llamacpp", base.manifest)
+        why = refusal(self.name, base.manifest)
         if why is not None:
             raise BadInput(why)
         path = Path(base.folder) / weights_of(base.manifest)[0]
         header = read_header(path)
         room, capacity = room_of(header, self._kv_bytes, base.manifest.options.get("max_tokens"))
-        folder = Path(tempfile.mkdtemp(prefix="llmos-llamacpp-"))  # for its socket alone: nobody else can open it
+        place = Place()
         try:
-            server = _server(path, folder / SOCKET, capacity, self._batch, threads)
+            server = _server(path, place.socket, capacity, self._batch, threads)
         except BaseException:
-            shutil.rmtree(folder)
+            place.close()
             raise
-        tokenizer = ServedTokenizer(folder / SOCKET, header)
-        self._writer = LlamaCpp(server, folder, tokenizer, SLOTS, room, capacity, header)
+        tokenizer = ServedTokenizer(place.socket, header)
+        self._writer = LlamaCpp(server, place, tokenizer, SLOTS, room, capacity, header)
         tasks = ("chat", "generate") if "tokenizer.chat_template" in header.entries else ("generate",)
         settings = Settings((), base.manifest.options, room)
-        self._answers = Answers(self._writer, base.manifest.ref, tasks, settings)
+        self.answers = Answers(self._writer, base.manifest.ref, tasks, settings)
         return path.stat().st_size
-
-    def attach(self, model: Located) -> None:
-        raise BadInput(refusal("llamacpp", model.manifest) or f"{model.manifest.ref} is no model on this base")
-
-    def detach(self, model: str) -> None:
-        """There is the base alone, which stays."""
-
-    def add(self, call: Call) -> None:
-        assert self._answers is not None, "The base is loaded before calls come"
-        self._answers.add(call)
-
-    def cancel(self, call_id: int) -> None:
-        assert self._answers is not None, "The base is loaded before calls come"
-        self._answers.cancel(call_id)
-
-    def step(self) -> list[Chunk]:
-        assert self._answers is not None, "The base is loaded before calls come"
-        return self._answers.step()
-
-    @property
-    def is_idle(self) -> bool:
-        return self._answers is None or self._answers.is_idle
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {} if self._answers is None else self._answers.figures
 
     def close(self) -> None:
         """Let the weights go. A serve process ends with its own end instead."""
         if self._writer is not None:
             self._writer.close()
-        self._writer = self._answers = None
+        self._writer = self.answers = None
 
 
 def room_of(header: Header, kv_bytes: int, limit: object) -> tuple[int, int]:

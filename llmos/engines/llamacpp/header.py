@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,14 +55,44 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """The header of this file; BadInput if it is none."""
+    with path.open("rb") as file, _read(path):
+        return Header(_entries(file)[0])
+
+
+def check_whole(path: Path) -> None:
+    """BadInput where the file ends before its tensors do: its header alone would not show that."""
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # not above: only who brings a file in needs it
+
+    with path.open("rb") as file, _read(path):
+        entries, tensors = _entries(file)
+        needed = 0
+        for _ in range(tensors):
+            _text(file)
+            numbers = math.prod(int(_number(file, "Q")) for _ in range(int(_number(file, "I"))))
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(_number(file, "I"))]
+            needed = max(needed, int(_number(file, "Q")) + numbers // block * size)
+        align = int(entries.get("general.alignment", 32))
+        if -(-file.tell() // align) * align + needed > path.stat().st_size:
+            raise struct.error("it is cut short")
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[None]:
     try:
+        yield
+    except (struct.error, ValueError, KeyError, MemoryError, ArithmeticError) as error:
         with path.open("rb") as file:
-            magic, version, _, count = START.unpack(file.read(START.size))
-            if magic != b"GGUF" or version not in (2, 3):
-                raise BadInput(f"{path.name} is no GGUF file of version 2 or 3. Fetch it again")
-            return Header({_text(file): _value(file, _number(file, "I")) for _ in range(count)})
-    except (struct.error, UnicodeDecodeError, KeyError, MemoryError, OverflowError) as error:
-        raise BadInput(f"{path.name} is no GGUF file that can be read ({error!r}). Fetch it again") from error
+            begins = file.read(4) == b"GGUF"
+        said = "it is cut short or damaged" if begins else "it does not begin like one"
+        raise BadInput(f"{path.name} is no GGUF file that can be read: {said}. Fetch it again") from error
+
+
+def _entries(file: BinaryIO) -> tuple[dict[str, Value], int]:
+    """The entries, and how many tensors are told of behind them."""
+    magic, version, tensors, count = START.unpack(file.read(START.size))
+    if magic != b"GGUF" or version not in (2, 3):
+        raise ValueError(f"{magic!r}, version {version}")
+    return {_text(file): _value(file, _number(file, "I")) for _ in range(count)}, tensors
 
 
 def _value(file: BinaryIO, kind: int) -> Value:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from llmos.abi.error import BadInput, Unavailable
 from llmos.engines.answers import Leg, Piece
 from llmos.engines.llamacpp.header import Header
+from llmos.engines.llamacpp.place import Place
 from llmos.engines.llamacpp.rule import Rule
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
 from llmos.tasks.generate import Sampling
@@ -29,7 +28,7 @@ class LlamaCpp:
     def __init__(
         self,
         server: Any,  # Any: xllamacpp.Server, a compiled class without types
-        folder: Path,
+        place: Place,
         tokenizer: ServedTokenizer,
         slots: int,
         room: int,
@@ -41,7 +40,7 @@ class LlamaCpp:
         self.vocabulary = header.vocabulary
         self._keeps_rules = header.entries.get("tokenizer.ggml.model") == BYTE_LEVEL
         self._server = server
-        self._folder = folder
+        self._place = place
 
     def write(self, leg: Leg, say: Callable[[Piece], None]) -> None:
         rule = None if leg.settings.grammar is None else self._rule(leg.settings.grammar)
@@ -65,7 +64,7 @@ class LlamaCpp:
     def close(self) -> None:
         self.tokenizer.close()
         self._server = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._place.close()
 
 
 class Heard:

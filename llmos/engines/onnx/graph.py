@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,19 @@ TOKENS = (IDS, MASK, "token_type_ids", "position_ids")
 INTEGERS = {"tensor(int64)": "int64", "tensor(int32)": "int32"}
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 TEXT = "tensor(string)"
+SOURCE = re.compile(r"/\S+\.(?:h|cc):\d+ .*?\) (?=[A-Z])")  # where in its own source it noticed
+UNREADABLE = "it is no ONNX graph, or is cut short or damaged. Fetch or export it again"
+TOO_NEW = "it is made for a newer one. Export it with an older opset (opset_version=17), or install a newer onnxruntime"
+KNOWN = {  # what its message is known by -> what is wrong, and what to do
+    "INVALID_PROTOBUF": UNREADABLE,
+    "No graph was found": UNREADABLE,
+    "Unsupported model IR version": TOO_NEW,
+    "support for models stamped": TOO_NEW,
+    "(?i)external (data|tensor)": "weights that it keeps in a file of their own are not there. Put that beside it",
+    "No Op registered": "it has operations that are not onnxruntime's own. Export it with standard operations alone",
+    "locale": "its texts are compared in a locale that is not here. Make it (locale-gen en_US.UTF-8), or export with "
+    "lowercase=False",
+}
 VECTOR_NAMES = ("sentence_embedding", "embeddings", "text_embeds")
 
 
@@ -74,11 +88,17 @@ def open_session(path: Path, threads: int) -> Session:
     try:
         return library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors are a dozen classes, and each says that the file is not fit
-        said = " ".join(str(error).split())[:400]
-        way_out = (
-            ". Make that locale (locale-gen en_US.UTF-8), or export with lowercase=False" if "locale" in said else ""
-        )
-        raise BadInput(f"onnxruntime cannot read {path.name}: {said}{way_out}") from error
+        raise BadInput(f"{path.name} cannot be run by onnxruntime {library.__version__}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """What is wrong and what to do, where it is known; else what onnxruntime says, without where in its source."""
+    said = " ".join(str(error).split())
+    for sign, known in KNOWN.items():
+        if re.search(sign, said):
+            return known
+    said = said.partition(" failed:")[2] or said.partition(" : ")[2] or said
+    return f"{SOURCE.sub('', said)[:400]}. Export it again, and check it: onnx.checker.check_model"
 
 
 def graph_of(session: Session, task: str) -> Graph:

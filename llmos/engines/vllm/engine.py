@@ -7,10 +7,11 @@ import math
 import struct
 from pathlib import Path
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Chunk
 from llmos.abi.engine import refusal, weights_of
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Located
+from llmos.engines.alone import Alone
 from llmos.engines.answers import Answers
 from llmos.engines.vllm.server import Server
 from llmos.engines.vllm.writer import Vllm
@@ -23,21 +24,20 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEFAULT_MAX_TOKENS = 4096  # of a base that names no limit
 
 
-class VllmEngine:
+class VllmEngine(Alone):
     """Fills engines.Engine."""
 
-    uses_resident = False
+    name = "vllm"
 
     def __init__(self, token_budget: int = 0, kv_bytes: int = KV_BYTES, command: str = "vllm") -> None:
         """How many tokens a step has, vLLM decides."""
         self._kv_bytes = kv_bytes
         self._command = command
         self._server: Server | None = None
-        self._answers: Answers | None = None
 
     def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
         manifest, folder = base.manifest, Path(base.folder)
-        why = refusal("vllm", manifest)
+        why = refusal(self.name, manifest)
         if why is not None:
             raise BadInput(why)
         if not device.startswith("cuda"):
@@ -51,44 +51,23 @@ class VllmEngine:
         self._server.wait_ready()
         tasks = tuple(str(task) for task in options.get("tasks", ("chat", "generate")))
         writer = Vllm(self._server, manifest.ref, tokenizer, SLOTS, room)
-        self._answers = Answers(writer, manifest.ref, tasks, Settings((), options, room))
+        self.answers = Answers(writer, manifest.ref, tasks, Settings((), options, room))
         return sum(weights_bytes(folder / path, dtype) for path in weights_of(manifest))
-
-    def attach(self, model: Located) -> None:
-        raise BadInput(refusal("vllm", model.manifest) or f"{model.manifest.ref} is no model on this base")
-
-    def detach(self, model: str) -> None:
-        """There is the base alone, which stays."""
-
-    def add(self, call: Call) -> None:
-        assert self._answers is not None, "The base is loaded before calls come"
-        self._answers.add(call)
-
-    def cancel(self, call_id: int) -> None:
-        assert self._answers is not None, "The base is loaded before calls come"
-        self._answers.cancel(call_id)
 
     def step(self) -> list[Chunk]:
         """Raises ProcessDied once the server has ended: without it this process is for nothing."""
-        assert self._answers is not None, "The base is loaded before calls come"
         if self._server is not None and self._server.has_ended:
             raise self._server.death()
-        return self._answers.step()
+        return super().step()
 
     @property
     def is_idle(self) -> bool:
-        if self._answers is None or self._server is None:
-            return True
-        return self._answers.is_idle and not self._server.has_ended
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {} if self._answers is None else self._answers.figures
+        return self._server is None or (super().is_idle and not self._server.has_ended)
 
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        self._server = self._answers = None
+        self._server = self.answers = None
 
 
 def arguments(base: Located, dtype: str, room: int, kv_bytes: int) -> list[str]:

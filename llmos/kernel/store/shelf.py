@@ -42,14 +42,10 @@ class Versions(Generic[M]):
         )
 
     def removing(self, manifest: M) -> Versions[M]:
-        """Without this version; with its last version a name goes, and its numbers start again."""
+        """Without this version; with its last version a name goes, but for its highest number: none comes twice."""
         left = {number: kept for number, kept in self.of(manifest.name).items() if number != manifest.version}
-        if left:
-            return replace(self, by_name={**self.by_name, manifest.name: left})
-        return Versions(
-            {name: kept for name, kept in self.by_name.items() if name != manifest.name},
-            {name: number for name, number in self.highest.items() if name != manifest.name},
-        )
+        others = {name: kept for name, kept in self.by_name.items() if name != manifest.name}
+        return replace(self, by_name={**others, manifest.name: left} if left else others)
 
 
 class Shelf(Generic[M]):
@@ -82,21 +78,17 @@ class Shelf(Generic[M]):
             if not folder.is_dir() or not NAME.fullmatch(folder.name):
                 continue
             disk.sweep(folder)
-            numbers = [0]
-            for path in folder.iterdir():
-                if path.suffix not in (".json", GONE) or not path.stem.isdecimal():
-                    continue
-                numbers.append(int(path.stem))
-                if path.suffix == GONE:
-                    continue
+            pages = [path for path in folder.iterdir() if path.suffix in (".json", GONE) and path.stem.isdecimal()]
+            there = [path for path in pages if path.suffix != GONE]
+            for path in there:
                 try:
                     versions = versions.adding(self._checked(path))
                 except BadInput:
                     damaged.append(str(path))
-            if numbers == [0]:
-                shutil.rmtree(folder)  # what a kill before a first manifest left
-                continue
-            versions = replace(versions, highest={**versions.highest, folder.name: max(numbers)})
+            if not there:
+                self._prune(folder)  # what a kill before a first manifest, or behind a last one, left
+            highest = max((int(path.stem) for path in pages), default=0)
+            versions = replace(versions, highest={**versions.highest, folder.name: highest})
         for manifest in versions:
             if not all(self._shows(manifest, file) for file in manifest.files):
                 self.link(manifest)
@@ -142,22 +134,38 @@ class Shelf(Generic[M]):
             shutil.rmtree(aside, ignore_errors=True)
 
     def drop(self, manifest: M, *, is_last: bool) -> None:
-        """Take a version off the shelf in one rename; with the last version the whole name goes."""
+        """Take a version off the shelf in one rename; with the last version the name goes, but for its number."""
         page = self._page(manifest)
         page.rename(page.with_suffix(GONE))
         disk.sync(page.parent)
-        if is_last:
-            shutil.rmtree(page.parent)
-            disk.sync(self._manifests)
         folder = self.folder(manifest)
-        shutil.rmtree(folder.parent if is_last else folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if is_last:
+            self._prune(page.parent)
+            if folder.parent != page.parent:
+                shutil.rmtree(folder.parent, ignore_errors=True)
 
     def undo(self, manifest: M, *, is_first: bool) -> None:
         """Leave nothing of a version that could not be put whole."""
         self._page(manifest).unlink(missing_ok=True)
         if is_first:
-            shutil.rmtree(self.paper(manifest.name), ignore_errors=True)
+            self._prune(self.paper(manifest.name))
         shutil.rmtree(self.folder(manifest), ignore_errors=True)
+
+    def _prune(self, folder: Path) -> None:
+        """Of a name without versions its highest number stays; where it never had any, nothing."""
+        pages = list(folder.iterdir()) if folder.exists() else []
+        if any(page.suffix == ".json" and page.stem.isdecimal() for page in pages):
+            return  # one that cannot be read is still there
+        gone = max((page for page in pages if page.suffix == GONE), key=lambda page: int(page.stem), default=None)
+        for page in pages:
+            if page.is_dir():  # links that no manifest stands behind
+                shutil.rmtree(page)
+            elif page != gone:
+                page.unlink()
+        if gone is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        disk.sync(self._manifests if gone is None else folder)
 
     def orphans(self, versions: Versions[M]) -> list[Path]:
         """Folders of links that no manifest stands behind."""

@@ -245,17 +245,18 @@ class Store:
             same_set = [one for one in index.datasets.of(offer.name).values() if is_same(one, dataset)]
             if same_set:
                 return same_set[-1]
-            self._put(self._datasets, dataset, staged, rotten)
+            self._put(self._datasets, dataset, staged, rotten, is_first=not index.datasets.of(offer.name))
             self._index = replace(index, datasets=index.datasets.adding(dataset))
             return dataset
         manifest = model_of(offer, staged, index, lineage)
         same = [one for one in index.models.of(offer.name).values() if is_same(one, manifest)]
         if same and manifest.kind is Kind.BASE:
             return same[-1]
-        history: tuple[int, ...] = (1,) if manifest.kind is Kind.BASE and manifest.version == 1 else ()
+        is_first = not index.models.of(manifest.name)
+        history = (manifest.version,) if manifest.kind is Kind.BASE and is_first else ()
         if history:  # before the manifest, which is what makes the version visible
             self._promotions.write(manifest.name, history)
-        self._put(self._models, manifest, staged, rotten)
+        self._put(self._models, manifest, staged, rotten, is_first=is_first)
         promotions = {**index.promotions, manifest.name: history} if history else index.promotions
         self._index = replace(index, models=index.models.adding(manifest), promotions=promotions)
         return manifest
@@ -281,6 +282,8 @@ class Store:
         manifest: Manifest | DatasetManifest,
         staged: Iterable[Staged],
         rotten: set[str],
+        *,
+        is_first: bool,
     ) -> None:
         """Blobs, links, manifest, in this order; whatever stops it, nothing of it stays."""
         reached = self._index.digests()
@@ -294,7 +297,7 @@ class Store:
             shelf.put(manifest)  # type: ignore[arg-type]  # each caller pairs the shelf with its own kind of manifest
         except BaseException:
             with suppress(OSError):  # a disk that refuses even this is swept at the next start
-                shelf.undo(manifest, is_first=manifest.version == 1)  # type: ignore[arg-type]  # as above
+                shelf.undo(manifest, is_first=is_first)  # type: ignore[arg-type]  # as above
                 for digest in placed:
                     if digest not in reached:
                         self._blobs.path(digest).unlink(missing_ok=True)

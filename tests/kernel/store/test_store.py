@@ -40,6 +40,25 @@ def test_the_same_base_or_dataset_from_another_process_is_not_kept_twice(store, 
     assert store.dataset("tickets").ref == "tickets@2"
 
 
+def test_a_number_is_never_given_to_another_version_also_once_all_of_a_name_are_removed(store, tmp_path):
+    store.commit(base(tmp_path, 1), 1)
+    store.commit(model(tmp_path, 2), 2)
+    store.commit(model(tmp_path, 3), 3)
+    store.commit(dataset(tmp_path, 6), 6)
+    store.promote("ner:2")
+    store.remove("ner")
+    store.remove_dataset("tickets")
+    store.remove("minilm")
+    again = Store(tmp_path)
+    assert (again.manifests(), again.damaged) == ([], ())
+    assert sorted(path.name for path in (tmp_path / "names").rglob("*.*")) == ["1.gone", "2.gone"]
+    assert again.commit(base(tmp_path, 4), 4).ref == again.resolve("minilm").ref == "minilm:2"
+    assert again.commit(model(tmp_path, 5, on="minilm:2"), 5).ref == "ner:3"
+    assert again.promotions("ner") == Store(tmp_path).promotions("ner") == ()
+    assert again.commit(dataset(tmp_path, 7, rows=b"other"), 7).ref == "tickets@2"
+    assert Store(tmp_path).dataset("tickets").ref == "tickets@2"
+
+
 def test_a_model_stands_on_a_base_that_is_there_and_keeps_it_there(store, tmp_path):
     with pytest.raises(ModelNotFound):
         store.commit(model(tmp_path, 2), 2)

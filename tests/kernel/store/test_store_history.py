@@ -17,7 +17,8 @@ BASES = ("x", "y")
 
 
 class History(RuleBasedStateMachine):
-    """`there` maps ref -> its base or None; `highest` the last number of each name; `history` what was promoted."""
+    """`there` maps ref -> its base or None; `highest` the last number of each name, which is never given again, also
+    once all its versions are gone; `history` what was promoted."""
 
     def __init__(self):
         super().__init__()
@@ -37,11 +38,12 @@ class History(RuleBasedStateMachine):
     def pull(self, name, value):
         self.pid += 1
         before = {m.ref for m in self.store.manifests()}
+        is_first = not any(ref.split(":")[0] == name for ref in self.there)
         manifest = self.store.commit(base(self.home, self.pid, name, bytes([value]) * 16), self.pid)
         if manifest.ref not in before:
             self.added(manifest, None)
-            if manifest.version == 1:
-                self.history[name] = [1]
+            if is_first:
+                self.history[name] = [manifest.version]
 
     @precondition(lambda self: any(on is None for on in self.there.values()))
     @rule(name=st.sampled_from(NAMES), data=st.data(), value=st.integers(0, 9))
@@ -80,9 +82,7 @@ class History(RuleBasedStateMachine):
         del self.there[ref]
         name, version = ref.split(":")
         kept = [v for v in self.history.pop(name, []) if v != int(version)]
-        if not any(other.split(":")[0] == name for other in self.there):
-            del self.highest[name]
-        elif kept:
+        if kept and any(other.split(":")[0] == name for other in self.there):
             self.history[name] = [v for i, v in enumerate(kept) if i == 0 or kept[i - 1] != v]
 
     @rule()

@@ -1,0 +1,45 @@
+"""A base that answers alone, by somebody else's generator: what such an engine does whichever generator that is."""
+
+from __future__ import annotations
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.engine import refusal
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Located
+from llmos.engines.answers import Answers
+
+
+class Alone:
+    """Fills engines.Engine, but for `load`, after which there are `answers`, and `close`: those are the driver's."""
+
+    name: str
+    uses_resident = False
+    answers: Answers | None = None
+
+    def attach(self, model: Located) -> None:
+        raise BadInput(refusal(self.name, model.manifest) or f"{model.manifest.ref} is no model on this base")
+
+    def detach(self, model: str) -> None:
+        """There is the base alone, which stays."""
+
+    def add(self, call: Call) -> None:
+        self._loaded.add(call)
+
+    def cancel(self, call_id: int) -> None:
+        self._loaded.cancel(call_id)
+
+    def step(self) -> list[Chunk]:
+        return self._loaded.step()
+
+    @property
+    def is_idle(self) -> bool:
+        return self.answers is None or self.answers.is_idle
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {} if self.answers is None else self.answers.figures
+
+    @property
+    def _loaded(self) -> Answers:
+        assert self.answers is not None, "The base is loaded before calls come"
+        return self.answers
