@@ -2,7 +2,8 @@
 
 The rules carry what was measured on CoNLL-2003, SST-2 and Banking77 with MiniLM (docs/log.md): tags want a high rate
 and few epochs, few labels a low one, many labels a high one and more passes over the rows. What writes has no head
-that starts at random, so that few steps do; its rates are usual ones and not measured yet.
+that starts at random, so that few steps do; its rates were measured on SmolLM2 and 20 intents of Banking77. Those of
+answer, rerank and similarity are usual ones, and not measured.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Defaults:
 def defaults(task: str, method: str, labels: int) -> Defaults:
     """By task, and by how many labels there are to tell apart."""
     if task in WRITING:
-        return Defaults(3, 5e-4, 1) if method == "lora" else Defaults(3, 5e-5, 1)
+        return Defaults(3, 1.5e-3, 1) if method == "lora" else Defaults(3, 5e-5, 1)
     if task == "answer":
         return Defaults(4, 1e-3, 2) if method == "lora" else Defaults(3, 1e-4, 10)
     if task in ("rerank", "similarity"):
