@@ -31,7 +31,7 @@ class Defaults:
 def defaults(task: str, method: str, labels: int) -> Defaults:
     """By task, and by how many labels there are to tell apart."""
     if task in WRITING:
-        return Defaults(3, 1.5e-3, 1) if method == "lora" else Defaults(3, 5e-5, 1)
+        return Defaults(3, 1.5e-3, 1) if method == "lora" else Defaults(3, 1.5e-4, 1)
     if task == "answer":
         return Defaults(4, 1e-3, 2) if method == "lora" else Defaults(3, 1e-4, 10)
     if task in ("rerank", "similarity"):
