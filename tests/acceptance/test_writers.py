@@ -18,6 +18,7 @@ TEAMS = {
 TAUGHT = ("My {} has a problem.", "Please look at the {}.", "What about my {}?", "It is the {} again!")
 HELD_OUT = "I am writing about the {}."
 SETTINGS = ("--epochs", "8", "--batch-size", "8", "--learning-rate", "2e-3", "--seed", "7")
+ROOM = ("--set", "token_budget=256")  # more than a step of these rows has, and less memory than is leased by default
 
 
 def prompt(words, thing):
@@ -43,7 +44,7 @@ def said(house, model, thing):
 def test_a_writer_learns_answers_from_a_few_rows_and_gives_them_over_http(smollm2, tmp_path):
     train, test = rows(tmp_path / "train.jsonl", *TAUGHT), rows(tmp_path / "test.jsonl", HELD_OUT)
     files = ("--data", train, "--validation", test, "--test", test)
-    done = smollm2("train", "generate", *files, "--name", "desk", "--method", "lora", *SETTINGS)
+    done = smollm2("train", "generate", *files, "--name", "desk", "--method", "lora", *SETTINGS, *ROOM)
     assert done.returncode == 0, done.stderr
     assert "desk:1 is promoted" in done.stdout
     metrics = smollm2.json("show", "desk")["evidence"]["metrics"]
