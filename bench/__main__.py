@@ -93,7 +93,7 @@ def _measure(
     if bench is Bench.MIXED:
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.QUALITY:
-        return measure(data, home, mode=mode)
+        return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
 
 

@@ -1,21 +1,28 @@
-"""Quality of the fine-tuning defaults: what `llmos train` reaches on the public sets, by both methods."""
+"""Quality of the fine-tuning defaults: what `llmos train` reaches on the public sets, and what int8 loses of it."""
 
 from __future__ import annotations
 
+import csv
+import io
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bench import data
 from bench.box import Box, Json, until
 from bench.record import Figure, Record, Target
 from bench.stop import Stop
 
+T = TypeVar("T")
 MB = 1e6
 WITHIN = 0.02  # LoRA's metric below full fine-tuning's, at most
 SMALL = Target(3.0, at_most=True)  # adapter and head, MB
 TRAINED = ("adapter", "head")
+MAX_DROP = 0.01  # what int8 may lose before `llmos quantize` refuses, unless told another number
+CUT_EPOCHS, CUT_TEST = 5.0, 600  # of a cut, which is to show what int8 loses and not what the defaults reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +37,25 @@ class Set:
     validation: str | None
     metric: str
     target: float
+    epochs: float | None = None
 
     def recipe(self, folder: Path, method: str) -> Json:
         place = data.need(folder, self.folder)
         rows = {"train": str(place / self.train), "test": str(place / self.test)}
         if self.validation:
             rows["validation"] = str(place / self.validation)
-        return {"task": self.task, "name": self.model(method), "base": "minilm", "method": method, "data": rows}
+        asked = {"task": self.task, "name": self.model(method), "base": "minilm", "method": method, "data": rows}
+        return asked | ({"epochs": self.epochs} if self.epochs else {})
+
+    def cut(self, folder: Path, to: Path, count: int) -> Set:
+        """So many of its training rows and some of its test rows, written in the same format, drawn with one seed."""
+        place = data.need(folder, self.folder)
+        made = to / f"{self.folder}-{count}"
+        made.mkdir(parents=True, exist_ok=True)
+        for name, most in ((self.train, count), (self.test, CUT_TEST)):
+            (made / name).write_text(drawn(place / name, most))
+        name = f"{self.name}-{count}"
+        return replace(self, name=name, folder=made.name, validation=None, target=0.0, epochs=CUT_EPOCHS)
 
     def model(self, method: str) -> str:
         return self.name if method == "full" else f"{self.name}-{method}"
@@ -49,32 +68,59 @@ SETS = (
 )
 
 
-def measure(folder: Path, home: Path, *, mode: str) -> Record:
-    """Every set by both methods (quick: by LoRA alone); a version that this home has already is not trained again."""
-    methods = ("full", "lora") if mode == "full" else ("lora",)
+def measure(folder: Path, home: Path, *, mode: str, count: int | None = None) -> Record:
+    """Every set by both methods (quick: by LoRA alone; of a cut: full alone), and each model's metric in int8.
+
+    A version that this home has already is not trained again.
+    """
+    methods = ("full",) if count else ("full", "lora") if mode == "full" else ("lora",)
+    sets = tuple(one.cut(folder, home / "cuts", count) for one in SETS) if count else SETS
+    where = home / "cuts" if count else folder
     found: dict[tuple[str, str], Json] = {}
+    in_int8: dict[tuple[str, str], float] = {}
     with Box(home) as box:
         box.base()
-        for one in SETS:
+        for one in sets:
             for method in methods:
-                found[one.name, method] = _trained(box, one.recipe(folder, method))
-    figures = [figure for one in SETS for figure in _figures(one, found)]
-    return Record("quality", mode, {"base": "minilm", "settings": "all by default"}, tuple(figures))
+                recipe = one.recipe(where, method)
+                found[one.name, method] = model = _trained(box, recipe)
+                in_int8[one.name, method] = _in_int8(box, model["ref"], recipe["data"]["test"], one.metric)
+    settings = {"base": "minilm", "settings": f"{count:,} rows, {CUT_EPOCHS:g} epochs" if count else "all by default"}
+    shown = [figure for one in sets for method in methods for figure in _figures(one, method, found, in_int8)]
+    return Record("quality", "cut" if count else mode, settings, tuple(shown))
 
 
-def _figures(one: Set, found: dict[tuple[str, str], Json]) -> Iterator[Figure]:
-    full, lora = found.get((one.name, "full")), found[one.name, "lora"]
-    if full:
-        value = full["metrics"][one.metric]
-        yield Figure(f"{one.name}, full: {one.metric}", value, target=Target(one.target), note=_how(full))
-    yield Figure(
-        f"{one.name}, LoRA: {one.metric}",
-        lora["metrics"][one.metric],
-        target=Target(round((full["metrics"][one.metric] if full else one.target) - WITHIN, 4)),
-        note=_how(lora),
-    )
-    size = sum(file["size_bytes"] for file in lora["files"] if file["part"] in TRAINED)
-    yield Figure(f"{one.name}, LoRA: adapter and head", size / MB, "MB", target=SMALL)
+def drawn(file: Path, most: int) -> str:
+    """So many rows of a data set's file, as it has them: of CSV with its header, lines of TSV, sentences of columns."""
+    with file.open(newline="", encoding="utf-8") as text:
+        if file.suffix == ".csv":
+            rows = list(csv.reader(text))
+            made = io.StringIO(newline="")
+            csv.writer(made).writerows([rows[0], *_some(rows[1:], most)])
+            return made.getvalue()
+        between = "\n" if file.suffix == ".tsv" else "\n\n"
+        rows = [row for row in text.read().split(between) if row.strip() and not row.lstrip().startswith("-DOCSTART-")]
+        return between.join(_some(rows, most)) + "\n"
+
+
+def _some(rows: list[T], most: int) -> list[T]:
+    return random.Random(7).sample(rows, min(most, len(rows)))
+
+
+def _figures(
+    one: Set, method: str, found: dict[tuple[str, str], Json], in_int8: dict[tuple[str, str], float]
+) -> Iterator[Figure]:
+    model, full = found[one.name, method], found.get((one.name, "full"))
+    value, title = float(model["metrics"][one.metric]), f"{one.name}, {'LoRA' if method == 'lora' else method}"
+    target = one.target if method == "full" else (full["metrics"][one.metric] if full else one.target) - WITHIN
+    held = Target(round(target, 4)) if one.target else None
+    yield Figure(f"{title}: {one.metric}", value, target=held, note=_how(model))
+    lost = value - in_int8[one.name, method]
+    note = f"{max(lost, 0.0):.4f} lost, and quantize allows {MAX_DROP:g}"
+    yield Figure(f"{title}: {one.metric} in int8", value - lost, target=Target(round(value - MAX_DROP, 4)), note=note)
+    if method == "lora":
+        size = sum(file["size_bytes"] for file in model["files"] if file["part"] in TRAINED)
+        yield Figure(f"{title}: adapter and head", size / MB, "MB", target=SMALL)
 
 
 def _how(model: Json) -> str:
@@ -86,8 +132,20 @@ def _how(model: Json) -> str:
 def _trained(box: Box, recipe: Json) -> Json:
     """The promoted version of this name, trained now if there is none."""
     if not any(model["name"] == recipe["name"] for model in box.ask("GET", "/v1/models")["data"]):
-        pid = box.ask("POST", "/v1/processes", {"program": "train", "args": recipe, "class": "batch"})["pid"]
-        ended = until(partial(box.ended, pid), f"the training of {recipe['name']}", every_s=1.0, within_s=4 * 3600.0)
-        if ended["exit_code"] != 0:
-            raise Stop(f"The training of {recipe['name']} failed: {ended['reason']}")
+        _run(box, {"program": "train", "args": recipe, "class": "batch"}, f"the training of {recipe['name']}")
     return box.ask("GET", f"/v1/models/{recipe['name']}")
+
+
+def _in_int8(box: Box, ref: str, test: str, metric: str) -> float:
+    """What the version reaches on these rows in int8, measured as `llmos quantize` does; nothing is made."""
+    asked = {"program": "evaluate", "args": {"model": ref, "data": {"train": test}, "dtype": "int8"}}
+    return float(_run(box, asked, f"the evaluation of {ref} in int8")["progress"]["figures"][metric])
+
+
+def _run(box: Box, asked: Json, what: str) -> Json:
+    """The process once it has ended well; Stop, with its reason, where it has not."""
+    pid = box.ask("POST", "/v1/processes", asked)["pid"]
+    ended = until(partial(box.ended, pid), what, every_s=1.0, within_s=4 * 3600.0)
+    if ended["exit_code"] != 0:
+        raise Stop(f"Failed: {what}: {ended['reason']}")
+    return ended

@@ -19,6 +19,12 @@ Json = Any  # Any: a JSON value whose schema belongs to the task
 TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
 WRITING = ("generate", "chat", "summarize", "translate")  # tasks whose answers are texts: they want a base that writes
 STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
+BATCH_SIZES = {"classify": 32, "rerank": 32, "similarity": 32}  # examples of a step, where the recipe leaves it open
+BATCH_SIZE = 16  # of the other tasks
+TOKEN_BUDGET = 4096
+TOKEN_BUDGET_WRITING = 1024  # decoders are large: activations of more tokens take gigabytes, and save no time
+LEAST_SHARE = 4  # examples; one more who computes costs memory for two sets of gradients
+MOST_SHARES = 16
 METHODS = ("full", "lora")
 SCHEDULES = ("linear", "cosine")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -98,6 +104,21 @@ class Recipe:
 def starter(task: str) -> str:
     """The catalog's base for a task."""
     return STARTERS[task in WRITING]
+
+
+def batch_size_of(recipe: Recipe) -> int:
+    """Examples of a step."""
+    return recipe.batch_size or BATCH_SIZES.get(recipe.task, BATCH_SIZE)
+
+
+def token_budget_of(recipe: Recipe) -> int:
+    """Tokens of a forward pass, at most, unless one example alone has more."""
+    return recipe.token_budget or (TOKEN_BUDGET_WRITING if recipe.task in WRITING else TOKEN_BUDGET)
+
+
+def shares_of(threads: int, batch_size: int, device: str) -> int:
+    """How many compute a step together: one a core, unless the shares get too small; a GPU's streams are not ours."""
+    return max(1, min(threads, batch_size // LEAST_SHARE, MOST_SHARES)) if device.startswith("cpu") else 1
 
 
 def recipe_of(args: Mapping[str, Json]) -> Recipe:

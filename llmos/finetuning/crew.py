@@ -27,17 +27,10 @@ from llmos.abi.error import Fault, Unavailable, error_of, fault_of
 from llmos.abi.wire import from_plain, to_plain
 
 ALIGNED_BYTES = 64
-LEAST_SHARE = 4  # examples; a worker costs memory for a set of gradients
-MOST = 16
 READ_BYTES = 1 << 16
 PR_SET_PDEATHSIG = 1
 
 Compute = Callable[[Sequence[int], float], float]
-
-
-def size_for(threads: int, batch_size: int, device: torch.device) -> int:
-    """How many compute a step: one a core, unless the shares get too small; a GPU's streams are not ours to split."""
-    return max(1, min(threads, batch_size // LEAST_SHARE, MOST)) if device.type == "cpu" else 1
 
 
 def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:

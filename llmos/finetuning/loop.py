@@ -12,10 +12,10 @@ from torch import Tensor
 
 from llmos.abi.error import BadSetting
 from llmos.abi.process import Progress
-from llmos.abi.recipe import Recipe
+from llmos.abi.recipe import Recipe, shares_of
 from llmos.finetuning.candidate import Candidate
 from llmos.finetuning.checkpoint import Checkpoints, Mark, Position
-from llmos.finetuning.crew import Crew, size_for
+from llmos.finetuning.crew import Crew
 from llmos.finetuning.examples import Example, batches, passes
 from llmos.finetuning.loss import Loss
 from llmos.finetuning.optimizer import Optimizer, factor_at
@@ -82,7 +82,7 @@ class Run:
         return is_done
 
     def _crew(self) -> Crew:
-        size = size_for(self.position.threads, self.size, self.candidate.device)
+        size = shares_of(self.position.threads, self.size, self.candidate.device.type)
         return Crew(self.weights, self.tables, self._gradients, size, self.recipe.seed)
 
     def _train(self, crew: Crew) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -13,9 +15,9 @@ from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
-from llmos.abi.recipe import Recipe, check, recipe_of
+from llmos.abi.recipe import DTYPES, Recipe, check, recipe_of
 from llmos.config import Config
-from llmos.kernel.memory import need_of
+from llmos.kernel.need import Facts, Shape, need_of, shape_of
 from llmos.kernel.store.store import Store
 
 NAMES_A_MODEL = {
@@ -24,11 +26,12 @@ NAMES_A_MODEL = {
     Program.EVALUATE: "model",
     Program.QUANTIZE: "model",
 }
+CONFIG = "config.json"
 INT8 = "int8"  # what a version may be served in instead of the device's dtype; and what its int8 base is called
 
 
 def admit(
-    spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int, engine: str = DEFAULT
+    spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int, engine: str = DEFAULT, threads: int = 0
 ) -> tuple[Spec, dict[LeaseKind, int]]:
     """The spec with its model pinned to a version, its title and its need filled in; raises for what cannot work."""
     manifest = _model(spec, store)
@@ -52,11 +55,25 @@ def admit(
     _check_dtype(spec, manifest)
     is_resident = manifest is not None and manifest.kind is Kind.BASE and spec.args.get("engine", DEFAULT) == DEFAULT
     resident_bytes = store.resident_bytes(manifest) if manifest is not None and is_resident else 0
-    needs = need_of(spec, {} if manifest is None else {"model": manifest}, kv_bytes, resident_bytes)
+    shape = _shape(manifest, store) if manifest is not None and spec.program is Program.TRAIN else None
+    facts = Facts(resident_bytes, shape, kv_bytes, threads or len(os.sched_getaffinity(0)))
+    needs = need_of(spec, {} if manifest is None else {"model": manifest}, facts)
     title = spec.title or title_of(spec)
     if manifest is not None and manifest.dtype and spec.program is Program.SERVE:
         title += f" in {manifest.dtype}"
     return replace(spec, title=title, need_bytes=sum(needs.values())), needs
+
+
+def _shape(base: Manifest, store: Store) -> Shape | None:
+    """By the base's own config, or that of a resident form, which every base has that was pulled packed."""
+    for dtype in DTYPES:
+        with suppress(Corrupt):  # which its start will say
+            found = store.located(base.ref, dtype)
+            for folder in filter(None, (found.folder, found.resident)):
+                with suppress(OSError, ValueError):  # it has no config, or none that can be read
+                    config = json.loads((Path(folder) / CONFIG).read_text())
+                    return shape_of(config if isinstance(config, dict) else {})
+    return None
 
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:

@@ -157,9 +157,8 @@ class Box:
     # Processes.
 
     async def submit(self, spec: Spec) -> Process:
-        spec, needs = await asyncio.to_thread(
-            admit, spec, self._store, self._tasks, self._config.kv_bytes, self._config.engine
-        )
+        known = (self._store, self._tasks, self._config.kv_bytes, self._config.engine, self._config.threads)
+        spec, needs = await asyncio.to_thread(admit, spec, *known)
         self._check_fits(spec)
         return await self._submit(spec, needs)
 

@@ -18,7 +18,7 @@ from llmos.abi.recipe import WRITING
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.admission import INT8
-from llmos.kernel.memory import weights_bytes
+from llmos.kernel.need import weights_bytes
 from llmos.kernel.network import Network
 from llmos.kernel.open import Open
 from llmos.kernel.store.store import Store

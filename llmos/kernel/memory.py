@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from llmos.abi.device import Device, Lease, LeaseKind
 from llmos.abi.error import Internal, NoRoom
-from llmos.abi.model import Manifest, Part
-from llmos.abi.process import Program, Spec
 
 MIB = 1024 * 1024
-CHILD_BYTES = 160 * MIB  # private memory of a forked child before it loads anything
-WORKSPACE_BYTES = 256 * MIB  # activations and scratch buffers of a serving forward pass
-BYTES_PER_TOKEN_UNIT = 40  # activations kept for the backward pass: bytes per token, hidden unit and layer, about
 
 
 class Ledger:
@@ -101,44 +96,3 @@ def no_room(device: str, need_bytes: int, free_bytes: int) -> NoRoom:
         need_bytes=need_bytes,
         free_bytes=free_bytes,
     )
-
-
-def need_of(
-    spec: Spec, manifests: Mapping[str, Manifest], kv_bytes: int = 0, resident_bytes: int = 0
-) -> dict[LeaseKind, int]:
-    """What a process will hold, estimated before it starts from the weights of the models its arguments name, and from
-    the base's resident form, for packed weights are smaller on the disk."""
-    weights = max((weights_bytes(manifest) for manifest in manifests.values()), default=0)
-    is_smaller = any(manifest.dtype for manifest in manifests.values())  # than what it was made from: int8
-    weights = resident_bytes if is_smaller and resident_bytes else max(weights, resident_bytes)
-    match spec.program:
-        case Program.TRAIN:
-            return _need_of_training(spec, weights)
-        case Program.SERVE | Program.EVALUATE | Program.QUANTIZE:
-            needs = {LeaseKind.WEIGHTS: weights, LeaseKind.WORKSPACE: CHILD_BYTES + WORKSPACE_BYTES}
-            is_generating = any("generate" in manifest.options.get("tasks", ()) for manifest in manifests.values())
-            if spec.program is Program.SERVE and is_generating:
-                needs[LeaseKind.KV] = kv_bytes
-            return needs
-        case Program.PULL | Program.PROBE:
-            return {LeaseKind.WORKSPACE: CHILD_BYTES}
-
-
-def _need_of_training(spec: Spec, weights: int) -> dict[LeaseKind, int]:
-    tokens = spec.args.get("token_budget")
-    budget = tokens if isinstance(tokens, int) and tokens > 0 else 4096
-    is_lora = spec.args.get("method") == "lora"
-    # Activations grow with tokens times width times depth; width times depth goes about with the root of the weights.
-    activations = int(budget * BYTES_PER_TOKEN_UNIT * (weights / 4) ** 0.5)
-    return {
-        LeaseKind.WEIGHTS: weights,
-        LeaseKind.OPTIMIZER: weights // 8 if is_lora else 3 * weights,  # gradients and two moments
-        LeaseKind.ACTIVATIONS: activations,
-        LeaseKind.WORKSPACE: CHILD_BYTES,
-    }
-
-
-def weights_bytes(manifest: Manifest) -> int:
-    """The bytes of a model's own weights, heads and adapters; its base's are the base's."""
-    kinds = (Part.WEIGHTS, Part.ADAPTER, Part.HEAD)
-    return sum(file.size_bytes for file in manifest.files if file.part in kinds)

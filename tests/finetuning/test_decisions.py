@@ -135,6 +135,9 @@ def test_what_was_left_open_is_decided_by_rule() -> None:
     assert few.epochs == 27
     assert resolve(recipe(epochs=1.5, learning_rate=1e-3), rows=480, labels=2).epochs == 1.5
     assert resolve(recipe(method="lora"), rows=9_003, labels=77).learning_rate == 2e-3
+    writer = resolve(recipe(task="generate", base="smollm2", method="lora"), rows=240, labels=0)
+    assert (writer.epochs, writer.learning_rate, writer.batch_size, writer.token_budget) == (4, 1.5e-3, 16, 1024)
+    assert resolve(recipe(task="chat", base="smollm2"), rows=2_000, labels=0).learning_rate == 1.5e-4
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.device import Device, Lease, LeaseKind
 from llmos.abi.error import Internal, NoRoom
-from llmos.abi.model import File, Kind, Manifest, Part
-from llmos.abi.process import Program, Spec
-from llmos.kernel.memory import Ledger, need_of
+from llmos.kernel.memory import Ledger
 
 DEVICES = (Device("cpu0", "cpu", "a", memory_bytes=1000), Device("cuda0", "cuda", "b", memory_bytes=500))
 LEASES = st.builds(
@@ -51,23 +49,3 @@ def test_only_the_share_of_a_device_is_leased():
 def test_an_unknown_device_has_no_room_and_says_which_there_are():
     with pytest.raises(NoRoom, match="cpu0, cuda0"):
         Ledger(DEVICES).take(Lease(1, "cuda9", LeaseKind.WEIGHTS, 1))
-
-
-def test_full_training_needs_more_than_lora_and_both_more_than_serving():
-    weights = Manifest("tiny", 1, Kind.BASE, "embed", (File("w", "d", 400_000_000, Part.WEIGHTS),))
-
-    def need(program: Program, **args: str) -> int:
-        return sum(need_of(Spec(program, dict(args)), {"base": weights}).values())
-
-    full, lora = need(Program.TRAIN, method="full"), need(Program.TRAIN, method="lora")
-    assert full > lora > need(Program.SERVE) > 400_000_000
-    assert full > 4 * 400_000_000
-
-
-def test_a_base_that_generates_is_served_with_room_for_keys_and_values():
-    weights = (File("w", "d", 400_000_000, Part.WEIGHTS),)
-    speaker = Manifest("talk", 1, Kind.BASE, "chat", weights, options={"tasks": ["chat", "generate"]})
-    encoder = Manifest("embed", 1, Kind.BASE, "embed", weights)
-    assert need_of(Spec(Program.SERVE), {"base": speaker}, kv_bytes=5)[LeaseKind.KV] == 5
-    assert LeaseKind.KV not in need_of(Spec(Program.SERVE), {"base": encoder}, kv_bytes=5)
-    assert LeaseKind.KV not in need_of(Spec(Program.EVALUATE), {"base": speaker}, kv_bytes=5)
