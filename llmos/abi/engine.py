@@ -88,8 +88,15 @@ def weights_of(manifest: Manifest) -> list[str]:
     return [file.path for file in manifest.files if file.part is Part.WEIGHTS]
 
 
+def reads(manifest: Manifest) -> bool:
+    """Whether this is an encoder with a decoder, which reads a text whole before it writes."""
+    return "translate" in manifest.options.get("tasks", ())
+
+
 def _takes(driver: Driver, manifest: Manifest) -> bool:
     if not driver.serves_models and (manifest.kind is Kind.MODEL or manifest.dtype):
+        return False
+    if driver.tasks and reads(manifest):
         return False
     return _fits(driver.formats, weights_of(manifest)) and (not driver.tasks or manifest.task in driver.tasks)
 
@@ -99,6 +106,8 @@ def _limit(driver: Driver, manifest: Manifest) -> str:
         return "serves bases as they came, and no adapters or models trained on them"
     if manifest.dtype and not driver.serves_models:
         return f"serves bases as they came, and this version is served in {manifest.dtype}"
+    if driver.tasks and reads(manifest):
+        return "serves no encoder with a decoder"
     if not _fits(driver.formats, weights_of(manifest)):
         return f"reads {driver.formats[0]} files, and this is {', '.join(weights_of(manifest)[:3])}"
     return f"does {', '.join(driver.tasks)}, and this is for {manifest.task}"

@@ -27,6 +27,7 @@ from llmos.nn.lora import add_lora, save_adapter
 from llmos.nn.next_token import NextHead
 from llmos.nn.pack import forward, pack
 from llmos.nn.quantized import DTYPE as INT8
+from llmos.nn.source import hidden_of
 from llmos.tasks import task as task_of
 
 if TYPE_CHECKING:
@@ -78,10 +79,17 @@ class Candidate:
             module.train(mode)
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """What the head gives, in float32: a row for each sequence, or for each token."""
-        packed = pack(sequences, self.device)
+        """What the head gives, in float32: a row for each sequence, or for each token.
+
+        Of a base that reads before it writes, sequences come by twos: what is read, and what is written of it, whose
+        tokens are the rows.
+        """
+        backbone, is_read = self.loaded.backbone, self.loaded.reader is not None
+        packed = pack(sequences[1::2] if is_read else sequences, self.device)
         with self.computing():
-            hidden = forward(self.loaded.backbone, packed)
+            hidden = (
+                hidden_of(backbone, pack(sequences[::2], self.device), packed) if is_read else forward(backbone, packed)
+            )
         logits: Tensor = self.head(hidden.float(), packed.lengths)
         return logits
 
@@ -103,6 +111,8 @@ class Candidate:
         table = backbone.get_input_embeddings()
         names = {name for name, p in self.weights().items() if p is getattr(table, "weight", None)}
         if not names or (isinstance(self.head, NextHead) and self.head.is_tied):  # then every row changes at every step
+            return set()
+        if self.loaded.reader is not None:  # whose encoder and decoder each look up in a table that may be one
             return set()
         table.sparse = True
         return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,9 +11,12 @@ from llmos.finetuning.candidate import Candidate
 from llmos.finetuning.examples import Example
 from llmos.finetuning.predict import Predicted
 from llmos.finetuning.row import Row
+from llmos.nn import source
 from llmos.nn.generate import Generation
 from llmos.nn.kv import KV, Pool, token_bytes
+from llmos.nn.load import Loaded
 from llmos.nn.pack import next_logits, pack
+from llmos.nn.source import Source
 from llmos.tasks import WRITING, Settings
 from llmos.tasks import task as task_of
 from llmos.tasks.generate import Sampling
@@ -74,36 +77,86 @@ def write(
     """The likeliest continuation of each prompt, of at most so many tokens, or what the model has room for."""
     loaded = candidate.loaded
     assert loaded.causal is not None
-    room = loaded.max_tokens
     each = token_bytes(loaded.config, 4)
     longest = max((len(prompt) for prompt in prompts), default=0) + most
     pool = Pool(max(POOL_BYTES, 2 * each * longest), each, loaded.device)
-    waiting = []
-    for i, ids in sorted(enumerate(prompts), key=lambda one: -len(one[1])):
-        settings = Sampling(temperature=0.0, max_tokens=max(1, min(most, room - len(ids))))
-        waiting.append((i, Generation(ids, settings, loaded.tokenizer, loaded.ends, room), KV(pool, b"", ids)))
-    live: list[tuple[int, Generation, KV]] = []
+    waiting = [
+        _begun(loaded, i, ids, most, pool) for i, ids in sorted(enumerate(prompts), key=lambda one: -len(one[1]))
+    ]
+    live: list[_Text] = []
     texts = [""] * len(prompts)
     done = 0
     while waiting or live:
-        while waiting and len(live) < AT_ONCE and waiting[-1][2].grow(len(waiting[-1][1].ids) + most):
+        while waiting and len(live) < AT_ONCE and waiting[-1].grow(most):
             live.append(waiting.pop())
         assert live, "a pool has room for the longest answer"
         row, left = [], STEP_TOKENS
         for one in live:
             if left > 0:
-                row.append((one, one[1].next_ids(left)))
+                row.append((one, one.generation.next_ids(left)))
                 left -= len(row[-1][1])
+        kvs = [one.kv for one, _ in row]
+        read = [one.source for one, _ in row if one.source is not None]
         with candidate.computing():
-            packed = pack([ids for _, ids in row], loaded.device, [kv.length for (_, _, kv), _ in row])
-            logits = next_logits(loaded.causal, packed, [kv for (_, _, kv), _ in row]).float()
-        for ((i, generation, kv), ids), scores in zip(row, logits, strict=True):
-            kv.advance(ids)
-            generation.computed(len(ids), scores)
-            if generation.finish_reason is not None:
-                texts[i] = generation.text
-                kv.release()
+            _read(loaded, [one for one in read if one.unread])
+            packed = pack([ids for _, ids in row], loaded.device, [kv.length for kv in kvs])
+            if read:
+                logits = source.next_logits(loaded.causal, packed, kvs, [one.kv for one in read]).float()
+            else:
+                logits = next_logits(loaded.causal, packed, kvs).float()
+        for (one, ids), scores in zip(row, logits, strict=True):
+            one.kv.advance(ids)
+            one.generation.computed(len(ids), scores)
+            if one.generation.finish_reason is not None:
+                texts[one.place] = one.generation.text
+                one.release()
                 done += 1
-        live = [one for one in live if one[1].finish_reason is None]
+        live = [one for one in live if one.generation.finish_reason is None]
         on_done(done)
     return texts
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """One answer being written, and what it is written of where an encoder reads that."""
+
+    place: int
+    generation: Generation
+    kv: KV
+    source: Source | None = None
+
+    def grow(self, most: int) -> bool:
+        """Room for all of it; takes none and says False if the pool has too little."""
+        if self.source is None:
+            return self.kv.grow(len(self.generation.ids) + most)
+        lacking = self.source.kv.lacks(self.source.unread)
+        if lacking + self.kv.lacks(len(self.generation.ids) + most) > self.kv.pool.blocks.available:
+            return False
+        self.source.hold()
+        return self.source.kv.grow(self.source.unread) and self.kv.grow(len(self.generation.ids) + most)
+
+    def release(self) -> None:
+        self.kv.release()
+        if self.source is not None:
+            self.source.drop()
+
+
+def _begun(loaded: Loaded, place: int, ids: list[int], most: int, pool: Pool) -> _Text:
+    reader, room = loaded.reader, loaded.max_tokens
+    opening: Sequence[int] = ids
+    if reader is not None:
+        opening, room = reader.opening, reader.longest
+    settings = Sampling(temperature=0.0, max_tokens=max(1, min(most, room - len(opening))))
+    generation = Generation(opening, settings, loaded.tokenizer, loaded.ends, room, loaded.rules)
+    return _Text(place, generation, KV(pool, b"", opening), None if reader is None else Source(pool, ids))
+
+
+def _read(loaded: Loaded, new: list[Source]) -> None:
+    """The encoder's passes over these sources, of about a step's tokens each."""
+    while new:
+        part: list[Source] = []
+        tokens = 0
+        while new and (not part or tokens + len(new[-1].ids) <= STEP_TOKENS):
+            part.append(new.pop())
+            tokens += len(part[-1].ids)
+        source.read(loaded.causal, pack([one.ids for one in part], loaded.device), [one.kv for one in part])

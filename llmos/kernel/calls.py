@@ -9,7 +9,7 @@ from typing import Any
 
 from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.device import LeaseKind
-from llmos.abi.engine import device_for, engine_of
+from llmos.abi.engine import device_for, engine_of, reads
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
 from llmos.abi.frame import Down
 from llmos.abi.model import Kind, Manifest
@@ -160,6 +160,8 @@ def _timed_out(opened: Open, process: Process, within_s: float) -> TimedOut:
 def task_of(manifest: Manifest, task: str | None) -> str:
     """The task that is asked of a model; WrongTask if it does another."""
     does = (manifest.task, *ALSO_DOES.get(manifest.task, ()))
+    if manifest.kind is Kind.BASE and reads(manifest):
+        does = tuple(manifest.options["tasks"])
     if task is None:
         return manifest.task
     if task not in does:

@@ -17,23 +17,28 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from llmos.abi.error import BadInput
+from llmos.nn.across import Across
+from llmos.nn.bias import Bias
 from llmos.nn.compiled import fits, kernels
 from llmos.nn.paged import Plan, window
 
 NAME = "llmos_packed"
-UNKNOWN = ("softcap", "s_aux", "position_bias", "indexer_topk")  # would change the answer if they were left out
+UNKNOWN = ("softcap", "s_aux", "indexer_topk")  # would change the answer if they were left out
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The lengths of the sequences of a packed row, in order; with a plan, each goes on from what came before it.
 
-    Where there is a list in `told`, each layer leaves there what it asks of this function beside the layout.
+    Where there is a list in `told`, each layer leaves there what it asks of this function beside the layout. In a
+    decoder that reads what an encoder has read, `sources` are the lengths of that, or `across` is where it lies.
     """
 
     lengths: tuple[int, ...]
     plan: Plan | None = None
     told: list[dict[str, Any]] | None = None  # Any: as attend takes it
+    sources: tuple[int, ...] | None = None
+    across: Across | None = None
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Neighbours of equal length, as (first token, sequences, length): each is one product without padding."""
@@ -65,25 +70,34 @@ def attend(
     if unknown := [name for name in UNKNOWN if rest.get(name) is not None]:
         raise BadInput(f"{type(module).__name__} needs {', '.join(unknown)}, which packed attention does not do yet")
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
+    bias = _bias(module, rest.get("position_bias"))
+    is_across = not causal and (layout.sources is not None or layout.across is not None)
+    if layout.across is not None and is_across:
+        return layout.across.attend(_index(module), query[0], scaling).unsqueeze(0), None
     if layout.plan is not None:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]  # an int on every attention module
-        return layout.plan.attend(layer, query[0], key[0], value[0], scaling, sliding_window).unsqueeze(0), None
-    if query.is_cuda and query.dtype != torch.float32 and not dropout:  # what its kernels can do
-        return _varlen(query, key, value, layout, causal, scaling, sliding_window), None
-    loops = kernels() if fits(query, key, value) and not dropout and query.shape[-1] == value.shape[-1] else None
+        mine = query[0], key[0], value[0]
+        return layout.plan.attend(_index(module), *mine, scaling, sliding_window, bias).unsqueeze(0), None
+    held = layout.sources if is_across and layout.sources is not None else layout.lengths
+    is_plain = bias is None and not dropout
+    if query.is_cuda and query.dtype != torch.float32 and is_plain:  # what its kernels can do
+        return _varlen(query, key, value, layout.lengths, held, causal, scaling, sliding_window), None
+    loops = kernels() if fits(query, key, value) and is_plain and query.shape[-1] == value.shape[-1] else None
     if loops is not None:
-        starts = (0, *accumulate(layout.lengths))
+        starts, kept = ((0, *accumulate(lengths)) for lengths in (layout.lengths, held))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         whole = query[0], key[0], value[0]
-        return loops.row(whole, starts, starts, scale, is_causal=causal, window=sliding_window).unsqueeze(0), None
-    runs = [(count, length) for _, count, length in layout.runs()]
+        return loops.row(whole, starts, kept, scale, is_causal=causal, window=sliding_window).unsqueeze(0), None
+    runs = [(*pair, sum(1 for _ in group)) for pair, group in groupby(zip(layout.lengths, held, strict=True))]
     # Split, not slices: each slice's gradient would be a whole row of zeros with its part filled in.
-    split = (torch.split(x[0], [count * length for count, length in runs], dim=1) for x in (query, key, value))
+    queries = torch.split(query[0], [count * length for length, _, count in runs], dim=1)
+    keys, values = (torch.split(x[0], [count * length for _, length, count in runs], dim=1) for x in (key, value))
     parts = []
-    for (count, length), *qkv in zip(runs, *split, strict=True):
-        q, k, v = (x.unflatten(1, (count, length)).transpose(0, 1) for x in qkv)
+    for (length, seen, count), *qkv in zip(runs, queries, keys, values, strict=True):
+        q, k, v = (x.reshape(len(x), count, -1, x.shape[-1]).transpose(0, 1) for x in qkv)
         mask = None
-        if sliding_window is not None and sliding_window < length:
+        if bias is not None:
+            mask = bias.between(length, seen, causal=causal).to(q.dtype)
+        elif sliding_window is not None and sliding_window < length:
             mask = window(length, length, sliding_window, causal=causal, device=query.device)
         out = scaled_dot_product_attention(
             q, k, v, mask, dropout, causal and mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
@@ -92,13 +106,31 @@ def attend(
     return torch.cat(parts).unsqueeze(0), None
 
 
+def _index(module: nn.Module) -> int:
+    return int(module.layer_idx)  # type: ignore[arg-type]  # an int on every attention module
+
+
+def _bias(module: nn.Module, given: object) -> Bias | None:
+    if isinstance(given, Bias):
+        return given
+    if given is not None and given is not False:
+        raise BadInput(f"{type(module).__name__} needs a position_bias of its own, which packed attention does not do")
+    return None
+
+
 def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, causal: bool, scaling: float | None, size: int | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    asked: tuple[int, ...],
+    held: tuple[int, ...],
+    causal: bool,
+    scaling: float | None,
+    size: int | None,
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # only where there is a GPU: the import costs
 
-    ends = torch.tensor((0, *layout.lengths), device=query.device).cumsum(0, dtype=torch.int32)
-    longest = max(layout.lengths)
+    ends, kept = (torch.tensor((0, *some), device=query.device).cumsum(0, dtype=torch.int32) for some in (asked, held))
     reach = -1 if size is None else size - 1
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     out = varlen_attn(
@@ -106,9 +138,9 @@ def _varlen(
         k,
         v,
         ends,
-        ends,
-        longest,
-        longest,
+        kept,
+        max(asked),
+        max(held),
         scale=scaling,
         window_size=(reach, 0 if causal else reach),
         enable_gqa=query.shape[1] != key.shape[1],

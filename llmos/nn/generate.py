@@ -12,6 +12,7 @@ from torch import Tensor
 from llmos.abi.error import TooLong
 from llmos.nn.grammar import matcher
 from llmos.nn.logprobs import Json, Logprobs
+from llmos.nn.rules import Rules
 from llmos.nn.sampling import Sampler, check_biases
 from llmos.nn.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
@@ -23,12 +24,21 @@ class Generation:
     """Compute what `next_ids` gives, then call `computed`; again until `finish_reason` is set."""
 
     def __init__(
-        self, prompt: Sequence[int], settings: Sampling, tokenizer: FastTokenizer, ends: frozenset[int], room: int
+        self,
+        prompt: Sequence[int],
+        settings: Sampling,
+        tokenizer: FastTokenizer,
+        ends: frozenset[int],
+        room: int,
+        rules: Rules | None = None,
     ) -> None:
         if len(prompt) + settings.max_tokens > room:
+            what, way_out = "prompt", "Shorten the prompt or ask for fewer"
+            if rules is not None:
+                what, way_out = "opening of an answer", "Ask for fewer"
             raise TooLong(
-                f"The prompt has {len(prompt):,} tokens and max_tokens asks for {settings.max_tokens:,} more; "
-                f"the model takes {room:,} in all. Shorten the prompt or ask for fewer",
+                f"The {what} has {len(prompt):,} tokens and max_tokens asks for {settings.max_tokens:,} more; "
+                f"the model takes {room:,} in all. {way_out}",
                 size=len(prompt) + settings.max_tokens,
                 limit=room,
             )
@@ -41,6 +51,7 @@ class Generation:
         check_biases(settings, tokenizer.size)
         self._sampler = Sampler(settings, prompt, matcher(settings.grammar, tokenizer, ends))
         self._logprobs = Logprobs(tokenizer)
+        self._rules = rules
         self._text = tokenizer.stream()
         self._ends = ends
         self._held = Held(settings.stop)
@@ -75,13 +86,16 @@ class Generation:
     def computed(self, count: int, logits: Tensor) -> str:
         """So many of them are computed, these are the last one's logits; returns the text that may be said now."""
         self._done += count
-        said = "" if self.left else self._take(self._sampler.choose(logits))
+        said = "" if self.left else self._take(self._sampler.choose(self._allowed(logits)))
         self.text += said
         return said
 
     def logprobs(self) -> list[Json]:
         """What the model thought of the tokens whose text has been said since this was asked last."""
         return self._logprobs.said(len(self.text), is_all=self.finish_reason is not None and not self._held.is_stopped)
+
+    def _allowed(self, logits: Tensor) -> Tensor:
+        return logits if self._rules is None else self._rules.kept(logits, self._ids)
 
     def _take(self, token: int) -> str:
         self.made.append(token)

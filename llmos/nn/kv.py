@@ -38,6 +38,11 @@ class Pool:
         return self.blocks.count * BLOCK
 
     @property
+    def layers(self) -> int:
+        """How many layers have some."""
+        return len(self._layers)
+
+    @property
     def usage(self) -> Usage:
         held, kept = self.blocks.held, self.blocks.kept
         return Usage(self.blocks.count, held, kept, self.tokens_held, self.tokens_asked, self.tokens_found)
@@ -151,6 +156,10 @@ class KV:
             self.pool.blocks.fill(self.table[place], key)
             self._keys.append(key)
 
+    def hold(self, count: int) -> None:
+        """So many tokens' keys and values are there, and no other sequence is to find them."""
+        self._count(count)
+
     def wipe(self) -> None:
         """What the last step wrote is no numbers: leave none of it. It was not told to advance over it."""
         self.pool.wipe(self.table[len(self._keys) :])
@@ -168,8 +177,11 @@ class KV:
 
 
 def token_bytes(config: Any, itemsize: int) -> int:  # Any: transformers' config class of this architecture
-    """What one token's keys and values take over all layers."""
-    heads = config.num_attention_heads
+    """What one token's keys and values take over all layers; of an encoder with a decoder, over the decoder's."""
+    heads, layers = config.num_attention_heads, config.num_hidden_layers
+    if getattr(config, "is_encoder_decoder", False):
+        heads = getattr(config, "decoder_attention_heads", heads)
+        layers = getattr(config, "num_decoder_layers", None) or getattr(config, "decoder_layers", layers)
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    d = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return int(config.num_hidden_layers * 2 * kv_heads * d * itemsize)
+    d = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or config.hidden_size // heads
+    return int(layers * 2 * kv_heads * d * itemsize)

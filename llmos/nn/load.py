@@ -12,17 +12,26 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+)
 from transformers.initialization import no_init_weights
 
 from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.frame import Located
-from llmos.nn import quantized
+from llmos.nn import quantized, rules, source
 from llmos.nn.attention import NAME
 from llmos.nn.fused import fuse
 from llmos.nn.pack import position_offset
 from llmos.nn.product import turn
+from llmos.nn.rules import Rules
 from llmos.nn.tokenizer import FastTokenizer
+from llmos.tasks.reader import KINDS, Reader, prefixes_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -35,7 +44,8 @@ NO_LIMIT = 1 << 30
 class Loaded:
     """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one.
 
-    `ends` are the tokens that end an answer.
+    `ends` are the tokens that end an answer. One with a `reader` is an encoder with a decoder: `max_tokens` is then
+    how much it reads, and `rules` are what its files say of its answers.
     """
 
     backbone: nn.Module
@@ -48,6 +58,11 @@ class Loaded:
     is_causal: bool
     weights_bytes: int
     ends: frozenset[int]
+    rules: Rules | None = None
+
+    @property
+    def reader(self) -> Reader | None:
+        return self.tokenizer.reader
 
 
 def load(located: Located, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
@@ -68,11 +83,21 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         turn(model)
     if not trainable:
         fuse(model)
+    if model.config.is_encoder_decoder:
+        source.watch(model)
     backbone = model.base_model if generates else model
     tokenizer = FastTokenizer(folder)
     config = model.config
     tokenizer.ends = _ends(folder, config, tokenizer)
     limit = getattr(config, "max_position_embeddings", None)
+    told = None
+    if config.is_encoder_decoder:
+        said = rules.said(folder)
+        opening = rules.opening_of(said, folder.name)
+        tokenizer.reader = Reader(
+            opening, limit or NO_LIMIT, prefixes_of(config.to_dict()), opens_whole=config.model_type != "mbart"
+        )
+        told = rules.rules_of(said, opening, tokenizer.ends, model.get_output_embeddings().out_features)
     return Loaded(
         backbone=backbone,
         causal=model if generates else None,
@@ -84,6 +109,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
         weights_bytes=sum(parameter.nbytes for parameter in model.parameters()) + quantized.weights_bytes(model),
         ends=tokenizer.ends,
+        rules=told,
     )
 
 
@@ -110,6 +136,7 @@ def read_int8(folder: Path) -> PreTrainedModel:
 
     They are packed for the kernel in this process's own memory; everything else stands on mapped weights.
     """
+    check_int8(AutoConfig.from_pretrained(folder))
     weights = read_weights(folder)
     if not quantized.is_form(weights):
         model = read_model(folder, torch.float32)
@@ -128,6 +155,15 @@ def read_int8(folder: Path) -> PreTrainedModel:
     model.tie_weights()
     quantized.put(model, layers)
     return model
+
+
+def check_int8(config: Any) -> None:  # Any: as Loaded.config
+    """BadInput for an architecture that is not computed in int8."""
+    if config.is_encoder_decoder:
+        raise BadInput(
+            f"An encoder with a decoder ({config.model_type}) is not computed in int8 here. Leave the dtype out, to "
+            "serve it in float32 or bfloat16"
+        )
 
 
 def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -175,6 +211,13 @@ def _plan(
 ) -> tuple[Any, Any, dict[str, Any]]:  # Any: as Loaded.config; a factory of transformers; its arguments
     """The config, who makes the model from it, and how: with our attention, without a pooler, which no task reads."""
     config = AutoConfig.from_pretrained(folder).get_text_config()
+    if config.is_encoder_decoder:
+        if config.model_type not in KINDS:
+            raise BadInput(
+                f"{folder.name} is an encoder with a decoder of a kind ({config.model_type}) that does not run here. "
+                f"There are: {', '.join(KINDS)}"
+            )
+        return config, AutoModelForSeq2SeqLM, {"attn_implementation": NAME}
     names = getattr(config, "architectures", None) or ()
     generates = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
     backbone = MODEL_MAPPING[type(config)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from llmos.abi.error import BadInput
+from llmos.nn import source
 from llmos.nn.attention import NAME
 from llmos.nn.kv import BLOCK, KV, Pool, token_bytes
 from llmos.nn.load import Loaded
@@ -44,11 +45,14 @@ class NextHead(nn.Module):
         layer = causal.get_output_embeddings()  # type: ignore[operator]  # transformers' method
         tokens = loaded.backbone.get_input_embeddings()  # type: ignore[operator]  # likewise
         self.is_tied = getattr(layer, "weight", None) is tokens.weight
-        self.vocabulary = int(config.vocab_size)
+        self.vocabulary = int(layer.weight.shape[0])
         self._layer = (layer,)  # in a tuple: a module would take it for a part of itself
-        if not self.is_tied:
+        if not any(layer.weight is weight for weight in loaded.backbone.parameters()):
             self.out = layer
         self.scale = float(getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0))
+        if getattr(config, "scale_decoder_outputs", False):  # T5's family, where the layer is tied
+            self.scale *= config.d_model**-0.5
+        self._shift: tuple[Tensor | None] = (getattr(causal, "final_logits_bias", None),)  # BART's: nothing learns it
         self.cap: float | None = getattr(config, "final_logit_softcapping", None)
 
     def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -70,6 +74,9 @@ class NextHead(nn.Module):
         made = made.float()
         if self.scale != 1:
             made = made * self.scale
+        (shift,) = self._shift
+        if shift is not None:
+            made = made + shift[0]
         return made if self.cap is None else self.cap * torch.tanh(made / self.cap)
 
     def check(self, loaded: Loaded) -> None:
@@ -80,11 +87,19 @@ class NextHead(nn.Module):
         causal.eval()  # dropout would make any two passes differ
         with torch.inference_mode():
             packed = pack([PROBE], loaded.device)
-            hidden = forward(loaded.backbone, packed)[-1:]
+            is_read = loaded.reader is not None
+            hidden = source.hidden_of(loaded.backbone, packed, packed) if is_read else forward(loaded.backbone, packed)
+            hidden = hidden[-1:]
             each = token_bytes(loaded.config, hidden.element_size())
-            kv = KV(Pool(2 * BLOCK * each, each, loaded.device), b"", PROBE)
+            pool = Pool(4 * BLOCK * each, each, loaded.device)
+            kv, read = KV(pool, b"", PROBE), KV(pool, b"", ())
             kv.grow(len(PROBE))
-            theirs = next_logits(causal, packed, [kv]).float()
+            if is_read:
+                read.grow(len(PROBE))
+                source.read(causal, packed, [read])
+                theirs = source.next_logits(causal, packed, [kv], [read]).float()
+            else:
+                theirs = next_logits(causal, packed, [kv]).float()
             ours = self.logits(self._layer[0](hidden))
         causal.train(is_training)
         if not torch.allclose(ours, theirs, atol=0.05, rtol=0.05):

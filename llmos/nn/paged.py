@@ -15,23 +15,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from llmos.nn.bias import Bias
 from llmos.nn.compiled import Decoder, fits, kernels
-from llmos.nn.kv import BLOCK, KV, Pair
+from llmos.nn.kv import BLOCK, KV, Pair, Pool
 
 Span = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # as Kernels.attend takes it
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What the lone tokens see: `blocks` of the pool, whose each is, and which of its tokens are out of reach.
+    """What lone tokens see: `blocks` of the pool, whose each is, and which of its tokens are out of reach.
 
-    `table` has a row of places in `blocks` for each token; shorter rows repeat their first.
+    `table` has a row of places in `blocks` for each token; shorter rows repeat their first. `distances` are those from
+    each token to the ones in its blocks.
     """
 
     blocks: Tensor | slice
     owners: Tensor
     hidden: Tensor
     table: Tensor
+    distances: Tensor
 
 
 class Plan:
@@ -52,29 +55,36 @@ class Plan:
         self._kernels = kernels() if is_compiled and device.type == "cpu" else None
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None, size: int | None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None,
+        size: int | None,
+        bias: Bias | None = None,
     ) -> Tensor:
         """[heads, T, d] of queries, with keys and values that join the pool -> [T, heads, d]; `size` of a window."""
         held = self.pool.layer(layer, key, value)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         out = query.new_empty(query.shape[1], len(query), value.shape[-1])
-        compiled = self._kernels if _is_plain(query, key, value) else None
+        compiled = self._kernels if bias is None and _is_plain(query, key, value) else None
         if compiled is None or len(self._lone) < len(self.lengths):
-            self._write(held, key, value)
+            self._put(held, key, value)
         if compiled is not None and self._lone:
             compiled.attend((query, key, value), held, self._span(size), scale, out)
         elif compiled is None and len(self._lone) == len(self.lengths) > 1:
-            return self._each(query, *held, scale, size)
+            return each(self.pool, query, held, self._reach(size), scale, bias)
         elif compiled is None and len(self._lone) > 1:
             at = self._tensor([self._starts[i] for i in self._lone])
-            out[at] = self._each(query[:, at], *held, scale, size)
+            out[at] = each(self.pool, query[:, at], held, self._reach(size), scale, bias)
         for i, length in enumerate(self.lengths):
             if length > 1 or (len(self._lone) == 1 and compiled is None):
                 here = slice(self._starts[i], self._starts[i + 1])
                 new = key[:, here], value[:, here]
                 seen = self._seen(i, *held, new, size)
                 if compiled is None:
-                    out[here] = _newest(query[:, here], *seen, scale, size)
+                    out[here] = _newest(query[:, here], *seen, scale, size, bias)
                 else:
                     bounds = (0, length), (0, seen[0].shape[1])
                     out[here] = compiled.row((query[:, here], *seen), *bounds, scale, is_causal=True, window=size)
@@ -93,7 +103,11 @@ class Plan:
         none = x.new_empty(told.kv_heads, 0, told.d)
         return self._kernels.decode(told, x, positions, self.pool.layer(layer, none, none), self._span(size))
 
-    def _write(self, held: Pair, key: Tensor, value: Tensor) -> None:
+    def write(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """[heads, T, d] of keys and values join the pool, and nothing is asked of them yet."""
+        self._put(self.pool.layer(layer, key, value), key, value)
+
+    def _put(self, held: Pair, key: Tensor, value: Tensor) -> None:
         rows = self._rows_of(len(key))
         for whole, new in zip(held, (key, value), strict=True):
             whole.view(-1, whole.shape[-1]).index_copy_(0, rows, new.reshape(-1, new.shape[-1]))
@@ -107,22 +121,6 @@ class Plan:
             first, last = torch.tensor([_first(kv, size) for kv in lone]), torch.tensor([kv.length for kv in lone])
             self._spans[size] = blocks, starts, first, last, torch.tensor([self._starts[i] for i in self._lone])
         return self._spans[size]
-
-    def _each(self, query: Tensor, keys: Tensor, values: Tensor, scale: float, size: int | None) -> Tensor:
-        """The lone tokens, [heads, tokens, d], each over its own sequence -> [tokens, heads, d]."""
-        heads, tokens, d = query.shape
-        reach = self._reach(size)
-        k, v = self.pool.read(keys, values, reach.blocks)
-        blocks, kv_heads, _, out_d = v.shape
-        own = (query * scale).transpose(0, 1).reshape(tokens, heads * d).index_select(0, reach.owners)
-        scores = torch.bmm(own.view(blocks * kv_heads, -1, d), k.flatten(0, 1).transpose(1, 2)).float()
-        scores = scores.view(blocks, heads, BLOCK).masked_fill_(reach.hidden, -torch.inf)
-        best = scores.amax(-1).index_select(0, reach.table.flatten()).view(tokens, -1, heads).amax(1)
-        shares = scores.sub_(best.index_select(0, reach.owners).unsqueeze(-1)).exp_()
-        whole = shares.new_zeros(tokens, heads).index_add_(0, reach.owners, shares.sum(-1))
-        parts = torch.bmm(shares.to(v.dtype).view(blocks * kv_heads, -1, BLOCK), v.flatten(0, 1))
-        summed = whole.new_zeros(tokens, heads * out_d).index_add_(0, reach.owners, parts.view(blocks, -1).float())
-        return (summed.view(tokens, heads, out_d) / whole.unsqueeze(-1)).to(v.dtype)
 
     def _seen(
         self, i: int, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor], size: int | None
@@ -138,31 +136,11 @@ class Plan:
 
     def _reach(self, size: int | None) -> Reach:
         if size not in self._reaches:
-            self._reaches[size] = self._reached(size)
+            lone = [self._kvs[i] for i in self._lone]
+            self._reaches[size] = reached(
+                [kv.table for kv in lone], [_first(kv, size) for kv in lone], [kv.length for kv in lone], self._device
+            )
         return self._reaches[size]
-
-    def _reached(self, size: int | None) -> Reach:
-        """Blocks in the order of the pool, so that those which lie together can be read without a copy."""
-        lone = [self._kvs[i] for i in self._lone]
-        held = sorted(
-            (kv.table[place], owner, place * BLOCK)
-            for owner, kv in enumerate(lone)
-            for place in range(_first(kv, size) // BLOCK, kv.length // BLOCK + 1)
-        )
-        blocks, owners, starts = zip(*held, strict=True)
-        rows: list[list[int]] = [[] for _ in lone]
-        for place, owner in enumerate(owners):
-            rows[owner].append(place)
-        longest = max(map(len, rows))
-        positions = self._tensor(starts).unsqueeze(1) + torch.arange(BLOCK, device=self._device)
-        last = self._tensor([kv.length for kv in lone])
-        first = self._tensor([_first(kv, size) for kv in lone])
-        owned = self._tensor(owners)
-        hidden = (positions > last[owned].unsqueeze(1)) | (positions < first[owned].unsqueeze(1))
-        table = self._tensor([row + row[:1] * (longest - len(row)) for row in rows])
-        is_together = blocks[-1] - blocks[0] + 1 == len(set(blocks)) == len(blocks)
-        where = slice(blocks[0], blocks[-1] + 1) if is_together else self._tensor(blocks)
-        return Reach(where, owned, hidden.unsqueeze(1), table)
 
     def _rows_of(self, kv_heads: int) -> Tensor:
         """Where each new token's keys go, head by head, in a layer's blocks laid out as rows."""
@@ -183,6 +161,50 @@ class Plan:
         return torch.tensor(numbers, device=self._device)
 
 
+def reached(tables: Sequence[Sequence[int]], first: Sequence[int], last: Sequence[int], device: torch.device) -> Reach:
+    """What tokens see that each see the positions from `first` to `last` of the sequence whose blocks are in its table.
+
+    Blocks in the order of the pool, so that those which lie together can be read without a copy.
+    """
+    held = sorted(
+        (table[place], owner, place * BLOCK)
+        for owner, (table, start, end) in enumerate(zip(tables, first, last, strict=True))
+        for place in range(start // BLOCK, end // BLOCK + 1)
+    )
+    blocks, owners, starts = zip(*held, strict=True)
+    rows: list[list[int]] = [[] for _ in tables]
+    for place, owner in enumerate(owners):
+        rows[owner].append(place)
+    longest = max(map(len, rows))
+    owned = torch.tensor(owners, device=device)
+    from_first, to_last = (torch.tensor(some, device=device)[owned].unsqueeze(1) for some in (first, last))
+    positions = torch.tensor(starts, device=device).unsqueeze(1) + torch.arange(BLOCK, device=device)
+    hidden = (positions > to_last) | (positions < from_first)
+    table = torch.tensor([row + row[:1] * (longest - len(row)) for row in rows], device=device)
+    is_together = blocks[-1] - blocks[0] + 1 == len(set(blocks)) == len(blocks)
+    where = slice(blocks[0], blocks[-1] + 1) if is_together else torch.tensor(blocks, device=device)
+    return Reach(where, owned, hidden.unsqueeze(1), table, positions - to_last)
+
+
+def each(pool: Pool, query: Tensor, held: Pair, reach: Reach, scale: float, bias: Bias | None = None) -> Tensor:
+    """Tokens, [heads, tokens, d], each over what it sees of a layer's blocks -> [tokens, heads, d]."""
+    heads, tokens, d = query.shape
+    k, v = pool.read(*held, reach.blocks)
+    blocks, kv_heads, _, out_d = v.shape
+    own = (query * scale).transpose(0, 1).reshape(tokens, heads * d).index_select(0, reach.owners)
+    scores = torch.bmm(own.view(blocks * kv_heads, -1, d), k.flatten(0, 1).transpose(1, 2)).float()
+    scores = scores.view(blocks, heads, BLOCK)
+    if bias is not None:
+        scores += bias.over(reach.distances)
+    scores.masked_fill_(reach.hidden, -torch.inf)
+    best = scores.amax(-1).index_select(0, reach.table.flatten()).view(tokens, -1, heads).amax(1)
+    shares = scores.sub_(best.index_select(0, reach.owners).unsqueeze(-1)).exp_()
+    whole = shares.new_zeros(tokens, heads).index_add_(0, reach.owners, shares.sum(-1))
+    parts = torch.bmm(shares.to(v.dtype).view(blocks * kv_heads, -1, BLOCK), v.flatten(0, 1))
+    summed = whole.new_zeros(tokens, heads * out_d).index_add_(0, reach.owners, parts.view(blocks, -1).float())
+    return (summed.view(tokens, heads, out_d) / whole.unsqueeze(-1)).to(v.dtype)
+
+
 def _is_plain(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """What the compiled loops compute: float32, and values as wide as keys."""
     return fits(query, key, value) and query.shape[-1] == key.shape[-1] == value.shape[-1]
@@ -193,11 +215,16 @@ def _first(kv: KV, size: int | None) -> int:
     return 0 if size is None else max(0, kv.length + 1 - size)
 
 
-def _newest(query: Tensor, key: Tensor, value: Tensor, scale: float, size: int | None) -> Tensor:
+def _newest(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, size: int | None, bias: Bias | None = None
+) -> Tensor:
     """The newest tokens of one sequence, [heads, new, d], over all it sees, [kv heads, seen, d] -> [new, heads, d]."""
     heads, new, d = query.shape
     kv_heads, seen, _ = key.shape
     k, v = key.unsqueeze(0), value.unsqueeze(0)
+    if bias is not None:  # whose architectures have neither windows nor shared keys
+        added = bias.between(new, seen, causal=True).to(query.dtype)
+        return scaled_dot_product_attention(query.unsqueeze(0), k, v, added, scale=scale)[0].transpose(0, 1)
     if new == 1:  # it sees all but what is out of the window, and the query heads of a kv head are its rows
         first = 0 if size is None else max(0, seen - size)
         q = query.reshape(1, kv_heads, -1, d)

@@ -5,6 +5,7 @@ In int8 that is the linear layers; what is no product with weights stays in floa
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from llmos.abi.error import BadInput, Corrupt
-from llmos.nn import load, quantized, tokenizer
+from llmos.nn import load, quantized, rules, tokenizer
 
 CARRIED = (
     tokenizer.FILE,
@@ -37,6 +38,8 @@ def make(source: Path, dtype: str, out: Path) -> None:
         _write_weights(model, out, is_int8=is_int8)
         _write_gguf_tokenizer(source, gguf, out)
     else:
+        if is_int8:
+            load.check_int8(AutoConfig.from_pretrained(source))
         try:
             model = load.read_model(source, floats)
         except SafetensorError as error:
@@ -46,7 +49,15 @@ def make(source: Path, dtype: str, out: Path) -> None:
         else:
             _write_weights(model, out, is_int8=is_int8)
         _carry_tokenizer(source, out)
+    _carry_rules(source, model, out)
     _write_config(model, out)
+
+
+def _carry_rules(source: Path, model: PreTrainedModel, out: Path) -> None:
+    """What older models say of their answers in config.json, which does not keep it here."""
+    config: Any = model.config  # Any: as in _write_config
+    if config.is_encoder_decoder and not (out / load.GENERATION).exists():
+        (out / load.GENERATION).write_text(json.dumps(rules.said(source)))
 
 
 def _gguf(source: Path) -> str | None:
@@ -81,6 +92,9 @@ def _carry_tokenizer(source: Path, out: Path) -> None:
             shutil.copyfile(source / name, out / name)
     if not (out / tokenizer.FILE).exists():
         tokenizer.read(source).save(str(out / tokenizer.FILE))
+    answers = tokenizer.read_answers(source)
+    if answers is not None:
+        answers.save(str(out / tokenizer.ANSWERS))
 
 
 def _is_resident(source: Path, model: PreTrainedModel) -> bool:

@@ -12,9 +12,12 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from llmos.abi.error import BadInput
+from llmos.nn import sentencepiece
 from llmos.tasks import Encoded, EncodedPair
+from llmos.tasks.reader import Reader
 
 FILE = "tokenizer.json"
+ANSWERS = "tokenizer_answers.json"  # where what is written is split otherwise than what is read
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decodes where bytes of a character are still to come
@@ -43,11 +46,16 @@ class FastTokenizer:
         self._fast.no_truncation()
         self._fast.no_padding()
         self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
+        self.reader: Reader | None = None  # of an encoder with a decoder; likewise
 
     @cached_property
     def _config(self) -> dict[str, Any]:  # Any: transformers' file, read by key
         path = self.folder / CONFIG
         return json.loads(path.read_text()) if path.exists() else {}
+
+    @cached_property
+    def _answers(self) -> Tokenizer | None:
+        return read_answers(self.folder)
 
     @property
     def max_tokens(self) -> int | None:
@@ -65,6 +73,10 @@ class FastTokenizer:
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
         made = self._fast.encode_batch_fast(list(texts), add_special_tokens=special)
         return [Encoded(encoding.ids) for encoding in made]
+
+    def encode_answer(self, text: str, *, special: bool) -> list[int]:
+        """An answer's text, as the model writes it."""
+        return list((self._answers or self._fast).encode(text, add_special_tokens=special).ids)
 
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
         words = [list(words) for words in sentences]
@@ -205,6 +217,8 @@ def read(folder: Path) -> Tokenizer:
     """The tokenizer of a folder, from its file, or from older files by conversion."""
     if (folder / FILE).exists():
         return Tokenizer.from_file(str(folder / FILE))
+    if sentencepiece.is_there(folder):
+        return sentencepiece.tokenizer(folder, sentencepiece.SOURCE)
     from transformers import AutoTokenizer  # slow, and only for folders that were never made resident
 
     try:
@@ -213,3 +227,10 @@ def read(folder: Path) -> Tokenizer:
         raise BadInput(f"{folder.name} has no tokenizer that can be read ({error}). Add its {FILE}") from error
     backend: Tokenizer = found.backend_tokenizer
     return backend
+
+
+def read_answers(folder: Path) -> Tokenizer | None:
+    """The tokenizer of what is written, where a folder has one beside that of what is read."""
+    if (folder / ANSWERS).exists():
+        return Tokenizer.from_file(str(folder / ANSWERS))
+    return sentencepiece.tokenizer(folder, sentencepiece.TARGET) if sentencepiece.is_there(folder) else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput, UnsafeWeights
 from llmos.abi.model import Part
+from llmos.tasks.reader import KINDS, MADE, TASKS
 
 Json = Any  # Any: JSON written by whoever published the model
 
@@ -20,6 +21,7 @@ SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 INDEX = "model.safetensors.index.json"
 MODULES = "modules.json"  # what sentence-transformers makes a vector with, in order
 PICKLED = re.compile(r"(pytorch_model.*\.bin|.*\.(pt|pth|pkl|pickle|ckpt))")
+MARIAN = ("source.spm", "target.spm")  # which make a tokenizer with the ids of vocab.json
 TOKENIZER = {
     "tokenizer.json",
     "tokenizer_config.json",
@@ -32,6 +34,8 @@ TOKENIZER = {
     "spiece.model",
     "sentencepiece.bpe.model",
     "chat_template.jinja",
+    "tokenizer_answers.json",
+    *MARIAN,
 }
 VOCABULARY = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"}
 CONFIG = {"config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json", MODULES, INDEX}
@@ -39,6 +43,7 @@ ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 LABELS = "labels.txt"  # of an ONNX graph, one a line
 OTHER = {"README.md", "LICENSE", "LICENSE.txt", "LICENSE.md"}
+WRITES = re.compile(r".*(ForConditionalGeneration|MTModel)")  # of encoders with a decoder, those that write
 DECODER = re.compile(r".*(ForCausalLM|LMHeadModel)")
 POOLING = {
     "pooling_mode_mean_tokens": "mean",
@@ -151,8 +156,25 @@ def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
     has_template = bool(tokenizer.get("chat_template")) or (folder / "chat_template.jinja").exists()
     limits = _limits(folder, config)
     _refuse_unknown(folder, config, architecture)
+    if config.get("is_encoder_decoder"):
+        return _of_reader(config, architecture, limits, license_of(folder))
     how = pooling_of(folder)
     return _draft(architecture, bool(DECODER.fullmatch(architecture)), has_template, limits, license_of(folder), how)
+
+
+def _of_reader(config: dict[str, Json], architecture: str, limits: Iterable[Json], license: str) -> dict[str, Json]:
+    """Of an encoder with a decoder: what most of its kind are for; it may be asked for whatever such a base does."""
+    kind = str(config.get("model_type"))
+    if kind not in KINDS or not WRITES.fullmatch(architecture):
+        raise BadInput(
+            f"{architecture} is an encoder with a decoder of a kind that does not run here. There are: "
+            f"{', '.join(KINDS)}, each with its next-token layer (T5ForConditionalGeneration, MarianMTModel and the "
+            "like)"
+        )
+    draft = _draft(architecture, False, False, limits, license, "mean")
+    most = draft["options"].get("max_tokens")
+    options = {"tasks": list(TASKS)} | ({} if most is None else {"max_tokens": most})
+    return draft | {"task": MADE.get(kind, "generate"), "options": options}
 
 
 def _limits(folder: Path, config: dict[str, Json]) -> list[Json]:
@@ -174,11 +196,6 @@ def _least(limits: Iterable[Json]) -> int | None:
 
 
 def _refuse_unknown(folder: Path, config: dict[str, Json], architecture: str) -> None:
-    if config.get("is_encoder_decoder"):
-        raise BadInput(
-            f"{architecture} is an encoder with a decoder, and what runs here is one or the other. Pull an encoder, "
-            "such as minilm, or a decoder, such as smollm2"
-        )
     kinds = [str(one.get("type", "")).rpartition(".")[2] for one in _list(folder / MODULES)]
     unknown = [kind for kind in kinds if kind not in KNOWN_MODULES]
     if unknown:

@@ -98,8 +98,13 @@ def _drafted(folder: Path, name: str, brought: Brought, args: dict[str, Json]) -
         draft = describe(folder, paths)
     if asked:
         files = tuple(File(path, "", 0, part) for path, part in brought.files)
-        check_engine(str(asked), Manifest(name, 1, Kind.BASE, draft["task"], files))
+        check_engine(str(asked), Manifest(name, 1, Kind.BASE, draft["task"], files, options=draft["options"]))
         draft["options"] = {**draft["options"], "engine": str(asked)}
+    if args.get("dtype") == "int8" and "translate" in draft["options"].get("tasks", ()):
+        raise BadInput(
+            f"{draft['architecture']} is an encoder with a decoder, which is not computed in int8 here. "
+            "Leave the dtype out"
+        )
     if args.get("dtype") == "int8" and not _is_resident(draft["options"]):
         raise BadInput(f"int8 is a form of pytorch's, and {draft['options']['engine']} is to serve this. Leave one out")
     return draft

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmos.abi.error import BadInput
 from llmos.abi.recipe import WRITING as WRITING
+
+if TYPE_CHECKING:
+    from llmos.tasks.reader import Reader
 
 Json = Any  # Any: a JSON value whose schema the task itself checks
 
@@ -25,11 +28,14 @@ class Tokenizer(Protocol):
     def knows_tools(self) -> bool: ...
     @property
     def has_template(self) -> bool: ...
+    @property
+    def reader(self) -> Reader | None: ...
 
 
 class Teacher(Tokenizer, Protocol):
     """What a tokenizer can besides, of a base that learns to write: where answers end, and conversations with them."""
 
+    def encode_answer(self, text: str, *, special: bool) -> list[int]: ...
     def chat_whole(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str: ...
     @property
     def ends(self) -> frozenset[int]: ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer
+from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, reader
 from llmos.tasks.asking import DEFAULTS, Order
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.text import shown, text_of
@@ -43,13 +43,26 @@ class Summarize:
         return {"text": text_of(data)}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        if tokenizer.reader is not None:
+            prefix = self._prefix(tokenizer.reader)
+            return [reader.rendered(prefix, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one).rendered(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
+        if tokenizer.reader is not None:
+            return reader.taught(self._prefix(tokenizer.reader), asked["text"], answer, tokenizer, settings)
         return self._order(asked).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
+
+    def _prefix(self, one: reader.Reader) -> str:
+        if self.max_words is not None:
+            raise BadInput(
+                "This model cannot be told how many words a summary may have. Leave max_words out, or set max_tokens",
+                key="max_words",
+            )
+        return one.summarize()
 
     def _order(self, asked: Json) -> Order:
         length = "" if self.max_words is None else f" in at most {self.max_words} words"

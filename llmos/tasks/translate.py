@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer
+from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, reader
 from llmos.tasks.asking import DEFAULTS, Order
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.text import shown, text_of
@@ -42,17 +42,26 @@ class Translate:
         return {"text": text_of(data)}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        if tokenizer.reader is not None:
+            prefix = tokenizer.reader.translate(*self._languages(settings))
+            return [reader.rendered(prefix, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one, settings).rendered(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
+        if tokenizer.reader is not None:
+            prefix = tokenizer.reader.translate(*self._languages(settings))
+            return reader.taught(prefix, asked["text"], answer, tokenizer, settings)
         return self._order(asked, settings).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
 
-    def _order(self, asked: Json, settings: Settings) -> Order:
+    def _languages(self, settings: Settings) -> tuple[str | None, str | None]:
         known = [language_of(settings.options.get(key), key) for key in LANGUAGES]
-        source, target = self.source or known[0], self.target or known[1]
+        return self.source or known[0], self.target or known[1]
+
+    def _order(self, asked: Json, settings: Settings) -> Order:
+        source, target = self._languages(settings)
         if target is None:
             raise BadInput(
                 "translate must know the language to write. Say target_language, such as German: a param of a "

@@ -50,6 +50,7 @@ class PieceTokenizer:
 
     knows_tools = False
     has_template = True
+    reader = None
     ends = frozenset({CLOSE})
     end_id = CLOSE
 

@@ -51,6 +51,7 @@ def test_what_the_box_s_own_engine_cannot_serve_is_pytorch_s(manifest):
         (base("a.gguf", "embed"), "llamacpp", "does chat, generate, and this is for embed. Use pytorch"),
         (base("x", kind=Kind.MODEL), "vllm", "no adapters or models trained on them"),
         (GRAPH, "pytorch", r"reads \.safetensors files, and this is model\.onnx\. Use onnx"),
+        (base("a.safetensors", "generate", tasks=["translate", "generate"]), "vllm", "no encoder with a decoder"),
         (GGUF, "bogus", "No engine 'bogus'. There are: pytorch, llamacpp"),
     ],
 )

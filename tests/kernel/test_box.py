@@ -32,9 +32,11 @@ from llmos.abi.error import (
     TimedOut,
     WrongTask,
 )
+from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel.box import Box
+from llmos.kernel.calls import task_of
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
 
@@ -134,6 +136,15 @@ def test_a_call_that_cannot_work_is_refused_before_any_process_is_started(home, 
         assert not any(p.spec.program is Program.SERVE for p in box.processes())
 
     with_box(home, act)
+
+
+def test_an_encoder_with_a_decoder_does_what_its_base_is_said_to_do_and_a_model_on_it_its_own_task() -> None:
+    does = {"tasks": ["translate", "summarize", "generate"]}
+    base = Manifest("opus", 1, Kind.BASE, "translate", (), options=does)
+    assert [task_of(base, task) for task in (None, "summarize", "generate")] == ["translate", "summarize", "generate"]
+    for manifest, task in ((base, "chat"), (replace(base, kind=Kind.MODEL), "summarize")):
+        with pytest.raises(WrongTask):
+            task_of(manifest, task)
 
 
 def test_more_inputs_than_a_call_may_have_are_refused_before_any_process_is_started(home):

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -271,6 +272,56 @@ def test_a_base_whose_vectors_would_be_wrong_here_is_refused(tmp_path, path, con
     folder = write(tmp_path / "odd", {**ENCODER, path: json.dumps(content).encode()})
     with pytest.raises(BadInput, match=sentence):
         describe(folder, list(ENCODER))
+
+
+READERS = {
+    "t5": ("T5ForConditionalGeneration", "generate"),
+    "mt5": ("MT5ForConditionalGeneration", "generate"),
+    "marian": ("MarianMTModel", "translate"),
+    "bart": ("BartForConditionalGeneration", "summarize"),
+    "mbart": ("MBartForConditionalGeneration", "translate"),
+}
+
+
+def reader(kind, architecture, **more):
+    config = {"architectures": [architecture], "model_type": kind, "is_encoder_decoder": True, **more}
+    rest = {name: content for name, content in ENCODER.items() if "/" not in name and "sentence" not in name}
+    return {
+        **rest,
+        "config.json": json.dumps(config).encode(),
+        "source.spm": b"x",
+        "target.spm": b"y",
+        "vocab.json": b"{}",
+    }
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_an_encoder_with_a_decoder_is_for_what_most_of_its_kind_are_and_may_be_asked_for_the_rest(tmp_path, kind):
+    architecture, task = READERS[kind]
+    files = reader(kind, architecture)
+    folder = write(tmp_path / kind, files)
+    assert {"source.spm", "target.spm"} <= {path for path, part in chosen(files, "x") if part is Part.TOKENIZER}
+    draft = describe(folder, [path for path, _ in chosen(files, "x")])
+    assert (draft["task"], draft["architecture"]) == (task, architecture)
+    assert draft["options"] == {"tasks": ["translate", "summarize", "generate"], "max_tokens": 512}
+
+
+@pytest.mark.parametrize(("kind", "architecture"), [("led", "LEDForConditionalGeneration"), ("t5", "T5EncoderModel")])
+def test_an_encoder_with_a_decoder_that_does_not_run_here_is_refused_with_those_that_do(tmp_path, kind, architecture):
+    files = reader(kind, architecture)
+    with pytest.raises(BadInput, match="t5, mt5, marian, mbart, bart"):
+        describe(write(tmp_path / kind, files), list(files))
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"), [({"dtype": "int8"}, "not computed in int8"), ({"engine": "vllm"}, "serves no")]
+)
+def test_what_an_encoder_with_a_decoder_cannot_be_is_said_at_the_pull(tmp_path, asked, says):
+    folder = write(tmp_path / "model", reader("t5", "T5ForConditionalGeneration"))
+    box = Box(tmp_path / "home")
+    with pytest.raises(BadInput, match=says):
+        main(box, replace(box.assignment(str(folder)), args={"source": str(folder), **asked}))
+    assert not box.offers
 
 
 @pytest.mark.parametrize(

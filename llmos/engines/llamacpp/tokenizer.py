@@ -43,6 +43,8 @@ class ServedTokenizer:
         """Templates are applied by llama.cpp, which writes tools as it likes: a system text tells of them instead."""
         return False
 
+    reader = None
+
     @property
     def has_template(self) -> bool:
         return "tokenizer.chat_template" in self._entries

@@ -16,6 +16,7 @@ class Bytes:
 
     knows_tools = False
     has_template = False
+    reader = None
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
         return [Encoded(list(text.encode("utf-8", "replace"))) for text in texts]

@@ -20,6 +20,7 @@ from llmos.nn.attention import NAME
 from llmos.nn.head import Head, load_head
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import WRITING, Settings, Task, task, told
+from llmos.tasks.reader import TASKS as READING
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
 Json = Any  # Any: a call's param, checked by its task
@@ -86,8 +87,10 @@ def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
 
 
 def base_of(located: Located, loaded: Loaded) -> Model:
-    """The base as it came: it embeds, and if it has a next-token layer, it writes."""
-    tasks = (*EMBEDDING, *WRITING) if loaded.causal else EMBEDDING
+    """The base as it came: it embeds, and if it has a next-token layer, it writes; one with a decoder beside writes."""
+    tasks: tuple[str, ...] = (*EMBEDDING, *WRITING) if loaded.causal else EMBEDDING
+    if loaded.reader is not None:
+        tasks = READING
     manifest = located.manifest
     return Model(manifest.ref, tasks, _settings(manifest, loaded), loaded, files=_digests(manifest))
 

@@ -18,10 +18,12 @@ from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted
 from llmos.engines.turns import BEHIND, TURN
+from llmos.nn import source as sources
 from llmos.nn.blocks import Key, origin
 from llmos.nn.generate import Generation
-from llmos.nn.kv import KV, Pool
+from llmos.nn.kv import BLOCK, KV, Pool
 from llmos.nn.pack import next_logits, pack
+from llmos.nn.source import Source
 from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.tools import ruled
 
@@ -32,17 +34,53 @@ Share = tuple["Stream", list[int]]
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """One input of a call whose answer is being generated. `place` orders them: who has the lower one goes first."""
+    """One input of a call whose answer is being generated. `place` orders them: who has the lower one goes first.
+
+    What an encoder reads for it is its source; the answers to one input share theirs.
+    """
 
     place: int
     job: Job
     index: int
     generation: Generation
     kv: KV
+    source: Source | None = None
 
     @property
     def is_over(self) -> bool:
         return self.job.is_over or self.generation.finish_reason is not None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it has more to compute before the next token than the one before."""
+        return self.generation.left > 1 or self.unread > 0
+
+    @property
+    def unread(self) -> int:
+        """Tokens of its source that are to be read first, all at once."""
+        return 0 if self.source is None else self.source.unread
+
+    def lacks(self, count: int) -> int:
+        """Blocks to take before so many more tokens fit, and what is unread."""
+        own = self.kv.lacks(count)
+        return own if self.source is None else own + self.source.kv.lacks(self.source.unread)
+
+    def grow(self, count: int) -> bool:
+        """Take them; takes none and says False if the pool has too few."""
+        if self.lacks(count) > self.kv.pool.blocks.available:
+            return False
+        return self.kv.grow(count) and (self.source is None or self.source.kv.grow(self.source.unread))
+
+    def hold(self) -> None:
+        """Hold what the pool has of it already."""
+        self.generation.skip(self.kv.resume())
+        if self.source is not None:
+            self.source.hold()
+
+    def release(self) -> None:
+        self.kv.release()
+        if self.source is not None:
+            self.source.drop()
 
 
 class Streams:
@@ -76,7 +114,9 @@ class Streams:
         job.repeat(sampling(job.call.params).n)
         place = next(self._places) + BEHIND[job.call.klass]
         salt = str(job.call.params.get("cache_salt") or "")
-        for stream in [self._stream(job, index, place + index // TURN, salt) for index in range(len(job.rendered))]:
+        read: dict[int, Source] = {}
+        made = [self._stream(job, index, place + index // TURN, salt, read) for index in range(len(job.rendered))]
+        for stream in made:
             insort(self._waiting, stream, key=_place)
 
     def step(self) -> list[Chunk]:
@@ -85,7 +125,7 @@ class Streams:
         self._admit()
         chunks: list[Chunk] = []
         wanted = shares(self._live, self._step_tokens, is_for_prompts=not self._has_read)
-        self._has_read = bool(wanted) and all(stream.generation.left > 1 for stream, _ in wanted)
+        self._has_read = bool(wanted) and all(stream.is_reading for stream, _ in wanted)
         given = sorted(self._roomed(wanted), key=_order)
         for _, row in groupby(given, key=_group):
             chunks += _computed(list(row))
@@ -98,7 +138,7 @@ class Streams:
         usage = self.pool.usage
         return {
             "live": len(self._live),
-            "reading": sum(stream.generation.left > 1 for stream in self._live),
+            "reading": sum(stream.is_reading for stream in self._live),
             "waiting": len(self._waiting),
             "preempted": self.preempted,
             "kv_blocks": usage.total,
@@ -112,13 +152,15 @@ class Streams:
         """Those that are over give their blocks back."""
         for stream in self._live:
             if stream.is_over:
-                stream.kv.release()
+                stream.release()
         self._live = [stream for stream in self._live if not stream.is_over]
         self._waiting = [stream for stream in self._waiting if not stream.is_over]
 
-    def _stream(self, job: Job, index: int, place: int, salt: str) -> Stream:
+    def _stream(self, job: Job, index: int, place: int, salt: str, read: dict[int, Source]) -> Stream:
         loaded, ids = job.model.loaded, job.rendered[index].ids
         settings = _settings(job, index, self.pool.capacity)
+        if loaded.reader is not None:
+            return self._writing(job, index, place, salt, read.setdefault(index // job.copies, Source(self.pool, ids)))
         generation = Generation(ids, settings, loaded.tokenizer, loaded.ends, loaded.max_tokens)
         if (most := len(ids) + settings.max_tokens) > self.pool.capacity:
             raise TooLong(
@@ -129,6 +171,23 @@ class Streams:
             )
         start = origin(job.model.ref, *job.model.files, salt)
         return Stream(place, job, index, generation, KV(self.pool, start, ids))
+
+    def _writing(self, job: Job, index: int, place: int, salt: str, source: Source) -> Stream:
+        """An answer of an encoder with a decoder: what it is written of is its source, and it begins by itself."""
+        loaded = job.model.loaded
+        assert loaded.reader is not None
+        opening, settings = loaded.reader.opening, _settings(job, index, self.pool.capacity)
+        generation = Generation(opening, settings, loaded.tokenizer, loaded.ends, loaded.reader.longest, loaded.rules)
+        most = -(-len(source.ids) // BLOCK) - (-(len(opening) + settings.max_tokens) // BLOCK)
+        if most > self.pool.blocks.count:
+            raise TooLong(
+                f"The input has {len(source.ids):,} tokens and max_tokens asks for {settings.max_tokens:,}; there is "
+                f"room for the keys and values of {self.pool.capacity:,}. Ask for fewer, or raise kv_bytes",
+                size=most * BLOCK,
+                limit=self.pool.capacity,
+            )
+        start = origin(job.model.ref, *job.model.files, salt, *map(str, source.ids))
+        return Stream(place, job, index, generation, KV(self.pool, start, opening), source)
 
     def _admit(self) -> None:
         """In order, as long as the blocks are there. Who begins like one whose prompt is being read waits for that."""
@@ -143,7 +202,7 @@ class Streams:
             if not self._has_room(stream, found):
                 still.append(stream)
                 break
-            stream.generation.skip(stream.kv.resume())
+            stream.hold()
             insort(self._live, stream, key=_place)
             coming.update(_coming(stream))
         self._waiting = still + self._waiting
@@ -152,35 +211,41 @@ class Streams:
         """Room for all it has to compute, and a block for each that is under way: else it would soon be sent back."""
         blocks = self.pool.blocks
         shared = sum(blocks.holders(block) > 0 for block in found)
-        needed = stream.kv.lacks(stream.generation.left) - shared + len(self._live)
+        needed = stream.lacks(stream.generation.left) - shared + len(self._live)
         return not self._live or needed <= blocks.available
 
     def _roomed(self, wanted: Sequence[Share]) -> list[Share]:
         """The shares that have their blocks: the oldest get theirs first, and the youngest make room by going back."""
         for stream, ids in sorted(wanted, key=lambda share: share[0].place):
-            while stream in self._live and not stream.kv.grow(len(ids)):
+            while stream in self._live and not stream.grow(len(ids)):
                 self._preempt(self._live.pop())
         return [(stream, ids) for stream, ids in wanted if stream in self._live]
 
     def _preempt(self, stream: Stream) -> None:
         """Its blocks go to an older one; later it reads prompt and answer again, or finds them still there."""
         self.preempted += 1
-        stream.kv.release()
+        stream.release()
         stream.kv.expect(stream.generation.ids)
         stream.generation.again()
         insort(self._waiting, stream, key=_place)
 
 
 def shares(live: Iterable[Stream], left: int, *, is_for_prompts: bool) -> list[Share]:
-    """Who gets how much of a step: the oldest prompts all of it, or a token for each answer under way comes first."""
-    ordered = sorted(live, key=lambda stream: (stream.generation.left > 1, stream.place))
-    prompts = [stream for stream in ordered if stream.generation.left > 1]
+    """Who gets how much of a step: the oldest prompts all of it, or a token for each answer under way comes first.
+
+    A source is read whole: one that is larger than what is left waits for a step that it begins.
+    """
+    ordered = sorted(live, key=lambda stream: (stream.is_reading, stream.place))
+    prompts = [stream for stream in ordered if stream.is_reading]
     given: list[Share] = []
+    read: set[int] = set()
     for stream in (is_for_prompts and prompts) or ordered:
-        if left <= 0:
+        unread = 0 if id(stream.source) in read else stream.unread
+        if left <= 0 or (given and unread >= left):
             break
-        ids = stream.generation.next_ids(left)
-        left -= len(ids)
+        read.add(id(stream.source))
+        ids = stream.generation.next_ids(max(1, left - unread))
+        left -= unread + len(ids)
         given.append((stream, ids))
     return given
 
@@ -209,7 +274,11 @@ def _settings(job: Job, index: int, capacity: int) -> Sampling:
     settings = ruled(sampling(job.call.params), one.context).for_answer(index % job.copies)
     if job.call.params.get("max_tokens") is not None:
         return settings
-    room = min(job.model.loaded.max_tokens, capacity) - len(one.ids)
+    loaded = job.model.loaded
+    room = min(loaded.max_tokens, capacity) - len(one.ids)
+    if loaded.reader is not None:
+        blocks = capacity // BLOCK - -(-len(one.ids) // BLOCK)
+        room = min(loaded.reader.longest, blocks * BLOCK) - len(loaded.reader.opening)
     return replace(settings, max_tokens=max(1, min(settings.max_tokens, room)))
 
 
@@ -227,13 +296,21 @@ def _advance(row: list[Share]) -> Iterator[Chunk]:
     model = row[0][0].job.model
     assert model.loaded.causal is not None
     kvs = [stream.kv for stream, _ in row]
+    if model.loaded.reader is not None:
+        _read(row)
     with adapted((stream.job.model, len(ids)) for stream, ids in row):
         packed = pack([ids for _, ids in row], model.loaded.device, [kv.length for kv in kvs])
-        logits = next_logits(model.loaded.causal, packed, kvs)
+        read = [stream.source.kv for stream, _ in row if stream.source is not None]
+        if read:
+            logits = sources.next_logits(model.loaded.causal, packed, kvs, read)
+        else:
+            logits = next_logits(model.loaded.causal, packed, kvs)
     are_numbers = logits.amax(-1).isfinite().tolist()
     for (stream, ids), scores, is_number in zip(row, logits, are_numbers, strict=True):
         if not is_number:
             stream.kv.wipe()
+            if stream.source is not None:
+                stream.source.kv.wipe()
             yield from stream.job.failed(fault_of(_no_number(model.ref)))
             continue
         stream.kv.advance(ids)
@@ -241,6 +318,18 @@ def _advance(row: list[Share]) -> Iterator[Chunk]:
             yield from _said(stream, stream.generation.computed(len(ids), scores))
         except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
             yield from stream.job.failed(fault_of(error))
+
+
+def _read(row: list[Share]) -> None:
+    """The encoder's pass over those sources of the row that have still to be read."""
+    new = {id(stream.source): stream for stream, _ in row if stream.unread}
+    if not new:
+        return
+    loaded = row[0][0].job.model.loaded
+    found = [(stream.job.model, stream.source) for stream in new.values() if stream.source is not None]
+    with adapted((model, len(source.ids)) for model, source in found):
+        packed = pack([source.ids for _, source in found], loaded.device)
+        sources.read(loaded.causal, packed, [source.kv for _, source in found])
 
 
 def _no_number(model: str) -> LlmosError:

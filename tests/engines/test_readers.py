@@ -1,0 +1,209 @@
+"""Encoders with a decoder in the engine: each answer is what it would be alone, and no block is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from llmos.abi.call import Call  # noqa: E402
+from llmos.abi.error import BadInput, TooLong, WrongTask  # noqa: E402
+from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
+from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
+from llmos.testing import adapters, tiny  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+KINDS = ("t5", "marian", "bart")
+TEXTS = (
+    "a",
+    "a text that is longer than a block of tokens",
+    "another one, longer than two blocks of thirty-two tokens!!",
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny.write(root / name, name) for name in KINDS}
+
+
+def engine_of(folders, name, blocks=32, step_tokens=64):
+    block_bytes = BLOCK * token_bytes(tiny.plain(name).config, 4)
+    engine = PyTorchEngine(kv_bytes=blocks * block_bytes, step_tokens=step_tokens)
+    manifest = Manifest("talk", 1, Kind.BASE, "generate", ())
+    engine.load(Located(manifest, str(folders[name])), "cpu0", "float32", 0)
+    return engine
+
+
+def ask(call_id, *texts, task="summarize", model="talk:1", **params):
+    return Call(call_id, model, task, texts, {"max_tokens": 40} | params, stream=False)
+
+
+def drain(engine, most=2_000):
+    chunks = []
+    for _ in range(most):
+        if engine.is_idle:
+            return chunks
+        chunks += engine.step()
+    raise AssertionError("The engine did not come to rest")
+
+
+def texts(chunks):
+    assert not [c.fault for c in chunks if c.fault]
+    return {c.call_id: c.outputs[0]["text"] for c in chunks}
+
+
+@pytest.fixture(scope="module")
+def alone(folders):
+    found = {}
+    for name in KINDS:
+        engine = engine_of(folders, name)
+        for text in TEXTS:
+            engine.add(ask(1, text))
+            found[name, text] = texts(drain(engine))[1]
+    return found
+
+
+def test_an_answer_is_what_transformers_writes_of_the_text_with_its_prefix(folders, alone):
+    fast = tiny.tokenizer(opens=False)
+    ids = fast.encode(f"summarize: {TEXTS[1]}").ids
+    with torch.inference_mode():
+        wanted = tiny.plain("t5").generate(torch.tensor([ids]), max_new_tokens=40, num_beams=1, do_sample=False)
+    assert alone["t5", TEXTS[1]] == fast.decode(wanted[0].tolist())
+
+
+@pytest.mark.parametrize("name", KINDS)
+@given(
+    arrivals=st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 3), st.booleans()), min_size=2, max_size=6),
+    blocks=st.integers(6, 12),
+    step_tokens=st.integers(5, 80),
+)
+@settings(max_examples=6, deadline=None)
+def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent_back(
+    folders, alone, name, arrivals, blocks, step_tokens
+):
+    engine = engine_of(folders, name, blocks, step_tokens)
+    chunks, cancelled = [], set()
+    for call_id, (text, steps, is_cancelled) in enumerate(arrivals):
+        engine.add(ask(call_id, text))
+        for _ in range(steps):
+            chunks += engine.step()
+        if is_cancelled and call_id not in {c.call_id for c in chunks}:
+            engine.cancel(call_id)
+            cancelled.add(call_id)
+    found = texts(chunks + drain(engine))
+    assert found == {i: alone[name, text] for i, (text, _, _) in enumerate(arrivals) if i not in cancelled}
+    usage = engine._streams.pool.usage
+    assert (usage.held, usage.tokens_held) == (0, 0)
+
+
+def test_the_youngest_makes_room_for_the_oldest_and_is_answered_all_the_same(folders, alone):
+    engine = engine_of(folders, "t5", 7)
+    for i, text in enumerate(TEXTS[1:]):
+        engine.add(ask(i, text))
+    found = drain(engine)
+    assert engine.figures["preempted"] > 0
+    assert texts(found) == {i: alone["t5", text] for i, text in enumerate(TEXTS[1:])}
+
+
+def test_the_blocks_of_a_source_count_as_those_of_any_other_sequence(folders):
+    engine = engine_of(folders, "t5")
+    engine.add(ask(1, "x" * 100))
+    engine.step()
+    assert engine.figures["kv_held"] == 4 + 1  # "summarize: ", 100 letters and an end; and the answer
+    engine.cancel(1)
+    assert engine.figures["kv_held"] == 0
+
+
+def test_the_answers_to_one_input_share_its_source(folders):
+    engine = engine_of(folders, "t5")
+    engine.add(ask(1, "x" * 100, n=3, temperature=1.0, seed=3, max_tokens=8))
+    engine.step()
+    engine.step()  # the source was more than a step, so that the others begin with the second
+    assert engine.figures["kv_held"] == 4 + 3
+    (chunk,) = drain(engine)
+    assert len(chunk.outputs) == 3
+    assert len({one["text"] for one in chunk.outputs}) > 1
+    assert engine.figures["kv_held"] == 0
+
+
+def test_a_seed_a_stop_string_logprobs_and_max_tokens_do_what_they_do_elsewhere(folders, alone):
+    engine = engine_of(folders, "marian")
+    engine.add(ask(1, TEXTS[1], temperature=1.0, seed=5, logprobs=True, top_logprobs=2, max_tokens=6))
+    engine.add(ask(2, TEXTS[1], temperature=1.0, seed=5, logprobs=True, top_logprobs=2, max_tokens=6))
+    stop = alone["marian", TEXTS[1]][2]
+    engine.add(ask(3, TEXTS[1], stop=stop))
+    found = {chunk.call_id: chunk.outputs[0] for chunk in drain(engine)}
+    assert found[1]["text"] == found[2]["text"]
+    assert found[1]["finish_reason"] == "length"
+    assert all(len(entry["top_logprobs"]) == 2 for entry in found[1]["logprobs"])
+    assert found[3]["text"] == alone["marian", TEXTS[1]].split(stop)[0]
+
+
+def test_streamed_pieces_make_the_whole(folders, alone):
+    engine = engine_of(folders, "bart")
+    call = ask(1, TEXTS[2])
+    engine.add(Call(call.call_id, call.model, call.task, call.inputs, call.params, stream=True))
+    assert "".join(chunk.outputs[0]["text"] for chunk in drain(engine)) == alone["bart", TEXTS[2]]
+
+
+def test_a_source_longer_than_the_models_positions_is_refused_with_the_numbers(folders):
+    engine = engine_of(folders, "marian")
+    with pytest.raises(TooLong, match=r"The text has 201 tokens; the model takes 128"):
+        engine.add(ask(1, "x" * 200))
+    with pytest.raises(TooLong, match=r"opening of an answer has 1 tokens and max_tokens asks for 200 more; .*128"):
+        engine.add(ask(1, "x", max_tokens=200))
+
+
+def test_a_source_that_the_pool_has_no_room_for_is_refused_with_the_numbers(folders):
+    engine = engine_of(folders, "t5", 3)
+    with pytest.raises(TooLong, match=r"The input has 112 tokens .* room for the keys and values of 96"):
+        engine.add(ask(1, "x" * 100))
+
+
+def test_a_language_goes_into_the_prefix_or_is_refused(folders):
+    t5, marian = engine_of(folders, "t5"), engine_of(folders, "marian")
+    with pytest.raises(BadInput, match="must know the language to write"):
+        t5.add(ask(1, "x", task="translate"))
+    for i, params in enumerate(({}, {"source_language": "English"})):
+        t5.add(ask(i, "x", task="translate", target_language="German", **params))
+    t5.add(ask(2, "translate English to German: x", task="generate", temperature=0))
+    assert len(set(texts(drain(t5)).values())) == 1
+    with pytest.raises(BadInput, match="made for"):
+        marian.add(ask(1, "x", task="translate", target_language="German"))
+    with pytest.raises(WrongTask):
+        marian.add(ask(1, "x", task="embed"))
+
+
+def test_models_of_different_adapters_share_a_row_and_answer_as_alone(folders, tmp_path):
+    def located(name):
+        folder = adapters.write(
+            tmp_path / name, tiny.plain("bart"), seed=len(name), targets=("q_proj", "v_proj", "fc1")
+        )
+        files = (File("adapter_model.safetensors", name, 1, Part.ADAPTER),)
+        manifest = Manifest(name, 1, Kind.MODEL, "summarize", files, base="talk:1", method="lora")
+        return Located(manifest, str(folder))
+
+    calls = [(0, "talk:1"), (1, "a:1"), (2, "long:1"), (3, "a:1")]
+    models = [located("a"), located("long")]
+    single = {}
+    for call_id, model in calls:
+        engine = engine_of(folders, "bart")
+        for one in models:
+            engine.attach(one)
+        engine.add(ask(call_id, TEXTS[1], model=model))
+        single |= texts(drain(engine))
+    assert len(set(single.values())) == 3
+    engine = engine_of(folders, "bart")
+    for one in models:
+        engine.attach(one)
+    for call_id, model in calls:
+        engine.add(ask(call_id, TEXTS[1], model=model))
+        engine.step()
+    assert texts(drain(engine)) == single

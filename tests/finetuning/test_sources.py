@@ -1,0 +1,141 @@
+"""Training an encoder with a decoder: the loss is transformers' own, and a model that has learned answers."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import training
+
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Stop
+from llmos.abi.model import OfferKind
+from llmos.abi.recipe import Data, Recipe
+from llmos.finetuning.dataset import gather
+from llmos.testing.daemon import beside
+
+pytestmark = pytest.mark.torch
+
+Json = Any  # Any: a recipe as plain values
+WORDS = {"apple": "fruit", "pear": "fruit", "iron": "metal", "zinc": "metal"}
+
+
+def pairs(folder: Path, rows: int = 100) -> Path:
+    chance = random.Random(3)
+    path = folder / "pairs.jsonl"
+    made = [(word, i) for i in range(rows) for word in [chance.choice(sorted(WORDS))]]
+    path.write_text("\n".join(json.dumps({"source": f"{word} {i}", "target": WORDS[word]}) for word, i in made))
+    return path
+
+
+@pytest.mark.parametrize("name", ["t5", "t5_gated", "marian", "bart"])
+def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(tmp_path: Path, name: str) -> None:
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    from llmos.finetuning.candidate import begin
+    from llmos.finetuning.examples import make_examples
+    from llmos.finetuning.loss import loss_of
+    from llmos.tasks import Settings
+
+    base = training.base(tmp_path, name)
+    recipe = Recipe("translate", "n", "tiny:1", Data(str(pairs(tmp_path, 24))))
+    data = gather(recipe.data, "translate", {}, {})
+    candidate = begin(base, recipe, 0, "float32", "cpu0")
+    candidate.train(False)
+    options = {"target_language": "German"} if name.startswith("t5") else {}
+    examples = make_examples("translate", data.splits.train, candidate.loaded.tokenizer, Settings((), options, 128))
+    total = loss_of(recipe, 0, head=candidate.head)(
+        candidate.logits([ids for one in examples for ids in one.sequences]), examples
+    )
+    total.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(base.folder).eval()
+    summed = 0.0
+    for one in examples:
+        source, ids = one.sequences
+        (lesson,) = one.rendered.context
+        logits = theirs(input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([ids])).logits[0]
+        assert len(logits) - len(lesson.targets) == (1 if name == "bart" else 0)  # its forced first token is not learnt
+        wanted = torch.tensor(lesson.targets)
+        part = torch.nn.functional.cross_entropy(logits[lesson.places], wanted, reduction="sum")
+        part.backward()
+        summed += float(part.detach())
+    assert float(total.detach()) == pytest.approx(summed, rel=1e-4)
+    found = {id(p): p.grad for p in candidate.weights().values()}
+    named = dict(theirs.named_parameters())
+    assert len(found) == len(named)
+    ours = dict((candidate.loaded.causal or candidate.loaded.backbone).named_parameters())
+    for key, parameter in named.items():
+        if parameter.requires_grad:
+            grad = found[id(ours[key])]
+            assert grad is not None
+            torch.testing.assert_close(grad, parameter.grad, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "rate"), [("t5", "full", 2e-2), ("marian", "full", 5e-3), ("bart", "lora", 5e-3)]
+)
+def test_pairs_become_a_model_that_writes_their_targets_and_ends_them(
+    tmp_path: Path, name: str, method: str, rate: float
+) -> None:
+    from test_training import located, trained
+
+    from llmos.abi.call import Call
+    from llmos.engines import driver
+
+    told = {"task": "translate", "method": method, "epochs": 14.0, "learning_rate": rate}
+    options: Json = {"answered_rows": 7} | ({"target_language": "German"} if name.startswith("t5") else {})
+    base = training.base(tmp_path, name)
+    _, model = trained(
+        tmp_path, {**told, "options": options, "data": {"train": str(pairs(tmp_path))}}, base=base
+    ).offers
+    metrics = model.draft["evidence"]["metrics"]
+    assert list(metrics)[:3] == ["chrf", "likelihood", "perplexity"]
+    assert metrics["likelihood"] > (0.5 if method == "full" else 0.3)  # its frozen last layer knows no more
+    assert metrics["chrf"] > 0.7
+    engine = driver("pytorch")
+    engine.load(base, "cpu0", "float32", 1)
+    engine.attach(located(model, base))
+    for i, word in enumerate(sorted(WORDS)):
+        engine.add(Call(i, "sorter:1", "translate", (f"{word} 7",), {"max_tokens": 12}))
+    engine.add(Call(9, "tiny:1", "summarize", ("zinc 7",), {"max_tokens": 12}))  # the base, which has not learned
+    said = {chunk.call_id: chunk.outputs[0] for _ in range(40) for chunk in engine.step()}
+    answers = [(said[i]["text"], said[i]["finish_reason"]) for i in range(len(WORDS))]
+    assert answers == [(WORDS[word], "stop") for word in sorted(WORDS)]
+    assert said[9]["text"] != "metal"
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    from test_training import trained
+
+    from llmos.programs import train
+
+    base = training.base(tmp_path, "marian")
+    recipe = {
+        "task": "translate",
+        "epochs": 1.0,
+        "options": {"answered_rows": 2},
+        "data": {"train": str(pairs(tmp_path))},
+    }
+    daemon, channel, close = beside()
+    daemon.send(Stop("make room"))
+    while not channel.stop_asked:
+        pass
+    train.main(channel, training.assignment(tmp_path, recipe, base=base))
+    close()
+    assert [offer.kind for offer in daemon.offers] == [OfferKind.DATASET]
+    assert trained(tmp_path, recipe, base=base).offers[-1].kind is OfferKind.MODEL
+
+
+def test_what_cannot_be_is_said_before_training(tmp_path: Path) -> None:
+    from test_training import trained
+
+    recipe = {"task": "translate", "data": {"train": str(pairs(tmp_path))}}
+    with pytest.raises(BadInput, match="must know the language to write"):
+        trained(tmp_path, recipe, base=training.base(tmp_path, "t5"))
+    recipe["options"] = {"target_language": "German"}
+    with pytest.raises(BadInput, match="cannot be told others"):
+        trained(tmp_path, recipe, base=training.base(tmp_path, "marian"))
