@@ -48,11 +48,8 @@ def decoded(layer: Layer) -> Kind | None:
             return kind.forward(layer, hidden_states, *more, **named)
         if (told := layer.__dict__.get("told")) is None:
             told = layer.told = made(layer)
-        cosine, sine = positions
-        attention = layer.self_attn
-        return plan.decode(attention.layer_idx, told.decoder, hidden_states[0], (cosine[0], sine[0]), window).unsqueeze(
-            0
-        )
+        turns = positions[0][0], positions[1][0]
+        return plan.decode(layer.self_attn.layer_idx, told.decoder, hidden_states[0], turns, window).unsqueeze(0)
 
     better = type(kind.__name__, (kind,), {"forward": forward, "is_whole": True, "__module__": kind.__module__})
     return better if _agree(layer, better) else None
