@@ -1,7 +1,9 @@
 """Fidelity: what a base loses in another dtype, measured without labels on a few texts that come with us.
 
-Of a base that embeds: the cosine of its vectors to those in float32. Of one that generates: what it thinks of the
-next token, in nats a token. Neither says what a fine-tune of it loses on its own rows; that is measured on those.
+Of a base that embeds: the cosine of its vectors to those in float32. Of one that generates: how far what it thinks of
+the next token diverges from that in float32 (Kullback and Leibler 1951), in nats a token; the loss would not do, for
+texts that become less likely and others that become more so make up for each other. Neither says what a fine-tune of
+it loses on its own rows; that is measured on those.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmos.abi.error import BadInput
 from llmos.nn.load import Loaded
@@ -76,9 +79,8 @@ def compared(plain: Loaded, other: Loaded, pooling: str = "mean") -> Fidelity:
 
 def _compared(plain: Loaded, other: Loaded, pooling: str) -> Fidelity:
     if plain.causal is not None and other.causal is not None:
-        before, after = _loss(plain, plain.causal), _loss(other, other.causal)
-        figures = {"loss": after, "loss_float32": before, "loss_added": after - before}
-        return Fidelity("loss", before, after, max(0.0, after - before), figures)
+        figures = _beliefs_compared(plain, other)
+        return Fidelity("divergence", 0.0, figures["divergence"], max(0.0, figures["divergence"]), figures)
     cosines = torch.cosine_similarity(_vectors(plain, pooling), _vectors(other, pooling))
     mean, least = cosines.mean().item(), cosines.min().item()
     return Fidelity("mean_cosine", 1.0, mean, max(0.0, 1.0 - mean), {"mean_cosine": mean, "least_cosine": least})
@@ -101,18 +103,28 @@ def _vectors(loaded: Loaded, pooling: str) -> Tensor:
     return torch.cat([pool(forward(loaded.backbone, one), one.lengths, pooling) for one in packed])
 
 
-def _loss(loaded: Loaded, causal: nn.Module) -> float:
-    """The mean of minus the logarithm of each next token's probability, in nats."""
-    head = causal.get_output_embeddings()  # type: ignore[operator]  # transformers' method, which Module does not declare
+def _beliefs_compared(plain: Loaded, other: Loaded) -> dict[str, float]:
+    """The mean of minus the logarithm of each next token's probability in both, and the divergence, in nats."""
+    before, after, apart, count = 0.0, 0.0, 0.0, 0
+    for batch in _batches(plain):
+        for ids, wanted, got in zip(batch, _beliefs(plain, batch), _beliefs(other, batch), strict=True):
+            follow = torch.tensor(ids[1:])[:, None]
+            before -= wanted.gather(1, follow).sum().item()
+            after -= got.gather(1, follow).sum().item()
+            apart += (wanted.exp() * (wanted - got)).sum().item()
+            count += len(ids) - 1
+    count = max(1, count)
+    return {"loss": after / count, "loss_float32": before / count, "divergence": apart / count}
+
+
+def _beliefs(loaded: Loaded, batch: list[list[int]]) -> Iterator[Tensor]:
+    """The logarithm of each next token's probability, [tokens - 1, vocabulary] of each text."""
+    causal: Any = loaded.causal  # Any: a model of some architecture, with transformers' methods
+    head = causal.get_output_embeddings()
     config = loaded.config  # some architectures do something to their logits, as nn/next_token.py knows too
     scale = float(getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0))
     cap = getattr(config, "final_logit_softcapping", None)
-    total, count = 0.0, 0
-    for batch in _batches(loaded):
-        hidden = forward(loaded.backbone, pack(batch, loaded.device))
-        for ids, states in zip(batch, torch.split(hidden, [len(ids) for ids in batch]), strict=True):
-            logits = head(states[:-1]).float() * scale
-            beliefs = (logits if cap is None else cap * torch.tanh(logits / cap)).log_softmax(-1)
-            total -= beliefs.gather(1, torch.tensor(ids[1:], device=loaded.device)[:, None]).sum().item()
-            count += len(ids) - 1
-    return total / max(1, count)
+    hidden = forward(loaded.backbone, pack(batch, loaded.device))
+    for states in torch.split(hidden, [len(ids) for ids in batch]):
+        logits = head(states[:-1]).float() * scale
+        yield (logits if cap is None else cap * torch.tanh(logits / cap)).log_softmax(-1).cpu()
