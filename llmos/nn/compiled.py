@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmos.nn.nibbles import Nibbles
+
 SOURCE = Path(__file__).with_name("kernels.c")
 PANEL, BLOCK = 16, 64  # as in kernels.c: outputs side by side; inputs that share a scale
 COMPILERS = ("cc", "gcc", "clang")
@@ -39,7 +41,7 @@ class Matrix(Structure):
     """As in kernels.c."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("packed", "scales", "less", "bias")),
+        *((name, c_void_p) for name in ("nibbles", "packed", "scales", "less", "bias")),
         ("ins", c_int64),
         ("outs", c_int64),
     )
@@ -80,11 +82,11 @@ class Product:
     """A product with weights that are packed: rows [..., ins] -> [..., outs], in float32 on the CPU."""
 
     def __init__(
-        self, function: Any, ins: int, outs: int, packed: tuple[Tensor, Tensor, Tensor], bias: Tensor | None
+        self, function: Any, ins: int, outs: int, bias: Tensor | None, **packed: Tensor
     ) -> None:  # Any: a function of a library, which has no type of its own
         self._function, self._ins, self._outs = function, ins, outs
-        self._held = packed, bias  # whose addresses follow
-        self.matrix = Matrix(*(x.data_ptr() for x in packed), None if bias is None else bias.data_ptr(), ins, outs)
+        self._held = packed if bias is None else {**packed, "bias": bias}  # whose addresses follow
+        self.matrix = Matrix(ins=ins, outs=outs, **{name: x.data_ptr() for name, x in self._held.items()})
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self._ins or x.dtype != torch.float32 or x.device.type != "cpu":
@@ -132,9 +134,19 @@ class Kernels:
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
         self._row, self._gelu, self._decode = library.llmos_row, library.llmos_gelu, library.llmos_decode
         self._centre, self._encode = library.llmos_centre, library.llmos_encode
+        self._pack_nibbles, self._nibbles_bytes = library.llmos_pack_nibbles, library.llmos_nibbles_bytes
+        self._nibbles_bytes.restype, self._nibbles_bytes.argtypes = c_long, [c_long, c_long]
         for function in (self._product, self._attend, self._row, self._decode, self._encode):
             function.restype = c_int
-        for function in (self._pack, self._norm, self._centre, self._gate, self._rotate, self._gelu):
+        for function in (
+            self._pack,
+            self._pack_nibbles,
+            self._norm,
+            self._centre,
+            self._gate,
+            self._rotate,
+            self._gelu,
+        ):
             function.restype = None
         self._norm.argtypes = [c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
         self._centre.argtypes = [c_void_p, c_void_p, c_void_p, c_float, c_long, c_long, c_void_p, c_int]
@@ -147,6 +159,7 @@ class Kernels:
         self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
         self._rotate.argtypes = [c_void_p, c_long, c_long, c_long, c_void_p, c_void_p, c_int]
         self._pack.argtypes = [c_void_p, c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p]
+        self._pack_nibbles.argtypes = [c_void_p, c_void_p, c_void_p, c_long, c_long, c_void_p]
         self._product.argtypes = [c_void_p, c_long, POINTER(Matrix), c_void_p, c_int]
         self._attend.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
@@ -167,9 +180,17 @@ class Kernels:
         scales = torch.empty(panels * blocks * PANEL)
         less = torch.empty(panels * blocks * PANEL, dtype=torch.int32)
         weight, scale = weight.contiguous(), scale.contiguous()
-        made = packed, scales, less
-        self._pack(weight.data_ptr(), scale.data_ptr(), outs, ins, *(x.data_ptr() for x in made))
-        return Product(self._product, ins, outs, made, bias)
+        told = (x.data_ptr() for x in (packed, scales, less))
+        self._pack(weight.data_ptr(), scale.data_ptr(), outs, ins, *told)
+        return Product(self._product, ins, outs, bias, packed=packed, scales=scales, less=less)
+
+    def product_of_nibbles(self, weights: Nibbles, bias: Tensor | None) -> Product:
+        """As `product`, of weights of 4 bits."""
+        codes, scale, least = weights.codes.contiguous(), weights.scale.float(), weights.least.float()
+        outs, ins = len(codes), 2 * codes.shape[1]
+        packed = torch.empty(self._nibbles_bytes(outs, ins), dtype=torch.uint8)
+        self._pack_nibbles(codes.data_ptr(), scale.data_ptr(), least.data_ptr(), outs, ins, packed.data_ptr())
+        return Product(self._product, ins, outs, bias, nibbles=packed)
 
     def attend(
         self,

@@ -68,7 +68,9 @@ def _is_like(layer: Layer) -> bool:
     if not all(hasattr(norm, "offset") for norm in norms):
         return False
     products = [getattr(attention, name) for name in PROJECTIONS] + [getattr(gate, name) for name in GATE]
-    return all(isinstance(one, Int8) and one.packed is not None and "forward" not in vars(one) for one in products)
+    if not all(isinstance(one, Int8) and one.packed is not None and "forward" not in vars(one) for one in products):
+        return False
+    return all(len({one.is_nibbles for one in some}) == 1 for some in (products[:3], products[4:6]))  # of one input
 
 
 def made(layer: Layer) -> Made:

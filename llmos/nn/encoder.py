@@ -61,7 +61,9 @@ def _is_like(layer: Layer) -> bool:
         return False
     if not getattr(activation, "is_gelu", False) or not all(getattr(norm, "is_centred", False) for norm in norms):
         return False
-    return all(isinstance(one, Int8) and one.packed is not None and "forward" not in vars(one) for one in products)
+    if not all(isinstance(one, Int8) and one.packed is not None and "forward" not in vars(one) for one in products):
+        return False
+    return len({one.is_nibbles for one in products[:3]}) == 1  # queries, keys and values are of the same numbers
 
 
 def _products(layer: Layer) -> list[Layer]:

@@ -13,8 +13,20 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
+#if defined(__AVX2__) && defined(__F16C__)
+#define HAS_HALVES 1
+#else
+#define HAS_HALVES 0
+#endif
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define DOT _mm256_dpbusd_epi32
+#elif defined(__AVXVNNI__)
+#define DOT _mm256_dpbusd_avx_epi32
+#endif
 
-enum { PANEL = 16, GROUP = 4, TILE = 4, ROWS = 128, BLOCK = 64 };
+/* Outputs side by side, inputs of one output side by side, rows computed together, rows that share a panel while it is in
+   the cache, inputs that share a scale, those that do where weights have 4 bits, and how many times these are opened at once. */
+enum { PANEL = 16, GROUP = 4, TILE = 4, ROWS = 128, BLOCK = 64, FINE = 32, AHEAD = 8 };
 
 static long up(long n, long to) { return (n + to - 1) / to * to; }
 
@@ -35,8 +47,50 @@ void llmos_pack(const int8_t *weight, const float *scale, long outs, long ins, i
         }
 }
 
-/* Some inputs as numbers from 1 to 255 around 128; returns what one of them is worth, NAN if one of them is no number. */
-static inline float quantized(const float *x, long count, uint8_t *q) {
+/* Numbers that a float of 16 bits holds (IEEE 754, binary16), as they are kept. */
+#if HAS_HALVES
+typedef uint16_t Half;
+static inline Half halved(float x) { return _cvtss_sh(x, 0); }
+#else
+typedef float Half;
+static inline Half halved(float x) { return x; }
+#endif
+
+/* 32 inputs of a panel's 16 outputs in 4 bits each, 0 to 15: four inputs of 8 outputs lie side by side, the next 8 outputs
+   behind them; the next four inputs have the high bits. A weight is `least` and its number times `scale`. */
+typedef struct {
+    uint8_t codes[FINE / GROUP / 2][2][32];
+    Half scale[PANEL], least[PANEL];
+} Nibbles;
+
+long llmos_nibbles_bytes(long outs, long ins) { return up(outs, PANEL) / PANEL * (up(ins, FINE) / FINE) * (long)sizeof(Nibbles); }
+
+/* `codes` are [outs, ins / 2], an even input in the low bits; scale and least [outs, blocks]. What lacks to whole blocks of
+   inputs and to a whole panel is 0. */
+void llmos_pack_nibbles(const uint8_t *codes, const float *scale, const float *least, long outs, long ins, Nibbles *packed) {
+    long blocks = up(ins, FINE) / FINE;
+    memset(packed, 0, llmos_nibbles_bytes(outs, ins));
+    for (long o = 0; o < outs; o++)
+        for (long b = 0; b < blocks; b++) {
+            Nibbles *nibbles = packed + o / PANEL * blocks + b;
+            nibbles->scale[o % PANEL] = halved(scale[o * blocks + b]);
+            nibbles->least[o % PANEL] = halved(least[o * blocks + b]);
+            for (long i = 0; i < FINE && b * FINE + i < ins; i++) {
+                long at = b * FINE + i;
+                int code = codes[o * ((ins + 1) / 2) + at / 2] >> (at % 2 * 4) & 15;
+                nibbles->codes[i / GROUP / 2][o % PANEL / 8][o % 8 * GROUP + i % GROUP] |= (uint8_t)(code << (i / GROUP % 2 * 4));
+            }
+        }
+}
+
+/* Of a row's 64 inputs as whole numbers: what one of them is worth, and, for weights of 4 bits, of each half, and its sum. */
+typedef struct {
+    float worth[BLOCK / FINE], sums[BLOCK / FINE];
+} Taken;
+
+/* Some inputs as numbers from -127 to 127, stored higher by `zero`, and 0 for what lacks to `wide` of them; returns what one of them is worth, NAN if one of them
+   is no number. */
+static inline float quantized(const float *x, long count, long wide, uint8_t *q, int zero) {
     int32_t bits = 0; /* of floats without their sign: these are in the order of the floats, what is no number last */
     for (long i = 0; i < count; i++) {
         int32_t a;
@@ -45,28 +99,37 @@ static inline float quantized(const float *x, long count, uint8_t *q) {
         bits = a > bits ? a : bits;
     }
     if (bits >= 0x7f800000) {
-        memset(q, 128, BLOCK);
+        memset(q, zero, wide);
         return NAN;
     }
     float most, by;
     memcpy(&most, &bits, 4);
     by = most > 1e-36f ? 127.0f / most : 0.0f;
-    for (long i = 0; i < count; i++) q[i] = (uint8_t)(128 + (int)(x[i] * by + (x[i] < 0 ? -0.5f : 0.5f)));
-    memset(q + count, 128, BLOCK - count);
+    for (long i = 0; i < count; i++) q[i] = (uint8_t)(zero + (int)(x[i] * by + (x[i] < 0 ? -0.5f : 0.5f)));
+    memset(q + count, zero, wide - count);
     return most / 127.0f;
 }
 
 #if defined(__AVX2__)
-/* Eight inputs of eight outputs, as two fours. Sums of 4 products stay within 16 bits, for the weights were made so:
-   nn/quantized.py, `REACH`. */
-static inline __m256i added(__m256i sum, __m256i x, __m256i w, __m256i y, __m256i v) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(sum, x, w), y, v);
-#elif defined(__AVXVNNI__)
-    return _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(sum, x, w), y, v);
+static inline __m256i fours(const uint8_t *q) {
+    int32_t four;
+    memcpy(&four, q, 4);
+    return _mm256_set1_epi32(four);
+}
+
+/* A row's next eight inputs of sixteen outputs, w[0] and w[2] the first eight outputs' weights. Sums of 4 products stay
+   within 16 bits, for the weights were made so: nn/quantized.py, `REACH`. Without the last line GCC 12 carries sums from
+   register to register, which takes 13% longer (Zen 3). */
+static inline __attribute__((always_inline)) void add_eight(__m256i *low, __m256i *high, const uint8_t *q, const __m256i w[4]) {
+#if defined(DOT)
+    *low = DOT(DOT(*low, fours(q), w[0]), fours(q + 4), w[2]);
+    *high = DOT(DOT(*high, fours(q), w[1]), fours(q + 4), w[3]);
 #else
-    __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(x, w), _mm256_maddubs_epi16(y, v));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(both, _mm256_set1_epi16(1)));
+    __m256i x = fours(q), y = fours(q + 4), ones = _mm256_set1_epi16(1);
+    __m256i a = _mm256_maddubs_epi16(x, w[0]), b = _mm256_maddubs_epi16(y, w[2]), c = _mm256_maddubs_epi16(x, w[1]), d = _mm256_maddubs_epi16(y, w[3]);
+    *low = _mm256_add_epi32(*low, _mm256_madd_epi16(_mm256_add_epi16(a, b), ones));
+    *high = _mm256_add_epi32(*high, _mm256_madd_epi16(_mm256_add_epi16(c, d), ones));
+    __asm__ volatile("" : "+x"(*low), "+x"(*high));
 #endif
 }
 
@@ -80,7 +143,7 @@ static inline __m256 more(__m256 sum, __m256 x, __m256 y) {
 }
 
 /* out[rows][16]: rows of inputs, `wide` apart, times a panel. */
-static inline __attribute__((always_inline)) void tile(const uint8_t *q, const float *worth, long blocks, const int8_t *panel,
+static inline __attribute__((always_inline)) void tile(const uint8_t *q, const Taken *taken, long blocks, const int8_t *panel,
                                                        const float *scales, const int32_t *less, int rows, float out[][PANEL]) {
     __m256 left[TILE], right[TILE];
     long wide = blocks * BLOCK;
@@ -93,18 +156,10 @@ static inline __attribute__((always_inline)) void tile(const uint8_t *q, const f
         }
         for (long i = b * BLOCK; i < (b + 1) * BLOCK; i += 2 * GROUP) {
             const __m256i *w = (const __m256i *)(panel + i * PANEL);
-            __m256i one = _mm256_loadu_si256(w), two = _mm256_loadu_si256(w + 1);
-            __m256i three = _mm256_loadu_si256(w + 2), four = _mm256_loadu_si256(w + 3);
-            for (int r = 0; r < rows; r++) {
-                int32_t some[2];
-                memcpy(some, q + r * wide + i, 8);
-                __m256i x = _mm256_set1_epi32(some[0]), y = _mm256_set1_epi32(some[1]);
-                low[r] = added(low[r], x, one, y, three);
-                high[r] = added(high[r], x, two, y, four);
-            }
+            for (int r = 0; r < rows; r++) add_eight(&low[r], &high[r], q + r * wide + i, w);
         }
         for (int r = 0; r < rows; r++) {
-            __m256 by = _mm256_set1_ps(worth[r * blocks + b]);
+            __m256 by = _mm256_set1_ps(taken[r * blocks + b].worth[0]);
             left[r] = more(left[r], _mm256_cvtepi32_ps(low[r]), by * _mm256_loadu_ps(scales + b * PANEL));
             right[r] = more(right[r], _mm256_cvtepi32_ps(high[r]), by * _mm256_loadu_ps(scales + b * PANEL + 8));
         }
@@ -114,8 +169,82 @@ static inline __attribute__((always_inline)) void tile(const uint8_t *q, const f
         _mm256_storeu_ps(out[r] + 8, right[r]);
     }
 }
+
+#if HAS_HALVES
+/* A panel's 32 inputs as they are multiplied. */
+typedef struct {
+    __m256i codes[FINE / GROUP][2];
+    __m256 scale[2], least[2];
+} Open;
+
+static inline void opened(const Nibbles *nibbles, Open *open) {
+    const __m256i low = _mm256_set1_epi8(15);
+    for (int i = 0; i < FINE / GROUP / 2; i++)
+        for (int h = 0; h < 2; h++) {
+            __m256i both = _mm256_loadu_si256((const __m256i *)nibbles->codes[i][h]);
+            open->codes[2 * i][h] = _mm256_and_si256(both, low);
+            open->codes[2 * i + 1][h] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+        }
+    for (int h = 0; h < 2; h++) {
+        open->scale[h] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(nibbles->scale + 8 * h)));
+        open->least[h] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(nibbles->least + 8 * h)));
+    }
+}
+
+/* A row's next four inputs of sixteen outputs. 32 inputs stay within 16 bits: 8 * 2 * 15 * 127 < 2^15. */
+static inline __attribute__((always_inline)) void add_four(__m256i *low, __m256i *high, const uint8_t *q, __m256i first, __m256i second) {
+#if defined(DOT)
+    *low = DOT(*low, first, fours(q));
+    *high = DOT(*high, second, fours(q));
 #else
-static inline void tile(const uint8_t *q, const float *worth, long blocks, const int8_t *panel, const float *scales,
+    __m256i x = fours(q);
+    *low = _mm256_add_epi16(*low, _mm256_maddubs_epi16(first, x));
+    *high = _mm256_add_epi16(*high, _mm256_maddubs_epi16(second, x));
+    __asm__ volatile("" : "+x"(*low), "+x"(*high));
+#endif
+}
+
+static inline __m256 as_floats(__m256i sum) {
+#if !defined(DOT)
+    sum = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+#endif
+    return _mm256_cvtepi32_ps(sum);
+}
+
+static inline __m256 scaled(__m256i sum, const Open *open, int half, __m256 of) {
+    return more(_mm256_mul_ps(open->scale[half], as_floats(sum)), open->least[half], of);
+}
+
+/* A row's sum of 32 inputs joins its sums of 16 outputs. */
+static inline __attribute__((always_inline)) void join(float *sums, __m256i low, __m256i high, const Open *open, const Taken *taken, int half) {
+    __m256 by = _mm256_set1_ps(taken->worth[half]), of = _mm256_set1_ps(taken->sums[half]);
+    _mm256_storeu_ps(sums, more(_mm256_loadu_ps(sums), by, scaled(low, open, 0, of)));
+    _mm256_storeu_ps(sums + 8, more(_mm256_loadu_ps(sums + 8), by, scaled(high, open, 1, of)));
+}
+
+/* sums[rows][16] += 32 inputs of rows that lie `wide` apart times a panel. The four rows have names, for a compiler keeps
+   these in registers. */
+static inline __attribute__((always_inline)) void tile_nibbles(const uint8_t *q, const Taken *taken, long blocks, const Open *open, int half,
+                                                               int rows, float sums[][PANEL]) {
+    __m256i low, low2, low3, low4, high, high2, high3, high4;
+    low = low2 = low3 = low4 = high = high2 = high3 = high4 = _mm256_setzero_si256();
+    long wide = blocks * BLOCK;
+#pragma GCC unroll 8
+    for (int i = 0; i < FINE / GROUP; i++, q += GROUP) {
+        __m256i first = open->codes[i][0], second = open->codes[i][1];
+        add_four(&low, &high, q, first, second);
+        if (rows > 1) add_four(&low2, &high2, q + wide, first, second);
+        if (rows > 2) add_four(&low3, &high3, q + 2 * wide, first, second);
+        if (rows > 3) add_four(&low4, &high4, q + 3 * wide, first, second);
+    }
+    join(sums[0], low, high, open, taken, half);
+    if (rows > 1) join(sums[1], low2, high2, open, taken + blocks, half);
+    if (rows > 2) join(sums[2], low3, high3, open, taken + 2 * blocks, half);
+    if (rows > 3) join(sums[3], low4, high4, open, taken + 3 * blocks, half);
+}
+#endif
+#else
+static inline void tile(const uint8_t *q, const Taken *taken, long blocks, const int8_t *panel, const float *scales,
                         const int32_t *less, int rows, float out[][PANEL]) {
     long wide = blocks * BLOCK;
     memset(out, 0, rows * sizeof *out);
@@ -125,7 +254,7 @@ static inline void tile(const uint8_t *q, const float *worth, long blocks, const
                 int32_t sum = less[b * PANEL + o];
                 for (long i = b * BLOCK; i < (b + 1) * BLOCK; i++)
                     sum += q[r * wide + i] * panel[i / GROUP * PANEL * GROUP + o * GROUP + i % GROUP];
-                out[r][o] += (float)sum * (worth[r * blocks + b] * scales[b * PANEL + o]);
+                out[r][o] += (float)sum * (taken[r * blocks + b].worth[0] * scales[b * PANEL + o]);
             }
 }
 #endif
@@ -149,8 +278,9 @@ static void *room(size_t size) {
     return (char *)have + 64;
 }
 
-/* A layer's weights as llmos_pack left them; without a bias that is NULL. */
+/* A layer's weights as llmos_pack left them, or, where `nibbles` is not NULL, llmos_pack_nibbles; without a bias that is NULL. */
 typedef struct {
+    const Nibbles *nibbles;
     const int8_t *packed;
     const float *scales;
     const int32_t *less;
@@ -158,49 +288,103 @@ typedef struct {
     int64_t ins, outs;
 } Matrix;
 
-/* One row of inputs in whole blocks: numbers of 8 bits, and what one of each block's is worth. */
-static __attribute__((noinline)) void taken_row(const float *x, long ins, uint8_t *q, float *worth) {
-    for (long i = 0; i < ins; i += BLOCK) *worth++ = quantized(x + i, ins - i < BLOCK ? ins - i : BLOCK, q + i);
+/* One row of inputs in whole blocks, for weights of 4 bits or of 8. */
+static __attribute__((noinline)) void taken_row(const float *x, long ins, int is_signed, uint8_t *q, Taken *taken) {
+    long wide = is_signed ? FINE : BLOCK;
+    for (long i = 0; i < ins; i += wide, q += wide) {
+        Taken *of = taken + i / BLOCK;
+        long half = i % BLOCK / FINE;
+        of->worth[half] = quantized(x + i, ins - i < wide ? ins - i : wide, wide, q, is_signed ? 0 : 128);
+        if (!is_signed) continue;
+        int sum = 0;
+        for (int n = 0; n < FINE; n++) sum += (int8_t)q[n];
+        of->sums[half] = (float)sum;
+    }
+}
+
+/* A panel's rows of `whole` to where they belong in out[rows, outs], with the bias. */
+static inline void put(const float whole[][PANEL], long rows, const Matrix *m, long p, float *out) {
+    long outs = m->outs, some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
+    const float *with = m->bias ? m->bias + p * PANEL : 0;
+    for (long r = 0; r < rows; r++)
+        for (long o = 0; o < some; o++) out[r * outs + p * PANEL + o] = with ? whole[r][o] + with[o] : whole[r][o];
+}
+
+/* As `panelled`, of weights of 4 bits, for at most ROWS rows. */
+static __attribute__((noinline)) void panelled_nibbles(const uint8_t *q, const Taken *taken, long rows, const Matrix *m, long p, float *out) {
+    long blocks = up(m->ins, BLOCK) / BLOCK, wide = blocks * BLOCK, pieces = up(m->ins, FINE) / FINE;
+    const Nibbles *nibbles = m->nibbles + p * pieces;
+    float whole[ROWS][PANEL];
+    memset(whole, 0, rows * sizeof *whole);
+#if HAS_HALVES
+    for (long b = 0; b < pieces; b++) {
+        Open open;
+        opened(nibbles + b, &open);
+        const char *next = (const char *)(nibbles + b + AHEAD);
+        for (int line = 0; line < (int)sizeof(Nibbles) / 64; line++) __builtin_prefetch(next + 64 * line);
+        for (long r = 0; r < rows; r += TILE) {
+            const uint8_t *from = q + r * wide + b * FINE;
+            const Taken *of = taken + r * blocks + b / 2;
+            long n = rows - r < TILE ? rows - r : TILE;
+            if (n == 4) tile_nibbles(from, of, blocks, &open, b % 2, 4, whole + r);
+            else if (n == 3) tile_nibbles(from, of, blocks, &open, b % 2, 3, whole + r);
+            else if (n == 2) tile_nibbles(from, of, blocks, &open, b % 2, 2, whole + r);
+            else tile_nibbles(from, of, blocks, &open, b % 2, 1, whole + r);
+        }
+    }
+#else
+    for (long b = 0; b < pieces; b++)
+        for (long r = 0; r < rows; r++)
+            for (int o = 0; o < PANEL; o++) {
+                int sum = 0;
+                for (int i = 0; i < FINE; i++)
+                    sum += (int8_t)q[r * wide + b * FINE + i] * (nibbles[b].codes[i / GROUP / 2][o / 8][o % 8 * GROUP + i % GROUP] >> (i / GROUP % 2 * 4) & 15);
+                const Taken *of = taken + r * blocks + b / 2;
+                whole[r][o] += of->worth[b % 2] * (nibbles[b].scale[o] * (float)sum + nibbles[b].least[o] * of->sums[b % 2]);
+            }
+#endif
+    put(whole, rows, m, p, out);
 }
 
 /* out[rows, outs] = inputs @ weight.T + bias, for the outputs of one panel. */
-static __attribute__((noinline)) void panelled(const uint8_t *q, const float *worth, long rows, const Matrix *m, long p, float *out) {
+static __attribute__((noinline)) void panelled(const uint8_t *q, const Taken *taken, long rows, const Matrix *m, long p, float *out) {
+    if (m->nibbles) {
+        panelled_nibbles(q, taken, rows, m, p, out);
+        return;
+    }
     long outs = m->outs, blocks = up(m->ins, BLOCK) / BLOCK, wide = blocks * BLOCK;
-    long some = outs - p * PANEL < PANEL ? outs - p * PANEL : PANEL;
     const int8_t *panel = m->packed + p * PANEL * wide;
-    const float *scale = m->scales + p * blocks * PANEL, *with = m->bias ? m->bias + p * PANEL : 0;
+    const float *scale = m->scales + p * blocks * PANEL;
     const int32_t *off = m->less + p * blocks * PANEL;
     for (long r = 0; r < rows; r += TILE) {
         float whole[TILE][PANEL];
         const uint8_t *from = q + r * wide;
-        const float *by = worth + r * blocks;
+        const Taken *by = taken + r * blocks;
         long n = rows - r < TILE ? rows - r : TILE;
         if (n == 4) tile(from, by, blocks, panel, scale, off, 4, whole);
         else if (n == 3) tile(from, by, blocks, panel, scale, off, 3, whole);
         else if (n == 2) tile(from, by, blocks, panel, scale, off, 2, whole);
         else tile(from, by, blocks, panel, scale, off, 1, whole);
-        for (long i = 0; i < n; i++) {
-            long at = (r + i) * outs + p * PANEL;
-            for (long o = 0; o < some; o++) out[at + o] = with ? whole[i][o] + with[o] : whole[i][o];
-        }
+        put(whole, n, m, p, out + r * outs);
     }
 }
 
 /* The next two are called by every thread of a team: they share the work and go on, together after the first alone. */
 
-static void taken(const float *x, long rows, long ins, uint8_t *q, float *worth) {
-    long blocks = up(ins, BLOCK) / BLOCK;
+/* Rows of inputs for this matrix, and for any other with as many inputs whose weights have as many bits. */
+static void take(const float *x, long rows, const Matrix *m, uint8_t *q, Taken *taken) {
+    long blocks = up(m->ins, BLOCK) / BLOCK;
 #pragma omp for schedule(static)
-    for (long r = 0; r < rows; r++) taken_row(x + r * ins, ins, q + r * blocks * BLOCK, worth + r * blocks);
+    for (long r = 0; r < rows; r++) taken_row(x + r * m->ins, m->ins, m->nibbles != 0, q + r * blocks * BLOCK, taken + r * blocks);
 }
 
-static void multiplied(const uint8_t *q, const float *worth, long rows, const Matrix *m, float *out) {
+static void multiplied(const uint8_t *q, const Taken *taken, long rows, const Matrix *m, float *out) {
     long blocks = up(m->ins, BLOCK) / BLOCK, panels = up(m->outs, PANEL) / PANEL, bands = (rows + ROWS - 1) / ROWS;
 #pragma omp for schedule(static) collapse(2) nowait
     for (long band = 0; band < bands; band++)
         for (long p = 0; p < panels; p++) {
             long from = band * ROWS, some = rows - from < ROWS ? rows - from : ROWS, at = from * m->outs;
-            panelled(q + from * blocks * BLOCK, worth + from * blocks, some, m, p, out + at);
+            panelled(q + from * blocks * BLOCK, taken + from * blocks, some, m, p, out + at);
         }
 }
 
@@ -211,25 +395,25 @@ static __attribute__((noinline)) void add(float *x, const float *y, long count) 
 
 /* These two are one thread's own. */
 
-static void taken_alone(const float *x, long rows, long ins, uint8_t *q, float *worth) {
-    long blocks = up(ins, BLOCK) / BLOCK;
-    for (long r = 0; r < rows; r++) taken_row(x + r * ins, ins, q + r * blocks * BLOCK, worth + r * blocks);
+static void take_alone(const float *x, long rows, const Matrix *m, uint8_t *q, Taken *taken) {
+    long blocks = up(m->ins, BLOCK) / BLOCK;
+    for (long r = 0; r < rows; r++) taken_row(x + r * m->ins, m->ins, m->nibbles != 0, q + r * blocks * BLOCK, taken + r * blocks);
 }
 
-static void multiplied_alone(const uint8_t *q, const float *worth, long rows, const Matrix *m, float *out) {
-    for (long p = 0; p < up(m->outs, PANEL) / PANEL; p++) panelled(q, worth, rows, m, p, out);
+static void multiplied_alone(const uint8_t *q, const Taken *taken, long rows, const Matrix *m, float *out) {
+    for (long p = 0; p < up(m->outs, PANEL) / PANEL; p++) panelled(q, taken, rows, m, p, out);
 }
 
 /* out[rows, outs] = x[rows, ins] @ weight.T + bias. 1: there is no memory for it. */
 int llmos_product(const float *x, long rows, const Matrix *matrix, float *out, int threads) {
     long blocks = up(matrix->ins, BLOCK) / BLOCK;
-    uint8_t *q = room(rows * blocks * (BLOCK + sizeof(float)));
+    uint8_t *q = room(rows * blocks * (BLOCK + sizeof(Taken)));
     if (!q) return 1;
-    float *worth = (float *)(q + rows * blocks * BLOCK);
+    Taken *taken = (Taken *)(q + rows * blocks * BLOCK);
 #pragma omp parallel num_threads(threads)
     {
-        taken(x, rows, matrix->ins, q, worth);
-        multiplied(q, worth, rows, matrix, out);
+        take(x, rows, matrix, q, taken);
+        multiplied(q, taken, rows, matrix, out);
     }
     return 0;
 }
@@ -408,21 +592,22 @@ int llmos_decode(const Decoder *layer, const float *x, long tokens, const float 
     long hidden = layer->out.outs, heads = layer->heads, kv_heads = layer->kv_heads, d = layer->d, group = heads / kv_heads;
     long inner = layer->gate.outs, seen_wide = heads * d, kv_wide = kv_heads * d;
     long widest = up(most(most(hidden, inner), seen_wide), BLOCK), score = group * (held->block + 2 * d);
-    long floats = tokens * (2 * hidden + 2 * seen_wide + 2 * kv_wide + 2 * inner + widest / BLOCK) + threads * score;
-    float *some = room(floats * sizeof *some + tokens * widest);
+    long floats = tokens * (2 * hidden + 2 * seen_wide + 2 * kv_wide + 2 * inner) + threads * score;
+    float *some = room(floats * sizeof *some + tokens * widest / BLOCK * (BLOCK + sizeof(Taken)));
     if (!some) return 1;
     float *norm = some, *mid = norm + tokens * hidden, *q = mid + tokens * hidden, *seen_ = q + tokens * seen_wide;
     float *k = seen_ + tokens * seen_wide, *v = k + tokens * kv_wide, *gate = v + tokens * kv_wide, *up_ = gate + tokens * inner;
-    float *worth = up_ + tokens * inner, *work = worth + tokens * widest / BLOCK;
-    uint8_t *bits = (uint8_t *)(work + threads * score);
+    float *work = up_ + tokens * inner;
+    Taken *taken = (Taken *)(work + threads * score);
+    uint8_t *bits = (uint8_t *)(taken + tokens * widest / BLOCK);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
         for (long t = 0; t < tokens; t++) normed(x + t * hidden, layer->before, layer->before_eps, hidden, norm + t * hidden);
-        taken(norm, tokens, hidden, bits, worth);
-        multiplied(bits, worth, tokens, &layer->query, q);
-        multiplied(bits, worth, tokens, &layer->key, k);
-        multiplied(bits, worth, tokens, &layer->value, v);
+        take(norm, tokens, &layer->query, bits, taken);
+        multiplied(bits, taken, tokens, &layer->query, q);
+        multiplied(bits, taken, tokens, &layer->key, k);
+        multiplied(bits, taken, tokens, &layer->value, v);
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (long t = 0; t < tokens; t++) {
@@ -438,21 +623,21 @@ int llmos_decode(const Decoder *layer, const float *x, long tokens, const float 
             for (long h = 0; h < kv_heads; h++)
                 joined(held, t, h, group, kv_heads, d, q + (t * heads + h * group) * d, d, k + t * kv_wide + h * d, v + t * kv_wide + h * d,
                        layer->scale, seen_ + (t * heads + h * group) * d, work + omp_get_thread_num() * score);
-        taken(seen_, tokens, seen_wide, bits, worth);
-        multiplied(bits, worth, tokens, &layer->out, mid);
+        take(seen_, tokens, &layer->out, bits, taken);
+        multiplied(bits, taken, tokens, &layer->out, mid);
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (long t = 0; t < tokens; t++) {
             add(mid + t * hidden, x + t * hidden, hidden);
             normed(mid + t * hidden, layer->after, layer->after_eps, hidden, norm + t * hidden);
         }
-        taken(norm, tokens, hidden, bits, worth);
-        multiplied(bits, worth, tokens, &layer->gate, gate);
-        multiplied(bits, worth, tokens, &layer->up, up_);
+        take(norm, tokens, &layer->gate, bits, taken);
+        multiplied(bits, taken, tokens, &layer->gate, gate);
+        multiplied(bits, taken, tokens, &layer->up, up_);
 #pragma omp barrier
         gated_together(gate, up_, tokens * inner);
-        taken(gate, tokens, inner, bits, worth);
-        multiplied(bits, worth, tokens, &layer->down, y);
+        take(gate, tokens, &layer->down, bits, taken);
+        multiplied(bits, taken, tokens, &layer->down, y);
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (long t = 0; t < tokens; t++) add(y + t * hidden, mid + t * hidden, hidden);
@@ -623,22 +808,23 @@ enum { BAND = 64 }; /* tokens whose numbers between two products stay in a core'
 int llmos_encode(const Encoder *layer, const float *x, const int64_t *starts, long sequences, float *y, int threads) {
     long tokens = starts[sequences], hidden = layer->out.outs, inner = layer->widen.outs, d = layer->d, wide = layer->heads * d;
     long widest = up(most(most(hidden, inner), wide), BLOCK), bands = (tokens + BAND - 1) / BAND;
-    long size = most(headed_room(starts, sequences, d), BAND * (2 * hidden + inner + widest / BLOCK + widest / 4));
+    long size = most(headed_room(starts, sequences, d), BAND * (2 * hidden + inner + widest / BLOCK * (sizeof(Taken) + BLOCK) / sizeof(float)));
     float *q = room((4 * tokens * wide + threads * size) * sizeof *q);
     if (!q) return 1;
     float *k = q + tokens * wide, *v = k + tokens * wide, *seen_ = v + tokens * wide;
 #pragma omp parallel num_threads(threads)
     {
         float *work = seen_ + tokens * wide + omp_get_thread_num() * size;
-        float *sum = work, *mid = sum + BAND * hidden, *between = mid + BAND * hidden, *worth = between + BAND * inner;
-        uint8_t *bits = (uint8_t *)(worth + BAND * widest / BLOCK);
+        float *sum = work, *mid = sum + BAND * hidden, *between = mid + BAND * hidden;
+        Taken *taken = (Taken *)(between + BAND * inner);
+        uint8_t *bits = (uint8_t *)(taken + BAND * widest / BLOCK);
 #pragma omp for schedule(dynamic)
         for (long band = 0; band < bands; band++) {
             long from = band * BAND, n = tokens - from < BAND ? tokens - from : BAND;
-            taken_alone(x + from * hidden, n, hidden, bits, worth);
-            multiplied_alone(bits, worth, n, &layer->query, q + from * wide);
-            multiplied_alone(bits, worth, n, &layer->key, k + from * wide);
-            multiplied_alone(bits, worth, n, &layer->value, v + from * wide);
+            take_alone(x + from * hidden, n, &layer->query, bits, taken);
+            multiplied_alone(bits, taken, n, &layer->query, q + from * wide);
+            multiplied_alone(bits, taken, n, &layer->key, k + from * wide);
+            multiplied_alone(bits, taken, n, &layer->value, v + from * wide);
         }
 #pragma omp for schedule(dynamic) collapse(2)
         for (long s = 0; s < sequences; s++)
@@ -649,15 +835,15 @@ int llmos_encode(const Encoder *layer, const float *x, const int64_t *starts, lo
 #pragma omp for schedule(dynamic)
         for (long band = 0; band < bands; band++) {
             long from = band * BAND, n = tokens - from < BAND ? tokens - from : BAND;
-            taken_alone(seen_ + from * wide, n, wide, bits, worth);
-            multiplied_alone(bits, worth, n, &layer->out, sum);
+            take_alone(seen_ + from * wide, n, &layer->out, bits, taken);
+            multiplied_alone(bits, taken, n, &layer->out, sum);
             add(sum, x + from * hidden, n * hidden);
             for (long t = 0; t < n; t++) centred(sum + t * hidden, layer->first, layer->first_bias, layer->first_eps, hidden, mid + t * hidden);
-            taken_alone(mid, n, hidden, bits, worth);
-            multiplied_alone(bits, worth, n, &layer->widen, between);
+            take_alone(mid, n, &layer->widen, bits, taken);
+            multiplied_alone(bits, taken, n, &layer->widen, between);
             for (long i = 0; i < n * inner; i += SOME) gelu(between + i, n * inner - i < SOME ? n * inner - i : SOME, between + i);
-            taken_alone(between, n, inner, bits, worth);
-            multiplied_alone(bits, worth, n, &layer->narrow, sum);
+            take_alone(between, n, &layer->narrow, bits, taken);
+            multiplied_alone(bits, taken, n, &layer->narrow, sum);
             add(sum, mid, n * hidden);
             for (long t = 0; t < n; t++) centred(sum + t * hidden, layer->second, layer->second_bias, layer->second_eps, hidden, y + (from + t) * hidden);
         }

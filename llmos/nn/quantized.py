@@ -4,6 +4,8 @@ Every BLOCK of an output's weights has a scale of its own, and every BLOCK of a 
 spoils its block alone. A token's answer does not depend on those beside it: sums of integers have no order. A CPU
 without VNNI adds four products in 16 bits; a block's scale is so large that this cannot overflow, and every CPU
 computes the same. Where the loop in C was not compiled, the same rounded numbers are multiplied as floats.
+
+Weights that are numbers of 4 bits already (nn/nibbles.py) are kept as these: then the inputs alone are rounded.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from torch.nn.functional import linear, pad
 from transformers.pytorch_utils import Conv1D
 
 from llmos.abi.error import BadInput, Corrupt
-from llmos.nn.compiled import BLOCK, kernels
+from llmos.nn import nibbles
+from llmos.nn.compiled import BLOCK, Kernels, kernels
+from llmos.nn.compiled import Product as Packed
+from llmos.nn.nibbles import FINE, Nibbles
 from llmos.nn.product import Turned
 
 DTYPE = "int8"
@@ -25,7 +30,7 @@ LEVELS = 127
 REACH = 128  # of the sum of four weights of one sign that the kernel adds up at once: 255 * 128 < 2^15
 LEAST_OUTPUTS = 16  # a layer with fewer (a router of experts, a score) decides much and costs nothing: it stays float
 SMALLEST = 1e-12  # a block of zeros still needs a scale
-WEIGHT, SCALE = ".weight", ".weight_scale"
+WEIGHT, SCALE, LEAST = ".weight", ".weight_scale", ".weight_least"
 
 Product = Callable[[Tensor], Tensor]  # [..., in] -> [..., out]
 
@@ -37,20 +42,25 @@ class Quantized(NamedTuple):
     scales: Tensor
 
 
+Weights = Quantized | Nibbles
+
+
 class Int8(nn.Linear):
     """A linear layer whose weights are packed for the kernel. They are not parameters: nothing trains them."""
 
     bias: nn.Parameter | None  # type: ignore[assignment]  # Linear says that it always has one
 
-    def __init__(self, weights: Quantized, bias: Tensor | None, *, is_compiled: bool = True) -> None:
+    def __init__(self, weights: Weights, bias: Tensor | None, *, is_compiled: bool = True) -> None:
         nn.Module.__init__(self)  # Linear's own would make float weights
-        values, scales = weights
-        self.out_features, self.in_features = values.shape
+        self.is_nibbles = isinstance(weights, Nibbles)
+        self.out_features = len(weights[0])
+        self.in_features = weights[0].shape[1] * (2 if self.is_nibbles else 1)
         self._weights = weights
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         loops = kernels() if is_compiled else None
-        self.size_bytes = values.nbytes + scales.nbytes if loops else 4 * values.numel()
-        self.packed = loops.product(*weights, self.bias) if loops else None
+        in_floats = 4 * self.out_features * self.in_features
+        self.size_bytes = sum(x.nbytes for x in weights) if loops else in_floats
+        self.packed = _packed(loops, weights, self.bias) if loops else None
         self._product: Product = self.packed or _in_floats(weights, self.bias)
 
     @property
@@ -60,6 +70,10 @@ class Int8(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._product(input)
+
+
+def _packed(loops: Kernels, weights: Weights, bias: Tensor | None) -> Packed:
+    return loops.product_of_nibbles(weights, bias) if isinstance(weights, Nibbles) else loops.product(*weights, bias)
 
 
 def quantize(model: nn.Module, *, keep: Collection[str] = ()) -> None:
@@ -82,9 +96,11 @@ def matrix(layer: nn.Module) -> Tensor:
 
 
 @torch.inference_mode()
-def quantized(layer: nn.Module) -> Quantized:
-    """The layer's weights rounded, each block of an output's with a scale of its own."""
+def quantized(layer: nn.Module) -> Weights:
+    """The layer's weights as they are if 4 bits hold them, else rounded, each block of an output's with its scale."""
     whole = matrix(layer).float()
+    if (kept := nibbles.found(whole)) is not None:
+        return kept
     if not bool(whole.isfinite().all()):
         raise BadInput("The weights have numbers that are not finite (NaN or infinite). Bring the model in again")
     blocks = _blocks(whole)
@@ -96,19 +112,21 @@ def quantized(layer: nn.Module) -> Quantized:
     return Quantized(values.flatten(-2)[:, : whole.shape[1]].contiguous(), scales.squeeze(-1))
 
 
-def plain(weights: Quantized) -> Tensor:
+def plain(weights: Weights) -> Tensor:
     """The numbers that these stand for, [out, in]."""
+    if isinstance(weights, Nibbles):
+        return nibbles.plain(weights)
     values, scales = weights
     return values * scales.repeat_interleave(BLOCK, 1)[:, : values.shape[1]]
 
 
-def _blocks(x: Tensor) -> Tensor:
-    """[..., n] -> [..., blocks, BLOCK], with zeros for what the last one lacks."""
-    return pad(x, (0, -x.shape[-1] % BLOCK)).view(*x.shape[:-1], -1, BLOCK)
+def _blocks(x: Tensor, size: int = BLOCK) -> Tensor:
+    """[..., n] -> [..., blocks, size], with zeros for what the last one lacks."""
+    return pad(x, (0, -x.shape[-1] % size)).view(*x.shape[:-1], -1, size)
 
 
 def _scales(blocks: Tensor) -> Tensor:
-    """[..., BLOCK] -> [..., 1]: what one of LEVELS is worth."""
+    """[..., size] -> [..., 1]: what one of LEVELS is worth."""
     return blocks.abs().amax(-1, keepdim=True).clamp_min(SMALLEST) / LEVELS
 
 
@@ -122,7 +140,7 @@ def _reach(blocks: Tensor) -> Tensor:
     return torch.maximum(up, down)
 
 
-def put(model: nn.Module, layers: Mapping[str, Quantized]) -> None:
+def put(model: nn.Module, layers: Mapping[str, Weights]) -> None:
     """Put integer layers of these weights in the place of the layers at these paths."""
     made: dict[nn.Module, Int8] = {}
     for path, weights in layers.items():
@@ -141,7 +159,8 @@ def weights_bytes(model: nn.Module) -> int:
     return sum(layer.size_bytes for layer in model.modules() if isinstance(layer, Int8))
 
 
-# The form in a file: `<layer>.weight` in int8 beside `<layer>.weight_scale`, everything else as it is.
+# The form in a file: `<layer>.weight` in int8 beside `<layer>.weight_scale`, or in uint8, two in a byte, beside that
+# and `<layer>.weight_least`; everything else as it is.
 
 
 def is_form(weights: Mapping[str, Tensor]) -> bool:
@@ -153,26 +172,36 @@ def form_of(model: nn.Module) -> dict[str, Tensor]:
     """The tensors to write for the layers of a float model."""
     form: dict[str, Tensor] = {}
     for path, layer in eligible(model):
-        form[path + WEIGHT], form[path + SCALE] = quantized(layer)
+        form |= zip((path + end for end in (WEIGHT, SCALE, LEAST)), quantized(layer), strict=False)
     return form
 
 
-def layers_of(weights: Mapping[str, Tensor], model: nn.Module, name: str) -> dict[str, Quantized]:
+def layers_of(weights: Mapping[str, Tensor], model: nn.Module, name: str) -> dict[str, Weights]:
     """The integer layers in a form's tensors, by path; Corrupt, naming the first, if one is not what this makes."""
     there = dict(eligible(model))
-    found: dict[str, Quantized] = {}
-    for key, scales in weights.items():
+    found: dict[str, Weights] = {}
+    for key in weights:
         if not key.endswith(SCALE):
             continue
         path = key.removesuffix(SCALE)
-        values = weights.get(path + WEIGHT)
-        if values is None or path not in there or not _is_sound(values, scales, matrix(there[path])):
+        kept = _kept(weights, path)
+        if kept is None or path not in there or not _is_sound(kept, matrix(there[path])):
             raise Corrupt(f"{name} has an int8 layer {path} that this model cannot have. Remove it: it is made again")
-        found[path] = Quantized(values, scales)
+        found[path] = kept
     return found
 
 
-def _is_sound(values: Tensor, scales: Tensor, like: Tensor) -> bool:
+def _kept(weights: Mapping[str, Tensor], path: str) -> Weights | None:
+    values, scales, least = (weights.get(path + end) for end in (WEIGHT, SCALE, LEAST))
+    if values is None or scales is None:
+        return None
+    return Quantized(values, scales) if least is None else Nibbles(values, scales, least)
+
+
+def _is_sound(weights: Weights, like: Tensor) -> bool:
+    if isinstance(weights, Nibbles):
+        return nibbles.is_sound(weights, (len(like), like.shape[1]))
+    values, scales = weights
     if values.dtype is not torch.int8 or scales.dtype is not torch.float32:
         return False
     if values.shape != like.shape or scales.shape != (len(like), -(-like.shape[1] // BLOCK)):
@@ -181,12 +210,12 @@ def _is_sound(values: Tensor, scales: Tensor, like: Tensor) -> bool:
     return is_in_reach and bool((scales.isfinite() & (scales > 0)).all())
 
 
-def _in_floats(weights: Quantized, bias: Tensor | None) -> Product:
+def _in_floats(weights: Weights, bias: Tensor | None) -> Product:
     """The same numbers, multiplied as floats: no faster than float32, for where nothing was compiled."""
-    whole = plain(weights)
+    whole, size = plain(weights), FINE if isinstance(weights, Nibbles) else BLOCK
 
     def compute(x: Tensor) -> Tensor:
-        blocks = _blocks(x)
+        blocks = _blocks(x, size)
         scales = _scales(blocks)
         return linear(((blocks / scales).round() * scales).flatten(-2)[..., : x.shape[-1]], whole, bias)
 
