@@ -77,9 +77,9 @@ def write(
     """The likeliest continuation of each prompt, of at most so many tokens, or what the model has room for."""
     loaded = candidate.loaded
     assert loaded.causal is not None
-    each = token_bytes(loaded.config, 4)
+    each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
     longest = max((len(prompt) for prompt in prompts), default=0) + most
-    pool = Pool(max(POOL_BYTES, 2 * each * longest), each, loaded.device)
+    pool = Pool(max(POOL_BYTES, 2 * each * longest), each, loaded.device, loaded.kv_dtype)
     waiting = [
         _begun(loaded, i, ids, most, pool) for i, ids in sorted(enumerate(prompts), key=lambda one: -len(one[1]))
     ]

@@ -52,7 +52,7 @@ class Held(Structure):
 
     _fields_ = (
         *((name, c_void_p) for name in ("keys", "values", "tables", "starts", "first", "last")),
-        ("block", c_int64),
+        *((name, c_int64) for name in ("block", "is_half")),
     )
 
 
@@ -105,7 +105,8 @@ def _done(lacks_memory: int) -> None:
 
 def _held(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> Held:
     keys, values = held
-    return Held(keys.data_ptr(), values.data_ptr(), *(x.data_ptr() for x in reach[:-1]), keys.shape[2])
+    is_half = keys.dtype == torch.float16
+    return Held(keys.data_ptr(), values.data_ptr(), *(x.data_ptr() for x in reach[:-1]), keys.shape[2], is_half)
 
 
 def _told(x: Tensor) -> str:
@@ -134,6 +135,7 @@ class Kernels:
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
         self._row, self._gelu, self._decode = library.llmos_row, library.llmos_gelu, library.llmos_decode
         self._centre, self._encode = library.llmos_centre, library.llmos_encode
+        self.has_halves = bool(library.llmos_has_halves())
         self._pack_nibbles, self._nibbles_bytes = library.llmos_pack_nibbles, library.llmos_nibbles_bytes
         self._nibbles_bytes.restype, self._nibbles_bytes.argtypes = c_long, [c_long, c_long]
         for function in (self._product, self._attend, self._row, self._decode, self._encode):
@@ -169,6 +171,15 @@ class Kernels:
             *(POINTER(Decoder), c_void_p, c_long, c_void_p, c_void_p, POINTER(Held), c_void_p, c_int),
         ]
 
+    def _holds(self, keys: Tensor, values: Tensor, kv_heads: int, d: int) -> bool:
+        dtypes = (torch.float32, torch.float16) if self.has_halves else (torch.float32,)
+        return (
+            (keys.shape, keys.dtype, keys.device.type) == (values.shape, values.dtype, values.device.type)
+            and keys.shape[1::2] == (kv_heads, d)
+            and keys.dtype in dtypes
+            and keys.device.type == "cpu"
+        )
+
     def product(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Product:
         """A layer's int8 weights, [outs, ins], and what one of every BLOCK of an output's is worth.
 
@@ -203,7 +214,7 @@ class Kernels:
         """Tokens that continue their sequences alone: their keys and values join `held`, their outputs go to `out`.
 
         `new` are queries, keys and values of a row, [heads, T, d]; `held` [blocks, kv heads, size, d]; `out` [T, heads,
-        d]. `reach` says of each such token: all tokens' blocks (int32), where its own begin, the first and the last
+        d]; `held` may be of float16 where `has_halves`. `reach` says of each such token: all tokens' blocks (int32), where its own begin, the first and the last
         position that it sees, and its place in the row (int64).
         """
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in new)
@@ -212,8 +223,8 @@ class Kernels:
         is_right = (
             heads % kv_heads == 0 and key.shape == value.shape and key.shape[2] == d and query.shape[1] == key.shape[1]
         )
-        is_right = is_right and keys.shape == values.shape and keys.shape[1::2] == (kv_heads, d)
-        _check(is_right, query, key, value, keys, values, out)
+        is_right = is_right and self._holds(keys, values, kv_heads, d)
+        _check(is_right, query, key, value, out)
         places = reach[-1]
         lacks = self._attend(
             *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
@@ -238,8 +249,8 @@ class Kernels:
         x, cosine, sine = (one.contiguous() for one in (x, *positions))
         (keys, values), tokens = held, len(reach[-1])
         is_right = x.shape == (tokens, layer.out.outs) and cosine.shape == sine.shape == (tokens, layer.d)
-        is_right = is_right and keys.shape == values.shape and keys.shape[1::2] == (layer.kv_heads, layer.d)
-        _check(is_right, x, cosine, sine, keys, values)
+        is_right = is_right and self._holds(keys, values, layer.kv_heads, layer.d)
+        _check(is_right, x, cosine, sine)
         out = torch.empty_like(x)
         lacks = self._decode(
             byref(layer),

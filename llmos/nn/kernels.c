@@ -59,10 +59,14 @@ void llmos_pack(const int8_t *weight, const float *scale, long outs, long ins, i
 #if HAS_HALVES
 typedef uint16_t Half;
 static inline Half halved(float x) { return _cvtss_sh(x, 0); }
+static inline float whole_of(Half x) { return _cvtsh_ss(x); }
 #else
 typedef float Half;
 static inline Half halved(float x) { return x; }
+static inline float whole_of(Half x) { return x; }
 #endif
+
+int llmos_has_halves(void) { return HAS_HALVES; }
 
 /* 32 inputs of a panel's 16 outputs in 4 bits each, 0 to 15: four inputs of 8 outputs lie side by side, the next 8 outputs
    behind them; the next four inputs have the high bits. A weight is `least` and its number times `scale`. */
@@ -440,22 +444,59 @@ static inline float power(float x) {
     return y * two.f;
 }
 
-/* One kv head's queries, [group, d] over one sequence's blocks: the running softmax of Milakov and Gimelshein (2018). */
-static ALONE void seen(const float *q, long group, long d, const float *keys, const float *values, long stride, long block,
-                 const int32_t *table, long first, long last, float scale, float *score, float *sum) {
+/* Keys and values of a pool, [blocks, kv heads, block, d], in float32 or in float16, and what tokens see of them that
+   continue their sequences alone: the blocks of token t are `tables` from `starts[t]` on; it sees its positions `first` to
+   `last`. */
+typedef struct {
+    void *keys, *values;
+    const int32_t *tables;
+    const int64_t *starts, *first, *last;
+    int64_t block, is_half;
+} Held;
+
+/* So many numbers of a pool from number `at` on: where they are, or made whole in `open`. */
+static inline const float *floats_at(const void *pool, long at, long d, int is_half, float *open) {
+    if (!is_half) return (const float *)pool + at;
+    const Half *from = (const Half *)pool + at;
+    long i = 0;
+#if HAS_HALVES
+    for (; i + 8 <= d; i += 8) _mm256_storeu_ps(open + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
+#endif
+    for (; i < d; i++) open[i] = whole_of(from[i]);
+    return open;
+}
+
+static inline void keep(void *pool, long at, const float *x, long d, int is_half) {
+    if (!is_half) {
+        memcpy((float *)pool + at, x, d * sizeof *x);
+        return;
+    }
+    for (long i = 0; i < d; i++) ((Half *)pool)[at + i] = halved(x[i]);
+}
+
+static inline void fetch(const void *pool, long at, long d, int is_half) {
+    const char *from = (const char *)pool + at * (is_half ? sizeof(Half) : sizeof(float));
+    for (long i = 0; i < d * (long)(is_half ? sizeof(Half) : sizeof(float)); i += 64) __builtin_prefetch(from + i);
+}
+
+/* One kv head's queries, [group, d] over one sequence's blocks, `stride` apart, of which its head's begin at `head`: the
+   running softmax of Milakov and Gimelshein (2018). `open` has room for d numbers. */
+static ALONE void seen(const float *q, long group, long d, const Held *held, long head, long stride, const int32_t *table, long first,
+                       long last, float scale, float *score, float *sum, float *open) {
+    long block = held->block;
+    int is_half = (int)held->is_half;
     float best[group], whole[group];
     for (long g = 0; g < group; g++) best[g] = -INFINITY, whole[g] = 0;
     memset(sum, 0, group * d * sizeof *sum);
     for (long at = first / block; at <= last / block; at++) {
-        const float *k = keys + table[at] * stride, *v = values + table[at] * stride;
-        const float *next_k = at < last / block ? keys + table[at + 1] * stride : k;
-        const float *next_v = at < last / block ? values + table[at + 1] * stride : v;
+        long here = head + table[at] * stride, next = at < last / block ? head + table[at + 1] * stride : here;
         long from = at == first / block ? first % block : 0, to = at == last / block ? last % block + 1 : block;
         for (long p = from; p < to; p++) {
-            for (long i = 0; i < d; i += 16) __builtin_prefetch(next_k + p * d + i);
+            fetch(held->keys, next + p * d, d, is_half);
+            const float *k = floats_at(held->keys, here + p * d, d, is_half, open);
             for (long g = 0; g < group; g++) {
                 float dot = 0;
-                for (long i = 0; i < d; i++) dot += q[g * d + i] * k[p * d + i];
+                for (long i = 0; i < d; i++) dot += q[g * d + i] * k[i];
                 score[g * block + p] = dot * scale;
             }
         }
@@ -474,10 +515,11 @@ static ALONE void seen(const float *q, long group, long d, const float *keys, co
             for (long i = 0; i < d; i++) sum[g * d + i] *= less;
         }
         for (long p = from; p < to; p++) {
-            for (long i = 0; i < d; i += 16) __builtin_prefetch(next_v + p * d + i);
+            fetch(held->values, next + p * d, d, is_half);
+            const float *v = floats_at(held->values, here + p * d, d, is_half, open);
             for (long g = 0; g < group; g++) {
                 float share = score[g * block + p];
-                for (long i = 0; i < d; i++) sum[g * d + i] += share * v[p * d + i];
+                for (long i = 0; i < d; i++) sum[g * d + i] += share * v[i];
             }
         }
     }
@@ -485,27 +527,20 @@ static ALONE void seen(const float *q, long group, long d, const float *keys, co
         for (long i = 0; i < d; i++) sum[g * d + i] /= whole[g];
 }
 
-/* Keys and values of a pool, [blocks, kv heads, block, d], and what tokens see of them that continue their sequences
-   alone: the blocks of token t are `tables` from `starts[t]` on; it sees its positions `first` to `last`. */
-typedef struct {
-    float *keys, *values;
-    const int32_t *tables;
-    const int64_t *starts, *first, *last;
-    int64_t block;
-} Held;
+static long joining(const Held *held, long group, long d) { return group * (held->block + 2 * d) + d; }
 
 /* Token t's key and value join its last block, and its queries see the blocks. q, k, v are one kv head's, the queries
-   `q_head` apart; out is [group, d]. `work` has room for group * (block + 2 * d) numbers. */
+   `q_head` apart; out is [group, d]. `work` has the room that `joining` says. */
 static ALONE void joined(const Held *held, long t, long h, long group, long kv_heads, long d, const float *q, long q_head,
                                              const float *k, const float *v, float scale, float *out, float *work) {
     long block = held->block, stride = kv_heads * block * d;
     const int32_t *table = held->tables + held->starts[t];
     long to = table[held->last[t] / block] * stride + h * block * d + held->last[t] % block * d;
-    float *score = work, *sum = score + group * block, *asked = sum + group * d;
-    memcpy(held->keys + to, k, d * sizeof *k);
-    memcpy(held->values + to, v, d * sizeof *v);
+    float *score = work, *sum = score + group * block, *asked = sum + group * d, *open = asked + group * d;
+    keep(held->keys, to, k, d, (int)held->is_half);
+    keep(held->values, to, v, d, (int)held->is_half);
     for (long g = 0; g < group; g++) memcpy(asked + g * d, q + g * q_head, d * sizeof *q);
-    seen(asked, group, d, held->keys + h * block * d, held->values + h * block * d, stride, block, table, held->first[t], held->last[t], scale, score, sum);
+    seen(asked, group, d, held, h * block * d, stride, table, held->first[t], held->last[t], scale, score, sum, open);
     memcpy(out, sum, group * d * sizeof *sum);
 }
 
@@ -517,7 +552,7 @@ int llmos_attend(const float *q, long q_head, long q_token, const float *k, long
     int lacks = 0;
 #pragma omp parallel num_threads(threads) reduction(| : lacks)
     {
-        float *work = room(group * (held->block + 2 * d) * sizeof *work);
+        float *work = room(joining(held, group, d) * sizeof *work);
         lacks = !work;
 #pragma omp for schedule(dynamic) collapse(2)
         for (long t = 0; t < tokens; t++)
@@ -614,7 +649,7 @@ int llmos_decode(const Decoder *layer, const float *x, long tokens, const float 
                  float *y, int threads) {
     long hidden = layer->out.outs, heads = layer->heads, kv_heads = layer->kv_heads, d = layer->d, group = heads / kv_heads;
     long inner = layer->gate.outs, seen_wide = heads * d, kv_wide = kv_heads * d;
-    long widest = up(most(most(hidden, inner), seen_wide), BLOCK), score = group * (held->block + 2 * d);
+    long widest = up(most(most(hidden, inner), seen_wide), BLOCK), score = joining(held, group, d);
     long floats = tokens * (2 * hidden + 2 * seen_wide + 2 * kv_wide + 2 * inner) + threads * score;
     float *some = room(floats * sizeof *some + tokens * widest / BLOCK * (BLOCK + sizeof(Taken)));
     if (!some) return 1;

@@ -21,14 +21,22 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Pool:
-    """The blocks themselves, [blocks, kv heads, BLOCK, d] of keys and of values per layer."""
+    """The blocks themselves, [blocks, kv heads, BLOCK, d] of keys and of values per layer, in the dtype that they come in
+    or in a smaller one."""
 
-    def __init__(self, size_bytes: int, token_bytes: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        size_bytes: int,
+        token_bytes: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.blocks = Blocks(size_bytes // (token_bytes * BLOCK))
         self.tokens_asked = 0
         self.tokens_found = 0
         self.tokens_held = 0
         self._device = torch.device(device)
+        self._dtype = dtype
         self._layers: dict[int, Pair] = {}
         self._copies: Pair | None = None
 
@@ -60,6 +68,10 @@ class Pool:
             held = self._layers[index] = self._made(key), self._made(value)
         return held
 
+    def rounded(self, new: Tensor) -> Tensor:
+        """Keys or values as they are read again, so that a token sees the same of those beside it and of those before."""
+        return new if self._dtype in (None, new.dtype) else new.to(self._dtype).to(new.dtype)
+
     def read(self, keys: Tensor, values: Tensor, blocks: Tensor | slice) -> Pair:
         """A layer's blocks: as they lie where they lie together, else a copy that lasts until the next one is read."""
         if isinstance(blocks, slice):
@@ -82,11 +94,11 @@ class Pool:
 
     def _made(self, like: Tensor) -> Tensor:
         """Zeros, for what is masked out must at least be a number. On a CPU they cost nothing until written over."""
-        shape = (self.blocks.count, like.shape[0], BLOCK, like.shape[2])
+        shape, dtype = (self.blocks.count, like.shape[0], BLOCK, like.shape[2]), self._dtype or like.dtype
         if self._device.type != "cpu":
-            return torch.zeros(shape, dtype=like.dtype, device=self._device)
-        size_bytes = int(np.prod(shape)) * like.element_size()
-        return torch.from_numpy(np.zeros(size_bytes, np.uint8)).view(like.dtype).view(shape)
+            return torch.zeros(shape, dtype=dtype, device=self._device)
+        size_bytes = int(np.prod(shape)) * dtype.itemsize
+        return torch.from_numpy(np.zeros(size_bytes, np.uint8)).view(dtype).view(shape)
 
 
 class KV:

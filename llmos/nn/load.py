@@ -26,6 +26,7 @@ from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.frame import Located
 from llmos.nn import quantized, rules, source
 from llmos.nn.attention import NAME
+from llmos.nn.compiled import kernels
 from llmos.nn.fused import fuse
 from llmos.nn.pack import position_offset
 from llmos.nn.product import turn
@@ -44,7 +45,7 @@ NO_LIMIT = 1 << 30
 class Loaded:
     """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one.
 
-    `ends` are the tokens that end an answer. One with a `reader` is an encoder with a decoder: `max_tokens` is then
+    `ends` are the tokens that end an answer, `kv_dtype` is what keys and values are kept in. One with a `reader` is an encoder with a decoder: `max_tokens` is then
     how much it reads, and `rules` are what its files say of its answers.
     """
 
@@ -58,6 +59,7 @@ class Loaded:
     is_causal: bool
     weights_bytes: int
     ends: frozenset[int]
+    kv_dtype: torch.dtype
     rules: Rules | None = None
 
     @property
@@ -109,8 +111,15 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
         weights_bytes=sum(parameter.nbytes for parameter in model.parameters()) + quantized.weights_bytes(model),
         ends=tokenizer.ends,
+        kv_dtype=_kv_dtype(model, dtype),
         rules=told,
     )
+
+
+def _kv_dtype(model: PreTrainedModel, dtype: str) -> torch.dtype:
+    """Of a model in int8 float16 where the loops read it: 2^-11 of a number is nothing beside how its inputs are rounded."""
+    loops = kernels()
+    return torch.float16 if dtype == quantized.DTYPE and loops is not None and loops.has_halves else model.dtype
 
 
 def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]:  # Any: as Loaded.config

@@ -71,6 +71,7 @@ class Plan:
         compiled = self._kernels if bias is None and _is_plain(query, key, value) else None
         if compiled is None or len(self._lone) < len(self.lengths):
             self._put(held, key, value)
+            key, value = self.pool.rounded(key), self.pool.rounded(value)
         if compiled is not None and self._lone:
             compiled.attend((query, key, value), held, self._span(size), scale, out)
         elif compiled is None and len(self._lone) == len(self.lengths) > 1:
@@ -110,7 +111,7 @@ class Plan:
     def _put(self, held: Pair, key: Tensor, value: Tensor) -> None:
         rows = self._rows_of(len(key))
         for whole, new in zip(held, (key, value), strict=True):
-            whole.view(-1, whole.shape[-1]).index_copy_(0, rows, new.reshape(-1, new.shape[-1]))
+            whole.view(-1, whole.shape[-1]).index_copy_(0, rows, new.reshape(-1, new.shape[-1]).to(whole.dtype))
 
     def _span(self, size: int | None) -> Span:
         """What the lone tokens see, as the compiled loop takes it."""
@@ -131,7 +132,7 @@ class Plan:
             return new
         first, end = _first(kv, size) // BLOCK, kv.length + length
         blocks = self._tensor(kv.table[first : -(-end // BLOCK)])
-        k, v = (x.index_select(0, blocks).transpose(0, 1).flatten(1, 2) for x in (keys, values))
+        k, v = (x.index_select(0, blocks).to(new[0].dtype).transpose(0, 1).flatten(1, 2) for x in (keys, values))
         return k[:, : end - first * BLOCK], v[:, : end - first * BLOCK]
 
     def _reach(self, size: int | None) -> Reach:
@@ -189,7 +190,7 @@ def reached(tables: Sequence[Sequence[int]], first: Sequence[int], last: Sequenc
 def each(pool: Pool, query: Tensor, held: Pair, reach: Reach, scale: float, bias: Bias | None = None) -> Tensor:
     """Tokens, [heads, tokens, d], each over what it sees of a layer's blocks -> [tokens, heads, d]."""
     heads, tokens, d = query.shape
-    k, v = pool.read(*held, reach.blocks)
+    k, v = (x.to(query.dtype) for x in pool.read(*held, reach.blocks))
     blocks, kv_heads, _, out_d = v.shape
     own = (query * scale).transpose(0, 1).reshape(tokens, heads * d).index_select(0, reach.owners)
     scores = torch.bmm(own.view(blocks * kv_heads, -1, d), k.flatten(0, 1).transpose(1, 2)).float()

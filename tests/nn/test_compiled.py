@@ -99,13 +99,14 @@ def steps(draw):
     st.sampled_from(((1, 1), (4, 2), (9, 3), (6, 1))),
     st.sampled_from((8, 20, 64)),
     st.sampled_from((None, 7, 40)),
+    st.sampled_from((torch.float32, torch.float16) if KERNELS is not None and KERNELS.has_halves else (torch.float32,)),
 )
 @settings(max_examples=60, deadline=None)
-def test_attention_over_blocks_equals_torch_s(step, heads, d, size):
+def test_attention_over_blocks_equals_torch_s(step, heads, d, size, dtype):
     held, new = step
     heads, kv_heads = heads
     generator = torch.Generator().manual_seed(sum(held))
-    pools = [Pool(40 * BLOCK, 1) for _ in range(2)]
+    pools = [Pool(40 * BLOCK, 1, dtype=dtype) for _ in range(2)]
     made = [torch.randn(40, kv_heads, BLOCK, d, generator=generator) for _ in range(2)]
     # Of a model's projections, split into heads: neighbours in memory are one token's, not one head's.
     query, key, value = (

@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.skipif(compiled.kernels() is None, reason="there is no C compiler here, so nothing was compiled"),
 ]
 
+HAS_HALVES = (loops := compiled.kernels()) is not None and loops.has_halves
+DTYPES = (None, torch.float16) if HAS_HALVES else (None,)
 KINDS = ("llama", "qwen2", "qwen3", "mistral")
 
 
@@ -57,9 +59,9 @@ def both(request):
     return parts, layers
 
 
-def answered(model, prompts, steps, *, calls=None):
+def answered(model, prompts, steps, *, dtype=None):
     """The logits of each step: the prompts, then a token for each in every further one."""
-    pool = Pool(64 * BLOCK, 1)
+    pool = Pool(64 * BLOCK, 1, dtype=dtype)
     kvs = [KV(pool, origin("tiny:1", str(i)), ids) for i, ids in enumerate(prompts)]
     next_ids, found = list(prompts), []
     for _ in range(steps):
@@ -73,20 +75,21 @@ def answered(model, prompts, steps, *, calls=None):
     return torch.stack(found)
 
 
-@given(st.lists(st.integers(1, 3 * BLOCK), min_size=1, max_size=5), st.integers(2, 6))
+@given(st.lists(st.integers(1, 3 * BLOCK), min_size=1, max_size=5), st.integers(2, 6), st.sampled_from(DTYPES))
 @settings(max_examples=8, deadline=None)
-def test_whole_layers_give_the_bits_of_their_parts(both, lengths, steps):
-    parts, layers = both
+def test_whole_layers_give_the_bits_of_their_parts(both, lengths, steps, dtype):
     prompts = [[(7 * i + j) % 90 + 3 for j in range(length)] for i, length in enumerate(lengths)]
-    assert torch.equal(answered(parts, prompts, steps), answered(layers, prompts, steps))
+    wanted, got = (answered(model, prompts, steps, dtype=dtype) for model in both)
+    assert torch.equal(wanted, got)
 
 
-def test_an_answer_has_the_same_bits_alone_and_beside_others(both):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_answer_has_the_same_bits_alone_and_beside_others(both, dtype):
     _, layers = both
     prompts = [[5, 6, 7], list(range(3, 60)), [9] * 33]
-    together = answered(layers, prompts, 5)
+    together = answered(layers, prompts, 5, dtype=dtype)
     for i, prompt in enumerate(prompts):
-        assert torch.equal(answered(layers, [prompt], 5)[:, 0], together[:, i])
+        assert torch.equal(answered(layers, [prompt], 5, dtype=dtype)[:, 0], together[:, i])
 
 
 def test_a_step_of_lone_tokens_is_a_loop_a_layer_and_any_other_is_not():

@@ -80,6 +80,26 @@ def test_going_on_piece_by_piece_equals_computing_the_whole_sequence(architectur
 
 
 @pytest.mark.parametrize("architecture", DECODERS)
+def test_in_a_smaller_dtype_a_token_sees_the_same_of_others_however_the_sequence_was_cut(architecture):
+    ids = sequence(80)
+
+    def computed(pieces, dtype):
+        pool = Pool(8 * BLOCK, 1, dtype=dtype)
+        kvs = [KV(pool, MINE, ids), KV(pool, origin("tiny:2", ""), [])]
+        parts = []
+        for piece in pieces:
+            parts.append(go_on(architecture, [(kvs[0], ids[kvs[0].length :][:piece]), (kvs[1], [5])])[0])
+        assert {x.dtype for x in pool.layer(0, torch.empty(0), torch.empty(0))} == {dtype or torch.float32}
+        return torch.cat(parts)
+
+    exact, once = computed([80], None), computed([80], torch.float16)
+    assert not torch.equal(exact, once)
+    torch.testing.assert_close(once, exact, atol=1e-2, rtol=1e-2)
+    for pieces in ([33, 47], [1] * 20 + [60], [79, 1]):
+        torch.testing.assert_close(computed(pieces, torch.float16), once, atol=2e-3, rtol=2e-3)  # rounded either way
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
 def test_sequences_that_share_a_beginning_compute_as_if_they_were_alone(architecture):
     pool = Pool(32 * BLOCK, 1)
     shared = sequence(2 * BLOCK)

@@ -56,8 +56,8 @@ class PyTorchEngine:
         if loaded.device.type == "cpu":
             self._rows.spread(torch.get_num_threads())
         if loaded.causal is not None:
-            itemsize = next(loaded.causal.parameters()).itemsize
-            pool = Pool(self._kv_bytes, token_bytes(loaded.config, itemsize), loaded.device)
+            each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
+            pool = Pool(self._kv_bytes, each, loaded.device, loaded.kv_dtype)
             self._streams = Streams(self._step_tokens, pool)
         return loaded.weights_bytes
 
