@@ -214,8 +214,8 @@ class Kernels:
         """Tokens that continue their sequences alone: their keys and values join `held`, their outputs go to `out`.
 
         `new` are queries, keys and values of a row, [heads, T, d]; `held` [blocks, kv heads, size, d]; `out` [T, heads,
-        d]; `held` may be of float16 where `has_halves`. `reach` says of each such token: all tokens' blocks (int32), where its own begin, the first and the last
-        position that it sees, and its place in the row (int64).
+        d]; `held` may be of float16 where `has_halves`. `reach` says of each such token: all tokens' blocks (int32),
+        where its own begin, the first and the last position that it sees, and its place in the row (int64).
         """
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in new)
         keys, values = held

@@ -21,8 +21,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Pool:
-    """The blocks themselves, [blocks, kv heads, BLOCK, d] of keys and of values per layer, in the dtype that they come in
-    or in a smaller one."""
+    """The blocks themselves, [blocks, kv heads, BLOCK, d] of keys and of values per layer: as they come, or in `dtype`."""
 
     def __init__(
         self,
@@ -69,7 +68,7 @@ class Pool:
         return held
 
     def rounded(self, new: Tensor) -> Tensor:
-        """Keys or values as they are read again, so that a token sees the same of those beside it and of those before."""
+        """Keys or values as they are read again: a token sees the same of those beside it and of those before."""
         return new if self._dtype in (None, new.dtype) else new.to(self._dtype).to(new.dtype)
 
     def read(self, keys: Tensor, values: Tensor, blocks: Tensor | slice) -> Pair:

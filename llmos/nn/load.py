@@ -45,8 +45,8 @@ NO_LIMIT = 1 << 30
 class Loaded:
     """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one.
 
-    `ends` are the tokens that end an answer, `kv_dtype` is what keys and values are kept in. One with a `reader` is an encoder with a decoder: `max_tokens` is then
-    how much it reads, and `rules` are what its files say of its answers.
+    `ends` are the tokens that end an answer, `kv_dtype` is what keys and values are kept in. One with a `reader` is an
+    encoder with a decoder: `max_tokens` is then how much it reads, and `rules` are what its files say of its answers.
     """
 
     backbone: nn.Module
@@ -117,7 +117,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
 
 
 def _kv_dtype(model: PreTrainedModel, dtype: str) -> torch.dtype:
-    """Of a model in int8 float16 where the loops read it: 2^-11 of a number is nothing beside how its inputs are rounded."""
+    """Of a model in int8 float16 where the loops read it: that rounds far less than its products do."""
     loops = kernels()
     return torch.float16 if dtype == quantized.DTYPE and loops is not None and loops.has_halves else model.dtype
 

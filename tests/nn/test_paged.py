@@ -86,9 +86,7 @@ def test_in_a_smaller_dtype_a_token_sees_the_same_of_others_however_the_sequence
     def computed(pieces, dtype):
         pool = Pool(8 * BLOCK, 1, dtype=dtype)
         kvs = [KV(pool, MINE, ids), KV(pool, origin("tiny:2", ""), [])]
-        parts = []
-        for piece in pieces:
-            parts.append(go_on(architecture, [(kvs[0], ids[kvs[0].length :][:piece]), (kvs[1], [5])])[0])
+        parts = [go_on(architecture, [(kvs[0], ids[kvs[0].length :][:some]), (kvs[1], [5])])[0] for some in pieces]
         assert {x.dtype for x in pool.layer(0, torch.empty(0), torch.empty(0))} == {dtype or torch.float32}
         return torch.cat(parts)
 
