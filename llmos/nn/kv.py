@@ -21,7 +21,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Pool:
-    """The blocks themselves, [blocks, kv heads, BLOCK, d] of keys and of values per layer: as they come, or in `dtype`."""
+    """The blocks, [blocks, kv heads, BLOCK, d] of keys and of values per layer: as they come, or in `dtype`."""
 
     def __init__(
         self,
