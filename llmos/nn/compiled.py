@@ -160,8 +160,10 @@ class Kernels:
         self._gelu.argtypes = [c_void_p, c_long, c_void_p, c_int]
         self._gate.argtypes = [c_void_p, c_void_p, c_long, c_int]
         self._rotate.argtypes = [c_void_p, c_long, c_long, c_long, c_void_p, c_void_p, c_int]
-        self._pack.argtypes = [c_void_p, c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p]
-        self._pack_nibbles.argtypes = [c_void_p, c_void_p, c_void_p, c_long, c_long, c_void_p]
+        self._pack.argtypes = [c_void_p, c_void_p, c_long, c_long, c_void_p, c_void_p, c_void_p, c_int]
+        self._pack_nibbles.argtypes = [c_void_p, c_void_p, c_void_p, c_long, c_long, c_void_p, c_int]
+        self._reach = library.llmos_reach
+        self._reach.restype, self._reach.argtypes = c_long, [c_void_p, c_long, c_long, c_int]
         self._product.argtypes = [c_void_p, c_long, POINTER(Matrix), c_void_p, c_int]
         self._attend.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
@@ -192,15 +194,21 @@ class Kernels:
         less = torch.empty(panels * blocks * PANEL, dtype=torch.int32)
         weight, scale = weight.contiguous(), scale.contiguous()
         told = (x.data_ptr() for x in (packed, scales, less))
-        self._pack(weight.data_ptr(), scale.data_ptr(), outs, ins, *told)
+        self._pack(weight.data_ptr(), scale.data_ptr(), outs, ins, *told, torch.get_num_threads())
         return Product(self._product, ins, outs, bias, packed=packed, scales=scales, less=less)
+
+    def reach(self, weight: Tensor) -> int:
+        """Of int8 weights, [outs, ins], the largest sum of four that are added up at once (nn/quantized.py, REACH)."""
+        weight = weight.contiguous()
+        return int(self._reach(weight.data_ptr(), *weight.shape, torch.get_num_threads()))
 
     def product_of_nibbles(self, weights: Nibbles, bias: Tensor | None) -> Product:
         """As `product`, of weights of 4 bits."""
         codes, scale, least = weights.codes.contiguous(), weights.scale.float(), weights.least.float()
         outs, ins = len(codes), 2 * codes.shape[1]
         packed = torch.empty(self._nibbles_bytes(outs, ins), dtype=torch.uint8)
-        self._pack_nibbles(codes.data_ptr(), scale.data_ptr(), least.data_ptr(), outs, ins, packed.data_ptr())
+        told = (x.data_ptr() for x in (codes, scale, least))
+        self._pack_nibbles(*told, outs, ins, packed.data_ptr(), torch.get_num_threads())
         return Product(self._product, ins, outs, bias, nibbles=packed)
 
     def attend(

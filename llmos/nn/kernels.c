@@ -41,18 +41,41 @@ static long up(long n, long to) { return (n + to - 1) / to * to; }
 /* Panels of 16 outputs: 4 inputs of each side by side, then the next 4 inputs; what is lacking to a whole panel is 0.
    Every 64 inputs of an output have a scale, [outs, blocks] as it comes and [panels, blocks, 16] as it is kept. `less` is
    what a block's sum is too high by, for inputs are stored 128 higher than they are. */
-void llmos_pack(const int8_t *weight, const float *scale, long outs, long ins, int8_t *packed, float *scales, int32_t *less) {
-    long wide = up(ins, BLOCK), blocks = wide / BLOCK, all = up(outs, PANEL);
-    memset(packed, 0, all * wide);
-    memset(scales, 0, all * blocks * sizeof *scales);
-    memset(less, 0, all * blocks * sizeof *less);
+void llmos_pack(const int8_t *weight, const float *scale, long outs, long ins, int8_t *packed, float *scales, int32_t *less, int threads) {
+    long wide = up(ins, BLOCK), blocks = wide / BLOCK, panels = up(outs, PANEL) / PANEL;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (long p = 0; p < panels; p++) {
+        memset(packed + p * PANEL * wide, 0, PANEL * wide);
+        memset(scales + p * PANEL * blocks, 0, PANEL * blocks * sizeof *scales);
+        memset(less + p * PANEL * blocks, 0, PANEL * blocks * sizeof *less);
+        for (long o = p * PANEL; o < outs && o < (p + 1) * PANEL; o++)
+            for (long i = 0; i < ins; i++) {
+                long at = (p * blocks + i / BLOCK) * PANEL + o % PANEL;
+                packed[p * PANEL * wide + i / GROUP * PANEL * GROUP + o % PANEL * GROUP + i % GROUP] = weight[o * ins + i];
+                scales[at] = scale[o * blocks + i / BLOCK];
+                less[at] -= 128 * weight[o * ins + i];
+            }
+    }
+}
+
+/* The furthest that the sums of four of these weights go that are added up at once, to either side, for inputs from 0 to 1:
+   two neighbours and the two that stand four behind them. */
+long llmos_reach(const int8_t *weight, long outs, long ins, int threads) {
+    long furthest = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(max : furthest)
     for (long o = 0; o < outs; o++)
-        for (long i = 0; i < ins; i++) {
-            long at = (o / PANEL * blocks + i / BLOCK) * PANEL + o % PANEL;
-            packed[o / PANEL * PANEL * wide + i / GROUP * PANEL * GROUP + o % PANEL * GROUP + i % GROUP] = weight[o * ins + i];
-            scales[at] = scale[o * blocks + i / BLOCK];
-            less[at] -= 128 * weight[o * ins + i];
-        }
+        for (long i = 0; i < ins; i += 2 * GROUP)
+            for (long half = 0; half < 2; half++) {
+                long rise = 0, fall = 0;
+                for (long n = 0; n < 4; n++) {
+                    long at = i + half * 2 + n / 2 * GROUP + n % 2, w = at < ins ? weight[o * ins + at] : 0;
+                    rise += w > 0 ? w : 0;
+                    fall += w < 0 ? -w : 0;
+                }
+                furthest = rise > furthest ? rise : furthest;
+                furthest = fall > furthest ? fall : furthest;
+            }
+    return furthest;
 }
 
 /* Numbers that a float of 16 bits holds (IEEE 754, binary16), as they are kept. */
@@ -79,20 +102,22 @@ long llmos_nibbles_bytes(long outs, long ins) { return up(outs, PANEL) / PANEL *
 
 /* `codes` are [outs, ins / 2], an even input in the low bits; scale and least [outs, blocks]. What lacks to whole blocks of
    inputs and to a whole panel is 0. */
-void llmos_pack_nibbles(const uint8_t *codes, const float *scale, const float *least, long outs, long ins, Nibbles *packed) {
-    long blocks = up(ins, FINE) / FINE;
+void llmos_pack_nibbles(const uint8_t *codes, const float *scale, const float *least, long outs, long ins, Nibbles *packed, int threads) {
+    long blocks = up(ins, FINE) / FINE, panels = up(outs, PANEL) / PANEL;
     memset(packed, 0, llmos_nibbles_bytes(outs, ins));
-    for (long o = 0; o < outs; o++)
-        for (long b = 0; b < blocks; b++) {
-            Nibbles *nibbles = packed + o / PANEL * blocks + b;
-            nibbles->scale[o % PANEL] = halved(scale[o * blocks + b]);
-            nibbles->least[o % PANEL] = halved(least[o * blocks + b]);
-            for (long i = 0; i < FINE && b * FINE + i < ins; i++) {
-                long at = b * FINE + i;
-                int code = codes[o * ((ins + 1) / 2) + at / 2] >> (at % 2 * 4) & 15;
-                nibbles->codes[i / GROUP / 2][o % PANEL / 8][o % 8 * GROUP + i % GROUP] |= (uint8_t)(code << (i / GROUP % 2 * 4));
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (long p = 0; p < panels; p++)
+        for (long o = p * PANEL; o < outs && o < (p + 1) * PANEL; o++)
+            for (long b = 0; b < blocks; b++) {
+                Nibbles *nibbles = packed + p * blocks + b;
+                nibbles->scale[o % PANEL] = halved(scale[o * blocks + b]);
+                nibbles->least[o % PANEL] = halved(least[o * blocks + b]);
+                for (long i = 0; i < FINE && b * FINE + i < ins; i++) {
+                    long at = b * FINE + i;
+                    int code = codes[o * ((ins + 1) / 2) + at / 2] >> (at % 2 * 4) & 15;
+                    nibbles->codes[i / GROUP / 2][o % PANEL / 8][o % 8 * GROUP + i % GROUP] |= (uint8_t)(code << (i / GROUP % 2 * 4));
+                }
             }
-        }
 }
 
 /* Of a row's 64 inputs as whole numbers: what one of them is worth, and, for weights of 4 bits, of each half, and its sum. */

@@ -206,8 +206,9 @@ def _is_sound(weights: Weights, like: Tensor) -> bool:
         return False
     if values.shape != like.shape or scales.shape != (len(like), -(-like.shape[1] // BLOCK)):
         return False
-    is_in_reach = bool((_reach(_blocks(values.int())) <= REACH).all())
-    return is_in_reach and bool((scales.isfinite() & (scales > 0)).all())
+    loops = kernels()
+    furthest = loops.reach(values) if loops else int(_reach(_blocks(values.int())).max())
+    return furthest <= REACH and bool((scales.isfinite() & (scales > 0)).all())
 
 
 def _in_floats(weights: Weights, bias: Tensor | None) -> Product:

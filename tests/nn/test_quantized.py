@@ -142,6 +142,15 @@ def test_no_weights_overflow_sixteen_bits_whatever_the_inputs(seed, inputs, powe
         torch.testing.assert_close(made(ends), ends @ made.weight.T, atol=1e-3, rtol=1e-5)
 
 
+@compiled
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 9), st.integers(1, 150), st.integers(0, 10_000))
+def test_the_loop_finds_how_far_sums_reach_as_torch_does(outs, ins, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randint(-127, 128, (outs, ins), dtype=torch.int8, generator=generator)
+    assert kernels().reach(values) == quantized._reach(quantized._blocks(values.int())).max()
+
+
 def test_zeros_and_what_is_not_a_number_come_out_as_they_went_in():
     layer, x = int8(linear(32, 16)), normal(4, 32)
     x[0], x[1, 3], x[2, 5] = 0.0, float("nan"), float("inf")
