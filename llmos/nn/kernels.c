@@ -14,6 +14,14 @@
 #include <immintrin.h>
 #endif
 
+/* A function of its own, not compiled once more for what one caller always gives it: so its bits are the same wherever
+   it is called. */
+#if defined(__clang__)
+#define ALONE __attribute__((noinline))
+#else
+#define ALONE __attribute__((noinline, noclone))
+#endif
+
 enum { PANEL = 16, GROUP = 4, TILE = 4, ROWS = 128, BLOCK = 64 };
 
 static long up(long n, long to) { return (n + to - 1) / to * to; }
@@ -204,8 +212,8 @@ static void multiplied(const uint8_t *q, const float *worth, long rows, const Ma
         }
 }
 
-/* x += y. What is a function of its own is not summed in another order together with what stands around it. */
-static __attribute__((noinline)) void add(float *x, const float *y, long count) {
+/* x += y */
+static ALONE void add(float *x, const float *y, long count) {
     for (long i = 0; i < count; i++) x[i] += y[i];
 }
 
@@ -244,12 +252,12 @@ static inline float power(float x) {
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * r * r + r + 1.0f;
-    union { int32_t i; float f; } two = {.i = ((int32_t)n + 127) << 23};
+    union { int32_t i; float f; } two = {.i = (int32_t)((uint32_t)((int32_t)n + 127) << 23)};
     return y * two.f;
 }
 
 /* One kv head's queries, [group, d] over one sequence's blocks: the running softmax of Milakov and Gimelshein (2018). */
-static __attribute__((noinline)) void seen(const float *q, long group, long d, const float *keys, const float *values, long stride, long block,
+static ALONE void seen(const float *q, long group, long d, const float *keys, const float *values, long stride, long block,
                  const int32_t *table, long first, long last, float scale, float *score, float *sum) {
     float best[group], whole[group];
     for (long g = 0; g < group; g++) best[g] = -INFINITY, whole[g] = 0;
@@ -304,7 +312,7 @@ typedef struct {
 
 /* Token t's key and value join its last block, and its queries see the blocks. q, k, v are one kv head's, the queries
    `q_head` apart; out is [group, d]. `work` has room for group * (block + 2 * d) numbers. */
-static __attribute__((noinline)) void joined(const Held *held, long t, long h, long group, long kv_heads, long d, const float *q, long q_head,
+static ALONE void joined(const Held *held, long t, long h, long group, long kv_heads, long d, const float *q, long q_head,
                                              const float *k, const float *v, float scale, float *out, float *work) {
     long block = held->block, stride = kv_heads * block * d;
     const int32_t *table = held->tables + held->starts[t];
@@ -339,9 +347,8 @@ int llmos_attend(const float *q, long q_head, long q_token, const float *k, long
     return lacks;
 }
 
-/* out = x / sqrt(mean(x^2) + eps) * weight, of one row of d. In a function that stands alone, like those below: its
-   bits are then the same wherever it is called. */
-static __attribute__((noinline)) void normed(const float *x, const float *weight, float eps, long d, float *out) {
+/* out = x / sqrt(mean(x^2) + eps) * weight, of one row of d. */
+static ALONE void normed(const float *x, const float *weight, float eps, long d, float *out) {
     float sum = 0;
     for (long i = 0; i < d; i++) sum += x[i] * x[i];
     float by = 1.0f / sqrtf(sum / (float)d + eps);
@@ -353,12 +360,28 @@ void llmos_norm(const float *x, const float *weight, float eps, long rows, long 
     for (long r = 0; r < rows; r++) normed(x + r * d, weight, eps, d, out + r * d);
 }
 
-/* gate = gate / (1 + e^-gate) * up, for so many numbers. */
-static __attribute__((noinline)) void gated(float *gate, const float *up, long count) {
+enum { LANES = 16 };
+
+/* Compilers sum in lanes, and one by one what is left of them, not always to the same bits. These functions see whole
+   LANES alone, so that a number's bits are the same wherever it stands. */
+
+/* gate = gate / (1 + e^-gate) * up */
+static ALONE void gated_lanes(float *restrict gate, const float *restrict up, long count) {
     for (long i = 0; i < count; i++) {
         float x = gate[i], a = fabsf(x), e = a > 87 ? 0 : power(-a);
         gate[i] = x * up[i] * (x < 0 ? e : 1) / (1 + e);
     }
+}
+
+static void gated(float *gate, const float *up, long count) {
+    long whole = count / LANES * LANES, rest = count - whole;
+    float some[LANES] = {0}, other[LANES] = {0};
+    if (whole) gated_lanes(gate, up, whole);
+    if (!rest) return;
+    memcpy(some, gate + whole, rest * sizeof *some);
+    memcpy(other, up + whole, rest * sizeof *other);
+    gated_lanes(some, other, LANES);
+    memcpy(gate + whole, some, rest * sizeof *some);
 }
 
 enum { SOME = 512 };
@@ -374,7 +397,7 @@ void llmos_gate(float *gate, const float *up, long count, int threads) {
 }
 
 /* Rotary positions, in place, of one token's [heads, d]: numbers i and i + d / 2 are the two of a plane (Su et al. 2021). */
-static __attribute__((noinline)) void rotated(float *x, long heads, long d, const float *c, const float *s) {
+static ALONE void rotated(float *x, long heads, long d, const float *c, const float *s) {
     long half = d / 2;
     for (long h = 0; h < heads; h++) {
         float *a = x + h * d, *b = a + half;
@@ -461,7 +484,7 @@ int llmos_decode(const Decoder *layer, const float *x, long tokens, const float 
 }
 
 /* x / 2 * (1 + erf(x / sqrt(2))), erf by 7.1.26 of Abramowitz and Stegun (1964), which is within 1.5e-7 of it. */
-static __attribute__((noinline)) void gelu(const float *x, long count, float *out) {
+static ALONE void gelu_lanes(const float *x, long count, float *out) {
     for (long i = 0; i < count; i++) {
         float a = fabsf(x[i]) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * a), square = a * a;
         float e = square > 87 ? 0 : power(-square);
@@ -470,13 +493,23 @@ static __attribute__((noinline)) void gelu(const float *x, long count, float *ou
     }
 }
 
+static void gelu(const float *x, long count, float *out) {
+    long whole = count / LANES * LANES, rest = count - whole;
+    float some[LANES] = {0};
+    if (whole) gelu_lanes(x, whole, out);
+    if (!rest) return;
+    memcpy(some, x + whole, rest * sizeof *some);
+    gelu_lanes(some, LANES, some);
+    memcpy(out + whole, some, rest * sizeof *some);
+}
+
 void llmos_gelu(const float *x, long count, float *out, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (count > 1 << 13)
     for (long i = 0; i < count; i += SOME) gelu(x + i, count - i < SOME ? count - i : SOME, out + i);
 }
 
 /* out = (x - mean) / sqrt(variance + eps) * weight + bias, of one row of d (Ba, Kiros and Hinton 2016). */
-static __attribute__((noinline)) void centred(const float *x, const float *weight, const float *bias, float eps, long d, float *out) {
+static ALONE void centred(const float *x, const float *weight, const float *bias, float eps, long d, float *out) {
     float sum = 0, square = 0;
     for (long i = 0; i < d; i++) sum += x[i];
     float mean = sum / (float)d;
@@ -511,7 +544,7 @@ static inline __attribute__((always_inline)) void summed(const float *const by[P
 /* One head of one sequence: `count` queries that end at its last key, over `seen` keys; a query sees those of its
    position and before if causal, and only those nearer than `window` if that is not 0. Keys go through in stretches of
    KEYS at fixed positions, so that a query's answer does not depend on which others are computed beside it. */
-static __attribute__((noinline)) void headed(const float *q, long q_step, const float *k, long k_step, const float *v, long v_step, long count,
+static ALONE void headed(const float *q, long q_step, const float *k, long k_step, const float *v, long v_step, long count,
                    long seen, long d, float scale, int causal, long window, float *out, long out_step, float *work) {
     float *turned = work, *asked = turned + d * KEYS, *score = asked + PAIR * d, *best = score + PAIR * KEYS, *whole = best + count;
     float *sum = whole + count; /* [count, wide]: a head's width in whole chunks */

@@ -166,6 +166,18 @@ def test_a_query_has_the_same_bits_whichever_are_computed_beside_it():
         assert torch.equal(part, whole[start:end])
 
 
+@given(st.integers(1, 40), st.integers(2, 30), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_a_number_has_the_same_bits_wherever_it_stands(width, rows, seed):
+    """Also where rows are not whole lanes of a processor: what is left of lanes is computed by other instructions."""
+    drawn = torch.Generator().manual_seed(seed)
+    x, up = torch.randn(2, rows, width, generator=drawn) * 4
+    gelu, gate = KERNELS.gelu(x), KERNELS.gate(x.clone(), up)
+    for i in range(rows):
+        assert torch.equal(KERNELS.gelu(x[i].clone()), gelu[i])
+        assert torch.equal(KERNELS.gate(x[i].clone(), up[i].clone()), gate[i])
+
+
 def test_gelu_is_within_its_bound_of_the_exact_one():
     x = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([-1e30, 1e30, 0.0, -0.0])])
     exact = torch.nn.functional.gelu(x.double())
