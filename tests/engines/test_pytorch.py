@@ -275,7 +275,8 @@ def test_a_model_that_computes_no_numbers_says_so_and_its_neighbours_are_answere
 
 def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answered(speaker, folders):
     backbone = speaker._models["talk:1"].loaded.backbone
-    speaker.attach(located("loud", adapters.write(folders["root"] / "loud", backbone, strength=1e37), "generate", "lora"))
+    folder = adapters.write(folders["root"] / "loud", backbone, strength=1e37)
+    speaker.attach(located("loud", folder, "generate", "lora"))
     (alone,) = outputs(run(speaker, generate(1, "a text")))
     calls = [generate(i, "a text") for i in (1, 3)]
     chunks = run(speaker, calls[0], Call(2, "loud:1", "generate", ("a text",), {"temperature": 0}), calls[1])
@@ -309,6 +310,24 @@ def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone(speaker, head)
     assert [close(outputs(chunks, i), one) for i, one in zip((1, 3), alone, strict=True)] == [True, True]
     (fault,) = [chunk.fault for chunk in chunks if chunk.call_id == 2]
     assert "RecursionError" in fault.message
+
+
+def test_a_token_that_the_tokenizer_has_and_the_model_lacks_is_refused(folders):
+    from tokenizers import Tokenizer
+
+    folder = tiny.write(folders["root"] / "added", "llama")
+    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    fast.add_tokens(["<extra>"])
+    fast.save(str(folder / "tokenizer.json"))
+    engine = PyTorchEngine(token_budget=64)
+    engine.load(located("talk", folder), "cpu0", "float32", 0)
+    engine.add(generate(1, "a text"))
+    for call in (generate(2, "an <extra> text"), embed(2, "an <extra> text", model="talk:1")):
+        with pytest.raises(BadInput, match=r"'<extra>', token 260 of the tokenizer, and the model has 260"):
+            engine.add(call)
+    with pytest.raises(BadInput, match=r"logit_bias has the token 260; the model's tokens are 0 to 259"):
+        engine.add(generate(2, "a text", logit_bias={"260": 5}))
+    assert [chunk.fault for chunk in drain(engine)] == [None]
 
 
 def test_twenty_adapters_cost_their_files_only(engine, folders):
