@@ -91,6 +91,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     tokenizer = FastTokenizer(folder)
     config = model.config
     tokenizer.ends = _ends(folder, config, tokenizer)
+    tokenizer.held = getattr(config, "vocab_size", None)
     limit = getattr(config, "max_position_embeddings", None)
     told = None
     if config.is_encoder_decoder:

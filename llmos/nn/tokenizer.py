@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class FastTokenizer:
         self._fast.no_padding()
         self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
         self.reader: Reader | None = None  # of an encoder with a decoder; likewise
+        self.held: int | None = None  # how many of its tokens the model has; likewise
 
     @cached_property
     def _config(self) -> dict[str, Any]:  # Any: transformers' file, read by key
@@ -103,8 +104,21 @@ class FastTokenizer:
 
     @property
     def size(self) -> int:
-        """How many tokens there are."""
-        return int(self._fast.get_vocab_size(with_added_tokens=True))
+        """How many tokens there are, for a model that has as many."""
+        known = int(self._fast.get_vocab_size(with_added_tokens=True))
+        return known if self.held is None else min(known, self.held)
+
+    def check(self, sequences: Iterable[Sequence[int]]) -> None:
+        """BadInput for a token that was added here and that the model lacks: nothing computes it."""
+        if self.held is None or int(self._fast.get_vocab_size(with_added_tokens=True)) <= self.held:
+            return
+        for ids in sequences:
+            if (token := max(ids, default=0)) >= self.held:
+                written = self._fast.id_to_token(token)
+                raise BadInput(
+                    f"The text has {written!r}, token {token:,} of the tokenizer, and the model has {self.held:,} tokens. "
+                    "Leave it out"
+                )
 
     def as_json(self) -> str:
         """All of it, as tokenizer.json has it."""

@@ -249,6 +249,87 @@ def test_an_adapter_computes_what_peft_computes(engine, folders):
     assert [one["scores"]["yes"] for one in got] == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("task", "asked", "head", "labels"),
+    [
+        ("embed", "hi", None, ()),
+        ("similarity", {"text": "a", "other": "b"}, None, ()),
+        ("classify", "hi", SequenceHead(32, 2), ("no", "yes")),
+        ("tag", {"tokens": ["Ada", "lives"]}, TokenHead(32, 3), ("O", "B-X", "I-X")),
+    ],
+)
+def test_a_model_that_computes_no_numbers_says_so_and_its_neighbours_are_answered(
+    engine, folders, task, asked, head, labels
+):
+    backbone = engine._models["base:1"].loaded.backbone
+    folder = adapters.write(folders["root"] / f"huge-{task}", backbone, strength=1e37)  # finite, and too much
+    if head is not None:
+        save_head(head, folder)
+    engine.attach(located("huge", folder, task, "lora", labels))
+    before = vectors(run(engine, embed(1, "one")))
+    chunks = run(engine, embed(1, "one"), Call(2, "huge:1", task, (asked,)), embed(3, "one"))
+    np.testing.assert_allclose(np.concatenate([vectors(chunks, 1), vectors(chunks, 3)]), [*before, *before], atol=1e-6)
+    (fault,) = [chunk.fault for chunk in chunks if chunk.call_id == 2]
+    assert "huge:1 computes what is not a number" in str(error_of(fault))
+
+
+def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answered(speaker, folders):
+    backbone = speaker._models["talk:1"].loaded.backbone
+    folder = adapters.write(folders["root"] / "loud", backbone, strength=1e37)
+    speaker.attach(located("loud", folder, "generate", "lora"))
+    (alone,) = outputs(run(speaker, generate(1, "a text")))
+    calls = [generate(i, "a text") for i in (1, 3)]
+    chunks = run(speaker, calls[0], Call(2, "loud:1", "generate", ("a text",), {"temperature": 0}), calls[1])
+    assert outputs(chunks, 1) == outputs(chunks, 3) == (alone,)
+    (fault,) = [chunk.fault for chunk in chunks if chunk.call_id == 2]
+    assert "loud:1 computes what is not a number" in str(error_of(fault))
+
+
+@pytest.mark.parametrize("head", ["pooled", None])
+def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone(speaker, head):
+    """Whatever goes wrong there: a model may write what no parser can take."""
+    from llmos.engines.pytorch.job import Job
+    from llmos.tasks import Rendered
+
+    class Odd:
+        name = "odd"
+
+        def parse(self, raw, rendered, settings, params):
+            raise RecursionError("nested too deeply")
+
+    odd = Odd()
+    odd.head = head
+    neighbours = [embed(i, "one", model="talk:1") if head else generate(i, "one") for i in (1, 3)]
+    alone = [outputs(run(speaker, call), call.call_id) for call in neighbours]
+    speaker.add(neighbours[0])
+    job = Job(Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker._models["talk:1"], odd, [Rendered([5, 6])])
+    (speaker._rows if head else speaker._streams).add(job)
+    speaker._jobs[2] = job
+    speaker.add(neighbours[1])
+    chunks = drain(speaker)
+    assert [close(outputs(chunks, i), one) for i, one in zip((1, 3), alone, strict=True)] == [True, True]
+    (fault,) = [chunk.fault for chunk in chunks if chunk.call_id == 2]
+    assert "RecursionError" in fault.message
+
+
+def test_a_token_that_the_tokenizer_has_and_the_model_lacks_is_refused(folders):
+    from tokenizers import Tokenizer
+
+    folder = tiny.write(folders["root"] / "added", "llama")
+    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    fast.add_tokens(["<extra>"])
+    fast.save(str(folder / "tokenizer.json"))
+    engine = PyTorchEngine(token_budget=64)
+    engine.load(located("talk", folder), "cpu0", "float32", 0)
+    engine.add(generate(1, "a text"))
+    for call in (generate(2, "an <extra> text"), embed(2, "an <extra> text", model="talk:1")):
+        with pytest.raises(BadInput, match=r"'<extra>', token 260 of the tokenizer, and the model has 260"):
+            engine.add(call)
+    with pytest.raises(BadInput, match=r"logit_bias has the token 260; the model's tokens are 0 to 259"):
+        engine.add(generate(2, "a text", logit_bias={"260": 5}))
+    assert [chunk.fault for chunk in drain(engine)] == [None]
+
+
 def test_twenty_adapters_cost_their_files_only(engine, folders):
     model = lora_on(folders["bert"], folders["root"], "small", seed=4)
     weights = {id(p): p.clone() for p in engine._models["base:1"].loaded.backbone.parameters()}

@@ -79,6 +79,7 @@ class PyTorchEngine:
         inputs = [task.check(one) for one in call.inputs]
         call = replace(call, params=with_defaults(task, call.params))
         job = Job(call, model, task, task.render(inputs, model.loaded.tokenizer, model.settings))
+        model.loaded.tokenizer.check(job.sequences)
         if task.head is not None:
             self._rows.add(job)
         else:

@@ -86,6 +86,14 @@ def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
     return mixed(segments)
 
 
+def no_number(ref: str) -> BadInput:
+    """What is said to those who wait where a model's numbers are none."""
+    return BadInput(
+        f"{ref} computes what is not a number: its weights are damaged, or too large for this dtype. Bring it in "
+        "again, or serve it in float32"
+    )
+
+
 def base_of(located: Located, loaded: Loaded) -> Model:
     """The base as it came: it embeds, and if it has a next-token layer, it writes; one with a decoder beside writes."""
     tasks: tuple[str, ...] = (*EMBEDDING, *WRITING) if loaded.causal else EMBEDDING

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from llmos.abi.call import Chunk
-from llmos.abi.error import LlmosError, fault_of
+from llmos.abi.error import fault_of
 from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
-from llmos.engines.pytorch.model import adapted
+from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import BEHIND, TURN
 from llmos.nn.pack import forward, pack, pool
 from llmos.tasks.embed import is_unit
@@ -213,22 +213,26 @@ def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
         end = start + sum(len(item.ids) for item in mine)
         raws = _raws(mine, hidden[start:end])
         for item, raw in zip(mine, raws, strict=True):
+            if raw is None:
+                yield from item.job.failed(fault_of(no_number(item.job.model.ref)))
+                continue
             try:
                 yield from item.job.put(item.index, raw)
-            except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+            except Exception as error:  # noqa: BLE001  one call's fault, whatever it was, is no neighbour's
                 yield from item.job.failed(fault_of(error))
         start = end
 
 
-def _raws(items: list[Item], hidden: Tensor) -> list[Raw]:
-    """What each input's task parses, from its model's slice of the hidden states."""
+def _raws(items: list[Item], hidden: Tensor) -> list[Raw | None]:
+    """What each input's task parses, from its model's slice of the hidden states; None for what is not a number."""
     model = items[0].job.model
     lengths = [len(item.ids) for item in items]
-    if model.head is None:
-        return _vectors(items, pool(hidden, lengths, model.pooling))
-    logits = model.head(hidden, lengths)
-    per_input = logits.split(lengths) if items[0].job.task.head == "token" else logits
-    return [one.tolist() for one in per_input]
+    made = pool(hidden, lengths, model.pooling) if model.head is None else model.head(hidden, lengths)
+    per_input = made.split(lengths) if items[0].job.task.head == "token" else made
+    raws = _vectors(items, made) if model.head is None else [one.tolist() for one in per_input]
+    if bool(made.isfinite().all()):
+        return raws
+    return [raw if bool(one.isfinite().all()) else None for raw, one in zip(raws, per_input, strict=True)]
 
 
 def _vectors(items: list[Item], pooled: Tensor) -> list[bytes]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import count, groupby
 
 from llmos.abi.call import Chunk, Json
-from llmos.abi.error import BadInput, LlmosError, TooLong, fault_of
+from llmos.abi.error import TooLong, fault_of
 from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
-from llmos.engines.pytorch.model import adapted
+from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import BEHIND, TURN
 from llmos.nn import source as sources
 from llmos.nn.blocks import Key, origin
@@ -311,12 +311,12 @@ def _advance(row: list[Share]) -> Iterator[Chunk]:
             stream.kv.wipe()
             if stream.source is not None:
                 stream.source.kv.wipe()
-            yield from stream.job.failed(fault_of(_no_number(model.ref)))
+            yield from stream.job.failed(fault_of(no_number(stream.job.model.ref)))
             continue
         stream.kv.advance(ids)
         try:
             yield from _said(stream, stream.generation.computed(len(ids), scores))
-        except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+        except Exception as error:  # noqa: BLE001  one answer's fault, whatever it was, is no neighbour's
             yield from stream.job.failed(fault_of(error))
 
 
@@ -330,13 +330,6 @@ def _read(row: list[Share]) -> None:
     with adapted((model, len(source.ids)) for model, source in found):
         packed = pack([source.ids for _, source in found], loaded.device)
         sources.read(loaded.causal, packed, [source.kv for _, source in found])
-
-
-def _no_number(model: str) -> LlmosError:
-    return BadInput(
-        f"{model} computes what is not a number: its weights are damaged, or too large for this dtype. Bring it in "
-        "again, or serve it in float32"
-    )
 
 
 def _said(stream: Stream, text: str) -> Iterator[Chunk]:
