@@ -90,7 +90,9 @@ def measure(folder: Path, home: Path, *, mode: str, count: int | None = None) ->
                     rounded[one.name, method, dtype] = _again(
                         box, model["ref"], recipe["data"]["test"], one.metric, dtype
                     )
-    settings = {"base": "minilm", "settings": f"{count:,} rows, {CUT_EPOCHS:g} epochs" if count else "all by default"}
+        dtype = box.device()["dtype"]
+    trained = f"{count:,} rows, {CUT_EPOCHS:g} epochs" if count else "all by default"
+    settings = {"base": "minilm", "dtype": dtype, "settings": trained}
     shown = [figure for one in sets for method in methods for figure in _figures(one, method, found, rounded)]
     return Record("quality", "cut" if count else mode, settings, tuple(shown))
 
@@ -104,8 +106,9 @@ def drawn(file: Path, most: int) -> str:
             csv.writer(made).writerows([rows[0], *_some(rows[1:], most)])
             return made.getvalue()
         between = "\n" if file.suffix == ".tsv" else "\n\n"
-        rows = [row for row in text.read().split(between) if row.strip() and not row.lstrip().startswith("-DOCSTART-")]
-        return between.join(_some(rows, most)) + "\n"
+        found = text.read().split(between)
+        kept = [row for row in found if row.strip() and not row.lstrip().startswith("-DOCSTART-")]
+        return between.join(_some(kept, most)) + "\n"
 
 
 def _some(rows: list[T], most: int) -> list[T]:
