@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -69,7 +69,7 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | 
         models = made(base, Path(stack.enter_context(TemporaryDirectory())), ATTACHED)
         engine = Engine(base, models[:MIXED], texts, name)
         peer = Peer(base, models[:MIXED], texts, torch_device(name))
-        contenders = {
+        contenders: dict[str, Callable[[], np.ndarray]] = {
             BASE: lambda: engine.run([MODEL]),
             ONE: lambda: engine.run([models[0].manifest.ref]),
             MANY: lambda: engine.run([model.manifest.ref for model in models[:MIXED]]),
@@ -167,10 +167,10 @@ class Peer:
 
 def _attached(base: Path, models: Sequence[Located], texts: Sequence[str], rounds: int, device: str) -> list[Figure]:
     """Two serve processes, one with a model, the other with all of them: single calls by turns, and what they hold."""
-    options = {"device": device, "dtype": DTYPE}
     refs = [model.manifest.ref for model in models]
     singles = [texts[i % len(texts)] for i in range(SINGLES)]
-    with Child(located(base), **options) as few, Child(located(base), **options) as many:
+    one, other = (Child(located(base), device=device, dtype=DTYPE) for _ in range(2))
+    with one as few, other as many:
         few.attach(models[:1])
         for text in singles[: SINGLES // 2]:  # warms both up, so that what grows from here on is the models
             _seconds(few, refs[0], text)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import data
-from bench.traffic import LEAST_MARGIN, Caller, Question
+from bench.traffic import LEAST_MARGIN, Caller, Json, Question
 
 TEXTS = 400
 WORDS = (4, 120)  # of a prompt's own part
@@ -58,7 +58,7 @@ def _generated(
     """A prompt to go on from or a message to answer, after a beginning that others share or none."""
     words = " ".join(chance.sample(texts, 10)).split()[: chance.randint(*WORDS)]
     start = f"{chance.choice(starts)}\n\n" if chance.random() < 0.5 else ""
-    params = {"temperature": 0, "max_tokens": chance.randint(*TOKENS)}
+    params: dict[str, Json] = {"temperature": 0, "max_tokens": chance.randint(*TOKENS)}
     params |= {"n": n} if n else {}
     params |= {"stop": ["\n"]} if chance.random() < 0.2 else {}
     return Question(chance.choice(("generate", "chat")), model, (start + " ".join(words),), params)

@@ -23,7 +23,7 @@ LEAVE, HURRY = 0.12, 0.12  # of all calls: whose caller goes away, and whose tim
 PATIENCE_S = (0.0, 1.5)  # so long does somebody who leaves stay
 HURRY_S = (0.02, 1.0)
 TIMEOUT_S = 300.0
-KEPT_S = 3.0  # a server closes connections that are idle for longer
+CLOSED = (BrokenPipeError, ConnectionResetError)  # how a server's end of what it held for idle shows here
 LEAST_MARGIN = 1e-3  # nats: where the two likeliest tokens are nearer, the order of a sum may decide between them
 CLOSE = 1e-5  # of vectors and scores: the order of a sum
 
@@ -100,7 +100,7 @@ class Caller:
         self._connection = HTTPConnection(place.hostname or "127.0.0.1", place.port, timeout=TIMEOUT_S)
         self._random = random.Random(seed)
         self._is_calm = is_calm  # never leaves, is never in a hurry
-        self._used_at = 0.0
+        self._is_new = True  # the connection carries its first call
 
     def close(self) -> None:
         """Let the connection go."""
@@ -136,16 +136,14 @@ class Caller:
         except (HTTPException, OSError) as error:
             self._connection.close()
             return f"connection: {error!r}", 0
-        finally:
-            self._used_at = time.monotonic()
 
     def _exchange(self, question: Question, body: Json, stays_s: float | None) -> tuple[str, int]:
-        self._send(question, body)
         if stays_s is not None and not body["stream"]:
+            self._send(question, body)
             time.sleep(stays_s)
             self._connection.close()
             return "left", 0
-        response = self._connection.getresponse()
+        response = self._response(question, body)
         if body["stream"] and response.status == 200:
             return self._streamed(question, response, stays_s)
         answer = json.loads(response.read())
@@ -178,8 +176,7 @@ class Caller:
         raise Wrong(f"{question}: the stream ended before the answer")
 
     def _outputs(self, question: Question, params: Json) -> list[Json]:
-        self._send(question, self._body(question, params))
-        response = self._connection.getresponse()
+        response = self._response(question, self._body(question, params))
         answer = json.loads(response.read())
         if response.status != 200:
             raise Wrong(f"{question}: {answer['error']['message']}")
@@ -188,9 +185,29 @@ class Caller:
     def _body(self, question: Question, params: Json) -> dict[str, Json]:
         return {"model": question.model, "inputs": list(question.inputs), "params": params}
 
+    def _response(self, question: Question, body: Json) -> HTTPResponse:
+        """The answer's beginning. Where a kept connection was closed meanwhile, the call is sent again on a new one."""
+        self._send(question, body)
+        try:
+            return self._connection.getresponse()
+        except CLOSED:
+            if self._is_new:
+                raise
+        self._connection.close()
+        self._send(question, body)
+        return self._connection.getresponse()
+
     def _send(self, question: Question, body: Json) -> None:
-        if time.monotonic() - self._used_at > KEPT_S:
+        self._is_new = self._connection.sock is None
+        try:
+            self._request(question, body)
+        except CLOSED:
+            if self._is_new:
+                raise
             self._connection.close()  # it opens again by itself
+            self._send(question, body)
+
+    def _request(self, question: Question, body: Json) -> None:
         headers = {"Content-Type": "application/json"}
         self._connection.request("POST", f"/v1/tasks/{question.task}", json.dumps(body), headers)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from contextlib import closing
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -68,3 +72,39 @@ def test_a_caller_finds_an_answer_right_that_is_the_one_given_alone_and_any_othe
         with pytest.raises(Wrong):
             caller.ask(Question("classify", "support", ("Who?", "Why?"), {}, right=asked.right))
         assert caller.ask(asked.of("nobody")) == ("model_not_found", 0)
+
+
+@contextmanager
+def closing_after(calls: list[int]) -> Iterator[str]:
+    """The address of a server that closes its connections, one after the other, when so many calls were answered."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for count in calls:
+                connection, _ = server.accept()
+                with connection, connection.makefile("rwb") as file:
+                    for _ in range(count):
+                        lines = list(iter(file.readline, b"\r\n"))
+                        file.read(
+                            next(int(line.split()[1]) for line in lines if line.lower().startswith(b"content-length"))
+                        )
+                        body = json.dumps({"outputs": [{"text": "upon a time"}]}).encode()
+                        file.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                        file.flush()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_call_to_a_kept_connection_that_was_closed_goes_to_a_new_one() -> None:
+    asked = Question("classify", "support", ("Once",), {}, right=({"text": "upon a time"},))
+    with closing_after([1, 2]) as url, closing(Caller(url, seed=1, is_calm=True)) as caller:
+        assert [caller.ask(asked) for _ in range(3)] == [("answered", 1)] * 3
+
+
+def test_a_new_connection_that_is_closed_without_an_answer_is_told() -> None:
+    with closing_after([0]) as url, closing(Caller(url, seed=1, is_calm=True)) as caller:
+        how, answers = caller.ask(Question("classify", "support", ("Once",), {}, right=()))
+        assert (how.partition(":")[0], answers) == ("connection", 0)
