@@ -116,8 +116,8 @@ class FastTokenizer:
             if (token := max(ids, default=0)) >= self.held:
                 written = self._fast.id_to_token(token)
                 raise BadInput(
-                    f"The text has {written!r}, token {token:,} of the tokenizer, and the model has {self.held:,} tokens. "
-                    "Leave it out"
+                    f"The text has {written!r}, token {token:,} of the tokenizer, and the model has {self.held:,} "
+                    "tokens. Leave it out"
                 )
 
     def as_json(self) -> str:

@@ -106,6 +106,7 @@ RULED: dict[str, Settings] = {  # what their generation_config.json says beside 
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first may be in it, and who comes after may want gradients
 def plain(architecture: str) -> PreTrainedModel:
     """The model as transformers computes it, dropout off; the same one at every call."""
     if architecture in READERS:

@@ -229,9 +229,9 @@ def _raws(items: list[Item], hidden: Tensor) -> list[Raw | None]:
     lengths = [len(item.ids) for item in items]
     made = pool(hidden, lengths, model.pooling) if model.head is None else model.head(hidden, lengths)
     per_input = made.split(lengths) if items[0].job.task.head == "token" else made
-    raws = _vectors(items, made) if model.head is None else [one.tolist() for one in per_input]
+    raws: list[Raw] = [*_vectors(items, made)] if model.head is None else [one.tolist() for one in per_input]
     if bool(made.isfinite().all()):
-        return raws
+        return [*raws]
     return [raw if bool(one.isfinite().all()) else None for raw, one in zip(raws, per_input, strict=True)]
 
 
