@@ -151,6 +151,28 @@ def test_inputs_beside_an_answer_wait_for_their_class_s_turn(folders, threads, w
     assert steps_until(engine, 2) == steps
 
 
+def test_inputs_under_way_when_an_answer_begins_are_answered_as_soon_as_they_are_there(folders, threads):
+    engine = engine_on(folders["llama"], 2)
+    for number in range(3):  # a row each: one for each core, and one to go on with
+        engine.add(Call(number, "base:1", "embed", ("w" * 90,) * 3))
+    chunks = engine.step()
+    engine.add(ask(9, Class.INTERACTIVE, "generate", **LONG))
+    chunks += engine.step()
+    assert {chunk.call_id for chunk in chunks} == {0, 1, 2}
+
+
+def test_inputs_that_wait_behind_those_of_a_lower_class_lend_them_their_own(folders, threads):
+    engine = engine_on(folders["llama"], 1)
+    engine.add(ask(0, Class.INTERACTIVE, "generate", **LONG))
+    engine.step()
+    engine.add(Call(1, "base:1", "embed", ("w" * 100,) * 6, klass=Class.BATCH))
+    for number in range(2, 67):  # as many as may go before it, of another group or not yet sent
+        engine.add(ask(number, Class.BATCH))
+        engine.cancel(number)
+    engine.add(ask(99, Class.INTERACTIVE))
+    assert steps_until(engine, 99) < SELDOM
+
+
 def test_an_answer_of_a_lower_class_goes_on_beside_inputs_that_never_end(folders, threads):
     engine = engine_on(folders["llama"], 2)
     engine.add(ask(0, Class.BACKGROUND, "generate", **LONG | {"max_tokens": 5}))

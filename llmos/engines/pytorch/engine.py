@@ -14,11 +14,12 @@ import torch
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput, ModelNotFound
 from llmos.abi.frame import Located
+from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import Model, base_of, model_on
 from llmos.engines.pytorch.rows import Rows
 from llmos.engines.pytorch.streams import Streams
-from llmos.engines.turns import SELDOM, is_lower
+from llmos.engines.turns import SELDOM, highest, is_lower
 from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import with_defaults
@@ -111,13 +112,17 @@ class PyTorchEngine:
         """A step of both, or of those alone that are of the higher class."""
         self._steps += 1
         is_for_all = self._steps % SELDOM == 0
-        inputs, answers = self._rows.klass, streams.klass
+        inputs, answers = self._highest(writes=False), self._highest(writes=True)
         chunks: list[Chunk] = []
         if is_for_all or not is_lower(inputs, answers):
             chunks += self._rows.share(max(self._step_tokens - streams.live, self._step_tokens // 2))
         if is_for_all or not is_lower(answers, inputs):
             chunks += streams.step()
         return chunks
+
+    def _highest(self, *, writes: bool) -> Class:
+        """The highest class of the calls in hand that write, or do not: who waits lends it to those in front."""
+        return highest(job.call.klass for job in self._jobs.values() if (job.task.head is None) is writes)
 
     @property
     def is_idle(self) -> bool:

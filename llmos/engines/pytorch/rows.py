@@ -18,7 +18,6 @@ from torch.nn.functional import normalize
 
 from llmos.abi.call import Chunk
 from llmos.abi.error import fault_of
-from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import BEHIND, TURN
@@ -59,12 +58,6 @@ class Rows:
 
     def __bool__(self) -> bool:
         return self._first() is not None or self._cores.busy > 0
-
-    @property
-    def klass(self) -> Class:
-        """That of whose turn it is."""
-        first = self._first()
-        return Class.BACKGROUND if first is None else first[0][-1].job.call.klass
 
     def spread(self, cores: int) -> None:
         """From now on rows are computed side by side on so many cores."""

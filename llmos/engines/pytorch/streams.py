@@ -14,7 +14,6 @@ from itertools import count, groupby
 
 from llmos.abi.call import Chunk, Json
 from llmos.abi.error import TooLong, fault_of
-from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import BEHIND, TURN
@@ -24,7 +23,7 @@ from llmos.nn.generate import Generation
 from llmos.nn.kv import BLOCK, KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.nn.source import Source
-from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.generate import Sampling, check_answers, sampling
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
@@ -103,15 +102,11 @@ class Streams:
         """Answers under way."""
         return len(self._live)
 
-    @property
-    def klass(self) -> Class:
-        """The highest class of those that are not over."""
-        classes = [stream.job.call.klass for stream in (*self._live, *self._waiting) if not stream.is_over]
-        return min(classes, key=BEHIND.__getitem__, default=Class.BACKGROUND)
-
     def add(self, job: Job) -> None:
-        """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
-        job.repeat(sampling(job.call.params).n)
+        """Raises TooLong for a prompt that leaves no room for the tokens asked for, BadInput for too many answers."""
+        n = sampling(job.call.params).n
+        check_answers(len(job.rendered), n)
+        job.repeat(n)
         place = next(self._places) + BEHIND[job.call.klass]
         salt = str(job.call.params.get("cache_salt") or "")
         read: dict[int, Source] = {}
