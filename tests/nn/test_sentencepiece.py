@@ -85,7 +85,7 @@ def test_a_file_that_is_none_or_of_another_kind_is_refused(folder):
     (folder / "target.spm").write_bytes(model(TARGET, kind=2))
     with pytest.raises(BadInput, match="must be unigram"):
         FastTokenizer(folder).encode_answer("die", special=False)
-    for damaged in (b"", model(SOURCE)[:-9], b"\xff" * 40, b"<html>"):
+    for damaged in (b"", model(SOURCE)[:-9], b"\xff" * 40, b"<html>", model(SOURCE) + b"\x38" + b"\x80" * 20 + b"\x01"):
         (folder / "source.spm").write_bytes(damaged)
         with pytest.raises(BadInput, match=r"source\.spm is"):
             FastTokenizer(folder)
