@@ -216,7 +216,7 @@ def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
         start = end
 
 
-def _raws(items: list[Item], hidden: Tensor) -> list[Raw | None]:
+def _raws(items: list[Item], hidden: Tensor) -> Sequence[Raw | None]:
     """What each input's task parses, from its model's slice of the hidden states; None for what is not a number."""
     model = items[0].job.model
     lengths = [len(item.ids) for item in items]
