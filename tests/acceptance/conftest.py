@@ -95,7 +95,7 @@ def starters(sweeper: IO[str]) -> Path | None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once: the second waits and finds the home made
         if home.exists():
             return home
-        for outdated in CACHE.glob("home-*"):
+        for outdated in (*CACHE.glob("home-*"), *CACHE.glob("tmp*")):  # the second were left half-made
             shutil.rmtree(outdated)
         return home if _stocked(home, sweeper) else None
 
