@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -76,8 +76,18 @@ def free_port() -> int:
     raise AssertionError(f"no port of {PORTS} is free")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def sweeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IO[str]]:
+    """Where a folder is named whose daemons are not to outlive these tests, however they end; theirs is."""
+    command = [sys.executable, str(Path(__file__).with_name("sweeper.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, text=True) as process:
+        assert process.stdin is not None
+        print(tmp_path_factory.getbasetemp(), file=process.stdin, flush=True)
+        yield process.stdin
+
+
 @pytest.fixture(scope="session")
-def starters() -> Path | None:
+def starters(sweeper: IO[str]) -> Path | None:
     """A stopped home with the starter models, pulled once and kept in the cache; None where they cannot be pulled."""
     CACHE.mkdir(parents=True, exist_ok=True)
     home = CACHE / f"home-{_form_of_the_store()}"
@@ -85,13 +95,14 @@ def starters() -> Path | None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once: the second waits and finds the home made
         if home.exists():
             return home
-        for outdated in CACHE.glob("home-*"):
+        for outdated in (*CACHE.glob("home-*"), *CACHE.glob("tmp*")):  # the second were left half-made
             shutil.rmtree(outdated)
-        return home if _stocked(home) else None
+        return home if _stocked(home, sweeper) else None
 
 
-def _stocked(home: Path) -> bool:
+def _stocked(home: Path, sweeper: IO[str]) -> bool:
     with tempfile.TemporaryDirectory(dir=CACHE) as making:
+        print(making, file=sweeper, flush=True)
         house = House(Path(making) / "home", free_port())
         try:
             assert house("up").returncode == 0
