@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,10 +55,24 @@ class Chunk:
     fault: Fault | None = None
 
 
-def check_inputs(inputs: Sequence[Json]) -> None:
-    """BadInput for more inputs than one call may have."""
+def check_inputs(inputs: Sequence[Json], params: Mapping[str, Json]) -> None:
+    """BadInput for more than one call may ask for: inputs, answers to them (`n`), documents of queries."""
+    n = params.get("n")
+    copies = n if isinstance(n, int) and n > 1 else 1  # what is no number at all, the task refuses
+    documents = sum(len(one["documents"]) for one in inputs if _is_query(one))
     if len(inputs) > MAX_INPUTS:
-        raise BadInput(
-            f"The call has {len(inputs):,} inputs, and one call may have {MAX_INPUTS:,}. Send them in several calls",
-            limit=MAX_INPUTS,
-        )
+        raise _too_many(f"has {len(inputs):,} inputs")
+    if len(inputs) * copies > MAX_INPUTS:
+        raise _too_many(f"asks for {len(inputs) * copies:,} answers, {copies:,} to each of {len(inputs):,} inputs")
+    if documents > MAX_INPUTS:
+        raise _too_many(f"has {documents:,} documents")
+
+
+def _is_query(one: Json) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("documents"), list)
+
+
+def _too_many(what: str) -> BadInput:
+    return BadInput(
+        f"The call {what}, and one call may have {MAX_INPUTS:,}. Send them in several calls", limit=MAX_INPUTS
+    )

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.call import Tokens
+from llmos.abi.process import Program, State
 from llmos.api.endpoint import Endpoint
 from llmos.kernel.port import Kernel
 
@@ -103,6 +104,15 @@ class Metrics:
         for device, size in status.free_bytes.items():
             free.add_metric([device], size)
         yield free
+        generation = GaugeMetricFamily(
+            "llmos_generation", "How full a process that generates is", labels=["pid", "title", "figure"]
+        )
+        for process in self._kernel.processes():
+            figures = process.progress.figures if process.state is State.READY and process.progress else {}
+            for figure, value in figures.items():
+                if process.spec.program is Program.SERVE:
+                    generation.add_metric([str(process.pid), process.spec.title, figure], value)
+        yield generation
         yield GaugeMetricFamily("llmos_resident_bytes", "Resident memory of the daemon", status.rss_bytes)
         yield GaugeMetricFamily("llmos_calls_in_flight", "Calls not yet answered", status.in_flight)
         yield GaugeMetricFamily("llmos_started_at_seconds", "When the daemon started, since 1970", status.started_at)

@@ -44,9 +44,11 @@ def run(
     with box() as client:
         asked = task or client.model(model).task
         inputs = inputs_of(asked, texts or [], file)
+        n = params.get("n")
+        at_once = max(1, MAX_INPUTS // n) if isinstance(n, int) and n > 1 else MAX_INPUTS
         results = [
             result
-            for some in (inputs[start : start + MAX_INPUTS] for start in range(0, len(inputs), MAX_INPUTS))
+            for some in (inputs[start : start + at_once] for start in range(0, len(inputs), at_once))
             for result in client.run(model, some, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
         ]
     if as_json:

@@ -77,12 +77,13 @@ def _progress(process: Process) -> str:
 
 def _load(figures: Mapping[str, float]) -> str:
     """How busy a process is that serves: answers under way, answers that wait, and, of an engine that tells, the
-    blocks of keys and values in use."""
+    blocks of keys and values in use and how much of its prompts it found there."""
     if "live" not in figures:
         return ""
     waits = f", {figures['waiting']:.0f} wait" if figures.get("waiting") else ""
     held = f", kv {figures['kv_held'] / max(figures['kv_blocks'], 1):.0%}" if "kv_held" in figures else ""
-    return f"{figures['live']:.0f} live{waits}{held}"
+    found = f", {figures['prefix_hit_rate']:.0%} found" if figures.get("prefix_hit_rate") else ""
+    return f"{figures['live']:.0f} live{waits}{held}{found}"
 
 
 def top() -> None:

@@ -17,7 +17,7 @@ from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
 from llmos.engines.turns import BEHIND, TURN
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
-from llmos.tasks.generate import Sampling, check_answers, sampling
+from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.tools import ruled
 
 Json = Any  # Any: an answer in its task's schema
@@ -174,7 +174,6 @@ class Answers:
         asked = task(call.task)
         rendered = asked.render([asked.check(one) for one in call.inputs], self._writer.tokenizer, self._settings)
         said = sampling(call.params)
-        check_answers(len(rendered), said.n)
         prompt_tokens = sum(len(one.ids) for one in rendered)
         job = Job(call, asked, self._settings, [one for one in rendered for _ in range(said.n)], prompt_tokens)
         place, salt = next(self._places) + BEHIND[call.klass], str(call.params.get("cache_salt") or "")

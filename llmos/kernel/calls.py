@@ -70,7 +70,7 @@ class Calls:
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """The answer of a model; raises what is wrong before its first piece, and closing it cancels the call."""
-        check_inputs(inputs)
+        check_inputs(inputs, params)
         manifest = self._store.resolve(model)
         wanted = task_of(manifest, task)
         call = Call(next(self._ids), manifest.ref, wanted, tuple(inputs), params, stream, klass=klass)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from llmos.abi.call import MAX_INPUTS
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, reader
 from llmos.tasks.grammar import PARAMS as GRAMMARS
@@ -111,17 +110,6 @@ def sampling(params: dict[str, Json]) -> Sampling:
         top_logprobs=_top_logprobs(params),
         grammar=grammar_of(params),
     )
-
-
-def check_answers(inputs: int, n: int) -> None:
-    """BadInput for more answers than one call may ask for, whichever way."""
-    if inputs * n > MAX_INPUTS:
-        raise BadInput(
-            f"The call asks for {inputs * n:,} answers, {n:,} to each of {inputs:,} inputs, and one call may ask for "
-            f"{MAX_INPUTS:,}. Send them in several calls",
-            key="n",
-            limit=MAX_INPUTS,
-        )
 
 
 def _number(params: dict[str, Json], key: str, default: float, least: float, most: float) -> float:

@@ -202,7 +202,7 @@ class MemoryKernel:
         klass: Class = Class.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        check_inputs(inputs)
+        check_inputs(inputs, params)
         found = self.model(model).manifest
         self.engines.append(engine_of(found, engine))
         call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)

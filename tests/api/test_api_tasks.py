@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from llmos.abi.error import Busy
+from llmos.abi.process import Program, Progress, Spec, State
 from llmos.api.tasks import floats
 
 
@@ -93,6 +94,21 @@ def test_calls_are_counted_by_how_they_ended(ask):
     assert 'llmos_call_seconds_bucket{le="+Inf",task="classify"} 2.0' in text
     assert 'llmos_tokens_total{kind="prompt",model="support:2",task="classify"}' in text
     assert 'llmos_leased_bytes{device="cpu0",kind="weights"} 9e+07' in text
+
+
+def test_how_full_a_process_that_generates_is_can_be_scraped(kernel, ask):
+    serve = asyncio.run(kernel.submit(Spec(Program.SERVE, {"base": "smollm2:1"}, title="serve smollm2:1")))
+    other = asyncio.run(kernel.submit(Spec(Program.EVALUATE, {}, title="evaluate")))
+    for pid in (serve.pid, other.pid):
+        kernel.move(pid, State.STARTING)
+        kernel.move(pid, State.READY)
+        kernel.report_progress(pid, Progress("serving", figures={"kv_waste": 0.25, "prefix_hit_rate": 0.5}))
+    lines = ask("GET", "/metrics").text.splitlines()
+    shown = [line for line in lines if line.startswith("llmos_generation{")]
+    assert shown == [
+        f'llmos_generation{{figure="{figure}",pid="{serve.pid}",title="serve smollm2:1"}} {value}'
+        for figure, value in (("kv_waste", 0.25), ("prefix_hit_rate", 0.5))
+    ]
 
 
 def test_vectors_come_raw_to_a_client_that_accepts_only_bytes(ask):

@@ -185,6 +185,11 @@ def test_a_file_of_more_lines_than_one_call_may_have_is_asked_in_several(llmos, 
     (home / "many").write_text("hello\n" * (MAX_INPUTS + 1))
     code, out = llmos("run", "support", "--file", str(home / "many"), "--json")[:2]
     assert (code, len(json.loads(out))) == (0, MAX_INPUTS + 1)
+    (home / "half").write_text("hello\n" * (MAX_INPUTS // 2 + 1))
+    code, out = llmos(
+        "run", "smollm2", "--file", str(home / "half"), "--set", "n=2", "--set", "max_tokens=1", "--json"
+    )[:2]
+    assert (code, len(json.loads(out))) == (0, MAX_INPUTS + 2)
 
 
 def test_run_prints_each_of_several_answers(llmos):
@@ -254,13 +259,13 @@ def test_the_daemon_of_another_home_on_the_same_port_is_told_from_ones_own(llmos
 
 
 def test_a_process_that_serves_shows_how_busy_it_is_and_nothing_once_it_is_over():
-    figures = {"live": 3.0, "waiting": 2.0, "kv_blocks": 40.0, "kv_held": 10.0}
+    figures = {"live": 3.0, "waiting": 2.0, "kv_blocks": 40.0, "kv_held": 10.0, "prefix_hit_rate": 0.324}
     serve = Process(1, Spec(Program.SERVE), State.READY, progress=Progress("serving", figures=figures))
     without_blocks = replace(serve, progress=Progress("serving", figures={"live": 3.0, "waiting": 0.0}))
     encoder = replace(serve, progress=Progress("serving"))
     over = replace(serve, state=State.EXITED)
     shown = [row[4] for row in rows([serve, without_blocks, encoder, over])]
-    assert shown == ["3 live, 2 wait, kv 25%", "3 live", "", ""]
+    assert shown == ["3 live, 2 wait, kv 25%, 32% found", "3 live", "", ""]
 
 
 def test_a_version_is_shown_without_what_only_the_store_needs(llmos, kernel):

@@ -147,10 +147,18 @@ def test_an_encoder_with_a_decoder_does_what_its_base_is_said_to_do_and_a_model_
             task_of(manifest, task)
 
 
-def test_more_inputs_than_a_call_may_have_are_refused_before_any_process_is_started(home):
+@pytest.mark.parametrize(
+    ("inputs", "params", "said"),
+    [
+        (["x"] * 2049, {}, "2,049 inputs"),
+        (["x"] * 17, {"n": 128}, "2,176 answers, 128 to each of 17 inputs"),
+        ([{"query": "x", "documents": ["x"] * 1025}] * 2, {}, "2,050 documents"),
+    ],
+)
+def test_more_than_a_call_may_ask_for_is_refused_before_any_process_is_started(home, inputs, params, said):
     async def act(box: Box) -> None:
-        with pytest.raises(BadInput, match=r"2,049 inputs, and one call may have 2,048\. Send them in several calls"):
-            await anext(box.call("mood", None, ["x"] * 2049, {}))
+        with pytest.raises(BadInput, match=rf"{said}, and one call may have 2,048\. Send them in several calls"):
+            await anext(box.call("mood", None, inputs, params))
         assert not any(p.spec.program is Program.SERVE for p in box.processes())
 
     with_box(home, act)

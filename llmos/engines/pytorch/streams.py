@@ -23,7 +23,7 @@ from llmos.nn.generate import Generation
 from llmos.nn.kv import BLOCK, KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.nn.source import Source
-from llmos.tasks.generate import Sampling, check_answers, sampling
+from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
@@ -103,10 +103,8 @@ class Streams:
         return len(self._live)
 
     def add(self, job: Job) -> None:
-        """Raises TooLong for a prompt that leaves no room for the tokens asked for, BadInput for too many answers."""
-        n = sampling(job.call.params).n
-        check_answers(len(job.rendered), n)
-        job.repeat(n)
+        """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
+        job.repeat(sampling(job.call.params).n)
         place = next(self._places) + BEHIND[job.call.klass]
         salt = str(job.call.params.get("cache_salt") or "")
         read: dict[int, Source] = {}
