@@ -28,7 +28,7 @@ def pull(
     max_drop: Annotated[float | None, typer.Option(help="So much may int8 lose; 0.01 unless said.")] = None,
     engine: Annotated[str | None, typer.Option(help="Who is to serve it: pytorch, llamacpp, onnx, vllm.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="Of a graph: classify, tag, embed; of an adapter: chat, generate.")
+        str | None, typer.Option(help="Of a graph: classify, tag, embed; of an adapter: generate, translate ...")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Of an ONNX graph, with commas between, in its order.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,

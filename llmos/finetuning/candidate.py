@@ -43,6 +43,8 @@ BESIDE = (
     "added_tokens.json",
     "vocab.*",
     "merges.txt",
+    "s*.model",
+    "*.spm",
     "*.jinja",
 )
 
@@ -125,7 +127,8 @@ class Candidate:
             save_head(self.head, folder)
             head = ((HEAD_FILE, Part.HEAD),)
         if self.adapted is not None:
-            save_adapter(self.adapted, folder, base.manifest.base_digest)
+            writing = self.loaded if isinstance(self.head, NextHead) else None
+            save_adapter(self.adapted, folder, base.manifest.base_digest, writing)
             return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *head
         model = self.loaded.causal or self.loaded.backbone
         tied = set(getattr(model, "all_tied_weights_keys", ()))

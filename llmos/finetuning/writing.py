@@ -17,7 +17,7 @@ from llmos.nn.kv import KV, Pool, token_bytes
 from llmos.nn.load import Loaded
 from llmos.nn.pack import next_logits, pack
 from llmos.nn.source import Source
-from llmos.tasks import WRITING, Settings
+from llmos.tasks import WRITING, Rendered, Settings
 from llmos.tasks import task as task_of
 from llmos.tasks.generate import Sampling
 
@@ -43,7 +43,7 @@ def answered(
         return list(predicted)
     chosen = chosen_of(len(rows), settings)
     longest = max((len(lesson.targets) for i in chosen for lesson in examples[i].rendered.context[-1:]), default=1)
-    prompts = [task_of(task).render([rows[i].input], candidate.loaded.tokenizer, settings)[0].ids for i in chosen]
+    prompts = [task_of(task).render([rows[i].input], candidate.loaded.tokenizer, settings)[0] for i in chosen]
     candidate.train(False)
     texts = write(candidate, prompts, LONGER * longest, on_done=on_done)
     found = list(predicted)
@@ -69,7 +69,7 @@ def said_of_answers(task: str, count: int, settings: Settings) -> dict[str, str]
 @torch.inference_mode()
 def write(
     candidate: Candidate,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Rendered],
     most: int,
     *,
     on_done: Callable[[int], None] = lambda done: None,
@@ -78,10 +78,10 @@ def write(
     loaded = candidate.loaded
     assert loaded.causal is not None
     each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
-    longest = max((len(prompt) for prompt in prompts), default=0) + most
+    longest = max((len(prompt.ids) for prompt in prompts), default=0) + most
     pool = Pool(max(POOL_BYTES, 2 * each * longest), each, loaded.device, loaded.kv_dtype)
     waiting = [
-        _begun(loaded, i, ids, most, pool) for i, ids in sorted(enumerate(prompts), key=lambda one: -len(one[1]))
+        _begun(loaded, i, one, most, pool) for i, one in sorted(enumerate(prompts), key=lambda one: -len(one[1].ids))
     ]
     live: list[_Text] = []
     texts = [""] * len(prompts)
@@ -141,11 +141,11 @@ class _Text:
             self.source.drop()
 
 
-def _begun(loaded: Loaded, place: int, ids: list[int], most: int, pool: Pool) -> _Text:
-    reader, room = loaded.reader, loaded.max_tokens
+def _begun(loaded: Loaded, place: int, prompt: Rendered, most: int, pool: Pool) -> _Text:
+    reader, room, ids = loaded.reader, loaded.max_tokens, prompt.ids
     opening: Sequence[int] = ids
     if reader is not None:
-        opening, room = reader.opening, reader.longest
+        opening, room = prompt.opening or reader.opening, reader.longest
     settings = Sampling(temperature=0.0, max_tokens=max(1, min(most, room - len(opening))))
     generation = Generation(opening, settings, loaded.tokenizer, loaded.ends, room, loaded.rules)
     return _Text(place, generation, KV(pool, b"", opening), None if reader is None else Source(pool, ids))

@@ -15,7 +15,7 @@ from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
-from llmos.abi.recipe import DTYPES, Recipe, check, recipe_of
+from llmos.abi.recipe import DTYPES, WRITING, Recipe, check, recipe_of
 from llmos.config import Config
 from llmos.kernel.need import Facts, Shape, need_of, shape_of
 from llmos.kernel.store.store import Store
@@ -239,8 +239,12 @@ def _check_pull(spec: Spec) -> None:
         raise BadInput(f"No folder {source}. {said}")
     if (engine := spec.args.get("engine")) is not None and engine not in ENGINES:
         raise BadInput(f"No engine {engine!r}. There are: {', '.join(ENGINES)}", key="engine")
-    if (task := spec.args.get("task")) is not None and task not in ONNX_TASKS:
-        raise BadInput(f"An ONNX graph is for {', '.join(ONNX_TASKS)}, not for {task!r}", key="task")
+    if (task := spec.args.get("task")) is not None and task not in (*ONNX_TASKS, *WRITING):
+        raise BadInput(
+            f"task is {task!r}; an ONNX graph is for {', '.join(ONNX_TASKS)}, an adapter that writes for "
+            f"{', '.join(WRITING)}",
+            key="task",
+        )
 
 
 def _check_dtype(spec: Spec, manifest: Manifest | None) -> None:

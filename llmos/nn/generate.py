@@ -6,6 +6,7 @@ It holds no keys and values: whoever computes says with `skip` and `again` what 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -51,7 +52,7 @@ class Generation:
         check_biases(settings, tokenizer.size)
         self._sampler = Sampler(settings, prompt, matcher(settings.grammar, tokenizer, ends))
         self._logprobs = Logprobs(tokenizer)
-        self._rules = rules
+        self._rules = None if rules is None else replace(rules, begun=len(prompt))
         self._text = tokenizer.stream()
         self._ends = ends
         self._held = Held(settings.stop)

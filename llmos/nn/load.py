@@ -98,7 +98,11 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         said = rules.said(folder)
         opening = rules.opening_of(said, folder.name)
         tokenizer.reader = Reader(
-            opening, limit or NO_LIMIT, prefixes_of(config.to_dict()), opens_whole=config.model_type != "mbart"
+            opening,
+            limit or NO_LIMIT,
+            prefixes_of(config.to_dict()),
+            opens_whole=config.model_type != "mbart",
+            codes=tokenizer.languages if config.model_type == "mbart" else {},
         )
         told = rules.rules_of(said, opening, tokenizer.ends, model.get_output_embeddings().out_features)
     return Loaded(

@@ -1,4 +1,4 @@
-"""Marian's two SentencePiece models as tokenizers, of what is read and of what is written, with vocab.json's ids.
+"""SentencePiece models as tokenizers: the one of T5's family or of mBART, or Marian's two with vocab.json's ids.
 
 A model file is a protocol buffer; of it are read the pieces with their scores, and how text is normalized. transformers
 wants the package sentencepiece for these files, and splits text slowly; here they become tokenizer.json's kind.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from llmos.abi.error import BadInput
 
 SOURCE, TARGET, VOCABULARY, SETTINGS = "source.spm", "target.spm", "vocab.json", "tokenizer_config.json"
+T5, MBART = "spiece.model", "sentencepiece.bpe.model"
 NORMAL, UNIGRAM = 1, 1  # a piece of text; the kind of model
+SPECIAL = (2, 3)  # kinds of piece: what is unknown, and what steers
+OPENED = ("<s>", "<pad>", "</s>", "<unk>")  # mBART's first ids; its file has three of its own in their place
+EXTRA_IDS = 100  # tokens for gaps in a text, which T5's vocabulary has behind the file's
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 FOREIGN = 1e4  # so much worse, a character, is a piece of the other language: single ones stand where nothing else can
 END, UNKNOWN, PADDING = "</s>", "<unk>", "<pad>"
@@ -30,30 +34,98 @@ Field = tuple[int, int, Any]  # Any: a number or bytes, by its kind: (number, ki
 class Pieces:
     """What a model file says."""
 
-    scores: Mapping[str, float]
+    ordered: Sequence[tuple[str, float, int]]  # with their kinds; an id is a place in them
     charsmap: bytes
+    falls_to_bytes: bool
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        return {piece: score for piece, score, kind in self.ordered if kind == NORMAL}
 
 
 def is_there(folder: Path) -> bool:
-    return all((folder / name).exists() for name in (SOURCE, TARGET, VOCABULARY))
+    """Whether Marian's files are; BadInput where a folder that has no other tokenizer has only some of them."""
+    lacking = [name for name in (SOURCE, TARGET, VOCABULARY) if not (folder / name).exists()]
+    is_marian = _json(folder / SETTINGS).get("tokenizer_class") == "MarianTokenizer"
+    is_begun = is_marian or not {SOURCE, TARGET} <= {*lacking}
+    if lacking and is_begun and not (folder / "tokenizer.json").exists():
+        raise BadInput(
+            f"{folder.name} lacks {' and '.join(lacking)}: Marian's tokenizer is made of {SOURCE}, {TARGET} and "
+            f"{VOCABULARY} together. Put what lacks beside them"
+        )
+    return not lacking
+
+
+def single(folder: Path) -> Tokenizer | None:
+    """The tokenizer of a folder with one model for all it reads and writes; None if there is none."""
+    settings = _json(folder / SETTINGS)
+    if (folder / T5).exists():
+        pieces = read(folder / T5)
+        extra, room = int(settings.get("extra_ids", EXTRA_IDS)), _json(folder / "config.json").get("vocab_size")
+        extra = extra if room is None else min(extra, int(room) - len(pieces.ordered))
+        gaps = [(f"<extra_id_{i}>", 0.0, SPECIAL[1]) for i in range(extra - 1, -1, -1)]
+        return _whole([*pieces.ordered, *gaps], pieces, f"$A {END}")
+    if (folder / MBART).exists():
+        pieces = read(folder / MBART)
+        fifty = "50" in str(settings.get("tokenizer_class"))
+        source = str(settings.get("src_lang") or "en_XX")
+        codes = _codes(fifty=fifty)
+        if source not in codes:
+            raise BadInput(f"{folder.name}/{SETTINGS} has src_lang {source!r}; there are {', '.join(codes)}")
+        opened = [(one, 0.0, SPECIAL[1]) for one in OPENED]
+        closed = [(one, 0.0, SPECIAL[1]) for one in (*codes, "<mask>")]
+        form = f"{source} $A {END}" if fifty else f"$A {END} {source}"
+        return _whole([*opened, *pieces.ordered[len(OPENED) - 1 :], *closed], pieces, form)
+    return None
+
+
+def _codes(*, fifty: bool) -> Sequence[str]:
+    """mBART's languages, in the order of their ids."""
+    if fifty:
+        from transformers.models.mbart50 import tokenization_mbart50 as module
+    else:
+        from transformers.models.mbart import tokenization_mbart as module
+    found: Sequence[str] = module.FAIRSEQ_LANGUAGE_CODES
+    return found
+
+
+def _whole(ordered: Sequence[tuple[str, float, int]], pieces: Pieces, form: str) -> Tokenizer:
+    """A tokenizer with these pieces as its ids; `form` is what stands around a text."""
+    ids = {piece: i for i, (piece, _, _) in enumerate(ordered)}
+    if not {END, UNKNOWN} <= ids.keys() or len(ids) != len(ordered):
+        raise BadInput(f"The SentencePiece model has no {END} or no {UNKNOWN}, or a piece twice. Fetch it again")
+    scored = [(piece, score) for piece, score, _ in ordered]
+    made = Tokenizer(models.Unigram(scored, unk_id=ids[UNKNOWN], byte_fallback=pieces.falls_to_bytes))
+    _as_read(made, pieces)
+    made.add_special_tokens([AddedToken(piece, normalized=False) for piece, _, kind in ordered if kind in SPECIAL])
+    around = [one for one in form.split() if one != "$A"]
+    made.post_processor = processors.TemplateProcessing(single=form, special_tokens=[(one, ids[one]) for one in around])
+    return made
+
+
+def _as_read(made: Tokenizer, pieces: Pieces) -> None:
+    """Text comes to the tokenizer and goes from it as SentencePiece has it."""
+    steps = [normalizers.Precompiled(pieces.charsmap)] if pieces.charsmap else []
+    made.normalizer = normalizers.Sequence([*steps, normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
+    made.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")
+    made.decoder = decoders.Metaspace(SPACE, prepend_scheme="always")
+    if pieces.falls_to_bytes:
+        made.decoder = decoders.Sequence([decoders.ByteFallback(), made.decoder])
 
 
 def tokenizer(folder: Path, name: str) -> Tokenizer:
     """The tokenizer that one of the two makes, as transformers' MarianTokenizer splits text."""
-    settings = json.loads((folder / SETTINGS).read_text()) if (folder / SETTINGS).exists() else {}
+    settings = _json(folder / SETTINGS)
     if settings.get("separate_vocabs"):
         raise BadInput(f"{folder.name} has a vocabulary for each language, which is not read here. Take another model")
     ids: dict[str, int] = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
     if sorted(ids.values()) != list(range(len(ids))) or not {END, UNKNOWN} <= ids.keys():
         raise BadInput(f"{folder.name}/{VOCABULARY} is not a vocabulary of Marian's: its ids are not 0 to its size")
     pieces = read(folder / name)
-    ordered = sorted(ids, key=ids.__getitem__)
-    scored = [(one, pieces.scores.get(one, -FOREIGN * (2 * len(one) - 1))) for one in ordered]
+    ordered, scores = sorted(ids, key=ids.__getitem__), pieces.scores
+    scored = [(one, scores.get(one, -FOREIGN * (2 * len(one) - 1))) for one in ordered]
     made = Tokenizer(models.Unigram(scored, unk_id=ids[UNKNOWN]))
-    steps = [normalizers.Precompiled(pieces.charsmap)] if pieces.charsmap else []
-    made.normalizer = normalizers.Sequence([*steps, normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
-    made.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")
-    made.decoder = decoders.Metaspace(SPACE, prepend_scheme="always")
+    _as_read(made, pieces)
     made.add_special_tokens([one for one in (END, UNKNOWN, PADDING) if one in ids])
     codes = [one for one in ordered if one.startswith(">>") and one.endswith("<<")]  # languages to write
     made.add_tokens([AddedToken(one, normalized=False) for one in codes])
@@ -63,23 +135,28 @@ def tokenizer(folder: Path, name: str) -> Tokenizer:
 
 def read(path: Path) -> Pieces:
     """The pieces of a SentencePiece model; BadInput for a file that is none, or of a kind that is not read here."""
-    scores: dict[str, float] = {}
-    charsmap, kind = b"", UNIGRAM
+    ordered: list[tuple[str, float, int]] = []
+    charsmap, kind, falls_to_bytes = b"", UNIGRAM, False
     try:
         for number, _, value in _fields(path.read_bytes()):
             if number == 1:
                 piece = {n: v for n, _, v in _fields(value)}
-                if piece.get(3, NORMAL) == NORMAL:
-                    scores[piece[1].decode()] = piece.get(2, 0.0)
+                ordered.append((piece[1].decode(), piece.get(2, 0.0), piece.get(3, NORMAL)))
             elif number == 2:
-                kind = next((v for n, _, v in _fields(value) if n == 3), UNIGRAM)
+                told = {n: v for n, _, v in _fields(value)}
+                kind, falls_to_bytes = told.get(3, UNIGRAM), bool(told.get(35, False))
             elif number == 3:
                 charsmap = next((v for n, _, v in _fields(value) if n == 2), b"")
     except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise BadInput(f"{path.name} is no SentencePiece model that can be read. Fetch it again") from error
-    if kind != UNIGRAM or not scores:
+    if kind != UNIGRAM or not any(of == NORMAL for _, _, of in ordered):
         raise BadInput(f"{path.name} is a SentencePiece model of a kind that is not read here: it must be unigram")
-    return Pieces(scores, charsmap)
+    return Pieces(ordered, charsmap, falls_to_bytes)
+
+
+def _json(path: Path) -> dict[str, Any]:  # Any: transformers' file, read by key
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # Any: likewise
+    return found
 
 
 def _fields(data: bytes) -> Iterator[Field]:

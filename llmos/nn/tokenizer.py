@@ -19,11 +19,13 @@ from llmos.tasks.reader import Reader
 FILE = "tokenizer.json"
 ANSWERS = "tokenizer_answers.json"  # where what is written is split otherwise than what is read
 CONFIG = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
 TEMPLATE = "chat_template.jinja"
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decodes where bytes of a character are still to come
 Message = dict[str, Any]  # Any: a message or a tool, as the template reads it
 WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # a space, as vocabularies of SentencePiece write it
 BYTE = re.compile("<0x([0-9A-F]{2})>")  # and a byte that no piece has
+LANGUAGE = re.compile("[a-z]{2,3}_[A-Z]{2}")
 NO_LIMIT = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit of its own
 
 
@@ -51,8 +53,13 @@ class FastTokenizer:
 
     @cached_property
     def _config(self) -> dict[str, Any]:  # Any: transformers' file, read by key
-        path = self.folder / CONFIG
-        return json.loads(path.read_text()) if path.exists() else {}
+        found: dict[str, Any] = {}  # Any: likewise
+        for path in (
+            self.folder / SPECIAL,
+            self.folder / CONFIG,
+        ):  # the later one counts; older ones have only the first
+            found |= json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
 
     @cached_property
     def _answers(self) -> Tokenizer | None:
@@ -70,6 +77,12 @@ class FastTokenizer:
         named = self._config.get("eos_token")
         found: int | None = None if named is None else self._fast.token_to_id(_text(named))
         return found
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """Special tokens that are codes of languages, as mBART has them, with their ids."""
+        added = self._fast.get_added_tokens_decoder()
+        return {one.content: i for i, one in sorted(added.items()) if LANGUAGE.fullmatch(one.content)}
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
         made = self._fast.encode_batch_fast(list(texts), add_special_tokens=special)
@@ -233,11 +246,13 @@ def read(folder: Path) -> Tokenizer:
         return Tokenizer.from_file(str(folder / FILE))
     if sentencepiece.is_there(folder):
         return sentencepiece.tokenizer(folder, sentencepiece.SOURCE)
+    if (made := sentencepiece.single(folder)) is not None:
+        return made
     from transformers import AutoTokenizer  # slow, and only for folders that were never made resident
 
     try:
         found = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise BadInput(f"{folder.name} has no tokenizer that can be read ({error}). Add its {FILE}") from error
     backend: Tokenizer = found.backend_tokenizer
     return backend

@@ -30,6 +30,7 @@ from llmos.nn.task_head import head_of
 from llmos.programs.channel import Channel
 from llmos.programs.describe import license_of
 from llmos.programs.sources import Brought
+from llmos.tasks.reader import TASKS as READING
 
 Json = Any  # Any: a JSON value of the arguments, or of a published config
 
@@ -81,14 +82,18 @@ def adopt(channel: Channel, assignment: Assignment, brought: Brought, folder: Pa
         part.unlink(missing_ok=True)
     base = match.base.manifest.ref
     said = f"{ref} is ready: {draft['task']} on {base}, {match.how}"
-    channel.report(Progress(DONE, 1, 1, message=f"{said}{_doubts(ref, draft, assignment.args.get('task'))}"))
+    is_read = match.loaded.reader is not None
+    doubts = _doubts(ref, draft, assignment.args.get("task"), is_read=is_read)
+    channel.report(Progress(DONE, 1, 1, message=f"{said}{doubts}"))
 
 
-def _doubts(ref: str, draft: Mapping[str, Json], asked: Json) -> str:
+def _doubts(ref: str, draft: Mapping[str, Json], asked: Json, *, is_read: bool) -> str:
     """What its source does not say and nobody has measured, and what to do about it."""
     doubts = ""
     if draft["task"] == "chat" and asked is None:
         doubts += ". Where it was trained to continue plain text, ask for that: --task generate"
+    if draft["task"] == "generate" and asked is None and is_read:
+        doubts += ". Where it was trained with words before its texts, say which: --task translate or summarize"
     if "evidence" in draft:
         rows = f"llmos eval {ref} --data FILE, and again with --dtype float32"
         doubts += f". It is served in int8 as its base is, and what that costs it was not measured: {rows}"
@@ -205,7 +210,8 @@ def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, aske
     options = {key: base.options[key] for key in CARRIED if key in base.options}
     task = _task(adapter, match, head)
     if asked not in (None, task):
-        if not (task in GENERATING and asked in GENERATING and asked in base.options.get("tasks", GENERATING)):
+        able = _writes(match.loaded)
+        if not (task in able and asked in able and asked in base.options.get("tasks", able)):
             raise BadInput(f"{adapter.name} does {task} on {base.ref}, not {asked}. Leave the task out")
         task = asked
     labels: tuple[str, ...] = ()
@@ -233,12 +239,18 @@ def _task(adapter: Foreign, match: Match, head: Head | None) -> str:
     base, asked = match.base.manifest, adapter.config.get("task_type")
     if asked == "FEATURE_EXTRACTION" or (asked is None and match.loaded.causal is None):
         return "embed"
-    if asked in (None, "CAUSAL_LM") and match.loaded.causal is not None:
-        return base.task if base.task in GENERATING else "generate"
+    kind = "CAUSAL_LM" if match.loaded.reader is None else "SEQ_2_SEQ_LM"
+    if asked in (None, kind) and match.loaded.causal is not None:
+        return base.task if base.task in _writes(match.loaded) else "generate"
     raise BadInput(
         f"{adapter.name} is for {asked} on a {base.architecture}, which no task here does. There are SEQ_CLS, "
-        "TOKEN_CLS and FEATURE_EXTRACTION, and CAUSAL_LM on a decoder"
+        "TOKEN_CLS and FEATURE_EXTRACTION, CAUSAL_LM on a decoder, and SEQ_2_SEQ_LM on an encoder with a decoder"
     )
+
+
+def _writes(base: Loaded) -> tuple[str, ...]:
+    """The tasks that an adapter which writes may be for, on this base."""
+    return GENERATING if base.reader is None else READING
 
 
 def _labels(task: str, count: int, config: Mapping[str, Json], name: str) -> tuple[str, ...]:

@@ -157,9 +157,19 @@ def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
     limits = _limits(folder, config)
     _refuse_unknown(folder, config, architecture)
     if config.get("is_encoder_decoder"):
+        _check_marian(config, folder, paths)
         return _of_reader(config, architecture, limits, license_of(folder))
     how = pooling_of(folder)
     return _draft(architecture, bool(DECODER.fullmatch(architecture)), has_template, limits, license_of(folder), how)
+
+
+def _check_marian(config: dict[str, Json], folder: Path, paths: Sequence[str]) -> None:
+    """Its vocabulary alone is no tokenizer."""
+    lacking = [name for name in (*MARIAN, "vocab.json") if name not in paths]
+    if config.get("model_type") == "marian" and lacking and "tokenizer.json" not in paths:
+        raise BadInput(
+            f"{folder.name} lacks {' and '.join(lacking)}, of which Marian's tokenizer is made. Fetch what lacks too"
+        )
 
 
 def _of_reader(config: dict[str, Json], architecture: str, limits: Iterable[Json], license: str) -> dict[str, Json]:

@@ -69,12 +69,13 @@ class Rendered:
 
     An input that takes several sequences (a query and its documents, the windows of a passage) has them in `parts`;
     parse then gets a list with one raw answer for each. Inputs of one call may share a part: the same list is
-    computed once.
+    computed once. `opening`: what the answer begins with, where a base that reads before it writes is told so.
     """
 
     ids: list[int]
     context: Json = None
     parts: tuple[list[int], ...] = ()
+    opening: tuple[int, ...] = ()
 
     @property
     def sequences(self) -> tuple[list[int], ...]:

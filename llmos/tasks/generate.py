@@ -70,14 +70,14 @@ class Generate:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """A prompt leaves room for at least one token; where it is cut, its end is kept."""
         if tokenizer.reader is not None:  # whose answer takes no room beside the prompt
-            return [reader.rendered("", one["prompt"], tokenizer, settings) for one in inputs]
+            return [reader.rendered(reader.Asked(), one["prompt"], tokenizer, settings) for one in inputs]
         limit = limit_of(settings) - 1
         encoded = tokenizer.encode([one["prompt"] for one in inputs])
         return [Rendered(_fit(one.ids, limit, settings)) for one in encoded]
 
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return reader.taught("", asked["prompt"], answer, tokenizer, settings)
+            return reader.taught(reader.Asked(), asked["prompt"], answer, tokenizer, settings)
         (encoded,) = tokenizer.encode([asked["prompt"]])
         said = lesson.continued(asked["prompt"], answer, encoded.ids, tokenizer, special=True)
         return lesson.rendered([(_fit(encoded.ids, lesson.room_for(said, settings), settings), said)])

@@ -1,11 +1,13 @@
 """Readers: bases that read a text whole before they write (an encoder with a decoder), and how one is told what to do.
 
-T5's family is told by words before the text; the others were made for one thing and get the text as it is.
+T5's family is told by words before the text, mBART by the tokens of two languages, one beside the text and one that
+opens the answer; the others were made for one thing and get the text as it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.abi.error import BadInput
@@ -19,6 +21,24 @@ MADE = {"marian": "translate", "mbart": "translate", "bart": "summarize"}  # wha
 KINDS = (*TOLD, *MADE)
 TASKS = ("translate", "summarize", "generate")
 SUMMARIZE = "summarize: "
+NAMED = """
+ar Arabic cs Czech de German en English es Spanish et Estonian fi Finnish fr French gu Gujarati hi Hindi it
+Italian ja Japanese kk Kazakh ko Korean lt Lithuanian lv Latvian my Burmese ne Nepali nl Dutch ro Romanian ru
+Russian si Sinhala tr Turkish vi Vietnamese zh Chinese af Afrikaans az Azerbaijani bn Bengali fa Persian he
+Hebrew hr Croatian id Indonesian ka Georgian km Khmer mk Macedonian ml Malayalam mn Mongolian mr Marathi pl
+Polish ps Pashto pt Portuguese sv Swedish sw Swahili ta Tamil te Telugu th Thai tl Tagalog uk Ukrainian ur Urdu
+xh Xhosa gl Galician sl Slovenian
+""".split()  # noqa: SIM905  # a list of them would be a hundred lines
+NAMES = dict(zip(NAMED[::2], NAMED[1::2], strict=True))  # of mBART's languages, by how their codes begin
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a reader is told what to do: words before the text, the language's token beside it, what opens the answer."""
+
+    prefix: str = ""
+    source: int | None = None
+    opening: tuple[int, ...] = ()  # none: as every answer opens
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +52,29 @@ class Reader:
     longest: int
     prefixes: tuple[str, ...] | None = None
     opens_whole: bool = True
+    codes: Mapping[str, int] = field(default_factory=dict)  # languages that are tokens, such as de_DE
 
-    def translate(self, source: str | None, target: str | None) -> str:
-        """What stands before a text that is to be translated; BadInput where the languages cannot be told so."""
+    def translate(self, source: str | None, target: str | None) -> Asked:
+        """How it is told to translate; BadInput where the languages cannot be told so."""
+        if self.codes:
+            start = () if target is None else (self.opening[0], self._code(target, "target_language"))
+            return Asked("", None if source is None else self._code(source, "source_language"), start)
+        return Asked(self._prefix(source, target))
+
+    def _code(self, language: str, key: str) -> int:
+        """The token of a language, by its code, how that begins, or its name in English."""
+        said = language.lower()
+        for code, token in self.codes.items():
+            short = code.partition("_")[0]
+            if said in (code.lower(), short, NAMES.get(short, "").lower()):
+                return token
+        raise BadInput(
+            f"{key} is {language!r}, and this model has no such language. It has {len(self.codes)}: "
+            f"{', '.join(self.codes)}",
+            key=key,
+        )
+
+    def _prefix(self, source: str | None, target: str | None) -> str:
         if self.prefixes is None:
             if source or target:
                 raise BadInput(
@@ -54,8 +94,10 @@ class Reader:
             return next(known, f"translate to {target}: ")
         return f"translate {source} to {target}: "
 
-    def summarize(self) -> str:
-        return "" if self.prefixes is None else next((p for p in self.prefixes if p.startswith("summar")), SUMMARIZE)
+    def summarize(self) -> Asked:
+        if self.prefixes is None:
+            return Asked()
+        return Asked(next((p for p in self.prefixes if p.startswith("summar")), SUMMARIZE))
 
 
 def prefixes_of(config: Json) -> tuple[str, ...] | None:
@@ -66,23 +108,37 @@ def prefixes_of(config: Json) -> tuple[str, ...] | None:
     return found if found or config.get("model_type") in TOLD else None
 
 
-def rendered(prefix: str, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+def rendered(asked: Asked, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
     """The text as the encoder reads it, whole, or its beginning where the options say that it may be cut."""
-    (one,) = fitted(tokenizer.encode([prefix + text]), "The text", tokenizer, settings)
-    return Rendered(one.ids)
+    (one,) = fitted(tokenizer.encode([asked.prefix + text]), "The text", tokenizer, settings)
+    ids = one.ids if asked.source is None else _spoken(one.ids, asked.source, tokenizer)
+    return Rendered(ids, opening=asked.opening)
 
 
-def taught(prefix: str, text: str, answer: str, tokenizer: Teacher, settings: Settings) -> Rendered:
+def _spoken(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
+    """The text with this language's token where the tokenizer puts its own: before it, or behind it."""
+    assert tokenizer.reader is not None, "only what reads is told a language so"
+    codes = {*tokenizer.reader.codes.values()}
+    at = next((at for at in (0, len(ids) - 1) if ids[at] in codes), None)
+    if at is None:
+        raise BadInput(
+            "This model's tokenizer puts no language beside a text. Leave source_language out", key="source_language"
+        )
+    return [*ids[:at], source, *ids[at + 1 :]]
+
+
+def taught(asked: Asked, text: str, answer: str, tokenizer: Teacher, settings: Settings) -> Rendered:
     """The same with its answer as a lesson: two sequences, what is read and what is written."""
     reader = tokenizer.reader
     assert reader is not None, "only what reads is taught to write of it"
-    source = rendered(prefix, text, tokenizer, settings).ids
+    source = rendered(asked, text, tokenizer, settings).ids
+    opening = asked.opening or reader.opening
     said = tokenizer.encode_answer(answer, special=reader.opens_whole)
-    forced = list(reader.opening[1:])
+    forced = list(opening[1:])
     said = lesson.closed(said[len(forced) :] if forced and said[: len(forced)] == forced else said, tokenizer)
     if (size := len(forced) + len(said)) > reader.longest:
         raise too_long("The answer", size, reader.longest, settings)
-    ids = [*reader.opening, *said[:-1]]
-    first = len(reader.opening) - 1
+    ids = [*opening, *said[:-1]]
+    first = len(opening) - 1
     one = lesson.Lesson(ids, list(range(first, len(ids))), said)
     return Rendered([], (one,), (source, ids))

@@ -44,19 +44,19 @@ class Summarize:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         if tokenizer.reader is not None:
-            prefix = self._prefix(tokenizer.reader)
-            return [reader.rendered(prefix, one["text"], tokenizer, settings) for one in inputs]
+            told = self._told(tokenizer.reader)
+            return [reader.rendered(told, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one).rendered(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return reader.taught(self._prefix(tokenizer.reader), asked["text"], answer, tokenizer, settings)
+            return reader.taught(self._told(tokenizer.reader), asked["text"], answer, tokenizer, settings)
         return self._order(asked).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
 
-    def _prefix(self, one: reader.Reader) -> str:
+    def _told(self, one: reader.Reader) -> reader.Asked:
         if self.max_words is not None:
             raise BadInput(
                 "This model cannot be told how many words a summary may have. Leave max_words out, or set max_tokens",

@@ -16,6 +16,7 @@ Json = Any  # Any: a JSON value that this task checks
 
 LANGUAGES = ("source_language", "target_language")
 MOST_CHARS = 40
+BETWEEN = str.maketrans("", "", " -_")  # what may stand between letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,14 @@ class Translate:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         if tokenizer.reader is not None:
-            prefix = tokenizer.reader.translate(*self._languages(settings))
-            return [reader.rendered(prefix, one["text"], tokenizer, settings) for one in inputs]
+            told = tokenizer.reader.translate(*self._languages(settings))
+            return [reader.rendered(told, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one, settings).rendered(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            prefix = tokenizer.reader.translate(*self._languages(settings))
-            return reader.taught(prefix, asked["text"], answer, tokenizer, settings)
+            told = tokenizer.reader.translate(*self._languages(settings))
+            return reader.taught(told, asked["text"], answer, tokenizer, settings)
         return self._order(asked, settings).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
@@ -74,10 +75,10 @@ class Translate:
 
 
 def language_of(value: Json, key: str) -> str | None:
-    """A language's name as it may stand in an order: letters, no sentence of its own."""
+    """A language's name as it may stand in an order: letters, no sentence of its own; or a code such as de_DE."""
     if value is None:
         return None
-    is_name = isinstance(value, str) and value.replace(" ", "").replace("-", "").isalpha()
+    is_name = isinstance(value, str) and value.translate(BETWEEN).isalpha()
     if not is_name or not 2 <= len(value) <= MOST_CHARS:
         raise BadInput(f"{key} is {shown(value)}; it is the name of a language, such as German", key=key)
     return str(value)

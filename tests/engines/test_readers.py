@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,8 +16,9 @@ from llmos.abi.error import BadInput, TooLong, WrongTask  # noqa: E402
 from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.nn import sentencepiece  # noqa: E402
 from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
-from llmos.testing import adapters, tiny  # noqa: E402
+from llmos.testing import adapters, pieces, tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -207,3 +210,54 @@ def test_models_of_different_adapters_share_a_row_and_answer_as_alone(folders, t
         engine.add(ask(call_id, TEXTS[1], model=model))
         engine.step()
     assert texts(drain(engine)) == single
+
+
+@pytest.fixture(scope="module")
+def mbart(tmp_path_factory):
+    """mBART as its fifty languages come: no tokenizer.json, and a language told by a token."""
+    folder = tiny.write(tmp_path_factory.mktemp("models") / "mbart", "mbart")
+    (folder / "tokenizer.json").unlink()
+    signs = [chr(0x4E00 + i) for i in range(176)]  # with 52 languages and five others as many as the model has
+    letters = dict.fromkeys([sentencepiece.SPACE, *"abcdefghijklmnopqrstuvwxyz", *signs], -3.0)
+    special = {"<unk>": pieces.UNKNOWN, "<s>": pieces.STEERS, "</s>": pieces.STEERS}
+    (folder / "sentencepiece.bpe.model").write_bytes(pieces.model(letters, special=special))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "MBart50Tokenizer"}))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>"}))
+    return folder
+
+
+def test_mbart_reads_in_one_language_and_writes_in_another_as_its_tokens_say(mbart):
+    engine = engine_of({"mbart": mbart}, "mbart")
+    asked = ({}, {"target_language": "de_DE"}, {"target_language": "German", "source_language": "fr"})
+    for i, params in enumerate(asked):
+        engine.add(ask(i, "some words", task="translate", **params))
+    found = texts(drain(engine))
+    loaded = engine._models["talk:1"].loaded
+    languages = loaded.reader.codes
+    assert len(languages) == 52
+    (encoded,) = loaded.tokenizer.encode(["some words"])
+    assert encoded.ids[0] == languages["en_XX"]
+    for i, (source, forced) in enumerate((("en_XX", None), ("en_XX", "de_DE"), ("fr_XX", "de_DE"))):
+        ids = [languages[source], *encoded.ids[1:]]
+        named = {} if forced is None else {"forced_bos_token_id": languages[forced]}
+        with torch.inference_mode():
+            made = tiny.plain("mbart").generate(
+                torch.tensor([ids]), max_new_tokens=40 + len(named), num_beams=1, do_sample=False, **named
+            )
+        assert found[i] == loaded.tokenizer.decode(made[0].tolist())
+    assert len(set(found.values())) == 3
+
+
+def test_a_language_that_mbart_has_not_is_refused_with_those_it_has_and_its_neighbour_is_answered(mbart):
+    engine = engine_of({"mbart": mbart}, "mbart")
+    engine.add(ask(1, "some words", task="translate", target_language="de"))
+    with pytest.raises(BadInput, match=r"target_language is 'Klingon', and .* no such language\. It has 52: ar"):
+        engine.add(ask(2, "some words", task="translate", target_language="Klingon"))
+    with pytest.raises(BadInput, match="source_language is 'tlh_XX'"):
+        engine.add(ask(3, "some words", task="translate", source_language="tlh_XX"))
+    for empty in ("", " \n"):
+        with pytest.raises(BadInput, match="The text is empty"):
+            engine.add(ask(4, empty, task="translate"))
+    with pytest.raises(TooLong, match=r"The text has 303 tokens; the model takes 128"):
+        engine.add(ask(5, "x" * 300, task="translate"))
+    assert list(texts(drain(engine))) == [1]

@@ -139,3 +139,42 @@ def test_what_cannot_be_is_said_before_training(tmp_path: Path) -> None:
     recipe["options"] = {"target_language": "German"}
     with pytest.raises(BadInput, match="cannot be told others"):
         trained(tmp_path, recipe, base=training.base(tmp_path, "marian"))
+
+
+def test_a_marian_with_its_sentencepiece_files_learns_dates_it_has_not_seen_and_an_adapter_of_it_writes_them_otherwise(
+    tmp_path: Path,
+) -> None:
+    from test_training import located, trained
+
+    from llmos.abi.call import Call
+    from llmos.abi.frame import Located
+    from llmos.abi.model import Kind, Manifest
+    from llmos.engines import driver
+    from llmos.testing import dates
+
+    def learnt(base: Located, form: str, method: str) -> Any:  # Any: an offer
+        folder = tmp_path / form
+        folder.mkdir()
+        train, test = dates.write_rows(folder, form)
+        told = {"task": "translate", "method": method, "epochs": 10.0, "learning_rate": 1e-2, "batch_size": 16}
+        told |= {"data": {"train": str(train), "test": str(test)}, "name": form}
+        return trained(folder, told, base=base).offers[-1]
+
+    def base_in(folder: str) -> Located:
+        return Located(Manifest("tiny", 1, Kind.BASE, "translate", (), base_digest="0" * 64), folder, folder)
+
+    english = learnt(base_in(str(dates.write_marian(tmp_path / "marian"))), "english", "full")
+    assert english.draft["evidence"]["metrics"]["exact_match"] > 0.9
+    base = base_in(english.folder)  # with the files of its tokenizer beside its weights
+    german = learnt(base, "german", "lora")
+    assert german.draft["evidence"]["metrics"]["exact_match"] > 0.7
+    engine = driver("pytorch")
+    engine.load(base, "cpu0", "float32", 1)
+    engine.attach(located(german, base))
+    days = list(dates.held_out("english"))
+    for i, ref in enumerate(("tiny:1", "german:1")):
+        engine.add(Call(i, ref, "translate", tuple(days), {"max_tokens": 12}))
+    said = {chunk.call_id: [one["text"] for one in chunk.outputs] for _ in range(60) for chunk in engine.step()}
+    for i, (form, least) in enumerate((("english", 0.9), ("german", 0.7))):
+        wanted = dates.held_out(form).values()
+        assert sum(one == true for one, true in zip(said[i], wanted, strict=True)) > least * len(days)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 
 import pytest
 
@@ -12,6 +11,7 @@ pytest.importorskip("torch")
 from llmos.abi.error import BadInput
 from llmos.nn import sentencepiece
 from llmos.nn.tokenizer import FastTokenizer
+from llmos.testing.pieces import STEERS, UNKNOWN, model
 
 pytestmark = pytest.mark.torch
 
@@ -28,26 +28,6 @@ SOURCE = {
     "e": -7.0,
 }
 TARGET = {f"{SPACE}die": -1.0, f"{SPACE}": -3.0, "Katze": -2.0, "ß": -5.0, "d": -7.0, "i": -7.0, "e": -7.0, "t": -7.0}
-
-
-def varint(value):
-    made = b""
-    while value > 127:
-        made += bytes([value & 127 | 128])
-        value >>= 7
-    return made + bytes([value])
-
-
-def field(number, data):
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def model(pieces, kind=1):
-    """The file that SentencePiece would write of these pieces."""
-    made = field(1, field(1, b"<unk>") + varint(2 << 3 | 5) + struct.pack("<f", 0) + varint(3 << 3) + varint(2))
-    for piece, score in pieces.items():
-        made += field(1, field(1, piece.encode()) + varint(2 << 3 | 5) + struct.pack("<f", score))
-    return made + field(2, varint(3 << 3) + varint(kind)) + field(3, field(1, b"identity"))
 
 
 @pytest.fixture
@@ -92,4 +72,61 @@ def test_a_file_that_is_none_or_of_another_kind_is_refused(folder):
     (folder / "source.spm").write_bytes(model(SOURCE))
     (folder / "vocab.json").write_text('{"</s>": 5}')
     with pytest.raises(BadInput, match="is not a vocabulary of Marian's"):
+        FastTokenizer(folder)
+
+
+def converted(path, converter, **told):
+    """The tokenizer that transformers makes of a model file; it reads the protocol buffer where protobuf is there."""
+    pytest.importorskip("google.protobuf")
+    from types import SimpleNamespace
+
+    made = converter(SimpleNamespace(vocab_file=str(path), **told))
+    named = [piece for piece, _ in made.vocab(made.proto)]
+    made.original_tokenizer.convert_tokens_to_ids = named.index
+    return made.converted()
+
+
+T5 = {"<pad>": STEERS, "</s>": STEERS, "<unk>": UNKNOWN}
+MBART = {"<unk>": UNKNOWN, "<s>": STEERS, "</s>": STEERS}
+SAID = ("the cats", "  the   cat  ", "xyz the ß", "cat</s>the", "", "sat<unk>")
+
+
+def test_t5_s_one_model_splits_texts_as_transformers_does_and_has_its_extra_ids_where_there_is_room(tmp_path):
+    from transformers.convert_slow_tokenizer import T5Converter
+
+    (tmp_path / "spiece.model").write_bytes(model(SOURCE, special=T5))
+    wanted = converted(tmp_path / "spiece.model", T5Converter, _extra_ids=4)
+    for extra, room in ((4, None), (100, len(SOURCE) + 3 + 4)):
+        (tmp_path / "config.json").write_text(json.dumps({} if room is None else {"vocab_size": room}))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"extra_ids": extra, "eos_token": "</s>"}))
+        one = FastTokenizer(tmp_path)
+        assert one.size == len(SOURCE) + 3 + 4
+        assert [made.ids for made in one.encode(SAID)] == [wanted.encode(text).ids for text in SAID]
+        assert one.decode(one.encode(["the cats"])[0].ids) == "the cats"
+        assert one.encode(["<extra_id_1> cat"])[0].ids[0] == len(SOURCE) + 3 + 2  # they come last first, each a token
+
+
+@pytest.mark.parametrize("kind", ["MBart", "MBart50"])
+def test_mbart_s_one_model_has_its_ids_and_its_languages_as_transformers_has_them(tmp_path, kind):
+    from transformers import convert_slow_tokenizer
+
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(model(SOURCE, special=MBART))
+    wanted = converted(tmp_path / "sentencepiece.bpe.model", getattr(convert_slow_tokenizer, f"{kind}Converter"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": f"{kind}Tokenizer"}))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>"}))
+    one = FastTokenizer(tmp_path)
+    assert one.end_id == 2  # by the file that older folders have for it
+    assert one.size == wanted.get_vocab_size()
+    assert [made.ids for made in one.encode(SAID)] == [wanted.encode(text).ids for text in SAID]
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": f"{kind}Tokenizer", "src_lang": "xx_YY"})
+    )
+    with pytest.raises(BadInput, match=r"src_lang 'xx_YY'; there are ar_AR, "):
+        FastTokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("lacking", ["source.spm", "target.spm", "vocab.json"])
+def test_a_marian_that_lacks_one_of_its_files_is_refused_with_its_name(folder, lacking):
+    (folder / lacking).unlink()
+    with pytest.raises(BadInput, match=f"lacks {lacking}: Marian's tokenizer"):
         FastTokenizer(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 
@@ -63,11 +64,13 @@ def trained(folder, out, kind, *, labels=None, targets="all-linear", rank=4, **s
     from transformers import (
         AutoModel,
         AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
     )
 
     of = {"SEQ_CLS": AutoModelForSequenceClassification, "TOKEN_CLS": AutoModelForTokenClassification}
+    of |= {"SEQ_2_SEQ_LM": AutoModelForSeq2SeqLM}
     of |= {"CAUSAL_LM": AutoModelForCausalLM, "FEATURE_EXTRACTION": AutoModel, None: AutoModel}
     named = {"id2label": labels, "label2id": {v: k for k, v in labels.items()}} if labels else {}
     plain = of[kind].from_pretrained(folder, **named)
@@ -424,3 +427,78 @@ def test_the_name_of_a_base_is_not_taken(box, tmp_path):
     base(box, tmp_path)
     with pytest.raises(Conflict, match="base"):
         pull(box, spoilt(tmp_path), name="base")
+
+
+@pytest.mark.parametrize("architecture", ["t5", "marian", "bart", "mbart"])
+def test_an_adapter_of_an_encoder_with_a_decoder_writes_what_peft_writes_beside_its_bare_base(
+    box, tmp_path, architecture
+):
+    folder = base(box, tmp_path, architecture)
+    targets = ["q", "v"] if architecture == "t5" else ["q_proj", "v_proj", "fc1", "fc2"]  # as published ones have them
+    model = trained(folder, tmp_path / "mine", "SEQ_2_SEQ_LM", targets=targets)
+    pull(box, tmp_path / "mine", task="summarize")
+    assert box.store.resolve("mine").task == "summarize"
+    engine = engine_with(box, "mine:1")
+    for call_id, ref in enumerate(("mine:1", "base:1", "mine:1", "base:1")):
+        engine.add(Call(call_id, ref, "generate", (TEXTS[call_id // 2],), {"temperature": 0, "max_tokens": 12}))
+    forced = architecture == "bart"  # a token that transformers counts
+    got = {chunk.call_id: chunk.outputs[0]["text"] for _ in range(40) for chunk in engine.step()}
+    for call_id in range(4):
+        read = ids(TEXTS[call_id // 2], folder)
+        with torch.inference_mode(), model.disable_adapter() if call_id % 2 else nullcontext():
+            made = model.generate(input_ids=read, max_new_tokens=12 + forced, num_beams=1, do_sample=False)
+        assert got[call_id] == load_folder(folder).tokenizer.decode(made[0].tolist())
+    assert got[0] != got[1]
+
+
+def test_an_adapter_of_an_encoder_with_a_decoder_says_which_tasks_it_may_be_for(box, tmp_path):
+    folder = base(box, tmp_path, "t5")
+    out = adapters.write(tmp_path / "mine", tiny.plain("t5"), targets=(".q",), task_type="SEQ_2_SEQ_LM")
+    assert "say which: --task translate or summarize" in pull(box, out)
+    assert box.store.resolve("mine").task == "generate"
+    with pytest.raises(BadInput, match=r"does generate on base:1, not chat"):
+        pull(box, out, name="again", task="chat")
+    wrong = adapters.write(tmp_path / "wrong", load_folder(folder).backbone, targets=(".q",), task_type="CAUSAL_LM")
+    with pytest.raises(BadInput, match="SEQ_2_SEQ_LM on an encoder with a decoder"):
+        pull(box, wrong)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("t5", "SEQ_2_SEQ_LM"), ("bart", "SEQ_2_SEQ_LM"), ("llama", "CAUSAL_LM")]
+)
+def test_an_adapter_that_was_trained_here_to_write_is_one_for_peft_around_the_whole_model(
+    box, tmp_path, architecture, kind
+):
+    from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
+
+    from llmos.abi.recipe import Lora
+    from llmos.nn.lora import add_lora
+
+    folder = base(box, tmp_path, architecture)
+    ours = load_folder(folder)
+    model = add_lora(ours.backbone, Lora(rank=3), seed=1)
+    torch.manual_seed(7)
+    for key, weight in model.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(weight, std=0.3)
+    out = tmp_path / "ours"
+    out.mkdir()
+    save_adapter(model, out, box.store.resolve("base").base_digest, ours)
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert config["task_type"] == kind
+    (out / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(folder)}))
+    auto = AutoPeftModelForCausalLM if kind == "CAUSAL_LM" else AutoPeftModelForSeq2SeqLM
+    theirs = auto.from_pretrained(out).eval()  # a weight that is not found would be warned of, which is an error here
+    read, most = ids(TEXTS[1], folder), 8 + (architecture == "bart")  # it forces a token, which transformers counts
+    with torch.inference_mode():
+        made = theirs.generate(
+            input_ids=read, attention_mask=torch.ones_like(read), max_new_tokens=most, num_beams=1, do_sample=False
+        )
+        bare = tiny.plain(architecture).generate(
+            input_ids=read, attention_mask=torch.ones_like(read), max_new_tokens=most, num_beams=1, do_sample=False
+        )
+    assert made.tolist() != bare.tolist()
+    pull(box, out)
+    (got,) = answers(box, "ours:1", "generate", TEXTS[1], temperature=0, max_tokens=8)
+    new = made[0, read.shape[1] :] if kind == "CAUSAL_LM" else made[0]
+    assert got["text"] == ours.tokenizer.decode(new.tolist())

@@ -169,7 +169,8 @@ class Streams:
         """An answer of an encoder with a decoder: what it is written of is its source, and it begins by itself."""
         loaded = job.model.loaded
         assert loaded.reader is not None
-        opening, settings = loaded.reader.opening, _settings(job, index, self.pool.capacity)
+        opening = job.rendered[index].opening or loaded.reader.opening
+        settings = _settings(job, index, self.pool.capacity)
         generation = Generation(opening, settings, loaded.tokenizer, loaded.ends, loaded.reader.longest, loaded.rules)
         most = -(-len(source.ids) // BLOCK) - (-(len(opening) + settings.max_tokens) // BLOCK)
         if most > self.pool.blocks.count:
@@ -271,7 +272,7 @@ def _settings(job: Job, index: int, capacity: int) -> Sampling:
     room = min(loaded.max_tokens, capacity) - len(one.ids)
     if loaded.reader is not None:
         blocks = capacity // BLOCK - -(-len(one.ids) // BLOCK)
-        room = min(loaded.reader.longest, blocks * BLOCK) - len(loaded.reader.opening)
+        room = min(loaded.reader.longest, blocks * BLOCK) - len(one.opening or loaded.reader.opening)
     return replace(settings, max_tokens=max(1, min(settings.max_tokens, room)))
 
 
