@@ -47,7 +47,9 @@ def main(
     count: Annotated[
         int | None, typer.Option("--texts", min=1, help="Texts; rows, tokens, calls where those are counted.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="What llmos computes in, of servers: auto, float32 ...")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="What llmos computes in, of servers; of generate, what else, by commas.")
+    ] = "auto",
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
@@ -61,6 +63,8 @@ def main(
     try:
         if bench is Bench.SERVERS:
             record = _servers(full, rounds, count, dtype, data.absolute(), home.absolute())
+        elif bench is Bench.GENERATE:
+            record = _generate(full, rounds, count, dtype, data.absolute(), home.absolute(), device)
         elif bench is Bench.SOAK:
             record = _soak(full, minutes, data.absolute(), home.absolute())
         else:
@@ -81,9 +85,6 @@ def _measure(
     if bench in (Bench.ENCODER, Bench.ADAPTERS):
         chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "device": device}
         return measure(data, home, mode=mode, **chosen)
-    if bench is Bench.GENERATE:
-        chosen = {"rounds": rounds or (5 if full else 2), "count": count or (128 if full else 48), "device": device}
-        return measure(data, home, mode=mode, **chosen)
     if bench is Bench.FINETUNE:
         return measure(data, home, mode=mode, count=count, device=device)
     if bench is Bench.START:
@@ -101,6 +102,15 @@ def _servers(full: bool, rounds: int | None, count: int | None, dtype: str, data
     measure: Callable[..., Record] = _module(Bench.SERVERS).measure
     chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "dtype": dtype}
     return measure(data, home, mode="full" if full else "quick", **chosen)
+
+
+def _generate(
+    full: bool, rounds: int | None, count: int | None, dtype: str, data: Path, home: Path, device: str | None
+) -> Record:
+    measure: Callable[..., Record] = _module(Bench.GENERATE).measure
+    chosen = {"rounds": rounds or (5 if full else 2), "count": count or (128 if full else 48), "device": device}
+    dtypes = ("int8",) if dtype == "auto" else tuple(dtype.split(","))
+    return measure(data, home, mode="full" if full else "quick", dtypes=dtypes, **chosen)
 
 
 def _soak(full: bool, minutes: float | None, data: Path, home: Path) -> Record:

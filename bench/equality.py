@@ -21,3 +21,15 @@ def share_equal(left: Sequence[object], right: Sequence[object]) -> float:
     """The share of answers that are the very same."""
     assert len(left) == len(right) > 0, f"{len(left)} answers against {len(right)}"
     return sum(a == b for a, b in zip(left, right, strict=True)) / len(left)
+
+
+def share_begun(left: Sequence[str], right: Sequence[str]) -> float:
+    """How much of a text is the same before the first difference, in the mean over pairs; 1 where there is none."""
+    assert len(left) == len(right) > 0, f"{len(left)} answers against {len(right)}"
+    return sum(_begun(one, other) for one, other in zip(left, right, strict=True)) / len(left)
+
+
+def _begun(one: str, other: str) -> float:
+    longer = max(len(one), len(other))
+    first = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return first / longer if longer else 1.0

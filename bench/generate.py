@@ -4,169 +4,217 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.functional import linear
 from transformers.utils import logging
 
-from bench import data
+from bench import ceiling, data, prompts
 from bench.box import Box
-from bench.equality import share_equal
+from bench.equality import share_begun, share_equal
+from bench.gguf_copy import in_bf16
 from bench.record import Figure, Record, Target, figure, ratios
-from bench.rounds import per_second, take_turns
-from bench.speakers import Engine, LlamaCpp, Transformers
+from bench.rounds import take_turns
+from bench.speakers import Answer, Batches, Engine, LlamaCpp, Speaker, Transformers, fastest
 from bench.stop import Stop
 from llmos.abi.frame import Located
 from llmos.abi.model import Kind, Manifest
 from llmos.nn import resident
-from llmos.nn.load import load_folder
-from llmos.nn.product import turned
 from llmos.nn.tokenizer import FastTokenizer
 
 STREAMS = (1, 8, 32)
-PROMPT_TOKENS = (50, 150)  # of a prompt: from, to
-READ_TOKENS, READ_PROMPTS = 256, 8
+READ_TOKENS, READ_PROMPTS = ceiling.STEP_TOKENS, 8
 PREFIX_TOKENS = 1000
 SHARE_EQUAL = Target(0.95)  # two sums in another order may differ where two tokens are equally likely
 
 AT_MOST, FASTER = Target(2.0, at_most=True), Target(10.0)  # of first tokens: beside others, after a shared beginning
 
 ENGINE = "llmos engine"
-INT8 = "llmos engine, int8"
 TRANSFORMERS = "transformers generate"
-LLAMA = "llama.cpp, Q4_1"
+BATCHES = "transformers generate_batch"
+LLAMA, LLAMA_BF16 = "llama.cpp, Q4_1", "llama.cpp, bf16"
 CEILING = "the matrix products alone"
 
+TRIED = (("sdpa", 8), ("sdpa", 32), ("eager", 32))  # attention and answers a step, of generate_batch
+SLOTS = (8, 32)  # of llama.cpp
+TRIED_TOKENS = 8  # of an answer
 
-def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | None, mode: str) -> Record:
-    """`count` tokens of answer to each prompt; everyone on the same weights, which llama.cpp computes quantized."""
+
+@dataclass(frozen=True, slots=True)
+class Hall:
+    """Everybody who speaks, by name: the engine in each dtype, the peers, and the products that bound who is in float.
+
+    `settings` says with what each peer was fastest, where it was tried.
+    """
+
+    engines: Mapping[str, Engine]
+    peers: Mapping[str, Speaker]
+    products: ceiling.Products
+    tokenizer: FastTokenizer
+    prompts: Sequence[str]
+    settings: Mapping[str, str]
+
+    @property
+    def speakers(self) -> dict[str, Speaker]:
+        return {**self.engines, **self.peers}
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """What our rates are divided by."""
+        return (CEILING, *self.peers)
+
+
+def measure(
+    folder: Path, home: Path, *, rounds: int, count: int, dtypes: Sequence[str], device: str | None, mode: str
+) -> Record:
+    """`count` tokens of answer to each prompt, by the engine in the device's own dtype and in each of `dtypes`."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with ExitStack() as stack:
         with Box(home) as box:
             source, place = box.base("smollm2"), box.device(device)
-        name, dtype = place["name"], place["dtype"]
-        if not name.startswith("cpu"):
-            raise Stop(f"llama.cpp and the ceiling are measured on a CPU here, not on {name}. Use --device cpu0")
-        base = _located(source, dtype, stack)
-        engine = Engine(base, name, dtype)
-        whole = Engine(_located(source, "int8", stack), name, "int8")
-        peer, peer_dtype = _best_transformers(_float32(source, base, dtype, stack))
-        llama = LlamaCpp(next(source.glob("*.gguf")))
-        tokenizer = FastTokenizer(Path(str(base.resident)))
-        prompts = _prompts(data.ragged_texts(folder, 1500), tokenizer, peer, count)
-        products = _products(Path(str(base.resident)), dtype, name)
+        if not place["name"].startswith("cpu"):
+            raise Stop(f"llama.cpp and the ceiling are measured on a CPU here, not on {place['name']}: --device cpu0")
+        hall = _hall(source, place, dtypes, data.ragged_texts(folder, 1500), count, stack)
         figures: list[Figure] = []
         for streams in STREAMS if mode == "full" else (STREAMS[0], STREAMS[-1]):
-            some = prompts[:streams]
-            contenders = {
-                ENGINE: lambda some=some: engine.run(some, count),
-                INT8: lambda some=some: whole.run(some, count),
-                TRANSFORMERS: lambda some=some: peer.run(some, count),
-                LLAMA: lambda some=some: llama.run(some, count),
-                CEILING: lambda some=some: _least(products, _tokens(some, tokenizer), len(some), count),
-            }
-            figures += _beside(f"{streams} at once", contenders, rounds, streams * count, streams)
-        figures += _reading(prompts, tokenizer, (engine, whole), peer, llama, products, rounds)
-        for one, who in ((ENGINE, engine), (INT8, whole)):
-            figures += _first_tokens(one, who, prompts, tokenizer, rounds)
+            figures += _beside(hall, f"{streams} at once", streams, rounds, count)
+        figures += _reading(hall, rounds)
+        for name, engine in hall.engines.items():
+            figures += _first_tokens(name, engine, hall.prompts, hall.tokenizer, rounds)
     settings = {
-        "device": name,
-        "dtype": dtype,
-        "transformers in": peer_dtype,
+        "device": place["name"],
+        "dtype": place["dtype"],
+        **hall.settings,
         "threads": torch.get_num_threads(),
         "tokens an answer": count,
-        "prompt tokens": " to ".join(map(str, PROMPT_TOKENS)),
+        "prompt tokens": " to ".join(map(str, prompts.TOKENS)),
         "rounds": rounds,
     }
     skipped = () if torch.cuda.is_available() else ("a GPU: this machine has none that torch can use",)
     return Record("generate", mode, settings, tuple(figures), skipped)
 
 
-def _least(products: Callable[[int], object], prompt_tokens: int, streams: int, count: int) -> None:
-    """The products of reading so many tokens of prompts in full steps, and of as many further steps as answers take."""
-    for start in range(0, prompt_tokens, READ_TOKENS):
-        products(min(READ_TOKENS, prompt_tokens - start))
-    for _ in range(count - 1):
-        products(streams)
+def _hall(
+    source: Path, place: Mapping[str, str], dtypes: Sequence[str], texts: Sequence[str], count: int, stack: ExitStack
+) -> Hall:
+    """All on the same weights, which llama.cpp computes as they are in the GGUF file, and as bf16 from its copy."""
+    name, dtype = place["name"], place["dtype"]
+    base = _located(source, dtype, stack)
+    engines = {ENGINE: Engine(base, name, dtype)}
+    engines |= {f"{ENGINE}, {other}": Engine(_located(source, other, stack), name, other) for other in dtypes}
+    tokenizer = FastTokenizer(Path(str(base.resident)))
+    floats = _float32(source, base, dtype, stack)
+    kinds = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.bfloat16)}
+    short = ["How do I locate my card, and where?"] * 8
+    plain, kind = fastest([(one, partial(Transformers, floats, of)) for one, of in kinds.items()], short, 4)
+    asked = prompts.continued(
+        texts, tokenizer, count, STREAMS[-1], lambda some: [one.tokens for one in plain.run(some, count)]
+    )
+    batches, how = fastest(
+        [
+            (f"{attention}, {most} at once", partial(Batches, floats, kinds[kind], attention, most))
+            for attention, most in TRIED
+        ],
+        asked,
+        TRIED_TOKENS,
+    )
+    quantized = next(source.glob("*.gguf"))
+    copied = in_bf16(quantized, Path(stack.enter_context(TemporaryDirectory())) / "bf16.gguf")
+    llama, slots = _llama(quantized, asked)
+    llama_bf16, slots_bf16 = _llama(copied, asked)
+    return Hall(
+        engines,
+        {TRANSFORMERS: plain, BATCHES: batches, LLAMA: llama, LLAMA_BF16: llama_bf16},
+        ceiling.products(Path(str(base.resident)), dtype, name),
+        tokenizer,
+        asked,
+        {"transformers in": kind, BATCHES: how, f"slots, {LLAMA}": slots, f"slots, {LLAMA_BF16}": slots_bf16},
+    )
 
 
-def _beside(
-    what: str, contenders: dict[str, Callable[[], object]], rounds: int, tokens: int, streams: int
-) -> list[Figure]:
-    """Ratios and rates of one number of answers, their texts compared; comparing runs each once, which warms it up."""
-    answers = {one: run() for one, run in contenders.items() if one != CEILING}
-    rates = per_second(take_turns(contenders, rounds), tokens)
-    is_many = streams == STREAMS[-1]
+def _llama(gguf: Path, asked: Sequence[str]) -> tuple[LlamaCpp, str]:
+    return fastest([(str(slots), partial(LlamaCpp, gguf, slots)) for slots in SLOTS], asked, TRIED_TOKENS)
+
+
+def _beside(hall: Hall, what: str, streams: int, rounds: int, count: int) -> list[Figure]:
+    """Ratios and rates of so many answers at once, their texts compared, which runs each once and so warms it up."""
+    some = hall.prompts[:streams]
+    runs: dict[str, Callable[[], object]] = {name: partial(one.run, some, count) for name, one in hall.speakers.items()}
+    read = prompts.counted(some, hall.tokenizer)
+    runs[CEILING] = lambda: ceiling.answers(hall.products, read, len(some), count)
+    answers = {name: one.run(some, count) for name, one in hall.speakers.items()}
+    made = {name: sum(one.tokens for one in each) for name, each in answers.items()} | {CEILING: streams * count}
+    taken = take_turns(runs, rounds)
+    rates = {name: [made[name] / seconds for seconds in each] for name, each in taken.items()}
     figures = []
-    for ours in (ENGINE, INT8):
-        targets = {
-            CEILING: Target(0.7) if is_many else None,
-            TRANSFORMERS: Target(3.0) if is_many else None,
-            LLAMA: Target(3.0) if is_many else Target(0.8) if streams == 1 and ours == INT8 else None,
-        }
+    for ours in hall.engines:
         figures += [
-            figure(f"{what}: {ours} / {peer}", ratios(rates, ours, peer), "x", target=targets[peer])
-            for peer in (CEILING, TRANSFORMERS, LLAMA)
+            figure(f"{what}: {ours} / {one}", ratios(rates, ours, one), "x", target=_target(ours, one, streams))
+            for one in hall.bounds
         ]
-    for ours, peer, target in (
-        (ENGINE, TRANSFORMERS, SHARE_EQUAL),
-        (ENGINE, LLAMA, None),
-        (INT8, ENGINE, None),
-        (INT8, LLAMA, None),
-    ):
-        share = share_equal(answers[ours], answers[peer])  # type: ignore[arg-type]  # lists of texts
-        figures.append(Figure(f"{what}: answers of {ours} equal to {peer}", share, target=target))
-    return figures + [figure(f"{what}: {one}", rates[one], "tokens/s") for one in contenders]
+    figures += _compared(hall, what, answers)
+    notes = {name: "" if made[name] == streams * count else f"{made[name]:,} tokens" for name in rates}
+    return figures + [figure(f"{what}: {one}", rates[one], "tokens/s", note=notes[one]) for one in rates]
 
 
-def _reading(
-    prompts: Sequence[str],
-    tokenizer: FastTokenizer,
-    ours: tuple[Engine, Engine],
-    peer: Transformers,
-    llama: LlamaCpp,
-    products: Callable[[int], object],
-    rounds: int,
-) -> list[Figure]:
+def _target(ours: str, peer: str, streams: int) -> Target | None:
+    if streams == STREAMS[-1]:
+        return Target(0.7) if peer == CEILING else Target(3.0)
+    return Target(0.8) if streams == 1 and ours != ENGINE and peer == LLAMA else None
+
+
+def _compared(hall: Hall, what: str, answers: Mapping[str, Sequence[Answer]]) -> list[Figure]:
+    """Each of ours beside every peer, and those in fewer bits beside the engine in float."""
+    texts = {name: [one.text for one in each] for name, each in answers.items()}
+    figures = []
+    for ours in hall.engines:
+        for other in (*(() if ours == ENGINE else (ENGINE,)), *hall.peers):
+            is_held = ours == ENGINE and other in (TRANSFORMERS, BATCHES)  # who computes with the same numbers
+            share = share_equal(texts[ours], texts[other])
+            note = f"{share_begun(texts[ours], texts[other]):.2f} of the text before the first difference"
+            target = SHARE_EQUAL if is_held else None
+            figures.append(Figure(f"{what}: answers of {ours} equal to {other}", share, target=target, note=note))
+    return figures
+
+
+def _reading(hall: Hall, rounds: int) -> list[Figure]:
     """Prompts of one length, each with one token of answer."""
-    long = [_long(prompts, tokenizer, READ_TOKENS, seed) for seed in range(READ_PROMPTS)]
-    contenders: dict[str, Callable[[], object]] = {
-        ENGINE: lambda: ours[0].run(long, 1),
-        INT8: lambda: ours[1].run(long, 1),
-        TRANSFORMERS: lambda: peer.run(long, 1),
-        LLAMA: lambda: llama.run(long, 1),
-        CEILING: lambda: [products(READ_TOKENS) for _ in long],
-    }
-    for run in contenders.values():
+    texts = [prompts.long(hall.prompts, hall.tokenizer, READ_TOKENS, seed) for seed in range(READ_PROMPTS)]
+    runs: dict[str, Callable[[], object]] = {name: partial(one.run, texts, 1) for name, one in hall.speakers.items()}
+    runs[CEILING] = lambda: [hall.products(READ_TOKENS) for _ in texts]
+    for run in runs.values():
         run()
-    rates = per_second(take_turns(contenders, rounds), READ_TOKENS * READ_PROMPTS)
+    rates = {
+        name: [READ_TOKENS * READ_PROMPTS / seconds for seconds in each]
+        for name, each in take_turns(runs, rounds).items()
+    }
     targets = {CEILING: Target(0.7)}
     shown = [
-        figure(f"prompts: {one_of_ours} / {one}", ratios(rates, one_of_ours, one), "x", target=targets.get(one))
-        for one_of_ours in (ENGINE, INT8)
-        for one in (CEILING, TRANSFORMERS, LLAMA)
+        figure(f"prompts: {ours} / {one}", ratios(rates, ours, one), "x", target=targets.get(one))
+        for ours in hall.engines
+        for one in hall.bounds
     ]
-    return shown + [figure(f"prompts: {one}", rates[one], "tokens/s") for one in contenders]
+    return shown + [figure(f"prompts: {one}", rates[one], "tokens/s") for one in rates]
 
 
 def _first_tokens(
-    what: str, engine: Engine, prompts: Sequence[str], tokenizer: FastTokenizer, rounds: int
+    what: str, engine: Engine, asked: Sequence[str], tokenizer: FastTokenizer, rounds: int
 ) -> list[Figure]:
     """Seconds until the first piece of text: idle, beside 32 answers, and after a beginning that was read before."""
-    short = [_long(prompts, tokenizer, 100, seed) for seed in range(100, 100 + 4 * rounds)]
+    short = [prompts.long(asked, tokenizer, 100, seed) for seed in range(100, 100 + 4 * rounds)]
     idle = [engine.first_token_s(one, 1, salt=f"idle {i}") for i, one in enumerate(short)]
-    busy = _busy_first_tokens(engine, prompts, short)
+    busy = _busy_first_tokens(engine, asked, short)
     speedups, seconds = [], []
     for turn in range(rounds):
-        start = _long(prompts, tokenizer, PREFIX_TOKENS, turn)
+        start = prompts.long(asked, tokenizer, PREFIX_TOKENS, turn)
         first = engine.first_token_s(f"{start} What is this about?", 1, salt=f"prefix {turn}")
         second = engine.first_token_s(f"{start} Who is in it?", 1, salt=f"prefix {turn}")
         speedups.append(first / second)
@@ -183,10 +231,10 @@ def _first_tokens(
     ]
 
 
-def _busy_first_tokens(engine: Engine, prompts: Sequence[str], short: Sequence[str]) -> list[float]:
+def _busy_first_tokens(engine: Engine, asked: Sequence[str], short: Sequence[str]) -> list[float]:
     """Each comes at a random moment of a step, as from outside: its wait until the step's end counts."""
     drawn = random.Random(7)
-    for i, prompt in enumerate(prompts[: STREAMS[-1]]):
+    for i, prompt in enumerate(asked[: STREAMS[-1]]):
         engine.ask(prompt, 600, salt=f"load {i}")
     while engine.reading:
         engine.step()
@@ -201,64 +249,6 @@ def _busy_first_tokens(engine: Engine, prompts: Sequence[str], short: Sequence[s
         seconds.append(time.perf_counter() - came)
     engine.stop()
     return seconds
-
-
-def _prompts(texts: Sequence[str], tokenizer: FastTokenizer, peer: Transformers, tokens: int) -> list[str]:
-    """As many as the most answers at once, of ragged lengths, whose answers do not end before so many tokens."""
-    drawn = random.Random(7)
-    ids = [token for one in tokenizer.encode([f"{text} " for text in texts]) for token in one.ids]
-    chosen: list[str] = []
-    while len(chosen) < STREAMS[-1] and len(ids) > PROMPT_TOKENS[1] * STREAMS[-1]:
-        some = []
-        for _ in range(STREAMS[-1] + 4):  # a few are continued for less
-            length = drawn.randint(*PROMPT_TOKENS)
-            some.append(tokenizer.decode(ids[:length]))
-            ids = ids[length:]
-        chosen += [text for text, made in zip(some, peer.tokens(some, tokens), strict=True) if len(made) >= tokens]
-    if len(chosen) < STREAMS[-1]:
-        raise Stop(f"Only {len(chosen)} texts are continued for {tokens} tokens. Ask for fewer (--texts)")
-    return chosen[: STREAMS[-1]]
-
-
-def _tokens(texts: Sequence[str], tokenizer: FastTokenizer) -> int:
-    return sum(len(one.ids) for one in tokenizer.encode(list(texts)))
-
-
-def _long(prompts: Sequence[str], tokenizer: FastTokenizer, tokens: int, seed: int) -> str:
-    """A text of about so many tokens, another one for each seed."""
-    words = " ".join(random.Random(seed).sample(list(prompts), len(prompts)))
-    return tokenizer.decode(tokenizer.encode([words])[0].ids[:tokens])
-
-
-def _best_transformers(folder: Path) -> tuple[Transformers, str]:
-    """In the dtype that is the faster one here."""
-    tried = []
-    for dtype in (torch.float32, torch.bfloat16):
-        one = Transformers(folder, dtype)
-        start = time.perf_counter()
-        one.run(["How do I locate my card, and where?"] * 8, 4)
-        tried.append((time.perf_counter() - start, str(dtype).removeprefix("torch."), one))
-    _, name, best = min(tried, key=lambda each: each[0])
-    return best, name
-
-
-def _products(folder: Path, dtype: str, device: str) -> Callable[[int], object]:
-    """Every matrix product of a step for so many tokens and nothing else, each the way round that is faster."""
-    model = load_folder(folder, dtype=dtype, device=device).causal
-    assert model is not None
-    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-
-    def run(tokens: int) -> None:
-        inputs = {w.shape[1]: torch.ones(tokens, w.shape[1], dtype=w.dtype) for w in weights}
-        for weight in weights:
-            x = inputs[weight.shape[1]]
-            x = x[:32] if len(weight) > 16_384 else x  # the next-token layer sees the last tokens only
-            if len(x) > 1:
-                turned(x, weight, None)
-            else:
-                linear(x, weight)
-
-    return torch.inference_mode()(run)
 
 
 def _located(source: Path, dtype: str, stack: ExitStack) -> Located:

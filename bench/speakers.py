@@ -1,16 +1,18 @@
-"""Those who continue texts greedily: the engine, transformers' generate, and llama.cpp on the same GGUF."""
+"""Those who continue texts greedily: the engine, transformers' generate and generate_batch, and llama.cpp."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import xllamacpp
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
 from bench.stop import Stop
 from llmos.abi.call import Call, Chunk
@@ -22,9 +24,40 @@ from llmos.nn.tokenizer import FastTokenizer
 
 GREEDY = {"temperature": 0}
 SLOTS = 32
-SLOT_TOKENS = 2048
+SLOT_TOKENS = 512  # of a slot: prompt and answer
+PAGE, PAGES_TOKENS = 32, 1 << 14  # of generate_batch: tokens of a page, and of all pages, which it fills with zeros
+READ_TOKENS = 512  # the most of a step of generate_batch: its mask is as wide as all that is under way
 
-Texts = list[str]
+
+class Answer(NamedTuple):
+    """A text, and how many tokens were made for it: an answer that ends early is less work."""
+
+    text: str
+    tokens: int
+
+
+class Speaker(Protocol):
+    """One who continues all of these prompts at once, each for so many tokens at most."""
+
+    def run(self, prompts: Sequence[str], tokens: int) -> list[Answer]: ...
+
+
+S = TypeVar("S", bound=Speaker)
+
+
+def fastest(tried: Iterable[tuple[str, Callable[[], S]]], prompts: Sequence[str], tokens: int) -> tuple[S, str]:
+    """The one who takes the least time for these prompts, with its name; the others are let go."""
+    best: tuple[float, S, str] | None = None
+    for name, make in tried:
+        one = make()
+        one.run(prompts[:1], 2)
+        start = time.perf_counter()
+        one.run(prompts, tokens)
+        took = time.perf_counter() - start
+        if best is None or took < best[0]:
+            best = took, one, name
+    assert best is not None, "nobody was tried"
+    return best[1], best[2]
 
 
 class Engine:
@@ -37,11 +70,11 @@ class Engine:
         self._model = base.manifest.ref
         self._ids = count()
 
-    def run(self, prompts: Sequence[str], tokens: int) -> Texts:
-        """All of them at once; each with a salt of its own, so that no round finds what one before has left."""
+    def run(self, prompts: Sequence[str], tokens: int) -> list[Answer]:
+        """Each with a salt of its own, so that no round finds what one before has left."""
         asked = [self.ask(prompt, tokens, salt=f"run {next(self._ids)}") for prompt in prompts]
         chunks = {chunk.call_id: chunk for chunk in self.drain()}
-        return [text_of(chunks[call_id]) for call_id in asked]
+        return [answer_of(chunks[call_id]) for call_id in asked]
 
     def ask(self, prompt: str, tokens: int, *, salt: str, stream: bool = False) -> int:
         call_id = next(self._ids)
@@ -79,10 +112,10 @@ class Engine:
         return taken
 
 
-def text_of(chunk: Chunk) -> str:
+def answer_of(chunk: Chunk) -> Answer:
     if chunk.fault is not None:
         raise error_of(chunk.fault)
-    return str(chunk.outputs[0]["text"])
+    return Answer(str(chunk.outputs[0]["text"]), chunk.tokens.completion)
 
 
 class Transformers:
@@ -92,11 +125,7 @@ class Transformers:
         self._tokenizer = FastTokenizer(folder)
         self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
-    def run(self, prompts: Sequence[str], tokens: int) -> Texts:
-        return [self._tokenizer.decode(ids) for ids in self.tokens(prompts, tokens)]
-
-    def tokens(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
-        """The tokens of each answer, without the one that ended it."""
+    def run(self, prompts: Sequence[str], tokens: int) -> list[Answer]:
         rows = [one.ids for one in self._tokenizer.encode(list(prompts))]
         longest = max(map(len, rows))
         ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
@@ -105,17 +134,45 @@ class Transformers:
             made = self._model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=tokens, do_sample=False, pad_token_id=0
             )
+        return _answers(made[:, longest:].tolist(), self._model.generation_config, self._tokenizer)
+
+
+class Batches:
+    """transformers' generate_batch: continuous batching on paged keys and values, so many answers a step at most."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype, attention: str, at_once: int) -> None:
+        self._tokenizer = FastTokenizer(folder)
+        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention).eval()
+        logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)  # it warns at every call of what is asked
+        self._room = ContinuousBatchingConfig(
+            page_size=PAGE,
+            num_blocks=PAGES_TOKENS // PAGE,
+            max_batch_tokens=READ_TOKENS,
+            max_requests_per_batch=at_once,
+            allow_block_sharing=False,  # no round is to find what one before has left
+        )
+
+    def run(self, prompts: Sequence[str], tokens: int) -> list[Answer]:
+        rows = [one.ids for one in self._tokenizer.encode(list(prompts))]
         end = self._model.generation_config.eos_token_id
-        ends = set(end) if isinstance(end, list) else {end}
-        return [_until(row, ends) for row in made[:, longest:].tolist()]
+        asked = GenerationConfig(max_new_tokens=tokens, do_sample=False, eos_token_id=end, pad_token_id=0)
+        kept = {"persistent_manager": True, "warmup": False}  # its pages are made once, not at every call
+        made = self._model.generate_batch(rows, asked, self._room, max_new_tokens=tokens, **kept).values()
+        if len(made) < len(rows) or any(one.error for one in made):
+            raise Stop(f"generate_batch answered {len(made)} of {len(rows)}: {[one.error for one in made][:1]}")
+        return _answers([one.generated_tokens for one in made], self._model.generation_config, self._tokenizer)
 
 
-def _until(row: list[int], ends: set[int]) -> list[int]:
-    return row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
+def _answers(rows: Sequence[list[int]], config: GenerationConfig, tokenizer: FastTokenizer) -> list[Answer]:
+    """Texts without the token that ended them, which counts as made."""
+    end = config.eos_token_id
+    ends = set(end) if isinstance(end, list) else {end}
+    kept = [row[: next((i for i, token in enumerate(row) if token in ends), len(row))] for row in rows]
+    return [Answer(tokenizer.decode(ids), min(len(ids) + 1, len(row))) for ids, row in zip(kept, rows, strict=True)]
 
 
 class LlamaCpp:
-    """llama.cpp's server with as many slots as answers, in this process; its threads are its own."""
+    """llama.cpp's server with so many slots, in this process; its threads are its own."""
 
     def __init__(self, gguf: Path, slots: int = SLOTS) -> None:
         params = xllamacpp.CommonParams()
@@ -123,16 +180,17 @@ class LlamaCpp:
         params.n_parallel = slots
         params.n_ctx = slots * SLOT_TOKENS
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
+        params.cache_ram_mib = 0  # no round is to find what one before has left
         params.verbosity = 0
         self._server = xllamacpp.Server(params)
-        self._pool = ThreadPoolExecutor(slots)
+        self._pool = ThreadPoolExecutor(SLOTS)  # who finds no slot free waits in its queue
 
-    def run(self, prompts: Sequence[str], tokens: int) -> Texts:
+    def run(self, prompts: Sequence[str], tokens: int) -> list[Answer]:
         return list(self._pool.map(lambda prompt: self._ask(prompt, tokens), prompts))
 
-    def _ask(self, prompt: str, tokens: int) -> str:
+    def _ask(self, prompt: str, tokens: int) -> Answer:
         wanted = {"prompt": prompt, "n_predict": tokens, "temperature": 0, "cache_prompt": False}
         answer = self._server.handle_completions(wanted)
         if "choices" in answer:
-            return str(answer["choices"][0]["text"])
+            return Answer(str(answer["choices"][0]["text"]), int(answer["usage"]["completion_tokens"]))
         raise Stop(f"llama.cpp answered: {answer}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.data import conll, iob2, need, ragged_texts
-from bench.equality import least_cosine
+from bench.equality import least_cosine, share_begun
 from bench.stop import Stop
 
 
@@ -28,6 +28,12 @@ def test_an_answer_without_direction_is_no_number(row: list[float]) -> None:
 def test_answers_to_different_inputs_are_not_compared() -> None:
     with pytest.raises(AssertionError, match="not answers to the same inputs"):
         least_cosine([[1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]])
+
+
+def test_what_two_texts_share_is_counted_from_their_beginning() -> None:
+    assert share_begun(["abcd", "ab", ""], ["abxd", "ab", ""]) == pytest.approx((0.5 + 1 + 1) / 3)
+    assert share_begun(["abcd"], ["ab"]) == pytest.approx(0.5)
+    assert share_begun(["xbcd"], ["abcd"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from driving import drain
+
 from llmos.abi.call import Call
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask
 from llmos.abi.frame import Located
@@ -118,15 +120,6 @@ def writing(subject):
     if subject.task != "generate":
         pytest.skip("it answers in one pass, and writes nothing")
     return subject
-
-
-def drain(engine, most=20_000):
-    chunks = []
-    for _ in range(most):
-        if engine.is_idle:
-            return chunks
-        chunks += engine.step()
-    raise AssertionError("The engine did not come to rest")
 
 
 def run(subject, *calls):

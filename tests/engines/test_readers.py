@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from driving import come_and_go, drain, texts  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -48,20 +49,6 @@ def ask(call_id, *texts, task="summarize", model="talk:1", **params):
     return Call(call_id, model, task, texts, {"max_tokens": 40} | params, stream=False)
 
 
-def drain(engine, most=2_000):
-    chunks = []
-    for _ in range(most):
-        if engine.is_idle:
-            return chunks
-        chunks += engine.step()
-    raise AssertionError("The engine did not come to rest")
-
-
-def texts(chunks):
-    assert not [c.fault for c in chunks if c.fault]
-    return {c.call_id: c.outputs[0]["text"] for c in chunks}
-
-
 @pytest.fixture(scope="module")
 def alone(folders):
     found = {}
@@ -92,16 +79,11 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
     folders, alone, name, arrivals, blocks, step_tokens
 ):
     engine = engine_of(folders, name, blocks, step_tokens)
-    chunks, cancelled = [], set()
-    for call_id, (text, steps, is_cancelled) in enumerate(arrivals):
-        engine.add(ask(call_id, text))
-        for _ in range(steps):
-            chunks += engine.step()
-        if is_cancelled and call_id not in {c.call_id for c in chunks}:
-            engine.cancel(call_id)
-            cancelled.add(call_id)
-    found = texts(chunks + drain(engine))
-    assert found == {i: alone[name, text] for i, (text, _, _) in enumerate(arrivals) if i not in cancelled}
+    asked = [(ask(i, text), steps, goes) for i, (text, steps, goes) in enumerate(arrivals)]
+    found = come_and_go(engine, asked)
+    stayed = {i for i, (_, _, goes) in enumerate(arrivals) if not goes}
+    assert stayed <= found.keys()
+    assert found == {i: alone[name, arrivals[i][0]] for i in found}
     usage = engine._streams.pool.usage
     assert (usage.held, usage.tokens_held) == (0, 0)
 

@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from driving import come_and_go, drain, texts  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -46,20 +47,6 @@ def generate(call_id, prompt, klass=Class.INTERACTIVE, stream=False, **params):
     return Call(call_id, "talk:1", "generate", (prompt,), params, klass=klass, stream=stream)
 
 
-def drain(engine, most=2_000):
-    chunks = []
-    for _ in range(most):
-        if engine.is_idle:
-            return chunks
-        chunks += engine.step()
-    raise AssertionError("The engine did not come to rest")
-
-
-def texts(chunks):
-    assert not [c.fault for c in chunks if c.fault]
-    return {c.call_id: c.outputs[0]["text"] for c in chunks}
-
-
 def pool_of(engine):
     return engine._streams.pool
 
@@ -90,16 +77,11 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
     folders, alone, architecture, arrivals, blocks, step_tokens
 ):
     engine = engine_of(folders, architecture, blocks, step_tokens)
-    chunks, cancelled = [], set()
-    for call_id, (prompt, steps, is_cancelled) in enumerate(arrivals):
-        engine.add(generate(call_id, prompt))
-        for _ in range(steps):
-            chunks += engine.step()
-        if is_cancelled and call_id not in {c.call_id for c in chunks}:
-            engine.cancel(call_id)
-            cancelled.add(call_id)
-    found = texts(chunks + drain(engine))
-    assert found == {i: alone[architecture, prompt] for i, (prompt, _, _) in enumerate(arrivals) if i not in cancelled}
+    asked = [(generate(i, prompt), steps, goes) for i, (prompt, steps, goes) in enumerate(arrivals)]
+    found = come_and_go(engine, asked)
+    stayed = {i for i, (_, _, goes) in enumerate(arrivals) if not goes}
+    assert stayed <= found.keys()
+    assert found == {i: alone[architecture, arrivals[i][0]] for i in found}
     assert pool_of(engine).usage.held == 0
     assert pool_of(engine).usage.tokens_held == 0
 

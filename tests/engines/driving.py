@@ -1,0 +1,40 @@
+"""What the tests of engines share: driving one to its rest, its texts, and callers who come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmos.abi.call import Call, Chunk
+from llmos.engines import Engine
+
+
+def drain(engine: Engine, most: int = 20_000) -> list[Chunk]:
+    """All that it says until it has nothing left to do."""
+    chunks: list[Chunk] = []
+    for _ in range(most):
+        if engine.is_idle:
+            return chunks
+        chunks += engine.step()
+    raise AssertionError("The engine did not come to rest")
+
+
+def texts(chunks: Sequence[Chunk]) -> dict[int, str]:
+    """The text of each call; none may have failed."""
+    assert not [chunk.fault for chunk in chunks if chunk.fault]
+    return {chunk.call_id: chunk.outputs[0]["text"] for chunk in chunks}
+
+
+def come_and_go(engine: Engine, arrivals: Sequence[tuple[Call, int, bool]]) -> dict[int, str]:
+    """The texts of calls that come so many steps apart; who went before the answer was there must get none."""
+    chunks: list[Chunk] = []
+    gone: set[int] = set()
+    for call, steps, goes in arrivals:
+        engine.add(call)
+        for _ in range(steps):
+            chunks += engine.step()
+        if goes and call.call_id not in {chunk.call_id for chunk in chunks}:
+            engine.cancel(call.call_id)
+            gone.add(call.call_id)
+    found = texts(chunks + drain(engine))
+    assert gone.isdisjoint(found)
+    return found
