@@ -150,7 +150,7 @@ def _change(backbone: nn.Module, path: str, pair: dict[str, Tensor], config: Con
     layer = _find(backbone, path)
     weight = getattr(layer, "weight", None)
     if layer is None or not isinstance(weight, Tensor):
-        raise BadInput(f"{name} changes {path}, which is not in this base. It was trained for another one")
+        raise BadInput(f"{name} changes {path}, which is not in this base. It was trained for another one", layer=path)
     if len(pair) != 2 or any(x.ndim != 2 or not x.is_floating_point() for x in pair.values()):
         raise BadInput(f"{name} has no pair of matrices lora_A and lora_B for {path}. Save it again")
     down, up = pair[DOWN], pair[UP]
@@ -160,9 +160,21 @@ def _change(backbone: nn.Module, path: str, pair: dict[str, Tensor], config: Con
             f"{name} has shapes {tuple(down.shape)} and {tuple(up.shape)} for {path}, which do not fit the base's "
             f"{tuple(weight.shape)}. It was trained for another one"
         )
+    _check_rank(path, down.shape[0], config, name)
     check_finite(((f"{path}{suffix}", x) for suffix, x in pair.items()), name)
     down, up = (x.to(weight.device, weight.dtype) for x in (down, up))
     return Change(layer, down.T, up.T, scale_of(path, down.shape[0], config))
+
+
+def _check_rank(layer: str, rank: int, config: Config, name: str) -> None:
+    """BadInput where the settings say another rank than the weights have: one of them is another adapter's."""
+    patterns = config.get("rank_pattern") or {}
+    said = next((value for key, value in patterns.items() if _matches(key, layer)), config.get("r", rank))
+    if said != rank:
+        raise BadInput(
+            f"{CONFIG} of {name} says rank {said} for {layer}, and its weights have rank {rank}: they were not saved "
+            "together. Save the adapter again"
+        )
 
 
 def _inside(backbone: nn.Module, path: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llmos.abi.catalog import catalog
 from llmos.abi.engine import DEFAULT, check_engine, refusal
-from llmos.abi.error import BadInput
+from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
@@ -66,7 +66,10 @@ class Match:
 def adopt(channel: Channel, assignment: Assignment, brought: Brought, folder: Path, name: str) -> None:
     """Find the adapter's base, take its task head over, offer it; the first of its name is promoted."""
     channel.report(Progress("match", message="looking for the adapter's base"))
-    adapter = Foreign(name, read_config(folder, name), read_tensors(folder, name), base_digest(folder))
+    try:
+        adapter = Foreign(name, read_config(folder, name), read_tensors(folder, name), base_digest(folder))
+    except Corrupt as error:  # not of the store: what it was brought from is so
+        raise BadInput(error.message) from error
     match = match_of(adapter, assignment)
     head = head_of(adapter.tensors, adapter.config, match.loaded.config.model_type, Path(match.base.folder))
     files = list(brought.files)
@@ -105,17 +108,16 @@ def match_of(adapter: Foreign, assignment: Assignment) -> Match:
     bases = _asked(adapter, assignment)
     how, bases = _known(adapter, bases, assignment)
     fits: dict[str, Loaded] = {}
-    reasons: dict[str, str] = {}
+    reasons: dict[str, BadInput] = {}
     for ref, base in bases.items():
         try:
             loaded = load(base, dtype=assignment.dtype, device="cpu0")
             adapter_of(adapter.tensors, adapter.config, loaded.backbone, adapter.name)
             fits[ref] = loaded
         except BadInput as error:
-            reasons[ref] = error.message
+            reasons[ref] = error
     if not fits:
-        why = "; ".join(f"{ref}: {reason}" for ref, reason in reasons.items())
-        raise BadInput(f"{adapter.name} does not fit {_listed(bases)}{_said(adapter)}. {why}")
+        raise _unfit(adapter, reasons)
     if len(fits) > 1:
         raise BadInput(
             f"{adapter.name} fits several bases by its layers and shapes: {_listed(fits)}{_said(adapter)}. Say which "
@@ -123,6 +125,14 @@ def match_of(adapter: Foreign, assignment: Assignment) -> Match:
         )
     ((ref, loaded),) = fits.items()
     return Match(bases[ref], loaded, how)
+
+
+def _unfit(adapter: Foreign, reasons: Mapping[str, BadInput]) -> BadInput:
+    """Why it stands on none of these bases: of those that have its layers, where there are such, else of all."""
+    told = {ref: error.message for ref, error in reasons.items() if "layer" not in error.detail}
+    told = told or {ref: error.message for ref, error in reasons.items()}
+    why = "; ".join(reason if len(told) == 1 else f"{ref}: {reason}" for ref, reason in told.items())
+    return BadInput(f"{adapter.name} does not fit {_listed(told)}{_said(adapter)}. {why}")
 
 
 def _asked(adapter: Foreign, assignment: Assignment) -> dict[str, Located]:

@@ -14,7 +14,7 @@ from pulling import Box  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import BadInput, Conflict, Corrupt, UnsafeWeights  # noqa: E402
+from llmos.abi.error import BadInput, Conflict, UnsafeWeights  # noqa: E402
 from llmos.abi.model import Offer, OfferKind, Part, Verdict  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
@@ -365,6 +365,9 @@ def halved(weights):
         (None, {"modules_to_save": ["embed_tokens"]}, "whole layers"),
         (None, {"trainable_token_indices": [1]}, "trainable_token_indices"),
         (None, {"lora_alpha": "much"}, "not a number"),
+        (None, {"r": 0}, "rank 0"),
+        (None, {"r": 64}, "rank 64 .* and its weights have rank 4"),
+        (None, {"rank_pattern": {"query": 8}}, "rank 8"),
         (None, {"alpha_pattern": {"(": 1}}, "no valid one"),
         (None, {"task_type": "SEQ_CLS"}, "no task head"),
         (None, {"task_type": "CAUSAL_LM"}, "no task here does"),
@@ -378,11 +381,22 @@ def test_what_cannot_be_served_is_refused_and_nothing_is_kept(box, tmp_path, cha
     assert [manifest.ref for manifest in box.store.manifests()] == ["base:1"]
 
 
+def test_why_an_adapter_is_refused_is_said_of_the_base_whose_layers_it_changes(box, tmp_path):
+    base(box, tmp_path)
+    base(box, tmp_path, "llama", "other")
+    with pytest.raises(BadInput, match=r"^spoilt does not fit base:1\. spoilt has numbers in .* not finite"):
+        pull(box, spoilt(tmp_path, nan))
+    with pytest.raises(
+        BadInput, match=r"^spoilt does not fit base:1, other:1\. base:1: .* not in this base.*; other:1: "
+    ):
+        pull(box, spoilt(tmp_path, renamed))
+
+
 def test_pickled_adapters_and_broken_files_are_refused(box, tmp_path):
     base(box, tmp_path)
     out = spoilt(tmp_path)
     (out / "adapter_model.safetensors").write_bytes(b"not what it says")
-    with pytest.raises(Corrupt, match="cannot be read"):
+    with pytest.raises(BadInput, match="cannot be read"):
         pull(box, out)
     (out / "adapter_model.safetensors").rename(out / "adapter_model.bin")
     with pytest.raises(UnsafeWeights, match="pickle"):
