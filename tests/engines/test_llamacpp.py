@@ -146,6 +146,6 @@ def test_its_folder_may_lie_deeper_than_the_path_of_a_socket_is_long_and_goes_wi
 def test_the_library_that_is_absent_is_named_with_what_to_install(tiny, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "xllamacpp", None)
     base = Manifest("talk", 1, Kind.BASE, "chat", (File("tiny.gguf", "0" * 64, 1, Part.WEIGHTS),))
-    with pytest.raises(Missing, match=r"pip install 'llmos\[gguf\]'") as caught:
+    with pytest.raises(Missing, match=r"pip install -e '\.\[gguf\]'") as caught:
         LlamaCppEngine().load(Located(base, str(tiny.parent)), "cpu0", "float32", 1)
     assert caught.value.detail == {"extra": "gguf"}

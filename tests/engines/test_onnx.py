@@ -235,7 +235,7 @@ def test_weights_that_are_no_numbers_fault_their_call_and_not_the_engine(tmp_pat
 
 def test_the_library_that_is_absent_is_named_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(Missing, match=r"pip install 'llmos\[onnx\]'") as caught:
+    with pytest.raises(Missing, match=r"pip install -e '\.\[onnx\]'") as caught:
         engine_on(write_onnx(tmp_path), "classify")
     assert caught.value.detail == {"extra": "onnx"}
 

@@ -77,7 +77,7 @@ def _server(path: Path, socket: Path, capacity: int, batch: int, threads: int) -
         extra = ENGINES["llamacpp"].extra
         raise Missing(
             f"The engine llamacpp needs xllamacpp, which is not installed here ({error}). "
-            f"Install it beside llmos: pip install 'llmos[{extra}]'",
+            f"Install it in llmos's folder: .venv/bin/pip install -e '.[{extra}]'",
             extra=extra,
         ) from error
     params = library.CommonParams()

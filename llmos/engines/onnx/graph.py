@@ -77,7 +77,7 @@ def open_session(path: Path, threads: int) -> Session:
         extra = ENGINES["onnx"].extra
         raise Missing(
             f"The engine onnx needs onnxruntime, which is not installed here ({error}). "
-            f"Install it beside llmos: pip install 'llmos[{extra}]'",
+            f"Install it in llmos's folder: .venv/bin/pip install -e '.[{extra}]'",
             extra=extra,
         ) from error
     options = library.SessionOptions()

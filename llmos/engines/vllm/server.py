@@ -34,7 +34,8 @@ class Server:
             extra = ENGINES["vllm"].extra
             raise Missing(
                 f"The engine vllm needs vLLM, and there is no command {command!r} here. Install it on this GPU machine "
-                f"(pip install 'llmos[{extra}]', or in an environment of its own) and name it: vllm_command",
+                f"(in llmos's folder: .venv/bin/pip install -e '.[{extra}]', or in an environment of its own) and name "
+                "it: vllm_command",
                 extra=extra,
             )
         self.port = _free_port()
