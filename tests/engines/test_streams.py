@@ -11,7 +11,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import TooLong, error_of  # noqa: E402
+from llmos.abi.error import BadInput, TooLong, error_of  # noqa: E402
 from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
@@ -191,6 +191,14 @@ def test_a_salt_keeps_a_beginning_to_those_who_know_it(folders):
         engine.add(generate(i, PROMPTS[1], max_tokens=1, cache_salt=salt))
         drain(engine)
     assert pool_of(engine).usage.tokens_found == BLOCK
+
+
+def test_a_salt_that_utf_8_cannot_say_is_refused_by_its_name(folders):
+    engine = engine_of(folders, "llama", 8)
+    with pytest.raises(BadInput, match="cache_salt has half of a surrogate pair at character 4"):
+        engine.add(generate(1, "a", cache_salt="mine\ud800"))
+    assert engine.is_idle
+    assert not engine._streams
 
 
 def test_a_cancelled_answer_gives_its_blocks_back_at_once(folders):

@@ -24,7 +24,7 @@ from llmos.nn.generate import Generation
 from llmos.nn.kv import BLOCK, KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.nn.source import Source
-from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
@@ -108,7 +108,7 @@ class Streams:
         """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
         job.repeat(sampling(job.call.params).n)
         place = next(self._places) + BEHIND[job.call.klass]
-        salt = str(job.call.params.get("cache_salt") or "")
+        salt = salt_of(job.call.params)
         read: dict[int, Source] = {}
         made = [self._stream(job, index, place + index // TURN, salt, read) for index in range(len(job.rendered))]
         for stream in made:
