@@ -116,9 +116,13 @@ def _as_read(made: Tokenizer, pieces: Pieces) -> None:
 def tokenizer(folder: Path, name: str) -> Tokenizer:
     """The tokenizer that one of the two makes, as transformers' MarianTokenizer splits text."""
     settings = _json(folder / SETTINGS)
+    if not isinstance(settings, dict):
+        raise BadInput(f"{folder.name}/{SETTINGS} is no JSON object. Fetch it again")
     if settings.get("separate_vocabs"):
         raise BadInput(f"{folder.name} has a vocabulary for each language, which is not read here. Take another model")
     ids: dict[str, int] = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    if not isinstance(ids, dict) or not all(type(one) is int for one in ids.values()):
+        raise BadInput(f"{folder.name}/{VOCABULARY} is no JSON object of pieces and their ids. Fetch it again")
     if sorted(ids.values()) != list(range(len(ids))) or not {END, UNKNOWN} <= ids.keys():
         raise BadInput(f"{folder.name}/{VOCABULARY} is not a vocabulary of Marian's: its ids are not 0 to its size")
     pieces = read(folder / name)
