@@ -65,8 +65,10 @@ class Shape:
         return max(read, written)
 
     def adapter(self, rank: int) -> int:
-        """Weights of LoRA on every linear layer, at most: four square ones and three of the inner size, and four more of
-        a layer that sees a source."""
+        """Weights of LoRA on every linear layer, at most: four square ones and three of the inner size.
+
+        A layer that sees a source has four square ones more.
+        """
         square, inner = 8 * self.hidden, 3 * (self.hidden + self.inner)
         return rank * ((self.layers + self.writing) * (square + inner) + self.writing * square)
 

@@ -124,7 +124,8 @@ def opening_of(told: dict[str, Json], name: str) -> tuple[int, ...]:
 
 def rules_of(told: dict[str, Json], opening: Sequence[int], ends: frozenset[int], vocabulary: int) -> Rules:
     """The rules in what was said; tokens that the model does not have are left out."""
-    never = [tuple(words) for words in told.get("bad_words_ids") or () if words and 0 <= min(words) <= max(words) < vocabulary]
+    given = [tuple(words) for words in told.get("bad_words_ids") or () if words]
+    never = [words for words in given if 0 <= min(words) <= max(words) < vocabulary]
     never = [words for words in never if words not in {(end,) for end in ends}]
     never += [(token,) for token in told.get("suppress_tokens") or () if 0 <= token < vocabulary]
     first = tuple(token for token in told.get("begin_suppress_tokens") or () if 0 <= token < vocabulary)

@@ -116,8 +116,6 @@ def _as_read(made: Tokenizer, pieces: Pieces) -> None:
 def tokenizer(folder: Path, name: str) -> Tokenizer:
     """The tokenizer that one of the two makes, as transformers' MarianTokenizer splits text."""
     settings = _json(folder / SETTINGS)
-    if not isinstance(settings, dict):
-        raise BadInput(f"{folder.name}/{SETTINGS} is no JSON object. Fetch it again")
     if settings.get("separate_vocabs"):
         raise BadInput(f"{folder.name} has a vocabulary for each language, which is not read here. Take another model")
     ids: dict[str, int] = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
@@ -160,6 +158,8 @@ def read(path: Path) -> Pieces:
 
 def _json(path: Path) -> dict[str, Any]:  # Any: transformers' file, read by key
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # Any: likewise
+    if not isinstance(found, dict):
+        raise BadInput(f"{path.parent.name}/{path.name} is no JSON object. Fetch it again")
     return found
 
 

@@ -45,7 +45,8 @@ def test_a_file_that_is_no_object_is_refused(tmp_path):
 
 
 def test_the_later_file_counts_and_tokens_that_are_not_there_are_left_out(tmp_path):
-    told = {"suppress_tokens": [-1, 4, 400], "min_new_tokens": 2, "bad_words_ids": [[3], [5, 6], [5, 400], [-1], [], [1]]}
+    never = [[3], [5, 6], [5, 400], [-1], [], [1]]
+    told = {"suppress_tokens": [-1, 4, 400], "min_new_tokens": 2, "bad_words_ids": never}
     (tmp_path / "config.json").write_text(json.dumps({"min_new_tokens": 5, "decoder_start_token_id": [0]}))
     (tmp_path / "generation_config.json").write_text(json.dumps(told))
     said = rules.said(tmp_path)

@@ -132,7 +132,9 @@ def test_a_marian_that_lacks_one_of_its_files_is_refused_with_its_name(folder, l
         FastTokenizer(folder)
 
 
-@pytest.mark.parametrize("said", [[], "text", None, {"</s>": "0"}, {"</s>": None, "<unk>": 1}, {"</s>": [0], "<unk>": 1}])
+@pytest.mark.parametrize(
+    "said", [[], "text", None, {"</s>": "0"}, {"</s>": None, "<unk>": 1}, {"</s>": [0], "<unk>": 1}]
+)
 def test_a_vocabulary_that_is_json_of_another_kind_is_refused(folder, said):
     (folder / "vocab.json").write_text(json.dumps(said))
     with pytest.raises(BadInput, match="vocab.json is no JSON object of pieces and their ids"):
