@@ -137,11 +137,11 @@ def test_a_marian_that_lacks_one_of_its_files_is_refused_with_its_name(folder, l
 )
 def test_a_vocabulary_that_is_json_of_another_kind_is_refused(folder, said):
     (folder / "vocab.json").write_text(json.dumps(said))
-    with pytest.raises(BadInput, match="vocab.json is no JSON object of pieces and their ids"):
+    with pytest.raises(BadInput, match=r"vocab\.json is no JSON object of pieces and their ids"):
         sentencepiece.tokenizer(folder, "source.spm")
 
 
 def test_settings_that_are_no_object_are_refused(folder):
     (folder / "tokenizer_config.json").write_text("[]")
-    with pytest.raises(BadInput, match="tokenizer_config.json is no JSON object"):
+    with pytest.raises(BadInput, match=r"tokenizer_config\.json is no JSON object"):
         sentencepiece.tokenizer(folder, "source.spm")
