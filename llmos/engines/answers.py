@@ -17,7 +17,7 @@ from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
 from llmos.engines.turns import BEHIND, TURN
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
-from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.tools import ruled
 
 Json = Any  # Any: an answer in its task's schema
@@ -176,7 +176,7 @@ class Answers:
         said = sampling(call.params)
         prompt_tokens = sum(len(one.ids) for one in rendered)
         job = Job(call, asked, self._settings, [one for one in rendered for _ in range(said.n)], prompt_tokens)
-        place, salt = next(self._places) + BEHIND[call.klass], str(call.params.get("cache_salt") or "")
+        place, salt = next(self._places) + BEHIND[call.klass], salt_of(call.params)
         legs = [Leg(place + i // TURN, job, i, self._chosen(job, i, said), salt) for i in range(len(job.rendered))]
         self._jobs[call.call_id] = job
         for leg in legs:

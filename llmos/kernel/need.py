@@ -26,6 +26,8 @@ WORKSPACE_BYTES = 256 * MIB  # activations and scratch buffers of a serving forw
 LOGITS_BYTES = 320 * MIB  # a chunk of next-token logits in training (nn/next_token.py), with all that is made of it
 LORA_LOOSE = 1.5  # so much more an adapter's small tensors in between make of what a pass leaves
 ADAPTED_SHARE = 8  # of a base whose shape is not known, an adapter with its moments takes one in so many bytes
+INNER = ("encoder_ffn_dim", "decoder_ffn_dim")  # as BART's kind calls what both of its halves have
+HEADS = ("encoder_attention_heads", "decoder_attention_heads")
 UNKNOWN_BYTES = 80  # likewise, activations of a token: so many bytes times the root of the weights
 
 
@@ -40,6 +42,7 @@ class Shape:
     heads: int
     attention_dropout: float = 0.0
     is_half: bool = False  # its weights are kept in 16 bits
+    writing: int = 0  # layers of a decoder that sees what an encoder of `layers` has read
 
     @property
     def table(self) -> int:
@@ -47,35 +50,53 @@ class Shape:
         return self.vocabulary * self.hidden
 
     def token_floats(self, weights: int, length: int) -> int:
-        """What a token leaves for the backward pass, in a sequence of this length, of a model of so many weights."""
-        products = (weights - self.table) / max(1, self.layers * self.hidden)  # floats that a layer's products give
-        is_gated = products - 4 * self.hidden > 2.25 * self.inner
+        """What a token leaves for the backward pass, in a sequence of this length, of a model of so many weights.
+
+        Beside an encoder a token is read or written, whichever leaves more; what is read leaves a key and a value for
+        each layer that writes.
+        """
+        across = 4 * self.hidden * self.writing  # floats that the products with the source give
+        products = (weights - self.table) / max(1, self.hidden) - across
+        is_gated = products / max(1, self.layers + self.writing) - 4 * self.hidden > 2.25 * self.inner
         each = 10 * self.hidden + (4 if is_gated else 2) * self.inner
-        if self.attention_dropout:  # then attention keeps what every head thinks of every other token
-            each += 3 * self.heads * length
-        return self.layers * each
+        seen = 3 * self.heads * length if self.attention_dropout else 0  # what every head thinks of every other token
+        read = self.layers * (each + seen) + 2 * self.hidden * self.writing
+        written = self.writing * (each + 6 * self.hidden + 2 * seen)
+        return max(read, written)
 
     def adapter(self, rank: int) -> int:
-        """Weights of LoRA on every linear layer, at most: four square ones and three of the inner size."""
-        return self.layers * rank * (8 * self.hidden + 3 * (self.hidden + self.inner))
+        """Weights of LoRA on every linear layer, at most: four square ones and three of the inner size.
+
+        A layer that sees a source has four square ones more.
+        """
+        square, inner = 8 * self.hidden, 3 * (self.hidden + self.inner)
+        return rank * ((self.layers + self.writing) * (square + inner) + self.writing * square)
 
 
 def shape_of(config: Mapping[str, Json]) -> Shape | None:
     """By the names that architectures use; None where the config does not say."""
     hidden = _first(config, "hidden_size", "n_embd", "d_model", "dim")
-    layers = _first(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    layers = _first(config, "encoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     vocabulary = _first(config, "vocab_size")
     if not (hidden and layers and vocabulary):
         return None
+    writes = bool(config.get("is_encoder_decoder"))
+    dropouts = ("attention_probs_dropout_prob", "attention_dropout", "dropout_rate")
     return Shape(
         hidden,
-        _first(config, "intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim") or 4 * hidden,
+        _most(config, "intermediate_size", "n_inner", "d_ff", "ffn_dim", "hidden_dim", *INNER) or 4 * hidden,
         layers,
         vocabulary,
-        _first(config, "num_attention_heads", "n_head", "n_heads", "num_heads") or 1,
-        float(config.get("attention_probs_dropout_prob") or config.get("attention_dropout") or 0.0),
+        _most(config, "num_attention_heads", "n_head", "n_heads", "num_heads", *HEADS) or 1,
+        next((float(config[name]) for name in dropouts if config.get(name)), 0.0),
         (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16"),
+        _first(config, "num_decoder_layers", "decoder_layers") or layers if writes else 0,
     )
+
+
+def _most(config: Mapping[str, Json], *names: str) -> int:
+    """The largest of those it has: an encoder's and its decoder's may differ."""
+    return max((_first(config, name) for name in names), default=0)
 
 
 def _first(config: Mapping[str, Json], *names: str) -> int:

@@ -36,7 +36,6 @@ from llmos.tasks.reader import KINDS, Reader, prefixes_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-GENERATION = "generation_config.json"
 PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 NO_LIMIT = 1 << 30
 
@@ -129,9 +128,8 @@ def _kv_dtype(model: PreTrainedModel, dtype: str) -> torch.dtype:
 
 def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]:  # Any: as Loaded.config
     """The tokens that end an answer, by whichever of its files say so: they name different ones."""
-    path = folder / GENERATION
     named = [getattr(config, "eos_token_id", None), tokenizer.end_id]
-    named.append(json.loads(path.read_text()).get("eos_token_id") if path.exists() else None)
+    named.append(rules.said(folder).get("eos_token_id"))
     flat = [one for some in named for one in (some if isinstance(some, list) else [some])]
     return frozenset(one for one in flat if one is not None)
 

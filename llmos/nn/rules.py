@@ -17,14 +17,47 @@ import torch
 from torch import Tensor
 
 from llmos.abi.error import BadInput
+from llmos.tasks.text import shown
 
 Json = Any  # Any: transformers' files, read by key
 
 FILES = ("config.json", "generation_config.json")  # the later one counts; older models have all in the first
-KEYS = (
-    *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "min_length", "min_new_tokens"),
-    *("no_repeat_ngram_size", "decoder_start_token_id", "forced_bos_token_id", "bos_token_id", "eos_token_id"),
-)
+
+
+def _is_whole(value: Json) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_list(value: Json) -> bool:
+    return isinstance(value, list) and all(map(_is_whole, value))
+
+
+def _is_token(value: Json) -> bool:
+    return _is_whole(value) or _is_list(value)
+
+
+def _is_words(value: Json) -> bool:
+    return isinstance(value, list) and all(map(_is_list, value))
+
+
+SAID = {
+    _is_whole: "a whole number",
+    _is_list: "a list of whole numbers",
+    _is_token: "a whole number or a list of such",
+    _is_words: "a list of lists of whole numbers",
+}
+FORMS = {
+    "bad_words_ids": _is_words,
+    "suppress_tokens": _is_list,
+    "begin_suppress_tokens": _is_list,
+    "min_length": _is_whole,
+    "min_new_tokens": _is_whole,
+    "no_repeat_ngram_size": _is_whole,
+    "decoder_start_token_id": _is_token,
+    "forced_bos_token_id": _is_whole,
+    "bos_token_id": _is_token,
+    "eos_token_id": _is_token,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +94,18 @@ class Rules:
 
 
 def said(folder: Path) -> dict[str, Json]:
-    """What the folder's files say of all this."""
+    """What the folder's files say of all this; BadInput that names the first value that cannot be."""
     found: dict[str, Json] = {}
     for name in FILES:
         path = folder / name
         held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        found |= {key: held[key] for key in KEYS if held.get(key) is not None}
+        if not isinstance(held, dict):
+            raise BadInput(f"{folder.name}/{name} is {shown(held)}; it must be a JSON object. Bring the model in again")
+        kept = {key: held[key] for key in FORMS if held.get(key) is not None}
+        for key, value in kept.items():
+            if not FORMS[key](value):
+                raise BadInput(f"{folder.name}/{name} has {key} = {shown(value)}; it must be {SAID[FORMS[key]]}")
+        found |= kept
     return found
 
 
@@ -85,7 +124,8 @@ def opening_of(told: dict[str, Json], name: str) -> tuple[int, ...]:
 
 def rules_of(told: dict[str, Json], opening: Sequence[int], ends: frozenset[int], vocabulary: int) -> Rules:
     """The rules in what was said; tokens that the model does not have are left out."""
-    never = [tuple(words) for words in told.get("bad_words_ids") or () if words and max(words) < vocabulary]
+    given = [tuple(words) for words in told.get("bad_words_ids") or () if words]
+    never = [words for words in given if 0 <= min(words) <= max(words) < vocabulary]
     never = [words for words in never if words not in {(end,) for end in ends}]
     never += [(token,) for token in told.get("suppress_tokens") or () if 0 <= token < vocabulary]
     first = tuple(token for token in told.get("begin_suppress_tokens") or () if 0 <= token < vocabulary)

@@ -119,6 +119,8 @@ def tokenizer(folder: Path, name: str) -> Tokenizer:
     if settings.get("separate_vocabs"):
         raise BadInput(f"{folder.name} has a vocabulary for each language, which is not read here. Take another model")
     ids: dict[str, int] = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    if not isinstance(ids, dict) or not all(type(one) is int for one in ids.values()):
+        raise BadInput(f"{folder.name}/{VOCABULARY} is no JSON object of pieces and their ids. Fetch it again")
     if sorted(ids.values()) != list(range(len(ids))) or not {END, UNKNOWN} <= ids.keys():
         raise BadInput(f"{folder.name}/{VOCABULARY} is not a vocabulary of Marian's: its ids are not 0 to its size")
     pieces = read(folder / name)
@@ -156,6 +158,8 @@ def read(path: Path) -> Pieces:
 
 def _json(path: Path) -> dict[str, Any]:  # Any: transformers' file, read by key
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # Any: likewise
+    if not isinstance(found, dict):
+        raise BadInput(f"{path.parent.name}/{path.name} is no JSON object. Fetch it again")
     return found
 
 

@@ -40,7 +40,7 @@ class Source:
     def __init__(self, pool: Pool, ids: Sequence[int]) -> None:
         self.ids = list(ids)
         self.kv = KV(pool, Key(), ())
-        self._holders = 0
+        self.holders = 0
 
     @property
     def unread(self) -> int:
@@ -48,13 +48,13 @@ class Source:
         return 0 if self.kv.length else len(self.ids)
 
     def hold(self) -> None:
-        self._holders += 1
+        self.holders += 1
 
     def drop(self) -> None:
         """One holder less; without any its blocks are free, and it would have to be read again."""
-        assert self._holders > 0, "a source is dropped and nobody holds it"
-        self._holders -= 1
-        if not self._holders:
+        assert self.holders > 0, "a source is dropped and nobody holds it"
+        self.holders -= 1
+        if not self.holders:
             self.kv.release()
 
 

@@ -11,7 +11,7 @@ from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, reader
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
 from llmos.tasks.length import limit_of, may_cut, too_long
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.text import shown, text_of, whole
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -84,6 +84,11 @@ class Generate:
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
+
+
+def salt_of(params: dict[str, Json]) -> str:
+    """What keeps the beginnings of this request's prompts to those who know it; empty where it has none."""
+    return whole("cache_salt", str(params.get("cache_salt") or ""))
 
 
 def ending(raw: Json) -> dict[str, Json]:

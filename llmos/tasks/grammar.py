@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llmos.abi.error import BadInput
-from llmos.tasks.text import shown
+from llmos.tasks.text import shown, whole
 
 Json = Any  # Any: a JSON value that is checked here
 
@@ -51,11 +51,14 @@ def schema_text(key: str, schema: Json) -> str:
     if not isinstance(schema, dict):
         example = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
         raise BadInput(f"{key} is {shown(schema)}; it is an object, such as {example}", key=key)
-    return msgspec.json.encode(schema).decode()
+    try:
+        return msgspec.json.encode(schema).decode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{key} has half of a surrogate pair. Send whole characters", key=key) from error
 
 
 def fitting(kind: str, text: str) -> str:
-    """A rule's text; BadInput where it is longer than any rule needs to be."""
+    """A rule's text; BadInput where it is longer than any rule needs to be, or no text that UTF-8 can say."""
     if len(text) > MAX_CHARS:
         raise BadInput(f"{kind} has {len(text):,} characters; it may have {MAX_CHARS:,}", key=kind, limit=MAX_CHARS)
-    return text
+    return whole(kind, text)

@@ -19,6 +19,16 @@ def text_of(data: Json, field: str = "text") -> str:
     return text
 
 
+def whole(key: str, text: str) -> str:
+    """The text; BadInput where it has half of a surrogate pair, which no UTF-8 can say."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        said = f"{key} has half of a surrogate pair at character {error.start:,}. Send whole characters"
+        raise BadInput(said, key=key) from error
+    return text
+
+
 def shown(value: Json, width: int = 80) -> str:
     """A value as an error message quotes it: never more than a line."""
     text = repr(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, TooLong, WrongTask  # noqa: E402
 from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
+from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.nn import sentencepiece  # noqa: E402
 from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
@@ -70,7 +72,11 @@ def test_an_answer_is_what_transformers_writes_of_the_text_with_its_prefix(folde
 
 @pytest.mark.parametrize("name", KINDS)
 @given(
-    arrivals=st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 3), st.booleans()), min_size=2, max_size=6),
+    arrivals=st.lists(
+        st.tuples(st.sampled_from(TEXTS), st.integers(0, 3), st.booleans(), st.sampled_from(Class)),
+        min_size=2,
+        max_size=6,
+    ),
     blocks=st.integers(6, 12),
     step_tokens=st.integers(5, 80),
 )
@@ -79,9 +85,12 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
     folders, alone, name, arrivals, blocks, step_tokens
 ):
     engine = engine_of(folders, name, blocks, step_tokens)
-    asked = [(ask(i, text), steps, goes) for i, (text, steps, goes) in enumerate(arrivals)]
+    asked = [
+        (replace(ask(i, text, n=1 + i % 2), klass=klass), steps, goes)
+        for i, (text, steps, goes, klass) in enumerate(arrivals)
+    ]
     found = come_and_go(engine, asked)
-    stayed = {i for i, (_, _, goes) in enumerate(arrivals) if not goes}
+    stayed = {i for i, (_, _, goes, _) in enumerate(arrivals) if not goes}
     assert stayed <= found.keys()
     assert found == {i: alone[name, arrivals[i][0]] for i in found}
     usage = engine._streams.pool.usage

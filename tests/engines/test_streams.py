@@ -11,11 +11,12 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import TooLong, error_of  # noqa: E402
+from llmos.abi.error import BadInput, TooLong, error_of  # noqa: E402
 from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.engines.pytorch.streams import LIVE  # noqa: E402
 from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
@@ -34,9 +35,9 @@ def folders(tmp_path_factory):
     return {name: tiny.write(root / name, name) for name in tiny.DECODERS}
 
 
-def engine_of(folders, architecture, blocks, step_tokens=64):
+def engine_of(folders, architecture, blocks, step_tokens=64, live=LIVE):
     block_bytes = BLOCK * token_bytes(tiny.plain(architecture).config, 4)
-    engine = PyTorchEngine(kv_bytes=blocks * block_bytes, step_tokens=step_tokens)
+    engine = PyTorchEngine(kv_bytes=blocks * block_bytes, step_tokens=step_tokens, live=live)
     manifest = Manifest("talk", 1, Kind.BASE, "generate", ())
     engine.load(Located(manifest, str(folders[architecture])), "cpu0", "float32", 0)
     return engine
@@ -68,18 +69,23 @@ def run_alone(engine, prompt):
 
 @pytest.mark.parametrize("architecture", tiny.DECODERS)
 @given(
-    arrivals=st.lists(st.tuples(st.sampled_from(PROMPTS), st.integers(0, 3), st.booleans()), min_size=2, max_size=8),
+    arrivals=st.lists(
+        st.tuples(st.sampled_from(PROMPTS), st.integers(0, 3), st.booleans(), st.sampled_from(Class)),
+        min_size=2,
+        max_size=8,
+    ),
     blocks=st.integers(4, 9),
     step_tokens=st.integers(5, 80),
+    live=st.integers(1, 8),
 )
 @settings(max_examples=12, deadline=None)
 def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent_back(
-    folders, alone, architecture, arrivals, blocks, step_tokens
+    folders, alone, architecture, arrivals, blocks, step_tokens, live
 ):
-    engine = engine_of(folders, architecture, blocks, step_tokens)
-    asked = [(generate(i, prompt), steps, goes) for i, (prompt, steps, goes) in enumerate(arrivals)]
+    engine = engine_of(folders, architecture, blocks, step_tokens, live)
+    asked = [(generate(i, prompt, klass), steps, goes) for i, (prompt, steps, goes, klass) in enumerate(arrivals)]
     found = come_and_go(engine, asked)
-    stayed = {i for i, (_, _, goes) in enumerate(arrivals) if not goes}
+    stayed = {i for i, (_, _, goes, _) in enumerate(arrivals) if not goes}
     assert stayed <= found.keys()
     assert found == {i: alone[architecture, arrivals[i][0]] for i in found}
     assert pool_of(engine).usage.held == 0
@@ -94,6 +100,70 @@ def test_the_youngest_makes_room_for_the_oldest_and_is_answered_all_the_same(fol
     assert engine.figures["preempted"] > 0
     assert [c.call_id for c in found] == [0, 1]
     assert texts(found) == {i: alone["llama", prompt] for i, prompt in enumerate(PROMPTS[1:])}
+
+
+def test_a_batch_answer_gives_its_slot_to_an_interactive_call_and_goes_on_after_it(folders, alone):
+    engine = engine_of(folders, "llama", 12, live=4)
+    engine.add(Call(1, "talk:1", "generate", PROMPTS * 2, {"temperature": 0, "max_tokens": 30}, klass=Class.BATCH))
+    for _ in range(6):
+        engine.step()
+    engine.add(generate(2, "a", max_tokens=2))
+    chunks = drain(engine)
+    assert [chunk.call_id for chunk in chunks] == [2, 1]
+    assert [one["text"] for one in chunks[1].outputs] == [alone["llama", prompt] for prompt in PROMPTS * 2]
+    assert engine.figures["preempted"] == 1
+
+
+def test_batch_answers_give_their_blocks_to_an_interactive_call_no_more_than_it_needs(folders, alone):
+    engine = engine_of(folders, "llama", 8)
+    for i in range(3):
+        engine.add(generate(i, PROMPTS[1], Class.BATCH, cache_salt=str(i), max_tokens=12))
+    for _ in range(3):
+        engine.step()
+    engine.add(generate(3, PROMPTS[2], max_tokens=2))
+    found = drain(engine)
+    assert [chunk.call_id for chunk in found] == [3, 0, 1, 2]
+    assert engine.figures["preempted"] == 1
+    assert pool_of(engine).usage.held == 0
+
+
+def test_nobody_goes_back_for_a_call_that_would_not_fit_for_it(folders):
+    engine = engine_of(folders, "llama", 6)
+    engine.add(generate(1, "y" * 100, max_tokens=20))
+    engine.add(generate(2, "a", Class.BATCH, max_tokens=4))
+    for _ in range(2):
+        engine.step()
+    engine.add(generate(3, "z" * 100, max_tokens=2))
+    assert [chunk.call_id for chunk in drain(engine)] == [2, 1, 3]
+    assert engine.figures["preempted"] == 0
+
+
+@given(steps=st.lists(st.integers(0, 9), min_size=1, max_size=4), seed=st.integers(0, 5))
+@settings(max_examples=8, deadline=None)
+def test_a_batch_answer_that_is_sent_back_keeps_its_choices_its_logprobs_and_its_grammar(folders, steps, seed):
+    params = {"temperature": 1.0, "seed": seed, "top_logprobs": 2, "logprobs": True, "regex": "[a-z]{3,18} [0-9]{4}"}
+    asked = generate(1, PROMPTS[1], Class.BATCH, stream=True, max_tokens=24, **params)
+
+    def said(engine, others):
+        engine.add(asked)
+        chunks = []
+        for call_id, some in enumerate(others, 2):
+            for _ in range(some):
+                chunks += [] if engine.is_idle else engine.step()
+            engine.add(generate(call_id, "a", max_tokens=2))
+        mine = [chunk.outputs[0] for chunk in chunks + drain(engine) if chunk.call_id == 1]
+        entries = [entry for one in mine for entry in one["logprobs"]]
+        numbers = [entry.pop("logprob") for entry in entries]
+        tops = [(top["token"], top.pop("logprob")) for entry in entries for top in entry["top_logprobs"]]
+        return "".join(one["text"] for one in mine), mine[-1]["finish_reason"], entries, numbers, tops
+
+    engine = engine_of(folders, "llama", 8, live=1)
+    text, reason, entries, numbers, tops = said(engine_of(folders, "llama", 8), ())
+    found = said(engine, steps)
+    assert found[:3] == (text, reason, entries)
+    assert found[3] == pytest.approx(numbers, abs=1e-4)
+    assert [token for token, _ in found[4]] == [token for token, _ in tops]
+    assert engine.figures["preempted"] > 0 or steps[0] > len(numbers)
 
 
 def test_a_second_prompt_with_the_same_beginning_computes_the_rest_only(folders):
@@ -121,6 +191,14 @@ def test_a_salt_keeps_a_beginning_to_those_who_know_it(folders):
         engine.add(generate(i, PROMPTS[1], max_tokens=1, cache_salt=salt))
         drain(engine)
     assert pool_of(engine).usage.tokens_found == BLOCK
+
+
+def test_a_salt_that_utf_8_cannot_say_is_refused_by_its_name(folders):
+    engine = engine_of(folders, "llama", 8)
+    with pytest.raises(BadInput, match="cache_salt has half of a surrogate pair at character 4"):
+        engine.add(generate(1, "a", cache_salt="mine\ud800"))
+    assert engine.is_idle
+    assert not engine._streams
 
 
 def test_a_cancelled_answer_gives_its_blocks_back_at_once(folders):

@@ -9,7 +9,7 @@ import pytest
 from llmos.abi.device import LeaseKind
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.process import Program, Spec
-from llmos.kernel.need import MIB, Facts, need_of, shape_of
+from llmos.kernel.need import MIB, Facts, Shape, need_of, shape_of
 
 Json = Any  # Any: a recipe as plain values
 
@@ -28,6 +28,28 @@ MINILM: Json = {
     "num_attention_heads": 12,
     "vocab_size": 30522,
     "attention_probs_dropout_prob": 0.1,
+}
+T5: Json = {
+    "is_encoder_decoder": True,
+    "d_model": 512,
+    "d_ff": 2048,
+    "num_layers": 6,
+    "num_heads": 8,
+    "vocab_size": 32128,
+    "dropout_rate": 0.1,
+}
+BART: Json = {
+    "is_encoder_decoder": True,
+    "d_model": 768,
+    "encoder_layers": 6,
+    "decoder_layers": 3,
+    "num_hidden_layers": 6,
+    "encoder_ffn_dim": 3072,
+    "decoder_ffn_dim": 3072,
+    "encoder_attention_heads": 12,
+    "decoder_attention_heads": 12,
+    "vocab_size": 50265,
+    "attention_dropout": 0.1,
 }
 BASES: dict[str, tuple[Json, int, dict[str, Json]]] = {
     "generate": (SMOLLM2, 538_060_000, {"tasks": ["chat", "generate"], "max_tokens": 8192}),
@@ -83,6 +105,18 @@ def test_a_base_whose_config_says_nothing_is_counted_by_its_weights() -> None:
     assert full > lora > need(Program.SERVE) > 400_000_000
     assert full > 4 * 400_000_000
     assert shape_of({"model_type": "unheard of"}) is None
+
+
+def test_an_encoder_with_a_decoder_is_counted_with_both_by_whichever_names_it_has() -> None:
+    assert shape_of(T5) == Shape(512, 2048, 6, 32128, 8, 0.1, writing=6)
+    assert shape_of({**T5, "num_decoder_layers": 2}) == Shape(512, 2048, 6, 32128, 8, 0.1, writing=2)
+    assert shape_of(BART) == Shape(768, 3072, 6, 50265, 12, 0.1, writing=3)
+    t5, encoder = Shape(512, 2048, 6, 32128, 8, writing=6), Shape(512, 2048, 6, 32128, 8)
+    layer = 10 * 512 + 2 * 2048  # of an encoder, without a gate
+    weights = t5.table + 6 * (4 * 512 + 2 * 2048) * 512 + 6 * (8 * 512 + 2 * 2048) * 512
+    assert t5.token_floats(weights, 1) == 6 * (layer + 6 * 512)
+    assert encoder.token_floats(t5.table + 6 * (4 * 512 + 2 * 2048) * 512, 1) == 6 * layer
+    assert t5.adapter(16) == 2 * encoder.adapter(16) + 6 * 16 * 8 * 512
 
 
 def test_weights_kept_in_sixteen_bits_are_trained_in_twice_as_many() -> None:

@@ -179,6 +179,23 @@ def test_a_number_has_the_same_bits_wherever_it_stands(width, rows, seed):
         assert torch.equal(KERNELS.gate(x[i].clone(), up[i].clone()), gate[i])
 
 
+def test_threads_that_compute_at_once_disturb_none_of_each_other_s_bits():
+    """Inputs have rows of their own on every core while answers are being generated."""
+    weight, scale, bias = quantized(96, 576, seed=5)
+    product, x = KERNELS.product(weight, scale, bias), rows_of(40, 576)
+    qkv = tuple(torch.randn(3, 90, 40, generator=torch.Generator().manual_seed(i)) for i in range(3))
+
+    def computed(some):
+        lengths = (0, some, 90)
+        return product(x[:some].clone()), KERNELS.row(qkv, lengths, lengths, 0.2, is_causal=True, window=None)
+
+    sizes = [1, 3, 17, 40] * 10
+    alone = {some: computed(some) for some in set(sizes)}
+    with ThreadPoolExecutor(3) as pool:
+        for some, found in zip(sizes, pool.map(computed, sizes), strict=True):
+            assert all(map(torch.equal, found, alone[some]))
+
+
 def test_gelu_is_within_its_bound_of_the_exact_one():
     x = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([-1e30, 1e30, 0.0, -0.0])])
     exact = torch.nn.functional.gelu(x.double())

@@ -130,3 +130,18 @@ def test_a_marian_that_lacks_one_of_its_files_is_refused_with_its_name(folder, l
     (folder / lacking).unlink()
     with pytest.raises(BadInput, match=f"lacks {lacking}: Marian's tokenizer"):
         FastTokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    "said", [[], "text", None, {"</s>": "0"}, {"</s>": None, "<unk>": 1}, {"</s>": [0], "<unk>": 1}]
+)
+def test_a_vocabulary_that_is_json_of_another_kind_is_refused(folder, said):
+    (folder / "vocab.json").write_text(json.dumps(said))
+    with pytest.raises(BadInput, match=r"vocab\.json is no JSON object of pieces and their ids"):
+        sentencepiece.tokenizer(folder, "source.spm")
+
+
+def test_settings_that_are_no_object_are_refused(folder):
+    (folder / "tokenizer_config.json").write_text("[]")
+    with pytest.raises(BadInput, match=r"tokenizer_config\.json is no JSON object"):
+        sentencepiece.tokenizer(folder, "source.spm")

@@ -30,6 +30,9 @@ def test_a_schema_s_properties_stay_in_their_order():
         ({"regex": ""}, "it is a text"),
         ({"grammar": 5}, "it is a text"),
         ({"regex": "a", "grammar": "b"}, "regex and grammar"),
+        ({"regex": "a\ud800"}, "regex has half of a surrogate pair at character 1"),
+        ({"grammar": 'start: "\udfff"'}, "grammar has half of a surrogate pair"),
+        ({"json_schema": {"enum": ["\ud83d"]}}, "json_schema has half of a surrogate pair"),
         ({"regex": "a" * 100_001}, "100,001 characters; it may have 100,000"),
     ],
 )

@@ -18,7 +18,7 @@ from llmos.abi.process import Class
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import Model, base_of, model_on
 from llmos.engines.pytorch.rows import Rows
-from llmos.engines.pytorch.streams import Streams
+from llmos.engines.pytorch.streams import LIVE, Streams
 from llmos.engines.turns import SELDOM, highest, is_lower
 from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
@@ -35,13 +35,17 @@ class PyTorchEngine:
     uses_resident = True
 
     def __init__(
-        self, token_budget: int = TOKEN_BUDGET, kv_bytes: int = KV_BYTES, step_tokens: int = STEP_TOKENS
+        self,
+        token_budget: int = TOKEN_BUDGET,
+        kv_bytes: int = KV_BYTES,
+        step_tokens: int = STEP_TOKENS,
+        live: int = LIVE,
     ) -> None:
         self._models: dict[str, Model] = {}
         self._jobs: dict[int, Job] = {}
         self._rows = Rows(token_budget)
         self._streams: Streams | None = None  # a base that generates has them
-        self._kv_bytes, self._step_tokens = kv_bytes, step_tokens
+        self._kv_bytes, self._step_tokens, self._live = kv_bytes, step_tokens, live
         self._base: Model | None = None
         self._steps = 0  # that inputs and answers shared
         self._device = ""
@@ -59,7 +63,7 @@ class PyTorchEngine:
         if loaded.causal is not None:
             each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
             pool = Pool(self._kv_bytes, each, loaded.device, loaded.kv_dtype)
-            self._streams = Streams(self._step_tokens, pool)
+            self._streams = Streams(self._step_tokens, pool, self._live)
         return loaded.weights_bytes
 
     def attach(self, model: Located) -> None:

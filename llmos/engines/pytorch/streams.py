@@ -1,4 +1,4 @@
-"""Answers being generated: who computes which tokens in a step, who waits, and whose blocks make room for an older one.
+"""Answers being generated: who computes which tokens in a step, who waits, and who goes back to make room.
 
 Every answer has tokens still to compute, and a step gives out so many: reading a prompt and writing an answer are the
 same thing. Who comes first changes from step to step: prompts alone, so that a first token is soon there, then those
@@ -7,7 +7,8 @@ under way, and prompts with what they leave.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby
@@ -23,7 +24,7 @@ from llmos.nn.generate import Generation
 from llmos.nn.kv import BLOCK, KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.nn.source import Source
-from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
@@ -85,9 +86,10 @@ class Stream:
 class Streams:
     """What is being generated, and what waits for its blocks; both in order."""
 
-    def __init__(self, step_tokens: int, pool: Pool) -> None:
+    def __init__(self, step_tokens: int, pool: Pool, most: int = LIVE) -> None:
         self.pool = pool
         self.preempted = 0
+        self._most = most  # answers under way at a time
         self._step_tokens = step_tokens
         self._live: list[Stream] = []
         self._waiting: list[Stream] = []
@@ -106,7 +108,7 @@ class Streams:
         """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
         job.repeat(sampling(job.call.params).n)
         place = next(self._places) + BEHIND[job.call.klass]
-        salt = str(job.call.params.get("cache_salt") or "")
+        salt = salt_of(job.call.params)
         read: dict[int, Source] = {}
         made = [self._stream(job, index, place + index // TURN, salt, read) for index in range(len(job.rendered))]
         for stream in made:
@@ -184,40 +186,75 @@ class Streams:
         return Stream(place, job, index, generation, KV(self.pool, start, opening), source)
 
     def _admit(self) -> None:
-        """In order, as long as the blocks are there. Who begins like one whose prompt is being read waits for that."""
+        """In order, as long as there is room; those of a later place make some, and come again in a later step.
+
+        Who begins like one whose prompt is being read waits for that.
+        """
         coming = {key for stream in self._live for key in _coming(stream)}
         still: list[Stream] = []
-        while self._waiting and len(self._live) < LIVE:
+        sent_back: set[Stream] = set()
+        while self._waiting and self._waiting[0] not in sent_back and not self._is_full(self._waiting[0]):
             stream = self._waiting.pop(0)
             found = stream.kv.found()
             if any(key in coming for key in stream.kv.ahead[len(found) : len(found) + 1]):
                 still.append(stream)
                 continue
-            if not self._has_room(stream, found):
-                still.append(stream)
-                break
+            if not self._fits(stream, found):
+                younger = self._in_the_way(stream, found)
+                if not younger:
+                    still.append(stream)
+                    break
+                for one in younger:
+                    self._preempt(one)
+                sent_back.update(younger)
             stream.hold()
             insort(self._live, stream, key=_place)
             coming.update(_coming(stream))
         self._waiting = still + self._waiting
 
-    def _has_room(self, stream: Stream, found: Sequence[int]) -> bool:
-        """Room for all it has to compute, and a block for each that is under way: else it would soon be sent back."""
-        blocks = self.pool.blocks
+    def _is_full(self, stream: Stream) -> bool:
+        """Whether there is no slot that this one could have."""
+        return len(self._live) >= self._most and self._live[-1].place <= stream.place
+
+    def _fits(self, stream: Stream, found: Sequence[int], less: Sequence[Stream] = ()) -> bool:
+        """Room for all it has to compute, and for each that is under way, or a block: else it would soon be sent back.
+
+        As it would be without some of these, the youngest.
+        """
+        blocks, kept = self.pool.blocks, self._live[: len(self._live) - len(less)]
         shared = sum(blocks.holders(block) > 0 for block in found)
-        needed = stream.lacks(stream.generation.left) - shared + len(self._live)
-        return not self._live or needed <= blocks.available
+        needed = stream.lacks(stream.generation.left) - shared
+        needed += sum(max(1, one.lacks(one.generation.left)) for one in kept)
+        room = blocks.available + self._freed(less, stream, found)
+        return len(kept) < self._most and (not kept or needed <= room)
+
+    def _in_the_way(self, stream: Stream, found: Sequence[int]) -> list[Stream]:
+        """The fewest of the youngest without whom it fits, all of a later place; none where that would not do."""
+        later = [one for one in reversed(self._live) if one.place > stream.place]
+        if not later or not self._fits(stream, found, later):
+            return []
+        fewest = bisect_left(range(1, len(later)), True, key=lambda few: self._fits(stream, found, later[:few]))
+        return later[: fewest + 1]
+
+    def _freed(self, some: Sequence[Stream], stream: Stream, found: Sequence[int]) -> int:
+        """Blocks that would be free without these; what this one is to hold itself is none of them."""
+        shared = set(found)
+        held = Counter(block for one in some for block in one.kv.table if block not in shared)
+        read = Counter(one.source for one in some if one.source is not None and one.source is not stream.source)
+        own = sum(self.pool.blocks.holders(block) == times for block, times in held.items())
+        return own + sum(len(source.kv.table) for source, times in read.items() if source.holders == times)
 
     def _roomed(self, wanted: Sequence[Share]) -> list[Share]:
         """The shares that have their blocks: the oldest get theirs first, and the youngest make room by going back."""
         for stream, ids in sorted(wanted, key=lambda share: share[0].place):
             while stream in self._live and not stream.grow(len(ids)):
-                self._preempt(self._live.pop())
+                self._preempt(self._live[-1])
         return [(stream, ids) for stream, ids in wanted if stream in self._live]
 
     def _preempt(self, stream: Stream) -> None:
         """Its blocks go to an older one; later it reads prompt and answer again, or finds them still there."""
         self.preempted += 1
+        self._live.remove(stream)
         stream.release()
         stream.kv.expect(stream.generation.ids)
         stream.generation.again()
