@@ -5,6 +5,7 @@ llguidance knows the grammars; here it is asked, and what it says becomes a mask
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from llmos.abi.error import BadInput
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.tokenizer import WORD_START, FastTokenizer
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 
 if TYPE_CHECKING:
@@ -132,7 +133,18 @@ def matcher(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[i
 def _vocabulary(tokenizer: FastTokenizer, ends: frozenset[int]) -> LLTokenizer:
     from llguidance import LLTokenizer
 
-    return LLTokenizer(tokenizer.as_json(), eos_token=sorted(ends) or None)
+    return LLTokenizer(_known(tokenizer.as_json()), eos_token=sorted(ends) or None)
+
+
+def _known(text: str) -> str:
+    """The tokenizer in a form that llguidance knows: of SentencePiece's, that of Llama's decoder, which says the same."""
+    held = json.loads(text)
+    decoder = held.get("decoder") or {}
+    if "Metaspace" not in [decoder.get("type"), *(one.get("type") for one in decoder.get("decoders") or ())]:
+        return text
+    space = {"type": "Replace", "pattern": {"String": WORD_START}, "content": " "}
+    held["decoder"] = {"type": "Sequence", "decoders": [space, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    return json.dumps(held)
 
 
 @lru_cache(maxsize=64)

@@ -111,7 +111,10 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         config=config,
         device=model.device,
         hidden_size=config.hidden_size,
-        max_tokens=min(limit - position_offset(backbone) if limit else NO_LIMIT, tokenizer.max_tokens or NO_LIMIT),
+        max_tokens=min(
+            limit - position_offset(backbone) if limit else getattr(config, "n_positions", None) or NO_LIMIT,
+            tokenizer.max_tokens or NO_LIMIT,
+        ),
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
         weights_bytes=sum(parameter.nbytes for parameter in model.parameters()) + quantized.weights_bytes(model),
         ends=tokenizer.ends,

@@ -24,7 +24,7 @@ CARRIED = (
     tokenizer.CONFIG,
     tokenizer.TEMPLATE,
     "special_tokens_map.json",
-    load.GENERATION,
+    rules.GENERATION,
 )
 
 
@@ -56,8 +56,8 @@ def make(source: Path, dtype: str, out: Path) -> None:
 def _carry_rules(source: Path, model: PreTrainedModel, out: Path) -> None:
     """What older models say of their answers in config.json, which does not keep it here."""
     config: Any = model.config  # Any: as in _write_config
-    if config.is_encoder_decoder and not (out / load.GENERATION).exists():
-        (out / load.GENERATION).write_text(json.dumps(rules.said(source)))
+    if config.is_encoder_decoder and not (out / rules.GENERATION).exists():
+        (out / rules.GENERATION).write_text(json.dumps(rules.said(source)))
 
 
 def _gguf(source: Path) -> str | None:
@@ -128,5 +128,5 @@ def _write_config(model: PreTrainedModel, out: Path) -> None:
     config: Any = model.config  # Any: transformers' config class of this architecture
     config.architectures = [type(model).__name__]
     config.save_pretrained(out)
-    if model.can_generate() and model.generation_config is not None and not (out / load.GENERATION).exists():
+    if model.can_generate() and model.generation_config is not None and not (out / rules.GENERATION).exists():
         model.generation_config.save_pretrained(out)

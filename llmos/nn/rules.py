@@ -21,7 +21,8 @@ from llmos.tasks.text import shown
 
 Json = Any  # Any: transformers' files, read by key
 
-FILES = ("config.json", "generation_config.json")  # the later one counts; older models have all in the first
+GENERATION = "generation_config.json"
+FILES = ("config.json", GENERATION)  # the later one counts; older models have all in the first
 
 
 def _is_whole(value: Json) -> bool:

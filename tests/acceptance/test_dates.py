@@ -80,12 +80,12 @@ def test_days_that_were_never_seen_are_written_in_each_models_own_words_and_afte
 
 def test_openai_s_client_continues_what_the_encoder_reads(writing):
     (day,), told = list(dates.held_out("english"))[:1], "translate to English: "
-    (wanted,) = written(writing, "english", [day])
+    (wanted,) = written(writing, "calendar", [day], target_language="English")  # the base: it generates as well
     with openai.OpenAI(base_url=f"{writing.url}/v1", api_key="none", max_retries=0, timeout=120) as client:
 
         def ask(**said):
             return client.completions.create(
-                **{"model": "english", "prompt": told + day, "temperature": 0, "max_tokens": 12} | said
+                **{"model": "calendar", "prompt": told + day, "temperature": 0, "max_tokens": 12} | said
             )
 
         two = ask(n=2, logprobs=2)
@@ -95,9 +95,9 @@ def test_openai_s_client_continues_what_the_encoder_reads(writing):
         assert "".join(piece.choices[0].text for piece in ask(stream=True)) == wanted
         (number, month) = wanted.split()
         assert ask(stop=month).choices[0].text.strip() == number
-        with pytest.raises(openai.BadRequestError, match=r"english:1 does translate, .* not chat"):
-            client.chat.completions.create(model="english", messages=[{"role": "user", "content": day}])
-    (shaped,) = written(writing, "english", f"{told}{day}", "generate", json_schema=CITY, max_tokens=40)
+        with pytest.raises(openai.BadRequestError, match=r"calendar:1 .*chat"):
+            client.chat.completions.create(model="calendar", messages=[{"role": "user", "content": day}])
+    (shaped,) = written(writing, "calendar", f"{told}{day}", "generate", json_schema=CITY, max_tokens=40)
     assert isinstance(json.loads(shaped)["day"], int)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.nn import sentencepiece  # noqa: E402
 from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
-from llmos.testing import adapters, pieces, tiny  # noqa: E402
+from llmos.testing import adapters, dates, pieces, tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -155,6 +156,17 @@ def test_a_source_longer_than_the_models_positions_is_refused_with_the_numbers(f
         engine.add(ask(1, "x", max_tokens=200))
 
 
+def test_a_source_longer_than_t5_s_config_says_is_refused_with_the_numbers(folders, tmp_path):
+    folder = shutil.copytree(folders["t5"], tmp_path / "t5")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_positions": 64}))
+    engine = engine_of({"t5": folder}, "t5")
+    with pytest.raises(TooLong, match=r"The text has 112 tokens; the model takes 64"):
+        engine.add(ask(1, "x" * 100))
+    engine.add(ask(2, "x" * 40, max_tokens=100))  # distances know no end: an answer may be longer
+    assert list(texts(drain(engine))) == [2]
+
+
 def test_a_source_that_the_pool_has_no_room_for_is_refused_with_the_numbers(folders):
     engine = engine_of(folders, "t5", 3)
     with pytest.raises(TooLong, match=r"The input has 112 tokens .* room for the keys and values of 96"):
@@ -252,3 +264,18 @@ def test_a_language_that_mbart_has_not_is_refused_with_those_it_has_and_its_neig
     with pytest.raises(TooLong, match=r"The text has 303 tokens; the model takes 128"):
         engine.add(ask(5, "x" * 300, task="translate"))
     assert list(texts(drain(engine))) == [1]
+
+
+@pytest.mark.parametrize("kind", ["t5", "marian"])
+def test_an_answer_in_sentencepieces_follows_a_schema(tmp_path, kind):
+    folder = (dates.write_t5 if kind == "t5" else dates.write_marian)(tmp_path / kind)
+    engine = PyTorchEngine()
+    engine.load(Located(Manifest("talk", 1, Kind.BASE, "generate", ()), str(folder)), "cpu0", "float32", 0)
+    day = {"type": "object", "properties": {"day": {"type": "integer"}, "of": {"enum": ["May", "a month"]}}}
+    schema = day | {"required": ["day", "of"], "additionalProperties": False}
+    for i in range(3):
+        engine.add(ask(i, "01-02", task="generate", json_schema=schema, temperature=1.0, seed=i, max_tokens=50))
+    engine.add(ask(3, "01-02", task="generate", regex="[0-9]{2} May", temperature=0))
+    *shaped, dated = texts(drain(engine)).values()
+    assert all({"day", "of"} == json.loads(one).keys() for one in shaped)
+    assert dated[2:] == " May"

@@ -71,7 +71,9 @@ def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(t
     for key, parameter in named.items():
         if parameter.requires_grad:
             grad = found[id(ours[key])]
-            assert grad is not None
+            assert (grad is None) == (parameter.grad is None), key  # some releases have a table that nothing reads
+            if grad is None:
+                continue
             torch.testing.assert_close(grad, parameter.grad, atol=1e-4, rtol=1e-3)
 
 
