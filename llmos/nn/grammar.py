@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer  # imported late: only answers that follow a grammar need it
 
 QUOTE, INNER = '"', "~"  # where both may come next, a JSON string is open, for no other place takes the second
-CLOSING = ("}", "]", QUOTE, "null", "0", "1", "true", "false", "[", "{")  # what ends JSON soonest, best first
+CLOSING = ("}", "]", QUOTE, ",", "null", "0", "1", "true", "false", "[", "{")  # what ends JSON soonest, best first
 WAY_TOKENS = 96  # no way to an end is looked for further than this
 WATCHED_TOKENS = 64  # so many tokens before the last possible end, and from then on, each choice is looked at
 MAX_MESSAGE = 400
@@ -137,12 +137,17 @@ def _vocabulary(tokenizer: FastTokenizer, ends: frozenset[int]) -> LLTokenizer:
 
 
 def _known(text: str) -> str:
-    """The tokenizer in a form that llguidance knows: of SentencePiece's, that of Llama's decoder, which says the same."""
+    """The tokenizer as llguidance can use it: of SentencePiece's, with Llama's decoder, which says the same.
+
+    What it splits are pieces of an answer, so that no space may be put before one, or taken from it.
+    """
     held = json.loads(text)
     decoder = held.get("decoder") or {}
     if "Metaspace" not in [decoder.get("type"), *(one.get("type") for one in decoder.get("decoders") or ())]:
         return text
     space = {"type": "Replace", "pattern": {"String": WORD_START}, "content": " "}
+    held["normalizer"] = None
+    held["pre_tokenizer"] = {"type": "Metaspace", "replacement": WORD_START, "prepend_scheme": "never", "split": True}
     held["decoder"] = {"type": "Sequence", "decoders": [space, {"type": "ByteFallback"}, {"type": "Fuse"}]}
     return json.dumps(held)
 

@@ -163,7 +163,8 @@ def test_a_batch_answer_that_is_sent_back_keeps_its_choices_its_logprobs_and_its
     assert found[:3] == (text, reason, entries)
     assert found[3] == pytest.approx(numbers, abs=1e-4)
     assert [token for token, _ in found[4]] == [token for token, _ in tops]
-    assert engine.figures["preempted"] > 0 or steps[0] > len(numbers)
+    is_under_way = 0 < steps[0] <= len(numbers)
+    assert engine.figures["preempted"] > 0 or not is_under_way
 
 
 def test_a_second_prompt_with_the_same_beginning_computes_the_rest_only(folders):

@@ -107,7 +107,7 @@ def test_a_server_that_ends_before_it_is_ready_says_how(base, tmp_path):
 
 
 def test_a_command_that_is_absent_is_named_with_what_to_do(base):
-    with pytest.raises(Missing, match=r"no command 'no-such-vllm'.*llmos\[vllm\].*vllm_command"):
+    with pytest.raises(Missing, match=r"no command 'no-such-vllm'.*-e '\.\[vllm\]'.*vllm_command"):
         VllmEngine(command="no-such-vllm").load(base, "cuda0", "bfloat16", 0)
 
 
