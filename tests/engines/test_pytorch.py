@@ -286,7 +286,7 @@ def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answe
 
 
 @pytest.mark.parametrize("head", ["pooled", None])
-def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone(speaker, head):
+def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_says_where(speaker, head, capfd):
     """Whatever goes wrong there: a model may write what no parser can take."""
     from llmos.engines.pytorch.job import Job
     from llmos.tasks import Rendered
@@ -310,6 +310,7 @@ def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone(speaker, head)
     assert [close(outputs(chunks, i), one) for i, one in zip((1, 3), alone, strict=True)] == [True, True]
     (fault,) = [chunk.fault for chunk in chunks if chunk.call_id == 2]
     assert "RecursionError" in fault.message
+    assert 'raise RecursionError("nested too deeply")' in capfd.readouterr().err
 
 
 def test_a_token_that_the_tokenizer_has_and_the_model_lacks_is_refused(folders):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk, Json, Tokens
-from llmos.abi.error import Fault
+from llmos.abi.error import Fault, LlmosError, fault_of
 from llmos.engines.pytorch.model import Model
 from llmos.tasks import Rendered, Task
 
@@ -92,3 +93,10 @@ class Job:
             return []
         self.is_over = True
         return [Chunk(self.call.call_id, fault=fault)]
+
+
+def logged(error: Exception) -> Fault:
+    """What those who wait learn of it; of one that is not ours, the process's log keeps where it came from."""
+    if not isinstance(error, LlmosError):
+        traceback.print_exception(error)
+    return fault_of(error)

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from llmos.abi.call import Chunk
 from llmos.abi.error import fault_of
-from llmos.engines.pytorch.job import Job
+from llmos.engines.pytorch.job import Job, logged
 from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import BEHIND, TURN
 from llmos.nn.pack import forward, pack, pool
@@ -186,7 +186,7 @@ def _answered(rows: Sequence[tuple[list[Item], Future[Tensor]]]) -> list[Chunk]:
         try:
             chunks += _answers(items, hidden.result())
         except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-            chunks += [chunk for item in items for chunk in item.job.failed(fault_of(error))]
+            chunks += [chunk for item in items for chunk in item.job.failed(logged(error))]
     return chunks
 
 
@@ -212,7 +212,7 @@ def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
             try:
                 yield from item.job.put(item.index, raw)
             except Exception as error:  # noqa: BLE001  one call's fault, whatever it was, is no neighbour's
-                yield from item.job.failed(fault_of(error))
+                yield from item.job.failed(logged(error))
         start = end
 
 

@@ -15,7 +15,7 @@ from itertools import count, groupby
 
 from llmos.abi.call import Chunk, Json
 from llmos.abi.error import TooLong, fault_of
-from llmos.engines.pytorch.job import Job
+from llmos.engines.pytorch.job import Job, logged
 from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import BEHIND, TURN
 from llmos.nn import source as sources
@@ -319,7 +319,7 @@ def _computed(row: list[Share]) -> list[Chunk]:
     try:
         chunks += _advance(row)
     except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-        chunks += [chunk for stream, _ in row for chunk in stream.job.failed(fault_of(error))]
+        chunks += [chunk for stream, _ in row for chunk in stream.job.failed(logged(error))]
     return chunks
 
 
@@ -348,7 +348,7 @@ def _advance(row: list[Share]) -> Iterator[Chunk]:
         try:
             yield from _said(stream, stream.generation.computed(len(ids), scores))
         except Exception as error:  # noqa: BLE001  one answer's fault, whatever it was, is no neighbour's
-            yield from stream.job.failed(fault_of(error))
+            yield from stream.job.failed(logged(error))
 
 
 def _read(row: list[Share]) -> None:
