@@ -130,7 +130,8 @@ def listening(config: Config) -> Iterator[socket.socket]:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
         raise Unavailable(f"No address {config.host!r}: {error.strerror}. Choose another: LLMOS_HOST") from error
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
+    # The protocol is named: asyncio turns Nagle's algorithm off only where an accepted socket says that it is TCP.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -65,3 +66,23 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path):
 def test_an_address_that_is_none_is_said_to_be(tmp_path):
     with pytest.raises(Unavailable, match="LLMOS_HOST"), listening(Config(tmp_path, host="no such host")):
         pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_an_accepted_connection_sends_small_answers_at_once(tmp_path, host):
+    """Nagle's algorithm waits for the client's delayed acknowledgement: 40 ms a call on a kept connection."""
+
+    async def nodelay_of_an_accepted_connection(sock):
+        accepted = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=sock)
+        async with server:
+            _, ours = await asyncio.open_connection(*sock.getsockname()[:2])
+            theirs = await accepted
+            option = theirs.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for writer in (ours, theirs):
+                writer.close()
+                await writer.wait_closed()
+            return option
+
+    with listening(Config(tmp_path, host=host, port=free_port())) as sock:
+        assert asyncio.run(nodelay_of_an_accepted_connection(sock)) != 0

@@ -44,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers /health and /v1/completions, streamed."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a kept connection would otherwise wait for delayed acknowledgements
     model = ""
     key = ""
 

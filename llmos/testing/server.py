@@ -17,7 +17,7 @@ from llmos.kernel.port import Kernel
 @contextmanager
 def serving(kernel: Kernel, config: Config) -> Iterator[str]:
     """The address at which this kernel is served, for as long as the block runs."""
-    with socket.socket() as sock:
+    with socket.socket(proto=socket.IPPROTO_TCP) as sock:  # else asyncio leaves Nagle's algorithm on
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         settings = uvicorn.Config(
