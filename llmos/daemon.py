@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from llmos.abi.error import AlreadyRunning, LlmosError, Unavailable, fault_of
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
 from llmos.config import SETTINGS, Config, read_config
+from llmos.home import LOCK, inode_of
 from llmos.kernel.box import Box
 from llmos.tasks import TASKS
 
 BACKLOG = 2048
+ANNOUNCE_EVERY_S = 5.0
 FAREWELL_S = 1.0  # so long may open connections take to end when the daemon goes down
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
         )
     )
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
-    with announced(config):
+    async with announced(config):
         tell(ready, {"os_pid": os.getpid(), "url": config.url})
         box.warm()
         await stop.wait()
@@ -107,7 +109,7 @@ def held(home: Path) -> Iterator[None]:
     """The home is this daemon's alone; the lock goes with the process, however it ends."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock = os.open(home / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise Unavailable(f"The home {home} cannot be written: {error.strerror}. Choose another: LLMOS_HOME") from error
     try:
@@ -144,21 +146,47 @@ def listening(config: Config) -> Iterator[socket.socket]:
         yield sock
 
 
-@contextlib.contextmanager
-def announced(config: Config) -> Iterator[None]:
-    """`daemon.json` says where this daemon is, while it is there."""
+@contextlib.asynccontextmanager
+async def announced(config: Config) -> AsyncIterator[None]:
+    """`daemon.json` says where this daemon is, while it is there; it is written again when it was lost or damaged."""
     path = config.home / "daemon.json"
-    said = {"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}
-    aside = path.with_suffix(".new")
-    try:
-        aside.write_bytes(to_json(said))
-        aside.replace(path)
-    except OSError as error:  # a full disk: whoever asks at the configured address still finds it
-        log.warning("%s is not written: %s", path, error)
+    said = (
+        to_json({"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}) + b"\n"
+    )
+    _announce(path, said)
+    keeping = asyncio.get_running_loop().create_task(_keep_announced(path, said))
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+        if _read(path) == said:  # not what another daemon wrote, whose home now lies where this one's was
+            path.unlink(missing_ok=True)
+
+
+async def _keep_announced(path: Path, said: bytes) -> None:
+    lock = inode_of(path.with_name(LOCK))
+    while True:
+        await asyncio.sleep(ANNOUNCE_EVERY_S)
+        if lock is not None and inode_of(path.with_name(LOCK)) == lock and _read(path) != said:
+            _announce(path, said)
+
+
+def _announce(path: Path, said: bytes) -> None:
+    aside = path.with_suffix(".new")
+    try:
+        aside.write_bytes(said)
+        aside.replace(path)
+    except OSError as error:  # a full disk: whoever asks at the configured address still finds it
+        log.warning("%s is not written: %s", path, error)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 if __name__ == "__main__":

@@ -15,17 +15,18 @@ ROOT = Path(llmos.__file__).parent
 BELOW = {
     "abi": set(),
     "config": {"abi"},
+    "home": {"abi", "config"},
     "tasks": {"abi"},
     "nn": {"abi", "tasks"},
     "engines": {"abi", "tasks", "nn"},
     "finetuning": {"abi", "tasks", "nn"},
     "programs": {"abi", "tasks", "nn", "engines", "finetuning"},
-    "kernel": {"abi", "config"},
+    "kernel": {"abi", "config", "home"},
     "api": {"abi", "config", "kernel", "tasks"},
-    "daemon": {"abi", "config", "kernel", "api", "tasks"},
+    "daemon": {"abi", "config", "home", "kernel", "api", "tasks"},
     "sdk": {"abi", "config"},
-    "cli": {"abi", "config", "sdk", "daemon", "tasks"},
-    "testing": {"abi", "config", "tasks", "nn", "kernel", "engines", "programs", "api", "sdk"},
+    "cli": {"abi", "config", "home", "sdk", "daemon", "tasks"},
+    "testing": {"abi", "config", "home", "tasks", "nn", "kernel", "engines", "programs", "api", "sdk"},
     "__init__": {"abi", "sdk"},
 }
 HEAVY = ("torch", "transformers", "numpy", "sklearn", "pyarrow", "peft")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,14 @@ import typer
 from llmos.abi.error import Conflict, Fault, Internal, LlmosError, Unavailable, error_of
 from llmos.cli.box import box, settings_of
 from llmos.cli.terminal import age, note, say, say_json, say_table, size
+from llmos.home import OsProcess, config_of, daemon_of, end_children, end_orphans
 
 if TYPE_CHECKING:
-    import psutil
-
     from llmos.abi.view import Status
 
 READY_TIMEOUT_S = 60.0
-DOWN_TIMEOUT_S = 90.0
+DOWN_MARGIN_S = 10.0  # beyond the grace of its processes: to keep the journal short, to end connections
+KILL_TIMEOUT_S = 10.0
 NEIGHBOUR_TIMEOUT_S = 2.0
 TAIL_LINES = 15
 
@@ -93,40 +94,51 @@ def _told(line: bytes, log: Path) -> dict[str, Any]:  # Any: as spawn
 
 
 def down() -> None:
-    """Stop the daemon and every process it runs, and wait until it has ended."""
-    import psutil
-
+    """Stop the daemon and every process it runs, and wait until they have ended."""
     from llmos.config import read_config
 
-    process = running()
-    if process is None:
-        say(f"No daemon is up.{_neighbour()}")
+    home = read_config().home
+    daemon = daemon_of(home)
+    if daemon is None:
+        left = end_orphans(home)
+        also = f" Processes that an earlier one had left and that were ended now: {left}." if left else ""
+        say(f"No daemon is up.{also}{_neighbour()}")
         return
-    process.terminate()
-    try:
-        process.wait(DOWN_TIMEOUT_S)
-    except psutil.TimeoutExpired:
-        raise Unavailable(
-            f"The daemon (pid {process.pid}) is still stopping. Its log: {log_of(read_config().home)}"
-        ) from None
-    say("llmos is down.")
+    with daemon:
+        try:
+            was_forced = _ended(daemon)
+        except PermissionError:
+            raise Conflict(
+                f"The daemon of {home} (pid {daemon.os_pid}) runs as another user. End it as that user: llmos down"
+            ) from None
+        end_children(daemon.os_pid)
+    end_orphans(home)
+    say(f"llmos is down.{' The daemon did not answer, and was ended by force.' if was_forced else ''}")
 
 
-def running() -> psutil.Process | None:
-    """The daemon of this home, if it runs: by the pid it wrote down, checked to be a daemon still."""
-    import psutil
-
+def _ended(daemon: OsProcess) -> bool:
+    """End the daemon, if need be by force; whether it was. Its children end with it, however it ends."""
     from llmos.config import read_config
 
-    try:
-        pid = json.loads((read_config().home / "daemon.json").read_text())["os_pid"]
-        process = psutil.Process(pid)
-        words = process.cmdline()
-        homes = [word.removeprefix("--home=") for word in words if word.startswith("--home=")]
-        is_ours = all(same_home(home) for home in homes)  # a pid may be another daemon's by now
-        return process if "llmos.daemon" in words and is_ours else None
-    except (OSError, ValueError, KeyError, psutil.Error):
-        return None
+    config = config_of(daemon.os_pid) or read_config()
+    daemon.signal(signal.SIGTERM)
+    daemon.signal(signal.SIGCONT)  # one that was stopped hears of it only so
+    if daemon.has_ended(config.stop_grace_s + DOWN_MARGIN_S):
+        return False
+    daemon.signal(signal.SIGKILL)
+    if not daemon.has_ended(KILL_TIMEOUT_S):
+        raise Unavailable(f"The daemon (pid {daemon.os_pid}) was killed and does not end: is a disk stuck? Look: dmesg")
+    return True
+
+
+def running() -> bool:
+    """The daemon of this home runs."""
+    from llmos.config import read_config
+
+    daemon = daemon_of(read_config().home)
+    if daemon is not None:
+        daemon.close()
+    return daemon is not None
 
 
 def same_home(home: str) -> bool:
@@ -144,9 +156,12 @@ def _neighbour() -> str:
     url = read_config().url
     try:
         with Client(url, timeout_s=NEIGHBOUR_TIMEOUT_S) as client:
-            home = client.status().home
+            now = client.status()
     except LlmosError:  # nobody, or a program that is no daemon
         return ""
+    home = now.home
+    if same_home(home):
+        return f" One answers at {url} as pid {now.os_pid}, in another container or as another user. End it there"
     return f" The one at {url} is that of {home}. End it: LLMOS_HOME={home} llmos down"
 
 

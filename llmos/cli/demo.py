@@ -63,7 +63,7 @@ def demo() -> None:
     begun = time.monotonic()
     rows = examples()
     with stage("daemon"):
-        if daemon.running() is None:
+        if not daemon.running():
             daemon.up()
         else:
             say("already up")

@@ -25,6 +25,7 @@ from llmos.abi.process import Class, Process, Program, Spec
 from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.wire import to_plain
 from llmos.config import Config
+from llmos.home import end_children, end_orphans, mark
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.admission import admit, assignment
@@ -62,7 +63,9 @@ class Box:
         self._started_at = self._clock()
         self._happenings = Happenings(self._clock)
         self._supervisor = Supervisor(
-            Nursery(config.engine, config.home / "logs" / "zygote.log"), self._on_frame, self._on_exit
+            Nursery(config.engine, config.home / "logs" / "zygote.log", mark(config.home)),
+            self._on_frame,
+            self._on_exit,
         )
         self._running: asyncio.Task[None] | None = None
 
@@ -72,8 +75,10 @@ class Box:
 
     async def start(self) -> None:
         """Replay the journal, finish what was promised, and begin; children wait for `warm`."""
-        self._supervisor.start()
         config = self._config
+        if ended := await asyncio.to_thread(end_orphans, config.home):
+            log.warning("%d processes that an earlier daemon of this home had left were ended", ended)
+        self._supervisor.start()
         self._store = Store(config.home)
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
@@ -137,6 +142,7 @@ class Box:
             happenings = await stack.enter_async_context(contextlib.aclosing(self.watch()))
             while any(process.os_pid is not None for process in self._table.processes.values()):
                 await anext(happenings)
+        self._supervisor.nursery.refuse()
         await self._hands.close()
         assert self._running is not None
         self._running.cancel()
@@ -144,6 +150,7 @@ class Box:
             await self._running
         self._happenings.close()
         self._supervisor.close()
+        end_children(os.getpid(), self._config.home)
         self._compact()
         self._journal.close()
 

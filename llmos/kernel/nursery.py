@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from llmos.abi.error import Internal, Unavailable
+from llmos.abi.error import Internal, LlmosError, Unavailable
+from llmos.home import MARK
 
 DEATHS_TO_FAIL = 3  # so many deaths in a row before it was ever warm, and nobody waits for it any longer
 REPLY_BYTES = 4096
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -30,9 +33,11 @@ class Request:
 class Nursery:
     """Forks children. `is_warm` once the zygote has finished its imports."""
 
-    def __init__(self, engine: str, log: Path) -> None:
+    def __init__(self, engine: str, log_file: Path, mark: str) -> None:
+        """`mark` is what children have in their environment, so that they are known for whose they are."""
         self._engine = engine
-        self._log = log
+        self._environ = {MARK: mark}
+        self._log = log_file
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._requests: dict[int, Request] = {}
@@ -46,42 +51,64 @@ class Nursery:
         return None if self._zygote is None else self._zygote.pid
 
     def start(self) -> None:
-        """Start the zygote; it imports while the daemon goes on."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        command = [sys.executable, "-m", "llmos.programs.zygote", str(theirs.fileno()), str(os.getpid()), self._engine]
-        with theirs, self._log.open("ab") as log:
-            self._zygote = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._control = ours
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
+        """Start the zygote; it imports while the daemon goes on. One that cannot be started is tried again."""
+        try:
+            self._control = self._spawn()
+        except OSError as error:  # no memory, no number, no folder for its log
+            log.error("children cannot be forked: %s", error)
+            self._died()
+            return
+        asyncio.get_running_loop().add_reader(self._control.fileno(), self._read)
         for number, request in self._requests.items():
             self._ask(number, request)
 
-    async def fork(self, log: Path) -> tuple[int, socket.socket]:
+    def _spawn(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        command = [sys.executable, "-m", "llmos.programs.zygote", str(theirs.fileno()), str(os.getpid()), self._engine]
+        try:
+            with theirs, self._log.open("ab") as sink:
+                self._zygote = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    env=os.environ | self._environ,
+                )
+        except OSError:
+            ours.close()
+            raise
+        return ours
+
+    async def fork(self, log_file: Path) -> tuple[int, socket.socket]:
         """A new child: its os_pid and the daemon's end of its socket; raises if no child can be had."""
+        if self._is_closed:
+            raise Unavailable("The daemon is going down")
         number = next(self._numbers)
         reply: asyncio.Future[tuple[int, socket.socket]] = asyncio.get_running_loop().create_future()
-        self._requests[number] = request = Request(log, reply)
+        self._requests[number] = request = Request(log_file, reply)
         try:
             self._ask(number, request)
             return await reply
+        except BaseException:
+            if request.channel is not None:
+                request.channel.close()  # a child that is forked for it all the same sees this and ends
+            raise
         finally:
             self._requests.pop(number, None)
 
-    def close(self) -> None:
-        """Let the zygote go; it ends as its socket closes."""
+    def refuse(self) -> None:
+        """No more children: whoever waits for one hears so, for the zygote may be stopped and never answer."""
         self._is_closed = True
         self._disconnect()
         for request in self._requests.values():
-            if not request.reply.done():
-                request.reply.set_exception(Unavailable("The daemon is going down"))
+            _refuse(request, Unavailable("The daemon is going down"))
+
+    def close(self) -> None:
+        """End the zygote."""
+        self.refuse()
         if self._zygote is not None:
             self._zygote.kill()
             self._zygote.wait()
@@ -97,14 +124,16 @@ class Nursery:
         if request.channel is not None:
             request.channel.close()  # a child forked for it by a zygote that then died sees this and ends
         request.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs, request.log.open("ab") as log:
-            message = json.dumps({"request": number}).encode()
-            try:
-                socket.send_fds(self._control, [message], [theirs.fileno(), log.fileno()])
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it has just died: _read sees the same, and asks the next one
-            except BlockingIOError:
-                request.reply.set_exception(Unavailable("Too many processes start at once. Try again"))
+        message = json.dumps({"request": number}).encode()
+        try:
+            with theirs, request.log.open("ab") as sink:
+                socket.send_fds(self._control, [message], [theirs.fileno(), sink.fileno()])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has just died: _read sees the same, and asks the next one
+        except BlockingIOError:
+            _refuse(request, Unavailable("Too many processes start at once. Try again"))
+        except OSError as error:
+            _refuse(request, Unavailable(f"A process cannot be started: {request.log}: {error.strerror}"))
 
     def _read(self) -> None:
         assert self._control is not None
@@ -126,7 +155,7 @@ class Nursery:
             if request is not None and request.channel is not None:
                 request.channel.close()
         elif "error" in said:
-            request.reply.set_exception(Unavailable(said["error"]))
+            _refuse(request, Unavailable(said["error"]))
         else:
             assert request.channel is not None
             request.reply.set_result((said["os_pid"], request.channel))
@@ -137,10 +166,8 @@ class Nursery:
         self.is_warm = False
         if self._deaths >= DEATHS_TO_FAIL:
             for request in self._requests.values():
-                if not request.reply.done():
-                    request.reply.set_exception(
-                        Internal(f"The process that children are forked from does not start. Its log: {self._log}")
-                    )
+                said = f"The process that children are forked from does not start. Its log: {self._log}"
+                _refuse(request, Internal(said))
         if not self._is_closed:
             asyncio.get_running_loop().call_later(0.05 * 2 ** min(self._deaths, 8), self._start_again)
 
@@ -154,3 +181,8 @@ class Nursery:
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._control.close()
             self._control = None
+
+
+def _refuse(request: Request, error: LlmosError) -> None:
+    if not request.reply.done():
+        request.reply.set_exception(error)

@@ -22,7 +22,7 @@ from llmos.kernel.scheduler import Wish
 RESUMABLE = frozenset({Program.TRAIN, Program.PULL})
 CALLED = frozenset({State.READY, State.SUSPENDED})  # a serve process that has its base
 ALIVE = frozenset({State.STARTING, State.READY, State.SUSPENDED, State.STOPPING})
-TERM_GRACE_S = 3.0
+FORCE_AGAIN_S = 3.0  # what was to be ended by force while it was being born is there by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +199,13 @@ class Roster:
         if process.state is not State.STOPPING:
             self.put(process.moved(State.STOPPING, reason=reason))
         self._drop_wishes(process.pid)
-        wake: list[Effect] = [do.Signal(process.pid, signal.SIGCONT)] if process.state is State.SUSPENDED else []
         if is_forced:
-            return [do.Signal(process.pid, signal.SIGKILL), do.Alarm(process.pid, life.number, "kill", TERM_GRACE_S)]
+            return [do.Signal(process.pid, signal.SIGKILL), do.Alarm(process.pid, life.number, "kill", FORCE_AGAIN_S)]
         return [
-            *wake,
+            do.Signal(process.pid, signal.SIGCONT),  # whoever has stopped it: else it could not hear what comes next
             do.Renice(process.pid, Class.INTERACTIVE),  # what must end should not have to wait for its turn
             do.Stop(process.pid, reason),
-            do.Alarm(process.pid, life.number, "term", self._stop_grace_s),
+            do.Alarm(process.pid, life.number, "kill", self._stop_grace_s),
         ]
 
     def back_off(self, process: Process, crashes: int, wait_s: float, reason: str) -> list[Effect]:
@@ -236,12 +235,7 @@ class Roster:
         if event.step == "restart":
             self.lives[event.pid] = replace(life, is_backing_off=False)
             return []
-        if process.state is not State.STOPPING:
-            return []
-        if event.step == "term":
-            term = do.Signal(event.pid, signal.SIGTERM)
-            return [term, do.Alarm(event.pid, life.number, "kill", TERM_GRACE_S)]
-        return [do.Signal(event.pid, signal.SIGKILL)]
+        return [do.Signal(event.pid, signal.SIGKILL)] if process.state is State.STOPPING else []
 
     def _let_go(self, pid: int) -> None:
         self.ledger.release(pid)

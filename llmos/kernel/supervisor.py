@@ -7,13 +7,14 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from llmos.abi.error import LlmosError
+from llmos.abi.error import Cancelled, LlmosError
 from llmos.abi.frame import Assignment, Down, Up
 from llmos.abi.process import Class
 from llmos.abi.wire import Splitter, encode
@@ -45,6 +46,7 @@ class Supervisor:
         self._on_frame = on_frame
         self._on_exit = on_exit
         self._children: dict[int, Child] = {}
+        self._births: dict[int, asyncio.Task[tuple[int, socket.socket]]] = {}
 
     def start(self) -> None:
         """Become the parent of every descendant whose own parent ends, and watch for ends."""
@@ -53,7 +55,13 @@ class Supervisor:
 
     async def fork(self, pid: int, log: Path, klass: Class) -> tuple[int, float]:
         """A new child for this process, waiting for its assignment; returns its os_pid and when it was born."""
-        os_pid, sock = await self.nursery.fork(log)
+        self._births[pid] = birth = asyncio.get_running_loop().create_task(self.nursery.fork(log))
+        try:
+            os_pid, sock = await birth
+        except asyncio.CancelledError:
+            raise Cancelled("It was ended before its operating system process was there") from None
+        finally:
+            del self._births[pid]
         child = self._children[pid] = Child(pid, os_pid)
         born_at = born(os_pid) or 0.0
         schedule(os_pid, klass)
@@ -74,7 +82,9 @@ class Supervisor:
                 asyncio.get_running_loop().call_soon(_flush, child)
 
     def signal(self, pid: int, number: int) -> None:
-        """Send a signal to a child, if it is there."""
+        """Send a signal to a child, if it is there. SIGKILL also gives up one that is still being born."""
+        if number == signal.SIGKILL and pid in self._births:
+            self._births[pid].cancel()
         child = self._children.get(pid)
         if child is not None and child.code is None:
             with contextlib.suppress(ProcessLookupError):

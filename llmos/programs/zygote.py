@@ -7,9 +7,11 @@ ends.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -42,6 +44,7 @@ PRELOAD = {
         ),
     ),
 }
+PR_SET_PDEATHSIG = 1
 REQUEST_BYTES = 4096
 MAX_FDS = 2
 
@@ -50,6 +53,9 @@ def main(arguments: list[str]) -> None:
     """Serve fork requests on the socket whose number is given, until the daemon closes it."""
     control = socket.socket(fileno=int(arguments[0]))
     daemon_pid, engine = int(arguments[1]), arguments[2]
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)  # a stopped one sees no socket close
+    if os.getppid() != daemon_pid:
+        return
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads as it is imported, and forks would lose them
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin at a barrier keep the one that is late from its core
     preload(engine)

@@ -162,12 +162,12 @@ def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_ba
     assert table.process(1).state is State.INTERRUPTED
 
 
-def test_a_stopped_trainer_is_asked_first_then_signalled_then_killed():
+def test_a_trainer_that_is_to_stop_is_woken_and_asked_first_and_killed_when_its_grace_is_over():
     table = table_with(TRAIN, State.READY)
     effects = table.apply(ev.KillAsked(5.0, 1, reason="enough"))
-    assert effects == [do.Renice(1, Class.INTERACTIVE), do.Stop(1, "enough"), do.Alarm(1, 1, "term", 5.0)]
-    assert table.apply(ev.Rang(10.0, 1, 1, "term"))[0] == do.Signal(1, signal.SIGTERM)
-    assert table.apply(ev.Rang(13.0, 1, 1, "kill")) == [do.Signal(1, signal.SIGKILL)]
+    asked = [do.Signal(1, signal.SIGCONT), do.Renice(1, Class.INTERACTIVE), do.Stop(1, "enough")]
+    assert effects == [*asked, do.Alarm(1, 1, "kill", 5.0)]
+    assert table.apply(ev.Rang(10.0, 1, 1, "kill")) == [do.Signal(1, signal.SIGKILL)]
     table.apply(exited(0))
     assert table.process(1).state is State.INTERRUPTED
 

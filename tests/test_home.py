@@ -1,0 +1,225 @@
+"""Whose a process is: the daemon of a home by its lock, its children by their mark, and what an ended one left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from test_daemon import free_port
+
+from llmos import Client
+from llmos.abi.error import LlmosError
+from llmos.home import (
+    MARK,
+    OsProcess,
+    children_of,
+    config_of,
+    daemon_of,
+    end_children,
+    end_orphans,
+    is_daemon,
+    mark,
+    orphans_of,
+    state_of,
+)
+from llmos.kernel.store.store import Store
+from llmos.testing.models import add_base
+
+MAIN = "from llmos.cli.main import main; main()"
+SLEEPER = [sys.executable, "-c", "import signal; print('there', flush=True); signal.pause()"]
+PATIENCE_S = 120.0  # of a test that would otherwise wait for ever
+
+
+@contextmanager
+def up(home: Path, port: int, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon of the null engine on this home, as `llmos up` starts it; killed at the end, if it is there still."""
+    reading, writing = os.pipe()
+    words = [f"--home={home}", f"--port={port}", "--engine=null", "--stop-grace-s=3600", f"--ready-fd={writing}"]
+    environ = {"LLMOS_HOME": "/nowhere", **environ}
+    command = [sys.executable, "-m", "llmos.daemon", *words]
+    with (
+        os.fdopen(reading, "rb") as ready,
+        subprocess.Popen(command, env=os.environ | environ, pass_fds=(writing,)) as daemon,
+    ):
+        os.close(writing)
+        assert json.loads(ready.readline())["os_pid"] == daemon.pid
+        try:
+            yield daemon
+        finally:
+            daemon.kill()
+
+
+def llmos(home: Path, port: int, *words: str) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {"LLMOS_HOME": str(home), "LLMOS_PORT": str(port)}
+    command = [sys.executable, "-c", MAIN, *words]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+def found(home: Path) -> int | None:
+    daemon = daemon_of(home)
+    if daemon is None:
+        return None
+    daemon.close()
+    return daemon.os_pid
+
+
+@contextmanager
+def sleeper(**environ: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that does nothing, with this in its environment."""
+    with subprocess.Popen(SLEEPER, env=os.environ | environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        yield process
+        process.kill()
+
+
+def ended_pid() -> int:
+    with subprocess.Popen(["true"]) as process:
+        pass
+    return process.pid
+
+
+def test_the_daemon_of_a_home_is_found_whatever_became_of_its_files(tmp_path):
+    home, moved = tmp_path / "home", tmp_path / "moved"
+    home.mkdir()
+    with up(home, free_port()) as daemon:
+        assert found(home) == daemon.pid
+        (home / "daemon.json").write_text("{garbled")
+        assert found(home) == daemon.pid
+        (home / "daemon.json").unlink()
+        assert found(home) == daemon.pid
+        assert found(tmp_path) is None
+        home.rename(moved)
+        assert found(moved) == found(home) == daemon.pid
+        (moved / "daemon.lock").unlink()
+        assert found(home) == daemon.pid
+
+
+def test_of_two_daemons_that_were_started_on_one_name_each_is_that_of_where_its_home_lies_now(tmp_path):
+    home, moved = tmp_path / "home", tmp_path / "moved"
+    home.mkdir()
+    with up(home, free_port()) as first:
+        home.rename(moved)
+        home.mkdir()
+        with up(home, free_port()) as second:
+            assert (found(home), found(moved)) == (second.pid, first.pid)
+        assert second.returncode is not None
+        assert (found(home), found(moved)) == (None, first.pid)
+
+
+def test_a_daemon_is_known_with_the_settings_it_was_started_with(tmp_path):
+    port = free_port()
+    with up(tmp_path, port, LLMOS_CALL_TIMEOUT_S="7") as daemon:
+        config = config_of(daemon.pid)
+        assert config is not None
+        assert (config.home, config.port, config.stop_grace_s, config.call_timeout_s) == (tmp_path, port, 3600, 7)
+    assert not is_daemon(os.getpid())
+
+
+def test_a_number_that_was_written_down_and_is_another_process_s_by_now_is_left_alone(tmp_path):
+    with sleeper() as stranger:
+        (tmp_path / "daemon.json").write_text(json.dumps({"os_pid": stranger.pid, "url": "http://127.0.0.1:1"}))
+        (tmp_path / "daemon.lock").touch()
+        done = llmos(tmp_path, free_port(), "down")
+        assert (done.returncode, done.stdout) == (0, "No daemon is up.\n")
+        assert stranger.poll() is None
+
+
+def test_down_ends_a_daemon_that_does_nothing_and_says_so(tmp_path):
+    with up(tmp_path, port := free_port()) as daemon:
+        daemon.send_signal(signal.SIGSTOP)
+        (tmp_path / "daemon.json").unlink()
+        done = llmos(tmp_path, port, "down")
+        assert (done.returncode, done.stdout) == (0, "llmos is down.\n"), done.stderr
+        assert daemon.wait(PATIENCE_S) == 0
+    assert children_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("stopped", ["serve", "zygote", "both"])
+def test_down_waits_for_no_grace_where_processes_were_only_stopped_and_leaves_none(tmp_path, stopped):
+    add_base(Store(tmp_path))
+    with up(tmp_path, port := free_port()) as daemon, Client(f"http://127.0.0.1:{port}") as box:
+        box.run("tiny", "hello", task="embed")
+        (serve,) = [process.os_pid for process in box.processes() if process.spec.program == "serve"]
+        children = children_of(tmp_path)
+        assert serve in children
+        (zygote,) = [one for one in children if os.getsid(one) == one]
+        for os_pid in {"serve": [serve], "zygote": [zygote], "both": [serve, zygote]}[stopped]:
+            os.kill(os_pid, signal.SIGSTOP)
+        done = llmos(tmp_path, port, "down")
+        assert (done.returncode, done.stdout) == (0, "llmos is down.\n"), done.stderr
+        assert daemon.wait(PATIENCE_S) == 0
+    assert children_of(tmp_path) == []
+
+
+def test_down_does_not_wait_for_a_process_that_a_stopped_zygote_was_to_fork(tmp_path):
+    add_base(Store(tmp_path))
+    with up(tmp_path, port := free_port()), Client(f"http://127.0.0.1:{port}") as box, ThreadPoolExecutor(1) as pool:
+        (zygote,) = [one for one in children_of(tmp_path) if os.getsid(one) == one]
+        os.kill(zygote, signal.SIGSTOP)
+        asked = pool.submit(box.run, "tiny", "hello", task="embed")
+        while box.status().processes.get("starting", 0) == 0:
+            assert not asked.done()
+        done = llmos(tmp_path, port, "down")
+        assert (done.returncode, done.stdout) == (0, "llmos is down.\n"), done.stderr
+        with pytest.raises(LlmosError):
+            asked.result(PATIENCE_S)
+    assert children_of(tmp_path) == []
+
+
+def test_a_daemon_that_was_killed_leaves_nothing_and_what_was_left_the_next_down_ends(tmp_path):
+    add_base(Store(tmp_path))
+    with up(tmp_path, port := free_port()) as daemon, Client(f"http://127.0.0.1:{port}") as box:
+        box.run("tiny", "hello", task="embed")
+        held = [OsProcess(os_pid) for os_pid in children_of(tmp_path)]
+        assert len(held) >= 2
+        for process in held:
+            process.signal(signal.SIGSTOP)
+        daemon.kill()
+        for process in held:
+            assert process.has_ended(PATIENCE_S), "it ends with its daemon, stopped or not"
+            process.close()
+    with sleeper(**{MARK: f"{daemon.pid}:{tmp_path}"}) as left:
+        left.send_signal(signal.SIGSTOP)
+        done = llmos(tmp_path, port, "down")
+        assert (done.returncode, "ended now: 1" in done.stdout) == (0, True)
+        assert left.wait(PATIENCE_S) == -signal.SIGKILL
+
+
+def test_only_what_ended_daemons_of_this_home_have_left_is_ended(tmp_path):
+    dead = ended_pid()
+    with (
+        sleeper(**{MARK: f"{dead}:{tmp_path}"}) as orphan,
+        sleeper(**{MARK: f"{dead}:{tmp_path}-2"}) as another,
+        sleeper(**{MARK: mark(tmp_path)}) as child,
+        sleeper(**{MARK: "no number"}) as stranger,
+    ):
+        assert orphans_of(tmp_path) == [orphan.pid]
+        assert end_orphans(tmp_path) == 1
+        assert orphan.wait(PATIENCE_S) == -signal.SIGKILL
+        assert [one.poll() for one in (another, child, stranger)] == [None, None, None]
+        assert sorted(children_of(tmp_path)) == [child.pid]
+        assert end_children(os.getpid(), tmp_path) == 1
+        assert child.wait(PATIENCE_S) == -signal.SIGKILL
+
+
+def test_a_process_that_has_ended_is_held_and_its_number_means_nothing_any_more():
+    with sleeper() as process:
+        held = OsProcess(process.pid)
+        assert (held.has_ended(), state_of(process.pid)) == (False, "S")
+        process.kill()
+        assert held.has_ended(PATIENCE_S)
+        process.wait()
+        held.signal(signal.SIGKILL)
+        held.close()
+    assert state_of(process.pid) == ""
+    with pytest.raises(ProcessLookupError):
+        OsProcess(process.pid)
