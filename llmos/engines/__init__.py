@@ -49,6 +49,11 @@ class Engine(Protocol):
         """How it is doing, for whoever watches the process; empty if there is nothing to say."""
         ...
 
+    @property
+    def computed(self) -> dict[int, float]:
+        """How much of each large call in hand is done, from 0 to 1; small ones are soon answered."""
+        ...
+
     def close(self) -> None:
         """End what would outlive this process, and let go of the rest; nothing is asked of it afterwards."""
         ...

@@ -40,6 +40,10 @@ class Alone:
         return {} if self.answers is None else self.answers.figures
 
     @property
+    def computed(self) -> dict[int, float]:
+        return {} if self.answers is None else self.answers.computed
+
+    @property
     def _loaded(self) -> Answers:
         assert self.answers is not None, "The base is loaded before calls come"
         return self.answers

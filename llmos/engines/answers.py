@@ -15,13 +15,16 @@ from typing import Any, Protocol
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
-from llmos.engines.turns import BEHIND, TURN
+from llmos.abi.process import Class
+from llmos.engines.turns import Turns
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.tools import ruled
 
 Json = Any  # Any: an answer in its task's schema
 
+MANY = 8  # answers: a call with more is large, and yields to smaller ones
+YIELDED = 0.75  # of the slots, and of their room, large calls and those in no hurry have at most so much between them
 WAIT_S = 0.005  # a step waits so long for something to be said, then frames that came meanwhile are taken
 
 
@@ -39,7 +42,7 @@ class Piece:
 class Leg:
     """One answer to one input. `wake` is called, from the engine's thread, when nobody wants it any more."""
 
-    place: int
+    place: tuple[float, int]
     job: Job
     index: int
     settings: Sampling
@@ -59,8 +62,13 @@ class Leg:
     def is_over(self) -> bool:
         return self.job.is_over
 
+    @property
+    def yields(self) -> bool:
+        """Whether some slots are kept from it, for calls that are small and in a hurry."""
+        return self.job.is_large or self.job.call.klass is not Class.INTERACTIVE
 
-@dataclass(slots=True, eq=False)
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Job:
     """A call in hand: its answers as far as they have come."""
 
@@ -70,6 +78,7 @@ class Job:
     rendered: list[Rendered]
     prompt_tokens: int
     is_over: bool = False
+    is_large: bool = False
     made: int = 0
     texts: dict[int, str] = field(default_factory=dict)
     scored: dict[int, list[Json]] = field(default_factory=dict)
@@ -144,7 +153,8 @@ class Answers:
         self._waiting: list[Leg] = []
         self._writing: set[Leg] = set()
         self._heard: queue.SimpleQueue[Said] = queue.SimpleQueue()
-        self._places = count()
+        self._numbers = count()
+        self._turns = Turns()
 
     @property
     def is_idle(self) -> bool:
@@ -157,6 +167,10 @@ class Answers:
         held = sum(leg.size for leg in live)
         waiting = sum(not leg.is_over for leg in self._waiting)
         return {"live": len(live), "waiting": waiting, "kv_share": round(held / self._writer.capacity, 3)}
+
+    @property
+    def computed(self) -> dict[int, float]:
+        return {call_id: len(job.outputs) / len(job.rendered) for call_id, job in self._jobs.items() if job.is_large}
 
     def add(self, call: Call) -> None:
         """Take a call in hand; raises for one that cannot be answered."""
@@ -176,10 +190,13 @@ class Answers:
         said = sampling(call.params)
         prompt_tokens = sum(len(one.ids) for one in rendered)
         job = Job(call, asked, self._settings, [one for one in rendered for _ in range(said.n)], prompt_tokens)
-        place, salt = next(self._places) + BEHIND[call.klass], salt_of(call.params)
-        legs = [Leg(place + i // TURN, job, i, self._chosen(job, i, said), salt) for i in range(len(job.rendered))]
+        job.is_large, salt = len(job.rendered) > MANY, salt_of(call.params)
+        chosen = [self._chosen(job, i, said) for i in range(len(job.rendered))]
         self._jobs[call.call_id] = job
-        for leg in legs:
+        place = self._turns.enter(job)
+        for i, settings in enumerate(chosen):
+            leg = Leg((place, next(self._numbers)), job, i, settings, salt)
+            place += self._turns.step_of(job, leg.size)
             insort(self._waiting, leg, key=lambda leg: leg.place)
 
     def cancel(self, call_id: int) -> None:
@@ -223,14 +240,27 @@ class Answers:
     def _begin(self) -> None:
         """In order, as long as there are slots, and room for all that those under way may come to."""
         self._waiting = [leg for leg in self._waiting if not leg.is_over]
-        held = sum(leg.size for leg in self._writing)
-        while self._waiting and len(self._writing) < self._writer.slots:
-            held += self._waiting[0].size
-            if held > self._writer.capacity and self._writing:
+        still: list[Leg] = []
+        is_left_to_others = False  # what room is left is for those who do not have to yield
+        for place, leg in enumerate(self._waiting):
+            if not self._has_room(leg, 1.0):
+                still += self._waiting[place:]
                 break
-            leg = self._waiting.pop(0)
+            if leg.yields and (is_left_to_others or not self._has_room(leg, YIELDED)):
+                is_left_to_others = True
+                still.append(leg)
+                continue
             self._writing.add(leg)
-            threading.Thread(target=self._write, args=(leg,), name=f"answer-{leg.place}", daemon=True).start()
+            self._turns.begun([(leg.job, leg.place[0], leg.size)])
+            threading.Thread(target=self._write, args=(leg,), name=f"answer-{leg.place[1]}", daemon=True).start()
+        self._waiting = still
+
+    def _has_room(self, leg: Leg, share: float) -> bool:
+        """Whether this one more fits into such a share of slots and room, beside all or those that yield as it does."""
+        beside = [one for one in self._writing if share == 1.0 or one.yields]
+        if len(beside) >= self._writer.slots * share:
+            return False
+        return not beside or sum(one.size for one in beside) + leg.size <= self._writer.capacity * share
 
     def _write(self, leg: Leg) -> None:
         """The leg's thread: every end of it is heard of."""

@@ -104,6 +104,10 @@ class NullEngine:
     def figures(self) -> dict[str, float]:
         return {}
 
+    @property
+    def computed(self) -> dict[int, float]:
+        return {}
+
     def close(self) -> None:
         """There is nothing that would outlive its process."""
 

@@ -1,14 +1,65 @@
-"""Whose turn it is: calls in the order they came, but for those that ask for much at once, or are in no hurry."""
+"""Whose turn it is: small calls go first, large ones share the rest equally, and those of lower classes come behind.
+
+A place is a number of tokens. A call gets its place when it comes, and who has the lowest goes next; of a large call
+each input stands behind the last by what that one costs. The present place advances by half of what is computed,
+divided by the large calls in hand: so small calls stand before all that a large one has still to do, as long as they
+leave it half of the work; beyond that it takes its turns, and none starves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
+from weakref import WeakSet
 
+from llmos.abi.call import Call
 from llmos.abi.process import Class
 
-TURN = 32  # inputs of a call for one turn: those after them wait for another call's first ones
 SELDOM = 8  # a step for those of a lower class, while a higher one has work
-BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 64, Class.BACKGROUND: 256}  # so many later calls may go before it
+BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 1 << 12, Class.BACKGROUND: 1 << 14}  # tokens that a class stands behind
+APART = {Class.INTERACTIVE: 1, Class.BATCH: 4, Class.BACKGROUND: 16}  # times its cost, an input is before the next
+
+
+class Job(Protocol):
+    """A call in hand, as far as turns go."""
+
+    call: Call
+    is_large: bool
+    is_over: bool
+
+
+class Turns:
+    """Gives calls their places."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._large: WeakSet[Job] = WeakSet()
+        self._front: dict[Class, float] = {}  # where the large calls of a class are by now
+
+    def enter(self, job: Job) -> float:
+        """The place of a call's first input. A large one begins beside those of its class that are under way."""
+        klass, place = job.call.klass, self._now + BEHIND[job.call.klass]
+        if not job.is_large:
+            return place
+        if any(other.call.klass is klass for other in self._large if not other.is_over):
+            place = max(place, self._front.get(klass, place))
+        else:
+            self._front.pop(klass, None)
+        self._large.add(job)
+        return place
+
+    def step_of(self, job: Job, tokens: int) -> int:
+        """How far behind an input of so many tokens the next one of the same call stands."""
+        return tokens * APART[job.call.klass] if job.is_large else 0
+
+    def begun(self, row: Iterable[tuple[Job, float, int]]) -> None:
+        """A row is being computed: of these calls, whose places these were, so many tokens."""
+        tokens = 0
+        for job, place, count in row:
+            tokens += count
+            if job.is_large:
+                self._front[job.call.klass] = max(place, self._front.get(job.call.klass, place))
+        self._now += tokens / (2 * max(1, sum(not job.is_over for job in self._large)))
 
 
 def highest(classes: Iterable[Class]) -> Class:

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
+from driving import drain  # noqa: E402
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -182,3 +183,48 @@ def test_an_answer_of_a_lower_class_goes_on_beside_inputs_that_never_end(folders
             assert number == 5 * SELDOM
             return
     raise AssertionError("the answer did not come")
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+@pytest.mark.parametrize("klass", Class)
+@pytest.mark.parametrize("calls", [1, 5])
+def test_a_text_beside_large_calls_is_answered_before_two_more_rows_a_core(folders, threads, cores, klass, calls):
+    """Whatever they are, of its class or a lower one, and however many came before it."""
+    engine = engine_on(folders["bert"], cores, token_budget=4096)
+    for number in range(calls):
+        engine.add(Call(number, "base:1", "embed", ("w" * 60,) * 600, klass=klass))
+    for round_ in range(8):
+        engine.add(ask(100 + round_, Class.INTERACTIVE))
+        assert steps_until(engine, 100 + round_) <= 2 * cores + 1, "a step waits for one row"
+    assert not engine.is_idle, "the large calls are still under way"
+
+
+def test_large_calls_of_a_class_advance_side_by_side(folders, threads):
+    engine = engine_on(folders["bert"], 1)
+    for number in (1, 2):
+        engine.add(Call(number, "base:1", "embed", ("w" * 60,) * 200))
+        for _ in range(3):
+            engine.step()
+    engine.add(Call(3, "base:1", "embed", ("w" * 60,) * 60))
+    order = [chunk.call_id for chunk in drain(engine)]
+    assert order == [3, 1, 2], "the shortest does not wait for those before it to end"
+
+
+def test_a_large_call_goes_on_beside_small_ones_that_never_end(folders, threads):
+    engine = engine_on(folders["bert"], 1)
+    engine.add(Call(0, "base:1", "embed", ("w" * 60,) * 60))
+    for number in range(1, 500):
+        for copy in range(20):
+            engine.add(Call(1000 * (copy + 1) + number, "base:1", "embed", ("w" * 60,)))
+        if any(chunk.call_id == 0 for chunk in engine.step()):
+            return
+    raise AssertionError("the large call starves")
+
+
+def test_a_large_call_of_a_higher_class_passes_one_of_a_lower_class(folders, threads):
+    engine = engine_on(folders["bert"], 1)
+    engine.add(Call(1, "base:1", "embed", ("w" * 60,) * 900, klass=Class.BACKGROUND))
+    for _ in range(5):
+        engine.step()
+    engine.add(Call(2, "base:1", "embed", ("w" * 60,) * 300))
+    assert [chunk.call_id for chunk in drain(engine)] == [2, 1]

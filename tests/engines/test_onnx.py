@@ -254,3 +254,14 @@ def test_rectangles_waste_little_keep_their_budget_and_lose_nothing():
         len({len(item.ids) for item in piece}) == 1 for piece in rectangles(items, 3, is_exact=True, budget=1000)
     )
     assert all(len(piece) <= 3 for piece in rectangles(items, 3, is_exact=True, budget=1000))
+
+
+def test_a_text_beside_large_calls_is_answered_in_the_next_step(tmp_path):
+    engine = engine_on(write_onnx(tmp_path, "embed"), "embed", token_budget=4096)
+    for number in (1, 2):
+        engine.add(Call(number, "graph:1", "embed", tuple(f"a text of some words {i}" for i in range(600)), {}))
+    for number in range(10, 15):
+        engine.add(Call(number, "graph:1", "embed", ("one",), {}))
+        assert number in {chunk.call_id for chunk in engine.step()}
+    assert set(engine.computed) == {1, 2}, "they are still under way"
+    assert all(0 <= share < 1 for share in engine.computed.values())

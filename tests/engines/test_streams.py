@@ -17,6 +17,7 @@ from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.engines.pytorch.streams import LIVE  # noqa: E402
+from llmos.engines.turns import BEHIND  # noqa: E402
 from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
@@ -249,11 +250,32 @@ def test_a_new_prompt_has_a_step_of_its_own_and_those_under_way_have_the_next(fo
 
 
 def test_batch_work_waits_for_interactive_calls_but_not_for_ever(folders):
-    engine = engine_of(folders, "llama", 1)
+    engine = engine_of(folders, "llama", 4)
     engine.add(generate(0, "a", Class.BATCH, max_tokens=2))
-    for i in range(1, 80):
-        engine.add(generate(i, "a", max_tokens=2))
-    assert [chunk.call_id for chunk in drain(engine)].index(0) == 63
+    for i in range(1, 200):
+        engine.add(generate(i, f"{i:03} {'a' * 56}", max_tokens=2))
+    tokens_before = 60 * [chunk.call_id for chunk in drain(engine)].index(0)
+    assert BEHIND[Class.BATCH] < tokens_before < 3 * BEHIND[Class.BATCH]
+
+
+@pytest.mark.parametrize("klass", Class)
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_prompt_beside_calls_for_many_answers_is_read_and_answered_in_its_first_steps(folders, klass, calls):
+    engine = engine_of(folders, "llama", 40, step_tokens=32, live=16)
+    many = {"temperature": 0, "max_tokens": 40, "logit_bias": {tiny.SEP: -100}}
+    for number in range(calls):
+        prompts = tuple(f"{number} {i:03} {'x' * 20}" for i in range(200))
+        engine.add(Call(number, "talk:1", "generate", prompts, many, klass=klass))
+    for round_ in range(10):
+        for _ in range(7):
+            engine.step()
+        engine.add(generate(100 + round_, f"a question {round_}", stream=True, max_tokens=2))
+        for _ in range(8):
+            if any(chunk.call_id == 100 + round_ and chunk.is_last for chunk in engine.step()):
+                break
+        else:
+            raise AssertionError(f"8 steps, and the prompt of round {round_} has no answer")
+    assert not engine.is_idle, "the large calls are still under way"
 
 
 def test_a_call_with_many_inputs_lets_others_between_them(folders):

@@ -96,6 +96,10 @@ class OnnxEngine:
     def figures(self) -> dict[str, float]:
         return {}
 
+    @property
+    def computed(self) -> dict[int, float]:
+        return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
+
     def close(self) -> None:
         """There is nothing that would outlive its process."""
 

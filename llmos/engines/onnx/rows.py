@@ -1,22 +1,25 @@
-"""Inputs that wait for a graph: taken oldest first up to a budget, and run as rectangles of about equal length."""
+"""Inputs that wait for a graph: taken by turns up to a budget, and run as rectangles of about equal length."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import Fault
+from llmos.engines.turns import Turns
 from llmos.tasks import Rendered, Settings, Task
 
 Json = Any  # Any: raw outputs and answers, which belong to the task
 
+LARGE = 2048  # tokens: a call with more yields to smaller ones
+STEP = 1024  # tokens of a step beside a large call: who comes meanwhile waits no longer than it takes
 FULL = 0.75  # of a rectangle's longest row the shortest has at least so much: padding is computed too
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Job:
     """One call; `is_over` once its chunk is made, or nobody waits for it. What inputs share is there once."""
 
@@ -25,6 +28,7 @@ class Job:
     settings: Settings
     rendered: list[Rendered]
     is_over: bool = False
+    is_large: bool = False
     sequences: list[list[int]] = field(default_factory=list)
     _places: list[list[int]] = field(default_factory=list)  # of each input, where its sequences stand
     _raws: dict[int, Json] = field(default_factory=dict)
@@ -36,6 +40,11 @@ class Job:
             for at, ids in zip(self._places[-1], one.sequences, strict=True):
                 if at == len(self.sequences):
                     self.sequences.append(ids)
+
+    @property
+    def share(self) -> float:
+        """How much of it is computed."""
+        return len(self._raws) / len(self.sequences)
 
     def put(self, at: int, raw: Json) -> list[Chunk]:
         """One sequence's raw answer has come; the last to come makes the call's chunk."""
@@ -70,28 +79,42 @@ class Item:
 
 
 class Rows:
-    """What waits, oldest first."""
+    """What waits, by whose turn it is."""
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
-        self._waiting: deque[Item] = deque()
+        self._waiting: list[tuple[float, int, Item]] = []  # a heap
+        self._turns = Turns()
+        self._sequences = 0
 
     def add(self, job: Job) -> None:
-        self._waiting.extend(Item(job, at) for at in range(len(job.sequences)))
+        job.is_large = sum(map(len, job.sequences)) > LARGE
+        place = self._turns.enter(job)
+        for at, ids in enumerate(job.sequences):
+            heappush(self._waiting, (place, self._sequences, Item(job, at)))
+            self._sequences += 1
+            place += self._turns.step_of(job, len(ids))
 
     def next(self) -> list[Item]:
-        """The oldest that somebody still waits for, and those behind it, up to the budget."""
-        chosen: list[Item] = []
+        """Those whose turn it is that somebody still waits for, up to the budget; none of a large call behind small
+        ones, which are soon done."""
+        chosen: list[tuple[Job, float, int]] = []
+        items: list[Item] = []
         tokens = 0
         while self._waiting:
-            item = self._waiting[0]
-            if not item.job.is_over:
-                tokens += len(item.ids)
-                if chosen and tokens > self._token_budget:
-                    break
-                chosen.append(item)
-            self._waiting.popleft()
-        return chosen
+            place, _, item = self._waiting[0]
+            if item.job.is_over:
+                heappop(self._waiting)
+                continue
+            tokens += len(item.ids)
+            most = min(self._token_budget, STEP) if item.job.is_large else self._token_budget
+            if items and (tokens > most or (item.job.is_large and not items[-1].job.is_large)):
+                break
+            heappop(self._waiting)
+            items.append(item)
+            chosen.append((item.job, place, len(item.ids)))
+        self._turns.begun(chosen)
+        return items
 
 
 def rectangles(items: Sequence[Item], most: int | None, *, is_exact: bool, budget: int) -> Iterator[list[Item]]:

@@ -136,5 +136,9 @@ class PyTorchEngine:
     def figures(self) -> dict[str, float]:
         return {} if self._streams is None else self._streams.figures
 
+    @property
+    def computed(self) -> dict[int, float]:
+        return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
+
     def close(self) -> None:
         """There is nothing that would outlive its process."""

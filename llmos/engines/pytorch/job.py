@@ -11,7 +11,7 @@ from llmos.engines.pytorch.model import Model
 from llmos.tasks import Rendered, Task
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Job:
     """One call; `is_over` once its last chunk is made, or nobody waits for it. Each input is there `copies` times."""
 
@@ -21,6 +21,7 @@ class Job:
     rendered: list[Rendered]
     copies: int = 1
     is_over: bool = False
+    is_large: bool = False  # it yields to smaller ones
     completion_tokens: int = 0
     sequences: list[list[int]] = field(default_factory=list)  # what is computed: all inputs' parts, a shared one once
     _places: list[list[int]] = field(default_factory=list)  # of each input, where its sequences stand
@@ -45,6 +46,11 @@ class Job:
         """Every input is to be answered so many times."""
         self.copies = times
         self.rendered = [one for one in self.rendered for _ in range(times)]
+
+    @property
+    def share(self) -> float:
+        """How much of it is computed."""
+        return max(len(self._raws) / max(1, len(self.sequences)), len(self._outputs) / len(self.rendered))
 
     def said(self, index: int, raw: Json) -> list[Chunk]:
         """A piece of an answer has come for whoever reads along; the last answer's end is the call's."""

@@ -20,10 +20,11 @@ from llmos.abi.call import Chunk
 from llmos.abi.error import fault_of
 from llmos.engines.pytorch.job import Job, logged
 from llmos.engines.pytorch.model import adapted, no_number
-from llmos.engines.turns import BEHIND, TURN
+from llmos.engines.turns import Turns
 from llmos.nn.pack import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
+LARGE = 2048  # tokens: a call with more yields to smaller ones
 LEAST_PART = 256  # tokens: a shorter row is no faster than its share of a longer one
 MOST_PART = 1024  # a longer one is no faster either, and who comes next waits for it
 AHEAD = 2  # so many rows a core is what waits cut into, unless that makes them too short
@@ -36,46 +37,50 @@ class Item:
 
     job: Job
     index: int
-    place: tuple[int, int]
+    place: tuple[float, int]
 
     @property
     def ids(self) -> list[int]:
         return self.job.sequences[self.index]
 
 
-Queue = list[tuple[tuple[int, int], Item]]  # a heap, by place
+Queue = list[tuple[tuple[float, int], Item]]  # a heap, by place
 
 
 class Rows:
-    """What waits for a forward pass: calls in order, of one with many sequences some at each turn."""
+    """What waits for a forward pass, by whose turn it is."""
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
+        self._most = token_budget  # of one row
         self._cores = Cores(1)
+        self._turns = Turns()
         self._waiting: dict[tuple[int, int], Queue] = {}
         self._tokens = 0  # that wait
-        self._calls = self._sequences = 0
+        self._sequences = 0
 
     def __bool__(self) -> bool:
         return self._first() is not None or self._cores.busy > 0
 
     def spread(self, cores: int) -> None:
-        """From now on rows are computed side by side on so many cores."""
+        """From now on rows are computed side by side on so many cores of a CPU."""
         self._cores = Cores(cores)
+        self._most = min(self._token_budget, MOST_PART)
 
     def add(self, job: Job) -> None:
         group = self._waiting.setdefault(job.model.group, [])
-        place = self._calls + BEHIND[job.call.klass]
-        self._calls += 1
-        for index in range(len(job.sequences)):
-            self._push(group, Item(job, index, (place + index // TURN, self._sequences)))
+        job.is_large = sum(map(len, job.sequences)) > LARGE
+        place = self._turns.enter(job)
+        for index, ids in enumerate(job.sequences):
+            self._push(group, Item(job, index, (place, self._sequences)))
             self._sequences += 1
+            place += self._turns.step_of(job, len(ids))
 
     def step(self) -> list[Chunk]:
         """Give each core a row, and one to go on with, and answer what is done first."""
-        size = self._token_budget
+        size = self._most
         if (cores := self._cores.count) > 1:
-            size = min(max(self._tokens // (AHEAD * cores), LEAST_PART), MOST_PART)
+            size = min(max(self._tokens // (AHEAD * cores), LEAST_PART), self._most)
         self._start(self._cores.room, size, self._token_budget)
         return _answered(self._cores.done())
 
@@ -88,19 +93,17 @@ class Rows:
     def _start(self, count: int, size: int, most: int) -> None:
         """At most so many rows of no fewer than `size` tokens each, of the first `most` that wait; the rest waits on.
 
-        Those of an adapter stand side by side, and the rows start with the one of whose turn it is.
+        Small calls have rows of their own, which are soon done.
         """
-        group = self._first()
-        if group is None:
-            return
-        items = self._next(group, most)
-        if len({item.job.model.place for item in items}) > 1:
-            items.sort(key=lambda item: (item.job.model.place, item.place))
-        rows = parts(items, max(1, sum(len(item.ids) for item in items) // size))
-        rows.sort(key=lambda row: min(item.place for item in row))
-        for item in chain.from_iterable(rows[count:]):
-            self._push(group, item)
-        for row in rows[:count]:
+        rows: list[list[Item]] = []
+        while len(rows) < count and most > 0 and (group := self._first()) is not None:
+            cut = _rows(self._next(group, most), size)
+            for item in chain.from_iterable(cut[count - len(rows) :]):
+                self._push(group, item)
+            rows += cut[: count - len(rows)]
+            most -= sum(len(item.ids) for item in chain.from_iterable(cut))
+        for row in rows:
+            self._turns.begun((item.job, item.place[0], len(item.ids)) for item in row)
             row.sort(key=lambda item: (item.job.model.place, len(item.ids)))  # the order that computes fastest
             self._cores.start(row, is_alone=len(rows) == 1)
 
@@ -111,10 +114,12 @@ class Rows:
         return min(self._waiting.values(), key=lambda group: group[0][0], default=None)
 
     def _next(self, group: Queue, most: int) -> list[Item]:
-        """The group's first input and those behind it, up to so many tokens."""
+        """The group's first input and those behind it, up to so many tokens; none of a large call behind small ones."""
         chosen: list[Item] = []
         tokens = 0
         while self._live(group) and (not chosen or tokens + len(group[0][-1].ids) <= most):
+            if chosen and group[0][-1].job.is_large and not chosen[-1].job.is_large:
+                break
             chosen.append(self._pop(group))
             tokens += len(chosen[-1].ids)
         return chosen
@@ -133,6 +138,14 @@ class Rows:
         _, item = heappop(group)
         self._tokens -= len(item.ids)
         return item
+
+
+def _rows(items: list[Item], size: int) -> list[list[Item]]:
+    """The items as rows: those of an adapter stand side by side, and the row of whose turn it is comes first."""
+    if len({item.job.model.place for item in items}) > 1:
+        items.sort(key=lambda item: (item.job.model.place, item.place))
+    rows = parts(items, max(1, sum(len(item.ids) for item in items) // size))
+    return sorted(rows, key=lambda row: min(item.place for item in row))
 
 
 def parts(items: list[Item], count: int) -> list[list[Item]]:

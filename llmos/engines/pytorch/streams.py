@@ -17,7 +17,7 @@ from llmos.abi.call import Chunk, Json
 from llmos.abi.error import TooLong, fault_of
 from llmos.engines.pytorch.job import Job, logged
 from llmos.engines.pytorch.model import adapted, no_number
-from llmos.engines.turns import BEHIND, TURN
+from llmos.engines.turns import Turns
 from llmos.nn import source as sources
 from llmos.nn.blocks import Key, origin
 from llmos.nn.generate import Generation
@@ -28,6 +28,7 @@ from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
+MANY = 8  # answers: a call with more yields to smaller ones
 
 Share = tuple["Stream", list[int]]
 
@@ -39,12 +40,13 @@ class Stream:
     What an encoder reads for it is its source; the answers to one input share theirs.
     """
 
-    place: int
     job: Job
     index: int
     generation: Generation
     kv: KV
     source: Source | None = None
+    cost: int = 0  # tokens that it may come to
+    place: tuple[float, int] = (0.0, 0)
 
     @property
     def is_over(self) -> bool:
@@ -93,7 +95,8 @@ class Streams:
         self._step_tokens = step_tokens
         self._live: list[Stream] = []
         self._waiting: list[Stream] = []
-        self._places = count()
+        self._numbers = count()
+        self._turns = Turns()
         self._has_read = False  # the last step was for prompts alone
 
     def __len__(self) -> int:
@@ -107,11 +110,14 @@ class Streams:
     def add(self, job: Job) -> None:
         """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
         job.repeat(sampling(job.call.params).n)
-        place = next(self._places) + BEHIND[job.call.klass]
+        job.is_large = len(job.rendered) > MANY
         salt = salt_of(job.call.params)
         read: dict[int, Source] = {}
-        made = [self._stream(job, index, place + index // TURN, salt, read) for index in range(len(job.rendered))]
+        made = [self._stream(job, index, salt, read) for index in range(len(job.rendered))]
+        place = self._turns.enter(job)
         for stream in made:
+            stream.place = (place, next(self._numbers))
+            place += self._turns.step_of(job, stream.cost)
             insort(self._waiting, stream, key=_place)
 
     def step(self) -> list[Chunk]:
@@ -122,6 +128,7 @@ class Streams:
         wanted = shares(self._live, self._step_tokens, is_for_prompts=not self._has_read)
         self._has_read = bool(wanted) and all(stream.is_reading for stream, _ in wanted)
         given = sorted(self._roomed(wanted), key=_order)
+        self._turns.begun((stream.job, stream.place[0], len(ids) + stream.unread) for stream, ids in given)
         for _, row in groupby(given, key=_group):
             chunks += _computed(list(row))
         self.let_go()
@@ -151,11 +158,11 @@ class Streams:
         self._live = [stream for stream in self._live if not stream.is_over]
         self._waiting = [stream for stream in self._waiting if not stream.is_over]
 
-    def _stream(self, job: Job, index: int, place: int, salt: str, read: dict[int, Source]) -> Stream:
+    def _stream(self, job: Job, index: int, salt: str, read: dict[int, Source]) -> Stream:
         loaded, ids = job.model.loaded, job.rendered[index].ids
         settings = _settings(job, index, self.pool.capacity)
         if loaded.reader is not None:
-            return self._writing(job, index, place, salt, read.setdefault(index // job.copies, Source(self.pool, ids)))
+            return self._writing(job, index, salt, read.setdefault(index // job.copies, Source(self.pool, ids)))
         generation = Generation(ids, settings, loaded.tokenizer, loaded.ends, loaded.max_tokens)
         if (most := len(ids) + settings.max_tokens) > self.pool.capacity:
             raise TooLong(
@@ -165,9 +172,9 @@ class Streams:
                 limit=self.pool.capacity,
             )
         start = origin(job.model.ref, *job.model.files, salt)
-        return Stream(place, job, index, generation, KV(self.pool, start, ids))
+        return Stream(job, index, generation, KV(self.pool, start, ids), cost=most)
 
-    def _writing(self, job: Job, index: int, place: int, salt: str, source: Source) -> Stream:
+    def _writing(self, job: Job, index: int, salt: str, source: Source) -> Stream:
         """An answer of an encoder with a decoder: what it is written of is its source, and it begins by itself."""
         loaded = job.model.loaded
         assert loaded.reader is not None
@@ -183,7 +190,7 @@ class Streams:
                 limit=self.pool.capacity,
             )
         start = origin(job.model.ref, *job.model.files, salt, *map(str, source.ids))
-        return Stream(place, job, index, generation, KV(self.pool, start, opening), source)
+        return Stream(job, index, generation, KV(self.pool, start, opening), source, cost=most * BLOCK)
 
     def _admit(self) -> None:
         """In order, as long as there is room; those of a later place make some, and come again in a later step.
@@ -281,7 +288,7 @@ def shares(live: Iterable[Stream], left: int, *, is_for_prompts: bool) -> list[S
     return given
 
 
-def _place(stream: Stream) -> int:
+def _place(stream: Stream) -> tuple[float, int]:
     return stream.place
 
 
