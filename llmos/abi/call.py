@@ -57,15 +57,27 @@ class Chunk:
 
 def check_inputs(inputs: Sequence[Json], params: Mapping[str, Json]) -> None:
     """BadInput for more than one call may ask for: inputs, answers to them (`n`), documents of queries."""
-    n = params.get("n")
-    copies = n if isinstance(n, int) and n > 1 else 1  # what is no number at all, the task refuses
-    documents = sum(len(one["documents"]) for one in inputs if _is_query(one))
+    copies, documents = _copies(params), _documents(inputs)
     if len(inputs) > MAX_INPUTS:
         raise _too_many(f"has {len(inputs):,} inputs")
     if len(inputs) * copies > MAX_INPUTS:
         raise _too_many(f"asks for {len(inputs) * copies:,} answers, {copies:,} to each of {len(inputs):,} inputs")
     if documents > MAX_INPUTS:
         raise _too_many(f"has {documents:,} documents")
+
+
+def size_of(call: Call) -> int:
+    """How much one call asks for: inputs, answers to them (`n`), or documents of queries, whichever are more."""
+    return max(len(call.inputs) * _copies(call.params), _documents(call.inputs))
+
+
+def _copies(params: Mapping[str, Json]) -> int:
+    n = params.get("n")
+    return n if isinstance(n, int) and n > 1 else 1  # what is no number at all, the task refuses
+
+
+def _documents(inputs: Sequence[Json]) -> int:
+    return sum(len(one["documents"]) for one in inputs if _is_query(one))
 
 
 def _is_query(one: Json) -> bool:

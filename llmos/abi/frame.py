@@ -1,8 +1,8 @@
 """The frames that daemon and child say to each other over the child's unix socket.
 
 Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
-Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed. A child that sees the socket end ends itself
-at once.
+Computed, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed. A child that sees the socket end
+ends itself at once.
 """
 
 from __future__ import annotations
@@ -107,6 +107,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """So much of a large call is done, from 0 to 1; its answer comes when all is."""
+
+    call_id: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Attached:
     """The model (`name:version`) is answerable; loading it took so long."""
 
@@ -165,4 +173,4 @@ class Probed:
 
 
 Down = Assignment | Attach | Detach | Ask | Cancel | Accepted | Stop
-Up = Ready | Answer | Attached | AttachFailed | Detached | Report | Offered | Failed | Spent | Probed
+Up = Ready | Answer | Computed | Attached | AttachFailed | Detached | Report | Offered | Failed | Spent | Probed

@@ -8,6 +8,7 @@ from llmos.abi.frame import (
     Answer,
     Attached,
     AttachFailed,
+    Computed,
     Detached,
     Failed,
     Offered,
@@ -37,6 +38,8 @@ class Ears:
         match frame:
             case Answer(chunks):
                 self._network.answered(chunks)
+            case Computed(call_id, share):
+                self._network.computed(call_id, share)
             case AttachFailed(model, fault):
                 self._network.attach_failed(pid, model, fault)
                 self._post(ev.Detached(now, pid, model))

@@ -15,7 +15,7 @@ from llmos.abi.error import Fault, LlmosError, ProcessDied, TimedOut, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, Down
 from llmos.kernel.eviction import Rest, Use
 from llmos.kernel.open import Open
-from llmos.kernel.waiting import Waiting
+from llmos.kernel.waiting import Lane, Waiting, lane_of
 
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
 CRASHES_TO_SUSPECT = 2  # from so many on it is sent alone, so that it takes no innocent call with it
@@ -35,7 +35,7 @@ class Server:
     models: set[str] = field(default_factory=set)  # attached, so that calls may name them
     attaching: set[str] = field(default_factory=set)
     sent: dict[int, Open] = field(default_factory=dict)
-    inputs_in_hand: int = 0
+    in_hand: Counter[Lane] = field(default_factory=Counter)  # what was sent and is not computed yet
     calls_of: Counter[str] = field(default_factory=Counter)  # how many calls, sent or waiting, name each model
     uses: dict[str, Use] = field(default_factory=dict)  # of each model ever called here
     used_at: float = 0.0
@@ -43,8 +43,8 @@ class Server:
     def unsend(self, opened: Open) -> None:
         """The process has it in hand no more, if it had."""
         if self.sent.pop(opened.call.call_id, None) is not None:
-            self.inputs_in_hand -= len(opened.call.inputs)
-            opened.is_sent = False
+            self.in_hand[lane_of(opened)] -= opened.size - opened.done
+            opened.is_sent, opened.done = False, 0
 
 
 class Network:
@@ -140,6 +140,15 @@ class Network:
         for pid in pids:
             self._forward_to(pid)
 
+    def computed(self, call_id: int, share: float) -> None:
+        """A process is so far with a large call: as much of another may be sent."""
+        opened = self._calls.get(call_id)
+        if opened is not None and opened.is_sent:
+            done = max(opened.done, min(int(share * opened.size), opened.size))
+            self._servers[opened.pid].in_hand[lane_of(opened)] -= done - opened.done
+            opened.done = done
+            self._forward_to(opened.pid)
+
     def became_ready(self, pid: int) -> None:
         """The process has its base: send it what waits."""
         server = self._servers[pid]
@@ -215,7 +224,7 @@ class Network:
     def _forward(self, server: Server) -> None:
         """Send what waits, as far as it may go now."""
         now = self._clock()
-        while server.is_ready and (opened := server.waiting.next(server.inputs_in_hand, now)) is not None:
+        while server.is_ready and (opened := server.waiting.next(server.in_hand, now)) is not None:
             model = opened.call.model
             if opened.is_late(now):
                 self._fail(opened, late(opened))
@@ -237,7 +246,7 @@ class Network:
             return
         server.waiting.remove(opened)
         server.sent[opened.call.call_id] = opened
-        server.inputs_in_hand += len(opened.call.inputs)
+        server.in_hand[lane_of(opened)] += opened.size
         opened.is_sent = True
 
     def _fail(self, opened: Open, fault: Fault) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Call, Chunk, size_of
 
 
 @dataclass(slots=True, eq=False)
@@ -21,8 +21,13 @@ class Open:
     has_begun: bool = False  # a piece of the answer is here, so it must not be asked again
     is_told: bool = False  # the caller has had a piece of it
     crashes: int = 0
+    size: int = 0  # inputs, answers or documents that it asks for
+    done: int = 0  # of those: what its process has computed
     chunks: deque[Chunk] = field(default_factory=deque)
     _taker: asyncio.Future[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.size = size_of(self.call)
 
     def is_late(self, at: float) -> bool:
         return self.deadline_at is not None and at >= self.deadline_at

@@ -5,17 +5,28 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from llmos.abi.error import Busy
 from llmos.abi.process import Class
 from llmos.kernel.open import Open
 
-IN_HAND_INPUTS = 2048  # so many a process has in hand at most: some rows ahead, so that it never waits for the daemon
-SHARE = {Class.INTERACTIVE: 1.0, Class.BATCH: 0.5, Class.BACKGROUND: 0.25}  # of that, before it is left to those above
+IN_HAND_INPUTS = 2048  # uncomputed inputs that a process has in hand before more are sent: rows enough to go on with
+SMALL_INPUTS = 32  # a call of no more never waits behind larger ones
 PATIENCE_S = {Class.INTERACTIVE: 0.0, Class.BATCH: 5.0, Class.BACKGROUND: 30.0}  # so long do those who come later pass
 LONGEST_RETRY_S = 60
-FROM_THE_HIGHEST = tuple(Class)
+
+Lane = tuple[Class, bool]  # calls of one class, small or large: each lane in the order in which they came
+LANES: tuple[Lane, ...] = tuple((klass, is_large) for klass in Class for is_large in (False, True))
+ABOVE = {  # whose inputs in hand a lane waits for: its own, and those of higher classes that are as large
+    (klass, is_large): [(other, is_large) for other in tuple(Class)[: place + 1]]
+    for place, klass in enumerate(Class)
+    for is_large in (False, True)
+}
+
+
+def lane_of(opened: Open) -> Lane:
+    return opened.call.klass, opened.size > SMALL_INPUTS
 
 
 class Waiting:
@@ -25,7 +36,7 @@ class Waiting:
         self._limit = limit
         self._calls: dict[int, Open] = {}
         self._held: dict[str, list[int]] = {}
-        self._next: dict[Class, list[int]] = {klass: [] for klass in Class}  # heaps: the order in which they came
+        self._next: dict[Lane, list[int]] = {lane: [] for lane in LANES}  # heaps: the order in which they came
         self._sizes: Counter[Class] = Counter()
 
     def __len__(self) -> int:
@@ -45,11 +56,11 @@ class Waiting:
         """It was accepted before, so it waits again, however many do; its place is that of its age."""
         self._calls[opened.call.call_id] = opened
         self._sizes[opened.call.klass] += 1
-        heapq.heappush(self._next[opened.call.klass], opened.call.call_id)
+        heapq.heappush(self._next[lane_of(opened)], opened.call.call_id)
 
     def remove(self, opened: Open) -> None:
         """It waits no more, if it did."""
-        call_id, heap = opened.call.call_id, self._next[opened.call.klass]
+        call_id, heap = opened.call.call_id, self._next[lane_of(opened)]
         if self._calls.pop(call_id, None) is not None:
             self._sizes[opened.call.klass] -= 1
             if heap and heap[0] == call_id:
@@ -57,7 +68,7 @@ class Waiting:
 
     def hold(self, opened: Open, key: str) -> None:
         """It lets others pass until `key` is let go."""
-        heap = self._next[opened.call.klass]
+        heap = self._next[lane_of(opened)]
         assert heap[0] == opened.call.call_id, "only who would go next is held"
         heapq.heappop(heap)
         self._held.setdefault(key, []).append(opened.call.call_id)
@@ -67,25 +78,25 @@ class Waiting:
         for one in [key] if key is not None else list(self._held):
             for call_id in self._held.pop(one, ()):
                 if call_id in self._calls:
-                    heapq.heappush(self._next[self._calls[call_id].call.klass], call_id)
+                    heapq.heappush(self._next[lane_of(self._calls[call_id])], call_id)
 
-    def next(self, inputs_in_hand: int, at: float) -> Open | None:
-        """Who goes now, given how much the process has in hand; it stays here until it is removed or held.
+    def next(self, in_hand: Mapping[Lane, int], at: float) -> Open | None:
+        """Who goes now, given the uncomputed inputs that the process has in hand; it stays until removed or held.
 
-        The higher class goes first, but passes nobody who has waited out the patience of its own.
+        The higher class goes first, but passes nobody who has waited out the patience of its own. A small call waits
+        for no large one, and none for those of a lower class: the process computes them in that order too.
         """
         best: Open | None = None
-        for klass in FROM_THE_HIGHEST:
-            opened = self._first(klass)
-            if opened is None:
+        for lane in LANES:
+            opened = self._first(lane)
+            if opened is None or sum(in_hand.get(above, 0) for above in ABOVE[lane]) >= IN_HAND_INPUTS:
                 continue
-            share = SHARE[klass] if at - opened.since < PATIENCE_S[klass] else 1.0
-            if inputs_in_hand < IN_HAND_INPUTS * share and (best is None or _turn(opened) < _turn(best)):
+            if best is None or _turn(opened) < _turn(best):
                 best = opened
         return best
 
-    def _first(self, klass: Class) -> Open | None:
-        heap = self._next[klass]
+    def _first(self, lane: Lane) -> Open | None:
+        heap = self._next[lane]
         while heap and heap[0] not in self._calls:
             heapq.heappop(heap)
         return self._calls[heap[0]] if heap else None

@@ -14,6 +14,7 @@ from llmos.abi.frame import (
     Attached,
     AttachFailed,
     Cancel,
+    Computed,
     Detach,
     Detached,
     Down,
@@ -27,6 +28,7 @@ from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 
 REPORT_EVERY_S = 1.0
+SAY_EVERY = 0.125  # of a large call that is computed
 LOOK_EVERY_S = 1.0  # so often does an idle process see whether its engine still lives
 
 
@@ -57,6 +59,7 @@ class Server:
         self._is_stopping = False
         self._reported_at = 0.0
         self._figures: dict[str, float] = {}
+        self._computed: dict[int, float] = {}  # of large calls: how much the daemon knows is done
 
     @property
     def is_done(self) -> bool:
@@ -70,6 +73,7 @@ class Server:
             self._take(frame)
         if not self._engine.is_idle:
             self._say(self._engine.step())
+            self._say_computed()
         self._report()  # also where the last call was taken back
         self._channel.spent()
 
@@ -81,6 +85,15 @@ class Server:
             if (figures := self._engine.figures) != self._figures:
                 self._figures = figures
                 self._channel.report(Progress("serving", figures=figures), is_last=self._engine.is_idle)
+
+    def _say_computed(self) -> None:
+        """How far large calls are: as much of another may be sent."""
+        computed = self._engine.computed
+        self._computed = {call_id: self._computed.get(call_id, 0.0) for call_id in computed}
+        for call_id, share in computed.items():
+            if share - self._computed[call_id] >= SAY_EVERY:
+                self._computed[call_id] = share
+                self._channel.send(Computed(call_id, share))
 
     def _take(self, frame: Down) -> None:
         match frame:

@@ -255,21 +255,56 @@ def test_a_call_whose_time_is_over_is_not_sent_at_all():
     assert not other.chunks
 
 
-def test_a_process_with_its_hands_full_gets_the_next_call_when_one_is_answered_or_dropped():
+def large(number: int, klass: Class = Class.INTERACTIVE, size: int = IN_HAND_INPUTS) -> Call:
+    return Call(number, BASE, "embed", ("x",) * size, klass=klass)
+
+
+def test_a_process_with_its_hands_full_gets_the_next_large_call_when_one_is_answered_or_dropped():
     ground = Ground()
     ground.network.became_ready(1)
-    full = tuple("x" for _ in range(IN_HAND_INPUTS))
-    first = ground.network.open(1, Call(1, BASE, "embed", full))
-    ground.open(2, klass=Class.BACKGROUND), ground.open(3)
+    first = ground.network.open(1, large(1))
+    ground.network.open(1, large(2, Class.BACKGROUND)), ground.network.open(1, large(3))
     assert ground.asked() == [1]
     ground.network.answered([Chunk(1)])
-    assert ground.asked() == [1, 3, 2]
-    ground.network.open(1, Call(4, BASE, "embed", full))
-    last = ground.open(5)
-    assert ground.asked()[-1] == 4
-    ground.network.drop(ground.network._calls[4])
-    assert ground.sent[-2:] == [Cancel(4), Ask(last.call)]
+    assert ground.asked() == [1, 3]
+    ground.network.drop(ground.network._calls[3])
+    assert ground.sent[-2:] == [Cancel(3), Ask(ground.network._calls[2].call)]
     assert first.chunks
+
+
+@pytest.mark.parametrize("klass", Class)
+def test_a_small_call_is_sent_beside_large_ones_however_many_wait(klass):
+    ground = Ground()
+    ground.network.became_ready(1)
+    for number in (1, 2, 3):
+        ground.network.open(1, large(number, klass))
+    ground.open(4)
+    assert ground.asked() == [1, 4]
+
+
+def test_what_a_process_has_computed_of_a_large_call_is_no_longer_in_its_hands():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.network.open(1, large(1)), ground.network.open(1, large(2)), ground.network.open(1, large(3))
+    ground.network.computed(1, 0.5)
+    assert ground.asked() == [1, 2]
+    ground.network.computed(1, 0.5), ground.network.computed(99, 1.0)
+    assert ground.asked() == [1, 2]
+    ground.crash()
+    assert ground.asked() == [1], "what was computed is lost"
+    for number in (1, 2, 3):
+        ground.network.answered([Chunk(number)])
+    assert set(ground.network._servers[1].in_hand.values()) == {0}
+
+
+def test_answers_and_documents_count_as_inputs_do():
+    ground = Ground()
+    ground.network.became_ready(1)
+    many = Call(1, BASE, "generate", ("x",), {"n": IN_HAND_INPUTS})
+    query = Call(2, BASE, "rerank", ({"query": "x", "documents": ["y"] * IN_HAND_INPUTS},))
+    for call in (many, query):
+        ground.network.open(1, call)
+    assert ground.asked() == [1]
 
 
 def test_what_the_dead_process_had_in_hand_goes_again_before_what_came_later():

@@ -12,19 +12,19 @@ from llmos.abi.call import Call
 from llmos.abi.error import Busy
 from llmos.abi.process import Class
 from llmos.kernel.open import Open
-from llmos.kernel.waiting import IN_HAND_INPUTS, PATIENCE_S, SHARE, Waiting
+from llmos.kernel.waiting import IN_HAND_INPUTS, PATIENCE_S, SMALL_INPUTS, Waiting, lane_of
 
 LIMIT = 3
 RANK = {klass: place for place, klass in enumerate(Class)}
 
 
-def opened(number: int, klass: Class = Class.INTERACTIVE, since: float = 0.0) -> Open:
-    return Open(Call(number, "tiny:1", "embed", ("x",), klass=klass), 1, since)
+def opened(number: int, klass: Class = Class.INTERACTIVE, since: float = 0.0, size: int = 1) -> Open:
+    return Open(Call(number, "tiny:1", "embed", ("x",) * size, klass=klass), 1, since)
 
 
-def taken(waiting: Waiting, at: float = 0.0, inputs_in_hand: int = 0) -> int | None:
+def taken(waiting: Waiting, at: float = 0.0) -> int | None:
     """Who goes next; it goes."""
-    one = waiting.next(inputs_in_hand, at)
+    one = waiting.next({}, at)
     if one is None:
         return None
     waiting.remove(one)
@@ -47,20 +47,37 @@ def test_whoever_has_waited_out_its_patience_is_passed_no_longer():
     assert [taken(waiting, at=over + 0.1) for _ in range(3)] == [2, 1, 3]
 
 
+@pytest.mark.parametrize("size", [1, SMALL_INPUTS + 1])
 @pytest.mark.parametrize("klass", Class)
-def test_a_class_leaves_what_is_beyond_its_share_of_the_process_to_those_above(klass):
+def test_no_more_of_a_kind_is_sent_than_a_process_has_to_go_on_with(klass, size):
+    waiting, full = Waiting(9), (klass, size > SMALL_INPUTS)
+    waiting.put(opened(1, klass, size=size), 0.0)
+    assert waiting.next({full: IN_HAND_INPUTS}, 0.0) is None
+    assert waiting.next({full: IN_HAND_INPUTS - 1}, 0.0) is not None
+
+
+@pytest.mark.parametrize("klass", Class)
+def test_a_small_call_waits_for_no_large_one_in_hand_or_before_it(klass):
     waiting = Waiting(9)
-    waiting.put(opened(1, klass), 0.0)
-    full = int(IN_HAND_INPUTS * SHARE[klass])
-    assert waiting.next(full, 0.0) is None
-    assert waiting.next(full - 1, 0.0) is not None
+    waiting.put(opened(1, klass, size=IN_HAND_INPUTS), 0.0)
+    waiting.put(opened(2, klass, size=SMALL_INPUTS), 0.0)
+    found = waiting.next({(other, True): IN_HAND_INPUTS for other in Class}, 0.0)
+    assert found is not None
+    assert found.call.call_id == 2
+
+
+def test_a_large_call_waits_for_none_of_a_lower_class():
+    waiting = Waiting(9)
+    waiting.put(opened(1, Class.BATCH, size=IN_HAND_INPUTS), 0.0)
+    assert waiting.next({(Class.BACKGROUND, True): IN_HAND_INPUTS}, 0.0) is not None
+    assert waiting.next({(Class.INTERACTIVE, True): IN_HAND_INPUTS}, 0.0) is None
 
 
 def test_held_calls_let_others_pass_and_then_take_their_place_again():
     waiting = Waiting(9)
     for number in (1, 2, 3):
         waiting.put(opened(number), 0.0)
-    first = waiting.next(0, 0.0)
+    first = waiting.next({}, 0.0)
     assert first is not None
     waiting.hold(first, "ner:1")
     assert taken(waiting) == 2
@@ -78,10 +95,11 @@ def test_the_first_in_a_full_queue_says_how_long_one_waits():
 
 
 KLASSES = st.sampled_from(Class)
+SIZES = st.sampled_from([1, SMALL_INPUTS, SMALL_INPUTS + 1, IN_HAND_INPUTS])
 STEPS = st.one_of(
-    st.tuples(st.just("put"), KLASSES),
-    st.tuples(st.just("put_back"), KLASSES),
-    st.tuples(st.just("take"), st.integers(0, IN_HAND_INPUTS)),
+    st.tuples(st.just("put"), st.tuples(KLASSES, SIZES)),
+    st.tuples(st.just("put_back"), st.tuples(KLASSES, SIZES)),
+    st.tuples(st.just("take"), st.dictionaries(st.tuples(KLASSES, st.booleans()), st.integers(0, IN_HAND_INPUTS))),
     st.tuples(st.just("hold"), st.sampled_from(["a:1", "b:1"])),
     st.tuples(st.just("let_go"), st.sampled_from(["a:1", "b:1", None])),
     st.tuples(st.just("drop"), st.integers(0, 30)),
@@ -97,16 +115,16 @@ def test_none_is_lost_none_goes_twice_and_the_limit_holds(steps):
     for kind, what in steps:
         if kind in ("put", "put_back"):
             number += 1
-            one = opened(number, what, since=at)
+            one = opened(number, what[0], since=at, size=what[1])
             sizes = Counter(other.call.klass for other in plain.values())
-            if kind == "put" and sizes[what] >= LIMIT:
+            if kind == "put" and sizes[what[0]] >= LIMIT:
                 with pytest.raises(Busy):
                     waiting.put(one, at)
                 continue
             waiting.put(one, at) if kind == "put" else waiting.put_back(one)
             plain[number] = one
         elif kind in ("take", "hold"):
-            in_hand = what if kind == "take" else 0
+            in_hand = what if kind == "take" else {}
             expected = plainly_next(plain, held, in_hand, at)
             found = waiting.next(in_hand, at)
             assert found is expected
@@ -136,15 +154,14 @@ def test_none_is_lost_none_goes_twice_and_the_limit_holds(steps):
 
 
 def plainly_next(plain, held, in_hand, at):
-    may = [
-        one
-        for one in plain.values()
-        if one.call.call_id not in held
-        and in_hand < IN_HAND_INPUTS * (SHARE[one.call.klass] if at - one.since < PATIENCE_S[one.call.klass] else 1.0)
-    ]
     heads = {}
     for one in plain.values():
-        if one.call.call_id not in held and one.call.klass not in heads:
-            heads[one.call.klass] = one
-    first = [one for one in may if heads[one.call.klass] is one]
-    return min(first, key=lambda one: (one.since + PATIENCE_S[one.call.klass], RANK[one.call.klass]), default=None)
+        if one.call.call_id not in held:
+            heads.setdefault(lane_of(one), one)
+    may = [
+        one
+        for (klass, is_large), one in heads.items()
+        if sum(in_hand.get((other, is_large), 0) for other in Class if RANK[other] <= RANK[klass]) < IN_HAND_INPUTS
+    ]
+    turn = {one.call.call_id: one.since + PATIENCE_S[one.call.klass] for one in may}
+    return min(may, key=lambda one: (turn[one.call.call_id], RANK[one.call.klass], lane_of(one)[1]), default=None)
