@@ -81,12 +81,14 @@ def attend(
     is_plain = bias is None and not dropout
     if query.is_cuda and query.dtype != torch.float32 and is_plain:  # what its kernels can do
         return _varlen(query, key, value, layout.lengths, held, causal, scaling, sliding_window), None
-    loops = kernels() if fits(query, key, value) and is_plain and query.shape[-1] == value.shape[-1] else None
+    loops = kernels() if is_plain and fits(query, key, value) else None
     if loops is not None:
         starts, kept = ((0, *accumulate(lengths)) for lengths in (layout.lengths, held))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         whole = query[0], key[0], value[0]
-        return loops.row(whole, starts, kept, scale, is_causal=causal, window=sliding_window).unsqueeze(0), None
+        made = loops.row(whole, starts, kept, scale, is_causal=causal, window=sliding_window)
+        if made is not None:
+            return made.unsqueeze(0), None
     runs = [(*pair, sum(1 for _ in group)) for pair, group in groupby(zip(layout.lengths, held, strict=True))]
     # Split, not slices: each slice's gradient would be a whole row of zeros with its part filled in.
     queries = torch.split(query[0], [count * length for length, _, count in runs], dim=1)

@@ -1,6 +1,7 @@
 """The inner loops in C (kernels.c): compiled once for this processor where there is a compiler, and called from here.
 
-Whoever calls has another way for where there is none, with the same numbers up to the order of sums.
+Whoever calls has another way for where there is none, with the same numbers up to the order of sums. The same way is
+taken for tensors that a loop was not made for: it then returns None, and has changed nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from ctypes import POINTER, Structure, byref, c_float, c_int, c_int64, c_long, c_void_p
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -79,18 +80,20 @@ class Encoder(Structure):
 
 
 class Product:
-    """A product with weights that are packed: rows [..., ins] -> [..., outs], in float32 on the CPU."""
+    """A product with weights that are packed: rows [..., ins] -> [..., outs] in float32 on the CPU, None for others."""
 
     def __init__(
         self, function: Any, ins: int, outs: int, bias: Tensor | None, **packed: Tensor
     ) -> None:  # Any: a function of a library, which has no type of its own
         self._function, self._ins, self._outs = function, ins, outs
-        self._held = packed if bias is None else {**packed, "bias": bias}  # whose addresses follow
+        if bias is not None:  # another tensor on the same numbers: a parameter may be given others
+            packed["bias"] = bias.detach().float().contiguous()
+        self._held = packed  # whose addresses follow
         self.matrix = Matrix(ins=ins, outs=outs, **{name: x.data_ptr() for name, x in self._held.items()})
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != self._ins or x.dtype != torch.float32 or x.device.type != "cpu":
-            raise RuntimeError(f"{self._ins} numbers a row, of float32 on the CPU, are wanted: {_told(x)}")
+    def __call__(self, x: Tensor) -> Tensor | None:
+        if not _takes(x) or x.shape[-1] != self._ins:
+            return None
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self._outs)
         rows = x.numel() // self._ins
@@ -109,25 +112,24 @@ def _held(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor, Tens
     return Held(keys.data_ptr(), values.data_ptr(), *(x.data_ptr() for x in reach[:-1]), keys.shape[2], is_half)
 
 
-def _told(x: Tensor) -> str:
-    return f"{tuple(x.shape)} of {x.dtype} on {x.device}"
-
-
-def _check(is_right: bool, *tensors: Tensor) -> None:
-    """RuntimeError rather than numbers from beside an array: the loops in C believe what they are told."""
-    if not is_right or not all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors):
-        raise RuntimeError(f"These do not go together: {', '.join(map(_told, tensors))}")
-
-
-def fits(*tensors: Tensor) -> bool:
-    """The loops can compute this: float32 on the CPU, and no gradient is wanted."""
-    return torch.is_inference_mode_enabled() and all(
-        x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors
+def _takes(*tensors: Tensor) -> bool:
+    """The loops can read these: dense float32 on the CPU, some numbers of at least one dimension."""
+    return all(
+        x.dtype == torch.float32 and x.device.type == "cpu" and x.layout == torch.strided and x.dim() and x.numel()
+        for x in tensors
     )
 
 
+def fits(*tensors: Tensor) -> bool:
+    """The loops can compute with these as they are: no gradient is wanted, and no product is to be in another dtype."""
+    return torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu") and _takes(*tensors)
+
+
 class Kernels:
-    """The functions of kernels.c over tensors on the CPU, of float32 where nothing else is said."""
+    """The functions of kernels.c over tensors on the CPU, of float32 where nothing else is said.
+
+    Each checks what it is given before it reads or writes any of it, for a loop in C believes what it is told.
+    """
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
@@ -173,14 +175,24 @@ class Kernels:
             *(POINTER(Decoder), c_void_p, c_long, c_void_p, c_void_p, POINTER(Held), c_void_p, c_int),
         ]
 
-    def _holds(self, keys: Tensor, values: Tensor, kv_heads: int, d: int) -> bool:
+    def _holds(self, held: tuple[Tensor, Tensor], kv_heads: int, d: int) -> bool:
+        keys, values = held
         dtypes = (torch.float32, torch.float16) if self.has_halves else (torch.float32,)
         return (
             (keys.shape, keys.dtype, keys.device.type) == (values.shape, values.dtype, values.device.type)
+            and keys.dim() == 4
             and keys.shape[1::2] == (kv_heads, d)
             and keys.dtype in dtypes
             and keys.device.type == "cpu"
+            and keys.is_contiguous()
+            and values.is_contiguous()
         )
+
+    def attends(self, new: tuple[Tensor, Tensor, Tensor], held: tuple[Tensor, Tensor]) -> bool:
+        """Whether `attend`, and `row` over what is read of `held`, can compute these queries, keys and values."""
+        query, key, _ = new
+        is_right = _go_together(*new) and query.shape[1] == key.shape[1]
+        return is_right and self._holds(held, len(key), query.shape[2])
 
     def product(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Product:
         """A layer's int8 weights, [outs, ins], and what one of every BLOCK of an output's is worth.
@@ -192,7 +204,7 @@ class Kernels:
         packed = torch.empty(panels * PANEL * blocks * BLOCK, dtype=torch.int8)
         scales = torch.empty(panels * blocks * PANEL)
         less = torch.empty(panels * blocks * PANEL, dtype=torch.int32)
-        weight, scale = weight.contiguous(), scale.contiguous()
+        weight, scale = weight.to(torch.int8).contiguous(), scale.float().contiguous()
         told = (x.data_ptr() for x in (packed, scales, less))
         self._pack(weight.data_ptr(), scale.data_ptr(), outs, ins, *told, torch.get_num_threads())
         return Product(self._product, ins, outs, bias, packed=packed, scales=scales, less=less)
@@ -221,18 +233,16 @@ class Kernels:
     ) -> None:
         """Tokens that continue their sequences alone: their keys and values join `held`, their outputs go to `out`.
 
+        Only for what `attends` says yes to: half of it cannot be taken back.
+
         `new` are queries, keys and values of a row, [heads, T, d]; `held` [blocks, kv heads, size, d]; `out` [T, heads,
         d]; `held` may be of float16 where `has_halves`. `reach` says of each such token: all tokens' blocks (int32),
         where its own begin, the first and the last position that it sees, and its place in the row (int64).
         """
+        assert self.attends(new, held), "attends says which tensors these may be"
+        assert (out.dtype, out.shape) == (torch.float32, new[0].transpose(0, 1).shape)
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in new)
-        keys, values = held
         heads, kv_heads, d = len(query), len(key), query.shape[2]
-        is_right = (
-            heads % kv_heads == 0 and key.shape == value.shape and key.shape[2] == d and query.shape[1] == key.shape[1]
-        )
-        is_right = is_right and self._holds(keys, values, kv_heads, d)
-        _check(is_right, query, key, value, out)
         places = reach[-1]
         lacks = self._attend(
             *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
@@ -249,16 +259,17 @@ class Kernels:
         positions: tuple[Tensor, Tensor],
         held: tuple[Tensor, Tensor],
         reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
-    ) -> Tensor:
+    ) -> Tensor | None:
         """A layer over tokens that all continue their sequences alone, [T, hidden] -> [T, hidden]; more as in `attend`.
 
         `positions` are cosines and sines, [T, d]. What `layer` points to is the caller's to keep.
         """
+        tokens = len(reach[-1])
+        if not _takes(x, *positions) or not self._holds(held, layer.kv_heads, layer.d):
+            return None
+        if x.shape != (tokens, layer.out.outs) or any(one.shape != (tokens, layer.d) for one in positions):
+            return None
         x, cosine, sine = (one.contiguous() for one in (x, *positions))
-        (keys, values), tokens = held, len(reach[-1])
-        is_right = x.shape == (tokens, layer.out.outs) and cosine.shape == sine.shape == (tokens, layer.d)
-        is_right = is_right and self._holds(keys, values, layer.kv_heads, layer.d)
-        _check(is_right, x, cosine, sine)
         out = torch.empty_like(x)
         lacks = self._decode(
             byref(layer),
@@ -277,17 +288,18 @@ class Kernels:
         *,
         is_causal: bool,
         window: int | None,
-    ) -> Tensor:
+    ) -> Tensor | None:
         """Sequences side by side, each within its own: queries [heads, T, d], keys and values -> [T, heads, d].
 
         `asked` and `held` are where each one's queries and keys begin, and the end; a sequence's last query is its last
         key's. A query sees those of its position and before if causal, and only those nearer than `window`.
         """
+        if not _go_together(*qkv) or not _cover(asked, qkv[0].shape[1]) or not _cover(held, qkv[1].shape[1]):
+            return None
+        if len(asked) != len(held) or ((is_causal or window) and not _reach_back(asked, held)):
+            return None
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in qkv)
         heads, kv_heads, d = len(query), len(key), query.shape[2]
-        is_right = heads % kv_heads == 0 and key.shape == value.shape and key.shape[2] == d
-        is_right = is_right and len(asked) == len(held) and asked[-1] == query.shape[1] and held[-1] == key.shape[1]
-        _check(is_right, query, key, value)
         out = query.new_empty(query.shape[1], heads, d)
         places = torch.tensor([asked, held])
         lacks = self._row(
@@ -299,62 +311,88 @@ class Kernels:
         _done(lacks)
         return out
 
-    def gelu(self, x: Tensor) -> Tensor:
+    def gelu(self, x: Tensor) -> Tensor | None:
         """Gaussian error linear units (Hendrycks and Gimpel 2016, arXiv:1606.08415), within 1.5e-7 of x of them."""
+        if not _takes(x):
+            return None
         x = x.contiguous()
         out = torch.empty_like(x)
         self._gelu(x.data_ptr(), x.numel(), out.data_ptr(), torch.get_num_threads())
         return out
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
         """Root mean square norm (Zhang and Sennrich 2019, arXiv:1910.07467) over the last dimension."""
+        if not _takes(x, weight) or weight.shape != x.shape[-1:]:
+            return None
         x, weight = x.contiguous(), weight.contiguous()
-        _check(weight.shape == x.shape[-1:], x, weight)
         out, d = torch.empty_like(x), x.shape[-1]
         self._norm(x.data_ptr(), weight.data_ptr(), eps, x.numel() // d, d, out.data_ptr(), torch.get_num_threads())
         return out
 
-    def centre(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def centre(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor | None:
         """Layer normalization (Ba, Kiros and Hinton 2016, arXiv:1607.06450) over the last dimension."""
+        if not _takes(x, weight, bias) or not weight.shape == bias.shape == x.shape[-1:]:
+            return None
         x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
-        _check(weight.shape == bias.shape == x.shape[-1:], x, weight, bias)
         out, d = torch.empty_like(x), x.shape[-1]
         told = x.data_ptr(), weight.data_ptr(), bias.data_ptr(), eps, x.numel() // d, d, out.data_ptr()
         self._centre(*told, torch.get_num_threads())
         return out
 
-    def encode(self, layer: Encoder, x: Tensor, lengths: Sequence[int]) -> Tensor:
+    def encode(self, layer: Encoder, x: Tensor, lengths: Sequence[int]) -> Tensor | None:
         """An encoder's layer over sequences of these lengths side by side, [T, hidden] -> [T, hidden].
 
         What `layer` points to is the caller's to keep.
         """
+        if not _takes(x) or x.shape != (sum(lengths), layer.out.outs) or min(lengths) <= 0:
+            return None
         x = x.contiguous()
-        _check(x.shape == (sum(lengths), layer.out.outs) and min(lengths) > 0, x)
         starts, out = torch.tensor((0, *accumulate(lengths))), torch.empty_like(x)
         told = byref(layer), x.data_ptr(), starts.data_ptr(), len(lengths), out.data_ptr()
         _done(self._encode(*told, torch.get_num_threads()))
         return out
 
-    def gate(self, gate: Tensor, up: Tensor) -> Tensor:
+    def gate(self, gate: Tensor, up: Tensor) -> Tensor | None:
         """SiLU of the gate times `up`, both of one shape; in the gate's memory where both lie there in one order."""
+        if not _takes(gate, up) or gate.shape != up.shape:
+            return None
         is_turned = gate.dim() > 1 and gate.mT.is_contiguous() and up.mT.is_contiguous()
         if not is_turned:
             gate, up = gate.contiguous(), up.contiguous()
-        _check(gate.shape == up.shape, gate, up)
         self._gate(gate.data_ptr(), up.data_ptr(), gate.numel(), torch.get_num_threads())
         return gate
 
-    def rotate(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor | None:
         """Rotary positions (Su et al. 2021, arXiv:2104.09864) of [..., T, heads, d], in place where it lies in order.
 
         `cosine` and `sine` are [..., T, d].
         """
-        x, cosine, sine = x.contiguous(), cosine.contiguous(), sine.contiguous()
+        if not _takes(x, cosine, sine) or x.dim() < 3 or x.shape[-1] % 2:
+            return None
         heads, d = x.shape[-2:]
         tokens = x.numel() // (heads * d)
-        _check(d % 2 == 0 and cosine.numel() == sine.numel() == tokens * d, x, cosine, sine)
+        if not all(one.shape[-1] == d and one.numel() == tokens * d for one in (cosine, sine)):
+            return None
+        x, cosine, sine = x.contiguous(), cosine.contiguous(), sine.contiguous()
         self._rotate(x.data_ptr(), tokens, heads, d, cosine.data_ptr(), sine.data_ptr(), torch.get_num_threads())
         return x
+
+
+def _go_together(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Queries, [heads, T, d], whose heads share those of keys and values, [kv heads, S, d]."""
+    if not _takes(query, key, value) or any(x.dim() != 3 for x in (query, key, value)):
+        return False
+    return len(query) % len(key) == 0 and key.shape == value.shape and key.shape[2] == query.shape[2]
+
+
+def _cover(bounds: Sequence[int], count: int) -> bool:
+    """Where sequences begin, and the end, of so many: none is empty."""
+    return len(bounds) > 1 and (bounds[0], bounds[-1]) == (0, count) and all(one < end for one, end in pairwise(bounds))
+
+
+def _reach_back(asked: Sequence[int], held: Sequence[int]) -> bool:
+    """Each sequence has a key for each of its queries."""
+    return all(b - a <= d - c for (a, b), (c, d) in zip(pairwise(asked), pairwise(held), strict=True))
 
 
 def kernels() -> Kernels | None:

@@ -49,7 +49,8 @@ def decoded(layer: Layer) -> Kind | None:
         if (told := layer.__dict__.get("told")) is None:
             told = layer.told = made(layer)
         turns = positions[0][0], positions[1][0]
-        return plan.decode(layer.self_attn.layer_idx, told.decoder, hidden_states[0], turns, window).unsqueeze(0)
+        out = plan.decode(layer.self_attn.layer_idx, told.decoder, hidden_states[0], turns, window)
+        return kind.forward(layer, hidden_states, *more, **named) if out is None else out.unsqueeze(0)
 
     better = type(kind.__name__, (kind,), {"forward": forward, "is_whole": True, "__module__": kind.__module__})
     return better if _agree(layer, better) else None
@@ -78,7 +79,7 @@ def made(layer: Layer) -> Made:
     attention, gate = layer.self_attn, layer.mlp
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
     norms += [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
-    weights = tuple(None if norm is None else (norm.weight + norm.offset).contiguous() for norm in norms)
+    weights = tuple(None if norm is None else (norm.weight.float() + norm.offset).contiguous() for norm in norms)
     products: list[Matrix] = [getattr(attention, name).packed.matrix for name in PROJECTIONS]
     products += [getattr(gate, name).packed.matrix for name in GATE]
     d, scale = attention.head_dim, attention.asked["scaling"]

@@ -44,7 +44,8 @@ def encoded(layer: Layer, loops: Kernels) -> Kind | None:
             return kind.forward(layer, hidden_states, *more, **named)
         if (told := layer.__dict__.get("told")) is None:
             told = layer.told = _told(layer, scale)
-        return loops.encode(told.encoder, hidden_states[0], layout.lengths).unsqueeze(0)
+        made = loops.encode(told.encoder, hidden_states[0], layout.lengths)
+        return kind.forward(layer, hidden_states, *more, **named) if made is None else made.unsqueeze(0)
 
     better = type(kind.__name__, (kind,), {"forward": forward, "is_whole": True, "__module__": kind.__module__})
     return better if _agree(layer, better) else None
@@ -94,7 +95,7 @@ def _scale(layer: Layer) -> float | None:
 
 def _told(layer: Layer, scale: float) -> Told:
     inner, norms = layer.attention.self, _norms(layer)
-    kept = tuple(x.contiguous() for norm in norms for x in (norm.weight, norm.bias))
+    kept = tuple(x.float().contiguous() for norm in norms for x in (norm.weight, norm.bias))
     encoder = Encoder(
         *(one.packed.matrix for one in _products(layer)),
         *(x.data_ptr() for x in kept),

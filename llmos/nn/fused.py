@@ -119,40 +119,43 @@ def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
 
     def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: a gate, as some norms have it
         weight = layer.weight
-        if more or named or not fits(x, weight):
-            own: Tensor = kind.forward(layer, x, *more, **named)
-            return own
-        return loops.norm(x, weight + offset if offset else weight, _eps(layer) or 0.0)
+        made = None
+        if not more and not named and fits(x, weight):
+            made = loops.norm(x, weight + offset if offset else weight, _eps(layer) or 0.0)
+        if made is None:
+            made = kind.forward(layer, x, *more, **named)
+        return made
 
     return _with(kind, forward, offset=offset, epsilon=property(lambda layer: _eps(layer) or 0.0))
 
 
 def _centred(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor) -> Tensor:
-        if not fits(x, layer.weight, layer.bias):
-            own: Tensor = kind.forward(layer, x)
-            return own
-        return loops.centre(x, layer.weight, layer.bias, layer.eps)
+        about = layer.weight, layer.bias
+        made = loops.centre(x, *about, layer.eps) if fits(x, *about) else None
+        if made is None:
+            made = kind.forward(layer, x)
+        return made
 
     return _with(kind, forward, is_centred=True)
 
 
 def _activated(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: as in _norm
-        if more or named or not fits(x):
-            own: Tensor = kind.forward(layer, x, *more, **named)
-            return own
-        return loops.gelu(x)
+        made = loops.gelu(x) if not more and not named and fits(x) else None
+        if made is None:
+            made = kind.forward(layer, x, *more, **named)
+        return made
 
     return _with(kind, forward, is_gelu=True)
 
 
 def _gated(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: as in _norm
-        if more or named or not fits(x):
-            own: Tensor = kind.forward(layer, x, *more, **named)
-            return own
-        out: Tensor = layer.down_proj(loops.gate(layer.gate_proj(x), layer.up_proj(x)))
+        made = None
+        if not more and not named and fits(x):
+            made = loops.gate(layer.gate_proj(x), layer.up_proj(x))
+        out: Tensor = kind.forward(layer, x, *more, **named) if made is None else layer.down_proj(made)
         return out
 
     return _with(kind, forward, is_gated=True)
@@ -172,20 +175,21 @@ def _rotated(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind:  # Any:
         **rest: Any,  # Any: whatever an architecture passes on to its attention function
     ) -> tuple[Tensor, Tensor | None]:
         layout = rest.get("layout")
-        is_whole = position_embeddings is not None and position_embeddings[0].shape[-1] == layer.head_dim
-        if layout is None or layout.told is not None or not is_whole or not fits(hidden_states):
-            own: tuple[Tensor, Tensor | None] = kind.forward(
-                layer, hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask, **rest
-            )
-            return own
-        shape = (*hidden_states.shape[:-1], -1, layer.head_dim)
-        query, key, value = (getattr(layer, name)(hidden_states).view(shape) for name in PROJECTIONS[:3])
-        if hasattr(layer, "q_norm"):
-            query, key = layer.q_norm(query), layer.k_norm(key)
-        assert position_embeddings is not None
-        query, key = (loops.rotate(x, *position_embeddings) for x in (query, key))
-        seen, _ = attend(layer, *(x.transpose(1, 2) for x in (query, key, value)), layout=layout, **asked)
-        return layer.o_proj(seen.reshape(*hidden_states.shape[:-1], -1)), None
+        is_ours = position_embeddings is not None and fits(hidden_states, *position_embeddings)
+        if is_ours and layout is not None and layout.told is None:
+            assert position_embeddings is not None
+            shape = (*hidden_states.shape[:-1], -1, layer.head_dim)
+            query, key, value = (getattr(layer, name)(hidden_states).view(shape) for name in PROJECTIONS[:3])
+            if hasattr(layer, "q_norm"):
+                query, key = layer.q_norm(query), layer.k_norm(key)
+            query, key = (loops.rotate(x, *position_embeddings) for x in (query, key))
+            if query is not None and key is not None:
+                seen, _ = attend(layer, *(x.transpose(1, 2) for x in (query, key, value)), layout=layout, **asked)
+                return layer.o_proj(seen.reshape(*hidden_states.shape[:-1], -1)), None
+        own: tuple[Tensor, Tensor | None] = kind.forward(
+            layer, hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask, **rest
+        )
+        return own
 
     return _with(kind, forward, asked=asked)
 

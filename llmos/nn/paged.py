@@ -68,7 +68,9 @@ class Plan:
         held = self.pool.layer(layer, key, value)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         out = query.new_empty(query.shape[1], len(query), value.shape[-1])
-        compiled = self._kernels if bias is None and _is_plain(query, key, value) else None
+        compiled = self._kernels if bias is None and fits(query, key, value) else None
+        if compiled is not None and not compiled.attends((query, key, value), held):
+            compiled = None
         if compiled is None or len(self._lone) < len(self.lengths):
             self._put(held, key, value)
             key, value = self.pool.rounded(key), self.pool.rounded(value)
@@ -88,7 +90,9 @@ class Plan:
                     out[here] = _newest(query[:, here], *seen, scale, size, bias)
                 else:
                     bounds = (0, length), (0, seen[0].shape[1])
-                    out[here] = compiled.row((query[:, here], *seen), *bounds, scale, is_causal=True, window=size)
+                    made = compiled.row((query[:, here], *seen), *bounds, scale, is_causal=True, window=size)
+                    assert made is not None, "attends said that it can"
+                    out[here] = made
         return out
 
     @property
@@ -98,8 +102,11 @@ class Plan:
 
     def decode(
         self, layer: int, told: Decoder, x: Tensor, positions: tuple[Tensor, Tensor], size: int | None
-    ) -> Tensor:
-        """A whole layer over these lone tokens, [T, hidden] -> [T, hidden]; what they add joins the pool."""
+    ) -> Tensor | None:
+        """A whole layer over these lone tokens, [T, hidden] -> [T, hidden]; what they add joins the pool.
+
+        None, and nothing was done, for what the loop was not made for.
+        """
         assert self._kernels is not None, "without the loops no layer is a loop"
         none = x.new_empty(told.kv_heads, 0, told.d)
         return self._kernels.decode(told, x, positions, self.pool.layer(layer, none, none), self._span(size))
@@ -204,11 +211,6 @@ def each(pool: Pool, query: Tensor, held: Pair, reach: Reach, scale: float, bias
     parts = torch.bmm(shares.to(v.dtype).view(blocks * kv_heads, -1, BLOCK), v.flatten(0, 1))
     summed = whole.new_zeros(tokens, heads * out_d).index_add_(0, reach.owners, parts.view(blocks, -1).float())
     return (summed.view(tokens, heads, out_d) / whole.unsqueeze(-1)).to(v.dtype)
-
-
-def _is_plain(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """What the compiled loops compute: float32, and values as wide as keys."""
-    return fits(query, key, value) and query.shape[-1] == key.shape[-1] == value.shape[-1]
 
 
 def _first(kv: KV, size: int | None) -> int:

@@ -61,7 +61,7 @@ class Int8(nn.Linear):
         in_floats = 4 * self.out_features * self.in_features
         self.size_bytes = sum(x.nbytes for x in weights) if loops else in_floats
         self.packed = _packed(loops, weights, self.bias) if loops else None
-        self._product: Product = self.packed or _in_floats(weights, self.bias)
+        self._plain: Product | None = None if self.packed else _in_floats(weights, self.bias)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this layer has not
@@ -69,7 +69,10 @@ class Int8(nn.Linear):
         return plain(self._weights)
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._product(input)
+        made = self.packed(input) if self.packed is not None else None
+        if made is None:
+            made = (self._plain or _in_floats(self._weights, self.bias))(input)
+        return made
 
 
 def _packed(loops: Kernels, weights: Weights, bias: Tensor | None) -> Packed:
@@ -216,8 +219,9 @@ def _in_floats(weights: Weights, bias: Tensor | None) -> Product:
     whole, size = plain(weights), FINE if isinstance(weights, Nibbles) else BLOCK
 
     def compute(x: Tensor) -> Tensor:
-        blocks = _blocks(x, size)
+        blocks = _blocks(x.float(), size)
         scales = _scales(blocks)
-        return linear(((blocks / scales).round() * scales).flatten(-2)[..., : x.shape[-1]], whole, bias)
+        near = ((blocks / scales).round() * scales).flatten(-2)[..., : x.shape[-1]]
+        return linear(near, whole, None if bias is None else bias.float()).to(x.dtype)
 
     return compute

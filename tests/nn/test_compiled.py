@@ -203,25 +203,16 @@ def test_gelu_is_within_its_bound_of_the_exact_one():
     assert KERNELS.gelu(torch.tensor([float("nan")])).isnan().all()
 
 
-def test_what_does_not_fit_is_refused_and_not_computed_beside_its_memory():
+def test_what_does_not_fit_is_left_to_torch_and_not_computed_beside_its_memory():
     weight, scale, _ = quantized(20, 12, seed=1)
     product = KERNELS.product(weight, scale, None)
-    for x in (
-        torch.zeros(2, 24),
-        torch.zeros(2, 6),
-        torch.zeros(2, 12, dtype=torch.float64),
-        torch.zeros(2, 12).bfloat16(),
-    ):
-        with pytest.raises(RuntimeError, match="12 numbers a row"):
-            product(x)
-    with pytest.raises(RuntimeError, match="do not go together"):
-        KERNELS.norm(torch.zeros(3, 64), torch.zeros(8), 1e-6)
-    with pytest.raises(RuntimeError, match="do not go together"):
-        KERNELS.rotate(torch.zeros(1, 5, 2, 8), torch.zeros(1, 5, 4), torch.zeros(1, 5, 4))
+    for x in (torch.zeros(2, 24), torch.zeros(2, 6), torch.zeros(2, 12).double(), torch.zeros(2, 12).bfloat16()):
+        assert product(x) is None
+    assert KERNELS.norm(torch.zeros(3, 64), torch.zeros(8), 1e-6) is None
+    assert KERNELS.rotate(torch.zeros(1, 5, 2, 8), torch.zeros(1, 5, 4), torch.zeros(1, 5, 4)) is None
     three = torch.zeros(2, 7, 8), torch.zeros(2, 7, 8), torch.zeros(2, 7, 8)
-    for asked, held in (((0, 8), (0, 7)), ((0, 7), (0, 9)), ((0, 3, 7), (0, 7))):
-        with pytest.raises(RuntimeError, match="do not go together"):
-            KERNELS.row(three, asked, held, 1.0, is_causal=True, window=None)
+    for asked, held in (((0, 8), (0, 7)), ((0, 7), (0, 9)), ((0, 3, 7), (0, 7)), ((0, 3, 3, 7), (0, 3, 4, 7))):
+        assert KERNELS.row(three, asked, held, 1.0, is_causal=True, window=None) is None
 
 
 def test_without_a_compiler_the_reason_is_said(tmp_path):

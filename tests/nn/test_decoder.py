@@ -133,7 +133,7 @@ def test_layers_in_float_are_left_alone():
     assert not whole(model)
 
 
-def test_what_does_not_fit_is_refused_and_not_computed_beside_its_memory():
+def test_what_does_not_fit_is_left_to_torch_and_not_computed_beside_its_memory():
     model = made("llama")
     fuse(model)
     told = decoder.made(model.model.layers[0]).decoder
@@ -151,5 +151,4 @@ def test_what_does_not_fit_is_refused_and_not_computed_beside_its_memory():
         (right, turns, (held[0], held[1][:, :, :, :-1].contiguous())),
         (right, turns, (held[0][:, :1], held[1][:, :1])),
     ):
-        with pytest.raises(RuntimeError, match="do not go together"):
-            loops.decode(told, x, some, where, reach)
+        assert loops.decode(told, x, some, where, reach) is None
