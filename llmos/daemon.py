@@ -25,6 +25,7 @@ from llmos.api.app import create_app
 from llmos.config import SETTINGS, Config, read_config
 from llmos.home import LOCK, inode_of
 from llmos.kernel.box import Box
+from llmos.kernel.modes import close_home, make_private
 from llmos.tasks import TASKS
 
 BACKLOG = 2048
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run in the foreground until SIGTERM or SIGINT; whoever holds the ready pipe hears how the start went."""
+    make_private()
     given = arguments(words)
     ready = given.pop("ready_fd")
     try:
@@ -109,7 +111,7 @@ def held(home: Path) -> Iterator[None]:
     """The home is this daemon's alone; the lock goes with the process, however it ends."""
     try:
         home.mkdir(parents=True, exist_ok=True)
-        lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Unavailable(f"The home {home} cannot be written: {error.strerror}. Choose another: LLMOS_HOME") from error
     try:
@@ -120,6 +122,7 @@ def held(home: Path) -> Iterator[None]:
             f"A daemon runs on {home} already. Ask it: llmos status; end it: llmos down", home=str(home)
         ) from None
     try:
+        close_home(home)
         yield
     finally:
         os.close(lock)

@@ -47,6 +47,21 @@ def test_it_answers_says_where_it_is_and_goes_down_with_nothing_left_behind(tmp_
     assert not (tmp_path / "daemon.json").exists()
 
 
+def test_what_a_daemon_and_its_children_write_is_their_owner_s_alone(tmp_path):
+    home, port = tmp_path / "new", free_port()
+    with start(home, port) as daemon:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=10), base_url=f"http://127.0.0.1:{port}") as client:
+            assert client.get("/healthz", timeout=60).status_code == 200
+            (probe,) = client.get("/v1/processes").json()["data"]
+            with client.stream("GET", f"/v1/processes/{probe['pid']}/events", timeout=60) as events:
+                assert any("exited" in line for line in events.iter_lines())
+        open_to_others = [path for path in (home, *home.rglob("*")) if path.lstat().st_mode & 0o077]
+        daemon.send_signal(signal.SIGTERM)
+        daemon.communicate(timeout=60)
+    assert (home / "logs" / f"{probe['pid']}.log").exists()
+    assert open_to_others == []
+
+
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):
     with held(tmp_path), pytest.raises(AlreadyRunning, match="llmos down"), held(tmp_path):
         pass

@@ -55,6 +55,7 @@ def spawn(command: list[str], home: Path) -> dict[str, Any]:
     """The daemon in a session of its own; what it wrote to its ready pipe, once it has. Any: that JSON."""
     log = log_of(home)
     try:
+        os.umask(0o077)  # the home is its owner's alone
         log.parent.mkdir(parents=True, exist_ok=True)
         sink = log.open("ab")
     except OSError as error:

@@ -16,6 +16,7 @@ from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.recipe import DTYPES, WRITING, Recipe, check, recipe_of
+from llmos.abi.redact import MOST_ARGS_BYTES, SECRET_ARGS, USERINFO, shortened
 from llmos.config import Config
 from llmos.kernel.need import Facts, Shape, need_of, shape_of
 from llmos.kernel.store.store import Store
@@ -27,6 +28,7 @@ NAMES_A_MODEL = {
     Program.QUANTIZE: "model",
 }
 CONFIG = "config.json"
+MOST_TITLE, MOST_SOURCE = 200, 4096  # characters
 INT8 = "int8"  # what a version may be served in instead of the device's dtype; and what its int8 base is called
 
 
@@ -34,6 +36,7 @@ def admit(
     spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int, engine: str = DEFAULT, threads: int = 0
 ) -> tuple[Spec, dict[LeaseKind, int]]:
     """The spec with its model pinned to a version, its title and its need filled in; raises for what cannot work."""
+    check_args(spec)
     manifest = _model(spec, store)
     if manifest is not None:
         spec = replace(spec, args={**spec.args, NAMES_A_MODEL[spec.program]: manifest.ref})
@@ -58,10 +61,30 @@ def admit(
     shape = _shape(manifest, store) if manifest is not None and spec.program is Program.TRAIN else None
     facts = Facts(resident_bytes, shape, kv_bytes, threads or len(os.sched_getaffinity(0)))
     needs = need_of(spec, {} if manifest is None else {"model": manifest}, facts)
-    title = spec.title or title_of(spec)
+    title = shortened(spec.title or title_of(spec), MOST_TITLE)
     if manifest is not None and manifest.dtype and spec.program is Program.SERVE:
         title += f" in {manifest.dtype}"
     return replace(spec, title=title, need_bytes=sum(needs.values())), needs
+
+
+def check_args(spec: Spec) -> None:
+    """BadInput for arguments that a journal and a list must not hold: secrets, or more than anybody reads."""
+    if found := sorted(SECRET_ARGS & spec.args.keys()):
+        raise BadInput(
+            f"{found[0]!r} is a secret, and the arguments of a process are kept and listed. Leave it out, and tell the "
+            "daemon: HF_TOKEN (or LLMOS_HUB_TOKEN) in its environment, or hub_token in config.toml",
+            key=found[0],
+        )
+    for key, value in spec.args.items():
+        if isinstance(value, str) and USERINFO.search(value):
+            raise BadInput(f"{key!r} is an address with a password in it, which would be kept and listed", key=key)
+    size_bytes = len(json.dumps(spec.args, default=str))
+    if size_bytes > MOST_ARGS_BYTES:
+        raise BadInput(
+            f"The arguments of a process are {size_bytes:,} bytes; at most {MOST_ARGS_BYTES:,} are kept. Name files "
+            "instead of what is in them",
+            limit=MOST_ARGS_BYTES,
+        )
 
 
 def _shape(base: Manifest, store: Store) -> Shape | None:
@@ -103,7 +126,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
     if process.spec.program is Program.PULL:
         args["downloads"] = str(config.home / "downloads")
         if config.hub_token:
-            args.setdefault("token", config.hub_token)
+            args["token"] = config.hub_token
         if config.catalog is not None:
             args["catalog"] = str(config.catalog)
         models = bases_of(store, dtype)
@@ -231,6 +254,8 @@ def _check_pull(spec: Spec) -> None:
         raise BadInput(
             "pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder, .gguf or .onnx"
         )
+    if len(source) > MOST_SOURCE:
+        raise BadInput(f"'source' has {len(source):,} characters; a path has at most {MOST_SOURCE:,}", key="source")
     if name is not None:
         check_name(str(name))
     path = Path(source)

@@ -18,6 +18,7 @@ from typing import NoReturn
 from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import Assignment, Failed, Ready
 from llmos.abi.process import Program
+from llmos.abi.redact import redact, redacted_fault, secrets_in
 from llmos.programs.channel import DAEMON_GONE, Channel
 from llmos.programs.room import room_said
 
@@ -41,9 +42,11 @@ def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
 
 
 def _run(channel: Channel) -> int:
+    secrets: tuple[str, ...] = ()
     try:
         assignment = channel.receive()
         assert isinstance(assignment, Assignment), f"the first frame is {type(assignment).__name__}"
+        secrets = secrets_in(assignment.args)
         _name(f"llmos-{assignment.program}-{assignment.pid}")
         tempfile.tempdir = assignment.scratch  # what a kill leaves there, the daemon removes
         program = import_module(f"llmos.programs.{assignment.program}")
@@ -52,14 +55,14 @@ def _run(channel: Channel) -> int:
         with room_said(Path(assignment.scratch)):
             program.main(channel, assignment)
     except LlmosError as error:
-        channel.send(Failed(fault_of(error)))  # before the log, whose disk may be full
+        channel.send(Failed(redacted_fault(fault_of(error), secrets)))  # before the log, whose disk may be full
         with suppress(OSError):
-            print(error.message, file=sys.stderr)  # noqa: T201  # the child's log
+            print(redact(error.message, secrets), file=sys.stderr)  # noqa: T201  # the child's log
         return 1
     except BaseException as error:  # noqa: BLE001  # the top of a child: the failure becomes an event
-        channel.send(Failed(fault_of(error)))
+        channel.send(Failed(redacted_fault(fault_of(error), secrets)))
         with suppress(OSError):
-            traceback.print_exc()
+            print(redact(traceback.format_exc(), secrets), end="", file=sys.stderr)  # noqa: T201  # as above
         return 1
     return 0
 

@@ -147,3 +147,24 @@ def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp
         spec = Spec(Program.SERVE, {"base": "talk", "engine": engine})
         _, needs = admit(spec, store, (), 1 << 20)
         assert (needs[LeaseKind.WEIGHTS] >= 4 * 4096) == (least > 0)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"source": "minilm", "token": "hf_thissecret1"}, "'token' is a secret"),
+        ({"source": "minilm", "index": "https://me:thissecret1@host/simple"}, "'index' is an address with a password"),
+        ({"source": "s" * 30_000_000}, "30,000,0.. bytes"),
+        ({"source": "s" * 5_000}, "'source' has 5,000 characters"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arguments_that_a_journal_must_not_keep_are_refused_and_not_said_again(tmp_path, args, said):
+    with pytest.raises(BadInput, match=said) as refused:
+        admit(Spec(Program.PULL, args), Store(tmp_path), (), 0)
+    assert "thissecret1" not in f"{refused.value.message} {refused.value.detail}"
+
+
+def test_a_title_is_as_long_as_a_line_of_a_list(tmp_path):
+    spec, _ = admit(Spec(Program.PULL, {"source": "s" * 4_000}), Store(tmp_path), (), 0)
+    assert len(spec.title) == 200

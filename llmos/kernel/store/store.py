@@ -221,7 +221,7 @@ class Store:
             kept = self._committed(offer, lineage) or self._keep(offer, staged, rotten, lineage)
         for one in staged:
             self._proofs.remember(one.file, one.source)
-            one.source.chmod(0o444)
+            one.source.chmod(0o400)
             one.source.unlink(missing_ok=True)  # one name less: whatever the child writes there next is another file
         return kept
 

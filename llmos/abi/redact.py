@@ -1,0 +1,66 @@
+"""Redaction: what of texts and arguments is a secret, and what stands in its place wherever they are kept or shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from llmos.abi.error import Fault
+
+Json = Any  # Any: a JSON value whose schema belongs to the program
+
+HIDDEN = "(hidden)"
+SECRET_ARGS = frozenset({"token", "hub_token", "password", "api_key", "authorization"})
+MACHINE_ARGS = frozenset({"catalog", "downloads", "vllm_command", "reports"})  # the daemon's own settings and paths
+MOST_ARGS_BYTES = 64 * 1024  # of all arguments of a process, as JSON
+LEAST_SECRET = 6  # a shorter value is found in too many innocent words
+USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")  # RFC 3986: user and password stand between these
+BEARER = re.compile(r"(?i)\b(bearer|basic)\s+(?=[\w.~+/=-]*\d)[\w.~+/=-]{12,}")  # RFC 6750; a digit: no prose
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+SIGNED = re.compile(r"(?i)([?&](?:token|access_token|signature|sig|x-amz-[\w-]+|policy|key-pair-id)=)[^&\s'\"]+")
+
+
+def redact(text: str, secrets: Collection[str] = ()) -> str:
+    """The text without these secrets, and without what looks like one: passwords in addresses, tokens in headers."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= LEAST_SECRET:
+            text = text.replace(secret, HIDDEN)
+    text = USERINFO.sub("", text)
+    text = BEARER.sub(rf"\1 {HIDDEN}", text)
+    return SIGNED.sub(rf"\1{HIDDEN}", HUB_TOKEN.sub(HIDDEN, text))
+
+
+def redacted_fault(fault: Fault, secrets: Collection[str] = ()) -> Fault:
+    """The fault, its sentence and its details without secrets."""
+    return replace(fault, message=redact(fault.message, secrets), detail=_redacted(fault.detail, secrets))
+
+
+def kept_args(args: Mapping[str, Json]) -> dict[str, Json]:
+    """Arguments as they may be kept and shown: no secret, nothing of the machine's own, no text without end."""
+    return {key: _kept(value) for key, value in args.items() if key not in SECRET_ARGS | MACHINE_ARGS}
+
+
+def _kept(value: Json) -> Json:
+    return USERINFO.sub("", shortened(value)) if isinstance(value, str) else value
+
+
+def secrets_in(args: Mapping[str, Json]) -> tuple[str, ...]:
+    """The secret values among arguments."""
+    return tuple(value for key, value in args.items() if key in SECRET_ARGS and isinstance(value, str))
+
+
+def _redacted(value: Json, secrets: Collection[str]) -> Json:
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, dict):
+        return {key: HIDDEN if key in SECRET_ARGS else _redacted(one, secrets) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(one, secrets) for one in value]
+    return value
+
+
+def shortened(text: str, most: int = MOST_ARGS_BYTES) -> str:
+    """The text, its end left out where it is longer than this."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
