@@ -96,8 +96,13 @@ def _figures(name: str, load: Load) -> Iterator[Figure]:
 def _request(name: str) -> bytes:
     path, body = ROUTES[name]
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: box\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    return head.encode() + data
+    lines = (
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(data)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + data
 
 
 async def _hammer(port: int, request: bytes, connections: int, calls: int) -> list[float]:

@@ -6,18 +6,21 @@ Nothing else reads the environment. A value that a setting cannot have stops the
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llmos.abi.error import BadSetting
 
-FLAGS = ("host", "port", "engine")  # of `llmos up`; every other setting is one of its --set
+FLAGS = ("host", "port", "engine", "insecure")  # of `llmos up`; every other setting is one of its --set
 HUB_TOKEN = "HF_TOKEN"  # where the hub's own tools look for it
 
+T = TypeVar("T")
 Value = Any  # Any: what a TOML file, the environment or a flag holds; each setting's own reader checks it
 
 
@@ -43,6 +46,10 @@ class Config:
     catalog: Path | None = None
     hub_token: str = field(default="", repr=False)
     log_level: str = "info"
+    insecure: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    data_roots: tuple[Path, ...] = ()
 
     @property
     def url(self) -> str:
@@ -61,6 +68,39 @@ def _path(value: Value) -> Path:
     if not isinstance(value, (str, Path)) or not str(value):
         raise ValueError
     return Path(value).expanduser().absolute()
+
+
+def _flag(value: Value) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in ("true", "false", "1", "0"):
+        raise ValueError
+    return value.lower() in ("true", "1")
+
+
+def _list_of(read_one: Callable[[str], T]) -> Callable[[Value], tuple[T, ...]]:
+    """A list in TOML; in the environment and of a flag, its entries with commas between them."""
+
+    def read(value: Value) -> tuple[T, ...]:
+        entries = value.split(",") if isinstance(value, str) else value
+        if not isinstance(entries, (list, tuple)) or not all(isinstance(one, (str, Path)) for one in entries):
+            raise ValueError
+        return tuple(read_one(str(one).strip()) for one in entries if str(one).strip())
+
+    return read
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"\[[0-9a-fA-F:.]+\]|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|[\w.-]+", value):
+        raise ValueError
+    return value
+
+
+def _origin(value: str) -> str:
+    """Scheme, host and perhaps a port, as a browser says it: in lower case, nothing after it."""
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://([^\s/?#@*:,A-Z]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
+        raise ValueError
+    return value
 
 
 def _whole(low: int, high: int) -> Callable[[Value], int]:
@@ -200,7 +240,46 @@ SETTINGS: tuple[Setting, ...] = (
         "debug, info, warning or error",
         "How much the daemon writes to its log",
     ),
+    Setting(
+        "insecure",
+        _flag,
+        "true or false",
+        "Listen where other machines can reach the daemon, though it has no authentication: whoever reaches the port "
+        "may use it. Without it the daemon does not start on any but a loopback address",
+    ),
+    Setting(
+        "allowed_hosts",
+        _list_of(_host),
+        "host names with commas between them, a list in the file",
+        "What the Host header of a request may be beside a loopback name and the address listened on: the names of a "
+        "reverse proxy, of this machine in its network",
+    ),
+    Setting(
+        "allowed_origins",
+        _list_of(_origin),
+        "origins like http://localhost:3000 with commas between them, a list in the file",
+        "Web pages that may use the daemon from a browser (CORS), by their origin. Every other page is refused",
+    ),
+    Setting(
+        "data_roots",
+        _list_of(_path),
+        "folders with commas between them, a list in the file",
+        "Below these folders alone may requests name files to read, as data or to pull. Without it every path may be "
+        "named on a loopback address, and none on any other",
+    ),
 )
+
+
+def is_loopback(host: str) -> bool:
+    """This name or address is the machine's own, whoever resolves it: localhost, 127.0.0.0/8, ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, str] | None = None) -> Config:

@@ -19,10 +19,10 @@ from typing import Any
 import uvicorn
 
 from llmos import __version__
-from llmos.abi.error import AlreadyRunning, LlmosError, Unavailable, fault_of
+from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable, fault_of
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
-from llmos.config import SETTINGS, Config, read_config
+from llmos.config import SETTINGS, Config, is_loopback, read_config
 from llmos.home import LOCK, inode_of
 from llmos.kernel.box import Box
 from llmos.kernel.modes import close_home, make_private
@@ -135,6 +135,13 @@ def listening(config: Config) -> Iterator[socket.socket]:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
         raise Unavailable(f"No address {config.host!r}: {error.strerror}. Choose another: LLMOS_HOST") from error
+    if not (is_loopback(str(address[0])) or config.insecure):
+        raise NotLoopback(
+            f"{config.host} can be reached from other machines, and nothing here asks who calls: whoever reaches the "
+            "port may use it. Listen on 127.0.0.1, or mean it: llmos up --insecure, or the setting insecure = true",
+            key="insecure",
+            value=config.host,
+        )
     # The protocol is named: asyncio turns Nagle's algorithm off only where an accepted socket says that it is TCP.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.error import BadSetting
-from llmos.config import SETTINGS, Config, read_config
+from llmos.config import SETTINGS, Config, is_loopback, read_config
 
 
 def test_flags_win_over_the_environment_over_the_file_over_the_defaults(tmp_path):
@@ -63,3 +63,42 @@ def test_a_bad_file_says_where(tmp_path, text, said):
 def test_a_client_on_the_machine_is_told_an_address_it_can_reach():
     assert Config(Path("/h"), host="0.0.0.0").url == "http://127.0.0.1:8600"
     assert Config(Path("/h"), host="::1").url == "http://[::1]:8600"
+
+
+def test_lists_come_from_the_file_as_lists_and_from_elsewhere_with_commas(tmp_path):
+    home = {"LLMOS_HOME": str(tmp_path)}
+    (tmp_path / "config.toml").write_text('allowed_hosts = ["box.lan", "[fd00::1]"]\ninsecure = true\n')
+    environ = {**home, "LLMOS_ALLOWED_ORIGINS": "http://localhost:3000, https://ui.example.com,"}
+    config = read_config({"data_roots": "/data,/more"}, environ)
+    assert config.allowed_hosts == ("box.lan", "[fd00::1]")
+    assert config.allowed_origins == ("http://localhost:3000", "https://ui.example.com")
+    assert config.data_roots == (Path("/data"), Path("/more"))
+    assert config.insecure
+    assert not read_config({"insecure": "false"}, environ).insecure
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            ("allowed_origins", one)
+            for one in ("*", "null", "localhost:3000", "http://box/", "http://BOX", "https://*.x.y")
+        ),
+        *(("allowed_hosts", one) for one in ("*", "http://box", "box:80", "a b", "*.box")),
+        *(("insecure", one) for one in ("yes", "", "2")),
+    ],
+)
+def test_what_would_let_everybody_in_is_no_setting(tmp_path, key, value):
+    with pytest.raises(BadSetting, match=key):
+        read_config({key: value}, {"LLMOS_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        *((own, True) for own in ("localhost", "127.9.9.9", "::1", "::ffff:127.0.0.1")),
+        *((other, False) for other in ("0.0.0.0", "::", "192.168.1.5", "example.com", "")),
+    ],
+)
+def test_loopback_is_what_no_other_machine_reaches(host, own):
+    assert is_loopback(host) is own

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llmos.abi.error import AlreadyRunning, Unavailable
+from llmos.abi.error import AlreadyRunning, NotLoopback, Unavailable
 from llmos.config import Config
 from llmos.daemon import held, listening
 
@@ -60,6 +60,50 @@ def test_what_a_daemon_and_its_children_write_is_their_owner_s_alone(tmp_path):
         daemon.communicate(timeout=60)
     assert (home / "logs" / f"{probe['pid']}.log").exists()
     assert open_to_others == []
+
+
+def exchange(port, head, body=b""):
+    """One request as raw bytes, and the status and body that came back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        sock.sendall(head.replace("\n", "\r\n").encode() + b"Connection: close\r\n\r\n" + body)
+        came = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+    return int(came.split(b" ", 2)[1]), came.partition(b"\r\n\r\n")[2]
+
+
+def test_what_a_stranger_sends_over_a_socket_is_refused_on_every_route_of_the_document(tmp_path):
+    port = free_port()
+    own = f"Host: 127.0.0.1:{port}\n"
+    with start(tmp_path, port) as daemon:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+                paths = client.get(f"http://127.0.0.1:{port}/openapi.json", timeout=60).json()["paths"]
+            routes = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+            assert len(routes) > 20
+            for method, path in (*routes, ("OPTIONS", "/v1/models"), ("HEAD", "/healthz"), ("GET", "/none")):
+                line = f"{method} {path.replace('{', '').replace('}', '')} HTTP/1.1\n"
+                for stranger in (
+                    f"Host: attacker.example:{port}\n",
+                    f"{own}Origin: http://attacker.example\nContent-Type: text/plain\nContent-Length: 2\n",
+                    f"{own}Sec-Fetch-Site: cross-site\n",
+                    f"{own}Connection: Upgrade\nUpgrade: websocket\nOrigin: http://attacker.example\n",
+                ):
+                    assert exchange(port, line + stranger, b"{}")[0] == 403, line + stranger
+            assert exchange(port, f"GET /healthz HTTP/1.1\n{own}")[0] == 200
+            assert exchange(port, "GET /healthz HTTP/1.1\n")[0] == 400
+            assert exchange(port, f"GET /healthz HTTP/1.1\n{own}Host: attacker.example\n")[0] == 400
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+            _, errors = daemon.communicate(timeout=60)
+    assert daemon.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_address_that_others_reach_is_listened_on_only_if_that_is_meant(tmp_path, host):
+    with pytest.raises(NotLoopback, match="--insecure"), listening(Config(tmp_path, host=host, port=free_port())):
+        pass
+    with listening(Config(tmp_path, host=host, port=free_port(), insecure=True)) as sock:
+        assert sock.getsockname()[0] == host
 
 
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):

@@ -55,6 +55,42 @@ class UnsafeWeights(BadInput):
     code = "unsafe_weights"
 
 
+class BadHost(BadInput):
+    """The request's Host header is missing, there twice, or none (RFC 9112, 3.2)."""
+
+    code = "bad_host"
+
+
+class Forbidden(LlmosError):
+    """The box is not open to this; detail: key, the setting that would open it, and value."""
+
+    code = "forbidden"
+
+
+class HostNotAllowed(Forbidden):
+    """The request is for a host that is not this daemon's; detail: key, value."""
+
+    code = "host_not_allowed"
+
+
+class OriginNotAllowed(Forbidden):
+    """The request comes from a web page of another origin; detail: key, value."""
+
+    code = "origin_not_allowed"
+
+
+class PathNotAllowed(Forbidden):
+    """The request names a file that it may not have read; detail: key, value."""
+
+    code = "path_not_allowed"
+
+
+class NotLoopback(Forbidden):
+    """The address to listen on can be reached from other machines; detail: key, value."""
+
+    code = "not_loopback"
+
+
 class NotFound(LlmosError):
     """What the request names is not there."""
 

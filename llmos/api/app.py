@@ -11,13 +11,14 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from llmos import __version__
-from llmos.abi.error import BadInput, NotFound
+from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.api.caller import Caller
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
 from llmos.api.endpoint import Bodies, Door, Endpoint
 from llmos.api.errors import WRONG_METHOD, refusal
 from llmos.api.events import Events
+from llmos.api.guard import Guard, answering_to
 from llmos.api.health import Health
 from llmos.api.metrics import Meter, Metrics
 from llmos.api.models import Models
@@ -44,7 +45,8 @@ class Place:
 class Surface:
     """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
 
-    def __init__(self, found: Sequence[Endpoint]) -> None:
+    def __init__(self, found: Sequence[Endpoint], guard: Guard) -> None:
+        self._guard = guard
         places: dict[str, Place] = {}
         for one in found:
             places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one)
@@ -57,6 +59,17 @@ class Surface:
             assert scope["type"] == "websocket", f"a scope of type {scope['type']}"
             await send({"type": "websocket.close", "code": 1000, "reason": "There are no websockets here"})
             return
+        verdict = self._guard.judged(scope)
+        if verdict.origin is not None:
+            send = answering_to(verdict.origin, send)
+        if verdict.answer is None:
+            await self._route(scope, receive, send)
+        elif isinstance(verdict.answer, LlmosError):
+            await refusal(verdict.answer)(scope, receive, send)
+        else:
+            await verdict.answer(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, place = scope["method"], self._place(scope)
         door = None if place is None else place.doors.get("GET" if method == "HEAD" else method)
         if door is not None:
@@ -80,7 +93,7 @@ class Surface:
 
 def create_app(kernel: Kernel, config: Config) -> Surface:
     """The app that serves this kernel."""
-    return Surface(endpoints(kernel, config))
+    return Surface(endpoints(kernel, config), Guard(config))
 
 
 def endpoints(kernel: Kernel, config: Config) -> list[Endpoint]:

@@ -14,6 +14,7 @@ from llmos.abi.error import (
     Conflict,
     Corrupt,
     Fault,
+    Forbidden,
     LlmosError,
     NoRoom,
     NotFound,
@@ -25,6 +26,7 @@ from llmos.abi.error import (
 
 STATUS: dict[type[BaseException], int] = {
     BadInput: 400,
+    Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
     TooLong: 413,

@@ -19,6 +19,7 @@ Json = Any  # Any: a piece of a JSON schema
 REF = "#/components/schemas/{name}"
 MEANING = {
     "BadInput": "The request is wrong",
+    "Forbidden": "The box is not open to this Host, Origin or path; detail.key is the setting that opens it",
     "NotFound": "What it names is not there",
     "Conflict": "Not in the present state",
     "TooLong": "Too many bytes or tokens",

@@ -36,19 +36,34 @@ def up(
     ] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.")] = None,
     foreground: Annotated[bool, typer.Option(help="Stay in this terminal, and log to it.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen on an address that other machines reach; nothing asks who calls.")
+    ] = False,
 ) -> None:
     """Start the daemon, and wait until it answers."""
     from llmos.config import read_config
 
-    flags = {"host": host, "port": port, "engine": engine, **settings_of(given or [])}
+    flags: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "engine": engine,
+        "insecure": insecure or None,
+    }  # Any: settings
+    flags |= settings_of(given or [])
     config = read_config(flags)  # a bad value is said here, before anything starts
-    flags |= {"home": config.home, "catalog": config.catalog}  # absolute: the daemon runs in another folder
-    words = [f"--{key.replace('_', '-')}={value}" for key, value in flags.items() if value is not None]
+    roots = config.data_roots or None
+    flags |= {"home": config.home, "catalog": config.catalog, "data_roots": roots}  # absolute: it runs elsewhere
+    words = [f"--{key.replace('_', '-')}={_word(value)}" for key, value in flags.items() if value is not None]
     command = [sys.executable, "-m", "llmos.daemon", *words]
     if foreground:
         os.execv(sys.executable, command)
     answer = spawn(command, config.home)
     say(f"llmos is up at {answer.get('url', config.url)} (pid {answer['os_pid']}). Stop it: llmos down")
+
+
+def _word(value: Any) -> str:  # Any: a setting's value
+    """A setting's value as one word of a command line."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def spawn(command: list[str], home: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class App:
         return asyncio.run(self._ask(method, path, **({} if body is None else {key: body}), **options))
 
     async def _ask(self, method, path, **options):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://box") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost") as client:
             return await client.request(method, path, **options)
 
 
@@ -49,7 +49,13 @@ def leave():
         app = create_app(kernel, Config(Path("/nowhere")))
         came = asyncio.Queue()
         came.put_nowait({"type": "http.request", "body": json.dumps(body).encode()})
-        scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [(b"host", b"localhost")],
+            "query_string": b"",
+        }
         serving = asyncio.ensure_future(app(scope, came.get, _nowhere))
         while not is_at_it():  # noqa: ASYNC110  # nothing to wait on: the kernel is at it when it is
             await asyncio.sleep(0)

@@ -1,0 +1,144 @@
+"""The guard: which Host and which browser origins a request may come by, decided before routing, and CORS headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import Message, Scope, Send
+
+from llmos.abi.error import BadHost, HostNotAllowed, LlmosError, OriginNotAllowed
+from llmos.config import Config, is_loopback
+
+AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@\\,]+)(?::(?P<port>[0-9]{0,5}))?")  # RFC 3986, 3.2
+OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: our own page, and a user who typed the address
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+MAX_AGE_S = "600"  # so long may a browser remember what a preflight was told
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a request: `answer` instead of routing it, and the origin that may read what is answered."""
+
+    answer: Response | LlmosError | None = None
+    origin: str | None = None
+
+
+class Guard:
+    """Decides by the headers that a browser sets and no page can change: Host, Origin and Sec-Fetch-Site.
+
+    A page of another site whose name was rebound to this address (DNS rebinding) still says its own name as Host.
+    A page that sends a form or a request here says its Origin, or `cross-site` or `same-site` as Sec-Fetch-Site.
+    X-Forwarded-Host and its like are never read: anyone may send them.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._hosts = {*map(bare, config.allowed_hosts), bare(config.host)}
+        self._origins = frozenset(config.allowed_origins)
+
+    def judged(self, scope: Scope) -> Verdict:
+        """Whether this request is routed, refused, or a preflight that is answered here."""
+        headers = Headers(scope=scope)
+        try:
+            authority = self._host(headers.getlist("host"), scope.get("server"))
+            origin = self._origin(headers, authority)
+        except LlmosError as error:
+            return Verdict(error)
+        if origin is None:
+            return Verdict()
+        is_preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers
+        return Verdict(_preflight(headers) if is_preflight else None, origin)
+
+    def _host(self, given: Sequence[str], server: tuple[str, int | None] | None) -> tuple[str, int]:
+        """The host and port that the request is for; raises unless they are this daemon's."""
+        found = AUTHORITY.fullmatch(given[0].strip()) if len(given) == 1 else None
+        if found is None:
+            said = repr(given[0][:100]) if len(given) == 1 else f"{len(given)} of them"
+            raise BadHost(f"A request has one Host header, a name or address with or without a port; got {said}")
+        host = bare(found["host"])
+        if not (is_loopback(host) or host in self._hosts or (server is not None and _same_address(host, server[0]))):
+            raise HostNotAllowed(
+                f"The Host {host[:100]!r} is not one that this daemon answers to. Use localhost, or name it in the "
+                f"setting allowed_hosts",
+                key="allowed_hosts",
+                value=host[:100],
+            )
+        return host, int(found["port"] or 80)
+
+    def _origin(self, headers: Headers, authority: tuple[str, int]) -> str | None:
+        """The origin to answer by CORS, None for our own page and for what is no browser; raises for any other."""
+        given = headers.getlist("origin")
+        if len(given) == 1 and given[0] in self._origins:
+            return given[0]
+        if given and not (len(given) == 1 and _authority_of(given[0]) == authority):
+            raise _not_allowed("Origin", ", ".join(given))
+        for site in headers.getlist("sec-fetch-site"):
+            if site not in OWN_SITES:
+                raise _not_allowed("Sec-Fetch-Site", site)
+        return None
+
+
+def answering_to(origin: str, send: Send) -> Send:
+    """A `send` that lets pages of this origin read the answer, its headers too (WHATWG Fetch, CORS protocol)."""
+
+    async def send_with_cors(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=list(message.get("headers", ())))
+            exposed = [name for name in dict.fromkeys(headers.keys()) if name != "vary"]
+            headers["access-control-allow-origin"] = origin
+            headers["access-control-expose-headers"] = ", ".join([*exposed, "date"])
+            headers.add_vary_header("Origin")
+            message = {**message, "headers": headers.raw}
+        await send(message)
+
+    return send_with_cors
+
+
+def bare(host: str) -> str:
+    """A host to compare: lower case, without brackets and the dot that may end a name."""
+    return host.strip("[]").rstrip(".").lower()
+
+
+def _preflight(headers: Headers) -> Response:
+    """What may be sent: every method of ours, and whatever headers the page asks for, or those of any client.
+
+    Credentials are never allowed: there are no cookies here, and a page may send Authorization without them.
+    """
+    allowed = {
+        "Access-Control-Allow-Methods": METHODS,
+        "Access-Control-Allow-Headers": headers.get("access-control-request-headers") or "Authorization, Content-Type",
+        "Access-Control-Max-Age": MAX_AGE_S,
+        "Vary": "Access-Control-Request-Headers",
+    }
+    if headers.get("access-control-request-private-network") == "true":  # a public page that calls a local address
+        allowed["Access-Control-Allow-Private-Network"] = "true"
+    return Response(status_code=204, headers=allowed)
+
+
+def _authority_of(origin: str) -> tuple[str, int] | None:
+    """Host and port of an origin over plain HTTP, which is all that this daemon speaks; None for any other."""
+    scheme, _, rest = origin.partition("://")
+    found = AUTHORITY.fullmatch(rest) if scheme.lower() == "http" else None
+    return None if found is None else (bare(found["host"]), int(found["port"] or 80))
+
+
+def _same_address(host: str, bound: str) -> bool:
+    """The host is the address, not the name, that this connection came in by: no name can be rebound to it."""
+    try:
+        mapped = getattr(ip_address(bound), "ipv4_mapped", None)  # of a socket that listens for both
+        return ip_address(host) == (mapped or ip_address(bound))
+    except ValueError:
+        return False
+
+
+def _not_allowed(header: str, value: str) -> OriginNotAllowed:
+    return OriginNotAllowed(
+        f"{header} is {value[:100]!r}: a page of another origin may not use this daemon. Name its origin in the "
+        "setting allowed_origins, if it may",
+        key="allowed_origins",
+        value=value[:100],
+    )
