@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from llmos.abi.error import BadInput
-from llmos.api.caller import Addressed
-from llmos.tasks.grammar import ANY_OBJECT, JSON_SCHEMA
+from llmos.api.rules import Rule, Ruled, rule_of
+from llmos.tasks import tools
+from llmos.tasks.schema import Enforced
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
@@ -20,7 +20,7 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_obfuscation: bool = False
 
 
-class Sampled(Addressed, forbid_unknown_fields=True, kw_only=True):
+class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
     """What chat and plain completions share.
 
     Ours beside: `top_k`, `min_p`, `repetition_penalty`, the rules `json_schema`, `regex` and `grammar`, and what every
@@ -42,47 +42,26 @@ class Sampled(Addressed, forbid_unknown_fields=True, kw_only=True):
     max_tokens: int | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
-    json_schema: dict[str, Json] | None = None
-    regex: str | None = None
-    grammar: str | None = None
+
+    def rule(self) -> Rule | None:
+        """The rule that the answer follows; BadInput for two of them."""
+        return rule_of(self)
+
+    def left_out(self) -> dict[str, Enforced]:
+        """What cannot be enforced of the schemas in the body, by where it stands there."""
+        rule = self.rule()
+        return {} if rule is None else rule.left_out
 
     def params(self) -> dict[str, Json]:
         """The task's params: those that were given."""
-        return given({key: getattr(self, key) for key in SAMPLING})
+        rule = self.rule()
+        said = given({key: getattr(self, key) for key in SAMPLING})
+        return said if rule is None else said | {rule.name: rule.value}
 
 
-BESIDE = {*Addressed.__struct_fields__, "stream", "stream_options", "user"}  # what is no param of a task
+# What is no param of a task.
+BESIDE = {*Ruled.__struct_fields__, "stream", "stream_options", "user"}
 SAMPLING = tuple(field for field in Sampled.__struct_fields__ if field not in BESIDE)
-
-
-class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
-    """`text`, `json_object`, or `json_schema` with the schema."""
-
-    type: str
-    json_schema: NamedSchema | None = None
-
-    def params(self) -> dict[str, Json]:
-        """The rule that it means, as a param."""
-        if self.type == "text":
-            return {}
-        if self.type == "json_object":
-            return {JSON_SCHEMA: ANY_OBJECT}
-        if self.type != JSON_SCHEMA:
-            said = "it is text, json_object or json_schema"
-            raise BadInput(f"response_format.type is {self.type!r}; {said}", key="response_format")
-        if self.json_schema is None or self.json_schema.schema is None:
-            said = '{"type": "json_schema", "json_schema": {"name": "...", "schema": {...}}}'
-            raise BadInput(f"response_format has no schema. Send {said}", key="response_format")
-        return {JSON_SCHEMA: self.json_schema.schema}
-
-
-class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
-    """A schema as OpenAI wraps it. It is always kept to, so `strict` changes nothing; name and description neither."""
-
-    schema: dict[str, Json] | None = None
-    name: str = ""
-    description: str | None = None
-    strict: bool | None = None
 
 
 class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
@@ -92,7 +71,6 @@ class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: ResponseFormat | None = None
     tools: list[dict[str, Json]] | None = None
     tool_choice: str | dict[str, Json] | None = None
     parallel_tool_calls: bool | None = None
@@ -106,12 +84,10 @@ class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
         return {"messages": self.messages, **given({key: getattr(self, key) for key in TOOLS})}
 
     def params(self) -> dict[str, Json]:
-        said = Sampled.params(self) | given({"logprobs": self.logprobs, "top_logprobs": self.top_logprobs})
-        rule = {} if self.response_format is None else self.response_format.params()
-        if twice := rule.keys() & said.keys():
-            both = f"response_format and {min(twice)}"
-            raise BadInput(f"The body has both {both}. Send one of them", key="response_format")
-        return said | rule
+        return Sampled.params(self) | given({"logprobs": self.logprobs, "top_logprobs": self.top_logprobs})
+
+    def left_out(self) -> dict[str, Enforced]:
+        return Sampled.left_out(self) | tools.left_out(tools.checked(self.input()).get("tools", ()))
 
 
 TOOLS = ("tools", "tool_choice", "parallel_tool_calls")

@@ -18,6 +18,7 @@ from llmos.api.caller import Caller, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
 from llmos.api.params import supported
+from llmos.api.rules import headers_of, named
 from llmos.api.stream import EventStream, event
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
@@ -63,32 +64,40 @@ class OpenAI:
         body = supported(await self._bodies.read(request, BODY), ChatRequest)
         wanted = self._caller.wanted(body, "chat", [body.input()], body.params())
         head = _head("chatcmpl", "chat.completion", wanted.model)
-        if body.stream:
-            return await self._stream(request, body, wanted, head, _delta)
-        return await self._whole(request, wanted, head, _message)
+        with named(body.rule()):
+            if body.stream:
+                return await self._stream(request, body, wanted, head, _delta)
+            return await self._whole(request, body, wanted, head, _message)
 
     async def complete(self, request: Request) -> Answer:
         body = supported(await self._bodies.read(request, BODY), CompletionRequest)
         wanted = self._caller.wanted(body, "generate", _prompts(body.prompt), body.params())
         head = _head("cmpl", "text_completion", wanted.model)
-        if body.stream:
-            return await self._stream(request, body, wanted, head, Texts())
-        return await self._whole(request, wanted, head, Texts())
+        with named(body.rule()):
+            if body.stream:
+                return await self._stream(request, body, wanted, head, Texts())
+            return await self._whole(request, body, wanted, head, Texts())
 
-    async def _whole(self, request: Request, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
+    async def _whole(self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
+        headers = headers_of(body.left_out(), wanted.model)
         chunk = await self._caller.whole(wanted, request.receive)
         head.choices = [choice(index, output) for index, output in enumerate(chunk.outputs)]
         head.usage = _usage(chunk.tokens)
-        return reply(head)
+        answer = reply(head)
+        answer.headers.update(headers)
+        return answer
 
     async def _stream(
         self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choice: Choice
     ) -> Answer:
+        headers = headers_of(body.left_out(), wanted.model)
         chunks = await self._caller.streamed(wanted, request.receive)
         if head.object == "chat.completion":
             head.object = "chat.completion.chunk"
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        return EventStream(_events(chunks, head, choice, with_usage=with_usage))
+        answer = EventStream(_events(chunks, head, choice, with_usage=with_usage))
+        answer.headers.update(headers)
+        return answer
 
 
 Choice = Callable[[int, Json], dict[str, Json]]

@@ -50,15 +50,20 @@ class Attended:
 
 
 class EventStream:
-    """An answer of server-sent events, sent as they are made; the source is closed when the client leaves."""
+    """An answer of server-sent events, sent as they are made; the source is closed when the client leaves.
+
+    `headers` are sent beside its own.
+    """
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         self._events = events
+        self.headers: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         attended = Attended(receive)
         async with attended, aclosing(self._events) as events:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            beside = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *beside]})
             async for event in events:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
         if not attended.is_left:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.tasks.schema import enforced, refused
 from llmos.tasks.text import shown, whole
 
 Json = Any  # Any: a JSON value that is checked here
@@ -22,10 +24,19 @@ SPACING: Json = {"whitespace_flexible": False, "item_separator": ", ", "key_sepa
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """A rule for a whole answer; `kind` says how `text` is written, and is the param that gave it."""
+    """A rule for a whole answer; `kind` says how `text` is written, `key` names the field of a request that gave it.
+
+    Under a rule of which `is_prose`, plain text is an answer too, so that one may follow it and yet be cut.
+    """
 
     kind: str
     text: str
+    key: str = ""
+    is_prose: bool = False
+
+    @property
+    def param(self) -> str:
+        return self.key or self.kind
 
 
 def grammar_of(params: dict[str, Json]) -> Grammar | None:
@@ -39,11 +50,20 @@ def grammar_of(params: dict[str, Json]) -> Grammar | None:
         )
     kind, value = given[0], params[given[0]]
     if kind == JSON_SCHEMA:
-        return Grammar(kind, fitting(kind, schema_text(kind, value)))
+        return Grammar(kind, _kept(fitting(kind, schema_text(kind, value))))
     if not isinstance(value, str) or not value.strip():
         example = r"[0-9]{5}" if kind == REGEX else 'start: "yes" | "no"'
         raise BadInput(f"{kind} is {shown(value)}; it is a text, such as {example}", key=kind)
     return Grammar(kind, fitting(kind, value))
+
+
+@lru_cache(maxsize=64)
+def _kept(text: str) -> str:
+    """A schema that is enforced in full; BadInput for one that cannot be."""
+    found = enforced(JSON_SCHEMA, msgspec.json.decode(text))
+    if found.left_out:
+        raise refused(JSON_SCHEMA, found, "Leave it out")
+    return schema_text(JSON_SCHEMA, found.schema)
 
 
 def schema_text(key: str, schema: Json) -> str:
@@ -53,6 +73,8 @@ def schema_text(key: str, schema: Json) -> str:
         raise BadInput(f"{key} is {shown(schema)}; it is an object, such as {example}", key=key)
     try:
         return msgspec.json.encode(schema).decode()
+    except RecursionError as error:
+        raise BadInput(f"{key} is nested too deeply. Make it flatter", key=key) from error
     except UnicodeEncodeError as error:
         raise BadInput(f"{key} has half of a surrogate pair. Send whole characters", key=key) from error
 

@@ -17,6 +17,7 @@ import msgspec
 from llmos.abi.error import BadInput
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, LARK, SPACING, Grammar, fitting, schema_text
+from llmos.tasks.schema import Enforced, enforced, refused
 from llmos.tasks.text import shown
 
 Json = Any  # Any: a JSON value that is checked here
@@ -24,6 +25,7 @@ Json = Any  # Any: a JSON value that is checked here
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 MAX_TOOLS = 128
+MAX_BYTES = 400_000  # of all tools together; what enforces them is smaller, for it has no descriptions
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 NO_ARGUMENTS: Json = {"type": "object", "properties": {}, "additionalProperties": False}
 EXAMPLE = '{"type": "function", "function": {"name": "weather", "description": "...", "parameters": {...}}}'
@@ -59,6 +61,7 @@ def checked(data: Json) -> dict[str, Json]:
     given = data.get("tools")
     if given is not None and (not isinstance(given, (list, tuple)) or len(given) > MAX_TOOLS):
         raise BadInput(f"tools is {shown(given)}; it is a list of at most {MAX_TOOLS}, each {EXAMPLE}", key="tools")
+    _check_size(given)
     tools = [_checked_tool(i, tool) for i, tool in enumerate(given or ())]
     names = [tool["function"]["name"] for tool in tools]
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
@@ -72,16 +75,51 @@ def checked(data: Json) -> dict[str, Json]:
     return {"tools": tools, "tool_choice": choice, "parallel_tool_calls": many}
 
 
+def _check_size(tools: Json) -> None:
+    try:
+        size = len(msgspec.json.encode(tools))
+    except RecursionError as error:
+        raise BadInput("tools are nested too deeply. Make their parameters flatter", key="tools") from error
+    except UnicodeEncodeError as error:
+        raise BadInput("tools have half of a surrogate pair. Send whole characters", key="tools") from error
+    if size > MAX_BYTES:
+        raise BadInput(f"tools have {size:,} bytes; they may have {MAX_BYTES:,}", key="tools", limit=MAX_BYTES)
+
+
 def _checked_tool(index: int, tool: Json) -> Json:
     function = tool.get("function") if isinstance(tool, dict) and tool.get("type", "function") == "function" else None
     if not isinstance(function, dict) or not NAME.fullmatch(str(function.get("name", ""))):
         said = "with a name of letters, digits, _ . and -, at most 64"
         raise BadInput(f"tools[{index}] is {shown(tool)}; it is {EXAMPLE}, {said}", key="tools")
-    parameters = function.get("parameters")
+    parameters, strict = function.get("parameters"), function.get("strict")
+    if strict not in (None, True, False):
+        raise BadInput(f"tools[{index}].function.strict is {shown(strict)}; it is true or false", key=f"tools[{index}]")
     schema = NO_ARGUMENTS if parameters is None else parameters
-    schema_text(f"tools[{index}].function.parameters", schema)
+    _enforced(index, function["name"], schema, is_strict=strict is True)
     kept = {"name": function["name"], "description": function.get("description") or "", "parameters": schema}
-    return {"type": "function", "function": kept}
+    return {"type": "function", "function": kept | ({"strict": True} if strict else {})}
+
+
+def _enforced(index: int, name: str, parameters: Json, *, is_strict: bool = False) -> Enforced:
+    """What of a function's parameters can be enforced: an object, with no properties but those that are given."""
+    key = f"tools[{index}].function.parameters"
+    fitting(key, schema_text(key, parameters))
+    found = enforced(key, parameters, is_closed=True)
+    if found.left_out and is_strict:
+        raise refused(key, found)
+    if found.schema.setdefault("type", "object") != "object":
+        said = f"{shown(found.schema['type'])}; arguments are an object"
+        raise BadInput(f"{key} of {name} is of the type {said}. Make it one, with properties", key=key)
+    return found
+
+
+def left_out(tools: Sequence[Json]) -> dict[str, Enforced]:
+    """By the name of each tool's parameters in a request, what of these can be enforced. Takes checked tools."""
+    functions = [tool["function"] for tool in tools]
+    return {
+        f"tools[{i}].function.parameters": _enforced(i, one["name"], one["parameters"])
+        for i, one in enumerate(functions)
+    }
 
 
 def _checked_choice(choice: Json, names: Sequence[str]) -> str | dict[str, Json]:
@@ -107,7 +145,10 @@ def tools_of(checked_input: Json, *, knows_tools: bool) -> Tools | None:
     """The tools of a checked input. Several calls in one answer are for models that learnt that, unless it is said."""
     if "tools" not in checked_input:
         return None
-    functions = {tool["function"]["name"]: tool["function"] for tool in checked_input["tools"]}
+    functions = {
+        tool["function"]["name"]: {**tool["function"], "parameters": found.schema}
+        for tool, found in zip(checked_input["tools"], left_out(checked_input["tools"]).values(), strict=True)
+    }
     choice, many = checked_input["tool_choice"], checked_input["parallel_tool_calls"]
     if isinstance(choice, dict):
         name = choice["function"]["name"]

@@ -164,8 +164,8 @@ def test_tools_and_a_rule_for_the_answer_go_together_where_both_can_be_kept():
     assert "answer" not in ruled(said, Tools(KNOWN.functions, must=True)).grammar.text
     with pytest.raises(BadInput, match="regex and tools"):
         ruled(sampling({"regex": "a"}), KNOWN)
-    wide = {"name": "f", "parameters": {"type": "object", "description": "x" * 100_000}}
+    wide = {"name": "f", "parameters": {"type": "object", "const": "x" * 100_000}}
     with pytest.raises(BadInput, match="100,000"):
         ruled(Sampling(), Tools({"f": wide}))
     inlined = json.loads(ruled(Sampling(), KNOWN).grammar.text.split("a0: %json ")[1].split("\n")[0])
-    assert inlined == CITY | {"x-guidance": inlined["x-guidance"]}
+    assert inlined == CITY | {"additionalProperties": False, "x-guidance": inlined["x-guidance"]}

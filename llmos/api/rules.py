@@ -1,0 +1,232 @@
+"""An answer's rule in the shapes of OpenAI, Hugging Face and vLLM, and the param of ours that it means."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from llmos.abi.error import BadInput, LlmosError
+from llmos.api.caller import Addressed
+from llmos.tasks.grammar import ANY_OBJECT, JSON_SCHEMA, LARK, REGEX, fitting, schema_text
+from llmos.tasks.schema import Enforced, enforced, refused, told
+from llmos.tasks.text import shown
+
+log = logging.getLogger(__name__)
+Json = Any  # Any: a JSON value that is checked here
+
+NOT_ENFORCED = "x-llmos-not-enforced"  # the header that names what was left out of a request's schemas
+MAX_CHOICES = 10_000
+TEXT, ANY_JSON = "text", ("json_object", "json")
+
+
+class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
+    """A schema as OpenAI wraps it. With `strict`, one that cannot be enforced in full is refused."""
+
+    schema: dict[str, Json] | None = None
+    name: str = ""
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
+    """OpenAI's `text`, `json_object` (others' `schema` or `value` beside) and `json_schema`; Hugging Face's `json` and
+    `regex` with `value`."""
+
+    type: str
+    json_schema: NamedSchema | None = None
+    schema: dict[str, Json] | None = None
+    value: Json = None
+
+
+class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
+    """vLLM's: one of the first five. JSON has no white space of its own choice here, whatever is said of that."""
+
+    json: dict[str, Json] | str | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    disable_fallback: bool | None = None
+    disable_any_whitespace: bool | None = None
+    disable_additional_properties: bool | None = None
+    whitespace_pattern: str | None = None
+    structural_tag: str | None = None
+
+
+class Ruled(Addressed, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a request that say a rule: our params, and vLLM's names."""
+
+    json_schema: dict[str, Json] | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: dict[str, Json] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    guided_json_object: bool | None = None
+    guided_decoding_backend: str | None = None
+    guided_whitespace_pattern: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule as a param of ours: its `name` there, the `key` that the request gave it by, and what is left out."""
+
+    key: str
+    name: str
+    value: Json
+    left_out: dict[str, Enforced] = field(default_factory=dict)
+
+
+@contextmanager
+def named(rule: Rule | None) -> Iterator[None]:
+    """Errors about this rule leave with the key that the request gave it by."""
+    try:
+        yield
+    except LlmosError as error:
+        if rule is not None and error.detail.get("key") == rule.name:
+            error.detail["key"] = rule.key
+        raise
+
+
+def headers_of(left_out: Mapping[str, Enforced], model: str) -> dict[str, str]:
+    """The header, and a line in the log, that name what of a request's schemas is not enforced; none where all is."""
+    line = told(left_out)
+    if not line:
+        return {}
+    log.info("%s: not enforced: %s", model, line)
+    return {NOT_ENFORCED: line.encode("ascii", "replace").decode()}
+
+
+def rule_of(said: Ruled) -> Rule | None:
+    """The one rule that a request says; BadInput where it says two, or one that cannot be kept to."""
+    found = [
+        *((name, name, value) for name in (JSON_SCHEMA, REGEX, LARK) if (value := getattr(said, name)) is not None),
+        *(_of_format(said.response_format) if said.response_format is not None else ()),
+        *(_of_outputs(said.structured_outputs) if said.structured_outputs is not None else ()),
+        *_guided(said),
+    ]
+    if len(found) > 1:
+        both = f"{found[0][0]} and {found[1][0]}"
+        raise BadInput(f"The body has both {both}; an answer follows one rule. Send one of them", key=found[1][0])
+    if not found:
+        return None
+    key, name, value = found[0]
+    if name != JSON_SCHEMA or key == JSON_SCHEMA:  # ours says itself what cannot be enforced
+        return Rule(key, name, value)
+    return _schema(key, value, is_strict=_is_strict(said), is_closed=_is_closed(said))
+
+
+Found = tuple[str, str, Json]
+
+
+def _of_format(said: ResponseFormat) -> list[Found]:
+    key = "response_format"
+    if said.type == TEXT:
+        return []
+    if said.type in ANY_JSON:
+        given = [one for one in (said.schema, said.value) if one is not None]
+        if len(given) > 1:
+            raise BadInput(f"{key} has both schema and value. Send one of them", key=key)
+        return [(key, JSON_SCHEMA, given[0] if given else ANY_OBJECT)]
+    if said.type == REGEX:
+        return [(key, REGEX, said.value)]
+    if said.type != JSON_SCHEMA:
+        raise BadInput(f"{key}.type is {shown(said.type)}; it is text, json_object or json_schema", key=key)
+    schema = said.json_schema.schema if said.json_schema is not None else said.schema
+    if schema is None and isinstance(said.value, dict):  # Hugging Face's newer shape
+        schema = said.value.get("schema", said.value)
+    if schema is None:
+        example = '{"type": "json_schema", "json_schema": {"name": "...", "schema": {...}}}'
+        raise BadInput(f"{key} has no schema. Send {example}", key=key)
+    return [(key, JSON_SCHEMA, schema)]
+
+
+def _of_outputs(said: StructuredOutputs) -> list[Found]:
+    key = "structured_outputs"
+    for name in ("whitespace_pattern", "structural_tag"):
+        if getattr(said, name) is not None:
+            raise BadInput(f"{key}.{name} is not supported. Leave it out", key=key)
+    named = (said.json, said.regex, said.choice, said.grammar, said.json_object)
+    found = _named(key, *named)
+    if len(found) != 1:
+        raise BadInput(f"{key} has {len(found)} of json, regex, choice, grammar and json_object. Send one", key=key)
+    return found
+
+
+def _guided(said: Ruled) -> list[Found]:
+    if said.guided_whitespace_pattern is not None:
+        key = "guided_whitespace_pattern"
+        raise BadInput(f"{key} is not supported. Leave it out", key=key)
+    return [
+        *_named("guided_json", json=said.guided_json),
+        *_named("guided_regex", regex=said.guided_regex),
+        *_named("guided_choice", choice=said.guided_choice),
+        *_named("guided_grammar", grammar=said.guided_grammar),
+        *_named("guided_json_object", json_object=said.guided_json_object),
+    ]
+
+
+def _named(
+    key: str,
+    json: Json = None,
+    regex: str | None = None,
+    choice: list[str] | None = None,
+    grammar: str | None = None,
+    json_object: bool | None = None,
+) -> list[Found]:
+    """What vLLM's names for rules mean."""
+    found: list[Found] = []
+    if json is not None:
+        found.append((key, JSON_SCHEMA, _decoded(key, json)))
+    if regex is not None:
+        found.append((key, REGEX, regex))
+    if choice is not None:
+        found.append((key, REGEX, _one_of(key, choice)))
+    if grammar is not None:
+        found.append((key, LARK, grammar))
+    if json_object:
+        found.append((key, JSON_SCHEMA, ANY_OBJECT))
+    return found
+
+
+def _decoded(key: str, schema: Json) -> Json:
+    if not isinstance(schema, str):
+        return schema
+    try:
+        return msgspec.json.decode(schema)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise BadInput(f"{key} is no JSON: {shown(schema)}. Send a schema as an object", key=key) from error
+
+
+def _one_of(key: str, choices: list[str]) -> str:
+    """A regular expression that matches these texts and no other."""
+    if not 0 < len(choices) <= MAX_CHOICES or "" in choices:
+        said = f"it has {len(choices):,}" if "" not in choices else "one is empty"
+        raise BadInput(f"{key} is 1 to {MAX_CHOICES:,} texts to choose from; {said}", key=key)
+    return fitting(key, "|".join(re.escape(one) for one in dict.fromkeys(choices)))
+
+
+def _schema(key: str, schema: Json, *, is_strict: bool, is_closed: bool) -> Rule:
+    fitting(key, schema_text(key, schema))
+    found = enforced(key, schema, is_closed=is_closed)
+    if found.left_out and is_strict:
+        raise refused(key, found)
+    return Rule(key, JSON_SCHEMA, found.schema, {key: found})
+
+
+def _is_strict(said: Ruled) -> bool:
+    wrapped = None if said.response_format is None else said.response_format.json_schema
+    return wrapped is not None and wrapped.strict is True
+
+
+def _is_closed(said: Ruled) -> bool:
+    return said.structured_outputs is not None and said.structured_outputs.disable_additional_properties is True
