@@ -168,7 +168,7 @@ def nested(depth):
     ids=["long", "deep"],
 )
 def test_a_rule_that_is_too_large_is_a_sentence(tokenizer, rule):
-    with pytest.raises(BadInput, match="json_schema (cannot be kept to|is nested more than)"):
+    with pytest.raises(BadInput, match=r"json_schema (cannot be kept to|is nested more than)"):
         matcher(sampling(rule).grammar, tokenizer, ENDS)
 
 
