@@ -40,6 +40,7 @@ class Config:
     kv_bytes: int = 1 << 30
     idle_timeout_s: float = 900.0
     stop_grace_s: float = 60.0
+    heartbeat_timeout_s: float = 30.0
     call_timeout_s: float = 120.0
     max_waiting_calls: int = 1024
     max_body_bytes: int = 32 * 1024 * 1024
@@ -127,6 +128,16 @@ def _number(low: float, high: float) -> Callable[[Value], float]:
     return read
 
 
+def _none_or_number(low: float, high: float) -> Callable[[Value], float]:
+    def read(value: Value) -> float:
+        number = _number(0.0, high)(value)
+        if 0.0 < number < low:
+            raise ValueError
+        return number
+
+    return read
+
+
 def _one_of(*choices: str) -> Callable[[Value], str]:
     def read(value: Value) -> str:
         if value not in choices:
@@ -207,6 +218,13 @@ SETTINGS: tuple[Setting, ...] = (
         _number(0.0, 3600.0),
         "seconds, from 0 to 3600",
         "So long may a process take to stop (a trainer to write its checkpoint) before it is ended by force",
+    ),
+    Setting(
+        "heartbeat_timeout_s",
+        _none_or_number(3.0, 86_400.0),
+        "seconds, from 3 to 86400, or 0",
+        "A serve process that has not responded for so long is killed and started again, and its calls are sent again; "
+        "while it loads, four times as long; one that runs in the background only if a signal has stopped it. 0: never",
     ),
     Setting(
         "call_timeout_s",

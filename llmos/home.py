@@ -123,6 +123,11 @@ def state_of(os_pid: int) -> str:
     return _stat(os_pid)[0]
 
 
+def is_stopped(os_pid: int) -> bool:
+    """A signal or a debugger has stopped it: it does nothing until it is told to go on."""
+    return state_of(os_pid) in ("T", "t")
+
+
 def config_of(os_pid: int) -> Config | None:
     """The settings that a daemon was started with; None where they cannot be read."""
     words, environ = _words(os_pid), _environ(os_pid)

@@ -1,8 +1,8 @@
 """The frames that daemon and child say to each other over the child's unix socket.
 
 Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
-Computed, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed. A child that sees the socket end
-ends itself at once.
+Computed, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed; and a Beat every second. A child
+that sees the socket end ends itself at once.
 """
 
 from __future__ import annotations
@@ -172,5 +172,14 @@ class Probed:
     devices: tuple[Device, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The heartbeat of a child: for how long its loop has been at one step, and for how long of that the process has
+    neither computed nor read from a disk."""
+
+    stuck_s: float = 0.0
+    still_s: float = 0.0
+
+
 Down = Assignment | Attach | Detach | Ask | Cancel | Accepted | Stop
-Up = Ready | Answer | Computed | Attached | AttachFailed | Detached | Report | Offered | Failed | Spent | Probed
+Up = Ready | Answer | Computed | Attached | AttachFailed | Detached | Report | Offered | Failed | Spent | Probed | Beat

@@ -119,11 +119,12 @@ class Process:
     progress: Progress | None = None
     usage: Usage = Usage()
     made: tuple[str, ...] = ()  # refs of what the kernel committed for it
+    unresponsive_since: float | None = None  # its heartbeat is missing since then, or its loop stands still
     reason: str = ""  # why it is where it is: queued for memory, stopped by whom, what the gate said
 
     def moved(self, to: State, **changes: Any) -> Process:  # Any: other fields of this class, checked by replace
         assert to in MOVES[self.state], f"pid {self.pid}: {self.state} -> {to} is not a legal move"
-        return replace(self, state=to, **changes)
+        return replace(self, state=to, **{"unresponsive_since": None, **changes})
 
     @property
     def is_ended(self) -> bool:

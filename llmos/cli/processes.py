@@ -61,6 +61,8 @@ def rows(processes: Iterable[Process]) -> list[tuple[object, ...]]:
 
 
 def _state(process: Process) -> str:
+    if process.unresponsive_since is not None:
+        return f"{process.state}, not responding for {age(process.unresponsive_since)}"
     if process.state != "exited":
         return str(process.state)
     return f"exited {process.exit_code}" if process.exit_code is not None else "exited"

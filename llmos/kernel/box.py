@@ -25,7 +25,7 @@ from llmos.abi.process import Class, Process, Program, Spec
 from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.wire import to_plain
 from llmos.config import Config
-from llmos.home import end_children, end_orphans, mark
+from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.admission import admit, assignment
@@ -34,6 +34,7 @@ from llmos.kernel.devices import discover, probe_key
 from llmos.kernel.ears import Ears
 from llmos.kernel.hands import Hands
 from llmos.kernel.happenings import Happenings
+from llmos.kernel.heartbeats import LONGEST_TICK_S, TICK_S, Heartbeats
 from llmos.kernel.journal import Journal
 from llmos.kernel.leftovers import sweep_scratch
 from llmos.kernel.library import Library
@@ -48,6 +49,7 @@ from llmos.kernel.table import Table
 
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
+LATE_S = 5.0  # a tick that comes so late is told
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +69,9 @@ class Box:
             self._on_frame,
             self._on_exit,
         )
+        self._heartbeats = Heartbeats(config.heartbeat_timeout_s, config.call_timeout_s, is_stopped)
         self._running: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
 
     def warm(self) -> None:
         """Start the zygote, whose imports keep a core busy for seconds: best once the daemon can answer."""
@@ -92,6 +96,7 @@ class Box:
         self._plug()
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
+        self._ticking = asyncio.get_running_loop().create_task(self._tick())
         await self._loop.ask(ev.DaemonStarted(self._clock()))
         await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
         await self._loop.ask(ev.DevicesFound(self._clock(), devices, f"{config.engine} | {probe_key(devices)}"))
@@ -144,10 +149,11 @@ class Box:
                 await anext(happenings)
         self._supervisor.nursery.refuse()
         await self._hands.close()
-        assert self._running is not None
-        self._running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._running
+        for task in (self._ticking, self._running):
+            assert task is not None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         self._happenings.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
@@ -281,7 +287,24 @@ class Box:
 
     # Between the loop and those around it.
 
+    async def _tick(self) -> None:
+        """Once a second, see who lives: children, the zygote, and this loop itself."""
+        clock = asyncio.get_running_loop().time
+        then = clock()
+        while True:
+            await asyncio.sleep(TICK_S)
+            elapsed_s, then = clock() - then, clock()
+            if elapsed_s > LATE_S:
+                log.warning("the daemon stood still for %.1f s: is the machine busy, or a disk slow?", elapsed_s)
+            try:
+                for event in self._heartbeats.tick(self._clock(), elapsed_s, self._table.processes.values()):
+                    self._loop.post(event)
+                self._supervisor.tick(min(elapsed_s, LONGEST_TICK_S), self._config.heartbeat_timeout_s)
+            except Exception:  # the top of a loop: our own mistake must not leave everybody unwatched
+                log.exception("a tick failed")
+
     def _on_frame(self, pid: int, frame: Up) -> None:
+        self._heartbeats.heard(pid, frame)
         self._ears.heard(pid, frame)
 
     def _on_exit(self, pid: int, os_pid: int, code: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmos.abi.error import CODES, BadInput, Fault, NotFound, ProcessDied
 from llmos.abi.process import Process, Program, State
+from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
 from llmos.kernel.events import Event
@@ -74,6 +75,29 @@ def metered(roster: Roster, event: ev.Metered) -> list[Effect]:
     return []
 
 
+def unresponsive(roster: Roster, event: ev.Unresponsive) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.os_pid == event.os_pid:
+        roster.put(replace(process, unresponsive_since=event.since))
+    return []
+
+
+def responsive(roster: Roster, event: ev.Responsive) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.os_pid == event.os_pid:
+        roster.put(replace(process, unresponsive_since=None))
+    return []
+
+
+def hung(roster: Roster, event: ev.Hung) -> list[Effect]:
+    """It is killed, and what follows is what follows any death."""
+    process = roster.process(event.pid)
+    if process.os_pid != event.os_pid or process.state not in (State.STARTING, State.READY):
+        return []  # it has ended meanwhile, or is about to
+    roster.lives[event.pid] = replace(roster.lives[event.pid], hung=event.reason)
+    return [do.Signal(event.pid, signal.SIGKILL)]
+
+
 def failed(roster: Roster, event: ev.ChildFailed) -> list[Effect]:
     roster.put(replace(roster.process(event.pid), fault=event.fault, reason=event.fault.message))
     return []
@@ -88,7 +112,8 @@ def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
     if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
         return _crashed(roster, process, event)
     state = _state_after(process, event.code)
-    ended = roster.end(process, event.at, state, _why(process, event.code, state))
+    why = roster.lives[event.pid].hung or _why(process, event.code, state)
+    ended = roster.end(process, event.at, state, why)
     return [*ended, *roster.settle(process, _died(process))]
 
 
@@ -101,6 +126,9 @@ HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: e
     ev.ReniceRefused: renice_refused,
     ev.Progressed: progressed,
     ev.Metered: metered,
+    ev.Unresponsive: unresponsive,
+    ev.Responsive: responsive,
+    ev.Hung: hung,
     ev.ChildFailed: failed,
     ev.ChildExited: exited,
 }
@@ -113,11 +141,11 @@ def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Ef
     crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else life.crashes + 1
     is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
     if life.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
-        fault = process.fault or _died(process)
+        fault = process.fault or _died(replace(process, reason=life.hung or process.reason))
         ended = roster.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
         return [*ended, *roster.settle(process, fault)]
     wait_s = backoff_s(crashes)
-    reason = f"{_why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
+    reason = f"{life.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
     return roster.back_off(process, crashes, wait_s, reason)
 
 

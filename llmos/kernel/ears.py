@@ -8,6 +8,7 @@ from llmos.abi.frame import (
     Answer,
     Attached,
     AttachFailed,
+    Beat,
     Computed,
     Detached,
     Failed,
@@ -57,5 +58,7 @@ class Ears:
                 self._post(ev.ChildFailed(now, pid, fault))
             case Offered(offer):
                 self._post(ev.OfferMade(now, pid, offer))
+            case Beat():
+                pass  # that it came is all it says here
             case Probed(devices):
                 self._post(ev.DevicesProbed(now, pid, devices))

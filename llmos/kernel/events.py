@@ -223,6 +223,34 @@ class Metered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Unresponsive(Event):
+    """Nothing was heard of a child, or its loop has stood still, since then."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    os_pid: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Responsive(Event):
+    """It is heard again."""
+
+    kept: ClassVar[Kept] = Kept.PASSING
+    pid: int
+    os_pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hung(Event):
+    """It has not responded for so long that it is ended, and why."""
+
+    pid: int
+    os_pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChildFailed(Event):
     """The child said why it is about to end."""
 

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from llmos.abi.error import Internal, LlmosError, Unavailable
-from llmos.home import MARK
+from llmos.home import MARK, is_stopped
 
 DEATHS_TO_FAIL = 3  # so many deaths in a row before it was ever warm, and nobody waits for it any longer
 REPLY_BYTES = 4096
@@ -44,6 +44,8 @@ class Nursery:
         self._numbers = count(1)
         self._deaths = 0
         self._is_closed = False
+        self._sessions: set[int] = set()  # of all zygotes so far: their children stay in them
+        self._silent_s = 0.0  # for so long it has owed an answer, or was stopped
         self.is_warm = False
 
     @property
@@ -80,6 +82,7 @@ class Nursery:
         except OSError:
             ours.close()
             raise
+        self._sessions.add(self._zygote.pid)
         return ours
 
     async def fork(self, log_file: Path) -> tuple[int, socket.socket]:
@@ -112,6 +115,27 @@ class Nursery:
         if self._zygote is not None:
             self._zygote.kill()
             self._zygote.wait()
+
+    def is_ours(self, os_pid: int) -> bool:
+        """A child of this process comes from a zygote of ours, is none itself, and no other is being born just now."""
+        try:
+            return not self._requests and os_pid not in self._sessions and os.getsid(os_pid) in self._sessions
+        except ProcessLookupError:
+            return False
+
+    def tick(self, elapsed_s: float, timeout_s: float) -> None:
+        """So much time has gone by: a zygote that was stopped or has not answered for too long is replaced.
+
+        It answers nobody while it imports, which may take long.
+        """
+        if self._zygote is None or self._zygote.returncode is not None:
+            return
+        is_silent = is_stopped(self._zygote.pid) or (self.is_warm and bool(self._requests))
+        self._silent_s = self._silent_s + elapsed_s if is_silent else 0.0
+        if 0 < timeout_s <= self._silent_s:
+            self._silent_s = 0.0
+            log.error("the zygote (pid %d) has not answered for %g s: another is started", self._zygote.pid, timeout_s)
+            self._zygote.kill()  # its socket ends, and what it was asked for is asked of the next
 
     def reap(self) -> None:
         """Take note if the zygote is the child that has ended."""
@@ -146,15 +170,15 @@ class Nursery:
         if not message:
             self._died()
             return
+        self._silent_s = 0.0
         said = json.loads(message)
         if "warm" in said:
             self.is_warm, self._deaths = True, 0
             return
         request = self._requests.pop(said["request"], None)
         if request is None or request.reply.done():
-            if request is not None and request.channel is not None:
-                request.channel.close()
-        elif "error" in said:
+            return  # nobody waits for it any more; its socket is closed, so that it ends
+        if "error" in said:
             _refuse(request, Unavailable(said["error"]))
         else:
             assert request.channel is not None

@@ -37,6 +37,7 @@ class Life:
     is_backing_off: bool = False
     models: dict[str, tuple[LeaseKind, int]] = field(default_factory=dict)
     loads: dict[str, float] = field(default_factory=dict)  # of these models: the seconds that loading took, once it has
+    hung: str = ""  # why it was ended, if it was because it did not respond
     leaving: tuple[str, ...] = ()  # of these models: those that were told to go
 
 
@@ -120,7 +121,7 @@ class Roster:
         life = self.lives[process.pid]
         for kind, size_bytes in life.needs.items():
             self.ledger.book(Lease(process.pid, process.spec.device, kind, size_bytes))
-        self.lives[process.pid] = replace(_emptied(life), number=life.number + 1, ready_at=None)
+        self.lives[process.pid] = replace(_emptied(life), number=life.number + 1, ready_at=None, hung="")
         self.put(process.moved(State.STARTING, started_at=at, os_pid=None, fault=None, reason=""))
         return [do.Start(process.pid)]
 

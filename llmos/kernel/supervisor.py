@@ -48,6 +48,8 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._births: dict[int, asyncio.Task[tuple[int, socket.socket]]] = {}
 
+        self._strays: set[int] = set()  # children of children that have died, as the last tick saw them
+
     def start(self) -> None:
         """Become the parent of every descendant whose own parent ends, and watch for ends."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -94,6 +96,17 @@ class Supervisor:
         """Schedule a child by this class, if it is there; False if the operating system refuses."""
         child = self._children.get(pid)
         return child is None or child.code is not None or schedule(child.os_pid, klass)
+
+    def tick(self, elapsed_s: float, timeout_s: float) -> None:
+        """So much time has gone by: a zygote that is silent is replaced, and who has lost his parent is ended."""
+        self.nursery.tick(elapsed_s, timeout_s)
+        known = {child.os_pid for child in self._children.values()}
+        strays = {os_pid for os_pid in own_children() if os_pid not in known and self.nursery.is_ours(os_pid)}
+        for os_pid in strays & self._strays:  # seen before: it is not one that was born a moment ago
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(os_pid, signal.SIGKILL)
+                os.waitpid(os_pid, os.WNOHANG)
+        self._strays = strays
 
     def close(self) -> None:
         """End whatever is left, at once."""
@@ -209,6 +222,15 @@ def slay(os_pid: int, born_at: float) -> None:
     if alive_since is not None and abs(alive_since - born_at) < 0.02:
         with contextlib.suppress(ProcessLookupError):
             os.kill(os_pid, signal.SIGKILL)
+
+
+def own_children() -> set[int]:
+    """The children of this process, adopted ones and those that have ended too; none where the kernel keeps no list."""
+    found: set[int] = set()
+    for thread in _threads(os.getpid()):
+        with contextlib.suppress(OSError):
+            found.update(map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()))
+    return found
 
 
 def _threads(os_pid: int) -> list[int]:

@@ -131,6 +131,8 @@ class Table:
                 self.roster.check_state(event.pid, "kill", frozenset(State) - {State.EXITED})
             case ev.SuspendAsked():
                 self.roster.check_state(event.pid, "suspend", frozenset({State.READY}))
+            case ev.ResumeAsked() if self.process(event.pid).unresponsive_since is not None:
+                pass  # somebody else may have stopped it
             case ev.ResumeAsked():
                 self.roster.check_state(event.pid, "resume", frozenset({State.SUSPENDED, State.INTERRUPTED}))
             case ev.NiceAsked():
@@ -172,6 +174,8 @@ class Table:
         if process.state is State.SUSPENDED:
             self.roster.put(process.moved(State.READY, reason=""))
             return [do.Signal(event.pid, signal.SIGCONT)]
+        if process.state in ALIVE:
+            return [do.Signal(event.pid, signal.SIGCONT)]  # one that does not respond
         again = process.moved(State.QUEUED, ended_at=None, exit_code=None, fault=None, reason="to be continued")
         self.roster.put(again)
         return []

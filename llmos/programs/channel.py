@@ -35,6 +35,7 @@ class Channel:
         self._reported_at = 0.0
         self._phase = ""
         self._spent_at = 0.0
+        self.moves = 0  # how often the loop of this process has come by here: a heartbeat tells from it
         threading.Thread(target=self._read, name="channel", daemon=True).start()
 
     def send(self, frame: Up) -> None:
@@ -48,6 +49,7 @@ class Channel:
 
     def receive(self, within_s: float | None = None) -> Down | None:
         """The next frame, waiting for it; None if none has come within this time."""
+        self.moves += 1
         try:
             return self._inbox.get(timeout=within_s)
         except queue.Empty:
@@ -78,6 +80,7 @@ class Channel:
 
     def spent(self) -> None:
         """Say what this process has used, once a second at most."""
+        self.moves += 1
         now = time.monotonic()
         if now - self._spent_at >= SPENT_EVERY_S:
             self._spent_at = now

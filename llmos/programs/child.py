@@ -20,6 +20,7 @@ from llmos.abi.frame import Assignment, Failed, Ready
 from llmos.abi.process import Program
 from llmos.abi.redact import redact, redacted_fault, secrets_in
 from llmos.programs.channel import DAEMON_GONE, Channel
+from llmos.programs.heartbeat import Heartbeat
 from llmos.programs.room import room_said
 
 PR_SET_PDEATHSIG = 1
@@ -34,6 +35,7 @@ def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
     _redirect(log_fd)
     _end_with(daemon_pid)
     channel = Channel(socket.socket(fileno=channel_fd))
+    Heartbeat(channel).start()
     code = _run(channel)
     with suppress(OSError):  # the disk that its log is on may be full
         sys.stdout.flush()

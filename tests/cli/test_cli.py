@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -14,7 +15,7 @@ import pytest
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.error import Fault
 from llmos.abi.process import Process, Program, Progress, Spec, State
-from llmos.abi.view import Damage
+from llmos.abi.view import Damage, process_json, process_of
 from llmos.cli import doctor
 from llmos.cli.main import run_verb
 from llmos.cli.processes import rows
@@ -266,6 +267,12 @@ def test_a_process_that_serves_shows_how_busy_it_is_and_nothing_once_it_is_over(
     over = replace(serve, state=State.EXITED)
     shown = [row[4] for row in rows([serve, without_blocks, encoder, over])]
     assert shown == ["3 live, 2 wait, kv 25%, 32% found", "3 live", "", ""]
+
+
+def test_a_process_that_does_not_respond_is_shown_to_be_so_and_since_when():
+    serve = Process(1, Spec(Program.SERVE), State.READY, unresponsive_since=time.time() - 12)
+    assert rows([serve])[0][2] == "ready, not responding for 12s"
+    assert process_of(process_json(serve)) == serve
 
 
 def test_a_version_is_shown_without_what_only_the_store_needs(llmos, kernel):

@@ -549,3 +549,87 @@ def test_children_end_with_a_killed_daemon_and_the_next_start_knows_what_was(hom
         assert server(box).pid == 3
 
     with_box(home, act)
+
+
+def test_a_serve_process_that_a_signal_stopped_is_noticed_replaced_and_its_calls_are_answered_by_the_next(home):
+    async def act(box: Box) -> None:
+        before = await ask(box, "mood", "steady")
+        process = server(box)
+        assert process.os_pid is not None
+        happenings = box.watch(process.pid)
+        await anext(happenings)
+        os.kill(process.os_pid, signal.SIGSTOP)
+        asked = asyncio.gather(*(ask(box, "mood", f"text {i}") for i in range(5)), ask(box, "mood", "steady"))
+        queued = await anext(happenings_until(happenings, lambda p: p.state is State.QUEUED))
+        assert queued.process.reason.startswith("a signal had stopped it")
+        answers = await asked
+        assert answers[-1].outputs == before.outputs
+        now = server(box)
+        assert (now.pid, now.restarts, now.unresponsive_since) == (process.pid, 1, None)
+        assert now.os_pid != process.os_pid
+
+    with_box(home, act, heartbeat_timeout_s=3.0)
+
+
+async def happenings_until(happenings, is_there):
+    """What happens to processes, the last of it what was waited for."""
+    async for one in happenings:
+        if one.process is not None and is_there(one.process):
+            yield one
+            return
+
+
+def test_a_trainer_like_process_that_was_stopped_is_shown_and_may_be_resumed(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        process = server(box)
+        assert process.os_pid is not None
+        happenings = box.watch(process.pid)
+        await anext(happenings)
+        os.kill(process.os_pid, signal.SIGSTOP)
+        silent = await anext(happenings_until(happenings, lambda p: p.unresponsive_since is not None))
+        assert silent.process.state is State.READY
+        await box.resume(process.pid)
+        await anext(happenings_until(happenings, lambda p: p.unresponsive_since is None))
+        assert (await ask(box, "mood")).fault is None
+        assert server(box).restarts == 0
+        with pytest.raises(IllegalMove):
+            await box.resume(process.pid)
+
+    with_box(home, act, heartbeat_timeout_s=0.0)
+
+
+def test_a_stopped_zygote_is_replaced_and_who_waits_for_a_child_gets_one_from_the_next(home):
+    async def act(box: Box) -> None:
+        zygote = await with_a_stopped_zygote(box)
+        assert (await ask(box, "mood")).fault is None
+        assert box._supervisor.nursery.os_pid != zygote
+
+    with_box(home, act, heartbeat_timeout_s=3.0)
+
+
+def test_a_process_that_is_killed_while_a_stopped_zygote_was_to_fork_it_ends_and_its_calls_hear_of_it(home):
+    async def act(box: Box) -> None:
+        await with_a_stopped_zygote(box)
+        starting = asyncio.ensure_future(anext(happenings_until(box.watch(), lambda p: p.state is State.STARTING)))
+        await asyncio.sleep(0)
+        asked = asyncio.ensure_future(ask(box, "mood"))
+        process = (await starting).process
+        await box.kill(process.pid, force=True)
+        with pytest.raises(LlmosError, match="ended before"):
+            await asked
+        assert box.process(process.pid).state is State.EXITED
+
+    with_box(home, act, heartbeat_timeout_s=0.0)
+
+
+async def with_a_stopped_zygote(box: Box) -> int:
+    """The zygote was warm and has forked; then a signal stopped it, and what it had forked has ended."""
+    await ask(box, "mood")
+    zygote = box._supervisor.nursery.os_pid
+    assert zygote is not None
+    os.kill(zygote, signal.SIGSTOP)
+    pid = server(box).pid
+    await box.kill(pid, force=True)
+    await until(box, pid, State.EXITED)
+    return zygote
