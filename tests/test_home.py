@@ -26,6 +26,7 @@ from llmos.home import (
     end_children,
     end_orphans,
     is_daemon,
+    is_stopped,
     mark,
     orphans_of,
     state_of,
@@ -76,9 +77,11 @@ def sleeper(**environ: str) -> Iterator[subprocess.Popen[str]]:
     """A process that does nothing, with this in its environment."""
     with subprocess.Popen(SLEEPER, env=os.environ | environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "there\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout.readline() == "there\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def ended_pid() -> int:
@@ -214,7 +217,10 @@ def test_only_what_ended_daemons_of_this_home_have_left_is_ended(tmp_path):
 def test_a_process_that_has_ended_is_held_and_its_number_means_nothing_any_more():
     with sleeper() as process:
         held = OsProcess(process.pid)
-        assert (held.has_ended(), state_of(process.pid)) == (False, "S")
+        assert not held.has_ended()
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        assert (state_of(process.pid), is_stopped(process.pid)) == ("T", True)
         process.kill()
         assert held.has_ended(PATIENCE_S)
         process.wait()
