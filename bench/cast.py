@@ -6,7 +6,9 @@ from pathlib import Path
 
 from bench import pupils
 from bench.box import Box
-from llmos.abi.model import resident_name
+from llmos.abi.model import File, Kind, Manifest
+from llmos.abi.wire import from_plain
+from llmos.kernel.store.residents import form_name
 from llmos.nn.load import load_folder
 from llmos.testing import adapters
 
@@ -45,7 +47,8 @@ class Cast:
     def _write(self) -> None:
         """Random adapters: they know nothing, and each answers in a way of its own."""
         for base in BASES:
-            digest = self._box.ask("GET", f"/v1/models/{base}")["base_digest"]
-            backbone = load_folder(self._box.home / "resident" / resident_name(digest, "float32")).backbone
+            files = from_plain(self._box.ask("GET", f"/v1/models/{base}")["files"], tuple[File, ...])
+            form = form_name(Manifest(base, 1, Kind.BASE, "", files), "float32")
+            backbone = load_folder(self._box.home / "resident" / form).backbone
             for seed, name in enumerate(one for one, on in LORA.items() if on == base):
                 adapters.write(self._scratch / name, backbone, rank=8, seed=seed, strength=0.1)

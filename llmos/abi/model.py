@@ -36,6 +36,9 @@ class Part(StrEnum):
     OTHER = "other"
 
 
+CONTENT = (Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER)  # the parts of a base that decide what it answers
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """One file of a manifest: its name inside the model folder, and the blob that holds its bytes."""
@@ -126,9 +129,10 @@ class Offer:
     """Files in the child's scratch folder that the kernel is asked to commit.
 
     `folder` is absolute and inside the scratch; `files` are (path inside it, part). `draft` is the manifest less
-    name, version, files and created_at, as a plain dict. For a resident form, `name` is its folder name under
-    `resident/`. The same offer committed twice gives the same version (its lineage names the process and offer).
-    `like` is a version of the store whose files the new one has too, where the offer does not bring its own.
+    name, version, files and created_at, as a plain dict. Of a resident form, `draft` is {"base": the ref of the base
+    that it was made of, "dtype"}; the store names its folder. The same offer committed twice gives the same version
+    (its lineage names the process and offer). `like` is a version of the store whose files the new one
+    has too, where the offer does not bring its own.
     """
 
     offer_id: int
@@ -168,16 +172,18 @@ def _short(text: str) -> str:
 
 
 def weights_digest(files: Iterable[File]) -> str:
-    """What identifies a base: the digest of its one weights file, or that of all their digests in path order."""
+    """What identifies a base's weights: the digest of their one file, or that of all their digests in path order."""
     weights = sorted((file.path, file.digest) for file in files if file.part is Part.WEIGHTS)
     if len(weights) == 1:
         return weights[0][1]
     return hashlib.sha256("\n".join(digest for _, digest in weights).encode()).hexdigest()
 
 
-def resident_name(base_digest: str, dtype: str) -> str:
-    """The name under `resident/` of a base's weights in one dtype."""
-    return f"{base_digest[:16]}-{dtype}"
+def content_digest(files: Iterable[File]) -> str:
+    """What identifies all that a base computes with and reads text by: the digest over its weights, configs, tokenizer
+    and chat template, in path order. Two bases of the same weights and another template are two."""
+    held = sorted((file.path, file.digest) for file in files if file.part in CONTENT)
+    return hashlib.sha256("\n".join(f"{path}\0{digest}" for path, digest in held).encode()).hexdigest()
 
 
 def check_name(name: str) -> str:

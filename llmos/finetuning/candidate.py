@@ -178,7 +178,7 @@ def stored(model: Located, dtype: str, device: str) -> Candidate:
     computed = dtype if dtype == INT8 else "float32"
     loaded = load(model.base if is_lora and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
-    adapter = load_adapter(folder, loaded.backbone) if is_lora else None
+    adapter = load_adapter(folder, loaded.backbone, model.manifest.ref) if is_lora else None
     kind = task_of(model.manifest.task).head
     if kind is None:
         head: AnyHead = NextHead(loaded)

@@ -26,6 +26,7 @@ from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.frame import Located
 from llmos.nn import quantized, rules, source
 from llmos.nn.attention import NAME
+from llmos.nn.called import called, name_of
 from llmos.nn.compiled import kernels
 from llmos.nn.fused import fuse
 from llmos.nn.pack import position_offset
@@ -69,7 +70,8 @@ class Loaded:
 def load(located: Located, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
     """The model in the resident form, or else in the folder. Only a trainable one has weights of its own."""
     folder = Path(located.resident or located.folder)
-    return load_folder(folder, dtype=dtype, device=device, trainable=trainable)
+    with called(folder, located.manifest.ref):
+        return load_folder(folder, dtype=dtype, device=device, trainable=trainable)
 
 
 def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", trainable: bool = False) -> Loaded:
@@ -95,7 +97,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     told = None
     if config.is_encoder_decoder:
         said = rules.said(folder)
-        opening = rules.opening_of(said, folder.name)
+        opening = rules.opening_of(said, name_of(folder))
         tokenizer.reader = Reader(
             opening,
             limit or NO_LIMIT,
@@ -158,14 +160,14 @@ def read_int8(folder: Path) -> PreTrainedModel:
         quantized.quantize(model)
         return model
     model = _empty(folder, torch.float32)
-    layers = quantized.layers_of(weights, model, folder.name)
+    layers = quantized.layers_of(weights, model, name_of(folder))
     blank = model.state_dict()  # what stands in the layers until they are replaced: never touched, so it costs nothing
     named = {path + quantized.WEIGHT for path in layers}
     found = {name: blank[name] if name in named else weights.get(name) for name in blank}
     tied = set(model.all_tied_weights_keys)
     held = {name: x for name, x in found.items() if x is not None and name not in tied}
     if lacking := sorted(blank.keys() - held.keys() - tied):
-        raise Corrupt(f"{folder.name} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}")
+        raise Corrupt(f"{name_of(folder)} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}")
     model.load_state_dict(held, False, True)
     model.tie_weights()
     quantized.put(model, layers)
@@ -185,7 +187,7 @@ def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture that the folder's config names, standing on the folder's mapped weights."""
     weights = read_weights(folder)
     if quantized.is_form(weights):
-        raise BadInput(f"{folder.name} holds weights in int8. Load it in int8")
+        raise BadInput(f"{name_of(folder)} holds weights in int8. Load it in int8")
     model = _empty(folder, dtype)
     if (found := _named(weights, model)) is None:
         return _converted(folder, dtype)
@@ -202,7 +204,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         shards = [WEIGHTS]
     elif any(file for pattern in PICKLED for file in folder.glob(pattern)):
         raise UnsafeWeights(
-            f"{folder.name} has pickled weights only, and reading a pickle runs the code in it. "
+            f"{name_of(folder)} has pickled weights only, and reading a pickle runs the code in it. "
             "Convert them to safetensors where you trust them, or take a revision that has safetensors"
         )
     else:
@@ -229,8 +231,8 @@ def _plan(
     if config.is_encoder_decoder:
         if config.model_type not in KINDS:
             raise BadInput(
-                f"{folder.name} is an encoder with a decoder of a kind ({config.model_type}) that does not run here. "
-                f"There are: {', '.join(KINDS)}"
+                f"{name_of(folder)} is an encoder with a decoder of a kind ({config.model_type}) that does not run "
+                f"here. There are: {', '.join(KINDS)}"
             )
         return config, AutoModelForSeq2SeqLM, {"attn_implementation": NAME}
     names = getattr(config, "architectures", None) or ()
@@ -264,7 +266,7 @@ def _converted(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
     )
     if missing := sorted(report["missing_keys"]):
-        raise BadInput(f"{folder.name} lacks {len(missing)} of its model's tensors, such as {missing[0]}")
+        raise BadInput(f"{name_of(folder)} lacks {len(missing)} of its model's tensors, such as {missing[0]}")
     assert isinstance(model, PreTrainedModel)
     return model
 

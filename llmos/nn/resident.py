@@ -18,6 +18,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from llmos.abi.error import BadInput, Corrupt
 from llmos.nn import load, quantized, rules, tokenizer
+from llmos.nn.called import called, name_of
 
 CARRIED = (
     tokenizer.FILE,
@@ -28,8 +29,16 @@ CARRIED = (
 )
 
 
-def make(source: Path, dtype: str, out: Path) -> None:
-    """Write the resident form of the base in `source`, from its safetensors or its one GGUF file, into `out`."""
+def make(source: Path, dtype: str, out: Path, ref: str = "") -> None:
+    """Write the resident form of the base in `source`, from its safetensors or its one GGUF file, into `out`.
+
+    `ref` is what errors call it. Whoever changes what is written here raises `LAYOUT` in kernel/store/residents.py.
+    """
+    with called(source, ref or source.name):
+        _make(source, dtype, out)
+
+
+def _make(source: Path, dtype: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     is_int8 = dtype == quantized.DTYPE
     floats = load.torch_dtype("float32" if is_int8 else dtype)
@@ -43,7 +52,7 @@ def make(source: Path, dtype: str, out: Path) -> None:
         try:
             model = load.read_model(source, floats)
         except SafetensorError as error:
-            raise Corrupt(f"The weights in {source.name} cannot be read: {error}. Bring them in again") from error
+            raise Corrupt(f"The weights in {name_of(source)} cannot be read: {error}. Bring them in again") from error
         if not is_int8 and _is_resident(source, model):
             _link(source / load.WEIGHTS, out / load.WEIGHTS)
         else:
@@ -65,7 +74,7 @@ def _gguf(source: Path) -> str | None:
     if not found or (source / load.WEIGHTS).exists():
         return None
     if len(found) > 1:
-        raise BadInput(f"{source.name} has {len(found)} GGUF files ({', '.join(found)}). Leave the one to use")
+        raise BadInput(f"{name_of(source)} has {len(found)} GGUF files ({', '.join(found)}). Leave the one to use")
     return found[0]
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from llmos.abi.error import BadInput
+from llmos.nn.called import name_of
 from llmos.tasks.text import shown
 
 Json = Any  # Any: transformers' files, read by key
@@ -101,11 +102,13 @@ def said(folder: Path) -> dict[str, Json]:
         path = folder / name
         held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if not isinstance(held, dict):
-            raise BadInput(f"{folder.name}/{name} is {shown(held)}; it must be a JSON object. Bring the model in again")
+            raise BadInput(
+                f"{name_of(folder)}/{name} is {shown(held)}; it must be a JSON object. Bring the model in again"
+            )
         kept = {key: held[key] for key in FORMS if held.get(key) is not None}
         for key, value in kept.items():
             if not FORMS[key](value):
-                raise BadInput(f"{folder.name}/{name} has {key} = {shown(value)}; it must be {SAID[FORMS[key]]}")
+                raise BadInput(f"{name_of(folder)}/{name} has {key} = {shown(value)}; it must be {SAID[FORMS[key]]}")
         found |= kept
     return found
 

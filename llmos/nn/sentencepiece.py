@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from llmos.abi.error import BadInput
+from llmos.nn.called import name_of
 
 SOURCE, TARGET, VOCABULARY, SETTINGS = "source.spm", "target.spm", "vocab.json", "tokenizer_config.json"
 T5, MBART = "spiece.model", "sentencepiece.bpe.model"
@@ -50,7 +51,7 @@ def is_there(folder: Path) -> bool:
     is_begun = is_marian or not {SOURCE, TARGET} <= {*lacking}
     if lacking and is_begun and not (folder / "tokenizer.json").exists():
         raise BadInput(
-            f"{folder.name} lacks {' and '.join(lacking)}: Marian's tokenizer is made of {SOURCE}, {TARGET} and "
+            f"{name_of(folder)} lacks {' and '.join(lacking)}: Marian's tokenizer is made of {SOURCE}, {TARGET} and "
             f"{VOCABULARY} together. Put what lacks beside them"
         )
     return not lacking
@@ -71,7 +72,7 @@ def single(folder: Path) -> Tokenizer | None:
         source = str(settings.get("src_lang") or "en_XX")
         codes = _codes(fifty=fifty)
         if source not in codes:
-            raise BadInput(f"{folder.name}/{SETTINGS} has src_lang {source!r}; there are {', '.join(codes)}")
+            raise BadInput(f"{name_of(folder)}/{SETTINGS} has src_lang {source!r}; there are {', '.join(codes)}")
         opened = [(one, 0.0, SPECIAL[1]) for one in OPENED]
         closed = [(one, 0.0, SPECIAL[1]) for one in (*codes, "<mask>")]
         form = f"{source} $A {END}" if fifty else f"$A {END} {source}"
@@ -117,12 +118,14 @@ def tokenizer(folder: Path, name: str) -> Tokenizer:
     """The tokenizer that one of the two makes, as transformers' MarianTokenizer splits text."""
     settings = _json(folder / SETTINGS)
     if settings.get("separate_vocabs"):
-        raise BadInput(f"{folder.name} has a vocabulary for each language, which is not read here. Take another model")
+        raise BadInput(
+            f"{name_of(folder)} has a vocabulary for each language, which is not read here. Take another model"
+        )
     ids: dict[str, int] = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
     if not isinstance(ids, dict) or not all(type(one) is int for one in ids.values()):
-        raise BadInput(f"{folder.name}/{VOCABULARY} is no JSON object of pieces and their ids. Fetch it again")
+        raise BadInput(f"{name_of(folder)}/{VOCABULARY} is no JSON object of pieces and their ids. Fetch it again")
     if sorted(ids.values()) != list(range(len(ids))) or not {END, UNKNOWN} <= ids.keys():
-        raise BadInput(f"{folder.name}/{VOCABULARY} is not a vocabulary of Marian's: its ids are not 0 to its size")
+        raise BadInput(f"{name_of(folder)}/{VOCABULARY} is not a vocabulary of Marian's: its ids are not 0 to its size")
     pieces = read(folder / name)
     ordered, scores = sorted(ids, key=ids.__getitem__), pieces.scores
     scored = [(one, scores.get(one, -FOREIGN * (2 * len(one) - 1))) for one in ordered]
@@ -159,7 +162,7 @@ def read(path: Path) -> Pieces:
 def _json(path: Path) -> dict[str, Any]:  # Any: transformers' file, read by key
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # Any: likewise
     if not isinstance(found, dict):
-        raise BadInput(f"{path.parent.name}/{path.name} is no JSON object. Fetch it again")
+        raise BadInput(f"{name_of(path.parent)}/{path.name} is no JSON object. Fetch it again")
     return found
 
 

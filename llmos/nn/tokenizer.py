@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from llmos.abi.error import BadInput
 from llmos.nn import sentencepiece
+from llmos.nn.called import called, name_of
 from llmos.tasks import Encoded, EncodedPair
 from llmos.tasks.reader import Reader
 
@@ -42,9 +43,11 @@ BYTES = _letters()
 class FastTokenizer:
     """A folder's tokenizer; fills tasks.Tokenizer."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._fast = read(folder)
+    def __init__(self, folder: Path, name: str = "") -> None:
+        """`name` is what errors call it."""
+        self.folder, self.name = folder, name or name_of(folder)
+        with called(folder, self.name):
+            self._fast = read(folder)
         self._fast.no_truncation()
         self._fast.no_padding()
         self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
@@ -186,7 +189,7 @@ class FastTokenizer:
 
         if self._template is None:
             raise BadInput(
-                f"{self.folder.name} has no chat template, so it was not made for conversations. Use the task generate"
+                f"{self.name} has no chat template, so it was not made for conversations. Use the task generate"
             )
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
         try:
@@ -198,7 +201,7 @@ class FastTokenizer:
                 **named,
             )
         except TemplateError as error:  # templates refuse orders of roles that the model has not learnt
-            raise BadInput(f"The chat template of {self.folder.name} refuses this conversation: {error}") from error
+            raise BadInput(f"The chat template of {self.name} refuses this conversation: {error}") from error
         return str(rendered[0])
 
     @cached_property
@@ -253,7 +256,7 @@ def read(folder: Path) -> Tokenizer:
     try:
         found = AutoTokenizer.from_pretrained(folder)
     except (ImportError, OSError, ValueError) as error:
-        raise BadInput(f"{folder.name} has no tokenizer that can be read ({error}). Add its {FILE}") from error
+        raise BadInput(f"{name_of(folder)} has no tokenizer that can be read ({error}). Add its {FILE}") from error
     backend: Tokenizer = found.backend_tokenizer
     return backend
 

@@ -20,7 +20,7 @@ from llmos.abi.catalog import catalog
 from llmos.abi.engine import DEFAULT, check_engine, refusal
 from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.frame import Assignment, Located
-from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict
+from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.nn.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
 from llmos.nn.head import FILE as HEAD_FILE
@@ -159,8 +159,12 @@ def _asked(adapter: Foreign, assignment: Assignment) -> dict[str, Located]:
 def _in_float(base: Located, others: Iterable[Located]) -> Located:
     """The newest version of this base in float, which adapters are trained on; itself where there is none."""
     known = base.manifest
-    same = [one for one in others if (one.manifest.name, one.manifest.base_digest) == (known.name, known.base_digest)]
-    floats = [one for one in same if not one.manifest.dtype]
+    same = [one for one in others if one.manifest.name == known.name]
+    floats = [
+        one
+        for one in same
+        if not one.manifest.dtype and content_digest(one.manifest.files) == content_digest(known.files)
+    ]
     return max(floats, key=lambda one: one.manifest.version) if known.dtype and floats else base
 
 

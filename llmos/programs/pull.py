@@ -61,7 +61,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
         part.unlink(missing_ok=True)
     made = None
     if _is_resident(draft["options"]):
-        made = offer_resident(channel, Path(accepted.folder), digest, assignment.dtype, scratch / "resident")
+        made = offer_resident(channel, accepted.ref, Path(accepted.folder), assignment.dtype, scratch / "resident")
     base = _base(accepted, draft, digest)
     if made is None or not _quantized(channel, assignment, Located(base, accepted.folder, made)):
         channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready"))

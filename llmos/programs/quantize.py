@@ -117,8 +117,8 @@ def quantize_base(
 
 def offer_form(channel: Channel, assignment: Assignment, base: Located) -> str:
     """Where the base's form in int8 lies, made now."""
-    digest = str(base.manifest.base_digest)
-    return offer_resident(channel, Path(base.folder), digest, INT8, Path(assignment.scratch) / "resident-int8")
+    out = Path(assignment.scratch) / "resident-int8"
+    return offer_resident(channel, base.manifest.ref, Path(base.folder), INT8, out)
 
 
 def quantize_model(

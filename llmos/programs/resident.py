@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from llmos.abi.frame import Assignment, Located
-from llmos.abi.model import Offer, OfferKind, resident_name
+from llmos.abi.model import Offer, OfferKind, split_ref
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
 from llmos.programs.describe import part_of
@@ -23,19 +23,19 @@ def with_resident(channel: Channel, assignment: Assignment, located: Located) ->
         return replace(located, base=with_resident(channel, assignment, located.base))
     if located.resident is not None:
         return located
-    digest = str(located.manifest.base_digest)
     out = Path(assignment.scratch) / "resident"
-    made = offer_resident(channel, Path(located.folder), digest, assignment.dtype, out)
+    made = offer_resident(channel, located.manifest.ref, Path(located.folder), assignment.dtype, out)
     return replace(located, resident=made)
 
 
-def offer_resident(channel: Channel, base: Path, digest: str, dtype: str, out: Path) -> str:
+def offer_resident(channel: Channel, ref: str, base: Path, dtype: str, out: Path) -> str:
     """Write the form of the base in this dtype into `out`, and offer it; returns where it lies from now on."""
     channel.report(Progress("convert", message=f"writing the {dtype} form"))
     form = import_module("llmos.nn.resident")  # brings torch: not before there is something to convert
     shutil.rmtree(out, ignore_errors=True)
     with room_said(out.parent):
-        form.make(base, dtype, out)
+        form.make(base, dtype, out, ref)
     paths = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     files = tuple((path, part_of(path)) for path in paths)
-    return channel.offer(Offer(OFFER, OfferKind.RESIDENT, resident_name(digest, dtype), str(out), files)).folder
+    draft = {"base": ref, "dtype": dtype}
+    return channel.offer(Offer(OFFER, OfferKind.RESIDENT, split_ref(ref)[0], str(out), files, draft)).folder

@@ -15,7 +15,7 @@ import torch
 
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Accepted, Assignment, Located
-from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict
+from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check
 from llmos.abi.wire import from_plain, to_json, to_plain
@@ -206,6 +206,11 @@ class _Training:
             return f"It was told to stop before int8 was measured: llmos quantize {manifest.ref}"
         return f"{ref} is the same in int8: {said}"
 
+    def _reads_alike(self, other: Located) -> bool:
+        """The other model stands on a base of the same files: weights alone do not say what its tokens are."""
+        theirs = other.base.manifest if other.base is not None else None
+        return theirs is not None and content_digest(theirs.files) == content_digest(self.base.manifest.files)
+
     def _rival(self, predicted: Sequence[Predicted], settings: Settings) -> gate.Rival | None:
         """The promoted version on the test rows that it has not learned from, and this candidate on the same."""
         promoted = self.assignment.models.get("promoted")
@@ -216,7 +221,7 @@ class _Training:
             return gate.Rival(manifest.ref, None, manifest.task)
         if bool(manifest.options.get("multi_label", False)) != self.many:
             return gate.Rival(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
-        if task_of(manifest.task).headline == "likelihood" and manifest.base_digest != self.base.manifest.base_digest:
+        if task_of(manifest.task).headline == "likelihood" and not self._reads_alike(promoted):
             note = f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
             return gate.Rival(manifest.ref, None, manifest.task, note)
         known = self._taught(promoted)

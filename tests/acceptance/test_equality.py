@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
-from llmos.abi.model import resident_name
+from llmos.abi.model import Manifest
+from llmos.abi.wire import from_json
+from llmos.kernel.store.residents import form_name
 from llmos.nn.load import load_folder
 from llmos.nn.pack import forward, pack
 
@@ -55,8 +55,8 @@ def test_smollm2_packed_gives_the_logits_of_the_model_itself(starters, tmp_path)
     from llmos.nn import resident
 
     folder = folder_of(starters, "smollm2")
-    digest = json.loads((starters / "names" / "smollm2" / "1.json").read_bytes())["base_digest"]
-    form = starters / "resident" / resident_name(digest, "float32")
+    manifest = from_json((starters / "names" / "smollm2" / "1.json").read_bytes(), Manifest)
+    form = starters / "resident" / form_name(manifest, "float32")
     if not form.exists():  # this machine serves it in another dtype
         form = tmp_path / "form"
         resident.make(folder, "float32", form)

@@ -122,7 +122,7 @@ def test_a_base_without_its_resident_form_gets_one_before_it_is_trained(tmp_path
     bare = replace(training.base(tmp_path), resident=None)
     recipe = {"task": "classify", "epochs": 0.1, "data": {"train": str(training.sorting(tmp_path))}}
     form, *others = trained(tmp_path, recipe, base=bare).offers
-    assert (form.kind, form.name) == (OfferKind.RESIDENT, f"{'0' * 16}-float32")
+    assert (form.kind, form.draft["dtype"]) == (OfferKind.RESIDENT, "float32")
     assert [one.kind for one in others] == [OfferKind.DATASET, OfferKind.MODEL]
 
 

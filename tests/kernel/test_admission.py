@@ -9,7 +9,7 @@ import pytest
 
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import BadInput, BadSetting
-from llmos.abi.model import Offer, OfferKind, Part, resident_name
+from llmos.abi.model import Offer, OfferKind, Part
 from llmos.abi.process import Process, Program, Spec
 from llmos.config import Config
 from llmos.kernel.admission import admit, assignment
@@ -141,8 +141,8 @@ def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(safetensors(4096))
     files = (("model.safetensors", Part.WEIGHTS),)
-    name = resident_name(str(base.base_digest), "float32")
-    store.commit(Offer(9, OfferKind.RESIDENT, name, str(folder), files), 902)
+    draft = {"base": base.ref, "dtype": "float32"}
+    store.commit(Offer(9, OfferKind.RESIDENT, base.name, str(folder), files, draft), 902)
     for engine, least in (("pytorch", 4 * 4096), ("vllm", 0)):
         spec = Spec(Program.SERVE, {"base": "talk", "engine": engine})
         _, needs = admit(spec, store, (), 1 << 20)

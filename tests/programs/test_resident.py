@@ -26,5 +26,5 @@ def test_a_base_without_its_resident_form_gets_one_before_it_is_served(tmp_path:
     serve.main(channel, Assignment(1, Program.SERVE, args, str(tmp_path), threads=1, models={"base": base}))
     close()
     (form,) = daemon.offers
-    assert (form.kind, form.name) == (OfferKind.RESIDENT, f"{'0' * 16}-float32")
+    assert (form.kind, form.draft) == (OfferKind.RESIDENT, {"base": "tiny:1", "dtype": "float32"})
     assert any(isinstance(one, Ready) and one.weights_bytes for one in daemon.said)

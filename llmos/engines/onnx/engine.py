@@ -50,7 +50,7 @@ class OnnxEngine:
         self._session = open_session(folder / weights_of(manifest)[0], threads)
         self._graph = graph_of(self._session, manifest.task)
         check_labels(self._graph, manifest.task, manifest.labels)
-        self._tokenizer: Tokenizer = Bytes() if self._graph.reads_text else FastTokenizer(folder)
+        self._tokenizer: Tokenizer = Bytes() if self._graph.reads_text else FastTokenizer(folder, manifest.ref)
         self._settings = Settings(manifest.labels, manifest.options, _limit(self._graph, manifest.options))
         self._ref = manifest.ref
         self._tasks = EMBEDDING if manifest.task == "embed" else (manifest.task,)

@@ -42,7 +42,7 @@ class VllmEngine(Alone):
             raise BadInput(why)
         if not device.startswith("cuda"):
             raise BadInput(f"The engine vllm computes on a GPU, and {device} is none. Ask another engine: pytorch")
-        tokenizer = FastTokenizer(folder)
+        tokenizer = FastTokenizer(folder, manifest.ref)
         options = manifest.options
         room = int(options.get("max_tokens") or tokenizer.max_tokens or DEFAULT_MAX_TOKENS)
         self._server = Server(

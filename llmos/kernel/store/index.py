@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from llmos.abi.error import Conflict, DatasetNotFound, ModelNotFound
 from llmos.abi.model import DatasetManifest, Kind, Manifest, split_dataset_ref, split_ref
+from llmos.kernel.store.residents import form_key
 from llmos.kernel.store.shelf import Versions
 
 
@@ -78,8 +79,13 @@ class Index:
         return frozenset(file.digest for shelf in (self.models, self.datasets) for m in shelf for file in m.files)
 
     def needs_resident(self, name: str) -> bool:
-        """A base is here whose resident form has this name."""
-        return any(m.kind is Kind.BASE and name.startswith(f"{(m.base_digest or '?')[:16]}-") for m in self.models)
+        """A base is here whose resident form, as it is made today, has this name."""
+        return any(m.kind is Kind.BASE and name.startswith(f"{form_key(m)}-") for m in self.models)
+
+    def made_of(self, key: str) -> str:
+        """The refs of the bases that have forms of this key."""
+        refs = (m.ref for m in self.models if m.kind is Kind.BASE and form_key(m) == key)
+        return ", ".join(refs) or "no base"
 
     def removable(self, ref: str) -> list[Manifest]:
         """The versions this ref names, if no model that would stay stands on one of them."""

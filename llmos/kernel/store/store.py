@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from llmos.abi.model import (
     Offer,
     OfferKind,
     check_name,
-    resident_name,
+    content_digest,
     split_dataset_ref,
 )
 from llmos.abi.view import DiskUse, Verified
@@ -33,7 +33,7 @@ from llmos.kernel.store.examination import Examination
 from llmos.kernel.store.index import Index
 from llmos.kernel.store.promotions import Promotions, still_there
 from llmos.kernel.store.proofs import Proofs
-from llmos.kernel.store.residents import Residents
+from llmos.kernel.store.residents import Residents, form_key, form_name
 from llmos.kernel.store.shelf import Shelf
 from llmos.kernel.store.space import disk_use, freed_bytes
 
@@ -61,6 +61,7 @@ class Store:
         self.damaged: tuple[str, ...] = (*damaged_models, *damaged_datasets, *damaged_promotions)
         self._missing = {m.ref: missing for m in models if (missing := self._models.missing(m))}
         self._index = Index(models, datasets, promotions, self._residents.read())
+        self._sweep_residents()
         for orphan in (*self._models.orphans(models), *self._datasets.orphans(datasets)):
             shutil.rmtree(orphan)
 
@@ -102,7 +103,7 @@ class Store:
                 "it in or train it again",
                 path=str(self._models.folder(manifest)),
             )
-        resident = resident_name(manifest.base_digest or "", dtype or "") if manifest.base is None else ""
+        resident = form_name(manifest, dtype) if manifest.base is None and dtype else ""
         return Located(
             manifest,
             self._models.address(manifest),
@@ -112,12 +113,12 @@ class Store:
 
     def resident(self, ref: str, dtype: str) -> Path | None:
         """Where the resident form of this base, or of this model's base, lies in this dtype; None if it is not made."""
-        found = resident_name(self.resolve(ref).base_digest or "", dtype)
+        found = form_name(self._base_of(self._index, self._index.resolve(ref)), dtype)
         return self._residents.path(found) if found in self._index.residents else None
 
     def resident_bytes(self, base: Manifest) -> int:
         """The bytes of the resident form that it is served from, the biggest where it says no dtype; 0 if none is."""
-        form = resident_name(base.base_digest or "?", base.dtype)
+        form = form_name(base, base.dtype)
         made = (name for name in self._index.residents if name.startswith(form))
         return max(map(self._residents.size_bytes, made), default=0)
 
@@ -139,11 +140,11 @@ class Store:
         nothing for the loop.
         """
         index, manifest = self._index, self.resolve(ref)
-        base = index.resolve(manifest.base) if manifest.base else manifest
+        base = self._base_of(index, manifest)
         for one in {manifest.ref: manifest, base.ref: base}.values():
             for file in one.files:
                 self._proofs.prove(file, self._models.folder(one) / file.path)
-        name = resident_name(base.base_digest or "", dtype)
+        name = form_name(base, dtype)
         try:
             for path, file in self._residents.files(name).items():
                 self._proofs.prove(file, path)
@@ -156,8 +157,9 @@ class Store:
         for one in (manifest, index.resolve(manifest.base)) if manifest.base else (manifest,):
             for file in one.files:
                 self._blobs.check(file, self._models.folder(one) / file.path)
+        key = form_key(self._base_of(index, manifest))
         for name in index.residents:
-            if name.startswith(resident_name(manifest.base_digest or "?", "")):
+            if name.startswith(key):
                 self._residents.check(name)
         return manifest
 
@@ -172,9 +174,18 @@ class Store:
         for dataset in index.datasets:
             found.read(dataset.ref, {self._datasets.folder(dataset) / file.path: file for file in dataset.files})
         for name in index.residents:
-            if not found.read(f"resident form {name}", self._residents.files(name)):
+            if not found.read(f"resident form of {self._made_of(name)}", self._residents.files(name)):
                 self._drop_resident(name)
         return found.verified
+
+    @staticmethod
+    def _base_of(index: Index, manifest: Manifest) -> Manifest:
+        return index.resolve(manifest.base) if manifest.base else manifest
+
+    def _made_of(self, form: str) -> str:
+        """The base that a form is of, as people know it, and its dtype."""
+        key, _, dtype = form.partition("-")
+        return f"{self._index.made_of(key)} in {dtype}"
 
     def _drop_resident(self, name: str) -> None:
         with self._writing:
@@ -197,7 +208,8 @@ class Store:
         """The newest version of this base that is served in that dtype; None if there is none."""
         known = self.resolve(base)
         named = self._index.models.of(known.name).values()
-        same = [m.ref for m in named if (m.base_digest, m.dtype) == (known.base_digest, dtype)]
+        content = content_digest(known.files)
+        same = [m.ref for m in named if m.dtype == dtype and content_digest(m.files) == content]
         return same[-1] if same else None
 
     # Committing
@@ -216,9 +228,10 @@ class Store:
         with disk.room_for(self.home, 0):  # a file system may find the room for written bytes only when synced
             staged = stage(offer, self._scratch)
         rotten = {one.file.digest for one in staged if not self._blobs.is_sound(one.file)}
+        twins = self._twins(staged, rotten) if offer.kind is OfferKind.RESIDENT else {}
         with self._writing, disk.room_for(self.home):
             self._heal(staged, rotten)
-            kept = self._committed(offer, lineage) or self._keep(offer, staged, rotten, lineage)
+            kept = self._committed(offer, lineage) or self._keep(offer, staged, rotten, twins, lineage)
         for one in staged:
             self._proofs.remember(one.file, one.source)
             one.source.chmod(0o400)
@@ -227,19 +240,37 @@ class Store:
 
     def _committed(self, offer: Offer, lineage: Lineage) -> Manifest | DatasetManifest | str | None:
         if offer.kind is OfferKind.RESIDENT:
-            return str(self._residents.path(offer.name)) if offer.name in self._index.residents else None
+            name = self._form_name(offer)
+            return str(self._residents.path(name)) if name in self._index.residents else None
         return kept_before(self._index, offer, lineage)
 
+    def _form_name(self, offer: Offer) -> str:
+        """What the form that is offered is called; ModelNotFound where its base is gone, Conflict where it is none."""
+        base = self._index.resolve(str(offer.draft.get("base", offer.name)))
+        if base.kind is not Kind.BASE:
+            raise Conflict(f"{base.ref} stands on {base.base}, and a resident form is of a base. Offer it for that one")
+        return form_name(base, str(offer.draft["dtype"]))
+
+    def _twins(self, staged: Iterable[Staged], rotten: set[str]) -> dict[str, Path]:
+        """Where the same bytes lie already: as sound blobs, or in other forms."""
+        blobs = {one.file.digest: self._blobs.path(one.file.digest) for one in staged if one.file.digest not in rotten}
+        others = [one for one in staged if one.file.digest in rotten]
+        return self._residents.twins(self._index.residents, others) | blobs
+
     def _keep(
-        self, offer: Offer, staged: tuple[Staged, ...], rotten: set[str], lineage: Lineage
+        self,
+        offer: Offer,
+        staged: tuple[Staged, ...],
+        rotten: set[str],
+        twins: Mapping[str, Path],
+        lineage: Lineage,
     ) -> Manifest | DatasetManifest | str:
         index = self._index
         if offer.kind is OfferKind.RESIDENT:
-            if not index.needs_resident(offer.name):
-                raise Conflict(f"No base in the store has a resident form {offer.name}. Pull the base first")
-            self._residents.put(offer.name, staged)
-            self._index = replace(index, residents=index.residents | {offer.name})
-            return str(self._residents.path(offer.name))
+            name = self._form_name(offer)
+            self._residents.put(name, staged, twins)
+            self._index = replace(index, residents=index.residents | {name})
+            return str(self._residents.path(name))
         if offer.kind is OfferKind.DATASET:
             dataset = dataset_of(offer, staged, index, lineage)
             same_set = [one for one in index.datasets.of(offer.name).values() if is_same(one, dataset)]
@@ -366,12 +397,10 @@ class Store:
         with self._writing:
             index = self._index
             garbage = self._garbage(index)
-            self._index = replace(index, residents=frozenset(filter(index.needs_resident, index.residents)))
             freed = freed_bytes(garbage)
             for path in garbage:
                 path.unlink(missing_ok=True)
-            for name in index.residents - self._index.residents:
-                shutil.rmtree(self._residents.path(name), ignore_errors=True)
+            self._sweep_residents()
             for orphan in (*self._models.orphans(index.models), *self._datasets.orphans(index.datasets)):
                 shutil.rmtree(orphan, ignore_errors=True)
             disk.sync(self._blobs.folder)
@@ -383,6 +412,13 @@ class Store:
         folders = [self._residents.path(name) for name in index.residents if not index.needs_resident(name)]
         folders += self._models.orphans(index.models) + self._datasets.orphans(index.datasets)
         return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]
+
+    def _sweep_residents(self) -> None:
+        """Take away the forms that no base has: removed bases left them, or other code than today's made them."""
+        kept = frozenset(filter(self._index.needs_resident, self._index.residents))
+        for name in self._index.residents - kept:
+            shutil.rmtree(self._residents.path(name), ignore_errors=True)
+        self._index = replace(self._index, residents=kept)
 
     def disk_use(self) -> DiskUse:
         """Bytes by room, and what `collect` would free."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.error import Corrupt
-from llmos.abi.model import File, OfferKind, resident_name
+from llmos.abi.model import File, OfferKind
 from llmos.kernel.store.proofs import Proofs
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model, offer, safetensors
@@ -66,12 +66,11 @@ def test_a_model_whose_weights_or_base_are_damaged_is_not_given_to_a_process(tmp
 def test_a_damaged_resident_form_is_thrown_away_to_be_made_again(tmp_path):
     store = Store(tmp_path)
     base = add_base(store)
-    name = f"{(base.base_digest or '')[:16]}-bfloat16"
-    files = {"model.safetensors": safetensors(5)}
-    store.commit(offer(tmp_path / "scratch" / "7", OfferKind.RESIDENT, name, files, {}), 7)
+    files, draft = {"model.safetensors": safetensors(5)}, {"base": base.ref, "dtype": "bfloat16"}
+    form = store.commit(offer(tmp_path / "scratch" / "7", OfferKind.RESIDENT, base.name, files, draft), 7)
     store.prove("tiny:1", "bfloat16")
     assert store.located("tiny:1", "bfloat16").resident is not None
-    damage(tmp_path / "resident" / name / "model.safetensors")
+    damage(Path(form, "model.safetensors"))
     again = Store(tmp_path)
     again.prove("tiny:1", "bfloat16")
     assert again.located("tiny:1", "bfloat16").resident is None
@@ -96,9 +95,8 @@ def test_an_examination_reads_what_was_proven_before_and_says_all_that_is_damage
 def test_a_damaged_resident_form_is_said_and_thrown_away(tmp_path):
     store = Store(tmp_path)
     base = add_base(store)
-    name = resident_name(base.base_digest, "float32")
-    form = {"model.safetensors": safetensors(4)}
-    store.commit(offer(tmp_path / "scratch" / "902", OfferKind.RESIDENT, name, form, {}), 902)
-    damage(tmp_path / "resident" / name / "model.safetensors")
+    files, draft = {"model.safetensors": safetensors(4)}, {"base": base.ref, "dtype": "float32"}
+    form = store.commit(offer(tmp_path / "scratch" / "902", OfferKind.RESIDENT, base.name, files, draft), 902)
+    damage(Path(form, "model.safetensors"))
     (found,) = store.examine().damages
-    assert (found.ref, store.examine().damages) == (f"resident form {name}", ())
+    assert (found.ref, store.examine().damages) == (f"resident form of {base.ref} in float32", ())

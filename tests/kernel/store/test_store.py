@@ -8,7 +8,7 @@ import pytest
 from stocking import base, dataset, model, offer, safetensors
 
 from llmos.abi.error import BadInput, Conflict, Corrupt, DatasetNotFound, ModelNotFound, NotFound, UnsafeWeights
-from llmos.abi.model import OfferKind, Part, resident_name
+from llmos.abi.model import Offer, OfferKind, Part
 from llmos.kernel.store.store import Store
 
 
@@ -102,25 +102,80 @@ def test_a_removed_versions_number_is_not_given_again_while_its_name_lives(store
 
 def test_a_resident_form_belongs_to_a_base_and_shares_equal_bytes_with_it(store, tmp_path):
     manifest = store.commit(base(tmp_path), 1)
-    name = resident_name(manifest.base_digest, "float32")
-    weights = {"model.safetensors": safetensors(b"\1" * 16)}
-    with pytest.raises(Conflict):
-        store.commit(offer(tmp_path, 1, 2, OfferKind.RESIDENT, "0" * 16 + "-float32", weights), 1)
-    folder = store.commit(offer(tmp_path, 1, 2, OfferKind.RESIDENT, name, weights), 1)
+    weights = safetensors(b"\1" * 16)
+    with pytest.raises(ModelNotFound):
+        store.commit(form(tmp_path, 1, "gone:1", "float32", weights), 1)
+    folder = store.commit(form(tmp_path, 1, "minilm:1", "float32", weights), 1)
     assert store.located("minilm", "float32").resident == folder
     assert store.located("minilm").resident is None
-    shared = (tmp_path / "resident" / name / "model.safetensors").stat()
+    shared = Path(folder, "model.safetensors").stat()
     assert shared.st_ino == (tmp_path / "blobs" / manifest.base_digest).stat().st_ino
     store.remove("minilm")
     store.collect()
-    assert not (tmp_path / "resident" / name).exists()
+    assert not Path(folder).exists()
+
+
+def form(home: Path, pid: int, ref: str, dtype: str, weights: bytes, **more: bytes) -> Offer:
+    """A resident form of this base, as a program offers it."""
+    files = {"model.safetensors": weights, **{name.replace("_json", ".json"): data for name, data in more.items()}}
+    return offer(home, pid, 2, OfferKind.RESIDENT, ref.partition(":")[0], files, base=ref, dtype=dtype)
+
+
+def mended(home: Path, pid: int, **changes: object) -> Offer:
+    """The base of `base` once more, with another tokenizer beside the same weights."""
+    told = base(home, pid)
+    Path(told.folder, "tokenizer.json").write_bytes(b'{"mended": true}')
+    return replace(told, files=(*told.files, ("tokenizer.json", Part.TOKENIZER)), **changes)
+
+
+def test_the_same_weights_with_other_files_beside_them_are_another_form(store, tmp_path):
+    first, second = store.commit(base(tmp_path), 1), store.commit(mended(tmp_path, 2), 2)
+    assert (second.ref, second.base_digest) == ("minilm:2", first.base_digest)
+    weights = safetensors(b"\3" * 8)
+    one = store.commit(form(tmp_path, 3, first.ref, "bfloat16", weights), 3)
+    assert store.located(first.ref, "bfloat16").resident == one
+    assert (store.located(second.ref, "bfloat16").resident, store.resident_bytes(second)) == (None, 0)
+    two = store.commit(form(tmp_path, 4, second.ref, "bfloat16", weights, tokenizer_json=b"{}"), 4)
+    assert (two != one, store.located(second.ref, "bfloat16").resident) == (True, two)
+    shown = [Path(folder, "model.safetensors") for folder in (one, two)]
+    assert shown[0].samefile(shown[1])  # the converted weights lie on the disk once
+    store.remove(first.ref)
+    store.collect()
+    assert (Path(one).exists(), shown[1].read_bytes()) == (False, weights)
+
+
+def test_a_form_is_not_linked_to_damaged_bytes_of_another(store, tmp_path):
+    first, second = store.commit(base(tmp_path), 1), store.commit(mended(tmp_path, 2), 2)
+    weights = safetensors(b"\3" * 8)
+    one = Path(store.commit(form(tmp_path, 3, first.ref, "bfloat16", weights), 3), "model.safetensors")
+    one.chmod(0o644)
+    one.write_bytes(safetensors(b"\4" * 8))
+    two = Path(store.commit(form(tmp_path, 4, second.ref, "bfloat16", weights), 4), "model.safetensors")
+    assert two.read_bytes() == weights
+
+
+def test_an_int8_version_is_of_the_base_with_the_same_files(store, tmp_path):
+    first, second = store.commit(base(tmp_path), 1), store.commit(mended(tmp_path, 2), 2)
+    told = offer(tmp_path, 3, 1, OfferKind.BASE, "minilm", {"evidence.json": b"{}"}, task="embed", dtype="int8")
+    made = store.commit(replace(told, like=first.ref), 3)
+    assert (store.in_dtype(first.ref, "int8"), store.in_dtype(second.ref, "int8")) == (made.ref, None)
+    assert store.in_dtype(made.ref, "") == first.ref
+
+
+def test_forms_named_by_the_weights_alone_are_swept_at_the_start_and_made_again(store, tmp_path):
+    manifest = store.commit(base(tmp_path), 1)
+    folder = Path(store.commit(form(tmp_path, 1, manifest.ref, "float32", safetensors(b"\1" * 16)), 1))
+    old = folder.with_name(f"{manifest.base_digest[:16]}-float32")  # as homes had them before
+    folder.rename(old)
+    again = Store(tmp_path)
+    assert (old.exists(), again.located("minilm", "float32").resident) == (False, None)
+    assert again.commit(form(tmp_path, 2, manifest.ref, "float32", safetensors(b"\1" * 16)), 2) == str(folder)
 
 
 def test_a_resident_form_that_lost_bytes_is_gone_after_a_restart(store, tmp_path):
-    name = resident_name(store.commit(base(tmp_path), 1).base_digest, "bfloat16")
-    weights = {"model.safetensors": safetensors(b"\3" * 8)}
-    folder = store.commit(offer(tmp_path, 1, 2, OfferKind.RESIDENT, name, weights), 1)
-    (tmp_path / "resident" / name / "model.safetensors").unlink()
+    store.commit(base(tmp_path), 1)
+    folder = store.commit(form(tmp_path, 1, "minilm:1", "bfloat16", safetensors(b"\3" * 8)), 1)
+    Path(folder, "model.safetensors").unlink()
     assert store.located("minilm", "bfloat16").resident == folder
     assert Store(tmp_path).located("minilm", "bfloat16").resident is None
 
@@ -276,9 +331,7 @@ def test_the_form_of_a_version_is_the_one_in_its_dtype(store, tmp_path):
     told = offer(tmp_path, 2, 1, OfferKind.BASE, "minilm", {"evidence.json": b"{}"}, task="embed", dtype="int8")
     made = store.commit(replace(told, like=plain.ref), 2)
     for pid, dtype, size in ((3, "float32", 64), (4, "int8", 16)):
-        name = resident_name(str(plain.base_digest), dtype)
-        form = offer(tmp_path, pid, 1, OfferKind.RESIDENT, name, {"model.safetensors": safetensors(b"\1" * size)})
-        store.commit(form, pid)
+        store.commit(form(tmp_path, pid, plain.ref, dtype, safetensors(b"\1" * size)), pid)
     sizes = [store.resident_bytes(one) for one in (plain, made)]
     assert sizes[0] == sizes[1] + 48
     assert str(store.located(made.ref, "int8").resident).endswith("-int8")

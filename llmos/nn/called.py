@@ -1,0 +1,26 @@
+"""What a folder is called in errors: the model that is read from it, and not the folder's own name in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+_KNOWN: ContextVar[tuple[Path, str] | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def called(folder: Path, ref: str) -> Iterator[None]:
+    """Within, this folder is called by this ref."""
+    token = _KNOWN.set((folder, ref))
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
+def name_of(folder: Path) -> str:
+    """What to call this folder: the ref of the model that is being read from it, else its own name."""
+    known = _KNOWN.get()
+    return known[1] if known is not None and known[0] == folder else folder.name
