@@ -8,16 +8,19 @@ import msgspec
 
 from llmos.api.rules import Rule, Ruled, rule_of
 from llmos.tasks import tools
+from llmos.tasks.generate import MAX_TOKENS
 from llmos.tasks.schema import Enforced
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
+NO_LIMIT = -1  # as `max_tokens`: so many as there is room for
+
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """`include_usage` adds one more event, with the tokens."""
+    """`include_usage` adds one more event, with the tokens; what else there is changes no answer."""
 
-    include_usage: bool = False
-    include_obfuscation: bool = False
+    include_usage: bool | None = False
+    include_obfuscation: bool | None = False
 
 
 class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
@@ -29,7 +32,6 @@ class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
 
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: str | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -56,11 +58,13 @@ class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
         """The task's params: those that were given."""
         rule = self.rule()
         said = given({key: getattr(self, key) for key in SAMPLING})
+        if self.max_tokens == NO_LIMIT:
+            said["max_tokens"] = MAX_TOKENS
         return said if rule is None else said | {rule.name: rule.value}
 
 
 # What is no param of a task.
-BESIDE = {*Ruled.__struct_fields__, "stream", "stream_options", "user"}
+BESIDE = {*Ruled.__struct_fields__, "stream", "stream_options"}
 SAMPLING = tuple(field for field in Sampled.__struct_fields__ if field not in BESIDE)
 
 

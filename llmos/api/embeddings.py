@@ -11,6 +11,7 @@ from starlette.requests import Request
 from llmos.abi.error import BadInput
 from llmos.api.caller import Addressed, Caller
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.params import supported
 from llmos.api.tasks import floats
 
 Json = Any  # Any: what `input` holds, checked here
@@ -22,7 +23,6 @@ class EmbeddingRequest(Addressed, kw_only=True, forbid_unknown_fields=True):
     input: str | list[Json]
     encoding_format: str | None = None
     dimensions: int | None = None
-    user: str | None = None
 
 
 class Embedding(msgspec.Struct):
@@ -49,7 +49,7 @@ class EmbeddingReply(msgspec.Struct):
     object: str = "list"
 
 
-DECODER = msgspec.json.Decoder(EmbeddingRequest)
+BODY = msgspec.json.Decoder(dict[str, Any])
 
 
 class Embeddings:
@@ -64,7 +64,7 @@ class Embeddings:
         return [Endpoint("POST", "/v1/embeddings", self.embed, doc, EmbeddingRequest, EmbeddingReply)]
 
     async def embed(self, request: Request) -> Answer:
-        body = await self._bodies.read(request, DECODER)
+        body = supported(await self._bodies.read(request, BODY), EmbeddingRequest)
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
         wanted = self._caller.wanted(body, "embed", _texts(body.input), {})

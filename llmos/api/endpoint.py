@@ -25,6 +25,8 @@ HALF_PAIR = re.compile(
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 CHOICES = {"$.class": Class, "$.program": Program}  # of our bodies: the fields that are one of a few words
+PLACE = re.compile(r" - at `\$(.*?)`$")  # how msgspec says where in a body something is wrong
+FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
 LONG_NUMBER = re.compile(rb"\d{19}")  # rare, and only then is every number of a body looked at
 DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
 
@@ -117,19 +119,31 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
             _check_integers(msgspec.json.decode(body))
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _unfit(error) from error
+        raise unfit(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _unreadable(body, error) from error
     except RecursionError as error:
         raise BadInput("The body is nested too deeply") from error
 
 
-def _unfit(error: msgspec.ValidationError) -> BadInput:
+def unfit(error: msgspec.ValidationError) -> BadInput:
+    """What is wrong with a body that is JSON, and the name of its field as `key`."""
     said = str(error)
     for place, words in CHOICES.items():
         if said.endswith(f"`{place}`"):
             said = f"{said.replace(f' - at `{place}`', '')}; {place.removeprefix('$.')} is one of {', '.join(words)}"
-    return BadInput(f"The body does not fit: {said}. What is expected is at /docs")
+    name = _name_of(str(error))
+    detail = {} if name is None else {"key": name}
+    return BadInput(f"The body does not fit: {said}. What is expected is at /docs", **detail)
+
+
+def _name_of(said: str) -> str | None:
+    """The field that the decoder speaks of, by its path: `max_tokens`, `stream_options.include_usage`, `input[2]`."""
+    place, field = PLACE.search(said), FIELD.search(said)
+    path = "" if place is None else place[1].removeprefix(".")
+    if field is not None:
+        path += f".{field[1]}" if path else field[1]
+    return path or None
 
 
 def _unreadable(body: bytes, error: Exception) -> BadInput:

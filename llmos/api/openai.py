@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
-from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -13,8 +12,9 @@ from starlette.requests import Request
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError
-from llmos.api.asked import ChatRequest, CompletionRequest, Sampled
+from llmos.api.asked import ChatRequest, CompletionRequest, Sampled, StreamOptions
 from llmos.api.caller import Caller, Wanted
+from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
 from llmos.api.params import supported
@@ -43,7 +43,7 @@ class Completion(msgspec.Struct):
     created: int
     model: str
     choices: list[dict[str, Json]]
-    usage: Usage | None = None
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET  # of a stream: only where it is asked for
 
 
 class OpenAI:
@@ -66,7 +66,7 @@ class OpenAI:
         head = _head("chatcmpl", "chat.completion", wanted.model)
         with named(body.rule()):
             if body.stream:
-                return await self._stream(request, body, wanted, head, _delta)
+                return await self._stream(request, body, wanted, head, ChatChoices())
             return await self._whole(request, body, wanted, head, _message)
 
     async def complete(self, request: Request) -> Answer:
@@ -75,8 +75,8 @@ class OpenAI:
         head = _head("cmpl", "text_completion", wanted.model)
         with named(body.rule()):
             if body.stream:
-                return await self._stream(request, body, wanted, head, Texts())
-            return await self._whole(request, body, wanted, head, Texts())
+                return await self._stream(request, body, wanted, head, TextChoices())
+            return await self._whole(request, body, wanted, head, _text)
 
     async def _whole(self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
         headers = headers_of(body.left_out(), wanted.model)
@@ -88,35 +88,34 @@ class OpenAI:
         return answer
 
     async def _stream(
-        self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choice: Choice
+        self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choices: Choices
     ) -> Answer:
         headers = headers_of(body.left_out(), wanted.model)
         chunks = await self._caller.streamed(wanted, request.receive)
         if head.object == "chat.completion":
             head.object = "chat.completion.chunk"
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        answer = EventStream(_events(chunks, head, choice, with_usage=with_usage))
+        answer = EventStream(_events(chunks, head, choices, body.stream_options or StreamOptions()))
         answer.headers.update(headers)
         return answer
 
 
-Choice = Callable[[int, Json], dict[str, Json]]
-
-
 async def _events(
-    chunks: AsyncGenerator[Chunk, None], head: Completion, choice: Choice, *, with_usage: bool
+    chunks: AsyncGenerator[Chunk, None], head: Completion, choices: Choices, options: StreamOptions
 ) -> AsyncGenerator[bytes, None]:
+    """Each choice in an event of its own; behind the last of them the tokens, where they are asked for."""
     tokens = Tokens()
+    if options.include_usage:
+        head.usage = None
     try:
         async for chunk in chunks:
-            head.choices = [choice(output.get("index", 0), output) for output in chunk.outputs if _tells(output)]
-            if head.choices:
-                yield event(head)
             tokens = chunk.tokens
+            for choice in (one for piece in chunk.outputs for one in choices.of(piece)):
+                head.choices = [choice]
+                yield event(head)
     except LlmosError as error:  # the status is long sent: the clients raise what such an event says
         yield event(shape_of(error))
         return
-    if with_usage:
+    if options.include_usage:
         head.choices, head.usage = [], _usage(tokens)
         yield event(head)
     yield DONE
@@ -126,49 +125,17 @@ def _head(prefix: str, kind: str, model: str) -> Completion:
     return Completion(f"{prefix}-{os.urandom(12).hex()}", kind, int(time.time()), model, [])
 
 
-def _tells(output: Json) -> bool:
-    """Whether a piece is worth an event; one that may become a call has no text yet."""
-    message = output.get("message", output)
-    says = message.get("content") or message.get("text") or message.get("tool_calls")
-    return bool(says or output["finish_reason"] or output.get("logprobs"))
+Choice = Callable[[int, Json], Json]
 
 
-def _message(index: int, output: Json) -> dict[str, Json]:
-    return {"index": index, "message": output["message"], **_ending(output)}
+def _message(index: int, output: Json) -> Json:
+    logprobs = chat_logprobs(output.get("logprobs"))
+    reason = output["finish_reason"]
+    return {"index": index, "message": output["message"], "logprobs": logprobs, "finish_reason": reason}
 
 
-def _delta(index: int, output: Json) -> dict[str, Json]:
-    return {"index": index, "delta": output["message"], **_ending(output)}
-
-
-def _ending(output: Json) -> dict[str, Json]:
-    scored = output.get("logprobs")
-    logprobs = None if scored is None else {"content": scored, "refusal": None}
-    return {"finish_reason": output["finish_reason"], "logprobs": logprobs}
-
-
-class Texts:
-    """Choices of plain completions. They remember how much of each answer's text was given out."""
-
-    def __init__(self) -> None:
-        self._given: dict[int, int] = {}
-
-    def __call__(self, index: int, output: Json) -> dict[str, Json]:
-        start = self._given.get(index, 0)
-        self._given[index] = start + len(output["text"])
-        logprobs = _columns(output["logprobs"], start) if "logprobs" in output else None
-        return {"index": index, "text": output["text"], "finish_reason": output["finish_reason"], "logprobs": logprobs}
-
-
-def _columns(scored: list[Json], start: int) -> dict[str, Json]:
-    """Entries of logprobs as plain completions have them: a column each, and where in the text each token begins."""
-    ends = accumulate((len(one["token"]) for one in scored), initial=start)
-    return {
-        "tokens": [one["token"] for one in scored],
-        "token_logprobs": [one["logprob"] for one in scored],
-        "top_logprobs": [{top["token"]: top["logprob"] for top in one["top_logprobs"]} for one in scored],
-        "text_offset": list(ends)[:-1],
-    }
+def _text(index: int, output: Json) -> Json:
+    return text_choice(index, output["text"], output.get("logprobs"), reason=output["finish_reason"])
 
 
 def _usage(tokens: Tokens) -> Usage:

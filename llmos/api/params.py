@@ -1,4 +1,4 @@
-"""OpenAI's parameters that this box does not have: let through where they ask for nothing, refused where they do."""
+"""OpenAI's parameters that this box does not have: let through where they change no answer, refused where they do."""
 
 from __future__ import annotations
 
@@ -7,36 +7,87 @@ from typing import Any, TypeVar
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.api.endpoint import unfit
 
 Json = Any  # Any: a JSON value, checked here
 T = TypeVar("T")
 
-# Parameter -> the values with which it asks for nothing; None always does.
+# What says who asks, what a provider may keep or charge, how hard to think: no value of it changes an answer here.
+HINTS = frozenset(
+    {
+        "cache_prompt",
+        "include_reasoning",
+        "keep_alive",
+        "metadata",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "request_id",
+        "safety_identifier",
+        "service_tier",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "store",
+        "ttl",
+        "user",
+        "verbosity",
+    }
+)
+# Parameter -> the values with which it asks for nothing; null always does.
 NEUTRAL: dict[str, tuple[Json, ...]] = {
+    "add_generation_prompt": (True,),
+    "allowed_token_ids": ([],),
     "audio": (),
+    "bad_words": ([],),
     "best_of": (1,),
+    "continue_final_message": (False,),
+    "detokenize": (True,),
+    "documents": ([],),
+    "early_stopping": (False,),
     "echo": (False,),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "metadata": ({},),
-    "modalities": (["text"],),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "mirostat": (0,),
+    "mm_processor_kwargs": ({},),
+    "modalities": (["text"], []),
     "prediction": (),
-    "reasoning_effort": ("none",),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
+    "priority": (0,),
+    "prompt_logprobs": (0, False),
+    "repeat_penalty": (1,),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "stop_token_ids": ([],),
     "suffix": ("",),
-    "verbosity": ("medium",),
+    "typical_p": (1,),
+    "use_beam_search": (False,),
+    "vllm_xargs": ({},),
     "web_search_options": (),
 }
+# Of parameters that there are: the values with which other servers' clients say that they are not set.
+UNSET: dict[str, tuple[Json, ...]] = {"stop": ("", [""]), "top_k": (-1,)}
 
 
 def supported(body: dict[str, Json], kind: type[T]) -> T:
     """The body as a request of this kind; BadInput for whatever it asks that would otherwise be ignored."""
-    kept = {key: value for key, value in body.items() if key not in NEUTRAL}
-    for key in body.keys() - kept.keys():
-        if body[key] is not None and body[key] not in NEUTRAL[key]:
+    kept: dict[str, Json] = {}
+    for key, value in body.items():
+        if value is None or key in HINTS or _is_one(value, UNSET.get(key, ())):
+            continue
+        if key not in NEUTRAL:
+            kept[key] = value
+        elif not _is_one(value, NEUTRAL[key]):
             raise BadInput(f"{key} is not supported yet. Leave it out", key=key)
     try:
         return msgspec.convert(kept, kind)
     except msgspec.ValidationError as error:
-        raise BadInput(f"The body does not fit: {error}. What is expected is at /docs") from error
+        raise unfit(error) from error
+
+
+def _is_one(value: Json, values: tuple[Json, ...]) -> bool:
+    """Whether it is one of these; to Python true is 1 as well."""
+    return any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in values)

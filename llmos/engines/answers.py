@@ -278,7 +278,7 @@ class Answers:
                 leg.wake()
 
     def _chosen(self, job: Job, index: int, said: Sampling) -> Sampling:
-        """What the request says for this answer; where it says no length, as long as there is room."""
+        """What the request says for this answer, which is never longer than there is room for."""
         one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
         settings = ruled(said, one.context).for_answer(index % said.n)
         self._writer.check(settings)
@@ -288,13 +288,11 @@ class Answers:
                     f"logit_bias names token {token:,}; the vocabulary ends at {self._writer.vocabulary - 1:,}",
                     key="logit_bias",
                 )
-        if job.call.params.get("max_tokens") is None:
-            return replace(settings, max_tokens=max(1, min(settings.max_tokens, room - len(one.ids))))
-        if (most := len(one.ids) + settings.max_tokens) > room:
+        if len(one.ids) >= room:
             raise TooLong(
-                f"The prompt has {len(one.ids):,} tokens and max_tokens asks for {settings.max_tokens:,} more; "
-                f"there is room for {room:,} in all. Shorten the prompt, ask for fewer, or raise kv_bytes",
-                size=most,
+                f"The prompt has {len(one.ids):,} tokens; there is room for {room:,} in all. Shorten it, or raise "
+                "kv_bytes",
+                size=len(one.ids) + 1,
                 limit=room,
             )
-        return settings
+        return replace(settings, max_tokens=min(settings.max_tokens, room - len(one.ids)))

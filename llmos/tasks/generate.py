@@ -20,6 +20,7 @@ MAX_STOP_CHARS = 256
 MAX_ANSWERS = 128
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
+MAX_TOKENS = 2**31 - 1  # of an answer, as asked for: there is never room for so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def sampling(params: dict[str, Json]) -> Sampling:
         seed=None if params.get("seed") is None else _whole(params, "seed", 0, -(2**63), 2**63 - 1),
         n=_whole(params, "n", default.n, 1, MAX_ANSWERS),
         stop=_stops(params.get("stop")),
-        max_tokens=_whole(params, "max_tokens", default.max_tokens, 1, 1_000_000),
+        max_tokens=_whole(params, "max_tokens", default.max_tokens, 1, MAX_TOKENS),
         top_logprobs=_top_logprobs(params),
         grammar=grammar_of(params),
     )

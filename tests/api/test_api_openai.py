@@ -104,7 +104,8 @@ def test_chat_logprobs_have_an_entry_for_each_token_whole_and_streamed(client):
     assert all(len(entry.top_logprobs) == 2 for entry in entries)
     assert all(entry.top_logprobs[0].logprob >= entry.top_logprobs[1].logprob for entry in entries)
     pieces = client.chat.completions.create(**asked, stream=True)
-    assert [entry for piece in pieces for entry in piece.choices[0].logprobs.content] == entries
+    told = [piece.choices[0].logprobs for piece in pieces]
+    assert [entry for one in told if one is not None for entry in one.content] == entries
     (plain,) = client.chat.completions.create(model="smollm2", messages=HELLO).choices
     assert plain.logprobs is None
 
@@ -116,7 +117,7 @@ def test_completion_logprobs_are_columns_that_go_on_through_a_stream(client):
     assert [choice.text[at:].startswith(token) for at, token in zip(told.text_offset, told.tokens, strict=True)]
     assert len(told.tokens) == len(told.token_logprobs) == len(told.top_logprobs) == 4
     pieces = [piece.choices[0].logprobs for piece in client.completions.create(**asked, stream=True)]
-    assert [at for piece in pieces for at in piece.text_offset] == told.text_offset
+    assert [at for piece in pieces if piece is not None for at in piece.text_offset] == told.text_offset
 
 
 def test_penalties_biases_and_our_own_params_are_passed_on(client, kernel):
@@ -170,8 +171,12 @@ def test_what_cannot_be_asked_is_refused_by_name(client, extra, param):
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"reasoning_effort": "high"}, "reasoning_effort"),
         ({"functions": [{"name": "f"}]}, "functions"),
+        ({"modalities": ["text", "audio"], "audio": {"voice": "x", "format": "wav"}}, "audio"),
+        ({"extra_body": {"best_of": 3}}, "best_of"),
+        ({"extra_body": {"best_of": True}}, "best_of"),
+        ({"extra_body": {"use_beam_search": True}}, "use_beam_search"),
+        ({"extra_body": {"length_penalty": 0.8}}, "length_penalty"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_by_name(client, extra, param):
@@ -180,14 +185,63 @@ def test_what_is_not_supported_yet_is_refused_by_name(client, extra, param):
     assert (refused.value.param, refused.value.code) == (param, "bad_input")
 
 
-def test_a_parameter_that_asks_for_nothing_is_let_through(client):
-    extra = {"n": 1, "tools": [], "logprobs": False, "presence_penalty": 0, "user": "me"}
-    assert client.chat.completions.create(model="smollm2", messages=HELLO, **extra).choices
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"n": 1, "tools": [], "logprobs": False, "presence_penalty": 0, "user": "me"},
+        {"prompt_cache_key": "k", "safety_identifier": "u", "store": True, "metadata": {"a": "b"}},
+        {"service_tier": "flex", "verbosity": "low", "reasoning_effort": "high", "modalities": ["text"]},
+        {"extra_body": {"keep_alive": "5m", "skip_special_tokens": False, "use_beam_search": False}},
+        {"extra_body": {"length_penalty": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1.0, "best_of": 1}},
+        {"stop": "", "max_tokens": -1, "logit_bias": {}, "prediction": None, "stream_options": None},
+        {"extra_body": {"length_penalty": 1.0, "stop": [""], "seed": None, "tool_choice": None, "n": None}},
+        {"extra_body": {"nobody_knows": None, "echo": False, "suffix": None, "stream": None, "class": None}},
+    ],
+)
+def test_a_parameter_that_changes_no_answer_is_let_through(client, kernel, extra):
+    plain = client.chat.completions.create(model="smollm2", messages=HELLO, seed=1)
+    extra = {"seed": 1} | extra
+    extra["extra_body"] = {"seed": 1} | {k: v for k, v in extra.get("extra_body", {}).items() if k != "seed"}
+    assert client.chat.completions.create(model="smollm2", messages=HELLO, **extra).choices == plain.choices
+    assert kernel.asked[-1].params.keys() <= {
+        "seed", "n", "logprobs", "presence_penalty", "max_tokens", "logit_bias", "min_p", "repetition_penalty",
+    }  # fmt: skip
 
 
-def test_a_parameter_nobody_knows_is_refused(client):
-    with pytest.raises(openai.BadRequestError, match="temprature"):
-        client.chat.completions.create(model="smollm2", messages=HELLO, extra_body={"temprature": 1})
+def test_an_answer_without_a_limit_has_as_many_tokens_as_fit(client, kernel):
+    client.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=-1)
+    assert kernel.asked[-1].params == {"max_tokens": 2**31 - 1}
+    client.completions.create(model="smollm2", prompt="once", max_tokens=-1)
+    assert kernel.asked[-1].params == {"max_tokens": 2**31 - 1}
+
+
+def test_embeddings_let_through_what_changes_no_vector(client):
+    extra = {"extra_body": {"dimensions": None, "nobody_knows": None, "metadata": {"a": 1}, "user": "me"}}
+    plain = client.embeddings.create(model="minilm", input="hello")
+    assert client.embeddings.create(model="minilm", input="hello", **extra).data == plain.data
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("chat/completions", {"messages": HELLO, "temprature": 1}, "temprature"),
+        ("chat/completions", {"messages": HELLO, "max_tokens": "many"}, "max_tokens"),
+        ("chat/completions", {"messages": HELLO, "stream_options": {"usage": True}}, "stream_options.usage"),
+        ("completions", {"prompt": "x", "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ("chat/completions", {"messages": ["hello"]}, "messages[0]"),
+        ("chat/completions", {}, "messages"),
+        ("chat/completions", {"messages": HELLO, "response_format": {"kind": 1}}, "response_format.kind"),
+        ("completions", {"prompt": "x", "stop": 1}, "stop"),
+        ("embeddings", {"input": "x", "max_tokens": 1}, "max_tokens"),
+        ("embeddings", {"input": "x", "timeout_s": 0}, "timeout_s"),
+        ("tasks/chat", {"input": "x", "temperature": 1}, "temperature"),
+        ("tasks/chat", {"input": "x", "class": "fast"}, "class"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_has_its_name_in_param_wherever_it_stands(client, path, body, param):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post(f"/{path}", cast_to=object, body={"model": "smollm2", **body})
+    assert (refused.value.param, refused.value.code) == (param, "bad_input")
 
 
 @pytest.mark.parametrize(("given", "said"), [([1, 2, 3], "token ids"), ([[1, 2], [3]], "token ids"), ([], "empty")])

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import openai  # noqa: E402
+from openai.lib.streaming.chat import ChatCompletionStreamState  # noqa: E402
 
 from llmos.abi.frame import Located  # noqa: E402
 from llmos.config import Config  # noqa: E402
@@ -120,14 +121,13 @@ def test_a_call_that_must_be_made_is_made_with_arguments_that_fit(chat, choice, 
     for seed in range(4):
         said = chat(tools=TOOLS, tool_choice=choice, parallel_tool_calls=False, seed=seed, stream=stream)
         if stream:
-            events = list(said)
-            made = [one for event in events for one in event.choices[0].delta.tool_calls or ()]
-            assert not any(event.choices[0].delta.content for event in events)
-            reason = events[-1].choices[0].finish_reason
-        else:
-            made, reason = said.choices[0].message.tool_calls, said.choices[0].finish_reason
-            assert said.choices[0].message.content is None
-        (call,) = made
+            state = ChatCompletionStreamState()
+            for event in said:
+                state.handle_chunk(event)
+            said = state.get_final_completion()
+        (choice_made,) = said.choices
+        assert choice_made.message.content is None
+        (call,), reason = choice_made.message.tool_calls, choice_made.finish_reason
         assert (reason, call.type, call.id[:5]) == ("tool_calls", "function", "call_")
         arguments = json.loads(call.function.arguments)
         if call.function.name == "weather":

@@ -122,8 +122,12 @@ def test_a_bias_out_of_the_vocabulary_is_refused_and_the_engine_goes_on(speaker)
     assert outputs(run(speaker, asked(2, "hello", logit_bias={"37": 100}, max_tokens=4)), 2)[0]["text"] == "BBBB"
 
 
-def test_more_tokens_than_the_context_has_are_refused_with_the_numbers(speaker):
-    with pytest.raises(TooLong, match=r"6 tokens and max_tokens asks for 100,000 more; the model takes 128"):
-        speaker.add(asked(1, "hello", max_tokens=100_000))
+def test_more_tokens_than_the_context_has_are_as_many_as_fit(speaker):
+    prompt, bias = "hello" * 24, {"37": 100}  # which never ends by itself
+    ended = run(speaker, asked(1, prompt, max_tokens=100_000, logit_bias=bias))
+    (said,) = outputs(ended, 1)
+    assert (said["finish_reason"], said["text"]) == ("length", "B" * (128 - ended[-1].tokens.prompt))
+    with pytest.raises(TooLong, match=r"the model takes 127"):
+        speaker.add(asked(1, "hello" * 26))
     with pytest.raises(BadInput, match="max_tokens is 0"):
         speaker.add(asked(1, "hello", max_tokens=0))

@@ -328,11 +328,16 @@ def test_an_answer_ends_before_a_stop_string(writing):
         assert got["finish_reason"] == "stop"
 
 
-def test_more_than_there_is_room_for_is_refused_with_the_numbers(writing):
+def test_an_answer_is_as_long_as_there_is_room_for_whatever_is_asked(writing):
+    (said,) = outputs(run(writing, writing.call(1, "y" * 100, max_tokens=100_000)))
+    assert said["finish_reason"] in ("stop", "length")
+
+
+def test_a_prompt_that_there_is_no_room_for_is_refused_with_the_numbers(writing):
     if writing.name == "null":
         pytest.skip("null has no limit")
     with pytest.raises(LlmosError) as caught:
-        writing.engine.add(writing.call(1, "y" * 100, max_tokens=100))
+        writing.engine.add(writing.call(1, "y" * 1000, max_tokens=1))
     assert caught.value.code == "too_long"
     assert caught.value.detail["size"] > caught.value.detail["limit"]
 

@@ -152,8 +152,8 @@ def test_a_source_longer_than_the_models_positions_is_refused_with_the_numbers(f
     engine = engine_of(folders, "marian")
     with pytest.raises(TooLong, match=r"The text has 201 tokens; the model takes 128"):
         engine.add(ask(1, "x" * 200))
-    with pytest.raises(TooLong, match=r"opening of an answer has 1 tokens and max_tokens asks for 200 more; .*128"):
-        engine.add(ask(1, "x", max_tokens=200))
+    engine.add(ask(1, "x", max_tokens=200))  # an answer is no longer than the positions that are left
+    assert drain(engine)[-1].tokens.completion <= 127
 
 
 def test_a_source_longer_than_t5_s_config_says_is_refused_with_the_numbers(folders, tmp_path):
@@ -169,7 +169,7 @@ def test_a_source_longer_than_t5_s_config_says_is_refused_with_the_numbers(folde
 
 def test_a_source_that_the_pool_has_no_room_for_is_refused_with_the_numbers(folders):
     engine = engine_of(folders, "t5", 3)
-    with pytest.raises(TooLong, match=r"The input has 112 tokens .* room for the keys and values of 96"):
+    with pytest.raises(TooLong, match=r"The input has 112 tokens; .* room for the keys and values of 96"):
         engine.add(ask(1, "x" * 100))
 
 

@@ -215,14 +215,15 @@ def test_a_cancelled_answer_gives_its_blocks_back_at_once(folders):
 def test_what_can_never_fit_is_refused_with_the_numbers(folders):
     engine = engine_of(folders, "llama", 2)
     with pytest.raises(TooLong, match=r"room for the keys and values of 64\b") as caught:
-        engine.add(generate(1, PROMPTS[1], max_tokens=40))
-    assert caught.value.detail == {"size": len(PROMPTS[1]) + 1 + 40, "limit": 64}
+        engine.add(generate(1, "x" * 80, max_tokens=40))
+    assert caught.value.detail == {"size": 82, "limit": 64}
     assert engine.is_idle
 
 
-def test_an_answer_without_a_limit_ends_where_the_pool_does(folders):
+@pytest.mark.parametrize("most", [None, 40, 2**31 - 1])
+def test_an_answer_whose_limit_is_beyond_the_pool_ends_where_that_does(folders, most):
     engine = engine_of(folders, "llama", 2)
-    engine.add(generate(1, PROMPTS[1], max_tokens=None))
+    engine.add(generate(1, PROMPTS[1], max_tokens=most))
     (chunk,) = drain(engine)
     assert chunk.fault is None
     assert chunk.tokens.prompt + chunk.tokens.completion <= 64

@@ -166,8 +166,8 @@ class Streams:
         generation = Generation(ids, settings, loaded.tokenizer, loaded.ends, loaded.max_tokens)
         if (most := len(ids) + settings.max_tokens) > self.pool.capacity:
             raise TooLong(
-                f"The prompt has {len(ids):,} tokens and max_tokens asks for {settings.max_tokens:,} more; there "
-                f"is room for the keys and values of {self.pool.capacity:,}. Ask for fewer, or raise kv_bytes",
+                f"The prompt has {len(ids):,} tokens; with an answer of one token there is room for the keys and "
+                f"values of {self.pool.capacity:,}. Shorten the prompt, or raise kv_bytes",
                 size=most,
                 limit=self.pool.capacity,
             )
@@ -184,8 +184,8 @@ class Streams:
         most = -(-len(source.ids) // BLOCK) - (-(len(opening) + settings.max_tokens) // BLOCK)
         if most > self.pool.blocks.count:
             raise TooLong(
-                f"The input has {len(source.ids):,} tokens and max_tokens asks for {settings.max_tokens:,}; there is "
-                f"room for the keys and values of {self.pool.capacity:,}. Ask for fewer, or raise kv_bytes",
+                f"The input has {len(source.ids):,} tokens; with an answer of one token there is room for the keys "
+                f"and values of {self.pool.capacity:,}. Shorten it, or raise kv_bytes",
                 size=most * BLOCK,
                 limit=self.pool.capacity,
             )
@@ -307,11 +307,9 @@ def _coming(stream: Stream) -> Sequence[Key]:
 
 
 def _settings(job: Job, index: int, capacity: int) -> Sampling:
-    """What the request says; how long an answer may be where it does not say is what there is room for."""
+    """What the request says; an answer is never longer than there is room for."""
     one = job.rendered[index]
     settings = ruled(sampling(job.call.params), one.context).for_answer(index % job.copies)
-    if job.call.params.get("max_tokens") is not None:
-        return settings
     loaded = job.model.loaded
     room = min(loaded.max_tokens, capacity) - len(one.ids)
     if loaded.reader is not None:

@@ -1,0 +1,93 @@
+"""Chunks of a streamed chat or completion, in the order in which OpenAI's clients put them together again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any, Protocol
+
+Json = Any  # Any: a choice in OpenAI's shape, or a piece of the task's output
+
+
+class Choices(Protocol):
+    """Choices of a streamed answer, one for each chunk."""
+
+    def of(self, piece: Json) -> Iterator[Json]:
+        """What the newest piece of the task's output comes to."""
+        ...
+
+
+class ChatChoices:
+    """Of a chat: `role` in the first delta alone, then content and calls, then `finish_reason` in a chunk of its own.
+
+    The clients keep answers in a list by their index, so the first deltas come in the order of `index`. Of a tool call
+    `id` and name come before its arguments. `finish_reason` makes them close what they have: whatever followed, or came
+    with it, would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._opened = 0  # answers that had their first delta
+
+    def of(self, piece: Json) -> Iterator[Json]:
+        index, message = piece.get("index", 0), piece["message"]
+        content, calls, scored = message.get("content"), message.get("tool_calls") or [], piece.get("logprobs")
+        if content or calls or scored or piece["finish_reason"]:
+            yield from self._openings(index, None if calls and not content else "")
+        if content or scored:
+            yield _delta(index, {"content": content or ""}, scored)
+        for call in calls:
+            name, arguments = call["function"]["name"], call["function"]["arguments"]
+            yield _delta(index, {"tool_calls": [{**call, "function": {"name": name, "arguments": ""}}]})
+            yield _delta(index, {"tool_calls": [{"index": call["index"], "function": {"arguments": arguments}}]})
+        if piece["finish_reason"]:
+            yield _delta(index, {}, reason=piece["finish_reason"])
+
+    def _openings(self, index: int, content: str | None) -> Iterator[Json]:
+        """The first deltas of this answer and of those before it, of which nothing is known yet."""
+        for at in range(self._opened, index + 1):
+            yield _delta(at, {"role": "assistant", "content": content if at == index else None})
+        self._opened = max(self._opened, index + 1)
+
+
+def _delta(index: int, delta: Json, scored: list[Json] | None = None, reason: str | None = None) -> Json:
+    return {"index": index, "delta": delta, "logprobs": chat_logprobs(scored), "finish_reason": reason}
+
+
+def chat_logprobs(scored: list[Json] | None) -> Json:
+    """Log-probabilities as chats have them."""
+    return None if scored is None else {"content": scored, "refusal": None}
+
+
+class TextChoices:
+    """Of a plain completion: pieces of text, then `finish_reason` in a chunk of its own."""
+
+    def __init__(self) -> None:
+        self._lengths: dict[int, int] = {}  # characters of each answer so far: its logprobs say where tokens begin
+
+    def of(self, piece: Json) -> Iterator[Json]:
+        index, text, scored = piece.get("index", 0), piece["text"], piece.get("logprobs")
+        start = self._lengths.get(index, 0)
+        self._lengths[index] = start + len(text)
+        if text or scored:
+            yield text_choice(index, text, scored, start=start)
+        if piece["finish_reason"]:
+            yield text_choice(index, "", reason=piece["finish_reason"])
+
+
+def text_choice(
+    index: int, text: str, scored: list[Json] | None = None, *, start: int = 0, reason: str | None = None
+) -> Json:
+    """A choice of a plain completion whose text begins at character `start` of the answer."""
+    logprobs = None if scored is None else _columns(scored, start)
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+
+def _columns(scored: list[Json], start: int) -> Json:
+    """Log-probabilities as plain completions have them: a column each, and where in the text each token begins."""
+    ends = accumulate((len(one["token"]) for one in scored), initial=start)
+    return {
+        "tokens": [one["token"] for one in scored],
+        "token_logprobs": [one["logprob"] for one in scored],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in one["top_logprobs"]} for one in scored],
+        "text_offset": list(ends)[:-1],
+    }
