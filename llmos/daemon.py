@@ -24,7 +24,8 @@ from llmos.abi.wire import to_json
 from llmos.api.app import create_app
 from llmos.config import SETTINGS, Config, is_loopback, read_config
 from llmos.home import LOCK, inode_of
-from llmos.kernel.box import Box
+from llmos.kernel.box import JOURNAL, Box
+from llmos.kernel.journal import restore
 from llmos.kernel.modes import close_home, make_private
 from llmos.tasks import TASKS
 
@@ -39,10 +40,13 @@ def main(words: Sequence[str] | None = None) -> int:
     make_private()
     given = arguments(words)
     ready = given.pop("ready_fd")
+    restores = given.pop("restore")
     try:
         config = read_config(given)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         with held(config.home), listening(config) as sock:
+            if restores:
+                log.warning("%s", restore(config.home / JOURNAL))
             asyncio.run(run(config, sock, ready))
     except LlmosError as error:
         tell(ready, {"error": fault_of(error)})
@@ -55,6 +59,7 @@ def arguments(words: Sequence[str] | None) -> dict[str, Any]:  # Any: settings a
     """The flags: every setting, and the pipe to tell when the daemon answers."""
     parser = argparse.ArgumentParser("llmos.daemon", description=__doc__, allow_abbrev=False)
     parser.add_argument("--ready-fd", type=int, help="where to write one line of JSON once the daemon answers")
+    parser.add_argument("--restore", action="store_true", help="put a damaged journal back to its last snapshot")
     for setting in SETTINGS:
         parser.add_argument(f"--{setting.key.replace('_', '-')}", dest=setting.key, help=setting.doc.replace("%", "%%"))
     return vars(parser.parse_args(words))

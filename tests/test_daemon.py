@@ -26,9 +26,11 @@ def free_port() -> int:
         return port
 
 
-def start(home: Path, port: int) -> subprocess.Popen[str]:
+def start(home: Path, port: int, *words: str) -> subprocess.Popen[str]:
     environ = {**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "LLMOS_ENGINE": "null"}
-    return subprocess.Popen([sys.executable, "-m", "llmos.daemon"], env=environ, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "llmos.daemon", *words], env=environ, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_it_answers_says_where_it_is_and_goes_down_with_nothing_left_behind(tmp_path):
@@ -104,6 +106,36 @@ def test_an_address_that_others_reach_is_listened_on_only_if_that_is_meant(tmp_p
         pass
     with listening(Config(tmp_path, host=host, port=free_port(), insecure=True)) as sock:
         assert sock.getsockname()[0] == host
+
+
+def test_a_damaged_journal_is_a_sentence_at_the_start_and_the_way_it_says_is_one(tmp_path):
+    port = free_port()
+
+    def up(*words: str) -> tuple[int, str, list[int]]:
+        """How a start ends, what it said, and the pids it knew; it is ended once it answers."""
+        with start(tmp_path, port, *words) as daemon:
+            pids: list[int] = []
+            try:
+                with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+                    said = client.get(f"http://127.0.0.1:{port}/v1/processes", timeout=60).json()
+                    pids = [one["pid"] for one in said["data"]]
+                daemon.send_signal(signal.SIGTERM)
+            except httpx.ConnectError:
+                pass  # it did not get so far
+            _, errors = daemon.communicate(timeout=60)
+            return daemon.returncode, errors, pids
+
+    assert up()[0] == 0
+    journal = tmp_path / "journal.db"
+    os.truncate(journal, 0)
+    code, said, _ = up()
+    assert code == 1
+    assert "it is empty" in said
+    assert "llmos up --restore" in said
+    assert "Traceback" not in said
+    code, _, pids = up("--restore")
+    assert (code, pids) == (0, [1])
+    assert up()[0] == 0
 
 
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):

@@ -15,6 +15,7 @@ HIDDEN = "(hidden)"
 SECRET_ARGS = frozenset({"token", "hub_token", "password", "api_key", "authorization"})
 MACHINE_ARGS = frozenset({"catalog", "downloads", "vllm_command", "reports"})  # the daemon's own settings and paths
 MOST_ARGS_BYTES = 64 * 1024  # of all arguments of a process, as JSON
+MOST_TITLE = 200  # characters
 LEAST_SECRET = 6  # a shorter value is found in too many innocent words
 USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")  # RFC 3986: user and password stand between these
 BEARER = re.compile(r"(?i)\b(bearer|basic)\s+(?=[\w.~+/=-]*\d)[\w.~+/=-]{12,}")  # RFC 6750; a digit: no prose

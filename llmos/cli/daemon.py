@@ -39,6 +39,9 @@ def up(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen on an address that other machines reach; nothing asks who calls.")
     ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Put a damaged journal back to the snapshot beside it.")
+    ] = False,
 ) -> None:
     """Start the daemon, and wait until it answers."""
     from llmos.config import read_config
@@ -54,7 +57,7 @@ def up(
     roots = config.data_roots or None
     flags |= {"home": config.home, "catalog": config.catalog, "data_roots": roots}  # absolute: it runs elsewhere
     words = [f"--{key.replace('_', '-')}={_word(value)}" for key, value in flags.items() if value is not None]
-    command = [sys.executable, "-m", "llmos.daemon", *words]
+    command = [sys.executable, "-m", "llmos.daemon", *words, *(["--restore"] if restore else [])]
     if foreground:
         os.execv(sys.executable, command)
     answer = spawn(command, config.home)

@@ -16,7 +16,7 @@ from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.recipe import DTYPES, WRITING, Recipe, check, recipe_of
-from llmos.abi.redact import MOST_ARGS_BYTES, SECRET_ARGS, USERINFO, shortened
+from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shortened
 from llmos.config import Config
 from llmos.kernel.need import Facts, Shape, need_of, shape_of
 from llmos.kernel.store.store import Store
@@ -28,7 +28,7 @@ NAMES_A_MODEL = {
     Program.QUANTIZE: "model",
 }
 CONFIG = "config.json"
-MOST_TITLE, MOST_SOURCE = 200, 4096  # characters
+MOST_SOURCE = 4096  # characters
 INT8 = "int8"  # what a version may be served in instead of the device's dtype; and what its int8 base is called
 
 

@@ -50,6 +50,7 @@ from llmos.kernel.table import Table
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 LATE_S = 5.0  # a tick that comes so late is told
+JOURNAL = "journal.db"
 log = logging.getLogger(__name__)
 
 
@@ -86,7 +87,7 @@ class Box:
         self._store = Store(config.home)
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
-        self._journal = Journal(config.home / "journal.db")
+        self._journal = Journal(config.home / JOURNAL)
         self._table = Table(
             self._journal.snapshot(), memory_share=config.memory_share, stop_grace_s=config.stop_grace_s
         )

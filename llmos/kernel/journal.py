@@ -1,35 +1,62 @@
-"""The journal: every event that must outlive the daemon, in SQLite, with a snapshot so that it stays small."""
+"""The journal: every event that must outlive the daemon, in SQLite, with a snapshot so that it stays small.
+
+Every row has a checksum and events have no gaps, so that damage is found as it is opened, before anything is written.
+A copy of the last snapshot is kept beside it (kernel/beside.py): the way back.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from llmos.abi.error import Corrupt, DiskFull, LlmosError, Unavailable
+from llmos.abi.process import Process, Spec
+from llmos.abi.redact import MOST_TITLE, kept_args, redact, redacted_fault, shortened
+from llmos.kernel import beside
+from llmos.kernel import events as ev
 from llmos.kernel.events import EVENTS, Event, Kept
 from llmos.kernel.table import Snapshot
 
+FORM = 2  # PRAGMA user_version; 0 is that of journals before checksums, which are read and written on
+COLUMNS = {  # of each table: those it always had, and those that came with FORM 2
+    "events": (("sequence", "kind", "body"), ("checksum",)),
+    "snapshot": (("only", "body"), ("checksum", "sequence")),
+}
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS snapshot (only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL, checksum INTEGER);
+CREATE TABLE IF NOT EXISTS snapshot (
+    only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL, checksum INTEGER, sequence INTEGER);
 """
 COMPACT_EVERY = 5_000
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Journal:
-    """Append-only. A promised event is on the disk when `append` returns; a noted one is safe from a kill."""
+    """Append-only. A promised event is on the disk when `append` returns; a noted one is safe from a kill.
+
+    Corrupt, with the way back, if what lies there is no journal, is damaged, or is a newer version's.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()  # the daemon's loop writes, and a doctor may look meanwhile
         self.appended = 0  # since the last snapshot
+        self._check_there()
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # else a full disk has no room for the file it shares
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(SCHEMA)
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.DatabaseError as error:
             raise self._failure(error) from error
 
@@ -38,50 +65,145 @@ class Journal:
         if event.kept is Kept.PASSING:
             return
         level = "FULL" if event.kept is Kept.PROMISED else "NORMAL"
-        try:
-            self._db.execute(f"PRAGMA synchronous = {level}")
-            self._db.execute(
-                "INSERT INTO events (kind, body) VALUES (?, ?)", (type(event).__name__, msgspec.json.encode(event))
-            )
-        except sqlite3.DatabaseError as error:
-            raise self._failure(error) from error
+        kind, body = type(event).__name__, msgspec.json.encode(event)
+        with self._using() as db:
+            db.execute(f"PRAGMA synchronous = {level}")
+            row = (kind, body, _checksum(kind, body))
+            db.execute("INSERT INTO events (kind, body, checksum) VALUES (?, ?, ?)", row)
         self.appended += 1
 
     def snapshot(self) -> Snapshot | None:
         """The last snapshot, if there is one."""
-        row = self._db.execute("SELECT body FROM snapshot").fetchone()
+        with self._using() as db:
+            row = db.execute("SELECT body, checksum FROM snapshot").fetchone()
+        if row is None:
+            return None
+        if row[1] is not None and row[1] != _checksum("snapshot", row[0]):
+            raise self._damaged("its snapshot is not what was written")
         try:
-            return None if row is None else msgspec.json.decode(row[0], type=Snapshot)
-        except msgspec.DecodeError as error:
-            raise self._unreadable(error) from error
+            return _shown(msgspec.json.decode(row[0], type=Snapshot))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._damaged(f"its snapshot is none: {error}") from error
 
     def events(self) -> Iterable[Event]:
         """The events after the snapshot, in their order."""
-        for kind, body in self._db.execute("SELECT kind, body FROM events ORDER BY sequence"):
+        with self._using() as db:
+            started = db.execute("SELECT sequence FROM snapshot").fetchone()
+            rows = db.execute("SELECT sequence, kind, body, checksum FROM events ORDER BY sequence").fetchall()
+        expected = None if started is None or started[0] is None else started[0] + 1
+        for sequence, kind, body, checksum in rows:
+            if expected is not None and sequence != expected:
+                raise self._damaged(f"after event {expected - 1} comes event {sequence}")
+            if checksum is not None and checksum != _checksum(kind, body):
+                raise self._damaged(f"event {sequence} is not what was written")
+            expected = sequence + 1
             try:
-                yield msgspec.json.decode(body, type=EVENTS[kind])
-            except (KeyError, msgspec.DecodeError) as error:
-                raise self._unreadable(error) from error
+                yield _shown_event(msgspec.json.decode(body, type=EVENTS[kind]))
+            except (KeyError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise self._damaged(f"event {sequence} ({kind}) is none of this version: {error}") from error
 
     def compact(self, snapshot: Snapshot) -> None:
-        """Replace all events by the state they led to, in one transaction."""
+        """Replace all events by the state they led to, in one transaction; then keep a copy of it beside.
+
+        In this order the copy is never newer than the journal, whatever a kill or a power cut leaves.
+        """
         body = msgspec.json.encode(snapshot)
-        try:
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._using() as db:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.execute("INSERT OR REPLACE INTO snapshot (only, body) VALUES (1, ?)", (body,))
-                self._db.execute("DELETE FROM events")
+                sequence = _last_sequence(db)
+                row = (body, _checksum("snapshot", body), sequence)
+                db.execute("INSERT OR REPLACE INTO snapshot (only, body, checksum, sequence) VALUES (1, ?, ?, ?)", row)
+                db.execute("DELETE FROM events")
             except sqlite3.DatabaseError:
-                self._db.execute("ROLLBACK")
+                db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise self._failure(error) from error
+            db.execute("COMMIT")
+            with suppress(sqlite3.DatabaseError):  # a full disk: it is done again the next time
+                self._forget(db)
         self.appended = 0
+        beside.keep(self._path, sequence, body)
+
+    def damage(self) -> str:
+        """What is wrong with the journal or the copy beside it, as a sentence with the way out; empty if nothing is."""
+        try:
+            with self._using() as db:
+                self._check_whole(db)
+            self.snapshot()
+            for _ in self.events():
+                pass
+            if (kept := beside.read(self._path)) is not None:
+                kept.decoded()
+        except Corrupt as error:
+            return error.message
+        return ""
 
     def close(self) -> None:
-        self._db.close()
+        with self._lock:
+            self._db.close()
+
+    def _open(self) -> None:
+        """Look before anything is written: what is not ours stays as it is."""
+        db = self._db
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # else a full disk has no room for the file it shares
+        (form,) = db.execute("PRAGMA user_version").fetchone()
+        if form > FORM:
+            raise self._damaged(f"a newer llmos wrote it (form {form}; this one reads up to {FORM}). Start that one")
+        self._check_schema(db)
+        self._check_whole(db)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA secure_delete = ON")  # what is deleted is gone from the file as well
+        self._form = form
+        db.executescript(SCHEMA)
+        for table, (_, added) in COLUMNS.items():
+            there = _columns(db, table)
+            for column in added:
+                if column not in there:
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
+
+    def _check_there(self) -> None:
+        kept = beside.exists(self._path)
+        if kept and not self._path.exists():
+            raise self._damaged("it is gone")
+        if kept and self._path.stat().st_size == 0:
+            raise self._damaged("it is empty")
+
+    def _check_schema(self, db: sqlite3.Connection) -> None:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {name for name in tables if not name.startswith("sqlite_")}
+        if not tables and not beside.exists(self._path):
+            return  # a new one, or one whose maker was killed before its first table
+        if tables != COLUMNS.keys():
+            raise self._damaged(f"it is a database of something else (tables: {', '.join(sorted(tables)) or 'none'})")
+        for table, (always, _) in COLUMNS.items():
+            if lacking := [column for column in always if column not in _columns(db, table)]:
+                raise self._damaged(f"its table {table} lacks {', '.join(lacking)}")
+
+    def _check_whole(self, db: sqlite3.Connection) -> None:
+        (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise self._damaged(" ".join(str(said).split()))
+        if (kept := beside.read(self._path)) is not None and kept.sequence > _last_sequence(db):
+            raise self._damaged(
+                f"its last event is {_last_sequence(db)}, and the snapshot beside it was taken after {kept.sequence}"
+            )
+
+    def _forget(self, db: sqlite3.Connection) -> None:
+        """Leave nothing of what was deleted in the file, which an older version did."""
+        if self._form < FORM:
+            db.execute("VACUUM")
+            db.execute(f"PRAGMA user_version = {FORM}")
+            self._form = FORM
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.DatabaseError as error:
+                raise self._failure(error) from error
 
     def _failure(self, error: sqlite3.DatabaseError) -> LlmosError:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
@@ -89,13 +211,93 @@ class Journal:
                 f"The disk under {self._path.parent} is full, so nothing can be promised. Free some space: llmos gc",
                 path=str(self._path.parent),
             )
-        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return self._unreadable(error)
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
+            return self._damaged(str(error))
         return Unavailable(f"The journal {self._path} cannot be written: {error}")
 
-    def _unreadable(self, error: Exception) -> Corrupt:
+    def _damaged(self, why: str) -> Corrupt:
         return Corrupt(
-            f"The journal {self._path} cannot be read: {error}. Move it away to start without process history; "
-            "models and data are not in it",
+            f"The journal {self._path} cannot be read: {why.rstrip('.')}. Models and data are not in it. "
+            f"{beside.way_back(self._path)}",
             path=str(self._path),
         )
+
+
+def restore(path: Path) -> str:
+    """Put a journal made of the snapshot beside in the place of a damaged one, which is kept under another name.
+
+    What it did, as a sentence; a journal that is whole stays. Corrupt if there is no snapshot that can be read.
+    """
+    try:
+        journal = Journal(path)
+        try:
+            why = journal.damage()
+        finally:
+            journal.close()
+    except Corrupt as error:
+        why = error.message
+    if not why:
+        return f"The journal {path} is whole, and stays as it is"
+    kept = beside.read(path)
+    if kept is None:
+        raise Corrupt(why, path=str(path))
+    snapshot = beside.as_of_now(kept.decoded(), path.parent)
+    made = path.with_suffix(".new")
+    for old in (made, *beside.companions(made)):
+        old.unlink(missing_ok=True)
+    _write(made, snapshot, kept.sequence)
+    named = beside.set_aside(path)
+    made.replace(path)
+    return f"The journal is the snapshot of {kept.taken} again. The damaged one is kept as {named}"
+
+
+def _write(path: Path, snapshot: Snapshot, sequence: int) -> None:
+    """A journal that holds this snapshot alone, in one file."""
+    body = msgspec.json.encode(snapshot)
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.executescript(SCHEMA)
+        db.execute(f"PRAGMA user_version = {FORM}")
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (sequence,))
+        row = (body, _checksum("snapshot", body), sequence)
+        db.execute("INSERT INTO snapshot (only, body, checksum, sequence) VALUES (1, ?, ?, ?)", row)
+    finally:
+        db.close()
+
+
+def _checksum(kind: str, body: bytes | str) -> int:
+    return zlib.crc32(kind.encode() + b"\0" + (body.encode() if isinstance(body, str) else body))
+
+
+def _last_sequence(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _columns(db: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+
+
+# What older journals hold that may not be kept, and is not shown either.
+
+
+def _shown(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, processes=tuple(map(_shown_process, snapshot.processes)))
+
+
+def _shown_process(process: Process) -> Process:
+    fault = None if process.fault is None else redacted_fault(process.fault)
+    return replace(process, spec=_shown_spec(process.spec), fault=fault, reason=redact(process.reason))
+
+
+def _shown_spec(spec: Spec) -> Spec:
+    return replace(spec, args=kept_args(spec.args), title=shortened(redact(spec.title), MOST_TITLE))
+
+
+def _shown_event(event: Event) -> Event:
+    match event:
+        case ev.Submitted(spec=spec):
+            return replace(event, spec=_shown_spec(spec))
+        case ev.ChildFailed(fault=fault) | ev.StartFailed(fault=fault):
+            return replace(event, fault=redacted_fault(fault))
+    return event

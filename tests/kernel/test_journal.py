@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +22,8 @@ from llmos.abi.error import Corrupt, Fault, LlmosError
 from llmos.abi.model import Offer, OfferKind, Part, Verdict
 from llmos.abi.process import Class, Program, Progress, Spec
 from llmos.kernel import events as ev
-from llmos.kernel.journal import Journal
+from llmos.kernel.beside import place, read
+from llmos.kernel.journal import Journal, restore
 from llmos.kernel.loop import replay
 from llmos.kernel.table import Table
 
@@ -54,7 +59,8 @@ EVENTS = st.one_of(
 @given(st.lists(EVENTS, max_size=25), st.integers(0, 25))
 def test_a_replay_gives_the_same_table_wherever_it_was_compacted(tmp_path, events, compacted_at):
     path = tmp_path / "journal.db"
-    path.unlink(missing_ok=True)
+    for old in tmp_path.glob("journal.*"):
+        old.unlink()
     journal, live = Journal(path), Table()
     for number, event in enumerate(events):
         if number == compacted_at:
@@ -149,3 +155,236 @@ def test_an_event_of_another_version_is_said_to_be_unreadable(tmp_path):
     with pytest.raises(Corrupt):
         list(journal.events())
     journal.close()
+
+
+def submitted(pid: int, **args: object) -> ev.Submitted:
+    return ev.Submitted(1.0, pid, Spec(Program.PULL, args, f"pull {pid}"), {})
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """The path of a journal with a snapshot of 40 processes, a copy of it beside, and 40 events after it."""
+    path = tmp_path / "journal.db"
+    journal, table = Journal(path), Table()
+    for pid in range(1, 41):
+        event = submitted(pid, source="x" * 200)
+        journal.append(event)
+        table.apply(event)
+    journal.compact(table.snapshot())
+    for pid in range(41, 81):
+        journal.append(submitted(pid, source="y" * 200))
+    journal.close()
+    return path
+
+
+def overwritten(path: Path, page: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(random.Random(page).randbytes(4096))
+
+
+def of_another(path: Path) -> None:
+    path.unlink()
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE photos (name TEXT)")
+    db.commit()
+    db.close()
+
+
+def changed(path: Path, *statements: str) -> None:
+    db = sqlite3.connect(path)
+    for statement in statements:
+        db.execute(statement)
+    db.commit()
+    db.close()
+
+
+DAMAGES = {
+    "first page overwritten": lambda path: overwritten(path, 0),
+    "second page overwritten": lambda path: overwritten(path, 1),
+    "last page overwritten": lambda path: overwritten(path, path.stat().st_size // 4096 - 1),
+    "truncated to nothing": lambda path: os.truncate(path, 0),
+    "cut in half": lambda path: os.truncate(path, path.stat().st_size // 8192 * 4096),
+    "gone": lambda path: path.unlink(),
+    "no database": lambda path: path.write_bytes(b"hello " * 1000),
+    "another's database": of_another,
+    "an empty database": lambda path: changed(path, "DROP TABLE events", "DROP TABLE snapshot"),
+    "other columns": lambda path: changed(path, "DROP TABLE events", "CREATE TABLE events (sequence, what)"),
+    "a newer form": lambda path: changed(path, "PRAGMA user_version = 99"),
+    "an event changed": lambda path: changed(path, "UPDATE events SET body = replace(body, 'yy', 'zz')"),
+    "the snapshot changed": lambda path: changed(path, "UPDATE snapshot SET body = replace(body, 'xx', 'zz')"),
+    "an event lost": lambda path: changed(path, "DELETE FROM events WHERE sequence = 60"),
+    "the first event lost": lambda path: changed(path, "DELETE FROM events WHERE sequence = 41"),
+    "an older journal put there": lambda path: changed(
+        path, "DELETE FROM events", "UPDATE sqlite_sequence SET seq = 9"
+    ),
+}
+
+
+def read_all(path: Path) -> Table:
+    journal = Journal(path)
+    try:
+        table = Table(journal.snapshot())
+        replay(journal, table)
+        return table
+    finally:
+        journal.close()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_journal_is_a_sentence_with_the_way_back_to_the_snapshot_beside_it(kept, damage):
+    DAMAGES[damage](kept)
+    before = kept.read_bytes() if kept.exists() else None
+    with pytest.raises(Corrupt, match=r"The journal .*journal.db cannot be read: .*llmos up --restore") as found:
+        read_all(kept)
+    assert "40 processes" in found.value.message
+    assert "Traceback" not in found.value.message
+    assert (kept.read_bytes() if kept.exists() else None) == before  # nothing was written into it
+    assert "again" in restore(kept)
+    again = read_all(kept)
+    assert sorted(again.processes) == list(range(1, 41))
+    if before is not None:
+        (aside,) = kept.parent.glob("journal.damaged-*.db")
+        assert aside.read_bytes() == before
+    journal = Journal(kept)  # and it is written on
+    journal.append(submitted(81))
+    journal.compact(again.snapshot())
+    assert journal.damage() == ""
+    journal.close()
+
+
+@pytest.mark.parametrize("page", range(12))
+def test_no_page_can_be_overwritten_without_being_found_or_without_harm(kept, page):
+    if page * 4096 >= kept.stat().st_size:
+        return
+    whole = read_all(kept).snapshot()
+    overwritten(kept, page)
+    with suppress(Corrupt):
+        assert read_all(kept).snapshot() == whole  # a page that holds nothing
+
+
+def test_a_whole_journal_is_not_put_back(kept):
+    assert "stays as it is" in restore(kept)
+    assert len(read_all(kept).processes) == 80
+
+
+def test_without_a_snapshot_that_can_be_read_nothing_is_restored_and_the_other_way_is_said(kept):
+    overwritten(kept, 1)
+    copy = place(kept)
+    copy.write_bytes(copy.read_bytes()[:-7])
+    with pytest.raises(Corrupt, match=r"snapshot .* cannot be read: .*Move it away"):
+        read_all(kept)
+    with pytest.raises(Corrupt, match="cannot be read"):
+        restore(kept)
+    copy.unlink()
+    with pytest.raises(Corrupt, match="Move it away"):
+        restore(kept)
+    assert list(kept.parent.glob("journal.damaged-*")) == []
+
+
+def test_what_goes_on_from_a_snapshot_gives_no_pid_twice_and_repeats_no_old_move(tmp_path):
+    path = tmp_path / "journal.db"
+    journal, table = Journal(path), Table()
+    for event in (submitted(1), ev.MoveAsked(1.0, "ner", 1, "ticket")):
+        journal.append(event)
+        table.apply(event)
+    journal.compact(table.snapshot())
+    journal.close()
+    (tmp_path / "logs").mkdir()
+    for name in ("7.log", "daemon.log", "2.log"):
+        (tmp_path / "logs" / name).touch()
+    path.unlink()
+    restore(path)
+    again = read_all(path)
+    assert again.last_pid == 7
+    assert again.promises.unfinished() == []
+
+
+def test_damage_that_comes_while_it_is_open_is_found_by_whoever_looks(kept):
+    journal = Journal(kept)
+    assert journal.damage() == ""
+    copy = place(kept)
+    copy.write_bytes(copy.read_bytes().replace(b"xxx", b"xyx"))
+    assert "not what was written" in journal.damage()
+    journal.close()
+
+
+OLD_SCHEMA = """
+CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE snapshot (only INTEGER PRIMARY KEY CHECK (only = 1), body BLOB NOT NULL);
+"""
+SECRET = "hf_averysecrettoken1"
+
+
+def test_of_an_older_journal_what_it_should_not_hold_is_neither_shown_nor_kept(tmp_path):
+    path = tmp_path / "journal.db"
+    db = sqlite3.connect(path)
+    db.executescript(OLD_SCHEMA)
+    table = Table()
+    old = submitted(1, source="s" * 300_000, token=SECRET, catalog="/root/catalog.toml")
+    table.apply(replace(old, spec=replace(old.spec, title=f"pull {'s' * 300_000}")))
+    fault = ev.ChildFailed(2.0, 1, Fault("offline", f"https://me:{SECRET}@host did not answer", {"token": SECRET}))
+    for kind, event in (("Submitted", submitted(2, token=SECRET, source="b")), ("ChildFailed", fault)):
+        db.execute("INSERT INTO events (kind, body) VALUES (?, ?)", (kind, msgspec.json.encode(event)))
+    db.execute("INSERT INTO snapshot (only, body) VALUES (1, ?)", (msgspec.json.encode(table.snapshot()),))
+    db.execute("INSERT INTO events (kind, body) VALUES ('Gone', ?)", (SECRET.encode() * 1000,))
+    db.execute("DELETE FROM events WHERE kind = 'Gone'")
+    db.commit()
+    db.close()
+    journal = Journal(path)
+    again = Table(journal.snapshot())
+    replay(journal, again)
+    assert again.process(2).spec.args == {"source": "b"}
+    assert again.process(1).spec.args.keys() == {"source"}
+    assert len(again.process(1).spec.title) == 200
+    assert SECRET not in str(again.processes)
+    journal.compact(again.snapshot())
+    journal.close()
+    assert all(SECRET.encode() not in file.read_bytes() for file in tmp_path.iterdir())
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 300_000
+
+
+COMPACTER = """
+import random, sys
+from pathlib import Path
+from llmos.kernel.events import Submitted
+from llmos.kernel.journal import Journal
+from llmos.kernel.loop import replay
+from llmos.kernel.table import Table
+from llmos.abi.process import Program, Spec
+journal = Journal(Path(sys.argv[1]))
+table = Table(journal.snapshot())
+replay(journal, table)
+chance = random.Random(int(sys.argv[2]))
+for pid in range(table.last_pid + 1, table.last_pid + 1_000_000):
+    event = Submitted(1.0, pid, Spec(Program.PULL, {"source": "x" * chance.randrange(500)}), {})
+    journal.append(event)
+    table.apply(event)
+    print(pid, flush=True)
+    if chance.random() < 0.3:
+        journal.compact(table.snapshot())
+"""
+
+
+def test_a_journal_and_the_snapshot_beside_it_never_disagree_wherever_a_kill_falls(tmp_path):
+    path, chance = tmp_path / "journal.db", random.Random(11)
+    for round_ in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", COMPACTER, str(path), str(round_)], stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout is not None
+            for _ in range(chance.randint(1, 40)):
+                last = int(writer.stdout.readline())
+            os.kill(writer.pid, signal.SIGKILL)
+            rest = writer.stdout.read().split()
+            last = int(rest[-1]) if rest else last
+        table = read_all(path)
+        assert table.last_pid in (last, last + 1)  # every promise that was out, and at most one more
+        kept = read(path)
+        if kept is None:
+            continue
+        then = Table(kept.decoded())
+        assert then.last_pid == kept.sequence  # one event a pid: it is the state after exactly these
+        assert kept.sequence <= table.last_pid
+        assert all(table.process(pid) == process for pid, process in then.processes.items())
+    assert kept is not None
