@@ -10,7 +10,7 @@ from llmos.abi.error import TooLong
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer
 from llmos.tasks.chat import TASK as CHAT
 from llmos.tasks.generate import TASK as GENERATE
-from llmos.tasks.length import may_cut, too_long
+from llmos.tasks.length import limit_of, may_cut, part_of, too_long
 
 Json = Any  # Any: a call's param
 
@@ -57,6 +57,8 @@ def _fitting(
 ) -> Rendered:
     """With the text whole, or its beginning where the options say that it may be cut; else the numbers."""
     how = replace(settings, options={**settings.options, "truncate": False})
+    if may_cut(settings):
+        order = replace(order, text=part_of(order.text, tokenizer, limit_of(settings)))
     for attempt in range(CUTS):
         try:
             return put(order, how)

@@ -10,7 +10,7 @@ import msgspec
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, tools
 from llmos.tasks.generate import PARAMS, ending
-from llmos.tasks.length import limit_of, may_cut, too_long
+from llmos.tasks.length import limit_of, may_cut, part_of, too_long
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -102,12 +102,15 @@ def _rendered(one: Json, tokenizer: Tokenizer, settings: Settings, room: int | N
     known, messages = one.get("tools", ()), one["messages"]
     context = tools.tools_of(one, knows_tools=tokenizer.knows_tools)
     while True:
-        (encoded,) = tokenizer.encode([_text(messages, known, tokenizer)], special=False)
+        text = _text(messages, known, tokenizer)
+        part = part_of(text, tokenizer, limit)
+        (encoded,) = tokenizer.encode([part], special=False)
         if len(encoded.ids) <= limit:
             return Rendered(encoded.ids, context)
         oldest = next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)
         if oldest is None or not may_cut(settings):
-            raise too_long("The conversation", len(encoded.ids), limit, settings)
+            is_whole = len(part) == len(text)
+            raise too_long("The conversation", len(encoded.ids), limit, settings, is_whole=is_whole)
         messages = messages[:oldest] + messages[oldest + 1 :]
 
 

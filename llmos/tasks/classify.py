@@ -8,7 +8,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import fitted
+from llmos.tasks.length import encoded
 from llmos.tasks.text import text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -28,8 +28,8 @@ class Classify:
         return {"text": text_of(data)}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        encoded = tokenizer.encode([one["text"] for one in inputs])
-        return [Rendered(one.ids) for one in fitted(encoded, "The text", tokenizer, settings)]
+        texts = [one["text"] for one in inputs]
+        return [Rendered(one.ids) for one in encoded(texts, "The text", tokenizer, settings)]
 
     def parse(self, raw: Sequence[float], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         if settings.options.get("multi_label", False):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import fitted
+from llmos.tasks.length import encoded
 from llmos.tasks.text import text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -30,8 +30,8 @@ class Embed:
         return {"text": text_of(data)}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        encoded = tokenizer.encode([one["text"] for one in inputs])
-        return [Rendered(one.ids) for one in fitted(encoded, "The text", tokenizer, settings)]
+        texts = [one["text"] for one in inputs]
+        return [Rendered(one.ids) for one in encoded(texts, "The text", tokenizer, settings)]
 
     def parse(self, raw: bytes, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"dim": len(raw) // FLOAT_BYTES, "data": raw}

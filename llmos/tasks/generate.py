@@ -10,7 +10,7 @@ from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, reader
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
-from llmos.tasks.length import limit_of, may_cut, too_long
+from llmos.tasks.length import limit_of, may_cut, part_of, too_long
 from llmos.tasks.text import shown, text_of, whole
 
 Json = Any  # Any: a JSON value that this task checks
@@ -73,8 +73,12 @@ class Generate:
         if tokenizer.reader is not None:  # whose answer takes no room beside the prompt
             return [reader.rendered(reader.Asked(), one["prompt"], tokenizer, settings) for one in inputs]
         limit = limit_of(settings) - 1
-        encoded = tokenizer.encode([one["prompt"] for one in inputs])
-        return [Rendered(_fit(one.ids, limit, settings)) for one in encoded]
+        prompts = [one["prompt"] for one in inputs]
+        parts = [part_of(prompt, tokenizer, limit, is_end=may_cut(settings)) for prompt in prompts]
+        return [
+            Rendered(_fit(one.ids, limit, settings, is_whole=len(part) == len(prompt)))
+            for one, part, prompt in zip(tokenizer.encode(parts), parts, prompts, strict=True)
+        ]
 
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
@@ -182,11 +186,11 @@ def _stops(value: Json) -> tuple[str, ...]:
     return stops
 
 
-def _fit(ids: list[int], limit: int, settings: Settings) -> list[int]:
+def _fit(ids: list[int], limit: int, settings: Settings, *, is_whole: bool = True) -> list[int]:
     if len(ids) <= limit:
         return ids
     if not may_cut(settings):
-        raise too_long("The prompt", len(ids), limit)
+        raise too_long("The prompt", len(ids), limit, is_whole=is_whole)
     return ids[-limit:]
 
 

@@ -1,4 +1,7 @@
-"""How many tokens an input may have: more are refused with the numbers, or cut where the options say so."""
+"""How many tokens an input may have: more are refused with the numbers, or cut where the options say so.
+
+A text far beyond the limit is not tokenized whole: a part of it that has twice as many tokens as may be says enough.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from collections.abc import Sequence
 
 from llmos.abi.error import TooLong
 from llmos.tasks import Encoded, Settings, Tokenizer
+
+PROBE_CHARS = 16  # of a text for each token that it may have: several times what a token has in most texts
+LEAST_PROBE = 256  # tokens
 
 
 def limit_of(settings: Settings) -> int:
@@ -17,22 +23,48 @@ def may_cut(settings: Settings) -> bool:
     return bool(settings.options.get("truncate", False))
 
 
-def too_long(what: str, size: int, limit: int, settings: Settings = Settings()) -> TooLong:
+def too_long(what: str, size: int, limit: int, settings: Settings = Settings(), *, is_whole: bool = True) -> TooLong:
     """The refusal; only a fine-tuned model has options, so that only there one of them is a way out."""
     way_out = "Shorten it, or send it in parts"
     if settings.labels:
         way_out = "Shorten it, or train the model with --set truncate=true to have texts cut"
-    return TooLong(f"{what} has {size:,} tokens; the model takes {limit:,}. {way_out}", size=size, limit=limit)
+    has = f"{size:,}" if is_whole else f"more than {size:,}"  # of the part that was tokenized
+    return TooLong(f"{what} has {has} tokens; the model takes {limit:,}. {way_out}", size=size, limit=limit)
 
 
-def fitted(encoded: Sequence[Encoded], what: str, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
-    """The same texts, each within the limit: its start is kept, and the special tokens that end every text."""
+def part_of(text: str, tokenizer: Tokenizer, limit: int, *, is_end: bool = False) -> str:
+    """The text, or so much of its beginning (or end) as has twice the tokens that the limit allows.
+
+    No bound on the characters of a token is sound for every vocabulary (an unknown word is one token, blanks may be
+    none), so parts are tokenized, each four times as long as the last, until one has enough.
+    """
+    size = PROBE_CHARS * max(limit, LEAST_PROBE)
+    while size < len(text):
+        part = text[-size:] if is_end else text[:size]
+        (encoded,) = tokenizer.encode([part], special=False)
+        if len(encoded.ids) > 2 * limit:
+            return part
+        size *= 4
+    return text
+
+
+def encoded(texts: Sequence[str], what: str, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
+    """The texts as tokens, each within the limit: its start is kept, and the special tokens that end every text."""
+    parts = [part_of(text, tokenizer, limit_of(settings)) for text in texts]
+    is_whole = all(len(part) == len(text) for part, text in zip(parts, texts, strict=True))
+    return fitted(tokenizer.encode(parts), what, tokenizer, settings, is_whole=is_whole)
+
+
+def fitted(
+    encoded: Sequence[Encoded], what: str, tokenizer: Tokenizer, settings: Settings, *, is_whole: bool = True
+) -> list[Encoded]:
+    """The same texts, each within the limit; `is_whole`: none of them was a part of a longer one."""
     limit = limit_of(settings)
     longest = max((len(one.ids) for one in encoded), default=0)
     if longest <= limit:
         return list(encoded)
     if not may_cut(settings):
-        raise too_long(what, longest, limit, settings)
+        raise too_long(what, longest, limit, settings, is_whole=is_whole)
     tail = _ending(tokenizer)
     return [one if len(one.ids) <= limit else _cut(one, limit, tail) for one in encoded]
 

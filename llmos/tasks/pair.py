@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmos.tasks import EncodedPair, Settings
-from llmos.tasks.length import limit_of, may_cut, too_long
+from llmos.tasks import EncodedPair, Settings, Tokenizer
+from llmos.tasks.length import limit_of, may_cut, part_of, too_long
 
 LEAST = 8  # tokens of the second text that a cut leaves; with less of it there is nothing to read
 
@@ -16,15 +16,29 @@ def second_of(pair: EncodedPair) -> tuple[int, int]:
     return (inside[0], inside[-1] + 1) if inside else (len(pair.ids), len(pair.ids))
 
 
-def fitted_pairs(pairs: Sequence[EncodedPair], what: str, settings: Settings) -> list[list[int]]:
+def encoded_pairs(
+    pairs: Sequence[tuple[str, str]], what: str, tokenizer: Tokenizer, settings: Settings
+) -> list[list[int]]:
+    """The pairs as tokens, each within the limit; of a text far beyond it no more is tokenized than says so."""
+    limit = limit_of(settings)
+    parts = [(part_of(first, tokenizer, limit), part_of(second, tokenizer, limit)) for first, second in pairs]
+    is_whole = all(list(map(len, part)) == list(map(len, pair)) for part, pair in zip(parts, pairs, strict=True))
+    return fitted_pairs(tokenizer.encode_pairs(parts), what, settings, is_whole=is_whole)
+
+
+def fitted_pairs(
+    pairs: Sequence[EncodedPair], what: str, settings: Settings, *, is_whole: bool = True
+) -> list[list[int]]:
     """The pairs' tokens, each within the limit: where they may be cut, the end of the second text goes."""
     limit = limit_of(settings)
-    return [pair.ids if len(pair.ids) <= limit else _cut(pair, what, limit, settings) for pair in pairs]
+    return [
+        pair.ids if len(pair.ids) <= limit else _cut(pair, what, limit, settings, is_whole=is_whole) for pair in pairs
+    ]
 
 
-def _cut(pair: EncodedPair, what: str, limit: int, settings: Settings) -> list[int]:
+def _cut(pair: EncodedPair, what: str, limit: int, settings: Settings, *, is_whole: bool) -> list[int]:
     first, after = second_of(pair)
     keep = limit - (len(pair.ids) - (after - first))
     if not may_cut(settings) or keep < LEAST:
-        raise too_long(what, len(pair.ids), limit)
+        raise too_long(what, len(pair.ids), limit, is_whole=is_whole)
     return pair.ids[: first + keep] + pair.ids[after:]

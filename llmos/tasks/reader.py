@@ -12,7 +12,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson
-from llmos.tasks.length import fitted, too_long
+from llmos.tasks.length import encoded, too_long
 
 Json = Any  # Any: a config file of transformers, read by key
 
@@ -110,7 +110,7 @@ def prefixes_of(config: Json) -> tuple[str, ...] | None:
 
 def rendered(asked: Asked, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
     """The text as the encoder reads it, whole, or its beginning where the options say that it may be cut."""
-    (one,) = fitted(tokenizer.encode([asked.prefix + text]), "The text", tokenizer, settings)
+    (one,) = encoded([asked.prefix + text], "The text", tokenizer, settings)
     ids = one.ids if asked.source is None else _spoken(one.ids, asked.source, tokenizer)
     return Rendered(ids, opening=asked.opening)
 

@@ -8,8 +8,8 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import sigmoid
-from llmos.tasks.length import fitted
-from llmos.tasks.pair import fitted_pairs
+from llmos.tasks.length import encoded
+from llmos.tasks.pair import encoded_pairs
 from llmos.tasks.similarity import cosine, vector_of
 from llmos.tasks.text import shown, text_of
 
@@ -43,10 +43,10 @@ class Rerank:
         texts = [list(one["documents"]) for one in inputs]
         if settings.labels:
             pairs = [(one["query"], document) for one in inputs for document in one["documents"]]
-            left = iter(fitted_pairs(tokenizer.encode_pairs(pairs), "The query with its document", settings))
+            left = iter(encoded_pairs(pairs, "The query with its document", tokenizer, settings))
         else:
-            encoded = tokenizer.encode([text for one in inputs for text in (one["query"], *one["documents"])])
-            left = iter(one.ids for one in fitted(encoded, "The text", tokenizer, settings))
+            said = [text for one in inputs for text in (one["query"], *one["documents"])]
+            left = iter(one.ids for one in encoded(said, "The text", tokenizer, settings))
             texts = [[one["query"], *one["documents"]] for one in inputs]
         return [
             Rendered([], one["documents"], tuple(next(left) for _ in some))

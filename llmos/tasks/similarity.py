@@ -10,7 +10,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import fitted
+from llmos.tasks.length import encoded
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -34,8 +34,8 @@ class Similarity:
         return {field: text_of(data, field) for field in ("text", "other")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        encoded = tokenizer.encode([text for one in inputs for text in (one["text"], one["other"])])
-        fit = fitted(encoded, "The text", tokenizer, settings)
+        texts = [text for one in inputs for text in (one["text"], one["other"])]
+        fit = encoded(texts, "The text", tokenizer, settings)
         return [Rendered([], parts=(fit[i].ids, fit[i + 1].ids)) for i in range(0, len(fit), 2)]
 
     def parse(self, raw: Sequence[bytes], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:

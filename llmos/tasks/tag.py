@@ -10,7 +10,7 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax
-from llmos.tasks.length import fitted
+from llmos.tasks.length import fitted, limit_of, part_of
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -64,8 +64,15 @@ class Tag:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """Offsets of an input of tokens count in the text that they make when joined with single spaces."""
         texts = [words_of(one) for one in inputs]
-        encoded = tokenizer.encode_words([[w.text[start:end] for start, end in w.offsets] for w in texts])
-        fit = fitted(encoded, "The text", tokenizer, settings)
+        parts = [part_of(one.text, tokenizer, limit_of(settings)) for one in texts]
+        encoded = tokenizer.encode_words(
+            [
+                [part[start:end] for start, end in words.offsets if start < len(part)]
+                for part, words in zip(parts, texts, strict=True)
+            ]
+        )
+        is_whole = all(len(part) == len(words.text) for part, words in zip(parts, texts, strict=True))
+        fit = fitted(encoded, "The text", tokenizer, settings, is_whole=is_whole)
         return [
             Rendered(one.ids, Words(words.text, words.offsets, _firsts(one, len(words.offsets))))
             for one, words in zip(fit, texts, strict=True)

@@ -8,7 +8,7 @@ from typing import Any
 from llmos.abi.error import BadInput, WrongTask
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax, top
-from llmos.tasks.length import fitted
+from llmos.tasks.length import encoded
 from llmos.tasks.similarity import cosine, vector_of
 from llmos.tasks.text import shown, text_of
 
@@ -30,15 +30,17 @@ class ZeroShot:
     def __init__(self, descriptions: Mapping[str, str]) -> None:
         self._labels = tuple(descriptions)
         self._texts = list(descriptions.values())
+        self._ids: list[list[int]] | None = None  # of those, once they are tokens
 
     def check(self, data: Json) -> Json:
         return {"text": text_of(data)}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """All inputs share the labels' tokens, so that a call computes them once."""
-        labels = [one.ids for one in fitted(tokenizer.encode(self._texts), "A label", tokenizer, settings)]
-        texts = fitted(tokenizer.encode([one["text"] for one in inputs]), "The text", tokenizer, settings)
-        return [Rendered([], parts=(one.ids, *labels)) for one in texts]
+        if self._ids is None:
+            self._ids = [one.ids for one in encoded(self._texts, "A label", tokenizer, settings)]
+        texts = encoded([one["text"] for one in inputs], "The text", tokenizer, settings)
+        return [Rendered([], parts=(one.ids, *self._ids)) for one in texts]
 
     def parse(self, raw: Sequence[bytes], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         text, *labels = map(vector_of, raw)
