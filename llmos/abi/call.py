@@ -71,6 +71,17 @@ def size_of(call: Call) -> int:
     return max(len(call.inputs) * _copies(call.params), _documents(call.inputs))
 
 
+def characters(value: Json) -> int:
+    """How many characters a JSON value has, in all its texts."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(characters, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(characters, value))
+    return 0
+
+
 def _copies(params: Mapping[str, Json]) -> int:
     n = params.get("n")
     return n if isinstance(n, int) and n > 1 else 1  # what is no number at all, the task refuses

@@ -49,6 +49,12 @@ class TooLong(BadInput):
     code = "too_long"
 
 
+class Crashed(BadInput):
+    """The process that took this call in ended over it; the same again would end it again; detail: pid."""
+
+    code = "crashed"
+
+
 class UnsafeWeights(BadInput):
     """The weights are pickled, so that reading them would run code; only safetensors and GGUF are read."""
 

@@ -1,8 +1,8 @@
 """The frames that daemon and child say to each other over the child's unix socket.
 
 Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
-Computed, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed; and a Beat every second. A child
-that sees the socket end ends itself at once.
+Computed, TakesIn, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed; and a Beat every second. A
+child that sees the socket end ends itself at once.
 """
 
 from __future__ import annotations
@@ -100,6 +100,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class TakesIn:
+    """Where this process notes which calls it is taking in: see abi/note.py."""
+
+    os_pid: int
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Pieces of answers to calls, several at a time when a batch finishes."""
 
@@ -182,4 +190,18 @@ class Beat:
 
 
 Down = Assignment | Attach | Detach | Ask | Cancel | Accepted | Stop
-Up = Ready | Answer | Computed | Attached | AttachFailed | Detached | Report | Offered | Failed | Spent | Probed | Beat
+Up = (
+    Ready
+    | TakesIn
+    | Answer
+    | Computed
+    | Attached
+    | AttachFailed
+    | Detached
+    | Report
+    | Offered
+    | Failed
+    | Spent
+    | Probed
+    | Beat
+)

@@ -8,6 +8,7 @@ from typing import Protocol
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Located
+from llmos.engines.intake import Intake
 
 
 class Engine(Protocol):
@@ -27,8 +28,16 @@ class Engine(Protocol):
         """Forget a model; unknown ones are ignored."""
         ...
 
+    def take_in(self, call: Call) -> Intake:
+        """Check, tokenize and compile a call step by step; what that returns at last puts it in hand.
+
+        A step raises BadInput, TooLong or ModelNotFound for a call that cannot be answered. The first looks the model
+        up and, like what is returned, belongs to the engine's thread; the others may run in another one.
+        """
+        ...
+
     def add(self, call: Call) -> None:
-        """Take a call in hand; raises BadInput, TooLong or ModelNotFound for one that cannot be answered."""
+        """Take a call in at once."""
         ...
 
     def cancel(self, call_id: int) -> None:

@@ -7,6 +7,7 @@ from llmos.abi.engine import refusal
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Located
 from llmos.engines.answers import Answers
+from llmos.engines.intake import Intake, whole
 
 
 class Alone:
@@ -22,8 +23,11 @@ class Alone:
     def detach(self, model: str) -> None:
         """There is the base alone, which stays."""
 
+    def take_in(self, call: Call) -> Intake:
+        return self._loaded.take_in(call)
+
     def add(self, call: Call) -> None:
-        self._loaded.add(call)
+        whole(self.take_in(call))()
 
     def cancel(self, call_id: int) -> None:
         self._loaded.cancel(call_id)

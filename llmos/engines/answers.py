@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
 from llmos.abi.process import Class
+from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.turns import Turns
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.generate import Sampling, salt_of, sampling
@@ -172,8 +173,8 @@ class Answers:
     def computed(self) -> dict[int, float]:
         return {call_id: len(job.outputs) / len(job.rendered) for call_id, job in self._jobs.items() if job.is_large}
 
-    def add(self, call: Call) -> None:
-        """Take a call in hand; raises for one that cannot be answered."""
+    def take_in(self, call: Call) -> Intake:
+        """Take a call in step by step; raises for one that cannot be answered."""
         if call.model != self._ref:
             raise ModelNotFound(f"No model {call.model!r} is attached here. There is: {self._ref}")
         if call.task not in self._tasks:
@@ -185,15 +186,26 @@ class Answers:
             )
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
-        asked = task(call.task)
-        rendered = asked.render([asked.check(one) for one in call.inputs], self._writer.tokenizer, self._settings)
-        said = sampling(call.params)
+        yield
+        asked, said = task(call.task), sampling(call.params)
+        rendered: list[Rendered] = []
+        for some in parts(call.inputs):
+            rendered += asked.render([asked.check(one) for one in some], self._writer.tokenizer, self._settings)
+            yield
         prompt_tokens = sum(len(one.ids) for one in rendered)
         job = Job(call, asked, self._settings, [one for one in rendered for _ in range(said.n)], prompt_tokens)
-        job.is_large, salt = len(job.rendered) > MANY, salt_of(call.params)
+        job.is_large = len(job.rendered) > MANY
         chosen = [self._chosen(job, i, said) for i in range(len(job.rendered))]
-        self._jobs[call.call_id] = job
-        place = self._turns.enter(job)
+        return lambda: self._put(job, chosen)
+
+    def add(self, call: Call) -> None:
+        """Take a call in at once."""
+        whole(self.take_in(call))()
+
+    def _put(self, job: Job, chosen: list[Sampling]) -> None:
+        """A call is in hand from now on."""
+        self._jobs[job.call.call_id] = job
+        place, salt = self._turns.enter(job), salt_of(job.call.params)
         for i, settings in enumerate(chosen):
             leg = Leg((place, next(self._numbers)), job, i, settings, salt)
             place += self._turns.step_of(job, leg.size)

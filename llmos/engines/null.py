@@ -12,6 +12,7 @@ from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import Located
 from llmos.abi.model import Manifest
+from llmos.engines.intake import Intake, whole
 from llmos.tasks import WRITING, Rendered, Settings, task, told
 from llmos.tasks.generate import sampling
 from llmos.tasks.tools import AUTO
@@ -73,14 +74,18 @@ class NullEngine:
     def detach(self, model: str) -> None:
         self._models.pop(model, None)
 
-    def add(self, call: Call) -> None:
+    def take_in(self, call: Call) -> Intake:
         if call.model not in self._models:
             raise ModelNotFound(f"{call.model} is not attached here")
+        yield
         checked = [told(call.task, call.params).check(one) for one in call.inputs]
-        if call.stream and call.task in WRITING:
-            self._streams[call.call_id] = Reading(call, _written(call, checked), sum(map(_count, checked)))
-        else:
-            self._calls[call.call_id] = call
+        if not (call.stream and call.task in WRITING):
+            return lambda: self._calls.update({call.call_id: call})
+        reading = Reading(call, _written(call, checked), sum(map(_count, checked)))
+        return lambda: self._streams.update({call.call_id: reading})
+
+    def add(self, call: Call) -> None:
+        whole(self.take_in(call))()
 
     def cancel(self, call_id: int) -> None:
         self._calls.pop(call_id, None)

@@ -323,7 +323,7 @@ class Box:
             case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
                 self._network.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
             case ev.ChildExited():
-                self._network.lost(event.pid)
+                self._network.lost(event.pid, event.taking_in)
             case ev.Committed(ref=ref) if ref:
                 self._happenings.publish("model", pid=event.pid, model=ref)
             case ev.Moved() | ev.MoveRefused():

@@ -17,6 +17,7 @@ from llmos.kernel.roster import ALIVE, RESUMABLE, Roster
 from llmos.kernel.scheduler import STARTS_TO_FAIL, backoff_s
 
 PASSING_FAULTS = frozenset({"offline", "unavailable", "disk_full", "no_room", "cancelled"})
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP})
 HEALTHY_AFTER_S = 10.0  # a serve process that was ready for so long starts again with a clean record
 
 
@@ -137,6 +138,8 @@ HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: e
 def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Effect]:
     """A serve process ended unasked: it starts again after a while, unless it never gets as far as ready."""
     life = roster.lives[event.pid]
+    if event.taking_in:
+        return roster.back_off(process, life.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
     was_ready_s = 0.0 if life.ready_at is None else event.at - life.ready_at
     crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else life.crashes + 1
     is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
@@ -147,6 +150,11 @@ def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Ef
     wait_s = backoff_s(crashes)
     reason = f"{life.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
     return roster.back_off(process, crashes, wait_s, reason)
+
+
+def is_own_fault(code: int) -> bool:
+    """Whether a process that ended like this was not ended by somebody else."""
+    return code > 0 or (code < 0 and -code not in FROM_OUTSIDE)
 
 
 def _state_after(process: Process, code: int) -> State:

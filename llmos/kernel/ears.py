@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import mmap
 from collections.abc import Callable
 
 from llmos.abi.frame import (
@@ -17,10 +19,15 @@ from llmos.abi.frame import (
     Ready,
     Report,
     Spent,
+    TakesIn,
     Up,
 )
+from llmos.abi.note import opened, read
 from llmos.kernel import events as ev
+from llmos.kernel.children import is_own_fault
 from llmos.kernel.network import Network
+
+log = logging.getLogger(__name__)
 
 
 class Ears:
@@ -30,9 +37,18 @@ class Ears:
         self._network = network
         self._post = post
         self._clock = clock
+        self._notes: dict[int, mmap.mmap] = {}  # what each serve process was taking in at last
 
     def ended(self, pid: int, os_pid: int, code: int) -> None:
-        self._post(ev.ChildExited(self._clock(), pid, os_pid, code))
+        note = self._notes.pop(pid, None)
+        taking_in = () if note is None or not is_own_fault(code) else read(note)
+        self._post(ev.ChildExited(self._clock(), pid, os_pid, code, taking_in=taking_in))
+
+    def _open_note(self, pid: int, os_pid: int, fd: int) -> None:
+        try:
+            self._notes[pid] = opened(os_pid, fd)
+        except OSError as error:  # it ends without one: its calls are sent again, as those of any that dies
+            log.warning("the note of pid %s cannot be read: %s", pid, error)
 
     def heard(self, pid: int, frame: Up) -> None:
         now = self._clock()
@@ -41,6 +57,8 @@ class Ears:
                 self._network.answered(chunks)
             case Computed(call_id, share):
                 self._network.computed(call_id, share)
+            case TakesIn(os_pid, fd):
+                self._open_note(pid, os_pid, fd)
             case AttachFailed(model, fault):
                 self._network.attach_failed(pid, model, fault)
                 self._post(ev.Detached(now, pid, model))

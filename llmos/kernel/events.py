@@ -271,6 +271,7 @@ class ChildExited(Event):
     code: int
     usage: Usage | None = None
     progress: Progress | None = None
+    taking_in: tuple[int, ...] = ()  # the calls that it took in when it ended by its own fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ Calls are not journalled. Every call gets an answer: its chunks, or the fault of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import DEFAULT
-from llmos.abi.error import Fault, LlmosError, ProcessDied, TimedOut, fault_of
+from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, Down
 from llmos.kernel.eviction import Rest, Use
 from llmos.kernel.open import Open
@@ -190,8 +190,11 @@ class Network:
             self.detach(pid, model)
         return having
 
-    def lost(self, pid: int) -> None:
-        """The process has died: calls without a chunk wait to be sent again, the others get their answer now."""
+    def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
+        """The process has died: calls without a chunk wait to be sent again, the others get their answer now.
+
+        `taking_in`: the calls over which it died, for it was taking them in; they are not sent again.
+        """
         server = self._servers.get(pid)
         if server is None:
             return
@@ -199,7 +202,9 @@ class Network:
         for opened in list(server.sent.values()):
             server.unsend(opened)
             opened.crashes += 1
-            if opened.has_begun or not opened.call.is_idempotent or opened.crashes >= CRASHES_TO_GIVE_UP:
+            if opened.call.call_id in taking_in:
+                self._fail(opened, _crashed(pid))
+            elif opened.has_begun or not opened.call.is_idempotent or opened.crashes >= CRASHES_TO_GIVE_UP:
                 self._fail(opened, _died(pid, opened))
             else:
                 server.waiting.put_back(opened)
@@ -277,6 +282,15 @@ def late(opened: Open) -> Fault:
 
 def _has_suspect_in_hand(server: Server) -> bool:
     return any(one.crashes >= CRASHES_TO_SUSPECT for one in server.sent.values())
+
+
+def _crashed(pid: int) -> Fault:
+    return Fault(
+        Crashed.code,
+        f"The call was not answered: its process (pid {pid}) ended by a fault of its own while it took the call in, so "
+        f"that it is not sent again. Send another, or see: llmos logs {pid}",
+        {"pid": pid},
+    )
 
 
 def _died(pid: int, opened: Open) -> Fault:

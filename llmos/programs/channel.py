@@ -28,7 +28,7 @@ class Channel:
     def __init__(self, sock: socket.socket, *, on_gone: Callable[[], None] = lambda: os._exit(DAEMON_GONE)) -> None:
         self._socket = sock
         self._on_gone = on_gone
-        self._inbox: queue.SimpleQueue[Down] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Down | None] = queue.SimpleQueue()  # None: only to wake who waits
         self._accepted: queue.SimpleQueue[Accepted] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._stop = threading.Event()
@@ -48,7 +48,7 @@ class Channel:
             self._on_gone()
 
     def receive(self, within_s: float | None = None) -> Down | None:
-        """The next frame, waiting for it; None if none has come within this time."""
+        """The next frame, waiting for it; None if none has come within this time, or `wake` was called."""
         self.moves += 1
         try:
             return self._inbox.get(timeout=within_s)
@@ -60,9 +60,15 @@ class Channel:
         taken: list[Down] = []
         while True:
             try:
-                taken.append(self._inbox.get_nowait())
+                frame = self._inbox.get_nowait()
             except queue.Empty:
                 return taken
+            if frame is not None:
+                taken.append(frame)
+
+    def wake(self) -> None:
+        """Whoever waits for a frame waits no longer. Safe from any thread."""
+        self._inbox.put(None)
 
     @property
     def stop_asked(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 
-from llmos.abi.call import Chunk
+from llmos.abi.call import Call, Chunk
 from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import (
     Answer,
@@ -21,10 +23,13 @@ from llmos.abi.frame import (
     Located,
     Ready,
     Stop,
+    TakesIn,
 )
+from llmos.abi.note import Note
 from llmos.abi.process import Progress
 from llmos.engines import Engine, driver
 from llmos.programs.channel import Channel
+from llmos.programs.intake import TakingIn
 from llmos.programs.resident import with_resident
 
 REPORT_EVERY_S = 1.0
@@ -42,10 +47,13 @@ def main(channel: Channel, assignment: Assignment) -> None:
         base = with_resident(channel, assignment, base)
     try:
         weights_bytes = engine.load(base, assignment.device, assignment.dtype, assignment.threads)
+        note = Note()
+        channel.send(TakesIn(os.getpid(), note.fd))
         channel.send(Ready(weights_bytes))
-        server = Server(channel, engine)
+        server = Server(channel, engine, note)
         while not server.is_done:
             server.step()
+        note.close()
     finally:
         engine.close()
 
@@ -53,9 +61,10 @@ def main(channel: Channel, assignment: Assignment) -> None:
 class Server:
     """Feeds the engine with frames and the daemon with chunks; nothing waits longer than the batch before it takes."""
 
-    def __init__(self, channel: Channel, engine: Engine) -> None:
+    def __init__(self, channel: Channel, engine: Engine, note: Note) -> None:
         self._channel = channel
         self._engine = engine
+        self._intake = TakingIn(note, channel.wake)
         self._is_stopping = False
         self._reported_at = 0.0
         self._figures: dict[str, float] = {}
@@ -63,7 +72,7 @@ class Server:
 
     @property
     def is_done(self) -> bool:
-        return self._is_stopping and self._engine.is_idle
+        return self._is_stopping and self._engine.is_idle and self._intake.is_idle
 
     def step(self) -> None:
         """Take every frame that waits, for one if there is nothing else to do, and compute one batch."""
@@ -71,6 +80,8 @@ class Server:
             self._take(frame)
         for frame in self._channel.waiting():
             self._take(frame)
+        for call, outcome in self._intake.collect():
+            self._taken(call, outcome)
         if not self._engine.is_idle:
             self._say(self._engine.step())
             self._say_computed()
@@ -99,10 +110,11 @@ class Server:
         match frame:
             case Ask(call):
                 try:
-                    self._engine.add(call)
+                    self._intake.put(call, self._engine.take_in(call))
                 except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer
                     self._say([Chunk(call.call_id, fault=fault_of(error))])
             case Cancel(call_id):
+                self._intake.cancel(call_id)
                 self._engine.cancel(call_id)
             case Attach(model):
                 self._attach(model)
@@ -111,6 +123,13 @@ class Server:
                 self._channel.send(Detached(model))
             case Stop():
                 self._is_stopping = True
+
+    def _taken(self, call: Call, outcome: Callable[[], None] | Exception) -> None:
+        """A call has been taken in beside: the engine has it in hand from now on."""
+        if isinstance(outcome, Exception):
+            self._say([Chunk(call.call_id, fault=fault_of(outcome))])
+        else:
+            outcome()
 
     def _attach(self, model: Located) -> None:
         started = time.perf_counter()

@@ -16,6 +16,7 @@ from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
 from llmos.abi.recipe import Lora  # noqa: E402
 from llmos.engines import driver  # noqa: E402
+from llmos.engines.intake import whole  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.nn.head import SequenceHead, TokenHead, save_head  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
@@ -303,8 +304,7 @@ def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_sa
     alone = [outputs(run(speaker, call), call.call_id) for call in neighbours]
     speaker.add(neighbours[0])
     job = Job(Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker._models["talk:1"], odd, [Rendered([5, 6])])
-    (speaker._rows if head else speaker._streams).add(job)
-    speaker._jobs[2] = job
+    speaker._put(job, () if head else whole(speaker._streams.made(job)))
     speaker.add(neighbours[1])
     chunks = drain(speaker)
     assert [close(outputs(chunks, i), one) for i, one in zip((1, 3), alone, strict=True)] == [True, True]

@@ -23,6 +23,7 @@ from llmos.abi.error import (
     Busy,
     Conflict,
     Corrupt,
+    Crashed,
     IllegalMove,
     LlmosError,
     ModelNotFound,
@@ -33,6 +34,7 @@ from llmos.abi.error import (
     WrongTask,
 )
 from llmos.abi.model import Kind, Manifest
+from llmos.abi.note import SLOT
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel.box import Box
@@ -202,6 +204,50 @@ def test_a_suspended_process_that_is_killed_loses_no_call(home):
         os.kill(os_pid, signal.SIGKILL)
         assert len(await asyncio.gather(*calls)) == 50
         assert server(box).restarts == 1
+
+    with_box(home, act)
+
+
+def noted(os_pid: int, call_id: int) -> None:
+    """Write into the note of a process that it takes this call in."""
+    for name in os.listdir(f"/proc/{os_pid}/fd"):
+        if "llmos-note" in os.readlink(f"/proc/{os_pid}/fd/{name}"):
+            with open(f"/proc/{os_pid}/fd/{name}", "r+b") as note:
+                note.write(SLOT.pack(call_id + 1))
+
+
+def test_a_call_over_which_its_process_crashed_is_told_so_and_its_neighbours_are_answered_at_once(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        os_pid = server(box).os_pid
+        assert os_pid is not None
+        os.kill(os_pid, signal.SIGSTOP)
+        poison, *innocent = [asyncio.ensure_future(ask(box, "mood", f"text {i}")) for i in range(20)]
+        await asyncio.sleep(0)
+        assert box.status().in_flight == 20
+        noted(os_pid, 2)
+        os.kill(os_pid, signal.SIGSEGV)
+        os.kill(os_pid, signal.SIGCONT)
+        with pytest.raises(Crashed):
+            await poison
+        assert len(await asyncio.gather(*innocent)) == 19
+        assert server(box).restarts == 1
+        assert box._table.roster.lives[server(box).pid].crashes == 0
+
+    with_box(home, act)
+
+
+def test_a_call_that_was_taken_in_when_its_process_was_killed_is_sent_again(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        os_pid = server(box).os_pid
+        assert os_pid is not None
+        os.kill(os_pid, signal.SIGSTOP)
+        call = asyncio.ensure_future(ask(box, "mood", "text"))
+        await asyncio.sleep(0)
+        noted(os_pid, 2)
+        os.kill(os_pid, signal.SIGKILL)
+        assert (await call).fault is None
 
     with_box(home, act)
 

@@ -144,6 +144,21 @@ def test_a_call_that_kills_its_process_ends_and_takes_no_other_with_it():
     assert all(answer_of(one).fault is None for one in innocents)
 
 
+def test_a_call_over_which_its_process_died_while_taking_it_in_is_not_sent_again_and_the_others_are():
+    ground = Ground()
+    ground.network.became_ready(1)
+    poison, innocent = ground.open(1), ground.open(2)
+    ground.network.lost(1, taking_in=(1, 99))
+    ground.sent.clear()
+    ground.network.became_ready(1)
+    assert ground.asked() == [2]
+    fault = answer_of(poison).fault
+    assert fault is not None
+    assert fault.code == "crashed"
+    ground.network.answered([Chunk(2)])
+    assert answer_of(innocent).fault is None
+
+
 def test_a_call_nobody_waits_for_is_cancelled_and_its_late_answer_is_for_nobody():
     ground = Ground()
     ground.network.became_ready(1)

@@ -14,6 +14,7 @@ from llmos.abi.model import Offer, OfferKind, Verdict
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
+from llmos.kernel.children import is_own_fault
 from llmos.kernel.eviction import Idle, Rest
 from llmos.kernel.table import Snapshot, Table
 
@@ -78,6 +79,25 @@ def test_crashes_in_a_row_wait_longer_and_a_healthy_life_forgives_them():
         for event in (ev.Rang(at, 1, alarm.life, "restart"), ev.Admitted(at, 1), ev.BecameReady(at, 1)):
             table.apply(event)
     assert waits == [0.1, 0.2, 0.4, 0.1]
+
+
+def test_a_process_that_died_over_a_call_starts_again_at_once_and_that_is_no_crash_of_its_own():
+    table = table_with(SERVE, State.READY)
+    waits = []
+    for taking_in in ((), (7,), (8,), ()):
+        (alarm,) = table.apply(replace(exited(-11, 6.0), taking_in=taking_in))
+        assert isinstance(alarm, do.Alarm)
+        waits.append(alarm.after_s)
+        for event in (ev.Rang(6.0, 1, alarm.life, "restart"), ev.Admitted(6.0, 1), ev.BecameReady(6.0, 1)):
+            table.apply(event)
+    assert waits == [0.1, 0.0, 0.0, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_own"), [(-11, True), (-6, True), (1, True), (0, False), (-9, False), (-15, False)]
+)
+def test_a_fault_of_its_own_is_told_from_a_kill(code, is_own):
+    assert is_own_fault(code) is is_own
 
 
 def test_a_serve_process_that_never_gets_ready_is_given_up_and_its_calls_are_answered():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from llmos.abi.frame import (
     Attach,
     Attached,
     Cancel,
+    Computed,
     Detach,
     Detached,
     Down,
@@ -24,11 +27,14 @@ from llmos.abi.frame import (
     Report,
     Spent,
     Stop,
+    TakesIn,
     Up,
 )
 from llmos.abi.model import Kind, Manifest
-from llmos.abi.process import Program
+from llmos.abi.note import Note, opened, read
+from llmos.abi.process import Class, Program
 from llmos.abi.wire import Splitter, encode
+from llmos.engines.intake import Intake
 from llmos.programs import serve
 from llmos.programs.channel import Channel
 
@@ -89,6 +95,7 @@ class Daemon:
 @pytest.fixture
 def daemon() -> Iterator[Daemon]:
     one = Daemon()
+    assert isinstance(one.hear(), TakesIn)
     assert one.hear() == Ready(0)
     yield one
     one.close()
@@ -128,8 +135,9 @@ class Endless:
     def __init__(self) -> None:
         self.live: set[int] = set()
 
-    def add(self, call: Call) -> None:
-        self.live.add(call.call_id)
+    def take_in(self, call: Call) -> Intake:
+        yield
+        return lambda: self.live.add(call.call_id)
 
     def cancel(self, call_id: int) -> None:
         self.live.discard(call_id)
@@ -153,7 +161,8 @@ class Endless:
 def test_the_last_call_taken_back_is_reported_as_one_less():
     ours, theirs = socket.socketpair()
     engine = Endless()
-    server = serve.Server(Channel(theirs, on_gone=lambda: None), engine)
+    note = Note()
+    server = serve.Server(Channel(theirs, on_gone=lambda: None), engine, note)
     ours.sendall(encode(call(1)))
     server.step()
     ours.sendall(encode(Cancel(1)))
@@ -163,6 +172,7 @@ def test_the_last_call_taken_back_is_reported_as_one_less():
     assert [one.progress.figures for one in said if isinstance(one, Report)] == [{"live": 1.0}, {"live": 0.0}]
     ours.close()
     theirs.close()
+    note.close()
 
 
 def test_a_model_that_has_come_says_what_that_took_and_one_that_has_gone_says_so(daemon):
@@ -171,3 +181,155 @@ def test_a_model_that_has_come_says_what_that_took_and_one_that_has_gone_says_so
     assert isinstance(come, Attached)
     assert (come.model, gone) == ("mood:1", Detached("mood:1"))
     assert come.took_s >= 0.0
+
+
+class Slow(Endless):
+    """An engine that takes a large call in for as long as a test likes, and answers all others at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+        self.order: list[int] = []
+
+    def take_in(self, call: Call) -> Intake:
+        yield
+        if len(call.inputs) > 1:
+            self.begun.set()
+            assert self.goes_on.wait(20)
+            yield
+        if "bad" in call.inputs:
+            raise ValueError("bad")
+        return lambda: self.order.append(call.call_id)
+
+    def step(self) -> list[Chunk]:
+        answered, self.order = self.order, []
+        return [Chunk(call_id) for call_id in answered]
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.order
+
+
+class Talk:
+    """A server with this engine, driven by hand."""
+
+    def __init__(self, engine: Any) -> None:  # Any: the part of Engine that it needs
+        self.ours, self._theirs = socket.socketpair()
+        self.ours.settimeout(20)
+        self.note = Note()
+        self.server = serve.Server(Channel(self._theirs, on_gone=lambda: None), engine, self.note)
+        self._splitter = Splitter()
+        self.heard: list[Up] = []
+
+    def say(self, *frames: Down) -> None:
+        self.ours.sendall(b"".join(encode(frame) for frame in frames))
+
+    def answers(self, count: int) -> list[Chunk]:
+        """Step until there are so many."""
+        found: list[Chunk] = []
+        self.ours.setblocking(False)
+        while len(found) < count:
+            self.server.step()
+            try:
+                heard = self._splitter.feed(self.ours.recv(1 << 16))
+            except BlockingIOError:
+                continue
+            found += [chunk for frame in heard if isinstance(frame, Answer) for chunk in frame.chunks]
+        return found
+
+    def close(self) -> None:
+        self.ours.close()
+        self._theirs.close()
+        self.note.close()
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[Slow, Talk]]:
+    engine = Slow()
+    talk = Talk(engine)
+    yield engine, talk
+    engine.goes_on.set()
+    talk.close()
+
+
+def large(number: int, *inputs: str) -> Ask:
+    return Ask(Call(number, "mood:1", "classify", inputs or ("x",) * 100))
+
+
+def test_while_a_large_call_is_taken_in_others_are_answered_and_a_note_names_it(slow):
+    engine, talk = slow
+    page = opened(os.getpid(), talk.note.fd)
+    talk.say(large(1))
+    assert not engine.begun.is_set()
+    talk.say(call(2))
+    assert [chunk.call_id for chunk in talk.answers(1)] == [2]
+    assert engine.begun.wait(20)
+    assert read(page) == (1,)
+    talk.say(call(3))
+    assert [chunk.call_id for chunk in talk.answers(1)] == [3]
+    assert not talk.server.is_done
+    engine.goes_on.set()
+    assert [chunk.call_id for chunk in talk.answers(1)] == [1]
+    assert read(page) == ()
+    page.close()
+
+
+def test_a_call_that_is_taken_back_meanwhile_is_not_answered(slow):
+    engine, talk = slow
+    talk.say(large(1), large(2))
+    while not engine.begun.is_set():
+        talk.server.step()
+    talk.say(Cancel(1))
+    talk.say(call(3))
+    assert [chunk.call_id for chunk in talk.answers(1)] == [3]
+    engine.goes_on.set()
+    assert [chunk.call_id for chunk in talk.answers(1)] == [2]
+
+
+def test_what_is_wrong_with_a_large_call_is_its_answer(slow):
+    engine, talk = slow
+    engine.goes_on.set()
+    talk.say(large(1, *("x",) * 50, "bad"), Stop())
+    (chunk,) = talk.answers(1)
+    assert chunk.fault is not None
+    assert "bad" in chunk.fault.message
+    assert talk.server.is_done
+
+
+def test_of_large_calls_the_higher_class_is_taken_in_first(slow):
+    engine, talk = slow
+    talk.say(large(1))
+    while not engine.begun.is_set():
+        talk.server.step()
+    talk.say(Ask(Call(2, "mood:1", "classify", ("x",) * 100, klass=Class.BACKGROUND)), large(3))
+    talk.say(call(4))
+    talk.answers(1)
+    engine.goes_on.set()
+    assert [chunk.call_id for chunk in talk.answers(3)] == [1, 3, 2]
+
+
+class Counted(Endless):
+    """An engine that says how far a large call is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = 0.0
+
+    def step(self) -> list[Chunk]:
+        self.share += 0.05
+        return []
+
+    @property
+    def computed(self) -> dict[int, float]:
+        return dict.fromkeys(self.live, self.share)
+
+
+def test_how_far_a_large_call_is_is_said_every_eighth():
+    talk = Talk(Counted())
+    talk.say(call(1))
+    for _ in range(20):
+        talk.server.step()
+    talk.ours.setblocking(True)
+    said = Splitter().feed(talk.ours.recv(1 << 16))
+    assert [round(one.share, 2) for one in said if isinstance(one, Computed)] == [0.15, 0.3, 0.45, 0.6, 0.75, 0.9]
+    talk.close()

@@ -12,11 +12,12 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import refusal, weights_of
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask, fault_of
 from llmos.abi.frame import Located
+from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.onnx.graph import Form, Graph, check_labels, graph_of, open_session
 from llmos.engines.onnx.rows import Item, Job, Rows, rectangles
 from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.tokenizer import FastTokenizer
-from llmos.tasks import Settings, Task, Tokenizer, task
+from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.embed import is_unit
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
@@ -62,15 +63,25 @@ class OnnxEngine:
     def detach(self, model: str) -> None:
         """There is the graph alone, which stays."""
 
-    def add(self, call: Call) -> None:
+    def take_in(self, call: Call) -> Intake:
         if call.model != self._ref:
             raise ModelNotFound(f"No model {call.model!r} is attached here. There is: {self._ref}")
         asked = self._task(call.task, call.params)
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
-        inputs = [asked.check(one) for one in call.inputs]
-        job = Job(call, asked, self._settings, asked.render(inputs, self._tokenizer, self._settings))
-        self._jobs[call.call_id] = job
+        yield
+        rendered: list[Rendered] = []
+        for some in parts(call.inputs):
+            rendered += asked.render([asked.check(one) for one in some], self._tokenizer, self._settings)
+            yield
+        job = Job(call, asked, self._settings, rendered)
+        return lambda: self._put(job)
+
+    def add(self, call: Call) -> None:
+        whole(self.take_in(call))()
+
+    def _put(self, job: Job) -> None:
+        self._jobs[job.call.call_id] = job
         self._rows.add(job)
 
     def cancel(self, call_id: int) -> None:

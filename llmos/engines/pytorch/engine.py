@@ -7,6 +7,7 @@ class has its part of every eighth step: it is slow then, and does not starve.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,14 +16,15 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput, ModelNotFound
 from llmos.abi.frame import Located
 from llmos.abi.process import Class
+from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.pytorch.job import Job
 from llmos.engines.pytorch.model import Model, base_of, model_on
 from llmos.engines.pytorch.rows import Rows
-from llmos.engines.pytorch.streams import LIVE, Streams
+from llmos.engines.pytorch.streams import LIVE, Stream, Streams
 from llmos.engines.turns import SELDOM, highest, is_lower
 from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
-from llmos.tasks import with_defaults
+from llmos.tasks import Rendered, with_defaults
 
 TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
 STEP_TOKENS = 256  # of a step of generation: those who read along wait no longer for a token than this takes
@@ -74,23 +76,38 @@ class PyTorchEngine:
         if self._base is None or model != self._base.ref:
             self._models.pop(model, None)
 
-    def add(self, call: Call) -> None:
+    def take_in(self, call: Call) -> Intake:
         model = self._models.get(call.model)
         if model is None:
             raise ModelNotFound(f"No model {call.model!r} is attached here. There are: {', '.join(self._models)}")
         task = model.task(call.task, call.params)
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
-        inputs = [task.check(one) for one in call.inputs]
+        yield
+        rendered: list[Rendered] = []
+        for some in parts(call.inputs):
+            inputs = [task.check(one) for one in some]
+            rendered += task.render(inputs, model.loaded.tokenizer, model.settings)
+            yield
         call = replace(call, params=with_defaults(task, call.params))
-        job = Job(call, model, task, task.render(inputs, model.loaded.tokenizer, model.settings))
+        job = Job(call, model, task, rendered)
         model.loaded.tokenizer.check(job.sequences)
         if task.head is not None:
-            self._rows.add(job)
+            return lambda: self._put(job)
+        assert self._streams is not None, "A base without a next-token layer has no task that generates"
+        streams = yield from self._streams.made(job)
+        return lambda: self._put(job, streams)
+
+    def add(self, call: Call) -> None:
+        whole(self.take_in(call))()
+
+    def _put(self, job: Job, streams: Sequence[Stream] = ()) -> None:
+        """A call is in hand from now on."""
+        if self._streams is not None and streams:
+            self._streams.add(job, streams)
         else:
-            assert self._streams is not None, "A base without a next-token layer has no task that generates"
-            self._streams.add(job)
-        self._jobs[call.call_id] = job
+            self._rows.add(job)
+        self._jobs[job.call.call_id] = job
 
     def cancel(self, call_id: int) -> None:
         job = self._jobs.pop(call_id, None)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby
 
 from llmos.abi.call import Chunk, Json
 from llmos.abi.error import TooLong, fault_of
+from llmos.engines.intake import PART_INPUTS
 from llmos.engines.pytorch.job import Job, logged
 from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import Turns
@@ -107,13 +108,22 @@ class Streams:
         """Answers under way."""
         return len(self._live)
 
-    def add(self, job: Job) -> None:
-        """Raises TooLong for a prompt that leaves no room for the tokens asked for."""
+    def made(self, job: Job) -> Generator[None, None, list[Stream]]:
+        """The answers of a call, step by step and in any thread; raises TooLong for a prompt that leaves no room for
+        the tokens asked for."""
         job.repeat(sampling(job.call.params).n)
         job.is_large = len(job.rendered) > MANY
         salt = salt_of(job.call.params)
         read: dict[int, Source] = {}
-        made = [self._stream(job, index, salt, read) for index in range(len(job.rendered))]
+        made = []
+        for index in range(len(job.rendered)):
+            made.append(self._stream(job, index, salt, read))
+            if len(made) % PART_INPUTS == 0:
+                yield
+        return made
+
+    def add(self, job: Job, made: Sequence[Stream]) -> None:
+        """A call's answers wait for their turns."""
         place = self._turns.enter(job)
         for stream in made:
             stream.place = (place, next(self._numbers))

@@ -1,0 +1,34 @@
+"""Taking a call in: looked up, checked, tokenized and compiled, step by step, so that nobody waits for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+from llmos.abi.call import characters
+
+Json = Any  # Any: an input in its task's schema
+Intake = Generator[None, None, Callable[[], None]]
+
+PART_INPUTS = 64  # of a step, or of fewer inputs so many characters
+PART_CHARS = 1 << 16
+
+
+def parts(inputs: Sequence[Json]) -> Iterator[Sequence[Json]]:
+    """The inputs in parts for one step each; an input is not divided."""
+    start = chars = 0
+    for end, one in enumerate(inputs, 1):
+        chars += characters(one)
+        if chars >= PART_CHARS or end - start >= PART_INPUTS or end == len(inputs):
+            yield inputs[start:end]
+            start, chars = end, 0
+
+
+def whole(intake: Intake) -> Callable[[], None]:
+    """All steps at once; raises what a step raises."""
+    while True:
+        try:
+            next(intake)
+        except StopIteration as done:
+            put: Callable[[], None] = done.value
+            return put

@@ -1,0 +1,158 @@
+"""Where a serve process takes calls in: small ones at once, large ones and those with rules beside the engine's work.
+
+A thread takes in large calls, another one those whose rules are to be compiled: the higher class first, else in order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+
+from llmos.abi.call import Call, characters, size_of
+from llmos.abi.note import Note
+from llmos.abi.process import Class
+from llmos.engines.intake import Intake, whole
+from llmos.tasks.grammar import PARAMS as RULES
+
+SMALL_INPUTS = 32  # a call of no more, with no more text, is taken in at once: that takes milliseconds
+SMALL_CHARS = 1 << 14
+MUCH_CHARS = 1 << 20  # of text: what reading it took is given back to the system at once
+RANK = {klass: rank for rank, klass in enumerate(Class)}
+
+Taken = Callable[[], None]
+
+
+class Lane(IntEnum):
+    """Who takes a call in; also its slot of the note."""
+
+    AT_ONCE = 0
+    LARGE = 1
+    RULED = 2
+
+
+@dataclass(slots=True, order=True)
+class Entry:
+    """A call that is being taken in."""
+
+    place: tuple[int, int]
+    call: Call
+    steps: Intake
+    is_gone: bool = False
+
+
+class TakingIn:
+    """All calls that are being taken in. `wake` is called, from another thread, when there is something to collect."""
+
+    def __init__(self, note: Note, wake: Callable[[], None]) -> None:
+        self._note = note
+        self._wake = wake
+        self._threads: dict[Lane, Thread] = {}
+        self._entries: dict[int, Entry] = {}
+        self._done: queue.SimpleQueue[tuple[Entry, Taken | Exception]] = queue.SimpleQueue()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._entries
+
+    def put(self, call: Call, steps: Intake) -> None:
+        """Take a call in, at once or beside; raises what is wrong with it if that is known already."""
+        lane = lane_of(call)
+        self._note.write(Lane.AT_ONCE, call.call_id)
+        try:
+            next(steps)
+            if lane is Lane.AT_ONCE:
+                whole(steps)()
+                return
+        finally:
+            self._note.write(Lane.AT_ONCE, None)
+        if lane not in self._threads:
+            self._threads[lane] = Thread(lane, self._note, self._finish)
+        entry = Entry((RANK[call.klass], call.call_id), call, steps)
+        self._entries[call.call_id] = entry
+        self._threads[lane].put(entry)
+
+    def cancel(self, call_id: int) -> None:
+        """Nobody waits for it: it is not taken in any further."""
+        entry = self._entries.pop(call_id, None)
+        if entry is not None:
+            entry.is_gone = True
+
+    def collect(self) -> list[tuple[Call, Taken | Exception]]:
+        """The calls that have been taken in since the last time, each with what puts it in hand, or what is wrong."""
+        found: list[tuple[Call, Taken | Exception]] = []
+        while True:
+            try:
+                entry, outcome = self._done.get_nowait()
+            except queue.Empty:
+                return found
+            if self._entries.pop(entry.call.call_id, None) is not None:
+                found.append((entry.call, outcome))
+
+    def _finish(self, entry: Entry, outcome: Taken | Exception) -> None:
+        self._done.put((entry, outcome))
+        self._wake()
+
+
+class Thread:
+    """One thread that takes calls in, a step of the most urgent one at a time."""
+
+    def __init__(self, lane: Lane, note: Note, finish: Callable[[Entry, Taken | Exception], None]) -> None:
+        self._lane = lane
+        self._note = note
+        self._finish = finish
+        self._heap: list[Entry] = []
+        self._has_work = threading.Condition()
+        threading.Thread(target=self._run, name=f"intake-{lane.name.lower()}", daemon=True).start()
+
+    def put(self, entry: Entry) -> None:
+        with self._has_work:
+            heapq.heappush(self._heap, entry)
+            self._has_work.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._has_work:
+                while not self._heap:
+                    self._has_work.wait()
+                entry = heapq.heappop(self._heap)
+            if not entry.is_gone and self._step(entry):
+                self.put(entry)
+
+    def _step(self, entry: Entry) -> bool:
+        """The next step of one call; whether there are more."""
+        self._note.write(self._lane, entry.call.call_id)
+        try:
+            next(entry.steps)
+            return True
+        except StopIteration as done:
+            outcome: Taken | Exception = done.value
+        except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer
+            outcome = error
+        finally:
+            self._note.write(self._lane, None)
+        self._finish(entry, outcome)
+        if characters(entry.call.inputs) > MUCH_CHARS:
+            give_back()
+        return False
+
+
+def lane_of(call: Call) -> Lane:
+    """By what it asks for, without looking at what it says."""
+    has_tools = any(isinstance(one, dict) and one.get("tools") for one in call.inputs)
+    if has_tools or any(call.params.get(key) is not None for key in RULES):
+        return Lane.RULED
+    if size_of(call) > SMALL_INPUTS or characters(call.inputs) + characters(call.params) > SMALL_CHARS:
+        return Lane.LARGE
+    return Lane.AT_ONCE
+
+
+def give_back() -> None:
+    """Memory that was freed goes back to the system, where its allocator can be asked to: glibc's."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
