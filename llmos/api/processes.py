@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.process import Class, Process, Program, Spec
 from llmos.abi.view import Happening, happening_json, process_json
@@ -30,7 +31,7 @@ class ProcessRequest(msgspec.Struct, forbid_unknown_fields=True):
     args: dict[str, Json] = {}
     title: str = ""
     klass: Class | None = msgspec.field(default=None, name="class")
-    device: str = "cpu0"
+    device: Annotated[str, msgspec.Meta(max_length=64)] = "cpu0"
 
 
 class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,6 +84,7 @@ class Processes:
 
     async def start(self, request: Request) -> Answer:
         body = await self._bodies.read(request, START)
+        check_arguments(body.program, body.args)
         klass = body.klass or (Class.BACKGROUND if body.program in BACKGROUND else Class.BATCH)
         process = await self._kernel.submit(Spec(body.program, body.args, body.title, klass, body.device))
         return reply(process_json(process), CREATED)

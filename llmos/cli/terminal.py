@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from llmos.abi.error import BadInput, LlmosError, NotFound, Unavailable, fault_of
+from llmos.abi.error import BadInput, Forbidden, LlmosError, NotFound, Unavailable, fault_of
 
 FAILED, WRONG_INPUT, NO_DAEMON = 1, 2, 3
 INTERRUPTED = 130
@@ -52,7 +52,7 @@ def say_error(error: LlmosError, *, as_json: bool) -> int:
 
 def exit_code(error: LlmosError) -> int:
     """2 where the request was wrong, 3 where no daemon answers, 1 for all else."""
-    if isinstance(error, BadInput | NotFound):
+    if isinstance(error, BadInput | Forbidden | NotFound):
         return WRONG_INPUT
     if type(error) is Unavailable and "url" in error.detail:
         return NO_DAEMON

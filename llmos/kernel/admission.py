@@ -19,6 +19,7 @@ from llmos.abi.recipe import DTYPES, WRITING, Recipe, check, recipe_of
 from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shortened
 from llmos.config import Config
 from llmos.kernel.need import Facts, Shape, need_of, shape_of
+from llmos.kernel.paths import Roots
 from llmos.kernel.store.store import Store
 
 NAMES_A_MODEL = {
@@ -101,7 +102,7 @@ def _shape(base: Manifest, store: Store) -> Shape | None:
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
     """What the child of this process is told: everything its arguments name, found, and its model proven."""
-    args = dict(process.spec.args)
+    args = Roots(config).named(process.spec.program, process.spec.args)
     dtype = _dtype(process.spec, store, config, device)
     models: dict[str, Located] = {}
     datasets = {ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref}

@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -42,6 +43,7 @@ from llmos.kernel.logs import follow_log, log_path, read_log
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.memory import no_room
 from llmos.kernel.nursery import Nursery
+from llmos.kernel.paths import Roots
 from llmos.kernel.scheduler import View
 from llmos.kernel.store.store import Store
 from llmos.kernel.supervisor import Supervisor
@@ -172,6 +174,7 @@ class Box:
 
     async def submit(self, spec: Spec) -> Process:
         known = (self._store, self._tasks, self._config.kv_bytes, self._config.engine, self._config.threads)
+        spec = replace(spec, args=await asyncio.to_thread(Roots(self._config).named, spec.program, spec.args))
         spec, needs = await asyncio.to_thread(admit, spec, *known)
         self._check_fits(spec)
         return await self._submit(spec, needs)

@@ -92,6 +92,10 @@ def test_an_error_without_a_status_of_its_own_has_that_of_its_kind():
         ("POST", "/v1/models/ner/rollback", None, 409, "conflict", "llmos promote"),
         ("GET", "/v1/datasets/none@1", None, 404, "dataset_not_found", "none@1"),
         ("POST", "/v1/processes", {"program": "dance"}, 400, "bad_input", "dance"),
+        ("POST", "/v1/processes", {"program": "probe", "args": {"devices": []}}, 400, "bad_input", "the daemon alone"),
+        ("POST", "/v1/processes", {"program": "pull", "args": {"catalog": "/x"}}, 400, "bad_setting", "no argument"),
+        ("POST", "/v1/processes", {"program": "train", "args": {"bases": "x"}}, 400, "bad_setting", "near: base"),
+        ("POST", "/v1/processes", {"program": "pull", "device": "x" * 65}, 400, "bad_input", "device"),
         (
             "POST",
             "/v1/processes",

@@ -1,0 +1,71 @@
+"""Which files of this machine a request may name: any on a loopback address, else what lies below `data_roots`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import PathNotAllowed
+from llmos.abi.process import Program
+from llmos.config import Config, is_loopback
+
+Json = Any  # Any: a program's arguments
+
+SETTING = "data_roots"
+MAX_PATH = 4096  # PATH_MAX of Linux
+SOURCES = ("train", "validation", "test")  # of `data`
+
+
+class Roots:
+    """The folders below which requests may name files. Symbolic links are followed before a path is compared.
+
+    `named` is asked when a request comes and again when its process starts, and only the path without links is
+    handed on: a link that is put there in between leads nowhere else.
+    """
+
+    def __init__(self, config: Config) -> None:
+        is_open = is_loopback(config.host) and not config.data_roots
+        self._roots = None if is_open else tuple(Path(os.path.realpath(root)) for root in config.data_roots)
+
+    def named(self, program: Program, args: Mapping[str, Json]) -> dict[str, Json]:
+        """These arguments with every path in them followed to where it leads; PathNotAllowed for one outside."""
+        found = dict(args)
+        if self._roots is None:
+            return found
+        data = found.get("data")
+        if isinstance(data, str):
+            found["data"] = self._followed(data)
+        elif isinstance(data, dict):
+            paths = {key: self._followed(data[key]) for key in SOURCES if isinstance(data.get(key), str)}
+            found["data"] = {**data, **paths}
+        source = found.get("source")
+        if program is Program.PULL and isinstance(source, str) and "/" in source and not source.startswith("hf:"):
+            found["source"] = self._followed(os.path.abspath(os.path.expanduser(source)))
+            self._check_inside(Path(found["source"]))
+        return found
+
+    def _followed(self, source: str) -> str:
+        """Where a path leads; what is no path (a dataset, a name of the catalog, a hub's repository) as it is."""
+        if not source.startswith("/"):
+            return source
+        real = os.path.realpath(source) if len(source) <= MAX_PATH and "\0" not in source else ""
+        self._check(source, real)
+        return real
+
+    def _check_inside(self, folder: Path) -> None:
+        """Nothing in a folder that is pulled leads out of the roots: neither it nor what stands beside a graph."""
+        for path in (folder if folder.is_dir() else folder.parent).rglob("*"):
+            self._check(str(path), os.path.realpath(path))
+
+    def _check(self, said: str, real: str) -> None:
+        roots: Sequence[Path] = self._roots or ()
+        if any(Path(real).is_relative_to(root) for root in roots):
+            return
+        where = ", ".join(map(str, roots)) or "none, as the setting data_roots names no folder"
+        raise PathNotAllowed(
+            f"{said[:200]} may not be read for a request. Folders whose files may: {where}. Name its folder in {SETTING}",
+            key=SETTING,
+            value=said[:200],
+        )
