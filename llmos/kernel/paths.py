@@ -65,7 +65,7 @@ class Roots:
             return
         where = ", ".join(map(str, roots)) or "none, as the setting data_roots names no folder"
         raise PathNotAllowed(
-            f"{said[:200]} may not be read for a request. Folders whose files may: {where}. Name its folder in {SETTING}",
+            f"{said[:200]} may not be read for a request. Folders whose files may: {where}. Add one: {SETTING}",
             key=SETTING,
             value=said[:200],
         )
