@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llmos.abi.cpu import AUTO, NAMES, SETTING
 from llmos.abi.error import BadSetting
 
 FLAGS = ("host", "port", "engine", "insecure")  # of `llmos up`; every other setting is one of its --set
@@ -36,6 +37,7 @@ class Config:
     memory_share: float = 0.8
     threads: int = 0
     dtype: str = "auto"
+    cpu_kernels: str = AUTO
     token_budget: int = 8192
     kv_bytes: int = 1 << 30
     idle_timeout_s: float = 900.0
@@ -193,6 +195,13 @@ SETTINGS: tuple[Setting, ...] = (
         "auto, float32 or bfloat16",
         "The number format models compute in; auto: whichever this machine measured faster. int8 belongs to a version "
         "(`llmos quantize`), not to the box",
+    ),
+    Setting(
+        SETTING,
+        _one_of(*NAMES),
+        ", ".join(NAMES[:-1]) + " or " + NAMES[-1],
+        "The instructions that a CPU's compiled loops may use, and torch where a path is named here; auto: the widest "
+        "that this processor has, none: no compiled loops. One that processor or compiler lacks is refused",
     ),
     Setting(
         "token_budget",

@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 
 from llmos import __version__
+from llmos.abi.cpu import check
 from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable, fault_of
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
@@ -43,6 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     restores = given.pop("restore")
     try:
         config = read_config(given)
+        check(config.cpu_kernels)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         with held(config.home), listening(config) as sock:
             if restores:

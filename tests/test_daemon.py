@@ -26,8 +26,8 @@ def free_port() -> int:
         return port
 
 
-def start(home: Path, port: int, *words: str) -> subprocess.Popen[str]:
-    environ = {**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "LLMOS_ENGINE": "null"}
+def start(home: Path, port: int, *words: str, **more: str) -> subprocess.Popen[str]:
+    environ = {**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "LLMOS_ENGINE": "null", **more}
     return subprocess.Popen(
         [sys.executable, "-m", "llmos.daemon", *words], env=environ, stderr=subprocess.PIPE, text=True
     )
@@ -136,6 +136,13 @@ def test_a_damaged_journal_is_a_sentence_at_the_start_and_the_way_it_says_is_one
     code, _, pids = up("--restore")
     assert (code, pids) == (0, [1])
     assert up()[0] == 0
+
+
+def test_loops_that_cannot_be_had_stop_the_start_with_the_setting_s_name(tmp_path):
+    with start(tmp_path, free_port(), LLMOS_CPU_KERNELS="baseline", PATH=str(tmp_path)) as daemon:
+        errors = daemon.communicate(timeout=60)[1]
+    assert daemon.returncode == 1
+    assert errors.startswith("cpu_kernels is 'baseline', and there is no C compiler")
 
 
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):

@@ -30,6 +30,7 @@ class Device:
     numa_nodes: int = 1
     gflops: dict[str, float] = field(default_factory=dict)
     dtype: str = "float32"  # the dtype that measured fastest: what serving and training compute in by default
+    kernels: str = ""  # of a CPU, the path that its compiled loops take (abi/cpu.py), or none; empty until it is known
 
 
 @dataclass(frozen=True, slots=True)

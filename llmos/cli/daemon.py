@@ -208,10 +208,17 @@ def _say_status(now: Status, url: str) -> None:
         leased[lease.device] = leased.get(lease.device, 0) + lease.size_bytes
     free = now.free_bytes
     rows = [
-        (d.name, d.title, d.cores, size(d.memory_bytes), size(leased[d.name]), size(free.get(d.name, 0)), d.dtype)
+        (
+            d.name,
+            d.title,
+            d.cores,
+            *map(size, (d.memory_bytes, leased[d.name], free.get(d.name, 0))),
+            d.dtype,
+            d.kernels,
+        )
         for d in now.devices
     ]
-    say_table(("DEVICE", "TITLE", "CORES", "MEMORY", "LEASED", "FREE", "DTYPE"), rows)
+    say_table(("DEVICE", "TITLE", "CORES", "MEMORY", "LEASED", "FREE", "DTYPE", "KERNELS"), rows)
 
 
 VERBS = {"up": up, "down": down, "status": status}

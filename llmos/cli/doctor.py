@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from llmos.abi.error import LlmosError
+from llmos.abi.cpu import AUTO, check, compiler
+from llmos.abi.error import BadSetting, LlmosError
 from llmos.cli.box import box
 from llmos.cli.daemon import same_home
 from llmos.cli.terminal import FAILED, say, say_json, size
@@ -24,7 +25,6 @@ LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 5_000_000_000
 LEAST_MEMORY_BYTES = 2_000_000_000
 TORCH_TIMEOUT_S = 120
-COMPILERS = ("cc", "gcc", "clang")  # as nn/compiled looks for them
 FAST_ISA = ("avx512_bf16", "amx_bf16", "avx512f", "avx2", "asimd")
 
 
@@ -87,8 +87,22 @@ def _cpu(config: Config) -> Finding:
 
 def _compiler(config: Config) -> Finding:
     """Well either way: without one there are slower loops."""
-    found = next((path for name in COMPILERS if (path := shutil.which(name))), None)
-    return Finding("compiler", True, found or "none: a CPU generates more slowly without. Install gcc or clang")
+    return Finding("compiler", True, compiler() or "none: a CPU generates more slowly without. Install gcc or clang")
+
+
+def _kernels(config: Config) -> Finding:
+    """The instructions that compiled loops use here, or why those that are asked for cannot be had."""
+    try:
+        path = check(config.cpu_kernels)
+    except BadSetting as error:
+        sentence, _, hint = error.message.partition(". ")
+        return Finding("kernels", False, sentence, hint)
+    if path is None or compiler() is None:
+        return Finding("kernels", True, "none: torch computes alone")
+    is_ours = path.loops in ("", path.name)
+    how = "the widest here" if config.cpu_kernels == AUTO else "as asked, torch no wider"
+    bare = f"{path.name} ({how})"
+    return Finding("kernels", True, bare if is_ours else f"{bare}: torch's products, our loops {path.loops}")
 
 
 def _memory(config: Config) -> Finding:
@@ -157,5 +171,15 @@ def _can_listen(host: str, port: int) -> bool:
     return True
 
 
-CHECKS: tuple[Callable[[Config], Finding], ...] = (_python, _torch, _cpu, _compiler, _memory, _disk, _home, _daemon)
+CHECKS: tuple[Callable[[Config], Finding], ...] = (
+    _python,
+    _torch,
+    _cpu,
+    _compiler,
+    _kernels,
+    _memory,
+    _disk,
+    _home,
+    _daemon,
+)
 VERBS: dict[str, Any] = {"doctor": doctor}  # Any: verbs differ in what they take

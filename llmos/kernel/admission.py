@@ -143,6 +143,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         threads=config.threads,
         models=models,
         datasets=datasets,
+        cpu_kernels=config.cpu_kernels,
     )
 
 

@@ -102,7 +102,8 @@ class Box:
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
         await self._loop.ask(ev.DaemonStarted(self._clock()))
         await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
-        await self._loop.ask(ev.DevicesFound(self._clock(), devices, f"{config.engine} | {probe_key(devices)}"))
+        key = f"{config.engine} | {probe_key(devices, cpu_kernels=config.cpu_kernels)}"
+        await self._loop.ask(ev.DevicesFound(self._clock(), devices, key))
         if self._table.probe_key != self._table.probed_key:
             args = {"devices": to_plain(devices), "engine": config.engine}
             try:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import psutil
 
+from llmos.abi.cpu import AUTO, compiler
 from llmos.abi.device import Device
 
-TELLING = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "amx_tile")
+TELLING = (
+    *("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_bf16", "avx512_vnni"),
+    *("amx_bf16", "amx_int8", "amx_tile"),
+)
 TELLING_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
 
 
@@ -30,14 +34,16 @@ def discover(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> tuple[Devi
     )
 
 
-def probe_key(devices: tuple[Device, ...], dev: Path = Path("/dev")) -> str:
-    """What a measurement of speed depends on: the processor, its cores, the GPUs there are, and torch's version."""
+def probe_key(devices: tuple[Device, ...], dev: Path = Path("/dev"), cpu_kernels: str = AUTO) -> str:
+    """What a measurement depends on: the processor, its cores, GPUs, torch's version, and which loops it may have."""
     try:
         torch = version("torch")
     except PackageNotFoundError:
         torch = "none"
     gpus = len(list(dev.glob("nvidia[0-9]*")))
-    return " | ".join((*(f"{d.title} x{d.cores} {' '.join(d.isa)}" for d in devices), f"gpus {gpus}", f"torch {torch}"))
+    processors = (f"{d.title} x{d.cores} {' '.join(d.isa)}" for d in devices)
+    loops = f"kernels {cpu_kernels}, {compiler() or 'no compiler'}"
+    return " | ".join((*processors, f"gpus {gpus}", f"torch {torch}", loops))
 
 
 def memory_limit(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> int:

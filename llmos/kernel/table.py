@@ -291,7 +291,7 @@ class Table:
         devices = {device.name: device for device in found}
         for name, known in probed.items():
             present = devices.get(name, known)
-            devices[name] = replace(present, gflops=known.gflops, dtype=known.dtype)
+            devices[name] = replace(present, gflops=known.gflops, dtype=known.dtype, kernels=known.kernels)
         self.devices = tuple(devices.values())
         self.ledger.own(self.devices, self._share)
 

@@ -1,4 +1,4 @@
-"""The inner loops in C (kernels.c): compiled once for this processor where there is a compiler, and called from here.
+"""The inner loops in C (kernels.c): compiled once for a CPU path where there is a compiler, and called from here.
 
 Whoever calls has another way for where there is none, with the same numbers up to the order of sums. The same way is
 taken for tensors that a loop was not made for: it then returns None, and has changed nothing.
@@ -10,7 +10,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,14 +25,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmos.abi.cpu import COMPILERS, NATIVE, SETTING, CpuPath, compiler, features
+from llmos.abi.error import BadSetting
+from llmos.nn import cpu_path
 from llmos.nn.nibbles import Nibbles
 
 SOURCE = Path(__file__).with_name("kernels.c")
 PANEL, BLOCK = 16, 64  # as in kernels.c: outputs side by side; inputs that share a scale
-COMPILERS = ("cc", "gcc", "clang")
 # What -ffast-math has, less what makes a compiler believe that no number is NaN or infinite.
 FLAGS = (
-    *("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
+    *("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
     *("-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
 )
 
@@ -131,8 +132,10 @@ class Kernels:
     Each checks what it is given before it reads or writes any of it, for a loop in C believes what it is told.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
+        """The library at this place, and the name of the CPU path that it was compiled for."""
         library = ctypes.CDLL(str(path))
+        self.name = name
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
         self._row, self._gelu, self._decode = library.llmos_row, library.llmos_gelu, library.llmos_decode
@@ -396,57 +399,71 @@ def _reach_back(asked: Sequence[int], held: Sequence[int]) -> bool:
 
 
 def kernels() -> Kernels | None:
-    """The compiled functions; None, with the reason on standard error, where they cannot be made."""
+    """The compiled functions of this process's CPU path (nn/cpu_path.py); None where there are to be none.
+
+    None too where they cannot be made, with the reason on standard error; BadSetting if the path was asked for by name.
+    """
     with _making:
-        return _kernels()
+        return _kernels(cpu_path.setting())
 
 
 _making = Lock()
 
 
 @cache
-def _kernels() -> Kernels | None:
+def _kernels(setting: str) -> Kernels | None:
+    path = cpu_path.path()
+    if path is None:
+        return None
     try:
-        return loaded()
+        return loaded(path)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
+        if cpu_path.is_forced():
+            raise BadSetting(
+                f"{SETTING} is {setting!r}, and its loops cannot be made: {said}. Leave the setting at auto",
+                key=SETTING,
+                value=setting,
+                expected="auto",
+            ) from error
         print(f"kernels.c could not be compiled, so that generation is slower: {said}", file=sys.stderr)  # noqa: T201
         return None
 
 
-def loaded(source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Kernels:
-    """The library for this source and this processor, beside it; made anew where it is damaged or not there.
+def loaded(path: CpuPath, source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Kernels:
+    """The library for this source and this path, beside it; made anew where it is damaged or not there.
 
     Where that folder cannot be written, it is compiled for this process alone. OSError where there is no compiler,
     CalledProcessError with what it said where it fails.
     """
-    there = source.with_name(f"kernels-{_fingerprint(source)}.so")
+    name = path.loops or path.name
+    there = source.with_name(f"kernels-{name}-{_fingerprint(source, path)}.so")
     if there.exists():
         with suppress(OSError):  # damaged, by a full disk it may be
-            return Kernels(there)
-    command = next((found for one in compilers if (found := shutil.which(one))), None)
+            return Kernels(there, name)
+    command = compiler(compilers)
     if command is None:
         raise OSError(f"there is no C compiler ({', '.join(compilers)}). Install one, such as gcc, and start again")
     if os.access(source.parent, os.W_OK):
         with TemporaryDirectory(prefix=".kernels-", dir=source.parent) as folder:
-            return Kernels(_compiled(command, source, Path(folder)).rename(there))  # whole, for who starts beside
+            return Kernels(_compiled(command, source, path, Path(folder)).rename(there), name)  # whole, for others too
     with TemporaryDirectory(prefix="llmos-kernels-") as folder:
-        return Kernels(_compiled(command, source, Path(folder)))
+        return Kernels(_compiled(command, source, path, Path(folder)), name)
 
 
-def _compiled(command: str, source: Path, folder: Path) -> Path:
+def _compiled(command: str, source: Path, path: CpuPath, folder: Path) -> Path:
     made = folder / "kernels.so"
-    subprocess.run([command, *FLAGS, str(source), "-o", str(made), "-lm"], check=True, capture_output=True, text=True)
+    asked = [command, *path.flags, *FLAGS, str(source), "-o", str(made), "-lm"]
+    subprocess.run(asked, check=True, capture_output=True, text=True)
     return made
 
 
-def _fingerprint(source: Path) -> str:
-    """Of all that decides the library's bytes: a folder may be shared by machines with different processors."""
-    told = Path("/proc/cpuinfo")
-    flags = (
-        next((line for line in told.read_text().splitlines() if line[:5] in ("flags", "Featu")), "")
-        if told.exists()
-        else ""
-    )
-    parts = (source.read_text(), " ".join(FLAGS), platform.machine(), platform.libc_ver()[1], flags)
+def _fingerprint(source: Path, path: CpuPath) -> str:
+    """Of all that decides the library's bytes: a folder may be shared by machines with different processors.
+
+    A path's flags are all that its library may use, and a path is only chosen where the processor has them; where the
+    compiler itself asks the processor, what that has is a part of it.
+    """
+    has = " ".join(sorted(features())) if path.name == NATIVE else ""
+    parts = source.read_text(), " ".join((*path.flags, *FLAGS)), platform.machine(), platform.libc_ver()[1], has
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The probe program: measures how fast this machine multiplies matrices in each dtype, and which GPUs torch can use."""
+"""The probe program: how fast this machine multiplies matrices in each dtype, which loops and which GPUs it can use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmos.abi.cpu import NONE
 from llmos.abi.device import Device
 from llmos.abi.frame import Assignment, Probed
 from llmos.abi.wire import from_plain
@@ -51,7 +52,15 @@ def _measured(device: Device) -> Device:
 
     where = torch.device("cpu" if device.kind == "cpu" else f"cuda:{device.name.removeprefix('cuda')}")
     gflops = {name: round(_gflops(where, getattr(torch, name)), 1) for name in DTYPES}
-    return replace(device, gflops=gflops, dtype=dtype_of(gflops))
+    return replace(device, gflops=gflops, dtype=dtype_of(gflops), kernels=_loops() if device.kind == "cpu" else "")
+
+
+def _loops() -> str:
+    """The path of the loops that are really there: compiling them is the only proof that they can be."""
+    from llmos.nn.compiled import kernels  # see _gpus
+
+    found = kernels()
+    return NONE if found is None else found.name
 
 
 def _gflops(where: torch.device, dtype: torch.dtype) -> float:

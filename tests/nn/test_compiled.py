@@ -17,19 +17,35 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
 
-from llmos.nn import compiled  # noqa: E402
+from llmos.abi.cpu import CpuPath, chosen, compiler, features  # noqa: E402
+from llmos.nn import compiled, cpu_path  # noqa: E402
 from llmos.nn.blocks import origin  # noqa: E402
 from llmos.nn.kv import BLOCK, KV, Pool  # noqa: E402
 from llmos.nn.paged import Plan, window  # noqa: E402
 
-KERNELS = compiled.kernels()
-
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.skipif(KERNELS is None, reason="there is no C compiler here, so nothing was compiled"),
+    pytest.mark.skipif(compiler() is None, reason="there is no C compiler here, so nothing is compiled"),
 ]
 
 CPU = torch.device("cpu")
+HERE = cpu_path.path() or CpuPath("none")
+
+
+@pytest.fixture(scope="module")
+def loops(each_path):
+    found = compiled.kernels()
+    assert found.name == each_path
+    return found
+
+
+def test_every_path_that_this_processor_has_is_compiled_and_named_for_it(path_here, tmp_path):
+    """Its library holds no instruction that the path does not allow, so that it may lie on a disk that others share."""
+    source = Path(shutil.copy(compiled.SOURCE, tmp_path))
+    path = chosen(path_here, features())
+    assert compiled.loaded(path, source).name == path_here
+    (made,) = tmp_path.glob("*.so")
+    assert made.name.startswith(f"kernels-{path_here}-")
 
 
 def quantized(outs, ins, seed):
@@ -45,10 +61,10 @@ def rows_of(rows, ins, seed=0):
 
 @given(st.integers(1, 300), st.integers(1, 200), st.integers(1, 70), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_a_product_is_the_sum_of_whole_numbers_that_it_stands_for(rows, ins, outs, has_bias):
+def test_a_product_is_the_sum_of_whole_numbers_that_it_stands_for(loops, rows, ins, outs, has_bias):
     weight, scale, bias = quantized(outs, ins, seed=ins)
     x = rows_of(rows, ins)
-    got = KERNELS.product(weight, scale, bias if has_bias else None)(x)
+    got = loops.product(weight, scale, bias if has_bias else None)(x)
     wanted = torch.zeros(rows, outs, dtype=torch.double) + (bias.double() if has_bias else 0)
     slack = torch.zeros(rows, outs, dtype=torch.double)
     for i, start in enumerate(range(0, ins, compiled.BLOCK)):
@@ -62,26 +78,26 @@ def test_a_product_is_the_sum_of_whole_numbers_that_it_stands_for(rows, ins, out
     assert ((got.double() - wanted).abs() <= slack + 1e-4 * wanted.abs()).all()
 
 
-def test_a_row_has_the_same_bits_alone_and_among_others():
+def test_a_row_has_the_same_bits_alone_and_among_others(loops):
     weight, scale, bias = quantized(100, 576, seed=3)
-    product = KERNELS.product(weight, scale, bias)
+    product = loops.product(weight, scale, bias)
     x = rows_of(130, 576)
     together = product(x)
     for i in (0, 3, 64, 127, 128, 129):
         assert torch.equal(product(x[i : i + 1])[0], together[i])
 
 
-def test_a_row_of_zeros_gives_the_bias():
+def test_a_row_of_zeros_gives_the_bias(loops):
     weight, scale, bias = quantized(20, 12, seed=1)
-    assert torch.equal(KERNELS.product(weight, scale, bias)(torch.zeros(1, 12))[0], bias)
+    assert torch.equal(loops.product(weight, scale, bias)(torch.zeros(1, 12))[0], bias)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_number_stays_in_its_row_and_is_seen_there(bad):
+def test_what_is_no_number_stays_in_its_row_and_is_seen_there(loops, bad):
     weight, scale, _ = quantized(20, 12, seed=1)
     x = rows_of(3, 12)
     x[1, 5] = bad
-    got = KERNELS.product(weight, scale, None)(x)
+    got = loops.product(weight, scale, None)(x)
     assert got[[0, 2]].isfinite().all()
     assert not got[1].isfinite().any()
 
@@ -99,11 +115,12 @@ def steps(draw):
     st.sampled_from(((1, 1), (4, 2), (9, 3), (6, 1))),
     st.sampled_from((8, 20, 64)),
     st.sampled_from((None, 7, 40)),
-    st.sampled_from((torch.float32, torch.float16) if KERNELS is not None and KERNELS.has_halves else (torch.float32,)),
+    st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_attention_over_blocks_equals_torch_s(step, heads, d, size, dtype):
+def test_attention_over_blocks_equals_torch_s(loops, step, heads, d, size, is_half):
     held, new = step
+    dtype = torch.float16 if is_half and loops.has_halves else torch.float32
     heads, kv_heads = heads
     generator = torch.Generator().manual_seed(sum(held))
     pools = [Pool(40 * BLOCK, 1, dtype=dtype) for _ in range(2)]
@@ -139,7 +156,7 @@ def test_attention_over_blocks_equals_torch_s(step, heads, d, size, dtype):
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_attention_within_sequences_equals_torch_s(sequences, heads, d, size, is_causal):
+def test_attention_within_sequences_equals_torch_s(loops, sequences, heads, d, size, is_causal):
     """Of a causal sequence, some keys may have been there before its queries."""
     new = [count for count, _ in sequences]
     asked = [0, *accumulate(new)]
@@ -150,7 +167,7 @@ def test_attention_within_sequences_equals_torch_s(sequences, heads, d, size, is
         torch.randn(tokens, n, d, generator=generator).transpose(0, 1)
         for tokens, n in ((asked[-1], heads), (held[-1], kv_heads), (held[-1], kv_heads))
     )
-    got = KERNELS.row((query, key, value), asked, held, d**-0.5, is_causal=is_causal, window=size)
+    got = loops.row((query, key, value), asked, held, d**-0.5, is_causal=is_causal, window=size)
     for (start, end), (first, last) in zip(pairwise(asked), pairwise(held), strict=True):
         mask = window(end - start, last - first, size, causal=is_causal, device=CPU)
         k, v = (x[:, first:last].repeat_interleave(heads // kv_heads, 0) for x in (key, value))
@@ -158,36 +175,36 @@ def test_attention_within_sequences_equals_torch_s(sequences, heads, d, size, is
         torch.testing.assert_close(got[start:end], wanted.transpose(0, 1), atol=2e-5, rtol=2e-5)
 
 
-def test_a_query_has_the_same_bits_whichever_are_computed_beside_it():
+def test_a_query_has_the_same_bits_whichever_are_computed_beside_it(loops):
     query, key, value = (torch.randn(2, 300, 32, generator=torch.Generator().manual_seed(4)) for _ in range(3))
-    whole = KERNELS.row((query, key, value), (0, 300), (0, 300), 1.0, is_causal=True, window=None)
+    whole = loops.row((query, key, value), (0, 300), (0, 300), 1.0, is_causal=True, window=None)
     for start, end in ((0, 10), (10, 129), (129, 130), (130, 300)):
         some = query[:, start:end], key[:, :end], value[:, :end]
-        part = KERNELS.row(some, (0, end - start), (0, end), 1.0, is_causal=True, window=None)
+        part = loops.row(some, (0, end - start), (0, end), 1.0, is_causal=True, window=None)
         assert torch.equal(part, whole[start:end])
 
 
 @given(st.integers(1, 40), st.integers(2, 30), st.integers(0, 2**31))
 @settings(max_examples=20, deadline=None)
-def test_a_number_has_the_same_bits_wherever_it_stands(width, rows, seed):
+def test_a_number_has_the_same_bits_wherever_it_stands(loops, width, rows, seed):
     """Also where rows are not whole lanes of a processor: what is left of lanes is computed by other instructions."""
     drawn = torch.Generator().manual_seed(seed)
     x, up = torch.randn(2, rows, width, generator=drawn) * 4
-    gelu, gate = KERNELS.gelu(x), KERNELS.gate(x.clone(), up)
+    gelu, gate = loops.gelu(x), loops.gate(x.clone(), up)
     for i in range(rows):
-        assert torch.equal(KERNELS.gelu(x[i].clone()), gelu[i])
-        assert torch.equal(KERNELS.gate(x[i].clone(), up[i].clone()), gate[i])
+        assert torch.equal(loops.gelu(x[i].clone()), gelu[i])
+        assert torch.equal(loops.gate(x[i].clone(), up[i].clone()), gate[i])
 
 
-def test_threads_that_compute_at_once_disturb_none_of_each_other_s_bits():
+def test_threads_that_compute_at_once_disturb_none_of_each_other_s_bits(loops):
     """Inputs have rows of their own on every core while answers are being generated."""
     weight, scale, bias = quantized(96, 576, seed=5)
-    product, x = KERNELS.product(weight, scale, bias), rows_of(40, 576)
+    product, x = loops.product(weight, scale, bias), rows_of(40, 576)
     qkv = tuple(torch.randn(3, 90, 40, generator=torch.Generator().manual_seed(i)) for i in range(3))
 
     def computed(some):
         lengths = (0, some, 90)
-        return product(x[:some].clone()), KERNELS.row(qkv, lengths, lengths, 0.2, is_causal=True, window=None)
+        return product(x[:some].clone()), loops.row(qkv, lengths, lengths, 0.2, is_causal=True, window=None)
 
     sizes = [1, 3, 17, 40] * 10
     alone = {some: computed(some) for some in set(sizes)}
@@ -196,44 +213,44 @@ def test_threads_that_compute_at_once_disturb_none_of_each_other_s_bits():
             assert all(map(torch.equal, found, alone[some]))
 
 
-def test_gelu_is_within_its_bound_of_the_exact_one():
+def test_gelu_is_within_its_bound_of_the_exact_one(loops):
     x = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([-1e30, 1e30, 0.0, -0.0])])
     exact = torch.nn.functional.gelu(x.double())
-    assert ((KERNELS.gelu(x).double() - exact).abs() <= 3e-7 * x.double().abs()).all()
-    assert KERNELS.gelu(torch.tensor([float("nan")])).isnan().all()
+    assert ((loops.gelu(x).double() - exact).abs() <= 3e-7 * x.double().abs()).all()
+    assert loops.gelu(torch.tensor([float("nan")])).isnan().all()
 
 
-def test_what_does_not_fit_is_left_to_torch_and_not_computed_beside_its_memory():
+def test_what_does_not_fit_is_left_to_torch_and_not_computed_beside_its_memory(loops):
     weight, scale, _ = quantized(20, 12, seed=1)
-    product = KERNELS.product(weight, scale, None)
+    product = loops.product(weight, scale, None)
     for x in (torch.zeros(2, 24), torch.zeros(2, 6), torch.zeros(2, 12).double(), torch.zeros(2, 12).bfloat16()):
         assert product(x) is None
-    assert KERNELS.norm(torch.zeros(3, 64), torch.zeros(8), 1e-6) is None
-    assert KERNELS.rotate(torch.zeros(1, 5, 2, 8), torch.zeros(1, 5, 4), torch.zeros(1, 5, 4)) is None
+    assert loops.norm(torch.zeros(3, 64), torch.zeros(8), 1e-6) is None
+    assert loops.rotate(torch.zeros(1, 5, 2, 8), torch.zeros(1, 5, 4), torch.zeros(1, 5, 4)) is None
     three = torch.zeros(2, 7, 8), torch.zeros(2, 7, 8), torch.zeros(2, 7, 8)
     for asked, held in (((0, 8), (0, 7)), ((0, 7), (0, 9)), ((0, 3, 7), (0, 7)), ((0, 3, 3, 7), (0, 3, 4, 7))):
-        assert KERNELS.row(three, asked, held, 1.0, is_causal=True, window=None) is None
+        assert loops.row(three, asked, held, 1.0, is_causal=True, window=None) is None
 
 
 def test_without_a_compiler_the_reason_is_said(tmp_path):
     source = Path(shutil.copy(compiled.SOURCE, tmp_path))
     with pytest.raises(OSError, match="no C compiler"):
-        compiled.loaded(source, ("no-such-compiler",))
+        compiled.loaded(HERE, source, ("no-such-compiler",))
 
 
 def test_a_source_that_does_not_compile_leaves_nothing_behind(tmp_path):
     source = tmp_path / "kernels.c"
     source.write_text("this is no C")
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        compiled.loaded(source)
+        compiled.loaded(HERE, source)
     assert "error" in failed.value.stderr
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_what_was_compiled_once_is_found_again(tmp_path):
     source = Path(shutil.copy(compiled.SOURCE, tmp_path))
-    compiled.loaded(source)
-    compiled.loaded(source, ("no-such-compiler",))
+    compiled.loaded(HERE, source)
+    compiled.loaded(HERE, source, ("no-such-compiler",))
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -241,17 +258,17 @@ def test_a_damaged_library_is_made_again(tmp_path):
     for folder in ("whole", "damaged"):
         (tmp_path / folder).mkdir()
         shutil.copy(compiled.SOURCE, tmp_path / folder)
-    compiled.loaded(tmp_path / "whole" / compiled.SOURCE.name)
+    compiled.loaded(HERE, tmp_path / "whole" / compiled.SOURCE.name)
     (made,) = (tmp_path / "whole").glob("*.so")
     damaged = tmp_path / "damaged" / made.name
     damaged.write_bytes(b"cut off")
-    compiled.loaded(tmp_path / "damaged" / compiled.SOURCE.name)
+    compiled.loaded(HERE, tmp_path / "damaged" / compiled.SOURCE.name)
     assert damaged.stat().st_size == made.stat().st_size
 
 
 def test_several_threads_that_start_at_once_have_one_library(tmp_path):
     source = Path(shutil.copy(compiled.SOURCE, tmp_path))
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: compiled.loaded(source), range(4)))
+        made = list(pool.map(lambda _: compiled.loaded(HERE, source), range(4)))
     assert len(made) == 4
     assert len(list(tmp_path.iterdir())) == 2

@@ -10,6 +10,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
+from llmos.abi.cpu import compiler  # noqa: E402
 from llmos.nn import adapter, compiled, decoder  # noqa: E402
 from llmos.nn.attention import NAME  # noqa: E402
 from llmos.nn.blocks import origin  # noqa: E402
@@ -21,11 +22,11 @@ from llmos.testing.tiny import DECODER  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.skipif(compiled.kernels() is None, reason="there is no C compiler here, so nothing was compiled"),
+    pytest.mark.usefixtures("each_path"),
+    pytest.mark.skipif(compiler() is None, reason="there is no C compiler here, so nothing is compiled"),
 ]
 
-HAS_HALVES = (loops := compiled.kernels()) is not None and loops.has_halves
-DTYPES = (None, torch.float16) if HAS_HALVES else (None,)
+DTYPES = (None, torch.float16)
 KINDS = ("llama", "qwen2", "qwen3", "mistral")
 
 
@@ -46,7 +47,7 @@ def whole(model):
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def both(request):
+def both(request, each_path):
     """The same weights, their parts replaced one by one, and as whole layers."""
     window = {"sliding_window": 20} if request.param == "mistral" else {}
     parts, layers = made(request.param, **window), made(request.param, **window)
@@ -61,7 +62,7 @@ def both(request):
 
 def answered(model, prompts, steps, *, dtype=None):
     """The logits of each step: the prompts, then a token for each in every further one."""
-    pool = Pool(64 * BLOCK, 1, dtype=dtype)
+    pool = Pool(64 * BLOCK, 1, dtype=dtype if compiled.kernels().has_halves else None)  # as nn/load.py has it
     kvs = [KV(pool, origin("tiny:1", str(i)), ids) for i, ids in enumerate(prompts)]
     next_ids, found = list(prompts), []
     for _ in range(steps):

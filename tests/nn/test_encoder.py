@@ -10,6 +10,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from transformers import AutoConfig, AutoModel  # noqa: E402
 
+from llmos.abi.cpu import compiler  # noqa: E402
 from llmos.nn import adapter, compiled, encoder  # noqa: E402
 from llmos.nn.attention import NAME  # noqa: E402
 from llmos.nn.fused import fuse  # noqa: E402
@@ -19,7 +20,8 @@ from llmos.testing.tiny import SHARED  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.skipif(compiled.kernels() is None, reason="there is no C compiler here, so nothing was compiled"),
+    pytest.mark.usefixtures("each_path"),
+    pytest.mark.skipif(compiler() is None, reason="there is no C compiler here, so nothing is compiled"),
 ]
 
 
@@ -41,7 +43,7 @@ def whole(model):
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta", "electra"])
-def both(request):
+def both(request, each_path):
     """The same weights, their parts replaced one by one, and as whole layers."""
     parts, layers = made(request.param), made(request.param)
     fuse(parts)

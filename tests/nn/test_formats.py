@@ -13,6 +13,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+from llmos.abi.cpu import compiler  # noqa: E402
 from llmos.nn import compiled  # noqa: E402
 from llmos.nn.attention import NAME  # noqa: E402
 from llmos.nn.blocks import origin  # noqa: E402
@@ -25,10 +26,9 @@ from llmos.testing.tiny import DECODERS, plain  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.skipif(compiled.kernels() is None, reason="there is no C compiler here, so nothing was compiled"),
+    pytest.mark.skipif(compiler() is None, reason="there is no C compiler here, so nothing is compiled"),
 ]
 
-KERNELS = compiled.kernels()
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 CLOSE = {torch.float32: 2e-5, torch.float64: 2e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -82,7 +82,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", LOOPS)
 @given(st.data(), st.integers(0, 3), st.integers(1, 4), st.integers(1, 19), seeds)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_loop_gives_torch_s_numbers_or_steps_aside_and_changes_nothing(name, data, n, t, d, seed):
     """One operand is now and then of another dtype than the others, or one number short."""
     theirs, shapes_of, more = LOOPS[name]
@@ -95,7 +95,7 @@ def test_a_loop_gives_torch_s_numbers_or_steps_aside_and_changes_nothing(name, d
         size = (*shape[:-1], shape[-1] + 1) if i == odd and is_short else shape
         operands.append(drawn(seed + i, *size, dtype=of, layout=data.draw(layouts)))
     kept = [x.clone() for x in operands]
-    got = getattr(KERNELS, name)(*operands, *more)
+    got = getattr(compiled.kernels(), name)(*operands, *more)
     is_alike = not is_short or len(shapes) == 1
     is_ours = is_alike and n > 0 and all(x.dtype == torch.float32 for x in operands)
     is_ours = is_ours and not (name == "rotate" and operands[0].shape[-1] % 2)
@@ -107,7 +107,7 @@ def test_a_loop_gives_torch_s_numbers_or_steps_aside_and_changes_nothing(name, d
 
 
 @given(st.data(), st.integers(1, 70), st.integers(1, 80), st.integers(1, 9), st.booleans(), seeds)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_layer_in_int8_takes_inputs_of_any_format(data, outs, ins, rows, has_bias, seed):
     layer = torch.nn.Linear(ins, outs, bias=has_bias)
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_a_layer_s_bias_stays_where_the_loop_reads_it_when_the_model_is_changed(
     st.sampled_from((None, *DTYPES)),
     layouts,
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_attention_over_blocks_takes_any_format_of_what_is_new_and_of_what_is_kept(
     sequences, heads, d, size, dtype, kept_in, layout
 ):
@@ -194,12 +194,12 @@ ASKED = {
 CASES = [
     pytest.param(dtype, asked, id=f"{asked}, {str(dtype).removeprefix('torch.')}")
     for asked in ASKED
-    for dtype in (DTYPES if asked != "under autocast" else (torch.float32, torch.bfloat16))  # what torch's own is for
+    for dtype in (DTYPES if asked == "in inference mode" else DTYPES[:2])
 ]
 
 
 @pytest.mark.parametrize(("dtype", "asked"), CASES)
-@pytest.mark.parametrize("architecture", ["bert", "llama", "qwen3", "gemma3_text"])
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gemma3_text"])
 def test_a_model_with_loops_gives_its_own_numbers_in_every_format(architecture, dtype, asked):
     """Models are loaded in one dtype; these are changed after their layers were replaced, which is harder."""
     theirs = copy.deepcopy(plain(architecture))

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
+from llmos.abi.cpu import compiler  # noqa: E402
 from llmos.abi.error import BadInput  # noqa: E402
-from llmos.nn import compiled  # noqa: E402
 from llmos.nn.attention import NAME  # noqa: E402
 from llmos.nn.blocks import origin  # noqa: E402
 from llmos.nn.fused import fuse  # noqa: E402
@@ -22,7 +22,7 @@ from llmos.testing.tiny import DECODER, plain  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.skipif(compiled.kernels() is None, reason="there is no C compiler here, so nothing was compiled"),
+    pytest.mark.skipif(compiler() is None, reason="there is no C compiler here, so nothing is compiled"),
 ]
 
 IDS = torch.arange(5, 45).unsqueeze(0)

@@ -1,0 +1,149 @@
+"""CPU paths: the instruction sets that compute loops may use, what each needs of a processor, and which one is chosen.
+
+The names are those of the setting `cpu_kernels`. A path bounds our loops in C (nn/kernels.c) and, where it is forced,
+torch's own products too, so that a wide processor computes as a narrower one would.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmos.abi.error import BadSetting
+
+AUTO, NONE, NATIVE = "auto", "none", "native"
+SETTING = "cpu_kernels"
+COMPILERS = ("cc", "gcc", "clang")
+CPUINFO = Path("/proc/cpuinfo")
+X86 = ("x86_64", "AMD64")
+
+
+@dataclass(frozen=True, slots=True)
+class CpuPath:
+    """An instruction set: flags of /proc/cpuinfo that it needs, and of the compiler.
+
+    `loops` is the path that our loops are compiled for, where they have nothing of their own for this one; `environ`
+    bounds torch by its own variables (ATen, oneDNN, MKL).
+    """
+
+    name: str
+    needs: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    environ: dict[str, str] = field(default_factory=dict)
+    loops: str = ""
+
+
+def _torch(aten: str, onednn: str, mkl: str) -> dict[str, str]:
+    return {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "MKL_ENABLE_INSTRUCTIONS": mkl}
+
+
+_TUNED = ("-mtune=native",)  # an order of instructions, and none that another processor lacks
+_AVX2 = ("avx2", "fma", "f16c")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+
+
+def _flags(*needs: str) -> tuple[str, ...]:
+    return (*_TUNED, *(f"-m{name.replace('_', '')}" for name in needs))
+
+
+# From the narrowest to the widest. Each loop of kernels.c asks its compiler which instructions there are.
+PATHS = (
+    CpuPath("baseline", (), _TUNED, _torch("default", "SSE41", "SSE4_2")),
+    CpuPath("avx2", _AVX2, _flags(*_AVX2), _torch("avx2", "AVX2", "AVX2")),
+    CpuPath("avx_vnni", (*_AVX2, "avx_vnni"), _flags(*_AVX2, "avx_vnni"), _torch("avx2", "AVX2_VNNI", "AVX2_E1")),
+    CpuPath("avx512", _AVX512, _flags(*_AVX512), _torch("avx512", "AVX512_CORE", "AVX512")),
+    CpuPath(
+        "avx512_vnni",
+        (*_AVX512, "avx512_vnni"),
+        _flags(*_AVX512, "avx512_vnni"),
+        _torch("avx512", "AVX512_CORE_VNNI", "AVX512_E1"),
+    ),
+    CpuPath(
+        "avx512_bf16",
+        (*_AVX512, "avx512_vnni", "avx512_bf16"),
+        _flags(*_AVX512, "avx512_vnni"),
+        _torch("avx512", "AVX512_CORE_BF16", "AVX512_E3"),
+        loops="avx512_vnni",
+    ),
+)
+NAMES = (AUTO, NONE, *(path.name for path in PATHS))
+_ELSEWHERE = CpuPath(NATIVE, (), ("-march=native",))
+
+
+def features(cpuinfo: Path = CPUINFO) -> frozenset[str]:
+    """What this processor can do, as the operating system names it; nothing where that is not known."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(
+        next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split()
+    )
+
+
+def chosen(setting: str, has: Collection[str], machine: str = platform.machine()) -> CpuPath | None:
+    """The path that the setting means on a processor with these features; None for no loops in C.
+
+    `auto` is the widest there is. Elsewhere than on x86 there are but `baseline` and what the compiler knows itself.
+    BadSetting for a path that the processor lacks something for.
+    """
+    if setting == NONE:
+        return None
+    is_x86 = machine in X86
+    if setting == AUTO:
+        fitting = [path for path in PATHS if set(path.needs) <= set(has)]
+        return fitting[-1] if is_x86 and has else _ELSEWHERE
+    path = next(path for path in PATHS if path.name == setting)
+    lacking = [name for name in path.needs if name not in has]
+    if lacking or (path.needs and not is_x86):
+        widest = chosen(AUTO, has, machine)
+        assert widest is not None
+        raise BadSetting(
+            f"{SETTING} is {setting!r}, and this processor ({machine}) lacks {', '.join(lacking) or 'it'}. Leave the "
+            f"setting at {AUTO}, which is {widest.name} here",
+            key=SETTING,
+            value=setting,
+            expected=AUTO,
+        )
+    return path
+
+
+def compiler(names: Sequence[str] = COMPILERS) -> str | None:
+    """Where the C compiler is; None if there is none."""
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def check(
+    setting: str,
+    has: Collection[str] | None = None,
+    machine: str = platform.machine(),
+    compilers: Sequence[str] = COMPILERS,
+) -> CpuPath | None:
+    """As `chosen`, on this machine; BadSetting also for a path that was asked for by name and cannot be compiled."""
+    path = chosen(setting, features() if has is None else has, machine)
+    if setting in (AUTO, NONE) or path is None:
+        return path
+    if (command := compiler(compilers)) is None:
+        raise BadSetting(
+            f"{SETTING} is {setting!r}, and there is no C compiler ({', '.join(compilers)}) to make its loops. Install "
+            f"one, such as gcc, or leave the setting at {AUTO}",
+            key=SETTING,
+            value=setting,
+            expected=f"{AUTO} or {NONE}",
+        )
+    asked = [command, *path.flags, "-fsyntax-only", "-x", "c", "/dev/null"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it says no more"])[0]
+        raise BadSetting(
+            f"{SETTING} is {setting!r}, and the compiler {command} cannot make it: {said}. Install a newer one, or "
+            f"leave the setting at {AUTO}",
+            key=SETTING,
+            value=setting,
+            expected=f"{AUTO} or {NONE}",
+        )
+    return path
