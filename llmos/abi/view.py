@@ -50,6 +50,7 @@ class Status:
     free_bytes: dict[str, int] = field(default_factory=dict)
     in_flight: int = 0
     processes: dict[str, int] = field(default_factory=dict)  # state -> how many
+    wakes: dict[str, int] = field(default_factory=dict)  # model -> how often it was loaded for calls, since the start
 
 
 @dataclass(frozen=True, slots=True)

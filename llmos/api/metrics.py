@@ -86,7 +86,7 @@ class Metrics:
         yield latency
 
     def _kernel_figures(self) -> Iterator[Metric]:
-        from prometheus_client.core import GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         status = self._kernel.status()
         states = GaugeMetricFamily("llmos_processes", "Processes by state", labels=["state"])
@@ -113,6 +113,12 @@ class Metrics:
                 if process.spec.program is Program.SERVE:
                     generation.add_metric([str(process.pid), process.spec.title, figure], value)
         yield generation
+        wakes = CounterMetricFamily(
+            "llmos_wakes", "Times that a base was started, or a model attached to it, for calls", labels=["model"]
+        )
+        for model, number in status.wakes.items():
+            wakes.add_metric([model], number)
+        yield wakes
         yield GaugeMetricFamily("llmos_resident_bytes", "Resident memory of the daemon", status.rss_bytes)
         yield GaugeMetricFamily("llmos_calls_in_flight", "Calls not yet answered", status.in_flight)
         yield GaugeMetricFamily("llmos_started_at_seconds", "When the daemon started, since 1970", status.started_at)

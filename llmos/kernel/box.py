@@ -73,6 +73,7 @@ class Box:
             self._on_exit,
         )
         self._heartbeats = Heartbeats(config.heartbeat_timeout_s, config.call_timeout_s, is_stopped)
+        self._wakes: Counter[str] = Counter()  # how often each base was started, each model attached
         self._running: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
 
@@ -127,7 +128,9 @@ class Box:
             applied=self._applied,
             view=self._view,
         )
-        self._calls = Calls(config, table, store, supervisor.send, self._loop.post, self.submit, clock)
+        self._calls = Calls(
+            config, table, store, supervisor.send, self._loop.post, self.submit, clock, self._loop.look_soon
+        )
         self._network = self._calls.network
         self._ears = Ears(self._network, self._loop.post, clock)
         self._hands = Hands(config, table, store, supervisor, self._network, self._assignment, self._loop.post, clock)
@@ -287,6 +290,7 @@ class Box:
             leases=ledger.leases(),
             free_bytes={device.name: ledger.free(device.name) for device in self._table.devices},
             in_flight=self._network.in_flight,
+            wakes=dict(self._wakes),
             processes=dict(Counter(str(process.state) for process in self._table.processes.values())),
         )
 
@@ -324,6 +328,10 @@ class Box:
         for process in self._table.drain_changes():
             self._happenings.publish(kind, process=process)
         match event:
+            case ev.BecameReady() if self._table.process(event.pid).spec.program is Program.SERVE:
+                self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1
+            case ev.Attached(model=model):
+                self._wakes[model] += 1
             case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
                 self._network.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
             case ev.ChildExited():
@@ -337,6 +345,7 @@ class Box:
 
     def _view(self) -> View:
         network = self._network
+        network.make_room()
         return self._table.view(self._clock(), network.rests(), self._config.idle_timeout_s, network.wanted())
 
     async def _submit(self, spec: Spec, needs: dict[LeaseKind, int]) -> Process:

@@ -18,6 +18,7 @@ from llmos.abi.recipe import WRITING
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.admission import INT8
+from llmos.kernel.memory import MIB
 from llmos.kernel.need import weights_bytes
 from llmos.kernel.network import Network
 from llmos.kernel.open import Open
@@ -46,6 +47,7 @@ class Calls:
         post: Callable[[ev.Event], None],
         submit: Callable[[Spec], Awaitable[Process]],
         clock: Callable[[], float],
+        rested: Callable[[], None],
     ) -> None:
         self._config = config
         self._table = table
@@ -53,7 +55,7 @@ class Calls:
         self._post = post
         self._submit = submit
         self._clock = clock
-        self.network = Network(send, self._attach, clock, max_waiting_calls=config.max_waiting_calls)
+        self.network = Network(send, self._attach, clock, max_waiting_calls=config.max_waiting_calls, rested=rested)
         self._ids = count(1)
         self._opening: dict[tuple[str, str, str], asyncio.Task[int]] = {}
 
@@ -94,7 +96,24 @@ class Calls:
             return await opened.take(left_s)
         except TimeoutError:
             within_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
+            if self.network.waits_for_room(opened):
+                raise self._no_room(opened, within_s) from None
             raise _timed_out(opened, self._table.process(opened.pid), within_s) from None
+
+    def _no_room(self, opened: Open, within_s: float) -> TimedOut:
+        """What a call hears that has waited for its model to come all its time."""
+        device, model = self._table.process(opened.pid).spec.device, opened.call.model
+        wish = self._table.roster.wishes.get((opened.pid, model))
+        size_bytes, free_bytes = 0 if wish is None else wish.size_bytes, self._table.ledger.free(device)
+        return TimedOut(
+            f"{model} did not come within {within_s:g} s: {device} has {max(free_bytes, 0) / MIB:,.0f} MiB free, it "
+            f"needs {size_bytes / MIB:,.0f} MiB, and others that are in use take turns there. Try again later, end a "
+            "process (llmos ps, llmos kill), or raise memory_share",
+            timeout_s=within_s,
+            device=device,
+            need_bytes=size_bytes,
+            free_bytes=free_bytes,
+        )
 
     # The process that answers.
 

@@ -44,11 +44,15 @@ class Loop:
         self._view = view
         self._look_every_s = look_every_s
         self._is_behind = False  # the journal lacks something that came true: only a snapshot can follow
-        self._inbox: asyncio.Queue[tuple[Event, Waiter | None]] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[Event | None, Waiter | None]] = asyncio.Queue()
 
     def post(self, event: Event) -> None:
         """Something has happened; the loop will get to it."""
         self._inbox.put_nowait((event, None))
+
+    def look_soon(self) -> None:
+        """Something may be decided now that could not before, though no event says so."""
+        self._inbox.put_nowait((None, None))
 
     async def ask(self, event: Event) -> None:
         """Post, and wait until it is applied; raises if it could not be."""
@@ -65,8 +69,9 @@ class Loop:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(look_at):
                         event, waiter = await self._inbox.get()
-                    await self._take(event, waiter)
-                    if event.is_quiet and clock() < look_at:
+                    if event is not None:
+                        await self._take(event, waiter)
+                    if event is not None and event.is_quiet and clock() < look_at:
                         continue
                 if clock() >= look_at:
                     self._audit()

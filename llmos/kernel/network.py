@@ -19,6 +19,8 @@ from llmos.kernel.waiting import Lane, Waiting, lane_of
 
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
 CRASHES_TO_SUSPECT = 2  # from so many on it is sent alone, so that it takes no innocent call with it
+STAYS_S = 1.0  # so long a model that was brought answers its calls before it has to make room for one that waits
+SETTLES_S = 0.25  # and so long it stays in any case
 SUSPECTS = "suspects"  # what those are held under; no model has such a name, for a model's has a colon
 
 
@@ -38,12 +40,31 @@ class Server:
     in_hand: Counter[Lane] = field(default_factory=Counter)  # what was sent and is not computed yet
     calls_of: Counter[str] = field(default_factory=Counter)  # how many calls, sent or waiting, name each model
     uses: dict[str, Use] = field(default_factory=dict)  # of each model ever called here
+    came_at: dict[str, float] = field(default_factory=dict)  # when each attached model did
+    asked_at: dict[str, float] = field(default_factory=dict)  # since when each attaching one is waited for
+    yielding: set[str] = field(default_factory=set)  # attached ones whose calls wait, so that another may come
+    sent_of: Counter[str] = field(default_factory=Counter)  # how many calls in hand name each model
     used_at: float = 0.0
+
+    def resting(self, now: float) -> set[str]:
+        """The attached models that nobody needs just now, or that have yielded and have no call in hand.
+
+        One that has only just come is not among them: who called it is likely to call again.
+        """
+        idle = {model for model in self.came_at if not self.calls_of[model] or model in self.yielding}
+        return {model for model in idle if not self.sent_of[model] and now - self.came_at[model] >= SETTLES_S}
+
+    def forget(self, model: str) -> None:
+        """It is not attached here any more."""
+        self.models.discard(model)
+        self.came_at.pop(model, None)
+        self.yielding.discard(model)
 
     def unsend(self, opened: Open) -> None:
         """The process has it in hand no more, if it had."""
         if self.sent.pop(opened.call.call_id, None) is not None:
             self.in_hand[lane_of(opened)] -= opened.size - opened.done
+            self.sent_of[opened.call.model] -= 1
             opened.is_sent, opened.done = False, 0
 
 
@@ -58,11 +79,13 @@ class Network:
         clock: Callable[[], float],
         *,
         max_waiting_calls: int,
+        rested: Callable[[], None] = lambda: None,
     ) -> None:
         self._send = send
         self._attach = attach
         self._clock = clock
         self._max_waiting_calls = max_waiting_calls
+        self._rested = rested  # called when a model that another one waits for is needed no more
         self._servers: dict[int, Server] = {}
         self._calls: dict[int, Open] = {}
 
@@ -79,7 +102,7 @@ class Network:
                 use = sum(one.of_late(now) for one in server.uses.values())
                 found.append(Rest(server.pid, None, server.used_at, use))
             elif server.is_ready:
-                for model in server.models - server.calls_of.keys() - {server.base}:
+                for model in server.resting(now):
                     one = server.uses[model]
                     found.append(Rest(server.pid, model, one.at, one.of_late(now)))
         return found
@@ -87,6 +110,39 @@ class Network:
     def wanted(self) -> set[tuple[int, str]]:
         """The models that calls wait for, each with the process that is to get it."""
         return {(s.pid, model) for s in self._servers.values() for model in s.attaching & s.calls_of.keys()}
+
+    def make_room(self) -> None:
+        """Where calls wait for a model, one that has been there for its time yields: the longest there first.
+
+        Its calls wait from then on; when those in hand are answered it rests, and it comes back after those before it.
+        So every model has its time, and each waits no longer than that of all others, by as many as there is room for.
+        """
+        for device in {server.device for server in self._servers.values()}:
+            self._make_room([server for server in self._servers.values() if server.device == device])
+
+    def _make_room(self, servers: list[Server]) -> None:
+        now = self._clock()
+        waited = [s.asked_at[model] for s in servers for model in s.attaching & s.calls_of.keys()]
+        if not waited:
+            for server in servers:
+                for model in server.yielding:
+                    server.waiting.let_go(model)
+                if server.yielding:
+                    server.yielding = set()
+                    self._forward(server)
+            return
+        is_leaving = any(server.sent_of[model] for server in servers for model in server.yielding)
+        if is_leaving or now - min(waited) < STAYS_S:
+            return
+        stayed = [
+            (came_at, server.pid, model)
+            for server in servers
+            for model, came_at in server.came_at.items()
+            if model not in server.yielding and server.calls_of[model] and now - came_at >= STAYS_S
+        ]
+        if stayed:
+            _, pid, model = min(stayed)
+            self._servers[pid].yielding.add(model)
 
     def is_attached(self, model: str) -> bool:
         """The model is answerable somewhere without loading."""
@@ -162,8 +218,14 @@ class Network:
             return  # it died meanwhile; at its next start the model is attached again
         server.attaching.discard(model)
         server.models.add(model)
+        server.came_at[model] = self._clock()
         server.waiting.let_go(model)
         self._forward(server)
+
+    def waits_for_room(self, opened: Open) -> bool:
+        """Whether what a call waits for is that its model comes to its process."""
+        server = self._servers.get(opened.pid)
+        return server is not None and server.is_ready and opened.call.model in server.attaching
 
     def attach_failed(self, pid: int, model: str, fault: Fault) -> None:
         """The process cannot have the model: its calls get the reason."""
@@ -171,7 +233,7 @@ class Network:
         if server is None or model not in server.models | server.attaching:
             return  # it was taken away on its way there, which is what its calls hear
         server.attaching.discard(model)
-        server.models.discard(model)
+        server.forget(model)
         for opened in self._open_calls(server):
             if opened.call.model == model:
                 self._fail(opened, fault)
@@ -180,8 +242,10 @@ class Network:
         """Take the model away from this process; the next call that names it brings it again."""
         server = self._servers.get(pid)
         if server is not None and model in server.models:
-            server.models.discard(model)
+            server.forget(model)
+            server.waiting.let_go(model)  # its calls bring it again, at their turn
             self._send(pid, Detach(model))
+            self._forward(server)
 
     def forget(self, model: str) -> list[int]:
         """The model has left the store: detach it wherever it is; returns the processes that had it."""
@@ -199,6 +263,7 @@ class Network:
         if server is None:
             return
         server.is_ready, server.models, server.attaching = False, set(), set()
+        server.came_at, server.yielding = {}, set()
         for opened in list(server.sent.values()):
             server.unsend(opened)
             opened.crashes += 1
@@ -237,7 +302,10 @@ class Network:
                 server.waiting.hold(opened, model)
                 if model not in server.attaching:
                     server.attaching.add(model)
+                    server.asked_at[model] = now
                     self._attach(server.pid, model)
+            elif model in server.yielding:
+                server.waiting.hold(opened, model)
             elif opened.crashes >= CRASHES_TO_SUSPECT and _has_suspect_in_hand(server):
                 server.waiting.hold(opened, SUSPECTS)  # its turn comes when the one in hand has been answered
             else:
@@ -251,6 +319,7 @@ class Network:
             return
         server.waiting.remove(opened)
         server.sent[opened.call.call_id] = opened
+        server.sent_of[opened.call.model] += 1
         server.in_hand[lane_of(opened)] += opened.size
         opened.is_sent = True
 
@@ -272,6 +341,8 @@ class Network:
         server.uses[call.model].count(server.used_at, 0)
         if opened.crashes >= CRASHES_TO_SUSPECT:
             server.waiting.let_go(SUSPECTS)
+        if self.wanted() and call.model in server.resting(server.used_at):
+            self._rested()
         return True
 
 

@@ -151,7 +151,7 @@ class Roster:
     def open_wishes(self, wanted: Collection[tuple[int, str]]) -> list[Wish]:
         """Those that may be granted, and whether anybody waits for them still."""
         return [
-            replace(wish, is_wanted=key in wanted)
+            replace(wish, is_wanted=key in wanted, base_bytes=sum(self.lives[wish.pid].needs.values()))
             for key, wish in self.wishes.items()
             if wish.model not in self.lives[wish.pid].models
         ]

@@ -29,6 +29,7 @@ class Wish:
     size_bytes: int
     device: str = "cpu0"
     is_wanted: bool = True  # somebody's call still waits for it
+    base_bytes: int = 0  # what its process holds of the device in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class View:
     wishes: Sequence[Wish] = ()  # oldest first; none for a model that is still leaving
     is_probing: bool = False  # the devices' speeds are being measured: whoever depends on them waits
     idle_timeout_s: float = 0.0
+    capacity_bytes: Mapping[str, int] = field(default_factory=dict)  # of each device, what may be leased at most
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Room:
     free: dict[str, int]
     leaving: dict[str, int]
     idle: list[Idle]
+    capacity: Mapping[str, int] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)  # somebody waits for memory there, and must not be passed
 
     def take(self, device: str, size_bytes: int) -> bool:
@@ -81,7 +84,7 @@ class Room:
 
 def look(view: View) -> list[Event]:
     """All that can be decided now: who starts, who waits for what, and what that is idle gives way."""
-    room = Room(view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle))
+    room = Room(view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle), view.capacity_bytes)
     events = [event for device in view.free_bytes for event in _balanced(device, view, room)]
     events += [event for wish in view.wishes for event in _granted(wish, room)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
@@ -127,7 +130,8 @@ def _balanced(device: str, view: View, room: Room) -> list[Event]:
 
 
 def _granted(wish: Wish, room: Room) -> list[Event]:
-    """The model may come, or something gives way for it, or it is refused: nobody waits for room that cannot be made.
+    """The model may come, or something gives way for it, or it waits until something can; it is refused if even an
+    empty device could not hold it beside its base.
 
     First its own process's idle models go, then whatever else is idle on the device.
     """
@@ -135,15 +139,15 @@ def _granted(wish: Wish, room: Room) -> list[Event]:
         return [_refused(wish, room, fault_of(Cancelled(f"Nobody waits for {wish.model} any more")))]
     if room.take(wish.device, wish.size_bytes):
         return [AttachGranted(room.at, wish.pid, wish.model)]
+    at_most = room.capacity.get(wish.device, wish.size_bytes + wish.base_bytes) - wish.base_bytes
+    if wish.size_bytes > at_most:
+        return [_refused(wish, room, fault_of(no_room(wish.device, wish.size_bytes, at_most)))]
     if wish.device in room.blocked:
         return []
     here = [one for one in room.idle if one.device == wish.device]
     own = [one for one in here if one.pid == wish.pid]
     missing = room.missing(wish.device, wish.size_bytes)
     victims = cheapest(missing, own, [one for one in here if one.pid != wish.pid])
-    if missing > 0 and not victims:
-        at_most = wish.size_bytes - missing + sum(one.held_bytes for one in here)
-        return [_refused(wish, room, fault_of(no_room(wish.device, wish.size_bytes, at_most)))]
     room.blocked.add(wish.device)
     return room.give_up(victims, f"room for {wish.model}")
 

@@ -115,6 +115,7 @@ class Table:
             wishes=self.roster.open_wishes(wanted),
             is_probing=self.is_probing,
             idle_timeout_s=idle_timeout_s,
+            capacity_bytes={device.name: self.ledger.capacity(device.name) for device in self.devices},
         )
 
     def returning(self) -> frozenset[int]:

@@ -302,7 +302,9 @@ class MemoryKernel:
         lease = Lease(1, "cpu0", LeaseKind.WEIGHTS, 90_000_000)
         free = {"cpu0": 12_000_000_000}
         devices = tuple(self.devices())
-        return Status("0.0.0", 4242, "/home/box", NOON, 40_000_000, True, devices, (lease,), free, 0, states)
+        return Status(
+            "0.0.0", 4242, "/home/box", NOON, 40_000_000, True, devices, (lease,), free, 0, states, {"minilm:1": 2}
+        )
 
     def _view(self, one: Manifest) -> ModelView:
         return ModelView(one, is_promoted=self.promoted.get(one.name, [])[-1:] == [one.version])

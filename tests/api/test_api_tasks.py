@@ -93,6 +93,7 @@ def test_calls_are_counted_by_how_they_ended(ask):
     assert 'llmos_calls_total{model="support:2",outcome="bad_input",task="classify"} 1.0' in text
     assert 'llmos_call_seconds_bucket{le="+Inf",task="classify"} 2.0' in text
     assert 'llmos_tokens_total{kind="prompt",model="support:2",task="classify"}' in text
+    assert 'llmos_wakes_total{model="minilm:1"} 2.0' in text
     assert 'llmos_leased_bytes{device="cpu0",kind="weights"} 9e+07' in text
 
 

@@ -451,22 +451,37 @@ def test_an_idle_process_of_another_base_gives_way_to_a_model(home):
     with_box(home, act)
 
 
-def test_a_model_that_nothing_idle_could_make_room_for_is_refused_with_numbers_and_what_was_there_stays(home):
+def test_a_model_that_not_even_an_empty_device_could_hold_is_refused_with_numbers_and_what_was_there_stays(home):
     async def act(box: Box) -> None:
-        stream = box.call("mood:1", None, ["x"], {})
         await ask(box, "mood:1")
         await leave_free(box, 0)
+        with pytest.raises(NoRoom) as refused:
+            await ask(box, "mood:2")  # which is a little larger
+        assert refused.value.detail["need_bytes"] > refused.value.detail["free_bytes"] > 0
+        assert box.model("mood:1").is_attached
+
+    with_box(home, act)
+
+
+def test_a_call_waits_within_its_time_for_the_room_that_others_use(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood:1")
+        await leave_free(box, 8)
         os_pid = server(box).os_pid
         assert os_pid is not None
         os.kill(os_pid, signal.SIGSTOP)
-        call = asyncio.ensure_future(anext(stream))
+        first = asyncio.ensure_future(ask(box, "mood:1"))
         await asyncio.sleep(0)
-        with pytest.raises(NoRoom) as refused:
-            await ask(box, "mood:2")
-        assert refused.value.detail["need_bytes"] > refused.value.detail["free_bytes"] == 0
+        stream = box.call("mood:2", None, ["x"], {}, timeout_s=0.2)
+        with pytest.raises(TimedOut, match=r"mood:2 did not come within 0\.2 s: cpu0 has 0 MiB free"):
+            await anext(stream)
+        second = asyncio.ensure_future(ask(box, "mood:2"))
+        await asyncio.sleep(0)
         os.kill(os_pid, signal.SIGCONT)
-        assert (await call).fault is None
-        await stream.aclose()
+        assert (await first).fault is None
+        assert (await second).fault is None
+        wakes = box.status().wakes
+        assert (wakes["tiny:1"], wakes["mood:1"], wakes["mood:2"]) == (1, 1, 1)
 
     with_box(home, act)
 
