@@ -46,6 +46,8 @@ class Config:
     call_timeout_s: float = 120.0
     max_waiting_calls: int = 1024
     max_body_bytes: int = 32 * 1024 * 1024
+    max_held_bytes: int = 256 * 1024 * 1024
+    max_connections: int = 1024
     catalog: Path | None = None
     hub_token: str = field(default="", repr=False)
     log_level: str = "info"
@@ -252,6 +254,20 @@ SETTINGS: tuple[Setting, ...] = (
         _whole(1024, 268_435_456),
         "a whole number from 1024 to 268435456",
         "The largest request body that is read",
+    ),
+    Setting(
+        "max_held_bytes",
+        _whole(1024, 1 << 40),
+        "a whole number of bytes from 1024",
+        "Bytes of the bodies of all requests under way, together; who sends more is told to come back later (429). One "
+        "body of max_body_bytes is always read",
+    ),
+    Setting(
+        "max_connections",
+        _whole(1, 65535),
+        "a whole number from 1 to 65535",
+        "Connections at a time. One more takes the place of the one that has waited longest for its client; where all "
+        "are at work, it is told to come back later (503)",
     ),
     Setting(
         "hub_token",

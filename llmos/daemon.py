@@ -23,6 +23,7 @@ from llmos.abi.cpu import check
 from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable, fault_of
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
+from llmos.api.connection import Serving
 from llmos.config import SETTINGS, Config, is_loopback, read_config
 from llmos.home import LOCK, inode_of
 from llmos.kernel.box import JOURNAL, Box
@@ -85,16 +86,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     box = Box(config, TASKS)
     await box.start()
-    server = Server(
-        uvicorn.Config(
-            create_app(box, config),
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # nobody asks who the client is
-            lifespan="off",
-            timeout_graceful_shutdown=FAREWELL_S,  # type: ignore[arg-type]  # whole seconds by its annotation only
-        )
-    )
+    server = Server(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     async with announced(config):
         tell(ready, {"os_pid": os.getpid(), "url": config.url})

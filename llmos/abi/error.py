@@ -55,6 +55,18 @@ class Crashed(BadInput):
     code = "crashed"
 
 
+class HeadTooLarge(TooLong):
+    """The request line and the headers have more bytes, or are more, than the server takes; detail: limit."""
+
+    code = "head_too_large"
+
+
+class TooSlow(BadInput):
+    """The request was not sent in time."""
+
+    code = "too_slow"
+
+
 class UnsafeWeights(BadInput):
     """The weights are pickled, so that reading them would run code; only safetensors and GGUF are read."""
 

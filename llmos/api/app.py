@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.api.budget import Budget
 from llmos.api.caller import Caller
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
@@ -29,6 +30,8 @@ from llmos.api.tasks import Tasks
 from llmos.config import Config
 from llmos.kernel.port import Kernel
 
+NO_WEBSOCKETS = "There are no websockets here: what is streamed is server-sent events. All routes are at /docs"
+
 
 @dataclass(slots=True)
 class Place:
@@ -45,8 +48,9 @@ class Place:
 class Surface:
     """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
 
-    def __init__(self, found: Sequence[Endpoint], guard: Guard) -> None:
+    def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: Budget) -> None:
         self._guard = guard
+        self._budget = budget
         places: dict[str, Place] = {}
         for one in found:
             places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one)
@@ -57,7 +61,7 @@ class Surface:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             assert scope["type"] == "websocket", f"a scope of type {scope['type']}"
-            await send({"type": "websocket.close", "code": 1000, "reason": "There are no websockets here"})
+            await send({"type": "websocket.close", "code": 1000, "reason": NO_WEBSOCKETS})
             return
         verdict = self._guard.judged(scope)
         if verdict.origin is not None:
@@ -70,10 +74,14 @@ class Surface:
             await verdict.answer(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (b"upgrade", b"websocket") in scope["headers"]:
+            await refusal(BadInput(NO_WEBSOCKETS))(scope, receive, send)
+            return
         method, place = scope["method"], self._place(scope)
         door = None if place is None else place.doors.get("GET" if method == "HEAD" else method)
         if door is not None:
-            await door(scope, receive, send)
+            with self._budget.share() as scope["share"]:
+                await door(scope, receive, send)
         else:
             await _no_door(Request(scope), place)(scope, receive, send)
 
@@ -93,7 +101,8 @@ class Surface:
 
 def create_app(kernel: Kernel, config: Config) -> Surface:
     """The app that serves this kernel."""
-    return Surface(endpoints(kernel, config), Guard(config))
+    budget = Budget(max(config.max_held_bytes, config.max_body_bytes))
+    return Surface(endpoints(kernel, config), Guard(config), budget)
 
 
 def endpoints(kernel: Kernel, config: Config) -> list[Endpoint]:

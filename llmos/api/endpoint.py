@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -78,14 +78,17 @@ class Door:
                 answer = await compressed(answer, scope)
         except LlmosError as error:
             answer = refusal(error)
+        except ClientDisconnect:
+            return log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
         except Exception as error:  # the top of a request: logged here, and the client is told
             log.exception("%s %s failed", scope["method"], scope["path"])
             answer = refusal(error)
         await answer(scope, receive, send)
+        return None
 
 
 class Bodies:
-    """Reads request bodies: within the limit, as valid JSON, as the type that is wanted."""
+    """Reads request bodies: within the limit and the request's `share` of the budget, as JSON, as the type wanted."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -102,6 +105,7 @@ class Bodies:
             if size > self._limit * DRAIN_FACTOR:
                 break
             if size <= self._limit:
+                request.scope["share"].take(len(piece))
                 pieces.append(piece)
         if size <= self._limit:
             return b"".join(pieces) if len(pieces) != 1 else pieces[0]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from llmos.api.app import create_app
+from llmos.api.connection import Serving
 from llmos.config import Config
 from llmos.kernel.port import Kernel
 
@@ -20,9 +21,7 @@ def serving(kernel: Kernel, config: Config) -> Iterator[str]:
     with socket.socket(proto=socket.IPPROTO_TCP) as sock:  # else asyncio leaves Nagle's algorithm on
         sock.bind(("127.0.0.1", 0))
         sock.listen()
-        settings = uvicorn.Config(
-            create_app(kernel, config), log_config=None, lifespan="off", timeout_graceful_shutdown=1
-        )
+        settings = Serving(create_app(kernel, config), config.max_connections, farewell_s=1.0)
         server = uvicorn.Server(settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()

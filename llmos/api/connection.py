@@ -1,0 +1,317 @@
+"""A connection: uvicorn's, with bounds on what a client makes it hold and how long it may take to send and to read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Any
+
+import httptools
+import msgspec
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from llmos.abi.error import BadInput, HeadTooLarge, LlmosError, TooSlow, Unavailable, fault_of
+from llmos.api.errors import body_of, status_of
+
+MAX_HEAD_BYTES = 32_768  # of a request line and its headers; of trailers and sizes of chunks between parts of a body
+MAX_HEADERS = 100
+MAX_PIPELINED = 32  # requests that came before the first was answered; what comes after them is not read
+HEAD_S = 30.0  # from a connection's start, or a later request's first byte, to the end of the headers
+BODY_S = 15.0  # in each such time LEAST_BYTES of a body come, or its end
+WRITE_S = 60.0  # in each such time LEAST_BYTES of what waits for the client are read
+LEAST_BYTES = 15_360
+LINGER_S = 2.0  # a client that was refused may go on sending for so long, so that it reads why and not of a reset
+READ_BYTES = 65_536  # at most at once from a socket
+ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # RFC 9112, 3.2.2
+log = logging.getLogger(__name__)
+
+
+class Serving(uvicorn.Config):
+    """How this app is served: over HTTP/1.1, by at most so many connections."""
+
+    def __init__(self, app: ASGIApp, max_connections: int, farewell_s: float) -> None:
+        super().__init__(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # nobody asks who the client is
+            timeout_graceful_shutdown=farewell_s,  # type: ignore[arg-type]  # whole seconds by its annotation only
+        )
+        self.max_connections = max_connections
+
+
+class Connection(HttpToolsProtocol):
+    """One client. Whoever sends or reads too slowly, or too much beside a body, is refused and closed.
+
+    Memory: a head is at most MAX_HEAD_BYTES, what is read ahead of a body READ_BYTES and uvicorn's 64 KiB; of those
+    there are as many as connections, so all of it together is bounded. Bodies have a budget of their own (budget.py).
+    """
+
+    def __init__(
+        self,
+        config: Serving,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:  # Any: uvicorn's own
+        super().__init__(config, server_state, app_state, _loop)
+        self._max_connections = config.max_connections
+        self._waits_since = self.loop.time()  # for its client: with no request under way
+        self._phase = "idle"  # of the parser: idle, head or body
+        self._timed = ""  # the phase whose deadline is set
+        self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0  # that waited for the client when that deadline was set
+        self._is_refused = False  # nothing more is taken of this client
+        self._brought = False  # the piece that is being read ended a head or a message, or had a part of a body
+        self._barren_bytes = 0  # read since such a piece
+        self._body_bytes = 0  # since the body's deadline was set
+        self._has_too_many = False
+        self._is_upgrade = False  # the head asked for another protocol
+        self._is_replaying = False  # the head was read before
+        self._answering: RequestResponseCycle | None = None
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_BYTES
+        self._time("head", HEAD_S)
+        if len(self.connections) > self._max_connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._time("", None)
+        self.resume_writing()
+        self.pipeline.clear()  # nobody reads their answers
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_refused:
+            self._unset_keepalive_if_required()
+            self._brought = False
+            self._parse(data)
+            self._bound(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            log.debug("a request that is none: %s", error)
+            self._refuse(BadInput("This is no HTTP/1.1 request"))
+
+    def _go_on(self, rest: bytes) -> None:
+        """Who asks for another protocol is answered in this one (RFC 9110, 7.8), its body read too: the parser takes no
+        body for part of such a request, so a second one takes over that knows the body's length from the head."""
+        framing = [pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
+        self.parser = httptools.HttpRequestParser(self)
+        self._is_replaying, self._is_upgrade = True, False
+        self._parse(b"POST / HTTP/1.1\r\n" + b"".join(b"%s: %s\r\n" % pair for pair in framing) + b"\r\n")
+        self._is_replaying = False
+        if rest and not self._is_refused:
+            self._parse(rest)
+
+    def _bound(self, size_bytes: int) -> None:
+        if self._is_refused:
+            return
+        self._barren_bytes = 0 if self._brought else self._barren_bytes + size_bytes
+        phase = self._phase if self._brought or self._phase != "idle" else "head"  # of empty lines before it
+        if self._barren_bytes > MAX_HEAD_BYTES:
+            self._refuse(_too_large())
+        elif phase != self._timed:
+            self._time(phase, {"head": HEAD_S, "body": BODY_S}.get(phase))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._write_deadline = self.loop.call_later(WRITE_S, self._check_reading)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(WRITE_S, self.transport.abort)  # if the last answer is not read by then
+
+    # What the parser says.
+
+    def on_message_begin(self) -> None:
+        if self._is_replaying:
+            return
+        super().on_message_begin()
+        self._phase, self._has_too_many = "head", False
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_replaying:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase != "head" or self._is_replaying:
+            return  # a trailer, which may be dropped (RFC 9110, 6.5.1)
+        if len(self.headers) < MAX_HEADERS:
+            super().on_header(name, value)
+        else:
+            self._has_too_many = True
+
+    def on_headers_complete(self) -> None:
+        if self._is_refused or self._is_replaying:
+            return
+        self._brought, self._is_upgrade = True, self.parser.should_upgrade()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if self._has_too_many or size > MAX_HEAD_BYTES:
+            self._refuse(_too_large())
+        elif len(self.pipeline) >= MAX_PIPELINED:
+            self._end_after_answers()
+        else:
+            self._read_target()
+            super().on_headers_complete()
+            self._phase, self._body_bytes = "body", 0
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_refused:
+            self._brought = True
+            self._body_bytes += len(body)
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._is_refused and not self._is_upgrade:
+            self._brought, self._phase = True, "idle"
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._waits_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(BadInput(msg))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing is wrong: whoever asked is answered."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # Any: uvicorn's word for an app
+        self._answering = cycle
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_unless_gone(message: Message) -> None:
+                if self.transport.is_closing() and not cycle.disconnected:
+                    cycle.disconnected = True  # a write had failed; asyncio warns of each one after that
+                    cycle.message_event.set()
+                    await asyncio.sleep(0)  # whoever waits for the client's leaving hears of it first
+                await send(message)
+
+            await app(scope, receive, send_unless_gone)
+
+        super()._start_asgi_task(cycle, answer)  # type: ignore[arg-type]  # starlette's words for uvicorn's types
+
+    # What is decided.
+
+    @property
+    def waits(self) -> bool:
+        """It waits for its client: no request of it is under way."""
+        return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
+
+    def _make_room(self) -> None:
+        """Who has waited longest for its client goes; where all are at work, this one is told to come back."""
+        open_ones = [one for one in self.connections if not one.transport.is_closing()]
+        if len(open_ones) <= self._max_connections:
+            return
+        waiting = [one for one in open_ones if isinstance(one, Connection) and one is not self and one.waits]
+        if waiting:
+            min(waiting, key=lambda one: one._waits_since).transport.abort()
+        else:
+            self._refuse(Unavailable(f"{self._max_connections} connections are open and at work. Try again later"))
+
+    def _read_target(self) -> None:
+        """A target with a host in it says who the request is for, whatever the Host header says (RFC 9112, 3.2.2)."""
+        absolute = ABSOLUTE.match(self.url)
+        if absolute is not None and sum(name == b"host" for name, _ in self.headers) == 1:
+            self.headers[:] = [(name, absolute[1] if name == b"host" else value) for name, value in self.headers]
+        elif self.url == b"*":
+            self.url = b"/*"
+
+    def _time(self, phase: str, seconds: float | None) -> None:
+        """From now on this phase may take so long; None: nothing is waited for."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._timed = phase
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._check_sending, seconds)
+
+    def _check_sending(self, seconds: float) -> None:
+        is_fast = self._timed == "body" and self._body_bytes >= LEAST_BYTES
+        if is_fast or self.flow.read_paused:  # paused: it is we who do not read
+            self._body_bytes = 0
+            self._time(self._timed, seconds)
+        elif self._phase == "idle":  # it has said nothing yet, or empty lines
+            if self.waits:
+                self.transport.close()
+        else:
+            what = "The headers were" if self._timed == "head" else "The body was"
+            self._refuse(TooSlow(f"{what} not there in time. Send them at {LEAST_BYTES // 15 // 1024} KiB/s or more"))
+
+    def _check_reading(self) -> None:
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes > self._unread_bytes - LEAST_BYTES:
+            log.info("a client reads its answer too slowly: %s bytes of it are dropped", f"{unread_bytes:,}")
+            self.transport.abort()
+            return
+        self._unread_bytes = unread_bytes
+        self._write_deadline = self.loop.call_later(WRITE_S, self._check_reading)
+
+    def _end_after_answers(self) -> None:
+        """Nothing more is read; the connection ends once all that was read is answered."""
+        self._is_refused = True
+        self._time("", None)
+        self.cycle.keep_alive = False
+
+    def _refuse(self, error: LlmosError) -> None:
+        """Tell the client why, where nothing else has been or is still to be told, and close."""
+        is_of_a_body = self._phase == "body"
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if not is_of_a_body and not is_answered:
+            return self._end_after_answers()
+        self._is_refused = True
+        self._time("", None)
+        if is_of_a_body and (is_answered or self.cycle.response_started or self.cycle is not self._answering):
+            return self.transport.close()
+        if is_of_a_body:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._say(error)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.abort)
+        return None
+
+    def _say(self, error: LlmosError) -> None:
+        status = status_of(error)
+        body = msgspec.json.encode(body_of(fault_of(error), status))
+        lines = [
+            *(name + b": " + value for name, value in self.server_state.default_headers),
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+            b"\r\n",
+        ]
+        self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines) + body)
+
+
+def _too_large() -> HeadTooLarge:
+    return HeadTooLarge(
+        f"A request line and its headers may have {MAX_HEAD_BYTES:,} bytes, and {MAX_HEADERS} headers. Send less",
+        limit=MAX_HEAD_BYTES,
+    )
