@@ -21,7 +21,7 @@ IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.pr
              from llmos.nn.compiled import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
 HINT      = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test chaos check bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ demo: $(VENV)/.runtime  ## from nothing to two promoted models and a chat answer
 
 test: $(VENV)/.dev  ## every test: units, tiny random models, the real daemon with the starter models
 	@$(BIN)/python -m pytest $(WORKERS)
+
+chaos: $(VENV)/.dev  ## 20 rounds of kill -9 and SIGSTOP at random under load; a plain `make test` goes 5
+	@LLMOS_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/acceptance/test_chaos.py
 
 check: $(VENV)/.dev  ## style, types, import arrows
 	@$(BIN)/ruff check .
