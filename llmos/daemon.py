@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 def main(words: Sequence[str] | None = None) -> int:
     """Run in the foreground until SIGTERM or SIGINT; whoever holds the ready pipe hears how the start went."""
     make_private()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # it would hold texts
     given = arguments(words)
     ready = given.pop("ready_fd")
     restores = given.pop("restore")
@@ -156,14 +158,14 @@ def listening(config: Config) -> Iterator[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def announced(config: Config) -> AsyncIterator[None]:
+async def announced(config: Config, every_s: float = ANNOUNCE_EVERY_S) -> AsyncIterator[None]:
     """`daemon.json` says where this daemon is, while it is there; it is written again when it was lost or damaged."""
     path = config.home / "daemon.json"
     said = (
         to_json({"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}) + b"\n"
     )
     _announce(path, said)
-    keeping = asyncio.get_running_loop().create_task(_keep_announced(path, said))
+    keeping = asyncio.get_running_loop().create_task(_keep_announced(path, said, every_s))
     try:
         yield
     finally:
@@ -174,10 +176,10 @@ async def announced(config: Config) -> AsyncIterator[None]:
             path.unlink(missing_ok=True)
 
 
-async def _keep_announced(path: Path, said: bytes) -> None:
+async def _keep_announced(path: Path, said: bytes, every_s: float) -> None:
     lock = inode_of(path.with_name(LOCK))
     while True:
-        await asyncio.sleep(ANNOUNCE_EVERY_S)
+        await asyncio.sleep(every_s)
         if lock is not None and inode_of(path.with_name(LOCK)) == lock and _read(path) != said:
             _announce(path, said)
 

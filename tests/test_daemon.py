@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 
 from llmos.abi.error import AlreadyRunning, NotLoopback, Unavailable
 from llmos.config import Config
-from llmos.daemon import held, listening
+from llmos.daemon import announced, held, listening
+from llmos.home import children_of
 
 
 def free_port() -> int:
@@ -143,6 +145,41 @@ def test_loops_that_cannot_be_had_stop_the_start_with_the_setting_s_name(tmp_pat
         errors = daemon.communicate(timeout=60)[1]
     assert daemon.returncode == 1
     assert errors.startswith("cpu_kernels is 'baseline', and there is no C compiler")
+
+
+def test_what_says_where_it_is_is_written_again_when_it_is_lost_but_never_over_that_of_another(tmp_path):
+    home, moved = tmp_path / "home", tmp_path / "moved"
+    path = home / "daemon.json"
+
+    async def main() -> None:
+        async with announced(Config(home), every_s=0.001):
+            said = path.read_bytes()
+            for damage in (path.unlink, lambda: path.write_text("{garbled")):
+                damage()
+                await asyncio.to_thread(until_it_says, path, said)
+            home.rename(moved)
+            home.mkdir()
+            path.write_text("another's")
+            (home / "daemon.lock").touch()
+        assert path.read_text() == "another's"
+
+    with held(home):
+        asyncio.run(main())
+
+
+def until_it_says(path: Path, said: bytes) -> None:
+    while not path.exists() or path.read_bytes() != said:
+        pass
+
+
+def test_no_process_leaves_a_core_that_would_hold_texts(tmp_path):
+    with start(tmp_path, port := free_port()) as daemon:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+            assert client.get(f"http://127.0.0.1:{port}/healthz", timeout=60).status_code == 200
+        for os_pid in (daemon.pid, *children_of(tmp_path)):
+            assert resource.prlimit(os_pid, resource.RLIMIT_CORE)[0] == 0
+        daemon.send_signal(signal.SIGTERM)
+        daemon.communicate(timeout=60)
 
 
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):

@@ -44,6 +44,7 @@ class Loop:
         self._view = view
         self._look_every_s = look_every_s
         self._is_behind = False  # the journal lacks something that came true: only a snapshot can follow
+        self._is_over = False
         self._inbox: asyncio.Queue[tuple[Event | None, Waiter | None]] = asyncio.Queue()
 
     def post(self, event: Event) -> None:
@@ -56,6 +57,8 @@ class Loop:
 
     async def ask(self, event: Event) -> None:
         """Post, and wait until it is applied; raises if it could not be."""
+        if self._is_over:  # nobody would take it any more
+            raise Unavailable("The daemon is going down")
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait((event, waiter))
         await waiter
@@ -78,6 +81,7 @@ class Loop:
                     look_at = clock() + self._look_every_s
                 await self._look()
         finally:
+            self._is_over = True
             while not self._inbox.empty():
                 _, waiter = self._inbox.get_nowait()
                 _refuse(waiter, Unavailable("The daemon is going down"))

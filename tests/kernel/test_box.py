@@ -694,3 +694,22 @@ async def with_a_stopped_zygote(box: Box) -> int:
     await box.kill(pid, force=True)
     await until(box, pid, State.EXITED)
     return zygote
+
+
+def test_no_verb_waits_for_a_process_that_a_signal_has_stopped(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        process = server(box)
+        assert process.os_pid is not None
+        os.kill(process.os_pid, signal.SIGSTOP)
+        async with asyncio.timeout(60.0):
+            assert (await box.promote("mood:1")).is_promoted
+            assert await box.remove("mood:2") == ["mood:2"]
+            assert (await box.nice(process.pid, Class.BATCH)).spec.klass is Class.BATCH
+            assert (await box.suspend(process.pid)).state is State.SUSPENDED
+            assert (await box.resume(process.pid)).state is State.READY
+            os.kill(process.os_pid, signal.SIGSTOP)
+            await box.kill(process.pid)
+            assert (await until(box, process.pid, State.EXITED)).exit_code == 0
+
+    with_box(home, act, heartbeat_timeout_s=0.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import DiskFull
+from llmos.abi.error import DiskFull, Unavailable
 from llmos.abi.process import Class, Process, Program, Progress, Spec, State, Usage
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
@@ -143,3 +143,18 @@ def test_what_a_full_disk_kept_out_of_the_journal_is_in_it_before_what_comes_nex
     replay(ground.journal, again)
     assert again.process(1) == ground.table.process(1)
     assert again.process(1).state is State.EXITED
+
+
+def test_who_asks_a_loop_that_has_ended_hears_so_at_once(tmp_path):
+    ground = Ground(tmp_path)
+
+    async def main() -> None:
+        running = asyncio.ensure_future(ground.loop.run())
+        await ground.loop.ask(ev.DownAsked(4.0))
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        with pytest.raises(Unavailable, match="going down"):
+            await ground.loop.ask(ev.KillAsked(5.0, 1))
+
+    asyncio.run(main())
