@@ -70,11 +70,15 @@ class DiskUse:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Stored bytes that are not what their digest says: of which model, dataset or resident form, and how."""
+    """Stored bytes that are not what their digest says: of which model, dataset or resident form, and how.
+
+    `hint` is the command that mends it; empty where nothing is left to do, or `message` says it.
+    """
 
     ref: str
     path: str
     message: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,6 @@ def _daemon(config: Config) -> Finding:
 
 def _store(config: Config) -> Finding:
     """Every byte of the store is what it was when it came."""
-    hint = "Bring a damaged base in again (llmos pull), and train a damaged model again after llmos rm"
     try:
         with box() as client:
             verified = client.verify()
@@ -158,7 +157,8 @@ def _store(config: Config) -> Finding:
         return Finding("store", False, error.message, "Its bytes are read by the daemon. Start it: llmos up")
     if not verified.damages:
         return Finding("store", True, f"{verified.files} files, {size(verified.read_bytes)}: all as they came")
-    return Finding("store", False, "; ".join(f"{one.ref}: {one.message}" for one in verified.damages), hint)
+    said = "\n               ".join(f"{one.ref}: {one.message}" for one in verified.damages)
+    return Finding("store", False, said, "; ".join(dict.fromkeys(one.hint for one in verified.damages if one.hint)))
 
 
 def _can_listen(host: str, port: int) -> bool:

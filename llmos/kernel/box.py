@@ -144,6 +144,7 @@ class Box:
             engine=config.engine,
             in_store=self._hands.in_store,
             kill=self.kill,
+            journal_damage=self._journal.damage,
             clock=clock,
         )
 
@@ -337,6 +338,7 @@ class Box:
             case ev.ChildExited():
                 self._network.lost(event.pid, event.taking_in)
             case ev.Committed(ref=ref) if ref:
+                self._library.replace_mended()
                 self._happenings.publish("model", pid=event.pid, model=ref)
             case ev.Moved() | ev.MoveRefused():
                 self._library.moved(event)

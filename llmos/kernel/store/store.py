@@ -31,6 +31,7 @@ from llmos.kernel.store.blobs import Blobs, Staged, stage
 from llmos.kernel.store.drafts import Lineage, dataset_of, is_same, kept_before, lineage_of, model_of
 from llmos.kernel.store.examination import Examination
 from llmos.kernel.store.index import Index
+from llmos.kernel.store.pages import Pages, way_out
 from llmos.kernel.store.promotions import Promotions, still_there
 from llmos.kernel.store.proofs import Proofs
 from llmos.kernel.store.residents import Residents, form_key, form_name
@@ -59,6 +60,8 @@ class Store:
         promotions, damaged_promotions = self._promotions.read(models)
         # Files no one can read, for the log.
         self.damaged: tuple[str, ...] = (*damaged_models, *damaged_datasets, *damaged_promotions)
+        self._pages = Pages(self._models, self._datasets, self._promotions, damaged_promotions)
+        self._mended: set[str] = set()  # refs of bases whose bytes were brought again
         self._missing = {m.ref: missing for m in models if (missing := self._models.missing(m))}
         self._index = Index(models, datasets, promotions, self._residents.read())
         self._sweep_residents()
@@ -170,22 +173,34 @@ class Store:
         """
         index, found = self._index, Examination(self._blobs.check)
         for model in index.models:
-            found.read(model.ref, {self._models.folder(model) / file.path: file for file in model.files})
+            files = {self._models.folder(model) / file.path: file for file in model.files}
+            found.read(model.ref, files, way_out(model))
         for dataset in index.datasets:
-            found.read(dataset.ref, {self._datasets.folder(dataset) / file.path: file for file in dataset.files})
+            files = {self._datasets.folder(dataset) / file.path: file for file in dataset.files}
+            found.read(dataset.ref, files, f"llmos rm {dataset.ref}, and train on the rows' own file")
         for name in index.residents:
             if not found.read(f"resident form of {self._made_of(name)}", self._residents.files(name)):
+                self._mended |= {m.ref for m in index.models if name.startswith(f"{form_key(m)}-")}
                 self._drop_resident(name)
-        return found.verified
-
-    @staticmethod
-    def _base_of(index: Index, manifest: Manifest) -> Manifest:
-        return index.resolve(manifest.base) if manifest.base else manifest
+        with self._writing:
+            pages = self._pages.examine(self._index)
+        return replace(found.verified, damages=(*found.verified.damages, *pages))
 
     def _made_of(self, form: str) -> str:
         """The base that a form is of, as people know it, and its dtype."""
         key, _, dtype = form.partition("-")
         return f"{self._index.made_of(key)} in {dtype}"
+
+    @staticmethod
+    def _base_of(index: Index, manifest: Manifest) -> Manifest:
+        return index.resolve(manifest.base) if manifest.base else manifest
+
+    def _drop_forms(self, base: Manifest) -> None:
+        """Take away every form of this base; the caller holds the lock."""
+        gone = {name for name in self._index.residents if name.startswith(f"{form_key(base)}-")}
+        self._index = replace(self._index, residents=self._index.residents - gone)
+        for name in gone:
+            shutil.rmtree(self._residents.path(name), ignore_errors=True)
 
     def _drop_resident(self, name: str) -> None:
         with self._writing:
@@ -265,7 +280,7 @@ class Store:
         twins: Mapping[str, Path],
         lineage: Lineage,
     ) -> Manifest | DatasetManifest | str:
-        index = self._index
+        index = self._index  # after the healing, which may have taken forms away
         if offer.kind is OfferKind.RESIDENT:
             name = self._form_name(offer)
             self._residents.put(name, staged, twins)
@@ -283,6 +298,10 @@ class Store:
         same = [one for one in index.models.of(offer.name).values() if is_same(one, manifest)]
         if same and manifest.kind is Kind.BASE:
             return same[-1]
+        if manifest.kind is Kind.BASE and (lost := self._models.lost(manifest, index.models)) is not None:
+            return self._found_again(
+                replace(manifest, version=lost), [one for one in staged if one.file.digest in rotten]
+            )
         is_first = not index.models.of(manifest.name)
         history = (manifest.version,) if manifest.kind is Kind.BASE and is_first else ()
         if history:  # before the manifest, which is what makes the version visible
@@ -292,8 +311,27 @@ class Store:
         self._index = replace(index, models=index.models.adding(manifest), promotions=promotions)
         return manifest
 
+    def _found_again(self, manifest: Manifest, rotten: Iterable[Staged]) -> Manifest:
+        """A base whose manifest could not be read was brought in again: it has its version, and models their base."""
+        for one in rotten:
+            self._blobs.place(one)
+        self._models.link(manifest)
+        self._models.write(manifest)
+        models = self._index.models.adding(manifest)
+        history = self._index.promotions.get(manifest.name, ()) or (manifest.version,)
+        self._promotions.write(manifest.name, history)
+        promotions = {**self._index.promotions, manifest.name: history}
+        self._index = replace(self._index, models=models, promotions=promotions)
+        return manifest
+
+    def drain_mended(self) -> set[str]:
+        """The refs of bases whose damaged bytes were replaced since it was last asked: who maps them holds the old."""
+        mended, self._mended = self._mended, set()
+        return mended
+
     def _heal(self, staged: Iterable[Staged], rotten: set[str]) -> None:
-        """An offer that brings the bytes of a damaged blob again mends every version that shows it."""
+        """An offer that brings the bytes of a damaged blob again mends every version that shows it, and takes away
+        what was made of the damaged ones."""
         reached = self._index.digests()
         mended = {one.file.digest: one for one in staged if one.file.digest in rotten & reached}
         for one in mended.values():
@@ -302,6 +340,9 @@ class Store:
             if any(file.digest in mended for file in model.files):
                 self._models.link(model)
                 self._missing.pop(model.ref, None)
+                self._mended.add(model.base or model.ref)
+                if model.kind is Kind.BASE:
+                    self._drop_forms(model)
         for dataset in self._index.datasets:
             if any(file.digest in mended for file in dataset.files):
                 self._datasets.link(dataset)
@@ -359,6 +400,7 @@ class Store:
             return self._index.resolve(name)
 
     def _promote(self, name: str, history: tuple[int, ...]) -> None:
+        self._pages.promoted(name)
         self._promotions.write(name, history)
         self._index = replace(self._index, promotions={**self._index.promotions, name: history})
 
@@ -407,11 +449,18 @@ class Store:
             return freed
 
     def _garbage(self, index: Index) -> list[Path]:
-        reached = index.digests()
-        blobs = [path for path in self._blobs.folder.iterdir() if path.name not in reached]
+        reached, spared = index.digests(), self._spared(index)
+        there = (path for path in self._blobs.folder.iterdir() if path.name not in reached)
+        blobs = [path for path in there if not spared or path.stat().st_ino not in spared]
         folders = [self._residents.path(name) for name in index.residents if not index.needs_resident(name)]
         folders += self._models.orphans(index.models) + self._datasets.orphans(index.datasets)
         return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]
+
+    def _spared(self, index: Index) -> set[int]:
+        """The files of versions whose manifests cannot be read: they are somebody's, and can be brought back."""
+        folders = [self._models.kept_for(page) for page in self._models.unreadable(index.models)]
+        folders += [self._datasets.kept_for(page) for page in self._datasets.unreadable(index.datasets)]
+        return {stat.st_ino for folder in folders for _, stat in disk.files_under(folder)}
 
     def _sweep_residents(self) -> None:
         """Take away the forms that no base has: removed bases left them, or other code than today's made them."""

@@ -1,0 +1,76 @@
+"""Pages: manifests and promotions on the disk against what the daemon knows of them. What it knows is written again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+from llmos.abi.error import DiskFull
+from llmos.abi.model import DatasetManifest, Kind, Manifest
+from llmos.abi.view import Damage
+from llmos.kernel.store.index import Index
+from llmos.kernel.store.promotions import Promotions
+from llmos.kernel.store.shelf import Shelf
+
+MANIFEST, PROMOTED = "its manifest", "its promotions"
+
+
+class Pages:
+    """Examines the pages of a store. The caller holds the store's lock."""
+
+    def __init__(
+        self, models: Shelf[Manifest], datasets: Shelf[DatasetManifest], promotions: Promotions, lost: Collection[str]
+    ) -> None:
+        """`lost` are the files of promotions that could not be read at the start: nobody knows what they said."""
+        self._models, self._datasets, self._promotions = models, datasets, promotions
+        self._lost_promotions = set(lost)
+
+    def promoted(self, name: str) -> None:
+        """The name's promotions were written anew."""
+        self._lost_promotions.discard(self._promotions.path(name))
+
+    def examine(self, index: Index) -> list[Damage]:
+        """Every page that is damaged, mended where the daemon knows what it said."""
+        pages = [(m.ref, self._models.is_written(m), partial(self._models.write, m)) for m in index.models]
+        pages += [(d.ref, self._datasets.is_written(d), partial(self._datasets.write, d)) for d in index.datasets]
+        found = [_rewritten(ref, MANIFEST, again) for ref, is_written, again in pages if not is_written]
+        found += [damage for name in index.models.by_name if (damage := self._of_promotions(index, name)) is not None]
+        found += [self._unreadable(index, page, ":") for page in self._models.unreadable(index.models)]
+        return found + [self._unreadable(index, page, "@") for page in self._datasets.unreadable(index.datasets)]
+
+    def _of_promotions(self, index: Index, name: str) -> Damage | None:
+        history, path = index.promotions.get(name, ()), self._promotions.path(name)
+        if path in self._lost_promotions:
+            said = f"{path} cannot be read, so that no version of it is promoted"
+            return Damage(name, path, said, f"llmos promote {name}:VERSION")
+        if self._promotions.is_written(name, history, index.models.of(name)):
+            return None
+        return _rewritten(name, PROMOTED, partial(self._promotions.write, name, history))
+
+    def _unreadable(self, index: Index, page: str, mark: str) -> Damage:
+        """A version that is on the disk and not in the index, for its manifest cannot be read."""
+        name, number = Path(page).parent.name, Path(page).stem
+        ref, shelf = f"{name}{mark}{number}", self._models if mark == ":" else self._datasets
+        standing = sorted(model.ref for model in index.models if model.base == ref)
+        on = f". {', '.join(standing)} stand on it" if standing else ""
+        said = f"its manifest {page} cannot be read{on}. Its files are kept in {shelf.kept_for(page)}"
+        away = f"mv {page} {page}.damaged, then llmos gc"
+        return Damage(ref, page, said, f"llmos pull SOURCE --name {name}" if standing else away)
+
+
+def way_out(manifest: Manifest) -> str:
+    """The command that mends a version whose bytes are damaged."""
+    if manifest.kind is not Kind.BASE:
+        return f"llmos rm {manifest.ref}, and train it again"
+    kind, _, place = manifest.source.partition(":")
+    source = {"folder": place, "hf": manifest.source}.get(kind, manifest.name)
+    return f"llmos pull {source}" + (f" --name {manifest.name}" if source != manifest.name else "")
+
+
+def _rewritten(ref: str, what: str, again: Callable[[], None]) -> Damage:
+    try:
+        again()
+    except (OSError, DiskFull) as error:
+        return Damage(ref, what, f"{what} cannot be read, and cannot be written again: {error}", "llmos gc")
+    return Damage(ref, what, f"{what} could not be read, and was written again as the daemon knows it")

@@ -1,0 +1,123 @@
+"""Damage in a store: what is found says how it is mended, and bringing a base in again mends all that hangs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stocking import base, dataset, model, offer, safetensors
+
+from llmos.abi.model import OfferKind
+from llmos.kernel.store.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A base, a model on it, promoted, and a dataset."""
+    store = Store(tmp_path)
+    store.commit(base(tmp_path), 1)
+    store.commit(model(tmp_path, 2), 2)
+    store.promote("ner:1")
+    store.commit(dataset(tmp_path, 3), 3)
+    return store
+
+
+def flip(path: Path) -> None:
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def form(home: Path, pid: int):
+    made = offer(home, pid, 9, OfferKind.RESIDENT, "minilm", {"model.safetensors": safetensors(b"\3" * 8)})
+    return type(made)(made.offer_id, made.kind, made.name, made.folder, made.files, {"base": "minilm:1", "dtype": "x"})
+
+
+def test_a_base_brought_in_again_mends_its_blob_its_folder_and_takes_away_what_was_made_of_it(store, tmp_path):
+    made = Path(store.commit(form(tmp_path, 4), 4))
+    weights = tmp_path / "models/minilm/1/model.safetensors"
+    whole = weights.read_bytes()
+    flip(tmp_path / "blobs" / store.resolve("minilm").base_digest)
+    assert [(d.ref, d.path) for d in store.examine().damages] == [("minilm:1", "model.safetensors")]
+    with weights.open("rb") as mapped:
+        assert store.commit(base(tmp_path, 5), 5).ref == "minilm:1"
+        assert mapped.read() != whole  # who had it open keeps the old bytes to the end
+    assert weights.read_bytes() == whole
+    assert not made.exists()
+    assert store.drain_mended() == {"minilm:1"}
+    assert store.drain_mended() == set()
+    assert store.examine().damages == ()
+    assert store.located("ner").base is not None
+
+
+def test_a_manifest_that_is_garbled_while_it_is_known_is_written_again(store, tmp_path):
+    for page in ("names/minilm/1.json", "names/ner/promoted.json", "datasets/tickets/1.json"):
+        (tmp_path / page).write_bytes(b"\0\0garbled")
+    found = {one.ref: one.message for one in store.examine().damages}
+    assert found.keys() == {"minilm:1", "ner", "tickets@1"}
+    assert all("was written again" in said for said in found.values())
+    assert store.examine().damages == ()
+    again = Store(tmp_path)
+    assert again.damaged == ()
+    assert again.promoted("ner") == 1
+
+
+def test_what_nobody_knows_any_more_is_said_with_the_command_that_helps_and_no_byte_of_it_is_collected(store, tmp_path):
+    weights = tmp_path / "models/ner/1/head.safetensors"
+    (tmp_path / "names/ner/1.json").write_bytes(b"{")
+    (tmp_path / "names/minilm/promoted.json").write_bytes(b"[1")
+    again = Store(tmp_path)
+    again.collect()
+    assert weights.exists()
+    assert (tmp_path / "blobs").stat().st_nlink
+    said = {one.ref: (one.message, one.hint) for one in again.examine().damages}
+    assert said.keys() == {"ner:1", "minilm"}
+    assert "Its files are kept in" in said["ner:1"][0]
+    assert said["ner:1"][1].startswith("mv ")
+    assert said["minilm"][1] == "llmos promote minilm:VERSION"
+    again.promote("minilm:1")
+    assert {one.ref for one in again.examine().damages} == {"ner:1"}
+    (tmp_path / "names/ner/1.json").unlink()  # as the hint says
+    last = Store(tmp_path)
+    assert last.collect() > 0
+    assert not weights.exists()
+    assert last.examine().damages == ()
+
+
+@pytest.mark.parametrize("is_flipped", [False, True])
+def test_a_base_whose_manifest_is_lost_gets_its_version_back_and_its_models_their_base(store, tmp_path, is_flipped):
+    blob = tmp_path / "blobs" / store.resolve("minilm").base_digest
+    whole = blob.read_bytes()
+    (tmp_path / "names/minilm/1.json").write_bytes(b"")
+    if is_flipped:
+        flip(blob)
+    again = Store(tmp_path)
+    (damage,) = again.examine().damages
+    assert "ner:1 stand on it" in damage.message
+    assert damage.hint == "llmos pull SOURCE --name minilm"
+    assert again.commit(base(tmp_path, 7), 7).ref == "minilm:1"
+    for seen in (again, Store(tmp_path)):
+        assert seen.examine().damages == ()
+        assert seen.located("ner").base.manifest.ref == "minilm:1"
+        assert seen.promoted("minilm") == 1
+        assert (tmp_path / "models/minilm/1/model.safetensors").read_bytes() == whole
+
+
+def test_another_base_of_that_name_does_not_take_the_lost_one_s_number(store, tmp_path):
+    (tmp_path / "names/minilm/1.json").write_bytes(b"")
+    again = Store(tmp_path)
+    assert again.commit(base(tmp_path, 7, values=b"\5" * 16), 7).ref == "minilm:2"
+
+
+def test_a_damaged_base_says_where_it_came_from(tmp_path):
+    store = Store(tmp_path)
+    for pid, (name, source) in enumerate({"a": "folder:/models/a", "b": "hf:org/b@1f", "c": "pypi:c==1"}.items(), 1):
+        made = base(tmp_path, pid, name, bytes([pid]) * 16)
+        store.commit(type(made)(1, made.kind, name, made.folder, made.files, {**made.draft, "source": source}), pid)
+        flip(tmp_path / "blobs" / store.resolve(name).base_digest)
+    assert [one.hint for one in store.examine().damages] == [
+        "llmos pull /models/a --name a",
+        "llmos pull hf:org/b@1f --name b",
+        "llmos pull c",
+    ]
