@@ -67,6 +67,12 @@ class TooSlow(BadInput):
     code = "too_slow"
 
 
+class ContextLengthExceeded(BadInput):
+    """TooLong for the model, by the name that OpenAI's clients know; detail: size, limit."""
+
+    code = "context_length_exceeded"
+
+
 class UnsafeWeights(BadInput):
     """The weights are pickled, so that reading them would run code; only safetensors and GGUF are read."""
 

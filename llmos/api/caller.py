@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
@@ -13,7 +13,16 @@ import msgspec
 from starlette.types import Receive
 
 from llmos.abi.call import Chunk, Tokens
-from llmos.abi.error import Cancelled, Internal, LlmosError, error_of, fault_of
+from llmos.abi.error import (
+    BadInput,
+    Cancelled,
+    ContextLengthExceeded,
+    Internal,
+    LlmosError,
+    TooLong,
+    error_of,
+    fault_of,
+)
 from llmos.abi.process import Class
 from llmos.api.metrics import Meter
 from llmos.api.stream import Attended
@@ -34,6 +43,22 @@ class Addressed(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Field:
+    """The field of a body that holds the inputs, for refusals to name; `is_openai`: of a route of OpenAI's."""
+
+    name: str
+    is_list: bool = False
+    is_openai: bool = False
+
+    def path(self, index: int, at: str = "") -> str:
+        """The input of this number, or the part `at` of it."""
+        if at.startswith(self.name):  # a chat's messages are its one input
+            return at
+        whole = f"{self.name}[{index}]" if self.is_list else self.name
+        return f"{whole}.{at}" if at else whole
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What a client asks of a model. `model` is the full ref that the name it said meant when it asked."""
 
@@ -42,6 +67,7 @@ class Wanted:
     inputs: list[Json]
     params: dict[str, Json]
     said: Addressed
+    field: Field
 
 
 class Caller:
@@ -51,14 +77,14 @@ class Caller:
         self._kernel = kernel
         self._meter = meter
 
-    def wanted(self, said: Addressed, task: str, inputs: list[Json], params: dict[str, Json]) -> Wanted:
+    def wanted(self, said: Addressed, task: str, inputs: list[Json], params: dict[str, Json], field: Field) -> Wanted:
         """The call that a body means: of the version that its name means now, which the answer says answered."""
-        return Wanted(self._kernel.model(said.model).manifest.ref, task, inputs, params, said)
+        return Wanted(self._kernel.model(said.model).manifest.ref, task, inputs, params, said, field)
 
     async def whole(self, wanted: Wanted, receive: Receive) -> Chunk:
         """The answer in one piece; Cancelled if the client left before it was there."""
         async with Attended(receive) as attended, aclosing(self._call(wanted, stream=False)) as chunks:
-            with Counted(self._meter, wanted) as counted:
+            with naming(wanted.field), Counted(self._meter, wanted) as counted:
                 async for chunk in chunks:
                     return counted.told(chunk)
         raise _unanswered(wanted, attended)
@@ -73,7 +99,7 @@ class Caller:
         raise _unanswered(wanted, attended)
 
     async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
-        with Counted(self._meter, wanted) as counted:
+        with naming(wanted.field), Counted(self._meter, wanted) as counted:
             async with aclosing(self._call(wanted, stream=True)) as chunks:
                 async for chunk in chunks:
                     yield counted.told(chunk)
@@ -119,6 +145,26 @@ class Counted:
             self._outcome = fault_of(error).code
         wanted = self._wanted
         self._meter.count(wanted.task, wanted.model, self._outcome, perf_counter() - self._started, self._tokens)
+
+
+@contextmanager
+def naming(field: Field) -> Iterator[None]:
+    """A refusal of one input names it, by the field of the body and its number; OpenAI's routes use OpenAI's code."""
+    try:
+        yield
+    except BadInput as error:
+        raise named(error, field) from error
+
+
+def named(error: BadInput, field: Field) -> BadInput:
+    """The refusal with the path of its input as `key`, and before its sentence where that is one of several."""
+    kind = ContextLengthExceeded if field.is_openai and isinstance(error, TooLong) else type(error)
+    index, message, detail = error.detail.get("index"), error.message, dict(error.detail)
+    if isinstance(index, int) and "key" not in detail:
+        detail["key"] = field.path(index, str(detail.get("at", "")))
+        if field.is_list:
+            message = f"{field.path(index)}: {message}"
+    return kind(message, **detail)
 
 
 def _unanswered(wanted: Wanted, attended: Attended) -> LlmosError:

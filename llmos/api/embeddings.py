@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.error import BadInput
-from llmos.api.caller import Addressed, Caller
+from llmos.api.caller import Addressed, Caller, Field
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.params import supported
 from llmos.api.tasks import floats
@@ -67,7 +67,8 @@ class Embeddings:
         body = supported(await self._bodies.read(request, BODY), EmbeddingRequest)
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
-        wanted = self._caller.wanted(body, "embed", _texts(body.input), {})
+        field = Field("input", isinstance(body.input, list), is_openai=True)
+        wanted = self._caller.wanted(body, "embed", _texts(body.input), {}, field)
         chunk = await self._caller.whole(wanted, request.receive)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)
         is_text = body.encoding_format == "base64"

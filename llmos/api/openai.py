@@ -13,7 +13,7 @@ from starlette.requests import Request
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError
 from llmos.api.asked import ChatRequest, CompletionRequest, Sampled, StreamOptions
-from llmos.api.caller import Caller, Wanted
+from llmos.api.caller import Caller, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
@@ -23,6 +23,7 @@ from llmos.api.stream import EventStream, event
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
+MESSAGES = Field("messages", is_openai=True)
 DONE = b"data: [DONE]\n\n"
 BODY = msgspec.json.Decoder(dict[str, Any])
 
@@ -62,7 +63,7 @@ class OpenAI:
 
     async def chat(self, request: Request) -> Answer:
         body = supported(await self._bodies.read(request, BODY), ChatRequest)
-        wanted = self._caller.wanted(body, "chat", [body.input()], body.params())
+        wanted = self._caller.wanted(body, "chat", [body.input()], body.params(), MESSAGES)
         head = _head("chatcmpl", "chat.completion", wanted.model)
         with named(body.rule()):
             if body.stream:
@@ -71,7 +72,8 @@ class OpenAI:
 
     async def complete(self, request: Request) -> Answer:
         body = supported(await self._bodies.read(request, BODY), CompletionRequest)
-        wanted = self._caller.wanted(body, "generate", _prompts(body.prompt), body.params())
+        field = Field("prompt", isinstance(body.prompt, list), is_openai=True)
+        wanted = self._caller.wanted(body, "generate", _prompts(body.prompt), body.params(), field)
         head = _head("cmpl", "text_completion", wanted.model)
         with named(body.rule()):
             if body.stream:

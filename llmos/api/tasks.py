@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, NotFound
-from llmos.api.caller import Addressed, Caller, Wanted
+from llmos.api.caller import Addressed, Caller, Field, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import shape_of
 from llmos.api.stream import EventStream, event
@@ -67,7 +67,8 @@ class Tasks:
         encoding = body.params.pop("encoding", "float") if task == "embed" else "float"
         if encoding not in ("float", "base64"):
             raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
-        wanted = self._caller.wanted(body, task, inputs, body.params)
+        field = Field("input" if body.inputs is msgspec.UNSET else "inputs", body.inputs is not msgspec.UNSET)
+        wanted = self._caller.wanted(body, task, inputs, body.params, field)
         if body.stream:
             return await self._stream(wanted, request)
         chunk = await self._caller.whole(wanted, request.receive)

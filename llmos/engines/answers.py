@@ -20,6 +20,7 @@ from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.turns import Turns
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.generate import Sampling, salt_of, sampling
+from llmos.tasks.inputs import placed, rendered
 from llmos.tasks.tools import ruled
 
 Json = Any  # Any: an answer in its task's schema
@@ -188,14 +189,17 @@ class Answers:
             raise BadInput("The call has no inputs. Send at least one")
         yield
         asked, said = task(call.task), sampling(call.params)
-        rendered: list[Rendered] = []
+        made: list[Rendered] = []
         for some in parts(call.inputs):
-            rendered += asked.render([asked.check(one) for one in some], self._writer.tokenizer, self._settings)
+            made += rendered(asked, some, self._writer.tokenizer, self._settings, first=len(made))
             yield
-        prompt_tokens = sum(len(one.ids) for one in rendered)
-        job = Job(call, asked, self._settings, [one for one in rendered for _ in range(said.n)], prompt_tokens)
+        prompt_tokens = sum(len(one.ids) for one in made)
+        job = Job(call, asked, self._settings, [one for one in made for _ in range(said.n)], prompt_tokens)
         job.is_large = len(job.rendered) > MANY
-        chosen = [self._chosen(job, i, said) for i in range(len(job.rendered))]
+        chosen = []
+        for i in range(len(job.rendered)):
+            with placed(index=i // said.n):
+                chosen.append(self._chosen(job, i, said))
         return lambda: self._put(job, chosen)
 
     def add(self, call: Call) -> None:

@@ -15,6 +15,7 @@ from llmos.abi.model import Manifest
 from llmos.engines.intake import Intake, whole
 from llmos.tasks import WRITING, Rendered, Settings, task, told
 from llmos.tasks.generate import sampling
+from llmos.tasks.inputs import checked
 from llmos.tasks.tools import AUTO
 from llmos.tasks.zeroshot import described, refuse_labels
 
@@ -78,10 +79,10 @@ class NullEngine:
         if call.model not in self._models:
             raise ModelNotFound(f"{call.model} is not attached here")
         yield
-        checked = [told(call.task, call.params).check(one) for one in call.inputs]
+        normal = checked(told(call.task, call.params), call.inputs)
         if not (call.stream and call.task in WRITING):
             return lambda: self._calls.update({call.call_id: call})
-        reading = Reading(call, _written(call, checked), sum(map(_count, checked)))
+        reading = Reading(call, _written(call, normal), sum(map(_count, normal)))
         return lambda: self._streams.update({call.call_id: reading})
 
     def add(self, call: Call) -> None:
@@ -119,11 +120,11 @@ class NullEngine:
     def _answered(self, call: Call) -> Chunk:
         try:
             manifest = self._models[call.model]
-            checked = [task(call.task).check(one) for one in call.inputs]
+            normal = checked(task(call.task), call.inputs)
             if call.task in WRITING:
-                outputs = tuple(one.output(call.task, len(one.words)) for one in _written(call, checked))
+                outputs = tuple(one.output(call.task, len(one.words)) for one in _written(call, normal))
             else:
-                outputs = tuple(ANSWERS[call.task](manifest, one, call.params) for one in checked)
+                outputs = tuple(ANSWERS[call.task](manifest, one, call.params) for one in normal)
         except (LlmosError, KeyError) as error:
             return Chunk(call.call_id, fault=fault_of(error))
         prompt = sum(_count(one) for one in call.inputs)

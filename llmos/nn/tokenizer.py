@@ -124,9 +124,14 @@ class FastTokenizer:
         known = int(self._fast.get_vocab_size(with_added_tokens=True))
         return known if self.held is None else min(known, self.held)
 
+    @property
+    def lacks_tokens(self) -> bool:
+        """Whether there are tokens here that the model has not."""
+        return self.held is not None and int(self._fast.get_vocab_size(with_added_tokens=True)) > self.held
+
     def check(self, sequences: Iterable[Sequence[int]]) -> None:
         """BadInput for a token that was added here and that the model lacks: nothing computes it."""
-        if self.held is None or int(self._fast.get_vocab_size(with_added_tokens=True)) <= self.held:
+        if self.held is None or not self.lacks_tokens:
             return
         for ids in sequences:
             if (token := max(ids, default=0)) >= self.held:

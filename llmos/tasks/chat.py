@@ -10,6 +10,7 @@ import msgspec
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, tools
 from llmos.tasks.generate import PARAMS, ending
+from llmos.tasks.inputs import placed
 from llmos.tasks.length import limit_of, may_cut, part_of, too_long
 from llmos.tasks.text import shown, text_of
 
@@ -36,8 +37,11 @@ class Chat:
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, (list, tuple)) or not messages:
             raise BadInput(f"The input has no messages: {shown(data)}. Send {EXAMPLE}")
-        said = {"messages": [_message(i, message) for i, message in enumerate(messages)]}
-        return said | (tools.checked(data) if isinstance(data, dict) else {})
+        normal = []
+        for i, message in enumerate(messages):
+            with placed(at=f"messages[{i}]"):
+                normal.append(_message(i, message))
+        return {"messages": normal} | (tools.checked(data) if isinstance(data, dict) else {})
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         return [_rendered(one, tokenizer, settings) for one in inputs]

@@ -5,13 +5,14 @@ A text far beyond the limit is not tokenized whole: a part of it that has twice 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 
 from llmos.abi.error import TooLong
 from llmos.tasks import Encoded, Settings, Tokenizer
 
 PROBE_CHARS = 16  # of a text for each token that it may have: several times what a token has in most texts
 LEAST_PROBE = 256  # tokens
+Naming = Callable[[int], str]  # what a refusal calls the text of this number
 
 
 def limit_of(settings: Settings) -> int:
@@ -32,6 +33,11 @@ def too_long(what: str, size: int, limit: int, settings: Settings = Settings(), 
     return TooLong(f"{what} has {has} tokens; the model takes {limit:,}. {way_out}", size=size, limit=limit)
 
 
+def named(what: str | Naming, number: int) -> str:
+    """What a refusal calls this text."""
+    return what if isinstance(what, str) else what(number)
+
+
 def part_of(text: str, tokenizer: Tokenizer, limit: int, *, is_end: bool = False) -> str:
     """The text, or so much of its beginning (or end) as has twice the tokens that the limit allows.
 
@@ -48,23 +54,28 @@ def part_of(text: str, tokenizer: Tokenizer, limit: int, *, is_end: bool = False
     return text
 
 
-def encoded(texts: Sequence[str], what: str, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
+def encoded(texts: Sequence[str], what: str | Naming, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
     """The texts as tokens, each within the limit: its start is kept, and the special tokens that end every text."""
     parts = [part_of(text, tokenizer, limit_of(settings)) for text in texts]
-    is_whole = all(len(part) == len(text) for part, text in zip(parts, texts, strict=True))
-    return fitted(tokenizer.encode(parts), what, tokenizer, settings, is_whole=is_whole)
+    cut = {i for i, (part, text) in enumerate(zip(parts, texts, strict=True)) if len(part) < len(text)}
+    return fitted(tokenizer.encode(parts), what, tokenizer, settings, cut=cut)
 
 
 def fitted(
-    encoded: Sequence[Encoded], what: str, tokenizer: Tokenizer, settings: Settings, *, is_whole: bool = True
+    encoded: Sequence[Encoded],
+    what: str | Naming,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    *,
+    cut: Container[int] = (),
 ) -> list[Encoded]:
-    """The same texts, each within the limit; `is_whole`: none of them was a part of a longer one."""
+    """The same texts, each within the limit, or the refusal of the first that is not; `cut`: those that were a part."""
     limit = limit_of(settings)
-    longest = max((len(one.ids) for one in encoded), default=0)
-    if longest <= limit:
+    long = next((i for i, one in enumerate(encoded) if len(one.ids) > limit), None)
+    if long is None:
         return list(encoded)
     if not may_cut(settings):
-        raise too_long(what, longest, limit, settings, is_whole=is_whole)
+        raise too_long(named(what, long), len(encoded[long].ids), limit, settings, is_whole=long not in cut)
     tail = _ending(tokenizer)
     return [one if len(one.ids) <= limit else _cut(one, limit, tail) for one in encoded]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from llmos.tasks import EncodedPair, Settings, Tokenizer
-from llmos.tasks.length import limit_of, may_cut, part_of, too_long
+from llmos.tasks.length import Naming, limit_of, may_cut, named, part_of, too_long
 
 LEAST = 8  # tokens of the second text that a cut leaves; with less of it there is nothing to read
 
@@ -17,22 +17,23 @@ def second_of(pair: EncodedPair) -> tuple[int, int]:
 
 
 def encoded_pairs(
-    pairs: Sequence[tuple[str, str]], what: str, tokenizer: Tokenizer, settings: Settings
+    pairs: Sequence[tuple[str, str]], what: str | Naming, tokenizer: Tokenizer, settings: Settings
 ) -> list[list[int]]:
     """The pairs as tokens, each within the limit; of a text far beyond it no more is tokenized than says so."""
     limit = limit_of(settings)
     parts = [(part_of(first, tokenizer, limit), part_of(second, tokenizer, limit)) for first, second in pairs]
-    is_whole = all(list(map(len, part)) == list(map(len, pair)) for part, pair in zip(parts, pairs, strict=True))
-    return fitted_pairs(tokenizer.encode_pairs(parts), what, settings, is_whole=is_whole)
+    cut = {i for i, (part, pair) in enumerate(zip(parts, pairs, strict=True)) if [*map(len, part)] != [*map(len, pair)]}
+    return fitted_pairs(tokenizer.encode_pairs(parts), what, settings, cut=cut)
 
 
 def fitted_pairs(
-    pairs: Sequence[EncodedPair], what: str, settings: Settings, *, is_whole: bool = True
+    pairs: Sequence[EncodedPair], what: str | Naming, settings: Settings, *, cut: Container[int] = ()
 ) -> list[list[int]]:
     """The pairs' tokens, each within the limit: where they may be cut, the end of the second text goes."""
     limit = limit_of(settings)
     return [
-        pair.ids if len(pair.ids) <= limit else _cut(pair, what, limit, settings, is_whole=is_whole) for pair in pairs
+        pair.ids if len(pair.ids) <= limit else _cut(pair, named(what, i), limit, settings, is_whole=i not in cut)
+        for i, pair in enumerate(pairs)
     ]
 
 

@@ -43,10 +43,10 @@ class Rerank:
         texts = [list(one["documents"]) for one in inputs]
         if settings.labels:
             pairs = [(one["query"], document) for one in inputs for document in one["documents"]]
-            left = iter(encoded_pairs(pairs, "The query with its document", tokenizer, settings))
+            left = iter(encoded_pairs(pairs, _pair_name, tokenizer, settings))
         else:
             said = [text for one in inputs for text in (one["query"], *one["documents"])]
-            left = iter(one.ids for one in encoded(said, "The text", tokenizer, settings))
+            left = iter(one.ids for one in encoded(said, _text_name, tokenizer, settings))
             texts = [[one["query"], *one["documents"]] for one in inputs]
         return [
             Rendered([], one["documents"], tuple(next(left) for _ in some))
@@ -70,8 +70,18 @@ def _document(index: int, document: Json) -> str:
         return text_of(document)
     except BadInput as error:
         raise BadInput(
-            f"documents[{index}] is {shown(document)}. Every document is a text that is not empty"
+            f"documents[{index}] is {shown(document)}. Every document is a text that is not empty",
+            at=f"documents[{index}]",
         ) from error
+
+
+def _pair_name(number: int) -> str:
+    """Of a single query's pairs; who renders several learns of the first bad one by rendering it alone."""
+    return f"The query with documents[{number}]"
+
+
+def _text_name(number: int) -> str:
+    return "The query" if number == 0 else f"documents[{number - 1}]"
 
 
 def _top_n(params: dict[str, Json]) -> int | None:

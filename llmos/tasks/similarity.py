@@ -35,12 +35,16 @@ class Similarity:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         texts = [text for one in inputs for text in (one["text"], one["other"])]
-        fit = encoded(texts, "The text", tokenizer, settings)
+        fit = encoded(texts, _name, tokenizer, settings)
         return [Rendered([], parts=(fit[i].ids, fit[i + 1].ids)) for i in range(0, len(fit), 2)]
 
     def parse(self, raw: Sequence[bytes], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         one, other = map(vector_of, raw)
         return {"score": cosine(one, other)}
+
+
+def _name(number: int) -> str:
+    return "The other" if number % 2 else "The text"
 
 
 def vector_of(data: bytes) -> array[float]:

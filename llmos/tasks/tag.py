@@ -71,8 +71,8 @@ class Tag:
                 for part, words in zip(parts, texts, strict=True)
             ]
         )
-        is_whole = all(len(part) == len(words.text) for part, words in zip(parts, texts, strict=True))
-        fit = fitted(encoded, "The text", tokenizer, settings, is_whole=is_whole)
+        cut = {i for i, (part, words) in enumerate(zip(parts, texts, strict=True)) if len(part) < len(words.text)}
+        fit = fitted(encoded, "The text", tokenizer, settings, cut=cut)
         return [
             Rendered(one.ids, Words(words.text, words.offsets, _firsts(one, len(words.offsets))))
             for one, words in zip(fit, texts, strict=True)

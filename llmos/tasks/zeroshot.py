@@ -8,6 +8,7 @@ from typing import Any
 from llmos.abi.error import BadInput, WrongTask
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax, top
+from llmos.tasks.inputs import placed
 from llmos.tasks.length import encoded
 from llmos.tasks.similarity import cosine, vector_of
 from llmos.tasks.text import shown, text_of
@@ -38,9 +39,13 @@ class ZeroShot:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """All inputs share the labels' tokens, so that a call computes them once."""
         if self._ids is None:
-            self._ids = [one.ids for one in encoded(self._texts, "A label", tokenizer, settings)]
+            with placed(key="labels"):
+                self._ids = [one.ids for one in encoded(self._texts, self._name, tokenizer, settings)]
         texts = encoded([one["text"] for one in inputs], "The text", tokenizer, settings)
         return [Rendered([], parts=(one.ids, *self._ids)) for one in texts]
+
+    def _name(self, number: int) -> str:
+        return f"The label {self._labels[number]!r}"
 
     def parse(self, raw: Sequence[bytes], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         text, *labels = map(vector_of, raw)

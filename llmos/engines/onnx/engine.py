@@ -19,6 +19,7 @@ from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.tokenizer import FastTokenizer
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.embed import is_unit
+from llmos.tasks.inputs import rendered
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
 Json = Any  # Any: a call's param, or a raw output; both belong to the task
@@ -70,11 +71,11 @@ class OnnxEngine:
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         yield
-        rendered: list[Rendered] = []
+        made: list[Rendered] = []
         for some in parts(call.inputs):
-            rendered += asked.render([asked.check(one) for one in some], self._tokenizer, self._settings)
+            made += rendered(asked, some, self._tokenizer, self._settings, first=len(made))
             yield
-        job = Job(call, asked, self._settings, rendered)
+        job = Job(call, asked, self._settings, made)
         return lambda: self._put(job)
 
     def add(self, call: Call) -> None:

@@ -25,6 +25,7 @@ from llmos.engines.turns import SELDOM, highest, is_lower
 from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import Rendered, with_defaults
+from llmos.tasks.inputs import placed, rendered
 
 TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
 STEP_TOKENS = 256  # of a step of generation: those who read along wait no longer for a token than this takes
@@ -84,14 +85,15 @@ class PyTorchEngine:
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         yield
-        rendered: list[Rendered] = []
+        made: list[Rendered] = []
         for some in parts(call.inputs):
-            inputs = [task.check(one) for one in some]
-            rendered += task.render(inputs, model.loaded.tokenizer, model.settings)
+            made += rendered(task, some, model.loaded.tokenizer, model.settings, first=len(made))
             yield
         call = replace(call, params=with_defaults(task, call.params))
-        job = Job(call, model, task, rendered)
-        model.loaded.tokenizer.check(job.sequences)
+        job = Job(call, model, task, made)
+        for index, one in enumerate(made if model.loaded.tokenizer.lacks_tokens else ()):
+            with placed(index=index):
+                model.loaded.tokenizer.check(one.sequences)
         if task.head is not None:
             return lambda: self._put(job)
         assert self._streams is not None, "A base without a next-token layer has no task that generates"

@@ -26,6 +26,7 @@ from llmos.nn.kv import BLOCK, KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.nn.source import Source
 from llmos.tasks.generate import Sampling, salt_of, sampling
+from llmos.tasks.inputs import placed
 from llmos.tasks.tools import ruled
 
 LIVE = 256  # answers under way at a time
@@ -117,7 +118,8 @@ class Streams:
         read: dict[int, Source] = {}
         made = []
         for index in range(len(job.rendered)):
-            made.append(self._stream(job, index, salt, read))
+            with placed(index=index // job.copies):
+                made.append(self._stream(job, index, salt, read))
             if len(made) % PART_INPUTS == 0:
                 yield
         return made
