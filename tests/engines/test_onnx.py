@@ -62,7 +62,7 @@ def test_a_graph_of_one_length_gets_its_texts_padded_to_it_and_refuses_longer_on
     assert len(ask(engine, "classify", "short", "a little longer")) == 2
     with pytest.raises(TooLong) as caught:
         ask(engine, "classify", "x" * 100)
-    assert caught.value.detail == {"size": 102, "limit": 24}
+    assert caught.value.detail == {"size": 102, "limit": 24, "index": 0}
 
 
 def test_tags_lie_on_the_words_of_the_text(tmp_path):

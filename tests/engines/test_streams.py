@@ -216,7 +216,7 @@ def test_what_can_never_fit_is_refused_with_the_numbers(folders):
     engine = engine_of(folders, "llama", 2)
     with pytest.raises(TooLong, match=r"room for the keys and values of 64\b") as caught:
         engine.add(generate(1, "x" * 80, max_tokens=40))
-    assert caught.value.detail == {"size": 82, "limit": 64}
+    assert caught.value.detail == {"size": 82, "limit": 64, "index": 0}
     assert engine.is_idle
 
 
