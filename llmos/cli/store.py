@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from llmos.abi.process import State
 from llmos.cli.box import box
-from llmos.cli.terminal import say, say_json, say_table, size
+from llmos.cli.terminal import note, say, say_json, say_table, size
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
@@ -44,10 +45,17 @@ def gc(as_json: AsJson = False) -> None:
     """Remove what no name reaches."""
     with box() as client:
         freed = client.gc()
-    if as_json:
-        say_json({"freed_bytes": freed})
-        return
-    say(f"Freed {size(freed)}.")
+        if as_json:
+            say_json({"freed_bytes": freed})
+            return
+        say(f"Freed {size(freed)}.")
+        waiting = [one.pid for one in client.processes() if one.state is State.INTERRUPTED]
+        use = client.disk()
+    if waiting:
+        pids = " ".join(map(str, waiting))
+        note(f"Interrupted processes keep {size(use.scratch_bytes)} in scratch. Give them up: llmos kill {pids}")
+    if use.downloads_bytes:
+        note(f"Downloads half-way keep {size(use.downloads_bytes)}. `llmos gc` takes them when the disk is nearly full")
 
 
 VERBS: dict[str, Any] = {"rm": rm, "df": df, "gc": gc}  # Any: verbs differ in what they take

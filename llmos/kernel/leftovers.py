@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 OLD_S = 7 * 24 * 3600.0  # so long a download may wait for its pull to be asked for again
+TIGHT_BYTES = 1 << 30
 log = logging.getLogger(__name__)
 
 
@@ -25,6 +26,17 @@ def sweep_scratch(home: Path, kept: Collection[int]) -> None:
                 log.warning("the scratch folder %s stays: %s", folder, error)
 
 
+def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
+    """Remove the scratch folders that no process comes back for, of those known when `returning` was asked; returns
+    the bytes that freed. It writes nothing."""
+    folders = [one for one in (home / "scratch").iterdir() if one.name.isdecimal() and int(one.name) <= last_pid]
+    gone = [folder for folder in folders if int(folder.name) not in returning]
+    freed = sum(path.stat().st_size for folder in gone for path in folder.rglob("*") if path.is_file())
+    for folder in gone:
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
 def collect(home: Path, known: Collection[int], now: float) -> int:
     """Remove old downloads that no process holds and logs of pids that are forgotten; returns the bytes that freed."""
     return sum(_removed(path) for path, _ in collectable(home, known, now))
@@ -32,9 +44,16 @@ def collect(home: Path, known: Collection[int], now: float) -> int:
 
 def collectable(home: Path, known: Collection[int], now: float) -> list[tuple[Path, int]]:
     """What `collect` would remove, and its sizes."""
-    parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > OLD_S and _is_free(path)]
+    age_s = 0.0 if is_tight(home) else OLD_S
+    parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > age_s and _is_free(path)]
     logs = [path for path in (home / "logs").glob("*.log") if path.stem.isdecimal() and int(path.stem) not in known]
     return [(path, _size_bytes(path)) for path in (*parts, *logs)]
+
+
+def is_tight(home: Path) -> bool:
+    """The disk is so full that downloads half-way are worth less than their room."""
+    disk = shutil.disk_usage(home)
+    return disk.free < min(TIGHT_BYTES, disk.total // 20)
 
 
 def _is_free(path: Path) -> bool:

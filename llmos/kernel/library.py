@@ -158,8 +158,9 @@ class Library:
         return removed
 
     async def collect(self) -> int:
-        known = frozenset(self._table.processes)
+        known, last_pid, returning = frozenset(self._table.processes), self._table.last_pid, self._table.returning()
         freed: int = await self._in_store(self._store.collect)
+        freed += await asyncio.to_thread(leftovers.sweep_ended, self._home, returning, last_pid)
         return freed + await asyncio.to_thread(leftovers.collect, self._home, known, self._clock())
 
     async def disk_use(self) -> DiskUse:

@@ -31,6 +31,7 @@ from llmos.programs.channel import Channel
 from llmos.programs.describe import describe, is_adapter
 from llmos.programs.download import Download, open_client, pip_settings
 from llmos.programs.resident import offer_resident, with_resident
+from llmos.programs.room import check_room, form_bytes
 from llmos.programs.sources import Brought, Places, from_entry, from_folder, from_hub, hub_of
 
 Json = Any  # Any: a JSON value of the arguments
@@ -59,6 +60,8 @@ def main(channel: Channel, assignment: Assignment) -> None:
         import_module("llmos.programs.adoption").adopt(channel, assignment, brought, fresh, name)  # brings torch
         return
     draft = _drafted(fresh, name, brought, args)
+    if _is_resident(draft["options"]):
+        check_form_room(fresh, brought, assignment.dtype)
     draft |= {"source": brought.source, "license": brought.license or draft["license"]}
     digest = _digest(fresh, brought)
     channel.report(Progress("commit", message=f"keeping {name}"))
@@ -71,6 +74,13 @@ def main(channel: Channel, assignment: Assignment) -> None:
     base = _base(accepted, draft, digest)
     if made is None or not _quantized(channel, assignment, Located(base, accepted.folder, made)):
         channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready"))
+
+
+def check_form_room(fresh: Path, brought: Brought, dtype: str) -> None:
+    """DiskFull, before the base is kept, if the form that is made of it would not fit; downloads are gone by then."""
+    need_bytes = form_bytes([fresh / path for path, part in brought.files if part is Part.WEIGHTS], dtype)
+    free_soon = sum(part.stat().st_size for part in brought.parts if part.exists())
+    check_room(fresh, max(0, need_bytes - free_soon), f"for its {dtype} form")
 
 
 def _base(accepted: Accepted, draft: dict[str, Json], digest: str) -> Manifest:
@@ -126,7 +136,7 @@ def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -
     args = assignment.args
     hub = hub_of(source)
     if hub is None and is_path(source):
-        return from_folder(Path(source).expanduser(), folder, channel)
+        return from_folder(Path(source).expanduser(), folder, channel, assignment.dtype)
     pip = pip_settings()
     places = Places(args, pip)
     downloads = Path(str(args.get("downloads") or Path(assignment.scratch) / "downloads"))

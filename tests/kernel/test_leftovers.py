@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from llmos.kernel.leftovers import OLD_S, collect, collectable, sweep_scratch
+from llmos.kernel.leftovers import OLD_S, collect, collectable, is_tight, sweep_ended, sweep_scratch
 
 NOW = 1_800_000_000.0
 
@@ -55,3 +58,36 @@ def test_logs_go_with_the_processes_that_the_journal_has_forgotten(home: Path) -
     forgotten, known, zygote = (write(home / "logs" / f"{name}.log") for name in ("1", "2", "zygote"))
     assert collect(home, {2}, NOW) == 4
     assert [path.exists() for path in (forgotten, known, zygote)] == [False, True, True]
+
+
+def test_scratch_that_no_process_comes_back_for_goes_and_that_of_a_newer_one_stays(home: Path) -> None:
+    for pid in (1, 2, 3):
+        write(home / "scratch" / str(pid) / "half")
+    assert sweep_ended(home, {2}, last_pid=2) == 4
+    assert sorted(path.name for path in (home / "scratch").iterdir()) == ["2", "3"]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system without a free byte, on which lies a home with a download of today."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "llmos-test", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root and a kernel that permits it")
+    for name in ("scratch", "downloads", "logs"):
+        (folder / name).mkdir()
+    (folder / "scratch" / "1").mkdir()
+    (folder / "scratch" / "1" / "half").write_bytes(b"1" * 65536)
+    (folder / "downloads" / "today.part").write_bytes(b"1" * 65536)
+    (folder / "ballast").write_bytes(b"1" * (shutil.disk_usage(folder).free // 4096 * 4096))
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_on_a_full_disk_scratch_and_a_download_of_today_are_freed_without_writing_a_byte(full_disk: Path) -> None:
+    assert shutil.disk_usage(full_disk).free == 0
+    assert is_tight(full_disk)
+    assert sweep_ended(full_disk, set(), last_pid=1) == 65536
+    assert collect(full_disk, (), (full_disk / "downloads" / "today.part").stat().st_mtime + 1.0) == 65536
+    assert shutil.disk_usage(full_disk).free >= 2 * 65536

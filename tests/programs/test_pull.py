@@ -3,7 +3,9 @@
 import fcntl
 import hashlib
 import json
+import os
 import re
+import subprocess
 import threading
 import zipfile
 from dataclasses import replace
@@ -16,11 +18,12 @@ import pytest
 from pulling import ENCODER, Box, write
 
 from llmos.abi.catalog import Entry, Hub, Wheel, catalog
-from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, NotFound, Offline, UnsafeWeights
+from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline, UnsafeWeights
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.programs.describe import chosen, describe, license_of
 from llmos.programs.download import Download
 from llmos.programs.pull import bring, damaged, entry_of, is_from, main, name_of
+from llmos.programs.room import form_bytes
 from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
 
 TASKS = ["embed", "similarity", "rerank", "classify", "tag", "answer"]  # what a base that embeds is good for
@@ -467,3 +470,43 @@ files = {json.dumps(made.files)}
     assert Path(again.folder, "model.safetensors").read_bytes() == whole
     assert Path(again.resident, "model.safetensors").read_bytes() == whole
     assert box.store.examine().damages == ()
+
+
+@pytest.mark.parametrize(
+    ("held", "dtype", "beside"),
+    [("F32", "float32", 0), ("F32", "bfloat16", 80), ("BF16", "float32", 160), ("F16", "bfloat16", 80)],
+)
+def test_what_a_form_takes_is_counted_by_the_header(tmp_path, held, dtype, beside):
+    sizes = {"F32": 4, "BF16": 2, "F16": 2}
+    header = json.dumps({"w": {"dtype": held, "shape": [8, 5], "data_offsets": [0, 40 * sizes[held]]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 40 * sizes[held])
+    assert form_bytes([path], dtype) == beside
+    path.write_bytes(b"junk")
+    assert form_bytes([path], dtype) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_pull_counts_its_form_and_is_refused_in_one_sentence_before_it_copies_a_byte(tmp_path, dtype):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "llmos-test", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root and a kernel that permits it")
+    try:
+        count = 180_000  # 720,000 bytes in float32, which fit; with as many again in bfloat16 they do not
+        header = json.dumps({"w": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]}}).encode()
+        weights = len(header).to_bytes(8, "little") + header + b"\0" * 4 * count
+        source = write(tmp_path / "mine", {**ENCODER, "model.safetensors": weights})
+        box = Box(small / "home")
+        if dtype == "float32":
+            bring(box, box.assignment(str(source), dtype=dtype), str(source), small / "home" / "fresh")
+            return
+        with pytest.raises(DiskFull, match=r"bytes are needed .*360,000 for its bfloat16 form.* are free") as full:
+            main(box, box.assignment(str(source), dtype=dtype, name="mine"))
+        assert full.value.detail["need_bytes"] > full.value.detail["free_bytes"]
+        assert full.value.message.count("is full") == 1
+        assert box.store.manifests() == []
+        assert "copy" not in box.phases()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
