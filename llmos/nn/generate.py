@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from llmos.abi.error import TooLong
+from llmos.abi.error import BadInput, TooLong
 from llmos.nn.grammar import matcher
 from llmos.nn.logprobs import Json, Logprobs
 from llmos.nn.rules import Rules
@@ -50,7 +50,10 @@ class Generation:
         self._done = 0  # so many are computed
         self._settings = settings
         check_biases(settings, tokenizer.size)
-        self._sampler = Sampler(settings, prompt, matcher(settings.grammar, tokenizer, ends))
+        rule = matcher(settings.grammar, tokenizer, ends)
+        if rule is not None and rule.least > settings.max_tokens:
+            raise too_few(settings.max_tokens, rule.least)
+        self._sampler = Sampler(settings, prompt, rule)
         self._logprobs = Logprobs(tokenizer)
         self._rules = None if rules is None else replace(rules, begun=len(prompt))
         self._text = tokenizer.stream()
@@ -101,23 +104,35 @@ class Generation:
     def _take(self, token: int) -> str:
         self.made.append(token)
         if token in self._ends:
-            return self._finish(LENGTH if self._sampler.was_cut else STOP)
+            return self._finish(self._ended())
         self._logprobs.add(self._sampler.scored, len(self.text) + self._held.size)
         said = self._held.push(self._text.push(token))
         if self._held.is_stopped:
             self.finish_reason = STOP
             return said
         if self._sampler.is_whole:
-            return said + self._finish(LENGTH if self._sampler.was_cut else STOP)
+            return said + self._finish(STOP)
         if len(self.made) >= self._settings.max_tokens:
-            return said + self._finish(LENGTH)
+            return said + self._finish(STOP if self._sampler.is_complete else LENGTH)
         self._ids.append(token)
         return said
+
+    def _ended(self) -> str:
+        """Why an answer ends of which the end was chosen, or had to be."""
+        return LENGTH if self._sampler.was_cut and not self._sampler.is_complete else STOP
 
     def _finish(self, reason: str) -> str:
         said = self._held.push(self._text.flush()) + self._held.flush()
         self.finish_reason = STOP if self._held.is_stopped else reason
         return said
+
+
+def too_few(asked: int, least: int) -> BadInput:
+    """What is said where `max_tokens` cannot hold the shortest answer that the rule allows."""
+    said = (
+        f"max_tokens is {asked:,}; the shortest answer that the rule allows has {least:,} tokens. Ask for at least that"
+    )
+    return BadInput(said, key="max_tokens", least=least)
 
 
 class Held:

@@ -6,6 +6,8 @@ llguidance knows the grammars; here it is asked, and what it says becomes a mask
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,37 +16,53 @@ import torch
 from torch import Tensor
 
 from llmos.abi.error import BadInput
+from llmos.nn.ending import shortest
+from llmos.nn.keys import Keys
 from llmos.nn.tokenizer import WORD_START, FastTokenizer
-from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
+from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, TOOLS, Grammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer  # imported late: only answers that follow a grammar need it
 
-QUOTE, INNER = '"', "~"  # where both may come next, a JSON string is open, for no other place takes the second
-CLOSING = ("}", "]", QUOTE, ",", "null", "0", "1", "true", "false", "[", "{")  # what ends JSON soonest, best first
-WAY_TOKENS = 96  # no way to an end is looked for further than this
-WATCHED_TOKENS = 64  # so many tokens before the last possible end, and from then on, each choice is looked at
+NODES = 3_000  # states that the search for the first end looks at
+STEP_NODES = 200  # and one for an end from where an answer stands
+RESTS = 64  # so many of its bytes are left out one by one to see whether the rest of a way is one
 MAX_MESSAGE = 400
 
 
 class Matcher:
     """One answer and its grammar. `take` must be told every token in order, starting with the first.
 
-    `is_whole` once nothing may follow; `was_cut` if it had to be ended early, so that it is valid and yet not all.
+    It always knows a way to an end, and takes no token after which there is none within the tokens that are left. Of a
+    grammar whose end was not found (`way` None) that does not hold.
     """
 
-    def __init__(self, matcher: LLMatcher, vocabulary: LLTokenizer, ends: frozenset[int], grammar: Grammar) -> None:
-        self._matcher = matcher
-        self._vocabulary = vocabulary
+    def __init__(self, compiled: Compiled, ends: frozenset[int], grammar: Grammar) -> None:
+        self._matcher = compiled.matcher.deep_copy()
+        self._bytes = None if compiled.over_bytes is None else compiled.over_bytes.deep_copy()
+        self._vocabulary = compiled.vocabulary
+        self._way, self._text = compiled.way, compiled.text
+        self._keys = _keys(grammar)
+        self._prose = b""  # what came before the JSON in it
+        self._unread = b""  # what came and the matcher over bytes does not know yet
         self._ends = ends
         self._grammar = grammar
-        self._closing = {text: tokens[0] for text in (*CLOSING, INNER) if len(tokens := _tokens(vocabulary, text)) == 1}
-        self._way_tokens = 0
         self.was_cut = False
 
     @property
+    def least(self) -> int:
+        """Tokens of the shortest answer that is known, with none said yet; 0 where none is known."""
+        return len(self._way or ())
+
+    @property
     def is_whole(self) -> bool:
+        """Whether nothing may follow."""
         return bool(self._matcher.is_stopped())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what was said so far is an answer, and no prose that was merely cut."""
+        return not self._grammar.prose_until and self._is_end()
 
     def masked(self, logits: Tensor) -> Tensor:
         """The logits with all tokens ruled out that the grammar does not allow next."""
@@ -57,24 +75,97 @@ class Matcher:
         scores[width:] = -torch.inf
         return scores
 
-    def take(self, token: int, left: int) -> int:
-        """The token that is taken, with `left` to come after it: this one, or one from which the end can be reached."""
+    def take(self, token: int, left: int) -> int | None:
+        """The token that is taken, with `left` to come after it: this one, or one from which the end can be reached.
+
+        None if this one cannot be taken and another is to be chosen: it would end a key that has come before.
+        """
         if token in self._ends:
             return token
-        if left > self._way_tokens + WATCHED_TOKENS:
+        data = self._vocabulary.decode_bytes([token])
+        keys = None if self._keys is None else self._keys.after(data)
+        if self._keys is not None and keys is None:
+            return None
+        if self._way is None:
             self._consume(token)
+            self._came(data, keys)
             return token
-        way = self._way()
         self._consume(token)
-        after = self._way()
-        if way is None or (after is not None and len(after) <= left) or not (way or self._ends):
-            return token
-        self._matcher.rollback(1)
+        found = self._found(token, data, keys, left)
+        if found is None:
+            self._matcher.rollback(1)
+            return self.forced()
+        self._way, self._text = found
+        self._came(data, keys)
+        return token
+
+    def forced(self) -> int:
+        """The next token on the way to an end, or one that ends; it is taken."""
+        if self._way is None or not (self._way or self._ends):
+            raise _refused(self._grammar, "no token can come next")
         self.was_cut = True
-        if not way:  # it may end here, and further on there is no time to
+        if not self._way:
             return min(self._ends)
-        self._consume(way[0])
-        return way[0]
+        token, *rest = self._way
+        data = self._vocabulary.decode_bytes([token])
+        self._consume(token)
+        self._way, self._text = tuple(rest), self._text[len(data) :]
+        self._came(data, None if self._keys is None else self._keys.after(data))
+        return token
+
+    def _came(self, data: bytes, keys: Keys | None) -> None:
+        self._keys = keys
+        self._unread += data
+        if keys is None and (marker := self._grammar.prose_until.encode()):
+            self._prose += data
+            _, found, rest = self._prose.partition(marker)
+            self._keys = Keys().after(rest) if found else None
+
+    def _found(self, token: int, data: bytes, keys: Keys | None, left: int) -> Way | None:
+        """A way to an end after this token, which is consumed: the one there was, its rest, or a new one."""
+        if self._way and token == self._way[0]:
+            return self._way[1:], self._text[len(data) :]
+        for text in dict.fromkeys(self._rests(data)):
+            way = self._way if text == self._text else self._tokens(text)
+            if way is not None and len(way) <= left and self._ends_with(way, text, keys):
+                return way, text
+        if self._bytes is None:
+            return None
+        self._bytes.consume_tokens(list(self._unread))
+        self._unread = b""
+        ahead = self._bytes.deep_copy()
+        if not ahead.consume_tokens(list(data)):
+            return None
+        text_found = shortest(ahead, keys, STEP_NODES).end
+        way = None if text_found is None else self._tokens(text_found)
+        if text_found is None or way is None or len(way) > left or not self._ends_with(way, text_found, keys):
+            return None
+        return way, text_found
+
+    def _rests(self, data: bytes) -> Iterator[bytes]:
+        """What may be left of the way there was, once these bytes have come."""
+        if self._text.startswith(data):
+            yield self._text[len(data) :]
+        yield self._text
+        yield self._text[len(data) :]
+        yield from (self._text[at:] for at in range(1, min(len(self._text), RESTS)))
+
+    def _tokens(self, text: bytes) -> tuple[int, ...] | None:
+        return _tokens(self._vocabulary, text)
+
+    def _ends_with(self, way: Sequence[int], text: bytes, keys: Keys | None) -> bool:
+        if keys is not None and keys.after(text) is None:
+            return False
+        if self._matcher.validate_tokens(list(way)) < len(way):
+            return False
+        if way:
+            self._matcher.consume_tokens(list(way))
+        is_end = self._is_end()
+        self._matcher.rollback(len(way))
+        return is_end
+
+    def _is_end(self) -> bool:
+        return not self._matcher.is_error() and (self._matcher.is_accepting() or self._matcher.is_stopped())
 
     def _consume(self, token: int) -> None:
         if not self._matcher.consume_token(token):
@@ -86,47 +177,34 @@ class Matcher:
             raise self._error()
         return torch.from_numpy(numpy.unpackbits(bits, bitorder="little").view(bool))
 
-    def _way(self) -> list[int] | None:
-        """The tokens of a short way to where the answer may end; None where none was found."""
-        way: list[int] = []
-        try:
-            while not (self._matcher.is_accepting() or self._matcher.is_stopped()):
-                if len(way) == WAY_TOKENS:
-                    return None
-                way.append(self._nearest())
-                self._consume(way[-1])
-            self._way_tokens = len(way)
-            return way
-        finally:
-            self._matcher.rollback(len(way))
-
-    def _nearest(self) -> int:
-        """The token that seems to end the answer soonest."""
-        if self._may(QUOTE) and self._may(INNER):
-            return self._closing[QUOTE]
-        found = next((token for text, token in self._closing.items() if text != INNER and self._may(text)), None)
-        return self._longest() if found is None else found
-
-    def _may(self, text: str) -> bool:
-        token = self._closing.get(text)
-        return token is not None and self._matcher.validate_tokens([token]) == 1
-
-    def _longest(self) -> int:
-        """Of all tokens that may come, the one that says most: it gets furthest through what has to be said."""
-        allowed = self._allowed().nonzero().flatten().tolist()
-        return int(max(allowed, key=lambda token: len(self._vocabulary.decode_bytes([token]))))
-
     def _error(self) -> BadInput:
         return _refused(self._grammar, self._matcher.get_error())
+
+
+Way = tuple[tuple[int, ...], bytes]  # tokens, and their text
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A grammar over a vocabulary and over single bytes, and the shortest answer that was found: tokens and text."""
+
+    vocabulary: LLTokenizer
+    matcher: LLMatcher
+    over_bytes: LLMatcher | None
+    way: tuple[int, ...] | None
+    text: bytes
+
+
+def least(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> int:
+    """Tokens of the shortest answer under this grammar, as far as it is known; 0 without one."""
+    return 0 if grammar is None else len(_compiled(grammar, _vocabulary(tokenizer, ends)).way or ())
 
 
 def matcher(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> Matcher | None:
     """What keeps one answer to this grammar; BadInput where it is malformed or nothing can match it."""
     if grammar is None:
         return None
-    vocabulary = _vocabulary(tokenizer, ends)
-    fresh = _compiled(grammar, vocabulary).deep_copy()
-    return Matcher(fresh, vocabulary, ends, grammar)
+    return Matcher(_compiled(grammar, _vocabulary(tokenizer, ends)), ends, grammar)
 
 
 @lru_cache(maxsize=4)
@@ -153,7 +231,32 @@ def _known(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
+def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
+    made = _matcher(grammar, vocabulary)
+    if made.is_error():
+        raise _refused(grammar, made.get_error())
+    first = made.deep_copy()
+    first.compute_bitmask()
+    if first.is_error():
+        raise _refused(grammar, "nothing can match it")
+    over_bytes = _matcher(grammar, _single_bytes())
+    if over_bytes.is_error():  # it names a token of the vocabulary
+        return Compiled(vocabulary, made, None, None, b"")
+    end = shortest(over_bytes, _keys(grammar), NODES).end
+    way = None if end is None else _tokens(vocabulary, end)
+    if end is None or way is None or made.validate_tokens(list(way)) < len(way):
+        return Compiled(vocabulary, made, over_bytes, None, b"")
+    return Compiled(vocabulary, made, over_bytes, way, end)
+
+
+@lru_cache(maxsize=1)
+def _single_bytes() -> LLTokenizer:
+    from llguidance import LLTokenizer
+
+    return LLTokenizer("byte")
+
+
+def _matcher(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
     from llguidance import LLMatcher
 
     if grammar.kind == JSON_SCHEMA:
@@ -165,20 +268,20 @@ def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
         text = LLMatcher.grammar_from_regex(grammar.text)
     else:
         text = LLMatcher.grammar_from_lark(grammar.text)
-    made = LLMatcher(vocabulary, text, log_level=0)
-    if made.is_error():
-        raise _refused(grammar, made.get_error())
-    first = made.deep_copy()
-    first.compute_bitmask()
-    if first.is_error():
-        raise _refused(grammar, "nothing can match it")
-    return made
+    return LLMatcher(vocabulary, text, log_level=0)
 
 
 def _refused(grammar: Grammar, why: str) -> BadInput:
     said = " ".join(why.partition("<state>")[0].split())[:MAX_MESSAGE]  # what follows is for whoever mends llguidance
-    return BadInput(f"The {grammar.kind} cannot be kept to: {said}", key=grammar.kind)
+    return BadInput(f"The {grammar.param} cannot be kept to: {said}", key=grammar.param)
 
 
-def _tokens(vocabulary: LLTokenizer, text: str) -> list[int]:
-    return list(vocabulary.tokenize_str(text))
+def _keys(grammar: Grammar) -> Keys | None:
+    """Keys from the beginning, where an answer is JSON, or a call, which is JSON but for what stands around it."""
+    return Keys() if grammar.kind == JSON_SCHEMA or (grammar.key == TOOLS and not grammar.prose_until) else None
+
+
+def _tokens(vocabulary: LLTokenizer, text: bytes) -> tuple[int, ...] | None:
+    """A text as tokens; None where the vocabulary cannot say it."""
+    tokens = tuple(vocabulary.tokenize_bytes(text)) if text else ()
+    return tokens if vocabulary.decode_bytes(list(tokens)) == text else None

@@ -49,13 +49,9 @@ class Sampler:
         """A token from its logits, [vocabulary]."""
         self._left -= 1
         scores = logits if self._odds is None else self._odds.shifted(logits)
-        if self._matcher is not None:
-            scores = self._matcher.masked(scores)
-        token = int(scores.argmax()) if self._settings.temperature < COLDEST else self._drawn(scores.float().cpu())
+        token = self._chosen(scores) if self._matcher is None else self._followed(scores, self._matcher)
         if logits[token].isnan():  # what argmax takes for the highest
             raise _unusable()
-        if self._matcher is not None:
-            token = self._matcher.take(token, self._left)
         if self._odds is not None:
             self._odds.count(token)
         if self._settings.top_logprobs is not None:
@@ -68,9 +64,30 @@ class Sampler:
         return self._matcher is not None and self._matcher.is_whole
 
     @property
+    def is_complete(self) -> bool:
+        """Whether what was chosen so far is an answer that its grammar allows."""
+        return self._matcher is not None and self._matcher.is_complete
+
+    @property
     def was_cut(self) -> bool:
         """Whether an answer that follows a grammar had to be ended early, for its tokens ran out."""
         return self._matcher is not None and self._matcher.was_cut
+
+    def _followed(self, scores: Tensor, matcher: Matcher) -> int:
+        """A token that the grammar allows, and after which its end can be reached."""
+        scores = matcher.masked(scores)
+        while True:
+            token = self._chosen(scores)
+            if scores[token].isnan():
+                raise _unusable()
+            if (taken := matcher.take(token, self._left)) is not None:
+                return taken
+            scores[token] = -torch.inf
+            if bool(scores.isneginf().all()):
+                return matcher.forced()
+
+    def _chosen(self, scores: Tensor) -> int:
+        return int(scores.argmax()) if self._settings.temperature < COLDEST else self._drawn(scores.float().cpu())
 
     def _drawn(self, scores: Tensor) -> int:
         shares, ids = _kept(scores / self._settings.temperature, self._settings)

@@ -70,8 +70,12 @@ def _called(raw: Json, known: tools.Tools) -> Json:
     if new:
         places = range(len(told_calls), len(calls))
         message["tool_calls"] = [{"index": i, **one} for i, one in zip(places, new, strict=True)] if is_piece else new
+    is_cut = raw["finish_reason"] == "length"
+    if new or (is_cut and not is_piece):
         message["content"] = message["content"] or None
-    is_call = bool(calls) and raw["finish_reason"] == "stop"
+    is_call = bool(calls) and (
+        raw["finish_reason"] == "stop" or (is_cut and tools.is_call_at_end(before + raw["text"]))
+    )
     return {"message": message, **ending(raw), "finish_reason": "tool_calls" if is_call else raw["finish_reason"]}
 
 

@@ -15,6 +15,7 @@ from llmos.tasks.text import shown, whole
 Json = Any  # Any: a JSON value that is checked here
 
 JSON_SCHEMA, REGEX, LARK = "json_schema", "regex", "grammar"
+TOOLS = "tools"  # the key of a rule that tools make
 PARAMS = (JSON_SCHEMA, REGEX, LARK)
 MAX_CHARS = 100_000
 ANY_OBJECT: Json = {"type": "object"}
@@ -26,13 +27,13 @@ SPACING: Json = {"whitespace_flexible": False, "item_separator": ", ", "key_sepa
 class Grammar:
     """A rule for a whole answer; `kind` says how `text` is written, `key` names the field of a request that gave it.
 
-    Under a rule of which `is_prose`, plain text is an answer too, so that one may follow it and yet be cut.
+    With `prose_until`, plain text is an answer too, up to this mark, so that one may follow the rule and yet be cut.
     """
 
     kind: str
     text: str
     key: str = ""
-    is_prose: bool = False
+    prose_until: str = ""
 
     @property
     def param(self) -> str:

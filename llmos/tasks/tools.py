@@ -17,6 +17,7 @@ import msgspec
 from llmos.abi.error import BadInput
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, LARK, SPACING, Grammar, fitting, schema_text
+from llmos.tasks.grammar import TOOLS as RULE
 from llmos.tasks.schema import Enforced, enforced, refused
 from llmos.tasks.text import shown
 
@@ -24,6 +25,7 @@ Json = Any  # Any: a JSON value that is checked here
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 AUTO, NONE, REQUIRED = "auto", "none", "required"
+LEAST_MARK = 5  # characters of OPEN at the end of an answer that was cut: fewer are text
 MAX_TOOLS = 128
 MAX_BYTES = 400_000  # of all tools together; what enforces them is smaller, for it has no descriptions
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -183,26 +185,34 @@ def ruled(settings: Sampling, tools: Tools | None) -> Sampling:
     """The settings under which every call that is begun is one of these functions with arguments that fit it."""
     if tools is None:
         return settings
+    has_prose = not tools.must and settings.grammar is None
     lines = [
-        "start: " + ("calls" if tools.must else "calls | answer"),
-        'calls: call ("\\n" call)*' if tools.many else "calls: call",
-        f'call: "{OPEN}\\n" (' + " | ".join(f"f{i}" for i in range(len(tools.functions))) + f') "\\n{CLOSE}"',
+        f'start: "{OPEN}" calls' if tools.must else "start: lead calls | answer",
+        f'calls: body ("\\n{OPEN}" body)*' if tools.many else "calls: body",
+        'body: "\\n" (' + " | ".join(f"f{i}" for i in range(len(tools.functions))) + f') "\\n{CLOSE}"',
     ]
     for i, (name, function) in enumerate(tools.functions.items()):
         lines.append(f'f{i}: "{{\\"name\\": \\"{name}\\", \\"arguments\\": " a{i} "}}"')
         lines.append(f"a{i}: {_inline(function['parameters'])}")
     if not tools.must:
         lines += _answer(settings.grammar)
-    return replace(settings, grammar=Grammar(LARK, fitting("tools", "\n".join(lines))))
+    text = fitting(RULE, "\n".join(lines))
+    return replace(settings, grammar=Grammar(LARK, text, RULE, OPEN if has_prose else ""))
 
 
 def _answer(rule: Grammar | None) -> list[str]:
-    """What an answer that calls nothing may be: whatever was asked of it, or any text that begins no call."""
+    """What an answer that calls nothing may be, and what may come before a call: any text without a call in it.
+
+    Where the answer is to follow a rule, that, and nothing before a call.
+    """
     if rule is None:
-        return ["answer: TEXT", f"TEXT: /(?s:.*)/ & ~/{OPEN}(?s:.*)/"]
+        anything = "(?s:.*)"
+        text = f"TEXT: /{anything}/ & ~/{anything}{OPEN}{anything}/"
+        return [f"lead[lazy]: /{anything}{OPEN}/", "answer: TEXT", text]
     if rule.kind == JSON_SCHEMA:
-        return [f"answer: {_inline(msgspec.json.decode(rule.text))}"]
-    raise BadInput(f"{rule.kind} and tools cannot both be kept to. Leave one out, or use json_schema", key=rule.kind)
+        return [f'lead: "{OPEN}"', f"answer: {_inline(msgspec.json.decode(rule.text))}"]
+    said = f"{rule.kind} and tools cannot both be kept to. Leave one out, or use json_schema"
+    raise BadInput(said, key=rule.kind)
 
 
 def _inline(schema: Json) -> str:
@@ -210,27 +220,33 @@ def _inline(schema: Json) -> str:
 
 
 def read(text: str, tools: Tools, *, is_over: bool) -> tuple[str, list[Called]]:
-    """What of an answer's text is text, and the calls in it. While it grows, what may become a call waits."""
+    """What of an answer's text is text, and the calls in it; marks of calls are neither.
+
+    While it grows, what may become a call waits; once it is over, a call that was cut is left out.
+    """
     said, calls, rest = "", [], text
     while (start := rest.find(OPEN)) >= 0:
         body, mark, tail = rest[start + len(OPEN) :].partition(CLOSE)
         if not mark:
             break
         call = _call_in(body, tools)
-        said += rest[:start] if call else rest[: len(rest) - len(tail)]
+        said += rest[:start] if call else rest[:start] + body
         calls += [call] if call else []
         rest = tail
-    if is_over:
-        said += rest
-        return (said.rstrip() if calls else said), calls
     begun = rest.find(OPEN)
-    kept = begun if begun >= 0 else len(rest) - _overlap(rest)
-    return (said + rest[:kept]).rstrip(), calls
+    kept = begun if begun >= 0 else len(rest) - _overlap(rest, LEAST_MARK if is_over else 1)
+    said += rest[:kept]
+    return (said.rstrip() if calls or kept < len(rest) or not is_over else said), calls
 
 
-def _overlap(text: str) -> int:
-    """How many characters at the end may be the beginning of a call."""
-    return next((n for n in range(min(len(text), len(OPEN) - 1), 0, -1) if text.endswith(OPEN[:n])), 0)
+def _overlap(text: str, least: int) -> int:
+    """How many characters at the end, from so many on, may be the beginning of a call."""
+    return next((n for n in range(min(len(text), len(OPEN) - 1), least - 1, -1) if text.endswith(OPEN[:n])), 0)
+
+
+def is_call_at_end(text: str) -> bool:
+    """Whether an answer ends with a whole call, so that nothing of it is cut."""
+    return text.rstrip().endswith(CLOSE)
 
 
 def _call_in(body: str, tools: Tools) -> Called | None:

@@ -110,7 +110,7 @@ def test_earlier_calls_are_accepted_with_their_arguments_as_text_and_refused_whe
     assert rendered.context is None
 
 
-def test_calls_are_read_from_text_and_what_is_no_call_stays_text():
+def test_calls_are_read_from_text_and_marks_of_calls_never_are_text():
     assert read(call(), KNOWN, is_over=True) == ("", [read(call(), KNOWN, is_over=True)[1][0]])
     said, calls = read(f"Let me see.\n{call()}\n{call('time', '{}')}", KNOWN, is_over=True)
     assert (said, [one.name for one in calls], calls[0].arguments) == (
@@ -118,7 +118,11 @@ def test_calls_are_read_from_text_and_what_is_no_call_stays_text():
         ["weather", "time"],
         '{"city":"Oslo"}',
     )
-    for text in (call("rm"), call(arguments="[]"), f"{OPEN}not json{CLOSE}", f"{OPEN} and no end", "a < b"):
+    for text in (call("rm"), call(arguments="[]"), f"{OPEN}not json{CLOSE}"):
+        assert read(text, KNOWN, is_over=True) == (text.removeprefix(OPEN).removesuffix(CLOSE), [])
+    for cut in (call()[:-3], f"{OPEN} and no end", OPEN[:-1], OPEN[:6]):
+        assert read(f"Well. {cut}", KNOWN, is_over=True) == ("Well.", [])
+    for text in ("a < b", "a <"):
         assert read(text, KNOWN, is_over=True) == (text, [])
 
 
@@ -153,7 +157,11 @@ def test_a_streamed_answer_gives_each_call_once_and_the_same_text():
     assert (streamed["index"], made["id"].startswith("call_")) == (0, True)
     assert (whole["finish_reason"], pieces[-1]["finish_reason"]) == ("tool_calls", "tool_calls")
     cut = task("chat").parse({"text": call()[:-3], "finish_reason": "length"}, rendered, Settings(), {})
-    assert (cut["finish_reason"], cut["message"]["content"]) == ("length", call()[:-3])
+    assert (cut["finish_reason"], cut["message"]["content"]) == ("length", None)
+    second = task("chat").parse(
+        {"text": call() + "\n" + call()[:-9], "finish_reason": "length"}, rendered, Settings(), {}
+    )
+    assert (second["finish_reason"], len(second["message"]["tool_calls"])) == ("length", 1)
 
 
 def test_tools_and_a_rule_for_the_answer_go_together_where_both_can_be_kept():

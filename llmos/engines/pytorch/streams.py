@@ -22,6 +22,7 @@ from llmos.engines.turns import Turns
 from llmos.nn import source as sources
 from llmos.nn.blocks import Key, origin
 from llmos.nn.generate import Generation
+from llmos.nn.grammar import least
 from llmos.nn.kv import BLOCK, KV, Pool
 from llmos.nn.pack import next_logits, pack
 from llmos.nn.source import Source
@@ -327,7 +328,8 @@ def _settings(job: Job, index: int, capacity: int) -> Sampling:
     if loaded.reader is not None:
         blocks = capacity // BLOCK - -(-len(one.ids) // BLOCK)
         room = min(loaded.reader.longest, blocks * BLOCK) - len(one.opening or loaded.reader.opening)
-    return replace(settings, max_tokens=max(1, min(settings.max_tokens, room)))
+    wanted = settings.max_tokens + least(settings.grammar, loaded.tokenizer, loaded.ends)
+    return replace(settings, max_tokens=max(1, min(wanted, room)))
 
 
 def _computed(row: list[Share]) -> list[Chunk]:

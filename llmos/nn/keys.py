@@ -1,0 +1,58 @@
+"""The keys of JSON that is being written: which have come in each object that is open, so that none comes twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+QUOTE, ESCAPE = b'"\\'
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What has come of JSON, as far as keys are concerned. What is not JSON around it must have no braces and quotes.
+
+    `opened` has the keys of each open object, None for an open array. `string` is what has come of an open string,
+    which is a key where `is_key`; `awaits_key`: a string that begins next is one.
+    """
+
+    opened: tuple[frozenset[str] | None, ...] = ()
+    string: bytes | None = None
+    is_escaped: bool = False
+    is_key: bool = False
+    awaits_key: bool = False
+
+    def after(self, data: bytes) -> Keys | None:
+        """The state once these bytes have come too; None where they end a key that its object has already."""
+        opened, string, is_escaped = self.opened, self.string, self.is_escaped
+        is_key, awaits_key = self.is_key, self.awaits_key
+        for at, byte in enumerate(data):
+            one = data[at : at + 1]
+            if string is not None:
+                if is_escaped or byte != QUOTE:
+                    string += one if is_key else b""
+                    is_escaped = byte == ESCAPE and not is_escaped
+                    continue
+                if is_key:
+                    key, keys = _read(string), opened[-1]
+                    if keys is None or key in keys:
+                        return None
+                    opened = (*opened[:-1], keys | {key})
+                string, is_key = None, False
+            elif one == b'"':
+                string, is_key = b"", awaits_key
+            elif one in (b"{", b"["):
+                opened, awaits_key = (*opened, frozenset() if one == b"{" else None), one == b"{"
+            elif one in (b"}", b"]"):
+                opened, awaits_key = opened[:-1], False
+            elif one in (b",", b":"):
+                awaits_key = one == b"," and bool(opened) and opened[-1] is not None
+        return Keys(opened, string, is_escaped, is_key, awaits_key)
+
+
+def _read(string: bytes) -> str:
+    """A key's text, however it is escaped."""
+    try:
+        return str(json.loads(b'"' + string + b'"'))
+    except ValueError:
+        return string.decode(errors="replace")
