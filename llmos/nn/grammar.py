@@ -17,9 +17,11 @@ from torch import Tensor
 
 from llmos.abi.error import BadInput
 from llmos.nn.ending import shortest
+from llmos.nn.grammar_text import text_of
 from llmos.nn.keys import Keys
+from llmos.nn.proof import prove, refused
 from llmos.nn.tokenizer import WORD_START, FastTokenizer
-from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, TOOLS, Grammar
+from llmos.tasks.grammar import JSON_SCHEMA, TOOLS, Grammar
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer  # imported late: only answers that follow a grammar need it
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 NODES = 3_000  # states that the search for the first end looks at
 STEP_NODES = 200  # and one for an end from where an answer stands
 RESTS = 64  # so many of its bytes are left out one by one to see whether the rest of a way is one
-MAX_MESSAGE = 400
 
 
 class Matcher:
@@ -68,7 +69,7 @@ class Matcher:
         """The logits with all tokens ruled out that the grammar does not allow next."""
         allowed = self._allowed()
         if not allowed.any():
-            raise _refused(self._grammar, "no token can come next")
+            raise refused(self._grammar, "no token can come next")
         scores = logits.to("cpu", torch.float32, copy=True)
         width = min(len(allowed), len(scores))
         scores[:width].masked_fill_(~allowed[:width], -torch.inf)
@@ -102,7 +103,7 @@ class Matcher:
     def forced(self) -> int:
         """The next token on the way to an end, or one that ends; it is taken."""
         if self._way is None or not (self._way or self._ends):
-            raise _refused(self._grammar, "no token can come next")
+            raise refused(self._grammar, "no token can come next")
         self.was_cut = True
         if not self._way:
             return min(self._ends)
@@ -178,7 +179,7 @@ class Matcher:
         return torch.from_numpy(numpy.unpackbits(bits, bitorder="little").view(bool))
 
     def _error(self) -> BadInput:
-        return _refused(self._grammar, self._matcher.get_error())
+        return refused(self._grammar, self._matcher.get_error())
 
 
 Way = tuple[tuple[int, ...], bytes]  # tokens, and their text
@@ -232,13 +233,14 @@ def _known(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
+    prove(grammar)
     made = _matcher(grammar, vocabulary)
     if made.is_error():
-        raise _refused(grammar, made.get_error())
+        raise refused(grammar, made.get_error())
     first = made.deep_copy()
     first.compute_bitmask()
     if first.is_error():
-        raise _refused(grammar, "nothing can match it")
+        raise refused(grammar, "nothing can match it")
     over_bytes = _matcher(grammar, _single_bytes())
     if over_bytes.is_error():  # it names a token of the vocabulary
         return Compiled(vocabulary, made, None, None, b"")
@@ -259,21 +261,10 @@ def _single_bytes() -> LLTokenizer:
 def _matcher(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
     from llguidance import LLMatcher
 
-    if grammar.kind == JSON_SCHEMA:
-        try:
-            text = LLMatcher.grammar_from_json_schema(grammar.text, overrides=SPACING)
-        except ValueError as error:  # nested too deeply to be read
-            raise _refused(grammar, str(error)) from error
-    elif grammar.kind == REGEX:
-        text = LLMatcher.grammar_from_regex(grammar.text)
-    else:
-        text = LLMatcher.grammar_from_lark(grammar.text)
-    return LLMatcher(vocabulary, text, log_level=0)
-
-
-def _refused(grammar: Grammar, why: str) -> BadInput:
-    said = " ".join(why.partition("<state>")[0].split())[:MAX_MESSAGE]  # what follows is for whoever mends llguidance
-    return BadInput(f"The {grammar.param} cannot be kept to: {said}", key=grammar.param)
+    try:
+        return LLMatcher(vocabulary, text_of(grammar), log_level=0)
+    except ValueError as error:  # nested too deeply to be read
+        raise refused(grammar, str(error)) from error
 
 
 def _keys(grammar: Grammar) -> Keys | None:

@@ -10,6 +10,7 @@ import json
 from llguidance import LLMatcher, LLTokenizer
 
 from llmos.abi.error import BadInput, Unavailable
+from llmos.nn.proof import prove
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 
 BYTES = "byte"  # a vocabulary of single bytes: a rule is about text, whatever the model's tokens are
@@ -20,7 +21,8 @@ class Rule:
     """One answer's rule; BadInput where it is malformed, or nothing can match it."""
 
     def __init__(self, grammar: Grammar) -> None:
-        self._kind = grammar.kind
+        prove(grammar)
+        self._kind = grammar.param
         self._bytes = LLTokenizer(BYTES)
         if grammar.kind == JSON_SCHEMA:
             self.text = f"start: %json {json.dumps({**json.loads(grammar.text), 'x-guidance': SPACING})}"

@@ -1,0 +1,111 @@
+"""Proving a rule before it is used: a process that is thrown away compiles it and takes some steps under it.
+
+What crashes llguidance, takes too long or too much memory ends that process, and is an answer to who sent the rule.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import threading
+from functools import lru_cache
+
+from llmos.abi.error import BadInput
+from llmos.nn.grammar_text import text_of
+from llmos.tasks.grammar import JSON_SCHEMA, REGEX, TOOLS, Grammar
+
+CPU_S = 8  # of compiling and the steps
+WITHIN_S = 60.0  # of the clock, on a machine that has much else to do
+MEMORY_BYTES = 2 << 30
+STACK_BYTES = 1 << 20  # less than any thread that compiles has: what needs more is nested too deeply
+STEPS = 8
+STEP_CPU_S = 0.5  # neighbours wait for a step
+PLAIN_CHARS = 8_000
+LARGE = re.compile(r"\d{4}")  # numbers from a thousand on
+MAX_MESSAGE = 400
+
+
+def prove(grammar: Grammar) -> None:
+    """BadInput for a rule that cannot be compiled, or not within the bounds; each is tried once, and small plain ones
+    are not."""
+    why = "" if is_plain(grammar) else _verdict(grammar.kind, grammar.text)
+    if why:
+        raise refused(grammar, why)
+
+
+def is_plain(grammar: Grammar) -> bool:
+    """Whether the rule is so small, and has so little in it that multiplies, that it needs no proof."""
+    if len(grammar.text) > PLAIN_CHARS or LARGE.search(grammar.text):
+        return False
+    if grammar.kind == REGEX:
+        return not any(one in grammar.text for one in "({")
+    is_schema = grammar.kind == JSON_SCHEMA or grammar.key == TOOLS
+    return is_schema and not any(word in grammar.text for word in ('"pattern', '"allOf"'))
+
+
+def refused(grammar: Grammar, why: str) -> BadInput:
+    """What is said of a rule that cannot be kept to."""
+    said = " ".join(why.partition("<state>")[0].split())[:MAX_MESSAGE]  # what follows is for whoever mends llguidance
+    return BadInput(f"The {grammar.param} cannot be kept to: {said}", key=grammar.param)
+
+
+@lru_cache(maxsize=512)
+def _verdict(kind: str, text: str) -> str:
+    """Why a rule cannot be used; empty where it can."""
+    command = [sys.executable, "-m", "llmos.nn.proof"]
+    said = json.dumps({"kind": kind, "text": text}).encode()
+    try:
+        done = subprocess.run(command, input=said, capture_output=True, timeout=WITHIN_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"compiling it takes longer than {WITHIN_S:.0f} s. Make it smaller"
+    if done.returncode == 0:
+        return str(json.loads(done.stdout)["why"])
+    if done.returncode > 0:
+        return "compiling it needs too much memory. Make it smaller"
+    return f"compiling it ends the process that tries ({-done.returncode}). Make it smaller, or nest it less deeply"
+
+
+def main() -> None:
+    """Read a rule, prove it, and print what is wrong with it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    rule = json.load(sys.stdin.buffer)
+    found: list[str] = []
+    threading.stack_size(STACK_BYTES)
+    thread = threading.Thread(target=lambda: found.append(_wrong_with(Grammar(rule["kind"], rule["text"]))))
+    thread.start()
+    thread.join()
+    sys.stdout.write(json.dumps({"why": found[0]}))
+
+
+def _wrong_with(grammar: Grammar) -> str:
+    from time import thread_time
+
+    from llguidance import LLMatcher, LLTokenizer
+
+    try:
+        made = LLMatcher(LLTokenizer("byte"), text_of(grammar), log_level=0)
+    except ValueError as error:  # nested too deeply to be read
+        return str(error)
+    if made.is_error():
+        return "" if "special token" in made.get_error() else str(made.get_error())
+    for step in range(STEPS):
+        started = thread_time()
+        mask = made.compute_bitmask()
+        if thread_time() - started > STEP_CPU_S:
+            return f"each token of it would take longer than {STEP_CPU_S} s. Make it smaller"
+        if made.is_error():
+            return str(made.get_error()) if step else "nothing can match it"
+        allowed = [byte for byte in range(256) if mask[byte >> 3] >> (byte & 7) & 1]
+        if not allowed or made.is_stopped():
+            break
+        made.consume_token(allowed[step % len(allowed)])
+    return ""
+
+
+if __name__ == "__main__":
+    main()
