@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from llmos.abi.error import BadInput
+from llmos.abi.error import BadInput, ModelNotFound
 
 Json = Any  # Any: a JSON value whose schema belongs to whoever wrote it (a task, a report)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+LATEST = "latest"  # as a version: what the bare name means
 VERSION = re.compile(r"[1-9][0-9]{0,8}")  # one way to write each: `a:01` would be another name of `a:1`
 
 
@@ -146,10 +147,16 @@ class Offer:
 
 
 def split_ref(text: str) -> tuple[str, int | None]:
-    """`name` or `name:version` -> (name, version or None); raises BadInput for anything else."""
+    """`name`, `name:latest` or `name:version` -> (name, version or None); ModelNotFound for a name with a slash, which
+    no model here has, BadInput for anything else."""
     name, colon, version = text.partition(":")
+    if "/" in name:
+        raise ModelNotFound(
+            f"No model {_short(text)}: names here have no slash. `llmos ls` shows what there is; a hub's comes in by: "
+            "llmos pull hf:ORG/NAME"
+        )
     check_name(name)
-    if not colon:
+    if not colon or version == LATEST:
         return name, None
     if not VERSION.fullmatch(version):
         raise BadInput(f"{_short(text)} is no model reference: after the colon comes a version number, like {name}:1")

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.abi.model import split_ref
 from llmos.api.budget import Budget
 from llmos.api.caller import Caller
 from llmos.api.datasets import Datasets
@@ -31,6 +32,9 @@ from llmos.config import Config
 from llmos.kernel.port import Kernel
 
 NO_WEBSOCKETS = "There are no websockets here: what is streamed is server-sent events. All routes are at /docs"
+
+
+MODELS = "/v1/models/"
 
 
 @dataclass(slots=True)
@@ -123,12 +127,20 @@ def endpoints(kernel: Kernel, config: Config) -> list[Endpoint]:
     return [*found, *Schema(found, __version__).endpoints()]
 
 
+def _no_model(name: str) -> LlmosError:
+    try:
+        split_ref(name)
+    except LlmosError as error:
+        return error
+    return NotFound(f"No route GET {MODELS}{name}. All routes are at /docs")
+
+
 def _no_door(request: Request, place: Place | None) -> Response:
     method, path = request.method, request.url.path
     if place is not None:
         allowed = ", ".join(sorted(place.methods))
         reason = BadInput(f"{method} does not work on {path}. It takes: {allowed}. All routes are at /docs")
         return refusal(reason, status=WRONG_METHOD, headers={"Allow": allowed})
-    if path == "/":
-        return RedirectResponse("/docs")
+    if method in ("GET", "HEAD") and path.startswith(MODELS):  # of a name with a slash, percent-encoded or not
+        return refusal(_no_model(path.removeprefix(MODELS)))
     return refusal(NotFound(f"No route {method} {path}. All routes are at /docs"))

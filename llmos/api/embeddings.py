@@ -82,7 +82,11 @@ def _texts(given: str | list[Json]) -> list[Json]:
     if not texts:
         raise BadInput("input is an empty list. Send at least one text", key="input")
     if not all(isinstance(text, str) for text in texts):
-        raise BadInput("input must be a string or a list of strings; token ids are not supported yet", key="input")
+        raise BadInput(
+            "input must be a string or a list of strings: token ids are another tokenizer's here. Have the client send "
+            "texts: LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False",
+            key="input",
+        )
     return texts
 
 

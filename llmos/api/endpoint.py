@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -28,6 +29,7 @@ CHOICES = {"$.class": Class, "$.program": Program}  # of our bodies: the fields 
 PLACE = re.compile(r" - at `\$(.*?)`$")  # how msgspec says where in a body something is wrong
 FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
 LONG_NUMBER = re.compile(rb"\d{19}")  # rare, and only then is every number of a body looked at
+CODINGS = {"identity": 0, "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
 
 
@@ -98,6 +100,19 @@ class Bodies:
         return decoded(await self._bytes(request) or b"{}", decoder)
 
     async def _bytes(self, request: Request) -> bytes:
+        """What was sent, inflated where it is in gzip: neither may have more bytes than the limit."""
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in CODINGS:
+            said = f"Content-Encoding is {coding[:40]!r}; bodies are read plain, or in gzip or deflate"
+            raise BadInput(said, key="content-encoding")
+        sent = await self._sent(request)
+        if coding == "identity" or not sent:
+            return sent
+        body = inflated(sent, self._limit, wbits=CODINGS[coding])
+        request.scope["share"].take(len(body))
+        return body
+
+    async def _sent(self, request: Request) -> bytes:
         pieces: list[bytes] = []
         size = 0
         async for piece in request.stream():
@@ -109,11 +124,30 @@ class Bodies:
                 pieces.append(piece)
         if size <= self._limit:
             return b"".join(pieces) if len(pieces) != 1 else pieces[0]
-        raise TooLong(
-            f"The body has more than {self._limit:,} bytes. Send fewer inputs at a time, or raise max_body_bytes",
-            size=size,
-            limit=self._limit,
-        )
+        raise _too_large(size, self._limit)
+
+
+def inflated(sent: bytes, limit: int, *, wbits: int) -> bytes:
+    """The body that was compressed; TooLong once it is over the limit, without inflating the rest of it."""
+    stream = zlib.decompressobj(wbits)
+    try:
+        body = stream.decompress(sent, limit + 1)
+    except zlib.error as error:
+        raise BadInput(f"The body is not what its Content-Encoding says: {error}", key="content-encoding") from error
+    if len(body) > limit:
+        raise _too_large(len(body), limit)
+    if not stream.eof or stream.unused_data:
+        said = "ends too early" if not stream.eof else "goes on behind its end"
+        raise BadInput(f"The compressed body {said}. Send it whole, in one stream", key="content-encoding")
+    return body
+
+
+def _too_large(size: int, limit: int) -> TooLong:
+    return TooLong(
+        f"The body has more than {limit:,} bytes. Send fewer inputs at a time, or raise max_body_bytes",
+        size=size,
+        limit=limit,
+    )
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

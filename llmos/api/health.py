@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 
 from llmos.abi.device import Device
 from llmos.abi.view import DiskUse, Status, Verified
 from llmos.api.endpoint import Answer, Endpoint, reply
 from llmos.kernel.port import Kernel
+
+ABOUT = """llmos: a daemon that serves and trains small models.
+
+OpenAI's clients use the address of this page with /v1 behind it as base_url, and any key.
+/docs             this interface, as a page
+/openapi.json     the same, for programs
+/v1/models        the models that are here
+/v1/status        the daemon at a glance
+/metrics          for Prometheus"""
+LINK = re.compile(r"^(/\S*)", re.MULTILINE)
+LINKED = LINK.sub(r'<a href="\1">\1</a>', ABOUT)
+PAGE = f"<!doctype html><meta charset=utf-8><title>llmos</title><pre>{LINKED}</pre>"
 
 
 class Healthy(msgspec.Struct):
@@ -38,6 +53,7 @@ class Health:
 
     def endpoints(self) -> list[Endpoint]:
         return [
+            Endpoint("GET", "/", self.front, "What this is, as a page or as text", media="text/html"),
             Endpoint("GET", "/healthz", self.healthz, "The daemon answers", gives=Healthy),
             Endpoint("GET", "/v1/status", self.status, "The daemon at a glance", gives=Status),
             Endpoint("GET", "/v1/devices", self.devices, "List devices", gives=DeviceList),
@@ -45,6 +61,13 @@ class Health:
             Endpoint("POST", "/v1/verify", self.verify, "Read every byte of the store", gives=Verified),
             Endpoint("POST", "/v1/gc", self.collect, "Remove what no name reaches", gives=Collected),
         ]
+
+    async def front(self, request: Request) -> Answer:
+        """A page for who asks for HTML, plain text for all others."""
+        headers = {"Vary": "Accept"}
+        if "text/html" in request.headers.get("accept", ""):
+            return Response(PAGE, media_type="text/html; charset=utf-8", headers=headers)
+        return Response(f"{ABOUT}\n", media_type="text/plain; charset=utf-8", headers=headers)
 
     async def healthz(self, request: Request) -> Answer:
         return reply(Healthy(self._kernel.status().version))

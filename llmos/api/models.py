@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos.abi.model import LATEST
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.view import Model, ModelView, model_of, process_json
 from llmos.abi.wire import to_plain
@@ -40,7 +41,7 @@ class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ModelList(msgspec.Struct):
-    """All versions of all models and bases."""
+    """The promoted versions by their bare names, as `id`, then all versions of all models and bases."""
 
     data: list[Model]
     object: str = "list"
@@ -76,13 +77,18 @@ class Models:
         ]
 
     async def list(self, request: Request) -> Answer:
-        return reply({"object": "list", "data": [_shown(view) for view in self._kernel.models()]})
+        views = self._kernel.models()
+        named = [_shown(view) | {"id": view.manifest.name} for view in views if view.is_promoted]
+        return reply({"object": "list", "data": [*named, *map(_shown, views)]})
 
     async def show(self, request: Request) -> Answer:
         return reply(_shown(self._kernel.model(request.path_params["ref"])))
 
     async def remove(self, request: Request) -> Answer:
-        return reply(Removed(await self._kernel.remove(request.path_params["ref"])))
+        ref = request.path_params["ref"]
+        if ref.endswith(f":{LATEST}"):  # that version alone, where the bare name would mean all of them
+            ref = self._kernel.model(ref).manifest.ref
+        return reply(Removed(await self._kernel.remove(ref)))
 
     async def promote(self, request: Request) -> Answer:
         return reply(_shown(await self._kernel.promote(request.path_params["ref"])))

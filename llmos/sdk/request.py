@@ -70,7 +70,12 @@ def verify() -> Request[Verified]:
 
 
 def models() -> Request[list[Model]]:
-    return Request("GET", "/v1/models", _many(Model))
+    return Request("GET", "/v1/models", _versions)
+
+
+def _versions(body: Json) -> list[Model]:
+    """Each version once: in the list promoted ones come by their bare names, too."""
+    return [_model for one, _model in zip(body["data"], _many(Model)(body), strict=True) if one["id"] == one["ref"]]
 
 
 def model(ref: str) -> Request[Model]:

@@ -21,7 +21,7 @@ def test_a_reference_splits_into_what_it_was_made_of(first, rest, version):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:2", "a:01", "a:²", "a:٣", "A", "../a", "a/b", "-a", "a" * 97]
+    "text", ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:2", "a:01", "a:²", "a:٣", "A", "-a", "a" * 97]
 )
 def test_anything_else_is_refused_with_a_sentence(text):
     with pytest.raises(BadInput, match=r"no model reference|no valid name"):

@@ -80,7 +80,7 @@ def test_an_error_without_a_status_of_its_own_has_that_of_its_kind():
         ("POST", RUN, {"model": "support", "input": "x", "stream": True}, 400, "bad_input", "stream"),
         ("POST", RUN, {"model": "nobody", "input": "x"}, 404, "model_not_found", "llmos pull nobody"),
         ("POST", RUN, {"model": "support:9", "input": "x"}, 404, "model_not_found", "support:9"),
-        ("POST", RUN, {"model": "a/b", "input": "x"}, 400, "bad_input", "a/b"),
+        ("POST", RUN, {"model": "a/b", "input": "x"}, 404, "model_not_found", "a/b"),
         ("POST", RUN, {"model": "ner", "input": "x"}, 400, "wrong_task", "ner:1 does tag"),
         ("POST", "/v1/tasks/sing", {"model": "ner", "input": "x"}, 404, "not_found", "classify, tag"),
         ("GET", "/v1/processes/9", None, 404, "process_not_found", "llmos ps"),

@@ -89,8 +89,8 @@ class Index:
 
     def removable(self, ref: str) -> list[Manifest]:
         """The versions this ref names, if no model that would stay stands on one of them."""
-        name, version = split_ref(ref)
-        chosen = [self.resolve(ref)] if version else list(self.models.of(name).values()) or [self.resolve(ref)]
+        name, _ = split_ref(ref)
+        chosen = [self.resolve(ref)] if ":" in ref else list(self.models.of(name).values()) or [self.resolve(ref)]
         refs = {manifest.ref for manifest in chosen}
         standing = sorted(m.ref for m in self.models if m.base in refs and m.ref not in refs)
         if standing:

@@ -1,0 +1,48 @@
+"""Models by the names that clients use: bare ones first, `latest`, and names with a slash, which are not here."""
+
+import pytest
+
+from llmos.abi.error import ModelNotFound
+from llmos.abi.model import split_ref
+
+
+def test_promoted_models_are_listed_first_by_their_bare_names(ask):
+    listed = ask("GET", "/v1/models").json()["data"]
+    assert [one["id"] for one in listed] == [
+        "minilm", "smollm2", "support", "ner", "minilm:1", "smollm2:1", "support:1", "support:2", "ner:1",
+    ]  # fmt: skip
+    assert [(one["ref"], one["task"]) for one in listed[:2]] == [("minilm:1", "embed"), ("smollm2:1", "chat")]
+
+
+def test_latest_is_what_the_bare_name_means(ask):
+    assert ask("GET", "/v1/models/support:latest").json()["ref"] == "support:2"
+    said = ask("POST", "/v1/tasks/classify", {"model": "support:latest", "input": "hello"}).json()
+    assert said["model"] == "support:2"
+    assert ask("DELETE", "/v1/models/support:latest").json()["removed"] == ["support:2"]
+
+
+@pytest.mark.parametrize("path", ["org/name", "org%2Fname", "org/name:1", "a/b/c"])
+def test_a_name_with_a_slash_is_a_model_that_is_not_there(ask, path):
+    answer = ask("GET", f"/v1/models/{path}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_a_call_of_a_name_with_a_slash_finds_no_model(ask):
+    for path, said in (("embeddings", {"input": "x"}), ("tasks/embed", {"input": "x"})):
+        answer = ask("POST", f"/v1/{path}", {"model": "org/name", **said})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    with pytest.raises(ModelNotFound, match="hf:ORG/NAME"):
+        split_ref("org/name")
+
+
+def test_a_route_below_models_that_is_not_there_is_still_not_there(ask):
+    assert ask("GET", "/v1/models/support/no-such").status_code == 404
+
+
+def test_the_front_page_says_what_this_is(ask):
+    page = ask("GET", "/", headers={"Accept": "text/html,*/*"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert 'href="/docs"' in page.text
+    text = ask("GET", "/", headers={"Accept": "*/*"})
+    assert text.headers["content-type"].startswith("text/plain")
+    assert "base_url" in text.text
