@@ -52,12 +52,12 @@ class Place:
 class Surface:
     """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
 
-    def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: Budget) -> None:
+    def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: Budget, meter: Meter) -> None:
         self._guard = guard
         self._budget = budget
         places: dict[str, Place] = {}
         for one in found:
-            places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one)
+            places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one, meter.refusals)
         self.routes = list(places.values())
         self._plain = {path: place for path, place in places.items() if "{" not in path}
         self._patterns = [(compile_path(path)[0], place) for path, place in places.items() if "{" in path]
@@ -106,12 +106,13 @@ class Surface:
 def create_app(kernel: Kernel, config: Config) -> Surface:
     """The app that serves this kernel."""
     budget = Budget(max(config.max_held_bytes, config.max_body_bytes))
-    return Surface(endpoints(kernel, config), Guard(config), budget)
+    meter = Meter()
+    return Surface(endpoints(kernel, config, meter), Guard(config), budget, meter)
 
 
-def endpoints(kernel: Kernel, config: Config) -> list[Endpoint]:
+def endpoints(kernel: Kernel, config: Config, meter: Meter | None = None) -> list[Endpoint]:
     """Every endpoint of the box, with what it takes and gives."""
-    bodies, meter = Bodies(config.max_body_bytes), Meter()
+    bodies, meter = Bodies(config.max_body_bytes), meter or Meter()
     caller = Caller(kernel, meter)
     found = [
         *Tasks(caller, bodies).endpoints(),

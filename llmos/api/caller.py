@@ -99,7 +99,7 @@ class Caller:
         raise _unanswered(wanted, attended)
 
     async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
-        with naming(wanted.field), Counted(self._meter, wanted) as counted:
+        with naming(wanted.field), Counted(self._meter, wanted, is_streamed=True) as counted:
             async with aclosing(self._call(wanted, stream=True)) as chunks:
                 async for chunk in chunks:
                     yield counted.told(chunk)
@@ -120,16 +120,20 @@ class Caller:
 class Counted:
     """One call, counted when the block ends: ok once its last piece was told, else by its error's code."""
 
-    def __init__(self, meter: Meter, wanted: Wanted) -> None:
+    def __init__(self, meter: Meter, wanted: Wanted, *, is_streamed: bool = False) -> None:
         self._meter = meter
         self._wanted = wanted
+        self._is_streamed = is_streamed
         self._outcome = "cancelled"
+        self._first_at: float | None = None
         self._tokens = Tokens()
 
     def told(self, chunk: Chunk) -> Chunk:
         """A piece is about to be handed on; whoever takes it may never come back. A fault is raised instead."""
         if chunk.fault is not None:
             raise error_of(chunk.fault)
+        if self._first_at is None:
+            self._first_at = perf_counter()
         if chunk.is_last:
             self._outcome, self._tokens = "ok", chunk.tokens
         return chunk
@@ -144,7 +148,13 @@ class Counted:
         if isinstance(error, Exception):
             self._outcome = fault_of(error).code
         wanted = self._wanted
-        self._meter.count(wanted.task, wanted.model, self._outcome, perf_counter() - self._started, self._tokens)
+        now = perf_counter()
+        self._meter.count(wanted.task, wanted.model, self._outcome, now - self._started, self._tokens)
+        if self._is_streamed and self._first_at is not None:
+            self._meter.first_token.observe(wanted.model, wanted.said.klass, self._first_at - self._started)
+            if self._outcome == "ok" and self._tokens.completion > 1:
+                each_s = (now - self._first_at) / (self._tokens.completion - 1)
+                self._meter.each_token.observe(wanted.model, wanted.said.klass, each_s)
 
 
 @contextmanager

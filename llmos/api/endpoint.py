@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llmos.abi.error import BadInput, LlmosError, TooLong
+from llmos.abi.error import BadInput, Internal, LlmosError, TooLong
 from llmos.abi.process import Class, Program
 from llmos.api.compression import LEAST_BYTES, compressed
 from llmos.api.errors import refusal
@@ -70,8 +71,9 @@ class Endpoint:
 class Door:
     """Runs one endpoint's handler for a request; every error leaves as a refusal, never as a closed connection."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, refused: Counter[str]) -> None:
         self._handle = endpoint.handle
+        self._refused = refused  # how many, by code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -79,11 +81,13 @@ class Door:
             if isinstance(answer, Response) and len(answer.body) >= LEAST_BYTES:
                 answer = await compressed(answer, scope)
         except LlmosError as error:
+            self._refused[error.code] += 1
             answer = refusal(error)
         except ClientDisconnect:
             return log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
         except Exception as error:  # the top of a request: logged here, and the client is told
             log.exception("%s %s failed", scope["method"], scope["path"])
+            self._refused[Internal.code] += 1
             answer = refusal(error)
         await answer(scope, receive, send)
         return None

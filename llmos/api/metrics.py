@@ -19,7 +19,34 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
+EACH_TOKEN_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Histogram:
+    """Seconds by model and class: in each bucket those up to its bound, and the sum of all."""
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self.bounds_s = bounds_s
+        self.counts: dict[tuple[str, str], list[int]] = {}
+        self.sums: dict[tuple[str, str], float] = {}
+
+    def observe(self, model: str, klass: str, seconds: float) -> None:
+        key = (model, klass)
+        self.counts.setdefault(key, [0] * (len(self.bounds_s) + 1))[bisect_left(self.bounds_s, seconds)] += 1
+        self.sums[key] = self.sums.get(key, 0.0) + seconds
+
+    def family(self, name: str, doc: str) -> Metric:
+        """All of it, in Prometheus' form."""
+        from prometheus_client.core import HistogramMetricFamily
+
+        family = HistogramMetricFamily(name, doc, labels=["model", "class"])
+        for key, counts in self.counts.items():
+            bounds = (*map(str, self.bounds_s), "+Inf")
+            buckets = [(bound, float(sum(counts[: i + 1]))) for i, bound in enumerate(bounds)]
+            family.add_metric(list(key), buckets, self.sums[key])
+        return family
 
 
 class Meter:
@@ -30,6 +57,9 @@ class Meter:
         self.tokens: Counter[tuple[str, str, str]] = Counter()
         self.buckets: dict[str, list[int]] = {}
         self.seconds: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()  # by code
+        self.first_token = Histogram(FIRST_TOKEN_S)
+        self.each_token = Histogram(EACH_TOKEN_S)
 
     def count(self, task: str, model: str, outcome: str, seconds: float, tokens: Tokens) -> None:
         """One call has ended; `outcome` is ok, or the code of its error."""
@@ -84,6 +114,13 @@ class Metrics:
                 buckets.append((bound, float(running)))
             latency.add_metric([task], buckets, self._meter.seconds[task])
         yield latency
+        refusals = CounterMetricFamily("llmos_refusals", "Requests that were refused", labels=["code"])
+        for code, number in self._meter.refusals.items():
+            refusals.add_metric([code], number)
+        yield refusals
+        first, each = self._meter.first_token, self._meter.each_token
+        yield first.family("llmos_first_token_seconds", "Of streamed calls: time until the first piece")
+        yield each.family("llmos_each_token_seconds", "Of streamed calls: time a token after the first piece")
 
     def _kernel_figures(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
