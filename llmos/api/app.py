@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
@@ -67,6 +68,7 @@ class Surface:
             assert scope["type"] == "websocket", f"a scope of type {scope['type']}"
             await send({"type": "websocket.close", "code": 1000, "reason": NO_WEBSOCKETS})
             return
+        send = _identified(send)
         verdict = self._guard.judged(scope)
         if verdict.origin is not None:
             send = answering_to(verdict.origin, send)
@@ -126,6 +128,18 @@ def endpoints(kernel: Kernel, config: Config, meter: Meter | None = None) -> lis
         *Metrics(kernel, meter).endpoints(),
     ]
     return [*found, *Schema(found, __version__).endpoints()]
+
+
+def _identified(send: Send) -> Send:
+    """Every answer has an x-request-id, which OpenAI's clients put into what they raise."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            named = (b"x-request-id", b"req_" + os.urandom(12).hex().encode())
+            message = {**message, "headers": [*message.get("headers", ()), named]}
+        await send(message)
+
+    return sent
 
 
 def _no_model(name: str) -> LlmosError:

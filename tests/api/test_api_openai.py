@@ -274,3 +274,14 @@ def test_errors_are_the_client_s_own(client):
         client.chat.completions.create(model="minilm", messages=HELLO)
     with pytest.raises(openai.BadRequestError, match="messages"):
         client.chat.completions.create(model="smollm2", messages=[], stream=True)
+
+
+def test_every_answer_has_an_id_of_its_own_and_every_refusal_its_exception(client):
+    asked = [client.embeddings.create(model="minilm", input="hello")._request_id for _ in range(2)]
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.get("/no/such/route", cast_to=object)
+    with pytest.raises(openai.APIStatusError) as method:
+        client.delete("/embeddings", cast_to=object)
+    assert (missing.value.code, method.value.status_code) == ("not_found", 405)
+    ids = [*asked, missing.value.request_id, method.value.request_id]
+    assert len({one for one in ids if one}) == 4
