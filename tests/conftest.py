@@ -19,3 +19,10 @@ def _one_thread(request: pytest.FixtureRequest) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", params=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    """The number formats that a device may choose: what loads a model is tested in both, whatever the processor."""
+    found: str = request.param
+    return found

@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from driving import exact  # noqa: E402
+
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, TooLong  # noqa: E402
 from llmos.abi.frame import Located  # noqa: E402
@@ -15,6 +17,8 @@ from llmos.testing import tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
+FURTHEST = {"float32": 1e-4, "bfloat16": 0.5}  # of the log-probabilities of a tiny random model's likeliest tokens
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -22,9 +26,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def speaker(folder):
+def speaker(folder, dtype):
     engine = PyTorchEngine()
-    engine.load(Located(Manifest("talk", 1, Kind.BASE, "chat", ()), str(folder)), "cpu0", "float32", 0)
+    engine.load(Located(Manifest("talk", 1, Kind.BASE, "chat", ()), str(folder)), "cpu0", dtype, 0)
     return engine
 
 
@@ -47,6 +51,7 @@ def outputs(chunks, call_id=1):
     return chunk.outputs
 
 
+@exact
 def test_several_answers_are_those_of_as_many_seeds_and_the_prompt_counts_once(speaker):
     (together,) = run(speaker, asked(1, "abc", "de", n=3, seed=5))
     alone = [outputs(run(speaker, asked(2, text, seed=seed)), 2)[0] for text in ("abc", "de") for seed in (5, 6, 7)]
@@ -76,6 +81,7 @@ def test_a_stream_of_several_answers_says_which_piece_is_whose(speaker):
     assert chunks[-1].tokens.completion >= 4
 
 
+@exact
 def test_every_token_of_a_text_has_its_logprob(speaker):
     (one,) = outputs(run(speaker, asked(1, "hello", temperature=0, logprobs=True, top_logprobs=2, max_tokens=8)))
     entries = one["logprobs"]
@@ -131,3 +137,25 @@ def test_more_tokens_than_the_context_has_are_as_many_as_fit(speaker):
         speaker.add(asked(1, "hello" * 26))
     with pytest.raises(BadInput, match="max_tokens is 0"):
         speaker.add(asked(1, "hello", max_tokens=0))
+
+
+def test_beside_others_a_token_s_log_probability_differs_by_no_more_than_its_format_is_said_to(speaker, dtype):
+    """As docs/api.md says at `seed`: up to the first token that differs, and there too, for what comes before is the
+    same. Of a random model the likeliest tokens are compared: the unlikely ones have logits in which nobody trusts."""
+    texts, told = ("abc", "de", "a third one, longer than these", "x" * 20), {"logprobs": True, "top_logprobs": 3}
+    calls = [asked(i, text, seed=5, temperature=0.5, **told) for i, text in enumerate(texts)]
+    together = run(speaker, *calls)
+    compared = 0
+    for call in calls:
+        (beside,), (alone,) = outputs(together, call.call_id), outputs(run(speaker, call), call.call_id)
+        if dtype == "float32":
+            assert beside["text"] == alone["text"]
+        for one, other in zip(beside["logprobs"], alone["logprobs"], strict=False):
+            known = {bytes(top["bytes"]): top["logprob"] for top in other["top_logprobs"]}
+            for top in one["top_logprobs"]:
+                if (key := bytes(top["bytes"])) in known:  # several tokens are the same text: half a character
+                    assert top["logprob"] == pytest.approx(known[key], abs=FURTHEST[dtype])
+                    compared += 1
+            if one["bytes"] != other["bytes"]:
+                break
+    assert compared >= 2 * len(texts)

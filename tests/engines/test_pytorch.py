@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import numpy as np  # noqa: E402
+from driving import CLOSE, exact  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -41,16 +42,16 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture
-def engine(folders):
+def engine(folders, dtype):
     engine = PyTorchEngine(token_budget=64)
-    engine.load(located("base", folders["bert"]), "cpu0", "float32", 0)
+    engine.load(located("base", folders["bert"]), "cpu0", dtype, 0)
     return engine
 
 
 @pytest.fixture
-def speaker(folders):
+def speaker(folders, dtype):
     engine = PyTorchEngine(token_budget=64)
-    engine.load(located("talk", folders["llama"]), "cpu0", "float32", 0)
+    engine.load(located("talk", folders["llama"]), "cpu0", dtype, 0)
     return engine
 
 
@@ -75,15 +76,15 @@ def outputs(chunks, call_id=1):
     return chunk.outputs
 
 
-def close(some, others):
+def close(some, others, by=CLOSE["float32"]):
     """The same answers, but for the last digits of their numbers."""
     if isinstance(some, dict):
-        return some.keys() == others.keys() and all(close(some[key], others[key]) for key in some)
+        return some.keys() == others.keys() and all(close(some[key], others[key], by) for key in some)
     if isinstance(some, list | tuple):
-        return len(some) == len(others) and all(map(close, some, others))
+        return len(some) == len(others) and all(close(one, other, by) for one, other in zip(some, others, strict=True))
     if isinstance(some, bytes):
-        return np.allclose(np.frombuffer(some, "<f4"), np.frombuffer(others, "<f4"), atol=1e-5)
-    return some == pytest.approx(others, abs=1e-5) if isinstance(some, float) else some == others
+        return np.allclose(np.frombuffer(some, "<f4"), np.frombuffer(others, "<f4"), atol=by)
+    return some == pytest.approx(others, abs=by) if isinstance(some, float) else some == others
 
 
 def embed(call_id, *texts, model="base:1", **params):
@@ -165,7 +166,7 @@ def test_every_call_gets_exactly_one_answer_unless_it_was_cancelled(folders, arr
     assert all(len(c.outputs) == len(arrivals[c.call_id]) and c.is_last for c in chunks)
 
 
-def test_lora_models_on_one_base_answer_by_their_own_adapter_and_leave_the_base_alone(engine, folders):
+def test_lora_models_on_one_base_answer_by_their_own_adapter_and_leave_the_base_alone(engine, folders, dtype):
     root = folders["root"]
     before = vectors(run(engine, embed(1, *TEXTS)))
     one, two = (lora_on(folders["bert"], root, name, seed=seed) for name, seed in (("one", 1), ("two", 2)))
@@ -173,13 +174,13 @@ def test_lora_models_on_one_base_answer_by_their_own_adapter_and_leave_the_base_
         engine.attach(model)
     calls = [Call(i, f"{'one' if i % 2 else 'two'}:1", "classify", tuple(TEXTS)) for i in range(2, 6)]
     mixed = run(engine, *calls, embed(1, *TEXTS))
-    np.testing.assert_allclose(vectors(mixed), before, atol=1e-6)
+    np.testing.assert_allclose(vectors(mixed), before, atol=CLOSE[dtype])
     scores = {i: [one["scores"]["yes"] for one in outputs(mixed, i)] for i in range(2, 6)}
-    assert scores[2] == pytest.approx(scores[4], abs=1e-5)
+    assert scores[2] == pytest.approx(scores[4], abs=CLOSE[dtype])
     assert scores[2] != pytest.approx(scores[3], abs=1e-2)
 
 
-def test_models_of_one_base_are_answered_by_one_row(engine, folders):
+def test_models_of_one_base_are_answered_by_one_row(engine, folders, dtype):
     for name, seed in (("first", 11), ("second", 12)):
         engine.attach(lora_on(folders["bert"], folders["root"], name, seed=seed))
     texts = ("short", "a bit longer")
@@ -189,7 +190,7 @@ def test_models_of_one_base_are_answered_by_one_row(engine, folders):
     together = engine.step()
     assert engine.is_idle
     for call in calls:
-        assert close(outputs(together, call.call_id), outputs(run(engine, call), call.call_id))
+        assert close(outputs(together, call.call_id), outputs(run(engine, call), call.call_id), CLOSE[dtype])
 
 
 @given(arrivals=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), min_size=2, max_size=20))
@@ -214,6 +215,7 @@ def test_the_oldest_input_is_always_in_the_next_row_whoever_it_is_for(folders, a
     assert engine.is_idle
 
 
+@exact
 def test_texts_generated_for_several_models_in_one_row_are_each_models_own(speaker, folders):
     names = []
     base = load_folder(folders["llama"])
@@ -232,7 +234,7 @@ def test_texts_generated_for_several_models_in_one_row_are_each_models_own(speak
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
-def test_an_adapter_computes_what_peft_computes(engine, folders):
+def test_an_adapter_computes_what_peft_computes(engine, folders, dtype):
     from peft import PeftModel
 
     from llmos.nn.head import load_head
@@ -247,7 +249,7 @@ def test_an_adapter_computes_what_peft_computes(engine, folders):
     with torch.inference_mode():
         logits = load_head(folders["root"] / "checked")(forward(wrapped.base_model.model, row), row.lengths)
     wanted = logits.softmax(-1)[:, 1].tolist()
-    assert [one["scores"]["yes"] for one in got] == pytest.approx(wanted, abs=1e-5)
+    assert [one["scores"]["yes"] for one in got] == pytest.approx(wanted, abs=2 * CLOSE[dtype])
 
 
 @pytest.mark.parametrize(
@@ -452,6 +454,7 @@ def test_an_adapter_for_another_base_is_refused(speaker, folders):
         speaker.attach(model)
 
 
+@exact
 def test_greedy_text_is_what_transformers_generates(speaker, folders):
     (got,) = outputs(run(speaker, generate(1, "hello there")))
     loaded = speaker._models["talk:1"].loaded
@@ -460,6 +463,7 @@ def test_greedy_text_is_what_transformers_generates(speaker, folders):
     assert got["text"] == loaded.tokenizer.decode(made[0, len(encoded.ids) :].tolist())
 
 
+@exact
 def test_answers_generated_side_by_side_equal_those_generated_alone(speaker):
     calls = [generate(i, "abc" * (i + 1), temperature=1.0, seed=i, top_p=0.9, top_k=40) for i in range(5)]
     together = run(speaker, *calls, embed(9, "in between", model="talk:1"))
@@ -467,6 +471,7 @@ def test_answers_generated_side_by_side_equal_those_generated_alone(speaker):
         assert outputs(together, call.call_id) == outputs(run(speaker, call), call.call_id)
 
 
+@exact
 def test_a_streamed_answer_adds_up_to_the_whole_one(speaker):
     (whole,) = outputs(run(speaker, generate(1, "stream me", temperature=1.0, seed=3, max_tokens=40)))
     chunks = run(speaker, generate(2, "stream me", stream=True, temperature=1.0, seed=3, max_tokens=40))
@@ -476,6 +481,7 @@ def test_a_streamed_answer_adds_up_to_the_whole_one(speaker):
     assert 0 < chunks[-1].tokens.completion <= 40
 
 
+@exact
 def test_a_long_prompt_is_read_in_pieces_beside_encoder_calls(speaker, folders):
     whole = outputs(run(speaker, generate(1, "y" * 100)))
     piecewise = PyTorchEngine(step_tokens=16)

@@ -24,12 +24,14 @@ pytestmark = pytest.mark.torch
 Json = Any  # Any: a recipe as plain values
 
 
-def trained(folder: Path, recipe: dict[str, Json], told: Assignment | None = None, **models: Located) -> FakeDaemon:
+def trained(
+    folder: Path, recipe: dict[str, Json], told: Assignment | None = None, *, dtype: str = "float32", **models: Located
+) -> FakeDaemon:
     from llmos.programs import train
 
     daemon, channel, close = beside()
     try:
-        train.main(channel, told or training.assignment(folder, recipe, **models))
+        train.main(channel, told or training.assignment(folder, recipe, dtype=dtype, **models))
     finally:
         close()
     return daemon
@@ -54,9 +56,10 @@ def located(offer: Offer, base: Located) -> Located:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("task", ["classify", "tag"])
-def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task: str, method: str) -> None:
+def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task: str, method: str, dtype: str) -> None:
     path = training.sorting(tmp_path, rows=240) if task == "classify" else training.naming(tmp_path)
-    daemon = trained(tmp_path, {"task": task, "method": method, "epochs": 10.0, "data": {"train": str(path)}})
+    recipe = {"task": task, "method": method, "epochs": 10.0, "data": {"train": str(path)}}
+    daemon = trained(tmp_path, recipe, dtype=dtype)
     dataset, model = daemon.offers
     assert dataset.kind is OfferKind.DATASET
     assert sum(dataset.draft["splits"].values()) == (240 if task == "classify" else 150)
@@ -69,18 +72,19 @@ def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task
     weights = {Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER} if method == "full" else {Part.ADAPTER, Part.CONFIG}
     assert parts == weights | {Part.HEAD, Part.EVIDENCE}
     assert model.draft["lineage"]["recipe"]["head_rate_ratio"] > 0
+    assert model.draft["lineage"]["recipe"]["dtype"] == dtype
     assert daemon.progress[-1].phase == "done"
 
 
-def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path) -> None:
+def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, dtype: str) -> None:
     from llmos.programs import evaluate
 
     path = training.sorting(tmp_path)
     for method in ("full", "lora"):
         recipe = {"task": "classify", "method": method, "data": {"train": str(path), "test": str(path)}}
-        made = trained(tmp_path, recipe).offers[1]
+        made = trained(tmp_path, recipe, dtype=dtype).offers[1]
         kept = tmp_path / "evaluations" / "1"
-        told = training.assignment(tmp_path, {})
+        told = training.assignment(tmp_path, {}, dtype=dtype)
         asked = replace(
             told,
             program=Program.EVALUATE,
@@ -206,7 +210,7 @@ def test_more_tokens_than_the_base_takes_cannot_be_asked_for(tmp_path: Path) -> 
         trained(tmp_path, recipe)
 
 
-def test_a_stopped_run_leaves_a_checkpoint_and_no_model_and_goes_on(tmp_path: Path) -> None:
+def test_a_stopped_run_leaves_a_checkpoint_and_no_model_and_goes_on(tmp_path: Path, dtype: str) -> None:
     from llmos.programs import train
 
     recipe = {"task": "classify", "data": {"train": str(training.sorting(tmp_path))}}
@@ -214,12 +218,12 @@ def test_a_stopped_run_leaves_a_checkpoint_and_no_model_and_goes_on(tmp_path: Pa
     daemon.send(Stop("make room"))
     while not channel.stop_asked:
         pass
-    train.main(channel, training.assignment(tmp_path, recipe))
+    train.main(channel, training.assignment(tmp_path, recipe, dtype=dtype))
     close()
     assert [offer.kind for offer in daemon.offers] == [OfferKind.DATASET]
     (checkpoint,) = (tmp_path / "scratch" / "checkpoints").iterdir()
     assert checkpoint.name == "step-1"
-    assert trained(tmp_path, recipe).offers[-1].kind is OfferKind.MODEL
+    assert trained(tmp_path, recipe, dtype=dtype).offers[-1].kind is OfferKind.MODEL
 
 
 def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:

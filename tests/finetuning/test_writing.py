@@ -117,7 +117,9 @@ def sorting(folder: Path, rows: int = 120, task: str = "generate") -> Path:
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("task", "method"), [("generate", "full"), ("generate", "lora"), ("chat", "full")])
-def test_rows_become_a_model_that_writes_their_answers_and_ends_them(tmp_path: Path, task: str, method: str) -> None:
+def test_rows_become_a_model_that_writes_their_answers_and_ends_them(
+    tmp_path: Path, task: str, method: str, dtype: str
+) -> None:
     from test_training import located, trained
 
     from llmos.abi.call import Call
@@ -127,7 +129,7 @@ def test_rows_become_a_model_that_writes_their_answers_and_ends_them(tmp_path: P
     options = {"answered_rows": 7}
     base = training.base(tmp_path, "llama")
     recipe = {**told, "options": options, "data": {"train": str(sorting(tmp_path, 100, task))}}
-    _, model = trained(tmp_path, recipe, base=base).offers
+    _, model = trained(tmp_path, recipe, dtype=dtype, base=base).offers
     metrics = model.draft["evidence"]["metrics"]
     assert list(metrics)[:2] == ["likelihood", "perplexity"]
     assert metrics["likelihood"] > (0.8 if method == "full" else 0.5)  # its frozen last layer knows no more
@@ -135,7 +137,7 @@ def test_rows_become_a_model_that_writes_their_answers_and_ends_them(tmp_path: P
     assert metrics["exact_match"] > 0.7
     assert model.draft["labels"] == []
     engine = driver("pytorch")
-    engine.load(base, "cpu0", "float32", 1)
+    engine.load(base, "cpu0", dtype, 1)
     engine.attach(located(model, base))
     asked: Json = "zinc 7:" if task == "generate" else [{"role": "user", "content": "zinc"}]
     for name in ("sorter:1", "tiny:1"):  # in one batch with the base, which has not learned

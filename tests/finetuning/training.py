@@ -49,10 +49,10 @@ def naming(folder: Path, rows: int = 150) -> Path:
     return path
 
 
-def assignment(folder: Path, recipe: dict[str, Json], **models: Located) -> Assignment:
+def assignment(folder: Path, recipe: dict[str, Json], *, dtype: str = "float32", **models: Located) -> Assignment:
     """What a trainer is told; `recipe` needs only what matters to the test."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     plain = {"name": "sorter", "base": "tiny:1", "epochs": 4.0, "learning_rate": 3e-3, "batch_size": 8, **recipe}
     models = {"base": base(folder), **models}
-    return Assignment(1, Program.TRAIN, plain, str(scratch), threads=1, models=models)
+    return Assignment(1, Program.TRAIN, plain, str(scratch), dtype=dtype, threads=1, models=models)
