@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
 from llmos.abi.error import BadInput
 from llmos.nn import sentencepiece
 from llmos.nn.called import called, name_of
+from llmos.nn.controls import Controls
 from llmos.tasks import Encoded, EncodedPair
 from llmos.tasks.reader import Reader
+
+if TYPE_CHECKING:
+    from llmos.nn.template import ChatTemplate
 
 FILE = "tokenizer.json"
 ANSWERS = "tokenizer_answers.json"  # where what is written is split otherwise than what is read
@@ -41,7 +46,11 @@ BYTES = _letters()
 
 
 class FastTokenizer:
-    """A folder's tokenizer; fills tasks.Tokenizer."""
+    """A folder's tokenizer; fills tasks.Tokenizer.
+
+    What a user writes is text: no name of a control token in it becomes one, unless it `parses_special`. The chat
+    template's own are marked (see `Controls`), and are theirs in every text that is encoded.
+    """
 
     def __init__(self, folder: Path, name: str = "") -> None:
         """`name` is what errors call it."""
@@ -50,6 +59,7 @@ class FastTokenizer:
             self._fast = read(folder)
         self._fast.no_truncation()
         self._fast.no_padding()
+        self.parses_special = False
         self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
         self.reader: Reader | None = None  # of an encoder with a decoder; likewise
         self.held: int | None = None  # how many of its tokens the model has; likewise
@@ -87,29 +97,74 @@ class FastTokenizer:
         added = self._fast.get_added_tokens_decoder()
         return {one.content: i for i, one in sorted(added.items()) if LANGUAGE.fullmatch(one.content)}
 
+    def parsing(self) -> FastTokenizer:
+        """The same tokenizer for those who mean the control tokens that they write."""
+        other = copy.copy(self)
+        other.parses_special = True
+        return other
+
+    @cached_property
+    def controls(self) -> Controls:
+        written = self._template or ""
+        sought = self._compiled.sought if written and self._is_sound else frozenset[str]()
+        return Controls(self._fast, self.ends, written, sought)
+
+    @cached_property
+    def _answer_controls(self) -> Controls:
+        return self.controls if self._answers is None else Controls(self._answers)
+
+    @cached_property
+    def _around(self) -> dict[str, list[int]]:
+        """The control tokens that stand around a text, and around a pair of them."""
+        known = self.controls.known
+        alone, pair = self._fast.encode("").ids, self._fast.encode("", "").ids
+        return {"text": [i for i in alone if i in known], "pair": [i for i in pair if i in known]}
+
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
-        made = self._fast.encode_batch_fast(list(texts), add_special_tokens=special)
-        return [Encoded(encoding.ids) for encoding in made]
+        controls = self.controls
+        read = [controls.unmark(text) for text in texts]
+        made = [one.ids for one in self._fast.encode_batch_fast(read, add_special_tokens=special)]
+        if self.parses_special:
+            return [Encoded(ids) for ids in made]
+        around = self._around["text"] if special else []
+        for at, (text, ids) in enumerate(zip(texts, made, strict=True)):
+            if not controls.is_as_meant(ids, [*around, *controls.meant(text)]):
+                made[at] = controls.plain.encode(text, add_special_tokens=special).ids
+        return [Encoded(ids) for ids in made]
 
     def encode_answer(self, text: str, *, special: bool) -> list[int]:
         """An answer's text, as the model writes it."""
-        return list((self._answers or self._fast).encode(text, add_special_tokens=special).ids)
+        fast, controls = self._answers or self._fast, self._answer_controls
+        ids = list(fast.encode(text, add_special_tokens=special).ids)
+        if self.parses_special:
+            return ids
+        around = [i for i in fast.encode("", add_special_tokens=special).ids if i in controls.known]
+        return ids if controls.is_as_meant(ids, around) else list(controls.plain.encode(text, None, False, special).ids)
 
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
         words = [list(words) for words in sentences]
         if self._needs_spaces:
             words = [[word if i == 0 else f" {word}" for i, word in enumerate(sentence)] for sentence in words]
         made = self._fast.encode_batch(words, is_pretokenized=True, add_special_tokens=special)
+        if not self.parses_special:
+            around = self._around["text"] if special else []
+            for at, (sentence, one) in enumerate(zip(words, made, strict=True)):
+                if not self.controls.is_as_meant(one.ids, around):
+                    made[at] = self.controls.plain.encode(sentence, None, True, special)
         return [Encoded(encoding.ids, encoding.word_ids) for encoding in made]
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         """The second texts' offsets count characters. All tokens are of one segment, as everywhere here."""
+        made = self._fast.encode_batch(list(pairs))
+        if not self.parses_special:
+            for at, (pair, one) in enumerate(zip(pairs, made, strict=True)):
+                if not self.controls.is_as_meant(one.ids, self._around["pair"]):
+                    made[at] = self.controls.plain.encode(*pair)
         return [
             EncodedPair(
-                made.ids,
-                [span if side == 1 else None for side, span in zip(made.sequence_ids, made.offsets, strict=True)],
+                one.ids, [span if side == 1 else None for side, span in zip(one.sequence_ids, one.offsets, strict=True)]
             )
-            for made in self._fast.encode_batch(list(pairs))
+            for one in made
         ]
 
     @cached_property
@@ -189,31 +244,40 @@ class FastTokenizer:
         return self._chat(messages, tools, opens=False)
 
     def _chat(self, messages: Sequence[Message], tools: Sequence[Message], *, opens: bool) -> str:
-        from jinja2 import TemplateError  # only chats need it
-        from transformers.utils.chat_template_utils import render_jinja_template
-
         if self._template is None:
             raise BadInput(
                 f"{self.name} has no chat template, so it was not made for conversations. Use the task generate"
             )
+        template = self._compiled
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
+        if self.parses_special:
+            return template.render([template.shaped(one) for one in messages], tools, opens=opens, named=named)
+        disguise = self.controls.disguise()
+        disguise.look([messages, tools])
+        hidden = [template.shaped(disguise.message(one)) for one in messages]
+        rendered = template.render(hidden, disguise.value(list(tools)), opens=opens, named=named)
+        return disguise.off(self.controls.mark(rendered))
+
+    @cached_property
+    def _compiled(self) -> ChatTemplate:
+        """BadInput for a template that cannot be compiled."""
+        from llmos.nn.template import ChatTemplate  # only what chats needs it
+
+        assert self._template is not None, "There is a template to compile"
+        return ChatTemplate(self._template, self.name)
+
+    @cached_property
+    def _is_sound(self) -> bool:
         try:
-            rendered, _ = render_jinja_template(
-                [list(messages)],
-                list(tools) or None,
-                chat_template=self._template,
-                add_generation_prompt=opens,
-                **named,
-            )
-        except TemplateError as error:  # templates refuse orders of roles that the model has not learnt
-            raise BadInput(f"The chat template of {self.name} refuses this conversation: {error}") from error
-        return str(rendered[0])
+            return bool(self._compiled)
+        except BadInput:  # which is said to those who chat
+            return False
 
     @cached_property
     def _template(self) -> str | None:
         path = self.folder / TEMPLATE
         if path.exists():
-            return path.read_text()
+            return path.read_text(encoding="utf-8")
         held = self._config.get("chat_template")
         if isinstance(held, list):  # several, by name
             held = next((entry["template"] for entry in held if entry["name"] == "default"), None)

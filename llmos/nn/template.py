@@ -1,0 +1,251 @@
+"""A chat template: compiled, tried, and rendered within bounds; whatever goes wrong in it is the model's refusal.
+
+The environment is the one that transformers renders templates in, so that a conversation reads here as it does there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError, nodes, pass_context
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from llmos.abi.error import BadInput
+
+Json = Any  # Any: a message, a tool, or whatever a template makes of them
+Message = dict[str, Json]
+
+LIMIT_S = 5.0  # of processor time for one conversation
+MOST_CHARS = 1 << 26  # of one rendered conversation
+BUDGET = "llmos_budget"
+WORD = "magpie"  # which the trial looks for in what was rendered
+CALL: Json = {"type": "function", "function": {"name": "look", "arguments": {"at": 1}}}
+TOOL: Json = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look at something",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
+    },
+}
+CALLING: Message = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+HELLO: Message = {"role": "user", "content": WORD}
+TRIALS: dict[str, tuple[list[Message], list[Json]]] = {
+    "text": ([HELLO], []),
+    "answers": ([HELLO, {"role": "assistant", "content": WORD}, HELLO], []),
+    "system": ([{"role": "system", "content": WORD}, HELLO], []),
+    "tools": ([HELLO, CALLING, {"role": "tool", "content": WORD}], [TOOL]),
+}
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class TooMuch(Exception):
+    """The template takes longer, or writes more, than any conversation needs."""
+
+
+class Budget:
+    """What one rendering may take."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._ends_at = time.thread_time() + limit_s
+        self._limit_s = limit_s
+        self._steps = self._chars = 0
+
+    def step(self) -> None:
+        self._steps += 1
+        if self._steps % 64 == 0 and time.thread_time() > self._ends_at:
+            raise TooMuch(f"it computes for more than {self._limit_s:g} seconds")
+
+    def wrote(self, piece: str) -> str:
+        self._chars += len(piece)
+        if self._chars > MOST_CHARS:
+            raise TooMuch(f"it writes more than {MOST_CHARS:,} characters")
+        return piece
+
+
+class ChatTemplate:
+    """One template; `name` is the model whose it is, in errors."""
+
+    def __init__(self, text: str, name: str, limit_s: float = LIMIT_S) -> None:
+        self.text, self.name, self._limit_s = text, name, limit_s
+        environment = _Environment()
+        try:
+            self._tree = environment.parse(text)
+            self._compiled = environment.from_string(text)
+        except Exception as error:  # the template is whoever's it is: whatever it does is its fault, said as such
+            raise BadInput(f"The chat template of {name} does not compile: {_said(error)}. {WAY_OUT}") from error
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, str]
+    ) -> str:
+        """The conversation as the model reads it; BadInput for one that the template refuses, or fails at."""
+        try:
+            return self._rendered(messages, tools, opens=opens, named=named)
+        except Exception as error:  # likewise
+            raise BadInput(f"The chat template of {self.name} refuses this conversation: {_said(error)}") from error
+
+    def _rendered(
+        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, str]
+    ) -> str:
+        budget = Budget(self._limit_s)
+        said = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
+        said |= {"add_generation_prompt": opens, BUDGET: budget}
+        return "".join(map(budget.wrote, self._compiled.generate(said)))
+
+    def takes_parts(self, role: str) -> bool:
+        """Messages of this role lose their text unless it comes as a list of parts, which the template goes through."""
+        return self._by_parts.get(role, False)
+
+    @cached_property
+    def _by_parts(self) -> dict[str, bool]:
+        return {role: not self._shows(role, WORD) and self._shows(role, in_parts(WORD)) for role in ROLES}
+
+    def _shows(self, role: str, content: Json) -> bool:
+        said = {"role": role, "content": content}
+        quiet: Message = {"role": "user", "content": ""}
+        for messages in ([said], [quiet, said], [said, quiet], [quiet, CALLING, said]):
+            try:
+                if WORD in self._rendered(messages, [], opens=True, named=NAMED):
+                    return True
+            except Exception:  # noqa: BLE001, S112  # it takes no conversation of this order
+                continue
+        return False
+
+    def trial(self, named: Mapping[str, str] | None = None) -> dict[str, Json]:
+        """What it takes of the conversations that all templates meet: the roles whose text it reads by parts, and of
+        those that it refuses, why."""
+        refuses: dict[str, str] = {}
+        for kind, (messages, tools) in TRIALS.items():
+            if tools and "tools" not in self.text:
+                continue  # it is not told of them
+            try:
+                self._rendered([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
+            except Exception as error:  # likewise
+                refuses[kind] = _said(error)
+        parts = [role for role in ROLES if self.takes_parts(role)]
+        return {"parts": parts, "refuses": refuses}
+
+    def shaped(self, message: Message) -> Message:
+        """A message with its text as this template takes it."""
+        if not isinstance(message.get("content"), str) or not self.takes_parts(str(message.get("role"))):
+            return message
+        return {**message, "content": in_parts(message["content"])}
+
+    @cached_property
+    def sought(self) -> frozenset[str]:
+        """The texts that it looks for in what it is given, such as `</think>` in an answer."""
+        found: set[str] = set()
+        for node in self._tree.find_all((nodes.Compare, nodes.Call)):
+            if isinstance(node, nodes.Compare):
+                sides: Iterable[nodes.Node] = (node.expr, *(one.expr for one in node.ops))
+            else:
+                sides = node.args if isinstance(node.node, nodes.Getattr) else ()
+            found |= {one.value for one in sides if isinstance(one, nodes.Const) and isinstance(one.value, str)}
+        return frozenset(found)
+
+
+NAMED = {"bos_token": "", "eos_token": "", "pad_token": "", "unk_token": ""}
+WAY_OUT = "Bring in the model with a mended one, or use the task generate"
+
+
+def in_parts(text: str) -> list[Json]:
+    """A text as OpenAI's parts of content."""
+    return [{"type": "text", "text": text}]
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, RecursionError):
+        return "it calls itself without end"
+    line = getattr(error, "lineno", None)
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    if not isinstance(error, (TemplateError, TooMuch)):
+        said = f"{type(error).__name__}: {said}"
+    return f"{said} (line {line})" if line else said
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Templates come with models from anywhere: they see nothing but what they are given, and their loops count."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def __init__(self) -> None:
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+        self.filters["tojson"] = _tojson
+        self.filters["llmos_bounded"] = _bounded
+        self.globals["dict"] = lambda *given, **named: dict(*given, **named)
+        self.globals["namespace"] = _Namespace
+        self.globals["raise_exception"] = _raise
+        self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # noqa: DTZ005  # the reader's day
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for loop in list(tree.find_all(nodes.For)):
+            bounded = nodes.Filter(loop.iter, "llmos_bounded", [], [], None, None, lineno=loop.lineno)
+            loop.iter = bounded.set_environment(self)
+        return tree
+
+    def call_binop(self, context: Context, operator: str, left: Json, right: Json) -> Json:
+        """Nothing is repeated, or raised, to a size that no conversation needs."""
+        if operator == "*":
+            sizes = [len(one) for one in (left, right) if isinstance(one, (str, list, tuple))]
+            times = [one for one in (left, right) if isinstance(one, int)]
+            if sizes and times and sizes[0] * times[0] > MOST_CHARS:
+                raise TooMuch(f"it writes more than {MOST_CHARS:,} characters")
+        elif isinstance(right, (int, float)) and abs(right) > 64:
+            raise TooMuch("it raises to a power that is too great")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(Extension):
+    """`{% generation %}`, which marks the answers in a template for training elsewhere: its inside as it is."""
+
+    tags = {"generation"}  # noqa: RUF012  # as jinja's extensions say it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return [nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True))]
+
+
+class _Namespace(Namespace):
+    """Jinja's, without names by which a template could reach Python's own."""
+
+    def __setitem__(self, name: str, value: Json) -> None:
+        if name.startswith("_"):
+            raise TemplateError(f"a namespace has no names such as {name}")
+        super().__setitem__(name, value)
+
+
+@pass_context
+def _bounded(context: Context, values: Json) -> Json:
+    budget = context.get(BUDGET)
+    return values if budget is None else _counted(values, budget.step)
+
+
+def _counted(values: Iterable[Json], step: Callable[[], None]) -> Iterator[Json]:
+    for one in values:
+        step()
+        yield one
+
+
+def _tojson(
+    value: Json,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: str) -> str:
+    raise TemplateError(message)
