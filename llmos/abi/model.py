@@ -55,7 +55,8 @@ class Manifest:
     """One immutable version of a base or a model; `ref` is `name:version`.
 
     `base` is the ref of the base a model stands on (a base names none); `labels` are in head order; `method` is
-    `full` or `lora`; `options` are the task's own settings that decide how it renders and parses (multi-label,
+    `full` or `lora`; `template` is what a base's chat template does with the conversations that it was tried on;
+    `options` are the task's own settings that decide how it renders and parses (multi-label,
     threshold, pooling, max tokens, chat template ...); `evidence` is the evaluation's metrics, `metrics.<headline>`
     first; `lineage` says which process, recipe and data made it. `dtype` is what it is served in, a model as its base;
     empty: what the device computes in.
@@ -78,6 +79,7 @@ class Manifest:
     source: str = ""
     created_at: str = ""
     dtype: str = ""
+    template: dict[str, Json] = field(default_factory=dict)
 
     @property
     def ref(self) -> str:

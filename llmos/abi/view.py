@@ -119,6 +119,7 @@ class Model:
     created_at: str = ""
     dtype: str = ""
     engine: str = ""
+    template: dict[str, Json] = field(default_factory=dict)  # of a base that chats: what its template takes, or refuses
     files: tuple[File, ...] = ()
 
 

@@ -26,8 +26,8 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
     """What chat and plain completions share.
 
-    Ours beside: `top_k`, `min_p`, `repetition_penalty`, the rules `json_schema`, `regex` and `grammar`, and what every
-    call may say: `timeout_s`, `class`, `engine`.
+    Ours beside: `top_k`, `min_p`, `repetition_penalty`, `parse_special`, the rules `json_schema`, `regex` and
+    `grammar`, and what every call may say: `timeout_s`, `class`, `engine`.
     """
 
     stream: bool | None = False
@@ -44,6 +44,7 @@ class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
     max_tokens: int | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
+    parse_special: bool | None = None
 
     def rule(self) -> Rule | None:
         """The rule that the answer follows; BadInput for two of them."""

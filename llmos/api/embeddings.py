@@ -9,10 +9,12 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.error import BadInput
+from llmos.api.asked import given
 from llmos.api.caller import Addressed, Caller, Field
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.params import supported
 from llmos.api.tasks import floats
+from llmos.tasks.params import PARSE_SPECIAL
 
 Json = Any  # Any: what `input` holds, checked here
 
@@ -23,6 +25,7 @@ class EmbeddingRequest(Addressed, kw_only=True, forbid_unknown_fields=True):
     input: str | list[Json]
     encoding_format: str | None = None
     dimensions: int | None = None
+    parse_special: bool | None = None
 
 
 class Embedding(msgspec.Struct):
@@ -68,7 +71,8 @@ class Embeddings:
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
         field = Field("input", isinstance(body.input, list), is_openai=True)
-        wanted = self._caller.wanted(body, "embed", _texts(body.input), {}, field)
+        params = given({PARSE_SPECIAL: body.parse_special})
+        wanted = self._caller.wanted(body, "embed", _texts(body.input), params, field)
         chunk = await self._caller.whole(wanted, request.receive)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)
         is_text = body.encoding_format == "base64"

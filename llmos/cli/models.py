@@ -144,6 +144,7 @@ def _say_model(model: Model) -> None:
         "size": size(model.size_bytes),
         "labels": f"{len(model.labels)}: {', '.join(model.labels[:12])}" if model.labels else None,
         "options": ", ".join(f"{key}={value}" for key, value in model.options.items()) or None,
+        "chat template": _template(model.template),
         "license": model.license,
         "source": model.source,
         "created": model.created_at,
@@ -162,6 +163,16 @@ def _say_model(model: Model) -> None:
         keys = list(next(iter(per_class.values())))
         table = [(label, *(number(row.get(key)) for key in keys)) for label, row in per_class.items()]
         say_table(("LABEL", *(key.upper() for key in keys)), table)
+
+
+def _template(tried: dict[str, Any]) -> str | None:  # Any: JSON
+    """What a base's chat template does with the conversations it was tried on, where that is worth a word."""
+    if "error" in tried:
+        return str(tried["error"])
+    said = [f"refuses {kind}: {why}" for kind, why in (tried.get("refuses") or {}).items()]
+    if tried.get("parts"):
+        said.append(f"reads by parts the text of: {', '.join(tried['parts'])}")
+    return "; ".join(said) or None
 
 
 def _made(lineage: dict[str, Any]) -> dict[str, Any]:  # Any: JSON

@@ -21,6 +21,7 @@ from llmos.engines.turns import Turns
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import placed, rendered
+from llmos.tasks.params import reading
 from llmos.tasks.tools import ruled
 
 Json = Any  # Any: an answer in its task's schema
@@ -189,9 +190,10 @@ class Answers:
             raise BadInput("The call has no inputs. Send at least one")
         yield
         asked, said = task(call.task), sampling(call.params)
+        tokenizer = reading(self._writer.tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):
-            made += rendered(asked, some, self._writer.tokenizer, self._settings, first=len(made))
+            made += rendered(asked, some, tokenizer, self._settings, first=len(made))
             yield
         prompt_tokens = sum(len(one.ids) for one in made)
         job = Job(call, asked, self._settings, [one for one in made for _ in range(said.n)], prompt_tokens)

@@ -16,6 +16,7 @@ from llmos.engines.intake import Intake, whole
 from llmos.tasks import WRITING, Rendered, Settings, task, told
 from llmos.tasks.generate import sampling
 from llmos.tasks.inputs import checked
+from llmos.tasks.params import parses_special
 from llmos.tasks.tools import AUTO
 from llmos.tasks.zeroshot import described, refuse_labels
 
@@ -79,6 +80,7 @@ class NullEngine:
         if call.model not in self._models:
             raise ModelNotFound(f"{call.model} is not attached here")
         yield
+        parses_special(call.params)  # which changes nothing here, and is refused where it says neither
         normal = checked(told(call.task, call.params), call.inputs)
         if not (call.stream and call.task in WRITING):
             return lambda: self._calls.update({call.call_id: call})

@@ -23,50 +23,14 @@ MARKUP = re.compile(r"[<\[{][^\s]*[>\]}]")  # what is no special token, but look
 Json = Any  # Any: tokenizer.json, read by key; or a message as a template reads it
 
 
-class Controls:
-    """The control tokens of one tokenizer: the special ones, those that end an answer, those its template writes."""
+class Marks:
+    """Control tokens by name, each with the mark that stands for it where it is meant."""
 
-    def __init__(
-        self,
-        fast: Tokenizer,
-        ends: frozenset[int] = frozenset(),
-        written: str = "",
-        sought: frozenset[str] = frozenset(),
-    ) -> None:
-        """`written` is the text of a chat template; what it seeks in a conversation stays as users write it."""
-        self._fast = fast
-        added = sorted(fast.get_added_tokens_decoder().items())
-        self.ids: dict[str, int] = {
-            one.content: i
-            for i, one in added
-            if one.content
-            and (one.special or i in ends or (_is_written(one.content, written) and one.content not in sought))
-        }
-        self.known = frozenset(self.ids.values())
-        self.marks = {name: _mark() for name in self.ids}
+    def __init__(self, ids: dict[str, int]) -> None:
+        self.ids = ids
+        self.known = frozenset(ids.values())
+        self.marks = {name: _mark() for name in ids}
         self._names = {mark: name for name, mark in self.marks.items()}
-
-    @cached_property
-    def plain(self) -> Tokenizer:
-        """The tokenizer for which the marks are the control tokens, and their names are text."""
-        held = json.loads(self._fast.to_str())
-        for one in held.get("added_tokens") or ():
-            one["content"] = self.marks.get(one["content"], one["content"])
-        model = held["model"]
-        vocabulary = model.get("vocab")
-        if isinstance(vocabulary, dict):
-            model["vocab"] = {self.marks.get(piece, piece): i for piece, i in vocabulary.items()}
-        elif isinstance(vocabulary, list):  # a unigram's: pieces with their scores, whose ids are their places
-            model["vocab"] = [[self.marks.get(piece, piece), *rest] for piece, *rest in vocabulary]
-        if isinstance(model.get("unk_token"), str):
-            model["unk_token"] = self.marks.get(model["unk_token"], model["unk_token"])
-        if model.get("merges"):
-            model["merges"] = [one for one in model["merges"] if not self._is_of_control(one)]
-        return Tokenizer.from_str(json.dumps(held, ensure_ascii=False))
-
-    def _is_of_control(self, merge: str | Sequence[str]) -> bool:
-        pair = merge.split(" ", 1) if isinstance(merge, str) else merge
-        return any(piece in self.ids for piece in (*pair, "".join(pair)))
 
     @cached_property
     def _exact(self) -> re.Pattern[str] | None:
@@ -106,6 +70,55 @@ class Controls:
     def disguise(self) -> Disguise:
         """For the texts of one conversation, on their way through a template."""
         return Disguise(tuple(self.ids))
+
+    def pieces(self, text: str) -> list[str | int]:
+        """The text cut at its marks: pieces of text, and the control tokens between them."""
+        if self._marked is None:
+            return [text] if text else []
+        cut = re.split(f"({self._marked.pattern})", text)
+        return [self.ids[self._names[one]] if one in self._names else one for one in cut if one]
+
+
+class Controls(Marks):
+    """The control tokens of one tokenizer: the special ones, those that end an answer, those its template writes."""
+
+    def __init__(
+        self,
+        fast: Tokenizer,
+        ends: frozenset[int] = frozenset(),
+        written: str = "",
+        sought: frozenset[str] = frozenset(),
+    ) -> None:
+        """`written` is the text of a chat template; what it seeks in a conversation stays as users write it."""
+        self._fast = fast
+        found = {}
+        for i, one in sorted(fast.get_added_tokens_decoder().items()):
+            is_control = one.special or i in ends or (_is_written(one.content, written) and one.content not in sought)
+            if one.content and is_control:
+                found[one.content] = i
+        super().__init__(found)
+
+    @cached_property
+    def plain(self) -> Tokenizer:
+        """The tokenizer for which the marks are the control tokens, and their names are text."""
+        held = json.loads(self._fast.to_str())
+        for one in held.get("added_tokens") or ():
+            one["content"] = self.marks.get(one["content"], one["content"])
+        model = held["model"]
+        vocabulary = model.get("vocab")
+        if isinstance(vocabulary, dict):
+            model["vocab"] = {self.marks.get(piece, piece): i for piece, i in vocabulary.items()}
+        elif isinstance(vocabulary, list):  # a unigram's: pieces with their scores, whose ids are their places
+            model["vocab"] = [[self.marks.get(piece, piece), *rest] for piece, *rest in vocabulary]
+        if isinstance(model.get("unk_token"), str):
+            model["unk_token"] = self.marks.get(model["unk_token"], model["unk_token"])
+        if model.get("merges"):
+            model["merges"] = [one for one in model["merges"] if not self._is_of_control(one)]
+        return Tokenizer.from_str(json.dumps(held, ensure_ascii=False))
+
+    def _is_of_control(self, merge: str | Sequence[str]) -> bool:
+        pair = merge.split(" ", 1) if isinstance(merge, str) else merge
+        return any(piece in self.ids for piece in (*pair, "".join(pair)))
 
 
 class Disguise:

@@ -97,7 +97,7 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, str]
     ) -> str:
         budget = Budget(self._limit_s)
-        said = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
+        said: dict[str, Json] = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
         said |= {"add_generation_prompt": opens, BUDGET: budget}
         return "".join(map(budget.wrote, self._compiled.generate(said)))
 
@@ -107,7 +107,10 @@ class ChatTemplate:
 
     @cached_property
     def _by_parts(self) -> dict[str, bool]:
-        return {role: not self._shows(role, WORD) and self._shows(role, in_parts(WORD)) for role in ROLES}
+        try:
+            return {role: not self._shows(role, WORD) and self._shows(role, in_parts(WORD)) for role in ROLES}
+        except TooMuch:  # which each conversation is told
+            return {}
 
     def _shows(self, role: str, content: Json) -> bool:
         said = {"role": role, "content": content}
@@ -116,7 +119,9 @@ class ChatTemplate:
             try:
                 if WORD in self._rendered(messages, [], opens=True, named=NAMED):
                     return True
-            except Exception:  # noqa: BLE001, S112  # it takes no conversation of this order
+            except TooMuch:
+                raise
+            except Exception:  # noqa: BLE001  # it takes no conversation of this order
                 continue
         return False
 
@@ -129,8 +134,10 @@ class ChatTemplate:
                 continue  # it is not told of them
             try:
                 self._rendered([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
-            except Exception as error:  # likewise
+            except Exception as error:  # noqa: BLE001  # likewise
                 refuses[kind] = _said(error)
+                if isinstance(error, TooMuch):
+                    break
         parts = [role for role in ROLES if self.takes_parts(role)]
         return {"parts": parts, "refuses": refuses}
 
@@ -144,12 +151,11 @@ class ChatTemplate:
     def sought(self) -> frozenset[str]:
         """The texts that it looks for in what it is given, such as `</think>` in an answer."""
         found: set[str] = set()
-        for node in self._tree.find_all((nodes.Compare, nodes.Call)):
-            if isinstance(node, nodes.Compare):
-                sides: Iterable[nodes.Node] = (node.expr, *(one.expr for one in node.ops))
-            else:
-                sides = node.args if isinstance(node.node, nodes.Getattr) else ()
-            found |= {one.value for one in sides if isinstance(one, nodes.Const) and isinstance(one.value, str)}
+        compared = [one for node in self._tree.find_all(nodes.Compare) for one in (node.expr, *_others(node))]
+        calls = (node for node in self._tree.find_all(nodes.Call) if isinstance(node.node, nodes.Getattr))
+        for one in (*compared, *(arg for node in calls for arg in node.args)):
+            if isinstance(one, nodes.Const) and isinstance(one.value, str):
+                found.add(one.value)
         return frozenset(found)
 
 
@@ -160,6 +166,10 @@ WAY_OUT = "Bring in the model with a mended one, or use the task generate"
 def in_parts(text: str) -> list[Json]:
     """A text as OpenAI's parts of content."""
     return [{"type": "text", "text": text}]
+
+
+def _others(comparison: nodes.Compare) -> list[nodes.Expr]:
+    return [one.expr for one in comparison.ops]
 
 
 def _said(error: Exception) -> str:
@@ -185,7 +195,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals["dict"] = lambda *given, **named: dict(*given, **named)
         self.globals["namespace"] = _Namespace
         self.globals["raise_exception"] = _raise
-        self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # noqa: DTZ005  # the reader's day
+        self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # the day of whoever asks
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)

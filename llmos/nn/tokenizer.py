@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,8 @@ class FastTokenizer:
         self._fast.no_truncation()
         self._fast.no_padding()
         self.parses_special = False
+        self._controls: Controls | None = None
+        self._making = threading.Lock()
         self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
         self.reader: Reader | None = None  # of an encoder with a decoder; likewise
         self.held: int | None = None  # how many of its tokens the model has; likewise
@@ -99,12 +102,19 @@ class FastTokenizer:
 
     def parsing(self) -> FastTokenizer:
         """The same tokenizer for those who mean the control tokens that they write."""
+        assert self.controls is not None, "Both have the same marks"
         other = copy.copy(self)
         other.parses_special = True
         return other
 
-    @cached_property
+    @property
     def controls(self) -> Controls:
+        if self._controls is None:
+            with self._making:  # marks are made once: texts are marked and split in threads of their own
+                self._controls = self._controls or self._made_controls()
+        return self._controls
+
+    def _made_controls(self) -> Controls:
         written = self._template or ""
         sought = self._compiled.sought if written and self._is_sound else frozenset[str]()
         return Controls(self._fast, self.ends, written, sought)

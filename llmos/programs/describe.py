@@ -52,6 +52,7 @@ POOLING = {
     "pooling_mode_lasttoken": "last",
 }
 KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
+TRIAL_S = 1.0  # of processor time for each conversation that a chat template is tried on
 NO_LIMIT = 1_000_000  # tokenizers write a huge number where they mean that there is none
 
 
@@ -152,15 +153,15 @@ def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
     architecture = next(iter(config.get("architectures") or []), "") or config.get("model_type", "")
     if not architecture:
         raise BadInput(f"{folder / 'config.json'} names no architecture. Save the model with save_pretrained")
-    tokenizer = _json(folder / "tokenizer_config.json")
-    has_template = bool(tokenizer.get("chat_template")) or (folder / "chat_template.jinja").exists()
+    template, named = _template(folder)
     limits = _limits(folder, config)
     _refuse_unknown(folder, config, architecture)
     if config.get("is_encoder_decoder"):
         _check_marian(config, folder, paths)
         return _of_reader(config, architecture, limits, license_of(folder))
     how = pooling_of(folder)
-    return _draft(architecture, bool(DECODER.fullmatch(architecture)), has_template, limits, license_of(folder), how)
+    tried = tried_template(template, named) if DECODER.fullmatch(architecture) else None
+    return _draft(architecture, bool(DECODER.fullmatch(architecture)), tried, limits, license_of(folder), how)
 
 
 def _check_marian(config: dict[str, Json], folder: Path, paths: Sequence[str]) -> None:
@@ -181,7 +182,7 @@ def _of_reader(config: dict[str, Json], architecture: str, limits: Iterable[Json
             f"{', '.join(KINDS)}, each with its next-token layer (T5ForConditionalGeneration, MarianMTModel and the "
             "like)"
         )
-    draft = _draft(architecture, False, False, limits, license, "mean")
+    draft = _draft(architecture, False, None, limits, license, "mean")
     most = draft["options"].get("max_tokens")
     options = {"tasks": list(TASKS)} | ({} if most is None else {"max_tokens": most})
     return draft | {"task": MADE.get(kind, "generate"), "options": options}
@@ -244,7 +245,7 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
     return _draft(
         header.architecture,
         not pooled,
-        "tokenizer.chat_template" in header.entries,
+        None if pooled else tried_template(header.entries.get("tokenizer.chat_template"), {}),
         [header.max_tokens],
         str(header.entries.get("general.license") or license_of(folder)),
         "mean",
@@ -252,19 +253,64 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
 
 
 def _draft(
-    architecture: str, is_decoder: bool, has_template: bool, limits: Iterable[Json], license: str, pooling: str
+    architecture: str, is_decoder: bool, tried: Json, limits: Iterable[Json], license: str, pooling: str
 ) -> dict[str, Json]:
+    """`tried` is what `tried_template` found of the chat template, which makes a decoder one that chats."""
     options: dict[str, Json] = {
         "pooling": pooling,
         "tasks": ["embed", "similarity", "rerank", "classify", "tag", "answer"],
     }
     task = "embed"
     if is_decoder:
-        task = "chat" if has_template else "generate"
-        options = {"tasks": ["chat", "generate"] if has_template else ["generate"]}
+        chats = tried is not None and "error" not in tried
+        task = "chat" if chats else "generate"
+        options = {"tasks": ["chat", "generate"] if chats else ["generate"]}
     if (most := _least(limits)) is not None:
         options["max_tokens"] = most
-    return {"task": task, "architecture": architecture, "license": license, "options": options}
+    draft = {"task": task, "architecture": architecture, "license": license, "options": options}
+    return draft if tried is None else draft | {"template": tried}
+
+
+def tried_template(text: str | None, named: dict[str, str]) -> Json:
+    """What a chat template does with a plain text, answers, a system text and tools: the roles whose text it reads by
+    `parts`, and what it `refuses`, with why; {"error"} for one that cannot be compiled, None of none."""
+    if text is None:
+        return None
+    from llmos.nn.template import ChatTemplate  # not above: only what chats has one
+
+    try:
+        return ChatTemplate(text, "it", TRIAL_S).trial(named)
+    except BadInput as error:
+        return {"error": error.message}
+
+
+def said_of_template(tried: Json) -> str:
+    """What whoever pulls a base should know of its chat template; empty where all is well."""
+    if not tried:
+        return ""
+    if "error" in tried:
+        return f", and does not chat. {tried['error'].replace('template of it', 'template')}"
+    if "text" in tried["refuses"]:
+        return f", but its chat template refuses a plain text: {tried['refuses']['text']}"
+    refused = ", ".join(tried["refuses"])
+    return f". Its chat template refuses: {refused} (llmos show says why)" if refused else ""
+
+
+def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
+    """The chat template of a folder, and the tokens that it may name."""
+    about = _json(folder / "tokenizer_config.json")
+    named = {key: _content(value) for key, value in about.items() if key.endswith("_token") and value is not None}
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        return path.read_text(encoding="utf-8", errors="replace"), named
+    held = about.get("chat_template")
+    if isinstance(held, list):  # several, by name
+        held = next((one.get("template") for one in held if one.get("name") == "default"), None)
+    return (held if isinstance(held, str) else None), named
+
+
+def _content(token: Json) -> str:
+    return str(token.get("content", "") if isinstance(token, dict) else token)
 
 
 def license_of(folder: Path) -> str:

@@ -28,7 +28,7 @@ from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part, check_
 from llmos.abi.process import DONE, Progress
 from llmos.abi.wire import from_plain
 from llmos.programs.channel import Channel
-from llmos.programs.describe import describe, is_adapter
+from llmos.programs.describe import describe, is_adapter, said_of_template
 from llmos.programs.download import Download, open_client, pip_settings
 from llmos.programs.resident import offer_resident, with_resident
 from llmos.programs.room import check_room, form_bytes
@@ -73,7 +73,9 @@ def main(channel: Channel, assignment: Assignment) -> None:
         made = offer_resident(channel, accepted.ref, Path(accepted.folder), assignment.dtype, scratch / "resident")
     base = _base(accepted, draft, digest)
     if made is None or not _quantized(channel, assignment, Located(base, accepted.folder, made)):
-        channel.report(Progress(DONE, 1, 1, message=f"{accepted.ref} is ready"))
+        channel.report(
+            Progress(DONE, 1, 1, message=f"{accepted.ref} is ready{said_of_template(draft.get('template'))}")
+        )
 
 
 def check_form_room(fresh: Path, brought: Brought, dtype: str) -> None:

@@ -216,7 +216,7 @@ def _is_promoted(model: Located, assignment: Assignment) -> bool:
 def _draft(manifest: Manifest, assignment: Assignment, offer: int) -> dict[str, Json]:
     """The same version once more, but for what the caller puts over it."""
     plain = to_plain(manifest)
-    kept = ("task", "method", "architecture", "labels", "options", "license", "source")
+    kept = ("task", "method", "architecture", "labels", "options", "license", "source", "template")
     lineage = {**manifest.lineage, "quantized_from": manifest.ref, "process": assignment.pid, "offer": offer}
     return {key: plain[key] for key in kept} | {"lineage": lineage}
 

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import task
+from llmos.tasks import Tokenizer, task
+from llmos.tasks.text import shown
+
+Json = Any  # Any: a call's param
+
+PARSE_SPECIAL = "parse_special"
+OF_ALL = frozenset({PARSE_SPECIAL})  # what a call to any task may say
+
+
+def parses_special(params: Mapping[str, Json]) -> bool:
+    """Whether the names of control tokens in what a call brings are meant as such; BadInput for what says neither."""
+    value = params.get(PARSE_SPECIAL)
+    if value is not None and not isinstance(value, bool):
+        raise BadInput(f"{PARSE_SPECIAL} is {shown(value)}; it is true or false", key=PARSE_SPECIAL)
+    return bool(value)
+
+
+def reading(tokenizer: Tokenizer, params: Mapping[str, Json]) -> Tokenizer:
+    """The tokenizer as a call wants its texts read."""
+    return tokenizer.parsing() if parses_special(params) else tokenizer
 
 
 def check_params(name: str, given: Iterable[str]) -> None:
@@ -14,6 +34,7 @@ def check_params(name: str, given: Iterable[str]) -> None:
     known = getattr(task(name), "params", None)
     if known is None:
         return
+    known = known | OF_ALL
     for key in given:
         if key not in known:
             near = ", ".join(get_close_matches(key, known) or sorted(known)) or "none"

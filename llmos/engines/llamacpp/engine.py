@@ -11,7 +11,7 @@ from llmos.abi.error import BadInput, Missing
 from llmos.abi.frame import Located
 from llmos.engines.alone import Alone
 from llmos.engines.answers import Answers
-from llmos.engines.llamacpp.header import Header, read_header
+from llmos.engines.llamacpp.header import Header, read_controls, read_header
 from llmos.engines.llamacpp.place import Place
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
 from llmos.engines.llamacpp.writer import LlamaCpp
@@ -45,7 +45,7 @@ class LlamaCppEngine(Alone):
         except BaseException:
             place.close()
             raise
-        tokenizer = ServedTokenizer(place.socket, header)
+        tokenizer = ServedTokenizer(place.socket, header, read_controls(path), base.manifest.ref)
         self._writer = LlamaCpp(server, place, tokenizer, SLOTS, room, capacity, header)
         tasks = ("chat", "generate") if "tokenizer.chat_template" in header.entries else ("generate",)
         settings = Settings((), base.manifest.options, room)

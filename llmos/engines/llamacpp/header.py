@@ -16,6 +16,8 @@ Value = Any  # Any: a number, a text, or of a list how many it has
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TEXT, LIST = 8, 9
+TOKENS, KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+CONTROL = 3  # the kind of a token that steers
 START = struct.Struct("<4sIQQ")  # magic, version, tensors, entries
 HALF_BYTES = 2  # a key or value as it is kept
 
@@ -57,6 +59,33 @@ def read_header(path: Path) -> Header:
     """The header of this file; BadInput if it is none."""
     with path.open("rb") as file, _read(path):
         return Header(_entries(file)[0])
+
+
+def read_controls(path: Path) -> dict[str, int]:
+    """The control tokens of this file by name, with their ids; BadInput if it is no GGUF file."""
+    with path.open("rb") as file, _read(path):
+        _, _, _, count = START.unpack(file.read(START.size))
+        found: dict[str, list[Value]] = {}
+        for _ in range(count):
+            name, kind = _text(file), _number(file, "I")
+            if name in (TOKENS, KINDS):
+                found[name] = _listed(file)
+            else:
+                _value(file, kind)
+        kinds = found.get(KINDS, [])
+        return {
+            one: i
+            for i, (one, kind) in enumerate(zip(found.get(TOKENS, []), kinds, strict=False))
+            if kind == CONTROL and one
+        }
+
+
+def _listed(file: BinaryIO) -> list[Value]:
+    inner, count = _number(file, "I"), int(_number(file, "Q"))
+    if inner == TEXT:
+        return [_text(file) for _ in range(count)]
+    layout = struct.Struct(f"<{count}{SCALARS[inner]}")
+    return list(layout.unpack(file.read(layout.size)))
 
 
 def check_whole(path: Path) -> None:

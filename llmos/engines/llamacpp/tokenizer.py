@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 
 from llmos.abi.error import BadInput
 from llmos.engines.llamacpp.header import Header
+from llmos.nn.controls import Marks
 from llmos.tasks import Encoded, EncodedPair
 
 Json = Any  # Any: messages and tools, as the template reads them
@@ -18,16 +20,43 @@ Json = Any  # Any: messages and tools, as the template reads them
 class ServedTokenizer:
     """Fills tasks.Tokenizer, as far as generating needs it."""
 
-    def __init__(self, socket: Path, header: Header) -> None:
+    def __init__(self, socket: Path, header: Header, controls: Mapping[str, int], name: str) -> None:
+        """`controls` are the file's control tokens by name; `name` is what errors call the model."""
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://llamacpp", timeout=60.0
         )
         self._entries = header.entries
+        self._marks = Marks(dict(controls))
+        self._name = name
+        self._parses_special = False
+
+    def parsing(self) -> ServedTokenizer:
+        """The same, for those who mean the control tokens that they write."""
+        other = copy(self)
+        other._parses_special = True
+        return other
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
-        """Without `special` nothing is added, and what the text has of special tokens is read as such, either way."""
-        asked = ({"content": text, "add_special": special, "parse_special": True} for text in texts)
-        return [Encoded(list(self._ask("/tokenize", one)["tokens"])) for one in asked]
+        """Without `special` nothing is added. Names of control tokens are text but for those a template wrote."""
+        return [Encoded(self._encoded(text, special=special)) for text in texts]
+
+    def _encoded(self, text: str, *, special: bool) -> list[int]:
+        ids = self._split(self._marks.unmark(text), special=special, parses=True)
+        if self._parses_special:
+            return ids
+        around = [i for i in self._split("", special=True, parses=True) if i in self._marks.known] if special else []
+        if self._marks.is_as_meant(ids, [*around, *self._marks.meant(text)]):
+            return ids
+        if special:  # no template wrote of it
+            return self._split(text, special=True, parses=False)
+        found: list[int] = []
+        for one in self._marks.pieces(text):
+            found += [one] if isinstance(one, int) else self._split(one, special=False, parses=False)
+        return found
+
+    def _split(self, text: str, *, special: bool, parses: bool) -> list[int]:
+        asked = {"content": text, "add_special": special, "parse_special": parses}
+        return list(self._ask("/tokenize", asked)["tokens"])
 
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
         raise BadInput("llama.cpp tags no words. Ask another engine: pytorch")
@@ -50,6 +79,14 @@ class ServedTokenizer:
         return "tokenizer.chat_template" in self._entries
 
     def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
+        if self._parses_special:
+            return self._templated(messages)
+        disguise = self._marks.disguise()
+        disguise.look([list(messages)])
+        rendered = self._templated([disguise.message(one) for one in messages])
+        return disguise.off(self._marks.mark(rendered))
+
+    def _templated(self, messages: Sequence[dict[str, Json]]) -> str:
         said = [_with_text_arguments(message) for message in messages]
         return str(self._ask("/apply-template", {"messages": said})["prompt"])
 
@@ -59,7 +96,7 @@ class ServedTokenizer:
     def _ask(self, path: str, body: Json) -> Json:
         answer = self._client.post(path, json=body)
         if answer.status_code != httpx.codes.OK:
-            raise BadInput(f"llama.cpp refuses this: {answer.text[:400]}")
+            raise BadInput(f"llama.cpp refuses this of {self._name}: {answer.text[:400]}")
         return answer.json()
 
 

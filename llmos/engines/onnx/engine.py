@@ -20,6 +20,7 @@ from llmos.nn.tokenizer import FastTokenizer
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
 from llmos.tasks.embed import is_unit
 from llmos.tasks.inputs import rendered
+from llmos.tasks.params import reading
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
 Json = Any  # Any: a call's param, or a raw output; both belong to the task
@@ -71,9 +72,10 @@ class OnnxEngine:
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         yield
+        tokenizer = reading(self._tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):
-            made += rendered(asked, some, self._tokenizer, self._settings, first=len(made))
+            made += rendered(asked, some, tokenizer, self._settings, first=len(made))
             yield
         job = Job(call, asked, self._settings, made)
         return lambda: self._put(job)

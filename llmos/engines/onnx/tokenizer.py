@@ -27,6 +27,10 @@ class Bytes:
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         raise BadInput("This graph reads one text at a time, and no pairs. Use one that reads tokens")
 
+    def parsing(self) -> Bytes:
+        """There is no control among bytes."""
+        return self
+
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")
 

@@ -26,6 +26,7 @@ from llmos.nn.kv import Pool, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import Rendered, with_defaults
 from llmos.tasks.inputs import placed, rendered
+from llmos.tasks.params import reading
 
 TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
 STEP_TOKENS = 256  # of a step of generation: those who read along wait no longer for a token than this takes
@@ -85,9 +86,10 @@ class PyTorchEngine:
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         yield
+        tokenizer = reading(model.loaded.tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):
-            made += rendered(task, some, model.loaded.tokenizer, model.settings, first=len(made))
+            made += rendered(task, some, tokenizer, model.settings, first=len(made))
             yield
         call = replace(call, params=with_defaults(task, call.params))
         job = Job(call, model, task, made)
