@@ -99,7 +99,7 @@ def test_t5_s_one_model_splits_texts_as_transformers_does_and_has_its_extra_ids_
     for extra, room in ((4, None), (100, len(SOURCE) + 3 + 4)):
         (tmp_path / "config.json").write_text(json.dumps({} if room is None else {"vocab_size": room}))
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"extra_ids": extra, "eos_token": "</s>"}))
-        one = FastTokenizer(tmp_path)
+        one = FastTokenizer(tmp_path).parsing()
         assert one.size == len(SOURCE) + 3 + 4
         assert [made.ids for made in one.encode(SAID)] == [wanted.encode(text).ids for text in SAID]
         assert one.decode(one.encode(["the cats"])[0].ids) == "the cats"
@@ -114,7 +114,7 @@ def test_mbart_s_one_model_has_its_ids_and_its_languages_as_transformers_has_the
     wanted = converted(tmp_path / "sentencepiece.bpe.model", getattr(convert_slow_tokenizer, f"{kind}Converter"))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": f"{kind}Tokenizer"}))
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>"}))
-    one = FastTokenizer(tmp_path)
+    one = FastTokenizer(tmp_path).parsing()
     assert one.end_id == 2  # by the file that older folders have for it
     assert one.size == wanted.get_vocab_size()
     assert [made.ids for made in one.encode(SAID)] == [wanted.encode(text).ids for text in SAID]
