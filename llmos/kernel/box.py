@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -57,14 +57,24 @@ log = logging.getLogger(__name__)
 
 
 class Box:
-    """One home's kernel. `start` before anything else, `stop` at the end."""
+    """One home's kernel. `start` before anything else, `stop` at the end.
 
-    def __init__(self, config: Config, tasks: Collection[str]) -> None:
+    `clock` is the wall's, for what is shown and kept; `steady` is the one that nobody sets, for all that is waited for.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tasks: Collection[str],
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         for folder in ("logs", "run", "scratch", "downloads"):
             (config.home / folder).mkdir(parents=True, exist_ok=True)
         self._config = config
         self._tasks = tasks
-        self._clock = time.time
+        self._clock, self._steady = clock, steady
         self._started_at = self._clock()
         self._happenings = Happenings(self._clock)
         self._supervisor = Supervisor(
@@ -129,10 +139,18 @@ class Box:
             view=self._view,
         )
         self._calls = Calls(
-            config, table, store, supervisor.send, self._loop.post, self.submit, clock, self._loop.look_soon
+            config,
+            table,
+            store,
+            supervisor.send,
+            self._loop.post,
+            self.submit,
+            clock,
+            self._steady,
+            self._loop.look_soon,
         )
         self._network = self._calls.network
-        self._ears = Ears(self._network, self._loop.post, clock)
+        self._ears = Ears(self._network, self._loop.post, clock, self._steady)
         self._hands = Hands(config, table, store, supervisor, self._network, self._assignment, self._loop.post, clock)
         self._library = Library(
             table,
@@ -348,7 +366,9 @@ class Box:
     def _view(self) -> View:
         network = self._network
         network.make_room()
-        return self._table.view(self._clock(), network.rests(), self._config.idle_timeout_s, network.wanted())
+        return self._table.view(
+            self._clock(), network.rests(), self._config.idle_timeout_s, network.wanted(), idle_at=self._steady()
+        )
 
     async def _submit(self, spec: Spec, needs: dict[LeaseKind, int]) -> Process:
         pid = next(self._pids)

@@ -47,6 +47,7 @@ class Calls:
         post: Callable[[ev.Event], None],
         submit: Callable[[Spec], Awaitable[Process]],
         clock: Callable[[], float],
+        steady: Callable[[], float],
         rested: Callable[[], None],
     ) -> None:
         self._config = config
@@ -54,8 +55,9 @@ class Calls:
         self._store = store
         self._post = post
         self._submit = submit
-        self._clock = clock
-        self.network = Network(send, self._attach, clock, max_waiting_calls=config.max_waiting_calls, rested=rested)
+        self._clock = clock  # of events
+        self._steady = steady  # of what is waited for, which nobody sets
+        self.network = Network(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
         self._ids = count(1)
         self._opening: dict[tuple[str, str, str], asyncio.Task[int]] = {}
 
@@ -91,7 +93,7 @@ class Calls:
 
     async def _next_chunk(self, opened: Open, timeout_s: float | None) -> Chunk:
         limit_s = self._config.call_timeout_s
-        left_s = limit_s if opened.deadline_at is None else min(limit_s, opened.deadline_at - self._clock())
+        left_s = limit_s if opened.deadline_at is None else min(limit_s, opened.deadline_at - self._steady())
         try:
             return await opened.take(left_s)
         except TimeoutError:
@@ -119,7 +121,7 @@ class Calls:
 
     async def _open(self, manifest: Manifest, call: Call, timeout_s: float | None, engine: str) -> Open:
         base, device = manifest.base or manifest.ref, self._device(manifest, engine)
-        deadline_at = None if timeout_s is None else self._clock() + timeout_s
+        deadline_at = None if timeout_s is None else self._steady() + timeout_s
         pid = self._server(base, device, engine)
         if pid is None:
             limit_s = self._config.call_timeout_s if timeout_s is None else timeout_s

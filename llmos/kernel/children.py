@@ -140,7 +140,9 @@ def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Ef
     life = roster.lives[event.pid]
     if event.taking_in:
         return roster.back_off(process, life.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
-    was_ready_s = 0.0 if life.ready_at is None else event.at - life.ready_at
+    was_ready_s = event.ready_s
+    if was_ready_s is None:
+        was_ready_s = 0.0 if life.ready_at is None else event.at - life.ready_at
     crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else life.crashes + 1
     is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
     if life.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):

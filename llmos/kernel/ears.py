@@ -33,16 +33,26 @@ log = logging.getLogger(__name__)
 class Ears:
     """Turns frames into events."""
 
-    def __init__(self, network: Network, post: Callable[[ev.Event], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        post: Callable[[ev.Event], None],
+        clock: Callable[[], float],
+        steady: Callable[[], float],
+    ) -> None:
         self._network = network
         self._post = post
         self._clock = clock
+        self._steady = steady
+        self._ready_at: dict[int, float] = {}
         self._notes: dict[int, mmap.mmap] = {}  # what each serve process was taking in at last
 
     def ended(self, pid: int, os_pid: int, code: int) -> None:
         note = self._notes.pop(pid, None)
         taking_in = () if note is None or not is_own_fault(code) else read(note)
-        self._post(ev.ChildExited(self._clock(), pid, os_pid, code, taking_in=taking_in))
+        ready_at = self._ready_at.pop(pid, None)
+        ready_s = None if ready_at is None else self._steady() - ready_at
+        self._post(ev.ChildExited(self._clock(), pid, os_pid, code, ready_s=ready_s, taking_in=taking_in))
 
     def _open_note(self, pid: int, os_pid: int, fd: int) -> None:
         try:
@@ -67,6 +77,7 @@ class Ears:
             case Detached(model):
                 self._post(ev.Detached(now, pid, model))
             case Ready(weights):
+                self._ready_at[pid] = self._steady()
                 self._post(ev.BecameReady(now, pid, weights))
             case Report(progress):
                 self._post(ev.Progressed(now, pid, progress))

@@ -271,6 +271,7 @@ class ChildExited(Event):
     code: int
     usage: Usage | None = None
     progress: Progress | None = None
+    ready_s: float | None = None  # for how long it was ready, by a clock that nobody sets; None: not known
     taking_in: tuple[int, ...] = ()  # the calls that it took in when it ended by its own fault
 
 

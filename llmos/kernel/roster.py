@@ -101,7 +101,7 @@ class Roster:
             process, life = self.process(rest.pid), self.lives[rest.pid]
             if process.state is not State.READY:
                 continue
-            device, start_s = process.spec.device, (life.ready_at or at) - (process.started_at or at)
+            device, start_s = process.spec.device, max(0.0, (life.ready_at or at) - (process.started_at or at))
             if rest.model is None:
                 size_bytes, reload_s = self.ledger.held(rest.pid, device), start_s + sum(life.loads.values())
             elif rest.model in life.loads and rest.model not in life.leaving:
@@ -109,6 +109,19 @@ class Roster:
             else:
                 continue
             found.append(Idle(rest.pid, rest.since, size_bytes, rest.model, device, reload_s, rest.use))
+        return found
+
+    def in_use_bytes(self, idle: Iterable[Idle]) -> dict[str, int]:
+        """What models hold that stay and are not idle, by device."""
+        resting = {(one.pid, one.model) for one in idle}
+        found: dict[str, int] = {}
+        for process in self.processes.values():
+            if process.state not in CALLED or (process.pid, None) in resting:
+                continue
+            life, device = self.lives[process.pid], process.spec.device
+            for model, (_, size_bytes) in life.models.items():
+                if model not in life.leaving and (process.pid, model) not in resting:
+                    found[device] = found.get(device, 0) + size_bytes
         return found
 
     def may_start(self, process: Process) -> bool:
@@ -151,7 +164,7 @@ class Roster:
     def open_wishes(self, wanted: Collection[tuple[int, str]]) -> list[Wish]:
         """Those that may be granted, and whether anybody waits for them still."""
         return [
-            replace(wish, is_wanted=key in wanted, base_bytes=sum(self.lives[wish.pid].needs.values()))
+            replace(wish, is_wanted=key in wanted)
             for key, wish in self.wishes.items()
             if wish.model not in self.lives[wish.pid].models
         ]

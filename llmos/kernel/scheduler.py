@@ -29,7 +29,6 @@ class Wish:
     size_bytes: int
     device: str = "cpu0"
     is_wanted: bool = True  # somebody's call still waits for it
-    base_bytes: int = 0  # what its process holds of the device in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,8 @@ class View:
     wishes: Sequence[Wish] = ()  # oldest first; none for a model that is still leaving
     is_probing: bool = False  # the devices' speeds are being measured: whoever depends on them waits
     idle_timeout_s: float = 0.0
-    capacity_bytes: Mapping[str, int] = field(default_factory=dict)  # of each device, what may be leased at most
+    in_use_bytes: Mapping[str, int] = field(default_factory=dict)  # models that calls need now, and that take turns
+    idle_at: float | None = None  # now, by the clock that says since when something is idle; None: that is `at` too
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Room:
     free: dict[str, int]
     leaving: dict[str, int]
     idle: list[Idle]
-    capacity: Mapping[str, int] = field(default_factory=dict)
+    in_use: dict[str, int] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)  # somebody waits for memory there, and must not be passed
 
     def take(self, device: str, size_bytes: int) -> bool:
@@ -84,7 +84,7 @@ class Room:
 
 def look(view: View) -> list[Event]:
     """All that can be decided now: who starts, who waits for what, and what that is idle gives way."""
-    room = Room(view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle), view.capacity_bytes)
+    room = Room(view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle), dict(view.in_use_bytes))
     events = [event for device in view.free_bytes for event in _balanced(device, view, room)]
     events += [event for wish in view.wishes for event in _granted(wish, room)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
@@ -130,23 +130,24 @@ def _balanced(device: str, view: View, room: Room) -> list[Event]:
 
 
 def _granted(wish: Wish, room: Room) -> list[Event]:
-    """The model may come, or something gives way for it, or it waits until something can; it is refused if even an
-    empty device could not hold it beside its base.
+    """The model may come, or something gives way for it, or it waits until something can; it is refused if all
+    that is idle, and all models that are in use and take turns, would not be enough.
 
     First its own process's idle models go, then whatever else is idle on the device.
     """
     if not wish.is_wanted:
         return [_refused(wish, room, fault_of(Cancelled(f"Nobody waits for {wish.model} any more")))]
     if room.take(wish.device, wish.size_bytes):
+        room.in_use[wish.device] = room.in_use.get(wish.device, 0) + wish.size_bytes
         return [AttachGranted(room.at, wish.pid, wish.model)]
-    at_most = room.capacity.get(wish.device, wish.size_bytes + wish.base_bytes) - wish.base_bytes
-    if wish.size_bytes > at_most:
-        return [_refused(wish, room, fault_of(no_room(wish.device, wish.size_bytes, at_most)))]
     if wish.device in room.blocked:
         return []
     here = [one for one in room.idle if one.device == wish.device]
     own = [one for one in here if one.pid == wish.pid]
     missing = room.missing(wish.device, wish.size_bytes)
+    at_most = wish.size_bytes - missing + sum(one.held_bytes for one in here) + room.in_use.get(wish.device, 0)
+    if wish.size_bytes > at_most:
+        return [_refused(wish, room, fault_of(no_room(wish.device, wish.size_bytes, at_most)))]
     victims = cheapest(missing, own, [one for one in here if one.pid != wish.pid])
     room.blocked.add(wish.device)
     return room.give_up(victims, f"room for {wish.model}")
@@ -169,10 +170,11 @@ def _delayed(process: Process, room: Room) -> list[Event]:
 def _unused(view: View, idle: Sequence[Idle]) -> list[Event]:
     if view.idle_timeout_s <= 0:
         return []
+    now = view.at if view.idle_at is None else view.idle_at
     return [
         Evicted(view.at, one.pid, f"no call for {view.idle_timeout_s:.0f} s")
         for one in idle
-        if one.model is None and view.at - one.since >= view.idle_timeout_s
+        if one.model is None and now - one.since >= view.idle_timeout_s
     ]
 
 

@@ -102,20 +102,28 @@ class Table:
         )
 
     def view(
-        self, at: float, rests: Iterable[Rest], idle_timeout_s: float, wanted: Collection[tuple[int, str]] = ()
+        self,
+        at: float,
+        rests: Iterable[Rest],
+        idle_timeout_s: float,
+        wanted: Collection[tuple[int, str]] = (),
+        idle_at: float | None = None,
     ) -> View:
-        """What the scheduler decides from, given what no call needs and which models calls wait for."""
+        """What the scheduler decides from, given what no call needs and which models calls wait for; `idle_at` is the
+        time by the clock of `rests`, where that is another."""
+        idle = self.roster.idle(rests, at)
         return View(
             at=at,
             queued=[p for p in self.processes.values() if self.roster.may_start(p) and not self.is_down],
             running=[p for p in self.processes.values() if p.state in ALIVE],
             free_bytes={device.name: self.ledger.free(device.name) for device in self.devices},
             leaving_bytes=self.roster.leaving_bytes(),
-            idle=self.roster.idle(rests, at),
+            idle=idle,
             wishes=self.roster.open_wishes(wanted),
             is_probing=self.is_probing,
             idle_timeout_s=idle_timeout_s,
-            capacity_bytes={device.name: self.ledger.capacity(device.name) for device in self.devices},
+            idle_at=idle_at,
+            in_use_bytes=self.roster.in_use_bytes(idle),
         )
 
     def returning(self) -> frozenset[int]:

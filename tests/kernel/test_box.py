@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -58,8 +59,10 @@ def home(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(home: Path, **settings: Any) -> AsyncIterator[Box]:  # Any: fields of Config
-    box = Box(Config(home, engine="null", stop_grace_s=5.0, **settings), TASKS)
+async def running(
+    home: Path, clock: Callable[[], float] = time.time, **settings: Any
+) -> AsyncIterator[Box]:  # Any: fields of Config
+    box = Box(Config(home, engine="null", stop_grace_s=5.0, **settings), TASKS, clock=clock)
     await box.start()
     box.warm()
     try:
@@ -499,6 +502,37 @@ def test_a_call_that_is_not_answered_in_time_is_taken_back_and_frees_its_place(h
         assert (await ask(box, "mood")).fault is None
 
     with_box(home, act)
+
+
+class Leaping:
+    """A wall clock that somebody sets again before each look at it."""
+
+    def __init__(self, by_s: float) -> None:
+        self.by_s = by_s
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        self.now += self.by_s
+        return self.now
+
+
+@pytest.mark.parametrize("by_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_shortens_and_lengthens_nothing_that_is_waited_for(home, by_s):
+    async def act(box: Box) -> None:
+        assert (await ask(box, "mood")).fault is None
+        process = server(box)
+        assert process.os_pid is not None
+        os.kill(process.os_pid, signal.SIGSTOP)
+        with pytest.raises(TimedOut):
+            await anext(box.call("mood", None, ["x"], {}, timeout_s=0.3))
+        patient = asyncio.ensure_future(anext(box.call("mood", None, ["x"], {}, timeout_s=60)))
+        await asyncio.sleep(0)
+        os.kill(process.os_pid, signal.SIGCONT)
+        assert (await patient).fault is None
+        ended = await until(box, process.pid, State.EXITED)
+        assert ended.reason == "no call for 1 s"
+
+    with_box(home, act, clock=Leaping(by_s), idle_timeout_s=1.0)
 
 
 def test_more_calls_than_may_wait_are_told_to_come_back_later(home):

@@ -81,6 +81,18 @@ def test_crashes_in_a_row_wait_longer_and_a_healthy_life_forgives_them():
     assert waits == [0.1, 0.2, 0.4, 0.1]
 
 
+@pytest.mark.parametrize("at", [-3600.0, 7200.0])
+def test_how_long_a_process_was_healthy_is_not_told_by_a_clock_that_was_set(at):
+    waits = []
+    for ready_s in (1.0, 60.0):
+        table = table_with(SERVE, State.READY)
+        table.roster.lives[1] = replace(table.roster.lives[1], crashes=3)
+        (alarm,) = table.apply(replace(exited(-11, at), ready_s=ready_s))
+        assert isinstance(alarm, do.Alarm)
+        waits.append(alarm.after_s)
+    assert waits == [0.8, 0.1]
+
+
 def test_a_process_that_died_over_a_call_starts_again_at_once_and_that_is_no_crash_of_its_own():
     table = table_with(SERVE, State.READY)
     waits = []
