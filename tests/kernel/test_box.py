@@ -454,7 +454,7 @@ def test_an_idle_process_of_another_base_gives_way_to_a_model(home):
     with_box(home, act)
 
 
-def test_a_model_that_not_even_an_empty_device_could_hold_is_refused_with_numbers_and_what_was_there_stays(home):
+def test_a_model_that_could_never_fit_is_refused_with_numbers_and_what_was_there_stays(home):
     async def act(box: Box) -> None:
         await ask(box, "mood:1")
         await leave_free(box, 0)
