@@ -15,13 +15,14 @@ VENV      := .venv
 BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
 INFINITY  := .venv-infinity
+CLIENTS   := .venv-clients
 TORCH     := torch==2.13.0
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
 IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
              from llmos.nn.compiled import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
 HINT      = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo test chaos check bench docs clean
+.PHONY: help demo test chaos check bench docs clients clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -57,12 +58,27 @@ $(INFINITY)/.peers: bench/requirements-infinity.txt | $(VENV)/.runtime
 .PHONY: $(INFINITY)
 $(INFINITY): $(INFINITY)/.peers  ## the one peer whose pins clash, in an environment of its own
 
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/node/package.json | $(VENV)/.dev
+	@echo "· installing other people's clients in $(CLIENTS)"
+	@$(BIN)/python -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< \
+	  || $(call HINT,the clients in tests/clients/requirements.txt could not be installed; pip said why above)
+	@mkdir -p $(CLIENTS)/node && cp tests/clients/node/package.json $(CLIENTS)/node/
+	@if command -v npm >/dev/null; then npm --prefix $(CLIENTS)/node install --no-audit --no-fund --silent; \
+	 else echo "· no npm here: node's clients are not tried"; fi
+	@touch $@
+
+# Two environments, for some clients want an older openai: the newest is in .venv, what works with the older one beside.
+clients: $(CLIENTS)/.installed  ## other people's clients, as released, against the real daemon
+	@$(BIN)/python -m pytest -c tests/clients/pytest.ini tests/clients
+	@LLMOS_CLIENTS_NODE=$(CURDIR)/$(CLIENTS)/node $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
+
 docs: $(VENV)/.dev  ## rewrite the tables that are made from code, then check every link and name
 	@$(BIN)/python docs/build.py
 	@$(BIN)/python -m pytest tests/docs
 
 clean:  ## forget the environment and all caches (models and data in ~/.llmos stay)
-	@rm -rf $(VENV) $(INFINITY) llmos/nn/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(INFINITY) $(CLIENTS) llmos/nn/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

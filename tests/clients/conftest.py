@@ -1,0 +1,69 @@
+"""Other people's clients, each as it was released, against the real daemon with the starter models.
+
+A lane of its own (`make clients`) with its own environment, for these libraries pin each other's versions.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).parents[2]
+PYTHON = TREE / ".venv" / "bin" / "python"
+MAIN = "from llmos.cli.main import main; main()"
+STARTERS = ("minilm", "smollm2")
+
+HAS_ALL = find_spec("litellm") is not None  # .venv has the newest openai alone, .venv-clients every library
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make test` has none of this lane; `make clients` runs in two environments, each with what is there."""
+    if config.inipath != Path(__file__).with_name("pytest.ini"):
+        return True
+    return None if HAS_ALL or collection_path.is_dir() else collection_path.name != "test_openai_python.py"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the daemon of this run answers."""
+
+    url: str
+
+    @property
+    def v1(self) -> str:
+        return f"{self.url}/v1"
+
+
+def _command(environ: dict[str, str]) -> Callable[..., None]:
+    def run(*words: str) -> None:
+        done = subprocess.run([PYTHON, "-c", MAIN, *words], env=environ, capture_output=True, text=True, timeout=580)
+        assert done.returncode == 0, f"llmos {' '.join(words)}: {done.stderr}"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A daemon with both starter models, for this run alone; or the one at LLMOS_CLIENTS_URL."""
+    if "LLMOS_CLIENTS_URL" in os.environ:
+        yield Server(os.environ["LLMOS_CLIENTS_URL"])
+        return
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    llmos = _command({**os.environ, "LLMOS_HOME": str(home), "LLMOS_PORT": str(port), "PYTHONPATH": str(TREE)})
+    llmos("up")
+    try:
+        for starter in STARTERS:
+            llmos("pull", starter)
+        yield Server(f"http://127.0.0.1:{port}")
+    finally:
+        llmos("down")
