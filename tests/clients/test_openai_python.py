@@ -6,6 +6,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+HELLO = [{"role": "user", "content": "Say hello."}]
 OSLO = [{"role": "user", "content": "What is the weather in Oslo?"}]
 CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather now", "parameters": CITY}}
@@ -35,7 +36,7 @@ def test_a_chat_answers_with_usage(client):
 
 
 def test_the_stream_helper_ends_with_the_same_answer_as_a_plain_call(client):
-    said = {"model": "smollm2", "messages": OSLO, "max_tokens": 12, "temperature": 0}
+    said = {"model": "smollm2", "messages": HELLO, "max_tokens": 100, "temperature": 0}
     plain = client.chat.completions.create(**said)
     with client.chat.completions.stream(**said, stream_options={"include_usage": True}) as stream:
         events = list(stream)
@@ -159,7 +160,7 @@ def test_hints_that_change_no_answer_are_let_through(client):
 def test_the_asynchronous_client_streams_side_by_side(server):
     async def ask(client):
         async with client.chat.completions.stream(
-            model="smollm2", messages=OSLO, max_tokens=8, temperature=0
+            model="smollm2", messages=HELLO, max_tokens=100, temperature=0
         ) as stream:
             return (await stream.get_final_completion()).choices[0].message.content
 
