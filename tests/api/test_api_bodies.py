@@ -15,7 +15,9 @@ from llmos.api.endpoint import CODINGS, inflated
 BODY = json.dumps({"model": "minilm", "input": "hello"}).encode()
 
 
-@pytest.mark.parametrize(("coding", "packed"), [("gzip", gzip.compress(BODY)), ("deflate", zlib.compress(BODY))])
+@pytest.mark.parametrize(
+    ("coding", "packed"), [("gzip", gzip.compress(BODY)), ("deflate", zlib.compress(BODY))], ids=["gzip", "deflate"]
+)
 def test_a_compressed_body_is_read_on_every_route(ask, coding, packed):
     for path in ("/v1/embeddings", "/v1/tasks/embed"):
         answer = ask("POST", path, packed, headers={"Content-Encoding": coding})
@@ -28,7 +30,11 @@ def test_a_body_that_inflates_beyond_the_limit_is_refused(ask):
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_long")
 
 
-@pytest.mark.parametrize("sent", [BODY, gzip.compress(BODY)[:-4], gzip.compress(BODY) + b"more"])
+@pytest.mark.parametrize(
+    "sent",
+    [BODY, gzip.compress(BODY)[:-4], gzip.compress(BODY) + b"more"],
+    ids=["plain", "cut", "and more"],
+)
 def test_what_is_no_whole_gzip_is_refused(ask, sent):
     answer = ask("POST", "/v1/embeddings", sent, headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "content-encoding")
