@@ -79,6 +79,7 @@ class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
     tools: list[dict[str, Json]] | None = None
     tool_choice: str | dict[str, Json] | None = None
     parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, Json] | None = None
 
     def __post_init__(self) -> None:
         if self.max_tokens is None:
@@ -89,7 +90,8 @@ class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
         return {"messages": self.messages, **given({key: getattr(self, key) for key in TOOLS})}
 
     def params(self) -> dict[str, Json]:
-        return Sampled.params(self) | given({"logprobs": self.logprobs, "top_logprobs": self.top_logprobs})
+        own = ("logprobs", "top_logprobs", "chat_template_kwargs")
+        return Sampled.params(self) | given({key: getattr(self, key) for key in own})
 
     def left_out(self) -> dict[str, Enforced]:
         return Sampled.left_out(self) | tools.left_out(tools.checked(self.input()).get("tools", ()))

@@ -18,7 +18,7 @@ from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong,
 from llmos.abi.process import Class
 from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.turns import Turns
-from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
+from llmos.tasks import Rendered, Settings, Task, Tokenizer, told
 from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import placed, rendered
 from llmos.tasks.params import reading
@@ -189,7 +189,7 @@ class Answers:
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         yield
-        asked, said = task(call.task), sampling(call.params)
+        asked, said = told(call.task, call.params), sampling(call.params)
         tokenizer = reading(self._writer.tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):

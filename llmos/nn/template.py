@@ -85,7 +85,7 @@ class ChatTemplate:
             raise BadInput(f"The chat template of {name} does not compile: {_said(error)}. {WAY_OUT}") from error
 
     def render(
-        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, str]
+        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
     ) -> str:
         """The conversation as the model reads it; BadInput for one that the template refuses, or fails at."""
         try:
@@ -94,7 +94,7 @@ class ChatTemplate:
             raise BadInput(f"The chat template of {self.name} refuses this conversation: {_said(error)}") from error
 
     def _rendered(
-        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, str]
+        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
     ) -> str:
         budget = Budget(self._limit_s)
         said: dict[str, Json] = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}

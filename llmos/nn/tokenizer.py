@@ -6,7 +6,7 @@ import copy
 import json
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,15 +245,22 @@ class FastTokenizer:
             "tools" in text and all(mark in text for mark in ("<tool_call>", "arguments")) and "<function=" not in text
         )
 
-    def chat(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
-        """The conversation as the model was taught to read it, up to where its answer begins."""
-        return self._chat(messages, tools, opens=True)
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Message] = (), given: Mapping[str, Any] | None = None
+    ) -> str:
+        """The conversation as the model was taught to read it, up to where its answer begins.
+
+        `given`: what a call hands to the template beside.
+        """
+        return self._chat(messages, tools, given or {}, opens=True)
 
     def chat_whole(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
         """The same, with nothing opened behind the last message."""
-        return self._chat(messages, tools, opens=False)
+        return self._chat(messages, tools, {}, opens=False)
 
-    def _chat(self, messages: Sequence[Message], tools: Sequence[Message], *, opens: bool) -> str:
+    def _chat(
+        self, messages: Sequence[Message], tools: Sequence[Message], given: Mapping[str, Any], *, opens: bool
+    ) -> str:
         if self._template is None:
             raise BadInput(
                 f"{self.name} has no chat template, so it was not made for conversations. Use the task generate"
@@ -261,11 +268,13 @@ class FastTokenizer:
         template = self._compiled
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
         if self.parses_special:
-            return template.render([template.shaped(one) for one in messages], tools, opens=opens, named=named)
+            said = [template.shaped(one) for one in messages]
+            return template.render(said, tools, opens=opens, named={**given, **named})
         disguise = self.controls.disguise()
-        disguise.look([messages, tools])
+        disguise.look([messages, tools, given])
         hidden = [template.shaped(disguise.message(one)) for one in messages]
-        rendered = template.render(hidden, disguise.value(list(tools)), opens=opens, named=named)
+        handed = {**disguise.value(given), **named}
+        rendered = template.render(hidden, disguise.value(list(tools)), opens=opens, named=handed)
         return disguise.off(self.controls.mark(rendered))
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +27,12 @@ class Tokenizer(Protocol):
         """The same, for which the names of control tokens in a text are these tokens, and not text."""
         ...
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str: ...
+    def chat(
+        self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None
+    ) -> str:
+        """The conversation as the template writes it, which may read what the call has `given` as well."""
+        ...
+
     @property
     def knows_tools(self) -> bool: ...
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.inputs import placed
 from llmos.tasks.length import limit_of, may_cut, part_of, too_long
+from llmos.tasks.templating import PARAM, for_template
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -20,16 +22,24 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 EXAMPLE = '{"messages": [{"role": "user", "content": "Hello"}]}'
 
 
+@dataclass(frozen=True, slots=True)
 class Chat:
     """`parse` takes {"text", "finish_reason"} as generate does, and in a stream {"before"}: the text up to here.
 
-    An input may bring tools: `tools`, `tool_choice` and `parallel_tool_calls`, as OpenAI has them.
+    An input may bring tools: `tools`, `tool_choice` and `parallel_tool_calls`, as OpenAI has them. `given`: what a call
+    hands to the template beside; nobody does in training.
     """
+
+    given: Mapping[str, Json] = field(default_factory=dict)
 
     name = "chat"
     headline = "likelihood"
     head = None
-    params = PARAMS
+    params = PARAMS | {PARAM}
+
+    def told(self, params: dict[str, Json]) -> Chat:
+        """The task as a call asks for it."""
+        return Chat(for_template(params))
 
     def check(self, data: Json) -> Json:
         if isinstance(data, str):  # a bare text is the user's one message
@@ -44,7 +54,7 @@ class Chat:
         return {"messages": normal} | (tools.checked(data) if isinstance(data, dict) else {})
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        return [_rendered(one, tokenizer, settings) for one in inputs]
+        return [_rendered(one, tokenizer, settings, given=self.given) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         """Every message of the assistant is an answer to all before it; `answer` is the last: its text, or it whole."""
@@ -93,8 +103,10 @@ def _turn(one: Json, tokenizer: Teacher, settings: Settings) -> tuple[list[int],
     return _rendered({**one, "messages": before}, tokenizer, settings, room).ids, answer
 
 
-def _text(messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer) -> str:
-    return tokenizer.chat(*_told(messages, known, tokenizer))
+def _text(
+    messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer, given: Mapping[str, Json] | None = None
+) -> str:
+    return tokenizer.chat(*_told(messages, known, tokenizer), given)
 
 
 def _told(
@@ -104,13 +116,19 @@ def _told(
     return (messages, known) if tokenizer.knows_tools else (tools.told(messages, known), ())
 
 
-def _rendered(one: Json, tokenizer: Tokenizer, settings: Settings, room: int | None = None) -> Rendered:
+def _rendered(
+    one: Json,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    room: int | None = None,
+    given: Mapping[str, Json] | None = None,
+) -> Rendered:
     """The conversation as tokens; where it may be cut, its oldest messages go first, and the system's never."""
     limit = limit_of(settings) - 1 if room is None else room
     known, messages = one.get("tools", ()), one["messages"]
     context = tools.tools_of(one, knows_tools=tokenizer.knows_tools)
     while True:
-        text = _text(messages, known, tokenizer)
+        text = _text(messages, known, tokenizer, given)
         part = part_of(text, tokenizer, limit)
         (encoded,) = tokenizer.encode([part], special=False)
         if len(encoded.ids) <= limit:
@@ -118,7 +136,8 @@ def _rendered(one: Json, tokenizer: Tokenizer, settings: Settings, room: int | N
         oldest = next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)
         if oldest is None or not may_cut(settings):
             is_whole = len(part) == len(text)
-            raise too_long("The conversation", len(encoded.ids), limit, settings, is_whole=is_whole)
+            size, all_of_it = len(encoded.ids), limit_of(settings)
+            raise too_long("The conversation", size, limit, settings, is_whole=is_whole, context=all_of_it)
         messages = messages[:oldest] + messages[oldest + 1 :]
 
 

@@ -24,13 +24,25 @@ def may_cut(settings: Settings) -> bool:
     return bool(settings.options.get("truncate", False))
 
 
-def too_long(what: str, size: int, limit: int, settings: Settings = Settings(), *, is_whole: bool = True) -> TooLong:
-    """The refusal; only a fine-tuned model has options, so that only there one of them is a way out."""
+def too_long(
+    what: str,
+    size: int,
+    limit: int,
+    settings: Settings = Settings(),
+    *,
+    is_whole: bool = True,
+    context: int | None = None,
+) -> TooLong:
+    """The refusal; only a fine-tuned model has options, so that only there one of them is a way out.
+
+    `context`: what the model takes in all, where an answer needs some of it.
+    """
     way_out = "Shorten it, or send it in parts"
     if settings.labels:
         way_out = "Shorten it, or train the model with --set truncate=true to have texts cut"
     has = f"{size:,}" if is_whole else f"more than {size:,}"  # of the part that was tokenized
-    return TooLong(f"{what} has {has} tokens; the model takes {limit:,}. {way_out}", size=size, limit=limit)
+    detail = {"size": size, "limit": limit} | ({} if context is None else {"context": context})
+    return TooLong(f"{what} has {has} tokens; the model takes {limit:,}. {way_out}", **detail)
 
 
 def named(what: str | Naming, number: int) -> str:

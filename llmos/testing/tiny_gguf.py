@@ -14,7 +14,7 @@ LETTERS = tuple("▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
 
 
-def write_gguf(path: Path, *, seed: int = 11, with_template: bool = True) -> Path:
+def write_gguf(path: Path, *, seed: int = 11, with_template: bool = True, template: str = TEMPLATE) -> Path:
     """A llama of two layers in this file; the same seed gives the same bytes."""
     random = np.random.default_rng(seed)
     writer = GGUFWriter(str(path), "llama")
@@ -29,7 +29,7 @@ def write_gguf(path: Path, *, seed: int = 11, with_template: bool = True) -> Pat
     writer.add_rope_dimension_count(HIDDEN // HEADS)
     count = _add_vocabulary(writer)
     if with_template:
-        writer.add_chat_template(TEMPLATE)
+        writer.add_chat_template(template)
     for name, rows, columns in _shapes(count):
         weight = np.ones(columns) if rows == 0 else random.normal(0.0, 0.5, (rows, columns))
         writer.add_tensor(name, weight.astype(np.float32), raw_dtype=GGMLQuantizationType.F32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -54,7 +54,9 @@ class PieceTokenizer:
     ends = frozenset({CLOSE})
     end_id = CLOSE
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
+    def chat(
+        self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None
+    ) -> str:
         return self.chat_whole(messages) + "<assistant> "
 
     def chat_whole(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:

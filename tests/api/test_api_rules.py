@@ -27,6 +27,7 @@ TOOLS = [
 ]
 KNOWING = (
     "{% if tools %}<tools>{{ tools | tojson }}</tools> answer <tool_call>name, arguments</tool_call>{% endif %}"
+    "{% if loud %}LOUD{{ loud }}{% endif %}"
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}"
     "<assistant>"
 )
@@ -157,3 +158,12 @@ def test_tools_and_a_schema_for_what_is_said_otherwise(chat):
     for seed in range(4):
         (choice,) = chat(tools=TOOLS, response_format=wanted, seed=seed).choices
         assert choice.message.tool_calls or set(json.loads(choice.message.content)) == {"city"}
+
+
+def test_a_chat_template_is_handed_what_the_call_says(client, chat):
+    kwargs = {"chat_template_kwargs": {"loud": "x" * 9}}
+    extra = chat(extra_body=kwargs, max_tokens=2).usage.prompt_tokens - chat(max_tokens=2).usage.prompt_tokens
+    assert extra in (0, len("LOUD") + 9)  # of the two templates one reads it
+    with pytest.raises(openai.BadRequestError, match="not for a call to set") as refused:
+        chat(extra_body={"chat_template_kwargs": {"messages": []}})
+    assert refused.value.param == "chat_template_kwargs.messages"

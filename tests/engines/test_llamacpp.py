@@ -149,3 +149,24 @@ def test_the_library_that_is_absent_is_named_with_what_to_install(tiny, monkeypa
     with pytest.raises(Missing, match=r"pip install -e '\.\[gguf\]'") as caught:
         LlamaCppEngine().load(Located(base, str(tiny.parent)), "cpu0", "float32", 1)
     assert caught.value.detail == {"extra": "gguf"}
+
+
+def test_what_a_call_hands_to_the_template_reaches_it(tmp_path):
+    pytest.importorskip("xllamacpp", reason="the extra gguf is not installed")
+    template = "{{ messages[0]['content'] }}{% if loud %}, and as loud as it can be{% endif %}"
+    write_gguf(tmp_path / "tiny.gguf", template=template)
+    base = Manifest("talk", 1, Kind.BASE, "chat", (File("tiny.gguf", "0" * 64, 1, Part.WEIGHTS),))
+    engine = LlamaCppEngine(kv_bytes=1 << 22)
+    engine.load(Located(base, str(tmp_path)), "cpu0", "float32", 1)
+    try:
+        for i, given_ in enumerate(({}, {"loud": False}, {"loud": True})):
+            engine.add(Call(i, "talk:1", "chat", ("hello",), {"max_tokens": 2, "chat_template_kwargs": given_}))
+        chunks = []
+        while not engine.is_idle:
+            chunks += engine.step()
+        sizes = {chunk.call_id: chunk.tokens.prompt for chunk in chunks}
+        assert sizes[0] == sizes[1] < sizes[2]
+        with pytest.raises(BadInput, match=r"chat_template_kwargs\.tools is not for a call"):
+            engine.add(Call(9, "talk:1", "chat", ("hello",), {"chat_template_kwargs": {"tools": []}}))
+    finally:
+        engine.close()

@@ -79,3 +79,27 @@ def test_a_model_without_template_does_not_chat(closing):
 def test_a_folder_without_tokenizer_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"tokenizer.json"):
         FastTokenizer(tmp_path)
+
+
+def test_a_template_reads_what_a_call_hands_to_it(tmp_path):
+    folder = tiny.write(tmp_path / "llama", "llama")
+    template = "{{ messages[0].content }}{% if loud %}!{{ loud + 1 }}{% endif %}{{ eos_token }}"
+    (folder / "chat_template.jinja").write_text(template)
+    asked = [{"role": "user", "content": "hi"}]
+    tokenizer = FastTokenizer(folder)
+    plain = tokenizer.chat(asked)
+    assert tokenizer.chat(asked, (), {"loud": 1}) == plain.replace("hi", "hi!2")
+    assert tokenizer.chat(asked, (), {"eos_token": "not for a call"}) == plain
+    with pytest.raises(BadInput, match="refuses"):
+        tokenizer.chat(asked, (), {"loud": ["not", "a", "number"]})
+
+
+def test_no_control_token_comes_of_what_a_call_hands_to_the_template(tmp_path):
+    folder = tiny.write(tmp_path / "llama", "llama")
+    (folder / "chat_template.jinja").write_text("{{ loud }}{{ messages[0].content }}{{ eos_token }}")
+    tokenizer = FastTokenizer(folder)
+    plain = tokenizer.encode([tokenizer.chat([{"role": "user", "content": "hi"}])], special=False)[0].ids
+    name, end = tokenizer._config["eos_token"], plain[-1]
+    assert end == tokenizer.end_id
+    text = tokenizer.chat([{"role": "user", "content": "hi"}], (), {"loud": name})
+    assert tokenizer.encode([text], special=False)[0].ids.count(end) == 1

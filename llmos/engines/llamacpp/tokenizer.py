@@ -13,6 +13,7 @@ from llmos.abi.error import BadInput
 from llmos.engines.llamacpp.header import Header
 from llmos.nn.controls import Marks
 from llmos.tasks import Encoded, EncodedPair
+from llmos.tasks.templating import PARAM
 
 Json = Any  # Any: messages and tools, as the template reads them
 
@@ -78,17 +79,20 @@ class ServedTokenizer:
     def has_template(self) -> bool:
         return "tokenizer.chat_template" in self._entries
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
+    def chat(
+        self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None
+    ) -> str:
+        handed = dict(given or {})
         if self._parses_special:
-            return self._templated(messages)
+            return self._templated(messages, handed)
         disguise = self._marks.disguise()
-        disguise.look([list(messages)])
-        rendered = self._templated([disguise.message(one) for one in messages])
+        disguise.look([list(messages), handed])
+        rendered = self._templated([disguise.message(one) for one in messages], disguise.value(handed))
         return disguise.off(self._marks.mark(rendered))
 
-    def _templated(self, messages: Sequence[dict[str, Json]]) -> str:
-        said = [_with_text_arguments(message) for message in messages]
-        return str(self._ask("/apply-template", {"messages": said})["prompt"])
+    def _templated(self, messages: Sequence[dict[str, Json]], handed: dict[str, Json]) -> str:
+        said = {"messages": [_with_text_arguments(message) for message in messages]}
+        return str(self._ask("/apply-template", said | ({PARAM: handed} if handed else {}))["prompt"])
 
     def close(self) -> None:
         self._client.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmos.abi.error import BadInput
@@ -34,5 +34,7 @@ class Bytes:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")
 
-    def chat(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str:
+    def chat(
+        self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None
+    ) -> str:
         raise BadInput("An ONNX graph does not chat. Choose a base that does: llmos pull smollm2")
