@@ -44,7 +44,10 @@ class WrongTask(BadInput):
 
 
 class TooLong(BadInput):
-    """The input has more tokens or bytes than the model or the server takes; detail: size, limit."""
+    """The input has more tokens than the model takes, or more bytes than the server does; detail: size, limit.
+
+    `unit` is there where these are no tokens; `context` is what the model takes with its answer.
+    """
 
     code = "too_long"
 

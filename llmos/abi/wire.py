@@ -38,6 +38,7 @@ def encode(frame: Down | Up) -> bytes:
             f"A message of {len(body):,} bytes is over the limit of {MAX_FRAME_BYTES:,}. Send fewer inputs in one call",
             size=len(body),
             limit=MAX_FRAME_BYTES,
+            unit="bytes",
         )
     return PREFIX.pack(len(body)) + body
 

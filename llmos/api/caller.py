@@ -168,13 +168,23 @@ def naming(field: Field) -> Iterator[None]:
 
 def named(error: BadInput, field: Field) -> BadInput:
     """The refusal with the path of its input as `key`, and before its sentence where that is one of several."""
-    kind = ContextLengthExceeded if field.is_openai and isinstance(error, TooLong) else type(error)
-    index, message, detail = error.detail.get("index"), error.message, dict(error.detail)
+    kind, message = type(error), error.message
+    if field.is_openai and isinstance(error, TooLong) and "unit" not in error.detail:
+        kind, message = ContextLengthExceeded, f"{_context(error)} {message}"
+    index, detail = error.detail.get("index"), dict(error.detail)
     if isinstance(index, int) and "key" not in detail:
         detail["key"] = field.path(index, str(detail.get("at", "")))
         if field.is_list:
             message = f"{field.path(index)}: {message}"
     return kind(message, **detail)
+
+
+def _context(error: TooLong) -> str:
+    """The limit in the words, and with the plain digits, by which OpenAI's clients tell this refusal from others."""
+    limit, context = error.detail["limit"], error.detail.get("context")
+    if context is None:
+        return f"This model's maximum context length is {limit} tokens."
+    return f"This model's maximum context length is {context} tokens, its answer's among them."
 
 
 def _unanswered(wanted: Wanted, attended: Attended) -> LlmosError:

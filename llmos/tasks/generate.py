@@ -190,7 +190,7 @@ def _fit(ids: list[int], limit: int, settings: Settings, *, is_whole: bool = Tru
     if len(ids) <= limit:
         return ids
     if not may_cut(settings):
-        raise too_long("The prompt", len(ids), limit, is_whole=is_whole)
+        raise too_long("The prompt", len(ids), limit, is_whole=is_whole, context=limit_of(settings))
     return ids[-limit:]
 
 

@@ -79,6 +79,24 @@ def test_too_long_for_the_model_is_what_openai_calls_it(kernel, ask, path, body,
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", param)
     assert error["detail"]["limit"] == 8
+    assert "This model's maximum context length is 8 tokens. The text has 9 tokens" in error["message"]
+
+
+class Wide:
+    """An engine that no frame reaches."""
+
+    def add(self, call):
+        raise TooLong("A message of 90 bytes is over the limit of 80", size=90, limit=80, unit="bytes")
+
+    def cancel(self, call_id):
+        """Nothing is in hand."""
+
+
+def test_too_many_bytes_are_no_matter_of_the_context(kernel, ask):
+    kernel._engine = Wide()
+    answer = ask("POST", "/v1/embeddings", {"model": "minilm", "input": "a"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], "context" in error["message"]) == (413, "too_long", False)
 
 
 def test_too_long_is_413_on_our_own_routes(kernel, ask):

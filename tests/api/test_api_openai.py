@@ -191,7 +191,7 @@ def test_what_is_not_supported_yet_is_refused_by_name(client, extra, param):
         {"n": 1, "tools": [], "logprobs": False, "presence_penalty": 0, "user": "me"},
         {"prompt_cache_key": "k", "safety_identifier": "u", "store": True, "metadata": {"a": "b"}},
         {"service_tier": "flex", "verbosity": "low", "reasoning_effort": "high", "modalities": ["text"]},
-        {"extra_body": {"keep_alive": "5m", "skip_special_tokens": False, "use_beam_search": False}},
+        {"extra_body": {"keep_alive": "5m", "skip_special_tokens": True, "use_beam_search": False}},
         {"extra_body": {"length_penalty": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1.0, "best_of": 1}},
         {"stop": "", "max_tokens": -1, "logit_bias": {}, "prediction": None, "stream_options": None},
         {"extra_body": {"length_penalty": 1.0, "stop": [""], "seed": None, "tool_choice": None, "n": None}},
