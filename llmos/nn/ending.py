@@ -23,6 +23,7 @@ SAME = 2  # continuations of one length after which the same bytes may come: so 
 FEW = 16  # where no more bytes may come, each is tried; of more, some of each kind
 TRIED = b'a0A.@-:/_ "TZ1,+=()[]{}\n'  # of many bytes that may come, those that most often lead further
 BETWEEN = b',:{[ "'  # a string or another value may begin next
+BEYOND_ASCII = 0x80  # where letters of one byte may come, those of more are not tried
 QUOTE, CLOSING, COMMA = ord('"'), frozenset(b"}]"), ord(",")
 
 
@@ -34,7 +35,7 @@ class Found:
     is_over: bool = False
 
 
-def shortest(matcher: LLMatcher, keys: Keys | None, nodes: int) -> Found:
+def shortest(matcher: LLMatcher, keys: Keys | None, states: int) -> Found:
     """A shortest end from this state of a matcher over single bytes, looking at no more than so many states.
 
     With `keys`, what is written is JSON, which is closed as soon as it may be, and has no key twice.
@@ -43,7 +44,7 @@ def shortest(matcher: LLMatcher, keys: Keys | None, nodes: int) -> Found:
     waiting = [Node(0, next(order), b"", matcher.deep_copy(), keys)]
     seen: Counter[tuple[int, bytes, Keys | None, int]] = Counter()
     closed: set[int] = set()  # strings of which the shortest way to their end is known
-    for _ in range(nodes):
+    while states > 0:
         if not waiting:
             return Found(None)
         node = heapq.heappop(waiting)
@@ -56,6 +57,7 @@ def shortest(matcher: LLMatcher, keys: Keys | None, nodes: int) -> Found:
         if node.string and node.keys is not None and node.keys.string is None:
             closed.add(node.string)
         for ahead in _after(node, order):
+            states -= 1
             is_between = ahead.keys is not None and ahead.keys.string is None and ahead.said[-1] in BETWEEN
             sign = (
                 -ahead.parts if is_between else ahead.size,
@@ -130,8 +132,8 @@ def _worth(allowed: list[int], keys: Keys | None) -> list[int]:
         if COMMA in may:
             return [COMMA]
     first = [byte for byte in TRIED if byte in may]
-    rest = [byte for byte in allowed if byte not in TRIED]
-    return [*first, *(rest if len(allowed) <= FEW else rest[: FEW - len(first)])]
+    rest = [byte for byte in allowed if byte not in TRIED and (not first or byte < BEYOND_ASCII)]
+    return [*first, *(rest if len(allowed) <= FEW else rest[: max(0, FEW - len(first))])]
 
 
 def _shape(keys: Keys | None) -> Keys | None:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from llmos.abi.error import BadInput
 from llmos.nn.ending import shortest
-from llmos.nn.grammar_text import text_of
+from llmos.nn.grammar_text import limits, text_of
+from llmos.nn.instance import instance
 from llmos.nn.keys import Keys
 from llmos.nn.proof import prove, refused
 from llmos.nn.tokenizer import WORD_START, FastTokenizer
@@ -26,8 +27,9 @@ from llmos.tasks.grammar import JSON_SCHEMA, TOOLS, Grammar
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer  # imported late: only answers that follow a grammar need it
 
-NODES = 3_000  # states that the search for the first end looks at
-STEP_NODES = 200  # and one for an end from where an answer stands
+STATES = 8_000  # that the search for the first end looks at, some tenths of a second
+FEW_STATES = 1_000  # where an end is known, and a shorter one is looked for
+STEP_STATES = 600  # of one for an end from where an answer stands: neighbours wait for it
 RESTS = 64  # so many of its bytes are left out one by one to see whether the rest of a way is one
 
 
@@ -137,7 +139,7 @@ class Matcher:
         ahead = self._bytes.deep_copy()
         if not ahead.consume_tokens(list(data)):
             return None
-        text_found = shortest(ahead, keys, STEP_NODES).end
+        text_found = shortest(ahead, keys, STEP_STATES).end
         way = None if text_found is None else self._tokens(text_found)
         if text_found is None or way is None or len(way) > left or not self._ends_with(way, text_found, keys):
             return None
@@ -150,6 +152,9 @@ class Matcher:
         yield self._text
         yield self._text[len(data) :]
         yield from (self._text[at:] for at in range(1, min(len(self._text), RESTS)))
+        if self._keys is not None:  # a string may have been begun where the way has another value
+            after = (at for at in range(min(len(self._text), RESTS)) if self._text[at] in b",}]")
+            yield from (b'"' + self._text[at:] for at in after)
 
     def _tokens(self, text: bytes) -> tuple[int, ...] | None:
         return _tokens(self._vocabulary, text)
@@ -244,11 +249,26 @@ def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
     over_bytes = _matcher(grammar, _single_bytes())
     if over_bytes.is_error():  # it names a token of the vocabulary
         return Compiled(vocabulary, made, None, None, b"")
-    end = shortest(over_bytes, _keys(grammar), NODES).end
-    way = None if end is None else _tokens(vocabulary, end)
-    if end is None or way is None or made.validate_tokens(list(way)) < len(way):
-        return Compiled(vocabulary, made, over_bytes, None, b"")
-    return Compiled(vocabulary, made, over_bytes, way, end)
+    ends = ((_tokens(vocabulary, end), end) for end in _ends(grammar, over_bytes))
+    ways = [(way, end) for way, end in ends if way is not None and made.validate_tokens(list(way)) == len(way)]
+    return Compiled(vocabulary, made, over_bytes, *min(ways, key=lambda one: len(one[0]), default=(None, b"")))
+
+
+def _ends(grammar: Grammar, over_bytes: LLMatcher) -> list[bytes]:
+    """Whole answers, short ones: what the rule says itself is tried, and then a shorter one is looked for."""
+    guess, keys = instance(grammar), _keys(grammar)
+    known = [guess] if guess is not None and _is_answer(over_bytes, guess, keys) else []
+    found = shortest(over_bytes, keys, FEW_STATES if known else STATES).end
+    return known if found is None else [*known, found]
+
+
+def _is_answer(over_bytes: LLMatcher, text: bytes, keys: Keys | None) -> bool:
+    if keys is not None and keys.after(text) is None:
+        return False
+    tried = over_bytes.deep_copy()
+    if not tried.consume_tokens(list(text)):
+        return False
+    return bool(tried.is_accepting() or tried.is_stopped())
 
 
 @lru_cache(maxsize=1)
@@ -262,7 +282,7 @@ def _matcher(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
     from llguidance import LLMatcher
 
     try:
-        return LLMatcher(vocabulary, text_of(grammar), log_level=0)
+        return LLMatcher(vocabulary, text_of(grammar), log_level=0, limits=limits())
     except ValueError as error:  # nested too deeply to be read
         raise refused(grammar, str(error)) from error
 

@@ -14,7 +14,7 @@ import threading
 from functools import lru_cache
 
 from llmos.abi.error import BadInput
-from llmos.nn.grammar_text import text_of
+from llmos.nn.grammar_text import limits, text_of
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, TOOLS, Grammar
 
 CPU_S = 8  # of compiling and the steps
@@ -88,7 +88,7 @@ def _wrong_with(grammar: Grammar) -> str:
     from llguidance import LLMatcher, LLTokenizer
 
     try:
-        made = LLMatcher(LLTokenizer("byte"), text_of(grammar), log_level=0)
+        made = LLMatcher(LLTokenizer("byte"), text_of(grammar), log_level=0, limits=limits())
     except ValueError as error:  # nested too deeply to be read
         return str(error)
     if made.is_error():

@@ -87,8 +87,10 @@ def test_what_a_request_says_is_said_in_its_words():
         (Grammar("regex", "[0-9]{3}"), "123", "12", "1x"),
         (Grammar("json_schema", SCHEMA), '{"a": 12}', '{"a": 1', '{"b"'),
         (Grammar("grammar", 'start: "yes" | "no"'), "yes", "ye", "maybe"),
+        (Grammar("grammar", 'root ::= "yes" | "no"'), "yes", "ye", "maybe"),
+        (Grammar("regex", r"a/b\/c\\/d"), "a/b/c\\/d", "a/b/", "ab"),
     ],
-    ids=lambda one: one.kind if isinstance(one, Grammar) else None,
+    ids=lambda one: one.text[:12] if isinstance(one, Grammar) else None,
 )
 def test_an_answer_is_held_against_its_rule(rule, good, begun, bad):
     kept = Rule(rule)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -332,3 +334,23 @@ def test_another_model_under_the_name_of_one_that_was_removed_finds_nothing_of_i
         answers[call_id] = answer(engine, call_id)
         engine.detach("guest:1")
     assert answers == {0: fresh[1], 1: fresh[2], 2: fresh[1]}
+
+
+def test_an_answer_under_a_rule_has_no_more_tokens_than_asked_for_and_fewer_than_it_needs_are_refused(folders):
+    engine = engine_of(folders, "llama", 8)
+    rule = {"type": "string", "minLength": 6}
+    with pytest.raises(BadInput, match="max_tokens is 1; the shortest answer") as refused:
+        engine.add(generate(1, "a", json_schema=rule, max_tokens=1))
+    least = refused.value.detail["least"]
+    for call_id, most in enumerate((least, least + 3), 2):
+        engine.add(generate(call_id, "a", json_schema=rule, max_tokens=most))
+        (chunk,) = drain(engine)
+        assert chunk.tokens.completion <= most
+        assert len(json.loads(chunk.outputs[0]["text"])) >= 6
+
+
+def test_a_rule_whose_shortest_answer_has_no_room_beside_its_prompt_is_refused_as_too_long(folders):
+    engine = engine_of(folders, "llama", 2)
+    with pytest.raises(TooLong):
+        engine.add(generate(1, "x" * 20, json_schema={"type": "string", "minLength": 500}, max_tokens=2**31 - 1))
+    assert engine.is_idle

@@ -22,8 +22,8 @@ def matcher(schema, said=b""):
     return made
 
 
-def end(schema, said=b"", nodes=3000):
-    return shortest(matcher(schema, said), Keys().after(said), nodes).end
+def end(schema, said=b"", states=8000):
+    return shortest(matcher(schema, said), Keys().after(said), states).end
 
 
 def objects(**properties):
@@ -60,7 +60,7 @@ def test_no_key_comes_twice_where_several_must_come():
 
 def test_where_there_is_no_end_and_where_the_search_is_given_up_there_is_none():
     lone = {"type": "object", "patternProperties": {"^x$": {}}, "minProperties": 2, "additionalProperties": False}
-    assert shortest(matcher(lone), Keys(), 3000).end is None
+    assert shortest(matcher(lone), Keys(), 8000).end is None
     long = shortest(matcher({"type": "string", "minLength": 300}), Keys(), 10)
     assert (long.end, long.is_over) == (None, True)
 

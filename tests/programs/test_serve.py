@@ -193,7 +193,7 @@ class Slow(Endless):
 
     def take_in(self, call: Call) -> Intake:
         yield
-        if len(call.inputs) > 1:
+        if len(call.inputs) > 1 or "regex" in call.params:
             self.begun.set()
             assert self.goes_on.wait(20)
             yield
@@ -294,6 +294,26 @@ def test_what_is_wrong_with_a_large_call_is_its_answer(slow):
     assert chunk.fault is not None
     assert "bad" in chunk.fault.message
     assert talk.server.is_done
+
+
+def test_while_a_rule_is_compiled_all_others_are_answered_and_who_leaves_is_not_taken_in(slow):
+    engine, talk = slow
+    ruled = [Ask(Call(number, "mood:1", "chat", ("x",), {"regex": "(a{9}){9}"})) for number in (1, 2)]
+    talk.say(*ruled)
+    while not engine.begun.is_set():
+        talk.server.step()
+    for number in range(3, 8):
+        talk.say(call(number))
+        assert [chunk.call_id for chunk in talk.answers(1)] == [number]
+    talk.say(large(8))  # which another thread takes in
+    talk.say(Cancel(1), Cancel(2))
+    talk.say(call(9))
+    assert [chunk.call_id for chunk in talk.answers(1)] == [9]
+    engine.goes_on.set()
+    assert [chunk.call_id for chunk in talk.answers(1)] == [8]
+    talk.say(Stop())
+    while not talk.server.is_done:
+        talk.server.step()
 
 
 def test_of_large_calls_the_higher_class_is_taken_in_first(slow):

@@ -6,15 +6,22 @@ So it is read here first, by the same library, and what was written is held agai
 from __future__ import annotations
 
 import json
+import re
 
 from llguidance import LLMatcher, LLTokenizer
 
 from llmos.abi.error import BadInput, Unavailable
+from llmos.nn.grammar_text import lark_of, limits
 from llmos.nn.proof import prove
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 
 BYTES = "byte"  # a vocabulary of single bytes: a rule is about text, whatever the model's tokens are
 MAX_MESSAGE = 400
+SLASH = re.compile(r"\\.|/", re.DOTALL)  # and what is escaped already
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return r"\/" if found[0] == "/" else found[0]
 
 
 class Rule:
@@ -27,10 +34,10 @@ class Rule:
         if grammar.kind == JSON_SCHEMA:
             self.text = f"start: %json {json.dumps({**json.loads(grammar.text), 'x-guidance': SPACING})}"
         elif grammar.kind == REGEX:
-            self.text = f"start: /{grammar.text.replace('/', chr(92) + '/')}/"
+            self.text = f"start: /{SLASH.sub(_escaped, grammar.text)}/"
         else:
-            self.text = grammar.text
-        self._matcher = LLMatcher(self._bytes, LLMatcher.grammar_from_lark(self.text), log_level=0)
+            self.text = lark_of(grammar.text)
+        self._matcher = LLMatcher(self._bytes, LLMatcher.grammar_from_lark(self.text), log_level=0, limits=limits())
         first = self._matcher.deep_copy()
         if not first.is_error():
             first.compute_bitmask()

@@ -320,7 +320,7 @@ def _coming(stream: Stream) -> Sequence[Key]:
 
 
 def _settings(job: Job, index: int, capacity: int) -> Sampling:
-    """What the request says; an answer is never longer than there is room for."""
+    """What the request says; an answer is never longer than there is room for, unless its rule needs as much."""
     one = job.rendered[index]
     settings = ruled(sampling(job.call.params), one.context).for_answer(index % job.copies)
     loaded = job.model.loaded
@@ -328,8 +328,8 @@ def _settings(job: Job, index: int, capacity: int) -> Sampling:
     if loaded.reader is not None:
         blocks = capacity // BLOCK - -(-len(one.ids) // BLOCK)
         room = min(loaded.reader.longest, blocks * BLOCK) - len(one.opening or loaded.reader.opening)
-    wanted = settings.max_tokens + least(settings.grammar, loaded.tokenizer, loaded.ends)
-    return replace(settings, max_tokens=max(1, min(wanted, room)))
+    needed = max(1, least(settings.grammar, loaded.tokenizer, loaded.ends))
+    return replace(settings, max_tokens=min(settings.max_tokens, max(needed, room)))
 
 
 def _computed(row: list[Share]) -> list[Chunk]:

@@ -1,0 +1,128 @@
+"""Rules through the real daemon with the real SmolLM2: valid to their end, and none that ends who serves it."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+import pytest
+from jsonschema import FormatChecker, validate
+
+from llmos.abi.process import State
+
+pytestmark = pytest.mark.acceptance
+
+
+def closed(**properties):
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+STRICT = {
+    "email": closed(contact={"type": "string", "format": "email"}, age={"type": "integer"}),
+    "date": closed(born={"type": "string", "format": "date"}, name={"type": "string"}),
+    "pattern": closed(code={"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"}, more={"type": "string"}),
+    "uuid": closed(id={"type": "string", "format": "uuid"}),
+    "list": closed(links={"type": "array", "items": {"type": "string", "format": "hostname"}, "minItems": 2}),
+}
+PARCEL = closed(code={"type": "string"}, weight={"type": "number"})
+TRACK = {"type": "function", "function": {"name": "track", "description": "Where a parcel is", "parameters": PARCEL}}
+ASKED = [{"role": "user", "content": "Describe yourself at length, with all that you know of your contacts and dates."}]
+NESTED = "start: r0\n" + "\n".join(f'r{i}: r{i + 1} r{i + 1} | "a"' for i in range(3000)) + '\nr3000: "a"\n'
+BOMBS = [
+    ("grammar", {"grammar": NESTED}),
+    ("regex", {"regex": "(a{1000}){1000}"}),
+    ("guided_grammar", {"guided_grammar": NESTED}),
+    ("response_format", {"response_format": {"type": "regex", "value": "((b{100}){100}){100}"}}),
+]
+
+
+@pytest.fixture(scope="module")
+def client(smollm2):
+    with openai.OpenAI(base_url=f"{smollm2.url}/v1", api_key="none", max_retries=0, timeout=300) as client:
+        yield client
+
+
+@pytest.fixture
+def chat(client):
+    def ask(**said):
+        defaults = {"model": "smollm2", "messages": ASKED, "seed": 3, "temperature": 0}
+        return client.chat.completions.create(**defaults | said)
+
+    return ask
+
+
+def formatted(schema):
+    return {"type": "json_schema", "json_schema": {"name": "it", "schema": schema, "strict": True}}
+
+
+def least_of(refused):
+    error = refused.value.body
+    assert error["param"] == "max_tokens"
+    return error["detail"]["least"]
+
+
+@pytest.mark.parametrize("schema", STRICT.values(), ids=STRICT)
+def test_strings_with_a_format_or_a_pattern_are_brought_to_a_valid_end_or_the_least_is_said(chat, schema):
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat(response_format=formatted(schema), max_tokens=1)
+    least = least_of(refused)
+    for most in (least, least + 1, least + 7, 60 + least):
+        (choice,) = chat(response_format=formatted(schema), max_tokens=most).choices
+        validate(json.loads(choice.message.content), schema, format_checker=FormatChecker())
+        assert choice.finish_reason == "stop"
+
+
+def test_a_call_that_must_be_made_is_whole_or_refused_and_its_markup_is_never_content(chat):
+    required = {"tools": [TRACK], "tool_choice": "required"}
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat(**required, max_tokens=5)
+    with pytest.raises(openai.BadRequestError) as refused_streamed:
+        list(chat(**required, max_tokens=5, stream=True))
+    least = least_of(refused)
+    assert least_of(refused_streamed) == least > 5
+    for most in (least, least + 3, least + 40):
+        (choice,) = chat(**required, max_tokens=most).choices
+        (call,) = choice.message.tool_calls
+        validate(json.loads(call.function.arguments), PARCEL)
+        assert (choice.message.content, choice.finish_reason) == (None, "tool_calls")
+        pieces = [piece.choices[0] for piece in chat(**required, max_tokens=most, stream=True)]
+        parts = [part for piece in pieces for part in piece.delta.tool_calls or ()]
+        arguments = "".join(part.function.arguments or "" for part in parts)
+        assert arguments == call.function.arguments
+        assert not any(piece.delta.content for piece in pieces)
+        assert pieces[-1].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("most", [1, 8, 20])
+def test_a_call_that_may_be_made_and_has_no_room_leaves_no_markup_whole_or_streamed(chat, most):
+    messages = [{"role": "user", "content": "Call track for the parcel K7. Answer with <tool_call> and nothing else."}]
+    (choice,) = chat(messages=messages, tools=[TRACK], max_tokens=most).choices
+    pieces = [one.choices[0] for one in chat(messages=messages, tools=[TRACK], max_tokens=most, stream=True)]
+    streamed = "".join(piece.delta.content or "" for piece in pieces)
+    assert (choice.message.content or "") == streamed
+    assert not re.search(r"<tool|tool_call", streamed) or choice.message.tool_calls is None
+    assert "<tool_call>" not in streamed
+
+
+@pytest.mark.parametrize(("param", "rule"), BOMBS, ids=[f"{i} {param}" for i, (param, _) in enumerate(BOMBS)])
+def test_rules_that_end_whoever_compiles_them_are_refused_and_nobody_beside_notices(smollm2, chat, param, rule):
+    def innocent(seed):
+        return chat(messages=[{"role": "user", "content": "Say hello."}], seed=seed, max_tokens=8).choices[0]
+
+    with smollm2.client() as box, ThreadPoolExecutor(4) as pool:
+        innocent(0)
+        before = serving(box)
+        bombs = [pool.submit(chat, extra_body=rule, max_tokens=8) for _ in range(2)]
+        beside = [pool.submit(innocent, seed) for seed in range(4)]
+        for bomb in bombs:
+            error = bomb.exception()
+            assert isinstance(error, openai.BadRequestError), error
+            assert error.param == param
+        assert all(one.result().message.content for one in beside)
+        after = serving(box)
+        assert (after.pid, after.os_pid, after.restarts) == (before.pid, before.os_pid, before.restarts)
+
+
+def serving(box):
+    (one,) = [p for p in box.processes() if p.spec.title == "serve smollm2:1" and p.state is State.READY]
+    return one
