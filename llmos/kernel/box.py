@@ -353,11 +353,14 @@ class Box:
                 self._wakes[model] += 1
             case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
                 self._network.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
+            case ev.RestartAsked(pid=pid) if self._table.roster.lives[pid].is_returning:
+                self._network.restarting(pid)
             case ev.ChildExited():
                 self._network.lost(event.pid, event.taking_in)
-            case ev.Committed(ref=ref) if ref:
-                self._library.replace_mended()
-                self._happenings.publish("model", pid=event.pid, model=ref)
+            case ev.Committed() | ev.CommitFailed():  # what mends comes first, and may be all that is kept
+                self._library.restart_mended()
+                if isinstance(event, ev.Committed) and event.ref:
+                    self._happenings.publish("model", pid=event.pid, model=event.ref)
             case ev.Moved() | ev.MoveRefused():
                 self._library.moved(event)
             case ev.DevicesProbed() | ev.DevicesFound():

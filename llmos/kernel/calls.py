@@ -145,7 +145,7 @@ class Calls:
         state = self._table.process(pid).state
         if state is State.SUSPENDED:
             raise Unavailable(f"Process {pid}, which serves {base}, is suspended. Go on with: llmos resume {pid}")
-        return pid if state in OPEN_STATES else None
+        return pid if state in OPEN_STATES or self._table.roster.lives[pid].is_returning else None
 
     async def _opened_server(self, base: str, device: str, engine: str) -> int:
         """A new serve process; whoever asks for the same one meanwhile gets the same one."""

@@ -112,8 +112,11 @@ def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
         return []
     if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
         return _crashed(roster, process, event)
+    life = roster.lives[event.pid]
+    if life.is_returning:
+        return roster.back_off(process, life.crashes, 0.0, process.reason)
     state = _state_after(process, event.code)
-    why = roster.lives[event.pid].hung or _why(process, event.code, state)
+    why = life.hung or _why(process, event.code, state)
     ended = roster.end(process, event.at, state, why)
     return [*ended, *roster.settle(process, _died(process))]
 

@@ -53,6 +53,14 @@ class KillAsked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RestartAsked(Event):
+    """A serve process is to end once its calls are answered, and to start again under its pid."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SuspendAsked(Event):
     pid: int
 

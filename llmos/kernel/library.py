@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from llmos.kernel import leftovers
 from llmos.kernel.happenings import Happenings
 from llmos.kernel.loop import Loop
 from llmos.kernel.network import Network
+from llmos.kernel.roster import ALIVE
 from llmos.kernel.store.store import Store
 from llmos.kernel.table import Table
 
 USERS = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # of models that must not go meanwhile
+log = logging.getLogger(__name__)
 
 
 class Library:
@@ -136,6 +140,21 @@ class Library:
                     name=name,
                 )
 
+    def _using(self, base: str) -> list[Process]:
+        """Processes that have a base open, or a model on it, and are not to be restarted for its sake."""
+        return [
+            process
+            for process in self._table.processes.values()
+            if process.spec.program in USERS and process.state in ALIVE and self._base_of(process) == base
+        ]
+
+    def _base_of(self, process: Process) -> str:
+        ref = process.spec.args.get("base") or process.spec.args.get("model")
+        with suppress(LlmosError):
+            manifest = self._store.found(str(ref))
+            return manifest.base or manifest.ref
+        return ""
+
     def _serving(self, base: str) -> list[Process]:
         return [
             process
@@ -171,19 +190,27 @@ class Library:
         return replace(use, reclaimable_bytes=use.reclaimable_bytes + sizes)
 
     async def verify(self) -> Verified:
-        """Read the store and the journal. A serve process that maps what was damaged ends with its last answer."""
+        """Read the store and the journal. A serve process that maps what was damaged is restarted."""
         verified = await asyncio.to_thread(self._store.examine)
         said = await asyncio.to_thread(self._journal_damage)
-        self.replace_mended()
+        self.restart_mended()
         damages = (Damage("journal", "journal.db", said),) if said else ()
         return replace(verified, damages=(*verified.damages, *damages))
 
-    def replace_mended(self) -> None:
-        """Whoever serves a base whose bytes were replaced holds the old ones: it finishes what it has, and ends; the
-        next call starts another."""
+    def restart_mended(self) -> None:
+        """Whoever serves a base whose bytes were replaced has the old ones mapped: it answers the calls it has and
+        starts again. Who trains or measures on it goes on with the bytes that it has read, and the log says so."""
         for base in self._store.drain_mended():
             for process in self._serving(base):
-                self._loop.post(ev.KillAsked(self._clock(), process.pid, reason=f"{base} was damaged and is mended"))
+                self._loop.post(ev.RestartAsked(self._clock(), process.pid, f"{base} was damaged and is mended"))
+            for process in self._using(base):
+                log.warning(
+                    "process %d (%s) goes on with the bytes of %s that it read before they were mended; run it again "
+                    "if they were damaged when it began",
+                    process.pid,
+                    process.spec.program,
+                    base,
+                )
 
 
 def _is_of(used: str, ref: str) -> bool:

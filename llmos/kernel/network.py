@@ -34,6 +34,7 @@ class Server:
     engine: str
     waiting: Waiting
     is_ready: bool = False
+    is_returning: bool = False  # it was asked to end and to start again: its end is no crash of its calls
     models: set[str] = field(default_factory=set)  # attached, so that calls may name them
     attaching: set[str] = field(default_factory=set)
     sent: dict[int, Open] = field(default_factory=dict)
@@ -208,7 +209,8 @@ class Network:
     def became_ready(self, pid: int) -> None:
         """The process has its base: send it what waits."""
         server = self._servers[pid]
-        server.is_ready, server.models, server.used_at = True, {server.base}, self._clock()
+        server.is_ready, server.is_returning = True, False
+        server.models, server.used_at = {server.base}, self._clock()
         self._forward(server)
 
     def attached_to(self, pid: int, model: str) -> None:
@@ -254,6 +256,12 @@ class Network:
             self.detach(pid, model)
         return having
 
+    def restarting(self, pid: int) -> None:
+        """The process is to end and to start again: it answers what was sent, and what comes waits for its return."""
+        server = self._servers.get(pid)
+        if server is not None:
+            server.is_ready, server.is_returning = False, True
+
     def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
         """The process has died: calls without a chunk wait to be sent again, the others get their answer now.
 
@@ -266,7 +274,7 @@ class Network:
         server.came_at, server.yielding = {}, set()
         for opened in list(server.sent.values()):
             server.unsend(opened)
-            opened.crashes += 1
+            opened.crashes += not server.is_returning
             if opened.call.call_id in taking_in:
                 self._fail(opened, _crashed(pid))
             elif opened.has_begun or not opened.call.is_idempotent or opened.crashes >= CRASHES_TO_GIVE_UP:

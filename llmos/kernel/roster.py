@@ -39,6 +39,7 @@ class Life:
     loads: dict[str, float] = field(default_factory=dict)  # of these models: the seconds that loading took, once it has
     hung: str = ""  # why it was ended, if it was because it did not respond
     leaving: tuple[str, ...] = ()  # of these models: those that were told to go
+    is_returning: bool = False  # once it has stopped it starts again, and its calls wait for that
 
 
 class Roster:
@@ -134,7 +135,7 @@ class Roster:
         life = self.lives[process.pid]
         for kind, size_bytes in life.needs.items():
             self.ledger.book(Lease(process.pid, process.spec.device, kind, size_bytes))
-        self.lives[process.pid] = replace(_emptied(life), number=life.number + 1, ready_at=None, hung="")
+        self.lives[process.pid] = replace(_emptied(life), number=life.number + 1, ready_at=None, hung="", is_returning=False)
         self.put(process.moved(State.STARTING, started_at=at, os_pid=None, fault=None, reason=""))
         return [do.Start(process.pid)]
 
@@ -213,6 +214,7 @@ class Roster:
         if process.state is not State.STOPPING:
             self.put(process.moved(State.STOPPING, reason=reason))
         self._drop_wishes(process.pid)
+        self.lives[process.pid] = replace(life, is_returning=False)
         if is_forced:
             return [do.Signal(process.pid, signal.SIGKILL), do.Alarm(process.pid, life.number, "kill", FORCE_AGAIN_S)]
         return [
@@ -221,6 +223,14 @@ class Roster:
             do.Stop(process.pid, reason),
             do.Alarm(process.pid, life.number, "kill", self._stop_grace_s),
         ]
+
+    def restart(self, process: Process, reason: str) -> list[Effect]:
+        """Ask it to end, to start again afterwards; one that is about to start or to end is left to it."""
+        if process.state not in (State.STARTING, *CALLED):
+            return []
+        effects = self.stop(process, reason)
+        self.lives[process.pid] = replace(self.lives[process.pid], is_returning=True)
+        return effects
 
     def back_off(self, process: Process, crashes: int, wait_s: float, reason: str) -> list[Effect]:
         """It gives back what it holds and is queued again, to start after a while."""
@@ -233,7 +243,7 @@ class Roster:
     def end(self, process: Process, at: float, state: State, reason: str) -> list[Effect]:
         """It is over, or interrupted, and holds nothing any more."""
         self._let_go(process.pid)
-        self.lives[process.pid] = replace(_emptied(self.lives[process.pid]), is_backing_off=False)
+        self.lives[process.pid] = replace(_emptied(self.lives[process.pid]), is_backing_off=False, is_returning=False)
         self.put(process.moved(state, ended_at=at, os_pid=None, reason=reason))
         return [do.Clean(process.pid)] if state is State.EXITED else []
 

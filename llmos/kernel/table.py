@@ -174,6 +174,9 @@ class Table:
             return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
         return self.roster.stop(process, event.reason, is_forced=event.is_forced)
 
+    def _restart_asked(self, event: ev.RestartAsked) -> list[Effect]:
+        return self.roster.restart(self.process(event.pid), event.reason)
+
     def _suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:
         self.roster.put(self.process(event.pid).moved(State.SUSPENDED, reason="suspended by the user"))
         return [do.Signal(event.pid, signal.SIGSTOP)]
@@ -285,7 +288,8 @@ class Table:
         self.is_down = True
         effects: list[Effect] = []
         for process in list(self.processes.values()):
-            if process.state in ALIVE - {State.STOPPING}:
+            is_returning = self.roster.lives[process.pid].is_returning
+            if process.state in ALIVE - {State.STOPPING} or is_returning:
                 effects += self.roster.stop(process, "the daemon goes down")
             elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
                 effects += self.roster.end(process, event.at, State.EXITED, "the daemon goes down")
@@ -308,6 +312,7 @@ class Table:
 _HANDLERS: dict[type[Event], Callable[[Table, Any], list[Effect]]] = {  # Any: each handler takes its own event
     ev.Submitted: Table._submitted,
     ev.KillAsked: Table._kill_asked,
+    ev.RestartAsked: Table._restart_asked,
     ev.SuspendAsked: Table._suspend_asked,
     ev.ResumeAsked: Table._resume_asked,
     ev.NiceAsked: Table._nice_asked,

@@ -45,6 +45,7 @@ EVENTS = st.one_of(
     st.builds(ev.Forked, st.floats(0, 9), PIDS, st.integers(2, 99), st.floats(0, 9)),
     st.builds(ev.BecameReady, st.floats(0, 9), PIDS, st.integers(0, 9)),
     st.builds(ev.KillAsked, st.floats(0, 9), PIDS, st.booleans()),
+    st.builds(ev.RestartAsked, st.floats(0, 9), PIDS, st.just("mended")),
     st.builds(ev.ChildFailed, st.floats(0, 9), PIDS, FAULTS),
     st.builds(ev.ChildExited, st.floats(0, 9), PIDS, st.just(7), st.integers(-11, 2)),
     st.builds(ev.OfferMade, st.floats(0, 9), PIDS, OFFERS),

@@ -339,3 +339,33 @@ def test_a_base_served_by_two_engines_has_a_process_for_each():
     assert ground.network.serving(BASE, "cpu0") == 1
     assert ground.network.serving(BASE, "cpu0", "llamacpp") == 2
     assert ground.network.serving(BASE, "cpu0", "vllm") is None
+
+
+def test_a_process_that_restarts_answers_what_it_has_and_what_came_later_waits_for_its_return():
+    ground = Ground()
+    ground.network.became_ready(1)
+    sent = ground.open(1)
+    ground.network.restarting(1)
+    later = [ground.open(2), ground.open(3, "ner:1")]
+    ground.network.answered([Chunk(1, ("y",))])
+    assert answer_of(sent).outputs == ("y",)
+    assert (ground.asked(), ground.attaching) == ([1], [])
+    ground.network.lost(1)
+    assert ground.asked() == [1]
+    ground.network.became_ready(1)
+    ground.network.attached_to(1, "ner:1")
+    assert ground.asked() == [1, 2, 3]
+    assert not any(one.chunks for one in later), "none of them failed"
+
+
+def test_a_restart_is_no_crash_of_the_calls_that_it_meets():
+    ground = Ground()
+    ground.network.became_ready(1)
+    opened = ground.open(1)
+    for _ in range(4):
+        ground.network.restarting(1)
+        ground.crash()
+        assert ground.asked() == [1], "it had not come to it, and has it again"
+    assert opened.crashes == 0
+    ground.crash()
+    assert opened.crashes == 1

@@ -403,3 +403,36 @@ def test_a_trainer_that_was_killed_or_ended_with_the_daemon_says_how_it_goes_on(
     table = table_with(TRAIN, State.READY)
     table.apply(ev.DaemonStarted(9.0))
     assert (table.process(1).state, "llmos resume 1" in table.process(1).reason) == (State.INTERRUPTED, True)
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.READY])
+def test_a_serve_process_that_is_to_restart_stops_in_its_grace_and_is_queued_again(state):
+    table = table_with(SERVE, state)
+    *_, asked, alarm = table.apply(ev.RestartAsked(5.0, 1, "tiny:1 is mended"))
+    assert (asked, alarm) == (do.Stop(1, "tiny:1 is mended"), do.Alarm(1, 1, "kill", 5.0))
+    assert table.process(1).state is State.STOPPING
+    assert table.apply(ev.RestartAsked(5.5, 1, "again")) == []
+    assert table.apply(exited(0)) == [do.Alarm(1, 1, "restart", 0.0)]
+    assert (table.process(1).state, table.process(1).reason) == (State.QUEUED, "tiny:1 is mended")
+    assert table.ledger.held(1, "cpu0") == 0
+    table.apply(ev.Rang(100.0, 1, 1, "restart"))
+    table.apply(ev.Admitted(101.0, 1))
+    table.apply(ev.KillAsked(102.0, 1))
+    table.apply(exited(0))
+    assert table.process(1).state is State.EXITED, "its next end is its last"
+
+
+@pytest.mark.parametrize("other", [ev.KillAsked(6.0, 1), ev.DownAsked(6.0)])
+def test_a_process_that_is_killed_while_it_restarts_does_not_come_back(other):
+    table = table_with(SERVE, State.READY)
+    table.apply(ev.RestartAsked(5.0, 1, "tiny:1 is mended"))
+    table.apply(other)
+    *_, settle = table.apply(exited(0))
+    assert table.process(1).state is State.EXITED
+    assert settle.fault is not None
+
+
+def test_a_process_that_has_not_begun_needs_no_restart():
+    table = table_with(SERVE)
+    assert table.apply(ev.RestartAsked(5.0, 1, "tiny:1 is mended")) == []
+    assert table.process(1).state is State.QUEUED
