@@ -17,9 +17,10 @@ MACHINE_ARGS = frozenset({"catalog", "downloads", "vllm_command", "reports"})  #
 MOST_ARGS_BYTES = 64 * 1024  # of all arguments of a process, as JSON
 MOST_TITLE = 200  # characters
 LEAST_SECRET = 6  # a shorter value is found in too many innocent words
-USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")  # RFC 3986: user and password stand between these
-BEARER = re.compile(r"(?i)\b(bearer|basic)\s+(?=[\w.~+/=-]*\d)[\w.~+/=-]{12,}")  # RFC 6750; a digit: no prose
-HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+USERINFO = re.compile(r"(?<=://)[^/?#\s@'\"]+@")  # RFC 3986: user and password stand between these
+HEADER = re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+)[^\s'\",]+")  # RFC 9110
+BEARER = re.compile(r"\b([Bb]earer) (?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}")  # RFC 6750; a digit: no prose
+HUB_TOKEN = re.compile(r"\bhf_(?=[A-Za-z]*[0-9A-Z])[A-Za-z0-9]{8,}\b")  # hf_transfer is the name of a library
 SIGNED = re.compile(r"(?i)([?&](?:token|access_token|signature|sig|x-amz-[\w-]+|policy|key-pair-id)=)[^&\s'\"]+")
 
 
@@ -29,6 +30,7 @@ def redact(text: str, secrets: Collection[str] = ()) -> str:
         if len(secret) >= LEAST_SECRET:
             text = text.replace(secret, HIDDEN)
     text = USERINFO.sub("", text)
+    text = HEADER.sub(rf"\1{HIDDEN}", text)
     text = BEARER.sub(rf"\1 {HIDDEN}", text)
     return SIGNED.sub(rf"\1{HIDDEN}", HUB_TOKEN.sub(HIDDEN, text))
 

@@ -9,6 +9,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from llmos.kernel.store.disk import files_under
+from llmos.kernel.store.space import freed_bytes
+
 OLD_S = 7 * 24 * 3600.0  # so long a download may wait for its pull to be asked for again
 TIGHT_BYTES = 1 << 30
 log = logging.getLogger(__name__)
@@ -31,7 +34,7 @@ def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
     the bytes that freed. It writes nothing."""
     folders = [one for one in (home / "scratch").iterdir() if one.name.isdecimal() and int(one.name) <= last_pid]
     gone = [folder for folder in folders if int(folder.name) not in returning]
-    freed = sum(path.stat().st_size for folder in gone for path in folder.rglob("*") if path.is_file())
+    freed = freed_bytes(path for folder in gone for path, _ in files_under(folder))
     for folder in gone:
         shutil.rmtree(folder, ignore_errors=True)
     return freed
@@ -40,6 +43,19 @@ def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
 def collect(home: Path, known: Collection[int], now: float) -> int:
     """Remove old downloads that no process holds and logs of pids that are forgotten; returns the bytes that freed."""
     return sum(_removed(path) for path, _ in collectable(home, known, now))
+
+
+def _removed(path: Path) -> int:
+    """A download goes while it is locked, so that a puller that comes now finds that the file is gone."""
+    size_bytes = _size_bytes(path)
+    if path.suffix != ".part":
+        path.unlink(missing_ok=True)
+        return size_bytes
+    with suppress(OSError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+        return size_bytes
+    return 0
 
 
 def collectable(home: Path, known: Collection[int], now: float) -> list[tuple[Path, int]]:
@@ -57,7 +73,7 @@ def is_tight(home: Path) -> bool:
 
 
 def _is_free(path: Path) -> bool:
-    """No puller has it locked; one that comes now finds another file, or none."""
+    """No puller has it locked."""
     with suppress(OSError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -74,12 +90,4 @@ def _changed_at(path: Path) -> float:
 def _size_bytes(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_size
-    return 0
-
-
-def _removed(path: Path) -> int:
-    with suppress(OSError):
-        size_bytes = path.stat().st_size
-        path.unlink()
-        return size_bytes
     return 0

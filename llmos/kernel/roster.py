@@ -135,7 +135,9 @@ class Roster:
         life = self.lives[process.pid]
         for kind, size_bytes in life.needs.items():
             self.ledger.book(Lease(process.pid, process.spec.device, kind, size_bytes))
-        self.lives[process.pid] = replace(_emptied(life), number=life.number + 1, ready_at=None, hung="", is_returning=False)
+        self.lives[process.pid] = replace(
+            _emptied(life), number=life.number + 1, ready_at=None, hung="", is_returning=False
+        )
         self.put(process.moved(State.STARTING, started_at=at, os_pid=None, fault=None, reason=""))
         return [do.Start(process.pid)]
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 import httpx
@@ -63,7 +66,10 @@ def get(client: httpx.Client, url: str, headers: Mapping[str, str] | None = None
 
 
 class Download:
-    """The downloads of one process: into a folder whose partial files are found again, with progress on its channel."""
+    """The downloads of one process: into a folder whose partial files are found again, with progress on its channel.
+
+    They are locked until it is closed: nobody else fetches them, and no collection of garbage takes them away.
+    """
 
     def __init__(
         self, client: httpx.Client, folder: Path, channel: Channel, clock: Callable[[], float] = time.monotonic
@@ -71,7 +77,20 @@ class Download:
         self.client = client
         self.parts: list[Path] = []
         self._folder, self._channel, self._clock = folder, channel, clock
+        self._held = ExitStack()
         folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of what was fetched."""
+        self._held.close()
 
     def fetch(
         self,
@@ -84,12 +103,8 @@ class Download:
     ) -> Path:
         """The file at this address, going on from what an earlier process left; Corrupt if its digest is another."""
         part = self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
-        with part.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Conflict(f"Another process is fetching {url} right now. Wait for it, then pull again") from error
-            self._complete(url, file, size_bytes, dict(headers or {}), title)
+        file = self._held.enter_context(_locked(part, url))
+        self._complete(url, file, size_bytes, dict(headers or {}), title)
         self.parts.append(part)
         try:
             return self.checked(part, sha256, size_bytes, url)
@@ -154,6 +169,27 @@ class Download:
             raise _damaged(url or str(path), sha256, actual)
         self._channel.report(Progress("verify", has_bytes, has_bytes, "bytes"))
         return path
+
+
+def _locked(part: Path, url: str) -> BinaryIO:
+    """The partial file, this process's alone; Conflict if another one has it."""
+    while True:
+        file = part.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(part, file):  # else it was collected as garbage between the two
+                return file
+        except BlockingIOError as error:
+            file.close()
+            raise Conflict(f"Another process is fetching {url} right now. Wait for it, then pull again") from error
+        file.close()
+
+
+def _is_still(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _progress(title: str, held: int, total: int, fresh: int, elapsed_s: float) -> Progress:

@@ -142,8 +142,7 @@ def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -
     pip = pip_settings()
     places = Places(args, pip)
     downloads = Path(str(args.get("downloads") or Path(assignment.scratch) / "downloads"))
-    with open_client(pip.get("cert")) as client:
-        download = Download(client, downloads, channel)
+    with open_client(pip.get("cert")) as client, Download(client, downloads, channel) as download:
         if hub is not None:
             brought = from_hub(hub, places, download, folder)
         else:

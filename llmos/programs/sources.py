@@ -177,6 +177,7 @@ def from_hub(hub: Hub, places: Places, download: Download, folder: Path) -> Brou
 
 def from_folder(source: Path, folder: Path, channel: Channel, dtype: str = "float32") -> Brought:
     """A copy of the base in a folder of this machine: what its owner does there later changes nothing here."""
+    place = source
     if source.is_file() and source.suffix == ".gguf":
         paths, source = [source.name], source.parent
     elif source.is_file() and source.suffix == ".onnx":
@@ -196,7 +197,7 @@ def from_folder(source: Path, folder: Path, channel: Channel, dtype: str = "floa
     for path, _ in files:
         with room_said(folder), (source / path).open("rb") as file:
             _copy(file.read, folder / path, report)
-    return Brought(files, f"folder:{source}")
+    return Brought(files, f"folder:{place}")
 
 
 def _under(folder: Path) -> list[str]:

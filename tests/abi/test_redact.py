@@ -19,6 +19,12 @@ from llmos.abi.redact import HIDDEN, MOST_ARGS_BYTES, kept_args, redact, redacte
         ("https://cdn/x?Signature=abc%2F&Expires=9", f"https://cdn/x?Signature={HIDDEN}&Expires=9"),
         ("the bearer of this letter, a basic understanding", "the bearer of this letter, a basic understanding"),
         ("me@example.com wrote", "me@example.com wrote"),
+        ("{'Authorization': 'Basic dXNlcjpwYXNz'}", f"{{'Authorization': 'Basic {HIDDEN}'}}"),
+        ("sent Bearer abcdef0123456789 along", f"sent Bearer {HIDDEN} along"),
+        ("a basic all-MiniLM-L6-v2 will do", "a basic all-MiniLM-L6-v2 will do"),
+        ("Basic sentence-transformers/all-mpnet-2", "Basic sentence-transformers/all-mpnet-2"),
+        ("install hf_transfer, or hf_datasets", "install hf_transfer, or hf_datasets"),
+        ("https://example.com?mail=me@x.org fails", "https://example.com?mail=me@x.org fails"),
     ],
 )
 def test_what_looks_like_a_secret_is_hidden_and_prose_is_not(text, shown):

@@ -1,6 +1,5 @@
 """pull: sources, resumption, refusals; the index and the hub are a small real server on this machine."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from pulling import ENCODER, Box, write
 from llmos.abi.catalog import Entry, Hub, Wheel, catalog
 from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline, UnsafeWeights
 from llmos.abi.model import Offer, OfferKind, Part
+from llmos.kernel.leftovers import OLD_S, collect
 from llmos.programs.describe import chosen, describe, license_of
 from llmos.programs.download import Download
 from llmos.programs.pull import bring, damaged, entry_of, is_from, main, name_of
@@ -81,8 +81,8 @@ def box(tmp_path):
 
 @pytest.fixture
 def download(box, tmp_path):
-    with httpx.Client() as client:
-        yield Download(client, tmp_path / "downloads", box)
+    with httpx.Client() as client, Download(client, tmp_path / "downloads", box) as download:
+        yield download
 
 
 def wheel(server, inside=ENCODER, **changes):
@@ -138,10 +138,10 @@ def test_a_stopped_download_is_gone_on_with_by_the_next_process(server, box, tmp
     server.pages["/big"] = data
     box.stop_after_bytes = 1
     with httpx.Client() as client:
-        with pytest.raises(Cancelled, match="kept"):
-            Download(client, tmp_path / "d", box).fetch(f"{server.url}/big", size_bytes=len(data))
-        next_box = Box(tmp_path / "home2")
-        path = Download(client, tmp_path / "d", next_box).fetch(f"{server.url}/big", size_bytes=len(data))
+        with Download(client, tmp_path / "d", box) as first, pytest.raises(Cancelled, match="kept"):
+            first.fetch(f"{server.url}/big", size_bytes=len(data))
+        with Download(client, tmp_path / "d", Box(tmp_path / "home2")) as second:
+            path = second.fetch(f"{server.url}/big", size_bytes=len(data))
     assert path.read_bytes() == data
     assert server.asked[1][1] is not None
 
@@ -362,14 +362,16 @@ def test_a_base_that_is_here_from_the_same_source_is_not_fetched_again(box):
     assert not is_from(box.store.located("minilm"), "/a/folder", {})
 
 
-def test_a_name_that_a_file_is_being_fetched_under_is_not_fetched_twice_at_once(server, box, download, tmp_path):
+def test_a_download_is_its_process_s_alone_until_what_it_is_for_was_made_of_it(server, box, download, tmp_path):
     server.pages["/x"] = b"x"
-    download.fetch(f"{server.url}/x")
-    (part,) = (tmp_path / "downloads").iterdir()
-    with part.open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    part = download.fetch(f"{server.url}/x")
+    with Download(download.client, tmp_path / "downloads", box) as other:
         with pytest.raises(Conflict, match="Another process"):
-            download.fetch(f"{server.url}/x")
+            other.fetch(f"{server.url}/x")
+        (tmp_path / "logs").mkdir()
+        assert collect(tmp_path, (), part.stat().st_mtime + 2 * OLD_S) == 0, "it is no garbage either"
+        download.close()
+        assert other.fetch(f"{server.url}/x") == part
 
 
 def test_a_source_nobody_can_reach_is_said_quickly(box):

@@ -106,6 +106,14 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def inode(path: Path) -> int | None:
+    """Which file it is on its disk; None where there is none."""
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
+
+
 def files_under(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Every regular file below a folder, however deep, that is still there when looked at."""
     for at, _, names in os.walk(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,7 @@ class Pages:
         standing = sorted(model.ref for model in index.models if model.base == ref)
         on = f". {', '.join(standing)} stand on it" if standing else ""
         said = f"its manifest {page} cannot be read{on}. Its files are kept in {shelf.kept_for(page)}"
-        away = f"mv {page} {page}.damaged, then llmos gc"
+        away = f"{shlex.join(['mv', page, f'{page}.damaged'])}, then llmos gc"
         return Damage(ref, page, said, f"llmos pull SOURCE --name {name}" if standing else away)
 
 
@@ -65,7 +66,16 @@ def way_out(manifest: Manifest) -> str:
         return f"llmos rm {manifest.ref}, and train it again"
     kind, _, place = manifest.source.partition(":")
     source = {"folder": place, "hf": manifest.source}.get(kind, manifest.name)
-    return f"llmos pull {source}" + (f" --name {manifest.name}" if source != manifest.name else "")
+    named = ["--name", manifest.name] if source != manifest.name else []
+    return shlex.join(["llmos", "pull", source, *named, *_as_asked(manifest)])
+
+
+def _as_asked(manifest: Manifest) -> list[str]:
+    """The options that it was pulled with: without them another version would be made."""
+    engine, labels = manifest.options.get("engine"), ",".join(manifest.labels)
+    if engine == "onnx":
+        return ["--task", manifest.task, *(["--labels", labels] if labels else [])]
+    return ["--engine", str(engine)] if engine else []
 
 
 def _rewritten(ref: str, what: str, again: Callable[[], None]) -> Damage:

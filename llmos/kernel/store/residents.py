@@ -123,7 +123,9 @@ class Residents:
             for one in staged:
                 target = aside / one.file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                disk.link(twins.get(one.file.digest, one.source), target)
+                twin = twins.get(one.file.digest)
+                is_there = twin is not None and twin.exists()  # the form that had it may have been dropped meanwhile
+                disk.link(twin if twin is not None and is_there else one.source, target)
             disk.write(aside / PAGE, to_json(Page(tuple(one.file for one in staged))))
             disk.replace_folder(aside, path)
         finally:

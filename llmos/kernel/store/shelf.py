@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -12,7 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.model import NAME, DatasetManifest, File, Manifest
 from llmos.abi.wire import from_json, to_json
 from llmos.kernel.store import disk
-from llmos.kernel.store.blobs import Blobs, check_path
+from llmos.kernel.store.blobs import Blobs, check_path, digest_of
 
 M = TypeVar("M", Manifest, DatasetManifest)
 GONE = ".gone"  # a removed version's manifest: it keeps its number from being given again
@@ -188,6 +188,21 @@ class Shelf(Generic[M]):
             for page in folder.glob("*.json")
             if page.stem.isdecimal() and int(page.stem) not in versions.of(folder.name)
         }
+
+    def shows_damage(self, manifest: M, mended: Collection[str], offered: Collection[str]) -> bool:
+        """Its folder shows other bytes than its manifest says: the old ones of a mended blob, or those that the blob
+        of an offered digest had before a mending that was stopped."""
+        return any(
+            file.digest in mended or (file.digest in offered and not self._is_sound(manifest, file))
+            for file in manifest.files
+        )
+
+    def _is_sound(self, manifest: M, file: File) -> bool:
+        folder = self.folder(manifest)
+        try:  # without links to tell by, as on some disks, it is read
+            return self._is_in(folder, file) or digest_of(folder / file.path) == file.digest
+        except FileNotFoundError:
+            return False
 
     def lost(self, manifest: M, versions: Versions[M]) -> int | None:
         """The number of a version whose page cannot be read and whose files are these; None if there is none."""

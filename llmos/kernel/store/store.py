@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from llmos.abi.error import Conflict, Corrupt, NotFound
 from llmos.abi.frame import Located
@@ -61,7 +62,7 @@ class Store:
         # Files no one can read, for the log.
         self.damaged: tuple[str, ...] = (*damaged_models, *damaged_datasets, *damaged_promotions)
         self._pages = Pages(self._models, self._datasets, self._promotions, damaged_promotions)
-        self._mended: set[str] = set()  # refs of bases whose bytes were brought again
+        self._mended: SimpleQueue[str] = SimpleQueue()  # refs of bases whose bytes were brought again
         self._missing = {m.ref: missing for m in models if (missing := self._models.missing(m))}
         self._index = Index(models, datasets, promotions, self._residents.read())
         self._sweep_residents()
@@ -180,8 +181,10 @@ class Store:
             found.read(dataset.ref, files, f"llmos rm {dataset.ref}, and train on the rows' own file")
         for name in index.residents:
             if not found.read(f"resident form of {self._made_of(name)}", self._residents.files(name)):
-                self._mended |= {m.ref for m in index.models if name.startswith(f"{form_key(m)}-")}
                 self._drop_resident(name)
+                for model in index.models:
+                    if name.startswith(f"{form_key(model)}-"):
+                        self._mended.put(model.ref)
         with self._writing:
             pages = self._pages.examine(self._index)
         return replace(found.verified, damages=(*found.verified.damages, *pages))
@@ -315,6 +318,7 @@ class Store:
         """A base whose manifest could not be read was brought in again: it has its version, and models their base."""
         for one in rotten:
             self._blobs.place(one)
+        disk.sync(self._blobs.folder)
         self._models.link(manifest)
         self._models.write(manifest)
         models = self._index.models.adding(manifest)
@@ -326,27 +330,33 @@ class Store:
 
     def drain_mended(self) -> set[str]:
         """The refs of bases whose damaged bytes were replaced since it was last asked: who maps them holds the old."""
-        mended, self._mended = self._mended, set()
+        mended = set()
+        with suppress(Empty):
+            while True:
+                mended.add(self._mended.get_nowait())
         return mended
 
     def _heal(self, staged: Iterable[Staged], rotten: set[str]) -> None:
         """An offer that brings the bytes of a damaged blob again mends every version that shows it, and takes away
-        what was made of the damaged ones."""
-        reached = self._index.digests()
-        mended = {one.file.digest: one for one in staged if one.file.digest in rotten & reached}
-        for one in mended.values():
-            self._blobs.place(one)
+        what was made of the damaged ones. What an earlier mending was stopped in is brought to its end."""
+        offered = {one.file.digest for one in staged}
+        mended = rotten & self._index.digests()
+        for one in staged:
+            if one.file.digest in mended:
+                self._blobs.place(one)
+        if mended:
+            disk.sync(self._blobs.folder)
         for model in self._index.models:
-            if any(file.digest in mended for file in model.files):
+            if self._models.shows_damage(model, mended, offered):
                 self._models.link(model)
                 self._missing.pop(model.ref, None)
-                self._mended.add(model.base or model.ref)
+                self._mended.put(model.base or model.ref)
                 if model.kind is Kind.BASE:
                     self._drop_forms(model)
         for dataset in self._index.datasets:
-            if any(file.digest in mended for file in dataset.files):
+            if self._datasets.shows_damage(dataset, mended, offered):
                 self._datasets.link(dataset)
-        rotten -= mended.keys()
+        rotten -= mended
 
     def _put(
         self,
@@ -451,7 +461,7 @@ class Store:
     def _garbage(self, index: Index) -> list[Path]:
         reached, spared = index.digests(), self._spared(index)
         there = (path for path in self._blobs.folder.iterdir() if path.name not in reached)
-        blobs = [path for path in there if not spared or path.stat().st_ino not in spared]
+        blobs = [path for path in there if not spared or disk.inode(path) not in spared]
         folders = [self._residents.path(name) for name in index.residents if not index.needs_resident(name)]
         folders += self._models.orphans(index.models) + self._datasets.orphans(index.datasets)
         return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]

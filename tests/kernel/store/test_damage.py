@@ -8,6 +8,7 @@ import pytest
 from stocking import base, dataset, model, offer, safetensors
 
 from llmos.abi.model import OfferKind
+from llmos.kernel.store.pages import way_out
 from llmos.kernel.store.store import Store
 
 
@@ -49,6 +50,30 @@ def test_a_base_brought_in_again_mends_its_blob_its_folder_and_takes_away_what_w
     assert store.drain_mended() == set()
     assert store.examine().damages == ()
     assert store.located("ner").base is not None
+
+
+def test_a_mending_that_was_stopped_behind_the_blob_is_brought_to_its_end_by_the_next(store, tmp_path):
+    blob, weights = tmp_path / "blobs" / store.resolve("minilm").base_digest, tmp_path / "models/minilm/1"
+    whole = blob.read_bytes()
+    flip(blob)
+    blob.unlink()
+    blob.write_bytes(whole)  # all that a kill, or a disk that was full then, let it do
+    again = Store(tmp_path)
+    assert [one.ref for one in again.examine().damages] == ["minilm:1"]
+    assert again.commit(base(tmp_path, 5), 5).ref == "minilm:1"
+    assert again.examine().damages == ()
+    assert (weights / "model.safetensors").samefile(blob)
+    assert again.drain_mended() == {"minilm:1"}
+
+
+def test_what_is_offered_again_and_is_sound_mends_nothing(store, tmp_path):
+    store.commit(base(tmp_path, 5), 5)
+    (tmp_path / "models/minilm/1/model.safetensors").unlink()
+    (tmp_path / "models/minilm/1/model.safetensors").write_bytes(
+        (tmp_path / "blobs" / store.resolve("minilm").base_digest).read_bytes()
+    )  # as on a disk without links
+    store.commit(base(tmp_path, 6), 6)
+    assert store.drain_mended() == set()
 
 
 def test_a_manifest_that_is_garbled_while_it_is_known_is_written_again(store, tmp_path):
@@ -112,12 +137,31 @@ def test_another_base_of_that_name_does_not_take_the_lost_one_s_number(store, tm
 
 def test_a_damaged_base_says_where_it_came_from(tmp_path):
     store = Store(tmp_path)
-    for pid, (name, source) in enumerate({"a": "folder:/models/a", "b": "hf:org/b@1f", "c": "pypi:c==1"}.items(), 1):
+    for pid, (name, source) in enumerate({"a": "folder:/my models/a", "b": "hf:org/b@1f", "c": "pypi:c==1"}.items(), 1):
         made = base(tmp_path, pid, name, bytes([pid]) * 16)
         store.commit(type(made)(1, made.kind, name, made.folder, made.files, {**made.draft, "source": source}), pid)
         flip(tmp_path / "blobs" / store.resolve(name).base_digest)
     assert [one.hint for one in store.examine().damages] == [
-        "llmos pull /models/a --name a",
+        "llmos pull '/my models/a' --name a",
         "llmos pull hf:org/b@1f --name b",
         "llmos pull c",
+    ]
+
+
+def test_the_command_for_a_damaged_base_asks_for_it_as_it_was_asked_for(tmp_path):
+    store = Store(tmp_path)
+    options = {"a": {"engine": "vllm"}, "b": {"engine": "onnx"}}
+    for pid, name in enumerate(options, 1):
+        made = base(tmp_path, pid, name, bytes([pid]) * 16)
+        draft = {
+            **made.draft,
+            "source": "folder:/m",
+            "options": options[name],
+            "task": "classify",
+            "labels": ["x", "y"],
+        }
+        store.commit(type(made)(1, made.kind, name, made.folder, made.files, draft), pid)
+    assert [way_out(store.resolve(name)) for name in options] == [
+        "llmos pull /m --name a --engine vllm",
+        "llmos pull /m --name b --task classify --labels x,y",
     ]
