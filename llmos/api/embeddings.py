@@ -14,17 +14,20 @@ from llmos.api.caller import Addressed, Caller, Field
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.params import supported
 from llmos.api.tasks import floats
+from llmos.tasks.embed import CUTS
 from llmos.tasks.params import PARSE_SPECIAL
 
 Json = Any  # Any: what `input` holds, checked here
 
 
 class EmbeddingRequest(Addressed, kw_only=True, forbid_unknown_fields=True):
-    """`dimensions` may only say what the model has."""
+    """`dimensions` may only say what the model has; `truncate` and `truncate_prompt_tokens` cut what is too long."""
 
     input: str | list[Json]
     encoding_format: str | None = None
     dimensions: int | None = None
+    truncate: bool | None = None
+    truncate_prompt_tokens: int | None = None
     parse_special: bool | None = None
 
 
@@ -71,7 +74,7 @@ class Embeddings:
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
         field = Field("input", isinstance(body.input, list), is_openai=True)
-        params = given({PARSE_SPECIAL: body.parse_special})
+        params = given({PARSE_SPECIAL: body.parse_special, **{key: getattr(body, key) for key in CUTS}})
         wanted = self._caller.wanted(body, "embed", _texts(body.input), params, field)
         chunk = await self._caller.whole(wanted, request.receive)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)

@@ -63,6 +63,8 @@ NEUTRAL: dict[str, tuple[Json, ...]] = {
     "stop_token_ids": ([],),
     "skip_special_tokens": (True,),
     "suffix": ("",),
+    "truncation_direction": ("right", "Right"),
+    "truncation_side": ("right",),
     "typical_p": (1,),
     "use_beam_search": (False,),
     "vllm_xargs": ({},),

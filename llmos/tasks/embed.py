@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import encoded
-from llmos.tasks.text import text_of
+from llmos.tasks.length import encoded, limit_of
+from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
 FLOAT_BYTES = 4
+ALL = -1  # as `truncate_prompt_tokens`: as many as the model takes
+CUTS = ("truncate", "truncate_prompt_tokens")
 
 
+@dataclass(frozen=True, slots=True)
 class Embed:
     """`parse` takes the pooled vector as little-endian float32 bytes, already of length one where `is_unit` says so.
 
     Bytes, for a list of floats costs more to make and send than the vector to compute; the engine scales a whole
-    batch at once.
+    batch at once. `cuts`: whether a text that is too long loses its end, where a call says so; `most`: so many tokens
+    are kept of it.
     """
+
+    cuts: bool | None = None
+    most: int | None = None
 
     name = "embed"
     headline = "cosine"
     head = "pooled"
-    params = frozenset({"normalize", "encoding"})
+    params = frozenset({"normalize", "encoding", *CUTS})
+
+    def told(self, params: dict[str, Json]) -> Embed:
+        """The task as a call asks for it."""
+        cuts, most = (params.get(key) for key in CUTS)
+        if cuts is not None and not isinstance(cuts, bool):
+            raise BadInput(f"truncate is {shown(cuts)}; it is true or false", key="truncate")
+        if most is None:
+            return Embed(cuts)
+        if isinstance(most, bool) or not isinstance(most, int) or (most < 1 and most != ALL):
+            said = f"it is a whole number from 1, or {ALL} for as many as the model takes"
+            raise BadInput(f"truncate_prompt_tokens is {shown(most)}; {said}", key="truncate_prompt_tokens")
+        if cuts is False:
+            said = "truncate is false, and truncate_prompt_tokens says where to cut. Leave one of them out"
+            raise BadInput(said, key="truncate")
+        return Embed(True, None if most == ALL else most)
 
     def check(self, data: Json) -> Json:
         return {"text": text_of(data)}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        texts = [one["text"] for one in inputs]
+        texts, settings = [one["text"] for one in inputs], self._settings(settings)
         return [Rendered(one.ids) for one in encoded(texts, "The text", tokenizer, settings)]
+
+    def _settings(self, settings: Settings) -> Settings:
+        limit = limit_of(settings)
+        if self.most is not None and self.most > limit:
+            said = f"truncate_prompt_tokens is {self.most:,}; the model takes {limit:,}. Say {ALL} for all of them"
+            raise BadInput(said, key="truncate_prompt_tokens")
+        said_of = ({} if self.cuts is None else {"truncate": self.cuts}) | (
+            {"max_tokens": self.most} if self.most else {}
+        )
+        return replace(settings, options={**settings.options, **said_of})
 
     def parse(self, raw: bytes, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"dim": len(raw) // FLOAT_BYTES, "data": raw}

@@ -93,8 +93,8 @@ def fitted(
 
 
 def _cut(one: Encoded, limit: int, tail: int) -> Encoded:
-    keep = limit - tail
-    end = len(one.ids) - tail
+    tail = min(tail, limit)
+    keep, end = limit - tail, len(one.ids) - tail
     return Encoded(one.ids[:keep] + one.ids[end:], one.words[:keep] + one.words[end:] if one.words else [])
 
 

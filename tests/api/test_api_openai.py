@@ -285,3 +285,12 @@ def test_every_answer_has_an_id_of_its_own_and_every_refusal_its_exception(clien
     assert (missing.value.code, method.value.status_code) == ("not_found", 405)
     ids = [*asked, missing.value.request_id, method.value.request_id]
     assert len({one for one in ids if one}) == 4
+
+
+def test_embeddings_may_be_asked_to_cut(client):
+    asked = {"model": "minilm", "input": "hello"}
+    for extra in ({"truncate": True}, {"truncate_prompt_tokens": -1}, {"truncate": False}):
+        assert client.embeddings.create(**asked, extra_body=extra).data
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(**asked, extra_body={"truncate_prompt_tokens": 0})
+    assert refused.value.param == "truncate_prompt_tokens"

@@ -17,7 +17,7 @@ from llmos.engines.onnx.graph import Form, Graph, check_labels, graph_of, open_s
 from llmos.engines.onnx.rows import Item, Job, Rows, rectangles
 from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.tokenizer import FastTokenizer
-from llmos.tasks import Rendered, Settings, Task, Tokenizer, task
+from llmos.tasks import Rendered, Settings, Task, Tokenizer, told
 from llmos.tasks.embed import is_unit
 from llmos.tasks.inputs import rendered
 from llmos.tasks.params import reading
@@ -129,7 +129,7 @@ class OnnxEngine:
             if not self._settings.labels:
                 return zero_shot(self._ref, params)
             refuse_labels(self._ref, self._settings.labels, params)
-        return task(name)
+        return told(name, params)
 
     def _answered(self, items: list[Item]) -> list[Chunk]:
         chunks: list[Chunk] = []
