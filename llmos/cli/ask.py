@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,14 +45,14 @@ def run(
         task, params["labels"] = task or "classify", [one.strip() for one in labels.split(",")]
     with box() as client:
         asked = task or client.model(model).task
-        inputs = inputs_of(asked, texts or [], file)
+        inputs, places = inputs_of(asked, texts or [], file)
         n = params.get("n")
         at_once = max(1, MAX_INPUTS // n) if isinstance(n, int) and n > 1 else MAX_INPUTS
-        results = [
-            result
-            for some in (inputs[start : start + at_once] for start in range(0, len(inputs), at_once))
-            for result in client.run(model, some, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
-        ]
+        results: list[Result] = []
+        for start in range(0, len(inputs), at_once):
+            some = inputs[start : start + at_once]
+            with placed(places[start : start + at_once]):
+                results += client.run(model, some, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
     if as_json:
         say_json([_told(result) for result in results])
         return
@@ -65,38 +67,65 @@ def _told(result: Result) -> dict[str, Json]:
     return {key: value for key, value in said.items() if key != "logprobs" or value}
 
 
-def inputs_of(task: str, words: Sequence[str], file: Path | None) -> list[Json]:
-    """The texts of a command line and of a file as inputs of this task."""
+@contextmanager
+def placed(places: Sequence[str]) -> Iterator[None]:
+    """A refusal of one of several inputs says where it was read, instead of its number in the call."""
+    try:
+        yield
+    except BadInput as error:
+        index = error.detail.get("index")
+        if not isinstance(index, int) or not 0 <= index < len(places) or not places[index]:
+            raise
+        said = error.message.removeprefix(f"inputs[{index}]: ")
+        raise type(error)(f"{places[index]}: {said}", **error.detail) from error
+
+
+def inputs_of(task: str, words: Sequence[str], file: Path | None) -> tuple[list[Json], list[str]]:
+    """The texts of a command line and of a file as inputs of this task, and where each was read (of words: nothing)."""
     if task == "answer":
         passage = read_text(_bytes(file), str(file)) if file else words[-1]
-        questions = _said(words if file else words[:-1])
+        asked = _said(words if file else words[:-1])
+        questions = [one.text for one in asked]
         if not questions:
             raise BadInput(
                 "answer needs questions and a passage: llmos run MODEL 'question' 'passage', or --file passage"
             )
-        return [{"question": one, "passage": passage} for one in questions]
-    texts = [*_said(words), *(_lines(file) if file else [])]
+        return [{"question": one, "passage": passage} for one in questions], [one.place for one in asked]
+    read = [*_said(words), *(_lines(str(file), _bytes(file)) if file else [])]
+    texts = [one.text for one in read]
     if not texts:
         raise BadInput("There is no text: it is all empty lines. Give one or more")
     if task == "rerank":
         if len(texts) < 2:
             raise BadInput("rerank needs a query and documents: llmos run MODEL 'query' 'document' 'document' ...")
-        return [{"query": texts[0], "documents": list(texts[1:])}]
+        return [{"query": texts[0], "documents": texts[1:]}], [""]
     if task == "similarity":
         if len(texts) % 2:
             raise BadInput(f"similarity compares texts in pairs, and there are {len(texts)}. Give two, or four ...")
-        return [{"text": texts[i], "other": texts[i + 1]} for i in range(0, len(texts), 2)]
-    return list(texts)
+        pairs = [(read[i], read[i + 1]) for i in range(0, len(read), 2)]
+        places = [" and ".join(filter(None, (one.place, other.place))) for one, other in pairs]
+        return [{"text": one.text, "other": other.text} for one, other in pairs], places
+    return list(texts), [one.place for one in read]
 
 
-def _said(texts: Sequence[str]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A text, and the line where it was read; empty for a word of the command line."""
+
+    text: str
+    place: str = ""
+
+
+def _said(texts: Sequence[str]) -> list[Read]:
     if texts != ["-"]:
-        return list(texts)
-    return _not_empty(read_text(sys.stdin.buffer.read(), "standard input"))
+        return [Read(text) for text in texts]
+    return _lines("standard input", sys.stdin.buffer.read())
 
 
-def _lines(file: Path) -> list[str]:
-    return _not_empty(read_text(_bytes(file), str(file)))
+def _lines(where: str, data: bytes) -> list[Read]:
+    """The lines that are not empty, numbered as an editor does: those that are count as well."""
+    lines = enumerate(io.StringIO(read_text(data, where), newline=None), 1)
+    return [Read(line.removesuffix("\n"), f"{where}, line {number}") for number, line in lines if line.strip()]
 
 
 def _bytes(file: Path) -> bytes:
@@ -112,10 +141,6 @@ def read_text(data: bytes, where: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise BadInput(f"{where} is not UTF-8 at byte {error.start}. Convert it, for one with iconv") from error
-
-
-def _not_empty(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
 
 
 def readable(asked: Json, result: Result, *, is_alone: bool) -> str:

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from llmos.abi.call import MAX_INPUTS
-from llmos.abi.error import Fault
+from llmos.abi.error import Fault, TooLong
 from llmos.abi.process import Process, Program, Progress, Spec, State
 from llmos.abi.view import Damage, process_json, process_of
 from llmos.cli import doctor
@@ -191,6 +191,36 @@ def test_a_file_of_more_lines_than_one_call_may_have_is_asked_in_several(llmos, 
         "run", "smollm2", "--file", str(home / "half"), "--set", "n=2", "--set", "max_tokens=1", "--json"
     )[:2]
     assert (code, len(json.loads(out))) == (0, MAX_INPUTS + 2)
+
+
+class Picky:
+    """An engine that takes no text that says bad."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def add(self, call):
+        for index, one in enumerate(call.inputs):
+            if "bad" in str(one):
+                raise TooLong("The text has 9 tokens; the model takes 8", size=9, limit=8, index=index)
+        self._engine.add(call)
+
+
+def test_a_text_of_a_file_that_is_refused_is_told_by_its_line(llmos, home, kernel):
+    kernel._engine = Picky(kernel._engine)
+    (home / "texts").write_bytes("one\r\n\r\n  \nseparated\u2028here\nbad\nlast\n".encode())
+    code, _, err = llmos("run", "support", "first", "second", "--file", "texts")
+    assert (code, "texts, line 5: The text has 9 tokens" in err, "inputs[" in err) == (2, True, False)
+    (home / "many").write_text("\n" + "hello\n" * MAX_INPUTS + "bad\n")
+    assert f"many, line {MAX_INPUTS + 2}: The text has" in llmos("run", "support", "--file", "many")[2]
+    (home / "pairs").write_text("a\nb\n\nc\nbad\n")
+    err = llmos("run", "minilm", "--task", "similarity", "--file", "pairs")[2]
+    assert "pairs, line 4 and pairs, line 5: The text has" in err
+    err = llmos("run", "support", "fine", "bad")[2]
+    assert "inputs[1]: The text has" in err
 
 
 def test_run_prints_each_of_several_answers(llmos):
