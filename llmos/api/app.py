@@ -56,6 +56,7 @@ class Surface:
     def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: Budget, meter: Meter) -> None:
         self._guard = guard
         self._budget = budget
+        self._refused = meter.refusals
         places: dict[str, Place] = {}
         for one in found:
             places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one, meter.refusals)
@@ -75,13 +76,13 @@ class Surface:
         if verdict.answer is None:
             await self._route(scope, receive, send)
         elif isinstance(verdict.answer, LlmosError):
-            await refusal(verdict.answer)(scope, receive, send)
+            await self._refusal(verdict.answer)(scope, receive, send)
         else:
             await verdict.answer(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (b"upgrade", b"websocket") in scope["headers"]:
-            await refusal(BadInput(NO_WEBSOCKETS))(scope, receive, send)
+            await self._refusal(BadInput(NO_WEBSOCKETS))(scope, receive, send)
             return
         method, place = scope["method"], self._place(scope)
         door = None if place is None else place.doors.get("GET" if method == "HEAD" else method)
@@ -89,7 +90,24 @@ class Surface:
             with self._budget.share() as scope["share"]:
                 await door(scope, receive, send)
         else:
-            await _no_door(Request(scope), place)(scope, receive, send)
+            await self._no_door(Request(scope), place)(scope, receive, send)
+
+    def _refusal(
+        self, error: LlmosError, *, status: int | None = None, headers: dict[str, str] | None = None
+    ) -> Response:
+        """The refusal of what no route has seen, counted with those of the routes."""
+        self._refused[error.code] += 1
+        return refusal(error, status=status, headers=headers)
+
+    def _no_door(self, request: Request, place: Place | None) -> Response:
+        method, path = request.method, request.url.path
+        if place is not None:
+            allowed = ", ".join(sorted(place.methods))
+            reason = BadInput(f"{method} does not work on {path}. It takes: {allowed}. All routes are at /docs")
+            return self._refusal(reason, status=WRONG_METHOD, headers={"Allow": allowed})
+        if method in ("GET", "HEAD") and path.startswith(MODELS):  # of a name with a slash, percent-encoded or not
+            return self._refusal(_no_model(path.removeprefix(MODELS)))
+        return self._refusal(NotFound(f"No route {method} {path}. All routes are at /docs"))
 
     def _place(self, scope: Scope) -> Place | None:
         path: str = scope["path"]
@@ -148,14 +166,3 @@ def _no_model(name: str) -> LlmosError:
     except LlmosError as error:
         return error
     return NotFound(f"No route GET {MODELS}{name}. All routes are at /docs")
-
-
-def _no_door(request: Request, place: Place | None) -> Response:
-    method, path = request.method, request.url.path
-    if place is not None:
-        allowed = ", ".join(sorted(place.methods))
-        reason = BadInput(f"{method} does not work on {path}. It takes: {allowed}. All routes are at /docs")
-        return refusal(reason, status=WRONG_METHOD, headers={"Allow": allowed})
-    if method in ("GET", "HEAD") and path.startswith(MODELS):  # of a name with a slash, percent-encoded or not
-        return refusal(_no_model(path.removeprefix(MODELS)))
-    return refusal(NotFound(f"No route {method} {path}. All routes are at /docs"))

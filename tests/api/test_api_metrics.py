@@ -45,3 +45,15 @@ def test_buckets_hold_all_up_to_their_bounds(seconds):
         **{str(bound): sum(one <= bound for one in seconds) for bound in EACH_TOKEN_S},
         "+Inf": len(seconds),
     }
+
+
+def test_what_no_route_has_seen_is_counted_as_refused_too(ask):
+    for method, path, headers in (
+        ("GET", "/no/such/route", {}),
+        ("GET", "/v1/models/a/b", {}),
+        ("DELETE", "/v1/embeddings", {}),
+        ("GET", "/healthz", {"host": "evil.example"}),
+    ):
+        assert ask(method, path, headers=headers).status_code >= 400
+    found = {dict([key[1]])["code"]: value for key, value in samples(ask).items() if key[0] == "llmos_refusals_total"}
+    assert found == {"not_found": 1, "model_not_found": 1, "bad_input": 1, "host_not_allowed": 1}

@@ -5,6 +5,7 @@ import asyncio
 import openai
 import pytest
 
+from llmos.abi.error import Busy, Conflict, TimedOut, TooLong, Unavailable
 from llmos.abi.process import Class
 from llmos.config import Config
 from llmos.testing.kernel import MemoryKernel
@@ -294,3 +295,54 @@ def test_embeddings_may_be_asked_to_cut(client):
     with pytest.raises(openai.BadRequestError) as refused:
         client.embeddings.create(**asked, extra_body={"truncate_prompt_tokens": 0})
     assert refused.value.param == "truncate_prompt_tokens"
+
+
+class Refusing:
+    """An engine that refuses every call with one error, or says one piece and then that."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def add(self, call):
+        raise self._error
+
+    def cancel(self, call_id):
+        """Nothing is in hand."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "status"),
+    [
+        (Busy("Too many calls wait", retry_after_s=3), openai.RateLimitError, 429),
+        (Unavailable("No process serves it"), openai.InternalServerError, 503),
+        (TimedOut("It did not answer in time"), openai.InternalServerError, 504),
+        (Conflict("Another stands on it"), openai.ConflictError, 409),
+        (TooLong("Too many bytes", size=9, limit=8, unit="bytes"), openai.APIStatusError, 413),
+        (TooLong("Too many tokens", size=9, limit=8), openai.BadRequestError, 400),
+    ],
+    ids=lambda one: getattr(one, "code", None),
+)
+def test_every_refusal_is_the_exception_that_the_client_has_for_it(tmp_path, error, kind, status):
+    kernel = MemoryKernel()
+    kernel._engine = Refusing(error)
+    with (
+        serving(kernel, Config(tmp_path)) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as asker,
+    ):
+        for stream in (False, True):
+            with pytest.raises(kind) as refused:
+                asker.chat.completions.create(model="smollm2", messages=HELLO, stream=stream)
+            assert refused.value.status_code == status
+            assert error.message in refused.value.message
+            waits = refused.value.response.headers.get("retry-after")
+            assert waits == ("3" if status == 429 else None)
+
+
+def test_a_body_that_is_too_large_is_413_to_the_client(tmp_path):
+    with (
+        serving(MemoryKernel(), Config(tmp_path, max_body_bytes=4096)) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as asker,
+        pytest.raises(openai.APIStatusError) as refused,
+    ):
+        asker.embeddings.create(model="minilm", input="x" * 5000)
+    assert (refused.value.status_code, refused.value.code) == (413, "too_long")
