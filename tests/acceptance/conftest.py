@@ -29,6 +29,7 @@ STARTERS = ("minilm", "smollm2")
 LINKED = ("blobs", "models", "resident")  # files that are never changed, so that homes may share them
 EXAMPLES = Path(__file__).parents[2] / "examples" / "support"
 PORTS = range(20_000, 32_000)
+CLOSE = {"float32": 1e-5, "bfloat16": 2e-2}
 MAIN = "from llmos.cli.main import main; main()"
 
 
@@ -168,6 +169,39 @@ def house(tmp_path_factory: pytest.TempPathFactory, starters: Path | None) -> It
         yield house
     finally:
         house("down")
+
+
+@pytest.fixture(scope="session")
+def close(house: House) -> float:
+    """How far a number of a vector of length one may lie from itself beside other texts, in the format computed in."""
+    return CLOSE[computed_in(house)]
+
+
+def computed_in(house: House) -> str:
+    """The number format that this daemon serves in: what it was told, or what its processor is fastest in."""
+    with house.client() as box:
+        (cpu,) = [one for one in box.status().devices if one.kind == "cpu"]
+    asked = os.environ.get("LLMOS_DTYPE", "auto")
+    return cpu.dtype if asked == "auto" else asked
+
+
+@pytest.fixture(scope="session")
+def exact(
+    tmp_path_factory: pytest.TempPathFactory, starters: Path | None, house: House, smollm2: House
+) -> Iterator[House]:
+    """A daemon in float32, for what holds to the last token (docs/api.md, seeds): the shared one where it is so."""
+    if computed_in(house) == "float32":
+        yield smollm2
+        return
+    home = tmp_path_factory.mktemp("exact") / "home"
+    home.mkdir()
+    own = House(furnished(home, starters), free_port())
+    try:
+        up = own("up", "--set", "dtype=float32")
+        assert up.returncode == 0, up.stderr
+        yield pulled(own, "smollm2")
+    finally:
+        own("down")
 
 
 @pytest.fixture(scope="session")

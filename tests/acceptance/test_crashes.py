@@ -135,7 +135,7 @@ def test_a_trainer_killed_five_times_ends_at_the_same_bits(minilm, rows):
         assert weights(box, "shaken") == weights(box, "calm")
 
 
-def test_every_call_is_answered_though_the_serve_process_is_killed_under_them(minilm):
+def test_every_call_is_answered_though_the_serve_process_is_killed_under_them(minilm, close):
     with minilm.client() as box:
         before = box.run("minilm", "hello").vector
         os_pid = serving(box).os_pid
@@ -145,11 +145,11 @@ def test_every_call_is_answered_though_the_serve_process_is_killed_under_them(mi
             os.kill(os_pid, signal.SIGKILL)
             answers = [call.result() for call in calls]
         assert len({tuple(answer.vector) for answer in answers}) == 200
-        assert box.run("minilm", "hello").vector == pytest.approx(before, abs=1e-5)
+        assert box.run("minilm", "hello").vector == pytest.approx(before, abs=close)
         assert box.status().in_flight == 0
 
 
-def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(minilm, rows):
+def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(minilm, rows, close):
     with minilm.client() as box:
         before = box.run("minilm", "hello").vector
         process = serving(box)
@@ -160,8 +160,8 @@ def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(minilm,
             calls[0].result()
             os.kill(process.os_pid, signal.SIGKILL)
             for call in calls:  # sums are made in another order beside other texts
-                assert call.result().vector == pytest.approx(before, abs=1e-5)
-        assert box.run("minilm", "hello").vector == pytest.approx(before, abs=1e-5)
+                assert call.result().vector == pytest.approx(before, abs=close)
+        assert box.run("minilm", "hello").vector == pytest.approx(before, abs=close)
         assert not box.process(pid).is_ended, "the training has ended: nothing was tried beside it"
         now = box.process(process.pid)
         assert now.restarts > process.restarts or now.is_ended
