@@ -256,7 +256,7 @@ def test_run_prints_each_of_several_answers(llmos):
         (["run", "ner", "x", "--timeout", "-1"], 2, "timeout_s"),
         (["run", "ner", "caf\udce9"], 2, "is not UTF-8"),
         (["run", "support", "x", "--set", "treshold=1"], 2, "no param 'treshold'. It has: threshold"),
-        (["run", "ner", "x", "--set", "treshold=1"], 2, "no param 'treshold'. It has: none"),
+        (["run", "ner", "x", "--set", "treshold=1"], 2, "no param 'treshold'. It has: parse_special"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_no_traceback(llmos, words, code, says):
