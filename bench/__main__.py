@@ -34,6 +34,7 @@ class Bench(StrEnum):
     QUALITY = "quality"
     ADAPTERS = "adapters"
     MIXED = "mixed"
+    NEIGHBOURS = "neighbours"
     SERVERS = "servers"
     SOAK = "soak"
 
@@ -91,7 +92,7 @@ def _measure(
         return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
     if bench is Bench.HTTP:
         return measure(home, mode=mode, rounds=rounds or (9 if full else 3), connections=64, calls=count or 2000)
-    if bench is Bench.MIXED:
+    if bench in (Bench.MIXED, Bench.NEIGHBOURS):
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode, count=count)
