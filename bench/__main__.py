@@ -92,7 +92,9 @@ def _measure(
         return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
     if bench is Bench.HTTP:
         return measure(home, mode=mode, rounds=rounds or (9 if full else 3), connections=64, calls=count or 2000)
-    if bench in (Bench.MIXED, Bench.NEIGHBOURS):
+    if bench is Bench.NEIGHBOURS:
+        return measure(home, mode=mode, seconds=60.0 if full else 20.0)
+    if bench is Bench.MIXED:
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode, count=count)

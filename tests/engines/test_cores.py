@@ -18,7 +18,7 @@ from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.engines.pytorch.rows import parts  # noqa: E402
+from llmos.engines.pytorch.rows import LARGE_ROW_S, LEAST_PART, parts, short  # noqa: E402
 from llmos.engines.turns import SELDOM  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
@@ -228,3 +228,19 @@ def test_a_large_call_of_a_higher_class_passes_one_of_a_lower_class(folders, thr
         engine.step()
     engine.add(Call(2, "base:1", "embed", ("w" * 60,) * 300))
     assert [chunk.call_id for chunk in drain(engine)] == [2, 1]
+
+
+@given(st.integers(LEAST_PART, 8192), st.floats(1, 1e7))
+def test_a_row_of_a_large_call_is_as_long_as_its_time_allows_and_never_too_short_to_be_fast(size, pace):
+    tokens = short(size, pace)
+    assert LEAST_PART <= tokens <= size
+    assert tokens == LEAST_PART or tokens <= pace * LARGE_ROW_S
+    assert short(size, None) == LEAST_PART
+
+
+def test_the_pace_is_that_of_rows_that_were_computed(folders, threads):
+    engine = engine_on(folders["bert"], 2)
+    assert engine._rows._cores.pace is None
+    engine.add(Call(1, "base:1", "embed", ("w" * 60,) * 100))
+    drain(engine)
+    assert engine._rows._cores.pace > 0

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import accumulate, chain, groupby
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from llmos.tasks.embed import is_unit
 LARGE = 2048  # tokens: a call with more yields to smaller ones
 LEAST_PART = 256  # tokens: a shorter row is no faster than its share of a longer one
 MOST_PART = 1024  # a longer one is no faster either, and who comes next waits for it
+LARGE_ROW_S = 0.1  # that a row of a large call may take: who comes meanwhile waits for that and for one more
 AHEAD = 2  # so many rows a core is what waits cut into, unless that makes them too short
 Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse takes
 
@@ -97,7 +99,8 @@ class Rows:
         """
         rows: list[list[Item]] = []
         while len(rows) < count and most > 0 and (group := self._first()) is not None:
-            cut = _rows(self._next(group, most), size)
+            items = self._next(group, most)
+            cut = _rows(items, short(size, self._cores.pace) if items[-1].job.is_large else size)
             for item in chain.from_iterable(cut[count - len(rows) :]):
                 self._push(group, item)
             rows += cut[: count - len(rows)]
@@ -140,6 +143,12 @@ class Rows:
         return item
 
 
+def short(size: int, pace: float | None) -> int:
+    """The tokens of a large call's row, no more than `size`: so many as a core computes in time at this pace, few while
+    none is known."""
+    return min(size, max(LEAST_PART, int((pace or 0.0) * LARGE_ROW_S)))
+
+
 def _rows(items: list[Item], size: int) -> list[list[Item]]:
     """The items as rows: those of an adapter stand side by side, and the row of whose turn it is comes first."""
     if len({item.job.model.place for item in items}) > 1:
@@ -163,6 +172,7 @@ class Cores:
         self.count = count
         self._threads = ThreadPoolExecutor(count, "row", torch.set_num_threads, (1,)) if count > 1 else None
         self._rows: dict[Future[Tensor], list[Item]] = {}
+        self.pace: float | None = None  # tokens that one computes in a second, of late
 
     @property
     def busy(self) -> int:
@@ -177,14 +187,23 @@ class Cores:
     def start(self, items: list[Item], *, is_alone: bool) -> None:
         """Compute a row; one that is alone is done when this returns, unless others are under way."""
         if self._threads is not None and (self._rows or not is_alone):
-            self._rows[self._threads.submit(_hidden, items)] = items
+            self._rows[self._threads.submit(self._compute, items)] = items
             return
         done: Future[Tensor] = Future()
         try:
-            done.set_result(_hidden(items))
+            done.set_result(self._compute(items))
         except Exception as error:  # noqa: BLE001  as a thread would hold it, for whoever asks for the result
             done.set_exception(error)
         self._rows[done] = items
+
+    def _compute(self, items: list[Item]) -> Tensor:
+        started = perf_counter()
+        hidden = _hidden(items)
+        tokens = sum(len(item.ids) for item in items)
+        if tokens >= LEAST_PART:  # of a shorter one most of the time is no matter of tokens
+            pace = tokens / max(perf_counter() - started, 1e-6)
+            self.pace = pace if self.pace is None else (3 * self.pace + pace) / 4
+        return hidden
 
     def done(self, *, is_all: bool = False) -> list[tuple[list[Item], Future[Tensor]]]:
         """Wait for a row, or for all that are under way."""
