@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from llmos.abi.form import is_int8
 from llmos.abi.frame import Located
 from llmos.abi.model import Part
 from llmos.abi.recipe import Recipe
@@ -26,7 +27,6 @@ from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.lora import add_lora, save_adapter
 from llmos.nn.next_token import NextHead
 from llmos.nn.pack import forward, pack
-from llmos.nn.quantized import DTYPE as INT8
 from llmos.nn.source import hidden_of
 from llmos.tasks import task as task_of
 
@@ -175,7 +175,7 @@ def stored(model: Located, dtype: str, device: str) -> Candidate:
     """A model of the store, to evaluate; a base computes vectors."""
     is_lora = model.manifest.method == "lora"
     assert model.base is not None or not is_lora, f"{model.manifest.ref} names no base"
-    computed = dtype if dtype == INT8 else "float32"
+    computed = dtype if is_int8(dtype) else "float32"
     loaded = load(model.base if is_lora and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
     adapter = load_adapter(folder, loaded.backbone, model.manifest.ref) if is_lora else None

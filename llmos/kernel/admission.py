@@ -12,6 +12,7 @@ from pathlib import Path
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT, ENGINES, ONNX_TASKS, check_engine, engine_of
 from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
+from llmos.abi.form import INT8, form_dtype
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
@@ -30,7 +31,6 @@ NAMES_A_MODEL = {
 }
 CONFIG = "config.json"
 MOST_SOURCE = 4096  # characters
-INT8 = "int8"  # what a version may be served in instead of the device's dtype; and what its int8 base is called
 
 
 def admit(
@@ -115,9 +115,9 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         if version is not None:
             models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
             datasets |= _taught(models["promoted"].manifest, store)
-        models |= _in_int8(models["base"].manifest, store)
+        models |= _in_int8(models["base"].manifest, store, dtype)
     if process.spec.program is Program.QUANTIZE:
-        models |= _to_quantize(models["model"].manifest, store)
+        models |= _to_quantize(models["model"].manifest, store, dtype)
         datasets |= _taught(models["model"].manifest, store)
     if process.spec.program is Program.SERVE:
         args |= {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
@@ -148,16 +148,15 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
 
 
 def dtype_of(config: Config, device: Device, manifest: Manifest | None = None) -> str:
-    """The number format that models compute in there, and this one is served in."""
-    if manifest is not None and manifest.dtype:
-        return manifest.dtype
-    return device.dtype if config.dtype == "auto" else config.dtype
+    """The number format that models compute in there, and this one is served in; of int8 with what is beside it."""
+    floats = device.dtype if config.dtype == "auto" else config.dtype
+    return form_dtype(manifest.dtype if manifest is not None else "", floats)
 
 
 def _dtype(spec: Spec, store: Store, config: Config, device: Device) -> str:
     """What a process computes in: who answers or measures, as the version is served; who trains, in float."""
     if spec.program is Program.EVALUATE and spec.args.get("dtype"):
-        return str(spec.args["dtype"])
+        return form_dtype(str(spec.args["dtype"]), dtype_of(config, device))
     is_served = spec.program in (Program.SERVE, Program.EVALUATE)
     return dtype_of(config, device, store.resolve(spec.args[NAMES_A_MODEL[spec.program]]) if is_served else None)
 
@@ -200,15 +199,15 @@ def _on_floats(spec: Spec, base: Manifest | None, store: Store) -> Spec:
     return replace(spec, args={**spec.args, "base": floats, "serve_dtype": spec.args.get("serve_dtype") or base.dtype})
 
 
-def _in_int8(manifest: Manifest, store: Store) -> dict[str, Located]:
-    """The int8 version of a base, or of a model's base, where there is one."""
+def _in_int8(manifest: Manifest, store: Store, floats: str) -> dict[str, Located]:
+    """The int8 version of a base, or of a model's base, where there is one, beside what computes in `floats`."""
     found = store.in_dtype(manifest.base or manifest.ref, INT8)
-    return {} if found is None else {INT8: store.located(found, INT8)}
+    return {} if found is None else {INT8: store.located(found, form_dtype(INT8, floats))}
 
 
-def _to_quantize(manifest: Manifest, store: Store) -> dict[str, Located]:
+def _to_quantize(manifest: Manifest, store: Store, floats: str) -> dict[str, Located]:
     """The int8 version of the base, where there is one, and the promoted version of the name."""
-    found = _in_int8(manifest, store)
+    found = _in_int8(manifest, store, floats)
     if (version := store.promoted(manifest.name)) is not None:
         found["promoted"] = store.located(f"{manifest.name}:{version}")
     return found

@@ -11,13 +11,13 @@ from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.device import LeaseKind
 from llmos.abi.engine import device_for, engine_of, reads
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
+from llmos.abi.form import INT8
 from llmos.abi.frame import Down
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.abi.recipe import WRITING
 from llmos.config import Config
 from llmos.kernel import events as ev
-from llmos.kernel.admission import INT8
 from llmos.kernel.memory import MIB
 from llmos.kernel.need import weights_bytes
 from llmos.kernel.network import Network

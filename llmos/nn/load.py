@@ -23,8 +23,9 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
+from llmos.abi.form import is_int8, rest_of
 from llmos.abi.frame import Located
-from llmos.nn import quantized, rules, source
+from llmos.nn import quantized, rules, source, table
 from llmos.nn.attention import NAME
 from llmos.nn.called import called, name_of
 from llmos.nn.compiled import kernels
@@ -118,7 +119,9 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
             tokenizer.max_tokens or NO_LIMIT,
         ),
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
-        weights_bytes=sum(parameter.nbytes for parameter in model.parameters()) + quantized.weights_bytes(model),
+        weights_bytes=sum(parameter.nbytes for parameter in model.parameters())
+        + quantized.weights_bytes(model)
+        + table.tables_bytes(model),
         ends=tokenizer.ends,
         kv_dtype=_kv_dtype(model, dtype),
         rules=told,
@@ -128,7 +131,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
 def _kv_dtype(model: PreTrainedModel, dtype: str) -> torch.dtype:
     """Of a model in int8 float16 where the loops read it: that rounds far less than its products do."""
     loops = kernels()
-    return torch.float16 if dtype == quantized.DTYPE and loops is not None and loops.has_halves else model.dtype
+    return torch.float16 if is_int8(dtype) and loops is not None and loops.has_halves else model.dtype
 
 
 def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]:  # Any: as Loaded.config
@@ -140,24 +143,30 @@ def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]
 
 
 def _read(folder: Path, dtype: str, device: torch.device, *, trainable: bool) -> PreTrainedModel:
-    if dtype != quantized.DTYPE:
+    if not is_int8(dtype):
         return read_model(folder, torch_dtype(dtype)).to(device)
     assert not trainable, "Integers have no gradients: what is trained is loaded in float"
     if device.type != "cpu":
         raise BadInput(f"int8 is computed by CPUs here, not by {device}. Use the version in float there")
-    return read_int8(folder)
+    return read_int8(folder, torch_dtype(rest_of(dtype)))
 
 
-def read_int8(folder: Path) -> PreTrainedModel:
-    """The architecture that the folder's config names, with linear layers in int8: as they are in the folder, or made.
+def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The architecture that the folder's config names, with linear layers in int8: as they are in the folder, or made,
+    and then with all else rounded to `rest`.
 
-    They are packed for the kernel in this process's own memory; everything else stands on mapped weights.
+    They are packed for the kernel in this process's own memory. Embeddings stand on mapped weights, and so does the
+    rest where it is kept in float32; of 16 bits it is small, and widened here, for nothing computes in bfloat16.
     """
     check_int8(AutoConfig.from_pretrained(folder))
     weights = read_weights(folder)
     if not quantized.is_form(weights):
         model = read_model(folder, torch.float32)
-        quantized.quantize(model)
+        made = {path: quantized.quantized(layer) for path, layer in quantized.eligible(model)}
+        if rest != torch.float32:
+            table.narrow(model, rest, keep=frozenset(made))
+            table.hold(model)
+        quantized.put(model, made)
         return model
     model = _empty(folder, torch.float32)
     layers = quantized.layers_of(weights, model, name_of(folder))
@@ -165,11 +174,17 @@ def read_int8(folder: Path) -> PreTrainedModel:
     named = {path + quantized.WEIGHT for path in layers}
     found = {name: blank[name] if name in named else weights.get(name) for name in blank}
     tied = set(model.all_tied_weights_keys)
-    held = {name: x for name, x in found.items() if x is not None and name not in tied}
+    short = table.names(model)
+    held = {
+        name: x if name in short or not x.is_floating_point() else x.float()
+        for name, x in found.items()
+        if x is not None and name not in tied
+    }
     if lacking := sorted(blank.keys() - held.keys() - tied):
         raise Corrupt(f"{name_of(folder)} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}")
     model.load_state_dict(held, False, True)
     model.tie_weights()
+    table.hold(model)
     quantized.put(model, layers)
     return model
 

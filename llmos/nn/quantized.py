@@ -25,7 +25,6 @@ from llmos.nn.compiled import Product as Packed
 from llmos.nn.nibbles import FINE, Nibbles
 from llmos.nn.product import Turned
 
-DTYPE = "int8"
 LEVELS = 127
 REACH = 128  # of the sum of four weights of one sign that the kernel adds up at once: 255 * 128 < 2^15
 LEAST_OUTPUTS = 16  # a layer with fewer (a router of experts, a score) decides much and costs nothing: it stays float
@@ -163,7 +162,7 @@ def weights_bytes(model: nn.Module) -> int:
 
 
 # The form in a file: `<layer>.weight` in int8 beside `<layer>.weight_scale`, or in uint8, two in a byte, beside that
-# and `<layer>.weight_least`; everything else as it is.
+# and `<layer>.weight_least`; everything else in one dtype of floats (abi/form.py).
 
 
 def is_form(weights: Mapping[str, Tensor]) -> bool:

@@ -1,6 +1,6 @@
 """The resident form: a base's weights once, in one dtype and under the model's own names, for every process to map.
 
-In int8 that is the linear layers; what is no product with weights stays in float32.
+In int8 that is the linear layers; what is no product with weights is kept in what the device computes in.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, PreTrainedModel
 
 from llmos.abi.error import BadInput, Corrupt
+from llmos.abi.form import is_int8, rest_of
 from llmos.nn import load, quantized, rules, tokenizer
 from llmos.nn.called import called, name_of
 
@@ -40,23 +41,24 @@ def make(source: Path, dtype: str, out: Path, ref: str = "") -> None:
 
 def _make(source: Path, dtype: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    is_int8 = dtype == quantized.DTYPE
-    floats = load.torch_dtype("float32" if is_int8 else dtype)
+    has_integers = is_int8(dtype)
+    floats = load.torch_dtype("float32" if has_integers else dtype)
+    rest = load.torch_dtype(rest_of(dtype)) if has_integers else None
     if gguf := _gguf(source):
         model = _read_gguf(source, gguf, floats)
-        _write_weights(model, out, is_int8=is_int8)
+        _write_weights(model, out, rest)
         _write_gguf_tokenizer(source, gguf, out)
     else:
-        if is_int8:
+        if has_integers:
             load.check_int8(AutoConfig.from_pretrained(source))
         try:
             model = load.read_model(source, floats)
         except SafetensorError as error:
             raise Corrupt(f"The weights in {name_of(source)} cannot be read: {error}. Bring them in again") from error
-        if not is_int8 and _is_resident(source, model):
+        if not has_integers and _is_resident(source, model):
             _link(source / load.WEIGHTS, out / load.WEIGHTS)
         else:
-            _write_weights(model, out, is_int8=is_int8)
+            _write_weights(model, out, rest)
         _carry_tokenizer(source, out)
     _carry_rules(source, model, out)
     _write_config(model, out)
@@ -124,11 +126,13 @@ def _link(source: Path, to: Path) -> None:
         shutil.copyfile(source, to)
 
 
-def _write_weights(model: PreTrainedModel, out: Path, *, is_int8: bool = False) -> None:
-    """The weights under the model's own names; in int8 a layer that shares its weights gets integers of its own."""
+def _write_weights(model: PreTrainedModel, out: Path, rest: torch.dtype | None) -> None:
+    """The weights under the model's own names; in int8, which has a rest, a layer that shares its weights gets integers
+    of its own, made of what was not rounded."""
     tied = set(model.all_tied_weights_keys)
     kept = {name: x.contiguous() for name, x in model.state_dict().items() if name not in tied}
-    if is_int8:
+    if rest is not None:
+        kept = {name: x.to(rest) if x.is_floating_point() else x for name, x in kept.items()}
         kept |= quantized.form_of(model)
     save_file(kept, out / load.WEIGHTS, {"format": "pt"})
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from llmos.abi.error import BadInput, WrongTask
+from llmos.abi.form import INT8, form_dtype
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
@@ -34,7 +35,6 @@ from llmos.finetuning.predict import predict
 from llmos.finetuning.row import Row
 from llmos.finetuning.writing import answered
 from llmos.nn.load import load
-from llmos.nn.quantized import DTYPE as INT8
 from llmos.programs.channel import Channel
 from llmos.programs.evaluate import data_of
 from llmos.programs.resident import offer_resident, with_resident
@@ -86,9 +86,9 @@ def quantize_base(
     channel: Channel, assignment: Assignment, base: Located, limit: float, *, promotes: bool
 ) -> tuple[str, str]:
     """The base's int8 version and what is to be said of it; BadInput if it loses more than the limit."""
-    there = assignment.models.get(INT8)
+    there, dtype = assignment.models.get(INT8), form_dtype(INT8, assignment.dtype)
     if there is not None:
-        with_resident(channel, replace(assignment, dtype=INT8), there)
+        with_resident(channel, replace(assignment, dtype=dtype), there)
         return there.manifest.ref, "it was here already"
     manifest = base.manifest
     form = offer_form(channel, assignment, base)
@@ -97,7 +97,7 @@ def quantize_base(
     is_exact = any(Path(base.folder).glob("*.safetensors"))  # a resident form may have been rounded
     exact = replace(base, resident=None) if is_exact else with_resident(channel, assignment, base)
     plain = load(exact, dtype="float32", device="cpu0")
-    other = load(replace(base, resident=form), dtype=INT8, device="cpu0")
+    other = load(replace(base, resident=form), dtype=dtype, device="cpu0")
     cost = fidelity.compared(plain, other, pooling)
     said = _said(cost.measure, cost.plain, cost.other, cost.lost, limit)
     if cost.lost > limit:
@@ -118,7 +118,8 @@ def quantize_base(
 def offer_form(channel: Channel, assignment: Assignment, base: Located) -> str:
     """Where the base's form in int8 lies, made now."""
     out = Path(assignment.scratch) / "resident-int8"
-    return offer_resident(channel, base.manifest.ref, Path(base.folder), INT8, out)
+    dtype = form_dtype(INT8, assignment.dtype)
+    return offer_resident(channel, base.manifest.ref, Path(base.folder), dtype, out)
 
 
 def quantize_model(
@@ -135,7 +136,8 @@ def quantize_model(
     form = there.resident if there is not None else None
     if manifest.method == "lora":
         form = form or offer_form(channel, assignment, base)
-    other = _judged(channel, assignment, replace(model, base=replace(base, resident=form)), INT8, rows)
+    in_int8 = replace(model, base=replace(base, resident=form))
+    other = _judged(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
     before, after = plain.metrics[name], other.metrics[name]
     said = _said(name, before, after, before - after, limit)
     if before - after > limit:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from llmos.abi.error import BadInput
+from llmos.abi.form import INT8
 from llmos.abi.frame import Accepted, Assignment, Located
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
@@ -34,7 +35,6 @@ from llmos.finetuning.recipe import resolve
 from llmos.finetuning.row import Row
 from llmos.finetuning.splits import key_of
 from llmos.finetuning.writing import answered, chosen_of, said_of_answers
-from llmos.nn.quantized import DTYPE as INT8
 from llmos.programs.channel import Channel
 from llmos.programs.quantize import Stopped, quantize_model
 from llmos.programs.resident import with_resident

@@ -29,7 +29,14 @@ def _needs_fbgemm():
         pytest.skip("torch has no fbgemm on this CPU")
 
 
-def quantized(folder: Path, model: Located, *, datasets: dict[str, str] | None = None, **args: Json) -> FakeDaemon:
+def quantized(
+    folder: Path,
+    model: Located,
+    *,
+    datasets: dict[str, str] | None = None,
+    dtype: str = "float32",
+    **args: Json,
+) -> FakeDaemon:
     from llmos.programs import quantize
 
     scratch = folder / "quantizing"
@@ -39,6 +46,7 @@ def quantized(folder: Path, model: Located, *, datasets: dict[str, str] | None =
         Program.QUANTIZE,
         {"model": model.manifest.ref, **args},
         str(scratch),
+        dtype=dtype,
         threads=1,
         models={"model": model, "promoted": model},
         datasets=datasets or {},
@@ -74,9 +82,9 @@ def made_by(folder: Path, recipe: Json, base: Located) -> tuple[Located, dict[st
     return Located(manifest, made.folder, base=base), {"sorter@1": dataset.folder}
 
 
-def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_path, trained):
+def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_path, trained, dtype):
     model, datasets = trained
-    daemon = quantized(tmp_path, model, datasets=datasets, max_drop=1.0)
+    daemon = quantized(tmp_path, model, datasets=datasets, dtype=dtype, max_drop=1.0)
     base, made = (one for one in daemon.offers if one.kind in (OfferKind.BASE, OfferKind.MODEL))
     assert (base.draft["dtype"], base.like, base.verdict.promote) == ("int8", "tiny:1", False)
     assert (made.draft["base"], made.like, made.verdict.promote) == ("tiny:1", "sorter:1", True)  # the fake gives 1
@@ -118,10 +126,11 @@ def test_a_model_that_loses_more_than_it_may_is_refused_with_the_numbers_and_the
         quantized(tmp_path, promoted, datasets=datasets)
 
 
-def test_a_base_in_int8_says_how_near_its_vectors_are(tmp_path):
-    daemon = quantized(tmp_path, training.base(tmp_path), max_drop=0.2)
+def test_a_base_in_int8_says_how_near_its_vectors_are(tmp_path, dtype):
+    daemon = quantized(tmp_path, training.base(tmp_path), dtype=dtype, max_drop=0.2)
     form, made = daemon.offers
-    assert form.name == f"{'0' * 16}-int8"
+    assert form.draft == {"base": "tiny:1", "dtype": "int8" if dtype == "float32" else f"int8-{dtype}"}
+    assert made.draft["dtype"] == "int8"
     assert (made.kind, made.verdict.promote, made.like) == (OfferKind.BASE, True, "tiny:1")
     metrics = made.draft["evidence"]["metrics"]
     assert list(metrics) == ["mean_cosine", "least_cosine"]
@@ -131,9 +140,9 @@ def test_a_base_in_int8_says_how_near_its_vectors_are(tmp_path):
     assert "is lost" in daemon.progress[-1].message
 
 
-def test_a_base_that_generates_says_what_it_thinks_less_of_the_next_token(tmp_path):
+def test_a_base_that_generates_says_what_it_thinks_less_of_the_next_token(tmp_path, dtype):
     base = training.base(tmp_path, "llama")
-    daemon = quantized(tmp_path, base, max_drop=1.0)
+    daemon = quantized(tmp_path, base, dtype=dtype, max_drop=1.0)
     metrics = daemon.offers[-1].draft["evidence"]["metrics"]
     assert list(metrics) == ["loss", "loss_float32", "divergence"]
     assert 0 < metrics["divergence"] < 1
@@ -191,7 +200,7 @@ def test_a_pull_may_bring_the_version_in_int8_as_well(tmp_path):
     close()
     plain, floats, integers, made = daemon.offers
     assert [one.kind for one in (plain, made)] == [OfferKind.BASE, OfferKind.BASE]
-    assert (floats.name.rpartition("-")[2], integers.name.rpartition("-")[2]) == ("float32", "int8")
+    assert (floats.draft["dtype"], integers.draft["dtype"]) == ("float32", "int8")
     assert (made.draft["dtype"], made.like, made.verdict.against) == ("int8", "tiny:1", "tiny:1")
     assert daemon.progress[-1].message.startswith("tiny:1 is ready: mean_cosine 0.9")
 

@@ -97,6 +97,18 @@ def test_a_version_in_int8_is_served_and_measured_in_it_and_trained_on_in_float(
         "train": "float32",
         "quantize": "float32",
     }
+    short = replace(CPU, dtype="bfloat16")
+    in_bfloat16 = {name: assignment(Process(7, spec), store, config, short) for name, spec in asked.items()}
+    assert {name: one.dtype for name, one in in_bfloat16.items()} == {
+        "serve": "int8-bfloat16",
+        "serve float": "bfloat16",
+        "measure": "int8-bfloat16",
+        "measure in": "float32",
+        "train": "bfloat16",
+        "quantize": "bfloat16",
+    }
+    in_int8_said = replace(asked["measure in"], args={**asked["measure in"].args, "dtype": "int8"})
+    assert assignment(Process(7, in_int8_said), store, replace(config, dtype="bfloat16"), CPU).dtype == "int8-bfloat16"
     assert told["quantize"].models["int8"].manifest.ref == in_int8
     assert told["quantize"].models["promoted"].manifest.ref == "tiny:1"
     spec, _ = admit(asked["train"], store, ("classify",), 0)

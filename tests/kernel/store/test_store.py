@@ -334,4 +334,7 @@ def test_the_form_of_a_version_is_the_one_in_its_dtype(store, tmp_path):
         store.commit(form(tmp_path, pid, plain.ref, dtype, safetensors(b"\1" * size)), pid)
     sizes = [store.resident_bytes(one) for one in (plain, made)]
     assert sizes[0] == sizes[1] + 48
+    assert store.located(made.ref, "int8-bfloat16").resident is None  # it holds something else
+    store.commit(form(tmp_path, 5, plain.ref, "int8-bfloat16", safetensors(b"\1" * 8)), 5)
+    assert str(store.located(made.ref, "int8-bfloat16").resident).endswith("-int8-bfloat16")
     assert str(store.located(made.ref, "int8").resident).endswith("-int8")
