@@ -1,9 +1,11 @@
-"""What a call costs the daemon itself: its own processor time, with a model behind it that computes nothing."""
+"""What a call costs the daemon itself: its own processor time, with a model behind it that computes nothing.
+
+And what a call costs its caller who sends one after another: bench/one_by_one.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +16,10 @@ from typing import Any
 
 import psutil
 
+from bench import one_by_one
 from bench.box import Box, until
+from bench.hammer import hammer, request
 from bench.record import Figure, Record, Target, figure
-from bench.stop import Stop
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
 
@@ -50,11 +53,12 @@ def measure(home: Path, *, mode: str, rounds: int, connections: int, calls: int)
     with box_of_null(home) as box:
         daemon = psutil.Process(box.ask("GET", "/v1/status")["os_pid"])
         for name in ROUTES:
-            asyncio.run(_hammer(box.port, _request(name), connections, WARM_CALLS))
+            asyncio.run(hammer(box.port, _request(name), connections, WARM_CALLS))
         for _ in range(rounds):
             for name, load in loads.items():
                 _round(box.port, _request(name), daemon, connections, calls, load)
     figures = tuple(one for name, load in loads.items() for one in _figures(name, load))
+    figures += one_by_one.measure(home, rounds)
     return Record("http", mode, {"rounds": rounds, "connections": connections, "calls": calls}, figures)
 
 
@@ -76,7 +80,7 @@ def box_of_null(home: Path) -> Iterator[Box]:
 
 def _round(port: int, request: bytes, daemon: psutil.Process, connections: int, calls: int, load: Load) -> None:
     before, start = daemon.cpu_times(), time.perf_counter()
-    took_s = asyncio.run(_hammer(port, request, connections, calls))
+    took_s = asyncio.run(hammer(port, request, connections, calls))
     wall_s, after = time.perf_counter() - start, daemon.cpu_times()
     load.cpu_ms.append(1000 * (after.user + after.system - before.user - before.system) / len(took_s))
     load.rate.append(len(took_s) / wall_s)
@@ -95,34 +99,4 @@ def _figures(name: str, load: Load) -> Iterator[Figure]:
 
 def _request(name: str) -> bytes:
     path, body = ROUTES[name]
-    data = json.dumps(body).encode()
-    lines = (
-        f"POST {path} HTTP/1.1",
-        "Host: localhost",
-        "Content-Type: application/json",
-        f"Content-Length: {len(data)}",
-    )
-    return "\r\n".join((*lines, "", "")).encode() + data
-
-
-async def _hammer(port: int, request: bytes, connections: int, calls: int) -> list[float]:
-    """Seconds of each call, all connections together making so many."""
-    took_s: list[float] = []
-    left = iter(range(calls))
-
-    async def one() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for _ in left:
-            start = time.perf_counter()
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
-            body = await reader.readexactly(length)
-            took_s.append(time.perf_counter() - start)
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise Stop(f"The daemon refuses: {body.decode()}")
-        writer.close()
-        await writer.wait_closed()
-
-    await asyncio.gather(*(one() for _ in range(connections)))
-    return took_s
+    return request("POST", path, body)
