@@ -205,14 +205,18 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # Any: uvicorn's word for an app
         self._answering = cycle
+        cycle.transport = joined = OneWrite(self.transport)  # type: ignore[assignment]  # as far as a cycle uses it
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_unless_gone(message: Message) -> None:
+                joined.holds = message["type"] == "http.response.start" and _has_length(message)
                 if self.transport.is_closing() and not cycle.disconnected:
                     cycle.disconnected = True  # a write had failed; asyncio warns of each one after that
                     cycle.message_event.set()
                     await asyncio.sleep(0)  # whoever waits for the client's leaving hears of it first
                 await send(message)
+                if not joined.holds:
+                    joined.flush()
 
             await app(scope, receive, send_unless_gone)
 
@@ -308,6 +312,41 @@ class Connection(HttpToolsProtocol):
             b"\r\n",
         ]
         self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines) + body)
+
+
+class OneWrite:
+    """A transport for one answer: a head whose body follows at once leaves with it, in one system call and packet."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = b""
+        self.holds = False  # what is written now waits for more
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self.holds:
+            self._held += data
+        else:
+            held, self._held = self._held, b""
+            self._transport.write(held + data if held else data)
+
+    def flush(self) -> None:
+        """What was held leaves, if nothing has taken it along."""
+        if self._held:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.holds = False
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever else the transport has
+        return getattr(self._transport, name)
+
+
+def _has_length(message: Message) -> bool:
+    """A body of known length is there already; a stream's first piece may take long, and its head goes before."""
+    return any(name == b"content-length" for name, _ in message.get("headers", ()))
 
 
 def _too_large() -> HeadTooLarge:
