@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmos.abi.process import Process, Progress
+from llmos.abi.process import DONE, Process, Progress
 from llmos.cli.terminal import INTERRUPTED, note, number, size, span
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ def lines() -> Iterator[Show]:
         if text not in said[-1:]:
             said.append(text)
             note(f"pid {process.pid}: {text}")
+        if (found := found_by(process.progress)) not in ("", *said):
+            said.append(found)
+            said.append(text)
+            note(f"pid {process.pid}: {found}")
 
     yield show
 
@@ -58,16 +62,27 @@ def bar() -> Iterator[Show]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("queued", total=None, text="")
+        said: set[str] = set()
 
         def show(process: Process) -> None:
             progress = process.progress
             if progress is None:
                 bars.update(task, description=str(process.state), text=process.reason)
                 return
+            if (found := found_by(progress)) and found not in said:
+                said.add(found)
+                bars.console.print(found, markup=False, highlight=False)
             total = progress.total or None
             bars.update(task, description=progress.phase, completed=progress.done, total=total, text=figures(progress))
 
         yield show
+
+
+def found_by(progress: Progress | None) -> str:
+    """What a phase found that counts nothing, said at its end; nothing of the last, whose word is the process's own."""
+    if progress is None or progress.phase == DONE or progress.unit or not 0 < progress.total <= progress.done:
+        return ""
+    return progress.message
 
 
 def figures(progress: Progress) -> str:

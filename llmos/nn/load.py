@@ -230,6 +230,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
+def empty(folder: Path) -> PreTrainedModel:
+    """A model of the folder's config to look at, without weights; BadInput for one that is not computed in int8."""
+    check_int8(AutoConfig.from_pretrained(folder))
+    return _empty(folder, torch.float32)
+
+
 def _empty(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The module with its buffers made and its parameters not yet touched, so that they cost no memory."""
     config, kind, options = _plan(folder)

@@ -34,6 +34,8 @@ from llmos.finetuning.metrics import judge
 from llmos.finetuning.predict import predict
 from llmos.finetuning.row import Row
 from llmos.finetuning.writing import answered
+from llmos.nn import gain as gains
+from llmos.nn.gain import Gain, Measure
 from llmos.nn.load import load
 from llmos.programs.channel import Channel
 from llmos.programs.evaluate import data_of
@@ -44,6 +46,7 @@ from llmos.tasks import task as task_of
 Json = Any  # Any: plain values, ready for JSON
 
 BASE_OFFER, MODEL_OFFER = 11, 12
+WEIGH = "weigh"
 MAX_DROP = 0.01
 NO_LIMIT = float("inf")
 
@@ -52,25 +55,41 @@ class Stopped(Exception):
     """The daemon wants this process to end; there is nothing half-done worth keeping."""
 
 
-def main(channel: Channel, assignment: Assignment) -> None:
-    """Make the int8 version of what the arguments name, or say what it would cost."""
+def main(channel: Channel, assignment: Assignment, *, measure: Measure | None = None) -> None:
+    """Make the int8 version of what the arguments name, or say what it would cost; first of all what it would save."""
     model = assignment.models["model"]
     limit = max_drop_of(assignment.args)
     if model.manifest.dtype == INT8:
         channel.report(Progress(DONE, 1, 1, message=f"{model.manifest.ref} is served in int8 already"))
         return
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
+    promotes = _is_promoted(model, assignment)
     try:
         if model.manifest.kind is Kind.BASE:
-            ref, said = quantize_base(channel, assignment, model, limit, promotes=_is_promoted(model, assignment))
+            gain = weighed(channel, assignment, model, measure)
+            ref, said = quantize_base(channel, assignment, model, limit, promotes=promotes, gain=gain)
         else:
             rows = _rows(assignment, model.manifest)
-            promotes = _is_promoted(model, assignment)
-            ref, said = quantize_model(channel, assignment, model, rows, limit, promotes=promotes)
+            assert model.base is not None, f"{model.manifest.ref} names no base"
+            gain = weighed(channel, assignment, model.base, measure)
+            ref, said = quantize_model(channel, assignment, model, rows, limit, promotes=promotes, gain=gain)
     except Stopped:
         print("Stopped before it was measured; nothing is kept", flush=True)  # noqa: T201  # the process's log
         return
-    channel.report(Progress(DONE, 1, 1, message=f"{ref}: {said}"))
+    channel.report(Progress(DONE, 1, 1, figures=gain.figures, message=f"{ref}: {said}. {gain.said}"))
+
+
+def weighed(channel: Channel, assignment: Assignment, base: Located, measure: Measure | None = None) -> Gain:
+    """What the base in int8 saves on this machine, said before anything of it is made."""
+    channel.report(Progress(WEIGH, 0, 1, message="measuring what int8 saves here"))
+    is_packed = not any(Path(base.folder).glob("*.safetensors"))
+    if is_packed:  # its config is written with its form
+        base = with_resident(channel, assignment, base)
+    plan = gains.plan(Path(base.resident if is_packed and base.resident else base.folder), is_whole=not is_packed)
+    found = gains.gain(plan, assignment.dtype, measure)
+    print(found.said, flush=True)  # noqa: T201  # the process's log
+    channel.report(Progress(WEIGH, 1, 1, figures=found.figures, message=found.said))
+    return found
 
 
 def max_drop_of(args: dict[str, Json]) -> float:
@@ -83,14 +102,20 @@ def max_drop_of(args: dict[str, Json]) -> float:
 
 
 def quantize_base(
-    channel: Channel, assignment: Assignment, base: Located, limit: float, *, promotes: bool
+    channel: Channel,
+    assignment: Assignment,
+    base: Located,
+    limit: float,
+    *,
+    promotes: bool,
+    gain: Gain | None = None,
 ) -> tuple[str, str]:
     """The base's int8 version and what is to be said of it; BadInput if it loses more than the limit."""
     there, dtype = assignment.models.get(INT8), form_dtype(INT8, assignment.dtype)
     if there is not None:
         with_resident(channel, replace(assignment, dtype=dtype), there)
         return there.manifest.ref, "it was here already"
-    manifest = base.manifest
+    manifest, gain = base.manifest, gain or weighed(channel, assignment, base)
     form = offer_form(channel, assignment, base)
     channel.report(Progress("compare", message="comparing int8 with float32"))
     pooling = str(manifest.options.get("pooling", "mean"))
@@ -104,7 +129,7 @@ def quantize_base(
         raise _refused(manifest, said, cost.lost)
     evidence = {
         "metrics": cost.figures,
-        "quantized": _cost(cost.measure, cost.plain, cost.other, cost.lost, limit, len(fidelity.TEXTS)),
+        "quantized": _cost(cost.measure, cost.plain, cost.other, cost.lost, limit, len(fidelity.TEXTS), gain),
     }
     folder = _emptied(assignment, "int8-base")
     (folder / DATA).write_bytes(to_json({**evidence, "texts": fidelity.TEXTS}))
@@ -123,11 +148,19 @@ def offer_form(channel: Channel, assignment: Assignment, base: Located) -> str:
 
 
 def quantize_model(
-    channel: Channel, assignment: Assignment, model: Located, rows: Sequence[Row], limit: float, *, promotes: bool
+    channel: Channel,
+    assignment: Assignment,
+    model: Located,
+    rows: Sequence[Row],
+    limit: float,
+    *,
+    promotes: bool,
+    gain: Gain | None = None,
 ) -> tuple[str, str]:
     """The model's int8 version and what is to be said of it; BadInput if it loses more than the limit on these rows."""
     manifest, base = model.manifest, model.base
     assert base is not None, f"{manifest.ref} names no base"
+    gain = gain or weighed(channel, assignment, base)
     name = task_of(manifest.task).headline
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
@@ -142,14 +175,14 @@ def quantize_model(
     said = _said(name, before, after, before - after, limit)
     if before - after > limit:
         raise _refused(manifest, said, before - after)
-    on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False)
+    on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False, gain=gain)
     facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
     title = f"{manifest.ref} in int8"
     evidence = Evidence(title, manifest.task, name, other, {"test": len(rows)}, verdict=said, facts=facts)
     folder = _emptied(assignment, "int8-model")
     files = evidence.write(folder)
     kept: dict[str, Json] = {key: manifest.evidence[key] for key in ("compared", "leaks") if key in manifest.evidence}
-    cost = _cost(name, before, after, before - after, limit, len(rows))
+    cost = _cost(name, before, after, before - after, limit, len(rows), gain)
     whole: dict[str, Json] = {**evidence.plain(), **kept, "quantized": cost}
     draft = _draft(manifest, assignment, MODEL_OFFER) | {"base": on, "evidence": whole}
     verdict = Verdict(promotes, said, manifest.ref)
@@ -193,8 +226,11 @@ def _judged(channel: Channel, assignment: Assignment, model: Located, dtype: str
     return judge(manifest.task, rows, predicted, settings)
 
 
-def _cost(measure: str, before: float, after: float, drop: float, limit: float, count: int) -> dict[str, Json]:
+def _cost(
+    measure: str, before: float, after: float, drop: float, limit: float, count: int, gain: Gain
+) -> dict[str, Json]:
     told = {"dtype": INT8, "measure": measure, "float32": before, INT8: after, "drop": drop, "measured_on": count}
+    told["here"] = gain.plain
     return told if limit == NO_LIMIT else {**told, "max_drop": limit}
 
 

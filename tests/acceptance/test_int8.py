@@ -27,6 +27,8 @@ def test_bases_become_versions_in_int8_that_say_what_they_cost_and_answer_beside
     for name in ("minilm", "smollm2"):
         made = new_house("quantize", name, "--max-drop", "0.5")
         assert made.returncode == 0, made.stderr
+        assert "int8 here: " in made.stderr
+        assert "will not be smaller" not in made.stderr
         shown = new_house("show", name).stdout
         assert f"{name}:2" in shown
         assert "int8: " in shown

@@ -35,6 +35,7 @@ def quantized(
     *,
     datasets: dict[str, str] | None = None,
     dtype: str = "float32",
+    measure: Any = None,  # Any: a Measure, whose module brings torch
     **args: Json,
 ) -> FakeDaemon:
     from llmos.programs import quantize
@@ -53,7 +54,7 @@ def quantized(
     )
     daemon, channel, close = beside()
     try:
-        quantize.main(channel, told)
+        quantize.main(channel, told, measure=measure)
     finally:
         close()
     return daemon
@@ -146,6 +147,34 @@ def test_a_base_that_generates_says_what_it_thinks_less_of_the_next_token(tmp_pa
     metrics = daemon.offers[-1].draft["evidence"]["metrics"]
     assert list(metrics) == ["loss", "loss_float32", "divergence"]
     assert 0 < metrics["divergence"] < 1
+
+
+@pytest.mark.parametrize(("speed", "is_faster"), [(1.5, True), (0.7, False)])
+def test_what_int8_saves_here_is_said_before_anything_is_made_and_kept(tmp_path, dtype, speed, is_faster):
+    base = training.base(tmp_path)
+    daemon = quantized(tmp_path, base, dtype=dtype, measure=lambda plan, dtype: {16: speed}, max_drop=1.0)
+    phases = [one.phase for one in daemon.progress]
+    assert phases.index("weigh") < phases.index("convert")
+    said = next(one for one in daemon.progress if one.phase == "weigh" and one.done == one.total)
+    assert f" in {dtype}; products {speed:.2f} for 16 tokens at once" in said.message
+    assert ("It will not be faster on this machine" in said.message) == (not is_faster)
+    form, made = daemon.offers  # the user decides: it goes on
+    here = made.draft["evidence"]["quantized"]["here"]
+    assert (here["dtype"], here["speeds"]) == (dtype, {"16": speed})
+    assert 0 < here["int8_bytes"] < Path(form.folder, "model.safetensors").stat().st_size < here["int8_bytes"] + 20_000
+    last = daemon.progress[-1]
+    assert last.figures == said.figures == {**last.figures, "speed_16": speed, "int8_bytes": here["int8_bytes"]}
+    assert said.message in last.message
+
+
+def test_what_a_models_base_saves_in_int8_is_said_before_it_is_measured(tmp_path, trained):
+    model, datasets = trained
+    daemon = quantized(tmp_path, model, datasets=datasets, measure=lambda plan, dtype: {1: 2.0}, max_drop=1.0)
+    phases = [one.phase for one in daemon.progress]
+    assert phases.count("weigh") == 2  # its begin and its end: not measured again for the base
+    assert phases.index("weigh") < min(i for i, one in enumerate(phases) if one.startswith("evaluate"))
+    for made in (one for one in daemon.offers if one.kind in (OfferKind.BASE, OfferKind.MODEL)):
+        assert made.draft["evidence"]["quantized"]["here"]["speeds"] == {"1": 2.0}
 
 
 def test_a_base_that_loses_more_than_it_may_is_refused(tmp_path):
