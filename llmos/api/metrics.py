@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.call import Tokens
+from llmos.abi.histogram import Histogram
 from llmos.abi.process import Program, State
 from llmos.api.endpoint import Endpoint
 from llmos.kernel.port import Kernel
@@ -24,29 +25,16 @@ EACH_TOKEN_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Histogram:
-    """Seconds by model and class: in each bucket those up to its bound, and the sum of all."""
+def family(histogram: Histogram, name: str, doc: str) -> Metric:
+    """All of a histogram, in Prometheus' form."""
+    from prometheus_client.core import HistogramMetricFamily
 
-    def __init__(self, bounds_s: tuple[float, ...]) -> None:
-        self.bounds_s = bounds_s
-        self.counts: dict[tuple[str, str], list[int]] = {}
-        self.sums: dict[tuple[str, str], float] = {}
-
-    def observe(self, model: str, klass: str, seconds: float) -> None:
-        key = (model, klass)
-        self.counts.setdefault(key, [0] * (len(self.bounds_s) + 1))[bisect_left(self.bounds_s, seconds)] += 1
-        self.sums[key] = self.sums.get(key, 0.0) + seconds
-
-    def family(self, name: str, doc: str) -> Metric:
-        """All of it, in Prometheus' form."""
-        from prometheus_client.core import HistogramMetricFamily
-
-        family = HistogramMetricFamily(name, doc, labels=["model", "class"])
-        for key, counts in self.counts.items():
-            bounds = (*map(str, self.bounds_s), "+Inf")
-            buckets = [(bound, float(sum(counts[: i + 1]))) for i, bound in enumerate(bounds)]
-            family.add_metric(list(key), buckets, self.sums[key])
-        return family
+    made = HistogramMetricFamily(name, doc, labels=["model", "class"])
+    for key, counts in histogram.counts.items():
+        bounds = (*map(str, histogram.bounds_s), "+Inf")
+        buckets = [(bound, float(sum(counts[: i + 1]))) for i, bound in enumerate(bounds)]
+        made.add_metric(list(key), buckets, histogram.sums[key])
+    return made
 
 
 class Meter:
@@ -119,12 +107,15 @@ class Metrics:
             refusals.add_metric([code], number)
         yield refusals
         first, each = self._meter.first_token, self._meter.each_token
-        yield first.family("llmos_first_token_seconds", "Of streamed calls: time until the first piece")
-        yield each.family("llmos_each_token_seconds", "Of streamed calls: time a token after the first piece")
+        yield family(first, "llmos_first_token_seconds", "Of streamed calls: time until the first piece")
+        yield family(each, "llmos_each_token_seconds", "Of streamed calls: time a token after the first piece")
 
     def _kernel_figures(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+        yield family(
+            self._kernel.queue_times(), "llmos_queue_seconds", "Time from a call to its serve process having it"
+        )
         status = self._kernel.status()
         states = GaugeMetricFamily("llmos_processes", "Processes by state", labels=["state"])
         for state, number in status.processes.items():

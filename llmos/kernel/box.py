@@ -21,6 +21,7 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT, device_for
 from llmos.abi.error import BadSetting, LlmosError
 from llmos.abi.frame import Assignment, Up
+from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Program, Spec
 from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
@@ -312,6 +313,9 @@ class Box:
             wakes=dict(self._wakes),
             processes=dict(Counter(str(process.state) for process in self._table.processes.values())),
         )
+
+    def queue_times(self) -> Histogram:
+        return self._network.queue_times
 
     # Between the loop and those around it.
 

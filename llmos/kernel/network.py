@@ -13,10 +13,12 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import DEFAULT
 from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.histogram import Histogram
 from llmos.kernel.eviction import Rest, Use
 from llmos.kernel.open import Open
 from llmos.kernel.waiting import Lane, Waiting, lane_of
 
+QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
 CRASHES_TO_SUSPECT = 2  # from so many on it is sent alone, so that it takes no innocent call with it
 STAYS_S = 1.0  # so long a model that was brought answers its calls before it has to make room for one that waits
@@ -89,6 +91,7 @@ class Network:
         self._rested = rested  # called when a model that another one waits for is needed no more
         self._servers: dict[int, Server] = {}
         self._calls: dict[int, Open] = {}
+        self.queue_times = Histogram(QUEUE_S)  # of calls: from their coming until they were sent for the first time
 
     @property
     def in_flight(self) -> int:
@@ -330,6 +333,9 @@ class Network:
         server.sent_of[opened.call.model] += 1
         server.in_hand[lane_of(opened)] += opened.size
         opened.is_sent = True
+        if not opened.was_sent:
+            opened.was_sent = True
+            self.queue_times.observe(opened.call.model, opened.call.klass, self._clock() - opened.since)
 
     def _fail(self, opened: Open, fault: Fault) -> None:
         if self._close(opened):

@@ -18,6 +18,7 @@ class Open:
     since: float = 0.0  # when it came
     deadline_at: float | None = None  # an answer after this is for nobody
     is_sent: bool = False
+    was_sent: bool = False  # at any time, also if it waits again now
     has_begun: bool = False  # a piece of the answer is here, so it must not be asked again
     is_told: bool = False  # the caller has had a piece of it
     crashes: int = 0

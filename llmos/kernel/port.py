@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device
+from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Spec
 from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
@@ -98,3 +99,6 @@ class Kernel(Protocol):
     async def remove_dataset(self, ref: str) -> list[str]: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...
+    def queue_times(self) -> Histogram:
+        """How long calls waited until a serve process was given them, since the daemon's start."""
+        ...

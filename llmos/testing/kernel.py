@@ -24,12 +24,14 @@ from llmos.abi.error import (
     fault_of,
 )
 from llmos.abi.frame import Located
+from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import DONE, Class, Process, Program, Progress, Spec, State
 from llmos.abi.recipe import WRITING
 from llmos.abi.view import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
+from llmos.kernel.network import QUEUE_S
 from llmos.kernel.port import Kernel
 
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
@@ -294,6 +296,9 @@ class MemoryKernel:
 
     def devices(self) -> list[Device]:
         return [Device("cpu0", "cpu", "A processor", 16_000_000_000, cores=2)]
+
+    def queue_times(self) -> Histogram:
+        return Histogram(QUEUE_S)  # here nobody waits
 
     def status(self) -> Status:
         states: dict[str, int] = {}

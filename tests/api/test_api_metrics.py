@@ -4,14 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmos.api.metrics import EACH_TOKEN_S, Histogram
+from llmos.abi.histogram import Histogram
+from llmos.api.metrics import EACH_TOKEN_S, family
 
 HELLO = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
 def samples(ask):
     families = text_string_to_metric_families(ask("GET", "/metrics").text)
-    return {(s.name, *sorted(s.labels.items())): s.value for family in families for s in family.samples}
+    return {(s.name, *sorted(s.labels.items())): s.value for one in families for s in one.samples}
 
 
 def test_refusals_are_counted_by_code_on_every_route(ask):
@@ -40,7 +41,7 @@ def test_buckets_hold_all_up_to_their_bounds(seconds):
     histogram = Histogram(EACH_TOKEN_S)
     for one in seconds:
         histogram.observe("m:1", "batch", one)
-    found = {s.labels.get("le"): s.value for s in histogram.family("x", "y").samples if s.name == "x_bucket"}
+    found = {s.labels.get("le"): s.value for s in family(histogram, "x", "y").samples if s.name == "x_bucket"}
     assert found == {
         **{str(bound): sum(one <= bound for one in seconds) for bound in EACH_TOKEN_S},
         "+Inf": len(seconds),

@@ -369,3 +369,15 @@ def test_a_restart_is_no_crash_of_the_calls_that_it_meets():
     assert opened.crashes == 0
     ground.crash()
     assert opened.crashes == 1
+
+
+def test_a_call_is_timed_once_from_its_coming_until_a_process_has_it():
+    ground = Ground()
+    ground.open(1)
+    ground.clock.move(2.0)
+    ground.network.became_ready(1)
+    ground.crash()
+    assert ground.asked() == [1], "it was sent again"
+    times = ground.network.queue_times
+    assert times.sums == {(BASE, "interactive"): 2.0}
+    assert sum(times.counts[BASE, "interactive"]) == 1

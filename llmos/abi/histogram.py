@@ -1,0 +1,19 @@
+"""A histogram of seconds by model and priority, as Prometheus counts them: in buckets, with their sum."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+
+class Histogram:
+    """Each observation falls into the first bucket whose bound (seconds, inclusive) it does not exceed, or the last."""
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self.bounds_s = bounds_s
+        self.counts: dict[tuple[str, str], list[int]] = {}
+        self.sums: dict[tuple[str, str], float] = {}
+
+    def observe(self, model: str, priority: str, seconds: float) -> None:
+        key = (model, priority)
+        self.counts.setdefault(key, [0] * (len(self.bounds_s) + 1))[bisect_left(self.bounds_s, seconds)] += 1
+        self.sums[key] = self.sums.get(key, 0.0) + seconds
