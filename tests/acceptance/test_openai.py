@@ -130,11 +130,15 @@ def test_several_answers_are_those_of_as_many_calls(exact_chat):
     assert len(set(together)) > 1
 
 
+def test_more_tokens_than_fit_are_as_many_as_fit(chat):
+    (choice,) = chat(max_tokens=100_000, stop=["."]).choices
+    assert choice.finish_reason == "stop"
+
+
 def test_what_cannot_be_asked_is_refused_and_the_next_call_answered(chat):
     for wrong in (
         {"logit_bias": {"49152": 1}},
         {"max_tokens": 0},
-        {"max_tokens": 100_000},
         {"stop": [str(i) for i in range(10_000)]},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "x"}}}},
         {"extra_body": {"json_schema": {"type": "string", "minLength": 2, "maxLength": 1}}},
