@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos import __version__
 from llmos.abi.device import Device
 from llmos.abi.view import DiskUse, Status, Verified
 from llmos.api.endpoint import Answer, Endpoint, reply
@@ -70,7 +71,7 @@ class Health:
         return Response(f"{ABOUT}\n", media_type="text/plain; charset=utf-8", headers=headers)
 
     async def healthz(self, request: Request) -> Answer:
-        return reply(Healthy(self._kernel.status().version))
+        return reply(Healthy(__version__))
 
     async def status(self, request: Request) -> Answer:
         return reply(self._kernel.status())
