@@ -82,7 +82,8 @@ class Models:
         return reply({"object": "list", "data": [*named, *map(_shown, views)]})
 
     async def show(self, request: Request) -> Answer:
-        return reply(_shown(self._kernel.model(request.path_params["ref"])))
+        ref = request.path_params["ref"]
+        return reply(_shown(self._kernel.model(ref)) | {"id": ref})
 
     async def remove(self, request: Request) -> Answer:
         ref = request.path_params["ref"]

@@ -14,6 +14,12 @@ def test_promoted_models_are_listed_first_by_their_bare_names(ask):
     assert [(one["ref"], one["task"]) for one in listed[:2]] == [("minilm:1", "embed"), ("smollm2:1", "chat")]
 
 
+@pytest.mark.parametrize("ref", ["support", "support:latest", "support:2"])
+def test_a_model_that_is_found_has_the_id_that_it_was_asked_by(ask, ref):
+    found = ask("GET", f"/v1/models/{ref}").json()
+    assert (found["id"], found["ref"]) == (ref, "support:2")
+
+
 def test_latest_is_what_the_bare_name_means(ask):
     assert ask("GET", "/v1/models/support:latest").json()["ref"] == "support:2"
     said = ask("POST", "/v1/tasks/classify", {"model": "support:latest", "input": "hello"}).json()
