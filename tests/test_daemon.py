@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from llmos.abi.cpu import PATHS, features
 from llmos.abi.error import AlreadyRunning, NotLoopback, Unavailable
 from llmos.config import Config
 from llmos.daemon import announced, held, listening
@@ -121,7 +122,7 @@ def test_a_damaged_journal_is_a_sentence_at_the_start_and_the_way_it_says_is_one
             while daemon.poll() is None:  # until it answers, or has ended without
                 try:
                     said = httpx.get(f"http://127.0.0.1:{port}/v1/processes", timeout=60).json()
-                except httpx.ConnectError:
+                except httpx.TransportError:  # it may end while it is asked
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         daemon.wait(timeout=0.05)
                     continue
@@ -151,6 +152,17 @@ def test_loops_that_cannot_be_had_stop_the_start_with_the_setting_s_name(tmp_pat
         errors = daemon.communicate(timeout=60)[1]
     assert daemon.returncode == 1
     assert errors.startswith("cpu_kernels is 'baseline', and there is no C compiler")
+
+
+def test_a_path_that_the_processor_lacks_stops_the_start_with_what_is_lacking(tmp_path):
+    has = features()
+    for path in (path for path in PATHS if not has.issuperset(path.needs)):
+        with start(tmp_path, free_port(), LLMOS_CPU_KERNELS=path.name) as daemon:
+            errors = daemon.communicate(timeout=60)[1]
+        assert daemon.returncode == 1
+        assert errors.startswith(f"cpu_kernels is '{path.name}', and this processor (")
+        assert all(need in errors for need in path.needs if need not in has)
+        assert "Leave the setting at auto" in errors
 
 
 def test_what_says_where_it_is_is_written_again_when_it_is_lost_but_never_over_that_of_another(tmp_path):

@@ -122,8 +122,20 @@ def _dtype(model: Model) -> str | None:
         return model.dtype or None
     if not cost["measured_on"]:
         return f"{cost['dtype']}: not measured. Do: llmos eval {model.ref} --data ROWS, and again with --dtype float32"
-    measured = f"{cost['measure']} {number(cost['int8'])}, in float32 {number(cost['float32'])}"
+    against = cost.get("against", "float32")  # which versions made earlier do not say
+    measured = f"{cost['measure']} {number(cost['int8'])}, in {against} {number(cost[against])}"
     return f"{model.dtype}: {measured}, on {cost['measured_on']} {'texts' if model.kind is Kind.BASE else 'rows'}"
+
+
+def _saved(model: Model) -> str | None:
+    """What int8 saved on the machine that it was made on, as was said before it was made."""
+    here = (model.evidence.get("quantized") or {}).get("here")
+    if not here:
+        return None
+    at_most = "" if here.get("is_whole", True) else "at most "
+    sizes = f"{at_most}{size(here['int8_bytes'])} for {size(here['float_bytes'])} in {here['dtype']}"
+    speeds = ", ".join(f"{speed:.2f} for {rows}" for rows, speed in here["speeds"].items())
+    return f"{sizes}; products {speeds} tokens at once, times as fast" if speeds else sizes
 
 
 def _why_none(model: Model) -> str:
@@ -139,6 +151,7 @@ def _say_model(model: Model) -> None:
         "base": model.base,
         "method": model.method,
         "served in": _dtype(model),
+        "int8 saves": _saved(model),
         "engine": model.engine,
         "architecture": model.architecture,
         "size": size(model.size_bytes),

@@ -78,7 +78,7 @@ class Gain:
         """As evidence keeps it."""
         speeds = {str(rows): round(speed, 3) for rows, speed in self.speeds.items()}
         sizes: dict[str, object] = {"float_bytes": self.float_bytes, "int8_bytes": self.int8_bytes}
-        return {"dtype": self.dtype, **sizes, "speeds": speeds}
+        return {"dtype": self.dtype, **sizes, "is_whole": self.is_whole, "speeds": speeds}
 
     @property
     def figures(self) -> dict[str, float]:

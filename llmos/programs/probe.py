@@ -10,6 +10,7 @@ from llmos.abi.cpu import NONE
 from llmos.abi.device import Device
 from llmos.abi.frame import Assignment, Probed
 from llmos.abi.wire import from_plain
+from llmos.nn import cpu_path
 from llmos.programs.channel import Channel
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ def _measured(device: Device) -> Device:
 
 
 def _loops() -> str:
-    """The path of the loops that are really there: compiling them is the only proof that they can be."""
+    """The path whose loops are really there: compiling them is the only proof that they can be."""
     from llmos.nn.compiled import kernels  # see _gpus
 
-    found = kernels()
-    return NONE if found is None else found.name
+    path = cpu_path.path()
+    return NONE if path is None or kernels() is None else path.name
 
 
 def _gflops(where: torch.device, dtype: torch.dtype) -> float:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from llmos.abi.error import BadInput, WrongTask
-from llmos.abi.form import INT8, form_dtype
+from llmos.abi.form import FLOAT, INT8, form_dtype
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
@@ -49,6 +49,29 @@ BASE_OFFER, MODEL_OFFER = 11, 12
 WEIGH = "weigh"
 MAX_DROP = 0.01
 NO_LIMIT = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What int8 costs in one measure, against the same in the dtype that it stands in for; `drop` is what is lost."""
+
+    measure: str
+    against: str
+    before: float
+    after: float
+    drop: float
+    count: int  # rows, or texts, that it was measured on
+
+    def said(self, limit: float) -> str:
+        allowed = "" if limit == NO_LIMIT else f", and {limit:.4g} may be"
+        both = f"{self.measure} {self.after:.4f} in int8, {self.before:.4f} in {self.against}"
+        return f"{both}: {max(self.drop, 0.0):.4f} is lost{allowed}"
+
+    def plain(self, limit: float, gain: Gain) -> dict[str, Json]:
+        """As evidence keeps it, with what int8 saves here; `max_drop` only where there is a limit."""
+        both = {self.against: self.before, INT8: self.after, "drop": self.drop, "measured_on": self.count}
+        told = {"dtype": INT8, "measure": self.measure, "against": self.against, **both, "here": gain.plain}
+        return told if limit == NO_LIMIT else {**told, "max_drop": limit}
 
 
 class Stopped(Exception):
@@ -117,19 +140,20 @@ def quantize_base(
         return there.manifest.ref, "it was here already"
     manifest, gain = base.manifest, gain or weighed(channel, assignment, base)
     form = offer_form(channel, assignment, base)
-    channel.report(Progress("compare", message="comparing int8 with float32"))
+    channel.report(Progress("compare", message=f"comparing int8 with {FLOAT}"))
     pooling = str(manifest.options.get("pooling", "mean"))
     is_exact = any(Path(base.folder).glob("*.safetensors"))  # a resident form may have been rounded
     exact = replace(base, resident=None) if is_exact else with_resident(channel, assignment, base)
-    plain = load(exact, dtype="float32", device="cpu0")
+    plain = load(exact, dtype=FLOAT, device="cpu0")
     other = load(replace(base, resident=form), dtype=dtype, device="cpu0")
     cost = fidelity.compared(plain, other, pooling)
-    said = _said(cost.measure, cost.plain, cost.other, cost.lost, limit)
+    lost = Cost(cost.measure, FLOAT, cost.plain, cost.other, cost.lost, len(fidelity.TEXTS))
+    said = lost.said(limit)
     if cost.lost > limit:
         raise _refused(manifest, said, cost.lost)
     evidence = {
         "metrics": cost.figures,
-        "quantized": _cost(cost.measure, cost.plain, cost.other, cost.lost, limit, len(fidelity.TEXTS), gain),
+        "quantized": lost.plain(limit, gain),
     }
     folder = _emptied(assignment, "int8-base")
     (folder / DATA).write_bytes(to_json({**evidence, "texts": fidelity.TEXTS}))
@@ -172,9 +196,10 @@ def quantize_model(
     in_int8 = replace(model, base=replace(base, resident=form))
     other = _judged(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
     before, after = plain.metrics[name], other.metrics[name]
-    said = _said(name, before, after, before - after, limit)
-    if before - after > limit:
-        raise _refused(manifest, said, before - after)
+    lost = Cost(name, assignment.dtype, before, after, before - after, len(rows))
+    said = lost.said(limit)
+    if lost.drop > limit:
+        raise _refused(manifest, said, lost.drop)
     on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False, gain=gain)
     facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
     title = f"{manifest.ref} in int8"
@@ -182,8 +207,7 @@ def quantize_model(
     folder = _emptied(assignment, "int8-model")
     files = evidence.write(folder)
     kept: dict[str, Json] = {key: manifest.evidence[key] for key in ("compared", "leaks") if key in manifest.evidence}
-    cost = _cost(name, before, after, before - after, limit, len(rows), gain)
-    whole: dict[str, Json] = {**evidence.plain(), **kept, "quantized": cost}
+    whole: dict[str, Json] = {**evidence.plain(), **kept, "quantized": lost.plain(limit, gain)}
     draft = _draft(manifest, assignment, MODEL_OFFER) | {"base": on, "evidence": whole}
     verdict = Verdict(promotes, said, manifest.ref)
     offer = Offer(MODEL_OFFER, OfferKind.MODEL, manifest.name, str(folder), files, draft, verdict, manifest.ref)
@@ -224,19 +248,6 @@ def _judged(channel: Channel, assignment: Assignment, model: Located, dtype: str
     predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
     predicted = answered(found, manifest.task, rows, examples, predicted, settings, on_done=on_done)
     return judge(manifest.task, rows, predicted, settings)
-
-
-def _cost(
-    measure: str, before: float, after: float, drop: float, limit: float, count: int, gain: Gain
-) -> dict[str, Json]:
-    told = {"dtype": INT8, "measure": measure, "float32": before, INT8: after, "drop": drop, "measured_on": count}
-    told["here"] = gain.plain
-    return told if limit == NO_LIMIT else {**told, "max_drop": limit}
-
-
-def _said(measure: str, before: float, after: float, drop: float, limit: float) -> str:
-    allowed = "" if limit == NO_LIMIT else f", and {limit:.4g} may be"
-    return f"{measure} {after:.4f} in int8, {before:.4f} in float32: {max(drop, 0.0):.4f} is lost{allowed}"
 
 
 def _refused(manifest: Manifest, said: str, drop: float) -> BadInput:

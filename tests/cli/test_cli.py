@@ -13,6 +13,7 @@ from threading import Thread
 import pytest
 
 from llmos.abi.call import MAX_INPUTS
+from llmos.abi.cpu import AUTO, NAMES, NONE, PATHS, check, compiler, features
 from llmos.abi.error import Fault, TooLong
 from llmos.abi.process import Process, Program, Progress, Spec, State
 from llmos.abi.view import Damage, process_json, process_of
@@ -310,6 +311,39 @@ def test_a_version_is_shown_without_what_only_the_store_needs(llmos, kernel):
     kernel.manifests["ner:1"] = replace(kernel.manifests["ner:1"], lineage=lineage)
     shown = llmos("show", "ner")[1]
     assert ("process 4" in shown, "born" in shown, "offer" in shown) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"against": "bfloat16", "bfloat16": 0.9, "int8": 0.88}, "int8: accuracy 0.88, in bfloat16 0.9, on 36 rows"),
+        ({"float32": 0.9, "int8": 0.88}, "int8: accuracy 0.88, in float32 0.9, on 36 rows"),  # as it was once written
+    ],
+)
+def test_a_version_in_int8_shows_what_it_costs_against_what_and_what_it_saves(llmos, kernel, said, shown):
+    here = {"dtype": "bfloat16", "float_bytes": 45_100_000, "int8_bytes": 34_500_000, "speeds": {"1": 1.5, "16": 0.913}}
+    cost = {"dtype": "int8", "measure": "accuracy", "measured_on": 36, **said}
+    saved = "int8 saves    34.5 MB for 45.1 MB in bfloat16; products 1.50 for 1, 0.91 for 16 tokens at once, times as"
+    for told, is_said in ((here, saved), ({**here, "is_whole": False}, saved.replace("34", "at most 34")), (None, "")):
+        evidence = {"metrics": {"accuracy": 0.88}, "quantized": cost | ({"here": told} if told else {})}
+        kernel.manifests["ner:1"] = replace(kernel.manifests["ner:1"], dtype="int8", evidence=evidence)
+        found = llmos("show", "ner")[1]
+        assert shown in found
+        assert ("int8 saves" in found) == bool(told)
+        assert is_said in found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_doctor_names_the_path_of_the_loops_or_says_what_is_lacking_for_it(tmp_path, name):
+    found = doctor._kernels(Config(tmp_path, cpu_kernels=name))
+    if (path := next((path for path in PATHS if path.name == name), None)) and not features().issuperset(path.needs):
+        assert not found.is_well
+        assert found.found.startswith(f"cpu_kernels is '{name}', and this processor (")
+        assert found.hint.startswith("Leave the setting at auto, which is ")
+    elif compiler() is not None or name in (AUTO, NONE):
+        path = check(name)
+        assert found.is_well
+        assert found.found.startswith("none: torch" if path is None or compiler() is None else f"{path.name} (")
 
 
 def test_doctor_reads_every_byte_where_it_is_asked_to(home, kernel):

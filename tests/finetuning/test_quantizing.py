@@ -20,6 +20,7 @@ from llmos.testing.daemon import FakeDaemon, beside
 pytestmark = pytest.mark.torch
 
 Json = Any  # Any: arguments as plain values
+SLACK = {"float32": 1e-6, "bfloat16": 0.1}  # of an accuracy, from what the same model has in float32
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +91,13 @@ def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_pat
     assert (base.draft["dtype"], base.like, base.verdict.promote) == ("int8", "tiny:1", False)
     assert (made.draft["base"], made.like, made.verdict.promote) == ("tiny:1", "sorter:1", True)  # the fake gives 1
     cost = made.draft["evidence"]["quantized"]
-    assert cost["measure"] == "accuracy"
-    assert cost["float32"] == pytest.approx(model.manifest.evidence["metrics"]["accuracy"])
+    assert (cost["measure"], cost["against"]) == ("accuracy", dtype)
+    assert cost.keys() & {"float32", "bfloat16"} == {dtype}
+    assert f", {cost[dtype]:.4f} in {dtype}: " in made.verdict.reason
+    assert cost[dtype] == pytest.approx(model.manifest.evidence["metrics"]["accuracy"], abs=SLACK[dtype])
     assert cost["int8"] == made.draft["evidence"]["metrics"]["accuracy"]
-    assert cost["drop"] == pytest.approx(cost["float32"] - cost["int8"])
+    assert cost["drop"] == pytest.approx(cost[dtype] - cost["int8"])
+    assert base.draft["evidence"]["quantized"]["against"] == "float32"  # whatever the device computes in
     assert cost["measured_on"] == model.manifest.evidence["rows"]["test"]
     assert made.draft["labels"] == list(model.manifest.labels)
     assert made.draft["lineage"]["quantized_from"] == "sorter:1"
@@ -120,8 +124,9 @@ def test_a_model_that_loses_more_than_it_may_is_refused_with_the_numbers_and_the
     from llmos.programs import quantize
 
     model, datasets = trained
-    with pytest.raises(BadInput, match=r"sorter:1 stays in float: accuracy 0\.\d+ in int8, 0\.\d+ in float32: 0\.2"):
-        raise quantize._refused(model.manifest, quantize._said("accuracy", 0.9, 0.7, 0.2, 0.01), 0.2)
+    cost = quantize.Cost("accuracy", "bfloat16", 0.9, 0.7, 0.2, 36)
+    with pytest.raises(BadInput, match=r"sorter:1 stays in float: accuracy 0\.\d+ in int8, 0\.\d+ in bfloat16: 0\.2"):
+        raise quantize._refused(model.manifest, cost.said(0.01), cost.drop)
     promoted = replace(model, manifest=replace(model.manifest, lineage={}))
     with pytest.raises(BadInput, match="no test rows of sorter:1"):
         quantized(tmp_path, promoted, datasets=datasets)

@@ -17,7 +17,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
 
-from llmos.abi.cpu import CpuPath, chosen, compiler, features  # noqa: E402
+from llmos.abi.cpu import PATHS, CpuPath, chosen, compiler, features  # noqa: E402
 from llmos.nn import compiled, cpu_path  # noqa: E402
 from llmos.nn.blocks import origin  # noqa: E402
 from llmos.nn.kv import BLOCK, KV, Pool  # noqa: E402
@@ -46,6 +46,22 @@ def test_every_path_that_this_processor_has_is_compiled_and_named_for_it(path_he
     assert compiled.loaded(path, source).name == path_here
     (made,) = tmp_path.glob("*.so")
     assert made.name.startswith(f"kernels-{path_here}-")
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if not path.loops], ids=lambda path: path.name)
+def test_each_path_compiles_without_a_warning_also_where_the_processor_lacks_it(path, tmp_path):
+    """Into a library, for a machine that has it: its own instructions are in it, and none of a wider path."""
+    command, made = compiler(), tmp_path / "kernels.so"
+    if subprocess.run([command, *path.flags, "-fsyntax-only", "-xc", "/dev/null"], check=False).returncode:
+        pytest.skip(f"{command} does not know {path.flags}")
+    asked = [command, *path.flags, *compiled.FLAGS, "-Wall", "-Wextra", "-Werror", str(compiled.SOURCE)]
+    done = subprocess.run([*asked, "-o", str(made), "-lm"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if shutil.which("objdump"):  # of binutils, as the linker is
+        code = subprocess.run(["objdump", "-d", str(made)], capture_output=True, text=True, check=True).stdout
+        assert ("%ymm" in code) == ("avx2" in path.needs)
+        assert ("vpdpbusd" in code) == any("vnni" in need for need in path.needs)
+        assert ("%zmm" in code or "%k1" in code) <= ("avx512f" in path.needs)
 
 
 def quantized(outs, ins, seed):
