@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -68,11 +69,29 @@ def test_what_a_daemon_and_its_children_write_is_their_owner_s_alone(tmp_path):
     assert open_to_others == []
 
 
-def exchange(port, head, body=b""):
+FORMS = {  # what a page of any site may post without asking first (WHATWG Fetch, CORS-safelisted request headers)
+    "text/plain": b'{"source": "minilm", "x": "="}',
+    "application/x-www-form-urlencoded": b"source=minilm",
+    "multipart/form-data; boundary=x": b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+}
+PAGES = (
+    "Origin: http://attacker.example\n",
+    "Origin: null\nSec-Fetch-Mode: navigate\n",
+    "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: no-cors\n",
+    "Sec-Fetch-Site: same-site\n",
+)
+REFUSED = ("host_not_allowed", "origin_not_allowed")
+
+
+def posted(kind, length):
+    return f"Content-Type: {kind}\nContent-Length: {length}\n"
+
+
+def exchange(port, head, body=b"", *, only_status=False):
     """One request as raw bytes, and the status and body that came back."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(head.replace("\n", "\r\n").encode() + b"Connection: close\r\n\r\n" + body)
-        came = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+        came = sock.recv(1 << 16) if only_status else b"".join(iter(lambda: sock.recv(1 << 16), b""))
     return int(came.split(b" ", 2)[1]), came.partition(b"\r\n\r\n")[2]
 
 
@@ -89,11 +108,17 @@ def test_what_a_stranger_sends_over_a_socket_is_refused_on_every_route_of_the_do
                 line = f"{method} {path.replace('{', '').replace('}', '')} HTTP/1.1\n"
                 for stranger in (
                     f"Host: attacker.example:{port}\n",
-                    f"{own}Origin: http://attacker.example\nContent-Type: text/plain\nContent-Length: 2\n",
                     f"{own}Sec-Fetch-Site: cross-site\n",
                     f"{own}Connection: Upgrade\nUpgrade: websocket\nOrigin: http://attacker.example\n",
+                    *(f"{own}{posted(kind, len(body))}{whose}" for kind, body in FORMS.items() for whose in PAGES),
                 ):
-                    assert exchange(port, line + stranger, b"{}")[0] == 403, line + stranger
+                    kind = re.search("Content-Type: (.*)\n", stranger)
+                    status, said = exchange(port, line + stranger, FORMS[kind[1]] if kind else b"")
+                    assert status == 403, line + stranger
+                    error = json.loads(said)["error"] if method != "HEAD" else {"code": REFUSED[1]}
+                    assert error["code"] in REFUSED
+                ours = exchange(port, f"{line}{own}Content-Length: 2\n", b"{}", only_status=True)[0]
+                assert ours != 403, f"{line} is refused to whoever asks, which proves nothing"
             assert exchange(port, f"GET /healthz HTTP/1.1\n{own}")[0] == 200
             assert exchange(port, "GET /healthz HTTP/1.1\n")[0] == 400
             assert exchange(port, f"GET /healthz HTTP/1.1\n{own}Host: attacker.example\n")[0] == 400

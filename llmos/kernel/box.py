@@ -98,7 +98,7 @@ class Box:
         if ended := await asyncio.to_thread(end_orphans, config.home):
             log.warning("%d processes that an earlier daemon of this home had left were ended", ended)
         self._supervisor.start()
-        self._store = Store(config.home)
+        self._store = Store(config.home, config.catalog)
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
         self._journal = Journal(config.home / JOURNAL)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from llmos.abi.error import DiskFull
+from llmos.abi.catalog import catalog
+from llmos.abi.error import BadInput, DiskFull
 from llmos.abi.model import DatasetManifest, Kind, Manifest
 from llmos.abi.view import Damage
 from llmos.kernel.store.index import Index
@@ -60,14 +61,24 @@ class Pages:
         return Damage(ref, page, said, f"llmos pull SOURCE --name {name}" if standing else away)
 
 
-def way_out(manifest: Manifest) -> str:
-    """The command that mends a version whose bytes are damaged."""
+def way_out(manifest: Manifest, more: Path | None = None) -> str:
+    """The command that mends a version whose bytes are damaged. `more` is the user's own catalog."""
     if manifest.kind is not Kind.BASE:
         return f"llmos rm {manifest.ref}, and train it again"
     kind, _, place = manifest.source.partition(":")
-    source = {"folder": place, "hf": manifest.source}.get(kind, manifest.name)
+    source = place if kind == "folder" else manifest.source if kind == "hf" else _catalog_name(manifest, more)
     named = ["--name", manifest.name] if source != manifest.name else []
     return shlex.join(["llmos", "pull", source, *named, *_as_asked(manifest)])
+
+
+def _catalog_name(manifest: Manifest, more: Path | None) -> str:
+    """What the catalog calls the wheel that this base came in; its own name where no entry has that wheel any more."""
+    try:
+        entries = catalog(more)
+    except BadInput:  # the user's own catalog cannot be read, which `llmos pull` says
+        entries = catalog()
+    names = [entry.name for entry in entries.values() if entry.wheel and entry.wheel.source == manifest.source]
+    return manifest.name if manifest.name in names else next(iter(names), manifest.name)
 
 
 def _as_asked(manifest: Manifest) -> list[str]:

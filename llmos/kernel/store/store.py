@@ -43,8 +43,10 @@ from llmos.kernel.store.space import disk_use, freed_bytes
 class Store:
     """Everything kept under one home. Open it once: the home's lock is the daemon's business."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, catalog: Path | None = None) -> None:
+        """`catalog` is the user's own, where what came from it is brought in again."""
         self.home = home
+        self._catalog = catalog
         self._scratch = home / "scratch"
         self._writing = threading.Lock()
         disk.make_folder(self._scratch)
@@ -103,8 +105,7 @@ class Store:
         missing = self._missing.get(manifest.ref)
         if missing:
             raise Corrupt(
-                f"{manifest.ref} lost {', '.join(missing)} on the disk. Remove it (llmos rm {manifest.ref}) and bring "
-                "it in or train it again",
+                f"{manifest.ref} lost {', '.join(missing)} on the disk. To mend it: {way_out(manifest, self._catalog)}",
                 path=str(self._models.folder(manifest)),
             )
         resident = form_name(manifest, dtype) if manifest.base is None and dtype else ""
@@ -175,7 +176,7 @@ class Store:
         index, found = self._index, Examination(self._blobs.check)
         for model in index.models:
             files = {self._models.folder(model) / file.path: file for file in model.files}
-            found.read(model.ref, files, way_out(model))
+            found.read(model.ref, files, way_out(model, self._catalog))
         for dataset in index.datasets:
             files = {self._datasets.folder(dataset) / file.path: file for file in dataset.files}
             found.read(dataset.ref, files, f"llmos rm {dataset.ref}, and train on the rows' own file")

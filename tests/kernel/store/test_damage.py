@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from stocking import base, dataset, model, offer, safetensors
 
+from llmos.abi.catalog import catalog
+from llmos.abi.error import Corrupt
 from llmos.abi.model import OfferKind
 from llmos.kernel.store.pages import way_out
 from llmos.kernel.store.store import Store
@@ -146,6 +148,42 @@ def test_a_damaged_base_says_where_it_came_from(tmp_path):
         "llmos pull hf:org/b@1f --name b",
         "llmos pull c",
     ]
+
+
+def test_a_base_from_the_catalog_is_asked_for_by_the_catalog_s_name_whatever_it_is_called_here(tmp_path):
+    own = tmp_path / "catalog.toml"
+    own.write_text(
+        """[mine]
+about = ""
+license = ""
+task = "embed"
+tasks = ["embed"]
+download_bytes = 1
+wheel = {package = "p", version = "1", filename = "p.whl", sha256 = "", size_bytes = 1, folder = "", files = []}
+"""
+    )
+    (minilm,) = [entry.wheel.source for entry in catalog().values() if entry.name == "minilm"]
+    store = Store(tmp_path / "home", own)
+    for pid, (name, source) in enumerate({"a": minilm, "b": "pypi:p==1", "mine": "pypi:p==1"}.items(), 1):
+        made = base(tmp_path / "home", pid, name, bytes([pid]) * 16)
+        store.commit(type(made)(1, made.kind, name, made.folder, made.files, {**made.draft, "source": source}), pid)
+        flip(tmp_path / "home" / "blobs" / store.resolve(name).base_digest)
+    commands = ["llmos pull minilm --name a", "llmos pull mine --name b", "llmos pull mine"]
+    assert [one.hint for one in store.examine().damages] == commands
+    own.write_text("[[[")
+    assert [one.hint for one in store.examine().damages] == [commands[0], "llmos pull b", commands[2]]
+
+
+def test_a_base_that_lost_a_file_while_models_stand_on_it_is_said_with_the_command_that_brings_it_back(tmp_path, store):
+    (tmp_path / "blobs" / store.resolve("minilm").base_digest).unlink()
+    (tmp_path / "models/minilm/1/model.safetensors").unlink()
+    again = Store(tmp_path)
+    for ref in ("minilm", "ner"):
+        with pytest.raises(Corrupt, match=r"minilm:1 lost .* To mend it: llmos pull minilm"):
+            again.located(ref)
+    assert again.commit(base(tmp_path, 5), 5).ref == "minilm:1"
+    assert again.located("ner").base is not None
+    assert again.examine().damages == ()
 
 
 def test_the_command_for_a_damaged_base_asks_for_it_as_it_was_asked_for(tmp_path):
