@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +151,14 @@ def dtype_of(config: Config, device: Device, manifest: Manifest | None = None) -
     """The number format that models compute in there, and this one is served in; of int8 with what is beside it."""
     floats = device.dtype if config.dtype == "auto" else config.dtype
     return form_dtype(manifest.dtype if manifest is not None else "", floats)
+
+
+def unreached(config: Config, devices: Iterable[Device]) -> frozenset[str]:
+    """Dtypes of forms in int8 that no CPU here answers or measures from: they were made under another setting, or for
+    another processor. None of them until it is known what a CPU computes in."""
+    known = [one for one in devices if one.kind == "cpu" and (config.dtype != "auto" or one.gflops)]
+    reached = {form_dtype(INT8, dtype_of(config, one)) for one in known}
+    return frozenset(form_dtype(INT8, dtype) for dtype in DTYPES) - reached if reached else frozenset()
 
 
 def _dtype(spec: Spec, store: Store, config: Config, device: Device) -> str:

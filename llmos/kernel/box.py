@@ -30,7 +30,7 @@ from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
-from llmos.kernel.admission import admit, assignment
+from llmos.kernel.admission import admit, assignment, unreached
 from llmos.kernel.calls import Calls
 from llmos.kernel.devices import discover, probe_key
 from llmos.kernel.ears import Ears
@@ -164,6 +164,7 @@ class Box:
             in_store=self._hands.in_store,
             kill=self.kill,
             journal_damage=self._journal.damage,
+            unreached=lambda: unreached(config, table.devices),
             clock=clock,
         )
 

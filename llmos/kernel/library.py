@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +45,7 @@ class Library:
         in_store: Callable[[Callable[[], Any]], Awaitable[Any]],  # Any: whatever the change returns
         kill: Callable[[int], Awaitable[Process]],
         journal_damage: Callable[[], str],
+        unreached: Callable[[], Collection[str]],
         clock: Callable[[], float],
     ) -> None:
         self._table = table
@@ -57,6 +58,7 @@ class Library:
         self._in_store = in_store
         self._kill = kill
         self._journal_damage = journal_damage
+        self._unreached = unreached  # dtypes of forms that nothing here computes in
         self._clock = clock
         self._moving: dict[str, asyncio.Future[None]] = {}
 
@@ -178,12 +180,13 @@ class Library:
 
     async def collect(self) -> int:
         known, last_pid, returning = frozenset(self._table.processes), self._table.last_pid, self._table.returning()
-        freed: int = await self._in_store(self._store.collect)
+        unreached = self._unreached()
+        freed: int = await self._in_store(lambda: self._store.collect(unreached))
         freed += await asyncio.to_thread(leftovers.sweep_ended, self._home, returning, last_pid)
         return freed + await asyncio.to_thread(leftovers.collect, self._home, known, self._clock())
 
     async def disk_use(self) -> DiskUse:
-        use = await asyncio.to_thread(self._store.disk_use)
+        use = await asyncio.to_thread(self._store.disk_use, self._unreached())
         known = frozenset(self._table.processes)
         left = await asyncio.to_thread(leftovers.collectable, self._home, known, self._clock())
         sizes = sum(size_bytes for _, size_bytes in left)

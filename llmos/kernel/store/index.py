@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -78,9 +78,10 @@ class Index:
         """Every blob that a manifest reaches."""
         return frozenset(file.digest for shelf in (self.models, self.datasets) for m in shelf for file in m.files)
 
-    def needs_resident(self, name: str) -> bool:
-        """A base is here whose resident form, as it is made today, has this name."""
-        return any(m.kind is Kind.BASE and name.startswith(f"{form_key(m)}-") for m in self.models)
+    def needs_resident(self, name: str, unreached: Collection[str] = ()) -> bool:
+        """A base is here whose form, as it is made today, has this name, in a dtype that is not `unreached`."""
+        key, _, dtype = name.partition("-")
+        return dtype not in unreached and any(m.kind is Kind.BASE and key == form_key(m) for m in self.models)
 
     def made_of(self, key: str) -> str:
         """The refs of the bases that have forms of this key."""

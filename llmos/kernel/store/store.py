@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -445,25 +445,27 @@ class Store:
 
     # Counting and collecting
 
-    def collect(self) -> int:
-        """Remove what no manifest reaches; returns the bytes that freed. What is being committed is left alone."""
+    def collect(self, unreached: Collection[str] = ()) -> int:
+        """Remove what no manifest reaches, and forms in dtypes that nothing here computes in (`unreached`); returns the
+        bytes that freed. What is being committed is left alone."""
         with self._writing:
             index = self._index
-            garbage = self._garbage(index)
+            garbage = self._garbage(index, unreached)
             freed = freed_bytes(garbage)
             for path in garbage:
                 path.unlink(missing_ok=True)
-            self._sweep_residents()
+            self._sweep_residents(unreached)
             for orphan in (*self._models.orphans(index.models), *self._datasets.orphans(index.datasets)):
                 shutil.rmtree(orphan, ignore_errors=True)
             disk.sync(self._blobs.folder)
             return freed
 
-    def _garbage(self, index: Index) -> list[Path]:
+    def _garbage(self, index: Index, unreached: Collection[str]) -> list[Path]:
         reached, spared = index.digests(), self._spared(index)
         there = (path for path in self._blobs.folder.iterdir() if path.name not in reached)
         blobs = [path for path in there if not spared or disk.inode(path) not in spared]
-        folders = [self._residents.path(name) for name in index.residents if not index.needs_resident(name)]
+        forms = (name for name in index.residents if not index.needs_resident(name, unreached))
+        folders = [self._residents.path(name) for name in forms]
         folders += self._models.orphans(index.models) + self._datasets.orphans(index.datasets)
         return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]
 
@@ -473,16 +475,16 @@ class Store:
         folders += [self._datasets.kept_for(page) for page in self._datasets.unreadable(index.datasets)]
         return {stat.st_ino for folder in folders for _, stat in disk.files_under(folder)}
 
-    def _sweep_residents(self) -> None:
+    def _sweep_residents(self, unreached: Collection[str] = ()) -> None:
         """Take away the forms that no base has: removed bases left them, or other code than today's made them."""
-        kept = frozenset(filter(self._index.needs_resident, self._index.residents))
+        kept = frozenset(name for name in self._index.residents if self._index.needs_resident(name, unreached))
         for name in self._index.residents - kept:
             shutil.rmtree(self._residents.path(name), ignore_errors=True)
         self._index = replace(self._index, residents=kept)
 
-    def disk_use(self) -> DiskUse:
+    def disk_use(self, unreached: Collection[str] = ()) -> DiskUse:
         """Bytes by room, and what `collect` would free."""
-        return disk_use(self.home, self._garbage(self._index))
+        return disk_use(self.home, self._garbage(self._index, unreached))
 
     def _cut_scratch_links(self) -> None:
         """A kill between a manifest and the end of its commit leaves a blob a second name, through which a child that

@@ -162,14 +162,28 @@ def test_an_int8_version_is_of_the_base_with_the_same_files(store, tmp_path):
     assert store.in_dtype(made.ref, "") == first.ref
 
 
-def test_forms_named_by_the_weights_alone_are_swept_at_the_start_and_made_again(store, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_forms_named_by_the_weights_alone_are_swept_at_the_start_and_made_again(store, tmp_path, dtype):
     manifest = store.commit(base(tmp_path), 1)
-    folder = Path(store.commit(form(tmp_path, 1, manifest.ref, "float32", safetensors(b"\1" * 16)), 1))
-    old = folder.with_name(f"{manifest.base_digest[:16]}-float32")  # as homes had them before
+    folder = Path(store.commit(form(tmp_path, 1, manifest.ref, dtype, safetensors(b"\1" * 16)), 1))
+    old = folder.with_name(f"{manifest.base_digest[:16]}-{dtype}")  # as homes had them before
     folder.rename(old)
     again = Store(tmp_path)
-    assert (old.exists(), again.located("minilm", "float32").resident) == (False, None)
-    assert again.commit(form(tmp_path, 2, manifest.ref, "float32", safetensors(b"\1" * 16)), 2) == str(folder)
+    assert (old.exists(), again.located("minilm", dtype).resident) == (False, None)
+    assert again.commit(form(tmp_path, 2, manifest.ref, dtype, safetensors(b"\1" * 16)), 2) == str(folder)
+
+
+def test_forms_in_a_dtype_that_nothing_here_computes_in_go_with_what_no_name_reaches(store, tmp_path):
+    manifest = store.commit(base(tmp_path), 1)
+    dtypes = ("float32", "bfloat16", "int8", "int8-bfloat16")
+    for pid, dtype in enumerate(dtypes, 2):
+        store.commit(form(tmp_path, pid, manifest.ref, dtype, safetensors(bytes([pid]) * 4096)), pid)
+    assert store.disk_use().reclaimable_bytes == 0
+    reclaimable = store.disk_use(("int8",)).reclaimable_bytes
+    assert store.collect(("int8",)) == reclaimable > 4096
+    for again in (store, Store(tmp_path)):
+        left = [dtype for dtype in dtypes if again.located("minilm", dtype).resident]
+        assert left == ["float32", "bfloat16", "int8-bfloat16"]
 
 
 def test_a_resident_form_that_lost_bytes_is_gone_after_a_restart(store, tmp_path):
