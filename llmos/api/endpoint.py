@@ -6,7 +6,7 @@ import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +31,9 @@ PLACE = re.compile(r" - at `\$(.*?)`$")  # how msgspec says where in a body some
 FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
 LONG_NUMBER = re.compile(rb"\d{19}")  # rare, and only then is every number of a body looked at
 CODINGS = {"identity": 0, "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+MAX_COUNT = 999_999_999
+COUNT = re.compile(r"0*([1-9][0-9]{0,8})")  # from 1 to MAX_COUNT
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
 DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
 
 
@@ -42,16 +45,49 @@ class Answer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query parameter, for the documentation."""
+    """One query parameter: a whole number from 1 (`integer`) or true or false (`boolean`); it may come once."""
 
     name: str
     doc: str
-    kind: str = "string"
+    kind: str
+
+    @property
+    def schema(self) -> dict[str, str | int]:
+        """What it may be, as JSON Schema."""
+        return {"type": self.kind, **({"minimum": 1, "maximum": MAX_COUNT} if self.kind == "integer" else {})}
+
+    def read(self, given: Sequence[str]) -> int | bool:
+        """Its value, of all that were given under its name; BadInput unless that is one, of its kind."""
+        if len(given) != 1:
+            raise BadInput(f"{self.name} comes {len(given)} times. Send it once", key=self.name)
+        if self.kind == "boolean":
+            if given[0].lower() in FLAGS:
+                return FLAGS[given[0].lower()]
+            raise BadInput(f"{self.name}={given[0][:40]!r}: expected true or false", key=self.name)
+        if count := COUNT.fullmatch(given[0]):
+            return int(count[1])
+        said = f"expected a whole number from 1 to {MAX_COUNT:,}"
+        raise BadInput(f"{self.name}={given[0][:40]!r}: {said}", key=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A media type that a route answers in. `gives` is the type of its body, of server-sent events that of their data.
+
+    `ended`: behind the last event comes one more, whose data is `[DONE]`.
+    """
+
+    name: str
+    gives: Any = None  # Any: a type expression that msgspec can describe
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method on one path. `takes` and `gives` are the types of its bodies; `media` is what it answers in."""
+    """One method on one path. `takes` and `gives` are the types of its bodies; `media` is what it answers in.
+
+    `also` are the other media types it answers in, where the request asks for one.
+    """
 
     method: str
     path: str
@@ -61,6 +97,12 @@ class Endpoint:
     gives: Any = None  # Any: as takes
     query: tuple[Query, ...] = ()
     media: str = "application/json"
+    also: tuple[Media, ...] = ()
+
+    @property
+    def answers(self) -> tuple[Media, ...]:
+        """Every media type it answers in."""
+        return (Media(self.media, self.gives), *self.also)
 
     @property
     def noun(self) -> str:
@@ -73,11 +115,15 @@ class Door:
 
     def __init__(self, endpoint: Endpoint, refused: Counter[str]) -> None:
         self._handle = endpoint.handle
+        self._query = endpoint.query
         self._refused = refused  # how many, by code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            answer = await self._handle(Request(scope, receive))
+            request = Request(scope, receive)
+            if self._query:
+                scope["asked"] = _asked(self._query, request)
+            answer = await self._handle(request)
             if isinstance(answer, Response) and len(answer.body) >= LEAST_BYTES:
                 answer = await compressed(answer, scope)
         except LlmosError as error:
@@ -218,19 +264,13 @@ def reply(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def flag_of(request: Request, name: str) -> bool:
-    """A query parameter that is true or false; absent is false."""
-    value = request.query_params.get(name, "false").lower()
-    if value not in ("true", "false", "1", "0"):
-        raise BadInput(f"{name}={value!r}: expected true or false", key=name)
-    return value in ("true", "1")
+def asked_of(request: Request) -> Mapping[str, int | bool]:
+    """The values of those query parameters of the route that were given."""
+    asked: dict[str, int | bool] = request.scope["asked"]
+    return asked
 
 
-def count_of(request: Request, name: str) -> int | None:
-    """A query parameter that is a whole number from 1, or None where it is absent."""
-    value = request.query_params.get(name)
-    if value is None:
-        return None
-    if not value.isdecimal() or len(value) > 9 or int(value) < 1:
-        raise BadInput(f"{name}={value!r}: expected a whole number from 1", key=name)
-    return int(value)
+def _asked(query: Sequence[Query], request: Request) -> dict[str, int | bool]:
+    """Each that was given, read; what is no parameter of the route is let through."""
+    given = request.query_params
+    return {one.name: one.read(given.getlist(one.name)) for one in query if one.name in given}

@@ -6,8 +6,8 @@ from starlette.requests import Request
 
 from llmos.abi.view import Happening
 from llmos.api.endpoint import Answer, Endpoint
-from llmos.api.processes import EVENTS, happenings
-from llmos.api.stream import EventStream
+from llmos.api.processes import happenings
+from llmos.api.stream import EVENTS, EventStream
 from llmos.kernel.port import Kernel
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from llmos import __version__
 from llmos.abi.device import Device
 from llmos.abi.view import DiskUse, Status, Verified
-from llmos.api.endpoint import Answer, Endpoint, reply
+from llmos.api.endpoint import Answer, Endpoint, Media, reply
 from llmos.kernel.port import Kernel
 
 ABOUT = """llmos: a daemon that serves and trains small models.
@@ -22,6 +22,7 @@ OpenAI's clients use the address of this page with /v1 behind it as base_url, an
 /v1/models        the models that are here
 /v1/status        the daemon at a glance
 /metrics          for Prometheus"""
+TEXT = (Media("text/plain", str),)
 LINK = re.compile(r"^(/\S*)", re.MULTILINE)
 LINKED = LINK.sub(r'<a href="\1">\1</a>', ABOUT)
 PAGE = f"<!doctype html><meta charset=utf-8><title>llmos</title><pre>{LINKED}</pre>"
@@ -54,7 +55,7 @@ class Health:
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            Endpoint("GET", "/", self.front, "What this is, as a page or as text", media="text/html"),
+            Endpoint("GET", "/", self.front, "What this is, as a page or as text", media="text/html", also=TEXT),
             Endpoint("GET", "/healthz", self.healthz, "The daemon answers", gives=Healthy),
             Endpoint("GET", "/v1/status", self.status, "The daemon at a glance", gives=Status),
             Endpoint("GET", "/v1/devices", self.devices, "List devices", gives=DeviceList),

@@ -15,16 +15,16 @@ from llmos.abi.error import BadInput, LlmosError
 from llmos.api.asked import ChatRequest, CompletionRequest, Sampled, StreamOptions
 from llmos.api.caller import Caller, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
-from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
 from llmos.api.errors import shape_of
 from llmos.api.params import supported
 from llmos.api.rules import headers_of, named
-from llmos.api.stream import EventStream, event
+from llmos.api.stream import DONE, EVENTS, EventStream, event
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
 MESSAGES = Field("messages", is_openai=True)
-DONE = b"data: [DONE]\n\n"
+LAST = f"data: {DONE}\n\n".encode()
 BODY = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -47,6 +47,9 @@ class Completion(msgspec.Struct):
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET  # of a stream: only where it is asked for
 
 
+STREAMED = (Media(EVENTS, Completion, ended=True),)
+
+
 class OpenAI:
     """The routes of chat and completions."""
 
@@ -57,8 +60,8 @@ class OpenAI:
     def endpoints(self) -> list[Endpoint]:
         chat, plain = "/v1/chat/completions", "/v1/completions"
         return [
-            Endpoint("POST", chat, self.chat, "Chat, in OpenAI's shape", ChatRequest, Completion),
-            Endpoint("POST", plain, self.complete, "Continue a prompt", CompletionRequest, Completion),
+            Endpoint("POST", chat, self.chat, "Chat, in OpenAI's shape", ChatRequest, Completion, also=STREAMED),
+            Endpoint("POST", plain, self.complete, "Continue a prompt", CompletionRequest, Completion, also=STREAMED),
         ]
 
     async def chat(self, request: Request) -> Answer:
@@ -120,7 +123,7 @@ async def _events(
     if options.include_usage:
         head.choices, head.usage = [], _usage(tokens)
         yield event(head)
-    yield DONE
+    yield LAST
 
 
 def _head(prefix: str, kind: str, model: str) -> Completion:

@@ -14,9 +14,9 @@ from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.process import Class, Process, Program, Spec
 from llmos.abi.view import Happening, happening_json, process_json
-from llmos.api.endpoint import Answer, Bodies, Endpoint, Query, count_of, flag_of, reply
+from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, Query, asked_of, reply
 from llmos.api.errors import CREATED, shape_of
-from llmos.api.stream import EventStream, event
+from llmos.api.stream import EVENTS, EventStream, event
 from llmos.kernel.port import Kernel
 
 Json = Any  # Any: a JSON value whose schema belongs to the program
@@ -52,6 +52,8 @@ class ProcessList(msgspec.Struct):
     data: list[Process]
 
 
+TAIL = Query("tail", "only so many last lines; a log that is followed comes whole", "integer")
+FOLLOW = Query("follow", "server-sent events as it grows; the data of each is a piece of text", "boolean")
 START = msgspec.json.Decoder(ProcessRequest)
 KILL = msgspec.json.Decoder(KillRequest)
 NICE = msgspec.json.Decoder(NiceRequest)
@@ -66,13 +68,14 @@ class Processes:
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/processes/{pid}"
-        log = (Query("tail", "only so many last lines", "integer"), Query("follow", "go on as it grows", "boolean"))
+        log = (TAIL, FOLLOW)
+        followed = (Media(EVENTS, str),)
         return [
             Endpoint("GET", "/v1/processes", self.list, "List processes", gives=ProcessList),
             Endpoint("POST", "/v1/processes", self.start, "Start a program", ProcessRequest, Process),
             Endpoint("GET", one, self.show, "Show a process", gives=Process),
             Endpoint("GET", f"{one}/events", self.events, "Follow a process to its end", gives=Happening, media=EVENTS),
-            Endpoint("GET", f"{one}/log", self.log, "Read its log", query=log, media="text/plain"),
+            Endpoint("GET", f"{one}/log", self.log, "Read its log", None, str, log, "text/plain", followed),
             Endpoint("POST", f"{one}/kill", self.kill, "Stop it; an interrupted one is given up", KillRequest, Process),
             Endpoint("POST", f"{one}/suspend", self.suspend, "Let it pause", gives=Process),
             Endpoint("POST", f"{one}/resume", self.resume, "Let it go on, from its checkpoint too", gives=Process),
@@ -98,9 +101,10 @@ class Processes:
 
     async def log(self, request: Request) -> Answer:
         process = self._kernel.process(_pid(request))
-        if flag_of(request, "follow"):
+        asked = asked_of(request)
+        if asked.get("follow"):
             return EventStream(_pieces(self._kernel.follow_log(process.pid)))
-        text = await self._kernel.log(process.pid, tail_lines=count_of(request, "tail"))
+        text = await self._kernel.log(process.pid, tail_lines=asked.get("tail"))
         return Response(text, media_type="text/plain; charset=utf-8")
 
     async def kill(self, request: Request) -> Answer:
@@ -118,12 +122,9 @@ class Processes:
         return reply(process_json(await self._kernel.nice(_pid(request), body.klass)))
 
 
-EVENTS = "text/event-stream"
-
-
 def _pid(request: Request) -> int:
     text = request.path_params["pid"]
-    if not text.isdecimal() or len(text) > 18:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
         raise BadInput(f"{text!r} is no pid: a pid is a whole number. All pids: GET /v1/processes", key="pid")
     return int(text)
 

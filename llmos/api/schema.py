@@ -11,18 +11,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llmos.api.endpoint import Answer, Endpoint, Query, reply
+from llmos.api.endpoint import Answer, Endpoint, Media, Query, reply
 from llmos.api.errors import CREATED, STATUS
+from llmos.api.stream import DONE, EVENTS
 
 Json = Any  # Any: a piece of a JSON schema
 
 REF = "#/components/schemas/{name}"
+PATH: dict[str, Json] = {"pid": {"type": "integer", "minimum": 0}}  # every other is a text
 MEANING = {
     "BadInput": "The request is wrong",
     "Forbidden": "The box is not open to this Host, Origin or path; detail.key is the setting that opens it",
     "NotFound": "What it names is not there",
     "Conflict": "Not in the present state",
     "TooLong": "Too many bytes or tokens",
+    "HeadTooLarge": "Too many bytes or headers before the body",
+    "TooSlow": "The request was not there in time",
     "Busy": "Too many calls wait; Retry-After says when to try again",
     "Unavailable": "Not now; later may work",
     "TimedOut": "The answer was not there in time",
@@ -69,8 +73,9 @@ class Schema:
 
 def document(endpoints: Sequence[Endpoint], version: str) -> Json:
     """The whole OpenAPI document."""
-    kinds = [kind for one in endpoints for kind in (one.takes, one.gives) if kind is not None]
-    _, components = msgspec.json.schema_components([*kinds, Refusal], ref_template=REF)
+    takes = [one.takes for one in endpoints]
+    kinds = [*takes, *(media.gives for one in endpoints for media in one.answers), Refusal]
+    components = msgspec.json.schema_components([kind for kind in kinds if kind is not None], ref_template=REF)[1]
     _say_class(components)
     paths: dict[str, dict[str, Json]] = {}
     for one in endpoints:
@@ -80,22 +85,21 @@ def document(endpoints: Sequence[Endpoint], version: str) -> Json:
 
 
 def _operation(endpoint: Endpoint) -> Json:
-    path = [Query(name, "") for name in re.findall(r"{(\w+)}", endpoint.path)]
     operation: dict[str, Json] = {
         "summary": endpoint.doc,
         "tags": [endpoint.noun],
-        "parameters": [_parameter(q, "path") for q in path] + [_parameter(q, "query") for q in endpoint.query],
-        "responses": {str(CREATED if _creates(endpoint) else 200): _content(endpoint.doc, endpoint)},
+        "parameters": [*map(_in_path, re.findall(r"{(\w+)}", endpoint.path)), *map(_in_query, endpoint.query)],
+        "responses": {str(CREATED if _creates(endpoint) else 200): _content(endpoint)},
     }
     for kind, status in STATUS.items():
         if kind.__name__ in MEANING:
             operation["responses"][str(status)] = {
                 "description": MEANING[kind.__name__],
-                "content": {"application/json": {"schema": {"$ref": REF.format(name="Refusal")}}},
+                "content": {"application/json": {"schema": _schema(Refusal)}},
             }
     if endpoint.takes is not None:
-        schema = {"$ref": REF.format(name=endpoint.takes.__name__)}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content = {"application/json": {"schema": _schema(endpoint.takes)}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
@@ -103,14 +107,33 @@ def _creates(endpoint: Endpoint) -> bool:
     return endpoint.path in ("/v1/processes", "/v1/models/pull") and endpoint.method == "POST"
 
 
-def _content(doc: str, endpoint: Endpoint) -> Json:
-    schema = {} if endpoint.gives is None else {"$ref": REF.format(name=endpoint.gives.__name__)}
-    return {"description": doc, "content": {endpoint.media: {"schema": schema}}}
+def _content(endpoint: Endpoint) -> Json:
+    content = {media.name: {"schema": _body(media)} for media in endpoint.answers}
+    return {"description": endpoint.doc, "content": content}
 
 
-def _parameter(query: Query, where: str) -> Json:
-    described = {"description": query.doc} if query.doc else {}
-    return {"name": query.name, "in": where, "required": where == "path", "schema": {"type": query.kind}, **described}
+def _body(media: Media) -> Json:
+    """The schema of a body; of a stream, that of each of its events (WHATWG HTML, 9.2), as OpenAPI 3.1 has it."""
+    if media.name != EVENTS:
+        return _schema(media.gives)
+    data = {"anyOf": [_schema(media.gives), _schema(Refusal)]}  # an error is the last event
+    said: Json = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    if media.ended:
+        said = {"anyOf": [said, {"const": DONE}]}
+    properties = {"event": {"type": "string"}, "id": {"type": "string"}, "data": said}
+    return {"type": "object", "properties": properties, "required": ["data"]}
+
+
+def _schema(kind: Any) -> Json:  # Any: a type expression
+    return {} if kind is None else msgspec.json.schema_components([kind], ref_template=REF)[0][0]
+
+
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": PATH.get(name, {"type": "string"})}
+
+
+def _in_query(query: Query) -> Json:
+    return {"name": query.name, "in": "query", "required": False, "schema": query.schema, "description": query.doc}
 
 
 def _say_class(components: dict[str, Json]) -> None:

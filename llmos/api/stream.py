@@ -10,8 +10,10 @@ from types import TracebackType
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+EVENTS = "text/event-stream"
+DONE = "[DONE]"  # the data of the last event of a stream in OpenAI's shape
 HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"content-type", f"{EVENTS}; charset=utf-8".encode()),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.api.caller import Addressed, Caller, Field, Wanted
-from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
 from llmos.api.errors import shape_of
-from llmos.api.stream import EventStream, event
+from llmos.api.stream import EVENTS, EventStream, event
 from llmos.tasks import TASKS, WRITING
 from llmos.tasks.params import check_params
 
@@ -55,7 +55,8 @@ class Tasks:
 
     def endpoints(self) -> list[Endpoint]:
         doc = f"Ask a model. Tasks: {', '.join(TASKS)}. With `stream` ({', '.join(WRITING)}), server-sent events"
-        return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply)]
+        also = (Media(EVENTS, TaskReply), Media(RAW))
+        return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also)]
 
     async def ask(self, request: Request) -> Answer:
         task = request.path_params["task"]
