@@ -52,6 +52,7 @@ class ProcessList(msgspec.Struct):
     data: list[Process]
 
 
+PID_DIGITS = 18
 TAIL = Query("tail", "only so many last lines; a log that is followed comes whole", "integer")
 FOLLOW = Query("follow", "server-sent events as it grows; the data of each is a piece of text", "boolean")
 START = msgspec.json.Decoder(ProcessRequest)
@@ -124,7 +125,7 @@ class Processes:
 
 def _pid(request: Request) -> int:
     text = request.path_params["pid"]
-    if not (text.isascii() and text.isdecimal()) or len(text) > 18:
+    if not (text.isascii() and text.isdecimal()) or len(text) > PID_DIGITS:
         raise BadInput(f"{text!r} is no pid: a pid is a whole number. All pids: GET /v1/processes", key="pid")
     return int(text)
 

@@ -13,12 +13,17 @@ from starlette.responses import Response
 
 from llmos.api.endpoint import Answer, Endpoint, Media, Query, reply
 from llmos.api.errors import CREATED, STATUS
+from llmos.api.processes import PID_DIGITS
 from llmos.api.stream import DONE, EVENTS
+from llmos.tasks import TASKS
 
 Json = Any  # Any: a piece of a JSON schema
 
 REF = "#/components/schemas/{name}"
-PATH: dict[str, Json] = {"pid": {"type": "integer", "minimum": 0}}  # every other is a text
+PATH: dict[str, Json] = {  # every other is a text
+    "pid": {"type": "integer", "minimum": 0, "maximum": 10**PID_DIGITS - 1},
+    "task": {"type": "string", "enum": [*TASKS]},
+}
 MEANING = {
     "BadInput": "The request is wrong",
     "Forbidden": "The box is not open to this Host, Origin or path; detail.key is the setting that opens it",

@@ -123,3 +123,14 @@ def test_a_parameter_is_taken_exactly_where_its_schema_in_the_document_holds(tex
         is_number = text.isascii() and text.isdigit()
         fits = is_number and jsonschema.Draft202012Validator(query.schema).is_valid(int(text))
         assert value == (int(text) if fits else None)
+
+
+def test_a_path_s_pid_is_a_number_in_the_document_and_its_task_one_of_those_there_are(ask, document):
+    (pid,) = document["paths"]["/v1/processes/{pid}"]["get"]["parameters"]
+    (task,) = document["paths"]["/v1/tasks/{task}"]["post"]["parameters"]
+    assert ask("GET", f"/v1/processes/{pid['schema']['maximum']}").status_code == 404
+    assert ask("GET", f"/v1/processes/{pid['schema']['maximum'] + 1}").json()["error"]["param"] == "pid"
+    for name in task["schema"]["enum"]:
+        asked = ask("POST", f"/v1/tasks/{name}", {"model": "nobody", "input": "a"})
+        assert asked.json()["error"]["code"] == "model_not_found"
+    assert ask("POST", "/v1/tasks/other", {"model": "nobody", "input": "a"}).json()["error"]["code"] == "not_found"
