@@ -16,13 +16,15 @@ BIN       := $(VENV)/bin
 PIP       := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS)
 INFINITY  := .venv-infinity
 CLIENTS   := .venv-clients
+FUZZ      := .venv-fuzz
+SEED      ?=
 TORCH     := torch==2.13.0
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
 IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
              from llmos.nn.compiled import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
 HINT      = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo test chaos check bench docs clients clean
+.PHONY: help demo test chaos check bench docs clients fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -73,12 +75,22 @@ clients: $(CLIENTS)/.installed  ## other people's clients, as released, against 
 	@$(BIN)/python -m pytest -c tests/clients/pytest.ini tests/clients
 	@LLMOS_CLIENTS_NODE=$(CURDIR)/$(CLIENTS)/node $(CLIENTS)/bin/python -m pytest -c tests/clients/pytest.ini tests/clients
 
+$(FUZZ)/.installed: tests/fuzz/requirements.txt | $(VENV)/.dev
+	@echo "· installing schemathesis in $(FUZZ)"
+	@$(BIN)/python -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_FLAGS) -r $< \
+	  || $(call HINT,the fuzzer in tests/fuzz/requirements.txt could not be installed; pip said why above)
+	@touch $@
+
+fuzz: $(FUZZ)/.installed  ## two minutes of generated requests, right and wrong, against the document (SEED=n repeats)
+	@PYTHONPATH=$(CURDIR) $(BIN)/python tests/fuzz/run.py $(FUZZ)/bin/schemathesis $(if $(SEED),--seed $(SEED))
+
 docs: $(VENV)/.dev  ## rewrite the tables that are made from code, then check every link and name
 	@$(BIN)/python docs/build.py
 	@$(BIN)/python -m pytest tests/docs
 
 clean:  ## forget the environment and all caches (models and data in ~/.llmos stay)
-	@rm -rf $(VENV) $(INFINITY) $(CLIENTS) llmos/nn/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(INFINITY) $(CLIENTS) $(FUZZ) llmos/nn/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
