@@ -51,6 +51,8 @@ class Config:
     catalog: Path | None = None
     hub_token: str = field(default="", repr=False)
     log_level: str = "info"
+    max_log_bytes: int = 10 * 1024 * 1024
+    max_log_files: int = 3
     insecure: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -282,6 +284,18 @@ SETTINGS: tuple[Setting, ...] = (
         _one_of("debug", "info", "warning", "error"),
         "debug, info, warning or error",
         "How much the daemon writes to its log",
+    ),
+    Setting(
+        "max_log_bytes",
+        _whole(4096, 1 << 40),
+        "a whole number of bytes from 4096",
+        "A log's file, the daemon's or a process's, of so many bytes is put aside as `.log.1`, the next as `.log.2`",
+    ),
+    Setting(
+        "max_log_files",
+        _whole(3, 1000),
+        "a whole number from 3 to 1000",
+        "So many files of each log are kept: the newest, and of a process the very first",
     ),
     Setting(
         "insecure",

@@ -69,6 +69,32 @@ def test_what_a_daemon_and_its_children_write_is_their_owner_s_alone(tmp_path):
     assert open_to_others == []
 
 
+def test_the_daemon_s_own_log_is_rotated_while_it_prints_and_keeps_the_newest(tmp_path):
+    port, log = free_port(), tmp_path / "logs" / "daemon.log"
+    log.parent.mkdir()
+    words = [sys.executable, "-m", "llmos.daemon", "--max-log-bytes=4096"]
+    environ = {**os.environ, "LLMOS_HOME": str(tmp_path), "LLMOS_PORT": str(port), "LLMOS_ENGINE": "null"}
+    with log.open("ab") as sink:
+        sink.write(b"what an earlier one has said\n" * 200)
+        sink.flush()
+        daemon = subprocess.Popen(words, env=environ, stdout=sink, stderr=sink)
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+            assert client.get(f"http://127.0.0.1:{port}/healthz", timeout=60).status_code == 200
+        for number in (2, 3, 4):
+            while not (log.exists() and log.samefile(f"/proc/{daemon.pid}/fd/2")):
+                assert daemon.poll() is None
+            with Path(f"/proc/{daemon.pid}/fd/1").open("ab") as printed:
+                printed.write(b"%d" % number * 5000 + b"\n")
+            while not log.with_name(f"daemon.log.{number}").exists():
+                assert daemon.poll() is None
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(60)
+    assert sorted(path.name for path in log.parent.glob("daemon.log?*")) == ["daemon.log.3", "daemon.log.4"]
+    assert log.with_name("daemon.log.4").read_text().startswith("4" * 5000)
+
+
 FORMS = {  # what a page of any site may post without asking first (WHATWG Fetch, CORS-safelisted request headers)
     "text/plain": b'{"source": "minilm", "x": "="}',
     "application/x-www-form-urlencoded": b"source=minilm",

@@ -103,9 +103,10 @@ class Processes:
     async def log(self, request: Request) -> Answer:
         process = self._kernel.process(_pid(request))
         asked = asked_of(request)
+        tail = asked.get("tail")
         if asked.get("follow"):
-            return EventStream(_pieces(self._kernel.follow_log(process.pid)))
-        text = await self._kernel.log(process.pid, tail_lines=asked.get("tail"))
+            return EventStream(_pieces(self._kernel.follow_log(process.pid, tail_lines=tail)))
+        text = await self._kernel.log(process.pid, tail_lines=tail)
         return Response(text, media_type="text/plain; charset=utf-8")
 
     async def kill(self, request: Request) -> Answer:

@@ -135,15 +135,10 @@ def logs(
 
 def _followed(client: Client, pid: int, tail: int | None) -> Iterator[str]:
     """The log's lines as they come, from the start or from the last few that are there now."""
-    skipped = 0 if tail is None else max(0, len(client.logs(pid).splitlines()) - tail)
     held = ""
-    for piece in client.follow(pid):
+    for piece in client.follow(pid, tail=tail):
         *whole, held = (held + piece).split("\n")
-        for line in whole:
-            if skipped:
-                skipped -= 1
-            else:
-                yield f"{line}\n"
+        yield from (f"{line}\n" for line in whole)
     if held:
         yield held
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from llmos.abi.error import Fault, Unavailable, error_of, fault_of
+from llmos.abi.stdio import LogOutput
 from llmos.abi.wire import from_plain, to_plain
 
 ALIGNED_BYTES = 64
@@ -172,11 +173,12 @@ class Crew:
 
     def _work(self, index: int, line: socket.socket, gradients: dict[str, Tensor], rows: dict[str, Tensor]) -> None:
         """In the worker: share after share, until the line ends."""
-        parent = os.getppid()
+        parent, log = os.getppid(), LogOutput.inherited()
         with line.makefile("rb") as asked:
             for words in asked:
                 told = json.loads(words)
                 _follow(parent)
+                log.reopen()
                 try:
                     said = self._left(index, told, gradients, rows)
                 except Exception as error:  # noqa: BLE001  # the trainer raises it as its own

@@ -104,7 +104,7 @@ def way_back(journal: Path) -> str:
 
 def as_of_now(snapshot: Snapshot, home: Path) -> Snapshot:
     """A snapshot to go on from: the store's work of then is long done or given up, and no pid is given out twice."""
-    used = (path.stem for room in ("logs", "scratch") for path in (home / room).glob("*"))
+    used = (path.name.partition(".")[0] for room in ("logs", "scratch") for path in (home / room).glob("*"))
     last_pid = max([snapshot.last_pid, *(int(stem) for stem in used if stem.isdecimal() and len(stem) < 18)])
     return replace(snapshot, promises=Promises(), last_pid=last_pid)
 

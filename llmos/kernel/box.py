@@ -40,7 +40,8 @@ from llmos.kernel.heartbeats import LONGEST_TICK_S, TICK_S, Heartbeats
 from llmos.kernel.journal import Journal
 from llmos.kernel.leftovers import sweep_scratch
 from llmos.kernel.library import Library
-from llmos.kernel.logs import follow_log, log_path, read_log
+from llmos.kernel.log_reader import follow_log, read_log
+from llmos.kernel.logs import Limits, Logs, log_path, zygote_log
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.memory import no_room
 from llmos.kernel.nursery import Nursery
@@ -52,6 +53,7 @@ from llmos.kernel.table import Table
 
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
+SWEEP_EVERY_S = 3600.0
 LATE_S = 5.0  # a tick that comes so late is told
 JOURNAL = "journal.db"
 log = logging.getLogger(__name__)
@@ -79,14 +81,16 @@ class Box:
         self._started_at = self._clock()
         self._happenings = Happenings(self._clock)
         self._supervisor = Supervisor(
-            Nursery(config.engine, config.home / "logs" / "zygote.log", mark(config.home)),
+            Nursery(config.engine, zygote_log(config.home), mark(config.home)),
             self._on_frame,
             self._on_exit,
         )
         self._heartbeats = Heartbeats(config.heartbeat_timeout_s, config.call_timeout_s, is_stopped)
         self._wakes: Counter[str] = Counter()  # how often each base was started, each model attached
+        self._logs = Logs(config.home, Limits(config.max_log_bytes, config.max_log_files))
         self._running: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
 
     def warm(self) -> None:
         """Start the zygote, whose imports keep a core busy for seconds: best once the daemon can answer."""
@@ -112,6 +116,7 @@ class Box:
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        self._tidying = asyncio.get_running_loop().create_task(self._tidy())
         await self._loop.ask(ev.DaemonStarted(self._clock()))
         await asyncio.to_thread(sweep_scratch, config.home, self._table.returning())
         key = f"{config.engine} | {probe_key(devices, cpu_kernels=config.cpu_kernels)}"
@@ -177,7 +182,7 @@ class Box:
                 await anext(happenings)
         self._supervisor.nursery.refuse()
         await self._hands.close()
-        for task in (self._ticking, self._running):
+        for task in (self._tidying, self._ticking, self._running):
             assert task is not None
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -230,9 +235,14 @@ class Box:
         self._table.process(pid)
         return await asyncio.to_thread(read_log, log_path(self._config.home, pid), tail_lines)
 
-    def follow_log(self, pid: int) -> AsyncGenerator[str, None]:
+    def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
         self._table.process(pid)
-        return follow_log(log_path(self._config.home, pid), lambda: self._table.process(pid).is_ended)
+        return follow_log(log_path(self._config.home, pid), lambda: self._is_over(pid), tail_lines)
+
+    def _is_over(self, pid: int) -> bool:
+        """Nobody writes to its log any more."""
+        process = self._table.processes.get(pid)
+        return process is None or process.is_ended
 
     def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:
         return self._happenings.watch(None if pid is None else self._table.process(pid))
@@ -335,6 +345,19 @@ class Box:
                 self._supervisor.tick(min(elapsed_s, LONGEST_TICK_S), self._config.heartbeat_timeout_s)
             except Exception:  # the top of a loop: our own mistake must not leave everybody unwatched
                 log.exception("a tick failed")
+
+    async def _tidy(self) -> None:
+        """Keep the logs bounded, in a thread: a disk that does not answer must not leave children unwatched."""
+        swept_at = -SWEEP_EVERY_S
+        while True:
+            processes = list(self._table.processes.values())
+            await asyncio.to_thread(self._logs.tick, [one.pid for one in processes if one.os_pid is not None])
+            now = asyncio.get_running_loop().time()
+            if now - swept_at >= SWEEP_EVERY_S:
+                swept_at = now
+                known, ended = {one.pid for one in processes}, {one.pid for one in processes if one.is_ended}
+                await asyncio.to_thread(self._logs.sweep, known, ended)
+            await asyncio.sleep(TICK_S)
 
     def _on_frame(self, pid: int, frame: Up) -> None:
         self._heartbeats.heard(pid, frame)

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from llmos.kernel.logs import surplus
 from llmos.kernel.store.disk import files_under
 from llmos.kernel.store.space import freed_bytes
 
@@ -40,9 +41,10 @@ def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
     return freed
 
 
-def collect(home: Path, known: Collection[int], now: float) -> int:
-    """Remove old downloads that no process holds and logs of pids that are forgotten; returns the bytes that freed."""
-    return sum(_removed(path) for path, _ in collectable(home, known, now))
+def collect(home: Path, known: Collection[int], ended: Collection[int], now: float) -> int:
+    """Remove old downloads that no process holds, logs of pids that are forgotten, and the oldest of those that have
+    ended where they are too many; returns the bytes that freed."""
+    return sum(_removed(path) for path, _ in collectable(home, known, ended, now))
 
 
 def _removed(path: Path) -> int:
@@ -58,12 +60,11 @@ def _removed(path: Path) -> int:
     return 0
 
 
-def collectable(home: Path, known: Collection[int], now: float) -> list[tuple[Path, int]]:
+def collectable(home: Path, known: Collection[int], ended: Collection[int], now: float) -> list[tuple[Path, int]]:
     """What `collect` would remove, and its sizes."""
     age_s = 0.0 if is_tight(home) else OLD_S
     parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > age_s and _is_free(path)]
-    logs = [path for path in (home / "logs").glob("*.log") if path.stem.isdecimal() and int(path.stem) not in known]
-    return [(path, _size_bytes(path)) for path in (*parts, *logs)]
+    return [*((path, _size_bytes(path)) for path in parts), *surplus(home, known, ended)]
 
 
 def is_tight(home: Path) -> bool:

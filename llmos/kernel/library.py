@@ -179,18 +179,23 @@ class Library:
         return removed
 
     async def collect(self) -> int:
-        known, last_pid, returning = frozenset(self._table.processes), self._table.last_pid, self._table.returning()
+        (known, ended), last_pid, returning = self._pids(), self._table.last_pid, self._table.returning()
         unreached = self._unreached()
         freed: int = await self._in_store(lambda: self._store.collect(unreached))
         freed += await asyncio.to_thread(leftovers.sweep_ended, self._home, returning, last_pid)
-        return freed + await asyncio.to_thread(leftovers.collect, self._home, known, self._clock())
+        return freed + await asyncio.to_thread(leftovers.collect, self._home, known, ended, self._clock())
 
     async def disk_use(self) -> DiskUse:
         use = await asyncio.to_thread(self._store.disk_use, self._unreached())
-        known = frozenset(self._table.processes)
-        left = await asyncio.to_thread(leftovers.collectable, self._home, known, self._clock())
+        known, ended = self._pids()
+        left = await asyncio.to_thread(leftovers.collectable, self._home, known, ended, self._clock())
         sizes = sum(size_bytes for _, size_bytes in left)
         return replace(use, reclaimable_bytes=use.reclaimable_bytes + sizes)
+
+    def _pids(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Those of all processes, and of those that have ended."""
+        processes = self._table.processes
+        return frozenset(processes), frozenset(pid for pid, process in processes.items() if process.is_ended)
 
     async def verify(self) -> Verified:
         """Read the store and the journal. A serve process that maps what was damaged is restarted."""

@@ -1,62 +1,125 @@
-"""The logs of processes: one file each, which its children write to and which is read here."""
+"""The logs of a home: one for the daemon, the zygote and each process, rotated by size, and swept when they are old.
+
+`7.log` is being written to; when it is full it becomes `7.log.1`, the next one `7.log.2`, and so on. A file never
+changes its number. The first file of a process is kept, and the newest; those between go.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
+import logging
+import os
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-LOOK_EVERY_S = 0.2
-TAIL_BLOCK_BYTES = 1 << 16
+from llmos.abi.stdio import LogOutput
+
+ENDED_BYTES = 1 << 30  # the logs of processes that have ended may take up so much together
+LOGS = "logs"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A log's file is full at so many bytes, and a log has at most so many files."""
+
+    file_bytes: int
+    files: int
 
 
 def log_path(home: Path, pid: int) -> Path:
-    return home / "logs" / f"{pid}.log"
+    """The file that a process is writing its log to."""
+    return home / LOGS / f"{pid}.log"
 
 
-def read_log(path: Path, tail_lines: int | None = None) -> str:
-    """The whole log, or its last lines; empty if nothing was ever written."""
+def daemon_log(home: Path) -> Path:
+    return home / LOGS / "daemon.log"
+
+
+def zygote_log(home: Path) -> Path:
+    return home / LOGS / "zygote.log"
+
+
+def numbered(path: Path, number: int) -> Path:
+    """What a log's file of this number is called once it was rotated."""
+    return path.with_name(f"{path.name}.{number}")
+
+
+def rotated(path: Path) -> list[int]:
+    """The numbers of a log's rotated files, oldest first. The file that is being written to will get the next one."""
+    prefix = f"{path.name}."
+    with suppress(FileNotFoundError):
+        ends = (name.removeprefix(prefix) for name in os.listdir(path.parent) if name.startswith(prefix))
+        return sorted(int(end) for end in ends if end.isdecimal())
+    return []
+
+
+def rotate(path: Path, limits: Limits, *, keeps_first: bool = True) -> bool:
+    """Give the log's file its number if it is full, and remove those that are too many; False if it is not full.
+
+    One rename and nothing else: whoever has it open writes on to it, and makes the next one: see abi/stdio.py.
+    """
     try:
-        with path.open("rb") as file:
-            return file.read().decode("utf-8", "replace") if tail_lines is None else _tail(path, tail_lines)
+        if path.stat().st_size < limits.file_bytes:
+            return False
+        numbers = rotated(path)
+        numbers.append(numbers[-1] + 1 if numbers else 1)
+        path.rename(numbered(path, numbers[-1]))
     except FileNotFoundError:
-        return ""
+        return False
+    first = 1 if keeps_first else 0
+    for number in numbers[first : first + 1 - limits.files]:
+        numbered(path, number).unlink(missing_ok=True)
+    return True
 
 
-async def follow_log(path: Path, is_over: Callable[[], bool]) -> AsyncGenerator[str, None]:
-    """The log from its start, piece by piece as it grows; `is_over` says when nobody writes to it any more."""
-    position, was_over = 0, False
-    while True:
-        text, position = await asyncio.to_thread(_read_from, path, position)
-        if text:
-            yield text
-        elif was_over:
-            return
-        else:
-            was_over = is_over()  # look once more after that: the last words may just have come
-            if not was_over:
-                await asyncio.sleep(LOOK_EVERY_S)
+class Logs:
+    """Keeps the logs of one home within their limits. It blocks: call it in a thread, one call at a time."""
+
+    def __init__(self, home: Path, limits: Limits) -> None:
+        self._home = home
+        self._limits = limits
+        self._output = LogOutput.of(daemon_log(home))  # none in the foreground: that is the terminal's
+
+    def tick(self, pids: Iterable[int]) -> None:
+        """Rotate what is full: the logs of daemon and zygote, and those of these processes."""
+        try:
+            rotate(daemon_log(self._home), self._limits, keeps_first=False)
+            self._output.reopen()
+            rotate(zygote_log(self._home), self._limits, keeps_first=False)
+            for pid in pids:
+                rotate(log_path(self._home, pid), self._limits)
+        except OSError as error:
+            log.error("a log is not rotated: %s", error)
+
+    def sweep(self, known: Collection[int], ended: Collection[int]) -> int:
+        """Remove what `surplus` names; returns the bytes that freed."""
+        freed = 0
+        try:
+            for path, size_bytes in surplus(self._home, known, ended):
+                path.unlink(missing_ok=True)
+                freed += size_bytes
+        except OSError as error:
+            log.error("old logs stay: %s", error)
+        return freed
 
 
-def _read_from(path: Path, position: int) -> tuple[str, int]:
-    try:
-        with path.open("rb") as file:
-            file.seek(position)
-            data = file.read(TAIL_BLOCK_BYTES)
-    except FileNotFoundError:
-        return "", position
-    whole = data.rfind(b"\n") + 1 if len(data) == TAIL_BLOCK_BYTES and b"\n" in data else len(data)
-    return data[:whole].decode("utf-8", "replace"), position + whole
-
-
-def _tail(path: Path, lines: int) -> str:
-    if lines <= 0:
-        return ""
-    with path.open("rb") as file:
-        start = file.seek(0, 2)
-        data = b""
-        while start > 0 and data.count(b"\n") <= lines:
-            step = min(TAIL_BLOCK_BYTES, start)
-            start = file.seek(start - step)
-            data = file.read(step) + data
-    return b"".join(data.splitlines(keepends=True)[-lines:]).decode("utf-8", "replace")
+def surplus(
+    home: Path, known: Collection[int], ended: Collection[int], ended_bytes: int = ENDED_BYTES
+) -> list[tuple[Path, int]]:
+    """Logs of pids that are forgotten, and the oldest of ended ones beyond `ended_bytes`; with their sizes."""
+    files: dict[int, list[tuple[Path, os.stat_result]]] = {}
+    for path in (home / LOGS).iterdir():
+        name, _, rest = path.name.partition(".")
+        if name.isdecimal() and rest.partition(".")[0] == "log":
+            with suppress(FileNotFoundError):
+                files.setdefault(int(name), []).append((path, path.stat()))
+    newest = max(known, default=0)  # a log of a later pid is that of a process which came meanwhile
+    gone = [pid for pid in files if pid not in known and pid < newest]
+    left = ended_bytes
+    for pid in sorted(files.keys() & set(ended), key=lambda pid: max(s.st_mtime for _, s in files[pid]), reverse=True):
+        left -= sum(stat.st_size for _, stat in files[pid])
+        if left < 0:
+            gone.append(pid)
+    return [(path, stat.st_size) for pid in gone for path, stat in files[pid]]

@@ -37,8 +37,8 @@ class Kernel(Protocol):
 
     async def nice(self, pid: int, klass: Class) -> Process: ...
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str: ...
-    def follow_log(self, pid: int) -> AsyncGenerator[str, None]:
-        """The log from its start and on as it grows, until the process has ended."""
+    def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
+        """The log from its start or its last lines, and on as it grows, until the process has ended."""
         ...
 
     def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:

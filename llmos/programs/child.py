@@ -19,6 +19,7 @@ from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import Assignment, Failed, Ready
 from llmos.abi.process import Program
 from llmos.abi.redact import redact, redacted_fault, secrets_in
+from llmos.abi.stdio import LogOutput
 from llmos.nn import cpu_path
 from llmos.programs.channel import DAEMON_GONE, Channel
 from llmos.programs.heartbeat import Heartbeat
@@ -36,7 +37,7 @@ def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
     _redirect(log_fd)
     _end_with(daemon_pid)
     channel = Channel(socket.socket(fileno=channel_fd))
-    Heartbeat(channel).start()
+    Heartbeat(channel, also=LogOutput.inherited().reopen).start()
     code = _run(channel)
     with suppress(OSError):  # the disk that its log is on may be full
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmos.abi.frame import Beat
@@ -50,9 +51,13 @@ class Pulse:
 class Heartbeat:
     """Beats from `start` to `stop`, or to the end of the process."""
 
-    def __init__(self, channel: Channel, every_s: float = BEAT_EVERY_S) -> None:
+    def __init__(
+        self, channel: Channel, every_s: float = BEAT_EVERY_S, *, also: Callable[[], object] = lambda: None
+    ) -> None:
+        """`also` is done at every beat."""
         self._channel = channel
         self._every_s = every_s
+        self._also = also
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -69,6 +74,7 @@ class Heartbeat:
         pulse, then = Pulse(work_now()), time.monotonic()
         while not self._is_over.wait(self._every_s):
             now = time.monotonic()
+            self._also()
             self._channel.send(pulse.tick(now - then, self._channel.moves, work_now()))
             then = now
 

@@ -300,9 +300,10 @@ class AsyncClient:
             checked(response)
         return response.text
 
-    async def follow(self, pid: int) -> AsyncIterator[str]:
-        """The log of a process from its start, and on as it grows."""
-        async for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true"):
+    async def follow(self, pid: int, *, tail: int | None = None) -> AsyncIterator[str]:
+        """The log of a process from its start or its last lines, and on as it grows."""
+        last = "" if tail is None else f"&tail={tail}"
+        async for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true{last}"):
             yield text
 
     async def _started(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:

@@ -303,9 +303,10 @@ class Client:
             checked(response)
         return response.text
 
-    def follow(self, pid: int) -> Iterator[str]:
-        """The log of a process from its start, and on as it grows."""
-        for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true"):
+    def follow(self, pid: int, *, tail: int | None = None) -> Iterator[str]:
+        """The log of a process from its start or its last lines, and on as it grows."""
+        last = "" if tail is None else f"&tail={tail}"
+        for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true{last}"):
             yield text
 
     def _started(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:

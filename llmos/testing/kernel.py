@@ -168,8 +168,8 @@ class MemoryKernel:
         lines = [f"pid {self.process(pid).pid} line {number}\n" for number in (1, 2, 3)]
         return "".join(lines if tail_lines is None else lines[-tail_lines:])
 
-    async def follow_log(self, pid: int) -> AsyncGenerator[str, None]:
-        for line in (await self.log(pid)).splitlines(keepends=True):
+    async def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
+        for line in (await self.log(pid, tail_lines=tail_lines)).splitlines(keepends=True):
             yield line
 
     async def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:

@@ -40,6 +40,7 @@ from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel.box import Box
 from llmos.kernel.calls import task_of
+from llmos.kernel.logs import log_path, rotated
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
 
@@ -562,6 +563,33 @@ def test_the_log_of_a_process_is_kept_and_can_be_followed(home):
             await box.kill(process.pid)
 
     with_box(home, act)
+
+
+def test_the_log_of_a_process_that_lives_is_rotated_and_who_follows_it_reads_on(home):
+    async def act(box: Box) -> None:
+        await ask(box, "mood")
+        process = server(box)
+        log = log_path(home, process.pid)
+        following = box.follow_log(process.pid)
+        for number in (1, 2):
+            await asyncio.to_thread(fill, log, number, process.os_pid)
+        text = ""
+        while not text.endswith("2\n"):
+            text += await anext(following)
+        await following.aclose()
+        assert text == "1" * 5000 + "\n" + "2" * 5000 + "\n"
+        assert text == await box.log(process.pid)
+        assert await box.log(process.pid, tail_lines=1) == "2" * 5000 + "\n"
+
+    with_box(home, act, max_log_bytes=4096)
+
+
+def fill(log: Path, number: int, os_pid: int | None) -> None:
+    """Print so much as that process that its log is rotated, and wait until it prints to the next file."""
+    with Path(f"/proc/{os_pid}/fd/1").open("a") as printed:
+        printed.write(f"{number}" * 5000 + "\n")
+    while not (rotated(log) == list(range(1, number + 1)) and log.exists() and log.samefile(f"/proc/{os_pid}/fd/2")):
+        time.sleep(0.01)
 
 
 def test_weights_that_the_disk_has_damaged_serve_nobody_and_the_call_hears_which(home):

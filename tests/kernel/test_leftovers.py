@@ -44,20 +44,24 @@ def test_an_old_download_goes_unless_a_puller_has_it_or_it_is_young(home: Path) 
     young = write(home / "downloads" / "young.part", NOW - 1)
     with held.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert collect(home, (), NOW) == 4
+        assert collect(home, (), (), NOW) == 4
     assert [path.exists() for path in (old, held, young)] == [False, True, True]
 
 
 def test_what_would_go_is_told_before(home: Path) -> None:
     old = write(home / "downloads" / "old.part", NOW - OLD_S - 1)
     write(home / "downloads" / "young.part")
-    assert collectable(home, (), NOW) == [(old, 4)]
+    assert collectable(home, (), (), NOW) == [(old, 4)]
 
 
 def test_logs_go_with_the_processes_that_the_journal_has_forgotten(home: Path) -> None:
-    forgotten, known, zygote = (write(home / "logs" / f"{name}.log") for name in ("1", "2", "zygote"))
-    assert collect(home, {2}, NOW) == 4
-    assert [path.exists() for path in (forgotten, known, zygote)] == [False, True, True]
+    forgotten, rotated = write(home / "logs" / "1.log"), write(home / "logs" / "1.log.1")
+    stay = [
+        write(home / "logs" / name) for name in ("2.log", "2.log.1", "3.log", "zygote.log", "daemon.log.1", "1.txt")
+    ]
+    assert collect(home, {2}, {2}, NOW) == 8
+    assert [path.exists() for path in (forgotten, rotated)] == [False, False]
+    assert all(path.exists() for path in stay), "3 came after the list of pids was made"
 
 
 def test_scratch_that_no_process_comes_back_for_goes_and_that_of_a_newer_one_stays(home: Path) -> None:
@@ -89,5 +93,5 @@ def test_on_a_full_disk_scratch_and_a_download_of_today_are_freed_without_writin
     assert shutil.disk_usage(full_disk).free == 0
     assert is_tight(full_disk)
     assert sweep_ended(full_disk, set(), last_pid=1) == 8192
-    assert collect(full_disk, (), (full_disk / "downloads" / "today.part").stat().st_mtime + 1.0) == 65536
+    assert collect(full_disk, (), (), (full_disk / "downloads" / "today.part").stat().st_mtime + 1.0) == 65536
     assert shutil.disk_usage(full_disk).free >= 65536 + 8192

@@ -11,15 +11,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO
 
 from llmos.abi.engine import ENGINES
 from llmos.abi.error import Missing, ProcessDied, Unavailable
+from llmos.abi.stdio import STDOUT
 
 HOST = "127.0.0.1"
 LOOK_EVERY_S = 0.2
 START_WITHIN_S = 1800.0  # large weights, kernels compiled at the first start
 END_WITHIN_S = 15.0
+READ_BYTES = 1 << 16
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
@@ -44,9 +49,13 @@ class Server:
         self._process = subprocess.Popen(
             [found, *argv[1:], *arguments, "--host", HOST, "--port", str(self.port)],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             process_group=0,  # so that its own children can be ended with it
             preexec_fn=lambda: _become(told),
         )
+        assert self._process.stdout is not None
+        threading.Thread(target=_pass_on, args=(self._process.stdout,), name="vllm's log", daemon=True).start()
 
     @property
     def has_ended(self) -> bool:
@@ -93,6 +102,14 @@ class Server:
             return False
         finally:
             connection.close()
+
+
+def _pass_on(said: IO[bytes]) -> None:
+    """Print what the server prints: it would write for ever to a log that was rotated, as it knows nothing of that."""
+    with said:
+        while data := os.read(said.fileno(), READ_BYTES):
+            with suppress(OSError):  # the disk that the log is on may be full
+                os.write(STDOUT, data)
 
 
 def _become(told: dict[str, str]) -> None:
