@@ -76,15 +76,14 @@ class Sampler:
     def _followed(self, scores: Tensor, matcher: Matcher) -> int:
         """A token that the grammar allows, and after which its end can be reached."""
         scores = matcher.masked(scores)
-        while True:
+        while not bool(scores.isneginf().all()):  # which they are where the model's own rules bar all that is allowed
             token = self._chosen(scores)
             if scores[token].isnan():
                 raise _unusable()
             if (taken := matcher.take(token, self._left)) is not None:
                 return taken
             scores[token] = -torch.inf
-            if bool(scores.isneginf().all()):
-                return matcher.forced()
+        return matcher.forced()
 
     def _chosen(self, scores: Tensor) -> int:
         return int(scores.argmax()) if self._settings.temperature < COLDEST else self._drawn(scores.float().cpu())

@@ -279,3 +279,13 @@ def test_an_answer_in_sentencepieces_follows_a_schema(tmp_path, kind):
     found = texts(drain(engine))
     assert all({"day", "of"} == json.loads(found[i]).keys() for i in range(3))
     assert found[3][2:] == " May"
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_a_rule_comes_before_what_the_model_s_own_files_bar(folders, temperature):
+    """Keys of one object repeat what stands between them, which `no_repeat_ngram_size` bars."""
+    engine = engine_of(folders, "bart")
+    names = {"type": "boolean"}
+    schema = {"type": "object", "properties": dict.fromkeys("abc", names), "required": [*"abc"]}
+    engine.add(ask(1, "x", json_schema=schema | {"additionalProperties": False}, temperature=temperature, seed=1))
+    assert json.loads(texts(drain(engine))[1]).keys() == {*"abc"}
