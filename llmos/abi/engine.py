@@ -13,17 +13,21 @@ GENERATING = ("chat", "generate")
 GRAPHS = (".onnx", ".onnx.data", ".onnx_data")  # a graph, and numbers kept beside it
 ONNX_TASKS = ("classify", "tag", "embed")
 DEFAULT = "pytorch"
+STREAM, LOGPROBS = "stream", "logprobs"
+JSON_SCHEMA, REGEX, GRAMMAR, TOOLS = "json_schema", "regex", "grammar", "tools"
+ALL = (STREAM, LOGPROBS, JSON_SCHEMA, REGEX, GRAMMAR, TOOLS)
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
     """What a driver takes: weights in these formats (none: any), for these tasks (none: any), and whether it answers
-    for models that stand on a base. `device_kind` is what it computes on (none: anything); `extra` is what of this
-    project is to be installed for it."""
+    for models that stand on a base. `features` are what a call may ask of those that write; `device_kind` is what it
+    computes on (none: anything); `extra` is what of this project is to be installed for it."""
 
     name: str
     formats: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     serves_models: bool = True
     device_kind: str = ""
     extra: str | None = None
@@ -32,11 +36,19 @@ class Driver:
 ENGINES: dict[str, Driver] = {
     one.name: one
     for one in (
-        Driver("pytorch", (".safetensors", ".gguf")),
-        Driver("llamacpp", (".gguf",), GENERATING, serves_models=False, device_kind="cpu", extra="gguf"),
+        Driver("pytorch", (".safetensors", ".gguf"), features=ALL),
+        Driver("llamacpp", (".gguf",), GENERATING, ALL, serves_models=False, device_kind="cpu", extra="gguf"),
         Driver("onnx", GRAPHS, ONNX_TASKS, serves_models=False, device_kind="cpu", extra="onnx"),
-        Driver("vllm", (".safetensors",), GENERATING, serves_models=False, device_kind="cuda", extra="vllm"),
-        Driver("null"),
+        Driver(
+            "vllm",
+            (".safetensors",),
+            GENERATING,
+            (STREAM, LOGPROBS, JSON_SCHEMA, REGEX),
+            serves_models=False,
+            device_kind="cuda",
+            extra="vllm",
+        ),
+        Driver("null", features=(STREAM, LOGPROBS)),
     )
 }
 

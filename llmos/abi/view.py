@@ -33,6 +33,7 @@ class ModelView:
     is_promoted: bool
     is_attached: bool = False
     engine: str = ""  # who answers for it, where a call does not say
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Verified:
 class Model:
     """One version in the store, flat: its manifest, and what the store knows about its name.
 
-    `metrics` are the evidence's, the headline first.
+    `metrics` are the evidence's, the headline first; `capabilities` are what a call may ask of it (abi/capability).
     """
 
     ref: str
@@ -119,6 +120,7 @@ class Model:
     created_at: str = ""
     dtype: str = ""
     engine: str = ""
+    capabilities: tuple[str, ...] = ()
     template: dict[str, Json] = field(default_factory=dict)  # of a base that chats: what its template takes, or refuses
     files: tuple[File, ...] = ()
 
@@ -131,6 +133,7 @@ def model_of(view: ModelView) -> Model:
         promoted=view.is_promoted,
         attached=view.is_attached,
         engine=view.engine,
+        capabilities=view.capabilities,
         metrics=manifest.evidence.get("metrics", {}),
         size_bytes=manifest.size_bytes,
         **{f.name: getattr(manifest, f.name) for f in fields(manifest)},

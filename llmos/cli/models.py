@@ -153,6 +153,7 @@ def _say_model(model: Model) -> None:
         "served in": _dtype(model),
         "int8 saves": _saved(model),
         "engine": model.engine,
+        "answers": ", ".join(model.capabilities) or None,
         "architecture": model.architecture,
         "size": size(model.size_bytes),
         "labels": f"{len(model.labels)}: {', '.join(model.labels[:12])}" if model.labels else None,

@@ -8,14 +8,14 @@ from itertools import count
 from typing import Any
 
 from llmos.abi.call import Call, Chunk, check_inputs
+from llmos.abi.capability import gated
 from llmos.abi.device import LeaseKind
-from llmos.abi.engine import device_for, engine_of, reads
+from llmos.abi.engine import device_for, engine_of
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
 from llmos.abi.form import INT8
 from llmos.abi.frame import Down
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
-from llmos.abi.recipe import WRITING
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.memory import MIB
@@ -27,11 +27,6 @@ from llmos.kernel.table import Table
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
-ALSO_DOES = {  # a model that does the one does the others as well
-    **{task: tuple(other for other in WRITING if other != task) for task in ("chat", "generate")},
-    "embed": ("similarity", "rerank", "classify"),
-    "similarity": ("embed", "rerank", "classify"),
-}
 OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
 
 
@@ -180,9 +175,7 @@ def _timed_out(opened: Open, process: Process, within_s: float) -> TimedOut:
 
 def task_of(manifest: Manifest, task: str | None) -> str:
     """The task that is asked of a model; WrongTask if it does another."""
-    does = (manifest.task, *ALSO_DOES.get(manifest.task, ()))
-    if manifest.kind is Kind.BASE and reads(manifest):
-        does = tuple(manifest.options["tasks"])
+    does = gated(manifest)
     if task is None:
         return manifest.task
     if task not in does:

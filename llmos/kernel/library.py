@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llmos.abi.capability import capabilities_of
 from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
 from llmos.abi.model import DatasetManifest, Manifest, split_ref
@@ -126,7 +127,16 @@ class Library:
     def _view(self, manifest: Manifest) -> ModelView:
         is_promoted = self._store.promoted(manifest.name) == manifest.version
         engine = engine_of(manifest, None, self._engine)
-        return ModelView(manifest, is_promoted, self._network.is_attached(manifest.ref), engine)
+        is_attached = self._network.is_attached(manifest.ref)
+        return ModelView(manifest, is_promoted, is_attached, engine, self._able(manifest, engine))
+
+    def _able(self, manifest: Manifest, engine: str) -> tuple[str, ...]:
+        """What a call may ask of it; nothing of a model whose base cannot be read."""
+        try:
+            base = None if manifest.base is None else self._store.found(manifest.base)
+        except LlmosError:
+            return ()
+        return capabilities_of(manifest, engine, base)
 
     def _check_unused(self, ref: str) -> None:
         name = ref.partition(":")[0]

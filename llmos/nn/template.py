@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from llmos.abi.error import BadInput
+from llmos.tasks.tools import knows_tools, told
 
 Json = Any  # Any: a message, a tool, or whatever a template makes of them
 Message = dict[str, Json]
@@ -130,8 +131,8 @@ class ChatTemplate:
         those that it refuses, why."""
         refuses: dict[str, str] = {}
         for kind, (messages, tools) in TRIALS.items():
-            if tools and "tools" not in self.text:
-                continue  # it is not told of them
+            if tools and not knows_tools(self.text):  # as they are told to such a one: in a system text
+                messages, tools = told(messages, tools), []
             try:
                 self._rendered([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
             except Exception as error:  # noqa: BLE001  # likewise

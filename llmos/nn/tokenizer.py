@@ -19,6 +19,7 @@ from llmos.nn.called import called, name_of
 from llmos.nn.controls import Controls
 from llmos.tasks import Encoded, EncodedPair
 from llmos.tasks.reader import Reader
+from llmos.tasks.tools import knows_tools
 
 if TYPE_CHECKING:
     from llmos.nn.template import ChatTemplate
@@ -235,15 +236,13 @@ class FastTokenizer:
 
     @property
     def has_template(self) -> bool:
-        return self._template is not None
+        """Whether there is a chat template, and one that compiles."""
+        return self._template is not None and self._is_sound
 
     @property
     def knows_tools(self) -> bool:
-        """Whether the template tells the model of tools, and to call them in the one form that is read back here."""
-        text = self._template or ""
-        return (
-            "tools" in text and all(mark in text for mark in ("<tool_call>", "arguments")) and "<function=" not in text
-        )
+        """Whether the template tells the model of tools."""
+        return knows_tools(self._template or "")
 
     def chat(
         self, messages: Sequence[Message], tools: Sequence[Message] = (), given: Mapping[str, Any] | None = None

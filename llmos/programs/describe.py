@@ -242,7 +242,7 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
     if not header.architecture:
         raise BadInput(f"{path.name} names no architecture. Convert it again, with llama.cpp's convert_hf_to_gguf.py")
     pooled = header.of_model("pooling_type") is not None  # llama.cpp writes it for embedding models alone
-    return _draft(
+    draft = _draft(
         header.architecture,
         not pooled,
         None if pooled else tried_template(header.entries.get("tokenizer.chat_template"), {}),
@@ -250,6 +250,8 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
         str(header.entries.get("general.license") or license_of(folder)),
         "mean",
     )
+    vocabulary = header.entries.get("tokenizer.ggml.model")  # which decides whether llama.cpp keeps to rules
+    return draft if vocabulary is None else draft | {"options": draft["options"] | {"vocabulary": str(vocabulary)}}
 
 
 def _draft(

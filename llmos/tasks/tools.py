@@ -158,6 +158,11 @@ def tools_of(checked_input: Json, *, knows_tools: bool) -> Tools | None:
     return Tools(functions, must=choice == REQUIRED, many=knows_tools if many is None else many)
 
 
+def knows_tools(text: str) -> bool:
+    """Whether a template tells the model of tools, and to call them in the one form that is read back here."""
+    return "tools" in text and all(mark in text for mark in ("<tool_call>", "arguments")) and "<function=" not in text
+
+
 def told(messages: Sequence[Json], tools: Sequence[Json]) -> list[Json]:
     """The conversation for a template that knows no tools: all of it as the plain text that such a template knows."""
     plain = [_plain(message) for message in messages]

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmos.abi.call import Call, Chunk, check_inputs
+from llmos.abi.capability import capabilities_of, gated
 from llmos.abi.device import Device, Lease, LeaseKind
-from llmos.abi.engine import engine_of
+from llmos.abi.engine import DEFAULT, engine_of
 from llmos.abi.error import (
     Conflict,
     DatasetNotFound,
@@ -27,7 +28,6 @@ from llmos.abi.frame import Located
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import DONE, Class, Process, Program, Progress, Spec, State
-from llmos.abi.recipe import WRITING
 from llmos.abi.view import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
@@ -37,8 +37,6 @@ from llmos.kernel.port import Kernel
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 NOON = 1_750_000_000.0
-GENERATES = frozenset({"chat", "generate"})  # which write whatever is asked of them
-COMPARES = {"embed": ("similarity", "rerank", "classify")}  # what a base that embeds does as well
 
 
 def manifest(name: str, version: int, task: str, base: str | None = None, **fields: Any) -> Manifest:  # Any: its fields
@@ -88,6 +86,7 @@ class MemoryKernel:
         self._watchers: list[tuple[int | None, asyncio.Queue[Happening]]] = []
         self._playing: set[asyncio.Task[None]] = set()
         self._sequence = 0
+        self._driver = "null" if engine is None else DEFAULT
         self._engine = engine or NullEngine()
         for one in self.manifests.values() if engine is None else ():
             self._engine.attach(Located(one, "/nowhere"))
@@ -208,8 +207,7 @@ class MemoryKernel:
         found = self.model(model).manifest
         self.engines.append(engine_of(found, engine))
         call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)
-        does = (found.task, *COMPARES.get(found.task, ()))
-        if call.task not in does and not (found.task in GENERATES and call.task in WRITING):
+        if call.task not in gated(found):
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
         self.asked.append(call)
@@ -312,7 +310,9 @@ class MemoryKernel:
         )
 
     def _view(self, one: Manifest) -> ModelView:
-        return ModelView(one, is_promoted=self.promoted.get(one.name, [])[-1:] == [one.version])
+        base = None if one.base is None else self.manifests.get(one.base)
+        able = capabilities_of(one, self._driver, base)
+        return ModelView(one, is_promoted=self.promoted.get(one.name, [])[-1:] == [one.version], capabilities=able)
 
     def _make(self, spec: Spec) -> str:
         name = spec.args["name"]

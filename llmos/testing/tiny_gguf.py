@@ -14,12 +14,14 @@ LETTERS = tuple("▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
 
 
-def write_gguf(path: Path, *, seed: int = 11, with_template: bool = True, template: str = TEMPLATE) -> Path:
+def write_gguf(
+    path: Path, *, seed: int = 11, with_template: bool = True, template: str = TEMPLATE, max_tokens: int = MAX_TOKENS
+) -> Path:
     """A llama of two layers in this file; the same seed gives the same bytes."""
     random = np.random.default_rng(seed)
     writer = GGUFWriter(str(path), "llama")
     writer.add_name("tiny")
-    writer.add_context_length(MAX_TOKENS)
+    writer.add_context_length(max_tokens)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(INNER)

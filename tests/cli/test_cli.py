@@ -61,6 +61,8 @@ def test_ls_lists_versions_with_their_headline(llmos):
 
 def test_show_carries_the_evidence_with_f1_first(llmos):
     shown = json.loads(llmos("show", "ner", "--json")[1])
+    assert shown["capabilities"] == ["tag"]
+    assert "\n  answers       embed, classify, rerank, similarity, zero_shot\n" in llmos("show", "minilm")[1]
     assert next(iter(shown["evidence"]["metrics"])) == "f1"
     assert shown["metrics"]["f1"] == 0.87
     code, out, _ = llmos("show", "ner")

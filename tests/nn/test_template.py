@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmos.abi.error import BadInput
-from llmos.nn.template import NAMED, ChatTemplate, in_parts
+from llmos.nn.template import NAMED, TRIALS, ChatTemplate, in_parts
 
 HELLO = [{"role": "user", "content": "hi"}]
 PARTS = "{% for m in messages %}<{{ m.role }}>{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
@@ -89,8 +89,9 @@ def test_one_that_reads_content_by_parts_gets_parts(text, roles):
 def test_the_trial_says_what_is_refused_and_why():
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
     strict += "{{ messages[0].content }}"
-    assert ChatTemplate(strict, "fix:2").trial() == {"parts": [], "refuses": {"system": "no system here"}}
-    assert {*ChatTemplate("{{ messages[0].content + 5 }}", "fix:2").trial()["refuses"]} == {"text", "answers", "system"}
+    refuses = {"system": "no system here", "tools": "no system here"}  # it is told of tools in a system text
+    assert ChatTemplate(strict, "fix:2").trial() == {"parts": [], "refuses": refuses}
+    assert [*ChatTemplate("{{ messages[0].content + 5 }}", "fix:2").trial()["refuses"]] == [*TRIALS]
 
 
 def test_what_it_looks_for_is_known():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llmos.abi.capability import BYTE_LEVEL
 from llmos.abi.error import BadInput, Unavailable
 from llmos.engines.answers import Leg, Piece
 from llmos.engines.llamacpp.header import Header
@@ -18,7 +19,6 @@ Json = Any  # Any: what llama.cpp takes and says, in its own shape
 
 ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]  # as everywhere here: temperature before what it cuts
 RANDOM = 0xFFFFFFFF  # its word for no seed
-BYTE_LEVEL = "gpt2"  # its word for a vocabulary of byte pairs
 REFUSALS = {"invalid_request_error", "exceed_context_size_error"}
 
 
