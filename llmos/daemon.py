@@ -29,7 +29,7 @@ from llmos.config import SETTINGS, Config, is_loopback, read_config
 from llmos.home import LOCK, inode_of
 from llmos.kernel.box import JOURNAL, Box
 from llmos.kernel.journal import restore
-from llmos.kernel.modes import close_home, make_private
+from llmos.kernel.modes import check_home, close_home, make_private
 from llmos.tasks import TASKS
 
 BACKLOG = 2048
@@ -112,6 +112,7 @@ def held(home: Path) -> Iterator[None]:
     """The home is this daemon's alone; the lock goes with the process, however it ends."""
     try:
         home.mkdir(parents=True, exist_ok=True)
+        check_home(home)
         lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Unavailable(f"The home {home} cannot be written: {error.strerror}. Choose another: LLMOS_HOME") from error

@@ -251,6 +251,15 @@ def test_no_process_leaves_a_core_that_would_hold_texts(tmp_path):
         daemon.communicate(timeout=60)
 
 
+def test_a_folder_for_all_is_refused_as_a_home_and_nothing_is_put_there(tmp_path):
+    tmp_path.chmod(0o1777)
+    with start(tmp_path, free_port()) as daemon:
+        errors = daemon.communicate(timeout=60)[1]
+    assert (daemon.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert "LLMOS_HOME=" in errors
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):
     with held(tmp_path), pytest.raises(AlreadyRunning, match="llmos down"), held(tmp_path):
         pass

@@ -53,7 +53,7 @@ class ProcessList(msgspec.Struct):
 
 
 PID_DIGITS = 18
-TAIL = Query("tail", "only so many last lines; a log that is followed comes whole", "integer")
+TAIL = Query("tail", "only so many last lines; of a log that is followed, those and what comes", "integer")
 FOLLOW = Query("follow", "server-sent events as it grows; the data of each is a piece of text", "boolean")
 START = msgspec.json.Decoder(ProcessRequest)
 KILL = msgspec.json.Decoder(KillRequest)

@@ -115,7 +115,10 @@ def companions(journal: Path) -> tuple[Path, Path]:
 
 
 def set_aside(journal: Path) -> Path:
-    """Give the journal and its companions another name, which is returned; none that is taken."""
+    """Give the journal and its companions another name, which is returned; none that is taken.
+
+    The journal goes first: whatever a kill leaves then is a journal that is gone, and never one without its companions.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     number = 0
     while True:
@@ -123,9 +126,10 @@ def set_aside(journal: Path) -> Path:
         if not named.exists():
             break
         number += 1
-    for old, new in zip((*companions(journal), journal), (*companions(named), named), strict=True):
+    for old, new in zip((journal, *companions(journal)), (named, *companions(named)), strict=True):
         if old.exists():
             old.replace(new)
+    disk.sync(journal.parent)
     return named
 
 

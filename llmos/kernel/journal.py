@@ -22,6 +22,7 @@ from llmos.abi.redact import MOST_TITLE, kept_args, redact, redacted_fault, shor
 from llmos.kernel import beside
 from llmos.kernel import events as ev
 from llmos.kernel.events import EVENTS, Event, Kept
+from llmos.kernel.store import disk
 from llmos.kernel.table import Snapshot
 
 FORM = 2  # PRAGMA user_version; 0 is that of journals before checksums, which are read and written on
@@ -248,6 +249,7 @@ def restore(path: Path) -> str:
     _write(made, snapshot, kept.sequence)
     named = beside.set_aside(path)
     made.replace(path)
+    disk.sync(path.parent)
     return f"The journal is the snapshot of {kept.taken} again. The damaged one is kept as {named}"
 
 

@@ -7,10 +7,16 @@ import os
 import stat
 from pathlib import Path
 
+from llmos.abi.error import BadSetting
+
 UMASK = 0o077  # of the daemon and, by inheritance, of every child
 OTHERS = 0o077  # what group and others may do
+WRITABLE = 0o022
+BY_ALL = 0o002
 ROOMS = ("blobs", "datasets", "downloads", "evaluations", "logs", "models", "names", "resident", "run", "scratch")
 PAGES = ("journal.*", "daemon.*", "verified.json", "config.toml")
+SIGNS = ("daemon.lock", "journal.db", "journal.snapshot", "verified.json")
+NOBODYS = ("lost+found", ".tmp-*")
 log = logging.getLogger(__name__)
 
 
@@ -19,9 +25,37 @@ def make_private() -> None:
     os.umask(UMASK)
 
 
+def check_home(home: Path) -> None:
+    """BadSetting for a folder in which others keep something, where llmos would be unsafe or mix its own with theirs.
+
+    One that has been a home before is taken as it is.
+    """
+    if _was_home(home):
+        return
+    mode = home.stat().st_mode
+    if mode & stat.S_ISVTX or (mode & BY_ALL and _strangers(home)):
+        raise _shared(home, "others may write there")
+    mixed = [name for name in ROOMS if name != "logs" and (home / name).is_dir() and any((home / name).iterdir())]
+    if mixed:
+        raise _shared(home, f"the folder {mixed[0]} in it is not llmos's")
+
+
 def close_home(home: Path) -> None:
-    """Take from group and others what an older version let them read; what cannot be changed is said in the log."""
-    refused = [path for path in (home, *_below(home)) if not _closed(path)]
+    """Take from group and others what an older version let them read; what cannot be changed is said in the log.
+
+    A folder that is somebody else's, or in which others keep something too, has the mode that it has: what llmos puts
+    there is closed.
+    """
+    strangers = _strangers(home)
+    is_own = home.stat().st_uid == os.getuid() and not home.stat().st_mode & stat.S_ISVTX and not strangers
+    if not is_own and home.stat().st_mode & WRITABLE:
+        log.warning(
+            "Others may write in the home %s, which holds other things too (%s). Move what is llmos's to a folder of "
+            "its own, and name that: LLMOS_HOME",
+            home,
+            next(iter(strangers), "it is a folder for all"),
+        )
+    refused = [path for path in (*([home.resolve()] if is_own else []), *_below(home)) if not _closed(path)]
     if refused:
         log.warning(
             "%d files of the home may be read by others, such as %s. Make them yours: chown -R %d %s",
@@ -32,9 +66,29 @@ def close_home(home: Path) -> None:
         )
 
 
+def _was_home(home: Path) -> bool:
+    """A daemon has run here, though this or that may have been deleted since."""
+    return any((home / page).exists() for page in SIGNS) or all((home / room).exists() for room in ("blobs", "names"))
+
+
+def _strangers(home: Path) -> list[str]:
+    """What lies in it that llmos does not put there."""
+    ours = (*ROOMS, *PAGES, *NOBODYS)
+    return sorted(path.name for path in home.iterdir() if not any(path.match(one) for one in ours))
+
+
+def _shared(home: Path, why: str) -> BadSetting:
+    return BadSetting(
+        f"The home {home} holds other things, and {why}. Choose a folder of llmos's own: LLMOS_HOME={home / 'llmos'}",
+        key="home",
+        value=str(home),
+        expected="a folder of its own",
+    )
+
+
 def _below(home: Path) -> list[Path]:
     """What llmos itself put there: a home may be a folder in which others keep something too."""
-    rooms = [home / name for name in ROOMS]
+    rooms = [home / name for name in ROOMS if not (home / name).is_symlink()]  # else it leads to a folder elsewhere
     inside = [Path(at, name) for room in rooms for at, folders, files in os.walk(room) for name in (*folders, *files)]
     return [*(room for room in rooms if room.exists()), *(page for one in PAGES for page in home.glob(one)), *inside]
 

@@ -264,6 +264,47 @@ def test_no_page_can_be_overwritten_without_being_found_or_without_harm(kept, pa
         assert read_all(kept).snapshot() == whole  # a page that holds nothing
 
 
+RESTORER = """
+import os, signal, sys
+from pathlib import Path
+from llmos.kernel.journal import restore
+
+left = int(sys.argv[2])
+home = os.path.dirname(sys.argv[1])
+
+def step(event, args):
+    global left
+    touches = event in ("os.rename", "os.remove", "sqlite3.connect")
+    if touches or (event == "open" and str(args[0]).startswith(home)):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(step)
+print(restore(Path(sys.argv[1])))
+"""
+
+
+def test_a_kill_at_any_step_of_putting_it_back_leaves_what_can_be_put_back(kept):
+    overwritten(kept, 1)
+    files = {path.name: path.read_bytes() for path in kept.parent.iterdir()}
+    for last in range(1, 100):
+        for path in kept.parent.iterdir():
+            path.unlink()
+        for name, data in {**files, "journal.db-wal": b"of the damaged one", "journal.db-shm": b"as well"}.items():
+            (kept.parent / name).write_bytes(data)
+        done = subprocess.run([sys.executable, "-c", RESTORER, str(kept), str(last)], capture_output=True, check=False)
+        with suppress(Corrupt):  # refused, and never begun anew
+            assert sorted(read_all(kept).processes) == list(range(1, 41))
+        restore(kept)
+        assert sorted(read_all(kept).processes) == list(range(1, 41))
+        assert files["journal.db"] in [path.read_bytes() for path in kept.parent.glob("journal.damaged-*.db")]
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert last > 6
+
+
 def test_a_whole_journal_is_not_put_back(kept):
     assert "stays as it is" in restore(kept)
     assert len(read_all(kept).processes) == 80
