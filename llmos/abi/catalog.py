@@ -22,6 +22,7 @@ class Wheel:
     size_bytes: int
     folder: str  # where in the wheel the files lie
     files: tuple[str, ...]
+    unpacked_bytes: int = 0  # of those files; where it is not said, the wheel's own size stands for it
 
     @property
     def source(self) -> str:

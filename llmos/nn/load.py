@@ -236,6 +236,12 @@ def empty(folder: Path) -> PreTrainedModel:
     return _empty(folder, torch.float32)
 
 
+def names(folder: Path) -> frozenset[str]:
+    """What the tensors of this folder's model are called in its own words, without those that are others' too."""
+    model = _empty(folder, torch.float32)
+    return frozenset(model.state_dict()) - set(model.all_tied_weights_keys)
+
+
 def _empty(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The module with its buffers made and its parameters not yet touched, so that they cost no memory."""
     config, kind, options = _plan(folder)

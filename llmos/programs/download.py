@@ -100,10 +100,16 @@ class Download:
         size_bytes: int = 0,
         headers: Mapping[str, str] | None = None,
         title: str = "",
+        beside_bytes: int = 0,
     ) -> Path:
-        """The file at this address, going on from what an earlier process left; Corrupt if its digest is another."""
-        part = self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
+        """The file at this address, going on from what an earlier process left; Corrupt if its digest is another.
+
+        `beside_bytes` is what will be made of it while it is there, for which there has to be room as well.
+        """
+        part = self._part(url)
         file = self._held.enter_context(_locked(part, url))
+        if size_bytes:
+            self._check_room(max(0, size_bytes - file.tell()) + beside_bytes)
         self._complete(url, file, size_bytes, dict(headers or {}), title)
         self.parts.append(part)
         try:
@@ -111,6 +117,16 @@ class Download:
         except Corrupt:
             part.unlink()
             raise
+
+    def held_bytes(self, url: str) -> int:
+        """How much of this file is here already."""
+        try:
+            return self._part(url).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _part(self, url: str) -> Path:
+        return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
 
     def _complete(self, url: str, file: BinaryIO, size_bytes: int, headers: dict[str, str], title: str) -> None:
         """Fetch what the partial file lacks, asking again for the rest when the line is cut."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -31,7 +32,7 @@ from llmos.programs.channel import Channel
 from llmos.programs.describe import describe, is_adapter, said_of_template
 from llmos.programs.download import Download, open_client, pip_settings
 from llmos.programs.resident import offer_resident, with_resident
-from llmos.programs.room import check_room, form_bytes
+from llmos.programs.room import check_room, form_bytes, read_weights
 from llmos.programs.sources import Brought, Places, from_entry, from_folder, from_hub, hub_of
 
 Json = Any  # Any: a JSON value of the arguments
@@ -61,7 +62,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
         return
     draft = _drafted(fresh, name, brought, args)
     if _is_resident(draft["options"]):
-        check_form_room(fresh, brought, assignment.dtype)
+        check_form_room(fresh, brought, assignment.dtype, has_int8=args.get("dtype") == "int8")
     draft |= {"source": brought.source, "license": brought.license or draft["license"]}
     digest = _digest(fresh, brought)
     channel.report(Progress("commit", message=f"keeping {name}"))
@@ -78,11 +79,28 @@ def main(channel: Channel, assignment: Assignment) -> None:
         )
 
 
-def check_form_room(fresh: Path, brought: Brought, dtype: str) -> None:
-    """DiskFull, before the base is kept, if the form that is made of it would not fit; downloads are gone by then."""
-    need_bytes = form_bytes([fresh / path for path, part in brought.files if part is Part.WEIGHTS], dtype)
+def check_form_room(fresh: Path, brought: Brought, dtype: str, *, has_int8: bool = False) -> None:
+    """DiskFull, before the base is kept, if the forms that are made of it may not fit; downloads are gone by then."""
+    weights = []
+    for path in (path for path, part in brought.files if part is Part.WEIGHTS):
+        with (fresh / path).open("rb") as file:
+            weights.append(read_weights(path, file))
+    need_bytes = form_bytes(weights, dtype, lambda: _names_of(fresh))
+    said = f"{need_bytes:,} for its {dtype} form"
+    if has_int8:  # what is not int8 in it is kept in the device's own dtype: it is never larger than that form
+        int8_bytes = form_bytes(weights, dtype, lambda: ("a form of its own",))
+        need_bytes, said = need_bytes + int8_bytes, f"{said}, at most {int8_bytes:,} for that in int8"
     free_soon = sum(part.stat().st_size for part in brought.parts if part.exists())
-    check_room(fresh, max(0, need_bytes - free_soon), f"for its {dtype} form")
+    check_room(fresh, max(0, need_bytes - free_soon), said)
+
+
+def _names_of(folder: Path) -> Collection[str]:
+    """What the model calls its tensors; of one that cannot be made, names that no file has."""
+    try:
+        names: Collection[str] = import_module("llmos.nn.load").names(folder)  # brings torch, which makes the form
+    except Exception:  # noqa: BLE001  # whatever a config makes of transformers is said when the form is made
+        return ("of a model that cannot be made",)
+    return names
 
 
 def _base(accepted: Accepted, draft: dict[str, Json], digest: str) -> Manifest:
@@ -137,16 +155,17 @@ def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -
     """The source's files in the folder."""
     args = assignment.args
     hub = hub_of(source)
+    dtype = assignment.dtype if args.get("engine") in (None, DEFAULT) else None  # others make no form
     if hub is None and is_path(source):
-        return from_folder(Path(source).expanduser(), folder, channel, assignment.dtype)
+        return from_folder(Path(source).expanduser(), folder, channel, dtype)
     pip = pip_settings()
     places = Places(args, pip)
     downloads = Path(str(args.get("downloads") or Path(assignment.scratch) / "downloads"))
     with open_client(pip.get("cert")) as client, Download(client, downloads, channel) as download:
         if hub is not None:
-            brought = from_hub(hub, places, download, folder)
+            brought = from_hub(hub, places, download, folder, dtype)
         else:
-            brought = from_entry(entry_of(source, args), places, download, folder, channel)
+            brought = from_entry(entry_of(source, args), places, download, folder, channel, dtype)
         return replace(brought, parts=tuple(download.parts))
 
 

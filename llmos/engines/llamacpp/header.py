@@ -19,6 +19,7 @@ TEXT, LIST = 8, 9
 TOKENS, KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
 CONTROL = 3  # the kind of a token that steers
 START = struct.Struct("<4sIQQ")  # magic, version, tensors, entries
+START_OF_TENSOR = struct.Struct("<IQ")  # its kind, and where its bytes begin
 HALF_BYTES = 2  # a key or value as it is kept
 
 
@@ -86,6 +87,17 @@ def _listed(file: BinaryIO) -> list[Value]:
         return [_text(file) for _ in range(count)]
     layout = struct.Struct(f"<{count}{SCALARS[inner]}")
     return list(layout.unpack(file.read(layout.size)))
+
+
+def count_numbers(file: BinaryIO) -> int:
+    """How many numbers the tensors of a GGUF file hold together; ValueError or struct.error if it is none."""
+    _, tensors = _entries(file)
+    found = 0
+    for _ in range(tensors):
+        _text(file)
+        found += math.prod(int(_number(file, "Q")) for _ in range(int(_number(file, "I"))))
+        file.seek(START_OF_TENSOR.size, 1)
+    return found
 
 
 def check_whole(path: Path) -> None:
