@@ -16,10 +16,9 @@ from llmos.api.asked import ChatRequest, CompletionRequest, Sampled, StreamOptio
 from llmos.api.caller import Caller, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
-from llmos.api.errors import shape_of
 from llmos.api.params import supported
-from llmos.api.rules import headers_of, named
-from llmos.api.stream import DONE, EVENTS, EventStream, event
+from llmos.api.rules import Rule, headers_of, named, renamed
+from llmos.api.stream import DONE, EVENTS, EventStream, event, fault
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
@@ -99,13 +98,14 @@ class OpenAI:
         chunks = await self._caller.streamed(wanted, request.receive)
         if head.object == "chat.completion":
             head.object = "chat.completion.chunk"
-        answer = EventStream(_events(chunks, head, choices, body.stream_options or StreamOptions()))
+        events = _events(chunks, head, choices, body.stream_options or StreamOptions(), body.rule())
+        answer = EventStream(events)
         answer.headers.update(headers)
         return answer
 
 
 async def _events(
-    chunks: AsyncGenerator[Chunk, None], head: Completion, choices: Choices, options: StreamOptions
+    chunks: AsyncGenerator[Chunk, None], head: Completion, choices: Choices, options: StreamOptions, rule: Rule | None
 ) -> AsyncGenerator[bytes, None]:
     """Each choice in an event of its own; behind the last of them the tokens, where they are asked for."""
     tokens = Tokens()
@@ -117,8 +117,8 @@ async def _events(
             for choice in (one for piece in chunk.outputs for one in choices.of(piece)):
                 head.choices = [choice]
                 yield event(head)
-    except LlmosError as error:  # the status is long sent: the clients raise what such an event says
-        yield event(shape_of(error))
+    except Exception as error:  # noqa: BLE001  # the top of a stream; the clients raise what such an event says
+        yield fault(renamed(error, rule) if isinstance(error, LlmosError) else error)
         return
     if options.include_usage:
         head.choices, head.usage = [], _usage(tokens)

@@ -92,9 +92,15 @@ def named(rule: Rule | None) -> Iterator[None]:
     try:
         yield
     except LlmosError as error:
-        if rule is not None and error.detail.get("key") == rule.name:
-            error.detail["key"] = rule.key
-        raise
+        raise renamed(error, rule) from error
+
+
+def renamed(error: LlmosError, rule: Rule | None) -> LlmosError:
+    """An error about this rule, with the key that the request gave it by."""
+    if rule is None or rule.key == rule.name or error.detail.get("key") != rule.name:
+        return error
+    message = error.message.replace(rule.name, rule.key, 1)
+    return type(error)(message, **{**error.detail, "key": rule.key})
 
 
 def headers_of(left_out: Mapping[str, Enforced], model: str) -> dict[str, str]:

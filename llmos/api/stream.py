@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import TracebackType
@@ -10,6 +11,10 @@ from types import TracebackType
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from llmos.abi.error import LlmosError
+from llmos.api.errors import shape_of
+
+log = logging.getLogger(__name__)
 EVENTS = "text/event-stream"
 DONE = "[DONE]"  # the data of the last event of a stream in OpenAI's shape
 HEADERS = [
@@ -78,3 +83,11 @@ def event(data: object, *, name: str | None = None, sequence: int | None = None)
     if sequence is not None:
         head += b"id: %d\n" % sequence
     return head + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def fault(error: Exception, *, name: str | None = None) -> bytes:
+    """The event by which a stream that has begun, so that its status is long sent, says that it fails; what is our own
+    mistake is logged as well."""
+    if not isinstance(error, LlmosError):
+        log.error("a stream failed", exc_info=error)
+    return event(shape_of(error), name=name)

@@ -12,11 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.call import Chunk, Tokens
-from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.abi.error import BadInput, NotFound
 from llmos.api.caller import Addressed, Caller, Field, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
-from llmos.api.errors import shape_of
-from llmos.api.stream import EVENTS, EventStream, event
+from llmos.api.stream import EVENTS, EventStream, event, fault
 from llmos.tasks import TASKS, WRITING
 from llmos.tasks.params import check_params
 
@@ -87,8 +86,8 @@ class Tasks:
                 async for chunk in chunks:
                     piece = TaskReply(wanted.model, wanted.task, list(chunk.outputs), chunk.tokens, chunk.is_last)
                     yield event(piece)
-            except LlmosError as error:  # the status is long sent: the error is the stream's last event
-                yield event(shape_of(error), name="error")
+            except Exception as error:  # noqa: BLE001  # the top of a stream
+                yield fault(error, name="error")
 
         chunks = await self._caller.streamed(wanted, request.receive)
         return EventStream(events())

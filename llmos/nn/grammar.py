@@ -23,6 +23,7 @@ from llmos.nn.keys import Keys
 from llmos.nn.proof import prove, refused
 from llmos.nn.tokenizer import WORD_START, FastTokenizer
 from llmos.tasks.grammar import JSON_SCHEMA, TOOLS, Grammar
+from llmos.tasks.tools import called_in
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer  # imported late: only answers that follow a grammar need it
@@ -46,6 +47,7 @@ class Matcher:
         self._vocabulary = compiled.vocabulary
         self._way, self._text = compiled.way, compiled.text
         self._keys = _keys(grammar)
+        self._said = b""  # what came, where it may call a tool
         self._prose = b""  # what came before the JSON in it
         self._unread = b""  # what came and the matcher over bytes does not know yet
         self._ends = ends
@@ -71,7 +73,7 @@ class Matcher:
         """The logits with all tokens ruled out that the grammar does not allow next."""
         allowed = self._allowed()
         if not allowed.any():
-            raise refused(self._grammar, "no token can come next")
+            raise self._refused("no token can come next")
         scores = logits.to("cpu", torch.float32, copy=True)
         width = min(len(allowed), len(scores))
         scores[:width].masked_fill_(~allowed[:width], -torch.inf)
@@ -105,7 +107,7 @@ class Matcher:
     def forced(self) -> int:
         """The next token on the way to an end, or one that ends; it is taken."""
         if self._way is None or not (self._way or self._ends):
-            raise refused(self._grammar, "no token can come next")
+            raise self._refused("no token can come next")
         self.was_cut = True
         if not self._way:
             return min(self._ends)
@@ -119,6 +121,8 @@ class Matcher:
     def _came(self, data: bytes, keys: Keys | None) -> None:
         self._keys = keys
         self._unread += data
+        if self._grammar.key == TOOLS:
+            self._said += data
         if keys is None and (marker := self._grammar.prose_until.encode()):
             self._prose += data
             _, found, rest = self._prose.partition(marker)
@@ -184,7 +188,10 @@ class Matcher:
         return torch.from_numpy(numpy.unpackbits(bits, bitorder="little").view(bool))
 
     def _error(self) -> BadInput:
-        return refused(self._grammar, self._matcher.get_error())
+        return self._refused(self._matcher.get_error())
+
+    def _refused(self, why: str) -> BadInput:
+        return refused(self._grammar, why, called=called_in(self._said.decode(errors="replace")))
 
 
 Way = tuple[tuple[int, ...], bytes]  # tokens, and their text
@@ -241,11 +248,11 @@ def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
     prove(grammar)
     made = _matcher(grammar, vocabulary)
     if made.is_error():
-        raise refused(grammar, made.get_error())
+        raise refused(grammar, made.get_error(), searches=True)
     first = made.deep_copy()
     first.compute_bitmask()
     if first.is_error():
-        raise refused(grammar, "nothing can match it")
+        raise refused(grammar, "nothing can match it", searches=True)
     over_bytes = _matcher(grammar, _single_bytes())
     if over_bytes.is_error():  # it names a token of the vocabulary
         return Compiled(vocabulary, made, None, None, b"")
@@ -284,7 +291,7 @@ def _matcher(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
     try:
         return LLMatcher(vocabulary, text_of(grammar), log_level=0, limits=limits())
     except ValueError as error:  # nested too deeply to be read
-        raise refused(grammar, str(error)) from error
+        raise refused(grammar, str(error), searches=True) from error
 
 
 def _keys(grammar: Grammar) -> Keys | None:

@@ -35,7 +35,10 @@ def text_of(grammar: Grammar) -> str:
 
 
 def lark_of(text: str) -> str:
-    """A grammar in Lark, whether it came so or as GBNF."""
+    """A grammar in Lark, whether it came so or as GBNF; ValueError for what is none."""
     from llguidance.gbnf_to_lark import any_to_lark
 
-    return str(any_to_lark(text)) if "::=" in text else text
+    try:
+        return str(any_to_lark(text)) if "::=" in text else text
+    except Exception as error:  # it raises Exception itself
+        raise ValueError(str(error)) from error

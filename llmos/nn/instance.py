@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, TOOLS, Grammar
-from llmos.tasks.tools import CLOSE, OPEN
+from llmos.tasks.tools import CLOSE, OPEN, parts_of
 
 Json = Any  # Any: a JSON value; a schema that was checked
 Parsed = Any  # Any: a pattern as Python's own parser has it, which has no types
@@ -23,8 +23,6 @@ MAX_CHARS = 1 << 15
 ROUNDS = 16  # what refers to what refers to ...
 LIKED = 'a0A.@-:/_ "' + "".join(map(chr, range(33, 127))) + "\n\té"
 ANYTHING = "0"
-NAMED = re.compile(r'^f(\d+): "\{\\"name\\": \\"([\w.-]+)\\"', re.MULTILINE)
-ARGUMENTS = re.compile(r"^a(\d+): %json (.*)$", re.MULTILINE)
 SAMPLES = {
     "date-time": "0000-01-01T00:00:00Z",
     "date": "0000-01-01",
@@ -68,10 +66,7 @@ def of_calls(text: str) -> str | None:
     """The shortest call of a rule that tools make, where a call there must be."""
     if f'start: "{OPEN}" calls' not in text:
         return None
-    names = dict(NAMED.findall(text))
-    calls = (
-        (names[number], of_schema(json.loads(schema))) for number, schema in ARGUMENTS.findall(text) if number in names
-    )
+    calls = ((one.name, of_schema(json.loads(one.schema))) for one in parts_of(text))
     return _shortest(
         f'{OPEN}\n{{"name": "{name}", "arguments": {said}}}\n{CLOSE}' for name, said in calls if said is not None
     )

@@ -15,7 +15,9 @@ from functools import lru_cache
 
 from llmos.abi.error import BadInput
 from llmos.nn.grammar_text import limits, text_of
-from llmos.tasks.grammar import JSON_SCHEMA, REGEX, TOOLS, Grammar
+from llmos.tasks.grammar import JSON_SCHEMA, LARK, REGEX, TOOLS, Grammar
+from llmos.tasks.text import shown
+from llmos.tasks.tools import ANSWER, Part, alone, parts_of
 
 CPU_S = 8  # of compiling and the steps
 WITHIN_S = 60.0  # of the clock, on a machine that has much else to do
@@ -26,6 +28,10 @@ STEP_CPU_S = 0.5  # neighbours wait for a step
 PLAIN_CHARS = 8_000
 LARGE = re.compile(r"\d{4}")  # numbers from a thousand on
 MAX_MESSAGE = 400
+EXCERPT = re.compile(r"^ *(\d+ \|.*|\^+ *)$", re.MULTILINE)  # lines of a grammar, and what points into them
+STATE = re.compile(r"<(?:state|non-verbose)")  # what follows is for whoever mends llguidance
+WHERE = re.compile(r"(?:at )?(\d+)\(\d+\): ")
+COMPILING = "failed to compile JSON schema: "
 
 
 def prove(grammar: Grammar) -> None:
@@ -33,7 +39,7 @@ def prove(grammar: Grammar) -> None:
     are not."""
     why = "" if is_plain(grammar) else _verdict(grammar.kind, grammar.text)
     if why:
-        raise refused(grammar, why)
+        raise refused(grammar, why, searches=True)
 
 
 def is_plain(grammar: Grammar) -> bool:
@@ -46,10 +52,51 @@ def is_plain(grammar: Grammar) -> bool:
     return is_schema and not any(word in grammar.text for word in ('"pattern', '"allOf"'))
 
 
-def refused(grammar: Grammar, why: str) -> BadInput:
-    """What is said of a rule that cannot be kept to."""
-    said = " ".join(why.partition("<state>")[0].split())[:MAX_MESSAGE]  # what follows is for whoever mends llguidance
-    return BadInput(f"The {grammar.param} cannot be kept to: {said}", key=grammar.param)
+def refused(grammar: Grammar, why: str, *, called: str = "", searches: bool = False) -> BadInput:
+    """What is said of a rule that cannot be kept to, and of tools, of which: the one that is `called`, the one that the
+    error points at, or, if it `searches`, the one that is refused alone."""
+    said = cause_of(grammar, why)
+    if grammar.key != TOOLS:
+        return BadInput(f"The {grammar.param} cannot be kept to: {said}", key=grammar.param)
+    known, rule = parts_of(grammar.text), _pointed_at(grammar, why)
+    if rule == ANSWER:
+        return BadInput(f"The {JSON_SCHEMA} cannot be kept to: {said}", key=JSON_SCHEMA)
+    found = [one for one in known if one.name == called or f"a{one.number}" == rule] or known
+    if len(found) > 1 and searches:
+        found = _guilty(known)
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found)
+        return BadInput(f"The tools {shown(names)} cannot be kept to together: {said}", key=TOOLS)
+    key = f"{TOOLS}[{found[0].number}].function.parameters"
+    return BadInput(f"{key} of {found[0].name} cannot be kept to: {said}", key=key)
+
+
+def _pointed_at(grammar: Grammar, why: str) -> str:
+    """The name of the rule at whose line of the grammar an error points; empty where it points nowhere."""
+    found = WHERE.match(why)
+    lines = grammar.text.split("\n")[int(found[1]) - 1 :] if found else []
+    return lines[0].partition(":")[0] if lines else ""
+
+
+def cause_of(grammar: Grammar, why: str) -> str:
+    """What llguidance says is wrong, in a line: without the lines of a grammar that it was shown, and but for who wrote
+    the grammar, without where."""
+    said = STATE.split(why)[0]
+    said = " ".join(EXCERPT.sub("", said).split())
+    if grammar.kind != LARK or grammar.key:
+        said = WHERE.sub("", said).removeprefix(COMPILING)
+    return said[:MAX_MESSAGE]
+
+
+def _guilty(parts: list[Part]) -> list[Part]:
+    """The one of these that is refused alone, by halves; all of them where none is."""
+    while len(parts) > 1:
+        half = len(parts) // 2
+        wrong = (some for some in (parts[:half], parts[half:]) if _verdict(LARK, alone(some)))
+        if (found := next(wrong, None)) is None:
+            break
+        parts = found
+    return parts
 
 
 @lru_cache(maxsize=512)

@@ -42,6 +42,27 @@ NEVER: dict[str, tuple[Json, ...]] = {
 }
 WITHOUT_MEANING = frozenset(("then", "else", "minContains", "maxContains", "$schema", "$id", "id"))  # of themselves
 ABOUT = frozenset(("title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly"))
+
+
+def _is_texts(value: Json) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_types(value: Json) -> bool:
+    return isinstance(value, str) or _is_texts(value)
+
+
+def _is_a(kind: type) -> Callable[[Json], bool]:
+    return lambda value: isinstance(value, kind)
+
+
+SHAPES: dict[str, tuple[Callable[[Json], bool], str]] = {  # of keywords that are read here; null asks for nothing
+    "type": (_is_types, "a string, or a list of strings"),
+    "required": (_is_texts, "a list of strings"),
+    **dict.fromkeys(("enum", *LISTS), (_is_a(list), "a list")),
+    **dict.fromkeys(MAPS, (_is_a(dict), "an object")),
+    **dict.fromkeys(("pattern", "format", "$ref", "$anchor"), (_is_a(str), "a string")),
+}
 TOKEN = re.compile(
     r"\\(?:[pP]\{[^}]*\}|.)|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\(\?<(?![=!])|\(\?.?.?|(?:[*+?]|\{\d+(?:,\d*)?\})\??\+?|.",
     re.DOTALL,
@@ -120,6 +141,7 @@ class _Walk:
         self._key, self._root, self._is_closed = key, root, is_closed
         self._references: list[tuple[dict[str, Json], str]] = []
         self._anchors: set[str] = set()
+        self._looked: set[int] = set()
         self._composed: set[str] = set()  # targets of references that say more of a value of which others speak too
         self.left_out: dict[str, str] = {}
 
@@ -138,16 +160,25 @@ class _Walk:
         return made
 
     def _look(self, node: Json, place: str, depth: int) -> None:
-        """Anchors and composed references, before the walk; here the depth is bounded."""
+        """Anchors and composed references, before the walk; here depth and shapes are checked."""
         if depth > MAX_DEPTH:
             raise BadInput(f"{self._key} is nested more than {MAX_DEPTH} schemas deep. Make it flatter", key=self._key)
-        if not isinstance(node, dict):
+        if not isinstance(node, dict) or id(node) in self._looked:
             return
+        self._looked.add(id(node))
+        self._check(node, place)
+        self._look(_at(self._root, str(node.get("$ref"))), str(node.get("$ref")), depth + 1)
         if isinstance(node.get("$anchor"), str):
             self._anchors.add(node["$anchor"])
         self._composed.update(_composed(node))
         for at, child in _children(node):
             self._look(child, f"{place}/{at}", depth + 1)
+
+    def _check(self, node: dict[str, Json], place: str) -> None:
+        for word, (is_one, said) in SHAPES.items():
+            value = node.get(word)
+            if value is not None and not is_one(value):
+                raise BadInput(f"{self._key} has {word} = {shown(value)} at {place}; it is {said}", key=self._key)
 
     def _schema(self, node: Json, place: str, *, is_part: bool) -> Json:
         """The schema without what cannot be enforced; `is_part` if others speak of the same value."""
@@ -158,7 +189,7 @@ class _Walk:
         is_part = is_part or place in self._composed
         made: dict[str, Json] = {}
         for word, value in node.items():
-            if word in WITHOUT_MEANING or word in ABOUT:
+            if word in WITHOUT_MEANING or word in ABOUT or (value is None and word != "const"):
                 continue
             if word in NEVER:
                 if value not in NEVER[word] and not self._is_said_otherwise(node, word, made):

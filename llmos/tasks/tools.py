@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -26,9 +26,13 @@ Json = Any  # Any: a JSON value that is checked here
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 LEAST_MARK = 5  # characters of OPEN at the end of an answer that was cut: fewer are text
+ANSWER = "answer"  # the rule of an answer that calls nothing
 MAX_TOOLS = 128
 MAX_BYTES = 400_000  # of all tools together; what enforces them is smaller, for it has no descriptions
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+BEGUN = re.compile(OPEN + r'\n\{"name": "([\w.-]+)"')
+NAMED = re.compile(r'^f(\d+): "\{\\"name\\": \\"([\w.-]+)\\"', re.MULTILINE)  # in a rule that tools make
+ARGUMENTS = re.compile(r"^a(\d+): %json (.*)$", re.MULTILINE)
 NO_ARGUMENTS: Json = {"type": "object", "properties": {}, "additionalProperties": False}
 EXAMPLE = '{"type": "function", "function": {"name": "weather", "description": "...", "parameters": {...}}}'
 TOLD = """You can call functions. They are described here, one a line:
@@ -43,11 +47,22 @@ To call one, answer with its name and its arguments as JSON and with nothing els
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The functions, by name, that may be called, and whether one must be; `many`: several in one answer."""
+    """The functions, by name, that may be called, and whether one must be; `many`: several in one answer. `places` are
+    their numbers in the request, where those are others."""
 
     functions: dict[str, Json]
     must: bool = False
     many: bool = False
+    places: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One function in the rule that tools make: its number in the request, its name, and its parameters as JSON."""
+
+    number: str
+    name: str
+    schema: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +81,10 @@ def checked(data: Json) -> dict[str, Json]:
     _check_size(given)
     tools = [_checked_tool(i, tool) for i, tool in enumerate(given or ())]
     names = [tool["function"]["name"] for tool in tools]
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise BadInput(f"tools has two functions called {twice!r}. Give each its own name", key="tools")
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            said = f"tools has two functions called {name!r}, tools[{names.index(name)}] and tools[{i}]"
+            raise BadInput(f"{said}. Give each its own name", key=f"tools[{i}].function.name")
     choice = _checked_choice(data.get("tool_choice"), names)
     many = data.get("parallel_tool_calls")
     if many is not None and not isinstance(many, bool):
@@ -78,24 +95,38 @@ def checked(data: Json) -> dict[str, Json]:
 
 
 def _check_size(tools: Json) -> None:
-    try:
-        size = len(msgspec.json.encode(tools))
-    except RecursionError as error:
-        raise BadInput("tools are nested too deeply. Make their parameters flatter", key="tools") from error
-    except UnicodeEncodeError as error:
-        raise BadInput("tools have half of a surrogate pair. Send whole characters", key="tools") from error
+    size = sum(_size_of(i, tool) for i, tool in enumerate(tools or ()))
     if size > MAX_BYTES:
         raise BadInput(f"tools have {size:,} bytes; they may have {MAX_BYTES:,}", key="tools", limit=MAX_BYTES)
 
 
+def _size_of(index: int, tool: Json) -> int:
+    key = f"tools[{index}]"
+    try:
+        return len(msgspec.json.encode(tool))
+    except RecursionError as error:
+        raise BadInput(f"{_called(key, tool)} is nested too deeply. Make its parameters flatter", key=key) from error
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{_called(key, tool)} has half of a surrogate pair. Send whole characters", key=key) from error
+
+
+def _called(key: str, tool: Json) -> str:
+    """The key of a tool, or of a part of it, with its name where it has one."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return f"{key} of {name}" if isinstance(name, str) and NAME.fullmatch(name) else key
+
+
 def _checked_tool(index: int, tool: Json) -> Json:
     function = tool.get("function") if isinstance(tool, dict) and tool.get("type", "function") == "function" else None
+    key = f"tools[{index}]"
     if not isinstance(function, dict) or not NAME.fullmatch(str(function.get("name", ""))):
         said = "with a name of letters, digits, _ . and -, at most 64"
-        raise BadInput(f"tools[{index}] is {shown(tool)}; it is {EXAMPLE}, {said}", key="tools")
+        raise BadInput(f"{key} is {shown(tool)}; it is {EXAMPLE}, {said}", key=key)
     parameters, strict = function.get("parameters"), function.get("strict")
     if strict not in (None, True, False):
-        raise BadInput(f"tools[{index}].function.strict is {shown(strict)}; it is true or false", key=f"tools[{index}]")
+        key = f"{key}.function.strict"
+        raise BadInput(f"{_called(key, tool)} is {shown(strict)}; it is true or false", key=key)
     schema = NO_ARGUMENTS if parameters is None else parameters
     _enforced(index, function["name"], schema, is_strict=strict is True)
     kept = {"name": function["name"], "description": function.get("description") or "", "parameters": schema}
@@ -105,10 +136,13 @@ def _checked_tool(index: int, tool: Json) -> Json:
 def _enforced(index: int, name: str, parameters: Json, *, is_strict: bool = False) -> Enforced:
     """What of a function's parameters can be enforced: an object, with no properties but those that are given."""
     key = f"tools[{index}].function.parameters"
-    fitting(key, schema_text(key, parameters))
-    found = enforced(key, parameters, is_closed=True)
-    if found.left_out and is_strict:
-        raise refused(key, found)
+    try:
+        fitting(key, schema_text(key, parameters))
+        found = enforced(key, parameters, is_closed=True)
+        if found.left_out and is_strict:
+            raise refused(key, found)
+    except BadInput as error:
+        raise BadInput(error.message.replace(key, f"{key} of {name}", 1), **error.detail) from error
     if found.schema.setdefault("type", "object") != "object":
         said = f"{shown(found.schema['type'])}; arguments are an object"
         raise BadInput(f"{key} of {name} is of the type {said}. Make it one, with properties", key=key)
@@ -154,7 +188,7 @@ def tools_of(checked_input: Json, *, knows_tools: bool) -> Tools | None:
     choice, many = checked_input["tool_choice"], checked_input["parallel_tool_calls"]
     if isinstance(choice, dict):
         name = choice["function"]["name"]
-        return Tools({name: functions[name]}, must=True)
+        return Tools({name: functions[name]}, must=True, places={name: [*functions].index(name)})
     return Tools(functions, must=choice == REQUIRED, many=knows_tools if many is None else many)
 
 
@@ -191,12 +225,13 @@ def ruled(settings: Sampling, tools: Tools | None) -> Sampling:
     if tools is None:
         return settings
     has_prose = not tools.must and settings.grammar is None
+    numbered = {tools.places.get(name, i): (name, one) for i, (name, one) in enumerate(tools.functions.items())}
     lines = [
-        f'start: "{OPEN}" calls' if tools.must else "start: lead calls | answer",
+        f'start: "{OPEN}" calls' if tools.must else f"start: lead calls | {ANSWER}",
         f'calls: body ("\\n{OPEN}" body)*' if tools.many else "calls: body",
-        'body: "\\n" (' + " | ".join(f"f{i}" for i in range(len(tools.functions))) + f') "\\n{CLOSE}"',
+        'body: "\\n" (' + " | ".join(f"f{i}" for i in numbered) + f') "\\n{CLOSE}"',
     ]
-    for i, (name, function) in enumerate(tools.functions.items()):
+    for i, (name, function) in numbered.items():
         lines.append(f'f{i}: "{{\\"name\\": \\"{name}\\", \\"arguments\\": " a{i} "}}"')
         lines.append(f"a{i}: {_inline(function['parameters'])}")
     if not tools.must:
@@ -213,11 +248,29 @@ def _answer(rule: Grammar | None) -> list[str]:
     if rule is None:
         anything = "(?s:.*)"
         text = f"TEXT: /{anything}/ & ~/{anything}{OPEN}{anything}/"
-        return [f"lead[lazy]: /{anything}{OPEN}/", "answer: TEXT", text]
+        return [f"lead[lazy]: /{anything}{OPEN}/", f"{ANSWER}: TEXT", text]
     if rule.kind == JSON_SCHEMA:
-        return [f'lead: "{OPEN}"', f"answer: {_inline(msgspec.json.decode(rule.text))}"]
+        return [f'lead: "{OPEN}"', f"{ANSWER}: {_inline(msgspec.json.decode(rule.text))}"]
     said = f"{rule.kind} and tools cannot both be kept to. Leave one out, or use json_schema"
     raise BadInput(said, key=rule.kind)
+
+
+def parts_of(text: str) -> list[Part]:
+    """The functions in the text of a rule that tools make, in their order."""
+    names = dict(NAMED.findall(text))
+    return [Part(number, names[number], schema) for number, schema in ARGUMENTS.findall(text) if number in names]
+
+
+def alone(parts: Sequence[Part]) -> str:
+    """A rule of the parameters of these functions alone."""
+    lines = [f"start: {' | '.join(f'a{i}' for i in range(len(parts)))}"]
+    return "\n".join([*lines, *(f"a{i}: %json {one.schema}" for i, one in enumerate(parts))])
+
+
+def called_in(text: str) -> str:
+    """The function of the last call that an answer has, or begins; empty where it has none."""
+    found = BEGUN.findall(text)
+    return found[-1] if found else ""
 
 
 def _inline(schema: Json) -> str:

@@ -10,13 +10,12 @@ import re
 
 from llguidance import LLMatcher, LLTokenizer
 
-from llmos.abi.error import BadInput, Unavailable
+from llmos.abi.error import Unavailable
 from llmos.nn.grammar_text import lark_of, limits
-from llmos.nn.proof import prove
+from llmos.nn.proof import prove, refused
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 
 BYTES = "byte"  # a vocabulary of single bytes: a rule is about text, whatever the model's tokens are
-MAX_MESSAGE = 400
 SLASH = re.compile(r"\\.|/", re.DOTALL)  # and what is escaped already
 
 
@@ -42,8 +41,7 @@ class Rule:
         if not first.is_error():
             first.compute_bitmask()
         if first.is_error():
-            why = " ".join(first.get_error().partition("<state>")[0].split())[:MAX_MESSAGE]
-            raise BadInput(f"The {self._kind} cannot be kept to: {why}", key=self._kind)
+            raise refused(grammar, first.get_error(), searches=True)
 
     @property
     def written(self) -> str:

@@ -55,9 +55,9 @@ class LlamaCpp:
     def _rule(self, grammar: Grammar) -> Rule:
         if not self._keeps_rules:
             raise BadInput(
-                f"llama.cpp keeps to no {grammar.kind} with the vocabulary of this file: it loses spaces "
+                f"llama.cpp keeps to no {grammar.param} with the vocabulary of this file: it loses spaces "
                 "of SentencePiece. Ask another engine: pytorch",
-                key=grammar.kind,
+                key=grammar.param,
             )
         return Rule(grammar)
 

@@ -37,7 +37,7 @@ class Vllm:
             raise BadInput(
                 "vLLM's grammars are written in another way, so that it cannot keep to this one. Send json_schema or "
                 "regex, or ask another engine: pytorch",
-                key=LARK,
+                key=settings.grammar.param,
             )
 
     def write(self, leg: Leg, say: Callable[[Piece], None]) -> None:
