@@ -88,6 +88,16 @@ def read(journal: Path) -> Copy | None:
     return Copy(path, head.at, head.sequence, body)
 
 
+def damage(journal: Path) -> str:
+    """What is wrong with the copy, as a sentence; empty if nothing is, or there is none."""
+    try:
+        if (kept := read(journal)) is not None:
+            kept.decoded()
+    except Corrupt as error:
+        return error.message
+    return ""
+
+
 def way_back(journal: Path) -> str:
     """How to go on without the journal, as a sentence."""
     files = " ".join(str(path) for path in (journal, *companions(journal), place(journal)) if path.exists())

@@ -28,6 +28,7 @@ from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.wire import to_plain
 from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
+from llmos.kernel import beside
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.admission import admit, assignment, unreached
@@ -106,6 +107,8 @@ class Box:
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
         self._journal = Journal(config.home / JOURNAL)
+        if damaged := beside.damage(config.home / JOURNAL):
+            log.error("damaged: %s; it is written anew", damaged)
         self._table = Table(
             self._journal.snapshot(), memory_share=config.memory_share, stop_grace_s=config.stop_grace_s
         )

@@ -128,14 +128,20 @@ class Journal:
 
     def damage(self) -> str:
         """What is wrong with the journal or the copy beside it, as a sentence with the way out; empty if nothing is."""
+        if found := self.own_damage():
+            return found
+        found = beside.damage(self._path)
+        way_out = "The journal is whole, and the next start writes the copy anew: llmos down, llmos up"
+        return f"{found}. {way_out}" if found else ""
+
+    def own_damage(self) -> str:
+        """What is wrong with the journal itself, whose copy may be damaged or lost without harm."""
         try:
             with self._using() as db:
                 self._check_whole(db)
             self.snapshot()
             for _ in self.events():
                 pass
-            if (kept := beside.read(self._path)) is not None:
-                kept.decoded()
         except Corrupt as error:
             return error.message
         return ""
@@ -185,7 +191,11 @@ class Journal:
         (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if said != "ok":
             raise self._damaged(" ".join(str(said).split()))
-        if (kept := beside.read(self._path)) is not None and kept.sequence > _last_sequence(db):
+        try:
+            kept = beside.read(self._path)
+        except Corrupt:  # it tells nothing, and the journal does without it
+            return
+        if kept is not None and kept.sequence > _last_sequence(db):
             raise self._damaged(
                 f"its last event is {_last_sequence(db)}, and the snapshot beside it was taken after {kept.sequence}"
             )
@@ -232,7 +242,7 @@ def restore(path: Path) -> str:
     try:
         journal = Journal(path)
         try:
-            why = journal.damage()
+            why = journal.own_damage()
         finally:
             journal.close()
     except Corrupt as error:

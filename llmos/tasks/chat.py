@@ -145,10 +145,13 @@ def _message(index: int, message: Json) -> Json:
     if not isinstance(message, dict) or message.get("role") not in ROLES:
         raise BadInput(f"messages[{index}] is {shown(message)}. It needs a role ({', '.join(ROLES)}), as in {EXAMPLE}")
     role = "system" if message["role"] == "developer" else message["role"]
+    content = message.get("content")
+    if role == "assistant" and content is None:  # so the answers are that only called tools, or were cut before a word
+        content = ""
+    content = _content(index, content)
     calls = message.get("tool_calls") if role == "assistant" else None
     if not calls:
-        return {"role": role, "content": _content(index, message.get("content"))}
-    content = "" if message.get("content") is None else _content(index, message["content"])
+        return {"role": role, "content": content}
     if not isinstance(calls, (list, tuple)):
         raise BadInput(f"messages[{index}].tool_calls is {shown(calls)}; it is a list")
     return {"role": role, "content": content, "tool_calls": [_call(index, call) for call in calls]}

@@ -24,6 +24,9 @@ from llmos.tasks.text import shown
 Json = Any  # Any: a JSON value that is checked here
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+PIECE = re.compile(
+    rf'{CLOSE}|"[^"\\]*(?:\\.[^"\\]*)*"|[^"<]+|<', re.DOTALL
+)  # of a call: its end, a string, anything else
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 LEAST_MARK = 5  # characters of OPEN at the end of an answer that was cut: fewer are text
 ANSWER = "answer"  # the rule of an answer that calls nothing
@@ -284,17 +287,30 @@ def read(text: str, tools: Tools, *, is_over: bool) -> tuple[str, list[Called]]:
     """
     said, calls, rest = "", [], text
     while (start := rest.find(OPEN)) >= 0:
-        body, mark, tail = rest[start + len(OPEN) :].partition(CLOSE)
-        if not mark:
+        body, end = _body_at(rest, start + len(OPEN))
+        if end is None:
             break
         call = _call_in(body, tools)
         said += rest[:start] if call else rest[:start] + body
         calls += [call] if call else []
-        rest = tail
+        rest = rest[end:]
     begun = rest.find(OPEN)
     kept = begun if begun >= 0 else len(rest) - _overlap(rest, LEAST_MARK if is_over else 1)
     said += rest[:kept]
     return (said.rstrip() if calls or kept < len(rest) or not is_over else said), calls
+
+
+def _body_at(text: str, start: int) -> tuple[str, int | None]:
+    """What stands between the marks of a call, and where the text goes on behind it; None where it has no end.
+
+    A mark in a string of the arguments is a part of the string.
+    """
+    place = start
+    while found := PIECE.match(text, place):
+        if found[0] == CLOSE:
+            return text[start:place], found.end()
+        place = found.end()
+    return "", None
 
 
 def _overlap(text: str, least: int) -> int:
@@ -304,7 +320,13 @@ def _overlap(text: str, least: int) -> int:
 
 def is_call_at_end(text: str) -> bool:
     """Whether an answer ends with a whole call, so that nothing of it is cut."""
-    return text.rstrip().endswith(CLOSE)
+    text, end = text.rstrip(), 0
+    while (start := text.find(OPEN, end)) >= 0:
+        _, after = _body_at(text, start + len(OPEN))
+        if after is None:
+            return False
+        end = after
+    return 0 < end == len(text)
 
 
 def _call_in(body: str, tools: Tools) -> Called | None:

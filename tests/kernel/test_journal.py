@@ -324,6 +324,23 @@ def test_without_a_snapshot_that_can_be_read_nothing_is_restored_and_the_other_w
     assert list(kept.parent.glob("journal.damaged-*")) == []
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage\n", None], ids=["empty", "garbage", "a flipped bit"])
+def test_a_damaged_copy_beside_a_whole_journal_is_said_stops_nobody_and_is_written_anew(kept, content):
+    copy = place(kept)
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:] if content is None else content)
+    assert "stays as it is" in restore(kept)
+    journal = Journal(kept)
+    assert "llmos up" in journal.damage()
+    table = Table(journal.snapshot())
+    replay(journal, table)
+    assert len(table.processes) == 80
+    journal.compact(table.snapshot())
+    assert journal.damage() == ""
+    journal.close()
+    assert len(read(kept).decoded().processes) == 80
+
+
 def test_what_goes_on_from_a_snapshot_gives_no_pid_twice_and_repeats_no_old_move(tmp_path):
     path = tmp_path / "journal.db"
     journal, table = Journal(path), Table()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, task
 from llmos.tasks.generate import Sampling, sampling
-from llmos.tasks.tools import CLOSE, OPEN, Tools, checked, read, ruled, told, tools_of
+from llmos.tasks.tools import CLOSE, OPEN, Tools, checked, is_call_at_end, read, ruled, told, tools_of
 from llmos.testing.tokenizer import PieceTokenizer
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -110,6 +110,14 @@ def test_earlier_calls_are_accepted_with_their_arguments_as_text_and_refused_whe
     assert rendered.context is None
 
 
+def test_an_answer_without_content_can_be_sent_back():
+    for rest in ({}, {"content": None}, {"content": None, "tool_calls": None, "refusal": None}):
+        messages = [*ASK, {"role": "assistant", **rest}, *ASK]
+        assert task("chat").check({"messages": messages})["messages"][1] == {"role": "assistant", "content": ""}
+    with pytest.raises(BadInput, match="content is"):
+        task("chat").check({"messages": [{"role": "user", "content": None}]})
+
+
 def test_calls_are_read_from_text_and_marks_of_calls_never_are_text():
     assert read(call(), KNOWN, is_over=True) == ("", [read(call(), KNOWN, is_over=True)[1][0]])
     said, calls = read(f"Let me see.\n{call()}\n{call('time', '{}')}", KNOWN, is_over=True)
@@ -126,10 +134,27 @@ def test_calls_are_read_from_text_and_marks_of_calls_never_are_text():
         assert read(text, KNOWN, is_over=True) == (text, [])
 
 
+QUOTED = call(arguments=r'{"city": "a \\\" </tool_call> <tool_call>"}')
+
+
+def test_a_mark_in_a_string_of_the_arguments_is_a_part_of_it():
+    said, calls = read(f"Well.\n{QUOTED}\n{call()}", KNOWN, is_over=True)
+    assert (said, [one.arguments for one in calls]) == (
+        "Well.",
+        [r'{"city":"a \\\" </tool_call> <tool_call>"}', '{"city":"Oslo"}'],
+    )
+    assert is_call_at_end(QUOTED)
+    cut = QUOTED[: QUOTED.index(CLOSE) + len(CLOSE)]
+    assert not is_call_at_end(cut)
+    assert read(cut, KNOWN, is_over=False) == read(cut, KNOWN, is_over=True) == ("", [])
+
+
 @settings(deadline=None)
 @given(
     parts=st.lists(
-        st.sampled_from([call(), call("time", "{}"), call("rm"), OPEN, CLOSE, "<tool", "text ", "\n", "a<b"])
+        st.sampled_from(
+            [call(), call("time", "{}"), call("rm"), OPEN, CLOSE, "<tool", "text ", "\n", "a<b", '"', "\\", QUOTED]
+        )
     ),
     cuts=st.lists(st.integers(0, 400), max_size=8),
 )
