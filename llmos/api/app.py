@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
@@ -18,10 +18,10 @@ from llmos.api.budget import Budget
 from llmos.api.caller import Caller
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
-from llmos.api.endpoint import Bodies, Door, Endpoint
+from llmos.api.endpoint import Answer, Bodies, Door, Endpoint
 from llmos.api.errors import WRONG_METHOD, refusal
 from llmos.api.events import Events
-from llmos.api.guard import Guard, answering_to
+from llmos.api.guard import Guard, let_read
 from llmos.api.health import Health
 from llmos.api.metrics import Meter, Metrics
 from llmos.api.models import Models
@@ -69,28 +69,29 @@ class Surface:
             assert scope["type"] == "websocket", f"a scope of type {scope['type']}"
             await send({"type": "websocket.close", "code": 1000, "reason": NO_WEBSOCKETS})
             return
-        send = _identified(send)
-        verdict = self._guard.judged(scope)
-        if verdict.origin is not None:
-            send = answering_to(verdict.origin, send)
-        if verdict.answer is None:
-            await self._route(scope, receive, send)
-        elif isinstance(verdict.answer, LlmosError):
-            await self._refusal(verdict.answer)(scope, receive, send)
-        else:
-            await verdict.answer(scope, receive, send)
+        share = scope["share"] = self._budget.share()
+        try:
+            verdict = self._guard.judged(scope)
+            answer = await self._answer(Request(scope, receive)) if verdict.answer is None else verdict.answer
+            if isinstance(answer, LlmosError):
+                answer = self._refusal(answer)
+            if answer is not None:
+                # OpenAI's clients put it into what they raise.
+                answer.raw_headers.append((b"x-request-id", b"req_" + os.urandom(12).hex().encode()))
+                if verdict.origin is not None:
+                    let_read(verdict.origin, answer.raw_headers)
+                await answer(scope, receive, send)
+        finally:
+            share.give_back()
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (b"upgrade", b"websocket") in scope["headers"]:
-            await self._refusal(BadInput(NO_WEBSOCKETS))(scope, receive, send)
-            return
+    async def _answer(self, request: Request) -> Answer | LlmosError | None:
+        """What the endpoint of this request answers; None where the client has left."""
+        scope = request.scope
         method, place = scope["method"], self._place(scope)
         door = None if place is None else place.doors.get("GET" if method == "HEAD" else method)
-        if door is not None:
-            with self._budget.share() as scope["share"]:
-                await door(scope, receive, send)
-        else:
-            await self._no_door(Request(scope), place)(scope, receive, send)
+        if (b"upgrade", b"websocket") in scope["headers"]:
+            return BadInput(NO_WEBSOCKETS)
+        return self._no_door(request, place) if door is None else await door.answer(request)
 
     def _refusal(
         self, error: LlmosError, *, status: int | None = None, headers: dict[str, str] | None = None
@@ -146,18 +147,6 @@ def endpoints(kernel: Kernel, config: Config, meter: Meter | None = None) -> lis
         *Metrics(kernel, meter).endpoints(),
     ]
     return [*found, *Schema(found, __version__).endpoints()]
-
-
-def _identified(send: Send) -> Send:
-    """Every answer has an x-request-id, which OpenAI's clients put into what they raise."""
-
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            named = (b"x-request-id", b"req_" + os.urandom(12).hex().encode())
-            message = {**message, "headers": [*message.get("headers", ()), named]}
-        await send(message)
-
-    return sent
 
 
 def _no_model(name: str) -> LlmosError:

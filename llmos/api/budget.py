@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from llmos.abi.error import Busy
 
 RETRY_AFTER_S = 1
@@ -17,14 +14,9 @@ class Budget:
         self._limit_bytes = limit_bytes
         self.held_bytes = 0
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
-        """One request's part of it, while the block runs."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self.held_bytes -= share.size_bytes
+    def share(self) -> Share:
+        """One request's part of it, to be given back when the request ends."""
+        return Share(self)
 
     def take(self, size_bytes: int) -> None:
         """Busy if there is no room for so many more."""
@@ -41,11 +33,18 @@ class Budget:
 class Share:
     """What one request holds: each piece of its body as it comes, and what is made of it where that is larger."""
 
+    __slots__ = ("_budget", "_size_bytes")
+
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self.size_bytes = 0
+        self._size_bytes = 0
 
     def take(self, size_bytes: int) -> None:
         """Hold so many bytes more; Busy if all requests together would hold too many."""
         self._budget.take(size_bytes)
-        self.size_bytes += size_bytes
+        self._size_bytes += size_bytes
+
+    def give_back(self) -> None:
+        """All that it holds."""
+        self._budget.held_bytes -= self._size_bytes
+        self._size_bytes = 0

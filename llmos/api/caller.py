@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Annotated, Any
 
 import msgspec
-from starlette.types import Receive
+from starlette.requests import Request
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import (
@@ -18,7 +18,6 @@ from llmos.abi.error import (
     Cancelled,
     ContextLengthExceeded,
     Internal,
-    LlmosError,
     TooLong,
     error_of,
     fault_of,
@@ -79,42 +78,55 @@ class Caller:
 
     def wanted(self, said: Addressed, task: str, inputs: list[Json], params: dict[str, Json], field: Field) -> Wanted:
         """The call that a body means: of the version that its name means now, which the answer says answered."""
-        return Wanted(self._kernel.model(said.model).manifest.ref, task, inputs, params, said, field)
+        return Wanted(self._kernel.ref(said.model), task, inputs, params, said, field)
 
-    async def whole(self, wanted: Wanted, receive: Receive) -> Chunk:
+    async def whole(self, wanted: Wanted, request: Request) -> Chunk:
         """The answer in one piece; Cancelled if the client left before it was there."""
-        async with Attended(receive) as attended, aclosing(self._call(wanted, stream=False)) as chunks:
-            with naming(wanted.field), Counted(self._meter, wanted) as counted:
-                async for chunk in chunks:
-                    return counted.told(chunk)
-        raise _unanswered(wanted, attended)
+        said = wanted.said
+        try:
+            with Attended(request.scope, request.receive), Counted(self._meter, wanted) as counted:
+                chunk = await self._kernel.answer(
+                    wanted.model,
+                    wanted.task,
+                    wanted.inputs,
+                    wanted.params,
+                    timeout_s=said.timeout_s,
+                    klass=said.klass,
+                    engine=said.engine,
+                )
+                return counted.told(chunk)
+        except BadInput as error:
+            raise named(error, wanted.field) from error
+        raise _left()
 
-    async def streamed(self, wanted: Wanted, receive: Receive) -> AsyncGenerator[Chunk, None]:
+    async def streamed(self, wanted: Wanted, request: Request) -> AsyncGenerator[Chunk, None]:
         """The answer in pieces. The first is waited for here, so that a refusal still has a status of its own."""
         chunks = self._pieces(wanted)
-        async with Attended(receive) as attended:
+        with Attended(request.scope, request.receive):
             async for first in chunks:
                 return _led_by(first, chunks)
+            raise Internal(f"The call to {wanted.model} ended without an answer")
         await chunks.aclose()
-        raise _unanswered(wanted, attended)
+        raise _left()
 
     async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
-        with naming(wanted.field), Counted(self._meter, wanted, is_streamed=True) as counted:
-            async with aclosing(self._call(wanted, stream=True)) as chunks:
-                async for chunk in chunks:
-                    yield counted.told(chunk)
-
-    def _call(self, wanted: Wanted, *, stream: bool) -> AsyncGenerator[Chunk, None]:
-        return self._kernel.call(
+        said = wanted.said
+        chunks = self._kernel.stream(
             wanted.model,
             wanted.task,
             wanted.inputs,
             wanted.params,
-            stream=stream,
-            timeout_s=wanted.said.timeout_s,
-            klass=wanted.said.klass,
-            engine=wanted.said.engine,
+            timeout_s=said.timeout_s,
+            klass=said.klass,
+            engine=said.engine,
         )
+        try:
+            with Counted(self._meter, wanted, is_streamed=True) as counted:
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        yield counted.told(chunk)
+        except BadInput as error:
+            raise named(error, wanted.field) from error
 
 
 class Counted:
@@ -157,17 +169,9 @@ class Counted:
                 self._meter.each_token.observe(wanted.model, wanted.said.klass, each_s)
 
 
-@contextmanager
-def naming(field: Field) -> Iterator[None]:
-    """A refusal of one input names it, by the field of the body and its number; OpenAI's routes use OpenAI's code."""
-    try:
-        yield
-    except BadInput as error:
-        raise named(error, field) from error
-
-
 def named(error: BadInput, field: Field) -> BadInput:
-    """The refusal with the path of its input as `key`, and before its sentence where that is one of several."""
+    """The refusal of one input names it, by the field of the body and its number: as `key`, and before its sentence
+    where that is one of several. OpenAI's routes use OpenAI's code."""
     kind, message = type(error), error.message
     if field.is_openai and isinstance(error, TooLong) and "unit" not in error.detail:
         kind, message = ContextLengthExceeded, f"{_context(error)} {message}"
@@ -187,10 +191,8 @@ def _context(error: TooLong) -> str:
     return f"This model's maximum context length is {context} tokens, its answer's among them."
 
 
-def _unanswered(wanted: Wanted, attended: Attended) -> LlmosError:
-    if attended.is_left:
-        return Cancelled("The client left before the answer was there")
-    return Internal(f"The call to {wanted.model} ended without an answer")
+def _left() -> Cancelled:
+    return Cancelled("The client left before the answer was there")
 
 
 async def _led_by(first: Chunk, rest: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import deque
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 import msgspec
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from llmos.abi.error import BadInput, HeadTooLarge, LlmosError, TooSlow, Unavailable, fault_of
 from llmos.api.errors import body_of, status_of
+from llmos.api.exchange import Exchange
 
 MAX_HEAD_BYTES = 32_768  # of a request line and its headers; of trailers and sizes of chunks between parts of a body
 MAX_HEADERS = 100
@@ -23,6 +26,7 @@ HEAD_S = 30.0  # from a connection's start, or a later request's first byte, to 
 BODY_S = 15.0  # in each such time LEAST_BYTES of a body come, or its end
 WRITE_S = 60.0  # in each such time LEAST_BYTES of what waits for the client are read
 LEAST_BYTES = 15_360
+ASGI = {"version": "3.0", "spec_version": "2.3"}
 LINGER_S = 2.0  # a client that was refused may go on sending for so long, so that it reads why and not of a reset
 READ_BYTES = 65_536  # at most at once from a socket
 ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # RFC 9112, 3.2.2
@@ -53,6 +57,8 @@ class Connection(HttpToolsProtocol):
     there are as many as connections, so all of it together is bounded. Bodies have a budget of their own (budget.py).
     """
 
+    cycle: Exchange  # type: ignore[assignment]  # the newest one; uvicorn knows its own kind
+
     def __init__(
         self,
         config: Serving,
@@ -75,7 +81,9 @@ class Connection(HttpToolsProtocol):
         self._has_too_many = False
         self._is_upgrade = False  # the head asked for another protocol
         self._is_replaying = False  # the head was read before
-        self._answering: RequestResponseCycle | None = None
+        self._head_bytes = 0
+        self._answering: Exchange | None = None
+        self._queue: deque[Exchange] = deque()  # read before that one was answered
 
     # What the transport says.
 
@@ -89,16 +97,15 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._time("", None)
+        self._unset_keepalive_if_required()
         self.resume_writing()
-        self.pipeline.clear()  # nobody reads their answers
+        self._queue.clear()  # nobody reads their answers
         if self._answering is not None and not self._answering.response_complete:
-            self._answering.disconnected = True
-            self._answering.message_event.set()
+            self._answering.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if not self._is_refused:
-            self._unset_keepalive_if_required()
             self._brought = False
             self._parse(data)
             self._bound(len(data))
@@ -145,7 +152,15 @@ class Connection(HttpToolsProtocol):
             self._write_deadline = None
 
     def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
+        """A timer is not set anew for each request: one that rings too early is set again for what is left."""
+        self.timeout_keep_alive_task = None
+        if not self.waits or self._timed != "idle":  # it is at work, or sends a head that has a deadline of its own
+            return
+        left_s = self._waits_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+            return
+        self.transport.close()
         self.loop.call_later(WRITE_S, self.transport.abort)  # if the last answer is not read by then
 
     # What the parser says.
@@ -153,16 +168,17 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._is_replaying:
             return
-        super().on_message_begin()
-        self._phase, self._has_too_many = "head", False
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._phase, self._head_bytes, self._has_too_many = "head", 0, False
 
     def on_url(self, url: bytes) -> None:
         if not self._is_replaying:
-            super().on_url(url)
+            self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._phase != "head" or self._is_replaying:
             return  # a trailer, which may be dropped (RFC 9110, 6.5.1)
+        self._head_bytes += len(name) + len(value) + 4
         if len(self.headers) < MAX_HEADERS:
             super().on_header(name, value)
         else:
@@ -172,14 +188,13 @@ class Connection(HttpToolsProtocol):
         if self._is_refused or self._is_replaying:
             return
         self._brought, self._is_upgrade = True, self.parser.should_upgrade()
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if self._has_too_many or size > MAX_HEAD_BYTES:
+        if self._has_too_many or len(self.url) + self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(_too_large())
-        elif len(self.pipeline) >= MAX_PIPELINED:
+        elif len(self._queue) >= MAX_PIPELINED:
             self._end_after_answers()
         else:
             self._read_target()
-            super().on_headers_complete()
+            self._open()
             self._phase, self._body_bytes = "body", 0
 
     def on_body(self, body: bytes) -> None:
@@ -194,8 +209,17 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
         self._waits_since = self.loop.time()
-        super().on_response_complete()
+        self.flow.resume_reading()
+        if self._queue:
+            self._begin(self._queue.popleft())
+        elif self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(BadInput(msg))
@@ -203,24 +227,48 @@ class Connection(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing is wrong: whoever asked is answered."""
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # Any: uvicorn's word for an app
-        self._answering = cycle
-        cycle.transport = joined = OneWrite(self.transport)  # type: ignore[assignment]  # as far as a cycle uses it
+    # A request, and the next.
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            async def send_unless_gone(message: Message) -> None:
-                joined.holds = message["type"] == "http.response.start" and _has_length(message)
-                if self.transport.is_closing() and not cycle.disconnected:
-                    cycle.disconnected = True  # a write had failed; asyncio warns of each one after that
-                    cycle.message_event.set()
-                    await asyncio.sleep(0)  # whoever waits for the client's leaving hears of it first
-                await send(message)
-                if not joined.holds:
-                    joined.flush()
+    def _open(self) -> None:
+        """The head of a request is here: it is answered, once those before it are."""
+        parser, previous = self.parser, self.cycle
+        version = parser.get_http_version()
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope: Scope = {
+            "type": "http",
+            "asgi": ASGI,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "root_path": "",
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+        }
+        self.cycle = Exchange(
+            scope,
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            self.on_response_complete,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            expects_continue=self.expect_100_continue,
+        )
+        if previous is None or previous.response_complete:
+            self._begin(self.cycle)
+        else:
+            self.flow.pause_reading()
+            self._queue.append(self.cycle)
 
-            await app(scope, receive, send_unless_gone)
-
-        super()._start_asgi_task(cycle, answer)  # type: ignore[arg-type]  # starlette's words for uvicorn's types
+    def _begin(self, exchange: Exchange) -> None:
+        self._answering = exchange
+        task = self.loop.create_task(exchange.run(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     # What is decided.
 
@@ -242,6 +290,8 @@ class Connection(HttpToolsProtocol):
 
     def _read_target(self) -> None:
         """A target with a host in it says who the request is for, whatever the Host header says (RFC 9112, 3.2.2)."""
+        if self.url.startswith(b"/"):
+            return
         absolute = ABSOLUTE.match(self.url)
         if absolute is not None and sum(name == b"host" for name, _ in self.headers) == 1:
             self.headers[:] = [(name, absolute[1] if name == b"host" else value) for name, value in self.headers]
@@ -293,8 +343,7 @@ class Connection(HttpToolsProtocol):
         if is_of_a_body and (is_answered or self.cycle.response_started or self.cycle is not self._answering):
             return self.transport.close()
         if is_of_a_body:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            self.cycle.leave()
         self._say(error)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -312,41 +361,6 @@ class Connection(HttpToolsProtocol):
             b"\r\n",
         ]
         self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines) + body)
-
-
-class OneWrite:
-    """A transport for one answer: a head whose body follows at once leaves with it, in one system call and packet."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._held = b""
-        self.holds = False  # what is written now waits for more
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self.holds:
-            self._held += data
-        else:
-            held, self._held = self._held, b""
-            self._transport.write(held + data if held else data)
-
-    def flush(self) -> None:
-        """What was held leaves, if nothing has taken it along."""
-        if self._held:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.holds = False
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:  # Any: whatever else the transport has
-        return getattr(self._transport, name)
-
-
-def _has_length(message: Message) -> bool:
-    """A body of known length is there already; a stream's first piece may take long, and its head goes before."""
-    return any(name == b"content-length" for name, _ in message.get("headers", ()))
 
 
 def _too_large() -> HeadTooLarge:

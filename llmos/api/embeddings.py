@@ -76,7 +76,7 @@ class Embeddings:
         field = Field("input", isinstance(body.input, list), is_openai=True)
         params = given({PARSE_SPECIAL: body.parse_special, **{key: getattr(body, key) for key in CUTS}})
         wanted = self._caller.wanted(body, "embed", _texts(body.input), params, field)
-        chunk = await self._caller.whole(wanted, request.receive)
+        chunk = await self._caller.whole(wanted, request)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)
         is_text = body.encoding_format == "base64"
         vectors = (b64encode(o["data"]).decode() if is_text else floats(o["data"]) for o in chunk.outputs)

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmos.abi.error import BadInput, Internal, LlmosError, TooLong
 from llmos.abi.process import Class, Program
+from llmos.api.budget import Share
 from llmos.api.compression import LEAST_BYTES, compressed
 from llmos.api.errors import refusal
 
@@ -38,7 +39,9 @@ DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that i
 
 
 class Answer(Protocol):
-    """What a handler gives back: something that sends itself, whole or as a stream."""
+    """What a handler gives back: something that sends itself with these headers, whole or as a stream."""
+
+    raw_headers: list[tuple[bytes, bytes]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
@@ -118,9 +121,10 @@ class Door:
         self._query = endpoint.query
         self._refused = refused  # how many, by code
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, request: Request) -> Answer | None:
+        """What the handler answers, or the refusal; None where the client left before its body was there."""
+        scope = request.scope
         try:
-            request = Request(scope, receive)
             if self._query:
                 scope["asked"] = _asked(self._query, request)
             answer = await self._handle(request)
@@ -128,15 +132,15 @@ class Door:
                 answer = await compressed(answer, scope)
         except LlmosError as error:
             self._refused[error.code] += 1
-            answer = refusal(error)
+            return refusal(error)
         except ClientDisconnect:
-            return log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
+            log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
+            return None
         except Exception as error:  # the top of a request: logged here, and the client is told
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._refused[Internal.code] += 1
-            answer = refusal(error)
-        await answer(scope, receive, send)
-        return None
+            return refusal(error)
+        return answer
 
 
 class Bodies:
@@ -151,7 +155,8 @@ class Bodies:
 
     async def _bytes(self, request: Request) -> bytes:
         """What was sent, inflated where it is in gzip: neither may have more bytes than the limit."""
-        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        coding = header_of(request.scope, b"content-encoding") or "identity"
+        coding = coding.strip().lower()
         if coding not in CODINGS:
             said = f"Content-Encoding is {coding[:40]!r}; bodies are read plain, or in gzip or deflate"
             raise BadInput(said, key="content-encoding")
@@ -163,18 +168,30 @@ class Bodies:
         return body
 
     async def _sent(self, request: Request) -> bytes:
+        share: Share = request.scope["share"]
         pieces: list[bytes] = []
-        size = 0
-        async for piece in request.stream():
+        size, is_last = 0, False
+        while not is_last and size <= self._limit * DRAIN_FACTOR:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece = message.get("body", b"")
+            is_last = not message.get("more_body", False)
             size += len(piece)
-            if size > self._limit * DRAIN_FACTOR:
-                break
             if size <= self._limit:
-                request.scope["share"].take(len(piece))
+                share.take(len(piece))
                 pieces.append(piece)
         if size <= self._limit:
             return b"".join(pieces) if len(pieces) != 1 else pieces[0]
         raise _too_large(size, self._limit)
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """The first header of this name (lower case) in a request, None where there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
 
 
 def inflated(sent: bytes, limit: int, *, wbits: int) -> bytes:

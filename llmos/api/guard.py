@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope
 
 from llmos.abi.error import BadHost, HostNotAllowed, LlmosError, OriginNotAllowed
 from llmos.config import Config, is_loopback
@@ -17,6 +18,9 @@ from llmos.config import Config, is_loopback
 AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@\\,]+)(?::(?P<port>[0-9]{0,5}))?")  # RFC 3986, 3.2
 OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: our own page, and a user who typed the address
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+JUDGED = (b"host", b"origin", b"sec-fetch-site")
+HOSTS_KEPT = 64
+Address = tuple[str, int | None]
 MAX_AGE_S = "600"  # so long may a browser remember what a preflight was told
 
 
@@ -26,6 +30,9 @@ class Verdict:
 
     answer: Response | LlmosError | None = None
     origin: str | None = None
+
+
+ROUTED = Verdict()
 
 
 class Guard:
@@ -39,21 +46,28 @@ class Guard:
     def __init__(self, config: Config) -> None:
         self._hosts = {*map(bare, config.allowed_hosts), bare(config.host)}
         self._origins = frozenset(config.allowed_origins)
+        self._host_once = lru_cache(maxsize=HOSTS_KEPT)(self._host)  # which keeps those that are let in alone
 
     def judged(self, scope: Scope) -> Verdict:
         """Whether this request is routed, refused, or a preflight that is answered here."""
-        headers = Headers(scope=scope)
+        judged = [pair for pair in scope["headers"] if pair[0] in JUDGED]
+        server = scope.get("server")
         try:
-            authority = self._host(headers.getlist("host"), scope.get("server"))
-            origin = self._origin(headers, authority)
+            if len(judged) == 1 and judged[0][0] == b"host":  # of what is no browser: the same one again and again
+                self._host_once((judged[0][1].decode("latin-1"),), server)
+                return ROUTED
+            return self._verdict(Headers(scope=scope), server, is_options=scope.get("method") == "OPTIONS")
         except LlmosError as error:
             return Verdict(error)
+
+    def _verdict(self, headers: Headers, server: Address | None, *, is_options: bool) -> Verdict:
+        origin = self._origin(headers, self._host_once(tuple(headers.getlist("host")), server))
         if origin is None:
-            return Verdict()
-        is_preflight = scope.get("method") == "OPTIONS" and "access-control-request-method" in headers
+            return ROUTED
+        is_preflight = is_options and "access-control-request-method" in headers
         return Verdict(_preflight(headers) if is_preflight else None, origin)
 
-    def _host(self, given: Sequence[str], server: tuple[str, int | None] | None) -> tuple[str, int]:
+    def _host(self, given: Sequence[str], server: Address | None) -> tuple[str, int]:
         """The host and port that the request is for; raises unless they are this daemon's."""
         found = AUTHORITY.fullmatch(given[0].strip()) if len(given) == 1 else None
         if found is None:
@@ -82,20 +96,13 @@ class Guard:
         return None
 
 
-def answering_to(origin: str, send: Send) -> Send:
-    """A `send` that lets pages of this origin read the answer, its headers too (WHATWG Fetch, CORS protocol)."""
-
-    async def send_with_cors(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=list(message.get("headers", ())))
-            exposed = [name for name in dict.fromkeys(headers.keys()) if name != "vary"]
-            headers["access-control-allow-origin"] = origin
-            headers["access-control-expose-headers"] = ", ".join([*exposed, "date"])
-            headers.add_vary_header("Origin")
-            message = {**message, "headers": headers.raw}
-        await send(message)
-
-    return send_with_cors
+def let_read(origin: str, raw_headers: list[tuple[bytes, bytes]]) -> None:
+    """Let pages of this origin read an answer with these headers, and them too (WHATWG Fetch, CORS protocol)."""
+    headers = MutableHeaders(raw=raw_headers)
+    exposed = [name for name in dict.fromkeys(headers.keys()) if name != "vary"]
+    headers["access-control-allow-origin"] = origin
+    headers["access-control-expose-headers"] = ", ".join([*exposed, "date"])
+    headers.add_vary_header("Origin")
 
 
 def bare(host: str) -> str:

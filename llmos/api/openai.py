@@ -84,23 +84,23 @@ class OpenAI:
 
     async def _whole(self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
         headers = headers_of(body.left_out(), wanted.model)
-        chunk = await self._caller.whole(wanted, request.receive)
+        chunk = await self._caller.whole(wanted, request)
         head.choices = [choice(index, output) for index, output in enumerate(chunk.outputs)]
         head.usage = _usage(chunk.tokens)
         answer = reply(head)
-        answer.headers.update(headers)
+        answer.raw_headers += headers
         return answer
 
     async def _stream(
         self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choices: Choices
     ) -> Answer:
         headers = headers_of(body.left_out(), wanted.model)
-        chunks = await self._caller.streamed(wanted, request.receive)
+        chunks = await self._caller.streamed(wanted, request)
         if head.object == "chat.completion":
             head.object = "chat.completion.chunk"
         events = _events(chunks, head, choices, body.stream_options or StreamOptions(), body.rule())
         answer = EventStream(events)
-        answer.headers.update(headers)
+        answer.raw_headers += headers
         return answer
 
 

@@ -20,7 +20,7 @@ from llmos.tasks.text import shown
 log = logging.getLogger(__name__)
 Json = Any  # Any: a JSON value that is checked here
 
-NOT_ENFORCED = "x-llmos-not-enforced"  # the header that names what was left out of a request's schemas
+NOT_ENFORCED = b"x-llmos-not-enforced"  # the header that names what was left out of a request's schemas
 MAX_CHOICES = 10_000
 TEXT, ANY_JSON = "text", ("json_object", "json")
 
@@ -103,13 +103,13 @@ def renamed(error: LlmosError, rule: Rule | None) -> LlmosError:
     return type(error)(message, **{**error.detail, "key": rule.key})
 
 
-def headers_of(left_out: Mapping[str, Enforced], model: str) -> dict[str, str]:
+def headers_of(left_out: Mapping[str, Enforced], model: str) -> list[tuple[bytes, bytes]]:
     """The header, and a line in the log, that name what of a request's schemas is not enforced; none where all is."""
     line = told(left_out)
     if not line:
-        return {}
+        return []
     log.info("%s: not enforced: %s", model, line)
-    return {NOT_ENFORCED: line.encode("ascii", "replace").decode()}
+    return [(NOT_ENFORCED, line.encode("ascii", "replace"))]
 
 
 def rule_of(said: Ruled) -> Rule | None:

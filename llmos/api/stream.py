@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from types import TracebackType
 
@@ -24,25 +24,54 @@ HEADERS = [
 ]
 
 
+class Leaving:
+    """A client's leaving, and who is to hear of it. A connection that can tell of it puts one into the scope."""
+
+    __slots__ = ("hears", "is_over")
+
+    def __init__(self) -> None:
+        self.is_over = False  # the client has left
+        self.hears: Callable[[], None] | None = None
+
+    def tell(self) -> None:
+        """The client has left."""
+        self.is_over = True
+        if self.hears is not None:
+            self.hears()
+
+
 class Attended:
     """While the block runs the client is watched; if it leaves, the block is cancelled and `is_left` says so.
 
-    The request's body must have been read: from then on the only thing still to be received is the leaving.
+    Where no connection tells of it the client's leaving is received: it is all that still can be, for the request's
+    body must have been read.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    __slots__ = ("_leaving", "_receive", "_task", "_watch", "is_left")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._leaving: Leaving | None = scope.get("leaving")
         self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
         self.is_left = False
 
-    async def __aenter__(self) -> Attended:
+    def __enter__(self) -> Attended:
         self._task = asyncio.current_task()
-        self._watch = asyncio.ensure_future(self._wait())
+        if self._leaving is None:
+            self._watch = asyncio.ensure_future(self._wait())
+        elif self._leaving.is_over:
+            self._left()
+        else:
+            self._leaving.hears = self._left
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._watch.cancel()
+        if self._leaving is not None:
+            self._leaving.hears = None
+        if self._watch is not None:
+            self._watch.cancel()
         if not self.is_left or self._task is None:
             return False
         remaining = self._task.uncancel()
@@ -51,28 +80,27 @@ class Attended:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         self.is_left = True
         if self._task is not None:
             self._task.cancel()
 
 
 class EventStream:
-    """An answer of server-sent events, sent as they are made; the source is closed when the client leaves.
-
-    `headers` are sent beside its own.
-    """
+    """An answer of server-sent events, sent as they are made; the source is closed when the client leaves."""
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         self._events = events
-        self.headers: dict[str, str] = {}
+        self.raw_headers = list(HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        attended = Attended(receive)
-        async with attended, aclosing(self._events) as events:
-            beside = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-            await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *beside]})
-            async for event in events:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+        async with aclosing(self._events) as events:
+            with Attended(scope, receive) as attended:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                async for event in events:
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
         if not attended.is_left:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
 from llmos.api.caller import Addressed, Caller, Field, Wanted
-from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
+from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, header_of, reply
 from llmos.api.stream import EVENTS, EventStream, event, fault
 from llmos.tasks import TASKS, WRITING
 from llmos.tasks.params import check_params
@@ -71,8 +71,8 @@ class Tasks:
         wanted = self._caller.wanted(body, task, inputs, body.params, field)
         if body.stream:
             return await self._stream(wanted, request)
-        chunk = await self._caller.whole(wanted, request.receive)
-        if task == "embed" and request.headers.get("accept") == RAW:
+        chunk = await self._caller.whole(wanted, request)
+        if task == "embed" and header_of(request.scope, b"accept") == RAW:
             return _raw(wanted.model, chunk)
         outputs = [_vector(one, encoding) for one in chunk.outputs] if task == "embed" else list(chunk.outputs)
         return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
@@ -89,7 +89,7 @@ class Tasks:
             except Exception as error:  # noqa: BLE001  # the top of a stream
                 yield fault(error, name="error")
 
-        chunks = await self._caller.streamed(wanted, request.receive)
+        chunks = await self._caller.streamed(wanted, request)
         return EventStream(events())
 
 

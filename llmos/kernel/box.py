@@ -252,21 +252,34 @@ class Box:
 
     # Calls.
 
-    def call(
+    def ref(self, model: str) -> str:
+        return self._calls.ref(model)
+
+    async def answer(
         self,
         model: str,
         task: str | None,
         inputs: list[Json],
         params: dict[str, Json],
         *,
-        stream: bool = False,
+        timeout_s: float | None = None,
+        klass: Class = Class.INTERACTIVE,
+        engine: str | None = None,
+    ) -> Chunk:
+        return await self._calls.answer(model, task, inputs, params, timeout_s=timeout_s, klass=klass, engine=engine)
+
+    def stream(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
         timeout_s: float | None = None,
         klass: Class = Class.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        return self._calls.call(
-            model, task, inputs, params, stream=stream, timeout_s=timeout_s, klass=klass, engine=engine
-        )
+        return self._calls.stream(model, task, inputs, params, timeout_s=timeout_s, klass=klass, engine=engine)
 
     # Models and data.
 

@@ -1,4 +1,4 @@
-"""The door of calls: which model, task and serve process a call means, and its answer, piece by piece, in time."""
+"""The door of calls: the serve process that answers each, opened where there is none, and the answer, in time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from itertools import count
 from typing import Any
 
 from llmos.abi.call import Call, Chunk, check_inputs
-from llmos.abi.capability import gated
 from llmos.abi.device import LeaseKind
-from llmos.abi.engine import device_for, engine_of
-from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
-from llmos.abi.form import INT8
+from llmos.abi.error import LlmosError, TimedOut, Unavailable, error_of, fault_of
 from llmos.abi.frame import Down
-from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
@@ -24,6 +20,7 @@ from llmos.kernel.network import Network
 from llmos.kernel.open import Open
 from llmos.kernel.store.store import Store
 from llmos.kernel.table import Table
+from llmos.kernel.targets import Target, Targets
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
@@ -53,32 +50,48 @@ class Calls:
         self._clock = clock  # of events
         self._steady = steady  # of what is waited for, which nobody sets
         self.network = Network(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
+        self._targets = Targets(store, table, config.engine)
         self._ids = count(1)
         self._opening: dict[tuple[str, str, str], asyncio.Task[int]] = {}
 
-    async def call(
+    def ref(self, model: str) -> str:
+        """The version (`name:version`) that a call to this model goes to now."""
+        return self._targets.ref(model)
+
+    async def answer(
         self,
         model: str,
         task: str | None,
         inputs: list[Json],
         params: dict[str, Json],
         *,
-        stream: bool,
         timeout_s: float | None,
         klass: Class,
-        engine: str | None = None,
+        engine: str | None,
+    ) -> Chunk:
+        """The whole answer of a model; raises what is wrong. Cancelling it cancels the call."""
+        opened = await self._open(model, task, inputs, params, timeout_s, klass, engine, is_stream=False)
+        try:
+            return await self._next_chunk(opened, timeout_s)
+        finally:
+            self.network.drop(opened)
+
+    async def stream(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
+        timeout_s: float | None,
+        klass: Class,
+        engine: str | None,
     ) -> AsyncGenerator[Chunk, None]:
-        """The answer of a model; raises what is wrong before its first piece, and closing it cancels the call."""
-        check_inputs(inputs, params)
-        manifest = self._store.resolve(model)
-        wanted = task_of(manifest, task)
-        call = Call(next(self._ids), manifest.ref, wanted, tuple(inputs), params, stream, klass=klass)
-        opened = await self._open(manifest, call, timeout_s, engine_of(manifest, engine, self._config.engine))
+        """The answer in pieces; raises what is wrong before its first piece, and closing it cancels the call."""
+        opened = await self._open(model, task, inputs, params, timeout_s, klass, engine, is_stream=True)
         try:
             while True:
                 chunk = await self._next_chunk(opened, timeout_s)
-                if chunk.fault is not None and not opened.is_told:
-                    raise error_of(chunk.fault)
                 opened.is_told = True
                 yield chunk
                 if chunk.is_last:
@@ -90,12 +103,15 @@ class Calls:
         limit_s = self._config.call_timeout_s
         left_s = limit_s if opened.deadline_at is None else min(limit_s, opened.deadline_at - self._steady())
         try:
-            return await opened.take(left_s)
+            chunk = await opened.take(left_s)
         except TimeoutError:
             within_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
             if self.network.waits_for_room(opened):
                 raise self._no_room(opened, within_s) from None
             raise _timed_out(opened, self._table.process(opened.pid), within_s) from None
+        if chunk.fault is not None and not opened.is_told:
+            raise error_of(chunk.fault)
+        return chunk
 
     def _no_room(self, opened: Open, within_s: float) -> TimedOut:
         """What a call hears that has waited for its model to come all its time."""
@@ -114,45 +130,56 @@ class Calls:
 
     # The process that answers.
 
-    async def _open(self, manifest: Manifest, call: Call, timeout_s: float | None, engine: str) -> Open:
-        base, device = manifest.base or manifest.ref, self._device(manifest, engine)
+    async def _open(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        timeout_s: float | None,
+        klass: Class,
+        engine: str | None,
+        *,
+        is_stream: bool,
+    ) -> Open:
+        """The call in the hands of the network, which was given the process that answers it."""
+        check_inputs(inputs, params)
+        target = self._targets.find(model, task, engine)
+        call = Call(next(self._ids), target.model, target.task, tuple(inputs), params, is_stream, klass=klass)
         deadline_at = None if timeout_s is None else self._steady() + timeout_s
-        pid = self._server(base, device, engine)
+        pid = self._server(target)
         if pid is None:
             limit_s = self._config.call_timeout_s if timeout_s is None else timeout_s
             try:
                 async with asyncio.timeout(limit_s):
-                    pid = await self._opened_server(base, device, engine)
+                    pid = await self._opened_server(target)
             except TimeoutError:
-                raise TimedOut(f"No process for {manifest.ref} within {limit_s:g} s. See: llmos ps") from None
+                raise TimedOut(f"No process for {target.model} within {limit_s:g} s. See: llmos ps") from None
         return self.network.open(pid, call, deadline_at)
 
-    def _device(self, manifest: Manifest, engine: str) -> str:
-        """Where it is served: on a GPU where there is one and the engine may, but for int8, which CPUs compute."""
-        found = next((one for one in self._table.devices if one.kind == "cpu" and manifest.dtype == INT8), None)
-        return (found or device_for(engine, self._table.devices)).name
-
-    def _server(self, base: str, device: str, engine: str) -> int | None:
+    def _server(self, target: Target) -> int | None:
         """The process that serves this base there with this engine, or will as soon as it can."""
-        pid = self.network.serving(base, device, engine)
+        pid = self.network.serving(target.base, target.device, target.engine)
         if pid is None:
             return None
         state = self._table.process(pid).state
         if state is State.SUSPENDED:
-            raise Unavailable(f"Process {pid}, which serves {base}, is suspended. Go on with: llmos resume {pid}")
+            raise Unavailable(
+                f"Process {pid}, which serves {target.base}, is suspended. Go on with: llmos resume {pid}"
+            )
         return pid if state in OPEN_STATES or self._table.roster.lives[pid].is_returning else None
 
-    async def _opened_server(self, base: str, device: str, engine: str) -> int:
+    async def _opened_server(self, target: Target) -> int:
         """A new serve process; whoever asks for the same one meanwhile gets the same one."""
-        key = (base, device, engine)
+        key = (target.base, target.device, target.engine)
         if key not in self._opening:
-            self._opening[key] = asyncio.get_running_loop().create_task(self._open_server(base, device, engine))
+            self._opening[key] = asyncio.get_running_loop().create_task(self._open_server(target))
             self._opening[key].add_done_callback(lambda _: self._opening.pop(key, None))
         return await asyncio.shield(self._opening[key])
 
-    async def _open_server(self, base: str, device: str, engine: str) -> int:
-        spec = Spec(Program.SERVE, {"base": base, "engine": engine}, klass=Class.INTERACTIVE, device=device)
-        return (await self._submit(spec)).pid
+    async def _open_server(self, target: Target) -> int:
+        args = {"base": target.base, "engine": target.engine}
+        return (await self._submit(Spec(Program.SERVE, args, klass=Class.INTERACTIVE, device=target.device))).pid
 
     def _attach(self, pid: int, model: str) -> None:
         """Ask for a model that calls wait for; the scheduler finds room for it."""
@@ -171,19 +198,3 @@ def _timed_out(opened: Open, process: Process, within_s: float) -> TimedOut:
         f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}",
         timeout_s=within_s,
     )
-
-
-def task_of(manifest: Manifest, task: str | None) -> str:
-    """The task that is asked of a model; WrongTask if it does another."""
-    does = gated(manifest)
-    if task is None:
-        return manifest.task
-    if task not in does:
-        kind = "base" if manifest.kind is Kind.BASE else "model"
-        raise WrongTask(
-            f"{manifest.ref} is a {kind} for {' and '.join(does)}, not for {task}. Choose another model (llmos ls)",
-            model=manifest.ref,
-            task=task,
-            has=list(does),
-        )
-    return task

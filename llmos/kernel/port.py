@@ -45,25 +45,44 @@ class Kernel(Protocol):
         """What happens from now on, to one process or to all; for one, first its present state, and it ends with it."""
         ...
 
-    def call(
+    def ref(self, model: str) -> str:
+        """The version (`name:version`) that a call to this name or ref goes to now; ModelNotFound otherwise.
+
+        A bare name means its promoted version; Conflict, with the candidates, where none is.
+        """
+        ...
+
+    async def answer(
         self,
         model: str,
         task: str | None,
         inputs: list[Json],
         params: dict[str, Json],
         *,
-        stream: bool = False,
+        timeout_s: float | None = None,
+        klass: Class = Class.INTERACTIVE,
+        engine: str | None = None,
+    ) -> Chunk:
+        """The whole answer of a model (name or ref), by this engine or its own; raises whatever is wrong.
+
+        It is there within `timeout_s`, or TimedOut is raised. Whoever waits no longer cancels the call.
+        """
+        ...
+
+    def stream(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
         timeout_s: float | None = None,
         klass: Class = Class.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Ask a model (name or ref), by this engine or its own.
+        """The same in pieces, as they are made. Raises before the first one; closing the iterator cancels the call.
 
-        Raises for bad input before the first chunk; closing the iterator cancels.
-
-        A bare name means its promoted version; Conflict, with the candidates, where none is.
-
-        The whole answer is there within `timeout_s`, or TimedOut is raised and the call cancelled.
+        The last piece is there within `timeout_s`, or TimedOut is raised.
         """
         ...
 

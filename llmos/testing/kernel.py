@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from llmos.abi.error import (
     ProcessNotFound,
     TimedOut,
     WrongTask,
+    error_of,
     fault_of,
 )
 from llmos.abi.frame import Located
@@ -191,22 +193,60 @@ class MemoryKernel:
         """How many watch now."""
         return len(self._watchers)
 
-    async def call(
+    def ref(self, model: str) -> str:
+        name, version = split_ref(model)
+        candidates = [one.ref for one in self.manifests.values() if one.name == name]
+        if version is None and candidates and not self.promoted.get(name):
+            raise Conflict(f"No version of {name} is promoted. There are candidates: {', '.join(candidates)}")
+        return self.model(model).manifest.ref
+
+    async def answer(
         self,
         model: str,
         task: str | None,
         inputs: list[Json],
         params: dict[str, Json],
         *,
-        stream: bool = False,
+        timeout_s: float | None = None,
+        klass: Class = Class.INTERACTIVE,
+        engine: str | None = None,
+    ) -> Chunk:
+        chunks = self._chunks(model, task, inputs, params, timeout_s, klass, engine, is_stream=False)
+        async with aclosing(chunks):
+            chunk = await anext(chunks)
+        if chunk.fault is not None:
+            raise error_of(chunk.fault)
+        return chunk
+
+    def stream(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
         timeout_s: float | None = None,
         klass: Class = Class.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
+        return self._chunks(model, task, inputs, params, timeout_s, klass, engine, is_stream=True)
+
+    async def _chunks(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        timeout_s: float | None,
+        klass: Class,
+        engine: str | None,
+        *,
+        is_stream: bool,
+    ) -> AsyncGenerator[Chunk, None]:
         check_inputs(inputs, params)
         found = self.model(model).manifest
         self.engines.append(engine_of(found, engine))
-        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, stream, klass=klass)
+        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, is_stream, klass=klass)
         if call.task not in gated(found):
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)

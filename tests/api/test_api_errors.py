@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmos.abi.error import CODES, DiskFull, Fault, LlmosError, WrongTask
+from llmos.abi.error import CODES, DiskFull, Fault, LlmosError, WrongTask, error_of
 from llmos.api.errors import shape_of, status_of
 
 RUN = "/v1/tasks/classify"
@@ -115,15 +115,13 @@ def test_a_bad_request_gets_a_sentence(ask, method, path, body, status, code, wo
 
 
 def test_a_fault_of_the_model_is_the_answer(ask, kernel):
-    kernel.call = _faulty
+    kernel.answer = _died
     answer = ask("POST", RUN, {"model": "support", "input": "x"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "process_died")
 
 
-async def _faulty(model, task, inputs, params, *, stream=False, timeout_s=None, klass=None, engine=None):
-    from llmos.abi.call import Chunk
-
-    yield Chunk(1, fault=Fault("process_died", "It died"))
+async def _died(model, task, inputs, params, *, timeout_s=None, klass=None, engine=None):
+    raise error_of(Fault("process_died", "It died"))
 
 
 def test_our_own_mistake_is_told_and_logged_and_the_next_request_is_served(ask, kernel, caplog):

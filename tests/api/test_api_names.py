@@ -27,6 +27,15 @@ def test_latest_is_what_the_bare_name_means(ask):
     assert ask("DELETE", "/v1/models/support:latest").json()["removed"] == ["support:2"]
 
 
+def test_a_bare_name_of_which_no_version_is_promoted_answers_no_call(ask, kernel):
+    kernel.promoted["support"] = []
+    for path, said in (("tasks/classify", {"input": "x"}), ("embeddings", {"input": "x"})):
+        answer = ask("POST", f"/v1/{path}", {"model": "support", **said})
+        assert (answer.status_code, "support:1, support:2" in answer.json()["error"]["message"]) == (409, True)
+    assert ask("POST", "/v1/tasks/classify", {"model": "support:1", "input": "x"}).json()["model"] == "support:1"
+    assert len(kernel.asked) == 1
+
+
 @pytest.mark.parametrize("path", ["org/name", "org%2Fname", "org/name:1", "a/b/c"])
 def test_a_name_with_a_slash_is_a_model_that_is_not_there(ask, path):
     answer = ask("GET", f"/v1/models/{path}")

@@ -177,8 +177,7 @@ def test_a_time_that_cannot_be_is_refused(ask, timeout_s):
 def test_a_full_queue_says_when_to_try_again(ask, kernel):
     async def full(*args, **options):
         raise Busy("3 interactive calls wait already. Try again in 7 s", retry_after_s=7)
-        yield
 
-    kernel.call = full
+    kernel.answer = full
     answer = ask("POST", "/v1/tasks/classify", {"model": "support", "input": "x"})
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]["code"]) == (429, "7", "busy")

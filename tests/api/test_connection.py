@@ -242,7 +242,10 @@ class Clock(asyncio.SelectorEventLoop):
 
     def __init__(self):
         super().__init__()
-        self.timers = []
+        self.timers, self.passed_s = [], 0.0
+
+    def time(self):
+        return super().time() + self.passed_s
 
     def call_later(self, delay, callback, *args, context=None):
         timer = super().call_later(1e6, callback, *args, context=context)
@@ -340,6 +343,37 @@ def test_empty_lines_hold_no_connection(wired):
     turn()
     made.data_received(b"\r\n")
     loop.ring(connection.HEAD_S)
+    assert wire.is_closed
+
+
+def test_a_connection_that_stays_quiet_after_an_answer_is_closed_and_one_that_asks_again_is_not(wired):
+    made, wire, loop, turn = wired
+    made.data_received(ALIVE)
+    turn()
+    loop.passed_s += made.timeout_keep_alive - 1
+    made.data_received(ALIVE)
+    turn()
+    loop.passed_s += 1.5
+    loop.ring(made.timeout_keep_alive)  # that of the first answer
+    assert not wire.is_closed
+    loop.passed_s += made.timeout_keep_alive - 1
+    loop.ring(made.timeout_keep_alive)
+    assert wire.is_closed
+
+
+def test_a_head_that_is_being_sent_is_not_cut_short_by_the_time_of_quiet_connections(wired):
+    made, wire, loop, turn = wired
+    made.data_received(ALIVE)
+    turn()
+    made.data_received(ALIVE[:10])
+    loop.passed_s += made.timeout_keep_alive + 1
+    loop.ring(made.timeout_keep_alive)
+    assert not wire.is_closed
+    made.data_received(ALIVE[10:])
+    turn()
+    assert wire.written.count(b"HTTP/1.1 200 ") == 2
+    loop.passed_s += made.timeout_keep_alive + 1
+    loop.ring(made.timeout_keep_alive)
     assert wire.is_closed
 
 

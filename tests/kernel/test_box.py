@@ -39,9 +39,9 @@ from llmos.abi.note import SLOT
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel.box import Box
-from llmos.kernel.calls import task_of
 from llmos.kernel.logs import log_path, rotated
 from llmos.kernel.store.store import Store
+from llmos.kernel.targets import task_of
 from llmos.testing.models import add_base, add_model
 
 TASKS = ("classify", "tag", "embed", "generate", "chat")
@@ -81,9 +81,9 @@ def with_box(home: Path, act: Callable[[Box], Awaitable[None]], **settings: Any)
 
 
 async def ask(box: Box, model: str, text: str = "hello", task: str | None = None) -> Chunk:
-    chunks = [chunk async for chunk in box.call(model, task, [text], {})]
-    assert [chunk.is_last for chunk in chunks] == [True]
-    return chunks[0]
+    chunk = await box.answer(model, task, [text], {})
+    assert chunk.is_last
+    return chunk
 
 
 def server(box: Box) -> Process:
@@ -114,11 +114,11 @@ def test_a_text_stream_comes_in_pieces_and_closing_it_cancels_the_call(home):
     add_base(Store(home), "talker", "chat", pid=905)
 
     async def act(box: Box) -> None:
-        pieces = [chunk async for chunk in box.call("talker", "generate", ["go"], {}, stream=True)]
-        whole = [chunk async for chunk in box.call("talker", "generate", ["go"], {})]
+        pieces = [chunk async for chunk in box.stream("talker", "generate", ["go"], {})]
+        whole = await box.answer("talker", "generate", ["go"], {})
         assert len(pieces) > 1
-        assert "".join(chunk.outputs[0]["text"] for chunk in pieces) == whole[0].outputs[0]["text"]
-        stream = box.call("talker", "generate", ["go"], {}, stream=True)
+        assert "".join(chunk.outputs[0]["text"] for chunk in pieces) == whole.outputs[0]["text"]
+        stream = box.stream("talker", "generate", ["go"], {})
         await anext(stream)
         await stream.aclose()
         assert box.status().in_flight == 0
@@ -164,7 +164,7 @@ def test_an_encoder_with_a_decoder_does_what_its_base_is_said_to_do_and_a_model_
 def test_more_than_a_call_may_ask_for_is_refused_before_any_process_is_started(home, inputs, params, said):
     async def act(box: Box) -> None:
         with pytest.raises(BadInput, match=rf"{said}, and one call may have 2,048\. Send them in several calls"):
-            await anext(box.call("mood", None, inputs, params))
+            await box.answer("mood", None, inputs, params)
         assert not any(p.spec.program is Program.SERVE for p in box.processes())
 
     with_box(home, act)
@@ -172,8 +172,8 @@ def test_more_than_a_call_may_ask_for_is_refused_before_any_process_is_started(h
 
 def test_a_bad_input_is_the_answer_to_its_own_call_only(home):
     async def act(box: Box) -> None:
-        bad = box.call("mood", None, [{"no": "text"}], {})
-        done = await asyncio.gather(anext(bad), ask(box, "mood"), return_exceptions=True)
+        bad = box.answer("mood", None, [{"no": "text"}], {})
+        done = await asyncio.gather(bad, ask(box, "mood"), return_exceptions=True)
         assert isinstance(done[0], BadInput)
         assert isinstance(done[1], Chunk)
 
@@ -476,9 +476,8 @@ def test_a_call_waits_within_its_time_for_the_room_that_others_use(home):
         os.kill(os_pid, signal.SIGSTOP)
         first = asyncio.ensure_future(ask(box, "mood:1"))
         await asyncio.sleep(0)
-        stream = box.call("mood:2", None, ["x"], {}, timeout_s=0.2)
         with pytest.raises(TimedOut, match=r"mood:2 did not come within 0\.2 s: cpu0 has 0 MiB free"):
-            await anext(stream)
+            await box.answer("mood:2", None, ["x"], {}, timeout_s=0.2)
         second = asyncio.ensure_future(ask(box, "mood:2"))
         await asyncio.sleep(0)
         os.kill(os_pid, signal.SIGCONT)
@@ -497,7 +496,7 @@ def test_a_call_that_is_not_answered_in_time_is_taken_back_and_frees_its_place(h
         assert os_pid is not None
         os.kill(os_pid, signal.SIGSTOP)
         with pytest.raises(TimedOut, match="llmos logs"):
-            await anext(box.call("mood", None, ["x"], {}, timeout_s=0.01))
+            await box.answer("mood", None, ["x"], {}, timeout_s=0.01)
         assert box.status().in_flight == 0
         os.kill(os_pid, signal.SIGCONT)
         assert (await ask(box, "mood")).fault is None
@@ -525,8 +524,8 @@ def test_a_clock_that_is_set_shortens_and_lengthens_nothing_that_is_waited_for(h
         assert process.os_pid is not None
         os.kill(process.os_pid, signal.SIGSTOP)
         with pytest.raises(TimedOut):
-            await anext(box.call("mood", None, ["x"], {}, timeout_s=0.3))
-        patient = asyncio.ensure_future(anext(box.call("mood", None, ["x"], {}, timeout_s=60)))
+            await box.answer("mood", None, ["x"], {}, timeout_s=0.3)
+        patient = asyncio.ensure_future(box.answer("mood", None, ["x"], {}, timeout_s=60))
         await asyncio.sleep(0)
         os.kill(process.os_pid, signal.SIGCONT)
         assert (await patient).fault is None
@@ -645,8 +644,7 @@ async def main():
     await box.start()
     box.warm()
     await box.promote("mood:1")
-    async for chunk in box.call("mood", None, ["x"], {}):
-        pass
+    await box.answer("mood", None, ["x"], {})
     await box.suspend(2)
     print(box.process(2).os_pid, box._supervisor.nursery.os_pid, flush=True)
     await asyncio.sleep(600)

@@ -73,6 +73,11 @@ class Store:
 
     # Looking
 
+    @property
+    def index(self) -> Index:
+        """What is here now: after each change it is another value."""
+        return self._index
+
     def manifests(self) -> list[Manifest]:
         """Every version of every base and model, by name and version."""
         return sorted(self._index.models, key=lambda manifest: (manifest.name, manifest.version))

@@ -1,0 +1,179 @@
+"""An exchange: one request and its answer, as the app receives and sends them (ASGI 3.0) and as they go over a wire."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+
+from starlette.types import ASGIApp, Message, Scope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from llmos.api.stream import Leaving
+
+UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # would end a header, or is none of its characters (RFC 9110, 5.5)
+WITHOUT_BODY = (204, 304)
+Headers = Sequence[tuple[bytes, bytes]]
+log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """Its connection puts in the body and says when the client has left; the app takes and sends.
+
+    A head whose body follows at once leaves with it, in one system call and packet.
+    """
+
+    __slots__ = (
+        "_default_headers",
+        "_expects_continue",
+        "_flow",
+        "_head",
+        "_is_chunked",
+        "_leaving",
+        "_left_bytes",
+        "_on_response",
+        "_scope",
+        "_transport",
+        "body",
+        "disconnected",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "response_complete",
+        "response_started",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        default_headers: Headers,
+        on_response: Callable[[], None],
+        *,
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> None:
+        self._scope = scope
+        self._transport = transport
+        self._flow = flow
+        self._default_headers = default_headers
+        self._on_response = on_response
+        self._expects_continue = expects_continue
+        self._leaving = scope["leaving"] = Leaving()
+        self._head = b""  # of the answer, until it leaves
+        self._is_chunked = False
+        self._left_bytes = 0  # of a body of known length
+        self.keep_alive = keep_alive
+        self.message_event = asyncio.Event()  # there is something to receive
+        self.body = bytearray()  # what has come and was not received
+        self.more_body = True
+        self.disconnected = False
+        self.response_started = False  # some of it has left
+        self.response_complete = False
+
+    async def run(self, app: ASGIApp) -> None:
+        """Let the app answer. What it does wrong is logged, and ends the connection where no status can say it."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except asyncio.CancelledError:  # the daemon goes down, and waits no longer
+            await self._break_off()
+        except Exception:  # the top of a request: what went wrong while the answer was being sent
+            log.exception("%s %s failed", self._scope["method"], self._scope["path"])
+            await self._break_off()
+        else:
+            if not self.response_complete and not self.disconnected:
+                log.error("%s %s was not answered to its end", self._scope["method"], self._scope["path"])
+                await self._break_off()
+
+    def leave(self) -> None:
+        """The client has left, or is not answered any more: whoever works for it hears so."""
+        self.disconnected = True
+        self.message_event.set()
+        self._leaving.tell()
+
+    async def receive(self) -> Message:
+        if self._expects_continue and not self._transport.is_closing():
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._expects_continue = False
+        if not self.disconnected and not self.response_complete:
+            self._flow.resume_reading()
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def send(self, message: Message) -> None:
+        if not self.disconnected and self._transport.is_closing():
+            self.leave()  # a write had failed; asyncio warns of each one after that
+            await asyncio.sleep(0)  # whoever waits for the client's leaving ends here
+        if self._flow.write_paused and not self.disconnected:
+            await self._flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            self._start(message["status"], message["headers"])
+        else:
+            self._go_on(message["body"], is_last=not message.get("more_body", False))
+
+    def _start(self, status: int, headers: Headers) -> None:
+        assert not self.response_started, "an answer has one head"
+        self._is_chunked = self._scope["method"] != "HEAD" and status not in WITHOUT_BODY
+        self._left_bytes = 0
+        for name, value in headers:
+            if name == b"content-length":
+                self._is_chunked, self._left_bytes = False, int(value)
+        if UNSAFE.search(b"".join([part for pair in headers for part in pair])):
+            raise ValueError(f"A header of this answer has a character that none may have: {headers!r}")
+        lines = [b"%b: %b\r\n" % pair for pair in (*self._default_headers, *headers)]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        if self._is_chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        self._expects_continue = False
+        self._head = STATUS_LINE[status] + b"".join(lines) + b"\r\n"
+        if self._is_chunked:  # its first piece may take long
+            self._write(b"")
+
+    def _go_on(self, body: bytes, *, is_last: bool) -> None:
+        assert self._head or self.response_started, "a body comes behind its head"
+        assert not self.response_complete, "an answer ends once"
+        if self._scope["method"] == "HEAD":
+            body = b""
+        elif self._is_chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
+        else:
+            self._left_bytes -= len(body)
+            is_as_long = self._left_bytes == 0 or (self._left_bytes > 0 and not is_last)
+            assert is_as_long, "a body is as long as its head says"
+        self._write(body)
+        if is_last:
+            self._complete()
+
+    def _write(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        self.response_started = True
+        if head or data:
+            self._transport.write(head + data if head else data)
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self._transport.close()
+        self._on_response()
+
+    async def _break_off(self) -> None:
+        """Nothing more can be said of it: a status where none has left yet, else the end of the connection."""
+        if self.response_started or self.disconnected:
+            self._transport.close()
+            return
+        body = b"Internal Server Error"
+        head = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        self.keep_alive = False
+        await self.send({"type": "http.response.start", "status": 500, "headers": head})
+        await self.send({"type": "http.response.body", "body": body})
