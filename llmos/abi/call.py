@@ -88,11 +88,11 @@ def _copies(params: Mapping[str, Json]) -> int:
 
 
 def _documents(inputs: Sequence[Json]) -> int:
-    return sum(len(one["documents"]) for one in inputs if _is_query(one))
-
-
-def _is_query(one: Json) -> bool:
-    return isinstance(one, dict) and isinstance(one.get("documents"), list)
+    count = 0
+    for one in inputs:
+        if isinstance(one, dict) and isinstance(one.get("documents"), list):
+            count += len(one["documents"])
+    return count
 
 
 def _too_many(what: str) -> BadInput:

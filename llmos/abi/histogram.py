@@ -15,5 +15,8 @@ class Histogram:
 
     def observe(self, model: str, priority: str, seconds: float) -> None:
         key = (model, priority)
-        self.counts.setdefault(key, [0] * (len(self.bounds_s) + 1))[bisect_left(self.bounds_s, seconds)] += 1
-        self.sums[key] = self.sums.get(key, 0.0) + seconds
+        counts = self.counts.get(key)
+        if counts is None:
+            counts, self.sums[key] = self.counts.setdefault(key, [0] * (len(self.bounds_s) + 1)), 0.0
+        counts[bisect_left(self.bounds_s, seconds)] += 1
+        self.sums[key] += seconds

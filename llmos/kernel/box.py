@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -255,7 +255,7 @@ class Box:
     def ref(self, model: str) -> str:
         return self._calls.ref(model)
 
-    async def answer(
+    def answer(
         self,
         model: str,
         task: str | None,
@@ -265,8 +265,8 @@ class Box:
         timeout_s: float | None = None,
         klass: Class = Class.INTERACTIVE,
         engine: str | None = None,
-    ) -> Chunk:
-        return await self._calls.answer(model, task, inputs, params, timeout_s=timeout_s, klass=klass, engine=engine)
+    ) -> Coroutine[Any, Any, Chunk]:  # Any: what a coroutine may be sent, here nothing
+        return self._calls.answer(model, task, inputs, params, timeout_s=timeout_s, klass=klass, engine=engine)
 
     def stream(
         self,

@@ -14,6 +14,7 @@ from llmos.abi.frame import Down
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
+from llmos.kernel.deadlines import Deadlines
 from llmos.kernel.memory import MIB
 from llmos.kernel.need import weights_bytes
 from llmos.kernel.network import Network
@@ -51,6 +52,7 @@ class Calls:
         self._steady = steady  # of what is waited for, which nobody sets
         self.network = Network(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
         self._targets = Targets(store, table, config.engine)
+        self._deadlines = Deadlines()
         self._ids = count(1)
         self._opening: dict[tuple[str, str, str], asyncio.Task[int]] = {}
 
@@ -102,13 +104,16 @@ class Calls:
     async def _next_chunk(self, opened: Open, timeout_s: float | None) -> Chunk:
         limit_s = self._config.call_timeout_s
         left_s = limit_s if opened.deadline_at is None else min(limit_s, opened.deadline_at - self._steady())
+        self._deadlines.set(opened, left_s)
         try:
-            chunk = await opened.take(left_s)
+            chunk = await opened.take()
         except TimeoutError:
             within_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
             if self.network.waits_for_room(opened):
                 raise self._no_room(opened, within_s) from None
             raise _timed_out(opened, self._table.process(opened.pid), within_s) from None
+        finally:
+            self._deadlines.take_back(opened)
         if chunk.fault is not None and not opened.is_told:
             raise error_of(chunk.fault)
         return chunk

@@ -15,8 +15,8 @@ from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, f
 from llmos.abi.frame import Ask, Cancel, Detach, Down
 from llmos.abi.histogram import Histogram
 from llmos.kernel.eviction import Rest, Use
-from llmos.kernel.open import Open
-from llmos.kernel.waiting import Lane, Waiting, lane_of
+from llmos.kernel.open import Lane, Open
+from llmos.kernel.waiting import Waiting
 
 QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
@@ -66,7 +66,7 @@ class Server:
     def unsend(self, opened: Open) -> None:
         """The process has it in hand no more, if it had."""
         if self.sent.pop(opened.call.call_id, None) is not None:
-            self.in_hand[lane_of(opened)] -= opened.size - opened.done
+            self.in_hand[opened.lane] -= opened.size - opened.done
             self.sent_of[opened.call.model] -= 1
             opened.is_sent, opened.done = False, 0
 
@@ -113,7 +113,8 @@ class Network:
 
     def wanted(self) -> set[tuple[int, str]]:
         """The models that calls wait for, each with the process that is to get it."""
-        return {(s.pid, model) for s in self._servers.values() for model in s.attaching & s.calls_of.keys()}
+        attaching = [s for s in self._servers.values() if s.attaching]
+        return {(s.pid, model) for s in attaching for model in s.attaching & s.calls_of.keys()}
 
     def make_room(self) -> None:
         """Where calls wait for a model, one that has been there for its time yields: the longest there first.
@@ -158,9 +159,11 @@ class Network:
 
     def serving(self, base: str, device: str, engine: str = DEFAULT) -> int | None:
         """The newest process that serves this base there with this engine."""
-        wanted = (base, device, engine)
-        pids = (one.pid for one in self._servers.values() if (one.base, one.device, one.engine) == wanted)
-        return max(pids, default=None)
+        newest: int | None = None
+        for pid, one in self._servers.items():
+            if one.base == base and one.device == device and one.engine == engine and pid > (newest or 0):
+                newest = pid
+        return newest
 
     def open(self, pid: int, call: Call, deadline_at: float | None = None) -> Open:
         """Give a call to a process: it is sent when the process is ready, has the model, and it is its turn.
@@ -205,7 +208,7 @@ class Network:
         opened = self._calls.get(call_id)
         if opened is not None and opened.is_sent:
             done = max(opened.done, min(int(share * opened.size), opened.size))
-            self._servers[opened.pid].in_hand[lane_of(opened)] -= done - opened.done
+            self._servers[opened.pid].in_hand[opened.lane] -= done - opened.done
             opened.done = done
             self._forward_to(opened.pid)
 
@@ -331,7 +334,7 @@ class Network:
         server.waiting.remove(opened)
         server.sent[opened.call.call_id] = opened
         server.sent_of[opened.call.model] += 1
-        server.in_hand[lane_of(opened)] += opened.size
+        server.in_hand[opened.lane] += opened.size
         opened.is_sent = True
         if not opened.was_sent:
             opened.was_sent = True

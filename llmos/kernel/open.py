@@ -1,4 +1,4 @@
-"""An open call: somebody waits for it, and its answer comes in pieces, each within its time."""
+"""An open call: somebody waits for it, and its answer comes in pieces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk, size_of
+from llmos.abi.process import Class
+
+SMALL_INPUTS = 32  # a call of no more never waits behind larger ones
+
+Lane = tuple[Class, bool]  # calls of one class, small or large: each lane in the order in which they came
 
 
 @dataclass(slots=True, eq=False)
@@ -25,10 +30,12 @@ class Open:
     size: int = 0  # inputs, answers or documents that it asks for
     done: int = 0  # of those: what its process has computed
     chunks: deque[Chunk] = field(default_factory=deque)
+    lane: Lane = (Class.INTERACTIVE, False)
     _taker: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:
         self.size = size_of(self.call)
+        self.lane = (self.call.klass, self.size > SMALL_INPUTS)
 
     def is_late(self, at: float) -> bool:
         return self.deadline_at is not None and at >= self.deadline_at
@@ -39,19 +46,17 @@ class Open:
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)
 
-    async def take(self, within_s: float) -> Chunk:
-        """The next piece; TimeoutError if it does not come within that time. One takes at a time."""
+    async def take(self) -> Chunk:
+        """The next piece; TimeoutError if it expires before that comes. One takes at a time."""
         if not self.chunks:
-            loop = asyncio.get_running_loop()
-            self._taker = loop.create_future()
-            timer = loop.call_later(within_s, self._expire)
+            self._taker = asyncio.get_running_loop().create_future()
             try:
                 await self._taker
             finally:
-                timer.cancel()
                 self._taker = None
         return self.chunks.popleft()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """The time for the next piece is over."""
         if self._taker is not None and not self._taker.done():
             self._taker.set_exception(TimeoutError())

@@ -9,24 +9,18 @@ from collections.abc import Iterator, Mapping
 
 from llmos.abi.error import Busy
 from llmos.abi.process import Class
-from llmos.kernel.open import Open
+from llmos.kernel.open import Lane, Open
 
 IN_HAND_INPUTS = 2048  # uncomputed inputs that a process has in hand before more are sent: rows enough to go on with
-SMALL_INPUTS = 32  # a call of no more never waits behind larger ones
 PATIENCE_S = {Class.INTERACTIVE: 0.0, Class.BATCH: 5.0, Class.BACKGROUND: 30.0}  # so long do those who come later pass
 LONGEST_RETRY_S = 60
 
-Lane = tuple[Class, bool]  # calls of one class, small or large: each lane in the order in which they came
 LANES: tuple[Lane, ...] = tuple((klass, is_large) for klass in Class for is_large in (False, True))
 ABOVE = {  # whose inputs in hand a lane waits for: its own, and those of higher classes that are as large
     (klass, is_large): [(other, is_large) for other in tuple(Class)[: place + 1]]
     for place, klass in enumerate(Class)
     for is_large in (False, True)
 }
-
-
-def lane_of(opened: Open) -> Lane:
-    return opened.call.klass, opened.size > SMALL_INPUTS
 
 
 class Waiting:
@@ -56,11 +50,11 @@ class Waiting:
         """It was accepted before, so it waits again, however many do; its place is that of its age."""
         self._calls[opened.call.call_id] = opened
         self._sizes[opened.call.klass] += 1
-        heapq.heappush(self._next[lane_of(opened)], opened.call.call_id)
+        heapq.heappush(self._next[opened.lane], opened.call.call_id)
 
     def remove(self, opened: Open) -> None:
         """It waits no more, if it did."""
-        call_id, heap = opened.call.call_id, self._next[lane_of(opened)]
+        call_id, heap = opened.call.call_id, self._next[opened.lane]
         if self._calls.pop(call_id, None) is not None:
             self._sizes[opened.call.klass] -= 1
             if heap and heap[0] == call_id:
@@ -68,7 +62,7 @@ class Waiting:
 
     def hold(self, opened: Open, key: str) -> None:
         """It lets others pass until `key` is let go."""
-        heap = self._next[lane_of(opened)]
+        heap = self._next[opened.lane]
         assert heap[0] == opened.call.call_id, "only who would go next is held"
         heapq.heappop(heap)
         self._held.setdefault(key, []).append(opened.call.call_id)
@@ -78,7 +72,7 @@ class Waiting:
         for one in [key] if key is not None else list(self._held):
             for call_id in self._held.pop(one, ()):
                 if call_id in self._calls:
-                    heapq.heappush(self._next[lane_of(self._calls[call_id])], call_id)
+                    heapq.heappush(self._next[self._calls[call_id].lane], call_id)
 
     def next(self, in_hand: Mapping[Lane, int], at: float) -> Open | None:
         """Who goes now, given the uncomputed inputs that the process has in hand; it stays until removed or held.
@@ -87,16 +81,16 @@ class Waiting:
         for no large one, and none for those of a lower class: the process computes them in that order too.
         """
         best: Open | None = None
-        for lane in LANES:
-            opened = self._first(lane)
-            if opened is None or sum(in_hand.get(above, 0) for above in ABOVE[lane]) >= IN_HAND_INPUTS:
+        for lane, heap in self._next.items():
+            if not heap or (opened := self._first(heap)) is None:
+                continue
+            if sum([in_hand.get(above, 0) for above in ABOVE[lane]]) >= IN_HAND_INPUTS:
                 continue
             if best is None or _turn(opened) < _turn(best):
                 best = opened
         return best
 
-    def _first(self, lane: Lane) -> Open | None:
-        heap = self._next[lane]
+    def _first(self, heap: list[int]) -> Open | None:
         while heap and heap[0] not in self._calls:
             heapq.heappop(heap)
         return self._calls[heap[0]] if heap else None

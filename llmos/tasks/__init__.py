@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -149,6 +150,7 @@ TASKS = {
 }
 
 
+@cache
 def task(name: str) -> Task:
     """The task of this name; BadInput that lists the others if there is none."""
     if name not in TASKS:

@@ -34,8 +34,8 @@ def check_params(name: str, given: Iterable[str]) -> None:
     known = getattr(task(name), "params", None)
     if known is None:
         return
-    known = known | OF_ALL
     for key in given:
-        if key not in known:
+        if key not in known and key not in OF_ALL:
+            known = known | OF_ALL
             near = ", ".join(get_close_matches(key, known) or sorted(known)) or "none"
             raise BadInput(f"{name} has no param {key!r}. It has: {near}. Correct it, or leave it out", key=key)

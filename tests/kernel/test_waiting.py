@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from llmos.abi.call import Call
 from llmos.abi.error import Busy
 from llmos.abi.process import Class
-from llmos.kernel.open import Open
-from llmos.kernel.waiting import IN_HAND_INPUTS, PATIENCE_S, SMALL_INPUTS, Waiting, lane_of
+from llmos.kernel.open import SMALL_INPUTS, Open
+from llmos.kernel.waiting import IN_HAND_INPUTS, PATIENCE_S, Waiting
 
 LIMIT = 3
 RANK = {klass: place for place, klass in enumerate(Class)}
@@ -157,11 +157,11 @@ def plainly_next(plain, held, in_hand, at):
     heads = {}
     for one in plain.values():
         if one.call.call_id not in held:
-            heads.setdefault(lane_of(one), one)
+            heads.setdefault(one.lane, one)
     may = [
         one
         for (klass, is_large), one in heads.items()
         if sum(in_hand.get((other, is_large), 0) for other in Class if RANK[other] <= RANK[klass]) < IN_HAND_INPUTS
     ]
     turn = {one.call.call_id: one.since + PATIENCE_S[one.call.klass] for one in may}
-    return min(may, key=lambda one: (turn[one.call.call_id], RANK[one.call.klass], lane_of(one)[1]), default=None)
+    return min(may, key=lambda one: (turn[one.call.call_id], RANK[one.call.klass], one.lane[1]), default=None)
