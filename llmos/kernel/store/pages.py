@@ -63,7 +63,7 @@ class Pages:
 
 def way_out(manifest: Manifest, more: Path | None = None) -> str:
     """The command that mends a version whose bytes are damaged. `more` is the user's own catalog."""
-    if manifest.kind is not Kind.BASE:
+    if manifest.kind is not Kind.BASE and not manifest.source.startswith(("folder:", "hf:")):
         return f"llmos rm {manifest.ref}, and train it again"
     kind, _, place = manifest.source.partition(":")
     source = place if kind == "folder" else manifest.source if kind == "hf" else _catalog_name(manifest, more)
@@ -84,6 +84,8 @@ def _catalog_name(manifest: Manifest, more: Path | None) -> str:
 def _as_asked(manifest: Manifest) -> list[str]:
     """The options that it was pulled with: without them another version would be made."""
     engine, labels = manifest.options.get("engine"), ",".join(manifest.labels)
+    if manifest.base is not None:  # an adapter
+        return ["--base", manifest.base, "--task", manifest.task]
     if engine == "onnx":
         return ["--task", manifest.task, *(["--labels", labels] if labels else [])]
     return ["--engine", str(engine)] if engine else []

@@ -174,6 +174,25 @@ wheel = {package = "p", version = "1", filename = "p.whl", sha256 = "", size_byt
     assert [one.hint for one in store.examine().damages] == [commands[0], "llmos pull b", commands[2]]
 
 
+def test_an_adapter_that_was_pulled_is_pulled_again_and_what_was_trained_here_is_trained_again(store, tmp_path):
+    weights = b"\7" * 8
+    for pid, source in ((8, "folder:/my/adapter"), (9, "folder:/my/adapter")):
+        made = model(tmp_path, pid, "style", values=weights)
+        draft = {**made.draft, "source": source}
+        kept = store.commit(type(made)(1, made.kind, "style", made.folder, made.files, draft), pid)
+        if pid == 8:
+            head = next(tmp_path / "blobs" / file.digest for file in kept.files if file.path == "head.safetensors")
+            flip(head)
+            (damage,) = store.examine().damages
+            assert (damage.ref, damage.hint) == (
+                "style:1",
+                "llmos pull /my/adapter --name style --base minilm:1 --task tag",
+            )
+    assert store.examine().damages == ()
+    flip(tmp_path / "models/ner/1/head.safetensors")
+    assert [one.hint for one in store.examine().damages] == ["llmos rm ner:1, and train it again"]
+
+
 def test_a_base_that_lost_a_file_while_models_stand_on_it_is_said_with_the_command_that_brings_it_back(tmp_path, store):
     (tmp_path / "blobs" / store.resolve("minilm").base_digest).unlink()
     (tmp_path / "models/minilm/1/model.safetensors").unlink()
