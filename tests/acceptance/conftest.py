@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 import pytest
 
 from llmos import Client
@@ -65,6 +66,21 @@ class House:
         except LlmosError:
             up = self("up")
             assert up.returncode == 0, up.stderr
+
+
+def family(house: House) -> set[psutil.Process]:
+    """The daemon and all that descends from it; the operating system says so, whatever they say of themselves."""
+    with house.client() as box:
+        os_pid = box.status().os_pid
+    daemon = psutil.Process(os_pid)
+    return {daemon, *daemon.children(recursive=True)}
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """This very process is there, and not a later one under its number."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def free_port() -> int:
