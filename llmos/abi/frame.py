@@ -45,6 +45,7 @@ class Assignment:
     threads: int = 0  # 0: as many as the device has cores
     models: dict[str, Located] = field(default_factory=dict)  # every model the arguments name, by the name they use
     datasets: dict[str, str] = field(default_factory=dict)  # every dataset they name -> its folder, read-only
+    roots: tuple[str, ...] = ()  # folders below which files that a request names lie; none: anywhere
     cpu_kernels: str = "auto"  # which instructions its loops may use: abi/cpu.py
 
 

@@ -78,7 +78,7 @@ class Surface:
             if answer is not None:
                 # OpenAI's clients put it into what they raise.
                 answer.raw_headers.append((b"x-request-id", b"req_" + os.urandom(12).hex().encode()))
-                if verdict.origin is not None:
+                if self._guard.knows_origins:
                     let_read(verdict.origin, answer.raw_headers)
                 await answer(scope, receive, send)
         finally:

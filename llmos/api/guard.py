@@ -48,6 +48,11 @@ class Guard:
         self._origins = frozenset(config.allowed_origins)
         self._host_once = lru_cache(maxsize=HOSTS_KEPT)(self._host)  # which keeps those that are let in alone
 
+    @property
+    def knows_origins(self) -> bool:
+        """Whether pages of other origins may call, so that an answer depends on who asks."""
+        return bool(self._origins)
+
     def judged(self, scope: Scope) -> Verdict:
         """Whether this request is routed, refused, or a preflight that is answered here."""
         judged = [pair for pair in scope["headers"] if pair[0] in JUDGED]
@@ -96,12 +101,16 @@ class Guard:
         return None
 
 
-def let_read(origin: str, raw_headers: list[tuple[bytes, bytes]]) -> None:
-    """Let pages of this origin read an answer with these headers, and them too (WHATWG Fetch, CORS protocol)."""
+def let_read(origin: str | None, raw_headers: list[tuple[bytes, bytes]]) -> None:
+    """Let pages of this origin read an answer with these headers, and them too (WHATWG Fetch, CORS protocol).
+
+    Without an origin too it says that the answer depends on it, so that no cache gives a page what another was told.
+    """
     headers = MutableHeaders(raw=raw_headers)
-    exposed = [name for name in dict.fromkeys(headers.keys()) if name != "vary"]
-    headers["access-control-allow-origin"] = origin
-    headers["access-control-expose-headers"] = ", ".join([*exposed, "date"])
+    if origin is not None:
+        exposed = [name for name in dict.fromkeys(headers.keys()) if name != "vary"]
+        headers["access-control-allow-origin"] = origin
+        headers["access-control-expose-headers"] = ", ".join([*exposed, "date"])
     headers.add_vary_header("Origin")
 
 

@@ -15,6 +15,7 @@ from llmos.finetuning import written
 from llmos.finetuning.row import Answers, Row, Rows, Written
 from llmos.finetuning.rows import read_rows
 from llmos.finetuning.splits import Leak, Splits, key_of, leaks_of, make_splits
+from llmos.finetuning.table import bytes_of_file
 
 Json = Any  # Any: plain values, ready for JSON
 
@@ -166,7 +167,7 @@ def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json
 def _described(rows: Rows) -> Json:
     return {
         "path": rows.path,
-        "sha256": hashlib.sha256(Path(rows.path).read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(bytes_of_file(Path(rows.path))).hexdigest(),
         "rows": len(rows.rows),
         "format": rows.format,
         "columns": rows.columns,

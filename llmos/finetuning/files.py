@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmos.abi.error import BadInput
 from llmos.abi.recipe import Data
+from llmos.abi.roots import opened
 from llmos.finetuning.columns import is_known, is_nearly_known
 from llmos.finetuning.conll import TAG
 from llmos.finetuning.table import Table, read_delimited, read_jsonl, read_parquet
@@ -23,7 +24,7 @@ def format_of(path: Path) -> str:
     if path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             lines = [line.decode("utf-8", "replace").strip() for line in file.read(65536).split(b"\n")]
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a file that is there") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llmos.abi.error import BadInput, BadRow
+from llmos.abi.roots import opened
 from llmos.tasks.text import shown
 
 Json = Any  # Any: a cell: text from delimited files, any JSON value from the others
@@ -57,7 +58,8 @@ def text_of_file(path: Path) -> str:
 
 def bytes_of_file(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        with opened(path) as file:
+            data = file.read()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a file that is there") from error
     if not data.strip():
@@ -180,9 +182,9 @@ def read_parquet(path: Path) -> Table:
     import pyarrow as pa  # here, for only this format pays for it
     import pyarrow.parquet as pq
 
-    bytes_of_file(path)
+    data = bytes_of_file(path)
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowInvalid, OSError) as error:
         raise bad_row(path, 1, f"not a Parquet file ({error})", "Name its real format, csv for one") from error
     columns = [table.column(name).to_pylist() for name in table.column_names]

@@ -102,7 +102,8 @@ def _shape(base: Manifest, store: Store) -> Shape | None:
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
     """What the child of this process is told: everything its arguments name, found, and its model proven."""
-    args = Roots(config).named(process.spec.program, process.spec.args)
+    roots = Roots(config)
+    args = roots.named(process.spec.program, process.spec.args)
     dtype = _dtype(process.spec, store, config, device)
     models: dict[str, Located] = {}
     datasets = {ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref}
@@ -143,6 +144,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         threads=config.threads,
         models=models,
         datasets=datasets,
+        roots=roots.folders,
         cpu_kernels=config.cpu_kernels,
     )
 

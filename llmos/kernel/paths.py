@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmos.abi.error import PathNotAllowed
 from llmos.abi.process import Program
+from llmos.abi.roots import refusal
 from llmos.config import Config, is_loopback
 
 Json = Any  # Any: a program's arguments
 
-SETTING = "data_roots"
 MAX_PATH = 4096  # PATH_MAX of Linux
 SOURCES = ("train", "validation", "test")  # of `data`
 
@@ -22,12 +21,17 @@ class Roots:
     """The folders below which requests may name files. Symbolic links are followed before a path is compared.
 
     `named` is asked when a request comes and again when its process starts, and only the path without links is
-    handed on: a link that is put there in between leads nowhere else.
+    handed on; the process looks once more at what it has opened (abi/roots).
     """
 
     def __init__(self, config: Config) -> None:
         is_open = is_loopback(config.host) and not config.data_roots
         self._roots = None if is_open else tuple(Path(os.path.realpath(root)) for root in config.data_roots)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders, without links; none where any file may be named."""
+        return tuple(map(str, self._roots or ()))
 
     def named(self, program: Program, args: Mapping[str, Json]) -> dict[str, Json]:
         """These arguments with every path in them followed to where it leads; PathNotAllowed for one outside."""
@@ -63,9 +67,4 @@ class Roots:
         roots: Sequence[Path] = self._roots or ()
         if any(Path(real).is_relative_to(root) for root in roots):
             return
-        where = ", ".join(map(str, roots)) or "none, as the setting data_roots names no folder"
-        raise PathNotAllowed(
-            f"{said[:200]} may not be read for a request. Folders whose files may: {where}. Add one: {SETTING}",
-            key=SETTING,
-            value=said[:200],
-        )
+        raise refusal(said, roots)

@@ -19,6 +19,7 @@ from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import Assignment, Failed, Ready
 from llmos.abi.process import Program
 from llmos.abi.redact import redact, redacted_fault, secrets_in
+from llmos.abi.roots import restrict
 from llmos.abi.stdio import LogOutput
 from llmos.nn import cpu_path
 from llmos.programs.channel import DAEMON_GONE, Channel
@@ -53,6 +54,7 @@ def _run(channel: Channel) -> int:
         secrets = secrets_in(assignment.args)
         _name(f"llmos-{assignment.program}-{assignment.pid}")
         tempfile.tempdir = assignment.scratch  # what a kill leaves there, the daemon removes
+        restrict(assignment.roots)
         cpu_path.use(assignment.cpu_kernels)
         program = import_module(f"llmos.programs.{assignment.program}")
         if assignment.program is not Program.SERVE:  # serve is ready when its engine has loaded

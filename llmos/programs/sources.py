@@ -18,6 +18,7 @@ from llmos.abi.catalog import Entry, Hub, Wheel
 from llmos.abi.error import BadInput, Corrupt, LlmosError, NotFound, Offline, Unavailable
 from llmos.abi.model import Part
 from llmos.abi.process import Progress
+from llmos.abi.roots import opened
 from llmos.programs.channel import Channel
 from llmos.programs.describe import chosen, is_adapter
 from llmos.programs.download import Download, get
@@ -169,7 +170,7 @@ def _form_bytes(files: Files, paths: Callable[[str], Path], dtype: str) -> int:
     weights = []
     for name, part in files:
         if part is Part.WEIGHTS:
-            with paths(name).open("rb") as file:
+            with opened(paths(name)) as file:
                 weights.append(read_weights(name, file))
     return 0 if is_adapter(name for name, _ in files) else form_bytes(weights, dtype)
 
@@ -239,7 +240,7 @@ def from_folder(source: Path, folder: Path, channel: Channel, dtype: str | None 
     _check(folder, copied, form, dtype)
     report = _counting(channel, "copy", copied)
     for path, _ in files:
-        with room_said(folder), (source / path).open("rb") as file:
+        with room_said(folder), opened(source / path) as file:
             _copy(file.read, folder / path, report)
     return Brought(files, f"folder:{place}")
 

@@ -200,6 +200,23 @@ def test_a_page_that_is_allowed_reads_what_is_streamed():
     assert len(answer.headers.get_list("vary")) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [
+        ("/v1/models", [], 200),
+        ("/v1/models", [("Origin", "http://localhost:8600")], 200),
+        ("/v1/models", [("Origin", "http://attacker.example")], 403),
+        ("/no/route", [], 404),
+        ("/v1/events-that-are-none", [("Upgrade", "websocket")], 400),
+    ],
+)
+def test_where_pages_may_call_every_answer_says_that_it_depends_on_the_origin(path, sent, status):
+    answer = Asked(allowed_origins=(PAGE,))("GET", path, sent)
+    assert (answer.status_code, answer.headers["vary"]) == (status, "Origin")
+    assert "access-control-allow-origin" not in answer.headers
+    assert "vary" not in Asked()("GET", path, sent).headers
+
+
 def test_a_preflight_of_an_allowed_page_is_answered_for_whatever_a_client_sends():
     asked = Asked(allowed_origins=(PAGE,))
     wanted = [
