@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from llmos.abi.error import BadInput, HeadTooLarge, LlmosError, TooSlow, Unavailable, fault_of
+from llmos.api.crowd import Crowd
 from llmos.api.errors import body_of, status_of
 from llmos.api.exchange import Exchange
 
@@ -47,7 +48,7 @@ class Serving(uvicorn.Config):
             proxy_headers=False,  # nobody asks who the client is
             timeout_graceful_shutdown=farewell_s,  # type: ignore[arg-type]  # whole seconds by its annotation only
         )
-        self.max_connections = max_connections
+        self.crowd: Crowd[Connection] = Crowd(max_connections)
 
 
 class Connection(HttpToolsProtocol):
@@ -67,7 +68,7 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:  # Any: uvicorn's own
         super().__init__(config, server_state, app_state, _loop)
-        self._max_connections = config.max_connections
+        self._crowd = config.crowd
         self._waits_since = self.loop.time()  # for its client: with no request under way
         self._phase = "idle"  # of the parser: idle, head or body
         self._timed = ""  # the phase whose deadline is set
@@ -92,10 +93,12 @@ class Connection(HttpToolsProtocol):
         if hasattr(transport, "max_size"):
             transport.max_size = READ_BYTES
         self._time("head", HEAD_S)
-        if len(self.connections) > self._max_connections:
+        self._crowd.came(self)
+        if self._crowd.is_too_large:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._crowd.left(self)
         self._time("", None)
         self._unset_keepalive_if_required()
         self.resume_writing()
@@ -194,6 +197,7 @@ class Connection(HttpToolsProtocol):
             self._end_after_answers()
         else:
             self._read_target()
+            self._crowd.works(self)
             self._open()
             self._phase, self._body_bytes = "body", 0
 
@@ -213,6 +217,8 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._waits_since = self.loop.time()
+        if self.waits:
+            self._crowd.waits(self)
         self.flow.resume_reading()
         if self._queue:
             self._begin(self._queue.popleft())
@@ -279,14 +285,12 @@ class Connection(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         """Who has waited longest for its client goes; where all are at work, this one is told to come back."""
-        open_ones = [one for one in self.connections if not one.transport.is_closing()]
-        if len(open_ones) <= self._max_connections:
-            return
-        waiting = [one for one in open_ones if isinstance(one, Connection) and one is not self and one.waits]
-        if waiting:
-            min(waiting, key=lambda one: one._waits_since).transport.abort()
+        longest = self._crowd.longest()
+        if longest is None or longest is self:
+            self._refuse(Unavailable(f"{self._crowd.most} connections are open and at work. Try again later"))
         else:
-            self._refuse(Unavailable(f"{self._max_connections} connections are open and at work. Try again later"))
+            self._crowd.left(longest)
+            longest.transport.abort()
 
     def _read_target(self) -> None:
         """A target with a host in it says who the request is for, whatever the Host header says (RFC 9112, 3.2.2)."""

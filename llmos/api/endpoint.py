@@ -23,14 +23,16 @@ from llmos.api.errors import refusal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-HALF_PAIR = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+HALF_PAIR = re.compile(  # it begins with a plain text, which is found in a large body many times faster
+    rb"\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"
 )
 CHOICES = {"$.class": Class, "$.program": Program}  # of our bodies: the fields that are one of a few words
 PLACE = re.compile(r" - at `\$(.*?)`$")  # how msgspec says where in a body something is wrong
 FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
-LONG_NUMBER = re.compile(rb"\d{19}")  # rare, and only then is every number of a body looked at
+AS_ONES = bytes(ord("1") if chr(byte).isdecimal() else 0 for byte in range(256))  # what each byte becomes
+LONG_NUMBER = b"1" * 19
+LOOK_BYTES = 1 << 16
 CODINGS = {"identity": 0, "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 MAX_COUNT = 999_999_999
 COUNT = re.compile(r"0*([1-9][0-9]{0,8})")  # from 1 to MAX_COUNT
@@ -220,7 +222,7 @@ def _too_large(size: int, limit: int) -> TooLong:
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """The body as the decoder's type; BadInput that says whether the encoding, the JSON or the content is wrong."""
     try:
-        if LONG_NUMBER.search(body):
+        if has_long_number(body):
             _check_integers(msgspec.json.decode(body))
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -229,6 +231,15 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise _unreadable(body, error) from error
     except RecursionError as error:
         raise BadInput("The body is nested too deeply") from error
+
+
+def has_long_number(body: bytes) -> bool:
+    """It has so many digits in a row that they may be more than 64 bits: rare, and only then is each number looked at.
+
+    Ten times as fast as a regular expression, for nobody else is answered meanwhile.
+    """
+    ends = range(0, len(body), LOOK_BYTES)
+    return any(LONG_NUMBER in body[at : at + LOOK_BYTES + len(LONG_NUMBER) - 1].translate(AS_ONES) for at in ends)
 
 
 def unfit(error: msgspec.ValidationError) -> BadInput:

@@ -112,8 +112,12 @@ class Channel:
                 data = b""
             if not data:
                 return self._on_gone()
-            for frame in splitter.feed(data):
-                self._take(frame)
+            self._feed(splitter, data)
+
+    def _feed(self, splitter: Splitter, data: bytes) -> None:
+        """A function of its own: whoever waits for more must not hold the last frame, which may be large."""
+        for frame in splitter.feed(data):
+            self._take(frame)
 
     def _take(self, frame: Down | Up) -> None:
         if isinstance(frame, Accepted):

@@ -5,12 +5,10 @@ A thread takes in large calls, another one those whose rules are to be compiled:
 
 from __future__ import annotations
 
-import ctypes
 import heapq
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -22,7 +20,6 @@ from llmos.tasks.grammar import PARAMS as RULES
 
 SMALL_INPUTS = 32  # a call of no more, with no more text, is taken in at once: that takes milliseconds
 SMALL_CHARS = 1 << 14
-MUCH_CHARS = 1 << 20  # of text: what reading it took is given back to the system at once
 RANK = {klass: rank for rank, klass in enumerate(Class)}
 
 Taken = Callable[[], None]
@@ -117,12 +114,16 @@ class Thread:
 
     def _run(self) -> None:
         while True:
-            with self._has_work:
-                while not self._heap:
-                    self._has_work.wait()
-                entry = heapq.heappop(self._heap)
-            if not entry.is_gone and self._step(entry):
-                self.put(entry)
+            self._turn()
+
+    def _turn(self) -> None:
+        """A function of its own: whoever waits here for the next call must not hold the last one, and all its text."""
+        with self._has_work:
+            while not self._heap:
+                self._has_work.wait()
+            entry = heapq.heappop(self._heap)
+        if not entry.is_gone and self._step(entry):
+            self.put(entry)
 
     def _step(self, entry: Entry) -> bool:
         """The next step of one call; whether there are more."""
@@ -133,12 +134,10 @@ class Thread:
         except StopIteration as done:
             outcome: Taken | Exception = done.value
         except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer
-            outcome = error
+            outcome = error.with_traceback(None)  # which would hold this frame, and with it the call, in a circle
         finally:
             self._note.write(self._lane, None)
         self._finish(entry, outcome)
-        if characters(entry.call.inputs) > MUCH_CHARS:
-            give_back()
         return False
 
 
@@ -150,9 +149,3 @@ def lane_of(call: Call) -> Lane:
     if size_of(call) > SMALL_INPUTS or characters(call.inputs) + characters(call.params) > SMALL_CHARS:
         return Lane.LARGE
     return Lane.AT_ONCE
-
-
-def give_back() -> None:
-    """Memory that was freed goes back to the system, where its allocator can be asked to: glibc's."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Call, Chunk, characters
 from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import (
     Answer,
@@ -25,6 +25,7 @@ from llmos.abi.frame import (
     Stop,
     TakesIn,
 )
+from llmos.abi.heap import give_back
 from llmos.abi.note import Note
 from llmos.abi.process import Progress
 from llmos.engines import Engine, driver
@@ -33,6 +34,7 @@ from llmos.programs.intake import TakingIn
 from llmos.programs.resident import with_resident
 
 REPORT_EVERY_S = 1.0
+MUCH_CHARS = 1 << 20
 SAY_EVERY = 0.125  # of a large call that is computed
 LOOK_EVERY_S = 1.0  # so often does an idle process see whether its engine still lives
 
@@ -66,6 +68,7 @@ class Server:
         self._engine = engine
         self._intake = TakingIn(note, channel.wake)
         self._is_stopping = False
+        self._took_much = False  # of text: what reading it took is given back once nobody needs it
         self._reported_at = 0.0
         self._figures: dict[str, float] = {}
         self._computed: dict[int, float] = {}  # of large calls: how much the daemon knows is done
@@ -76,6 +79,9 @@ class Server:
 
     def step(self) -> None:
         """Take every frame that waits, for one if there is nothing else to do, and compute one batch."""
+        if self._took_much and self._intake.is_idle:
+            self._took_much = False
+            give_back()
         if self._engine.is_idle and (frame := self._channel.receive(LOOK_EVERY_S)) is not None:
             self._take(frame)
         for frame in self._channel.waiting():
@@ -109,6 +115,7 @@ class Server:
     def _take(self, frame: Down) -> None:
         match frame:
             case Ask(call):
+                self._took_much |= characters(call.inputs) > MUCH_CHARS
                 try:
                     self._intake.put(call, self._engine.take_in(call))
                 except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -37,6 +38,7 @@ from llmos.abi.wire import Splitter, encode
 from llmos.engines.intake import Intake
 from llmos.programs import serve
 from llmos.programs.channel import Channel
+from llmos.programs.serve import MUCH_CHARS
 
 BASE = Located(Manifest("tiny", 1, Kind.BASE, "embed", ()), "/nowhere")
 MOOD = Located(
@@ -110,6 +112,21 @@ def test_what_waits_is_answered_each_call_once(daemon):
     answers = daemon.chunks(50)
     assert sorted(answers) == list(range(50))
     assert len({str(chunk.outputs) for chunk in answers.values()}) == 1
+
+
+def alive(number: int) -> bool:
+    """Something holds this call, and so its text."""
+    return any(type(one) is Call and one.call_id == number for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("model", ["mood:1", "nobody:1"])
+@pytest.mark.parametrize("chars", [20_000, 2 * MUCH_CHARS])
+def test_a_large_call_that_was_answered_or_refused_is_held_by_nobody(daemon, model, chars):
+    daemon.say(Attach(MOOD), call(77, model, "x " * (chars // 2)))
+    assert list(daemon.chunks(1)) == [77]
+    daemon.say(call(78))  # once this is answered, the step that took the first has long come to its end
+    assert list(daemon.chunks(1)) == [78]
+    assert not alive(77)
 
 
 def test_a_bad_call_gets_its_fault_and_its_neighbours_their_answers(daemon):

@@ -1,0 +1,12 @@
+"""The heap: memory that was freed goes back to the operating system, where its allocator can be asked to: glibc's."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+
+
+def give_back() -> None:
+    """Ask the allocator for what lies free in its heaps; takes milliseconds. Safe from any thread."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,49 @@
+"""All connections together: who has waited longest for its client goes first."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmos.api.crowd import Crowd
+
+
+def test_who_has_waited_longest_is_known_and_who_works_does_not_wait():
+    crowd = Crowd[str](2)
+    for one in "abc":
+        crowd.came(one)
+    assert (crowd.is_too_large, crowd.longest()) == (True, "a")
+    crowd.works("a")
+    assert crowd.longest() == "b"
+    crowd.waits("a")
+    crowd.left("b")
+    assert (crowd.is_too_large, crowd.longest()) == (False, "c")
+    crowd.works("c")
+    crowd.works("a")
+    assert crowd.longest() is None
+
+
+def test_who_has_left_waits_no_more():
+    crowd = Crowd[str](1)
+    crowd.came("a")
+    crowd.left("a")
+    crowd.left("a")
+    crowd.waits("a")
+    assert (crowd.longest(), crowd.is_too_large) == (None, False)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["came", "waits", "works", "left"]), st.integers(0, 4))))
+def test_it_is_what_a_list_of_them_with_times_would_say(steps):
+    crowd, since, here = Crowd[int](2), {}, set()
+    for now, (step, one) in enumerate(steps):
+        if step == "came" and one in here:
+            continue
+        getattr(crowd, step)(one)
+        here |= {one} if step == "came" else set()
+        here -= {one} if step == "left" else set()
+        if step in ("came", "waits") and one in here:
+            since[one] = now
+        elif step in ("works", "left"):
+            since.pop(one, None)
+        assert crowd.longest() == min(since, key=since.__getitem__, default=None)
+        assert crowd.is_too_large == (len(here) > 2)
