@@ -76,7 +76,7 @@ def characters(value: Json) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(map(characters, value.values()))
+        return sum(map(characters, value.keys())) + sum(map(characters, value.values()))
     if isinstance(value, (list, tuple)):
         return sum(map(characters, value))
     return 0

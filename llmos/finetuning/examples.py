@@ -71,10 +71,12 @@ def _render_one(task: str, row: Row, tokenizer: Teacher, settings: Settings) -> 
         return task_of(task).render([row.input], tokenizer, settings)[0]
     except TooLong as error:
         size, limit = error.detail["size"], error.detail["limit"]
+        unit = "tokens" if (most := error.detail.get("most_chars")) is None else "characters"
+        takes = f"{limit:,}" if most is None else f"{limit:,} tokens, at most {most:,} characters"
         raise bad_row(
             Path(row.file),
             row.line,
-            f"a text of {size:,} tokens, and the model takes {limit:,}",
+            f"a text of {size:,} {unit}, and the model takes {takes}",
             "Shorten it, or set the option truncate to have long texts cut",
             row.input,
         ) from error

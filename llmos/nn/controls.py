@@ -14,11 +14,12 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 PRIVATE = range(0x100000, 0x10FFFE)  # characters that Unicode leaves to private use
 MARK_CHARS = 6  # of 16 bits each: nobody guesses a mark
 MARKUP = re.compile(r"[<\[{][^\s]*[>\]}]")  # what is no special token, but looks like one: <think>, <tool_call>
+UNKNOWN_ID = re.compile(rb'"unk_id":([0-9]+)')  # as a unigram's own JSON says it, in which no piece has a bare quote
 
 Json = Any  # Any: tokenizer.json, read by key; or a message as a template reads it
 
@@ -29,6 +30,7 @@ class Marks:
     def __init__(self, ids: dict[str, int]) -> None:
         self.ids = ids
         self.known = frozenset(ids.values())
+        self.unknown: int | None = None  # which of them stands for what the vocabulary has not, if it is known
         self.marks = {name: _mark() for name in ids}
         self._names = {mark: name for name, mark in self.marks.items()}
 
@@ -56,10 +58,21 @@ class Marks:
             return []
         return [self.ids[self._names[mark]] for mark in self._marked.findall(text)]
 
-    def is_as_meant(self, ids: Sequence[int], meant: Sequence[int]) -> bool:
-        """The tokens have these control tokens and no others, so that none came of what a user wrote."""
-        found = [one for one in ids if one in self.known]
+    def is_as_meant(self, ids: Sequence[int], meant: Sequence[int], texts: Sequence[str] = ()) -> bool:
+        """The tokens have these control tokens and no others, so that none came of what a user wrote.
+
+        `texts` are what they were made of: a token for what is unknown need not come of its name.
+        """
+        found = [*filter(self.known.__contains__, ids)]
+        if self.unknown is not None and self.unknown in found:
+            if any(map(self.names_unknown, texts)):
+                return False
+            found = [one for one in found if one != self.unknown]
         return len(found) == len(meant) and sorted(found) == sorted(meant) and not (meant and self._may_overlap)
+
+    def names_unknown(self, text: str) -> bool:
+        """Whether the text has the name of the token that stands for what is unknown."""
+        return False
 
     @cached_property
     def _may_overlap(self) -> bool:
@@ -97,6 +110,26 @@ class Controls(Marks):
             if one.content and is_control:
                 found[one.content] = i
         super().__init__(found)
+        self.unknown = self._unknown()
+
+    def _unknown(self) -> int | None:
+        named = getattr(self._fast.model, "unk_token", None)
+        if named is not None:
+            return self.ids.get(named)
+        if isinstance(self._fast.model, models.Unigram):  # which says it only where it says all
+            found = UNKNOWN_ID.search(self._fast.model.__getstate__())
+            return int(found[1]) if found is not None and int(found[1]) in self.known else None
+        return None
+
+    def names_unknown(self, text: str) -> bool:
+        assert self.unknown is not None, "a text can name only what there is"
+        one = self._fast.get_added_tokens_decoder()[self.unknown]
+        if one.content in text:
+            return True
+        normalizer = self._fast.normalizer
+        if not one.normalized or normalizer is None:
+            return False
+        return normalizer.normalize_str(one.content) in normalizer.normalize_str(text)
 
     @cached_property
     def plain(self) -> Tokenizer:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from llmos.abi.error import BadInput
 from llmos.nn import sentencepiece
@@ -138,45 +138,63 @@ class FastTokenizer:
         if self.parses_special:
             return [Encoded(ids) for ids in made]
         around = self._around["text"] if special else []
-        for at, (text, ids) in enumerate(zip(texts, made, strict=True)):
-            if not controls.is_as_meant(ids, [*around, *controls.meant(text)]):
-                made[at] = controls.plain.encode(text, add_special_tokens=special).ids
+        others = [
+            at
+            for at, (text, ids) in enumerate(zip(texts, made, strict=True))
+            if not controls.is_as_meant(ids, [*around, *controls.meant(text)], [read[at]])
+        ]
+        if others:
+            plain = controls.plain.encode_batch_fast([texts[at] for at in others], add_special_tokens=special)
+            for at, one in zip(others, plain, strict=True):
+                made[at] = one.ids
         return [Encoded(ids) for ids in made]
 
     def encode_answer(self, text: str, *, special: bool) -> list[int]:
         """An answer's text, as the model writes it."""
         fast, controls = self._answers or self._fast, self._answer_controls
-        ids = list(fast.encode(text, add_special_tokens=special).ids)
-        if self.parses_special:
-            return ids
-        around = [i for i in fast.encode("", add_special_tokens=special).ids if i in controls.known]
-        return ids if controls.is_as_meant(ids, around) else list(controls.plain.encode(text, None, False, special).ids)
+        (empty, read) = fast.encode_batch_fast(["", text], add_special_tokens=special)
+        around = [i for i in empty.ids if i in controls.known]
+        if self.parses_special or controls.is_as_meant(read.ids, around, [text]):
+            return list(read.ids)
+        (plain,) = controls.plain.encode_batch_fast([text], add_special_tokens=special)
+        return list(plain.ids)
 
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
         words = [list(words) for words in sentences]
         if self._needs_spaces:
             words = [[word if i == 0 else f" {word}" for i, word in enumerate(sentence)] for sentence in words]
         made = self._fast.encode_batch(words, is_pretokenized=True, add_special_tokens=special)
-        if not self.parses_special:
-            around = self._around["text"] if special else []
-            for at, (sentence, one) in enumerate(zip(words, made, strict=True)):
-                if not self.controls.is_as_meant(one.ids, around):
-                    made[at] = self.controls.plain.encode(sentence, None, True, special)
+        around = self._around["text"] if special else []
+        others = [] if self.parses_special else self._others(words, made, around)
+        if others:
+            chosen = [words[at] for at in others]
+            plain = self.controls.plain.encode_batch(chosen, is_pretokenized=True, add_special_tokens=special)
+            made = _with(made, others, plain)
         return [Encoded(encoding.ids, encoding.word_ids) for encoding in made]
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
         """The second texts' offsets count characters. All tokens are of one segment, as everywhere here."""
         made = self._fast.encode_batch(list(pairs))
-        if not self.parses_special:
-            for at, (pair, one) in enumerate(zip(pairs, made, strict=True)):
-                if not self.controls.is_as_meant(one.ids, self._around["pair"]):
-                    made[at] = self.controls.plain.encode(*pair)
+        others = [] if self.parses_special else self._others(pairs, made, self._around["pair"])
+        if others:
+            made = _with(made, others, self.controls.plain.encode_batch([pairs[at] for at in others]))
         return [
             EncodedPair(
                 one.ids, [span if side == 1 else None for side, span in zip(one.sequence_ids, one.offsets, strict=True)]
             )
             for one in made
         ]
+
+    def _others(self, texts: Sequence[Sequence[str]], made: Sequence[Encoding], around: Sequence[int]) -> Sequence[int]:
+        """Which of these hold a control token that their texts were not to have. Batches of them leave others time."""
+        is_as_meant = self.controls.is_as_meant
+        pairs = enumerate(zip(texts, made, strict=True))
+        return [at for at, (some, one) in pairs if not is_as_meant(one.ids, around, some)]
+
+    @cached_property
+    def longest(self) -> int:
+        """How many characters its longest token has, as its file writes it."""
+        return max(map(len, self._fast.get_vocab()), default=1)
 
     @cached_property
     def _needs_spaces(self) -> bool:
@@ -324,6 +342,12 @@ class Stream:
 
     def _decode(self, start: int) -> str:
         return str(self._fast.decode(self._ids[start:], skip_special_tokens=True))
+
+
+def _with(made: Sequence[Encoding], places: Sequence[int], others: Sequence[Encoding]) -> list[Encoding]:
+    """These, with the others in their places."""
+    found = dict(zip(places, others, strict=True))
+    return [found.get(at, one) for at, one in enumerate(made)]
 
 
 def _text(token: Any) -> str:  # Any: a plain string, or the dict of an added token

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import EncodedPair, Rendered, Settings, Tokenizer
-from llmos.tasks.length import limit_of, too_long
+from llmos.tasks.length import check_chars, limit_of, too_long, too_many_chars
 from llmos.tasks.pair import LEAST, second_of
 from llmos.tasks.text import shown, text_of
 
@@ -21,6 +21,7 @@ LABELS = ("start", "end")  # what the head gives for every token
 NOWHERE = 0  # the token that stands for "the passage does not say": the first one, which opens every sequence
 STRIDE = 128  # tokens that two windows share
 MAX_ANSWER_TOKENS = 30
+MOST_PASSAGE_CHARS = 1 << 20  # a book's: some thousand windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class Answer:
         return {field: text_of(data, field) for field in ("question", "passage")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
+        limit = limit_of(settings)
+        for one in inputs:
+            check_chars("The question", len(one["question"]), tokenizer, limit, settings)
+            if (size := len(one["passage"])) > MOST_PASSAGE_CHARS:
+                raise too_many_chars("The passage", size, MOST_PASSAGE_CHARS, limit)
         pairs = tokenizer.encode_pairs([(one["question"], one["passage"]) for one in inputs])
         return [_cut(one["passage"], pair, settings) for one, pair in zip(inputs, pairs, strict=True)]
 

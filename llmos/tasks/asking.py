@@ -10,13 +10,14 @@ from llmos.abi.error import TooLong
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer
 from llmos.tasks.chat import TASK as CHAT
 from llmos.tasks.generate import TASK as GENERATE
-from llmos.tasks.length import limit_of, may_cut, part_of, too_long
+from llmos.tasks.length import limit_of, may_cut, part_of, too_long, too_many_chars
 
 Json = Any  # Any: a call's param
 
 DEFAULTS: dict[str, Json] = {"temperature": 0.0}  # the likeliest text: it is to say what its source says
 CUTS = 4  # attempts: what is cut off may leave other tokens than it was
 SPARE = 8  # tokens cut off beside
+WHAT = "The text, with what is asked of it,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,21 @@ def _fitting(
     """With the text whole, or its beginning where the options say that it may be cut; else the numbers."""
     how = replace(settings, options={**settings.options, "truncate": False})
     if may_cut(settings):
-        order = replace(order, text=part_of(order.text, tokenizer, limit_of(settings)))
+        text = part_of(order.text, "The text", tokenizer, limit_of(settings), settings, cuts=True)
+        order = replace(order, text=text)
     for attempt in range(CUTS):
         try:
             return put(order, how)
         except TooLong as error:
             size, limit = int(error.detail["size"]), int(error.detail["limit"])
+            if (most := error.detail.get("most_chars")) is not None:
+                if not may_cut(settings):
+                    raise too_many_chars(WHAT, size, int(most), limit, settings) from error
+                order = replace(order, text=order.text[: len(order.text) // 2])  # few tokens: most of it is blank
+                continue
             (encoded,) = tokenizer.encode([order.text], special=False)
             left = len(encoded.ids) - (size - limit) - SPARE * attempt
             if not may_cut(settings) or left < 1:
-                raise too_long("The text, with what is asked of it,", size, limit, settings) from error
+                raise too_long(WHAT, size, limit, settings) from error
             order = replace(order, text=tokenizer.decode(encoded.ids[:left]))
     return put(order, how)

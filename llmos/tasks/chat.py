@@ -8,17 +8,19 @@ from typing import Any
 
 import msgspec
 
-from llmos.abi.error import BadInput
+from llmos.abi.call import characters
+from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.inputs import placed
-from llmos.tasks.length import limit_of, may_cut, part_of, too_long
+from llmos.tasks.length import check_chars, limit_of, may_cut, most_chars, part_of, too_long
 from llmos.tasks.templating import PARAM, for_template
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+WHAT = "The conversation"
 EXAMPLE = '{"messages": [{"role": "user", "content": "Hello"}]}'
 
 
@@ -91,11 +93,11 @@ def _called(raw: Json, known: tools.Tools) -> Json:
 
 def _turn(one: Json, tokenizer: Teacher, settings: Settings) -> tuple[list[int], list[int]]:
     """The last message's prompt, as it is served, and itself as the template writes it, both as tokens."""
-    *before, last = one["messages"]
+    *before, last = _recent(one, tokenizer, settings, keep=2)
     known = one.get("tools", ())
     opened = _text(before, known, tokenizer)
-    whole = tokenizer.chat_whole(*_told(one["messages"], known, tokenizer))
-    ignores_ends = whole == _text(one["messages"], known, tokenizer)  # and opens the next answer behind every message
+    whole = tokenizer.chat_whole(*_told([*before, last], known, tokenizer))
+    ignores_ends = whole == _text([*before, last], known, tokenizer)  # and opens the next answer behind every message
     said = last["content"] if ignores_ends or not whole.startswith(opened) else whole[len(opened) :]
     (prompt,) = tokenizer.encode([opened], special=False)
     answer = lesson.continued(opened, said, prompt.ids, tokenizer, special=False)
@@ -125,20 +127,60 @@ def _rendered(
 ) -> Rendered:
     """The conversation as tokens; where it may be cut, its oldest messages go first, and the system's never."""
     limit = limit_of(settings) - 1 if room is None else room
-    known, messages = one.get("tools", ()), one["messages"]
+    known, messages = one.get("tools", ()), _recent(one, tokenizer, settings)
     context = tools.tools_of(one, knows_tools=tokenizer.knows_tools)
     while True:
-        text = _text(messages, known, tokenizer, given)
-        part = part_of(text, tokenizer, limit)
-        (encoded,) = tokenizer.encode([part], special=False)
-        if len(encoded.ids) <= limit:
-            return Rendered(encoded.ids, context)
-        oldest = next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)
-        if oldest is None or not may_cut(settings):
-            is_whole = len(part) == len(text)
-            size, all_of_it = len(encoded.ids), limit_of(settings)
-            raise too_long("The conversation", size, limit, settings, is_whole=is_whole, context=all_of_it)
+        try:
+            return Rendered(_ids(messages, known, tokenizer, settings, limit, given), context)
+        except TooLong:
+            oldest = _oldest(messages)
+            if oldest is None or not may_cut(settings):
+                raise
         messages = messages[:oldest] + messages[oldest + 1 :]
+
+
+def _ids(
+    messages: Sequence[Json],
+    known: Sequence[Json],
+    tokenizer: Tokenizer,
+    settings: Settings,
+    limit: int,
+    given: Mapping[str, Json] | None,
+) -> list[int]:
+    """This conversation's tokens; TooLong for more than the limit."""
+    text, context = _text(messages, known, tokenizer, given), limit_of(settings)
+    part = part_of(text, WHAT, tokenizer, limit, settings, cuts=False, context=context)
+    (encoded,) = tokenizer.encode([part], special=False)
+    if len(encoded.ids) > limit:
+        is_whole = len(part) == len(text)
+        raise too_long(WHAT, len(encoded.ids), limit, settings, is_whole=is_whole, context=context)
+    return encoded.ids
+
+
+def _recent(one: Json, tokenizer: Tokenizer, settings: Settings, *, keep: int = 1) -> list[Json]:
+    """The messages, or where they may be cut the newest that together have no more characters than are ever read.
+
+    A template reads all that it is given, so this comes before it. The last `keep` stay, and the system's; TooLong
+    where these are still too many.
+    """
+    messages, limit = list(one["messages"]), limit_of(settings)
+    sizes = [characters(message) for message in messages]
+    chars, most = sum(sizes) + characters(one.get("tools", ())), most_chars(tokenizer, limit)
+    if chars <= most:
+        return messages
+    left: list[Json] = []
+    for i, message in enumerate(messages):
+        if may_cut(settings) and chars > most and i < len(messages) - keep and message["role"] != "system":
+            chars -= sizes[i]
+        else:
+            left.append(message)
+    check_chars(WHAT, chars, tokenizer, limit, settings, context=limit)
+    return left
+
+
+def _oldest(messages: Sequence[Json]) -> int | None:
+    """Which message goes first."""
+    return next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)
 
 
 def _message(index: int, message: Json) -> Json:

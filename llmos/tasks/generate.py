@@ -10,7 +10,7 @@ from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, reader
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
-from llmos.tasks.length import limit_of, may_cut, part_of, too_long
+from llmos.tasks.length import check_chars, limit_of, may_cut, part_of, too_long
 from llmos.tasks.text import shown, text_of, whole
 
 Json = Any  # Any: a JSON value that this task checks
@@ -74,7 +74,7 @@ class Generate:
             return [reader.rendered(reader.Asked(), one["prompt"], tokenizer, settings) for one in inputs]
         limit = limit_of(settings) - 1
         prompts = [one["prompt"] for one in inputs]
-        parts = [part_of(prompt, tokenizer, limit, is_end=may_cut(settings)) for prompt in prompts]
+        parts = [_read(prompt, tokenizer, limit, settings) for prompt in prompts]
         return [
             Rendered(_fit(one.ids, limit, settings, is_whole=len(part) == len(prompt)))
             for one, part, prompt in zip(tokenizer.encode(parts), parts, prompts, strict=True)
@@ -83,8 +83,11 @@ class Generate:
     def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
             return reader.taught(reader.Asked(), asked["prompt"], answer, tokenizer, settings)
-        (encoded,) = tokenizer.encode([asked["prompt"]])
-        said = lesson.continued(asked["prompt"], answer, encoded.ids, tokenizer, special=True)
+        limit = limit_of(settings)
+        check_chars("The answer", len(answer), tokenizer, limit, settings)
+        prompt = _read(asked["prompt"], tokenizer, limit, settings)
+        (encoded,) = tokenizer.encode([prompt])
+        said = lesson.continued(prompt, answer, encoded.ids, tokenizer, special=True)
         return lesson.rendered([(_fit(encoded.ids, lesson.room_for(said, settings), settings), said)])
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
@@ -184,6 +187,12 @@ def _stops(value: Json) -> tuple[str, ...]:
     if len(stops) > MAX_STOPS:
         raise BadInput(f"stop has {len(stops):,} strings; it may have {MAX_STOPS}. Send fewer", key="stop")
     return stops
+
+
+def _read(prompt: str, tokenizer: Tokenizer, limit: int, settings: Settings) -> str:
+    """The prompt as far as it counts: its end, where it may be cut."""
+    cuts, context = may_cut(settings), limit_of(settings)
+    return part_of(prompt, "The prompt", tokenizer, limit, settings, cuts=cuts, is_end=cuts, context=context)
 
 
 def _fit(ids: list[int], limit: int, settings: Settings, *, is_whole: bool = True) -> list[int]:

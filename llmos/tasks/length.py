@@ -1,6 +1,7 @@
 """How many tokens an input may have: more are refused with the numbers, or cut where the options say so.
 
 A text far beyond the limit is not tokenized whole: a part of it that has twice as many tokens as may be says enough.
+Characters are bounded too, for blanks may be no tokens and a long unknown word one: no more of a text is ever read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from llmos.tasks import Encoded, Settings, Tokenizer
 
 PROBE_CHARS = 16  # of a text for each token that it may have: several times what a token has in most texts
 LEAST_PROBE = 256  # tokens
+MOST_PER_TOKEN = 64  # characters that a text may have for each token that it may have, or as many as the longest token
+LEAST_MOST = 1 << 16  # and so many in any case
 Naming = Callable[[int], str]  # what a refusal calls the text of this number
 
 
@@ -37,12 +40,37 @@ def too_long(
 
     `context`: what the model takes in all, where an answer needs some of it.
     """
-    way_out = "Shorten it, or send it in parts"
-    if settings.labels:
-        way_out = "Shorten it, or train the model with --set truncate=true to have texts cut"
     has = f"{size:,}" if is_whole else f"more than {size:,}"  # of the part that was tokenized
     detail = {"size": size, "limit": limit} | ({} if context is None else {"context": context})
-    return TooLong(f"{what} has {has} tokens; the model takes {limit:,}. {way_out}", **detail)
+    return TooLong(f"{what} has {has} tokens; the model takes {limit:,}. {_way_out(settings)}", **detail)
+
+
+def _way_out(settings: Settings) -> str:
+    if settings.labels:
+        return "Shorten it, or train the model with --set truncate=true to have texts cut"
+    return "Shorten it, or send it in parts"
+
+
+def most_chars(tokenizer: Tokenizer, limit: int) -> int:
+    """The most characters of one text that are read, where it may have so many tokens."""
+    return max(limit * max(MOST_PER_TOKEN, tokenizer.longest), LEAST_MOST)
+
+
+def too_many_chars(
+    what: str, chars: int, most: int, limit: int, settings: Settings = Settings(), *, context: int | None = None
+) -> TooLong:
+    """The refusal of a text for its characters, of which so many could only be few tokens."""
+    detail = {"size": chars, "limit": limit, "most_chars": most} | ({} if context is None else {"context": context})
+    said = f"{what} has {chars:,} characters; the model takes {limit:,} tokens, and of them at most {most:,} characters"
+    return TooLong(f"{said}. {_way_out(settings)}", **detail)
+
+
+def check_chars(
+    what: str, chars: int, tokenizer: Tokenizer, limit: int, settings: Settings, *, context: int | None = None
+) -> None:
+    """TooLong for more characters than are read of a text with this limit."""
+    if chars > (most := most_chars(tokenizer, limit)):
+        raise too_many_chars(what, chars, most, limit, settings, context=context)
 
 
 def named(what: str | Naming, number: int) -> str:
@@ -50,25 +78,42 @@ def named(what: str | Naming, number: int) -> str:
     return what if isinstance(what, str) else what(number)
 
 
-def part_of(text: str, tokenizer: Tokenizer, limit: int, *, is_end: bool = False) -> str:
+def part_of(
+    text: str,
+    what: str,
+    tokenizer: Tokenizer,
+    limit: int,
+    settings: Settings,
+    *,
+    cuts: bool,
+    is_end: bool = False,
+    context: int | None = None,
+) -> str:
     """The text, or so much of its beginning (or end) as has twice the tokens that the limit allows.
 
-    No bound on the characters of a token is sound for every vocabulary (an unknown word is one token, blanks may be
-    none), so parts are tokenized, each four times as long as the last, until one has enough.
+    Parts are tokenized, each four times as long as the last, until one has enough: no smaller bound on the characters
+    of a token holds for every vocabulary. One that is all that is ever read (`most_chars`) is returned where the text
+    may be cut, else it is refused.
     """
-    size = PROBE_CHARS * max(limit, LEAST_PROBE)
+    most = most_chars(tokenizer, limit)
+    size = min(PROBE_CHARS * max(limit, LEAST_PROBE), most)
     while size < len(text):
         part = text[-size:] if is_end else text[:size]
+        if cuts and size == most:
+            return part
         (encoded,) = tokenizer.encode([part], special=False)
         if len(encoded.ids) > 2 * limit:
             return part
-        size *= 4
+        if not cuts:
+            check_chars(what, len(text), tokenizer, limit, settings, context=context)
+        size = min(4 * size, most)
     return text
 
 
 def encoded(texts: Sequence[str], what: str | Naming, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
     """The texts as tokens, each within the limit: its start is kept, and the special tokens that end every text."""
-    parts = [part_of(text, tokenizer, limit_of(settings)) for text in texts]
+    limit, cuts = limit_of(settings), may_cut(settings)
+    parts = [part_of(text, named(what, i), tokenizer, limit, settings, cuts=cuts) for i, text in enumerate(texts)]
     cut = {i for i, (part, text) in enumerate(zip(parts, texts, strict=True)) if len(part) < len(text)}
     return fitted(tokenizer.encode(parts), what, tokenizer, settings, cut=cut)
 

@@ -20,8 +20,14 @@ def encoded_pairs(
     pairs: Sequence[tuple[str, str]], what: str | Naming, tokenizer: Tokenizer, settings: Settings
 ) -> list[list[int]]:
     """The pairs as tokens, each within the limit; of a text far beyond it no more is tokenized than says so."""
-    limit = limit_of(settings)
-    parts = [(part_of(first, tokenizer, limit), part_of(second, tokenizer, limit)) for first, second in pairs]
+    limit, cuts = limit_of(settings), may_cut(settings)
+    parts = [
+        (
+            part_of(first, named(what, i), tokenizer, limit, settings, cuts=False),
+            part_of(second, named(what, i), tokenizer, limit, settings, cuts=cuts),
+        )
+        for i, (first, second) in enumerate(pairs)
+    ]
     cut = {i for i, (part, pair) in enumerate(zip(parts, pairs, strict=True)) if [*map(len, part)] != [*map(len, pair)]}
     return fitted_pairs(tokenizer.encode_pairs(parts), what, settings, cut=cut)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson
-from llmos.tasks.length import encoded, too_long
+from llmos.tasks.length import check_chars, encoded, too_long
 
 Json = Any  # Any: a config file of transformers, read by key
 
@@ -133,6 +133,7 @@ def taught(asked: Asked, text: str, answer: str, tokenizer: Teacher, settings: S
     assert reader is not None, "only what reads is taught to write of it"
     source = rendered(asked, text, tokenizer, settings).ids
     opening = asked.opening or reader.opening
+    check_chars("The answer", len(answer), tokenizer, reader.longest, settings)
     said = tokenizer.encode_answer(answer, special=reader.opens_whole)
     forced = list(opening[1:])
     said = lesson.closed(said[len(forced) :] if forced and said[: len(forced)] == forced else said, tokenizer)

@@ -10,7 +10,7 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax
-from llmos.tasks.length import fitted, limit_of, part_of
+from llmos.tasks.length import fitted, limit_of, may_cut, part_of
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -63,15 +63,19 @@ class Tag:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """Offsets of an input of tokens count in the text that they make when joined with single spaces."""
-        texts = [words_of(one) for one in inputs]
-        parts = [part_of(one.text, tokenizer, limit_of(settings)) for one in texts]
+        limit, cuts = limit_of(settings), may_cut(settings)
+        sources = [one["text"] if "text" in one else " ".join(one["tokens"]) for one in inputs]
+        parts = [part_of(one, "The text", tokenizer, limit, settings, cuts=cuts) for one in sources]
+        texts = [
+            words_of({"text": part} if "text" in one else one) for part, one in zip(parts, inputs, strict=True)
+        ]  # no more of a text is split into words than is read
         encoded = tokenizer.encode_words(
             [
                 [part[start:end] for start, end in words.offsets if start < len(part)]
                 for part, words in zip(parts, texts, strict=True)
             ]
         )
-        cut = {i for i, (part, words) in enumerate(zip(parts, texts, strict=True)) if len(part) < len(words.text)}
+        cut = {i for i, (part, source) in enumerate(zip(parts, sources, strict=True)) if len(part) < len(source)}
         fit = fitted(encoded, "The text", tokenizer, settings, cut=cut)
         return [
             Rendered(one.ids, Words(words.text, words.offsets, _firsts(one, len(words.offsets))))

@@ -31,5 +31,5 @@ def whole(key: str, text: str) -> str:
 
 def shown(value: Json, width: int = 80) -> str:
     """A value as an error message quotes it: never more than a line."""
-    text = repr(value)
+    text = repr(value[: width + 1] if isinstance(value, (str, list, tuple)) else value)
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -48,6 +48,7 @@ class PieceTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self._pieces.get(one, "") for one in ids)
 
+    longest = 4
     knows_tools = False
     has_template = True
     reader = None

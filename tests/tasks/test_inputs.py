@@ -12,6 +12,7 @@ from llmos.tasks.inputs import checked, placed, rendered
 class Letters:
     """A tokenizer of one token a letter."""
 
+    longest = 1
     reader = None
     has_template = False
 

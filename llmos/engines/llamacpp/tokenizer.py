@@ -74,6 +74,7 @@ class ServedTokenizer:
         return False
 
     reader = None
+    longest = 1  # it is not known: that of most vocabularies is less than what a text may have for each token anyway
 
     @property
     def has_template(self) -> bool:

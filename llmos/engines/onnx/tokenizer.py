@@ -14,6 +14,7 @@ Json = Any  # Any: a message; no graph here reads one
 class Bytes:
     """Fills tasks.Tokenizer."""
 
+    longest = 1
     knows_tools = False
     has_template = False
     reader = None
