@@ -75,7 +75,7 @@ INPUTS: dict[str, Any] = {  # Any: JSON
 @pytest.mark.parametrize("labels", [(), ("relevance",)], ids=["base", "trained"])
 def test_a_text_far_too_long_is_refused_after_a_part_of_it(name: str, labels: tuple[str, ...]) -> None:
     tokenizer = Counting()
-    with pytest.raises(TooLong, match="has more than|characters; the model takes"):
+    with pytest.raises(TooLong, match=r"has more than|characters; the model takes"):
         task(name).render([INPUTS[name]], tokenizer, Settings(labels, {}, LIMIT))
     assert tokenizer.chars <= MOST_CHARS
 
