@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
 Json = Any  # Any: a setting's value, checked by whoever it is for
 
 
-def box() -> Client:
-    """The daemon of this user; imported late, for `llmos --help` needs none of it."""
+@contextmanager
+def box() -> Iterator[Client]:
+    """The daemon of this user, watched while it is asked; imported late, for `llmos --help` needs none of it."""
+    from llmos.cli.watch import Watch, watched
     from llmos.sdk.client import Client
 
-    return Client()
+    with Client() as client, watched(Watch(client.url).look):
+        yield client
 
 
 def settings_of(pairs: Sequence[str]) -> dict[str, Json]:

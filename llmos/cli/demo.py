@@ -186,7 +186,8 @@ def chat(client: Client) -> None:
 def next_commands(rows: Path) -> tuple[str, ...]:
     """What to paste next, as this shell must spell it."""
     llmos = spelled()
-    url = box().url
+    with box() as client:
+        url = client.url
     body = shlex.quote(json.dumps({"model": "support", "input": "where is my parcel"}))
     return (
         f'{llmos} run support "I was charged twice, please help"',

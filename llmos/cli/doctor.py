@@ -140,6 +140,8 @@ def _daemon(config: Config) -> Finding:
             hint = f"Start that of {config.home} on another port: llmos up --port {config.port + 1}, or LLMOS_PORT"
             return Finding("daemon", False, f"{found}; but it is that of {now.home}", hint)
     except LlmosError as error:
+        if error.detail.get("os_pid") or error.detail.get("hangs"):
+            return Finding("daemon", False, error.message, "llmos down, then llmos up")
         if error.code not in ("unavailable", "internal"):
             return Finding("daemon", False, error.message, "Restart it: llmos down, llmos up")
     hint = f"Another program has port {config.port}. Choose one: llmos up --port {config.port + 1}, or LLMOS_PORT"

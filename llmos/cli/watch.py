@@ -1,0 +1,95 @@
+"""While a verb waits for the daemon: one that a signal has stopped, or that hangs, is noticed, and the verb ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from llmos.abi.error import Unavailable
+
+if TYPE_CHECKING:
+    from llmos.home import OsProcess
+
+LOOK_EVERY_S = 5.0
+ANSWERS_WITHIN_S = 10.0
+LOOKS = 2  # so many in a row without an answer, and it hangs: on a busy machine it may stand still for a while
+WAY_OUT = "End it and what it runs: llmos down. Then start it again: llmos up"
+
+
+class Watch:
+    """Looks after the daemon at this address. `answers` says whether it does, `stopped` its os_pid if it is stopped."""
+
+    def __init__(
+        self, url: str, answers: Callable[[str], bool] | None = None, stopped: Callable[[], int | None] | None = None
+    ) -> None:
+        self._url = url
+        self._answers = answers or _answers
+        self._stopped = stopped or _stopped
+        self._silent = 0
+
+    def look(self) -> None:
+        """Unavailable if it is stopped, or has not answered several times now. Nothing if it is gone: who waits for it
+        sees that by himself."""
+        os_pid = self._stopped()
+        if os_pid is not None:
+            said = (
+                f"The daemon at {self._url} (pid {os_pid}) was stopped by a signal. Let it go on: kill -CONT {os_pid}"
+            )
+            raise Unavailable(f"{said}. Or: {WAY_OUT}", url=self._url, os_pid=os_pid)
+        self._silent = 0 if self._answers(self._url) else self._silent + 1
+        if self._silent >= LOOKS:
+            raise Unavailable(f"The daemon at {self._url} does not answer. {WAY_OUT}", url=self._url, hangs=True)
+
+
+@contextmanager
+def watched(look: Callable[[], None], every_s: float = LOOK_EVERY_S) -> Iterator[None]:
+    """Look from time to time while the block runs, whatever it waits for: the alarm rings in the main
+    thread and interrupts that. In other threads nothing is watched."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        look()
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _answers(url: str) -> bool:
+    """It says that it is there. A connection that is refused is an answer as well: nobody hangs."""
+    from http.client import HTTPConnection, HTTPException
+    from urllib.parse import urlsplit
+
+    place = urlsplit(url)
+    connection = HTTPConnection(place.hostname or "127.0.0.1", place.port, timeout=ANSWERS_WITHIN_S)
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse()
+    except TimeoutError:
+        return False
+    except (OSError, HTTPException, ValueError):
+        return True
+    finally:
+        connection.close()
+    return True
+
+
+def _stopped() -> int | None:
+    from llmos.config import read_config
+    from llmos.home import daemon_of, is_stopped
+
+    daemon: OsProcess | None = daemon_of(read_config().home)
+    if daemon is None:
+        return None
+    with daemon:
+        return daemon.os_pid if is_stopped(daemon.os_pid) else None
