@@ -42,13 +42,24 @@ def client(smollm2):
         yield client
 
 
-@pytest.fixture
-def chat(client):
+def asking(client):
     def ask(**said):
         defaults = {"model": "smollm2", "messages": ASKED, "seed": 3, "temperature": 0}
         return client.chat.completions.create(**defaults | said)
 
     return ask
+
+
+@pytest.fixture
+def chat(client):
+    return asking(client)
+
+
+@pytest.fixture
+def exact_chat(exact):
+    """For answers that are compared: in bfloat16 a prompt found in the cache may change one."""
+    with openai.OpenAI(base_url=f"{exact.url}/v1", api_key="none", max_retries=0, timeout=300) as client:
+        yield asking(client)
 
 
 def formatted(schema):
@@ -72,8 +83,8 @@ def test_strings_with_a_format_or_a_pattern_are_brought_to_a_valid_end_or_the_le
         assert choice.finish_reason == "stop"
 
 
-def test_a_call_that_must_be_made_is_whole_or_refused_and_its_markup_is_never_content(chat):
-    required = {"tools": [TRACK], "tool_choice": "required"}
+def test_a_call_that_must_be_made_is_whole_or_refused_and_its_markup_is_never_content(exact_chat):
+    chat, required = exact_chat, {"tools": [TRACK], "tool_choice": "required"}
     with pytest.raises(openai.BadRequestError) as refused:
         chat(**required, max_tokens=5)
     with pytest.raises(openai.BadRequestError) as refused_streamed:
@@ -94,7 +105,8 @@ def test_a_call_that_must_be_made_is_whole_or_refused_and_its_markup_is_never_co
 
 
 @pytest.mark.parametrize("most", [1, 8, 20])
-def test_a_call_that_may_be_made_and_has_no_room_leaves_no_markup_whole_or_streamed(chat, most):
+def test_a_call_that_may_be_made_and_has_no_room_leaves_no_markup_whole_or_streamed(exact_chat, most):
+    chat = exact_chat
     messages = [{"role": "user", "content": "Call track for the parcel K7. Answer with <tool_call> and nothing else."}]
     (choice,) = chat(messages=messages, tools=[TRACK], max_tokens=most).choices
     pieces = [one.choices[0] for one in chat(messages=messages, tools=[TRACK], max_tokens=most, stream=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,24 @@ from llmos.engines import Engine
 # For what holds to the last token: in bfloat16 a row's products depend on the rows beside it (docs/api.md, `seed`).
 exact = pytest.mark.parametrize("dtype", ["float32"], indirect=True)
 
+KV_BYTES = {"float32": 4, "bfloat16": 2}
 CLOSE = {"float32": 1e-5, "bfloat16": 5e-2}  # numbers of one answer, computed alone and beside others
+
+
+def likeliest(engine: Engine, call: Call) -> dict[bytes, float]:
+    """The log-probabilities of the tokens that are likeliest to begin the answer to this call."""
+    params = {"max_tokens": 1, "logprobs": True, "top_logprobs": 5}
+    engine.add(replace(call, params=call.params | params))
+    (chunk,) = drain(engine)
+    assert chunk.fault is None, chunk.fault
+    tops = [top for entry in chunk.outputs[0]["logprobs"] for top in entry["top_logprobs"]]
+    return {bytes(top["bytes"]): top["logprob"] for top in reversed(tops)}  # the likelier, where two are the same text
+
+
+def is_near(one: dict[bytes, float], other: dict[bytes, float], by: float = 0.25) -> bool:
+    """Of the tokens that both name, each is about as likely in either; one of a few thousandths of bits may change."""
+    both = one.keys() & other.keys()
+    return len(both) >= 3 and all(abs(one[key] - other[key]) <= by for key in both)
 
 
 def drain(engine: Engine, most: int = 20_000) -> list[Chunk]:

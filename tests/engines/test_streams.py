@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from driving import come_and_go, drain, texts  # noqa: E402
+from driving import KV_BYTES, come_and_go, drain, is_near, likeliest, texts  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -38,11 +38,11 @@ def folders(tmp_path_factory):
     return {name: tiny.write(root / name, name) for name in tiny.DECODERS}
 
 
-def engine_of(folders, architecture, blocks, step_tokens=64, live=LIVE):
-    block_bytes = BLOCK * token_bytes(tiny.plain(architecture).config, 4)
+def engine_of(folders, architecture, blocks, step_tokens=64, live=LIVE, dtype="float32"):
+    block_bytes = BLOCK * token_bytes(tiny.plain(architecture).config, KV_BYTES[dtype])
     engine = PyTorchEngine(kv_bytes=blocks * block_bytes, step_tokens=step_tokens, live=live)
     manifest = Manifest("talk", 1, Kind.BASE, "generate", ())
-    engine.load(Located(manifest, str(folders[architecture])), "cpu0", "float32", 0)
+    engine.load(Located(manifest, str(folders[architecture])), "cpu0", dtype, 0)
     return engine
 
 
@@ -93,6 +93,20 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
     assert found == {i: alone[architecture, arrivals[i][0]] for i in found}
     assert pool_of(engine).usage.held == 0
     assert pool_of(engine).usage.tokens_held == 0
+
+
+@pytest.mark.parametrize("architecture", tiny.DECODERS)
+def test_in_bfloat16_whoever_else_comes_is_answered_no_block_is_lost_and_a_token_is_as_likely_as_in_float32(
+    folders, architecture
+):
+    """What is said may be other words: docs/api.md, `seed`."""
+    engine = engine_of(folders, architecture, 5, step_tokens=11, live=3, dtype="bfloat16")
+    asked = [(generate(i, PROMPTS[i % 3], klass), i % 3, i == 3) for i, klass in enumerate([*Class, *Class])]
+    found = come_and_go(engine, asked)
+    assert {0, 1, 2, 4, 5} <= found.keys()
+    assert (pool_of(engine).usage.held, pool_of(engine).usage.tokens_held) == (0, 0)
+    call = generate(9, PROMPTS[1])
+    assert is_near(likeliest(engine, call), likeliest(engine_of(folders, architecture, 8), call))
 
 
 def test_the_youngest_makes_room_for_the_oldest_and_is_answered_all_the_same(folders, alone):
@@ -298,8 +312,8 @@ def test_a_call_with_many_texts_lets_others_between_them(folders):
     assert order == [2, 1]
 
 
-def test_weights_that_are_no_numbers_fault_their_calls_and_leave_nothing_behind(folders):
-    engine = engine_of(folders, "llama", 4)
+def test_weights_that_are_no_numbers_fault_their_calls_and_leave_nothing_behind(folders, dtype):
+    engine = engine_of(folders, "llama", 4, dtype=dtype)
     weight = engine._models["talk:1"].loaded.causal.model.norm.weight
     kept = weight.clone()
     engine.add(generate(1, PROMPTS[1]))
@@ -336,8 +350,8 @@ def test_another_model_under_the_name_of_one_that_was_removed_finds_nothing_of_i
     assert answers == {0: fresh[1], 1: fresh[2], 2: fresh[1]}
 
 
-def test_an_answer_under_a_rule_has_no_more_tokens_than_asked_for_and_fewer_than_it_needs_are_refused(folders):
-    engine = engine_of(folders, "llama", 8)
+def test_an_answer_under_a_rule_has_no_more_tokens_than_asked_for_and_fewer_than_it_needs_are_refused(folders, dtype):
+    engine = engine_of(folders, "llama", 8, dtype=dtype)
     rule = {"type": "string", "minLength": 6}
     with pytest.raises(BadInput, match="max_tokens is 1; the shortest answer") as refused:
         engine.add(generate(1, "a", json_schema=rule, max_tokens=1))

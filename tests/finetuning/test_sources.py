@@ -32,7 +32,10 @@ def pairs(folder: Path, rows: int = 100) -> Path:
 
 
 @pytest.mark.parametrize("name", ["t5", "t5_gated", "marian", "bart"])
-def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(tmp_path: Path, name: str) -> None:
+def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(
+    tmp_path: Path, name: str, dtype: str
+) -> None:
+    """In bfloat16 the gradients of a tensor point where those in float32 do."""
     import torch
     from transformers import AutoModelForSeq2SeqLM
 
@@ -44,7 +47,7 @@ def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(t
     base = training.base(tmp_path, name)
     recipe = Recipe("translate", "n", "tiny:1", Data(str(pairs(tmp_path, 24))))
     data = gather(recipe.data, "translate", {}, {})
-    candidate = begin(base, recipe, 0, "float32", "cpu0")
+    candidate = begin(base, recipe, 0, dtype, "cpu0")
     candidate.train(False)
     options = {"target_language": "German"} if name.startswith("t5") else {}
     examples = make_examples("translate", data.splits.train, candidate.loaded.tokenizer, Settings((), options, 128))
@@ -63,7 +66,7 @@ def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(t
         part = torch.nn.functional.cross_entropy(logits[lesson.places], wanted, reduction="sum")
         part.backward()
         summed += float(part.detach())
-    assert float(total.detach()) == pytest.approx(summed, rel=1e-4)
+    assert float(total.detach()) == pytest.approx(summed, rel=training.RELATIVE[dtype])
     found = {id(p): p.grad for p in candidate.weights().values()}
     named = dict(theirs.named_parameters())
     assert len(found) == len(named)
@@ -74,32 +77,42 @@ def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(t
             assert (grad is None) == (parameter.grad is None), key  # some releases have a table that nothing reads
             if grad is None:
                 continue
-            torch.testing.assert_close(grad, parameter.grad, atol=1e-4, rtol=1e-3)
+            if dtype == "float32":
+                torch.testing.assert_close(grad, parameter.grad, atol=1e-4, rtol=1e-3)
+            elif parameter.grad.norm() > 1e-2:
+                assert torch.cosine_similarity(grad.flatten(), parameter.grad.flatten(), dim=0) > 0.98, key
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "rate"), [("t5", "full", 2e-2), ("marian", "full", 5e-3), ("bart", "lora", 5e-3)]
+    ("name", "method", "rate", "epochs", "dtype"),
+    [
+        ("t5", "full", 1e-2, 20.0, "float32"),
+        ("t5", "full", 1e-2, 20.0, "bfloat16"),
+        ("marian", "full", 5e-3, 14.0, "float32"),
+        ("bart", "lora", 5e-3, 14.0, "float32"),
+    ],
+    indirect=["dtype"],
 )
 def test_pairs_become_a_model_that_writes_their_targets_and_ends_them(
-    tmp_path: Path, name: str, method: str, rate: float
+    tmp_path: Path, name: str, method: str, rate: float, epochs: float, dtype: str
 ) -> None:
     from test_training import located, trained
 
     from llmos.abi.call import Call
     from llmos.engines import driver
 
-    told = {"task": "translate", "method": method, "epochs": 14.0, "learning_rate": rate}
+    told = {"task": "translate", "method": method, "epochs": epochs, "learning_rate": rate}
     options: Json = {"answered_rows": 7} | ({"target_language": "German"} if name.startswith("t5") else {})
     base = training.base(tmp_path, name)
     _, model = trained(
-        tmp_path, {**told, "options": options, "data": {"train": str(pairs(tmp_path))}}, base=base
+        tmp_path, {**told, "options": options, "data": {"train": str(pairs(tmp_path))}}, base=base, dtype=dtype
     ).offers
     metrics = model.draft["evidence"]["metrics"]
     assert list(metrics)[:3] == ["chrf", "likelihood", "perplexity"]
     assert metrics["likelihood"] > (0.5 if method == "full" else 0.3)  # its frozen last layer knows no more
     assert metrics["chrf"] > 0.7
     engine = driver("pytorch")
-    engine.load(base, "cpu0", "float32", 1)
+    engine.load(base, "cpu0", dtype, 1)
     engine.attach(located(model, base))
     for i, word in enumerate(sorted(WORDS)):
         engine.add(Call(i, "sorter:1", "translate", (f"{word} 7",), {"max_tokens": 12}))

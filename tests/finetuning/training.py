@@ -13,6 +13,8 @@ from llmos.testing import tiny
 
 Json = Any  # Any: a recipe as plain values
 
+# How far a loss may lie from the same in another order of sums: of its size.
+RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}
 SIGNS = {"fruit": ("apple", "pear", "plum"), "metal": ("iron", "zinc", "gold"), "animal": ("cow", "hen", "pig")}
 
 

@@ -77,6 +77,22 @@ def test_every_model_of_a_mixed_row_computes_what_it_computes_alone(loaded, name
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_in_bfloat16_a_mixed_row_points_where_each_model_does_alone(tmp_path, name):
+    """Its numbers have 8 bits, and their sums another order."""
+    backbone = load_folder(tiny.write(tmp_path / name, name), dtype="bfloat16").backbone
+    parts = [(None, sequences((9, 20), 1))]
+    for i, (rank, targets) in enumerate(KINDS[name]):
+        folder = adapters.write(tmp_path / str(i), backbone, rank=rank, targets=targets, seed=i)
+        parts.append((load_adapter(folder, backbone), sequences((5, 30), i)))
+    with torch.inference_mode():
+        got = together(backbone, parts).float()
+        wanted = torch.cat([solo(backbone, adapter, some) for adapter, some in parts]).float()
+        bare = torch.cat([solo(backbone, None, some) for _, some in parts]).float()
+    assert torch.cosine_similarity(got, wanted, dim=-1).min() > 0.98
+    assert torch.cosine_similarity(got, bare, dim=-1).min() < 0.98, "adapters that change nothing would pass as well"
+
+
 def test_an_adapter_changes_its_own_stretch_and_nothing_is_left_after_it(loaded):
     backbone, there = loaded["bert"]
     texts = sequences((20, 20), 1)

@@ -29,6 +29,7 @@ pytestmark = [
 
 TEXTS = ["one", "a longer text than the first", "zwölf", "x" * 60]
 LABELS = {0: "no", 1: "perhaps", 2: "yes"}
+CLOSE = {"float32": 1e-5, "bfloat16": 0.1}  # of probabilities
 TAGS = {0: "O", 1: "B-X", 2: "I-X"}
 
 
@@ -89,15 +90,15 @@ def trained(folder, out, kind, *, labels=None, targets="all-linear", rank=4, **s
     return model
 
 
-def engine_with(box, ref, base="base"):
+def engine_with(box, ref, base="base", dtype="float32"):
     engine = PyTorchEngine()
-    engine.load(box.store.located(base, "float32"), "cpu0", "float32", 0)
-    engine.attach(box.store.located(ref, "float32"))
+    engine.load(box.store.located(base, dtype), "cpu0", dtype, 0)
+    engine.attach(box.store.located(ref, dtype))
     return engine
 
 
-def answers(box, ref, task, *inputs, base="base", **params):
-    engine = engine_with(box, ref, base)
+def answers(box, ref, task, *inputs, base="base", dtype="float32", **params):
+    engine = engine_with(box, ref, base, dtype)
     engine.add(Call(1, ref, task, inputs, params))
     while not engine.is_idle:
         for chunk in engine.step():
@@ -112,17 +113,17 @@ def ids(text, folder):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "llama"])
-def test_a_classifier_answers_what_peft_answers(box, tmp_path, architecture):
+def test_a_classifier_answers_what_peft_answers(box, tmp_path, architecture, dtype):
     folder = base(box, tmp_path, architecture)
     model = trained(folder, tmp_path / "sentiment", "SEQ_CLS", labels=LABELS)
     said = pull(box, tmp_path / "sentiment")
     assert said.startswith("sentiment:1 is ready: classify on base:1")
     manifest = box.store.resolve("sentiment")
     assert (manifest.method, manifest.labels) == ("lora", ("no", "perhaps", "yes"))
-    for text, got in zip(TEXTS, answers(box, "sentiment:1", "classify", *TEXTS), strict=True):
+    for text, got in zip(TEXTS, answers(box, "sentiment:1", "classify", *TEXTS, dtype=dtype), strict=True):
         with torch.inference_mode():
             wanted = model(input_ids=ids(text, folder)).logits.softmax(-1)[0].tolist()
-        assert [got["scores"][LABELS[i]] for i in range(3)] == pytest.approx(wanted, abs=1e-5)
+        assert [got["scores"][LABELS[i]] for i in range(3)] == pytest.approx(wanted, abs=CLOSE[dtype])
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
