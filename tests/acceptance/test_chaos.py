@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition, Event
 
+import psutil
 import pytest
-from conftest import CLOSE, House, computed_in, pulled
+from conftest import CLOSE, House, computed_in, family, is_alive, pulled
 
 from llmos import Client
 from llmos.abi.error import LlmosError
@@ -168,12 +170,16 @@ def test_rounds_of_kill_and_stop_under_load_end_with_right_answers_and_no_orphan
         box.train("classify", data=rows(tmp_path), name="mood", epochs=500, checkpoint_every_s=0.5, wait=False)
     close = max(1e-4, CLOSE[computed_in(house)])
     load = Load(house.url, expected, close)
+    seen: set[psutil.Process] = set()
     try:
         load.answer_again()
         for victim, number in rounds:
-            print(f"{signal.Signals(number).name} {victim.__name__}", flush=True)
+            seen |= family(house)
+            began = time.monotonic()
             victim(house, number)
             load.answer_again()
+            took_s = time.monotonic() - began
+            print(f"{signal.Signals(number).name} {victim.__name__}: answered again after {took_s:.1f} s", flush=True)
     finally:
         load.close()
     with house.client() as box:
@@ -189,10 +195,12 @@ def test_rounds_of_kill_and_stop_under_load_end_with_right_answers_and_no_orphan
         holders = {lease.pid for lease in status.leases}
         assert (status.in_flight, holders) == (0, {p.pid for p in box.processes() if p.os_pid is not None})
         assert box.verify().damages == ()
+    seen |= family(house)
     well = {one["name"]: one["is_well"] for one in house.json("doctor")}
     assert (well["daemon"], well["home"]) == (True, True)
     assert house("down").returncode == 0
     assert (daemon_of(house.home), children_of(house.home)) == (None, [])
+    assert [process for process in seen if is_alive(process)] == []
 
 
 def rows(folder):
