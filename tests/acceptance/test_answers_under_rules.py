@@ -27,12 +27,21 @@ STRICT = {
 PARCEL = closed(code={"type": "string"}, weight={"type": "number"})
 TRACK = {"type": "function", "function": {"name": "track", "description": "Where a parcel is", "parameters": PARCEL}}
 ASKED = [{"role": "user", "content": "Describe yourself at length, with all that you know of your contacts and dates."}]
-NESTED = "start: r0\n" + "\n".join(f'r{i}: r{i + 1} r{i + 1} | "a"' for i in range(3000)) + '\nr3000: "a"\n'
-BOMBS = [
-    ("grammar", {"grammar": NESTED}),
-    ("regex", {"regex": "(a{1000}){1000}"}),
-    ("guided_grammar", {"guided_grammar": NESTED}),
-    ("response_format", {"response_format": {"type": "regex", "value": "((b{100}){100}){100}"}}),
+
+
+def nested(letter: str) -> str:
+    """Three thousand rules, each twice the next."""
+    return "start: r0\n" + "\n".join(f'r{i}: r{i + 1} r{i + 1} | "{letter}"' for i in range(3000)) + '\nr3000: "a"\n'
+
+
+BOMBS = [  # of each as many as are sent, no two alike: what was proven once is not tried again
+    ("grammar", [{"grammar": nested(letter)} for letter in "abcde"]),
+    ("regex", [{"regex": f"({letter}{{1000}}){{1000}}"} for letter in "ab"]),
+    ("guided_grammar", [{"guided_grammar": nested(letter)} for letter in "fg"]),
+    (
+        "response_format",
+        [{"response_format": {"type": "regex", "value": f"(({x}{{100}}){{100}}){{100}}"}} for x in "ab"],
+    ),
 ]
 
 
@@ -116,21 +125,26 @@ def test_a_call_that_may_be_made_and_has_no_room_leaves_no_markup_whole_or_strea
     assert "<tool_call>" not in streamed
 
 
-@pytest.mark.parametrize(("param", "rule"), BOMBS, ids=[f"{i} {param}" for i, (param, _) in enumerate(BOMBS)])
-def test_rules_that_end_whoever_compiles_them_are_refused_and_nobody_beside_notices(smollm2, chat, param, rule):
+@pytest.mark.parametrize(("param", "bombs"), BOMBS, ids=[param for param, _ in BOMBS])
+def test_rules_that_end_whoever_compiles_them_are_refused_and_nobody_beside_notices(smollm2, chat, param, bombs):
     def innocent(seed):
         return chat(messages=[{"role": "user", "content": "Say hello."}], seed=seed, max_tokens=8).choices[0]
 
-    with smollm2.client() as box, ThreadPoolExecutor(4) as pool:
+    with smollm2.client() as box, ThreadPoolExecutor(4 + len(bombs)) as pool:
         innocent(0)
         before = serving(box)
-        bombs = [pool.submit(chat, extra_body=rule, max_tokens=8) for _ in range(2)]
+        thrown = [pool.submit(chat, extra_body=bomb, max_tokens=8) for bomb in bombs]
         beside = [pool.submit(innocent, seed) for seed in range(4)]
-        for bomb in bombs:
+        in_turn = []
+        while not all(one.done() for one in thrown):
+            in_turn.append(innocent(len(in_turn)))
+        assert len(in_turn) > len(bombs) // 5, "nobody was answered while the rules were tried"
+        for bomb in thrown:
             error = bomb.exception()
             assert isinstance(error, openai.BadRequestError), error
             assert error.param == param
-        assert all(one.result().message.content for one in beside)
+        answers = [*in_turn, *(one.result() for one in beside), innocent(5)]
+        assert all(one.message.content for one in answers)
         after = serving(box)
         assert (after.pid, after.os_pid, after.restarts) == (before.pid, before.os_pid, before.restarts)
 
