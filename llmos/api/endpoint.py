@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -20,23 +22,35 @@ from llmos.abi.process import Class, Program
 from llmos.api.budget import Share
 from llmos.api.compression import LEAST_BYTES, compressed
 from llmos.api.errors import refusal
+from llmos.api.weight import check_weight
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+R = TypeVar("R")
 HALF_PAIR = re.compile(  # it begins with a plain text, which is found in a large body many times faster
     rb"\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"
 )
 CHOICES = {"$.class": Class, "$.program": Program}  # of our bodies: the fields that are one of a few words
-PLACE = re.compile(r" - at `\$(.*?)`$")  # how msgspec says where in a body something is wrong
+PLACE = " - at `$"  # how msgspec says where in a body something is wrong, before the end of what it says
 FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
 AS_ONES = bytes(ord("1") if chr(byte).isdecimal() else 0 for byte in range(256))  # what each byte becomes
 LONG_NUMBER = b"1" * 19
 LOOK_BYTES = 1 << 16
+PAIR_BYTES = 12  # of a surrogate pair, escaped
+AT_BYTE = re.compile(r"\(byte (\d+)\)$")  # where msgspec met it
+MAX_SAID = 300  # characters of what msgspec says of a body, which may quote it
+MAX_KEY = 100
 CODINGS = {"identity": 0, "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 MAX_COUNT = 999_999_999
 COUNT = re.compile(r"0*([1-9][0-9]{0,8})")  # from 1 to MAX_COUNT
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
+AT_ONCE_BYTES = 16_384  # larger bodies are read beside the loop
+READERS = 2  # threads: what they do in Python takes turns with the loop
+MEMBERS = 4_096  # of a body in gzip; some writers make one every 64 KiB
+PIECE_BYTES = 65_536  # inflated at a time: each member copies what follows it in its piece
+MAX_RATIO = 100  # of a body inflated to what was sent; text has 3 to 30
+FREE_BYTES = 1 << 20  # that any body may inflate to
 DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
 
 
@@ -150,10 +164,23 @@ class Bodies:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
+        self._beside = ThreadPoolExecutor(READERS, "bodies")
 
     async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         """The body as the decoder's type; an empty body counts as an empty object."""
-        return decoded(await self._bytes(request) or b"{}", decoder)
+        return await self.read_as(request, decoder, lambda value: value)
+
+    async def read_as(self, request: Request, decoder: msgspec.json.Decoder[T], meaning: Callable[[T], R]) -> R:
+        """What `meaning` makes of the body as the decoder's type: beside the loop, where the body is large."""
+        body = await self._bytes(request) or b"{}"
+        if len(body) <= AT_ONCE_BYTES:
+            return meaning(decoded(body, decoder))
+
+        def work() -> R:
+            check_weight(body)
+            return meaning(decoded(body, decoder))
+
+        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
     async def _bytes(self, request: Request) -> bytes:
         """What was sent, inflated where it is in gzip: neither may have more bytes than the limit."""
@@ -165,7 +192,8 @@ class Bodies:
         sent = await self._sent(request)
         if coding == "identity" or not sent:
             return sent
-        body = inflated(sent, self._limit, wbits=CODINGS[coding])
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(self._beside, lambda: inflated(sent, self._limit, wbits=CODINGS[coding]))
         request.scope["share"].take(len(body))
         return body
 
@@ -197,18 +225,36 @@ def header_of(scope: Scope, name: bytes) -> str | None:
 
 
 def inflated(sent: bytes, limit: int, *, wbits: int) -> bytes:
-    """The body that was compressed; TooLong once it is over the limit, without inflating the rest of it."""
-    stream = zlib.decompressobj(wbits)
-    try:
-        body = stream.decompress(sent, limit + 1)
-    except zlib.error as error:
-        raise BadInput(f"The body is not what its Content-Encoding says: {error}", key="content-encoding") from error
-    if len(body) > limit:
-        raise _too_large(len(body), limit)
-    if not stream.eof or stream.unused_data:
-        said = "ends too early" if not stream.eof else "goes on behind its end"
-        raise BadInput(f"The compressed body {said}. Send it whole, in one stream", key="content-encoding")
-    return body
+    """The body that was compressed, of all its members where it is in gzip (RFC 1952); TooLong once it is over the
+    limit, or far more than was sent, without inflating the rest of it."""
+    most = min(limit, max(FREE_BYTES, MAX_RATIO * len(sent)))
+    pieces: list[bytes] = []
+    size, members, stream = 0, 1, zlib.decompressobj(wbits)
+    for at in range(0, len(sent), PIECE_BYTES):
+        rest = sent[at : at + PIECE_BYTES]
+        while rest:
+            if stream.eof:
+                if wbits == zlib.MAX_WBITS or members == MEMBERS:
+                    raise _uninflated("goes on behind its end. Send it whole, in one stream")
+                members, stream = members + 1, zlib.decompressobj(wbits)
+            try:
+                pieces.append(stream.decompress(rest, most - size + 1))
+            except zlib.error as error:
+                raise _uninflated(f"is not what its Content-Encoding says: {error}") from error
+            size += len(pieces[-1])
+            if size > limit:
+                raise _too_large(size, limit)
+            if size > most:
+                said = f"The body inflates to more than {MAX_RATIO} times the {len(sent):,} bytes that were sent. "
+                raise TooLong(said + "Send it plain", size=size, limit=most)
+            rest = stream.unused_data
+    if not stream.eof:
+        raise _uninflated("ends too early. Send it whole")
+    return b"".join(pieces)
+
+
+def _uninflated(said: str) -> BadInput:
+    return BadInput(f"The compressed body {said}", key="content-encoding")
 
 
 def _too_large(size: int, limit: int) -> TooLong:
@@ -222,9 +268,10 @@ def _too_large(size: int, limit: int) -> TooLong:
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """The body as the decoder's type; BadInput that says whether the encoding, the JSON or the content is wrong."""
     try:
+        value = _decoded(body, decoder)
         if has_long_number(body):
-            _check_integers(msgspec.json.decode(body))
-        return decoder.decode(body)
+            _check_integers(value)
+        return value
     except msgspec.ValidationError as error:
         raise unfit(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -242,24 +289,42 @@ def has_long_number(body: bytes) -> bool:
     return any(LONG_NUMBER in body[at : at + LOOK_BYTES + len(LONG_NUMBER) - 1].translate(AS_ONES) for at in ends)
 
 
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as the decoder's type, whose fields are as if not sent where they are null and it takes no null."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        if b"null" not in body:
+            raise
+        given = msgspec.json.decode(body)
+        if not isinstance(given, dict) or None not in given.values():
+            raise
+        return msgspec.convert({key: value for key, value in given.items() if value is not None}, decoder.type)
+
+
 def unfit(error: msgspec.ValidationError) -> BadInput:
     """What is wrong with a body that is JSON, and the name of its field as `key`."""
     said = str(error)
+    name = _name_of(said)
     for place, words in CHOICES.items():
         if said.endswith(f"`{place}`"):
             said = f"{said.replace(f' - at `{place}`', '')}; {place.removeprefix('$.')} is one of {', '.join(words)}"
-    name = _name_of(str(error))
-    detail = {} if name is None else {"key": name}
-    return BadInput(f"The body does not fit: {said}. What is expected is at /docs", **detail)
+    detail = {} if name is None else {"key": _cut(name, MAX_KEY)}
+    return BadInput(f"The body does not fit: {_cut(said, MAX_SAID)}. What is expected is at /docs", **detail)
 
 
 def _name_of(said: str) -> str | None:
     """The field that the decoder speaks of, by its path: `max_tokens`, `stream_options.include_usage`, `input[2]`."""
-    place, field = PLACE.search(said), FIELD.search(said)
-    path = "" if place is None else place[1].removeprefix(".")
+    before, place, path = said.rpartition(PLACE)
+    field = FIELD.search(before if place else said)
+    path = path.removesuffix("`").removeprefix(".") if place else ""
     if field is not None:
         path += f".{field[1]}" if path else field[1]
     return path or None
+
+
+def _cut(said: str, most: int) -> str:
+    return said if len(said) <= most else f"{said[: most - 4]} ..."
 
 
 def _unreadable(body: bytes, error: Exception) -> BadInput:
@@ -268,23 +333,32 @@ def _unreadable(body: bytes, error: Exception) -> BadInput:
         body.decode()
     except UnicodeDecodeError as first:  # the decoder's own place is that within one text
         return BadInput(f"The body is not valid UTF-8: {first.reason} at byte {first.start}")
-    if half := HALF_PAIR.search(body):
+    met = AT_BYTE.search(str(error))
+    at = int(met[1]) if met else len(body)  # it says no place where the text would end before the other half
+    if half := HALF_PAIR.search(body, max(at - 2 * PAIR_BYTES, 0), at + PAIR_BYTES):
         return BadInput(
             f"The body is not valid JSON: {half[0].decode()} at byte {half.start()} is half of a surrogate pair, which "
             "is no character. Send both halves, or the character itself"
         )
-    return BadInput(f"The body is not valid JSON: {error}")
+    return BadInput(f"The body is not valid JSON: {_cut(str(error), MAX_SAID)}")
 
 
-def _check_integers(value: Any) -> None:  # Any: a JSON value
-    """BadInput for a whole number that no frame can carry to a process."""
+def _check_integers(value: object) -> None:
+    """BadInput where a whole number is among the values that no frame can carry to a process."""
+    try:
+        msgspec.msgpack.encode(value)
+    except OverflowError as error:
+        found = _too_long(msgspec.to_builtins(value))
+        raise BadInput(f"{str(found)[:24]}... is too large. Whole numbers have at most 64 bits") from error
+
+
+def _too_long(value: Any) -> int | None:  # Any: a JSON value
+    """The first whole number of more than 64 bits."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        for one in value:
-            _check_integers(one)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise BadInput(f"{str(value)[:24]}... is too large. Whole numbers have at most 64 bits")
+        return next((found for one in value if (found := _too_long(one)) is not None), None)
+    return value if isinstance(value, int) and not -(2**63) <= value < 2**64 else None
 
 
 def reply(value: object, status: int = 200) -> Response:

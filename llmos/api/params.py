@@ -8,6 +8,7 @@ import msgspec
 
 from llmos.abi.error import BadInput
 from llmos.api.endpoint import unfit
+from llmos.tasks.grammar import JSON_SCHEMA
 
 Json = Any  # Any: a JSON value, checked here
 T = TypeVar("T")
@@ -70,6 +71,9 @@ NEUTRAL: dict[str, tuple[Json, ...]] = {
     "vllm_xargs": ({},),
     "web_search_options": (),
 }
+Within = dict[str, "Within"]
+# The objects of ours in a body: what is deeper is a schema's, a tool's or a message's.
+WITHIN: Within = {"stream_options": {}, "response_format": {JSON_SCHEMA: {}}, "structured_outputs": {}}
 # Of parameters that there are: the values with which other servers' clients say that they are not set.
 UNSET: dict[str, tuple[Json, ...]] = {"stop": ("", [""]), "top_k": (-1,)}
 
@@ -77,8 +81,8 @@ UNSET: dict[str, tuple[Json, ...]] = {"stop": ("", [""]), "top_k": (-1,)}
 def supported(body: dict[str, Json], kind: type[T]) -> T:
     """The body as a request of this kind; BadInput for whatever it asks that would otherwise be ignored."""
     kept: dict[str, Json] = {}
-    for key, value in body.items():
-        if value is None or key in HINTS or _is_one(value, UNSET.get(key, ())):
+    for key, value in without_nulls(body, WITHIN).items():
+        if key in HINTS or _is_one(value, UNSET.get(key, ())):
             continue
         if key not in NEUTRAL:
             kept[key] = value
@@ -88,6 +92,15 @@ def supported(body: dict[str, Json], kind: type[T]) -> T:
         return msgspec.convert(kept, kind)
     except msgspec.ValidationError as error:
         raise unfit(error) from error
+
+
+def without_nulls(body: dict[str, Json], within: Within) -> dict[str, Json]:
+    """The fields that have a value, of these fields' objects too."""
+    return {
+        key: without_nulls(value, within[key]) if key in within and isinstance(value, dict) else value
+        for key, value in body.items()
+        if value is not None
+    }
 
 
 def _is_one(value: Json, values: tuple[Json, ...]) -> bool:

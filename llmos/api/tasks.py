@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
+from llmos.api.asked import given
 from llmos.api.caller import Addressed, Caller, Field, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, header_of, reply
 from llmos.api.stream import EVENTS, EventStream, event, fault
@@ -62,13 +63,14 @@ class Tasks:
         if task not in TASKS:
             raise NotFound(f"No task {task!r}. There are: {', '.join(TASKS)}")
         body = await self._bodies.read(request, DECODER)
-        check_params(task, body.params)
+        params = given(body.params)
+        check_params(task, params)
         inputs = _inputs(body)
-        encoding = body.params.pop("encoding", "float") if task == "embed" else "float"
+        encoding = params.pop("encoding", "float") if task == "embed" else "float"
         if encoding not in ("float", "base64"):
             raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
         field = Field("input" if body.inputs is msgspec.UNSET else "inputs", body.inputs is not msgspec.UNSET)
-        wanted = self._caller.wanted(body, task, inputs, body.params, field)
+        wanted = self._caller.wanted(body, task, inputs, params, field)
         if body.stream:
             return await self._stream(wanted, request)
         chunk = await self._caller.whole(wanted, request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -20,6 +21,7 @@ MAX_STOP_CHARS = 256
 MAX_ANSWERS = 128
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
+TOKEN_ID = re.compile(r"[0-9]{1,10}")
 MAX_TOKENS = 2**31 - 1  # of an answer, as asked for: there is never room for so many
 
 
@@ -167,7 +169,7 @@ def _biases(value: Json) -> tuple[tuple[int, float], ...]:
     if not isinstance(value, dict) or len(value) > MAX_BIASES:
         raise BadInput(f"{said}, at most {MAX_BIASES:,} of them; this is {shown(value)}", key="logit_bias")
     for token, bias in value.items():
-        if not str(token).isdecimal() or not _is_number(bias) or not -100 <= bias <= 100:
+        if not TOKEN_ID.fullmatch(str(token)) or not _is_number(bias) or not -100 <= bias <= 100:
             raise BadInput(f"{said}; this has {shown(token)}: {shown(bias)}", key="logit_bias")
     return tuple((int(token), float(bias)) for token, bias in value.items())
 

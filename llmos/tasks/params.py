@@ -13,6 +13,7 @@ from llmos.tasks.text import shown
 Json = Any  # Any: a call's param
 
 PARSE_SPECIAL = "parse_special"
+MAX_KEY = 100  # characters of a name that nobody knows, which it is compared by and told by
 OF_ALL = frozenset({PARSE_SPECIAL})  # what a call to any task may say
 
 
@@ -37,5 +38,6 @@ def check_params(name: str, given: Iterable[str]) -> None:
     for key in given:
         if key not in known and key not in OF_ALL:
             known = known | OF_ALL
-            near = ", ".join(get_close_matches(key, known) or sorted(known)) or "none"
-            raise BadInput(f"{name} has no param {key!r}. It has: {near}. Correct it, or leave it out", key=key)
+            said = key if len(key) <= MAX_KEY else f"{key[: MAX_KEY - 4]} ..."
+            near = ", ".join(get_close_matches(said, known) or sorted(known)) or "none"
+            raise BadInput(f"{name} has no param {said!r}. It has: {near}. Correct it, or leave it out", key=said)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from llmos.abi.error import BadInput
 
 Json = Any  # Any: a JSON value, checked here
+Part = TypeVar("Part")
 
 
 def text_of(data: Json, field: str = "text") -> str:
@@ -30,6 +32,27 @@ def whole(key: str, text: str) -> str:
 
 
 def shown(value: Json, width: int = 80) -> str:
-    """A value as an error message quotes it: never more than a line."""
-    text = repr(value[: width + 1] if isinstance(value, (str, list, tuple)) else value)
+    """A value as an error message quotes it: never more than a line, nor more work than that."""
+    text = repr(_beginning(value, [width], width))
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _beginning(value: Json, left: list[int], width: int) -> Json:
+    """So much of it that its text is no shorter than the line, if it was longer; `left` are the parts still to take."""
+    left[0] -= 1
+    if isinstance(value, (str, bytes)):
+        return value[: width + 1]
+    if isinstance(value, dict):
+        parts = ((_beginning(key, left, width), _beginning(one, left, width)) for key, one in value.items())
+        return dict(_while(left, parts))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_while(left, (_beginning(one, left, width) for one in value)))
+    return value
+
+
+def _while(left: list[int], parts: Iterator[Part]) -> Iterator[Part]:
+    while left[0] > 0:
+        try:
+            yield next(parts)
+        except StopIteration:
+            return

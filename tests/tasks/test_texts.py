@@ -12,6 +12,7 @@ from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import TASKS, Rendered, Settings, task
 from llmos.tasks.classify import sigmoid, softmax
 from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.text import shown
 from llmos.testing.tokenizer import PieceTokenizer
 
 TWO = Settings(("bad", "good"), {}, 16)
@@ -157,3 +158,37 @@ def test_text_and_its_newest_piece_have_one_shape() -> None:
     raw = {"text": "hi", "finish_reason": None}
     assert task("generate").parse(raw, NONE, TWO, {}) == raw
     assert task("chat").parse(raw, NONE, TWO, {})["message"] == {"role": "assistant", "content": "hi"}
+
+
+def json_values():
+    leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    return st.recursive(
+        leaf, lambda inner: st.lists(inner, max_size=40) | st.dictionaries(st.text(), inner, max_size=40), max_leaves=60
+    )
+
+
+@given(json_values(), st.integers(1, 90))
+def test_a_value_is_shown_by_the_beginning_of_its_text(value, width) -> None:
+    text = repr(value)
+    assert shown(value, width) == (text if len(text) <= width else f"{text[: width - 1]}…")
+
+
+def test_a_value_is_shown_without_a_look_at_more_than_a_line_of_it() -> None:
+    class Watched(list):
+        taken = 0
+
+        def __iter__(self):
+            for one in list.__iter__(self):
+                Watched.taken += 1
+                yield one
+
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
+    assert shown(Watched([deep] * 5_000)).startswith("[[[[[")
+    assert Watched.taken <= 81
+
+
+def test_a_token_id_of_a_bias_has_few_digits() -> None:
+    with pytest.raises(BadInput, match="logit_bias"):
+        sampling({"logit_bias": {"1" * 5_000: 1}})

@@ -1,0 +1,28 @@
+"""What a body costs to decode, counted before it is: decoding is one call in C, and nothing else runs meanwhile."""
+
+from __future__ import annotations
+
+from llmos.abi.error import TooLong
+
+MAX_VALUES = 100_000  # of 0.05 to 0.5 us each; a call has 2,048 inputs at most
+MAX_EXPONENTS = 2_000  # of 15 us each where the number is far from 1
+NAMES_WITH_E = (b"true", b"false")
+
+
+def check_weight(body: bytes) -> None:
+    """TooLong for a body with more values, or more numbers with an exponent, than any request needs.
+
+    Takes time in proportion to the body's size, in few calls of C.
+    """
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # so that each quote begins or ends a text
+    _check("values", body.count(b'"') // 4, MAX_VALUES)  # of an object's, each may have two texts
+    rest = b"".join(body.split(b'"')[::2])
+    _check("values", sum(map(rest.count, (b",", b"[", b"{"))), MAX_VALUES)
+    exponents = rest.count(b"e") + rest.count(b"E") - sum(map(rest.count, NAMES_WITH_E))
+    _check("numbers with an exponent", exponents, MAX_EXPONENTS)
+
+
+def _check(what: str, count: int, limit: int) -> None:
+    if count > limit:
+        raise TooLong(f"The body has more than {limit:,} {what}. Send fewer at a time", size=count, limit=limit)
