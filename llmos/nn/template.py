@@ -5,29 +5,20 @@ The environment is the one that transformers renders templates in, so that a con
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError, nodes, pass_context
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2 import TemplateError, nodes
 
 from llmos.abi.error import BadInput
+from llmos.nn.sandbox import Budget, Environment, TooMuch
 from llmos.tasks.tools import knows_tools, told
 
 Json = Any  # Any: a message, a tool, or whatever a template makes of them
 Message = dict[str, Json]
 
 LIMIT_S = 5.0  # of processor time for one conversation
-MOST_CHARS = 1 << 26  # of one rendered conversation
-BUDGET = "llmos_budget"
 WORD = "magpie"  # which the trial looks for in what was rendered
 CALL: Json = {"type": "function", "function": {"name": "look", "arguments": {"at": 1}}}
 TOOL: Json = {
@@ -49,36 +40,12 @@ TRIALS: dict[str, tuple[list[Message], list[Json]]] = {
 ROLES = ("system", "user", "assistant", "tool")
 
 
-class TooMuch(Exception):
-    """The template takes longer, or writes more, than any conversation needs."""
-
-
-class Budget:
-    """What one rendering may take."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._ends_at = time.thread_time() + limit_s
-        self._limit_s = limit_s
-        self._steps = self._chars = 0
-
-    def step(self) -> None:
-        self._steps += 1
-        if self._steps % 64 == 0 and time.thread_time() > self._ends_at:
-            raise TooMuch(f"it computes for more than {self._limit_s:g} seconds")
-
-    def wrote(self, piece: str) -> str:
-        self._chars += len(piece)
-        if self._chars > MOST_CHARS:
-            raise TooMuch(f"it writes more than {MOST_CHARS:,} characters")
-        return piece
-
-
 class ChatTemplate:
     """One template; `name` is the model whose it is, in errors."""
 
     def __init__(self, text: str, name: str, limit_s: float = LIMIT_S) -> None:
         self.text, self.name, self._limit_s = text, name, limit_s
-        environment = _Environment()
+        environment = Environment()
         try:
             self._tree = environment.parse(text)
             self._compiled = environment.from_string(text)
@@ -97,10 +64,9 @@ class ChatTemplate:
     def _rendered(
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
     ) -> str:
-        budget = Budget(self._limit_s)
         said: dict[str, Json] = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
-        said |= {"add_generation_prompt": opens, BUDGET: budget}
-        return "".join(map(budget.wrote, self._compiled.generate(said)))
+        with Budget(self._limit_s) as budget:
+            return budget.joined(self._compiled.generate(said | {"add_generation_prompt": opens}))
 
     def takes_parts(self, role: str) -> bool:
         """Messages of this role lose their text unless it comes as a list of parts, which the template goes through."""
@@ -182,81 +148,3 @@ def _said(error: Exception) -> str:
     if not isinstance(error, (TemplateError, TooMuch)):
         said = f"{type(error).__name__}: {said}"
     return f"{said} (line {line})" if line else said
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Templates come with models from anywhere: they see nothing but what they are given, and their loops count."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-        self.filters["tojson"] = _tojson
-        self.filters["llmos_bounded"] = _bounded
-        self.globals["dict"] = lambda *given, **named: dict(*given, **named)
-        self.globals["namespace"] = _Namespace
-        self.globals["raise_exception"] = _raise
-        self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # the day of whoever asks
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        for loop in list(tree.find_all(nodes.For)):
-            bounded = nodes.Filter(loop.iter, "llmos_bounded", [], [], None, None, lineno=loop.lineno)
-            loop.iter = bounded.set_environment(self)
-        return tree
-
-    def call_binop(self, context: Context, operator: str, left: Json, right: Json) -> Json:
-        """Nothing is repeated, or raised, to a size that no conversation needs."""
-        if operator == "*":
-            sizes = [len(one) for one in (left, right) if isinstance(one, (str, list, tuple))]
-            times = [one for one in (left, right) if isinstance(one, int)]
-            if sizes and times and sizes[0] * times[0] > MOST_CHARS:
-                raise TooMuch(f"it writes more than {MOST_CHARS:,} characters")
-        elif isinstance(right, (int, float)) and abs(right) > 64:
-            raise TooMuch("it raises to a power that is too great")
-        return super().call_binop(context, operator, left, right)
-
-
-class _Generation(Extension):
-    """`{% generation %}`, which marks the answers in a template for training elsewhere: its inside as it is."""
-
-    tags = {"generation"}  # noqa: RUF012  # as jinja's extensions say it
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return [nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True))]
-
-
-class _Namespace(Namespace):
-    """Jinja's, without names by which a template could reach Python's own."""
-
-    def __setitem__(self, name: str, value: Json) -> None:
-        if name.startswith("_"):
-            raise TemplateError(f"a namespace has no names such as {name}")
-        super().__setitem__(name, value)
-
-
-@pass_context
-def _bounded(context: Context, values: Json) -> Json:
-    budget = context.get(BUDGET)
-    return values if budget is None else _counted(values, budget.step)
-
-
-def _counted(values: Iterable[Json], step: Callable[[], None]) -> Iterator[Json]:
-    for one in values:
-        step()
-        yield one
-
-
-def _tojson(
-    value: Json,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise(message: str) -> str:
-    raise TemplateError(message)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 from llmos.abi.error import BadInput
+from llmos.nn.sandbox import MOST_BYTES
 from llmos.nn.template import NAMED, TRIALS, ChatTemplate, in_parts
 
 HELLO = [{"role": "user", "content": "hi"}]
@@ -55,7 +58,7 @@ def test_it_reads_as_transformers_renders_it(text):
         ("{{ raise_exception('no system here') }}", "no system here"),
         ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "computes for more than"),
         ("{{ 'x' * 999999999 }}", "writes more than"),
-        ("{{ 10 ** 99999 }}", "power"),
+        ("{{ 10 ** 99999 }}", "4,096 bits"),
         ("{{ ''.__class__.__mro__ }}", "unsafe|undefined"),
         ("{% set n = namespace() %}{% set n._x = 1 %}", "no names such as"),
     ],
@@ -97,3 +100,82 @@ def test_the_trial_says_what_is_refused_and_why():
 def test_what_it_looks_for_is_known():
     text = "{% if '</think>' in messages[0].content %}{{ messages[0].content.split('<x>') }}{% endif %}{{ '<y>' }}"
     assert ChatTemplate(text, "fix:2").sought == {"</think>", "<x>"}
+
+
+DOUBLED = "{{% set n = namespace(x={0}) %}}{{% for i in range(60) %}}{{% set n.x = {1} %}}{{% endfor %}}{2}"
+BOMBS = [
+    "{{ 'a' * 10**10 }}",
+    "{% set x = ('a' * 10**7) * 10**7 %}",
+    "{% set x = [1] * 10**9 %}",
+    "{{ 'a'.center(10**10) }}",
+    "{{ 'a'.ljust(10**10) }}{{ 'a'.zfill(10**10) }}",
+    "{{ 'a'|center(10**10) }}",
+    "{{ 'a\\n'|indent(10**9) }}",
+    "{{ messages|tojson(indent=10**9) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '%*d' % (10**9, 1) }}",
+    "{{ '%1000000000d'|format(1) }}",
+    "{{ '{:1000000000}'.format(1) }}",
+    "{{ '{:{}}'.format(1, 10**9) }}",
+    "{{ ['a', 'a']|join('b' * 10**7 * 6) }}",
+    "{{ ('b' * 10**7).join(['a'] * 10**6) }}",
+    "{{ ('a' * 10**6)|replace('a', 'b' * 10**6) }}",
+    "{{ ('a' * 10**6).replace('a', 'b' * 10**6) }}",
+    "{{ ('a' * 10**6).translate({97: 'b' * 10**6}) }}",
+    "{{ strftime_now('%1000000000Y') }}",
+    "{{ lipsum(n=10**9) }}",
+    "{{ (1).to_bytes(10**10, 'big') }}",
+    "{{ range(10**9)|list|length }}",
+    "{{ ([[1] * 10**5] * 10**5)|sum(start=[]) }}",
+    "{{ ('a ' * 10**7)|wordwrap(1) }}",
+    "{{ ('a ' * 10**7).split(' ')|length }}",
+    DOUBLED.format("'a'", "n.x ~ n.x", ""),
+    DOUBLED.format("'a'", "n.x + n.x", ""),
+    DOUBLED.format("[1]", "n.x + n.x", ""),
+    DOUBLED.format("2", "n.x * n.x", ""),
+    DOUBLED.format("'a'", "[n.x, n.x]|join", ""),
+    DOUBLED.format("'a'", "n.x.join(['', '', ''])", ""),
+    DOUBLED.format("'a'", "'%s%s' % (n.x, n.x)", ""),
+    DOUBLED.format("'a'", "'{0}{0}'.format(n.x)", ""),
+    DOUBLED.format("[1]", "[n.x, n.x]", "{{ n.x }}"),
+    DOUBLED.format("[1]", "[n.x, n.x]", "{{ n.x|string|length }}"),
+    DOUBLED.format("[1]", "[n.x, n.x]", "{{ n.x|tojson }}"),
+    DOUBLED.format("[1]", "[n.x, n.x]", "{{ '' ~ n.x }}"),
+    DOUBLED.format("[1]", "[n.x, n.x]", "{{ [n.x]|join }}"),
+    "{% set n = namespace(x='a') %}{% for i in range(60) %}"
+    "{% set y %}{{ n.x }}{{ n.x }}{% endset %}{% set n.x = y %}{% endfor %}",
+    "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}" + DOUBLED.format("'a'", "f(n.x)", ""),
+    "{% set n = namespace(x=[]) %}{% set y = 'a' * 10**7 %}"
+    "{% for i in range(10**5) %}{% set n.x = n.x + [y[1:]] %}{% endfor %}",
+    "{% set n = namespace(x=[]) %}{% set y = 'a' * 10**7 %}"
+    "{% for i in range(10**5) %}{% set n.x = n.x + [y|upper] %}{% endfor %}",
+    "{% set n = namespace(x=[]) %}{% set y = 'a' * 10**7 %}"
+    "{% for i in range(10**5) %}{% set n.x = n.x + [y.lower()] %}{% endfor %}",
+    "{% for i in range(10**5) %}{% for j in range(10**5) %}" + "a" * 10**5 + "{% endfor %}{% endfor %}",
+]
+
+
+@pytest.mark.parametrize("text", BOMBS)
+def test_no_template_fills_the_memory_and_what_it_would_need_is_refused_by_the_models_name(text):
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput, match="chat template of fix:2 refuses this conversation: ") as refused:
+        ChatTemplate(text, "fix:2").render(HELLO, [], opens=True, named=NAMED)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 2 * MOST_BYTES >> 10
+    assert any(word in refused.value.message for word in ("it ", "undefined", "Range too big"))
+    assert "MemoryError" not in refused.value.message
+
+
+def test_a_bomb_in_a_template_is_found_at_the_pull():
+    tried = ChatTemplate("{{ messages[0].content ~ ('a' * 10**10) }}", "fix:2").trial()
+    assert "it writes more than" in tried["refuses"]["text"]
+
+
+def test_a_long_conversation_is_written_whatever_a_template_makes_of_it_on_the_way():
+    text = (
+        "{% set n = namespace(all='') %}{% for m in messages %}{% set c = m['content'].split('</think>')[-1]|trim %}"
+        "{% set n.all = n.all ~ '<' + m.role + '>' ~ c[0:] ~ ('%s' % loop.index) ~ (m|tojson)[:0] %}"
+        "{% if loop.index0 == messages|length - 1 %}{{ n.all.replace('<', '[') }}{% endif %}{% endfor %}"
+    )
+    messages = [{"role": "user", "content": f"12345 number {i} of many"} for i in range(600)]
+    rendered = ChatTemplate(text, "fix:2").render(messages, [], opens=True, named=NAMED)
+    assert rendered == "".join(f"[user>{one['content']}{i}" for i, one in enumerate(messages, 1))
