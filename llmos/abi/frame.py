@@ -1,8 +1,8 @@
 """The frames that daemon and child say to each other over the child's unix socket.
 
 Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
-Computed, TakesIn, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed; and a Beat every second. A
-child that sees the socket end ends itself at once.
+Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed; and a Beat every
+second. A child that sees the socket end ends itself at once.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A call to answer."""
+    """A call to answer; of one that `is_alone`, sent without others, it is said when it has been taken in."""
 
     call: Call
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,13 @@ class TakesIn:
 
     os_pid: int
     fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """A call that was sent alone has been taken in, and the process lives."""
+
+    call_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +203,7 @@ Down = Assignment | Attach | Detach | Ask | Cancel | Accepted | Stop
 Up = (
     Ready
     | TakesIn
+    | TakenIn
     | Answer
     | Computed
     | Attached

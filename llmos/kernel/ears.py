@@ -19,6 +19,7 @@ from llmos.abi.frame import (
     Ready,
     Report,
     Spent,
+    TakenIn,
     TakesIn,
     Up,
 )
@@ -67,6 +68,8 @@ class Ears:
                 self._network.answered(chunks)
             case Computed(call_id, share):
                 self._network.computed(call_id, share)
+            case TakenIn(call_id):
+                self._network.taken_in(call_id)
             case TakesIn(os_pid, fd):
                 self._open_note(pid, os_pid, fd)
             case AttachFailed(model, fault):

@@ -47,6 +47,7 @@ class Server:
     asked_at: dict[str, float] = field(default_factory=dict)  # since when each attaching one is waited for
     yielding: set[str] = field(default_factory=set)  # attached ones whose calls wait, so that another may come
     sent_of: Counter[str] = field(default_factory=Counter)  # how many calls in hand name each model
+    apart: dict[int, Open] = field(default_factory=dict)  # calls of which one ended it: they are sent one at a time
     used_at: float = 0.0
 
     def resting(self, now: float) -> set[str]:
@@ -197,11 +198,19 @@ class Network:
                 continue
             opened.has_begun = True
             opened.put(chunk)
+            if self._servers[opened.pid].apart.pop(chunk.call_id, None) is not None:
+                pids.add(opened.pid)
             if chunk.is_last:
                 self._close(opened)
                 pids.add(opened.pid)
         for pid in pids:
             self._forward_to(pid)
+
+    def taken_in(self, call_id: int) -> None:
+        """A call that was sent alone did its process no harm: it is no suspect any more, and others may be sent."""
+        opened = self._calls.get(call_id)
+        if opened is not None and self._servers[opened.pid].apart.pop(call_id, None) is not None:
+            self._forward_to(opened.pid)
 
     def computed(self, call_id: int, share: float) -> None:
         """A process is so far with a large call: as much of another may be sent."""
@@ -245,6 +254,7 @@ class Network:
         for opened in self._open_calls(server):
             if opened.call.model == model:
                 self._fail(opened, fault)
+        self._forward(server)  # one of them may have been waiting to be sent alone
 
     def detach(self, pid: int, model: str) -> None:
         """Take the model away from this process; the next call that names it brings it again."""
@@ -271,22 +281,26 @@ class Network:
     def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
         """The process has died: calls without a chunk wait to be sent again, the others get their answer now.
 
-        `taking_in`: the calls over which it died, for it was taking them in; they are not sent again.
+        `taking_in`: the calls that it was taking in as it died. A single one is what it died over, and is not sent
+        again; of several it is not known which, so that each is sent again alone.
         """
         server = self._servers.get(pid)
         if server is None:
             return
         server.is_ready, server.models, server.attaching = False, set(), set()
         server.came_at, server.yielding = {}, set()
+        suspects = server.sent.keys() & {*taking_in}
         for opened in list(server.sent.values()):
             server.unsend(opened)
             opened.crashes += not server.is_returning
-            if opened.call.call_id in taking_in:
+            if suspects == {opened.call.call_id}:
                 self._fail(opened, _crashed(pid))
             elif opened.has_begun or not opened.call.is_idempotent or opened.crashes >= CRASHES_TO_GIVE_UP:
                 self._fail(opened, _died(pid, opened))
             else:
                 server.waiting.put_back(opened)
+                if opened.call.call_id in suspects:
+                    server.apart[opened.call.call_id] = opened
         server.waiting.let_go()
 
     def closed(self, pid: int, fault: Fault) -> None:
@@ -308,7 +322,9 @@ class Network:
     def _forward(self, server: Server) -> None:
         """Send what waits, as far as it may go now."""
         now = self._clock()
-        while server.is_ready and (opened := server.waiting.next(server.in_hand, now)) is not None:
+        if server.apart:
+            self._forward_apart(server, now)
+        while server.is_ready and not server.apart and (opened := server.waiting.next(server.in_hand, now)) is not None:
             model = opened.call.model
             if opened.is_late(now):
                 self._fail(opened, late(opened))
@@ -325,9 +341,24 @@ class Network:
             else:
                 self._ask(server, opened)
 
-    def _ask(self, server: Server, opened: Open) -> None:
+    def _forward_apart(self, server: Server, now: float) -> None:
+        """Send the next of the calls that go alone, unless one of them is in hand. Nothing else goes before them."""
+        for opened in sorted(server.apart.values(), key=lambda one: one.call.call_id):
+            model = opened.call.model
+            if not server.is_ready or not server.apart.keys().isdisjoint(server.sent):
+                return
+            if opened.is_late(now):
+                self._fail(opened, late(opened))
+            elif model in server.models:
+                self._ask(server, opened, is_alone=True)
+            elif model not in server.attaching:
+                server.attaching.add(model)
+                server.asked_at[model] = now
+                self._attach(server.pid, model)
+
+    def _ask(self, server: Server, opened: Open, *, is_alone: bool = False) -> None:
         try:
-            self._send(server.pid, Ask(opened.call))
+            self._send(server.pid, Ask(opened.call, is_alone))
         except LlmosError as error:  # no frame can carry it: that is this call's answer, and no other's concern
             self._fail(opened, fault_of(error))
             return
@@ -351,6 +382,7 @@ class Network:
         server = self._servers[opened.pid]
         server.waiting.remove(opened)
         server.unsend(opened)
+        server.apart.pop(call.call_id, None)
         server.calls_of[call.model] -= 1
         if not server.calls_of[call.model]:
             del server.calls_of[call.model]

@@ -57,15 +57,15 @@ class TakingIn:
     def is_idle(self) -> bool:
         return not self._entries
 
-    def put(self, call: Call, steps: Intake) -> None:
-        """Take a call in, at once or beside; raises what is wrong with it if that is known already."""
+    def put(self, call: Call, steps: Intake) -> bool:
+        """Take a call in, at once or beside: whether it is in. Raises what is wrong with it if that is known."""
         lane = lane_of(call)
         self._note.write(Lane.AT_ONCE, call.call_id)
         try:
             next(steps)
             if lane is Lane.AT_ONCE:
                 whole(steps)()
-                return
+                return True
         finally:
             self._note.write(Lane.AT_ONCE, None)
         if lane not in self._threads:
@@ -73,6 +73,7 @@ class TakingIn:
         entry = Entry((RANK[call.klass], call.call_id), call, steps)
         self._entries[call.call_id] = entry
         self._threads[lane].put(entry)
+        return False
 
     def cancel(self, call_id: int) -> None:
         """Nobody waits for it: it is not taken in any further."""

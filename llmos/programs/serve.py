@@ -23,6 +23,7 @@ from llmos.abi.frame import (
     Located,
     Ready,
     Stop,
+    TakenIn,
     TakesIn,
 )
 from llmos.abi.heap import give_back
@@ -67,6 +68,7 @@ class Server:
         self._channel = channel
         self._engine = engine
         self._intake = TakingIn(note, channel.wake)
+        self._alone: set[int] = set()  # calls that were sent alone and are not in yet
         self._is_stopping = False
         self._took_much = False  # of text: what reading it took is given back once nobody needs it
         self._reported_at = 0.0
@@ -114,13 +116,11 @@ class Server:
 
     def _take(self, frame: Down) -> None:
         match frame:
-            case Ask(call):
+            case Ask(call, is_alone):
                 self._took_much |= characters(call.inputs) > MUCH_CHARS
-                try:
-                    self._intake.put(call, self._engine.take_in(call))
-                except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer
-                    self._say([Chunk(call.call_id, fault=fault_of(error))])
+                self._put(call, is_alone=is_alone)
             case Cancel(call_id):
+                self._alone.discard(call_id)
                 self._intake.cancel(call_id)
                 self._engine.cancel(call_id)
             case Attach(model):
@@ -131,8 +131,25 @@ class Server:
             case Stop():
                 self._is_stopping = True
 
+    def _put(self, call: Call, *, is_alone: bool) -> None:
+        if is_alone:
+            self._alone.add(call.call_id)
+        try:
+            if self._intake.put(call, self._engine.take_in(call)):
+                self._say_taken(call)
+        except Exception as error:  # noqa: BLE001  # one call's fault is that call's answer
+            self._alone.discard(call.call_id)
+            self._say([Chunk(call.call_id, fault=fault_of(error))])
+
+    def _say_taken(self, call: Call) -> None:
+        """Others may come, if it was sent alone."""
+        if call.call_id in self._alone:
+            self._alone.discard(call.call_id)
+            self._channel.send(TakenIn(call.call_id))
+
     def _taken(self, call: Call, outcome: Callable[[], None] | Exception) -> None:
         """A call has been taken in beside: the engine has it in hand from now on."""
+        self._say_taken(call)
         if isinstance(outcome, Exception):
             self._say([Chunk(call.call_id, fault=fault_of(outcome))])
         else:

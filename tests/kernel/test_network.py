@@ -159,6 +159,75 @@ def test_a_call_over_which_its_process_died_while_taking_it_in_is_not_sent_again
     assert answer_of(innocent).fault is None
 
 
+def test_of_several_that_were_taken_in_only_the_one_that_ends_its_process_alone_is_blamed():
+    ground = Ground()
+    ground.network.became_ready(1)
+    innocent, poison, other = (ground.open(number) for number in (1, 2, 3))
+    ground.network.lost(1, taking_in=(1, 2))
+    ground.sent.clear()
+    ground.network.became_ready(1)
+    assert ground.sent == [Ask(innocent.call, True)], "nothing else is sent until it has been taken in"
+    ground.network.taken_in(1)
+    assert ground.sent == [Ask(innocent.call, True), Ask(poison.call, True)]
+    ground.network.lost(1, taking_in=(2,))
+    assert (answer_of(poison).fault or Fault("none", "")).code == "crashed"
+    ground.sent.clear()
+    ground.network.became_ready(1)
+    assert ground.sent == [Ask(innocent.call), Ask(other.call)]
+    ground.network.answered([Chunk(1), Chunk(3)])
+    assert [answer_of(one).fault for one in (innocent, other)] == [None, None]
+
+
+@pytest.mark.parametrize("end", ["answered", "dropped"])
+def test_whoever_is_sent_alone_holds_others_up_until_it_is_answered_or_gone(end):
+    ground = Ground()
+    ground.network.became_ready(1)
+    first, _ = ground.open(1), ground.open(2)
+    ground.network.lost(1, taking_in=(1, 2))
+    ground.sent.clear()
+    ground.network.became_ready(1)
+    if end == "answered":
+        ground.network.answered([Chunk(1)])
+    else:
+        ground.network.drop(first)
+    assert ground.asked() == [1, 2]
+    ground.open(3)
+    assert ground.asked() == [1, 2]
+    ground.network.taken_in(2)
+    ground.network.taken_in(2)
+    assert ground.asked() == [1, 2, 3]
+
+
+def test_who_is_sent_alone_has_its_model_brought_first_and_its_time_may_end_before():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1, "head:1"), ground.open(2, "head:1", timeout_s=5.0)
+    ground.network.attached_to(1, "head:1")
+    ground.open(3)
+    ground.network.lost(1, taking_in=(1, 2))
+    ground.sent.clear(), ground.attaching.clear()
+    ground.network.became_ready(1)
+    assert (ground.asked(), ground.attaching) == ([], ["head:1"])
+    ground.network.attached_to(1, "head:1")
+    assert ground.asked() == [1]
+    ground.clock.now += 6.0
+    ground.network.taken_in(1)
+    assert ground.asked() == [1, 3]
+
+
+def test_where_the_model_of_those_sent_alone_cannot_come_the_others_go_on():
+    ground = Ground()
+    ground.network.became_ready(1)
+    ground.open(1, "head:1"), ground.open(2, "head:1")
+    ground.network.attached_to(1, "head:1")
+    innocent = ground.open(3)
+    ground.network.lost(1, taking_in=(1, 2))
+    ground.sent.clear()
+    ground.network.became_ready(1)
+    ground.network.attach_failed(1, "head:1", Fault("no_room", "none"))
+    assert ground.sent == [Ask(innocent.call)]
+
+
 def test_a_call_nobody_waits_for_is_cancelled_and_its_late_answer_is_for_nobody():
     ground = Ground()
     ground.network.became_ready(1)

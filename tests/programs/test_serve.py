@@ -28,6 +28,7 @@ from llmos.abi.frame import (
     Report,
     Spent,
     Stop,
+    TakenIn,
     TakesIn,
     Up,
 )
@@ -331,6 +332,16 @@ def test_while_a_rule_is_compiled_all_others_are_answered_and_who_leaves_is_not_
     talk.say(Stop())
     while not talk.server.is_done:
         talk.server.step()
+
+
+@pytest.mark.parametrize("size", [1, 100], ids=["at once", "beside"])
+def test_of_a_call_that_was_sent_alone_it_is_said_that_it_is_in_and_of_others_not(daemon, size):
+    daemon.say(Attach(MOOD))
+    daemon.say(*(Ask(Call(number, "mood:1", "classify", ("x",) * size), number == 2) for number in (1, 2)))
+    heard = []
+    while not any(isinstance(one, Answer) and any(c.call_id == 2 and c.is_last for c in one.chunks) for one in heard):
+        heard.append(daemon.hear())
+    assert [one for one in heard if isinstance(one, TakenIn)] == [TakenIn(2)]
 
 
 def test_of_large_calls_the_higher_class_is_taken_in_first(slow):
