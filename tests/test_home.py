@@ -146,6 +146,16 @@ def test_down_ends_a_daemon_that_does_nothing_and_says_so(tmp_path):
     assert children_of(tmp_path) == []
 
 
+def test_a_verb_that_asks_a_stopped_daemon_ends_with_the_way_out(tmp_path):
+    with up(tmp_path, port := free_port()) as daemon:
+        daemon.send_signal(signal.SIGSTOP)
+        done = llmos(tmp_path, port, "ps")
+        assert done.returncode == 3
+        assert f"(pid {daemon.pid}) was stopped by a signal" in done.stderr
+        assert "llmos down" in done.stderr
+        assert llmos(tmp_path, port, "down").returncode == 0
+
+
 @pytest.mark.parametrize("stopped", ["serve", "zygote", "both"])
 def test_down_waits_for_no_grace_where_processes_were_only_stopped_and_leaves_none(tmp_path, stopped):
     add_base(Store(tmp_path))

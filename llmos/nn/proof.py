@@ -6,14 +6,18 @@ What crashes llguidance, takes too long or too much memory ends that process, an
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from functools import lru_cache
 
-from llmos.abi.error import BadInput
+from llmos.abi.error import BadInput, Cancelled
+from llmos.abi.waiting import is_for_nobody
 from llmos.nn.grammar_text import limits, text_of
 from llmos.tasks.grammar import JSON_SCHEMA, LARK, REGEX, TOOLS, Grammar
 from llmos.tasks.text import shown
@@ -21,6 +25,7 @@ from llmos.tasks.tools import ANSWER, Part, alone, parts_of
 
 CPU_S = 8  # of compiling and the steps
 WITHIN_S = 60.0  # of the clock, on a machine that has much else to do
+LOOK_EVERY_S = 0.1  # so soon a process ends whose rule nobody waits for any more
 MEMORY_BYTES = 2 << 30
 STACK_BYTES = 1 << 20  # less than any thread that compiles has: what needs more is nested too deeply
 STEPS = 8
@@ -104,15 +109,33 @@ def _verdict(kind: str, text: str) -> str:
     """Why a rule cannot be used; empty where it can."""
     command = [sys.executable, "-m", "llmos.nn.proof"]
     said = json.dumps({"kind": kind, "text": text}).encode()
-    try:
-        done = subprocess.run(command, input=said, capture_output=True, timeout=WITHIN_S, check=False)
-    except subprocess.TimeoutExpired:
+    with os.fdopen(os.memfd_create("rule"), "w+b") as rule:  # not a pipe, which would have to be kept filled
+        rule.write(said)
+        rule.seek(0)
+        with subprocess.Popen(command, stdin=rule, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            told = _told(process)
+            code = process.poll()
+    if told is None or code is None:
         return f"compiling it takes longer than {WITHIN_S:.0f} s. Make it smaller"
-    if done.returncode == 0:
-        return str(json.loads(done.stdout)["why"])
-    if done.returncode > 0:
+    if code == 0:
+        return str(json.loads(told)["why"])
+    if code > 0:
         return "compiling it needs too much memory. Make it smaller"
-    return f"compiling it ends the process that tries ({-done.returncode}). Make it smaller, or nest it less deeply"
+    return f"compiling it ends the process that tries ({-code}). Make it smaller, or nest it less deeply"
+
+
+def _told(process: subprocess.Popen[bytes]) -> bytes | None:
+    """What the process says, None if it takes too long; Cancelled, and it is killed, once nobody waits for that."""
+    until = time.monotonic() + WITHIN_S
+    try:
+        while time.monotonic() < until:
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=LOOK_EVERY_S)[0]
+            if is_for_nobody():
+                raise Cancelled("Whoever sent the rule has left")
+        return None
+    finally:
+        process.kill()  # nothing, where it has ended
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from enum import IntEnum
 from llmos.abi.call import Call, characters, size_of
 from llmos.abi.note import Note
 from llmos.abi.process import Class
+from llmos.abi.waiting import waited_for
 from llmos.engines.intake import Intake, whole
 from llmos.tasks.grammar import PARAMS as RULES
 
@@ -130,7 +131,8 @@ class Thread:
         """The next step of one call; whether there are more."""
         self._note.write(self._lane, entry.call.call_id)
         try:
-            next(entry.steps)
+            with waited_for(lambda: entry.is_gone):
+                next(entry.steps)
             return True
         except StopIteration as done:
             outcome: Taken | Exception = done.value

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("llguidance")
 
-from llmos.abi.error import BadInput
+from llmos.abi.error import BadInput, Cancelled
+from llmos.abi.waiting import is_for_nobody, waited_for
 from llmos.nn.proof import is_plain, prove
 from llmos.tasks.grammar import Grammar
 
@@ -48,3 +49,14 @@ def test_small_plain_rules_need_no_proof_and_what_multiplies_does():
         ("json_schema", '{"enum": ["' + "x" * 8000 + '"]}'),
     ]:
         assert not is_plain(Grammar(kind, text))
+
+
+def test_a_proof_that_nobody_waits_for_is_broken_off_and_made_again_for_the_next_who_asks():
+    rule = Grammar("regex", "(a{700}){700}")  # seconds of compiling
+    looks = iter([False, True])
+    with waited_for(lambda: next(looks)), pytest.raises(Cancelled):
+        prove(rule)
+    assert next(looks, None) is None, "it was asked until it heard that they have left"
+    assert not is_for_nobody()
+    with pytest.raises(BadInput):
+        prove(rule)

@@ -1,0 +1,48 @@
+"""Where calls are taken in beside the engine's work: one that was taken back frees its lane."""
+
+from __future__ import annotations
+
+import threading
+
+from llmos.abi.call import Call
+from llmos.abi.error import Cancelled
+from llmos.abi.note import Note
+from llmos.abi.waiting import is_for_nobody
+from llmos.engines.intake import Intake
+from llmos.programs.intake import TakingIn
+
+
+def compiling(begun: threading.Event) -> Intake:
+    """A rule that is compiled until whoever sent it has left."""
+    yield
+    begun.set()
+    while not is_for_nobody():
+        pass
+    raise Cancelled("They have left")
+
+
+def quick() -> Intake:
+    yield
+    return lambda: None
+
+
+def ruled(number: int) -> Call:
+    return Call(number, "mood:1", "chat", ("x",), {"regex": "(a{9}){9}"})
+
+
+def test_a_caller_that_left_frees_the_lane_for_the_next_who_sent_a_rule():
+    awake, is_begun = threading.Semaphore(0), threading.Event()
+    note = Note()
+    taking = TakingIn(note, awake.release)
+    taking.put(ruled(1), compiling(is_begun))
+    assert is_begun.wait(20)
+    taking.put(ruled(2), quick())
+    assert taking.collect() == []
+    taking.cancel(1)
+    found: list[tuple[Call, object]] = []
+    while not found:
+        assert awake.acquire(timeout=20)
+        found += taking.collect()
+    assert [call.call_id for call, _ in found] == [2]
+    assert taking.is_idle
+    note.close()
