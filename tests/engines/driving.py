@@ -27,8 +27,8 @@ def likeliest(engine: Engine, call: Call) -> dict[bytes, float]:
     return {bytes(top["bytes"]): top["logprob"] for top in reversed(tops)}  # the likelier, where two are the same text
 
 
-def is_near(one: dict[bytes, float], other: dict[bytes, float], by: float = 0.25) -> bool:
-    """Of the tokens that both name, each is about as likely in either; one of a few thousandths of bits may change."""
+def is_near(one: dict[bytes, float], other: dict[bytes, float], by: float = 0.5) -> bool:
+    """Of the tokens that both name, each is about as likely in either: a tiny random model doubts between many."""
     both = one.keys() & other.keys()
     return len(both) >= 3 and all(abs(one[key] - other[key]) <= by for key in both)
 
