@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from functools import lru_cache
 from typing import Any
 
 from llmos.abi.error import BadInput
@@ -20,6 +20,15 @@ Json = Any  # Any: a JSON value that is checked here
 
 MAX_TOLD = 1_000  # characters
 MAX_DEPTH = 64  # of schemas within schemas
+MAX_PATTERN = 10_000  # characters
+MAX_PLACE = 200  # characters of where something stands, as it is told
+MAX_TAGS = 8  # properties that tell the branches of oneOf apart, one after the other
+MAX_BOUND, LEAST_BOUND = 10**17, 1e-15  # of numbers: what is beyond, or nearer to zero, llguidance cannot count to
+MAX_COUNT = 10**9  # characters of a text, items of a list
+MAX_STEP, STEP_DIGITS = 2**31 - 1, 9  # of multipleOf, as a whole number, and digits behind its point
+TYPES = ("string", "number", "integer", "object", "array", "boolean", "null")
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 FORMATS = frozenset(("date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"))
 MAPS = ("properties", "patternProperties", "$defs", "definitions")
 LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -56,15 +65,40 @@ def _is_a(kind: type) -> Callable[[Json], bool]:
     return lambda value: isinstance(value, kind)
 
 
+def _is_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_bound(value: Json) -> bool:
+    return isinstance(value, (int, float))  # true and false are what draft 4 says beside minimum and maximum
+
+
+def _is_step(value: Json) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_count(value: Json) -> bool:
+    return _is_number(value) and value >= 0 and value == value // 1
+
+
+def _is_choice(value: Json) -> bool:
+    return isinstance(value, list) and len(value) > 0
+
+
 SHAPES: dict[str, tuple[Callable[[Json], bool], str]] = {  # of keywords that are read here; null asks for nothing
     "type": (_is_types, "a string, or a list of strings"),
     "required": (_is_texts, "a list of strings"),
-    **dict.fromkeys(("enum", *LISTS), (_is_a(list), "a list")),
+    **dict.fromkeys(("allOf", "prefixItems"), (_is_a(list), "a list")),
+    **dict.fromkeys(("enum", "anyOf", "oneOf"), (_is_choice, "a list, and not an empty one")),
+    **dict.fromkeys(("minimum", "maximum"), (_is_number, "a number")),
+    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), (_is_bound, "a number")),
+    "multipleOf": (_is_step, "a number over 0"),
+    **dict.fromkeys(COUNTS, (_is_count, "a whole number from 0")),
     **dict.fromkeys(MAPS, (_is_a(dict), "an object")),
     **dict.fromkeys(("pattern", "format", "$ref", "$anchor"), (_is_a(str), "a string")),
 }
 TOKEN = re.compile(
-    r"\\(?:[pP]\{[^}]*\}|.)|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\(\?<(?![=!])|\(\?.?.?|(?:[*+?]|\{\d+(?:,\d*)?\})\??\+?|.",
+    r"\\(?:[pP]\{[^}]*(?:\}|\Z)|.)|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*(?:\]|\Z)|\(\?<(?![=!])|\(\?.?.?|(?:[*+?]|\{\d+(?:,\d*)?\})\??\+?|.",
     re.DOTALL,
 )
 GROUPS = ("(?:", "(?P<")
@@ -101,8 +135,11 @@ def told(found: Mapping[str, Enforced]) -> str:
     return line if len(line) <= MAX_TOLD else f"{line[: MAX_TOLD - 4]} ..."
 
 
+@lru_cache(maxsize=512)
 def is_enforceable(pattern: str) -> bool:
     """Whether a regular expression can be followed token by token: it has no look-around and no back reference."""
+    if len(pattern) > MAX_PATTERN:
+        return False
     plain, tokens = "", TOKEN.findall(pattern)
     for i, one in enumerate(tokens):
         if not _is_plain(one) or _is_inner(tokens, i):
@@ -134,77 +171,130 @@ def _is_inner(tokens: list[str], at: int) -> bool:
     return tokens[at] == "$" and at + 1 < len(tokens) and tokens[at + 1] != "|"
 
 
+Place = tuple[Any, str]  # Any: the place of the schema around it, or None for the root
+
+
 class _Walk:
-    """One schema on its way through."""
+    """One schema on its way through: a look at all of it, once, and then what is made of it."""
 
     def __init__(self, key: str, root: Json, *, is_closed: bool) -> None:
         self._key, self._root, self._is_closed = key, root, is_closed
-        self._references: list[tuple[dict[str, Json], str]] = []
-        self._anchors: set[str] = set()
-        self._looked: set[int] = set()
-        self._composed: set[str] = set()  # targets of references that say more of a value of which others speak too
+        self._nodes: dict[int, dict[str, Json]] = {}  # every schema in it, by its identity
+        self._anchors: dict[str, Json] = {}
+        self._targets: dict[str, Json] = {}
+        self._look()
+        self._composed = self._parts()  # targets of references that say more of a value of which others speak too
+        self._loops: dict[Callable[[Json], Iterable[Json]], set[int]] = {}
         self.left_out: dict[str, str] = {}
 
     def result(self) -> Json:
-        self._look(self._root, "#", 0)
-        waiting = list(self._composed)
-        while waiting:
-            more = set(_beside(_at(self._root, waiting.pop()))) - self._composed
-            self._composed |= more
-            waiting += more
-        made = self._schema(self._root, "#", is_part=False)
-        for node, place in self._references:
-            if not self._leads(node["$ref"], made):
+        references: list[tuple[dict[str, Json], Place]] = []
+        made = self._schema(self._root, (None, "#"), references, is_part=False)
+        for node, place in references:
+            said = node["$ref"]
+            if said[1:] not in self._anchors and not isinstance(_at(made, said), (dict, bool)):
                 self._leave_out("$ref", place)
                 del node["$ref"]
         return made
 
-    def _look(self, node: Json, place: str, depth: int) -> None:
-        """Anchors and composed references, before the walk; here depth and shapes are checked."""
-        if depth > MAX_DEPTH:
-            raise BadInput(f"{self._key} is nested more than {MAX_DEPTH} schemas deep. Make it flatter", key=self._key)
-        if not isinstance(node, dict) or id(node) in self._looked:
-            return
-        self._looked.add(id(node))
-        self._check(node, place)
-        self._look(_at(self._root, str(node.get("$ref"))), str(node.get("$ref")), depth + 1)
-        if isinstance(node.get("$anchor"), str):
-            self._anchors.add(node["$anchor"])
-        self._composed.update(_composed(node))
-        for at, child in _children(node):
-            self._look(child, f"{place}/{at}", depth + 1)
+    def _look(self) -> None:
+        """Anchors, and every schema; depth and shapes are checked."""
+        waiting: list[tuple[Json, Place, int]] = [(self._root, (None, "#"), 0)]
+        while waiting:
+            node, place, depth = waiting.pop()
+            if depth > MAX_DEPTH:
+                said = f"{self._key} is nested more than {MAX_DEPTH} schemas deep. Make it flatter"
+                raise BadInput(said, key=self._key)
+            if isinstance(node, bool):
+                continue
+            if not isinstance(node, dict):
+                said = f"{self._key} has {shown(node)} at {_told_place(place)}; a schema is an object"
+                raise BadInput(said, key=self._key)
+            self._nodes[id(node)] = node
+            self._check(node, place)
+            if node.get("$anchor") is not None:
+                self._anchors[node["$anchor"]] = node
+            waiting += [(child, (place, at), depth + 1) for at, child in _children(node)]
 
-    def _check(self, node: dict[str, Json], place: str) -> None:
-        for word, (is_one, said) in SHAPES.items():
-            value = node.get(word)
-            if value is not None and not is_one(value):
-                raise BadInput(f"{self._key} has {word} = {shown(value)} at {place}; it is {said}", key=self._key)
+    def _check(self, node: dict[str, Json], place: Place) -> None:
+        for word in node.keys() & SHAPES.keys():
+            is_one, said = SHAPES[word]
+            if node[word] is not None and not is_one(node[word]):
+                at = _told_place(place)
+                raise BadInput(f"{self._key} has {word} = {shown(node[word])} at {at}; it is {said}", key=self._key)
 
-    def _schema(self, node: Json, place: str, *, is_part: bool) -> Json:
+    def _parts(self) -> set[int]:
+        found: set[int] = set()
+        seen: set[int] = set()
+        waiting: list[Json] = []
+        for node in self._nodes.values():
+            waiting += node.get("allOf") or ()
+            waiting += [node] if "properties" in node else ()
+        while waiting:
+            node = waiting.pop()
+            if not isinstance(node, dict) or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(target := self._target(node.get("$ref")), dict):
+                found.add(id(target))
+            waiting += self._beside(node)
+        return found
+
+    def _target(self, reference: Json) -> Json:
+        """The schema that a reference of this schema leads to; None where there is none."""
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return None
+        if reference not in self._targets:
+            found = self._anchors.get(reference[1:], _at(self._root, reference))
+            self._targets[reference] = found if isinstance(found, bool) or id(found) in self._nodes else None
+        return self._targets[reference]
+
+    def _beside(self, node: dict[str, Json]) -> list[Json]:
+        """Schemas that say more of the same value."""
+        parts = [one for word in ("allOf", "anyOf", "oneOf") for one in node.get(word) or ()]
+        return [self._target(node.get("$ref")), *parts]
+
+    def _within(self, node: dict[str, Json]) -> list[Json]:
+        """Schemas in a schema, and what it refers to."""
+        return [self._target(node.get("$ref")), *(child for _, child in _children(node))]
+
+    def _turning(self, found_in: Callable[[Json], Iterable[Json]]) -> set[int]:
+        """Schemas to which a reference leads that lies in what they lead to themselves."""
+        if found_in not in self._loops:
+            circle = _circles(self._nodes, found_in)
+            pairs = ((id(node), self._target(node.get("$ref"))) for node in self._nodes.values())
+            self._loops[found_in] = {
+                id(target) for at, target in pairs if isinstance(target, dict) and circle[at] == circle[id(target)]
+            }
+        return self._loops[found_in]
+
+    def _schema(
+        self, node: Json, place: Place, references: list[tuple[dict[str, Json], Place]], *, is_part: bool
+    ) -> Json:
         """The schema without what cannot be enforced; `is_part` if others speak of the same value."""
         if isinstance(node, bool):
             return node
-        if not isinstance(node, dict):
-            raise BadInput(f"{self._key} has {shown(node)} at {place}; a schema is an object", key=self._key)
-        is_part = is_part or place in self._composed
+        is_part = is_part or id(node) in self._composed
         made: dict[str, Json] = {}
-        for word, value in node.items():
+        for word, value in _as_today(node).items():
             if word in WITHOUT_MEANING or word in ABOUT or (value is None and word != "const"):
                 continue
             if word in NEVER:
                 if value not in NEVER[word] and not self._is_said_otherwise(node, word, made):
                     self._leave_out(word, place)
-            elif self._is_kept(node, word, value):
-                made[word] = self._value(node, word, value, f"{place}/{word}", is_part=is_part)
+            elif self._is_kept(node, word, value, is_part=is_part):
+                made[word] = self._value(node, word, value, (place, word), references, is_part=is_part)
             else:
                 self._leave_out(word, place)
+                if word == "patternProperties":  # whose names are no others
+                    made["additionalProperties"] = True
         self._choose(made, place)
         if self._is_closed and not is_part and _is_open(made):
             made["properties"] = made["properties"] | {name: {} for name in _missing(made)}
             made["additionalProperties"] = False
         self._count(made, place, is_part=is_part)
         if "$ref" in made:
-            self._references.append((made, place))
+            references.append((made, place))
         return made
 
     def _is_said_otherwise(self, node: Json, word: str, made: dict[str, Json]) -> bool:
@@ -215,63 +305,79 @@ class _Walk:
             made["additionalProperties"] = False
         return node[word] is False
 
-    def _is_kept(self, node: Json, word: str, value: Json) -> bool:
+    def _is_kept(self, node: Json, word: str, value: Json, *, is_part: bool) -> bool:
         if word == "pattern":
-            return not isinstance(value, str) or is_enforceable(value)
+            return is_enforceable(value)
         if word == "format":
             return value in FORMATS or not _may_be(node, "string")
+        if word == "type":
+            return all(kind in TYPES for kind in ([value] if isinstance(value, str) else value))
+        if word in BOUNDS:
+            return bool(value == 0 or LEAST_BOUND <= abs(value) <= MAX_BOUND)
+        if word in COUNTS:
+            return bool(value <= MAX_COUNT)
+        if word == "multipleOf":
+            return not is_part and _is_short(value)
         if word == "$ref":
             is_alone = node.keys() - ABOUT - WITHOUT_MEANING - NEVER.keys() <= {"$ref", "$defs", "definitions"}
-            return self._leads(value, self._root) and not self._turns(value, _beside if is_alone else _within)
-        return word != "patternProperties" or not isinstance(value, dict) or all(map(is_enforceable, value))
+            target = self._target(value)
+            if not isinstance(target, dict):
+                return isinstance(target, bool)
+            return id(target) not in self._turning(self._beside if is_alone else self._within)
+        if word != "patternProperties":
+            return (
+                word != "additionalProperties" or "patternProperties" not in node or self._has_patterns(node, is_part)
+            )
+        return self._has_patterns(node, is_part)
 
-    def _value(self, node: Json, word: str, value: Json, place: str, *, is_part: bool) -> Json:
-        if word in MAPS and isinstance(value, dict):
-            return {name: self._schema(one, f"{place}/{_escaped(name)}", is_part=False) for name, one in value.items()}
-        if (word in LISTS or word == "items") and isinstance(value, list):
+    def _has_patterns(self, node: Json, is_part: bool) -> bool:
+        """Whether the patterns of names can be enforced: of two, no name may match both."""
+        patterns = node["patternProperties"] or {}
+        return len(patterns) <= 1 and (not is_part or not patterns) and all(map(is_enforceable, patterns))
+
+    def _value(
+        self,
+        node: Json,
+        word: str,
+        value: Json,
+        place: Place,
+        references: list[tuple[dict[str, Json], Place]],
+        *,
+        is_part: bool,
+    ) -> Json:
+        if word in MAPS:
+            return {
+                name: self._schema(one, (place, _escaped(name)), references, is_part=False)
+                for name, one in value.items()
+            }
+        if word in LISTS or (word == "items" and isinstance(value, list)):
             part = word in IN_PLACE and (is_part or word == "allOf" or "properties" in node)
-            return [self._schema(one, f"{place}/{i}", is_part=part) for i, one in enumerate(value)]
+            return [self._schema(one, (place, str(i)), references, is_part=part) for i, one in enumerate(value)]
         if word in SINGLE:
-            return self._schema(value, place, is_part=False)
-        return value
+            return self._schema(value, place, references, is_part=False)
+        return int(value) if word in COUNTS else value
 
-    def _choose(self, made: dict[str, Json], place: str) -> None:
+    def _choose(self, made: dict[str, Json], place: Place) -> None:
         """`oneOf` as `anyOf`, which is the same where no value fits two of its branches."""
-        if not isinstance(made.get("oneOf"), list):
+        if "oneOf" not in made:
             return
         branches = made.pop("oneOf")
-        if not all(self._differ(one, other) for one, other in combinations(branches[:MAX_DEPTH], 2)):
+        if not _differ([self._named(one) for one in branches]):
             self._leave_out("oneOf", place)
         if "anyOf" in made:
             made["allOf"] = [*made.get("allOf", ()), {"anyOf": branches}]
         else:
             made["anyOf"] = branches
 
-    def _differ(self, one: Json, other: Json) -> bool:
-        """Whether certainly no value fits both."""
-        one, other = self._target(one), self._target(other)
-        if not isinstance(one, dict) or not isinstance(other, dict):
-            return False
-        if (mine := _values(one)) is not None and (yours := _values(other)) is not None:
-            return not any(value == another for value in mine for another in yours)
-        if not set(_types(one)) & set(_types(other)):
-            return True
-        both = set(one.get("required") or ()) & set(other.get("required") or ())
-        tags = [(one.get("properties", {}).get(name), other.get("properties", {}).get(name)) for name in sorted(both)]
-        is_object = _types(one) == _types(other) == ["object"]
-        return is_object and any(
-            isinstance(a, dict) and isinstance(b, dict) and "const" in a and "const" in b and a["const"] != b["const"]
-            for a, b in tags
-        )
-
-    def _target(self, node: Json) -> Json:
+    def _named(self, node: Json) -> Json:
+        """What a schema that is a reference refers to."""
         for _ in range(MAX_DEPTH):
             if not isinstance(node, dict) or "$ref" not in node:
                 break
-            node = _at(self._root, node["$ref"])
+            node = self._target(node["$ref"])
         return node
 
-    def _count(self, made: dict[str, Json], place: str, *, is_part: bool) -> None:
+    def _count(self, made: dict[str, Json], place: Place, *, is_part: bool) -> None:
         """`minProperties` and `maxProperties`, which can be enforced where all properties are required, and known."""
         is_split = is_part or any(word in made for word in IN_PLACE)
         known, needed = set(made.get("properties") or ()), set(made.get("required") or ())
@@ -288,28 +394,137 @@ class _Walk:
             made.pop("maxProperties")
             self._leave_out("maxProperties", place)
 
-    def _leads(self, reference: Json, root: Json) -> bool:
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return False
-        if reference[1:] in self._anchors:
-            return True
-        return isinstance(_at(root, reference), (dict, bool))
+    def _leave_out(self, word: str, place: Place) -> None:
+        if word not in self.left_out:
+            self.left_out[word] = _told_place(place)
 
-    def _turns(self, reference: str, found_in: Callable[[Json], Iterator[str]]) -> bool:
-        """Whether the reference leads to itself by the references that are found in what it leads to."""
-        seen: set[str] = set()
-        waiting = [reference]
-        while waiting:
-            for found in found_in(_at(self._root, waiting.pop())):
-                if found == reference:
-                    return True
-                if found not in seen:
-                    seen.add(found)
-                    waiting.append(found)
+
+def _told_place(place: Place) -> str:
+    """A pointer into the schema (RFC 6901), in part where it is long."""
+    parts: list[str] = []
+    rest: Place | None = place
+    while rest is not None:
+        parts.append(rest[1])
+        rest = rest[0]
+    said = "/".join(reversed(parts))
+    return said if len(said) <= MAX_PLACE else f"{said[: MAX_PLACE - 4]} ..."
+
+
+def _circles(nodes: Mapping[int, Json], found_in: Callable[[Json], Iterable[Json]]) -> dict[int, int]:
+    """For each schema a number that it shares with those it leads to and that lead to it (Tarjan 1972)."""
+    index: dict[int, int] = {}
+    low: dict[int, int] = {}
+    circle: dict[int, int] = {}
+    path: list[int] = []
+    for start in nodes:
+        if start in index:
+            continue
+        index[start] = low[start] = len(index)
+        path.append(start)
+        open_ones = [(start, iter(found_in(nodes[start])))]
+        while open_ones:
+            at, rest = open_ones[-1]
+            other = next((id(one) for one in rest if isinstance(one, dict) and id(one) not in circle), None)
+            if other is None:
+                open_ones.pop()
+                if open_ones:
+                    low[open_ones[-1][0]] = min(low[open_ones[-1][0]], low[at])
+                while low[at] == index[at] and at not in circle:
+                    circle[path.pop()] = index[at]
+            elif other in index:
+                low[at] = min(low[at], index[other])
+            else:
+                index[other] = low[other] = len(index)
+                path.append(other)
+                open_ones.append((other, iter(found_in(nodes[other]))))
+    return circle
+
+
+def _as_today(node: dict[str, Json]) -> dict[str, Json]:
+    """The schema with draft 4's `exclusiveMinimum: true` beside `minimum` as later drafts say it, and its maximum."""
+    if not isinstance(node.get("exclusiveMinimum"), bool) and not isinstance(node.get("exclusiveMaximum"), bool):
+        return node
+    made = dict(node)
+    for word, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(said := made.get(word), bool):
+            del made[word]
+            if said and made.get(bound) is not None:
+                made[word] = made.pop(bound)
+    return made
+
+
+def _is_short(step: float) -> bool:
+    """Whether a step is a whole number of few digits once its point is moved, as llguidance moves it."""
+    for _ in range(STEP_DIGITS + 1):
+        if step == step // 1:
+            return step <= MAX_STEP
+        step *= 10
+    return False
+
+
+def _differ(branches: list[Json]) -> bool:
+    """Whether certainly no value fits two of these; each is looked at a few times, however many they are."""
+    if not all(isinstance(one, dict) for one in branches):
         return False
+    plain, listed = [], []
+    for one in branches:
+        values = _keys_of(_values(one))
+        if values is None:
+            plain.append(one)
+        else:
+            listed.append((one, values))
+    if not _are_apart([values for _, values in listed]):
+        return False
+    kinds = [kind for one in plain for kind in _types(one) if kind != "object"]
+    taken = {kind for one, values in listed for kind in _types_of(one, values)}
+    if len(set(kinds)) < len(kinds) or taken & {kind for one in plain for kind in _types(one)}:
+        return False
+    return _are_told_apart([_tags(one) for one in plain if "object" in _types(one)], MAX_TAGS)
 
-    def _leave_out(self, word: str, place: str) -> None:
-        self.left_out.setdefault(word, place)
+
+def _are_apart(sets: list[frozenset[Json]]) -> bool:
+    """Whether no two of these have a value in common."""
+    return len(frozenset().union(*sets)) == sum(map(len, sets))
+
+
+def _are_told_apart(branches: list[dict[str, frozenset[Json]]], depth: int) -> bool:
+    """Whether the values of required properties tell all these objects from each other."""
+    if len(branches) <= 1:
+        return True
+    if not depth:
+        return False
+    for name in set.intersection(*(set(one) for one in branches)):
+        groups: dict[frozenset[Json], list[dict[str, frozenset[Json]]]] = {}
+        for one in branches:
+            groups.setdefault(one[name], []).append({at: said for at, said in one.items() if at != name})
+        if len(groups) > 1 and _are_apart(list(groups)):
+            return all(_are_told_apart(group, depth - 1) for group in groups.values())
+    return False
+
+
+def _tags(node: dict[str, Json]) -> dict[str, frozenset[Json]]:
+    """The required properties that have a few values, and these."""
+    properties, needed = node.get("properties") or {}, node.get("required") or ()
+    found = ((name, properties[name]) for name in needed if isinstance(properties.get(name), dict))
+    known = ((name, _keys_of(_values(one))) for name, one in found)
+    return {name: values for name, values in known if values is not None}
+
+
+def _keys_of(values: list[Json] | None) -> frozenset[Json] | None:
+    """Values as what tells them apart, to which 1 is 1.0 and no truth; None where they are not that simple."""
+    if values is None or not all(one is None or isinstance(one, (str, int, float)) for one in values):
+        return None
+    return frozenset((_kind_of(one), one) for one in values)
+
+
+def _kind_of(value: Json) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "boolean"
+    return "string" if isinstance(value, str) else "integer"
+
+
+def _types_of(node: dict[str, Json], values: frozenset[Json]) -> set[str]:
+    return set(_types(node)) & {kind for kind, _ in values}
 
 
 def _children(node: dict[str, Json]) -> Iterator[tuple[str, Json]]:
@@ -319,37 +534,8 @@ def _children(node: dict[str, Json]) -> Iterator[tuple[str, Json]]:
     for word in (*LISTS, "items"):
         if isinstance(node.get(word), list):
             yield from ((f"{word}/{i}", one) for i, one in enumerate(node[word]))
-    yield from ((word, node[word]) for word in SINGLE if isinstance(node.get(word), dict))
-
-
-def _beside(node: Json) -> Iterator[str]:
-    """References that say more of the same value."""
-    if not isinstance(node, dict):
-        return
-    if isinstance(node.get("$ref"), str):
-        yield node["$ref"]
-    for word in ("allOf", "anyOf", "oneOf"):
-        for one in node[word] if isinstance(node.get(word), list) else ():
-            yield from _beside(one)
-
-
-def _within(node: Json) -> Iterator[str]:
-    """All references in a schema."""
-    if not isinstance(node, dict):
-        return
-    if isinstance(node.get("$ref"), str):
-        yield node["$ref"]
-    for _, child in _children(node):
-        yield from _within(child)
-
-
-def _composed(node: dict[str, Json]) -> Iterator[str]:
-    """References to schemas that are parts of what this one says."""
-    parts = node["allOf"] if isinstance(node.get("allOf"), list) else []
-    for one in parts:
-        yield from _beside(one)
-    if "properties" in node:
-        yield from _beside(node)
+    given = ((word, node.get(word)) for word in SINGLE)
+    yield from ((word, one) for word, one in given if one is not None and not isinstance(one, list))
 
 
 def _is_open(made: dict[str, Json]) -> bool:
@@ -379,9 +565,9 @@ def _types(node: dict[str, Json]) -> list[str]:
     kinds = node.get("type")
     if isinstance(kinds, str):
         kinds = [kinds]
-    if not isinstance(kinds, list):
-        return ["string", "number", "integer", "object", "array", "boolean", "null"]
-    return ["integer" if kind == "number" else kind for kind in kinds]
+    if kinds is None or not all(kind in TYPES for kind in kinds):
+        kinds = list(TYPES)
+    return list(dict.fromkeys("integer" if kind == "number" else kind for kind in kinds))
 
 
 def _may_be(node: dict[str, Json], kind: str) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
-from llmos.tasks.schema import MAX_DEPTH, MAX_TOLD, Enforced, enforced, is_enforceable, told
+from llmos.tasks.schema import MAX_DEPTH, MAX_TOLD, TOKEN, Enforced, enforced, is_enforceable, told
 from llmos.tasks.tools import checked, left_out, tools_of
 
 PLAIN = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
@@ -196,3 +197,143 @@ def test_a_pattern_that_is_called_enforceable_llguidance_takes(pattern):
 @pytest.mark.parametrize("pattern", ["^[A-Z]{2}-[0-9]+$", r"^\d{4}|\w+$", "a{2,3}?", r"[^\s/]+", "(?:a|b)*", r"\p{L}+"])
 def test_usual_patterns_are_enforceable(pattern):
     assert is_enforceable(pattern)
+
+
+def tagged(count, **more):
+    branches = [
+        {"type": "object", "properties": {"kind": {"const": f"k{i}"}, "n": {"const": 1}}, "required": ["n", "kind"]}
+        for i in range(count)
+    ]
+    return {"oneOf": branches + ([more] if more else [])}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (tagged(200), []),
+        (tagged(200, **tagged(1)["oneOf"][0]), ["oneOf"]),
+        ({"oneOf": [{"const": 1}, {"const": 1.0}]}, ["oneOf"]),
+        ({"oneOf": [{"const": 1}, {"const": True}, {"const": "1"}, {"type": "null"}]}, []),
+        ({"oneOf": [{"enum": ["a", "b"]}, {"enum": ["b", "c"]}]}, ["oneOf"]),
+        ({"oneOf": [{"enum": ["a"]}, {"type": "string"}]}, ["oneOf"]),
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, ["maximum", "minimum"]),
+        ({"type": "integer", "minimum": -(2**53) + 1, "maximum": 2**53 - 1}, []),
+        ({"type": "number", "maximum": 1e20, "minimum": 5e-324}, ["maximum", "minimum"]),
+        ({"type": "number", "maximum": 1.79e308}, ["maximum"]),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.1}, []),
+        ({"type": "number", "multipleOf": 1e300}, ["multipleOf"]),
+        ({"type": "number", "multipleOf": 0.01}, []),
+        ({"type": "string", "maxLength": 2**40}, ["maxLength"]),
+        ({"type": "string", "maxLength": 5.0}, []),
+        ({"type": "dict"}, ["type"]),
+        (
+            {"type": "object", "patternProperties": {"^a": {}, "b$": {}}, "additionalProperties": False},
+            ["additionalProperties", "patternProperties"],
+        ),
+        ({"minimum": 3, "exclusiveMinimum": True, "exclusiveMaximum": False}, []),
+        ({"$defs": {"a": {"$anchor": "x", "allOf": [{"$ref": "#x"}]}}, "$ref": "#/$defs/a"}, ["$ref"]),
+        ({"x-more": {"not": {}}, "$ref": "#/x-more"}, ["$ref"]),
+        ({"type": "string", "pattern": "a" * 20_000}, ["pattern"]),
+        (
+            {
+                "$defs": {f"d{i}": {"properties": {"n": {"$ref": f"#/$defs/d{i + 1}"}}} for i in range(99)}
+                | {"d99": {}},
+                "$ref": "#/$defs/d0",
+            },
+            [],
+        ),
+    ],
+    ids=lambda one: str(one)[:60],
+)
+def test_what_llguidance_cannot_count_or_tell_apart_is_left_out(schema, words):
+    found = enforced("k", schema)
+    assert sorted(found.left_out) == words
+    llguidance = pytest.importorskip("llguidance")
+    rule = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(found.schema))
+    assert not llguidance.LLMatcher.validate_grammar(rule)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("multipleOf", 0),
+        ("minimum", "3"),
+        ("pattern", 5),
+        ("maxItems", -1),
+        ("minLength", 1.5),
+        ("enum", []),
+        ("anyOf", []),
+        ("required", [1]),
+        ("exclusiveMaximum", []),
+        ("multipleOf", True),
+    ],
+)
+def test_a_keyword_s_own_fault_is_a_sentence_with_its_place(word, value):
+    with pytest.raises(BadInput, match=rf"k has {re.escape(word)} = .* at #/items; it is a"):
+        enforced("k", {"items": {word: value}})
+
+
+class Counted(dict):
+    """A schema that counts how often somebody looks up something in one."""
+
+    looks = 0
+
+    def get(self, key, default=None):
+        Counted.looks += 1
+        return dict.get(self, key, default)
+
+    def __getitem__(self, key):
+        Counted.looks += 1
+        return dict.__getitem__(self, key)
+
+
+def looks_of(schema):
+    def counted(node):
+        if isinstance(node, dict):
+            return Counted({key: counted(one) for key, one in node.items()})
+        return [counted(one) for one in node] if isinstance(node, list) else node
+
+    made, Counted.looks = counted(schema), 0
+    enforced("k", made, is_closed=True)
+    return Counted.looks
+
+
+@pytest.mark.parametrize(
+    "of_size",
+    [
+        tagged,
+        lambda n: {"oneOf": [{"const": i} for i in range(n)]},
+        lambda n: {"items": {f"#{i}": 1 for i in range(n)}, "oneOf": [{"type": "object"}] * 2},
+        lambda n: {"$defs": {"a": {}}, "anyOf": [{"$ref": "#/$defs/a", "type": "string"} for _ in range(n)]},
+        lambda n: {
+            "$defs": {f"d{i}": {"$ref": f"#/$defs/d{(i + 1) % n}", "type": "string"} for i in range(n)},
+            "$ref": "#/$defs/d0",
+        },
+        lambda n: {"properties": {f"p{i}": {"$ref": "#" + "%41" * (i % 7), "type": "object"} for i in range(n)}},
+        lambda n: {"allOf": [{"allOf": [{"properties": {f"p{i}": {}}}]} for i in range(n)]},
+    ],
+)
+def test_twice_the_schema_is_twice_the_looks_at_it(of_size):
+    once, twice = looks_of(of_size(150)), looks_of(of_size(300))
+    assert twice <= 2.2 * once
+
+
+def test_values_of_two_branches_are_compared_as_often_as_there_are_values():
+    class Value(str):
+        compared = 0
+
+        def __eq__(self, other):
+            Value.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    ones, twos = ([Value(f"{kind}{i}") for i in range(500)] for kind in "ab")
+    assert not enforced("k", {"oneOf": [{"enum": ones}, {"enum": twos}]}).left_out
+    assert Value.compared <= 4 * 1_000
+
+
+@given(st.lists(st.sampled_from(["[", "\\p{", "a|", "{1", "(", "[:a", "x"]), min_size=1, max_size=4))
+def test_the_parts_of_a_pattern_are_its_whole_text(parts):
+    pattern = "".join(parts)
+    assert "".join(TOKEN.findall(pattern)) == pattern
