@@ -50,14 +50,12 @@ class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
         """The rule that the answer follows; BadInput for two of them."""
         return rule_of(self)
 
-    def left_out(self) -> dict[str, Enforced]:
-        """What cannot be enforced of the schemas in the body, by where it stands there."""
-        rule = self.rule()
+    def left_out(self, rule: Rule | None) -> dict[str, Enforced]:
+        """What cannot be enforced of the schemas in the body, by where it stands there. `rule` is its own."""
         return {} if rule is None else rule.left_out
 
-    def params(self) -> dict[str, Json]:
-        """The task's params: those that were given."""
-        rule = self.rule()
+    def params(self, rule: Rule | None) -> dict[str, Json]:
+        """The task's params: those that were given. `rule` is its own."""
         said = given({key: getattr(self, key) for key in SAMPLING})
         if self.max_tokens == NO_LIMIT:
             said["max_tokens"] = MAX_TOKENS
@@ -89,12 +87,12 @@ class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
         """The conversation, and what it may call."""
         return {"messages": self.messages, **given({key: getattr(self, key) for key in TOOLS})}
 
-    def params(self) -> dict[str, Json]:
+    def params(self, rule: Rule | None) -> dict[str, Json]:
         own = ("logprobs", "top_logprobs", "chat_template_kwargs")
-        return Sampled.params(self) | given({key: getattr(self, key) for key in own})
+        return Sampled.params(self, rule) | given({key: getattr(self, key) for key in own})
 
-    def left_out(self) -> dict[str, Enforced]:
-        return Sampled.left_out(self) | tools.left_out(tools.checked(self.input()).get("tools", ()))
+    def left_out(self, rule: Rule | None) -> dict[str, Enforced]:
+        return Sampled.left_out(self, rule) | tools.left_out(tools.checked(self.input()).get("tools", ()))
 
 
 TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -106,10 +104,10 @@ class CompletionRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
     prompt: str | list[Json]
     logprobs: int | bool | None = None
 
-    def params(self) -> dict[str, Json]:
+    def params(self, rule: Rule | None) -> dict[str, Json]:
         if self.logprobs is None or self.logprobs is False:
-            return Sampled.params(self)
-        return Sampled.params(self) | {"logprobs": True, "top_logprobs": int(self.logprobs)}
+            return Sampled.params(self, rule)
+        return Sampled.params(self, rule) | {"logprobs": True, "top_logprobs": int(self.logprobs)}
 
 
 def given(said: dict[str, Json]) -> dict[str, Json]:

@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos.abi.arguments import check_arguments
 from llmos.abi.model import LATEST
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.view import Model, ModelView, model_of, process_json
@@ -111,6 +112,7 @@ class Models:
         }
         said |= {"task": body.task, "labels": body.labels}
         args = {"source": body.source, "name": body.name, **{k: v for k, v in said.items() if v is not None}}
+        check_arguments(Program.PULL, args)
         process = await self._kernel.submit(Spec(Program.PULL, args, f"pull {body.source}"))
         return reply(process_json(process), CREATED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
 from llmos.api.params import supported
 from llmos.api.rules import Rule, headers_of, named, renamed
 from llmos.api.stream import DONE, EVENTS, EventStream, event, fault
+from llmos.tasks.schema import Enforced
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
@@ -49,6 +51,30 @@ class Completion(msgspec.Struct):
 STREAMED = (Media(EVENTS, Completion, ended=True),)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a body asks: its inputs and params, the rule of its answer, and what of its schemas is not enforced."""
+
+    body: Sampled
+    inputs: list[Json]
+    params: dict[str, Json]
+    rule: Rule | None
+    left_out: dict[str, Enforced]
+    is_list: bool = False
+
+
+def _asked_chat(given: dict[str, Json]) -> Asked:
+    body = supported(given, ChatRequest)
+    rule = body.rule()
+    return Asked(body, [body.input()], body.params(rule), rule, body.left_out(rule))
+
+
+def _asked_completion(given: dict[str, Json]) -> Asked:
+    body = supported(given, CompletionRequest)
+    rule, prompts = body.rule(), _prompts(body.prompt)
+    return Asked(body, prompts, body.params(rule), rule, body.left_out(rule), isinstance(body.prompt, list))
+
+
 class OpenAI:
     """The routes of chat and completions."""
 
@@ -64,26 +90,25 @@ class OpenAI:
         ]
 
     async def chat(self, request: Request) -> Answer:
-        body = supported(await self._bodies.read(request, BODY), ChatRequest)
-        wanted = self._caller.wanted(body, "chat", [body.input()], body.params(), MESSAGES)
-        head = _head("chatcmpl", "chat.completion", wanted.model)
-        with named(body.rule()):
-            if body.stream:
-                return await self._stream(request, body, wanted, head, ChatChoices())
-            return await self._whole(request, body, wanted, head, _message)
+        asked = await self._bodies.read_as(request, BODY, _asked_chat)
+        wanted = self._caller.wanted(asked.body, "chat", asked.inputs, asked.params, MESSAGES)
+        return await self._answer(request, asked, wanted, _head("chatcmpl", "chat.completion", wanted.model))
 
     async def complete(self, request: Request) -> Answer:
-        body = supported(await self._bodies.read(request, BODY), CompletionRequest)
-        field = Field("prompt", isinstance(body.prompt, list), is_openai=True)
-        wanted = self._caller.wanted(body, "generate", _prompts(body.prompt), body.params(), field)
-        head = _head("cmpl", "text_completion", wanted.model)
-        with named(body.rule()):
-            if body.stream:
-                return await self._stream(request, body, wanted, head, TextChoices())
-            return await self._whole(request, body, wanted, head, _text)
+        asked = await self._bodies.read_as(request, BODY, _asked_completion)
+        field = Field("prompt", asked.is_list, is_openai=True)
+        wanted = self._caller.wanted(asked.body, "generate", asked.inputs, asked.params, field)
+        return await self._answer(request, asked, wanted, _head("cmpl", "text_completion", wanted.model))
 
-    async def _whole(self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
-        headers = headers_of(body.left_out(), wanted.model)
+    async def _answer(self, request: Request, asked: Asked, wanted: Wanted, head: Completion) -> Answer:
+        is_chat = wanted.task == "chat"
+        with named(asked.rule):
+            if asked.body.stream:
+                return await self._stream(request, asked, wanted, head, ChatChoices() if is_chat else TextChoices())
+            return await self._whole(request, asked, wanted, head, _message if is_chat else _text)
+
+    async def _whole(self, request: Request, asked: Asked, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
+        headers = headers_of(asked.left_out, wanted.model)
         chunk = await self._caller.whole(wanted, request)
         head.choices = [choice(index, output) for index, output in enumerate(chunk.outputs)]
         head.usage = _usage(chunk.tokens)
@@ -92,13 +117,13 @@ class OpenAI:
         return answer
 
     async def _stream(
-        self, request: Request, body: Sampled, wanted: Wanted, head: Completion, choices: Choices
+        self, request: Request, asked: Asked, wanted: Wanted, head: Completion, choices: Choices
     ) -> Answer:
-        headers = headers_of(body.left_out(), wanted.model)
+        headers = headers_of(asked.left_out, wanted.model)
         chunks = await self._caller.streamed(wanted, request)
         if head.object == "chat.completion":
             head.object = "chat.completion.chunk"
-        events = _events(chunks, head, choices, body.stream_options or StreamOptions(), body.rule())
+        events = _events(chunks, head, choices, asked.body.stream_options or StreamOptions(), asked.rule)
         answer = EventStream(events)
         answer.raw_headers += headers
         return answer

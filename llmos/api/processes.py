@@ -90,7 +90,8 @@ class Processes:
         body = await self._bodies.read(request, START)
         check_arguments(body.program, body.args)
         klass = body.klass or (Class.BACKGROUND if body.program in BACKGROUND else Class.BATCH)
-        process = await self._kernel.submit(Spec(body.program, body.args, body.title, klass, body.device))
+        args = {key: value for key, value in body.args.items() if value is not None}
+        process = await self._kernel.submit(Spec(body.program, args, body.title, klass, body.device))
         return reply(process_json(process), CREATED)
 
     async def show(self, request: Request) -> Answer:

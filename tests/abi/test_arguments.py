@@ -18,7 +18,49 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("program", ARGUMENTS)
 def test_every_argument_that_is_declared_may_be_given(program):
-    check_arguments(program, dict.fromkeys(ARGUMENTS[program], "x"))
+    for key in ARGUMENTS[program]:
+        with pytest.raises(BadSetting, match=f"{key} of {program} does not fit"):
+            check_arguments(program, {key: object()})
+    check_arguments(program, dict.fromkeys((*ARGUMENTS[program], "of nobody")))
+
+
+@pytest.mark.parametrize(
+    ("program", "args"),
+    [
+        (Program.PULL, {"labels": [["hf_abcdefghijk"]]}),
+        (Program.PULL, {"labels": {"a": 1}}),
+        (Program.PULL, {"labels": ["a" * 4_097]}),
+        (Program.PULL, {"source": 5}),
+        (Program.PULL, {"max_drop": "0.1"}),
+        (Program.SERVE, {"base": ["minilm"]}),
+        (Program.EVALUATE, {"data": 5}),
+        (Program.EVALUATE, {"options": {"a": [{"b": "x" * 4_097}]}}),
+        (Program.QUANTIZE, {"data": [1]}),
+        (Program.TRAIN, {"epochs": "3"}),
+        (Program.TRAIN, {"data": {"train": 5}}),
+        (Program.TRAIN, {"name": "n" * 4_097}),
+    ],
+)
+def test_an_argument_of_another_type_or_with_a_text_too_long_is_refused_by_its_name(program, args):
+    with pytest.raises(BadSetting, match=f"of {program}") as refused:
+        check_arguments(program, args)
+    assert refused.value.detail["key"] == next(iter(args))
+
+
+@pytest.mark.parametrize(
+    ("program", "args"),
+    [
+        (Program.PULL, {"source": "hf:a/b", "labels": ["no", "yes"], "max_drop": 0, "task": None}),
+        (Program.EVALUATE, {"model": "m:1", "data": {"test": "/a.csv", "text": "0"}, "options": {"max_tokens": 3}}),
+        (Program.QUANTIZE, {"model": "m:1", "data": "rows@1", "max_drop": 0.01}),
+        (
+            Program.TRAIN,
+            {"task": "classify", "name": "n", "base": "b", "data": {"train": "/a"}, "epochs": 3, "lora": None},
+        ),
+    ],
+)
+def test_arguments_of_their_types_are_let_through(program, args):
+    check_arguments(program, args)
 
 
 def test_a_program_that_only_the_daemon_starts_is_refused_with_those_that_a_client_may_start():
@@ -50,4 +92,4 @@ def test_no_arguments_make_the_check_itself_fail(program, args):
         check_arguments(program, args)
     except LlmosError:
         return
-    assert args.keys() <= {*ARGUMENTS[program]}
+    assert {key for key, value in args.items() if value is not None} <= {*ARGUMENTS[program]}
