@@ -170,3 +170,21 @@ def test_the_asynchronous_client_streams_side_by_side(server):
 
     one, other = asyncio.run(both())
     assert one == other
+
+
+def test_a_stream_whose_process_is_killed_raises_that_after_what_came(client):
+    stream = client.chat.completions.create(
+        model="smollm2", messages=OSLO, max_tokens=4000, temperature=0, stream=True, logit_bias={"2": -100}
+    )  # which never ends by itself: 2 is its end
+    first = next(stream)
+    assert first.choices[0].delta.role == "assistant"
+    serving = next(
+        one
+        for one in client.get("/processes", cast_to=object)["data"]
+        if one["spec"]["program"] == "serve" and one["spec"]["args"]["base"] == "smollm2:1" and one["state"] == "ready"
+    )
+    client.post(f"/processes/{serving['pid']}/kill", body={"force": True}, cast_to=object)
+    with pytest.raises(openai.APIError) as caught:
+        list(stream)
+    assert caught.value.code in ("process_died", "cancelled", "unavailable")
+    assert caught.value.body["message"] == caught.value.message
