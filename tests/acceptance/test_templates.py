@@ -56,7 +56,8 @@ def test_a_template_mended_beside_the_same_weights_is_the_one_that_answers(new_h
     before = forms(new_house)  # of the models that the home begins with
     folder = written(tmp_path / "m", STRICT)
     assert new_house("pull", str(folder), "--name", "fix").returncode == 0
-    assert new_house.json("show", "fix:1")["template"] == {"parts": [], "refuses": {"system": "no system here"}}
+    refused = dict.fromkeys(("system", "tools"), "no system here")  # where tools are told of
+    assert new_house.json("show", "fix:1")["template"] == {"parts": [], "refuses": refused}
     status, said = ask(new_house, "fix:1", SYSTEM)
     assert (status, "fix:1 refuses this conversation: no system here" in said["error"]["message"]) == (400, True)
     written(folder, tiny.CHAT_TEMPLATE)
