@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import httpx
 
-from llmos.abi.error import Cancelled, Conflict, Corrupt, NotFound, Offline
+from llmos.abi.error import Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
 from llmos.programs.room import disk_full, room_said
@@ -109,7 +109,12 @@ class Download:
         part = self._part(url)
         file = self._held.enter_context(_locked(part, url))
         if size_bytes:
-            self._check_room(max(0, size_bytes - file.tell()) + beside_bytes)
+            try:
+                self._check_room(max(0, size_bytes - file.tell()) + beside_bytes)
+            except DiskFull:
+                if not file.tell():  # nothing of it is here but the name
+                    part.unlink()
+                raise
         self._complete(url, file, size_bytes, dict(headers or {}), title)
         self.parts.append(part)
         try:

@@ -91,7 +91,7 @@ def house_on_a_small_disk(tmp_path, new_house):
     """A home on a file system of its own: a base and its form in bfloat16 fit, beside a ballast they do not."""
     home = tmp_path / "small"
     home.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=180m", "llmos-test", str(home)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=180m,mode=700", "llmos-test", str(home)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs root and a kernel that permits it")
     house = replace(new_house, home=home)

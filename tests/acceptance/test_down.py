@@ -43,7 +43,7 @@ def small_disk(tmp_path):
     """A home on a file system of its own."""
     home = tmp_path / "small"
     home.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "llmos-test", str(home)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "llmos-test", str(home)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs root and a kernel that permits it")
     yield home

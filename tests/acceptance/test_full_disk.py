@@ -104,7 +104,7 @@ def index(tmp_path):
 def house(tmp_path, index):
     home = tmp_path / "small"
     home.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "llmos-test", str(home)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "llmos-test", str(home)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs root and a kernel that permits it")
     catalog = {"LLMOS_CATALOG": str(tmp_path / "catalog.toml"), "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
