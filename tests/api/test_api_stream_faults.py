@@ -31,7 +31,7 @@ class FailingKernel(MemoryKernel):
         super().__init__()
         self._error, self._raises = error, raises
 
-    async def call(self, model, task, inputs, params, **_):
+    async def stream(self, model, task, inputs, params, **_):
         output = {"message": {"role": "assistant", "content": "well"}} if task == "chat" else {"text": "well"}
         yield Chunk(1, (output | {"finish_reason": None},), is_last=False, tokens=Tokens(2, 1))
         if self._raises:

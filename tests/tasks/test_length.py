@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmos.abi.error import TooLong
@@ -44,9 +44,10 @@ PIECES = st.tuples(st.sampled_from(["a", "word ", " " * 9, "longerword", "é\n"]
 
 
 @given(st.lists(PIECES, min_size=1, max_size=6))
-def test_a_text_of_any_length_is_cut_as_if_it_were_tokenized_whole(pieces: list[tuple[str, int]]) -> None:
+@example([(" " * 9, 3000), (" " * 9, 3000), (" " * 9, 1281), ("word ", 2)])
+def test_a_text_is_cut_as_if_all_that_is_ever_read_of_it_were_tokenized(pieces: list[tuple[str, int]]) -> None:
     text, tokenizer = "".join(piece * times for piece, times in pieces), PieceTokenizer()
-    whole = fitted(tokenizer.encode([text]), "The text", tokenizer, CUT)
+    whole = fitted(tokenizer.encode([text[: most_chars(tokenizer, LIMIT)]]), "The text", tokenizer, CUT)
     assert [one.ids for one in encoded([text], "The text", tokenizer, CUT)] == [one.ids for one in whole]
 
 
