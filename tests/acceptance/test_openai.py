@@ -140,7 +140,12 @@ def test_what_cannot_be_asked_is_refused_and_the_next_call_answered(chat):
         {"logit_bias": {"49152": 1}},
         {"max_tokens": 0},
         {"stop": [str(i) for i in range(10_000)]},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "x"}}}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "strict": True, "schema": {"type": "x"}},
+            }
+        },
         {"extra_body": {"json_schema": {"type": "string", "minLength": 2, "maxLength": 1}}},
     ):
         with pytest.raises(openai.APIStatusError) as refused:
