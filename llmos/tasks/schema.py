@@ -7,26 +7,23 @@ holds the two against each other.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.tasks.branches import TYPES, differ, types_of
+from llmos.tasks.pattern import is_enforceable
 from llmos.tasks.text import shown
 
 Json = Any  # Any: a JSON value that is checked here
 
 MAX_TOLD = 1_000  # characters
 MAX_DEPTH = 64  # of schemas within schemas
-MAX_PATTERN = 10_000  # characters
 MAX_PLACE = 200  # characters of where something stands, as it is told
-MAX_TAGS = 8  # properties that tell the branches of oneOf apart, one after the other
 MAX_BOUND, LEAST_BOUND = 10**17, 1e-15  # of numbers: what is beyond, or nearer to zero, llguidance cannot count to
 MAX_COUNT = 10**9  # characters of a text, items of a list
 MAX_STEP, STEP_DIGITS = 2**31 - 1, 9  # of multipleOf, as a whole number, and digits behind its point
-TYPES = ("string", "number", "integer", "object", "array", "boolean", "null")
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 FORMATS = frozenset(("date-time", "date", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"))
@@ -97,13 +94,6 @@ SHAPES: dict[str, tuple[Callable[[Json], bool], str]] = {  # of keywords that ar
     **dict.fromkeys(MAPS, (_is_a(dict), "an object")),
     **dict.fromkeys(("pattern", "format", "$ref", "$anchor"), (_is_a(str), "a string")),
 }
-TOKEN = re.compile(
-    r"\\(?:[pP]\{[^}]*(?:\}|\Z)|.)|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*(?:\]|\Z)|\(\?<(?![=!])|\(\?.?.?|(?:[*+?]|\{\d+(?:,\d*)?\})\??\+?|.",
-    re.DOTALL,
-)
-GROUPS = ("(?:", "(?P<")
-FLAGS = re.compile(r"\(\?[-imsux]")
-PLAIN_ESCAPE = re.compile(r"\\[^bBAzZGkgKRXhHVcCeEQ0-9<>]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,42 +123,6 @@ def told(found: Mapping[str, Enforced]) -> str:
     """What was left out of the schemas with these names, as one line; empty where all is enforced."""
     line = "; ".join(f"{key}: {', '.join(sorted(one.left_out))}" for key, one in found.items() if one.left_out)
     return line if len(line) <= MAX_TOLD else f"{line[: MAX_TOLD - 4]} ..."
-
-
-@lru_cache(maxsize=512)
-def is_enforceable(pattern: str) -> bool:
-    """Whether a regular expression can be followed token by token: it has no look-around and no back reference."""
-    if len(pattern) > MAX_PATTERN:
-        return False
-    plain, tokens = "", TOKEN.findall(pattern)
-    for i, one in enumerate(tokens):
-        if not _is_plain(one) or _is_inner(tokens, i):
-            return False
-        plain += "(?P<" if one == "(?<" else "." if one[:2] in (r"\p", r"\P") else one
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            re.compile(plain)
-    except (re.error, OverflowError, RecursionError):
-        return False
-    return True
-
-
-def _is_plain(token: str) -> bool:
-    if token.startswith("(?"):
-        return token == "(?<" or token.startswith(GROUPS) or FLAGS.match(token) is not None
-    if token.startswith("["):
-        return "[" not in token[1:] and all(PLAIN_ESCAPE.fullmatch(one) for one in re.findall(r"\\.", token, re.DOTALL))
-    if token.startswith("\\"):
-        return len(token) > 2 or PLAIN_ESCAPE.fullmatch(token) is not None
-    return token != "{" and (len(token) == 1 or not token.endswith("+"))
-
-
-def _is_inner(tokens: list[str], at: int) -> bool:
-    """Whether this is an anchor within a text: what is before or behind it would have to be looked at again."""
-    if tokens[at] == "^":
-        return at > 0 and tokens[at - 1] != "|"
-    return tokens[at] == "$" and at + 1 < len(tokens) and tokens[at + 1] != "|"
 
 
 Place = tuple[Any, str]  # Any: the place of the schema around it, or None for the root
@@ -362,7 +316,7 @@ class _Walk:
         if "oneOf" not in made:
             return
         branches = made.pop("oneOf")
-        if not _differ([self._named(one) for one in branches]):
+        if not differ([self._named(one) for one in branches]):
             self._leave_out("oneOf", place)
         if "anyOf" in made:
             made["allOf"] = [*made.get("allOf", ()), {"anyOf": branches}]
@@ -462,71 +416,6 @@ def _is_short(step: float) -> bool:
     return False
 
 
-def _differ(branches: list[Json]) -> bool:
-    """Whether certainly no value fits two of these; each is looked at a few times, however many they are."""
-    if not all(isinstance(one, dict) for one in branches):
-        return False
-    plain, listed = [], []
-    for one in branches:
-        values = _keys_of(_values(one))
-        if values is None:
-            plain.append(one)
-        else:
-            listed.append((one, values))
-    if not _are_apart([values for _, values in listed]):
-        return False
-    kinds = [kind for one in plain for kind in _types(one) if kind != "object"]
-    taken = {kind for one, values in listed for kind in _types_of(one, values)}
-    if len(set(kinds)) < len(kinds) or taken & {kind for one in plain for kind in _types(one)}:
-        return False
-    return _are_told_apart([_tags(one) for one in plain if "object" in _types(one)], MAX_TAGS)
-
-
-def _are_apart(sets: list[frozenset[Json]]) -> bool:
-    """Whether no two of these have a value in common."""
-    return len(frozenset().union(*sets)) == sum(map(len, sets))
-
-
-def _are_told_apart(branches: list[dict[str, frozenset[Json]]], depth: int) -> bool:
-    """Whether the values of required properties tell all these objects from each other."""
-    if len(branches) <= 1:
-        return True
-    if not depth:
-        return False
-    for name in set.intersection(*(set(one) for one in branches)):
-        groups: dict[frozenset[Json], list[dict[str, frozenset[Json]]]] = {}
-        for one in branches:
-            groups.setdefault(one[name], []).append({at: said for at, said in one.items() if at != name})
-        if len(groups) > 1 and _are_apart(list(groups)):
-            return all(_are_told_apart(group, depth - 1) for group in groups.values())
-    return False
-
-
-def _tags(node: dict[str, Json]) -> dict[str, frozenset[Json]]:
-    """The required properties that have a few values, and these."""
-    properties, needed = node.get("properties") or {}, node.get("required") or ()
-    found = ((name, properties[name]) for name in needed if isinstance(properties.get(name), dict))
-    known = ((name, _keys_of(_values(one))) for name, one in found)
-    return {name: values for name, values in known if values is not None}
-
-
-def _keys_of(values: list[Json] | None) -> frozenset[Json] | None:
-    """Values as what tells them apart, to which 1 is 1.0 and no truth; None where they are not that simple."""
-    if values is None or not all(one is None or isinstance(one, (str, int, float)) for one in values):
-        return None
-    return frozenset((_kind_of(one), one) for one in values)
-
-
-def _kind_of(value: Json) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "boolean"
-    return "string" if isinstance(value, str) else "integer"
-
-
-def _types_of(node: dict[str, Json], values: frozenset[Json]) -> set[str]:
-    return set(_types(node)) & {kind for kind, _ in values}
-
-
 def _children(node: dict[str, Json]) -> Iterator[tuple[str, Json]]:
     for word in MAPS:
         if isinstance(node.get(word), dict):
@@ -561,23 +450,8 @@ def _missing(made: dict[str, Json]) -> list[str]:
     return [one for one in needed if isinstance(one, str) and one not in made["properties"]] if needed else []
 
 
-def _types(node: dict[str, Json]) -> list[str]:
-    kinds = node.get("type")
-    if isinstance(kinds, str):
-        kinds = [kinds]
-    if kinds is None or not all(kind in TYPES for kind in kinds):
-        kinds = list(TYPES)
-    return list(dict.fromkeys("integer" if kind == "number" else kind for kind in kinds))
-
-
 def _may_be(node: dict[str, Json], kind: str) -> bool:
-    return kind in _types(node)
-
-
-def _values(node: dict[str, Json]) -> list[Json] | None:
-    if "const" in node:
-        return [node["const"]]
-    return node["enum"] if isinstance(node.get("enum"), list) else None
+    return kind in types_of(node)
 
 
 def _escaped(name: str) -> str:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
-from llmos.tasks.schema import MAX_DEPTH, MAX_TOLD, TOKEN, Enforced, enforced, is_enforceable, told
+from llmos.tasks.pattern import TOKEN, is_enforceable
+from llmos.tasks.schema import MAX_DEPTH, MAX_TOLD, Enforced, enforced, told
 from llmos.tasks.tools import checked, left_out, tools_of
 
 PLAIN = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
