@@ -1,6 +1,7 @@
 """Where a serve process takes calls in: small ones at once, large ones and those with rules beside the engine's work.
 
-A thread takes in large calls, another one those whose rules are to be compiled: the higher class first, else in order.
+A thread takes in large calls, another one those whose rules are to be compiled. The higher class goes first; calls of
+one class take a step each by turns, so that none waits until all the text of another one has been read.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import heapq
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import count
 
 from llmos.abi.call import Call, characters, size_of
 from llmos.abi.note import Note
@@ -38,10 +40,10 @@ class Lane(IntEnum):
 class Entry:
     """A call that is being taken in."""
 
-    place: tuple[int, int]
-    call: Call
-    steps: Intake
-    is_gone: bool = False
+    call: Call = field(compare=False)
+    steps: Intake = field(compare=False)
+    place: tuple[int, int] = (0, 0)
+    is_gone: bool = field(default=False, compare=False)
 
 
 class TakingIn:
@@ -71,7 +73,7 @@ class TakingIn:
             self._note.write(Lane.AT_ONCE, None)
         if lane not in self._threads:
             self._threads[lane] = Thread(lane, self._note, self._finish)
-        entry = Entry((RANK[call.klass], call.call_id), call, steps)
+        entry = Entry(call, steps)
         self._entries[call.call_id] = entry
         self._threads[lane].put(entry)
         return False
@@ -106,11 +108,14 @@ class Thread:
         self._note = note
         self._finish = finish
         self._heap: list[Entry] = []
+        self._turns = count()
         self._has_work = threading.Condition()
         threading.Thread(target=self._run, name=f"intake-{lane.name.lower()}", daemon=True).start()
 
     def put(self, entry: Entry) -> None:
+        """Its next step is taken after one of each other call of its class."""
         with self._has_work:
+            entry.place = (RANK[entry.call.klass], next(self._turns))
             heapq.heappush(self._heap, entry)
             self._has_work.notify()
 

@@ -7,6 +7,7 @@ import threading
 from llmos.abi.call import Call
 from llmos.abi.error import Cancelled
 from llmos.abi.note import Note
+from llmos.abi.process import Class
 from llmos.abi.waiting import is_for_nobody
 from llmos.engines.intake import Intake
 from llmos.programs.intake import TakingIn
@@ -45,4 +46,31 @@ def test_a_caller_that_left_frees_the_lane_for_the_next_who_sent_a_rule():
         found += taking.collect()
     assert [call.call_id for call, _ in found] == [2]
     assert taking.is_idle
+    note.close()
+
+
+def read(name: str, steps: int, said: list[str], begin: threading.Event) -> Intake:
+    """A text of so many parts, once the first may be read."""
+    yield
+    begin.wait(20)
+    for _ in range(steps):
+        said.append(name)
+        yield
+    return lambda: None
+
+
+def test_a_large_call_does_not_wait_until_all_the_text_of_another_of_its_class_has_been_read():
+    awake, begin, said = threading.Semaphore(0), threading.Event(), list[str]()
+    note = Note()
+    taking = TakingIn(note, awake.release)
+    taking.put(Call(1, "mood:1", "embed", ("x",) * 100), read("long", 50, said, begin))
+    taking.put(Call(2, "mood:1", "embed", ("x",) * 100, klass=Class.BACKGROUND), read("low", 1, said, begin))
+    taking.put(Call(3, "mood:1", "embed", ("x",) * 100), read("short", 2, said, begin))
+    begin.set()
+    found: list[int] = []
+    while len(found) < 3:
+        assert awake.acquire(timeout=20)
+        found += [call.call_id for call, _ in taking.collect()]
+    assert found == [3, 1, 2], "and one of a lower class waits for both"
+    assert said[:4] == ["long", "short", "long", "short"]
     note.close()
