@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmos.abi.error import Conflict, Fault, Internal, LlmosError, Unavailable, error_of
+from llmos.abi.error import BadSetting, Conflict, Fault, Internal, LlmosError, Unavailable, error_of
 from llmos.cli.box import box, settings_of
 from llmos.cli.terminal import age, note, say, say_json, say_table, size
 from llmos.home import OsProcess, config_of, daemon_of, end_children, end_orphans
@@ -72,6 +73,7 @@ def _word(value: Any) -> str:  # Any: a setting's value
 def spawn(command: list[str], home: Path) -> dict[str, Any]:
     """The daemon in a session of its own; what it wrote to its ready pipe, once it has. Any: that JSON."""
     log = log_of(home)
+    was_home = log.parent.exists()
     try:
         os.umask(0o077)  # the home is its owner's alone
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,20 @@ def spawn(command: list[str], home: Path) -> dict[str, Any]:
         os.close(writing)
         is_told, _, _ = select([ready], [], [], READY_TIMEOUT_S)
         line = ready.readline() if is_told else b""
-    return {"os_pid": child.pid, **_told(line, log)}
+    try:
+        return {"os_pid": child.pid, **_told(line, log)}
+    except BadSetting as error:
+        if error.detail.get("key") == "home" and not was_home:
+            child.wait(READY_TIMEOUT_S)
+            _take_back(log)
+        raise
+
+
+def _take_back(log: Path) -> None:
+    """The log of a daemon that refused this folder as a home, which has been said: the folder is left as it was."""
+    with contextlib.suppress(OSError):
+        log.unlink()
+        log.parent.rmdir()
 
 
 def log_of(home: Path) -> Path:

@@ -438,3 +438,11 @@ def test_the_command_line_also_runs_as_a_module():
 def test_help_and_version(llmos):
     assert llmos("--version")[1].startswith("llmos ")
     assert "train" in llmos("--help")[1]
+
+
+def test_a_folder_that_is_no_home_is_left_as_it_was(tmp_path, monkeypatch, capfd):
+    tmp_path.chmod(0o1777)
+    monkeypatch.setenv("LLMOS_HOME", str(tmp_path))
+    assert run_verb(["up", "--engine", "null"]) == 2
+    assert "LLMOS_HOME=" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
