@@ -151,7 +151,7 @@ def test_nobody_is_ended_where_the_setting_says_never():
 def test_none_is_ended_that_was_heard_within_its_time_and_what_is_said_alternates(heard, process):
     watch, silent_s, said = Watch(process, timeout_s=10.0), 0, []
     for is_heard in heard:
-        silent_s = 0 if is_heard else silent_s + 1
+        silent_s = 1 if is_heard else silent_s + 1  # it is heard before the second goes by
         events = kinds(watch.pass_by(1, *([Beat()] if is_heard else [])))
         assert "Hung" not in events or silent_s >= 10
         said += [kind for kind in events if kind != "Hung"]
