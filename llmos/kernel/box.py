@@ -397,7 +397,7 @@ class Box:
                 self._wakes[model] += 1
             case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
                 self._network.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
-            case ev.RestartAsked(pid=pid) if self._table.roster.lives[pid].is_returning:
+            case ev.RestartAsked(pid=pid) | ev.Evicted(pid=pid) if self._table.roster.lives[pid].is_returning:
                 self._network.restarting(pid)
             case ev.ChildExited():
                 self._network.lost(event.pid, event.taking_in)
@@ -412,7 +412,7 @@ class Box:
 
     def _view(self) -> View:
         network = self._network
-        network.make_room()
+        network.make_room(self._table.roster.crowd())
         return self._table.view(
             self._clock(), network.rests(), self._config.idle_timeout_s, network.wanted(), idle_at=self._steady()
         )

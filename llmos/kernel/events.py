@@ -123,10 +123,14 @@ class Delayed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Evicted(Event):
-    """An idle serve process is to end: others need its memory, or nobody has called it for long."""
+    """A serve process that has no call in hand is to end: others need its memory, or nobody has called it for long.
+
+    It starts again if calls wait for it, behind those that wait for room by now.
+    """
 
     pid: int
     reason: str
+    is_returning: bool = False
 
 
 @dataclass(frozen=True, slots=True)

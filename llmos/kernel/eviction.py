@@ -31,6 +31,7 @@ class Rest:
     model: str | None  # None: all of the process
     since: float
     use: float  # calls of late
+    is_returning: bool = False  # calls wait for it: it gives way to another base, and starts again after that one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Idle:
     device: str = "cpu0"
     reload_s: float = 0.0  # what loading it took
     use: float = 0.0
+    is_returning: bool = False  # it starts again when there is room, for calls wait for it
 
     @property
     def cost(self) -> tuple[float, float]:

@@ -5,9 +5,7 @@ Calls are not journalled. Every call gets an answer: its chunks, or the fault of
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import DEFAULT
@@ -15,61 +13,15 @@ from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, f
 from llmos.abi.frame import Ask, Cancel, Detach, Down
 from llmos.abi.histogram import Histogram
 from llmos.kernel.eviction import Rest, Use
-from llmos.kernel.open import Lane, Open
+from llmos.kernel.open import Open
+from llmos.kernel.server import Server
+from llmos.kernel.turns import NOBODY, Crowd, bases_to_yield, model_to_yield
 from llmos.kernel.waiting import Waiting
 
 QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
 CRASHES_TO_SUSPECT = 2  # from so many on it is sent alone, so that it takes no innocent call with it
-STAYS_S = 1.0  # so long a model that was brought answers its calls before it has to make room for one that waits
-SETTLES_S = 0.25  # and so long it stays in any case
 SUSPECTS = "suspects"  # what those are held under; no model has such a name, for a model's has a colon
-
-
-@dataclass(slots=True, eq=False)
-class Server:
-    """One serve process, as calls see it."""
-
-    pid: int
-    base: str
-    device: str
-    engine: str
-    waiting: Waiting
-    is_ready: bool = False
-    is_returning: bool = False  # it was asked to end and to start again: its end is no crash of its calls
-    models: set[str] = field(default_factory=set)  # attached, so that calls may name them
-    attaching: set[str] = field(default_factory=set)
-    sent: dict[int, Open] = field(default_factory=dict)
-    in_hand: Counter[Lane] = field(default_factory=Counter)  # what was sent and is not computed yet
-    calls_of: Counter[str] = field(default_factory=Counter)  # how many calls, sent or waiting, name each model
-    uses: dict[str, Use] = field(default_factory=dict)  # of each model ever called here
-    came_at: dict[str, float] = field(default_factory=dict)  # when each attached model did
-    asked_at: dict[str, float] = field(default_factory=dict)  # since when each attaching one is waited for
-    yielding: set[str] = field(default_factory=set)  # attached ones whose calls wait, so that another may come
-    sent_of: Counter[str] = field(default_factory=Counter)  # how many calls in hand name each model
-    apart: dict[int, Open] = field(default_factory=dict)  # calls of which one ended it: they are sent one at a time
-    used_at: float = 0.0
-
-    def resting(self, now: float) -> set[str]:
-        """The attached models that nobody needs just now, or that have yielded and have no call in hand.
-
-        One that has only just come is not among them: who called it is likely to call again.
-        """
-        idle = {model for model in self.came_at if not self.calls_of[model] or model in self.yielding}
-        return {model for model in idle if not self.sent_of[model] and now - self.came_at[model] >= SETTLES_S}
-
-    def forget(self, model: str) -> None:
-        """It is not attached here any more."""
-        self.models.discard(model)
-        self.came_at.pop(model, None)
-        self.yielding.discard(model)
-
-    def unsend(self, opened: Open) -> None:
-        """The process has it in hand no more, if it had."""
-        if self.sent.pop(opened.call.call_id, None) is not None:
-            self.in_hand[opened.lane] -= opened.size - opened.done
-            self.sent_of[opened.call.model] -= 1
-            opened.is_sent, opened.done = False, 0
 
 
 class Network:
@@ -89,7 +41,7 @@ class Network:
         self._attach = attach
         self._clock = clock
         self._max_waiting_calls = max_waiting_calls
-        self._rested = rested  # called when a model that another one waits for is needed no more
+        self._rested = rested  # called when a model or a base that another one waits for is needed no more
         self._servers: dict[int, Server] = {}
         self._calls: dict[int, Open] = {}
         self.queue_times = Histogram(QUEUE_S)  # of calls: from their coming until they were sent for the first time
@@ -103,9 +55,9 @@ class Network:
         now = self._clock()
         found = []
         for server in self._servers.values():
-            if server.is_ready and not server.calls_of:
+            if server.is_ready and (not server.calls_of or (server.is_yielding and not server.sent)):
                 use = sum(one.of_late(now) for one in server.uses.values())
-                found.append(Rest(server.pid, None, server.used_at, use))
+                found.append(Rest(server.pid, None, server.used_at, use, is_returning=bool(server.calls_of)))
             elif server.is_ready:
                 for model in server.resting(now):
                     one = server.uses[model]
@@ -114,41 +66,34 @@ class Network:
 
     def wanted(self) -> set[tuple[int, str]]:
         """The models that calls wait for, each with the process that is to get it."""
-        attaching = [s for s in self._servers.values() if s.attaching]
-        return {(s.pid, model) for s in attaching for model in s.attaching & s.calls_of.keys()}
+        return {(server.pid, model) for server in self._servers.values() for model in server.wanted()}
 
-    def make_room(self) -> None:
-        """Where calls wait for a model, one that has been there for its time yields: the longest there first.
+    def make_room(self, crowd: Crowd = NOBODY) -> None:
+        """Where calls wait for a model or a base that has no room, what has been there for its time yields.
 
         Its calls wait from then on; when those in hand are answered it rests, and it comes back after those before it.
-        So every model has its time, and each waits no longer than that of all others, by as many as there is room for.
+        So each has its time, and none waits longer than that of all others, by as many as there is room for.
         """
-        for device in {server.device for server in self._servers.values()}:
-            self._make_room([server for server in self._servers.values() if server.device == device])
-
-    def _make_room(self, servers: list[Server]) -> None:
         now = self._clock()
-        waited = [s.asked_at[model] for s in servers for model in s.attaching & s.calls_of.keys()]
-        if not waited:
+        yielding = bases_to_yield(self._servers.values(), crowd, now)
+        for server in self._servers.values():
+            was_yielding, server.is_yielding = server.is_yielding, server.pid in yielding
+            if was_yielding and not server.is_yielding:
+                self._forward(server)
+        for device in {server.device for server in self._servers.values()}:
+            self._make_room([server for server in self._servers.values() if server.device == device], now)
+
+    def _make_room(self, servers: list[Server], now: float) -> None:
+        if not any(server.wanted() for server in servers):
             for server in servers:
                 for model in server.yielding:
                     server.waiting.let_go(model)
                 if server.yielding:
                     server.yielding = set()
                     self._forward(server)
-            return
-        is_leaving = any(server.sent_of[model] for server in servers for model in server.yielding)
-        if is_leaving or now - min(waited) < STAYS_S:
-            return
-        stayed = [
-            (came_at, server.pid, model)
-            for server in servers
-            for model, came_at in server.came_at.items()
-            if model not in server.yielding and server.calls_of[model] and now - came_at >= STAYS_S
-        ]
-        if stayed:
-            _, pid, model = min(stayed)
-            self._servers[pid].yielding.add(model)
+        elif (found := model_to_yield(servers, now)) is not None:
+            server, model = found
+            server.yielding.add(model)
 
     def is_attached(self, model: str) -> bool:
         """The model is answerable somewhere without loading."""
@@ -226,6 +171,7 @@ class Network:
         server = self._servers[pid]
         server.is_ready, server.is_returning = True, False
         server.models, server.used_at = {server.base}, self._clock()
+        server.ready_at = server.used_at
         self._forward(server)
 
     def attached_to(self, pid: int, model: str) -> None:
@@ -276,7 +222,7 @@ class Network:
         """The process is to end and to start again: it answers what was sent, and what comes waits for its return."""
         server = self._servers.get(pid)
         if server is not None:
-            server.is_ready, server.is_returning = False, True
+            server.is_ready, server.is_returning, server.is_yielding = False, True, False
 
     def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
         """The process has died: calls without a chunk wait to be sent again, the others get their answer now.
@@ -288,7 +234,7 @@ class Network:
         if server is None:
             return
         server.is_ready, server.models, server.attaching = False, set(), set()
-        server.came_at, server.yielding = {}, set()
+        server.came_at, server.yielding, server.is_yielding = {}, set(), False
         suspects = server.sent.keys() & {*taking_in}
         for opened in list(server.sent.values()):
             server.unsend(opened)
@@ -321,6 +267,8 @@ class Network:
 
     def _forward(self, server: Server) -> None:
         """Send what waits, as far as it may go now."""
+        if server.is_yielding:
+            return
         now = self._clock()
         if server.apart:
             self._forward_apart(server, now)
@@ -390,7 +338,8 @@ class Network:
         server.uses[call.model].count(server.used_at, 0)
         if opened.crashes >= CRASHES_TO_SUSPECT:
             server.waiting.let_go(SUSPECTS)
-        if self.wanted() and call.model in server.resting(server.used_at):
+        is_free = not server.sent if server.is_yielding else call.model in server.resting(server.used_at)
+        if is_free and (server.is_yielding or self.wanted()):
             self._rested()
         return True
 

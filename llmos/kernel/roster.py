@@ -18,6 +18,7 @@ from llmos.kernel.effects import Effect
 from llmos.kernel.eviction import Idle, Rest
 from llmos.kernel.memory import Ledger
 from llmos.kernel.scheduler import Wish
+from llmos.kernel.turns import Crowd, Holding
 
 RESUMABLE = frozenset({Program.TRAIN, Program.PULL})
 CALLED = frozenset({State.READY, State.SUSPENDED})  # a serve process that has its base
@@ -40,6 +41,7 @@ class Life:
     hung: str = ""  # why it was ended, if it was because it did not respond
     leaving: tuple[str, ...] = ()  # of these models: those that were told to go
     is_returning: bool = False  # once it has stopped it starts again, and its calls wait for that
+    place: int = 0  # in the queue of those that wait to start: whoever is queued again stands behind the others
 
 
 class Roster:
@@ -95,21 +97,24 @@ class Roster:
             leaving[device] = leaving.get(device, 0) + size_bytes
         return leaving
 
-    def idle(self, rests: Iterable[Rest], at: float) -> list[Idle]:
+    def idle(self, rests: Iterable[Rest]) -> list[Idle]:
         """What of all that no call needs may go: ready processes, and models that have come and are to stay."""
         found = []
         for rest in rests:
             process, life = self.process(rest.pid), self.lives[rest.pid]
             if process.state is not State.READY:
                 continue
-            device, start_s = process.spec.device, max(0.0, (life.ready_at or at) - (process.started_at or at))
+            device = process.spec.device
             if rest.model is None:
-                size_bytes, reload_s = self.ledger.held(rest.pid, device), start_s + sum(life.loads.values())
+                size_bytes = self.ledger.held(rest.pid, device)
+                reload_s = self._start_s(process) + sum(life.loads.values())
             elif rest.model in life.loads and rest.model not in life.leaving:
                 size_bytes, reload_s = life.models[rest.model][1], life.loads[rest.model]
             else:
                 continue
-            found.append(Idle(rest.pid, rest.since, size_bytes, rest.model, device, reload_s, rest.use))
+            found.append(
+                Idle(rest.pid, rest.since, size_bytes, rest.model, device, reload_s, rest.use, rest.is_returning)
+            )
         return found
 
     def in_use_bytes(self, idle: Iterable[Idle]) -> dict[str, int]:
@@ -125,8 +130,36 @@ class Roster:
                     found[device] = found.get(device, 0) + size_bytes
         return found
 
-    def may_start(self, process: Process) -> bool:
-        return process.state is State.QUEUED and not self.lives[process.pid].is_backing_off
+    def queued(self) -> list[Process]:
+        """Those that may start, in the order in which they were queued."""
+        found = [p for p in self.processes.values() if p.state is State.QUEUED and not self.lives[p.pid].is_backing_off]
+        return sorted(found, key=lambda p: (self.lives[p.pid].place, p.pid))
+
+    def line_up(self, pid: int) -> None:
+        """It is queued behind all others."""
+        last = max(life.place for life in self.lives.values())
+        self.lives[pid] = replace(self.lives[pid], place=last + 1)
+
+    def crowd(self) -> Crowd:
+        """The serve processes that wait for memory, and those that hold it."""
+        serving = [p for p in self.processes.values() if p.spec.program is Program.SERVE and not p.is_ended]
+        leaving = self.leaving_bytes()
+        missing = {
+            p.pid: p.spec.need_bytes - self.ledger.free(p.spec.device) - leaving.get(p.spec.device, 0)
+            for p in serving
+            if p.state is State.QUEUED and not self.lives[p.pid].is_backing_off
+        }
+        holding = {
+            p.pid: Holding(self.ledger.held(p.pid, p.spec.device), self._start_s(p))
+            for p in serving
+            if p.state is State.READY
+        }
+        return Crowd({pid: size for pid, size in missing.items() if size > 0}, holding)
+
+    def _start_s(self, process: Process) -> float:
+        """What loading its base took, as far as is known."""
+        ready_at, started_at = self.lives[process.pid].ready_at, process.started_at
+        return 0.0 if ready_at is None or started_at is None else max(0.0, ready_at - started_at)
 
     # From its start to its end.
 
@@ -164,12 +197,12 @@ class Roster:
         self.wishes[event.pid, event.model] = wish
         return []
 
-    def open_wishes(self, wanted: Collection[tuple[int, str]]) -> list[Wish]:
-        """Those that may be granted, and whether anybody waits for them still."""
+    def open_wishes(self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()) -> list[Wish]:
+        """Those that may be granted, and whether anybody waits for them still; none of processes that give way."""
         return [
             replace(wish, is_wanted=key in wanted)
             for key, wish in self.wishes.items()
-            if wish.model not in self.lives[wish.pid].models
+            if wish.model not in self.lives[wish.pid].models and wish.pid not in yielding
         ]
 
     def grant(self, pid: int, model: str) -> list[Effect]:
@@ -240,6 +273,7 @@ class Roster:
         self._let_go(process.pid)
         self.lives[process.pid] = replace(_emptied(life), crashes=crashes, is_backing_off=True)
         self.put(process.moved(State.QUEUED, os_pid=None, restarts=process.restarts + 1, reason=reason))
+        self.line_up(process.pid)
         return [do.Alarm(process.pid, life.number, "restart", wait_s)]
 
     def end(self, process: Process, at: float, state: State, reason: str) -> list[Effect]:

@@ -36,7 +36,7 @@ class View:
     """What the decisions are made from."""
 
     at: float
-    queued: Sequence[Process]  # those that may start: none that waits out its backoff
+    queued: Sequence[Process]  # those that may start, in the order of their coming: none that waits out its backoff
     running: Collection[Process]
     free_bytes: Mapping[str, int]
     leaving_bytes: Mapping[str, int]  # what processes and models that were told to go will give back
@@ -76,7 +76,7 @@ class Room:
             self.idle.remove(one)
             self.leaving[one.device] = self.leaving.get(one.device, 0) + one.held_bytes
             if one.model is None:
-                events.append(Evicted(self.at, one.pid, reason))
+                events.append(Evicted(self.at, one.pid, reason, one.is_returning))
             else:
                 events.append(Displaced(self.at, one.pid, one.model, reason))
         return events
@@ -88,7 +88,7 @@ def look(view: View) -> list[Event]:
     events = [event for device in view.free_bytes for event in _balanced(device, view, room)]
     events += [event for wish in view.wishes for event in _granted(wish, room)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
-    for process in sorted(view.queued, key=lambda p: (RANK[p.spec.klass], p.pid)):
+    for process in sorted(view.queued, key=lambda p: RANK[p.spec.klass]):
         device = process.spec.device
         is_training = process.spec.program is Program.TRAIN
         if view.is_probing and process.spec.program is not Program.PROBE:

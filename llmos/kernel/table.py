@@ -111,15 +111,16 @@ class Table:
     ) -> View:
         """What the scheduler decides from, given what no call needs and which models calls wait for; `idle_at` is the
         time by the clock of `rests`, where that is another."""
-        idle = self.roster.idle(rests, at)
+        rests = list(rests)
+        idle = self.roster.idle(rests)
         return View(
             at=at,
-            queued=[p for p in self.processes.values() if self.roster.may_start(p) and not self.is_down],
+            queued=[] if self.is_down else self.roster.queued(),
             running=[p for p in self.processes.values() if p.state in ALIVE],
             free_bytes={device.name: self.ledger.free(device.name) for device in self.devices},
             leaving_bytes=self.roster.leaving_bytes(),
             idle=idle,
-            wishes=self.roster.open_wishes(wanted),
+            wishes=self.roster.open_wishes(wanted, {rest.pid for rest in rests if rest.is_returning}),
             is_probing=self.is_probing,
             idle_timeout_s=idle_timeout_s,
             idle_at=idle_at,
@@ -165,6 +166,7 @@ class Table:
         self.last_pid = max(self.last_pid, event.pid)
         self.roster.lives[event.pid] = Life(needs=event.needs)
         self.roster.put(Process(event.pid, event.spec, created_at=event.at))
+        self.roster.line_up(event.pid)
         return []
 
     def _kill_asked(self, event: ev.KillAsked) -> list[Effect]:
@@ -190,6 +192,7 @@ class Table:
             return [do.Signal(event.pid, signal.SIGCONT)]  # one that does not respond
         again = process.moved(State.QUEUED, ended_at=None, exit_code=None, fault=None, reason="to be continued")
         self.roster.put(again)
+        self.roster.line_up(event.pid)
         return []
 
     def _nice_asked(self, event: ev.NiceAsked) -> list[Effect]:
@@ -212,7 +215,9 @@ class Table:
         return []
 
     def _evicted(self, event: ev.Evicted) -> list[Effect]:
-        return self.roster.stop(self.process(event.pid), event.reason)
+        process = self.process(event.pid)
+        restart_or_stop = self.roster.restart if event.is_returning else self.roster.stop
+        return restart_or_stop(process, event.reason)
 
     def _attach_granted(self, event: ev.AttachGranted) -> list[Effect]:
         return self.roster.grant(event.pid, event.model)

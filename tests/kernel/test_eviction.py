@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +22,8 @@ from llmos.kernel.network import Network
 from llmos.kernel.open import Open
 from llmos.kernel.scheduler import View, Wish, look
 from llmos.kernel.table import Table
+from llmos.kernel.turns import BASE_STAYS_S, BASE_WAITS_S
+from llmos.kernel.waiting import PATIENCE_S
 from llmos.testing.clock import Clock
 
 IDLE = st.builds(
@@ -122,6 +126,7 @@ class Child:
     """What a serve process has been told, in order, and what it has done of it."""
 
     pid: int
+    need: int = NEED
     inbox: deque[Down | do.Attach] = field(default_factory=deque)
     models: set[str] = field(default_factory=set)
     hand: dict[int, str] = field(default_factory=dict)
@@ -129,13 +134,14 @@ class Child:
 
     @property
     def size_bytes(self) -> int:
-        return NEED + sum(MODELS[model] for model in self.models)
+        return self.need + sum(MODELS[model] for model in self.models)
 
 
 class World:
     """One device; every decision is acted upon at once, as the loop does."""
 
-    def __init__(self) -> None:
+    def __init__(self, need: int = NEED) -> None:
+        self.need = need
         self.clock = Clock()
         self.table = Table(memory_share=1.0)
         self.network = Network(self.sent, self.wished, self.clock, max_waiting_calls=1000)
@@ -148,10 +154,13 @@ class World:
 
     def apply(self, event: ev.Event) -> None:
         effects = self.table.apply(event)
-        if isinstance(event, ev.Submitted):
+        if isinstance(event, ev.Submitted) and event.spec.program is Program.SERVE:
             self.network.serve(event.pid, event.spec.args["base"], "cpu0")
         if isinstance(event, ev.ChildExited):
             self.network.lost(event.pid)
+        if isinstance(event, ev.Evicted) and self.table.roster.lives[event.pid].is_returning:
+            assert not [one for one in self.calls if one.pid == event.pid and one.is_sent], "a call in hand was cut off"
+            self.network.restarting(event.pid)
         for effect in effects:
             self.perform(effect)
 
@@ -160,7 +169,7 @@ class World:
         self.look()
 
     def look(self) -> None:
-        self.network.make_room()
+        self.network.make_room(self.table.roster.crowd())
         view = self.table.view(self.clock(), self.network.rests(), 0.0, self.network.wanted())
         for event in look(view):
             self.apply(event)
@@ -199,14 +208,17 @@ class World:
 
     # What may happen.
 
-    def call(self, model: str) -> None:
+    def call(self, model: str, klass: Class = Class.INTERACTIVE) -> None:
         base = model if model in BASES else f"{model.partition('-')[0]}:1"
         pid = self.network.serving(base, "cpu0")
-        if pid is None or self.table.process(pid).state in (State.STOPPING, State.EXITED):
+        if pid is None or (
+            self.table.process(pid).state in (State.STOPPING, State.EXITED)
+            and not self.table.roster.lives[pid].is_returning
+        ):
             pid = next(self.pids)
-            spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, need_bytes=NEED)
-            self.post(ev.Submitted(self.clock(), pid, spec, {LeaseKind.WEIGHTS: NEED}))
-        self.calls.append(self.network.open(pid, Call(next(self.ids), model, "embed", ("x",))))
+            spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, need_bytes=self.need)
+            self.post(ev.Submitted(self.clock(), pid, spec, {LeaseKind.WEIGHTS: self.need}))
+        self.calls.append(self.network.open(pid, Call(next(self.ids), model, "embed", ("x",), klass=klass)))
         self.look()
 
     def work(self, pid: int) -> None:
@@ -237,7 +249,7 @@ class World:
 
     def begin(self, pid: int) -> None:
         self.starting.discard(pid)
-        self.children[pid] = Child(pid)
+        self.children[pid] = Child(pid, self.need)
         self.post(ev.Forked(self.clock(), pid, 1000 + pid, 0.0))
         self.post(ev.BecameReady(self.clock(), pid))
         if self.table.process(pid).state is State.STOPPING:
@@ -310,10 +322,11 @@ def play(world: World, steps: list[tuple[str, str | int]]) -> None:
                 world.end(pids[which % len(pids)], -9)
 
 
+@pytest.mark.parametrize("need", [NEED, 60])  # of 100: both bases fit, or one
 @settings(max_examples=100, deadline=None)
 @given(st.lists(STEPS, min_size=30, max_size=80))
-def test_the_ledger_never_goes_over_and_never_leaks_and_every_call_is_answered(steps):
-    world = World()
+def test_the_ledger_never_goes_over_and_never_leaks_and_every_call_is_answered(need, steps):
+    world = World(need)
     play(world, steps)
     world.settle()
     assert world.network.in_flight == 0
@@ -350,3 +363,89 @@ def test_a_model_in_hand_is_never_displaced_and_the_other_waits_until_it_is_answ
     assert not world.calls[-1].chunks
     world.settle()
     assert [one.chunks.popleft().fault for one in world.calls] == [None, None]
+
+
+def kept_busy(world: World, models: Sequence[str], seconds: int) -> dict[str, list[float]]:
+    """How long each call of callers waited that ask again as soon as they are answered, ten for each model."""
+    waits: dict[str, list[float]] = {model: [] for model in models}
+    for model in [*models] * 10:
+        world.call(model)
+    for _ in range(4 * seconds):
+        world.clock.move(0.25)
+        for pid in list(world.starting):
+            world.begin(pid)
+        for pid in list(world.children):
+            for _ in range(4):
+                if pid in world.children:
+                    world.work(pid)
+        world.look()
+        for opened in [one for one in world.calls if one.chunks]:
+            assert opened.chunks.popleft().fault is None
+            world.calls.remove(opened)
+            waits[opened.call.model].append(world.clock() - opened.since)
+            world.call(opened.call.model)
+    return waits
+
+
+@pytest.mark.parametrize("models", [("red:1", "blue:1"), ("red-a:1", "red-b:1", "blue-a:1", "blue:1")])
+def test_bases_that_are_asked_without_end_and_do_not_fit_together_take_turns(models):
+    waits = kept_busy(World(need=60), models, 300)
+    for model in models:
+        assert len(waits[model]) > 100, "it has its time"
+        assert max(waits[model]) < 4 * BASE_STAYS_S, "and waits no longer than the others stay"
+
+
+def test_bases_that_fit_together_never_end_for_each_other():
+    world = World()
+    kept_busy(world, BASES, 100)
+    assert [one.restarts for one in world.table.processes.values()] == [0, 0]
+
+
+def test_a_base_that_would_not_fit_even_then_ends_nobody():
+    world = World(need=60)
+    train = Spec(Program.TRAIN, {"name": "x"}, need_bytes=30)
+    world.post(ev.Submitted(world.clock(), next(world.pids), train, {LeaseKind.WEIGHTS: 30}))
+    world.call("red:1")
+    world.begin(2)
+    world.need = 75
+    for _ in range(50):
+        world.call("red:1")
+        world.call("blue:1")
+        world.clock.move(1.0)
+        world.work(2)
+        world.look()
+    assert world.table.process(2).state is State.READY
+
+
+def test_an_answer_in_hand_is_brought_to_its_end_before_its_base_gives_way():
+    world = World(need=60)
+    world.call("red:1")
+    world.begin(1)
+    world.work(1)
+    world.clock.move(BASE_STAYS_S)
+    world.call("blue:1")
+    world.clock.move(BASE_WAITS_S)
+    world.look()
+    world.call("red:1")
+    assert world.table.process(1).state is State.READY
+    assert not world.calls[-1].is_sent
+    world.work(1)
+    assert world.calls[0].chunks.popleft().fault is None
+    assert world.table.process(1).state is State.STOPPING
+    world.settle()
+    assert [one.chunks.popleft().fault for one in world.calls[1:]] == [None, None]
+    assert world.table.process(1).restarts == 1
+
+
+def test_calls_of_a_lower_class_wait_longer_before_a_base_gives_way():
+    world = World(need=60)
+    world.call("red:1")
+    world.begin(1)
+    world.call("blue:1", Class.BACKGROUND)
+    for _ in range(int(BASE_WAITS_S + PATIENCE_S[Class.BACKGROUND])):
+        world.call("red:1")
+        assert world.calls[-1].is_sent
+        world.clock.move(1.0)
+        world.look()
+    world.call("red:1")
+    assert not world.calls[-1].is_sent

@@ -11,10 +11,11 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.process import Program, Spec
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
-from llmos.kernel.network import STAYS_S, Network
+from llmos.kernel.network import Network
 from llmos.kernel.open import Open
 from llmos.kernel.scheduler import look
 from llmos.kernel.table import Table
+from llmos.kernel.turns import STAYS_S
 from llmos.testing.clock import Clock
 
 BASE, BASE_BYTES = "tiny:1", 100
