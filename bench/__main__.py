@@ -39,6 +39,9 @@ class Bench(StrEnum):
     SOAK = "soak"
 
 
+WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
+
+
 def main(
     bench: Annotated[Bench, typer.Argument(help="What to measure.")] = Bench.ALL,
     *,
@@ -49,7 +52,7 @@ def main(
         int | None, typer.Option("--texts", min=1, help="Texts; rows, tokens, calls where those are counted.")
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="What llmos computes in, of servers; of generate, what else, by commas.")
+        str, typer.Option(help="What llmos computes in (encoder, finetune, servers); generate: what else, by commas.")
     ] = "auto",
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
@@ -60,6 +63,8 @@ def main(
     """Ratios of llmos to its peers, measured side by side in one run, their answers compared."""
     if bench is Bench.ALL:
         raise typer.Exit(_each())
+    if dtype != "auto" and bench not in WITH_DTYPE:
+        raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_DTYPE)}", param_hint="--dtype")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
         if bench is Bench.SERVERS:
@@ -69,7 +74,7 @@ def main(
         elif bench is Bench.SOAK:
             record = _soak(full, minutes, data.absolute(), home.absolute())
         else:
-            record = _measure(bench, full, rounds, count, data.absolute(), home.absolute(), device)
+            record = _measure(bench, full, rounds, count, dtype, data.absolute(), home.absolute(), device)
     except (Stop, LlmosError) as stop:
         print(stop, file=sys.stderr)
         raise typer.Exit(1) from stop
@@ -79,15 +84,23 @@ def main(
 
 
 def _measure(
-    bench: Bench, full: bool, rounds: int | None, count: int | None, data: Path, home: Path, device: str | None
+    bench: Bench,
+    full: bool,
+    rounds: int | None,
+    count: int | None,
+    dtype: str,
+    data: Path,
+    home: Path,
+    device: str | None,
 ) -> Record:
     module, mode = _module(bench), "full" if full else "quick"
     measure: Callable[..., Record] = module.measure
     if bench in (Bench.ENCODER, Bench.ADAPTERS):
         chosen = {"rounds": rounds or (7 if full else 3), "count": count or 512, "device": device}
+        chosen |= {"dtype": dtype} if bench is Bench.ENCODER else {}
         return measure(data, home, mode=mode, **chosen)
     if bench is Bench.FINETUNE:
-        return measure(data, home, mode=mode, count=count, device=device)
+        return measure(data, home, mode=mode, count=count, dtype=dtype, device=device)
     if bench is Bench.START:
         return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
     if bench is Bench.HTTP:

@@ -51,13 +51,16 @@ RATIOS = (
 Run = Callable[[], np.ndarray]
 
 
-def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | None, mode: str) -> Record:
-    """All contenders on the same texts, round by round; each one's vectors against the plain model's."""
+def measure(folder: Path, home: Path, *, rounds: int, count: int, dtype: str, device: str | None, mode: str) -> Record:
+    """All contenders on the same texts, round by round; each one's vectors against the plain model's.
+
+    `dtype`: what llmos computes in; "auto" is what it measured to be faster here.
+    """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     texts = data.ragged_texts(folder, count)
     with ExitStack() as stack:
-        box = stack.enter_context(Box(home))
+        box = stack.enter_context(Box(home, dtype))
         base, place = box.base(), box.device(device)
         name, dtype = place["name"], place["dtype"]
         tokens = _lengths(base, texts)

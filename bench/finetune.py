@@ -36,14 +36,14 @@ LAP_S = {"quick": 3.0, "full": 20.0}
 F1_WITHIN = Target(-0.005)
 
 
-def measure(folder: Path, home: Path, *, count: int | None, device: str | None, mode: str) -> Record:
-    """All three train to their ends, by turns, and each is scored on the same test rows."""
+def measure(folder: Path, home: Path, *, count: int | None, dtype: str, device: str | None, mode: str) -> Record:
+    """All three train to their ends, by turns, and each is scored on the same test rows; `dtype`: that of llmos."""
     place = data.need(folder, "conll2003")
     train, test = data.conll(place / "eng.train"), data.conll(place / "eng.testb")
     if mode == "quick" or count:
         random.Random(7).shuffle(train)
         train, test = train[: count or QUICK_TRAIN], test[: count or QUICK_TEST]
-    with Box(home) as box:
+    with Box(home, dtype) as box:
         base, found = box.base(), box.device(device)
     work = Work(
         base=str(base),

@@ -46,8 +46,9 @@ def measure(
     texts = data.ragged_texts(folder, count)
     with ExitStack() as stack:
         is_int8 = dtype == "int8"
-        box = stack.enter_context(_box_of(home.with_name(f"{home.name}-int8") if is_int8 else home, dtype))
-        base, chosen = box.base(), box.device()["dtype"] if dtype == "auto" else dtype
+        floats = Box(home.with_name(f"{home.name}-int8")) if is_int8 else Box(home, dtype)
+        box = stack.enter_context(floats)
+        base, chosen = box.base(), dtype if is_int8 else box.device()["dtype"]
         if is_int8:  # a version of its own, in a home of its own: the other benches measure what was pulled
             box.cli("quantize", "minilm:1", "--max-drop", "0.05")
         scratch = Path(stack.enter_context(TemporaryDirectory()))
@@ -91,17 +92,6 @@ def measure(
         "rounds": rounds,
     }
     return Record("servers", mode, settings, tuple(figures), tuple(skipped))
-
-
-@contextmanager
-def _box_of(home: Path, dtype: str) -> Iterator[Box]:
-    home.mkdir(parents=True, exist_ok=True)
-    box = Box(home)
-    box.cli("up", *(() if dtype == "int8" else ("--set", f"dtype={dtype}")))
-    try:
-        yield box
-    finally:
-        box.down()
 
 
 def _asker(url: str, texts: Sequence[str]) -> Run:
