@@ -12,7 +12,7 @@ STAYS_S = 1.0  # so long a model that was brought answers its calls before it ha
 BASE_WAITS_S = 5.0  # so long the calls of a base wait before another's process is ended for it
 BASE_STAYS_S = 10.0  # so long that process has answered by then, or LOADS_STAYED times what loading it took if longer
 LOADS_STAYED = 4
-LONGEST_STAY_S = 60.0
+LONGEST_STAY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
