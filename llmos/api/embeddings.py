@@ -14,6 +14,7 @@ from llmos.api.caller import Addressed, Caller, Field
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.params import supported
 from llmos.api.tasks import floats
+from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.embed import CUTS
 from llmos.tasks.params import PARSE_SPECIAL
 
@@ -88,13 +89,13 @@ def _texts(given: str | list[Json]) -> list[Json]:
     texts = [given] if isinstance(given, str) else given
     if not texts:
         raise BadInput("input is an empty list. Send at least one text", key="input")
-    if not all(isinstance(text, str) for text in texts):
+    if are_token_ids(texts):
         raise BadInput(
             "input must be a string or a list of strings: token ids are another tokenizer's here. Have the client send "
             "texts: LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False",
             key="input",
         )
-    return texts
+    return texts_of(texts, "input")
 
 
 def _check_dimensions(wanted: int | None, has: int, model: str) -> None:

@@ -20,6 +20,7 @@ from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
 from llmos.api.params import supported
 from llmos.api.rules import Rule, headers_of, named, renamed
 from llmos.api.stream import DONE, EVENTS, EventStream, event, fault
+from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.schema import Enforced
 
 Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
@@ -174,6 +175,8 @@ def _usage(tokens: Tokens) -> Usage:
 
 def _prompts(prompt: str | list[Json]) -> list[Json]:
     prompts = [prompt] if isinstance(prompt, str) else prompt
-    if not prompts or not all(isinstance(one, str) for one in prompts):
+    if not prompts:
+        raise BadInput("prompt is an empty list. Send at least one text", key="prompt")
+    if are_token_ids(prompts):
         raise BadInput("prompt must be a string or a list of strings; token ids are not supported yet", key="prompt")
-    return prompts
+    return texts_of(prompts, "prompt")

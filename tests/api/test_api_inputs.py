@@ -22,6 +22,12 @@ class Short:
     [
         ("embeddings", {"model": "minilm", "input": ["a", "b", "", "c"]}, "input[2]", "input[2]: The text is empty."),
         ("embeddings", {"model": "minilm", "input": ""}, "input", "The text is empty."),
+        ("embeddings", {"model": "minilm", "input": ["a", None]}, "input[1]", "input[1]: This is no text: None."),
+        ("embeddings", {"model": "minilm", "input": ["a", "b", 5]}, "input[2]", "input[2]: This is no text: 5."),
+        ("embeddings", {"model": "minilm", "input": ["a", ["b"]]}, "input[1]", "input[1]: This is no text: ['b']."),
+        ("embeddings", {"model": "minilm", "input": [{"text": "a"}]}, "input[0]", "input[0]: This is no text: "),
+        ("embeddings", {"model": "minilm", "input": [True]}, "input[0]", "input[0]: This is no text: True."),
+        ("embeddings", {"model": "minilm", "input": [[1], [2]]}, "input", "input must be a string or a list"),
         ("tasks/classify", {"model": "support", "inputs": ["a", " "]}, "inputs[1]", "inputs[1]: The text is empty."),
         ("tasks/classify", {"model": "support", "inputs": [""]}, "inputs[0]", "inputs[0]: The text is empty."),
         ("tasks/classify", {"model": "support", "input": 7}, "input", "The input is no text: 7."),
@@ -40,6 +46,10 @@ class Short:
         ),
         ("completions", {"model": "smollm2", "prompt": ["a", ""]}, "prompt[1]", "prompt[1]: The prompt is empty."),
         ("completions", {"model": "smollm2", "prompt": ""}, "prompt", "The prompt is empty."),
+        ("completions", {"model": "smollm2", "prompt": ["a", None]}, "prompt[1]", "prompt[1]: This is no text: None."),
+        ("completions", {"model": "smollm2", "prompt": ["a", 3]}, "prompt[1]", "prompt[1]: This is no text: 3."),
+        ("completions", {"model": "smollm2", "prompt": []}, "prompt", "prompt is an empty list."),
+        ("completions", {"model": "smollm2", "prompt": [[1, 2]]}, "prompt", "prompt must be a string or a list"),
         (
             "chat/completions",
             {"model": "smollm2", "messages": [HELLO, {"role": "user", "content": [{"type": "image_url"}]}]},

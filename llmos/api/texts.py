@@ -1,0 +1,32 @@
+"""Lists of texts in OpenAI's shapes: whether they are token ids instead, and which of them is no text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.tasks.text import shown
+
+Json = Any  # Any: what a list in a body holds, checked here
+
+
+def are_token_ids(given: list[Json]) -> bool:
+    """Whether the list is token ids, or lists of them: what a client sends that has a tokenizer of its own."""
+    return bool(given) and (all(map(_is_id, given)) or all(map(_are_ids, given)))
+
+
+def texts_of(given: list[Json], field: str) -> list[Json]:
+    """The list, where each is a text; raise BadInput that names the first that is none by its index."""
+    for index, one in enumerate(given):
+        if not isinstance(one, str):
+            key = f"{field}[{index}]"
+            raise BadInput(f"{key}: This is no text: {shown(one)}. Send a string", index=index, key=key)
+    return given
+
+
+def _is_id(one: Json) -> bool:
+    return isinstance(one, int) and not isinstance(one, bool)
+
+
+def _are_ids(one: Json) -> bool:
+    return isinstance(one, list) and bool(one) and all(map(_is_id, one))
