@@ -83,7 +83,8 @@ def _called(raw: Json, known: tools.Tools) -> Json:
         places = range(len(told_calls), len(calls))
         message["tool_calls"] = [{"index": i, **one} for i, one in zip(places, new, strict=True)] if is_piece else new
     is_cut = raw["finish_reason"] == "length"
-    if new or (is_cut and not is_piece):
+    is_call_cut = is_cut or (is_over and raw["text"])  # by `max_tokens`, or by a stop text
+    if new or (is_call_cut and not is_piece):
         message["content"] = message["content"] or None
     is_call = bool(calls) and (
         raw["finish_reason"] == "stop" or (is_cut and tools.is_call_at_end(before + raw["text"]))

@@ -202,3 +202,9 @@ def test_tools_and_a_rule_for_the_answer_go_together_where_both_can_be_kept():
         ruled(Sampling(), Tools({"f": wide}))
     inlined = json.loads(ruled(Sampling(), KNOWN).grammar.text.split("a0: %json ")[1].split("\n")[0])
     assert inlined == CITY | {"additionalProperties": False, "x-guidance": inlined["x-guidance"]}
+
+
+@pytest.mark.parametrize(("text", "content"), [(call()[:20], None), ("", ""), (f"Well. {call()[:20]}", "Well.")])
+def test_what_a_stop_text_leaves_of_a_call_is_no_content(text, content):
+    cut = task("chat").parse({"text": text, "finish_reason": "stop"}, Rendered([], KNOWN), Settings(), {})
+    assert (cut["finish_reason"], cut["message"]["content"]) == ("stop", content)
