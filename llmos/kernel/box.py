@@ -414,7 +414,12 @@ class Box:
         network = self._network
         network.make_room(self._table.roster.crowd())
         return self._table.view(
-            self._clock(), network.rests(), self._config.idle_timeout_s, network.wanted(), idle_at=self._steady()
+            self._clock(),
+            network.rests(),
+            self._config.idle_timeout_s,
+            network.wanted(),
+            idle_at=self._steady(),
+            forsaken=network.forsaken(),
         )
 
     async def _submit(self, spec: Spec, needs: dict[LeaseKind, int]) -> Process:

@@ -15,7 +15,7 @@ from llmos.abi.histogram import Histogram
 from llmos.kernel.eviction import Rest, Use
 from llmos.kernel.open import Open
 from llmos.kernel.server import Server
-from llmos.kernel.turns import NOBODY, Crowd, bases_to_yield, model_to_yield
+from llmos.kernel.turns import DRAINS_S, NOBODY, Crowd, bases_to_yield, model_to_yield
 from llmos.kernel.waiting import Waiting
 
 QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
@@ -64,6 +64,11 @@ class Network:
                     found.append(Rest(server.pid, model, one.at, one.of_late(now)))
         return found
 
+    def forsaken(self) -> set[int]:
+        """The processes that calls were waiting for, and none is any more, before they were ready."""
+        servers = self._servers.values()
+        return {server.pid for server in servers if server.uses and not server.calls_of and not server.is_ready}
+
     def wanted(self) -> set[tuple[int, str]]:
         """The models that calls wait for, each with the process that is to get it."""
         return {(server.pid, model) for server in self._servers.values() for model in server.wanted()}
@@ -75,10 +80,16 @@ class Network:
         So each has its time, and none waits longer than that of all others, by as many as there is room for.
         """
         now = self._clock()
+        for server in self._servers.values():
+            if server.is_yielding and server.sent and now - server.yields_since >= DRAINS_S:
+                server.is_yielding, server.ready_at = False, now  # its longest answer would keep all others waiting
+                self._forward(server)
         yielding = bases_to_yield(self._servers.values(), crowd, now)
         for server in self._servers.values():
             was_yielding, server.is_yielding = server.is_yielding, server.pid in yielding
-            if was_yielding and not server.is_yielding:
+            if server.is_yielding and not was_yielding:
+                server.yields_since = now
+            elif was_yielding and not server.is_yielding:
                 self._forward(server)
         for device in {server.device for server in self._servers.values()}:
             self._make_room([server for server in self._servers.values() if server.device == device], now)
@@ -223,6 +234,7 @@ class Network:
         server = self._servers.get(pid)
         if server is not None:
             server.is_ready, server.is_returning, server.is_yielding = False, True, False
+            server.attaching = set()  # it asks for them again when it is back
 
     def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
         """The process has died: calls without a chunk wait to be sent again, the others get their answer now.

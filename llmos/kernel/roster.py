@@ -17,7 +17,7 @@ from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
 from llmos.kernel.eviction import Idle, Rest
 from llmos.kernel.memory import Ledger
-from llmos.kernel.scheduler import Wish
+from llmos.kernel.scheduler import RANK, Wish
 from llmos.kernel.turns import Crowd, Holding
 
 RESUMABLE = frozenset({Program.TRAIN, Program.PULL})
@@ -141,20 +141,20 @@ class Roster:
         self.lives[pid] = replace(self.lives[pid], place=last + 1)
 
     def crowd(self) -> Crowd:
-        """The serve processes that wait for memory, and those that hold it."""
-        serving = [p for p in self.processes.values() if p.spec.program is Program.SERVE and not p.is_ended]
+        """The serve processes that wait for memory, in the order in which the scheduler starts them, and those that
+        hold it."""
         leaving = self.leaving_bytes()
         missing = {
             p.pid: p.spec.need_bytes - self.ledger.free(p.spec.device) - leaving.get(p.spec.device, 0)
-            for p in serving
-            if p.state is State.QUEUED and not self.lives[p.pid].is_backing_off
+            for p in sorted(self.queued(), key=lambda p: RANK[p.spec.klass])
+            if p.spec.program is Program.SERVE
         }
         holding = {
             p.pid: Holding(self.ledger.held(p.pid, p.spec.device), self._start_s(p))
-            for p in serving
-            if p.state is State.READY
+            for p in self.processes.values()
+            if p.spec.program is Program.SERVE and p.state is State.READY
         }
-        return Crowd({pid: size for pid, size in missing.items() if size > 0}, holding)
+        return Crowd(missing, holding)
 
     def _start_s(self, process: Process) -> float:
         """What loading its base took, as far as is known."""
@@ -271,7 +271,7 @@ class Roster:
         """It gives back what it holds and is queued again, to start after a while."""
         life = self.lives[process.pid]
         self._let_go(process.pid)
-        self.lives[process.pid] = replace(_emptied(life), crashes=crashes, is_backing_off=True)
+        self.lives[process.pid] = replace(_emptied(life), crashes=crashes, is_backing_off=True, is_returning=False)
         self.put(process.moved(State.QUEUED, os_pid=None, restarts=process.restarts + 1, reason=reason))
         self.line_up(process.pid)
         return [do.Alarm(process.pid, life.number, "restart", wait_s)]

@@ -45,6 +45,7 @@ class View:
     is_probing: bool = False  # the devices' speeds are being measured: whoever depends on them waits
     idle_timeout_s: float = 0.0
     in_use_bytes: Mapping[str, int] = field(default_factory=dict)  # models that calls need now, and that take turns
+    forsaken: Collection[int] = ()  # serve processes whose callers have all left before they were ready
     idle_at: float | None = None  # now, by the clock that says since when something is idle; None: that is `at` too
 
 
@@ -101,6 +102,8 @@ def look(view: View) -> list[Event]:
             events.append(Admitted(view.at, process.pid))
             if is_training:
                 training[device] = process.pid
+        elif process.pid in view.forsaken:
+            events.append(Evicted(view.at, process.pid, "there was no room for it, and nobody waits for it any more"))
         else:
             events += _delayed(process, room)
     return events + _unused(view, room.idle)
@@ -174,7 +177,7 @@ def _unused(view: View, idle: Sequence[Idle]) -> list[Event]:
     return [
         Evicted(view.at, one.pid, f"no call for {view.idle_timeout_s:.0f} s")
         for one in idle
-        if one.model is None and now - one.since >= view.idle_timeout_s
+        if one.model is None and not one.is_returning and now - one.since >= view.idle_timeout_s
     ]
 
 

@@ -37,6 +37,7 @@ class Server:
     used_at: float = 0.0
     ready_at: float = 0.0
     is_yielding: bool = False  # its calls wait, so that another base may come
+    yields_since: float = 0.0
 
     def resting(self, now: float) -> set[str]:
         """The attached models that nobody needs just now, or that have yielded and have no call in hand.

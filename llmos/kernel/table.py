@@ -108,6 +108,7 @@ class Table:
         idle_timeout_s: float,
         wanted: Collection[tuple[int, str]] = (),
         idle_at: float | None = None,
+        forsaken: Collection[int] = (),
     ) -> View:
         """What the scheduler decides from, given what no call needs and which models calls wait for; `idle_at` is the
         time by the clock of `rests`, where that is another."""
@@ -125,6 +126,7 @@ class Table:
             idle_timeout_s=idle_timeout_s,
             idle_at=idle_at,
             in_use_bytes=self.roster.in_use_bytes(idle),
+            forsaken=forsaken,
         )
 
     def returning(self) -> frozenset[int]:
@@ -216,6 +218,9 @@ class Table:
 
     def _evicted(self, event: ev.Evicted) -> list[Effect]:
         process = self.process(event.pid)
+        if process.state is State.QUEUED:
+            told = self.roster.settle(process, Fault(Cancelled.code, f"Process {event.pid} was ended: {event.reason}"))
+            return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
         restart_or_stop = self.roster.restart if event.is_returning else self.roster.stop
         return restart_or_stop(process, event.reason)
 

@@ -13,6 +13,7 @@ BASE_WAITS_S = 5.0  # so long the calls of a base wait before another's process 
 BASE_STAYS_S = 10.0  # so long that process has answered by then, or LOADS_STAYED times what loading it took if longer
 LOADS_STAYED = 4
 LONGEST_STAY_S = 30.0
+DRAINS_S = 30.0  # what it has in hand is waited for so long; then it answers on for another stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Serve processes that wait for memory, by pid with the bytes that each misses, and those that are ready."""
+    """Queued serve processes, by pid in the order of their starts with the bytes that each misses, and ready ones."""
 
     missing_bytes: Mapping[int, int] = field(default_factory=dict)
     holding: Mapping[int, Holding] = field(default_factory=dict)
@@ -57,17 +58,19 @@ def model_to_yield(servers: Collection[Server], now: float) -> tuple[Server, str
 
 
 def bases_to_yield(servers: Collection[Server], crowd: Crowd, now: float) -> set[int]:
-    """The serve processes that give way, by pid: on each device for the one whose calls have waited longest.
+    """The serve processes that give way, by pid: on each device for the first of the queue, which the scheduler starts
+    first, once the calls of any that queues there have waited for long.
 
-    The longest there go first, together as many as make enough room, and none where that would not be enough. Those
-    that have no call go before (the scheduler ends them), so that what they hold counts too.
+    The longest there go first, together as many as make enough room, and none where that would not be enough. Idle
+    processes are ended before, by the scheduler, so that what they hold counts as free.
     """
-    waited = {server.pid: _waited_s(server, now) for server in servers if server.pid in crowd.missing_bytes}
+    by_pid = {server.pid: server for server in servers}
+    queued = [by_pid[pid] for pid in crowd.missing_bytes if pid in by_pid]
     chosen: set[int] = set()
-    for device in {server.device for server in servers if waited.get(server.pid, 0.0) >= BASE_WAITS_S}:
+    for device in {server.device for server in queued if _waited_s(server, now) >= BASE_WAITS_S}:
+        first = next(server for server in queued if server.device == device)
         here = [server for server in servers if server.device == device]
-        longest = max((one for one in here if one.pid in waited), key=lambda one: (waited[one.pid], -one.pid))
-        missing = crowd.missing_bytes[longest.pid]
+        missing = crowd.missing_bytes[first.pid]
         missing -= sum(crowd.holding[one.pid].held_bytes for one in here if _is_idle(one, crowd))
         chosen |= _enough(missing, (one for one in here if _has_stayed(one, crowd, now)), crowd)
     return chosen

@@ -22,7 +22,7 @@ from llmos.kernel.network import Network
 from llmos.kernel.open import Open
 from llmos.kernel.scheduler import View, Wish, look
 from llmos.kernel.table import Table
-from llmos.kernel.turns import BASE_STAYS_S, BASE_WAITS_S
+from llmos.kernel.turns import BASE_STAYS_S, BASE_WAITS_S, DRAINS_S
 from llmos.kernel.waiting import PATIENCE_S
 from llmos.testing.clock import Clock
 
@@ -142,6 +142,7 @@ class World:
 
     def __init__(self, need: int = NEED) -> None:
         self.need = need
+        self.idle_timeout_s = 0.0
         self.clock = Clock()
         self.table = Table(memory_share=1.0)
         self.network = Network(self.sent, self.wished, self.clock, max_waiting_calls=1000)
@@ -170,7 +171,8 @@ class World:
 
     def look(self) -> None:
         self.network.make_room(self.table.roster.crowd())
-        view = self.table.view(self.clock(), self.network.rests(), 0.0, self.network.wanted())
+        rests, wanted, forsaken = self.network.rests(), self.network.wanted(), self.network.forsaken()
+        view = self.table.view(self.clock(), rests, self.idle_timeout_s, wanted, self.clock(), forsaken)
         for event in look(view):
             self.apply(event)
         self.check()
@@ -449,3 +451,102 @@ def test_calls_of_a_lower_class_wait_longer_before_a_base_gives_way():
         world.look()
     world.call("red:1")
     assert not world.calls[-1].is_sent
+
+
+def yielded(world: World) -> None:
+    """red has given way to blue and is queued, with a call that waits for it."""
+    world.call("red:1")
+    world.begin(1)
+    world.clock.move(BASE_STAYS_S)
+    world.call("blue:1")
+    world.clock.move(BASE_WAITS_S)
+    world.look()
+    world.call("red:1")
+    for _ in range(3):
+        world.work(1)
+    assert world.table.process(1).state is State.QUEUED
+    assert world.starting == {2}
+
+
+def test_a_base_that_gave_way_and_is_queued_ends_with_the_daemon():
+    world = World(need=60)
+    yielded(world)
+    world.post(ev.DownAsked(world.clock()))
+    assert world.table.process(1).state is State.EXITED
+    fault = world.calls[-1].chunks.popleft().fault
+    assert fault is not None
+    assert fault.code == "unavailable"
+
+
+def also(world: World, base: str, need: int) -> None:
+    """A serve process of another size is submitted, and called."""
+    pid = next(world.pids)
+    spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, need_bytes=need)
+    world.post(ev.Submitted(world.clock(), pid, spec, {LeaseKind.WEIGHTS: need}))
+    world.calls.append(world.network.open(pid, Call(next(world.ids), base, "embed", ("x",))))
+    world.look()
+
+
+def test_a_base_that_gives_way_is_not_ended_as_unused_while_its_calls_wait():
+    world = World(need=40)
+    for pid, model in ((1, "red:1"), (2, "blue:1")):
+        world.call(model)
+        world.begin(pid)
+        world.work(pid)
+    world.idle_timeout_s = 1.0
+    world.clock.move(BASE_STAYS_S)
+    also(world, "green:1", 75)
+    world.clock.move(BASE_WAITS_S)
+    world.look()
+    world.call("red:1")
+    world.work(1)
+    world.clock.move(5.0)
+    world.look()
+    assert world.table.process(1).state is State.READY, "it waits for blue, which has a call in hand"
+    assert not world.calls[-1].chunks
+
+
+def test_room_is_made_for_the_first_of_the_queue_when_one_behind_it_has_waited():
+    world = World(need=60)
+    world.call("red:1")
+    world.begin(1)
+    world.work(1)
+    world.call("blue:1", Class.BACKGROUND)
+    also(world, "green:1", 45)
+    world.clock.move(BASE_STAYS_S)
+    world.look()
+    world.call("red:1")
+    assert not world.calls[-1].is_sent
+    for _ in range(2):
+        world.work(1)
+    assert world.starting == {2}
+
+
+def test_a_queued_base_whose_callers_have_left_keeps_nobody_from_starting():
+    world = World(need=60)
+    world.call("red:1")
+    world.begin(1)
+    world.work(1)
+    world.call("blue:1")
+    train = Spec(Program.TRAIN, {"name": "x"}, need_bytes=30)
+    world.post(ev.Submitted(world.clock(), next(world.pids), train, {LeaseKind.WEIGHTS: 30}))
+    assert world.table.process(3).state is State.QUEUED
+    world.leave(world.calls[-1])
+    assert world.table.process(2).state is State.EXITED
+    assert world.table.process(3).state is State.STARTING
+
+
+def test_one_long_answer_does_not_keep_a_base_from_answering_others_for_ever():
+    world = World(need=60)
+    world.call("red:1")
+    world.begin(1)
+    world.work(1)
+    world.clock.move(BASE_STAYS_S)
+    world.call("blue:1")
+    world.clock.move(BASE_WAITS_S)
+    world.look()
+    world.call("red:1")
+    assert not world.calls[-1].is_sent
+    world.clock.move(DRAINS_S)
+    world.look()
+    assert world.calls[-1].is_sent
