@@ -424,7 +424,9 @@ def _children(node: dict[str, Json]) -> Iterator[tuple[str, Json]]:
         if isinstance(node.get(word), list):
             yield from ((f"{word}/{i}", one) for i, one in enumerate(node[word]))
     given = ((word, node.get(word)) for word in SINGLE)
-    yield from ((word, one) for word, one in given if one is not None and not isinstance(one, list))
+    yield from (
+        (word, one) for word, one in given if one is not None and (word != "items" or not isinstance(one, list))
+    )
 
 
 def _is_open(made: dict[str, Json]) -> bool:

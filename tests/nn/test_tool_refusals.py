@@ -56,6 +56,7 @@ def about(error):
         ({"type": "object", "properties": {"a": {"minLength": "x"}}}, "has minLength = 'x' at #/properties/a"),
         ({"type": "object", "properties": {"a": {"enum": 5}}}, "has enum = 5 at #/properties/a; it is a list"),
         ({"type": "object", "required": "a"}, "has required = 'a' at #; it is a list of strings"),
+        ({"type": "object", "additionalProperties": []}, "has [] at #/additionalProperties; a schema is an object"),
         ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "required property 'a' is unsatisfiable"),
         ({"type": "object", "properties": {"a": {"type": "number", "multipleOf": 0}}}, "multipleOf = 0 at"),
         (
