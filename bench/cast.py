@@ -8,7 +8,7 @@ from bench import pupils
 from bench.box import Box
 from llmos.abi.model import File, Kind, Manifest
 from llmos.abi.wire import from_plain
-from llmos.kernel.store.residents import form_name
+from llmos.kernel.store.resident_forms import form_name
 from llmos.nn.load import load_folder
 from llmos.testing import adapters
 

@@ -27,9 +27,9 @@ from llmos.api.app import create_app
 from llmos.api.connection import Serving
 from llmos.config import SETTINGS, Config, is_loopback, read_config
 from llmos.home import LOCK, inode_of
-from llmos.kernel.box import JOURNAL, Box
+from llmos.kernel.file_modes import check_home, close_home, make_private
 from llmos.kernel.journal import restore
-from llmos.kernel.modes import check_home, close_home, make_private
+from llmos.kernel.kernel import JOURNAL, Kernel
 from llmos.tasks import TASKS
 
 BACKLOG = 2048
@@ -86,7 +86,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    box = Box(config, TASKS)
+    box = Kernel(config, TASKS)
     await box.start()
     server = Server(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))

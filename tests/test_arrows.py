@@ -57,7 +57,7 @@ def test_imports_point_down(path: Path):
     assert imported(path) - {room} <= BELOW[room]
 
 
-@pytest.mark.parametrize("module", ["llmos.daemon", "llmos.config", "llmos.kernel.box", "llmos.programs.zygote"])
+@pytest.mark.parametrize("module", ["llmos.daemon", "llmos.config", "llmos.kernel.kernel", "llmos.programs.zygote"])
 def test_what_the_daemon_imports_is_light(module: str):
     code = f"import sys, {module}; print(' '.join(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

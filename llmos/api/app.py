@@ -30,7 +30,7 @@ from llmos.api.processes import Processes
 from llmos.api.schema import Schema
 from llmos.api.tasks import Tasks
 from llmos.config import Config
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 NO_WEBSOCKETS = "There are no websockets here: what is streamed is server-sent events. All routes are at /docs"
 
@@ -124,14 +124,14 @@ class Surface:
         return self._plain.get(path)
 
 
-def create_app(kernel: Kernel, config: Config) -> Surface:
+def create_app(kernel: KernelInterface, config: Config) -> Surface:
     """The app that serves this kernel."""
     budget = Budget(max(config.max_held_bytes, config.max_body_bytes))
     meter = Meter()
     return Surface(endpoints(kernel, config, meter), Guard(config), budget, meter)
 
 
-def endpoints(kernel: Kernel, config: Config, meter: Meter | None = None) -> list[Endpoint]:
+def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = None) -> list[Endpoint]:
     """Every endpoint of the box, with what it takes and gives."""
     bodies, meter = Bodies(config.max_body_bytes), meter or Meter()
     caller = Caller(kernel, meter)

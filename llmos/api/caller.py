@@ -25,7 +25,7 @@ from llmos.abi.error import (
 from llmos.abi.process import Class
 from llmos.api.metrics import Meter
 from llmos.api.stream import Attended
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -72,7 +72,7 @@ class Wanted:
 class Caller:
     """Makes calls for the routes."""
 
-    def __init__(self, kernel: Kernel, meter: Meter) -> None:
+    def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
         self._kernel = kernel
         self._meter = meter
 

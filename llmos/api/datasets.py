@@ -9,7 +9,7 @@ from llmos.abi.model import DatasetManifest
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Answer, Endpoint, reply
 from llmos.api.models import Removed
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 
 class DatasetList(msgspec.Struct):
@@ -21,7 +21,7 @@ class DatasetList(msgspec.Struct):
 class Datasets:
     """The routes of datasets."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelInterface) -> None:
         self._kernel = kernel
 
     def endpoints(self) -> list[Endpoint]:

@@ -8,13 +8,13 @@ from llmos.abi.view import Happening
 from llmos.api.endpoint import Answer, Endpoint
 from llmos.api.processes import happenings
 from llmos.api.stream import EVENTS, EventStream
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 
 class Events:
     """The route of all happenings."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelInterface) -> None:
         self._kernel = kernel
 
     def endpoints(self) -> list[Endpoint]:

@@ -12,7 +12,7 @@ from llmos import __version__
 from llmos.abi.device import Device
 from llmos.abi.view import DiskUse, Status, Verified
 from llmos.api.endpoint import Answer, Endpoint, Media, reply
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 ABOUT = """llmos: a daemon that serves and trains small models.
 
@@ -50,7 +50,7 @@ class Collected(msgspec.Struct):
 class Health:
     """The routes about the box itself."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelInterface) -> None:
         self._kernel = kernel
 
     def endpoints(self) -> list[Endpoint]:

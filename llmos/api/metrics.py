@@ -14,7 +14,7 @@ from llmos.abi.call import Tokens
 from llmos.abi.histogram import Histogram
 from llmos.abi.process import Program, State
 from llmos.api.endpoint import Endpoint
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -61,7 +61,7 @@ class Meter:
 class Metrics:
     """The /metrics route."""
 
-    def __init__(self, kernel: Kernel, meter: Meter) -> None:
+    def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
         self._kernel = kernel
         self._meter = meter
 

@@ -18,7 +18,7 @@ from llmos.abi.view import Model, ModelView, model_of, process_json
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import CREATED
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 Json = Any  # Any: a model in plain JSON
 
@@ -61,7 +61,7 @@ PULL = msgspec.json.Decoder(PullRequest)
 class Models:
     """The routes of models."""
 
-    def __init__(self, kernel: Kernel, bodies: Bodies) -> None:
+    def __init__(self, kernel: KernelInterface, bodies: Bodies) -> None:
         self._kernel = kernel
         self._bodies = bodies
 

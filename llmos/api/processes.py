@@ -17,7 +17,7 @@ from llmos.abi.view import Happening, happening_json, process_json
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, Query, asked_of, reply
 from llmos.api.errors import CREATED, shape_of
 from llmos.api.stream import EVENTS, EventStream, event
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 Json = Any  # Any: a JSON value whose schema belongs to the program
 
@@ -63,7 +63,7 @@ NICE = msgspec.json.Decoder(NiceRequest)
 class Processes:
     """The routes of processes."""
 
-    def __init__(self, kernel: Kernel, bodies: Bodies) -> None:
+    def __init__(self, kernel: KernelInterface, bodies: Bodies) -> None:
         self._kernel = kernel
         self._bodies = bodies
 

@@ -19,8 +19,8 @@ from llmos.abi.process import Process, Program, Spec
 from llmos.abi.recipe import DTYPES, WRITING, Recipe, check, recipe_of
 from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shortened
 from llmos.config import Config
-from llmos.kernel.need import Facts, Shape, need_of, shape_of
 from llmos.kernel.paths import Roots
+from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, footprint_of, shape_of
 from llmos.kernel.store.store import Store
 
 NAMES_A_MODEL = {
@@ -60,8 +60,8 @@ def admit(
     is_resident = manifest is not None and manifest.kind is Kind.BASE and spec.args.get("engine", DEFAULT) == DEFAULT
     resident_bytes = store.resident_bytes(manifest) if manifest is not None and is_resident else 0
     shape = _shape(manifest, store) if manifest is not None and spec.program is Program.TRAIN else None
-    facts = Facts(resident_bytes, shape, kv_bytes, threads or len(os.sched_getaffinity(0)))
-    needs = need_of(spec, {} if manifest is None else {"model": manifest}, facts)
+    facts = FootprintFacts(resident_bytes, shape, kv_bytes, threads or len(os.sched_getaffinity(0)))
+    needs = footprint_of(spec, {} if manifest is None else {"model": manifest}, facts)
     title = shortened(spec.title or title_of(spec), MOST_TITLE)
     if manifest is not None and manifest.dtype and spec.program is Program.SERVE:
         title += f" in {manifest.dtype}"
@@ -88,7 +88,7 @@ def check_args(spec: Spec) -> None:
         )
 
 
-def _shape(base: Manifest, store: Store) -> Shape | None:
+def _shape(base: Manifest, store: Store) -> ModelShape | None:
     """By the base's own config, or that of a resident form, which every base has that was pulled packed."""
     for dtype in DTYPES:
         with suppress(Corrupt):  # which its start will say

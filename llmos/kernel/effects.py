@@ -45,7 +45,7 @@ class Renice:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class SetTimer:
     """Ring after so many seconds."""
 
     pid: int
@@ -75,7 +75,7 @@ class Accept:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class SetPromoted:
     """Let a name mean a version; ends in Moved or MoveRefused.
 
     `guarded` moves only if the name still means `against` (None: nothing), for that is what the gate compared with.
@@ -133,7 +133,7 @@ class Clean:
 
 
 @dataclass(frozen=True, slots=True)
-class Slay:
+class KillOrphan:
     """End an operating system process that an earlier daemon left, if it is still the same one."""
 
     os_pid: int
@@ -141,5 +141,18 @@ class Slay:
 
 
 Effect = (
-    Start | Stop | Signal | Renice | Alarm | Commit | Accept | Move | Settle | Attach | Detach | Refuse | Clean | Slay
+    Start
+    | Stop
+    | Signal
+    | Renice
+    | SetTimer
+    | Commit
+    | Accept
+    | SetPromoted
+    | Settle
+    | Attach
+    | Detach
+    | Refuse
+    | Clean
+    | KillOrphan
 )

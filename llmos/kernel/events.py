@@ -12,19 +12,19 @@ from llmos.abi.model import Offer
 from llmos.abi.process import DONE, Class, Progress, Spec, Usage
 
 
-class Kept(IntEnum):
+class Durability(IntEnum):
     """How an event lives in the journal."""
 
-    PASSING = 0  # not at all: it says how things look just now
-    NOTED = 1  # written, and safe from a kill of the daemon
-    PROMISED = 2  # synced to the disk before anybody hears of it
+    NONE = 0  # not at all: it says how things look just now
+    WRITTEN = 1  # written, and safe from a kill of the daemon
+    FSYNCED = 2  # synced to the disk before anybody hears of it
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened at a time (seconds since the epoch)."""
 
-    kept: ClassVar[Kept] = Kept.NOTED
+    durability: ClassVar[Durability] = Durability.WRITTEN
     is_quiet: ClassVar[bool] = False  # it says only how things look: nobody can start or must go because of it
     is_fact: ClassVar[bool] = False  # somebody may wait for it, but it comes true even where it cannot be written
     at: float
@@ -37,7 +37,7 @@ class Event:
 class Submitted(Event):
     """A process is wanted; its pid is given out by the loop."""
 
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
     spec: Spec
     needs: dict[LeaseKind, int]
@@ -45,7 +45,7 @@ class Submitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class KillAsked(Event):
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     is_fact: ClassVar[bool] = True
     pid: int
     is_forced: bool = False
@@ -67,7 +67,7 @@ class SuspendAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class ResumeAsked(Event):
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
 
 
@@ -78,13 +78,13 @@ class NiceAsked(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class MoveAsked(Event):
+class PromotionAsked(Event):
     """The bare name is to mean this version from now on; `ticket` tells apart who asked.
 
     `back_from` says that this takes the promotion of that version back, rather than adding one.
     """
 
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     name: str
     version: int
     ticket: str
@@ -95,7 +95,7 @@ class MoveAsked(Event):
 class AttachAsked(Event):
     """A serve process is to hold one more model of its base, as soon as there is room."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     model: str
     kind: LeaseKind
@@ -116,7 +116,7 @@ class Admitted(Event):
 class Delayed(Event):
     """This process stays queued, and why."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     reason: str
 
@@ -137,7 +137,7 @@ class Evicted(Event):
 class AttachGranted(Event):
     """There is room: this model comes to its process now."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     model: str
 
@@ -146,7 +146,7 @@ class AttachGranted(Event):
 class AttachRefused(Event):
     """This model cannot come to its process, and why."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     model: str
     fault: Fault
@@ -156,7 +156,7 @@ class AttachRefused(Event):
 class Displaced(Event):
     """An idle model is to leave its process: others need its memory."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     model: str
     reason: str
@@ -190,7 +190,7 @@ class BecameReady(Event):
 class Attached(Event):
     """A model can answer on its process; loading it took so long."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     model: str
     took_s: float
@@ -200,7 +200,7 @@ class Attached(Event):
 class Detached(Event):
     """A model is no longer on its process, or never came to it."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     model: str
 
@@ -209,7 +209,7 @@ class Detached(Event):
 class ReniceRefused(Event):
     """The operating system keeps a child below the class that was asked for."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     klass: Class
 
@@ -221,15 +221,15 @@ class Progressed(Event):
     progress: Progress
 
     @property
-    def kept(self) -> Kept:  # type: ignore[override]  # of the others, the kind decides; of this one, what it says
+    def durability(self) -> Durability:  # type: ignore[override]  # of the others, the kind decides; of this one, what it says
         """How far a process is passes; what came of it, its last word, stays."""
-        return Kept.NOTED if self.progress.phase == DONE else Kept.PASSING
+        return Durability.WRITTEN if self.progress.phase == DONE else Durability.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Metered(Event):
     is_quiet: ClassVar[bool] = True
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     usage: Usage
 
@@ -238,7 +238,7 @@ class Metered(Event):
 class Unresponsive(Event):
     """Nothing was heard of a child, or its loop has stood still, since then."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     os_pid: int
     since: float
@@ -248,7 +248,7 @@ class Unresponsive(Event):
 class Responsive(Event):
     """It is heard again."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     os_pid: int
 
@@ -277,7 +277,7 @@ class ChildExited(Event):
     What was known of it at last is written with its end, for what it used and how far it was pass until then.
     """
 
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
     os_pid: int
     code: int
@@ -307,14 +307,14 @@ class DevicesProbed(Event):
 
 @dataclass(frozen=True, slots=True)
 class OfferMade(Event):
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
     offer: Offer
 
 
 @dataclass(frozen=True, slots=True)
 class Committed(Event):
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
     offer_id: int
     ref: str
@@ -329,17 +329,17 @@ class CommitFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Moved(Event):
+class PromotionChanged(Event):
     """A name now means this version."""
 
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     name: str
     version: int
     ticket: str
 
 
 @dataclass(frozen=True, slots=True)
-class MoveRefused(Event):
+class PromotionRefused(Event):
     """A name stayed where it was, and why."""
 
     name: str
@@ -352,10 +352,10 @@ class MoveRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Rang(Event):
+class TimerFired(Event):
     """A timer that an Alarm effect set has rung; an old one (its `life` is over) means nothing."""
 
-    kept: ClassVar[Kept] = Kept.PASSING
+    durability: ClassVar[Durability] = Durability.NONE
     pid: int
     life: int
     step: str
@@ -363,14 +363,21 @@ class Rang(Event):
 
 @dataclass(frozen=True, slots=True)
 class DaemonStarted(Event):
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     is_fact: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
 class DownAsked(Event):
-    kept: ClassVar[Kept] = Kept.PROMISED
+    durability: ClassVar[Durability] = Durability.FSYNCED
     is_fact: ClassVar[bool] = True
 
 
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+EARLIER_NAMES = {
+    "Rang": "TimerFired",
+    "MoveAsked": "PromotionAsked",
+    "Moved": "PromotionChanged",
+    "MoveRefused": "PromotionRefused",
+}
+EVENTS |= {earlier: EVENTS[name] for earlier, name in EARLIER_NAMES.items()}  # of journals that were written before

@@ -1,7 +1,7 @@
 """The journal: every event that must outlive the daemon, in SQLite, with a snapshot so that it stays small.
 
 Every row has a checksum and events have no gaps, so that damage is found as it is opened, before anything is written.
-A copy of the last snapshot is kept beside it (kernel/beside.py): the way back.
+A copy of the last snapshot is kept beside it (kernel/journal_copy.py): the way back.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import msgspec
 from llmos.abi.error import Corrupt, DiskFull, LlmosError, Unavailable
 from llmos.abi.process import Process, Spec
 from llmos.abi.redact import MOST_TITLE, kept_args, redact, redacted_fault, shortened
-from llmos.kernel import beside
 from llmos.kernel import events as ev
-from llmos.kernel.events import EVENTS, Event, Kept
+from llmos.kernel import journal_copy
+from llmos.kernel.events import EVENTS, Durability, Event
+from llmos.kernel.processes.process_table import Snapshot
 from llmos.kernel.store import disk
-from llmos.kernel.table import Snapshot
 
 FORM = 2  # PRAGMA user_version; 0 is that of journals before checksums, which are read and written on
 COLUMNS = {  # of each table: those it always had, and those that came with FORM 2
@@ -63,9 +63,9 @@ class Journal:
 
     def append(self, event: Event) -> None:
         """Write one event as well as it asks to be kept; DiskFull or Unavailable if it could not be."""
-        if event.kept is Kept.PASSING:
+        if event.durability is Durability.NONE:
             return
-        level = "FULL" if event.kept is Kept.PROMISED else "NORMAL"
+        level = "FULL" if event.durability is Durability.FSYNCED else "NORMAL"
         kind, body = type(event).__name__, msgspec.json.encode(event)
         with self._using() as db:
             db.execute(f"PRAGMA synchronous = {level}")
@@ -124,13 +124,13 @@ class Journal:
             with suppress(sqlite3.DatabaseError):  # a full disk: it is done again the next time
                 self._forget(db)
         self.appended = 0
-        beside.keep(self._path, sequence, body)
+        journal_copy.keep(self._path, sequence, body)
 
     def damage(self) -> str:
         """What is wrong with the journal or the copy beside it, as a sentence with the way out; empty if nothing is."""
         if found := self.own_damage():
             return found
-        found = beside.damage(self._path)
+        found = journal_copy.damage(self._path)
         way_out = "The journal is whole, and the next start writes the copy anew: llmos down, llmos up"
         return f"{found}. {way_out}" if found else ""
 
@@ -170,7 +170,7 @@ class Journal:
                     db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
 
     def _check_there(self) -> None:
-        kept = beside.exists(self._path)
+        kept = journal_copy.exists(self._path)
         if kept and not self._path.exists():
             raise self._damaged("it is gone")
         if kept and self._path.stat().st_size == 0:
@@ -179,7 +179,7 @@ class Journal:
     def _check_schema(self, db: sqlite3.Connection) -> None:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         tables = {name for name in tables if not name.startswith("sqlite_")}
-        if not tables and not beside.exists(self._path):
+        if not tables and not journal_copy.exists(self._path):
             return  # a new one, or one whose maker was killed before its first table
         if tables != COLUMNS.keys():
             raise self._damaged(f"it is a database of something else (tables: {', '.join(sorted(tables)) or 'none'})")
@@ -192,7 +192,7 @@ class Journal:
         if said != "ok":
             raise self._damaged(" ".join(str(said).split()))
         try:
-            kept = beside.read(self._path)
+            kept = journal_copy.read(self._path)
         except Corrupt:  # it tells nothing, and the journal does without it
             return
         if kept is not None and kept.sequence > _last_sequence(db):
@@ -229,7 +229,7 @@ class Journal:
     def _damaged(self, why: str) -> Corrupt:
         return Corrupt(
             f"The journal {self._path} cannot be read: {why.rstrip('.')}. Models and data are not in it. "
-            f"{beside.way_back(self._path)}",
+            f"{journal_copy.way_back(self._path)}",
             path=str(self._path),
         )
 
@@ -249,15 +249,15 @@ def restore(path: Path) -> str:
         why = error.message
     if not why:
         return f"The journal {path} is whole, and stays as it is"
-    kept = beside.read(path)
+    kept = journal_copy.read(path)
     if kept is None:
         raise Corrupt(why, path=str(path))
-    snapshot = beside.as_of_now(kept.decoded(), path.parent)
+    snapshot = journal_copy.as_of_now(kept.decoded(), path.parent)
     made = path.with_suffix(".new")
-    for old in (made, *beside.companions(made)):
+    for old in (made, *journal_copy.companions(made)):
         old.unlink(missing_ok=True)
     _write(made, snapshot, kept.sequence)
-    named = beside.set_aside(path)
+    named = journal_copy.set_aside(path)
     made.replace(path)
     disk.sync(path.parent)
     return f"The journal is the snapshot of {kept.taken} again. The damaged one is kept as {named}"

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from llmos.abi.error import Internal, LlmosError, Unavailable
 from llmos.kernel.effects import Effect
-from llmos.kernel.events import Event, Kept
+from llmos.kernel.events import Durability, Event
 from llmos.kernel.journal import COMPACT_EVERY, Journal
-from llmos.kernel.roster import ALIVE
-from llmos.kernel.scheduler import View, look
-from llmos.kernel.table import Table
+from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.processes.roster import ALIVE
+from llmos.kernel.processes.scheduler import View, schedule
 
 LOOK_EVERY_S = 1.0
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Loop:
 
     def __init__(
         self,
-        table: Table,
+        table: ProcessTable,
         journal: Journal,
         *,
         perform: Callable[[Effect], None],
@@ -89,7 +89,7 @@ class Loop:
     async def _take(self, event: Event, waiter: Waiter | None) -> None:
         try:
             self._table.check(event)
-            event = self._table.witnessed(event)
+            event = self._table.with_final_usage(event)
             await self._write(event, is_asked=waiter is not None)
             effects = self._table.apply(event)
         except LlmosError as error:
@@ -107,10 +107,10 @@ class Loop:
 
     async def _write(self, event: Event, *, is_asked: bool) -> None:
         """First the paper, then the act. A fact that cannot be written is a fact all the same; a wish is refused."""
-        if event.kept is Kept.PASSING:
+        if event.durability is Durability.NONE:
             return
         try:
-            if event.kept is Kept.PROMISED:
+            if event.durability is Durability.FSYNCED:
                 await asyncio.to_thread(self._append, event)
             else:
                 self._append(event)
@@ -130,8 +130,8 @@ class Loop:
     async def _look(self) -> None:
         """Decide, and act on it. Nothing else happens in between: no decided event is kept so well that it is waited
         for, so what was idle when it was chosen to go is idle when it goes."""
-        for event in look(self._view()):
-            assert event.kept is not Kept.PROMISED
+        for event in schedule(self._view()):
+            assert event.durability is not Durability.FSYNCED
             await self._take(event, None)
         if self._journal.appended >= COMPACT_EVERY:
             await self._compact()
@@ -149,7 +149,7 @@ class Loop:
             log.error("%s", error.message)  # the sentence has the numbers
 
 
-def replay(journal: Journal, table: Table) -> None:
+def replay(journal: Journal, table: ProcessTable) -> None:
     """Bring a table from the journal's snapshot to its end."""
     for event in journal.events():
         try:

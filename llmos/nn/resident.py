@@ -33,7 +33,7 @@ CARRIED = (
 def make(source: Path, dtype: str, out: Path, ref: str = "") -> None:
     """Write the resident form of the base in `source`, from its safetensors or its one GGUF file, into `out`.
 
-    `ref` is what errors call it. Whoever changes what is written here raises `LAYOUT` in kernel/store/residents.py.
+    `ref` is what errors call it. A change of what is written here needs a higher `LAYOUT` in resident_forms.py.
     """
     with called(source, ref or source.name):
         _make(source, dtype, out)

@@ -33,8 +33,8 @@ from llmos.abi.process import DONE, Class, Process, Program, Progress, Spec, Sta
 from llmos.abi.view import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
-from llmos.kernel.network import QUEUE_S
-from llmos.kernel.port import Kernel
+from llmos.kernel.calls.router import QUEUE_S
+from llmos.kernel.interface import KernelInterface
 
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
@@ -66,7 +66,7 @@ def starter() -> list[Manifest]:
 
 
 class MemoryKernel:
-    """Kernel of kernel/port.py. `asked` and `cancelled` record calls; while `gate` is set, calls wait for it.
+    """Kernel of kernel/interface.py. `asked` and `cancelled` record calls; while `gate` is set, calls wait for it.
 
     A process stays queued until the test plays it; with `plays`, it runs to its end by itself, which is `fault`.
     Calls are answered by the null engine, or by `engine`, which has its models loaded already.
@@ -385,4 +385,4 @@ class MemoryKernel:
 
 
 if TYPE_CHECKING:
-    _IS_A_KERNEL: Kernel = MemoryKernel()
+    _IS_A_KERNEL: KernelInterface = MemoryKernel()

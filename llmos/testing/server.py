@@ -12,11 +12,11 @@ import uvicorn
 from llmos.api.app import create_app
 from llmos.api.connection import Serving
 from llmos.config import Config
-from llmos.kernel.port import Kernel
+from llmos.kernel.interface import KernelInterface
 
 
 @contextmanager
-def serving(kernel: Kernel, config: Config) -> Iterator[str]:
+def serving(kernel: KernelInterface, config: Config) -> Iterator[str]:
     """The address at which this kernel is served, for as long as the block runs."""
     with socket.socket(proto=socket.IPPROTO_TCP) as sock:  # else asyncio leaves Nagle's algorithm on
         sock.bind(("127.0.0.1", 0))

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from llmos.abi.model import Manifest
 from llmos.abi.wire import from_json
-from llmos.kernel.store.residents import form_key, form_name
+from llmos.kernel.store.resident_forms import form_key, form_name
 from llmos.nn.load import load_folder
 from llmos.nn.pack import forward, pack
 from llmos.nn.tokenizer import FastTokenizer

@@ -20,7 +20,7 @@ from llmos.abi.frame import Located
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.recipe import WRITING
 from llmos.engines import Engine, driver
-from llmos.kernel.targets import task_of
+from llmos.kernel.calls.targets import task_of
 from llmos.nn.head import SequenceHead, TokenHead, save_head
 from llmos.programs.describe import chosen, describe
 from llmos.tasks import TASKS

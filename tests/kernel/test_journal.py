@@ -22,10 +22,10 @@ from llmos.abi.error import Corrupt, Fault, LlmosError
 from llmos.abi.model import Offer, OfferKind, Part, Verdict
 from llmos.abi.process import Class, Program, Progress, Spec
 from llmos.kernel import events as ev
-from llmos.kernel.beside import place, read
 from llmos.kernel.journal import Journal, restore
+from llmos.kernel.journal_copy import place, read
 from llmos.kernel.loop import replay
-from llmos.kernel.table import Table
+from llmos.kernel.processes.process_table import ProcessTable
 
 PIDS = st.integers(1, 4)
 FAULTS = st.builds(Fault, st.sampled_from(["bad_row", "offline"]), st.text(max_size=20))
@@ -50,7 +50,7 @@ EVENTS = st.one_of(
     st.builds(ev.ChildExited, st.floats(0, 9), PIDS, st.just(7), st.integers(-11, 2)),
     st.builds(ev.OfferMade, st.floats(0, 9), PIDS, OFFERS),
     st.builds(ev.Committed, st.floats(0, 9), PIDS, st.integers(1, 3), st.just("ner:2"), st.just("/f")),
-    st.builds(ev.Moved, st.floats(0, 9), st.just("ner"), st.just(2), st.just("1/1")),
+    st.builds(ev.PromotionChanged, st.floats(0, 9), st.just("ner"), st.just(2), st.just("1/1")),
     st.builds(ev.DaemonStarted, st.floats(0, 9)),
     st.builds(ev.Progressed, st.floats(0, 9), PIDS, st.builds(Progress, st.text(max_size=5))),
 )
@@ -62,7 +62,7 @@ def test_a_replay_gives_the_same_table_wherever_it_was_compacted(tmp_path, event
     path = tmp_path / "journal.db"
     for old in tmp_path.glob("journal.*"):
         old.unlink()
-    journal, live = Journal(path), Table()
+    journal, live = Journal(path), ProcessTable()
     for number, event in enumerate(events):
         if number == compacted_at:
             journal.compact(live.snapshot())
@@ -71,7 +71,7 @@ def test_a_replay_gives_the_same_table_wherever_it_was_compacted(tmp_path, event
             live.apply(event)
     journal.close()
     journal = Journal(path)
-    again = Table(journal.snapshot())
+    again = ProcessTable(journal.snapshot())
     replay(journal, again)
     journal.close()
     kept, found = live.snapshot(), again.snapshot()
@@ -166,7 +166,7 @@ def submitted(pid: int, **args: object) -> ev.Submitted:
 def kept(tmp_path):
     """The path of a journal with a snapshot of 40 processes, a copy of it beside, and 40 events after it."""
     path = tmp_path / "journal.db"
-    journal, table = Journal(path), Table()
+    journal, table = Journal(path), ProcessTable()
     for pid in range(1, 41):
         event = submitted(pid, source="x" * 200)
         journal.append(event)
@@ -222,10 +222,10 @@ DAMAGES = {
 }
 
 
-def read_all(path: Path) -> Table:
+def read_all(path: Path) -> ProcessTable:
     journal = Journal(path)
     try:
-        table = Table(journal.snapshot())
+        table = ProcessTable(journal.snapshot())
         replay(journal, table)
         return table
     finally:
@@ -332,7 +332,7 @@ def test_a_damaged_copy_beside_a_whole_journal_is_said_stops_nobody_and_is_writt
     assert "stays as it is" in restore(kept)
     journal = Journal(kept)
     assert "llmos up" in journal.damage()
-    table = Table(journal.snapshot())
+    table = ProcessTable(journal.snapshot())
     replay(journal, table)
     assert len(table.processes) == 80
     journal.compact(table.snapshot())
@@ -343,8 +343,8 @@ def test_a_damaged_copy_beside_a_whole_journal_is_said_stops_nobody_and_is_writt
 
 def test_what_goes_on_from_a_snapshot_gives_no_pid_twice_and_repeats_no_old_move(tmp_path):
     path = tmp_path / "journal.db"
-    journal, table = Journal(path), Table()
-    for event in (submitted(1), ev.MoveAsked(1.0, "ner", 1, "ticket")):
+    journal, table = Journal(path), ProcessTable()
+    for event in (submitted(1), ev.PromotionAsked(1.0, "ner", 1, "ticket")):
         journal.append(event)
         table.apply(event)
     journal.compact(table.snapshot())
@@ -379,7 +379,7 @@ def test_of_an_older_journal_what_it_should_not_hold_is_neither_shown_nor_kept(t
     path = tmp_path / "journal.db"
     db = sqlite3.connect(path)
     db.executescript(OLD_SCHEMA)
-    table = Table()
+    table = ProcessTable()
     old = submitted(1, source="s" * 300_000, token=SECRET, catalog="/root/catalog.toml")
     table.apply(replace(old, spec=replace(old.spec, title=f"pull {'s' * 300_000}")))
     fault = ev.ChildFailed(2.0, 1, Fault("offline", f"https://me:{SECRET}@host did not answer", {"token": SECRET}))
@@ -391,7 +391,7 @@ def test_of_an_older_journal_what_it_should_not_hold_is_neither_shown_nor_kept(t
     db.commit()
     db.close()
     journal = Journal(path)
-    again = Table(journal.snapshot())
+    again = ProcessTable(journal.snapshot())
     replay(journal, again)
     assert again.process(2).spec.args == {"source": "b"}
     assert again.process(1).spec.args.keys() == {"source"}
@@ -409,10 +409,10 @@ from pathlib import Path
 from llmos.kernel.events import Submitted
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import replay
-from llmos.kernel.table import Table
+from llmos.kernel.processes.process_table import ProcessTable
 from llmos.abi.process import Program, Spec
 journal = Journal(Path(sys.argv[1]))
-table = Table(journal.snapshot())
+table = ProcessTable(journal.snapshot())
 replay(journal, table)
 chance = random.Random(int(sys.argv[2]))
 for pid in range(table.last_pid + 1, table.last_pid + 1_000_000):
@@ -442,7 +442,7 @@ def test_a_journal_and_the_snapshot_beside_it_never_disagree_wherever_a_kill_fal
         kept = read(path)
         if kept is None:
             continue
-        then = Table(kept.decoded())
+        then = ProcessTable(kept.decoded())
         assert then.last_pid == kept.sequence  # one event a pid: it is the state after exactly these
         assert kept.sequence <= table.last_pid
         assert all(table.process(pid) == process for pid, process in then.processes.items())

@@ -14,8 +14,8 @@ from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
-from llmos.kernel.scheduler import View
-from llmos.kernel.table import Snapshot, Table
+from llmos.kernel.processes.process_table import ProcessTable, Snapshot
+from llmos.kernel.processes.scheduler import View
 
 SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, klass=Class.INTERACTIVE, need_bytes=10)
 
@@ -41,7 +41,7 @@ class Ground:
     """A loop over a table with one serve process, pid 1, that is ready; it records its looks and effects."""
 
     def __init__(self, home: Path) -> None:
-        self.table = Table(memory_share=1.0)
+        self.table = ProcessTable(memory_share=1.0)
         self.journal = Paper(home / "journal.db")
         self.looks = 0
         self.effects: list[do.Effect] = []
@@ -101,7 +101,7 @@ def test_a_report_of_how_things_are_is_nothing_to_decide_on(ground):
 
 def test_a_backoff_that_is_over_is_seen_at_once_however_much_children_report(ground):
     report = ev.Metered(5.0, 1, Usage())
-    process = ground.take(ev.ChildExited(4.0, 1, 77, -9), report, ev.Rang(5.0, 1, 1, "restart"), report)
+    process = ground.take(ev.ChildExited(4.0, 1, 77, -9), report, ev.TimerFired(5.0, 1, 1, "restart"), report)
     assert process.state is State.STARTING
     assert do.Start(1) in ground.effects
 
@@ -114,7 +114,7 @@ def test_what_a_process_used_and_how_far_it_was_is_written_with_its_end(ground):
         ev.Progressed(5.0, 1, progress),
         ev.ChildExited(6.0, 1, 77, 0),
     )
-    again = Table(memory_share=1.0)
+    again = ProcessTable(memory_share=1.0)
     for event in (
         ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", 1000),), ""),
         ev.Submitted(1.0, 1, SERVE, {LeaseKind.WEIGHTS: 10}),
@@ -139,7 +139,7 @@ def test_what_a_full_disk_kept_out_of_the_journal_is_in_it_before_what_comes_nex
     full = [ev.KillAsked(5.0, 1), ev.NiceAsked(5.0, 1, Class.BATCH)]
     ground.journal.full_at = 5.0
     assert ground.refused(ev.NiceAsked(4.0, 1, Class.BATCH), *full, ev.ChildExited(6.0, 1, 77, 0)) == full[1:]
-    again = Table(ground.journal.snapshot())
+    again = ProcessTable(ground.journal.snapshot())
     replay(ground.journal, again)
     assert again.process(1) == ground.table.process(1)
     assert again.process(1).state is State.EXITED

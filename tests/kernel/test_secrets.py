@@ -10,7 +10,7 @@ from pathlib import Path
 from llmos.abi.process import Program, Spec
 from llmos.abi.view import happening_json, process_json
 from llmos.config import Config
-from llmos.kernel.box import Box
+from llmos.kernel.kernel import Kernel
 
 TOKEN = "hf_averysecrettoken1"
 
@@ -34,7 +34,7 @@ def test_after_a_pull_with_a_token_no_file_of_the_home_and_nothing_that_is_shown
     shown: list[str] = []
 
     async def main() -> None:
-        box = Box(Config(tmp_path, engine="null", hub_token=TOKEN), ("embed",))
+        box = Kernel(Config(tmp_path, engine="null", hub_token=TOKEN), ("embed",))
         await box.start()
         box.warm()
         args = {"source": "hf:org/gated", "hub": f"http://127.0.0.1:{hub.server_port}"}

@@ -22,7 +22,7 @@ from pulling import ENCODER, Box, write
 from llmos.abi.catalog import Entry, Hub, Wheel, catalog
 from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline, UnsafeWeights
 from llmos.abi.model import Offer, OfferKind, Part
-from llmos.kernel.leftovers import OLD_S, collect
+from llmos.kernel.children.cleanup import OLD_S, collect
 from llmos.programs.describe import chosen, describe, license_of
 from llmos.programs.download import Download
 from llmos.programs.pull import bring, check_form_room, damaged, entry_of, is_from, main, name_of

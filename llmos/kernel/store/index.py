@@ -8,8 +8,8 @@ from difflib import get_close_matches
 
 from llmos.abi.error import Conflict, DatasetNotFound, ModelNotFound
 from llmos.abi.model import DatasetManifest, Kind, Manifest, split_dataset_ref, split_ref
-from llmos.kernel.store.residents import form_key
-from llmos.kernel.store.shelf import Versions
+from llmos.kernel.store.resident_forms import form_key
+from llmos.kernel.store.versions import Versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from llmos.abi.model import DatasetManifest, Kind, Manifest
 from llmos.abi.view import Damage
 from llmos.kernel.store.index import Index
 from llmos.kernel.store.promotions import Promotions
-from llmos.kernel.store.shelf import Shelf
+from llmos.kernel.store.versions import VersionFolders
 
 MANIFEST, PROMOTED = "its manifest", "its promotions"
 
@@ -22,7 +22,11 @@ class Pages:
     """Examines the pages of a store. The caller holds the store's lock."""
 
     def __init__(
-        self, models: Shelf[Manifest], datasets: Shelf[DatasetManifest], promotions: Promotions, lost: Collection[str]
+        self,
+        models: VersionFolders[Manifest],
+        datasets: VersionFolders[DatasetManifest],
+        promotions: Promotions,
+        lost: Collection[str],
     ) -> None:
         """`lost` are the files of promotions that could not be read at the start: nobody knows what they said."""
         self._models, self._datasets, self._promotions = models, datasets, promotions

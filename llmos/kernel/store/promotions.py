@@ -8,7 +8,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.model import Manifest
 from llmos.abi.wire import from_json, to_json
 from llmos.kernel.store import disk
-from llmos.kernel.store.shelf import Shelf, Versions
+from llmos.kernel.store.versions import VersionFolders, Versions
 
 PROMOTED = "promoted.json"
 
@@ -18,7 +18,7 @@ History = tuple[int, ...]  # the last one is in force, the one before is where a
 class Promotions:
     """Reads and writes the histories of every name on a shelf."""
 
-    def __init__(self, shelf: Shelf[Manifest]) -> None:
+    def __init__(self, shelf: VersionFolders[Manifest]) -> None:
         self._shelf = shelf
 
     def read(self, versions: Versions[Manifest]) -> tuple[dict[str, History], list[str]]:

@@ -29,15 +29,15 @@ from llmos.abi.model import (
 from llmos.abi.view import DiskUse, Verified
 from llmos.kernel.store import disk
 from llmos.kernel.store.blobs import Blobs, Staged, stage
-from llmos.kernel.store.drafts import Lineage, dataset_of, is_same, kept_before, lineage_of, model_of
-from llmos.kernel.store.examination import Examination
+from llmos.kernel.store.checksums import Checksums
 from llmos.kernel.store.index import Index
+from llmos.kernel.store.manifest_builder import Lineage, dataset_of, is_same, kept_before, lineage_of, model_of
 from llmos.kernel.store.pages import Pages, way_out
 from llmos.kernel.store.promotions import Promotions, still_there
-from llmos.kernel.store.proofs import Proofs
-from llmos.kernel.store.residents import Residents, form_key, form_name
-from llmos.kernel.store.shelf import Shelf
+from llmos.kernel.store.resident_forms import ResidentForms, form_key, form_name
 from llmos.kernel.store.space import disk_use, freed_bytes
+from llmos.kernel.store.verification import Verification
+from llmos.kernel.store.versions import VersionFolders
 
 
 class Store:
@@ -51,11 +51,11 @@ class Store:
         self._writing = threading.Lock()
         disk.make_folder(self._scratch)
         self._blobs = Blobs(home / "blobs")
-        self._models = Shelf(Manifest, home / "names", home / "models", self._blobs)
-        self._datasets = Shelf(DatasetManifest, home / "datasets", home / "datasets", self._blobs)
+        self._models = VersionFolders(Manifest, home / "names", home / "models", self._blobs)
+        self._datasets = VersionFolders(DatasetManifest, home / "datasets", home / "datasets", self._blobs)
         self._promotions = Promotions(self._models)
-        self._residents = Residents(home / "resident", self._blobs)
-        self._proofs = Proofs(home / "verified.json", self._blobs.check)
+        self._residents = ResidentForms(home / "resident", self._blobs)
+        self._proofs = Checksums(home / "verified.json", self._blobs.check)
         self._resident_root = str(home / "resident")
         self._cut_scratch_links()
         models, damaged_models = self._models.read()
@@ -178,7 +178,7 @@ class Store:
 
         A damaged resident form is thrown away, for it can be made again.
         """
-        index, found = self._index, Examination(self._blobs.check)
+        index, found = self._index, Verification(self._blobs.check)
         for model in index.models:
             files = {self._models.folder(model) / file.path: file for file in model.files}
             found.read(model.ref, files, way_out(model, self._catalog))
@@ -366,7 +366,7 @@ class Store:
 
     def _put(
         self,
-        shelf: Shelf[Manifest] | Shelf[DatasetManifest],
+        shelf: VersionFolders[Manifest] | VersionFolders[DatasetManifest],
         manifest: Manifest | DatasetManifest,
         staged: Iterable[Staged],
         rotten: set[str],

@@ -1,0 +1,1 @@
+"""Calls: routed to serve processes, queued by priority, and always answered."""

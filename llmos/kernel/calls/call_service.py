@@ -1,0 +1,205 @@
+"""The door of calls: the serve process that answers each, opened where there is none, and the answer, in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from itertools import count
+from typing import Any
+
+from llmos.abi.call import Call, Chunk, check_inputs
+from llmos.abi.device import LeaseKind
+from llmos.abi.error import LlmosError, TimedOut, Unavailable, error_of, fault_of
+from llmos.abi.frame import Down
+from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.config import Config
+from llmos.kernel import events as ev
+from llmos.kernel.calls.deadlines import Deadlines
+from llmos.kernel.calls.pending_call import PendingCall
+from llmos.kernel.calls.router import Router
+from llmos.kernel.calls.targets import Target, Targets
+from llmos.kernel.processes.footprint import weights_bytes
+from llmos.kernel.processes.ledger import MIB
+from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.store.store import Store
+
+Json = Any  # Any: a JSON value whose schema belongs to the task
+
+OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
+
+
+class CallService:
+    """Takes calls in, and opens a serve process for a base that has none."""
+
+    def __init__(
+        self,
+        config: Config,
+        table: ProcessTable,
+        store: Store,
+        send: Callable[[int, Down], None],
+        post: Callable[[ev.Event], None],
+        submit: Callable[[Spec], Awaitable[Process]],
+        clock: Callable[[], float],
+        steady: Callable[[], float],
+        rested: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._table = table
+        self._store = store
+        self._post = post
+        self._submit = submit
+        self._clock = clock  # of events
+        self._steady = steady  # of what is waited for, which nobody sets
+        self.network = Router(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
+        self._targets = Targets(store, table, config.engine)
+        self._deadlines = Deadlines()
+        self._ids = count(1)
+        self._opening: dict[tuple[str, str, str], asyncio.Task[int]] = {}
+
+    def ref(self, model: str) -> str:
+        """The version (`name:version`) that a call to this model goes to now."""
+        return self._targets.ref(model)
+
+    async def answer(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
+        timeout_s: float | None,
+        klass: Class,
+        engine: str | None,
+    ) -> Chunk:
+        """The whole answer of a model; raises what is wrong. Cancelling it cancels the call."""
+        opened = await self._open(model, task, inputs, params, timeout_s, klass, engine, is_stream=False)
+        try:
+            return await self._next_chunk(opened, timeout_s)
+        finally:
+            self.network.drop(opened)
+
+    async def stream(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        *,
+        timeout_s: float | None,
+        klass: Class,
+        engine: str | None,
+    ) -> AsyncGenerator[Chunk, None]:
+        """The answer in pieces; raises what is wrong before its first piece, and closing it cancels the call."""
+        opened = await self._open(model, task, inputs, params, timeout_s, klass, engine, is_stream=True)
+        try:
+            while True:
+                chunk = await self._next_chunk(opened, timeout_s)
+                opened.is_told = True
+                yield chunk
+                if chunk.is_last:
+                    return
+        finally:
+            self.network.drop(opened)
+
+    async def _next_chunk(self, opened: PendingCall, timeout_s: float | None) -> Chunk:
+        limit_s = self._config.call_timeout_s
+        left_s = limit_s if opened.deadline_at is None else min(limit_s, opened.deadline_at - self._steady())
+        self._deadlines.set(opened, left_s)
+        try:
+            chunk = await opened.take()
+        except TimeoutError:
+            within_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
+            if self.network.waits_for_room(opened):
+                raise self._no_room(opened, within_s) from None
+            raise _timed_out(opened, self._table.process(opened.pid), within_s) from None
+        finally:
+            self._deadlines.take_back(opened)
+        if chunk.fault is not None and not opened.is_told:
+            raise error_of(chunk.fault)
+        return chunk
+
+    def _no_room(self, opened: PendingCall, within_s: float) -> TimedOut:
+        """What a call hears that has waited for its model to come all its time."""
+        device, model = self._table.process(opened.pid).spec.device, opened.call.model
+        wish = self._table.roster.wishes.get((opened.pid, model))
+        size_bytes, free_bytes = 0 if wish is None else wish.size_bytes, self._table.ledger.free(device)
+        return TimedOut(
+            f"{model} did not come within {within_s:g} s: {device} has {max(free_bytes, 0) / MIB:,.0f} MiB free, it "
+            f"needs {size_bytes / MIB:,.0f} MiB, and others that are in use take turns there. Try again later, end a "
+            "process (llmos ps, llmos kill), or raise memory_share",
+            timeout_s=within_s,
+            device=device,
+            need_bytes=size_bytes,
+            free_bytes=free_bytes,
+        )
+
+    # The process that answers.
+
+    async def _open(
+        self,
+        model: str,
+        task: str | None,
+        inputs: list[Json],
+        params: dict[str, Json],
+        timeout_s: float | None,
+        klass: Class,
+        engine: str | None,
+        *,
+        is_stream: bool,
+    ) -> PendingCall:
+        """The call in the hands of the network, which was given the process that answers it."""
+        check_inputs(inputs, params)
+        target = self._targets.find(model, task, engine)
+        call = Call(next(self._ids), target.model, target.task, tuple(inputs), params, is_stream, klass=klass)
+        deadline_at = None if timeout_s is None else self._steady() + timeout_s
+        pid = self._server(target)
+        if pid is None:
+            limit_s = self._config.call_timeout_s if timeout_s is None else timeout_s
+            try:
+                async with asyncio.timeout(limit_s):
+                    pid = await self._opened_server(target)
+            except TimeoutError:
+                raise TimedOut(f"No process for {target.model} within {limit_s:g} s. See: llmos ps") from None
+        return self.network.open(pid, call, deadline_at)
+
+    def _server(self, target: Target) -> int | None:
+        """The process that serves this base there with this engine, or will as soon as it can."""
+        pid = self.network.serving(target.base, target.device, target.engine)
+        if pid is None:
+            return None
+        state = self._table.process(pid).state
+        if state is State.SUSPENDED:
+            raise Unavailable(
+                f"Process {pid}, which serves {target.base}, is suspended. Go on with: llmos resume {pid}"
+            )
+        return pid if state in OPEN_STATES or self._table.roster.lives[pid].is_returning else None
+
+    async def _opened_server(self, target: Target) -> int:
+        """A new serve process; whoever asks for the same one meanwhile gets the same one."""
+        key = (target.base, target.device, target.engine)
+        if key not in self._opening:
+            self._opening[key] = asyncio.get_running_loop().create_task(self._open_server(target))
+            self._opening[key].add_done_callback(lambda _: self._opening.pop(key, None))
+        return await asyncio.shield(self._opening[key])
+
+    async def _open_server(self, target: Target) -> int:
+        args = {"base": target.base, "engine": target.engine}
+        return (await self._submit(Spec(Program.SERVE, args, klass=Class.INTERACTIVE, device=target.device))).pid
+
+    def _attach(self, pid: int, model: str) -> None:
+        """Ask for a model that calls wait for; the scheduler finds room for it."""
+        try:
+            manifest = self._store.resolve(model)
+        except LlmosError as error:  # it was removed a moment ago: its calls get the fault
+            self.network.attach_failed(pid, model, fault_of(error))
+            return
+        kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
+        self._post(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))
+
+
+def _timed_out(opened: PendingCall, process: Process, within_s: float) -> TimedOut:
+    return TimedOut(
+        f"No answer from {opened.call.model} within {within_s:g} s. Its process {process.pid} is "
+        f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}",
+        timeout_s=within_s,
+    )

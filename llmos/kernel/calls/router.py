@@ -1,0 +1,385 @@
+"""Calls on their way: which serve process holds which, who waits for it, and what becomes of it when a process dies.
+
+Calls are not journalled. Every call gets an answer: its chunks, or the fault of what stopped it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from llmos.abi.call import Call, Chunk
+from llmos.abi.engine import DEFAULT
+from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, fault_of
+from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.histogram import Histogram
+from llmos.kernel.calls.call_queue import CallQueue
+from llmos.kernel.calls.pending_call import PendingCall
+from llmos.kernel.calls.serve_process import ServeProcess
+from llmos.kernel.processes.eviction import IdleTarget, RecentUse
+from llmos.kernel.processes.turns import NOBODY, Crowd, bases_to_yield, model_to_yield
+
+QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
+CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
+CRASHES_TO_SUSPECT = 2  # from so many on it is sent alone, so that it takes no innocent call with it
+SUSPECTS = "suspects"  # what those are held under; no model has such a name, for a model's has a colon
+
+
+class Router:
+    """All serve processes and all open calls. `attach` starts bringing a model to a process; how that ended is said by
+    `attached_to` or `attach_failed`."""
+
+    def __init__(
+        self,
+        send: Callable[[int, Down], None],
+        attach: Callable[[int, str], None],
+        clock: Callable[[], float],
+        *,
+        max_waiting_calls: int,
+        rested: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._send = send
+        self._attach = attach
+        self._clock = clock
+        self._max_waiting_calls = max_waiting_calls
+        self._rested = rested  # called when a model or a base that another one waits for is needed no more
+        self._servers: dict[int, ServeProcess] = {}
+        self._calls: dict[int, PendingCall] = {}
+        self.queue_times = Histogram(QUEUE_S)  # of calls: from their coming until they were sent for the first time
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
+
+    def rests(self) -> list[IdleTarget]:
+        """What no call needs: of a ready process without a call all, of another the models that no call names."""
+        now = self._clock()
+        found = []
+        for server in self._servers.values():
+            if server.is_ready and (not server.calls_of or (server.is_yielding and not server.sent)):
+                use = sum(one.of_late(now) for one in server.uses.values())
+                found.append(IdleTarget(server.pid, None, server.used_at, use, is_returning=bool(server.calls_of)))
+            elif server.is_ready:
+                for model in server.resting(now):
+                    one = server.uses[model]
+                    found.append(IdleTarget(server.pid, model, one.at, one.of_late(now)))
+        return found
+
+    def forsaken(self) -> set[int]:
+        """The processes that calls were waiting for, and none is any more, before they were ready."""
+        servers = self._servers.values()
+        return {server.pid for server in servers if server.uses and not server.calls_of and not server.is_ready}
+
+    def wanted(self) -> set[tuple[int, str]]:
+        """The models that calls wait for, each with the process that is to get it."""
+        return {(server.pid, model) for server in self._servers.values() for model in server.wanted()}
+
+    def make_room(self, crowd: Crowd = NOBODY) -> None:
+        """Where calls wait for a model or a base that has no room, what has been there for its time yields.
+
+        Its calls wait from then on; when those in hand are answered it rests, and it comes back after those before it.
+        So each has its time, and none waits longer than that of all others, by as many as there is room for.
+        """
+        now = self._clock()
+        for server in self._servers.values():
+            if server.is_yielding and server.sent and now - server.yields_since >= DRAINS_S:
+                server.is_yielding, server.ready_at = False, now  # its longest answer would keep all others waiting
+                self._forward(server)
+        yielding = bases_to_yield(self._servers.values(), crowd, now)
+        for server in self._servers.values():
+            was_yielding, server.is_yielding = server.is_yielding, server.pid in yielding
+            if server.is_yielding and not was_yielding:
+                server.yields_since = now
+            elif was_yielding and not server.is_yielding:
+                self._forward(server)
+        for device in {server.device for server in self._servers.values()}:
+            self._make_room([server for server in self._servers.values() if server.device == device], now)
+
+    def _make_room(self, servers: list[ServeProcess], now: float) -> None:
+        if not any(server.wanted() for server in servers):
+            for server in servers:
+                for model in server.yielding:
+                    server.waiting.let_go(model)
+                if server.yielding:
+                    server.yielding = set()
+                    self._forward(server)
+        elif (found := model_to_yield(servers, now)) is not None:
+            server, model = found
+            server.yielding.add(model)
+
+    def is_attached(self, model: str) -> bool:
+        """The model is answerable somewhere without loading."""
+        return any(model in server.models for server in self._servers.values())
+
+    def serve(self, pid: int, base: str, device: str, engine: str = DEFAULT) -> None:
+        """This process is to serve this base; calls may be given to it from now on, ready or not."""
+        self._servers[pid] = ServeProcess(
+            pid, base, device, engine, CallQueue(self._max_waiting_calls), used_at=self._clock()
+        )
+
+    def serving(self, base: str, device: str, engine: str = DEFAULT) -> int | None:
+        """The newest process that serves this base there with this engine."""
+        newest: int | None = None
+        for pid, one in self._servers.items():
+            if one.base == base and one.device == device and one.engine == engine and pid > (newest or 0):
+                newest = pid
+        return newest
+
+    def open(self, pid: int, call: Call, deadline_at: float | None = None) -> PendingCall:
+        """Give a call to a process: it is sent when the process is ready, has the model, and it is its turn.
+
+        Raises Busy if too many wait already.
+        """
+        server, now = self._servers[pid], self._clock()
+        opened = PendingCall(call, pid, now, deadline_at)
+        server.waiting.put(opened, now)
+        self._calls[call.call_id] = opened
+        server.calls_of[call.model] += 1
+        server.used_at = now
+        server.uses.setdefault(call.model, RecentUse()).count(now)
+        self._forward(server)
+        return opened
+
+    def drop(self, opened: PendingCall) -> None:
+        """Nobody waits for this call any more: its place is free at once."""
+        was_sent = opened.is_sent
+        if self._close(opened):
+            if was_sent:
+                self._send(opened.pid, Cancel(opened.call.call_id))
+            self._forward_to(opened.pid)
+
+    def answered(self, chunks: Iterable[Chunk]) -> None:
+        """Pieces of answers have come; those of calls that were dropped are for nobody."""
+        pids = set()
+        for chunk in chunks:
+            opened = self._calls.get(chunk.call_id)
+            if opened is None:
+                continue
+            opened.has_begun = True
+            opened.put(chunk)
+            if self._servers[opened.pid].apart.pop(chunk.call_id, None) is not None:
+                pids.add(opened.pid)
+            if chunk.is_last:
+                self._close(opened)
+                pids.add(opened.pid)
+        for pid in pids:
+            self._forward_to(pid)
+
+    def taken_in(self, call_id: int) -> None:
+        """A call that was sent alone did its process no harm: it is no suspect any more, and others may be sent."""
+        opened = self._calls.get(call_id)
+        if opened is not None and self._servers[opened.pid].apart.pop(call_id, None) is not None:
+            self._forward_to(opened.pid)
+
+    def computed(self, call_id: int, share: float) -> None:
+        """A process is so far with a large call: as much of another may be sent."""
+        opened = self._calls.get(call_id)
+        if opened is not None and opened.is_sent:
+            done = max(opened.done, min(int(share * opened.size), opened.size))
+            self._servers[opened.pid].in_hand[opened.lane] -= done - opened.done
+            opened.done = done
+            self._forward_to(opened.pid)
+
+    def became_ready(self, pid: int) -> None:
+        """The process has its base: send it what waits."""
+        server = self._servers[pid]
+        server.is_ready, server.is_returning = True, False
+        server.models, server.used_at = {server.base}, self._clock()
+        server.ready_at = server.used_at
+        self._forward(server)
+
+    def attached_to(self, pid: int, model: str) -> None:
+        """The process was told of the model: calls that name it may follow."""
+        server = self._servers.get(pid)
+        if server is None or model not in server.attaching:
+            return  # it died meanwhile; at its next start the model is attached again
+        server.attaching.discard(model)
+        server.models.add(model)
+        server.came_at[model] = self._clock()
+        server.waiting.let_go(model)
+        self._forward(server)
+
+    def waits_for_room(self, opened: PendingCall) -> bool:
+        """Whether what a call waits for is that its model comes to its process."""
+        server = self._servers.get(opened.pid)
+        return server is not None and server.is_ready and opened.call.model in server.attaching
+
+    def attach_failed(self, pid: int, model: str, fault: Fault) -> None:
+        """The process cannot have the model: its calls get the reason."""
+        server = self._servers.get(pid)
+        if server is None or model not in server.models | server.attaching:
+            return  # it was taken away on its way there, which is what its calls hear
+        server.attaching.discard(model)
+        server.forget(model)
+        for opened in self._open_calls(server):
+            if opened.call.model == model:
+                self._fail(opened, fault)
+        self._forward(server)  # one of them may have been waiting to be sent alone
+
+    def detach(self, pid: int, model: str) -> None:
+        """Take the model away from this process; the next call that names it brings it again."""
+        server = self._servers.get(pid)
+        if server is not None and model in server.models:
+            server.forget(model)
+            server.waiting.let_go(model)  # its calls bring it again, at their turn
+            self._send(pid, Detach(model))
+            self._forward(server)
+
+    def forget(self, model: str) -> list[int]:
+        """The model has left the store: detach it wherever it is; returns the processes that had it."""
+        having = [server.pid for server in self._servers.values() if model in server.models]
+        for pid in having:
+            self.detach(pid, model)
+        return having
+
+    def restarting(self, pid: int) -> None:
+        """The process is to end and to start again: it answers what was sent, and what comes waits for its return."""
+        server = self._servers.get(pid)
+        if server is not None:
+            server.is_ready, server.is_returning, server.is_yielding = False, True, False
+            server.attaching = set()  # it asks for them again when it is back
+
+    def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
+        """The process has died: calls without a chunk wait to be sent again, the others get their answer now.
+
+        `taking_in`: the calls that it was taking in as it died. A single one is what it died over, and is not sent
+        again; of several it is not known which, so that each is sent again alone.
+        """
+        server = self._servers.get(pid)
+        if server is None:
+            return
+        server.is_ready, server.models, server.attaching = False, set(), set()
+        server.came_at, server.yielding, server.is_yielding = {}, set(), False
+        suspects = server.sent.keys() & {*taking_in}
+        for opened in list(server.sent.values()):
+            server.unsend(opened)
+            opened.crashes += not server.is_returning
+            if suspects == {opened.call.call_id}:
+                self._fail(opened, _crashed(pid))
+            elif opened.has_begun or not opened.call.is_idempotent or opened.crashes >= CRASHES_TO_GIVE_UP:
+                self._fail(opened, _died(pid, opened))
+            else:
+                server.waiting.put_back(opened)
+                if opened.call.call_id in suspects:
+                    server.apart[opened.call.call_id] = opened
+        server.waiting.let_go()
+
+    def closed(self, pid: int, fault: Fault) -> None:
+        """The process is gone for good: whoever still waits for it gets the reason."""
+        server = self._servers.get(pid)
+        if server is not None:
+            for opened in self._open_calls(server):
+                self._fail(opened, fault)
+            del self._servers[pid]
+
+    def _open_calls(self, server: ServeProcess) -> list[PendingCall]:
+        return [*server.sent.values(), *server.waiting]
+
+    def _forward_to(self, pid: int) -> None:
+        server = self._servers.get(pid)
+        if server is not None:
+            self._forward(server)
+
+    def _forward(self, server: ServeProcess) -> None:
+        """Send what waits, as far as it may go now."""
+        if server.is_yielding:
+            return
+        now = self._clock()
+        if server.apart:
+            self._forward_apart(server, now)
+        while server.is_ready and not server.apart and (opened := server.waiting.next(server.in_hand, now)) is not None:
+            model = opened.call.model
+            if opened.is_late(now):
+                self._fail(opened, late(opened))
+            elif model not in server.models:
+                server.waiting.hold(opened, model)
+                if model not in server.attaching:
+                    server.attaching.add(model)
+                    server.asked_at[model] = now
+                    self._attach(server.pid, model)
+            elif model in server.yielding:
+                server.waiting.hold(opened, model)
+            elif opened.crashes >= CRASHES_TO_SUSPECT and _has_suspect_in_hand(server):
+                server.waiting.hold(opened, SUSPECTS)  # its turn comes when the one in hand has been answered
+            else:
+                self._ask(server, opened)
+
+    def _forward_apart(self, server: ServeProcess, now: float) -> None:
+        """Send the next of the calls that go alone, unless one of them is in hand. Nothing else goes before them."""
+        for opened in sorted(server.apart.values(), key=lambda one: one.call.call_id):
+            model = opened.call.model
+            if not server.is_ready or not server.apart.keys().isdisjoint(server.sent):
+                return
+            if opened.is_late(now):
+                self._fail(opened, late(opened))
+            elif model in server.models:
+                self._ask(server, opened, is_alone=True)
+            elif model not in server.attaching:
+                server.attaching.add(model)
+                server.asked_at[model] = now
+                self._attach(server.pid, model)
+
+    def _ask(self, server: ServeProcess, opened: PendingCall, *, is_alone: bool = False) -> None:
+        try:
+            self._send(server.pid, Ask(opened.call, is_alone))
+        except LlmosError as error:  # no frame can carry it: that is this call's answer, and no other's concern
+            self._fail(opened, fault_of(error))
+            return
+        server.waiting.remove(opened)
+        server.sent[opened.call.call_id] = opened
+        server.sent_of[opened.call.model] += 1
+        server.in_hand[opened.lane] += opened.size
+        opened.is_sent = True
+        if not opened.was_sent:
+            opened.was_sent = True
+            self.queue_times.observe(opened.call.model, opened.call.klass, self._clock() - opened.since)
+
+    def _fail(self, opened: PendingCall, fault: Fault) -> None:
+        if self._close(opened):
+            opened.put(Chunk(opened.call.call_id, fault=fault))
+
+    def _close(self, opened: PendingCall) -> bool:
+        call = opened.call
+        if self._calls.pop(call.call_id, None) is None:
+            return False
+        server = self._servers[opened.pid]
+        server.waiting.remove(opened)
+        server.unsend(opened)
+        server.apart.pop(call.call_id, None)
+        server.calls_of[call.model] -= 1
+        if not server.calls_of[call.model]:
+            del server.calls_of[call.model]
+        server.used_at = self._clock()
+        server.uses[call.model].count(server.used_at, 0)
+        if opened.crashes >= CRASHES_TO_SUSPECT:
+            server.waiting.let_go(SUSPECTS)
+        is_free = not server.sent if server.is_yielding else call.model in server.resting(server.used_at)
+        if is_free and (server.is_yielding or self.wanted()):
+            self._rested()
+        return True
+
+
+def late(opened: PendingCall) -> Fault:
+    """What a call hears whose time is over."""
+    return Fault(TimedOut.code, f"{opened.call.model} did not answer within the call's timeout_s")
+
+
+def _has_suspect_in_hand(server: ServeProcess) -> bool:
+    return any(one.crashes >= CRASHES_TO_SUSPECT for one in server.sent.values())
+
+
+def _crashed(pid: int) -> Fault:
+    return Fault(
+        Crashed.code,
+        f"The call was not answered: its process (pid {pid}) ended by a fault of its own while it took the call in, so "
+        f"that it is not sent again. Send another, or see: llmos logs {pid}",
+        {"pid": pid},
+    )
+
+
+def _died(pid: int, opened: PendingCall) -> Fault:
+    why = (
+        f"its process (pid {pid}) died {opened.crashes} times while it had this call in hand"
+        if opened.crashes >= CRASHES_TO_GIVE_UP
+        else f"its process (pid {pid}) died when part of the answer was out"
+    )
+    return Fault(ProcessDied.code, f"The call was not answered: {why}. See: llmos logs {pid}")

@@ -1,0 +1,1 @@
+"""Children: the operating system processes that programs run in, their logs and heartbeats."""

@@ -1,0 +1,157 @@
+"""Reading a log: its files, oldest first, as one text; all of it, its last lines, or as it grows and is rotated."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+from collections.abc import AsyncGenerator, Callable
+from io import FileIO
+from pathlib import Path
+
+from llmos.kernel.children.logs import numbered, rotated
+
+LOOK_EVERY_S = 0.2
+BLOCK_BYTES = 1 << 16
+GAP = b"[... %d full files of this log were removed here ...]\n"
+
+
+def read_log(path: Path, tail_lines: int | None = None) -> str:
+    """The whole log, or its last lines; empty if nothing was ever written."""
+    reader = LogReader(path, tail_lines)
+    try:
+        text = b"".join(iter(reader.read, b""))
+    finally:
+        reader.close()
+    if tail_lines is not None:  # more may have come since its place was found
+        text = b"".join(text.splitlines(keepends=True)[-tail_lines:]) if tail_lines > 0 else b""
+    return text.decode("utf-8", "replace")
+
+
+async def follow_log(
+    path: Path, is_over: Callable[[], bool], tail_lines: int | None = None
+) -> AsyncGenerator[str, None]:
+    """The log from its start or its last lines, piece by piece as it grows; `is_over` says when nobody writes to it any
+    more."""
+    reader = await asyncio.to_thread(LogReader, path, tail_lines)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    was_over = False
+    try:
+        while True:
+            data = await asyncio.to_thread(reader.read)
+            if text := decoder.decode(data):
+                yield text
+            if data:
+                continue
+            if was_over:
+                break
+            was_over = is_over()  # look once more after that: the last words may just have come
+            if not was_over:
+                await asyncio.sleep(LOOK_EVERY_S)
+        if rest := decoder.decode(b"", final=True):
+            yield rest
+    finally:
+        reader.close()
+
+
+class LogReader:
+    """A place in a log: a file by its number, and an offset in it. It holds that file open, whatever becomes of its
+    name, and the one before it, which a process that has not looked yet may still write to."""
+
+    def __init__(self, path: Path, tail_lines: int | None = None) -> None:
+        self._path = path
+        self._number = 0
+        self._file: FileIO | None = None
+        self._before: FileIO | None = None
+        self._said = b""
+        if tail_lines is not None:
+            self._number, offset = _start_of(path, tail_lines)
+            self._file = _open(path, self._number)
+            if self._file is not None:
+                self._file.seek(offset)
+
+    def read(self) -> bytes:
+        """What comes next, up to a block of it; nothing if nothing more was written until now."""
+        while True:
+            for file in (self._before, self._file):
+                if file is not None and (data := file.read(BLOCK_BYTES)):
+                    return data
+            if not self._advance():
+                return b""
+            if self._said:
+                said, self._said = self._said, b""
+                return said
+
+    def close(self) -> None:
+        for file in (self._before, self._file):
+            if file is not None:
+                file.close()
+
+    def _advance(self) -> bool:
+        """Go on to the next file; False if this one is still written to, or the next is not there yet."""
+        numbers = rotated(self._path)
+        current = _next(numbers)
+        if self._file is not None and self._number >= current and os.fstat(self._file.fileno()).st_nlink:
+            return False
+        number = next((one for one in numbers if one > self._number), current)
+        file = _open(self._path, number)
+        if file is None:
+            return False
+        if self._file is not None:
+            if self._before is not None:
+                self._before.close()
+            self._before = self._file
+            if number > self._number + 1:
+                self._said = GAP % (number - self._number - 1)
+        self._file, self._number = file, number
+        return True
+
+
+def _next(numbers: list[int]) -> int:
+    """The number that the file which is being written to will get."""
+    return numbers[-1] + 1 if numbers else 1
+
+
+def _open(path: Path, number: int) -> FileIO | None:
+    """A log's file by its number, though it may be given it just now; None if it is gone, or not there yet."""
+    while True:
+        try:
+            return FileIO(numbered(path, number))
+        except FileNotFoundError:
+            if number != _next(rotated(path)):
+                if number in rotated(path):
+                    continue  # it has just been rotated
+                return None
+        try:
+            file = FileIO(path)
+        except FileNotFoundError:
+            file = None
+        if number not in rotated(path):  # so it had not got its number when it was opened
+            return file
+        if file is not None:
+            file.close()
+
+
+def _start_of(path: Path, lines: int) -> tuple[int, int]:
+    """Where the last lines begin: the number of a file and an offset in it."""
+    numbers = rotated(path)
+    left, is_end = lines, True
+    for number in (_next(numbers), *reversed(numbers)):
+        file = _open(path, number)
+        if file is None:
+            continue
+        with file:
+            at = file.seek(0, os.SEEK_END)
+            if left <= 0:
+                return number, at
+            while at > 0:
+                size = min(BLOCK_BYTES, at)
+                at = file.seek(at - size)
+                data = file.read(size)
+                end = len(data) - (is_end and data.endswith(b"\n"))  # the newline that ends the last line begins none
+                is_end = False
+                while (end := data.rfind(b"\n", 0, end)) >= 0:
+                    left -= 1
+                    if left == 0:
+                        return number, at + end + 1
+    return (numbers or [_next(numbers)])[0], 0

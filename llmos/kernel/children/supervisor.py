@@ -1,0 +1,240 @@
+"""The operating system processes of children: starts, signals, schedules and buries them, and carries their frames."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from llmos.abi.error import Cancelled, LlmosError
+from llmos.abi.frame import Assignment, Down, Up
+from llmos.abi.process import Class
+from llmos.abi.wire import Splitter, encode
+from llmos.kernel.children.zygote import Zygote
+
+PR_SET_CHILD_SUBREAPER = 36
+LAST_WORDS_S = 1.0  # a child that has ended: so long may its socket stay open in somebody else's hands
+POLICY = {Class.INTERACTIVE: os.SCHED_OTHER, Class.BATCH: os.SCHED_BATCH, Class.BACKGROUND: os.SCHED_IDLE}
+
+
+@dataclass(slots=True)
+class Child:
+    """One living child: its frames go through `line`; it is over when the line has ended and a code is known."""
+
+    pid: int
+    os_pid: int
+    line: asyncio.Transport | None = None
+    unsent: list[bytes] = field(default_factory=list)
+    code: int | None = None
+
+
+class Supervisor:
+    """All children. `on_frame` hears what they say, `on_exit` (pid, os_pid, code) their end, after their last frame."""
+
+    def __init__(
+        self, nursery: Zygote, on_frame: Callable[[int, Up], None], on_exit: Callable[[int, int, int], None]
+    ) -> None:
+        self.nursery = nursery
+        self._on_frame = on_frame
+        self._on_exit = on_exit
+        self._children: dict[int, Child] = {}
+        self._births: dict[int, asyncio.Task[tuple[int, socket.socket]]] = {}
+
+        self._strays: set[int] = set()  # children of children that have died, as the last tick saw them
+
+    def start(self) -> None:
+        """Become the parent of every descendant whose own parent ends, and watch for ends."""
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+
+    async def fork(self, pid: int, log: Path, klass: Class) -> tuple[int, float]:
+        """A new child for this process, waiting for its assignment; returns its os_pid and when it was born."""
+        self._births[pid] = birth = asyncio.get_running_loop().create_task(self.nursery.fork(log))
+        try:
+            os_pid, sock = await birth
+        except asyncio.CancelledError:
+            raise Cancelled("It was ended before its operating system process was there") from None
+        finally:
+            del self._births[pid]
+        child = self._children[pid] = Child(pid, os_pid)
+        born_at = born(os_pid) or 0.0
+        schedule(os_pid, klass)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: ChildProtocol(self, child), sock=sock)
+        self._reap()  # it may have ended before it was known here
+        return os_pid, born_at
+
+    def assign(self, assignment: Assignment) -> None:
+        self.send(assignment.pid, assignment)
+
+    def send(self, pid: int, frame: Down) -> None:
+        """Say something to a child; one that has gone hears nothing, and its end is on its way here."""
+        child = self._children.get(pid)
+        if child is not None and child.line is not None:
+            child.unsent.append(encode(frame))
+            if len(child.unsent) == 1:  # what else is said in this turn of the event loop goes with it
+                asyncio.get_running_loop().call_soon(_flush, child)
+
+    def signal(self, pid: int, number: int) -> None:
+        """Send a signal to a child, if it is there. SIGKILL also gives up one that is still being born."""
+        if number == signal.SIGKILL and pid in self._births:
+            self._births[pid].cancel()
+        child = self._children.get(pid)
+        if child is not None and child.code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.os_pid, number)
+
+    def renice(self, pid: int, klass: Class) -> bool:
+        """Schedule a child by this class, if it is there; False if the operating system refuses."""
+        child = self._children.get(pid)
+        return child is None or child.code is not None or schedule(child.os_pid, klass)
+
+    def tick(self, elapsed_s: float, timeout_s: float) -> None:
+        """So much time has gone by: a zygote that is silent is replaced, and who has lost his parent is ended."""
+        self.nursery.tick(elapsed_s, timeout_s)
+        known = {child.os_pid for child in self._children.values()}
+        strays = {os_pid for os_pid in own_children() if os_pid not in known and self.nursery.is_ours(os_pid)}
+        for os_pid in strays & self._strays:  # seen before: it is not one that was born a moment ago
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(os_pid, signal.SIGKILL)
+                os.waitpid(os_pid, os.WNOHANG)
+        self._strays = strays
+
+    def close(self) -> None:
+        """End whatever is left, at once."""
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        for child in self._children.values():
+            if child.code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.os_pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child.os_pid, 0)
+            if child.line is not None:
+                child.line.abort()
+        self._children.clear()
+        self.nursery.close()
+
+    def heard(self, child: Child, frame: Up) -> None:
+        self._on_frame(child.pid, frame)
+
+    def line_ended(self, child: Child) -> None:
+        child.line = None
+        self._bury(child)
+
+    def _reap(self) -> None:
+        self.nursery.reap()
+        for child in list(self._children.values()):
+            if child.code is not None:
+                continue
+            try:
+                ended, status = os.waitpid(child.os_pid, os.WNOHANG)
+            except ChildProcessError:  # not ours yet: its in-between parent is just ending, and another SIGCHLD comes
+                ended, status = (0, 0) if psutil.pid_exists(child.os_pid) else (child.os_pid, 1 << 8)
+            if ended:
+                child.code = os.waitstatus_to_exitcode(status)
+                self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        if child.code is None:
+            return
+        if child.line is not None:
+            asyncio.get_running_loop().call_later(LAST_WORDS_S, child.line.abort)
+            return
+        if self._children.get(child.pid) is child:
+            del self._children[child.pid]
+            self._on_exit(child.pid, child.os_pid, child.code)
+
+
+class ChildProtocol(asyncio.Protocol):
+    """The daemon's end of one child's socket."""
+
+    def __init__(self, supervisor: Supervisor, child: Child) -> None:
+        self._supervisor = supervisor
+        self._child = child
+        self._splitter = Splitter()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._child.line = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._splitter.feed(data)
+        except LlmosError:  # it talks gibberish: whatever it is, it is no child of this version any more
+            self._supervisor.signal(self._child.pid, signal.SIGKILL)
+            return
+        for frame in frames:
+            self._supervisor.heard(self._child, frame)  # type: ignore[arg-type]  # a child sends Up frames only
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._supervisor.line_ended(self._child)
+
+
+def _flush(child: Child) -> None:
+    data, child.unsent = b"".join(child.unsent), []
+    if child.line is not None and not child.line.is_closing():
+        child.line.write(data)
+
+
+def schedule(os_pid: int, klass: Class) -> bool:
+    """Give every thread of a process the operating system's policy for this class; nice 19 where it refuses idle.
+
+    False if a thread has to stay below its class: only who may raise priorities gets one out of idle again.
+    """
+    is_done = True
+    for thread in _threads(os_pid):
+        try:
+            os.sched_setscheduler(thread, POLICY[klass], os.sched_param(0))
+        except ProcessLookupError:
+            continue
+        except OSError:
+            is_done &= _niced(thread, klass)
+    return is_done
+
+
+def _niced(thread: int, klass: Class) -> bool:
+    try:
+        os.setpriority(os.PRIO_PROCESS, thread, 19 if klass is Class.BACKGROUND else 0)
+        return klass is Class.BACKGROUND or os.sched_getscheduler(thread) != os.SCHED_IDLE
+    except OSError:
+        return False
+
+
+def born(os_pid: int) -> float | None:
+    """When this process started, or None if there is none: with its number, that names a process for good."""
+    try:
+        return float(psutil.Process(os_pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def slay(os_pid: int, born_at: float) -> None:
+    """Kill a process if it is the one born then, and not a later one under the same number."""
+    alive_since = born(os_pid)
+    if alive_since is not None and abs(alive_since - born_at) < 0.02:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(os_pid, signal.SIGKILL)
+
+
+def own_children() -> set[int]:
+    """The children of this process, adopted ones and those that have ended too; none where the kernel keeps no list."""
+    found: set[int] = set()
+    for thread in _threads(os.getpid()):
+        with contextlib.suppress(OSError):
+            found.update(map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()))
+    return found
+
+
+def _threads(os_pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{os_pid}/task")]
+    except FileNotFoundError:
+        return []

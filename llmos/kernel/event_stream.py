@@ -1,0 +1,54 @@
+"""What the outside sees happen: numbered Happenings, given to everybody who watches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from itertools import count
+from typing import Any
+
+from llmos.abi.process import Process
+from llmos.abi.view import Happening
+
+Json = Any  # Any: as in Happening.data
+
+
+class EventStream:
+    """Publishes to any number of watchers; each has its own queue, so that a slow one holds up nobody."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._sequence = count(1)
+        self._watchers: set[asyncio.Queue[Happening | None]] = set()
+
+    def publish(self, kind: str, *, process: Process | None = None, pid: int | None = None, **data: Json) -> None:
+        happening = self._happening(kind, process, pid, data)
+        for watcher in self._watchers:
+            watcher.put_nowait(happening)
+
+    async def watch(self, process: Process | None = None) -> AsyncGenerator[Happening, None]:
+        """Everything from now on; of one process first its present state, then what concerns it, until it has ended."""
+        queue: asyncio.Queue[Happening | None] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            if process is not None:
+                yield self._happening("process", process, None, {})
+                if process.is_ended:
+                    return
+            while (happening := await queue.get()) is not None:
+                if process is not None and happening.pid != process.pid:
+                    continue
+                yield happening
+                if process is not None and happening.process is not None and happening.process.is_ended:
+                    return
+        finally:
+            self._watchers.discard(queue)
+
+    def close(self) -> None:
+        """Nothing happens any more: every watch ends."""
+        for watcher in self._watchers:
+            watcher.put_nowait(None)
+
+    def _happening(self, kind: str, process: Process | None, pid: int | None, data: dict[str, Json]) -> Happening:
+        number = process.pid if process is not None else pid
+        return Happening(next(self._sequence), self._clock(), kind, number, process, data)

@@ -1,0 +1,1 @@
+"""Processes: their table, who starts when, what fits into memory, and what gives way."""

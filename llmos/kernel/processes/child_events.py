@@ -1,0 +1,202 @@
+"""What children say of themselves and how they end: what each such event changes in the roster."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from llmos.abi.error import CODES, BadInput, Fault, NotFound, ProcessDied
+from llmos.abi.process import Process, Program, State
+from llmos.kernel import effects as do
+from llmos.kernel import events as ev
+from llmos.kernel.effects import Effect
+from llmos.kernel.events import Event
+from llmos.kernel.processes.roster import ALIVE, RESUMABLE, Roster
+from llmos.kernel.processes.scheduler import STARTS_TO_FAIL, backoff_s
+
+PASSING_FAULTS = frozenset({"offline", "unavailable", "disk_full", "no_room", "cancelled"})
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP})
+HEALTHY_AFTER_S = 10.0  # a serve process that was ready for so long starts again with a clean record
+
+
+def forked(roster: Roster, event: ev.Forked) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.state not in ALIVE:  # it ended as soon as it was born, and that was heard first
+        return []
+    roster.lives[event.pid] = replace(roster.lives[event.pid], born_at=event.born_at)
+    roster.put(replace(process, os_pid=event.os_pid))
+    return []
+
+
+def start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
+    process = replace(roster.process(event.pid), fault=event.fault)
+    state = State.EXITED if process.spec.program not in RESUMABLE or _is_final(event.fault) else State.INTERRUPTED
+    ended = roster.end(process, event.at, state, _said(process.pid, event.fault, state))
+    return [*ended, *roster.settle(process, event.fault)]
+
+
+def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.state is not State.STARTING:  # it was told to stop, or suspended, just before
+        return []
+    roster.lives[event.pid] = replace(roster.lives[event.pid], ready_at=event.at)
+    if event.weights_bytes:
+        process = roster.weigh(process, event.weights_bytes)
+    roster.put(process.moved(State.READY))
+    return roster.settle(process)
+
+
+def attached(roster: Roster, event: ev.Attached) -> list[Effect]:
+    roster.attached(event.pid, event.model, event.took_s)
+    return []
+
+
+def detached(roster: Roster, event: ev.Detached) -> list[Effect]:
+    roster.detach(event.pid, event.model)
+    return []
+
+
+def renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.state in ALIVE - {State.STOPPING} and process.spec.klass is event.klass:  # who stops has another reason
+        said = f"the operating system lets only root raise it to {event.klass}, so that it runs on as slowly as before"
+        roster.put(replace(process, reason=said))
+    return []
+
+
+def progressed(roster: Roster, event: ev.Progressed) -> list[Effect]:
+    roster.put(replace(roster.process(event.pid), progress=event.progress))
+    return []
+
+
+def metered(roster: Roster, event: ev.Metered) -> list[Effect]:
+    roster.put(replace(roster.process(event.pid), usage=event.usage))
+    return []
+
+
+def unresponsive(roster: Roster, event: ev.Unresponsive) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.os_pid == event.os_pid:
+        roster.put(replace(process, unresponsive_since=event.since))
+    return []
+
+
+def responsive(roster: Roster, event: ev.Responsive) -> list[Effect]:
+    process = roster.process(event.pid)
+    if process.os_pid == event.os_pid:
+        roster.put(replace(process, unresponsive_since=None))
+    return []
+
+
+def hung(roster: Roster, event: ev.Hung) -> list[Effect]:
+    """It is killed, and what follows is what follows any death."""
+    process = roster.process(event.pid)
+    if process.os_pid != event.os_pid or process.state not in (State.STARTING, State.READY):
+        return []  # it has ended meanwhile, or is about to
+    roster.lives[event.pid] = replace(roster.lives[event.pid], hung=event.reason)
+    return [do.Signal(event.pid, signal.SIGKILL)]
+
+
+def failed(roster: Roster, event: ev.ChildFailed) -> list[Effect]:
+    roster.put(replace(roster.process(event.pid), fault=event.fault, reason=event.fault.message))
+    return []
+
+
+def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
+    process = roster.process(event.pid)
+    usage, progress = event.usage or process.usage, event.progress or process.progress
+    process = replace(process, exit_code=event.code, usage=usage, progress=progress)
+    if process.state not in ALIVE:
+        return []
+    if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
+        return _crashed(roster, process, event)
+    life = roster.lives[event.pid]
+    if life.is_returning:
+        return roster.back_off(process, life.crashes, 0.0, process.reason)
+    state = _state_after(process, event.code)
+    why = life.hung or _why(process, event.code, state)
+    ended = roster.end(process, event.at, state, why)
+    return [*ended, *roster.settle(process, _died(process))]
+
+
+HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: each handler takes its own event
+    ev.Forked: forked,
+    ev.StartFailed: start_failed,
+    ev.BecameReady: became_ready,
+    ev.Attached: attached,
+    ev.Detached: detached,
+    ev.ReniceRefused: renice_refused,
+    ev.Progressed: progressed,
+    ev.Metered: metered,
+    ev.Unresponsive: unresponsive,
+    ev.Responsive: responsive,
+    ev.Hung: hung,
+    ev.ChildFailed: failed,
+    ev.ChildExited: exited,
+}
+
+
+def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Effect]:
+    """A serve process ended unasked: it starts again after a while, unless it never gets as far as ready."""
+    life = roster.lives[event.pid]
+    if event.taking_in:
+        return roster.back_off(process, life.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
+    was_ready_s = event.ready_s
+    if was_ready_s is None:
+        was_ready_s = 0.0 if life.ready_at is None else event.at - life.ready_at
+    crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else life.crashes + 1
+    is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
+    if life.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
+        fault = process.fault or _died(replace(process, reason=life.hung or process.reason))
+        ended = roster.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
+        return [*ended, *roster.settle(process, fault)]
+    wait_s = backoff_s(crashes)
+    reason = f"{life.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
+    return roster.back_off(process, crashes, wait_s, reason)
+
+
+def is_own_fault(code: int) -> bool:
+    """Whether a process that ended like this was not ended by somebody else."""
+    return code > 0 or (code < 0 and -code not in FROM_OUTSIDE)
+
+
+def _state_after(process: Process, code: int) -> State:
+    """Interrupted if the program can go on from what it left, and there is a reason to; else it is over."""
+    if process.spec.program not in RESUMABLE:
+        return State.EXITED
+    if process.state is State.STOPPING:
+        is_done = code == 0 and any(":" in ref for ref in process.made)
+        return State.EXITED if is_done else State.INTERRUPTED
+    if code == 0 or (process.fault is not None and _is_final(process.fault)):
+        return State.EXITED
+    return State.INTERRUPTED
+
+
+def _is_final(fault: Fault) -> bool:
+    """The user's input cannot work, so that trying again would fail again; hours of work outlive any other fault."""
+    return issubclass(CODES.get(fault.code, Exception), (BadInput, NotFound))
+
+
+def _said(pid: int, fault: Fault, state: State) -> str:
+    """The fault's sentence, and the way on if there is one."""
+    if state is not State.INTERRUPTED:
+        return fault.message
+    return f"{fault.message.rstrip('.')}. Go on with: llmos resume {pid}"
+
+
+def _why(process: Process, code: int, state: State) -> str:
+    if process.fault is not None:
+        return _said(process.pid, process.fault, state)
+    if state is State.INTERRUPTED and process.state is State.STOPPING:
+        return f"{process.reason}; go on with: llmos resume {process.pid}"
+    if code < 0:
+        went = f"ended by signal {-code} ({signal.Signals(-code).name})"
+        return f"{went}; go on with: llmos resume {process.pid}" if state is State.INTERRUPTED else went
+    return process.reason if code == 0 else f"ended with exit code {code}"
+
+
+def _died(process: Process) -> Fault:
+    reason = process.reason or "its process ended"
+    return Fault(ProcessDied.code, f"The process that held the call (pid {process.pid}) ended: {reason}")

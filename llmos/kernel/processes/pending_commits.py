@@ -1,0 +1,66 @@
+"""What the store was asked to do and has not done yet: commits and moves of names. A restart does them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmos.abi.model import Offer
+from llmos.kernel.effects import Accept, Commit, Effect, SetPromoted
+from llmos.kernel.events import (
+    CommitFailed,
+    Committed,
+    OfferMade,
+    PromotionAsked,
+    PromotionChanged,
+    PromotionRefused,
+)
+
+
+@dataclass(slots=True)
+class PendingCommits:
+    """Unfinished work of the store, by process and offer, and by ticket. Changed by the table alone."""
+
+    commits: dict[str, Commit] = field(default_factory=dict)
+    moves: dict[str, SetPromoted] = field(default_factory=dict)
+
+    def unfinished(self) -> list[Effect]:
+        """Everything to do again after a restart; each is harmless if it was done already."""
+        return [*self.commits.values(), *self.moves.values()]
+
+    def offered(self, event: OfferMade, born: float) -> list[Effect]:
+        commit = Commit(event.pid, event.offer, born)
+        self.commits[_key(event.pid, event.offer.offer_id)] = commit
+        return [commit]
+
+    def committed(self, event: Committed) -> tuple[Offer | None, list[Effect]]:
+        """The offer is in the store: promote it first if its gate said so, then tell the child."""
+        key = _key(event.pid, event.offer_id)
+        commit = self.commits.pop(key, None)
+        answer = Accept(event.pid, event.offer_id, event.ref, event.folder)
+        if commit is None:
+            return None, [answer]
+        verdict = commit.offer.verdict
+        if verdict is None or not verdict.promote:
+            return commit.offer, [answer]
+        name, _, version = event.ref.partition(":")
+        move = SetPromoted(name, int(version), ticket=key, guarded=True, against=verdict.against, answer=answer)
+        self.moves[key] = move
+        return commit.offer, [move]
+
+    def commit_failed(self, event: CommitFailed) -> list[Effect]:
+        self.commits.pop(_key(event.pid, event.offer_id), None)
+        return [Accept(event.pid, event.offer_id, fault=event.fault)]
+
+    def move_asked(self, event: PromotionAsked) -> list[Effect]:
+        move = SetPromoted(event.name, event.version, event.ticket, back_from=event.back_from)
+        self.moves[event.ticket] = move
+        return [move]
+
+    def moved(self, event: PromotionChanged | PromotionRefused) -> list[Effect]:
+        """A move has an end, whichever: whoever offered the version hears that it is committed all the same."""
+        move = self.moves.pop(event.ticket, None)
+        return [move.answer] if move is not None and move.answer is not None else []
+
+
+def _key(pid: int, offer_id: int) -> str:
+    return f"{pid}/{offer_id}"

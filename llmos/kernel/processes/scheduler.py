@@ -1,0 +1,188 @@
+"""Who runs, and what gives way: pure decisions over what is known, returned as events for the table to apply."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llmos.abi.device import LeaseKind
+from llmos.abi.error import Cancelled, Fault, fault_of
+from llmos.abi.process import Class, Process, Program, State
+from llmos.kernel.events import Admitted, AttachGranted, AttachRefused, Delayed, Displaced, Event, Evicted
+from llmos.kernel.processes.eviction import EvictionCandidate, cheapest
+from llmos.kernel.processes.ledger import MIB, no_room
+
+RANK = {Class.INTERACTIVE: 0, Class.BATCH: 1, Class.BACKGROUND: 2}
+RUNNING = frozenset({State.STARTING, State.READY, State.STOPPING})
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 30.0
+STARTS_TO_FAIL = 5  # so many deaths in a row before it was ever ready, and a serve process is given up
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """A serve process is to hold one more model of its base."""
+
+    pid: int
+    model: str
+    kind: LeaseKind
+    size_bytes: int
+    device: str = "cpu0"
+    is_wanted: bool = True  # somebody's call still waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the decisions are made from."""
+
+    at: float
+    queued: Sequence[Process]  # those that may start, in the order of their coming: none that waits out its backoff
+    running: Collection[Process]
+    free_bytes: Mapping[str, int]
+    leaving_bytes: Mapping[str, int]  # what processes and models that were told to go will give back
+    idle: Sequence[EvictionCandidate]
+    wishes: Sequence[AttachRequest] = ()  # oldest first; none for a model that is still leaving
+    is_probing: bool = False  # the devices' speeds are being measured: whoever depends on them waits
+    idle_timeout_s: float = 0.0
+    in_use_bytes: Mapping[str, int] = field(default_factory=dict)  # models that calls need now, and that take turns
+    forsaken: Collection[int] = ()  # serve processes whose callers have all left before they were ready
+    idle_at: float | None = None  # now, by the clock that says since when something is idle; None: that is `at` too
+
+
+@dataclass(slots=True)
+class MemoryPlan:
+    """The memory of all devices while decisions are made: what is free, what is coming free, what may be given up."""
+
+    at: float
+    free: dict[str, int]
+    leaving: dict[str, int]
+    idle: list[EvictionCandidate]
+    in_use: dict[str, int] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)  # somebody waits for memory there, and must not be passed
+
+    def take(self, device: str, size_bytes: int) -> bool:
+        """The bytes, if they are free and nobody waits for them."""
+        if device in self.blocked or size_bytes > self.free.get(device, 0):
+            return False
+        self.free[device] -= size_bytes
+        return True
+
+    def missing(self, device: str, size_bytes: int) -> int:
+        return size_bytes - self.free.get(device, 0) - self.leaving.get(device, 0)
+
+    def give_up(self, victims: Iterable[EvictionCandidate], reason: str) -> list[Event]:
+        """These go; their bytes come free once they have."""
+        events: list[Event] = []
+        for one in victims:
+            self.idle.remove(one)
+            self.leaving[one.device] = self.leaving.get(one.device, 0) + one.held_bytes
+            if one.model is None:
+                events.append(Evicted(self.at, one.pid, reason, one.is_returning))
+            else:
+                events.append(Displaced(self.at, one.pid, one.model, reason))
+        return events
+
+
+def schedule(view: View) -> list[Event]:
+    """All that can be decided now: who starts, who waits for what, and what that is idle gives way."""
+    room = MemoryPlan(
+        view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle), dict(view.in_use_bytes)
+    )
+    events = [event for device in view.free_bytes for event in _balanced(device, view, room)]
+    events += [event for wish in view.wishes for event in _granted(wish, room)]
+    training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
+    for process in sorted(view.queued, key=lambda p: RANK[p.spec.klass]):
+        device = process.spec.device
+        is_training = process.spec.program is Program.TRAIN
+        if view.is_probing and process.spec.program is not Program.PROBE:
+            events.append(Delayed(view.at, process.pid, "waits until the devices are measured"))
+        elif is_training and device in training:
+            events.append(Delayed(view.at, process.pid, f"waits for pid {training[device]}, which trains on {device}"))
+        elif device in room.blocked:
+            events.append(Delayed(view.at, process.pid, f"waits for memory of {device}, behind others"))
+        elif room.take(device, process.spec.need_bytes):
+            events.append(Admitted(view.at, process.pid))
+            if is_training:
+                training[device] = process.pid
+        elif process.pid in view.forsaken:
+            events.append(Evicted(view.at, process.pid, "there was no room for it, and nobody waits for it any more"))
+        else:
+            events += _delayed(process, room)
+    return events + _unused(view, room.idle)
+
+
+def backoff_s(crashes: int) -> float:
+    """How long a serve process waits before it is started again after so many crashes in a row."""
+    return float(min(FIRST_BACKOFF_S * 2 ** (min(crashes, 20) - 1), LONGEST_BACKOFF_S))
+
+
+def _balanced(device: str, view: View, room: MemoryPlan) -> list[Event]:
+    """Weights that turned out bigger than was estimated overdraw a device: what is idle gives way, else the process
+    that became ready last, for it is the one that does not fit."""
+    overdrawn = room.missing(device, 0)
+    if overdrawn <= 0:
+        return []
+    victims = cheapest(overdrawn, [one for one in room.idle if one.device == device])
+    if victims:
+        return room.give_up(victims, f"room for {overdrawn / MIB:,.0f} MiB more of {device} than was estimated")
+    serving = [p for p in view.running if p.spec.device == device and p.spec.program is Program.SERVE]
+    ready = [p for p in serving if p.state is State.READY]
+    last = max(ready, key=lambda p: (p.started_at or 0.0, p.pid), default=None)
+    if last is None:
+        return []
+    said = f"{last.spec.title or 'it'} needs {last.spec.need_bytes / MIB:,.0f} MiB, {overdrawn / MIB:,.0f} MiB more of "
+    return [Evicted(room.at, last.pid, f"{said}{device} than there is. End a process, or raise memory_share")]
+
+
+def _granted(wish: AttachRequest, room: MemoryPlan) -> list[Event]:
+    """The model may come, or something gives way for it, or it waits until something can; it is refused if all
+    that is idle, and all models that are in use and take turns, would not be enough.
+
+    First its own process's idle models go, then whatever else is idle on the device.
+    """
+    if not wish.is_wanted:
+        return [_refused(wish, room, fault_of(Cancelled(f"Nobody waits for {wish.model} any more")))]
+    if room.take(wish.device, wish.size_bytes):
+        room.in_use[wish.device] = room.in_use.get(wish.device, 0) + wish.size_bytes
+        return [AttachGranted(room.at, wish.pid, wish.model)]
+    if wish.device in room.blocked:
+        return []
+    here = [one for one in room.idle if one.device == wish.device]
+    own = [one for one in here if one.pid == wish.pid]
+    missing = room.missing(wish.device, wish.size_bytes)
+    at_most = wish.size_bytes - missing + sum(one.held_bytes for one in here) + room.in_use.get(wish.device, 0)
+    if wish.size_bytes > at_most:
+        return [_refused(wish, room, fault_of(no_room(wish.device, wish.size_bytes, at_most)))]
+    victims = cheapest(missing, own, [one for one in here if one.pid != wish.pid])
+    room.blocked.add(wish.device)
+    return room.give_up(victims, f"room for {wish.model}")
+
+
+def _refused(wish: AttachRequest, room: MemoryPlan, fault: Fault) -> Event:
+    return AttachRefused(room.at, wish.pid, wish.model, fault)
+
+
+def _delayed(process: Process, room: MemoryPlan) -> list[Event]:
+    """The process waits for its memory, and what is idle gives way if that is enough."""
+    device = process.spec.device
+    room.blocked.add(device)
+    missing = room.missing(device, process.spec.need_bytes)
+    victims = cheapest(missing, [one for one in room.idle if one.device == device])
+    reason = _needs(process, room.free.get(device, 0))
+    return [*room.give_up(victims, f"room for pid {process.pid}"), Delayed(room.at, process.pid, reason)]
+
+
+def _unused(view: View, idle: Sequence[EvictionCandidate]) -> list[Event]:
+    if view.idle_timeout_s <= 0:
+        return []
+    now = view.at if view.idle_at is None else view.idle_at
+    return [
+        Evicted(view.at, one.pid, f"no call for {view.idle_timeout_s:.0f} s")
+        for one in idle
+        if one.model is None and not one.is_returning and now - one.since >= view.idle_timeout_s
+    ]
+
+
+def _needs(process: Process, free_bytes: int) -> str:
+    need, free = process.spec.need_bytes / MIB, max(free_bytes, 0) / MIB
+    return f"waits for memory of {process.spec.device}: needs {need:,.0f} MiB, free are {free:,.0f} MiB"

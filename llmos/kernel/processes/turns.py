@@ -1,0 +1,100 @@
+"""Turns: where more is asked for than there is room for, what has been there for its time gives way to what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from llmos.kernel.calls.call_queue import PATIENCE_S
+from llmos.kernel.calls.serve_process import ServeProcess
+
+STAYS_S = 1.0  # so long a model that was brought answers its calls before it has to make room for one that waits
+BASE_WAITS_S = 5.0  # so long the calls of a base wait before another's process is ended for it
+BASE_STAYS_S = 10.0  # so long that process has answered by then, or LOADS_STAYED times what loading it took if longer
+LOADS_STAYED = 4
+LONGEST_STAY_S = 30.0
+DRAINS_S = 30.0  # what it has in hand is waited for so long; then it answers on for another stay
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a ready serve process holds, and the seconds that loading it took."""
+
+    held_bytes: int
+    load_s: float
+
+    @property
+    def stays_s(self) -> float:
+        return min(max(BASE_STAYS_S, LOADS_STAYED * self.load_s), LONGEST_STAY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Queued serve processes, by pid in the order of their starts with the bytes that each misses, and ready ones."""
+
+    missing_bytes: Mapping[int, int] = field(default_factory=dict)
+    holding: Mapping[int, Holding] = field(default_factory=dict)
+
+
+NOBODY = Crowd()
+
+
+def model_to_yield(servers: Collection[ServeProcess], now: float) -> tuple[ServeProcess, str] | None:
+    """The model that gives way on a device whose servers these are, if one waits there: the longest there first."""
+    waited = [server.asked_at[model] for server in servers for model in server.wanted()]
+    is_leaving = any(server.sent_of[model] for server in servers for model in server.yielding)
+    if not waited or is_leaving or now - min(waited) < STAYS_S:
+        return None
+    stayed = [
+        (came_at, server.pid, model, server)
+        for server in servers
+        for model, came_at in server.came_at.items()
+        if model not in server.yielding and server.calls_of[model] and now - came_at >= STAYS_S
+    ]
+    if not stayed:
+        return None
+    _, _, model, server = min(stayed, key=lambda one: one[:3])
+    return server, model
+
+
+def bases_to_yield(servers: Collection[ServeProcess], crowd: Crowd, now: float) -> set[int]:
+    """The serve processes that give way, by pid: on each device for the one whose calls have waited longest.
+
+    The longest there go first, together as many as make enough room, and none where that would not be enough. Idle
+    processes are ended before, by the scheduler, so that what they hold counts as free.
+    """
+    by_pid = {server.pid: server for server in servers}
+    queued = [by_pid[pid] for pid in crowd.missing_bytes if pid in by_pid]
+    chosen: set[int] = set()
+    for device in {server.device for server in queued if _waited_s(server, now) >= BASE_WAITS_S}:
+        first = next(server for server in queued if server.device == device)
+        here = [server for server in servers if server.device == device]
+        missing = crowd.missing_bytes[first.pid]
+        missing -= sum(crowd.holding[one.pid].held_bytes for one in here if _is_idle(one, crowd))
+        chosen |= _enough(missing, (one for one in here if _has_stayed(one, crowd, now)), crowd)
+    return chosen
+
+
+def _enough(missing_bytes: int, servers: Iterable[ServeProcess], crowd: Crowd) -> set[int]:
+    found: set[int] = set()
+    for server in sorted(servers, key=lambda one: (not one.is_yielding, one.ready_at, one.pid)):
+        if missing_bytes <= 0:
+            break
+        found.add(server.pid)
+        missing_bytes -= crowd.holding[server.pid].held_bytes
+    return found if missing_bytes <= 0 else set()
+
+
+def _waited_s(server: ServeProcess, now: float) -> float:
+    """How long its calls have waited, those of a lower class less what they are patient for."""
+    return max((now - one.since - PATIENCE_S[one.call.klass] for one in server.waiting), default=0.0)
+
+
+def _is_idle(server: ServeProcess, crowd: Crowd) -> bool:
+    return server.is_ready and server.pid in crowd.holding and not server.calls_of
+
+
+def _has_stayed(server: ServeProcess, crowd: Crowd, now: float) -> bool:
+    if not server.is_ready or server.pid not in crowd.holding or not server.calls_of:
+        return False
+    return server.is_yielding or now - server.ready_at >= crowd.holding[server.pid].stays_s

@@ -1,0 +1,235 @@
+"""The library: models and datasets as the api asks for them, looked up, promoted, rolled back, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.capability import capabilities_of
+from llmos.abi.engine import engine_of
+from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
+from llmos.abi.model import DatasetManifest, Manifest, split_ref
+from llmos.abi.process import Process, Program, State
+from llmos.abi.view import Damage, DiskUse, ModelView, Verified
+from llmos.kernel import events as ev
+from llmos.kernel.calls.router import Router
+from llmos.kernel.children import cleanup
+from llmos.kernel.event_stream import EventStream
+from llmos.kernel.loop import Loop
+from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.processes.roster import ALIVE
+from llmos.kernel.store.store import Store
+
+USERS = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # of models that must not go meanwhile
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Moves of names go through the loop; whatever else changes the store goes to its own thread (`in_store`)."""
+
+    def __init__(
+        self,
+        table: ProcessTable,
+        store: Store,
+        network: Router,
+        loop: Loop,
+        happenings: EventStream,
+        *,
+        home: Path,
+        engine: str,
+        in_store: Callable[[Callable[[], Any]], Awaitable[Any]],  # Any: whatever the change returns
+        kill: Callable[[int], Awaitable[Process]],
+        journal_damage: Callable[[], str],
+        unreached: Callable[[], Collection[str]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._network = network
+        self._loop = loop
+        self._happenings = happenings
+        self._home = home
+        self._engine = engine
+        self._in_store = in_store
+        self._kill = kill
+        self._journal_damage = journal_damage
+        self._unreached = unreached  # dtypes of forms that nothing here computes in
+        self._clock = clock
+        self._moving: dict[str, asyncio.Future[None]] = {}
+
+    # Models.
+
+    def models(self) -> list[ModelView]:
+        return [self._view(manifest) for manifest in self._store.manifests()]
+
+    def model(self, ref: str) -> ModelView:
+        return self._view(self._store.found(ref))
+
+    def model_file(self, ref: str, path: str) -> str:
+        return str(self._store.file(ref, path))
+
+    async def promote(self, ref: str) -> ModelView:
+        manifest = self._store.resolve(ref)
+        return await self._move(manifest.name, manifest.version)
+
+    async def rollback(self, name: str) -> ModelView:
+        name, version = split_ref(name)
+        if version is not None:
+            raise BadInput(f"rollback takes the bare name: llmos rollback {name}")
+        self._store.found(name)
+        history = self._store.promotions(name)
+        if len(history) < 2:
+            raise Conflict(f"{name} has no version promoted before this one. Name one: llmos promote {name}:VERSION")
+        return await self._move(name, history[-2], back_from=history[-1])
+
+    async def remove(self, ref: str) -> list[str]:
+        self._check_unused(ref)
+        removed: list[str] = await self._in_store(lambda: self._store.remove(ref))
+        for one in removed:
+            for pid in self._network.forget(one):
+                self._loop.post(ev.Displaced(self._clock(), pid, one, "removed from the store"))
+            self._happenings.publish("removed", model=one)
+            for process in self._serving(one):
+                await self._kill(process.pid)
+        return removed
+
+    def moved(self, event: ev.PromotionChanged | ev.PromotionRefused) -> None:
+        """A move of a name has ended: whoever asked for it hears how."""
+        if isinstance(event, ev.PromotionChanged):
+            self._happenings.publish("promoted", model=f"{event.name}:{event.version}")
+        self._answer(event.ticket, error_of(event.fault) if isinstance(event, ev.PromotionRefused) else None)
+
+    async def _move(self, name: str, version: int, back_from: int | None = None) -> ModelView:
+        ticket = secrets.token_hex(8)
+        done = self._moving[ticket] = asyncio.get_running_loop().create_future()
+        try:
+            await self._loop.ask(ev.PromotionAsked(self._clock(), name, version, ticket, back_from))
+            await done
+        finally:
+            self._moving.pop(ticket, None)
+        return self.model(name)
+
+    def _answer(self, ticket: str, error: LlmosError | None) -> None:
+        done = self._moving.get(ticket)
+        if done is None or done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def _view(self, manifest: Manifest) -> ModelView:
+        is_promoted = self._store.promoted(manifest.name) == manifest.version
+        engine = engine_of(manifest, None, self._engine)
+        is_attached = self._network.is_attached(manifest.ref)
+        return ModelView(manifest, is_promoted, is_attached, engine, self._able(manifest, engine))
+
+    def _able(self, manifest: Manifest, engine: str) -> tuple[str, ...]:
+        """What a call may ask of it; nothing of a model whose base cannot be read."""
+        try:
+            base = None if manifest.base is None else self._store.found(manifest.base)
+        except LlmosError:
+            return ()
+        return capabilities_of(manifest, engine, base)
+
+    def _check_unused(self, ref: str) -> None:
+        name = ref.partition(":")[0]
+        for process in self._table.processes.values():
+            args = process.spec.args
+            is_user = process.spec.program in USERS and not process.is_ended
+            if is_user and any(
+                isinstance(args.get(word), str) and _is_of(args[word], ref) for word in ("base", "model")
+            ):
+                raise Conflict(
+                    f"{ref} is in use by process {process.pid} ({process.spec.title}). Wait for it, or: llmos kill "
+                    f"{process.pid}",
+                    name=name,
+                )
+
+    def _using(self, base: str) -> list[Process]:
+        """Processes that have a base open, or a model on it, and are not to be restarted for its sake."""
+        return [
+            process
+            for process in self._table.processes.values()
+            if process.spec.program in USERS and process.state in ALIVE and self._base_of(process) == base
+        ]
+
+    def _base_of(self, process: Process) -> str:
+        ref = process.spec.args.get("base") or process.spec.args.get("model")
+        with suppress(LlmosError):
+            manifest = self._store.found(str(ref))
+            return manifest.base or manifest.ref
+        return ""
+
+    def _serving(self, base: str) -> list[Process]:
+        return [
+            process
+            for process in self._table.processes.values()
+            if process.spec.program is Program.SERVE
+            and process.spec.args["base"] == base
+            and process.state not in (State.EXITED, State.STOPPING)
+        ]
+
+    # Datasets, and the disk that all of it lies on.
+
+    def datasets(self) -> list[DatasetManifest]:
+        return self._store.datasets()
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        return self._store.dataset(ref)
+
+    async def remove_dataset(self, ref: str) -> list[str]:
+        removed: list[str] = await self._in_store(lambda: self._store.remove_dataset(ref))
+        return removed
+
+    async def collect(self) -> int:
+        (known, ended), last_pid, returning = self._pids(), self._table.last_pid, self._table.returning()
+        unreached = self._unreached()
+        freed: int = await self._in_store(lambda: self._store.collect(unreached))
+        freed += await asyncio.to_thread(cleanup.sweep_ended, self._home, returning, last_pid)
+        return freed + await asyncio.to_thread(cleanup.collect, self._home, known, ended, self._clock())
+
+    async def disk_use(self) -> DiskUse:
+        use = await asyncio.to_thread(self._store.disk_use, self._unreached())
+        known, ended = self._pids()
+        left = await asyncio.to_thread(cleanup.collectable, self._home, known, ended, self._clock())
+        sizes = sum(size_bytes for _, size_bytes in left)
+        return replace(use, reclaimable_bytes=use.reclaimable_bytes + sizes)
+
+    def _pids(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Those of all processes, and of those that have ended."""
+        processes = self._table.processes
+        return frozenset(processes), frozenset(pid for pid, process in processes.items() if process.is_ended)
+
+    async def verify(self) -> Verified:
+        """Read the store and the journal. A serve process that maps what was damaged is restarted."""
+        verified = await asyncio.to_thread(self._store.examine)
+        said = await asyncio.to_thread(self._journal_damage)
+        self.restart_mended()
+        damages = (Damage("journal", "journal.db", said),) if said else ()
+        return replace(verified, damages=(*verified.damages, *damages))
+
+    def restart_mended(self) -> None:
+        """Whoever serves a base whose bytes were replaced has the old ones mapped: it answers the calls it has and
+        starts again. Who trains or measures on it goes on with the bytes that it has read, and the log says so."""
+        for base in self._store.drain_mended():
+            for process in self._serving(base):
+                self._loop.post(ev.RestartAsked(self._clock(), process.pid, f"{base} was damaged and is mended"))
+            for process in self._using(base):
+                log.warning(
+                    "process %d (%s) goes on with the bytes of %s that it read before they were mended; run it again "
+                    "if they were damaged when it began",
+                    process.pid,
+                    process.spec.program,
+                    base,
+                )
+
+
+def _is_of(used: str, ref: str) -> bool:
+    return used == ref or (":" not in ref and used.partition(":")[0] == ref)

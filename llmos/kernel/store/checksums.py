@@ -1,0 +1,63 @@
+"""Proofs: which files were read and found to hash to what they should, so that none is hashed more often than needed.
+
+Each file is proven once in a daemon's life. A large one stays proven over a restart, while its inode, size and time of
+change are what they were.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from llmos.abi.error import BadInput, DiskFull
+from llmos.abi.model import File
+from llmos.abi.wire import from_json, to_json
+from llmos.kernel.store import disk
+
+LARGE_BYTES = 16 * 1024 * 1024  # what hashes in less time than anybody notices is hashed at every start
+MOST_MARKS = 4096
+
+
+class Checksums:
+    """The file `verified.json`. `check` reads a file and raises Corrupt if its bytes are not what they should be."""
+
+    def __init__(self, path: Path, check: Callable[[File, Path], None], large_bytes: int = LARGE_BYTES) -> None:
+        self._path, self._check, self._large_bytes = path, check, large_bytes
+        self._lock = threading.Lock()
+        self._proven: set[tuple[str, Path]] = set()
+        self._marks: dict[str, str] = {}
+        with suppress(OSError, BadInput):
+            self._marks = from_json(path.read_bytes(), dict[str, str])
+
+    def prove(self, file: File, path: Path) -> None:
+        """Nothing if the bytes at this path are the file's, or were when last looked at; Corrupt otherwise."""
+        if (file.digest, path) in self._proven:
+            return
+        if not self._is_marked(file, path):
+            self._check(file, path)
+            self.remember(file, path)
+        self._proven.add((file.digest, path))
+
+    def remember(self, file: File, path: Path) -> None:
+        """The file was hashed just now, and is what it should be."""
+        if file.size_bytes < self._large_bytes:
+            return
+        with self._lock, suppress(OSError, DiskFull):  # one that is not written down is hashed again
+            self._marks[_mark(path)] = file.digest
+            self._marks = dict(list(self._marks.items())[-MOST_MARKS:])
+            disk.write(self._path, to_json(self._marks))
+
+    def _is_marked(self, file: File, path: Path) -> bool:
+        if file.size_bytes < self._large_bytes:
+            return False
+        try:
+            return self._marks.get(_mark(path)) == file.digest
+        except OSError:
+            return False
+
+
+def _mark(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"

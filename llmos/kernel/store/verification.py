@@ -1,0 +1,49 @@
+"""An examination: files read in full, and what is said of those whose bytes are not what they were when they came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from llmos.abi.error import Corrupt
+from llmos.abi.model import File
+from llmos.abi.view import Damage, Verified
+
+
+class Verification:
+    """Reads a file once, however many links show it; `check` raises Corrupt for a damaged one."""
+
+    def __init__(self, check: Callable[[File, Path], None]) -> None:
+        self._check = check
+        self._read: dict[tuple[int, str], str] = {}  # by inode and digest: what was found wrong, if anything
+        self._bytes = 0
+        self._damages: list[Damage] = []
+
+    @property
+    def verified(self) -> Verified:
+        """What was found up to here."""
+        return Verified(len(self._read), self._bytes, tuple(self._damages))
+
+    def read(self, ref: str, files: Mapping[Path, File], hint: str = "") -> bool:
+        """Read what belongs to this ref, which this command would mend; whether all of it is sound."""
+        said = {file.path: self._said(file, path) for path, file in files.items()}
+        damages = [Damage(ref, path, wrong, hint) for path, wrong in said.items() if wrong]
+        self._damages += damages
+        return not damages
+
+    def _said(self, file: File, path: Path) -> str:
+        try:
+            key = (path.stat().st_ino, file.digest)
+        except OSError:
+            key = (0, f"{path}")
+        if key not in self._read:
+            self._bytes += file.size_bytes
+            self._read[key] = self._wrong(file, path)
+        return self._read[key]
+
+    def _wrong(self, file: File, path: Path) -> str:
+        try:
+            self._check(file, path)
+        except Corrupt as error:
+            return error.message
+        return ""
