@@ -18,16 +18,16 @@ from bench.relay import Baton, Track, rate, relay
 from bench.trainers import Outcome, Work, trainer, tutorial
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Data, Recipe
-from llmos.finetuning.candidate import begin
-from llmos.finetuning.checkpoint import Checkpoints
-from llmos.finetuning.examples import make_examples
-from llmos.finetuning.loop import Around, Run
-from llmos.finetuning.loss import loss_of
-from llmos.finetuning.predict import predict
-from llmos.finetuning.recipe import resolve
-from llmos.finetuning.row import Row
-from llmos.finetuning.splits import labels_of
+from llmos.data.row import Row
+from llmos.data.splits import labels_of
+from llmos.evaluation.predictions import predict
 from llmos.tasks import Settings
+from llmos.training.candidate import begin
+from llmos.training.checkpoint import Checkpoints
+from llmos.training.examples import make_examples
+from llmos.training.objectives import loss_of
+from llmos.training.recipe import resolve
+from llmos.training.trainer import Hooks, Trainer
 
 OURS, TUTORIAL, TRAINER = "llmos", "tutorial loop, padded to 128", "transformers Trainer, dynamic padding"
 EPOCHS, LEARNING_RATE, BATCH_SIZE = 3, 2e-4, 16
@@ -88,10 +88,10 @@ def ours(baton: Baton, work: Work) -> Outcome:
     tokenizer = candidate.loaded.tokenizer
     train, test = (make_examples("tag", rows_of(part), tokenizer, settings) for part in (work.train, work.test))
     pace = _Pace(baton, work.batch_size)
-    around = Around(report=pace.report, stop_asked=lambda: False, validate=lambda: 0.0)
+    around = Hooks(report=pace.report, stop_asked=lambda: False, validate=lambda: 0.0)
     with tempfile.TemporaryDirectory() as folder:
         loss = loss_of(recipe, len(work.labels))
-        run = Run(candidate, loss, train, recipe, Checkpoints(Path(folder)), around, digest="")
+        run = Trainer(candidate, loss, train, recipe, Checkpoints(Path(folder)), around, digest="")
         baton.start()
         run.train()
         baton.stop()

@@ -20,18 +20,18 @@ from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import OPTIONS, TASKS, WRITING, Data
 from llmos.abi.wire import from_plain
-from llmos.finetuning.candidate import stored
-from llmos.finetuning.dataset import test_rows
-from llmos.finetuning.evidence import PAGE, Evidence
-from llmos.finetuning.examples import make_examples
-from llmos.finetuning.metrics import judge
-from llmos.finetuning.predict import predict
-from llmos.finetuning.splits import refuse_unknown
-from llmos.finetuning.writing import answered, chosen_of, said_of_answers
+from llmos.data.dataset import test_rows
+from llmos.data.splits import refuse_unknown
+from llmos.evaluation.evidence import PAGE, Evidence
+from llmos.evaluation.generation_eval import answered, chosen_of, said_of_answers
+from llmos.evaluation.metrics import judge
+from llmos.evaluation.predictions import predict
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
+from llmos.training.candidate import stored
+from llmos.training.examples import make_examples
 
 Json = Any  # Any: a program's arguments
 

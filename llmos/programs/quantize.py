@@ -1,7 +1,7 @@
 """quantize: the same version again, served in int8, with what that costs as its evidence, or refused for it.
 
 Arguments: `model`, `max_drop` (0.01: so much of the headline metric may go; of a base, of the measure in
-`finetuning/fidelity.py`), and `data` (rows to measure a fine-tune on, where the store has not its own test rows).
+`evaluation/fidelity.py`), and `data` (rows to measure a fine-tune on, where the store has not its own test rows).
 An int8 version of the base comes as `models["int8"]` where there is one; else it is made. A model is served in what its
 base is served in, so a model's int8 version stands on its base's.
 """
@@ -24,16 +24,14 @@ from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import TASKS, Data
 from llmos.abi.wire import to_json, to_plain
-from llmos.finetuning import fidelity
-from llmos.finetuning.candidate import stored
-from llmos.finetuning.dataset import test_rows
-from llmos.finetuning.evidence import DATA, Evidence
-from llmos.finetuning.examples import make_examples
-from llmos.finetuning.judged import Judged
-from llmos.finetuning.metrics import judge
-from llmos.finetuning.predict import predict
-from llmos.finetuning.row import Row
-from llmos.finetuning.writing import answered
+from llmos.data.dataset import test_rows
+from llmos.data.row import Row
+from llmos.evaluation import fidelity
+from llmos.evaluation.evaluation_result import EvaluationResult
+from llmos.evaluation.evidence import DATA, Evidence
+from llmos.evaluation.generation_eval import answered
+from llmos.evaluation.metrics import judge
+from llmos.evaluation.predictions import predict
 from llmos.nn import gain as gains
 from llmos.nn.gain import Gain, Measure
 from llmos.nn.load import load
@@ -42,6 +40,8 @@ from llmos.programs.evaluate import data_of
 from llmos.programs.resident import offer_resident, with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
+from llmos.training.candidate import stored
+from llmos.training.examples import make_examples
 
 Json = Any  # Any: plain values, ready for JSON
 
@@ -234,7 +234,9 @@ def _rows(assignment: Assignment, manifest: Manifest) -> Sequence[Row]:
     return test_rows(data, manifest.task, manifest.options, assignment.datasets).rows
 
 
-def _judged(channel: Channel, assignment: Assignment, model: Located, dtype: str, rows: Sequence[Row]) -> Judged:
+def _judged(
+    channel: Channel, assignment: Assignment, model: Located, dtype: str, rows: Sequence[Row]
+) -> EvaluationResult:
     manifest = model.manifest
     found = stored(model, dtype, assignment.device)
     settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)

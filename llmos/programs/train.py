@@ -20,26 +20,26 @@ from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_d
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check
 from llmos.abi.wire import from_plain, to_json, to_plain
-from llmos.finetuning import gate
-from llmos.finetuning.candidate import Candidate, begin, stored
-from llmos.finetuning.checkpoint import Checkpoints
-from llmos.finetuning.dataset import COLUMNS, Gathered, gather, keep, taught
-from llmos.finetuning.evidence import Evidence
-from llmos.finetuning.examples import make_examples
-from llmos.finetuning.loop import Around, Run
-from llmos.finetuning.loss import balanced, loss_of
-from llmos.finetuning.metrics import headline, judge
-from llmos.finetuning.pairs import PAIRED, scale_of
-from llmos.finetuning.predict import Predicted, predict
-from llmos.finetuning.recipe import resolve
-from llmos.finetuning.row import Row
-from llmos.finetuning.splits import key_of
-from llmos.finetuning.writing import answered, chosen_of, said_of_answers
+from llmos.data.dataset import COLUMNS, LoadedData, gather, keep, training_keys
+from llmos.data.pair_rows import PAIRED, scale_of
+from llmos.data.row import Row
+from llmos.data.splits import key_of
+from llmos.evaluation import gate
+from llmos.evaluation.evidence import Evidence
+from llmos.evaluation.generation_eval import answered, chosen_of, said_of_answers
+from llmos.evaluation.metrics import judge, primary_metric
+from llmos.evaluation.predictions import Predicted, predict
 from llmos.programs.channel import Channel
 from llmos.programs.quantize import Stopped, quantize_model
 from llmos.programs.resident import with_resident
 from llmos.tasks import WRITING, Settings
 from llmos.tasks import task as task_of
+from llmos.training.candidate import Candidate, begin, stored
+from llmos.training.checkpoint import Checkpoints
+from llmos.training.examples import make_examples
+from llmos.training.objectives import balanced, loss_of
+from llmos.training.recipe import resolve
+from llmos.training.trainer import Hooks, Trainer
 
 Json = Any  # Any: plain values, ready for JSON
 
@@ -64,7 +64,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
     _Training(channel, assignment, recipe, data).run()
 
 
-def _decided(recipe: Recipe, data: Gathered, base: Located) -> dict[str, Json]:
+def _decided(recipe: Recipe, data: LoadedData, base: Located) -> dict[str, Json]:
     """The options, and what of them the rows and the base decide: which number is the best, how vectors are pooled."""
     options = dict(recipe.options)
     if recipe.task in PAIRED:
@@ -77,7 +77,7 @@ def _decided(recipe: Recipe, data: Gathered, base: Located) -> dict[str, Json]:
 class _Training:
     """One run with all it holds."""
 
-    def __init__(self, channel: Channel, assignment: Assignment, recipe: Recipe, data: Gathered) -> None:
+    def __init__(self, channel: Channel, assignment: Assignment, recipe: Recipe, data: LoadedData) -> None:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
         self.base = with_resident(channel, assignment, assignment.models["base"])
         self.scratch = Path(assignment.scratch)
@@ -95,18 +95,18 @@ class _Training:
 
         def validate() -> float:
             predicted = predict(candidate, self.recipe.task, validation, settings)
-            return headline(self.recipe.task, splits.validation, predicted, settings)
+            return primary_metric(self.recipe.task, splits.validation, predicted, settings)
 
         weights = None
         if self.recipe.class_weights == "balanced":
             weights = balanced(train, len(splits.labels)).to(candidate.device)
-        run = Run(
+        run = Trainer(
             candidate,
             loss_of(self.recipe, len(splits.labels), weights, candidate.head),
             train,
             self.recipe,
             Checkpoints(self.scratch / "checkpoints"),
-            Around(self._report, lambda: self.channel.stop_asked, validate),
+            Hooks(self._report, lambda: self.channel.stop_asked, validate),
             self._digest(),
         )
         if run.resume():
@@ -152,7 +152,7 @@ class _Training:
         offer = Offer(DATASET_OFFER, OfferKind.DATASET, self.recipe.name, str(folder), files, draft)
         return self.channel.offer(offer).ref
 
-    def _finish(self, candidate: Candidate, settings: Settings, run: Run, dataset: str) -> None:
+    def _finish(self, candidate: Candidate, settings: Settings, run: Trainer, dataset: str) -> None:
         task, rows = self.recipe.task, self.data.splits.test
         examples = make_examples(task, rows, candidate.loaded.tokenizer, settings)
         predicted = predict(candidate, task, examples, settings, on_done=self._evaluated("evaluate", rows))
@@ -211,25 +211,27 @@ class _Training:
         theirs = other.base.manifest if other.base is not None else None
         return theirs is not None and content_digest(theirs.files) == content_digest(self.base.manifest.files)
 
-    def _rival(self, predicted: Sequence[Predicted], settings: Settings) -> gate.Rival | None:
+    def _rival(self, predicted: Sequence[Predicted], settings: Settings) -> gate.Incumbent | None:
         """The promoted version on the test rows that it has not learned from, and this candidate on the same."""
         promoted = self.assignment.models.get("promoted")
         if promoted is None:
             return None
         manifest = promoted.manifest
         if manifest.task != self.recipe.task:
-            return gate.Rival(manifest.ref, None, manifest.task)
+            return gate.Incumbent(manifest.ref, None, manifest.task)
         if bool(manifest.options.get("multi_label", False)) != self.many:
-            return gate.Rival(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
+            return gate.Incumbent(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
         if task_of(manifest.task).headline == "likelihood" and not self._reads_alike(promoted):
             note = f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
-            return gate.Rival(manifest.ref, None, manifest.task, note)
+            return gate.Incumbent(manifest.ref, None, manifest.task, note)
         known = self._taught(promoted)
         fair = [
             (row, one) for row, one in zip(self.data.splits.test, predicted, strict=True) if key_of(row) not in known
         ]
         if not fair:
-            return gate.Rival(manifest.ref, None, manifest.task, "it has learned from every test row. Give a test file")
+            return gate.Incumbent(
+                manifest.ref, None, manifest.task, "it has learned from every test row. Give a test file"
+            )
         rows = [row for row, _ in fair]
         dtype = self.recipe.dtype or "float32"
         if manifest.method == "lora":
@@ -240,8 +242,8 @@ class _Training:
         ours, left_out = None, len(predicted) - len(fair)
         if left_out:
             notes.append(f"{left_out:,} of the {len(predicted):,} test rows are left out: it has learned from them")
-            ours = headline(self.recipe.task, rows, [one for _, one in fair], settings)
-        return gate.Rival(manifest.ref, metric, manifest.task, "; ".join(notes), ours)
+            ours = primary_metric(self.recipe.task, rows, [one for _, one in fair], settings)
+        return gate.Incumbent(manifest.ref, metric, manifest.task, "; ".join(notes), ours)
 
     def _taught(self, model: Located) -> frozenset[str]:
         """What a version has learned from, where the store still has its dataset."""
@@ -251,12 +253,12 @@ class _Training:
                 Progress("compare", message=f"The rows that {model.manifest.ref} has learned from are not known")
             )
             return frozenset()
-        return taught(self.assignment.datasets[ref], model.manifest.task, model.manifest.options)
+        return training_keys(self.assignment.datasets[ref], model.manifest.task, model.manifest.options)
 
     def _evaluated(self, phase: str, rows: Sequence[object]) -> Callable[[int], None]:
         return lambda done: self.channel.report(Progress(phase, done, len(rows), "rows"))
 
-    def _facts(self, run: Run, dataset: str) -> dict[str, str]:
+    def _facts(self, run: Trainer, dataset: str) -> dict[str, str]:
         recipe = self.recipe
         return {
             "base": self.base.manifest.ref,
@@ -272,7 +274,7 @@ class _Training:
             "kept": f"step {run.position.best_step if recipe.save_best else run.position.step:,}",
         }
 
-    def _draft(self, settings: Settings, evidence: Evidence, run: Run, dataset: str) -> dict[str, Json]:
+    def _draft(self, settings: Settings, evidence: Evidence, run: Trainer, dataset: str) -> dict[str, Json]:
         base = self.base.manifest
         lineage = {
             "process": self.assignment.pid,
@@ -315,10 +317,10 @@ def _measured(model: Located, dtype: str, device: str, rows: Sequence[Row], on_d
     examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
     predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
     predicted = answered(found, manifest.task, rows, examples, predicted, settings)
-    return headline(manifest.task, rows, predicted, settings)
+    return primary_metric(manifest.task, rows, predicted, settings)
 
 
-def _rate(run: Run) -> float:
+def _rate(run: Trainer) -> float:
     return run.position.step * run.size / max(run.position.trained_s, 1e-9)
 
 

@@ -1,0 +1,1 @@
+"""Data: labelled rows in: formats, columns, checks, splits and datasets. No torch."""

@@ -1,0 +1,78 @@
+"""Cells: what one cell of a table may be. A text, a label, labels or a number; or the row is named with what it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from llmos.data.table import Table, bad_row
+
+Json = Any  # Any: a cell, as its file's format has it
+
+MAX_TEXT_CHARS = 200_000
+MANY = "|"  # between the labels of one cell, in multi-label files that have only text
+
+
+def text_in(table: Table, line: int, cell: Json, what: str = "text") -> str:
+    if not isinstance(cell, str) or not cell.strip():
+        way_out = "Fill it in, remove the row, or set the option skip_empty"
+        raise bad_row(table.path, line, f"the {what} is {kind_of(cell)}", way_out, cell)
+    if len(cell) > MAX_TEXT_CHARS:
+        raise bad_row(
+            table.path,
+            line,
+            f"a {what} of {len(cell):,} characters, and {MAX_TEXT_CHARS:,} is the most",
+            "Cut it into several rows, or check for a quote that is not closed",
+            cell,
+        )
+    return cell
+
+
+def number_in(table: Table, line: int, cell: Json, what: str) -> float:
+    """A number that is one: nan and inf are none."""
+    try:
+        found = math.nan if isinstance(cell, bool) else float(cell)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        said = f"{cell!r}, not a number" if isinstance(cell, str) and cell.strip() else kind_of(cell)
+        raise bad_row(table.path, line, f"the {what} is {said}", "Give a number, like 1 or 0.5", cell)
+    return found
+
+
+def label_in(table: Table, line: int, cell: Json) -> str:
+    if isinstance(cell, float) and math.isfinite(cell) and cell == int(cell):
+        cell = int(cell)
+    if isinstance(cell, (bool, int, str)) and str(cell).strip():
+        return str(cell).strip()
+    raise bad_row(table.path, line, f"the label is {kind_of(cell)}", "Give a text or a whole number", cell)
+
+
+def labels_in(table: Table, line: int, cell: Json) -> tuple[str, ...]:
+    if isinstance(cell, str):
+        cell = [part for part in cell.split(MANY) if part.strip()]
+    if cell is None:
+        cell = []
+    if not isinstance(cell, (list, tuple)):
+        raise bad_row(table.path, line, f"the labels are {kind_of(cell)}", f"Give a list, or text with {MANY}", cell)
+    return tuple(dict.fromkeys(label_in(table, line, one) for one in cell))
+
+
+def is_filled(cell: Json) -> bool:
+    return cell is not None and bool(str(cell).strip())
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def kind_of(cell: Json) -> str:
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return "empty"
+    if isinstance(cell, float) and math.isnan(cell):
+        return "NaN"
+    return f"of the wrong kind ({type(cell).__name__})"

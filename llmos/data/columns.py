@@ -1,0 +1,144 @@
+"""Which columns of a table hold the text and the label: as told, by their names, or by what plainly is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from llmos.abi.error import BadInput, BadRow
+from llmos.data.table import Table
+
+TEXT_NAMES = (
+    "text", "sentence", "review", "content", "message", "utterance", "query", "question", "body", "input", "tweet",
+    "comment", "description", "tokens", "words",
+)  # fmt: skip
+LABEL_NAMES = (
+    "label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "tags", "ner_tags",
+    "rating", "spans", "entities",
+)  # fmt: skip
+NEAR = 0.75  # how alike a name and a known one are, where the one is the other with a slip of the pen
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Indexes into a table's rows; several texts are read as one, with a space between.
+
+    `note` says which column was taken as what, where neither a name nor the user had said it.
+    """
+
+    texts: tuple[int, ...]
+    label: int
+    note: str = ""
+
+    def named(self, table: Table) -> dict[str, str]:
+        return {"text": ",".join(table.names[i] for i in self.texts), "label": table.names[self.label]}
+
+
+def is_known(name: str) -> bool:
+    return name.lower() in TEXT_NAMES or name.lower() in LABEL_NAMES
+
+
+def is_nearly_known(name: str) -> bool:
+    """Whether a name is a known one with a slip of the pen: lable, txt."""
+    return bool(get_close_matches(name.lower(), (*TEXT_NAMES, *LABEL_NAMES), 1, NEAR))
+
+
+def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> Columns:
+    """The columns as told or found; BadRow at the header that says which there are and how to name one."""
+    label_at = find(table, label) if label is not None else None
+    texts = _texts_told(table, text, tagged) if text is not None else ()
+    if label_at is None:
+        label_at = _first_named(table, LABEL_NAMES, texts)
+    if not texts:
+        by_name = _first_named(table, TEXT_NAMES, () if label_at is None else (label_at,))
+        texts = () if by_name is None else (by_name,)
+    if label_at is None or not texts:
+        return _completed(table, texts, label_at)
+    if label_at in texts:
+        raise BadInput(f"{table.path.name}: column {table.names[label_at]!r} cannot be both text and label")
+    return Columns(texts, label_at)
+
+
+def _completed(table: Table, texts: tuple[int, ...], label: int | None) -> Columns:
+    """What has no known name: the one column that is left, or what plainly holds labels; never a mere guess."""
+    if len(table.names) < 2:
+        raise _no_column(table, "only one column, where a text and a label are needed")
+    if label is None and not texts and table.has_names and len(table.names) == 2:
+        texts, label = _nearly_named(table)
+    free = tuple(i for i in range(len(table.names)) if i != label and i not in texts)
+    if label is None and texts:
+        if len(free) != 1:
+            raise _no_column(table, "no column that is called like a label")
+        label = free[0]
+    elif label is not None and not texts:
+        if not free or (table.has_names and len(free) > 1):
+            raise _no_column(table, "no column that is called like a text")
+        texts = free
+    elif label is None:
+        if table.has_names and len(free) > 2:
+            raise _no_column(table, "no column that is called like a label")
+        label = _plain_label(table)
+        texts = tuple(i for i in free if i != label)
+    assert label is not None
+    return Columns(texts, label, _note(table, texts, label))
+
+
+def _nearly_named(table: Table) -> tuple[tuple[int, ...], int | None]:
+    """The two columns by names that are known ones with a slip of the pen; what is not, stays open."""
+    near = [get_close_matches(name.lower(), (*TEXT_NAMES, *LABEL_NAMES), 1, NEAR) for name in table.names]
+    texts = tuple(i for i, found in enumerate(near) if found and found[0] in TEXT_NAMES)
+    labels = tuple(i for i, found in enumerate(near) if found and found[0] in LABEL_NAMES)
+    return texts if len(texts) == 1 else (), labels[0] if len(labels) == 1 else None
+
+
+def _plain_label(table: Table) -> int:
+    """The column that can only be the label: far fewer different values than any other, or fewer and far shorter."""
+    columns = [[str(cell) for cell in table.column(i)] for i in range(len(table.names))]
+    kinds = [len(set(column)) for column in columns]
+    sizes = [sum(map(len, column)) for column in columns]
+    label = min(range(len(columns)), key=lambda i: (kinds[i], sizes[i]))
+    for i in range(len(columns)):
+        is_far = 2 * kinds[label] <= kinds[i] or (kinds[label] < kinds[i] and 3 * sizes[label] <= sizes[i])
+        if i != label and not is_far:
+            raise _no_column(table, "no column is called like a text or a label, and what is in them does not tell")
+    return label
+
+
+def _note(table: Table, texts: Sequence[int], label: int) -> str:
+    def said(i: int) -> str:
+        return f"{table.names[i]!r} ({len(set(map(str, table.column(i)))):,} different values)"
+
+    return (
+        f"{table.path.name}: column {' and '.join(map(said, texts))} is taken as the text, {said(label)} as the label. "
+        "If that is wrong, name them with the options text and label"
+    )
+
+
+def _texts_told(table: Table, text: str, tagged: bool) -> tuple[int, ...]:
+    if text in table.names or tagged or "," not in text:
+        return (find(table, text),)
+    return tuple(find(table, part.strip()) for part in text.split(","))
+
+
+def find(table: Table, name: str) -> int:
+    """The column of this name, whatever its case, or of this number."""
+    if name in table.names:
+        return table.names.index(name)
+    folded = [one.lower() for one in table.names]
+    if folded.count(name.lower()) == 1:
+        return folded.index(name.lower())
+    if name.isdecimal() and int(name) < len(table.names):
+        return int(name)
+    raise _no_column(table, f"no column {name!r}")
+
+
+def _first_named(table: Table, names: Sequence[str], taken: Sequence[int]) -> int | None:
+    folded = {name.lower(): i for i, name in reversed(list(enumerate(table.names))) if i not in taken}
+    return next((folded[name] for name in names if name in folded), None)
+
+
+def _no_column(table: Table, what: str) -> BadRow:
+    there = ", ".join(table.names) if table.has_names else f"no header, so numbers 0 to {len(table.names) - 1}"
+    message = f"{table.path}, line 1: {what}. There are: {there}. Name them with the options text and label"
+    return BadRow(message, file=str(table.path), line=1, value=list(table.names))

@@ -1,0 +1,144 @@
+"""Rows of questions: SQuAD's own JSON, or tables of question, passage, answer and start. It checks each place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.abi.recipe import Data
+from llmos.data.cells import is_filled, kind_of, text_in
+from llmos.data.files import open_table
+from llmos.data.pair_rows import Roles, placed
+from llmos.data.row import Answers, Row, Rows
+from llmos.data.table import Table, bad_row, text_of_file
+from llmos.tasks.text import shown
+
+Json = Any  # Any: a piece of SQuAD's JSON, or a cell
+
+ROLES: Roles = {
+    "question": ("question", "query", "q"),
+    "passage": ("passage", "context", "paragraph", "document", "text", "body"),
+    "answer": ("answer", "answers", "answer_text", "label", "target"),
+}
+SHAPE = '{"data": [{"paragraphs": [{"context", "qas": [{"question", "answers": [{"text", "answer_start"}]}]}]}]}'
+STARTS = ("start", "starts", "answer_start", "answer_starts", "start_char")
+
+
+def read_questions(file: Path, form: str, data: Data) -> Rows:
+    """Every question of the file; BadRow at the first whose answer does not stand where it is said to."""
+    if form == "conll":
+        raise BadInput(f"{file.name} has CoNLL columns, which hold no questions. Give SQuAD's JSON, csv, tsv or jsonl")
+    if form == "squad" or (form == "jsonl" and _is_squad(file)):
+        rows = tuple(_squad(file))
+        if not rows:
+            raise bad_row(file, 1, "the file has no questions", "SQuAD's JSON has them in data, paragraphs, qas")
+        return Rows(rows, str(file), "squad", {"question": "question", "passage": "context", "answer": "answers"})
+    names = {name for some in ROLES.values() for name in some} | set(STARTS)
+    table = open_table(file, form, data, names)
+    places, note = placed(table, ROLES, data)
+    start_at = next((i for i, name in enumerate(table.names) if name.lower() in STARTS and table.has_names), None)
+    rows = tuple(
+        _row(
+            table,
+            line,
+            text_in(table, line, cells[places["question"]], "question"),
+            text_in(table, line, cells[places["passage"]], "passage"),
+            _pairs(table, line, cells[places["answer"]], None if start_at is None else cells[start_at]),
+        )
+        for line, cells in table.rows
+    )
+    columns = {role: table.names[i] for role, i in places.items()}
+    return Rows(rows, str(file), form, columns, note=note)
+
+
+def _is_squad(file: Path) -> bool:
+    """One object with `data`, rather than an object a line."""
+    text = text_of_file(file).lstrip()
+    first = text.partition("\n")[0].rstrip()
+    return text.startswith("{") and '"data"' in text[:4096] and not (first.endswith("}") and "\n" in text.strip())
+
+
+def _squad(file: Path) -> Iterator[Row]:
+    """The questions in their order; their number in the file stands for a line."""
+    try:
+        whole = json.loads(text_of_file(file))
+        number = 0
+        for topic in whole["data"]:
+            for paragraph in topic["paragraphs"]:
+                for asked in paragraph["qas"]:
+                    number += 1
+                    table = Table(file, ("question", "context", "answers"), True, [])
+                    question = text_in(table, number, asked["question"], "question")
+                    passage = text_in(table, number, paragraph["context"], "passage")
+                    said = [] if asked.get("is_impossible") else asked["answers"]
+                    yield _row(table, number, question, passage, [(one["text"], one["answer_start"]) for one in said])
+    except json.JSONDecodeError as error:
+        raise bad_row(file, error.lineno, f"not JSON ({error})", "Give SQuAD's own JSON, or json lines") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise bad_row(
+            file,
+            max(1, number),
+            f"not as SQuAD has it ({type(error).__name__}: {error}); the line counts questions",
+            f"It is {SHAPE}",
+        ) from error
+
+
+def _pairs(table: Table, line: int, cell: Json, starts: Json) -> list[tuple[Json, Json]]:
+    """Texts with where they start, None where that is not said; from any of the forms that answers come in."""
+    if isinstance(cell, dict):
+        cell, starts = cell.get("text"), cell.get("answer_start", cell.get("start", starts))
+    if not is_filled(cell) or cell == []:
+        return []
+    texts = cell if isinstance(cell, list) else [cell]
+    if all(isinstance(one, dict) for one in texts):
+        return [(one.get("text"), one.get("answer_start", one.get("start"))) for one in texts]
+    places = starts if isinstance(starts, list) else [starts] if is_filled(starts) else []
+    if places and len(places) != len(texts):
+        raise bad_row(
+            table.path, line, f"{len(texts)} answers, but starts: {len(places)}", "Give one start to an answer", starts
+        )
+    return list(zip(texts, places or [None] * len(texts), strict=True))
+
+
+def _row(table: Table, line: int, question: str, passage: str, pairs: list[tuple[Json, Json]]) -> Row:
+    texts, starts = [], []
+    for text, start in pairs:
+        if not isinstance(text, str) or not text.strip():
+            raise bad_row(table.path, line, f"an answer is {kind_of(text)}", "Give its text, or no answer at all", text)
+        texts.append(text)
+        starts.append(_found(table, line, passage, text, start))
+    asked = {"question": question, "passage": passage}
+    return Row(asked, Answers(tuple(texts), tuple(starts)), str(table.path), line)
+
+
+def _found(table: Table, line: int, passage: str, text: str, start: Json) -> int:
+    """Where the answer stands; what is not said is looked for, and must be the only place."""
+    if start is None:
+        count = passage.count(text)
+        if count != 1:
+            way_out = (
+                "Say which with the column start" if count else "An answer is a piece of its passage, letter by letter"
+            )
+            raise bad_row(
+                table.path, line, f"the answer {shown(text)} stands {count} times in the passage", way_out, text
+            )
+        return passage.index(text)
+    try:
+        at = int(start)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise bad_row(
+            table.path, line, f"the start is {shown(start)}", "Give the number of the answer's first character", start
+        ) from error
+    there = passage[at : at + len(text)] if at >= 0 else ""
+    if there != text:
+        raise bad_row(
+            table.path,
+            line,
+            f"at character {at:,} of the passage stands {shown(there)}, not the answer {shown(text)}",
+            "Correct the start (characters count from 0), or leave it out",
+            start,
+        )
+    return at

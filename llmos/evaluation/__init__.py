@@ -1,0 +1,1 @@
+"""Evaluation: predictions on labelled rows, metrics, evidence, and the gate of promotion."""

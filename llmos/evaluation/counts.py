@@ -1,0 +1,59 @@
+"""The tally: hits, given and true answers by class, and the precision, recall and F1 that follow. It judges no row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from llmos.tasks.tag import spans_of
+
+Rates = dict[str, float]  # precision, recall, f1
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCounts:
+    """Of one class: how often it was given rightly, given at all, and true."""
+
+    hits: int = 0
+    given: int = 0
+    true: int = 0
+
+    def __add__(self, other: ClassCounts) -> ClassCounts:
+        return ClassCounts(self.hits + other.hits, self.given + other.given, self.true + other.true)
+
+    def rates(self) -> Rates:
+        """Zero, and never a division by it, where nothing was given or true."""
+        return {
+            "precision": self.hits / max(1, self.given),
+            "recall": self.hits / max(1, self.true),
+            "f1": 2 * self.hits / max(1, self.given + self.true),
+        }
+
+
+Counts = dict[str, ClassCounts]  # by class
+
+
+def entities(true: Iterable[Sequence[str]], given: Iterable[Sequence[str]]) -> Counts:
+    """Whole entities of IOB2 tags, by kind: every kind that is true or given somewhere, as seqeval counts them."""
+    tally: Counts = {}
+    for right, said in zip(true, given, strict=True):
+        truth, answer = set(spans_of(right)), set(spans_of(said))
+        for span in truth | answer:
+            one = ClassCounts(int(span in truth and span in answer), int(span in answer), int(span in truth))
+            tally[span[0]] = tally.get(span[0], ClassCounts()) + one
+    return dict(sorted(tally.items()))
+
+
+def total(tally: Counts) -> ClassCounts:
+    return sum(tally.values(), ClassCounts())
+
+
+def averages(tally: Counts) -> dict[str, Rates]:
+    """By way of averaging: each class alike (macro), each answer alike (micro), each class by its true answers."""
+    rates = [(count.rates(), count.true) for count in tally.values()]
+    weight = max(1, total(tally).true)
+    return {
+        "macro": {key: sum(one[key] for one, _ in rates) / max(1, len(rates)) for key in ClassCounts().rates()},
+        "micro": total(tally).rates(),
+        "weighted": {key: sum(one[key] * true for one, true in rates) / weight for key in ClassCounts().rates()},
+    }

@@ -1,0 +1,31 @@
+"""What an evaluation found: numbers, counts and the worst mistakes, whatever the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """What an evaluation found: the headline first in `metrics`; rows and columns of the confusion are in `names`."""
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    names: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    mistakes: tuple[Mistake, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One row that was answered wrongly, and how sure the model was."""
+
+    text: str
+    expected: str
+    given: str
+    score: float
+    file: str
+    line: int
+
+
+MISTAKES = 20

@@ -1,0 +1,139 @@
+"""Numbers for scored pairs: how well queries' documents are ranked, and how scores go with those that people gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmos.data.row import Row
+from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.evaluation.predictions import Predicted
+from llmos.tasks import Settings
+
+TASKS = ("rerank", "similarity")
+CUT = 10  # ranks that NDCG looks at
+RIGHT = 0.5  # from which score or scaled grade on a document counts as relevant
+
+Floats = NDArray[np.float64]
+
+
+def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> EvaluationResult:
+    """All numbers of these scores against the rows' own."""
+    true, given = _numbers(rows), _scores(predicted)
+    if task == "similarity":
+        metrics = {"spearman": correlation(_ranks(true), _ranks(given)), "pearson": correlation(true, given)}
+        return EvaluationResult(metrics, {}, mistakes=_far(rows, true / _scale(settings), given))
+    scale = _scale(settings)
+    found = [
+        (ndcg(true[some], given[some]), reciprocal_rank(true[some], given[some])) for some in _answered(rows, true)
+    ]
+    metrics = {
+        "ndcg_at_10": _mean([one for one, _ in found]),
+        "mrr": _mean([one for _, one in found]),
+        "accuracy": float(((true / scale >= RIGHT) == (given >= RIGHT)).mean()),
+        "queries": float(len(found)),
+    }
+    return EvaluationResult(metrics, {}, mistakes=_misled(rows, true, given))
+
+
+def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Predicted]) -> float:
+    """The one number that decides: Spearman's correlation, or NDCG over the first ten."""
+    true, given = _numbers(rows), _scores(predicted)
+    if task == "similarity":
+        return correlation(_ranks(true), _ranks(given))
+    return _mean([ndcg(true[some], given[some]) for some in _answered(rows, true)])
+
+
+def ndcg(grades: Floats, scores: Floats, cut: int = CUT) -> float:
+    """Normalized discounted cumulative gain (Järvelin and Kekäläinen 2002); gains are the grades, as in trec_eval.
+
+    Of equal scores the worse document counts as the first: saying the same of all is worth nothing.
+    """
+    ideal = _gain(np.sort(grades)[::-1][:cut])
+    return _gain(_ranked(grades, scores)[:cut]) / ideal if ideal else 0.0
+
+
+def reciprocal_rank(grades: Floats, scores: Floats) -> float:
+    """One over the rank of the first document with a grade over 0."""
+    hits = np.flatnonzero(_ranked(grades, scores) > 0)
+    return 1.0 / (int(hits[0]) + 1) if len(hits) else 0.0
+
+
+def correlation(one: Floats, other: Floats) -> float:
+    """Pearson's; 0 where one of them is the same throughout, for then nothing goes with anything."""
+    a, b = one - one.mean(), other - other.mean()
+    size = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
+    return float((a * b).sum()) / size if size > 1e-12 else 0.0
+
+
+def _ranked(grades: Floats, scores: Floats) -> Floats:
+    ranked: Floats = grades[np.lexsort((grades, -scores))]
+    return ranked
+
+
+def _gain(grades: Floats) -> float:
+    return float((grades / np.log2(np.arange(2, len(grades) + 2))).sum())
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 0, equal values sharing their mean: Pearson's correlation of them is Spearman's."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = counts.cumsum()
+    ranks: Floats = (ends - (counts + 1) / 2)[places]
+    return ranks
+
+
+def _answered(rows: Sequence[Row], true: Floats) -> list[list[int]]:
+    """The rows of each query that has a relevant document; the others can be ranked neither well nor badly."""
+    by_query: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        by_query.setdefault(row.input["query"], []).append(i)
+    return [some for some in by_query.values() if true[some].max() > 0]
+
+
+def _numbers(rows: Sequence[Row]) -> Floats:
+    return np.array([row.label for row in rows], dtype=np.float64)
+
+
+def _scores(predicted: Sequence[Predicted]) -> Floats:
+    return np.array([float(one.shares[0]) for one in predicted], dtype=np.float64)
+
+
+def _scale(settings: Settings) -> float:
+    return float(settings.options.get("scale", 1.0))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _misled(rows: Sequence[Row], true: Floats, given: Floats) -> tuple[Mistake, ...]:
+    """Queries whose first document is not a best one, the surest of them first."""
+    found = []
+    for some in _answered(rows, true):
+        first = max(some, key=lambda i: (given[i], -true[i]))
+        best = max(some, key=lambda i: (true[i], given[i]))
+        if true[first] < true[best]:
+            row, right, wrong = rows[first], rows[best].input["documents"][0], rows[first].input["documents"][0]
+            found.append(Mistake(row.input["query"], right, wrong, float(given[first]), row.file, row.line))
+    found.sort(key=lambda one: -one.score)
+    return tuple(found[:MISTAKES])
+
+
+def _far(rows: Sequence[Row], true: Floats, given: Floats) -> tuple[Mistake, ...]:
+    """The pairs whose scores are farthest from their own, which for a model that ranks well need not be near."""
+    worst = np.argsort(-np.abs(true - given), kind="stable")[:MISTAKES]
+    return tuple(
+        Mistake(
+            f"{rows[i].input['text']} | {rows[i].input['other']}",
+            f"{true[i]:.3f}",
+            f"{given[i]:.3f}",
+            float(given[i]),
+            rows[i].file,
+            rows[i].line,
+        )
+        for i in worst
+    )

@@ -1,0 +1,253 @@
+"""The crew: forked workers beside the trainer, each computing the gradients of its share of a step on its own core.
+
+Threads that share one product meet at a barrier in every layer, and each barrier waits for the thread that was
+descheduled; a crew meets once a step. Weights and gradients lie in memory that all of it sees. It does not step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import random
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import prod
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from llmos.abi.error import Fault, Unavailable, error_of, fault_of
+from llmos.abi.stdio import LogOutput
+from llmos.abi.wire import from_plain, to_plain
+
+ALIGNED_BYTES = 64
+READ_BYTES = 1 << 16
+PR_SET_PDEATHSIG = 1
+
+Compute = Callable[[Sequence[int], float], float]
+
+
+def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
+    """The batch in at most `size` parts of about equally many tokens, none of them empty, sorted by length."""
+    ordered = sorted(batch, key=lengths.__getitem__)
+    total = sum(lengths[i] for i in ordered)
+    parts: list[list[int]] = [[] for _ in range(size)]
+    seen = 0
+    for i in ordered:
+        parts[min(size - 1, (2 * seen + lengths[i]) * size // max(1, 2 * total))].append(i)
+        seen += lengths[i]
+    return [part for part in parts if part]
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One of the crew as the trainer knows it: its process, its line, and where it leaves its gradients."""
+
+    os_pid: int
+    line: socket.socket
+    gradients: dict[str, Tensor]
+    rows: dict[str, Tensor]  # of an embedding table: which rows a step touched; their gradients come first in its table
+    _buffer: bytes = field(default=b"")
+
+    def ask(self, words: object) -> None:
+        with suppress(ConnectionError):  # it has died: `told` says so
+            self.line.sendall(json.dumps(words).encode() + b"\n")
+
+    def told(self) -> dict[str, object]:
+        while b"\n" not in self._buffer:
+            data = b""
+            with suppress(ConnectionError):
+                data = self.line.recv(READ_BYTES)
+            if not data:
+                raise Unavailable("A process that helps to train has died. What is trained so far is kept: resume it")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        said: dict[str, object] = json.loads(line)
+        return said
+
+
+class GradientWorkers:
+    """Gradients of whole steps: `with` begins it and ends it. The same seed and size give the same bits."""
+
+    def __init__(self, weights: Mapping[str, nn.Parameter], tables: set[str], compute: Compute, size: int, seed: int):
+        self._weights, self._tables, self._compute = dict(weights), tables, compute
+        self._size, self._seed = size, seed
+        self._threads = torch.get_num_threads()
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> GradientWorkers:
+        if self._size > 1:
+            held = _shared(self._weights)
+            with torch.no_grad():
+                for name, parameter in self._weights.items():
+                    held[name].copy_(parameter)
+                    parameter.data = held[name]
+            self._workers = [self._fork(index) for index in range(1, self._size)]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for worker in self._workers:
+            worker.line.close()  # it ends as its line does
+            os.waitpid(worker.os_pid, 0)
+        self._workers = []
+
+    def gradients(self, step: int, batch: Sequence[int], lengths: Sequence[int], normalizer: float) -> float:
+        """Leave the whole batch's gradients on the weights; returns its loss. `mass` is what its labels weigh."""
+        parts = shares(batch, lengths, self._size)
+        busy = self._workers[: len(parts) - 1]
+        for worker, part in zip(busy, parts[1:], strict=True):
+            worker.ask({"step": step, "part": part, "mass": normalizer})
+        if busy:
+            torch.set_num_threads(1)
+        loss = self._one(0, step, parts[0], normalizer)
+        if busy:
+            torch.set_num_threads(self._threads)
+        for worker in busy:
+            loss += self._join(worker)
+        return loss
+
+    def _one(self, index: int, step: int, part: Sequence[int], normalizer: float) -> float:
+        """A share, with random numbers that follow from seed, step and share alone: a resumed run draws the same."""
+        torch.manual_seed(random.Random(f"{self._seed} step {step} share {index}").getrandbits(63))
+        return self._compute(part, normalizer)
+
+    def _join(self, worker: _Worker) -> float:
+        """Add what a worker left in its memory to the gradients here."""
+        said = worker.told()
+        if said.get("fault"):
+            raise error_of(from_plain(said["fault"], Fault))
+        mine: list[Tensor] = []
+        theirs: list[Tensor] = []
+        for name in said["dense"]:  # type: ignore[attr-defined]  # a list of names, as _work sends it
+            parameter = self._weights[name]
+            if parameter.grad is None:
+                parameter.grad = worker.gradients[name].clone()
+            else:
+                mine.append(parameter.grad)
+                theirs.append(worker.gradients[name])
+        if mine:
+            torch._foreach_add_(mine, theirs)
+        for name, count in said["rows"].items():  # type: ignore[attr-defined]  # names and counts, likewise
+            self._join_rows(self._weights[name], worker.rows[name][:count], worker.gradients[name][:count])
+        return float(said["loss"])  # type: ignore[arg-type]  # likewise
+
+    @staticmethod
+    def _join_rows(table: nn.Parameter, rows: Tensor, values: Tensor) -> None:
+        mine = table.grad
+        if mine is None:
+            index, kept = rows.unsqueeze(0).clone(), values.clone()
+        else:
+            mine = mine.coalesce()
+            index = torch.cat([mine.indices(), rows.unsqueeze(0)], 1)
+            kept = torch.cat([mine.values(), values])
+        table.grad = torch.sparse_coo_tensor(index, kept, table.shape, check_invariants=False)
+
+    def _fork(self, index: int) -> _Worker:
+        gradients = _shared(self._weights)
+        rows = {name: _tensor(_memory(8 * len(p)), 0, torch.int64, (len(p),)) for name, p in self._rows().items()}
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        os_pid = os.fork()
+        if os_pid == 0:
+            code = 1
+            try:
+                _settle(parent, theirs)
+                self._work(index, theirs, gradients, rows)
+                code = 0
+            except BaseException:  # noqa: BLE001  # the top of a process: its log gets the reason, its line the end
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        theirs.close()
+        return _Worker(os_pid, ours, gradients, rows)
+
+    def _rows(self) -> dict[str, nn.Parameter]:
+        return {name: self._weights[name] for name in sorted(self._tables)}
+
+    def _work(self, index: int, line: socket.socket, gradients: dict[str, Tensor], rows: dict[str, Tensor]) -> None:
+        """In the worker: share after share, until the line ends."""
+        parent, log = os.getppid(), LogOutput.inherited()
+        with line.makefile("rb") as asked:
+            for words in asked:
+                told = json.loads(words)
+                _follow(parent)
+                log.reopen()
+                try:
+                    said = self._left(index, told, gradients, rows)
+                except Exception as error:  # noqa: BLE001  # the trainer raises it as its own
+                    traceback.print_exc()
+                    said = {"fault": to_plain(fault_of(error))}
+                line.sendall(json.dumps(said).encode() + b"\n")  # not msgspec, which has no word for a loss of NaN
+
+    def _left(
+        self, index: int, told: dict[str, object], gradients: dict[str, Tensor], rows: dict[str, Tensor]
+    ) -> dict[str, object]:
+        """Compute one share and leave its gradients where the trainer sees them; returns what it is told."""
+        loss = self._one(index, told["step"], told["part"], told["mass"])  # type: ignore[arg-type]  # as `gradients` asked
+        found = {name: p.grad for name, p in self._weights.items() if p.grad is not None}
+        dense = [name for name, gradient in found.items() if not gradient.is_sparse]
+        torch._foreach_copy_([gradients[name] for name in dense], [found[name] for name in dense])
+        counts: dict[str, int] = {}
+        for name, gradient in found.items():
+            if gradient.is_sparse:
+                touched = gradient.coalesce()
+                counts[name] = count = touched.indices().shape[1]
+                rows[name][:count] = touched.indices()[0]
+                gradients[name][:count] = touched.values()
+        for parameter in self._weights.values():
+            parameter.grad = None
+        return {"loss": loss, "dense": dense, "rows": counts}
+
+
+def _settle(parent: int, line: socket.socket) -> None:
+    """A worker's place: it ends with its trainer, holds nothing of it but its own line, and has one thread."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    for fd in (int(name) for name in os.listdir("/proc/self/fd")):
+        if fd > 2 and fd != line.fileno():
+            with suppress(OSError):  # the listing's own
+                os.close(fd)
+    torch.set_num_threads(1)  # and never more: a forked process has lost the threads that torch believes in
+
+
+def _follow(parent: int) -> None:
+    """Yield to whom the trainer yields: its class may have changed since the last step."""
+    try:
+        policy = os.sched_getscheduler(parent)
+        if policy != os.sched_getscheduler(0):
+            os.sched_setscheduler(0, policy, os.sched_param(0))
+        nice = os.getpriority(os.PRIO_PROCESS, parent)
+        if nice != os.getpriority(os.PRIO_PROCESS, 0):
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except OSError:  # it has gone, or what it may do this process may not: the next step asks again
+        return
+
+
+def _shared(like: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Room for tensors like these that stays one and the same in every process forked from here."""
+    starts: dict[str, int] = {}
+    end = 0
+    for name, parameter in like.items():
+        starts[name] = end
+        end += -(-parameter.nbytes // ALIGNED_BYTES) * ALIGNED_BYTES
+    memory = _memory(end)
+    return {name: _tensor(memory, starts[name], p.dtype, tuple(p.shape)) for name, p in like.items()}
+
+
+def _memory(size_bytes: int) -> mmap.mmap:
+    return mmap.mmap(-1, max(size_bytes, mmap.PAGESIZE))  # anonymous: no file, and no room of /dev/shm
+
+
+def _tensor(memory: mmap.mmap, start: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    if not prod(shape):
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(memory, dtype=dtype, count=prod(shape), offset=start).view(shape)

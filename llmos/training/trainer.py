@@ -1,0 +1,186 @@
+"""The training loop: packed passes, one optimizer step per batch, a look at the validation rows after every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmos.abi.error import BadSetting
+from llmos.abi.process import Progress
+from llmos.abi.recipe import Recipe, shares_of
+from llmos.training.candidate import Candidate
+from llmos.training.checkpoint import Checkpoints, EpochRecord, TrainState
+from llmos.training.examples import Example, batches, passes
+from llmos.training.gradient_workers import GradientWorkers
+from llmos.training.objectives import Loss
+from llmos.training.optimizer import Optimizer, factor_at
+
+LOSSES_KEPT = 200
+LATER_OF_EQUALS = ("rerank",)  # few queries are soon all in order, while their scores do not yet mean much
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the loop may ask of the world around it."""
+
+    report: Callable[[Progress], None]
+    stop_asked: Callable[[], bool]
+    validate: Callable[[], float]
+    clock: Callable[[], float] = time.monotonic
+
+
+class Trainer:
+    """One training run, from its start or its checkpoint."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        loss: Loss,
+        examples: Sequence[Example],
+        recipe: Recipe,
+        checkpoints: Checkpoints,
+        around: Hooks,
+        digest: str,
+    ) -> None:
+        assert recipe.batch_size is not None
+        assert recipe.epochs is not None
+        assert recipe.token_budget is not None
+        self.candidate, self.loss, self.examples, self.recipe = candidate, loss, examples, recipe
+        self.checkpoints, self.around = checkpoints, around
+        self.weights = candidate.weights()
+        self.tables = candidate.sparse_tables()
+        self.optimizer = Optimizer(self.weights, self.tables, recipe)
+        self.lengths = [one.size for one in examples]
+        self.size, self.token_budget = recipe.batch_size, recipe.token_budget
+        self.epoch_steps = math.ceil(len(examples) / self.size)
+        self.total = max(1, round(recipe.epochs * self.epoch_steps))
+        self.best: dict[str, Tensor] = {}
+        self.position = TrainState(threads=torch.get_num_threads(), recipe_digest=digest)
+
+    def resume(self) -> bool:
+        """Go to the newest checkpoint; False if there is none."""
+        held = self.checkpoints.read(self.position.recipe_digest)
+        if held is None:
+            return False
+        self.position, self.best = held.position, held.best
+        torch.set_num_threads(self.position.threads)
+        self._put(held.weights)
+        self.optimizer.load(held.moments)
+        return True
+
+    def train(self) -> bool:
+        """Train to the end, or to a checkpoint when asked to stop: False then."""
+        with self._crew() as crew:
+            is_done = self._train(crew)
+        if is_done and self.recipe.save_best and self.best:
+            self._put(self.best)
+        return is_done
+
+    def _crew(self) -> GradientWorkers:
+        size = shares_of(self.position.threads, self.size, self.candidate.device.type)
+        return GradientWorkers(self.weights, self.tables, self._gradients, size, self.recipe.seed)
+
+    def _train(self, crew: GradientWorkers) -> bool:
+        position = self.position
+        saved_at = self.around.clock()
+        while position.step < self.total and not self._is_patient_no_more():
+            epoch, first = divmod(position.step, self.epoch_steps)
+            order = batches(self.lengths, self.size, self.recipe.seed, epoch)
+            self.candidate.train()
+            for batch in order[first : first + self.total - position.step]:
+                began = self.around.clock()
+                self._step(crew, batch)
+                now = self.around.clock()
+                position.trained_s += now - began
+                self._report()
+                at_end = position.step % self.epoch_steps == 0 or position.step == self.total
+                if at_end:
+                    self._mark()
+                if self.around.stop_asked() or now - saved_at >= self.recipe.checkpoint_every_s:
+                    self.save()
+                    saved_at = self.around.clock()
+                if self.around.stop_asked():
+                    return False
+        return True
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        self.checkpoints.write(self.position, self.weights, self.optimizer.state(), self.best)
+
+    def _gradients(self, batch: Sequence[int], normalizer: float) -> float:
+        """Add the gradients of these examples to those there are, pass by pass; returns their share of the loss."""
+        total = 0.0
+        for part in passes(batch, self.lengths, self.token_budget):
+            examples = [self.examples[i] for i in part]
+            loss = (
+                self.loss(self.candidate.logits([ids for one in examples for ids in one.sequences]), examples)
+                / normalizer
+            )
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+            total += float(loss.detach())
+        return total
+
+    def _step(self, crew: GradientWorkers, batch: Sequence[int]) -> None:
+        normalizer = max(self.loss.normalizer([self.examples[i] for i in batch]), 1e-9)
+        total = crew.gradients(self.position.step, batch, self.lengths, normalizer)
+        if not math.isfinite(total):
+            raise BadSetting(
+                f"The loss is {total} at step {self.position.step + 1:,}: training has run away. Lower the "
+                f"learning rate (it was {self.recipe.learning_rate:g})",
+                key="learning_rate",
+                value=self.recipe.learning_rate,
+                expected="a lower rate",
+            )
+        share = factor_at(self.position.step, self.total, self.recipe.warmup_share, self.recipe.schedule)
+        self.optimizer.step(share)
+        self.position.step += 1
+        self.position.loss_sum += total
+        if self.position.step % max(1, self.total // LOSSES_KEPT) == 0:
+            self.position.losses.append((self.position.step, total))
+
+    def _mark(self) -> None:
+        """The end of an epoch: validate, and keep the weights if they are the best so far."""
+        position = self.position
+        self.candidate.train(False)
+        metric = self.around.validate()
+        self.candidate.train()
+        steps = (position.step - 1) % self.epoch_steps + 1
+        epoch = position.step / self.epoch_steps
+        position.marks.append(EpochRecord(position.step, epoch, position.loss_sum / steps, metric))
+        position.loss_sum = 0.0
+        is_equal = metric == position.best_metric and self.recipe.task in LATER_OF_EQUALS
+        if metric > position.best_metric or is_equal:
+            position.best_metric, position.best_step = metric, position.step
+            if self.recipe.save_best:
+                self.best = {name: p.detach().clone() for name, p in self.weights.items()}
+        self._report(f"epoch {epoch:.3g}: loss {position.marks[-1].loss:.4f}, validation {metric:.4f}")
+
+    def _is_patient_no_more(self) -> bool:
+        marks = self.position.marks
+        if self.recipe.patience is None or not marks:
+            return False
+        since = sum(mark.step > self.position.best_step for mark in marks)
+        return since >= self.recipe.patience
+
+    def _report(self, message: str = "") -> None:
+        position = self.position
+        rate = position.step * self.size / max(position.trained_s, 1e-9)
+        figures = {
+            "loss": position.losses[-1][1] if position.losses else 0.0,
+            "rate": rate,
+            "eta_s": (self.total - position.step) * self.size / rate,
+            "epoch": position.step / self.epoch_steps,
+        }
+        if position.marks:
+            figures["metric"] = position.marks[-1].metric
+        self.around.report(Progress("train", position.step, self.total, "steps", figures, message))
+
+    def _put(self, held: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.weights.items():
+                parameter.copy_(held[name])

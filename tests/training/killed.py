@@ -1,0 +1,96 @@
+"""A process that forks trainers and kills one of them at random steps; it prints what each run ended with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+import tiny_training
+from safetensors.torch import load_file
+
+from llmos.abi.frame import Assignment, Report, Up
+from llmos.abi.process import Progress
+from llmos.programs import train
+from llmos.programs.channel import Channel
+from llmos.testing.daemon import FakeDaemon
+
+KILLS = 5
+
+
+class EveryStep(Channel):
+    """A channel that says every step, so that a run is killed after so many steps, however fast it makes them."""
+
+    def report(self, progress: Progress) -> None:
+        self.send(Report(progress))
+
+
+def main(folder: Path, method: str, task: str) -> None:
+    """The same recipe twice, once in peace."""
+    path = tiny_training.sorting(folder, rows=120)
+    recipe = {"task": task, "method": method, "checkpoint_every_s": 1e-9, "data": {"train": str(path)}}
+    base = tiny_training.base(folder, "llama" if task == "generate" else "bert")
+    found: dict[str, object] = {}
+    for name in ("undisturbed", "killed"):
+        told = tiny_training.assignment(folder, recipe, base=base)
+        chance = random.Random(f"{method} {name}")
+        kills = 0
+        while not run(told, chance.randint(1, 10) if name == "killed" and kills < KILLS else None):
+            kills += 1
+        model = Path(told.scratch) / "model"
+        found[name] = {file.name: bits_of(file) for file in sorted(model.glob("*.safetensors"))}
+        found["kills"] = kills
+        Path(told.scratch).rename(folder / name)
+    print(json.dumps(found))
+
+
+def bits_of(file: Path) -> str:
+    """A digest of the tensors alone: the order of a safetensors file's notes is not its own."""
+    seen = hashlib.sha256()
+    for name, tensor in sorted(load_file(file).items()):
+        seen.update(name.encode() + tensor.numpy().tobytes())
+    return seen.hexdigest()
+
+
+def run(told: Assignment, reports: int | None) -> bool:
+    """Fork a trainer; kill it after so many reports of steps. True if it came to its end."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        be_trainer(theirs, told)
+    theirs.close()
+    seen = 0
+
+    def on_frame(frame: Up) -> None:
+        nonlocal seen
+        seen += isinstance(frame, Report) and frame.progress.phase == "train"
+        if seen == reports:
+            os.kill(pid, signal.SIGKILL)
+
+    daemon = FakeDaemon(ours, on_frame)
+    _, status = os.waitpid(pid, 0)
+    daemon.join()
+    if os.WIFSIGNALED(status):
+        return False
+    assert status == 0, "the trainer failed"
+    return True
+
+
+def be_trainer(sock: socket.socket, told: Assignment) -> None:
+    try:
+        train.main(EveryStep(sock), told)
+    except BaseException:  # noqa: BLE001  # the top of a child: it must end here, whatever happened
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

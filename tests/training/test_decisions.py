@@ -1,0 +1,229 @@
+"""What a run decides before and after training: splits, defaults, batches, rates, the gate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmos.abi.error import BadInput, BadRow, BadSetting
+from llmos.abi.recipe import Data, Lora, Recipe, check
+from llmos.data.row import Row
+from llmos.data.splits import key_of, labels_of, leaks_of, make_splits
+from llmos.evaluation.gate import Incumbent, decide
+from llmos.tasks import Settings
+from llmos.testing.tokenizer import PieceTokenizer
+from llmos.training.examples import batches, make_examples, passes
+from llmos.training.recipe import resolve
+
+
+def row(text: str, label: str | tuple[str, ...], line: int = 1) -> Row:
+    return Row({"text": text}, label, "rows.csv", line)
+
+
+def recipe(**changes: object) -> Recipe:
+    return Recipe(**{"task": "classify", "name": "n", "base": "b:1", "data": Data("/x"), **changes})  # type: ignore[arg-type]
+
+
+ROWS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from("abc")), max_size=80)
+
+
+@settings(deadline=None)
+@given(ROWS, st.randoms(use_true_random=False))
+def test_splits_hold_every_row_once_share_no_text_and_come_again(pairs: list[tuple[int, str]], chance: Random) -> None:
+    alone = [(100 + i, "abc"[i % 3]) for i in range(30)]
+    rows = [row(f"text {n}", label, i) for i, (n, label) in enumerate([*pairs, *alone])]
+    splits = make_splits("classify", rows, None, None, (0.2, 0.2))
+    parts = list(splits.named().values())
+    assert sorted(r.line for part in parts for r in part) == [r.line for r in rows]
+    assert all(parts)
+    assert leaks_of(splits) == ()
+    assert set(splits.labels) == {"a", "b", "c"}
+    again = list(rows)
+    chance.shuffle(again)
+    shuffled = make_splits("classify", again, None, None, (0.2, 0.2))
+    if len({key_of(r) for r in rows}) == len(rows):  # where equal texts have several labels, the first row decides
+        assert [sorted(part, key=lambda r: r.line) for part in shuffled.named().values()] == [
+            sorted(part, key=lambda r: r.line) for part in parts
+        ]
+
+
+LABELLED = st.lists(st.sampled_from("abcd"), min_size=40, max_size=160)
+
+
+@settings(deadline=None)
+@given(LABELLED, st.lists(st.sampled_from("abcd"), max_size=60))
+def test_a_file_that_grows_moves_no_more_rows_into_its_test_split_than_it_grows_by(old: str, new: str) -> None:
+    base = [row(f"base {i} {label}", label) for label in "abcd" for i in range(2)]
+    before = base + [row(f"text {i}", label, i) for i, label in enumerate(old)]
+    after = before + [row(f"more {i}", label, i) for i, label in enumerate(new)]
+    was = make_splits("classify", before, None, None, (0.1, 0.1))
+    now = make_splits("classify", after, None, None, (0.1, 0.1))
+    moved = {key_of(r) for r in was.train} & {key_of(r) for r in now.test}
+    assert len(moved) <= 0.1 * len(new) + 2 * 4
+
+
+SETS = st.lists(st.frozensets(st.sampled_from("abcdefgh"), max_size=3).map(lambda s: tuple(sorted(s))), max_size=60)
+
+
+@settings(deadline=None)
+@given(SETS)
+def test_no_label_loses_its_last_row_to_train_on(sets: list[tuple[str, ...]]) -> None:
+    plain = [row(f"plain {i}", ("x", "y")[i % 2 : i % 2 + 1]) for i in range(20)]
+    rows = plain + [row(f"text {i}", labels) for i, labels in enumerate(sets)]
+    splits = make_splits("classify", rows, None, None, (0.3, 0.3))
+    assert set(splits.labels) == {label for r in rows for label in r.label}
+    assert set(splits.labels) == {label for r in splits.train for label in r.label}
+
+
+def test_every_label_has_its_share_in_every_split() -> None:
+    rows = [row(f"text {i}", "rare" if i % 10 == 0 else "often", i) for i in range(400)]
+    splits = make_splits("classify", rows, None, None, (0.1, 0.1))
+    for part in (splits.validation, splits.test):
+        assert Counter(r.label for r in part) == {"often": 36, "rare": 4}
+
+
+def test_a_given_split_is_left_as_it_is() -> None:
+    rows = [row(f"text {i}", "ab"[i % 2], i) for i in range(40)]
+    test = [row("other", "a")]
+    splits = make_splits("classify", rows, None, test, (0.1, 0.1))
+    assert splits.test == tuple(test)
+    assert (len(splits.train), len(splits.validation)) == (36, 4)
+
+
+def test_too_few_rows_and_single_labels_are_refused() -> None:
+    with pytest.raises(BadInput, match="too few"):
+        make_splits("classify", [row("x", "a"), row("y", "b")], None, None, (0.1, 0.1))
+    with pytest.raises(BadInput, match="only one label"):
+        labels_of("classify", [row("x", "a")])
+    with pytest.raises(BadInput, match="other than O"):
+        labels_of("tag", [row("x", ("O",))])
+
+
+def test_labels_stand_in_an_order_a_reader_expects() -> None:
+    assert labels_of("classify", [row("x", "10"), row("y", "9")]) == ("9", "10")
+    assert labels_of("tag", [Row({"tokens": ["a"]}, ("I-PER",), "f", 1)]) == ("O", "B-PER", "I-PER")
+    assert labels_of("classify", [row("x", ("b", "a")), row("y", ())]) == ("a", "b")
+
+
+def test_a_label_that_training_has_not_seen_is_named_where_it_stands() -> None:
+    train = [row("x", "a"), row("y", "b")]
+    with pytest.raises(BadRow, match=r"rows.csv, line 9: the label 'c' is in no training row. Known are: \['a', 'b'\]"):
+        make_splits("classify", train, [row("z", "a")], [row("w", "c", 9)], (0.1, 0.1))
+
+
+def test_leakage_is_counted_whatever_case_width_and_spaces() -> None:
+    train = [row("Hello  World", "a"), row("other", "b")]
+    splits = make_splits("classify", train, [row("new", "a")], [row("hello ｗorld", "a"), row("y", "b")], (0.1, 0.1))
+    (leak,) = leaks_of(splits)
+    assert (leak.seen_in, leak.again_in, leak.count, leak.share) == ("train", "test", 1, 0.5)
+    assert "'hello world'" in str(leak)
+    assert key_of(train[0]) == "hello world"
+
+
+def test_what_was_left_open_is_decided_by_rule() -> None:
+    tag = resolve(recipe(task="tag"), rows=14_041, labels=9)
+    assert (tag.epochs, tag.learning_rate, tag.batch_size, tag.head_rate_ratio) == (3, 2e-4, 16, 10)
+    two = resolve(recipe(), rows=6_920, labels=2)
+    assert (two.epochs, two.learning_rate, two.batch_size, two.options["pooling"]) == (4, 1e-4, 32, "mean")
+    many = resolve(recipe(), rows=9_003, labels=77)
+    assert (many.epochs, many.learning_rate, many.batch_size) == (6, 3e-4, 32)
+    few = resolve(recipe(), rows=480, labels=12)
+    assert few.epochs == 27
+    assert resolve(recipe(epochs=1.5, learning_rate=1e-3), rows=480, labels=2).epochs == 1.5
+    assert resolve(recipe(method="lora"), rows=9_003, labels=77).learning_rate == 2e-3
+    writer = resolve(recipe(task="generate", base="smollm2", method="lora"), rows=240, labels=0)
+    assert (writer.epochs, writer.learning_rate, writer.batch_size, writer.token_budget) == (4, 1.5e-3, 16, 1024)
+    assert resolve(recipe(task="chat", base="smollm2"), rows=2_000, labels=0).learning_rate == 1.5e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"task": "embed"}, "task"),
+        ({"method": "qlora"}, "method"),
+        ({"epochs": 0.0}, "epochs"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"schedule": "step"}, "schedule"),
+        ({"label_smoothing": 1.5}, "label_smoothing"),
+        ({"lora": Lora(rank=0)}, "lora.rank"),
+        ({"options": {"poling": "mean"}}, "options"),
+        ({"options": {"pooling": "sum"}}, "pooling"),
+        ({"options": {"multi_label": True}, "class_weights": "balanced"}, "class_weights"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(changes: dict[str, object], key: str) -> None:
+    with pytest.raises(BadSetting, match=key) as refused:
+        check(recipe(**changes))
+    assert refused.value.detail["key"] == key
+
+
+def test_a_recipe_as_it_comes_is_fine() -> None:
+    check(recipe())
+    check(resolve(recipe(method="lora", task="tag"), 100, 5))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=200), st.integers(1, 20), st.integers(0, 3))
+def test_an_epoch_has_every_example_once_and_the_same_order_again(lengths: list[int], size: int, epoch: int) -> None:
+    made = batches(lengths, size, 7, epoch)
+    assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
+    assert len(made) == -(-len(lengths) // size)
+    assert batches(lengths, size, 7, epoch) == made
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 100))
+def test_passes_keep_the_token_budget(lengths: list[int], budget: int) -> None:
+    parts = list(passes(range(len(lengths)), lengths, budget))
+    assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
+    assert all(len(part) == 1 or sum(lengths[i] for i in part) <= budget for part in parts)
+
+
+def test_a_row_too_long_for_the_model_is_named_unless_it_may_be_cut() -> None:
+    rows = [row("short", "a", 1), row("long " * 40, "a", 2)]
+    with pytest.raises(BadRow, match=r"line 2: a text of 42 tokens, and the model takes 16.*truncate"):
+        make_examples("classify", rows, PieceTokenizer(), Settings(("a",), {}, 16))
+    cut = make_examples("classify", rows, PieceTokenizer(), Settings(("a",), {"truncate": True}, 16))
+    assert [len(one.ids) for one in cut] == [4, 16]
+
+
+def test_a_word_s_first_token_carries_its_tag() -> None:
+    words = Row({"tokens": ["Lovelace", "in", "London"]}, ("B-PER", "O", "B-LOC"), "f", 1)
+    (one,) = make_examples("tag", [words], PieceTokenizer(), Settings(("O", "B-LOC", "B-PER"), {}, 16))
+    assert one.target == [-100, 2, -100, 0, 1, -100, -100]
+
+
+def test_the_gate_promotes_what_is_at_least_as_good() -> None:
+    rival = Incumbent("m:1", 0.8, "classify")
+    assert decide("classify", "accuracy", 0.8, None, rival).promote
+    assert decide("classify", "accuracy", 0.8, None, rival).against == "m:1"
+    assert decide("classify", "accuracy", 0.1, None, None).promote
+    worse = decide("classify", "accuracy", 0.75, None, rival)
+    assert (worse.promote, "m:1 has 0.8000" in worse.reason, "0.7500" in worse.reason) == (False, True, True)
+    low = decide("classify", "accuracy", 0.85, 0.9, rival)
+    assert (low.promote, "0.9000" in low.reason) == (False, True)
+
+
+def test_the_gate_compares_on_the_rows_that_neither_has_learned_from() -> None:
+    fair = decide("classify", "accuracy", 0.9, None, Incumbent("m:1", 0.8, "classify", "3 of 9 left out", 0.7))
+    assert not fair.promote
+    assert fair.reason == (
+        "accuracy 0.9000 on the test rows, 0.7000 on those that the promoted version has not learned from, "
+        "and the promoted m:1 has 0.8000 (3 of 9 left out): 0.1000 better"
+    )
+    assert decide("classify", "accuracy", 0.5, None, Incumbent("m:1", 0.8, "classify", ours=0.8)).promote
+
+
+def test_the_gate_says_when_it_cannot_compare_and_how_it_did() -> None:
+    other = decide("tag", "f1", 0.9, None, Incumbent("m:1", None, "classify"))
+    assert (other.promote, "another task" in other.reason) == (False, True)
+    noted = decide("tag", "f1", 0.9, None, Incumbent("m:1", 0.5, "tag", "rows of 1 labels that it does not have ..."))
+    assert (noted.promote, "does not have" in noted.reason) == (True, True)
+
+
+@pytest.mark.parametrize(("metric", "theirs"), [(float("nan"), 0.5), (0.5, float("nan")), (float("inf"), 0.5)])
+def test_the_gate_decides_nothing_on_a_number_that_is_none(metric: float, theirs: float) -> None:
+    with pytest.raises(AssertionError, match="decides nothing"):
+        decide("tag", "f1", metric, None, Incumbent("m:1", theirs, "tag"))

@@ -1,0 +1,256 @@
+"""Training whole: from a file to an offered model that answers, by either method, stopped, killed and gone on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_training
+
+from llmos.abi.error import BadInput, BadRow, Conflict
+from llmos.abi.frame import Assignment, Located, Stop
+from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
+from llmos.abi.process import Program
+from llmos.testing.daemon import FakeDaemon, beside
+
+pytestmark = pytest.mark.torch
+
+Json = Any  # Any: a recipe as plain values
+
+
+def trained(
+    folder: Path, recipe: dict[str, Json], told: Assignment | None = None, *, dtype: str = "float32", **models: Located
+) -> FakeDaemon:
+    from llmos.programs import train
+
+    daemon, channel, close = beside()
+    try:
+        train.main(channel, told or tiny_training.assignment(folder, recipe, dtype=dtype, **models))
+    finally:
+        close()
+    return daemon
+
+
+def located(offer: Offer, base: Located) -> Located:
+    """The offered model as the store would locate it."""
+    draft = offer.draft
+    manifest = Manifest(
+        offer.name,
+        1,
+        Kind.MODEL,
+        draft["task"],
+        (),
+        base=draft["base"],
+        method=draft["method"],
+        labels=tuple(draft["labels"]),
+        options=draft["options"],
+    )
+    return Located(manifest, offer.folder, base=base)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("task", ["classify", "tag"])
+def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task: str, method: str, dtype: str) -> None:
+    path = tiny_training.sorting(tmp_path, rows=240) if task == "classify" else tiny_training.naming(tmp_path)
+    recipe = {"task": task, "method": method, "epochs": 10.0, "data": {"train": str(path)}}
+    daemon = trained(tmp_path, recipe, dtype=dtype)
+    dataset, model = daemon.offers
+    assert dataset.kind is OfferKind.DATASET
+    assert sum(dataset.draft["splits"].values()) == (240 if task == "classify" else 150)
+    assert model.verdict is not None
+    assert model.verdict.promote
+    metrics = model.draft["evidence"]["metrics"]
+    assert next(iter(metrics)) == ("accuracy" if task == "classify" else "f1")
+    assert next(iter(metrics.values())) > 0.8
+    parts = {part for _, part in model.files}
+    weights = {Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER} if method == "full" else {Part.ADAPTER, Part.CONFIG}
+    assert parts == weights | {Part.HEAD, Part.EVIDENCE}
+    assert model.draft["lineage"]["recipe"]["head_rate_ratio"] > 0
+    assert model.draft["lineage"]["recipe"]["dtype"] == dtype
+    assert daemon.progress[-1].phase == "done"
+
+
+def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, dtype: str) -> None:
+    from llmos.programs import evaluate
+
+    path = tiny_training.sorting(tmp_path)
+    for method in ("full", "lora"):
+        recipe = {"task": "classify", "method": method, "data": {"train": str(path), "test": str(path)}}
+        made = trained(tmp_path, recipe, dtype=dtype).offers[1]
+        kept = tmp_path / "evaluations" / "1"
+        told = tiny_training.assignment(tmp_path, {}, dtype=dtype)
+        asked = replace(
+            told,
+            program=Program.EVALUATE,
+            args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(kept)},
+            models={"model": located(made, tiny_training.base(tmp_path))},
+        )
+        daemon, channel, close = beside()
+        evaluate.main(channel, asked)
+        close()
+        assert daemon.progress[-1].figures == made.draft["evidence"]["metrics"]
+        assert daemon.progress[-1].message.endswith(f"Report: {kept}/report.html")
+        assert (kept / "evidence.json").is_file()
+        for old in (Path(asked.scratch) / "checkpoints", Path(asked.scratch) / "model"):
+            _remove(old)
+
+
+def test_an_evaluation_told_to_stop_ends_and_keeps_nothing(tmp_path: Path) -> None:
+    from llmos.programs import evaluate
+
+    path = tiny_training.sorting(tmp_path)
+    made = trained(tmp_path, {"task": "classify", "epochs": 0.1, "data": {"train": str(path)}}).offers[1]
+    asked = replace(
+        tiny_training.assignment(tmp_path, {}),
+        program=Program.EVALUATE,
+        args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(tmp_path / "evaluations" / "1")},
+        models={"model": located(made, tiny_training.base(tmp_path))},
+    )
+    daemon, channel, close = beside()
+    daemon.send(Stop("make room"))
+    while not channel.stop_asked:
+        pass
+    evaluate.main(channel, asked)
+    close()
+    assert "done" not in {one.phase for one in daemon.progress}
+    assert not (tmp_path / "evaluations").exists()
+
+
+def test_a_base_without_its_resident_form_gets_one_before_it_is_trained(tmp_path: Path) -> None:
+    bare = replace(tiny_training.base(tmp_path), resident=None)
+    recipe = {"task": "classify", "epochs": 0.1, "data": {"train": str(tiny_training.sorting(tmp_path))}}
+    form, *others = trained(tmp_path, recipe, base=bare).offers
+    assert (form.kind, form.draft["dtype"]) == (OfferKind.RESIDENT, "float32")
+    assert [one.kind for one in others] == [OfferKind.DATASET, OfferKind.MODEL]
+
+
+def _remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_many_labels_can_be_learned(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"text": f"{'apple ' * (i % 2)}{'iron ' * (i // 2 % 2)}{i}", "labels": labels})
+        for i in range(120)
+        if (labels := ["fruit"] * (i % 2) + ["metal"] * (i // 2 % 2)) is not None
+    ]
+    path = tmp_path / "many.jsonl"
+    path.write_text("\n".join(lines))
+    recipe = {"task": "classify", "epochs": 12.0, "options": {"multi_label": True}, "data": {"train": str(path)}}
+    offer = trained(tmp_path, recipe).offers[1]
+    assert offer.draft["evidence"]["metrics"]["micro_f1"] > 0.8
+
+
+def test_a_dataset_made_by_one_run_feeds_another_the_same_rows(tmp_path: Path) -> None:
+    path = tiny_training.naming(tmp_path)
+    first = trained(tmp_path, {"task": "tag", "data": {"train": str(path)}}).offers[0]
+    from llmos.abi.recipe import Data
+    from llmos.data.dataset import gather
+
+    one = gather(Data(str(path)), "tag", {}, {})
+    again = gather(Data("sorter@1"), "tag", {}, {"sorter@1": first.folder})
+    assert again.digest() == one.digest() == first.draft["provenance"]["digest"]
+
+
+def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path) -> None:
+    path = tiny_training.sorting(tmp_path)
+    good = trained(tmp_path, {"task": "classify", "epochs": 12.0, "data": {"train": str(path)}}).offers[1]
+    kept = tmp_path / "kept"
+    Path(good.folder).rename(kept)
+    _remove(tmp_path / "scratch")
+    promoted = located(replace(good, folder=str(kept)), tiny_training.base(tmp_path))
+    recipe = {"task": "classify", "epochs": 0.1, "learning_rate": 1e-6, "data": {"train": str(path)}}
+    daemon = trained(tmp_path, recipe, promoted=promoted)
+    verdict = daemon.offers[1].verdict
+    assert verdict is not None
+    assert (verdict.promote, verdict.against) == (False, "sorter:1")
+    assert "better" in verdict.reason
+    assert any("has learned from are not known" in one.message for one in daemon.progress)
+
+
+def test_two_versions_are_compared_on_rows_that_neither_has_learned_from(tmp_path: Path) -> None:
+    path = tiny_training.sorting(tmp_path)
+    dataset, model = trained(tmp_path, {"task": "classify", "epochs": 12.0, "data": {"train": str(path)}}).offers
+    kept = (tmp_path / "scratch").rename(tmp_path / "kept")
+    promoted = located(replace(model, folder=str(kept / "model")), tiny_training.base(tmp_path))
+    promoted = replace(promoted, manifest=replace(promoted.manifest, lineage={"dataset": "sorter@1"}))
+    known = path.read_text().splitlines()[1:41]
+    test = tmp_path / "test.csv"
+    test.write_text("\n".join(["text,label", *known, *(f"zzz iron {i},metal" for i in range(500, 504))]))
+    recipe = {"task": "classify", "epochs": 12.0, "data": {"train": str(path), "test": str(test)}}
+    folders = {"sorter@1": str(kept / "dataset")}
+    told = replace(tiny_training.assignment(tmp_path, recipe, promoted=promoted), datasets=folders)
+    offer = trained(tmp_path, recipe, told=told).offers[1]
+    learned = dataset.draft["splits"]["train"]
+    assert learned == 96
+    assert offer.verdict is not None
+    assert "of the 44 test rows are left out: it has learned from them" in offer.verdict.reason
+    assert "on those that the promoted version has not learned from" in offer.verdict.reason
+    assert offer.draft["evidence"]["compared"]["ours"] is not None
+
+
+def test_a_row_too_long_for_the_base_is_told_before_training(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    rows = [f"text {i},{'ab'[i % 2]}" for i in range(40)]
+    path.write_text("\n".join(["text,label", *rows, f"{'x' * 300},a"]))
+    with pytest.raises(BadRow, match=r"line 42: a text of 302 tokens, and the model takes 128"):
+        trained(tmp_path, {"task": "classify", "data": {"train": str(path)}})
+
+
+def test_more_tokens_than_the_base_takes_cannot_be_asked_for(tmp_path: Path) -> None:
+    recipe = {
+        "task": "classify",
+        "options": {"max_tokens": 4096},
+        "data": {"train": str(tiny_training.sorting(tmp_path))},
+    }
+    with pytest.raises(BadInput, match="from 8 to 128"):
+        trained(tmp_path, recipe)
+
+
+def test_a_stopped_run_leaves_a_checkpoint_and_no_model_and_goes_on(tmp_path: Path, dtype: str) -> None:
+    from llmos.programs import train
+
+    recipe = {"task": "classify", "data": {"train": str(tiny_training.sorting(tmp_path))}}
+    daemon, channel, close = beside()
+    daemon.send(Stop("make room"))
+    while not channel.stop_asked:
+        pass
+    train.main(channel, tiny_training.assignment(tmp_path, recipe, dtype=dtype))
+    close()
+    assert [offer.kind for offer in daemon.offers] == [OfferKind.DATASET]
+    (checkpoint,) = (tmp_path / "scratch" / "checkpoints").iterdir()
+    assert checkpoint.name == "step-1"
+    assert trained(tmp_path, recipe, dtype=dtype).offers[-1].kind is OfferKind.MODEL
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = tiny_training.sorting(tmp_path)
+    trained(tmp_path, {"task": "classify", "checkpoint_every_s": 1e-9, "data": {"train": str(path)}})
+    path.write_text(path.read_text().replace("apple", "grape"))
+    with pytest.raises(Conflict, match="another recipe or other data"):
+        trained(tmp_path, {"task": "classify", "checkpoint_every_s": 1e-9, "data": {"train": str(path)}})
+
+
+@pytest.mark.parametrize(("method", "task"), [("full", "classify"), ("lora", "classify"), ("full", "generate")])
+def test_a_run_killed_again_and_again_ends_at_the_same_bits(tmp_path: Path, method: str, task: str) -> None:
+    """In a process that forks the trainers, as the zygote does, so that torch is imported once."""
+    code = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), method, task]
+    done = subprocess.run(
+        code,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["kills"] == 5
+    assert said["killed"] == said["undisturbed"]
