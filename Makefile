@@ -21,7 +21,7 @@ SEED      ?=
 TORCH     := torch==2.13.0
 # pip compiles nothing (it would compile everything); so that the first start is no slower than the second, this does.
 IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.programs.pull, llmos.nn.resident, peft; \
-             from llmos.nn.compiled import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
+             from llmos.nn.cpu.cpu_kernels import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
 HINT      = { echo "make: $(1)" >&2; exit 1; }
 
 .PHONY: help demo test chaos check bench docs clients fuzz clean

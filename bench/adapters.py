@@ -29,7 +29,7 @@ from llmos.abi.frame import Located
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.recipe import Lora
 from llmos.engines import driver
-from llmos.nn.adapter_file import WEIGHTS
+from llmos.nn.adapters.adapter_file import WEIGHTS
 from llmos.nn.load import load_folder, torch_device
 from llmos.testing import adapters
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from llmos.nn.cpu.few_row_matmul import turned
 from llmos.nn.load import load_folder
-from llmos.nn.product import turned
 
 STEP_TOKENS = 256  # of prompts, at most, in a step
 LAST_TOKENS, WORDS = 32, 16_384  # the next-token layer, the one with so many outputs, sees the last token of each text

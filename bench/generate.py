@@ -27,7 +27,7 @@ from bench.stop import Stop
 from llmos.abi.frame import Located
 from llmos.abi.model import Kind, Manifest
 from llmos.nn import resident
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.text.tokenizer import FastTokenizer
 
 STREAMS = (1, 8, 32)
 READ_TOKENS, READ_PROMPTS = ceiling.STEP_TOKENS, 8

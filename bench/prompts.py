@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from bench.stop import Stop
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.text.tokenizer import FastTokenizer
 
 TOKENS = (50, 150)  # of a prompt: from, to
 

@@ -20,7 +20,7 @@ from llmos.abi.error import error_of
 from llmos.abi.frame import Located
 from llmos.config import Config
 from llmos.engines import driver
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.text.tokenizer import FastTokenizer
 
 GREEDY = {"temperature": 0}
 SLOTS = 32

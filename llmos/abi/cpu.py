@@ -1,6 +1,6 @@
 """CPU paths: the instruction sets that compute loops may use, what each needs of a processor, and which one is chosen.
 
-The names are those of the setting `cpu_kernels`. A path bounds our loops in C (nn/kernels.c) and, where it is forced,
+The names are those of the setting `cpu_kernels`. A path bounds our C loops (nn/cpu/kernels.c) and, where it is forced,
 torch's own products too, so that a wide processor computes as a narrower one would.
 """
 

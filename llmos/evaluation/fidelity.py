@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llmos.abi.error import BadInput
 from llmos.nn.load import Loaded
-from llmos.nn.pack import forward, pack, pool
+from llmos.nn.packing import forward, pack, pool
 
 TOKENS_AT_ONCE = 512
 TEXTS = (

@@ -9,12 +9,12 @@ import torch
 
 from llmos.data.row import Row
 from llmos.evaluation.predictions import Predicted
-from llmos.nn import source
-from llmos.nn.generate import Generation
-from llmos.nn.kv import KV, Pool, token_bytes
+from llmos.nn.generation import encoder_state
+from llmos.nn.generation.encoder_state import EncoderState
+from llmos.nn.generation.kv_cache import KVCache, SequenceCache, token_bytes
+from llmos.nn.generation.sequence import Generation
 from llmos.nn.load import Loaded
-from llmos.nn.pack import next_logits, pack
-from llmos.nn.source import Source
+from llmos.nn.packing import next_logits, pack
 from llmos.tasks import WRITING, Rendered, Settings
 from llmos.tasks import task as task_of
 from llmos.tasks.generate import Sampling
@@ -79,7 +79,7 @@ def write(
     assert loaded.causal is not None
     each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
     longest = max((len(prompt.ids) for prompt in prompts), default=0) + most
-    pool = Pool(max(POOL_BYTES, 2 * each * longest), each, loaded.device, loaded.kv_dtype)
+    pool = KVCache(max(POOL_BYTES, 2 * each * longest), each, loaded.device, loaded.kv_dtype)
     waiting = [
         _begun(loaded, i, one, most, pool) for i, one in sorted(enumerate(prompts), key=lambda one: -len(one[1].ids))
     ]
@@ -101,7 +101,7 @@ def write(
             _read(loaded, [one for one in read if one.unread])
             packed = pack([ids for _, ids in row], loaded.device, [kv.length for kv in kvs])
             if read:
-                logits = source.next_logits(loaded.causal, packed, kvs, [one.kv for one in read]).float()
+                logits = encoder_state.next_logits(loaded.causal, packed, kvs, [one.kv for one in read]).float()
             else:
                 logits = next_logits(loaded.causal, packed, kvs).float()
         for (one, ids), scores in zip(row, logits, strict=True):
@@ -122,8 +122,8 @@ class _Text:
 
     place: int
     generation: Generation
-    kv: KV
-    source: Source | None = None
+    kv: SequenceCache
+    source: EncoderState | None = None
 
     def grow(self, most: int) -> bool:
         """Room for all of it; takes none and says False if the pool has too little."""
@@ -141,22 +141,24 @@ class _Text:
             self.source.drop()
 
 
-def _begun(loaded: Loaded, place: int, prompt: Rendered, most: int, pool: Pool) -> _Text:
+def _begun(loaded: Loaded, place: int, prompt: Rendered, most: int, pool: KVCache) -> _Text:
     reader, room, ids = loaded.reader, loaded.max_tokens, prompt.ids
     opening: Sequence[int] = ids
     if reader is not None:
         opening, room = prompt.opening or reader.opening, reader.longest
     settings = Sampling(temperature=0.0, max_tokens=max(1, min(most, room - len(opening))))
     generation = Generation(opening, settings, loaded.tokenizer, loaded.ends, room, loaded.rules)
-    return _Text(place, generation, KV(pool, b"", opening), None if reader is None else Source(pool, ids))
+    return _Text(
+        place, generation, SequenceCache(pool, b"", opening), None if reader is None else EncoderState(pool, ids)
+    )
 
 
-def _read(loaded: Loaded, new: list[Source]) -> None:
+def _read(loaded: Loaded, new: list[EncoderState]) -> None:
     """The encoder's passes over these sources, of about a step's tokens each."""
     while new:
-        part: list[Source] = []
+        part: list[EncoderState] = []
         tokens = 0
         while new and (not part or tokens + len(new[-1].ids) <= STEP_TOKENS):
             part.append(new.pop())
             tokens += len(part[-1].ids)
-        source.read(loaded.causal, pack([one.ids for one in part], loaded.device), [one.kv for one in part])
+        encoder_state.read(loaded.causal, pack([one.ids for one in part], loaded.device), [one.kv for one in part])

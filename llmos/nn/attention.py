@@ -17,10 +17,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from llmos.abi.error import BadInput
-from llmos.nn.across import Across
-from llmos.nn.bias import Bias
-from llmos.nn.compiled import fits, kernels
-from llmos.nn.paged import Plan, window
+from llmos.nn.cpu.cpu_kernels import fits, kernels
+from llmos.nn.generation.cross_attention import CrossAttention
+from llmos.nn.generation.paged_attention import Plan, window
+from llmos.nn.relative_bias import RelativeBias
 
 NAME = "llmos_packed"
 UNKNOWN = ("softcap", "s_aux", "indexer_topk")  # would change the answer if they were left out
@@ -38,7 +38,7 @@ class Layout:
     plan: Plan | None = None
     told: list[dict[str, Any]] | None = None  # Any: as attend takes it
     sources: tuple[int, ...] | None = None
-    across: Across | None = None
+    across: CrossAttention | None = None
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Neighbours of equal length, as (first token, sequences, length): each is one product without padding."""
@@ -112,8 +112,8 @@ def _index(module: nn.Module) -> int:
     return int(module.layer_idx)  # type: ignore[arg-type]  # an int on every attention module
 
 
-def _bias(module: nn.Module, given: object) -> Bias | None:
-    if isinstance(given, Bias):
+def _bias(module: nn.Module, given: object) -> RelativeBias | None:
+    if isinstance(given, RelativeBias):
         return given
     if given is not None and given is not False:
         raise BadInput(f"{type(module).__name__} needs a position_bias of its own, which packed attention does not do")

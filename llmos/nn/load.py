@@ -25,15 +25,16 @@ from transformers.initialization import no_init_weights
 from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.form import is_int8, rest_of
 from llmos.abi.frame import Located
-from llmos.nn import quantized, rules, source, table
 from llmos.nn.attention import NAME
 from llmos.nn.called import called, name_of
-from llmos.nn.compiled import kernels
-from llmos.nn.fused import fuse
-from llmos.nn.pack import position_offset
-from llmos.nn.product import turn
-from llmos.nn.rules import Rules
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.cpu import half_embeddings, int8_linear
+from llmos.nn.cpu.cpu_kernels import kernels
+from llmos.nn.cpu.few_row_matmul import turn
+from llmos.nn.cpu.fused import fuse
+from llmos.nn.generation import encoder_state, generation_constraints
+from llmos.nn.generation.generation_constraints import GenerationConstraints
+from llmos.nn.packing import position_offset
+from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks.reader import KINDS, Reader, prefixes_of
 
 WEIGHTS = "model.safetensors"
@@ -61,7 +62,7 @@ class Loaded:
     weights_bytes: int
     ends: frozenset[int]
     kv_dtype: torch.dtype
-    rules: Rules | None = None
+    rules: GenerationConstraints | None = None
 
     @property
     def reader(self) -> Reader | None:
@@ -88,7 +89,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     if not trainable:
         fuse(model)
     if model.config.is_encoder_decoder:
-        source.watch(model)
+        encoder_state.watch(model)
     backbone = model.base_model if generates else model
     tokenizer = FastTokenizer(folder)
     config = model.config
@@ -97,8 +98,8 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     limit = getattr(config, "max_position_embeddings", None)
     told = None
     if config.is_encoder_decoder:
-        said = rules.said(folder)
-        opening = rules.opening_of(said, name_of(folder))
+        said = generation_constraints.said(folder)
+        opening = generation_constraints.opening_of(said, name_of(folder))
         tokenizer.reader = Reader(
             opening,
             limit or NO_LIMIT,
@@ -106,7 +107,9 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
             opens_whole=config.model_type != "mbart",
             codes=tokenizer.languages if config.model_type == "mbart" else {},
         )
-        told = rules.rules_of(said, opening, tokenizer.ends, model.get_output_embeddings().out_features)
+        told = generation_constraints.rules_of(
+            said, opening, tokenizer.ends, model.get_output_embeddings().out_features
+        )
     return Loaded(
         backbone=backbone,
         causal=model if generates else None,
@@ -120,8 +123,8 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
         ),
         is_causal=any(getattr(module, "is_causal", False) for module in backbone.modules()),
         weights_bytes=sum(parameter.nbytes for parameter in model.parameters())
-        + quantized.weights_bytes(model)
-        + table.tables_bytes(model),
+        + int8_linear.weights_bytes(model)
+        + half_embeddings.tables_bytes(model),
         ends=tokenizer.ends,
         kv_dtype=_kv_dtype(model, dtype),
         rules=told,
@@ -137,7 +140,7 @@ def _kv_dtype(model: PreTrainedModel, dtype: str) -> torch.dtype:
 def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]:  # Any: as Loaded.config
     """The tokens that end an answer, by whichever of its files say so: they name different ones."""
     named = [getattr(config, "eos_token_id", None), tokenizer.end_id]
-    named.append(rules.said(folder).get("eos_token_id"))
+    named.append(generation_constraints.said(folder).get("eos_token_id"))
     flat = [one for some in named for one in (some if isinstance(some, list) else [some])]
     return frozenset(one for one in flat if one is not None)
 
@@ -160,21 +163,21 @@ def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedMode
     """
     check_int8(AutoConfig.from_pretrained(folder))
     weights = read_weights(folder)
-    if not quantized.is_form(weights):
+    if not int8_linear.is_form(weights):
         model = read_model(folder, torch.float32)
-        made = {path: quantized.quantized(layer) for path, layer in quantized.eligible(model)}
+        made = {path: int8_linear.quantized(layer) for path, layer in int8_linear.eligible(model)}
         if rest != torch.float32:
-            table.narrow(model, rest, keep=frozenset(made))
-            table.hold(model)
-        quantized.put(model, made)
+            half_embeddings.narrow(model, rest, keep=frozenset(made))
+            half_embeddings.hold(model)
+        int8_linear.put(model, made)
         return model
     model = _empty(folder, torch.float32)
-    layers = quantized.layers_of(weights, model, name_of(folder))
+    layers = int8_linear.layers_of(weights, model, name_of(folder))
     blank = model.state_dict()  # what stands in the layers until they are replaced: never touched, so it costs nothing
-    named = {path + quantized.WEIGHT for path in layers}
+    named = {path + int8_linear.WEIGHT for path in layers}
     found = {name: blank[name] if name in named else weights.get(name) for name in blank}
     tied = set(model.all_tied_weights_keys)
-    short = table.names(model)
+    short = half_embeddings.names(model)
     held = {
         name: x if name in short or not x.is_floating_point() else x.float()
         for name, x in found.items()
@@ -184,8 +187,8 @@ def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedMode
         raise Corrupt(f"{name_of(folder)} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}")
     model.load_state_dict(held, False, True)
     model.tie_weights()
-    table.hold(model)
-    quantized.put(model, layers)
+    half_embeddings.hold(model)
+    int8_linear.put(model, layers)
     return model
 
 
@@ -201,7 +204,7 @@ def check_int8(config: Any) -> None:  # Any: as Loaded.config
 def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture that the folder's config names, standing on the folder's mapped weights."""
     weights = read_weights(folder)
-    if quantized.is_form(weights):
+    if int8_linear.is_form(weights):
         raise BadInput(f"{name_of(folder)} holds weights in int8. Load it in int8")
     model = _empty(folder, dtype)
     if (found := _named(weights, model)) is None:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from llmos.abi.error import BadInput
-from llmos.nn import source
 from llmos.nn.attention import NAME
-from llmos.nn.kv import BLOCK, KV, Pool, token_bytes
+from llmos.nn.generation import encoder_state
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache, token_bytes
 from llmos.nn.load import Loaded
-from llmos.nn.pack import forward, next_logits, pack
+from llmos.nn.packing import forward, next_logits, pack
 
 CHUNK_BYTES = 1 << 26  # of logits at a time
 PROBE = (3, 5, 2, 4)  # tokens that any vocabulary has
@@ -88,16 +88,20 @@ class NextHead(nn.Module):
         with torch.inference_mode():
             packed = pack([PROBE], loaded.device)
             is_read = loaded.reader is not None
-            hidden = source.hidden_of(loaded.backbone, packed, packed) if is_read else forward(loaded.backbone, packed)
+            hidden = (
+                encoder_state.hidden_of(loaded.backbone, packed, packed)
+                if is_read
+                else forward(loaded.backbone, packed)
+            )
             hidden = hidden[-1:]
             each = token_bytes(loaded.config, hidden.element_size())
-            pool = Pool(4 * BLOCK * each, each, loaded.device)
-            kv, read = KV(pool, b"", PROBE), KV(pool, b"", ())
+            pool = KVCache(4 * BLOCK * each, each, loaded.device)
+            kv, read = SequenceCache(pool, b"", PROBE), SequenceCache(pool, b"", ())
             kv.grow(len(PROBE))
             if is_read:
                 read.grow(len(PROBE))
-                source.read(causal, packed, [read])
-                theirs = source.next_logits(causal, packed, [kv], [read]).float()
+                encoder_state.read(causal, packed, [read])
+                theirs = encoder_state.next_logits(causal, packed, [kv], [read]).float()
             else:
                 theirs = next_logits(causal, packed, [kv]).float()
             ours = self.logits(self._layer[0](hidden))

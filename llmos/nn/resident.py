@@ -18,15 +18,18 @@ from transformers import AutoConfig, PreTrainedModel
 
 from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.form import is_int8, rest_of
-from llmos.nn import load, quantized, rules, tokenizer
+from llmos.nn import load
 from llmos.nn.called import called, name_of
+from llmos.nn.cpu import int8_linear
+from llmos.nn.generation import generation_constraints
+from llmos.nn.text import tokenizer
 
 CARRIED = (
     tokenizer.FILE,
     tokenizer.CONFIG,
     tokenizer.TEMPLATE,
     "special_tokens_map.json",
-    rules.GENERATION,
+    generation_constraints.GENERATION,
 )
 
 
@@ -67,8 +70,8 @@ def _make(source: Path, dtype: str, out: Path) -> None:
 def _carry_rules(source: Path, model: PreTrainedModel, out: Path) -> None:
     """What older models say of their answers in config.json, which does not keep it here."""
     config: Any = model.config  # Any: as in _write_config
-    if config.is_encoder_decoder and not (out / rules.GENERATION).exists():
-        (out / rules.GENERATION).write_text(json.dumps(rules.said(source)))
+    if config.is_encoder_decoder and not (out / generation_constraints.GENERATION).exists():
+        (out / generation_constraints.GENERATION).write_text(json.dumps(generation_constraints.said(source)))
 
 
 def _gguf(source: Path) -> str | None:
@@ -133,7 +136,7 @@ def _write_weights(model: PreTrainedModel, out: Path, rest: torch.dtype | None) 
     kept = {name: x.contiguous() for name, x in model.state_dict().items() if name not in tied}
     if rest is not None:
         kept = {name: x.to(rest) if x.is_floating_point() else x for name, x in kept.items()}
-        kept |= quantized.form_of(model)
+        kept |= int8_linear.form_of(model)
     save_file(kept, out / load.WEIGHTS, {"format": "pt"})
 
 
@@ -141,5 +144,9 @@ def _write_config(model: PreTrainedModel, out: Path) -> None:
     config: Any = model.config  # Any: transformers' config class of this architecture
     config.architectures = [type(model).__name__]
     config.save_pretrained(out)
-    if model.can_generate() and model.generation_config is not None and not (out / rules.GENERATION).exists():
+    if (
+        model.can_generate()
+        and model.generation_config is not None
+        and not (out / generation_constraints.GENERATION).exists()
+    ):
         model.generation_config.save_pretrained(out)

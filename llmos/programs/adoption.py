@@ -22,11 +22,11 @@ from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.frame import Assignment, Located
 from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
-from llmos.nn.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
-from llmos.nn.head import FILE as HEAD_FILE
-from llmos.nn.head import Head, TokenHead, save_head
+from llmos.nn.adapters.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
+from llmos.nn.adapters.head import FILE as HEAD_FILE
+from llmos.nn.adapters.head import Head, TokenHead, save_head
+from llmos.nn.adapters.task_head import head_of
 from llmos.nn.load import Loaded, load, read_model, torch_dtype
-from llmos.nn.task_head import head_of
 from llmos.programs.channel import Channel
 from llmos.programs.describe import license_of
 from llmos.programs.sources import Brought

@@ -21,7 +21,7 @@ from llmos.abi.process import Program
 from llmos.abi.redact import redact, redacted_fault, secrets_in
 from llmos.abi.roots import restrict
 from llmos.abi.stdio import LogOutput
-from llmos.nn import cpu_path
+from llmos.nn.cpu import cpu_path
 from llmos.programs.channel import DAEMON_GONE, Channel
 from llmos.programs.heartbeat import Heartbeat
 from llmos.programs.room import room_said

@@ -278,7 +278,7 @@ def tried_template(text: str | None, named: dict[str, str]) -> Json:
     `parts`, and what it `refuses`, with why; {"error"} for one that cannot be compiled, None of none."""
     if text is None:
         return None
-    from llmos.nn.template import ChatTemplate  # not above: only what chats has one
+    from llmos.nn.text.chat_template import ChatTemplate  # not above: only what chats has one
 
     try:
         return ChatTemplate(text, "it", TRIAL_S).trial(named)

@@ -10,7 +10,7 @@ from llmos.abi.cpu import NONE
 from llmos.abi.device import Device
 from llmos.abi.frame import Assignment, Probed
 from llmos.abi.wire import from_plain
-from llmos.nn import cpu_path
+from llmos.nn.cpu import cpu_path
 from llmos.programs.channel import Channel
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _measured(device: Device) -> Device:
 
 def _loops() -> str:
     """The path whose loops are really there: compiling them is the only proof that they can be."""
-    from llmos.nn.compiled import kernels  # see _gpus
+    from llmos.nn.cpu.cpu_kernels import kernels  # see _gpus
 
     path = cpu_path.path()
     return NONE if path is None or kernels() is None else path.name

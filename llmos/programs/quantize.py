@@ -32,8 +32,8 @@ from llmos.evaluation.evidence import DATA, Evidence
 from llmos.evaluation.generation_eval import answered
 from llmos.evaluation.metrics import judge
 from llmos.evaluation.predictions import predict
-from llmos.nn import gain as gains
-from llmos.nn.gain import Gain, Measure
+from llmos.nn.cpu import int8_gain as gains
+from llmos.nn.cpu.int8_gain import Gain, Measure
 from llmos.nn.load import load
 from llmos.programs.channel import Channel
 from llmos.programs.evaluate import data_of

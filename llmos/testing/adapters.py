@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from llmos.nn.adapter_file import CONFIG, DOWN, PREFIX, UP, WEIGHTS
+from llmos.nn.adapters.adapter_file import CONFIG, DOWN, PREFIX, UP, WEIGHTS
 
 Said = Any  # Any: values of peft's settings file
 

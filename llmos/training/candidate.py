@@ -17,17 +17,17 @@ from llmos.abi.form import is_int8
 from llmos.abi.frame import Located
 from llmos.abi.model import Part
 from llmos.abi.recipe import Recipe
-from llmos.nn.adapter import Adapter
-from llmos.nn.adapter_file import CONFIG as ADAPTER_CONFIG
-from llmos.nn.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
-from llmos.nn.adapter_file import load_adapter
-from llmos.nn.head import FILE as HEAD_FILE
-from llmos.nn.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
+from llmos.nn.adapters.adapter import Adapter
+from llmos.nn.adapters.adapter_file import CONFIG as ADAPTER_CONFIG
+from llmos.nn.adapters.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
+from llmos.nn.adapters.adapter_file import load_adapter
+from llmos.nn.adapters.head import FILE as HEAD_FILE
+from llmos.nn.adapters.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
+from llmos.nn.adapters.lora import add_lora, save_adapter
+from llmos.nn.generation.encoder_state import hidden_of
 from llmos.nn.load import Loaded, load, torch_device
-from llmos.nn.lora import add_lora, save_adapter
 from llmos.nn.next_token import NextHead
-from llmos.nn.pack import forward, pack
-from llmos.nn.source import hidden_of
+from llmos.nn.packing import forward, pack
 from llmos.tasks import task as task_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from llmos.abi.model import Manifest
 from llmos.abi.wire import from_json
 from llmos.kernel.store.resident_forms import form_key, form_name
 from llmos.nn.load import load_folder
-from llmos.nn.pack import forward, pack
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.packing import forward, pack
+from llmos.nn.text.tokenizer import FastTokenizer
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.torch]
 

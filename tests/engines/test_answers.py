@@ -98,7 +98,7 @@ def test_every_token_of_a_text_has_its_logprob(speaker):
 
 
 def _letter(data):
-    from llmos.nn.tokenizer import BYTES
+    from llmos.nn.text.tokenizer import BYTES
 
     return next(letter for letter, byte in BYTES.items() if [byte] == data)
 

@@ -21,7 +21,7 @@ from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.recipe import WRITING
 from llmos.engines import Engine, driver
 from llmos.kernel.calls.targets import task_of
-from llmos.nn.head import SequenceHead, TokenHead, save_head
+from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
 from llmos.programs.describe import chosen, describe
 from llmos.tasks import TASKS
 from llmos.testing import adapters, tiny

@@ -19,9 +19,9 @@ from llmos.abi.recipe import Lora  # noqa: E402
 from llmos.engines import driver  # noqa: E402
 from llmos.engines.intake import whole  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.nn.head import SequenceHead, TokenHead, save_head  # noqa: E402
+from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head  # noqa: E402
+from llmos.nn.adapters.lora import add_lora, save_adapter  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
-from llmos.nn.lora import add_lora, save_adapter  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -237,8 +237,8 @@ def test_texts_generated_for_several_models_in_one_row_are_each_models_own(speak
 def test_an_adapter_computes_what_peft_computes(engine, folders, dtype):
     from peft import PeftModel
 
-    from llmos.nn.head import load_head
-    from llmos.nn.pack import forward, pack
+    from llmos.nn.adapters.head import load_head
+    from llmos.nn.packing import forward, pack
 
     model = lora_on(folders["bert"], folders["root"], "checked", seed=3)
     engine.attach(model)

@@ -20,8 +20,8 @@ from llmos.abi.frame import Located  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.nn import sentencepiece  # noqa: E402
-from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
+from llmos.nn.generation.kv_cache import BLOCK, token_bytes  # noqa: E402
+from llmos.nn.text import sentencepiece  # noqa: E402
 from llmos.testing import adapters, dates, pieces, tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -20,7 +20,7 @@ from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.engines.pytorch.streams import LIVE  # noqa: E402
 from llmos.engines.turns import BEHIND  # noqa: E402
-from llmos.nn.kv import BLOCK, token_bytes  # noqa: E402
+from llmos.nn.generation.kv_cache import BLOCK, token_bytes  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -8,7 +8,7 @@ import pytest
 
 from llmos.abi.cpu import PATHS, check
 from llmos.abi.error import BadSetting
-from llmos.nn import cpu_path
+from llmos.nn.cpu import cpu_path
 
 
 def lacking(name: str) -> str:

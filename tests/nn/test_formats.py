@@ -14,14 +14,14 @@ from hypothesis import strategies as st  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from llmos.abi.cpu import compiler  # noqa: E402
-from llmos.nn import compiled  # noqa: E402
 from llmos.nn.attention import NAME  # noqa: E402
-from llmos.nn.blocks import origin  # noqa: E402
-from llmos.nn.fused import fuse  # noqa: E402
-from llmos.nn.kv import BLOCK, KV, Pool  # noqa: E402
-from llmos.nn.pack import forward, next_logits, pack  # noqa: E402
-from llmos.nn.paged import Plan  # noqa: E402
-from llmos.nn.quantized import Int8, quantize, quantized  # noqa: E402
+from llmos.nn.cpu import cpu_kernels  # noqa: E402
+from llmos.nn.cpu.fused import fuse  # noqa: E402
+from llmos.nn.cpu.int8_linear import Int8, quantize, quantized  # noqa: E402
+from llmos.nn.generation.block_pool import origin  # noqa: E402
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
+from llmos.nn.generation.paged_attention import Plan  # noqa: E402
+from llmos.nn.packing import forward, next_logits, pack  # noqa: E402
 from llmos.testing.tiny import DECODERS, plain  # noqa: E402
 
 pytestmark = [
@@ -95,7 +95,7 @@ def test_a_loop_gives_torch_s_numbers_or_steps_aside_and_changes_nothing(name, d
         size = (*shape[:-1], shape[-1] + 1) if i == odd and is_short else shape
         operands.append(drawn(seed + i, *size, dtype=of, layout=data.draw(layouts)))
     kept = [x.clone() for x in operands]
-    got = getattr(compiled.kernels(), name)(*operands, *more)
+    got = getattr(cpu_kernels.kernels(), name)(*operands, *more)
     is_alike = not is_short or len(shapes) == 1
     is_ours = is_alike and n > 0 and all(x.dtype == torch.float32 for x in operands)
     is_ours = is_ours and not (name == "rotate" and operands[0].shape[-1] % 2)
@@ -153,8 +153,8 @@ def test_attention_over_blocks_takes_any_format_of_what_is_new_and_of_what_is_ke
     qkv = [drawn(i, n, sum(new), d, dtype=dtype, layout=layout) for i, n in enumerate((heads, kv_heads, kv_heads))]
     outs = []
     for is_compiled in (True, False):
-        pool = Pool(40 * BLOCK, 1, dtype=kept_in)
-        kvs = [KV(pool, origin("tiny:1", str(i)), [7]) for i in range(len(sequences))]
+        pool = KVCache(40 * BLOCK, 1, dtype=kept_in)
+        kvs = [SequenceCache(pool, origin("tiny:1", str(i)), [7]) for i in range(len(sequences))]
         for part, numbers in enumerate(pool.layer(0, *qkv[1:])):
             numbers.copy_(drawn(part, *numbers.shape))
         for kv, (count, more) in zip(kvs, sequences, strict=True):
@@ -173,8 +173,8 @@ def states(fused, architecture, parts):
     model = fused if architecture not in DECODERS else fused.base_model
     found = [forward(model, pack(parts))]
     if architecture in DECODERS and not torch.is_grad_enabled():  # what is kept for a text has no gradients
-        pool = Pool(64 * BLOCK, 1)
-        kvs = [KV(pool, origin("tiny:1", str(i)), ids) for i, ids in enumerate(parts)]
+        pool = KVCache(64 * BLOCK, 1)
+        kvs = [SequenceCache(pool, origin("tiny:1", str(i)), ids) for i, ids in enumerate(parts)]
         for some in (parts, [[9]] * len(parts), [[11]] * len(parts)):
             assert all(kv.grow(len(ids)) for kv, ids in zip(kvs, some, strict=True))
             starts = [kv.length for kv in kvs]

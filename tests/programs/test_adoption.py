@@ -17,8 +17,8 @@ from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, Conflict, UnsafeWeights  # noqa: E402
 from llmos.abi.model import Offer, OfferKind, Part, Verdict  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
+from llmos.nn.adapters.lora import save_adapter  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
-from llmos.nn.lora import save_adapter  # noqa: E402
 from llmos.programs.pull import main  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
@@ -134,7 +134,7 @@ def test_a_tagger_answers_what_peft_answers(box, tmp_path, architecture):
     text = "Ada lives in Zürich now"
     engine = engine_with(box, "tagger:1")
     head, loaded = engine._models["tagger:1"].head, engine._models["base:1"].loaded
-    from llmos.nn.pack import forward, pack
+    from llmos.nn.packing import forward, pack
 
     (row,) = ids(text, folder).tolist()
     with torch.inference_mode(), engine._models["tagger:1"].adapter.on():
@@ -188,9 +188,9 @@ def test_ours_loads_in_peft_and_comes_back_by_its_digest(box, tmp_path):
 
     folder, other = base(box, tmp_path), base(box, tmp_path, name="other", seed=9)
     from llmos.abi.recipe import Lora
-    from llmos.nn.adapter_file import load_adapter
-    from llmos.nn.lora import add_lora
-    from llmos.nn.pack import forward, pack
+    from llmos.nn.adapters.adapter_file import load_adapter
+    from llmos.nn.adapters.lora import add_lora
+    from llmos.nn.packing import forward, pack
 
     ours = load_folder(folder)
     model = add_lora(ours.backbone, Lora(rank=3), seed=1)
@@ -487,7 +487,7 @@ def test_an_adapter_that_was_trained_here_to_write_is_one_for_peft_around_the_wh
     from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 
     from llmos.abi.recipe import Lora
-    from llmos.nn.lora import add_lora
+    from llmos.nn.adapters.lora import add_lora
 
     folder = base(box, tmp_path, architecture)
     ours = load_folder(folder)

@@ -11,8 +11,8 @@ import re
 from llguidance import LLMatcher, LLTokenizer
 
 from llmos.abi.error import Unavailable
-from llmos.nn.grammar_text import lark_of, limits
-from llmos.nn.proof import prove, refused
+from llmos.nn.grammar.grammar_text import lark_of, limits
+from llmos.nn.grammar.proof import prove, refused
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 
 BYTES = "byte"  # a vocabulary of single bytes: a rule is about text, whatever the model's tokens are

@@ -11,7 +11,7 @@ import httpx
 
 from llmos.abi.error import BadInput
 from llmos.engines.llamacpp.header import Header
-from llmos.nn.controls import Marks
+from llmos.nn.text.control_tokens import Marks
 from llmos.tasks import Encoded, EncodedPair
 from llmos.tasks.templating import PARAM
 

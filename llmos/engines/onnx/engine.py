@@ -16,7 +16,7 @@ from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.onnx.graph import Form, Graph, check_labels, graph_of, open_session
 from llmos.engines.onnx.rows import Item, Job, Rows, rectangles
 from llmos.engines.onnx.tokenizer import Bytes
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, told
 from llmos.tasks.embed import is_unit
 from llmos.tasks.inputs import rendered

@@ -22,7 +22,7 @@ from llmos.engines.pytorch.model import Model, base_of, model_on
 from llmos.engines.pytorch.rows import Rows
 from llmos.engines.pytorch.streams import LIVE, Stream, Streams
 from llmos.engines.turns import SELDOM, highest, is_lower
-from llmos.nn.kv import Pool, token_bytes
+from llmos.nn.generation.kv_cache import KVCache, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import Rendered, with_defaults
 from llmos.tasks.inputs import placed, rendered
@@ -66,7 +66,7 @@ class PyTorchEngine:
             self._rows.spread(torch.get_num_threads())
         if loaded.causal is not None:
             each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
-            pool = Pool(self._kv_bytes, each, loaded.device, loaded.kv_dtype)
+            pool = KVCache(self._kv_bytes, each, loaded.device, loaded.kv_dtype)
             self._streams = Streams(self._step_tokens, pool, self._live)
         return loaded.weights_bytes
 

@@ -14,10 +14,10 @@ from torch import nn
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Located
 from llmos.abi.model import Manifest
-from llmos.nn.adapter import Adapter, Segment, mixed
-from llmos.nn.adapter_file import load_adapter
+from llmos.nn.adapters.adapter import Adapter, Segment, mixed
+from llmos.nn.adapters.adapter_file import load_adapter
+from llmos.nn.adapters.head import Head, load_head
 from llmos.nn.attention import NAME
-from llmos.nn.head import Head, load_head
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import WRITING, Settings, Task, task, told
 from llmos.tasks.reader import TASKS as READING

@@ -22,7 +22,7 @@ from llmos.abi.error import fault_of
 from llmos.engines.pytorch.job import Job, logged
 from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import Turns
-from llmos.nn.pack import forward, pack, pool
+from llmos.nn.packing import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
 LARGE = 2048  # tokens: a call with more yields to smaller ones

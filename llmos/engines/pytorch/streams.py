@@ -19,13 +19,13 @@ from llmos.engines.intake import PART_INPUTS
 from llmos.engines.pytorch.job import Job, logged
 from llmos.engines.pytorch.model import adapted, no_number
 from llmos.engines.turns import Turns
-from llmos.nn import source as sources
-from llmos.nn.blocks import Key, origin
-from llmos.nn.generate import Generation
-from llmos.nn.grammar import least
-from llmos.nn.kv import BLOCK, KV, Pool
-from llmos.nn.pack import next_logits, pack
-from llmos.nn.source import Source
+from llmos.nn.generation import encoder_state as sources
+from llmos.nn.generation.block_pool import Key, origin
+from llmos.nn.generation.encoder_state import EncoderState
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache
+from llmos.nn.generation.sequence import Generation
+from llmos.nn.grammar.matcher import least
+from llmos.nn.packing import next_logits, pack
 from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import placed
 from llmos.tasks.tools import ruled
@@ -46,8 +46,8 @@ class Stream:
     job: Job
     index: int
     generation: Generation
-    kv: KV
-    source: Source | None = None
+    kv: SequenceCache
+    source: EncoderState | None = None
     cost: int = 0  # tokens that it may come to
     place: tuple[float, int] = (0.0, 0)
 
@@ -91,7 +91,7 @@ class Stream:
 class Streams:
     """What is being generated, and what waits for its blocks; both in order."""
 
-    def __init__(self, step_tokens: int, pool: Pool, most: int = LIVE) -> None:
+    def __init__(self, step_tokens: int, pool: KVCache, most: int = LIVE) -> None:
         self.pool = pool
         self.preempted = 0
         self._most = most  # answers under way at a time
@@ -116,7 +116,7 @@ class Streams:
         job.repeat(sampling(job.call.params).n)
         job.is_large = len(job.rendered) > MANY
         salt = salt_of(job.call.params)
-        read: dict[int, Source] = {}
+        read: dict[int, EncoderState] = {}
         made = []
         for index in range(len(job.rendered)):
             with placed(index=index // job.copies):
@@ -171,11 +171,11 @@ class Streams:
         self._live = [stream for stream in self._live if not stream.is_over]
         self._waiting = [stream for stream in self._waiting if not stream.is_over]
 
-    def _stream(self, job: Job, index: int, salt: str, read: dict[int, Source]) -> Stream:
+    def _stream(self, job: Job, index: int, salt: str, read: dict[int, EncoderState]) -> Stream:
         loaded, ids = job.model.loaded, job.rendered[index].ids
         settings = _settings(job, index, self.pool.capacity)
         if loaded.reader is not None:
-            return self._writing(job, index, salt, read.setdefault(index // job.copies, Source(self.pool, ids)))
+            return self._writing(job, index, salt, read.setdefault(index // job.copies, EncoderState(self.pool, ids)))
         generation = Generation(ids, settings, loaded.tokenizer, loaded.ends, loaded.max_tokens)
         if (most := len(ids) + settings.max_tokens) > self.pool.capacity:
             raise TooLong(
@@ -185,9 +185,9 @@ class Streams:
                 limit=self.pool.capacity,
             )
         start = origin(job.model.ref, *job.model.files, salt)
-        return Stream(job, index, generation, KV(self.pool, start, ids), cost=most)
+        return Stream(job, index, generation, SequenceCache(self.pool, start, ids), cost=most)
 
-    def _writing(self, job: Job, index: int, salt: str, source: Source) -> Stream:
+    def _writing(self, job: Job, index: int, salt: str, source: EncoderState) -> Stream:
         """An answer of an encoder with a decoder: what it is written of is its source, and it begins by itself."""
         loaded = job.model.loaded
         assert loaded.reader is not None
@@ -203,7 +203,7 @@ class Streams:
                 limit=self.pool.capacity,
             )
         start = origin(job.model.ref, *job.model.files, salt, *map(str, source.ids))
-        return Stream(job, index, generation, KV(self.pool, start, opening), source, cost=most * BLOCK)
+        return Stream(job, index, generation, SequenceCache(self.pool, start, opening), source, cost=most * BLOCK)
 
     def _admit(self) -> None:
         """In order, as long as there is room; those of a later place make some, and come again in a later step.

@@ -15,7 +15,7 @@ from llmos.engines.alone import Alone
 from llmos.engines.answers import Answers
 from llmos.engines.vllm.server import Server
 from llmos.engines.vllm.writer import Vllm
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks import Settings
 
 SLOTS = 128  # answers at a time

@@ -12,7 +12,7 @@ from typing import Any
 from llmos.abi.error import BadInput, ProcessDied, Unavailable
 from llmos.engines.answers import Leg, Piece
 from llmos.engines.vllm.server import HOST, Server
-from llmos.nn.tokenizer import FastTokenizer
+from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, LARK
 

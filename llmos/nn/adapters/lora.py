@@ -1,0 +1,60 @@
+"""LoRA in training: a fresh adapter put into a backbone by peft, and written as its files when it has learnt."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from llmos.abi.error import BadInput
+from llmos.abi.recipe import Lora
+from llmos.nn.adapters.adapter_file import BASE_DIGEST, PREFIX, WEIGHTS
+from llmos.nn.load import Loaded
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def add_lora(backbone: nn.Module, lora: Lora, seed: int) -> PeftModel:
+    """Put a fresh adapter, the only trainable part, into the backbone's layers; it computes as before until trained."""
+    from peft import LoraConfig, get_peft_model  # only training needs it
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets) if lora.targets else "all-linear",
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft reads names that transformers is about to drop
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(backbone, config)
+        except ValueError as error:  # peft's word for targets that the model does not have
+            raise BadInput(f"LoRA cannot be added to {', '.join(lora.targets or ('all-linear',))}: {error}") from error
+
+
+def save_adapter(model: PeftModel, folder: Path, base_digest: str | None = None, loaded: Loaded | None = None) -> None:
+    """Write the adapter as peft does, less its model card. The digest says for which base.
+
+    Of a model that writes (`loaded`), whose backbone was trained, names and kind are those of the model around it,
+    which is what peft is given to serve it.
+    """
+    from peft import get_peft_model_state_dict
+
+    config = replace(model.peft_config["default"])
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    kept = {name: x.detach().float().cpu().contiguous() for name, x in weights.items()}
+    if loaded is not None and loaded.causal is not None:
+        config.task_type = "CAUSAL_LM" if loaded.reader is None else "SEQ_2_SEQ_LM"
+        if loaded.causal is not loaded.backbone:
+            within = f"{PREFIX}{loaded.causal.base_model_prefix}."
+            kept = {within + name.removeprefix(PREFIX): x for name, x in kept.items()}
+    # One entry: the file format keeps no order of several, and the same weights shall be the same bytes.
+    save_file(kept, folder / WEIGHTS, {BASE_DIGEST: base_digest} if base_digest else {"format": "pt"})
+    config.save_pretrained(folder)

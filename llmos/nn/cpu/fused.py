@@ -1,0 +1,235 @@
+"""Norms, gates, rotations and activations, each as one loop in C: many passes over little memory cost more than sums.
+
+It knows no architecture: a layer's class is replaced where a trial shows that the loop gives the layer's own numbers.
+Outside of inference mode, and for what the loops cannot do, a layer computes as it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmos.nn.attention import Layout, attend
+from llmos.nn.cpu.cpu_kernels import Kernels, fits, kernels
+from llmos.nn.cpu.int8_decoder import GATE, PROJECTIONS, decoded
+from llmos.nn.cpu.int8_encoder import encoded
+from llmos.nn.cpu.int8_linear import Int8
+
+CLOSE, CLOSE_IN_INTEGERS = 1e-5, 2e-2
+TRIED_ROWS = 6
+
+Layer = Any  # Any: a layer of some architecture, with the parts that were looked for
+Kind = type[nn.Module]
+Trial = dict[str, Any]  # Any: the arguments of a layer's forward
+
+
+def fuse(model: nn.Module) -> int:
+    """Replace what can be; returns how many layers that are."""
+    loops = kernels()
+    if loops is None:
+        return 0
+    found: dict[Hashable, Kind | None] = {}
+    made = 0
+    for layer in model.modules():
+        alike = _alike(layer)
+        if alike not in found:
+            found[alike] = _fused(layer, loops)
+        if (better := found[alike]) is not None:
+            layer.__class__ = better
+            made += 1
+    for layer in model.modules():  # now that their parts are replaced
+        if (better := decoded(layer) or encoded(layer, loops)) is not None:
+            layer.__class__ = better
+            made += 1
+    return made
+
+
+def _alike(layer: nn.Module) -> Hashable:
+    """Equal for layers that compute alike: one class, the same settings and parts. Each attention stands for itself."""
+    plain = (bool, int, float, str, type(None))
+    settings = {name: value for name, value in vars(layer).items() if isinstance(value, plain)}
+    parts = tuple((name, type(part)) for name, part in layer.named_children())
+    return (
+        type(layer),
+        tuple(sorted(settings.items(), key=str)),
+        parts,
+        id(layer) if _has(layer, *PROJECTIONS) else None,
+    )
+
+
+def _fused(layer: nn.Module, loops: Kernels) -> Kind | None:
+    """The class that computes what this layer does, if there is one."""
+    kind = type(layer)
+    parameters = [*layer.parameters()]
+    if any(parameter.dtype != torch.float32 or parameter.device.type != "cpu" for parameter in parameters):
+        return None
+    tried: list[tuple[Kind, tuple[Tensor, ...], Trial]]
+    if _is_norm(layer):
+        some = _rows(parameters[0].shape[-1])
+        tried = [(_norm(kind, loops, offset), (some,), {}) for offset in (0.0, 1.0)]
+    elif kind is nn.LayerNorm:
+        if [parameter.dim() for parameter in parameters] != [1, 1]:
+            return None
+        tried = [(_centred(kind, loops), (_rows(parameters[0].shape[-1]),), {})]
+    elif "GELU" in kind.__name__:
+        tried = [(_activated(kind, loops), (_rows(64),), {})]
+    elif _has(layer, *GATE):
+        tried = [(_gated(kind, loops), (_rows(layer.gate_proj.in_features),), {})]  # type: ignore[union-attr, arg-type]
+    elif _has(layer, *PROJECTIONS) and isinstance(getattr(layer, "head_dim", None), int):
+        return _attention(layer, loops)
+    else:
+        return None
+    return next((one for one, args, named in tried if _agree(layer, one, args, named)), None)
+
+
+def _attention(layer: Layer, loops: Kernels) -> Kind | None:
+    """The layer itself says what it asks of its attention function: a window shows in no trial of a few tokens."""
+    told: list[dict[str, Any]] = []  # Any: that function's arguments
+    trial = _attention_trial(layer, told)
+    try:
+        with torch.inference_mode():
+            type(layer).forward(layer, **trial)
+    except Exception:  # noqa: BLE001  what it takes is another architecture's business
+        return None
+    if len(told) != 1:
+        return None
+    found = _rotated(type(layer), loops, told[0])
+    return found if _agree(layer, found, (), trial) else None
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    weight = getattr(layer, "weight", None)
+    return "RMSNorm" in type(layer).__name__ and weight is not None and weight.dim() == 1 and _eps(layer) is not None
+
+
+def _has(layer: nn.Module, *names: str) -> bool:
+    return all(isinstance(getattr(layer, name, None), nn.Linear) for name in names)
+
+
+def _eps(layer: nn.Module) -> float | None:
+    found = getattr(layer, "variance_epsilon", None) or getattr(layer, "eps", None)
+    return found if isinstance(found, float) else None
+
+
+def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
+    """`offset` is added to the weights: some architectures keep them less one."""
+
+    def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: a gate, as some norms have it
+        weight = layer.weight
+        made = None
+        if not more and not named and fits(x, weight):
+            made = loops.norm(x, weight + offset if offset else weight, _eps(layer) or 0.0)
+        if made is None:
+            made = kind.forward(layer, x, *more, **named)
+        return made
+
+    return _with(kind, forward, offset=offset, epsilon=property(lambda layer: _eps(layer) or 0.0))
+
+
+def _centred(kind: Kind, loops: Kernels) -> Kind:
+    def forward(layer: Layer, x: Tensor) -> Tensor:
+        about = layer.weight, layer.bias
+        made = loops.centre(x, *about, layer.eps) if fits(x, *about) else None
+        if made is None:
+            made = kind.forward(layer, x)
+        return made
+
+    return _with(kind, forward, is_centred=True)
+
+
+def _activated(kind: Kind, loops: Kernels) -> Kind:
+    def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: as in _norm
+        made = loops.gelu(x) if not more and not named and fits(x) else None
+        if made is None:
+            made = kind.forward(layer, x, *more, **named)
+        return made
+
+    return _with(kind, forward, is_gelu=True)
+
+
+def _gated(kind: Kind, loops: Kernels) -> Kind:
+    def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: as in _norm
+        made = None
+        if not more and not named and fits(x):
+            made = loops.gate(layer.gate_proj(x), layer.up_proj(x))
+        out: Tensor = kind.forward(layer, x, *more, **named) if made is None else layer.down_proj(made)
+        return out
+
+    return _with(kind, forward, is_gated=True)
+
+
+def _rotated(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind:  # Any: as in _attention
+    """Attention with rotary positions, and norms of queries and keys where the layer has them.
+
+    `asked` is what the layer asks of its attention function beside the layout.
+    """
+
+    def forward(
+        layer: Layer,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        **rest: Any,  # Any: whatever an architecture passes on to its attention function
+    ) -> tuple[Tensor, Tensor | None]:
+        layout = rest.get("layout")
+        is_ours = position_embeddings is not None and fits(hidden_states, *position_embeddings)
+        if is_ours and layout is not None and layout.told is None:
+            assert position_embeddings is not None
+            shape = (*hidden_states.shape[:-1], -1, layer.head_dim)
+            query, key, value = (getattr(layer, name)(hidden_states).view(shape) for name in PROJECTIONS[:3])
+            if hasattr(layer, "q_norm"):
+                query, key = layer.q_norm(query), layer.k_norm(key)
+            query, key = (loops.rotate(x, *position_embeddings) for x in (query, key))
+            if query is not None and key is not None:
+                seen, _ = attend(layer, *(x.transpose(1, 2) for x in (query, key, value)), layout=layout, **asked)
+                return layer.o_proj(seen.reshape(*hidden_states.shape[:-1], -1)), None
+        own: tuple[Tensor, Tensor | None] = kind.forward(
+            layer, hidden_states, position_embeddings=position_embeddings, attention_mask=attention_mask, **rest
+        )
+        return own
+
+    return _with(kind, forward, asked=asked)
+
+
+def _with(kind: Kind, forward: Callable[..., Any], **said: Any) -> Kind:  # Any: what that class's forward gives
+    """`said` is for nn/cpu/int8_decoder.py: what this class does in its loop."""
+    return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__, **said})
+
+
+def _rows(width: int) -> Tensor:
+    """Rows of every size that a layer sees, for a wrong function may be right for small numbers, or for large ones."""
+    spread = torch.logspace(-3, 2, TRIED_ROWS).unsqueeze(1)
+    return torch.randn(TRIED_ROWS, width, generator=torch.Generator().manual_seed(0)) * spread
+
+
+def _attention_trial(layer: Layer, told: list[dict[str, Any]]) -> Trial:  # Any: as in _attention
+    angles = _rows(layer.head_dim // 2).repeat(1, 2).unsqueeze(0)
+    return {
+        "hidden_states": _rows(layer.q_proj.in_features).unsqueeze(0),
+        "position_embeddings": (angles.cos(), angles.sin()),
+        "attention_mask": None,
+        "layout": Layout((TRIED_ROWS - 2, 2), told=told),
+    }
+
+
+@torch.inference_mode()
+def _agree(layer: Layer, kind: Kind, args: tuple[Tensor, ...], named: Trial) -> bool:
+    """The layer and the other class give the same numbers."""
+    if "layout" in named:  # the layer has told what it asks; now both are only to compute
+        named = {**named, "layout": Layout(named["layout"].lengths)}
+    try:
+        wanted, got = (one.forward(layer, *args, **named) for one in (type(layer), kind))
+    except Exception:  # noqa: BLE001  a layer with parts like theirs that takes something else
+        return False
+    if isinstance(wanted, tuple):
+        if len(wanted) != 2 or wanted[1] is not None:
+            return False
+        wanted, got = wanted[0], got[0]
+    if got.shape != wanted.shape:
+        return False
+    # An input that lies at the edge of two integers may be rounded either way, and then all outputs of its row differ.
+    close = CLOSE_IN_INTEGERS if any(isinstance(part, Int8) for part in layer.modules()) else CLOSE
+    return bool(((got - wanted).abs() <= close * wanted.abs().amax(-1, keepdim=True)).all())

@@ -1,0 +1,75 @@
+"""Weights of 4 bits: those of a model that was quantized to them before, found in its floats and kept as they are.
+
+A GGUF file in Q4_1 holds, of every 32 inputs of an output, a scale, a least number, and 32 numbers from 0 to 15; a
+float is `least + number * scale`. One in Q4_0 can be said in the same way; where its scale is negative, the largest
+stands for the least. Rounded to 8 bits these would lose something more and take twice the memory.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FINE = 32  # as in kernels.c: inputs that share a scale
+LEVELS = 15
+
+
+class Int4Weights(NamedTuple):
+    """A layer's weights: [out, in / 2] in uint8, an even input in the low bits, and [out, in / 32] in float16 twice."""
+
+    codes: Tensor
+    scale: Tensor
+    least: Tensor
+
+
+@torch.inference_mode()
+def found(weights: Tensor) -> Int4Weights | None:
+    """The 4 bits that these floats, [out, in], stand for to the last bit; None if they stand for none."""
+    if weights.shape[1] % FINE or not weights.numel():
+        return None
+    if _fitted(weights[:1]) is None:  # of most models it is the first output that tells
+        return None
+    return _fitted(weights)
+
+
+def plain(nibbles: Int4Weights) -> Tensor:
+    """The numbers that these stand for, [out, in] in float32."""
+    codes, scale, least = nibbles
+    numbers = torch.stack((codes & LEVELS, codes >> 4), -1).view(len(codes), -1, FINE).float()
+    return (numbers * scale.float().unsqueeze(-1) + least.float().unsqueeze(-1)).flatten(1)
+
+
+def is_sound(nibbles: Int4Weights, shape: tuple[int, int]) -> bool:
+    """They are the weights of a layer of this shape, [out, in]."""
+    outs, ins = shape
+    codes, *rest = nibbles
+    if codes.dtype is not torch.uint8 or ins % FINE or codes.shape != (outs, ins // 2):
+        return False
+    return all(x.dtype is torch.float16 and x.shape == (outs, ins // FINE) and bool(x.isfinite().all()) for x in rest)
+
+
+def _fitted(weights: Tensor) -> Int4Weights | None:
+    """A block's 0 is its least number, or its largest; the other end is some steps of the scale away, 15 of most."""
+    blocks = weights.reshape(len(weights), -1, FINE)
+    ends = blocks.aminmax(dim=-1)
+    span = ends.max - ends.min
+    scale, numbers = torch.zeros_like(span, dtype=torch.float16), torch.zeros_like(blocks, dtype=torch.uint8)
+    least = ends.min.half()
+    left = (span > 0) | (least.float() != ends.min)  # a block of one number has a scale of 0
+    for steps, (first, sign) in product(range(LEVELS, 0, -1), ((ends.min, 1), (ends.max, -1))):
+        if not bool(left.any()):
+            break
+        anchor, tried = first[left].half(), (sign * span[left] / steps).half()
+        some, start, step = blocks[left], anchor.float().unsqueeze(-1), tried.float().unsqueeze(-1)
+        near = ((some - start) / step).round().nan_to_num(0).clamp(0, LEVELS)
+        fits = (near * step + start == some).all(-1)
+        at = left.nonzero()[fits].unbind(-1)
+        scale[at], least[at], numbers[at] = tried[fits], anchor[fits], near[fits].to(torch.uint8)
+        left[at] = False
+    if bool(left.any()):
+        return None
+    even, odd = numbers.view(len(weights), -1, 2).unbind(-1)
+    return Int4Weights(even | odd << 4, scale, least)

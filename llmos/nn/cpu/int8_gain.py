@@ -1,0 +1,162 @@
+"""Gain: what a base in int8 saves on this machine before anything is converted, in bytes and in the time of products.
+
+Bytes are counted from the shapes of its tensors. Time is measured on products of its shapes, float and int8 in turn,
+by the fastest of a few tries, for other programs may run beside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from llmos.abi.form import INT8, form_dtype, rest_of
+from llmos.nn import load
+from llmos.nn.cpu import int8_linear
+from llmos.nn.cpu.cpu_kernels import BLOCK
+from llmos.nn.cpu.few_row_matmul import turn
+from llmos.nn.cpu.int8_linear import Int8
+
+ROWS = (1, 16, 128)  # tokens that go through a layer at once: a step of one answer, of some; a text or a prompt
+BUDGET_S = 2.5
+TRIES = 5
+MOST_WEIGHTS = 1 << 21  # of a product that is tried: of a larger layer so many outputs are, and counted for the rest
+MOST_SHAPES = 8
+
+Shapes = Mapping[tuple[int, int], int]  # (out, in) -> how many layers of this shape a pass goes through
+Measure = Callable[["GainPlan", str], Mapping[int, float]]  # -> how many times as fast int8 is, by rows
+Run = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class GainPlan:
+    """A base by the shapes of its tensors: what its forms take, and which products it computes.
+
+    `is_whole` is false where layers may turn out to be of 4 bits (GGUF), and int8 then takes less.
+    """
+
+    shapes: Shapes
+    other: int  # numbers that are no weights of layers in int8
+    floats: int  # numbers of the form in float, where layers may share theirs
+    generates: bool
+    is_whole: bool = True
+
+    def float_bytes(self, dtype: str) -> int:
+        return self.floats * load.torch_dtype(dtype).itemsize
+
+    def int8_bytes(self, dtype: str) -> int:
+        """Of the form beside a device that computes in `dtype`."""
+        integers = sum(count * (out * ins + 4 * out * -(-ins // BLOCK)) for (out, ins), count in self.shapes.items())
+        return integers + self.other * load.torch_dtype(rest_of(form_dtype(INT8, dtype))).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Bytes of a base's weights in the dtype of the device and in int8; how many times as fast int8's products are."""
+
+    dtype: str
+    float_bytes: int
+    int8_bytes: int
+    speeds: Mapping[int, float]  # by rows
+    is_whole: bool = True
+
+    @property
+    def is_smaller(self) -> bool:
+        return self.int8_bytes < self.float_bytes
+
+    @property
+    def is_faster(self) -> bool:
+        """For some number of rows."""
+        return any(speed > 1 for speed in self.speeds.values())
+
+    @property
+    def plain(self) -> dict[str, object]:
+        """As evidence keeps it."""
+        speeds = {str(rows): round(speed, 3) for rows, speed in self.speeds.items()}
+        sizes: dict[str, object] = {"float_bytes": self.float_bytes, "int8_bytes": self.int8_bytes}
+        return {"dtype": self.dtype, **sizes, "is_whole": self.is_whole, "speeds": speeds}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """As progress carries it."""
+        speeds = {f"speed_{rows}": round(speed, 3) for rows, speed in self.speeds.items()}
+        return {"float_bytes": float(self.float_bytes), "int8_bytes": float(self.int8_bytes), **speeds}
+
+    @property
+    def said(self) -> str:
+        """What is to be expected here, in a sentence; another where there is nothing to be won."""
+        at_most = "" if self.is_whole else "at most "
+        sizes = f"{at_most}{self.int8_bytes / 1e6:,.1f} MB for {self.float_bytes / 1e6:,.1f} MB in {self.dtype}"
+        speeds = ", ".join(f"{speed:.2f} for {rows}" for rows, speed in self.speeds.items())
+        text = f"int8 here: {sizes}; products {speeds} tokens at once, times as fast"
+        hoped = {"smaller": self.is_smaller or not self.is_whole, "faster": self.is_faster}
+        lacking = [word for word, is_so in hoped.items() if not is_so]
+        return f"{text}. It will not be {' and not '.join(lacking)} on this machine" if lacking else text
+
+
+def plan(folder: Path, *, is_whole: bool = True) -> GainPlan:
+    """The base in this folder by its config alone; BadInput for an architecture that is not computed in int8."""
+    model = load.empty(folder)
+    layers = dict(int8_linear.eligible(model))
+    names = {path + int8_linear.WEIGHT for path in layers}
+    tied = set(model.all_tied_weights_keys)
+    state = model.state_dict()
+    floats = sum(x.numel() for name, x in state.items() if name not in tied)
+    other = sum(x.numel() for name, x in state.items() if name not in tied and name not in names)
+    shapes = Counter((len(matrix), matrix.shape[1]) for matrix in map(int8_linear.matrix, layers.values()))
+    return GainPlan(shapes, other, floats, model.can_generate(), is_whole)
+
+
+def gain(plan: GainPlan, dtype: str, measure: Measure | None = None) -> Gain:
+    """What int8 saves beside a device that computes in `dtype`."""
+    speeds = (measure or measured)(plan, dtype)
+    return Gain(dtype, plan.float_bytes(dtype), plan.int8_bytes(dtype), speeds, plan.is_whole)
+
+
+@torch.inference_mode()
+def measured(plan: GainPlan, dtype: str, *, clock: Callable[[], float] = time.perf_counter) -> Mapping[int, float]:
+    """Products of the plan's largest shapes in this dtype and in int8, tried in turn until the budget is spent."""
+    until = clock() + BUDGET_S
+    taken = sorted(plan.shapes.items(), key=lambda one: one[1] * one[0][0] * one[0][1], reverse=True)[:MOST_SHAPES]
+    spent = {rows: [0.0, 0.0] for rows in ROWS}
+    for (out, ins), count in taken:
+        part = min(out, max(int8_linear.LEAST_OUTPUTS, MOST_WEIGHTS // ins))
+        both = _both(part, ins, load.torch_dtype(dtype), is_turned=plan.generates)
+        for rows in ROWS:
+            for at, fastest in enumerate(_tried(both, rows, ins, clock, until)):
+                spent[rows][at] += fastest * count * out / part
+        if clock() > until:
+            break
+    return {rows: floats / integers for rows, (floats, integers) in spent.items() if integers > 0}
+
+
+def _both(out: int, ins: int, dtype: torch.dtype, *, is_turned: bool) -> tuple[Run, Run]:
+    """The same product in this dtype, the way round that serving would take, and in int8."""
+    layer = nn.Linear(ins, out, bias=False)
+    layer.weight = nn.Parameter(torch.randn(out, ins, generator=torch.Generator().manual_seed(0)) * 0.02)
+    integers = Int8(int8_linear.quantized(layer), None)
+    floats = nn.Sequential(layer.to(dtype))
+    if is_turned:
+        turn(floats)
+    return (lambda x: floats(x.to(dtype))), integers
+
+
+def _tried(both: tuple[Run, Run], rows: int, ins: int, clock: Callable[[], float], until: float) -> tuple[float, float]:
+    """The fastest of some tries of each, after one that warms up; once at least, however late it is."""
+    x = torch.randn(rows, ins, generator=torch.Generator().manual_seed(1))
+    for run in both:
+        run(x)
+    fastest = [float("inf"), float("inf")]
+    for _ in range(TRIES):
+        for at, run in enumerate(both):
+            start = clock()
+            run(x)
+            fastest[at] = min(fastest[at], clock() - start)
+        if clock() > until:
+            break
+    return fastest[0], fastest[1]

@@ -1,0 +1,39 @@
+"""What the model thought of the tokens it chose, on its way out: each token's entry leaves with the text it begins."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from llmos.nn.generation.sampling import TokenLogprob
+from llmos.nn.text.tokenizer import FastTokenizer
+
+Json = Any  # Any: an entry: token, bytes and logprob, and as many as were asked for of the likeliest in top_logprobs
+
+
+class Logprobs:
+    """Entries of one answer. A token of a stop string is never said, so neither is its entry."""
+
+    def __init__(self, tokenizer: FastTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._waiting: deque[tuple[int, TokenLogprob]] = deque()
+
+    def add(self, scored: TokenLogprob | None, start: int) -> None:
+        """A token was chosen whose text begins after so many characters of the answer."""
+        if scored is not None:
+            self._waiting.append((start, scored))
+
+    def said(self, chars: int, *, is_all: bool) -> list[Json]:
+        """So many characters have been said; the entries that go with them and have not gone yet."""
+        gone = []
+        while self._waiting and (is_all or self._waiting[0][0] < chars):
+            gone.append(self._entry(self._waiting.popleft()[1]))
+        return gone
+
+    def _entry(self, scored: TokenLogprob) -> Json:
+        top = [self._shown(token, logprob) for token, logprob in scored.top]
+        return {**self._shown(scored.token, scored.logprob), "top_logprobs": top}
+
+    def _shown(self, token: int, logprob: float) -> Json:
+        data = self._tokenizer.bytes_of(token)
+        return {"token": data.decode(errors="replace"), "bytes": list(data), "logprob": logprob}

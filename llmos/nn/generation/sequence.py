@@ -1,0 +1,173 @@
+"""One answer being generated: which tokens to compute next, what text may be said already, and when it ends.
+
+It holds no keys and values: whoever computes says with `skip` and `again` what of it is there and what is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from llmos.abi.error import BadInput, TooLong
+from llmos.nn.generation.generation_constraints import GenerationConstraints
+from llmos.nn.generation.logprobs import Json, Logprobs
+from llmos.nn.generation.sampling import Sampler, check_biases
+from llmos.nn.grammar.matcher import matcher
+from llmos.nn.text.tokenizer import FastTokenizer
+from llmos.tasks.generate import Sampling
+
+STOP, LENGTH = "stop", "length"
+
+
+class Generation:
+    """Compute what `next_ids` gives, then call `computed`; again until `finish_reason` is set."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        settings: Sampling,
+        tokenizer: FastTokenizer,
+        ends: frozenset[int],
+        room: int,
+        rules: GenerationConstraints | None = None,
+    ) -> None:
+        if len(prompt) + settings.max_tokens > room:
+            what, way_out = "prompt", "Shorten the prompt or ask for fewer"
+            if rules is not None:
+                what, way_out = "opening of an answer", "Ask for fewer"
+            raise TooLong(
+                f"The {what} has {len(prompt):,} tokens and max_tokens asks for {settings.max_tokens:,} more; "
+                f"the model takes {room:,} in all. {way_out}",
+                size=len(prompt) + settings.max_tokens,
+                limit=room,
+            )
+        self.made: list[int] = []
+        self.text = ""
+        self.finish_reason: str | None = None
+        self._ids = list(prompt)  # all of them, and what was made
+        self._done = 0  # so many are computed
+        self._settings = settings
+        check_biases(settings, tokenizer.size)
+        rule = matcher(settings.grammar, tokenizer, ends)
+        if rule is not None and rule.least > settings.max_tokens:
+            raise too_few(settings.max_tokens, rule.least)
+        self._sampler = Sampler(settings, prompt, rule)
+        self._logprobs = Logprobs(tokenizer)
+        self._rules = None if rules is None else replace(rules, begun=len(prompt))
+        self._text = tokenizer.stream()
+        self._ends = ends
+        self._held = StopBuffer(settings.stop)
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Prompt and answer as far as they are known; the last one is always still to compute."""
+        return self._ids
+
+    @property
+    def left(self) -> int:
+        """How many tokens are to compute before the next one can be chosen."""
+        return len(self._ids) - self._done
+
+    @property
+    def has_logprobs(self) -> bool:
+        return self._settings.top_logprobs is not None
+
+    def next_ids(self, most: int) -> list[int]:
+        """The next tokens to compute, at most so many."""
+        return self._ids[self._done : self._done + most]
+
+    def skip(self, count: int) -> None:
+        """The next so many need not be computed: their keys and values are there."""
+        assert count < self.left, f"{count} of {self.left} tokens skipped: the last one's logits are needed"
+        self._done += count
+
+    def again(self) -> None:
+        """Everything must be computed again: its keys and values are lost."""
+        self._done = 0
+
+    def computed(self, count: int, logits: Tensor) -> str:
+        """So many of them are computed, these are the last one's logits; returns the text that may be said now."""
+        self._done += count
+        said = "" if self.left else self._take(self._sampler.choose(self._allowed(logits)))
+        self.text += said
+        return said
+
+    def logprobs(self) -> list[Json]:
+        """What the model thought of the tokens whose text has been said since this was asked last."""
+        return self._logprobs.said(len(self.text), is_all=self.finish_reason is not None and not self._held.is_stopped)
+
+    def _allowed(self, logits: Tensor) -> Tensor:
+        return logits if self._rules is None else self._rules.kept(logits, self._ids)
+
+    def _take(self, token: int) -> str:
+        self.made.append(token)
+        if token in self._ends:
+            return self._finish(self._ended())
+        self._logprobs.add(self._sampler.scored, len(self.text) + self._held.size)
+        said = self._held.push(self._text.push(token))
+        if self._held.is_stopped:
+            self.finish_reason = STOP
+            return said
+        if self._sampler.is_whole:
+            return said + self._finish(STOP)
+        if len(self.made) >= self._settings.max_tokens:
+            return said + self._finish(STOP if self._sampler.is_complete else LENGTH)
+        self._ids.append(token)
+        return said
+
+    def _ended(self) -> str:
+        """Why an answer ends of which the end was chosen, or had to be."""
+        return LENGTH if self._sampler.was_cut and not self._sampler.is_complete else STOP
+
+    def _finish(self, reason: str) -> str:
+        said = self._held.push(self._text.flush()) + self._held.flush()
+        self.finish_reason = STOP if self._held.is_stopped else reason
+        return said
+
+
+def too_few(asked: int, least: int) -> BadInput:
+    """What is said where `max_tokens` cannot hold the shortest answer that the rule allows."""
+    said = (
+        f"max_tokens is {asked:,}; the shortest answer that the rule allows has {least:,} tokens. Ask for at least that"
+    )
+    return BadInput(said, key="max_tokens", least=least)
+
+
+class StopBuffer:
+    """Text on its way out: what may be the beginning of a stop string waits until that is known."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._waiting = ""
+        self.is_stopped = False
+
+    @property
+    def size(self) -> int:
+        """How many characters wait."""
+        return len(self._waiting)
+
+    def push(self, piece: str) -> str:
+        """What may be said after this piece has come; nothing from a stop string on."""
+        if self.is_stopped:
+            return ""
+        self._waiting += piece
+        found = [at for stop in self._stops if (at := self._waiting.find(stop)) >= 0]
+        if found:
+            self.is_stopped = True
+            said, self._waiting = self._waiting[: min(found)], ""
+            return said
+        keep = max((_overlap(self._waiting, stop) for stop in self._stops), default=0)
+        cut = len(self._waiting) - keep
+        said, self._waiting = self._waiting[:cut], self._waiting[cut:]
+        return said
+
+    def flush(self) -> str:
+        said, self._waiting = self._waiting, ""
+        return said
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of the text are the beginning of the stop string."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,0 +1,305 @@
+"""Keeping an answer to a grammar: which tokens may come next, and which way it still ends in time.
+
+llguidance knows the grammars; here it is asked, and what it says becomes a mask over logits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy
+import torch
+from torch import Tensor
+
+from llmos.abi.error import BadInput
+from llmos.nn.grammar.ending import shortest
+from llmos.nn.grammar.grammar_text import limits, text_of
+from llmos.nn.grammar.instance import instance
+from llmos.nn.grammar.keys import Keys
+from llmos.nn.grammar.proof import prove, refused
+from llmos.nn.text.tokenizer import WORD_START, FastTokenizer
+from llmos.tasks.grammar import JSON_SCHEMA, TOOLS, Grammar
+from llmos.tasks.tools import called_in
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer  # imported late: only answers that follow a grammar need it
+
+STATES = 8_000  # that the search for the first end looks at, some tenths of a second
+FEW_STATES = 1_000  # where an end is known, and a shorter one is looked for
+STEP_STATES = 600  # of one for an end from where an answer stands: neighbours wait for it
+RESTS = 64  # so many of its bytes are left out one by one to see whether the rest of a way is one
+
+
+class Matcher:
+    """One answer and its grammar. `take` must be told every token in order, starting with the first.
+
+    It always knows a way to an end, and takes no token after which there is none within the tokens that are left. Of a
+    grammar whose end was not found (`way` None) that does not hold.
+    """
+
+    def __init__(self, compiled: Compiled, ends: frozenset[int], grammar: Grammar) -> None:
+        self._matcher = compiled.matcher.deep_copy()
+        self._bytes = None if compiled.over_bytes is None else compiled.over_bytes.deep_copy()
+        self._vocabulary = compiled.vocabulary
+        self._way, self._text = compiled.way, compiled.text
+        self._keys = _keys(grammar)
+        self._said = b""  # what came, where it may call a tool
+        self._prose = b""  # what came before the JSON in it
+        self._unread = b""  # what came and the matcher over bytes does not know yet
+        self._ends = ends
+        self._grammar = grammar
+        self.was_cut = False
+
+    @property
+    def least(self) -> int:
+        """Tokens of the shortest answer that is known, with none said yet; 0 where none is known."""
+        return len(self._way or ())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing may follow."""
+        return bool(self._matcher.is_stopped())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what was said so far is an answer, and no prose that was merely cut."""
+        return not self._grammar.prose_until and self._is_end()
+
+    def masked(self, logits: Tensor) -> Tensor:
+        """The logits with all tokens ruled out that the grammar does not allow next."""
+        allowed = self._allowed()
+        if not allowed.any():
+            raise self._refused("no token can come next")
+        scores = logits.to("cpu", torch.float32, copy=True)
+        width = min(len(allowed), len(scores))
+        scores[:width].masked_fill_(~allowed[:width], -torch.inf)
+        scores[width:] = -torch.inf
+        return scores
+
+    def take(self, token: int, left: int) -> int | None:
+        """The token that is taken, with `left` to come after it: this one, or one from which the end can be reached.
+
+        None if this one cannot be taken and another is to be chosen: it would end a key that has come before.
+        """
+        if token in self._ends:
+            return token
+        data = self._vocabulary.decode_bytes([token])
+        keys = None if self._keys is None else self._keys.after(data)
+        if self._keys is not None and keys is None:
+            return None
+        if self._way is None:
+            self._consume(token)
+            self._came(data, keys)
+            return token
+        self._consume(token)
+        found = self._found(token, data, keys, left)
+        if found is None:
+            self._matcher.rollback(1)
+            return self.forced()
+        self._way, self._text = found
+        self._came(data, keys)
+        return token
+
+    def forced(self) -> int:
+        """The next token on the way to an end, or one that ends; it is taken."""
+        if self._way is None or not (self._way or self._ends):
+            raise self._refused("no token can come next")
+        self.was_cut = True
+        if not self._way:
+            return min(self._ends)
+        token, *rest = self._way
+        data = self._vocabulary.decode_bytes([token])
+        self._consume(token)
+        self._way, self._text = tuple(rest), self._text[len(data) :]
+        self._came(data, None if self._keys is None else self._keys.after(data))
+        return token
+
+    def _came(self, data: bytes, keys: Keys | None) -> None:
+        self._keys = keys
+        self._unread += data
+        if self._grammar.key == TOOLS:
+            self._said += data
+        if keys is None and (marker := self._grammar.prose_until.encode()):
+            self._prose += data
+            _, found, rest = self._prose.partition(marker)
+            self._keys = Keys().after(rest) if found else None
+
+    def _found(self, token: int, data: bytes, keys: Keys | None, left: int) -> Way | None:
+        """A way to an end after this token, which is consumed: the one there was, its rest, or a new one."""
+        if self._way and token == self._way[0]:
+            return self._way[1:], self._text[len(data) :]
+        for text in dict.fromkeys(self._rests(data)):
+            way = self._way if text == self._text else self._tokens(text)
+            if way is not None and len(way) <= left and self._ends_with(way, text, keys):
+                return way, text
+        if self._bytes is None:
+            return None
+        self._bytes.consume_tokens(list(self._unread))
+        self._unread = b""
+        ahead = self._bytes.deep_copy()
+        if not ahead.consume_tokens(list(data)):
+            return None
+        text_found = shortest(ahead, keys, STEP_STATES).end
+        way = None if text_found is None else self._tokens(text_found)
+        if text_found is None or way is None or len(way) > left or not self._ends_with(way, text_found, keys):
+            return None
+        return way, text_found
+
+    def _rests(self, data: bytes) -> Iterator[bytes]:
+        """What may be left of the way there was, once these bytes have come."""
+        if self._text.startswith(data):
+            yield self._text[len(data) :]
+        yield self._text
+        yield self._text[len(data) :]
+        yield from (self._text[at:] for at in range(1, min(len(self._text), RESTS)))
+        if self._keys is not None:  # a string may have been begun where the way has another value
+            after = (at for at in range(min(len(self._text), RESTS)) if self._text[at] in b",}]")
+            yield from (b'"' + self._text[at:] for at in after)
+
+    def _tokens(self, text: bytes) -> tuple[int, ...] | None:
+        return _tokens(self._vocabulary, text)
+
+    def _ends_with(self, way: Sequence[int], text: bytes, keys: Keys | None) -> bool:
+        if keys is not None and keys.after(text) is None:
+            return False
+        if self._matcher.validate_tokens(list(way)) < len(way):
+            return False
+        if way:
+            self._matcher.consume_tokens(list(way))
+        is_end = self._is_end()
+        self._matcher.rollback(len(way))
+        return is_end
+
+    def _is_end(self) -> bool:
+        return not self._matcher.is_error() and (self._matcher.is_accepting() or self._matcher.is_stopped())
+
+    def _consume(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            raise self._error()
+
+    def _allowed(self) -> Tensor:
+        bits = numpy.frombuffer(self._matcher.compute_bitmask(), numpy.uint8)
+        if self._matcher.is_error():
+            raise self._error()
+        return torch.from_numpy(numpy.unpackbits(bits, bitorder="little").view(bool))
+
+    def _error(self) -> BadInput:
+        return self._refused(self._matcher.get_error())
+
+    def _refused(self, why: str) -> BadInput:
+        return refused(self._grammar, why, called=called_in(self._said.decode(errors="replace")))
+
+
+Way = tuple[tuple[int, ...], bytes]  # tokens, and their text
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A grammar over a vocabulary and over single bytes, and the shortest answer that was found: tokens and text."""
+
+    vocabulary: LLTokenizer
+    matcher: LLMatcher
+    over_bytes: LLMatcher | None
+    way: tuple[int, ...] | None
+    text: bytes
+
+
+def least(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> int:
+    """Tokens of the shortest answer under this grammar, as far as it is known; 0 without one."""
+    return 0 if grammar is None else len(_compiled(grammar, _vocabulary(tokenizer, ends)).way or ())
+
+
+def matcher(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> Matcher | None:
+    """What keeps one answer to this grammar; BadInput where it is malformed or nothing can match it."""
+    if grammar is None:
+        return None
+    return Matcher(_compiled(grammar, _vocabulary(tokenizer, ends)), ends, grammar)
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(tokenizer: FastTokenizer, ends: frozenset[int]) -> LLTokenizer:
+    from llguidance import LLTokenizer
+
+    return LLTokenizer(_known(tokenizer.as_json()), eos_token=sorted(ends) or None)
+
+
+def _known(text: str) -> str:
+    """The tokenizer as llguidance can use it: of SentencePiece's, with Llama's decoder, which says the same.
+
+    What it splits are pieces of an answer, so that no space may be put before one, or taken from it.
+    """
+    held = json.loads(text)
+    decoder = held.get("decoder") or {}
+    if "Metaspace" not in [decoder.get("type"), *(one.get("type") for one in decoder.get("decoders") or ())]:
+        return text
+    space = {"type": "Replace", "pattern": {"String": WORD_START}, "content": " "}
+    held["normalizer"] = None
+    held["pre_tokenizer"] = {"type": "Metaspace", "replacement": WORD_START, "prepend_scheme": "never", "split": True}
+    held["decoder"] = {"type": "Sequence", "decoders": [space, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    return json.dumps(held)
+
+
+@lru_cache(maxsize=64)
+def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
+    prove(grammar)
+    made = _matcher(grammar, vocabulary)
+    if made.is_error():
+        raise refused(grammar, made.get_error(), searches=True)
+    first = made.deep_copy()
+    first.compute_bitmask()
+    if first.is_error():
+        raise refused(grammar, "nothing can match it", searches=True)
+    over_bytes = _matcher(grammar, _single_bytes())
+    if over_bytes.is_error():  # it names a token of the vocabulary
+        return Compiled(vocabulary, made, None, None, b"")
+    ends = ((_tokens(vocabulary, end), end) for end in _ends(grammar, over_bytes))
+    ways = [(way, end) for way, end in ends if way is not None and made.validate_tokens(list(way)) == len(way)]
+    return Compiled(vocabulary, made, over_bytes, *min(ways, key=lambda one: len(one[0]), default=(None, b"")))
+
+
+def _ends(grammar: Grammar, over_bytes: LLMatcher) -> list[bytes]:
+    """Whole answers, short ones: what the rule says itself is tried, and then a shorter one is looked for."""
+    guess, keys = instance(grammar), _keys(grammar)
+    known = [guess] if guess is not None and _is_answer(over_bytes, guess, keys) else []
+    found = shortest(over_bytes, keys, FEW_STATES if known else STATES).end
+    return known if found is None else [*known, found]
+
+
+def _is_answer(over_bytes: LLMatcher, text: bytes, keys: Keys | None) -> bool:
+    if keys is not None and keys.after(text) is None:
+        return False
+    tried = over_bytes.deep_copy()
+    if not tried.consume_tokens(list(text)):
+        return False
+    return bool(tried.is_accepting() or tried.is_stopped())
+
+
+@lru_cache(maxsize=1)
+def _single_bytes() -> LLTokenizer:
+    from llguidance import LLTokenizer
+
+    return LLTokenizer("byte")
+
+
+def _matcher(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
+    from llguidance import LLMatcher
+
+    try:
+        return LLMatcher(vocabulary, text_of(grammar), log_level=0, limits=limits())
+    except ValueError as error:  # nested too deeply to be read
+        raise refused(grammar, str(error), searches=True) from error
+
+
+def _keys(grammar: Grammar) -> Keys | None:
+    """Keys from the beginning, where an answer is JSON, or a call, which is JSON but for what stands around it."""
+    return Keys() if grammar.kind == JSON_SCHEMA or (grammar.key == TOOLS and not grammar.prose_until) else None
+
+
+def _tokens(vocabulary: LLTokenizer, text: bytes) -> tuple[int, ...] | None:
+    """A text as tokens; None where the vocabulary cannot say it."""
+    tokens = tuple(vocabulary.tokenize_bytes(text)) if text else ()
+    return tokens if vocabulary.decode_bytes(list(tokens)) == text else None

@@ -1,0 +1,106 @@
+"""Packing: many sequences as one row of tokens without padding, and the forward pass over such a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from llmos.abi.error import BadInput
+from llmos.nn.attention import NAME, Layout
+from llmos.nn.generation.kv_cache import SequenceCache
+from llmos.nn.generation.paged_attention import Plan
+
+POOLINGS = ("mean", "cls", "last", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Sequences as one row: token ids and their positions, both [1, T], and the lengths that tell them apart.
+
+    Neighbours of equal length attend in one product, so sequences sorted by length run fastest.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    lengths: tuple[int, ...]
+
+
+def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu", starts: Sequence[int] = ()) -> Packed:
+    """One row of these sequences, in this order; `starts` are the positions where they go on, none: from 0."""
+    lengths = tuple(len(sequence) for sequence in sequences)
+    if not lengths or not all(lengths):
+        raise BadInput("There is nothing to compute: every input must have at least one token")
+    spans = (range(s, s + n) for s, n in zip(starts or [0] * len(lengths), lengths, strict=True))
+    ids = torch.tensor(list(chain.from_iterable(sequences)), device=device)
+    positions = torch.tensor(list(chain.from_iterable(spans)), device=device)
+    return Packed(ids.unsqueeze(0), positions.unsqueeze(0), lengths)
+
+
+def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | None = None) -> Tensor:
+    """The last hidden state of every token, [T, hidden]; with kvs, each sequence goes on from its own.
+
+    The keys and values of these tokens are written then, but they count only once each sequence is told to `advance`.
+    """
+    config = backbone.config
+    if config._attn_implementation != NAME:  # type: ignore[union-attr]  # transformers has no public name for it
+        assert kvs is None, "An architecture without the attention interface cannot go on from keys and values"
+        return _by_length(backbone, packed)
+    out = backbone(
+        input_ids=packed.ids,
+        position_ids=packed.positions + position_offset(backbone),
+        layout=_layout(packed, kvs),
+        **({"use_cache": False} if hasattr(config, "use_cache") else {}),
+    )
+    hidden: Tensor = out.last_hidden_state[0]
+    return hidden
+
+
+def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache]) -> Tensor:
+    """The next token's logits after each sequence, [sequences, vocabulary]; each goes on as in `forward`."""
+    if causal.config._attn_implementation != NAME:  # type: ignore[union-attr]  # as above
+        raise BadInput(f"{type(causal).__name__} brings an attention of its own; it can embed here, but not generate")
+    lasts = torch.tensor(packed.lengths, device=packed.ids.device).cumsum(0) - 1
+    out = causal(
+        input_ids=packed.ids,
+        position_ids=packed.positions,
+        layout=_layout(packed, kvs),
+        use_cache=False,
+        logits_to_keep=lasts,
+    )
+    logits: Tensor = out.logits[0]
+    return logits
+
+
+def _layout(packed: Packed, kvs: Sequence[SequenceCache] | None) -> Layout:
+    return Layout(packed.lengths, None if kvs is None else Plan(packed.lengths, kvs, packed.ids.device))
+
+
+def _by_length(backbone: nn.Module, packed: Packed) -> Tensor:
+    """For architectures that bring an attention of their own: one plain batch per length, so still no padding."""
+    parts = []
+    for start, count, length in Layout(packed.lengths).runs():
+        ids = packed.ids[0, start : start + count * length].view(count, length)
+        parts.append(backbone(input_ids=ids).last_hidden_state.flatten(0, 1))
+    return torch.cat(parts)
+
+
+def position_offset(backbone: nn.Module) -> int:
+    """What the first token's position is: RoBERTa's family counts from after its padding index, all others from 0."""
+    embeddings = getattr(backbone, "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+def pool(hidden: Tensor, lengths: Sequence[int], how: str) -> Tensor:
+    """One vector per sequence from [T, hidden], in float32: its tokens' mean or maximum, or its first or last one."""
+    if how not in POOLINGS:
+        raise BadInput(f"No pooling {how!r}. There are: {', '.join(POOLINGS)}")
+    sizes = torch.tensor(lengths, device=hidden.device)
+    if how in ("mean", "max"):
+        return torch.segment_reduce(hidden.float(), how, lengths=sizes, axis=0)
+    ends = sizes.cumsum(0)
+    return hidden[ends - 1 if how == "last" else ends - sizes].float()

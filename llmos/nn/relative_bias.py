@@ -1,0 +1,69 @@
+"""Relative positions as T5's family has them: what the distance of two tokens adds to their score, head by head.
+
+T5's layers hand on whatever stands in place of their bias. What stands there is the table of the first layer; the one
+attention function reads from it the numbers of each sequence by itself, so that a row of many needs no square of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Layer = Any  # Any: an attention layer of T5's family
+
+
+class RelativeBias:
+    """One forward pass's table, [buckets, heads]; all layers read the same numbers from it."""
+
+    def __init__(self, table: Tensor, bucket: Callable[[Tensor], Tensor]) -> None:
+        self._table, self._bucket = table, bucket
+        self._made: dict[Hashable, Tensor] = {}
+
+    def over(self, distances: Tensor) -> Tensor:
+        """For distances [rows, keys], from a query to the keys it sees: [rows, heads, keys]."""
+        key = id(distances), distances.shape
+        if key not in self._made:
+            self._made[key] = self._of(distances).transpose(1, 2)
+        return self._made[key]
+
+    def between(self, queries: int, keys: int, *, causal: bool) -> Tensor:
+        """For the last so many of a sequence's tokens over all its keys, [heads, queries, keys]; out of reach: -inf."""
+        key = queries, keys, causal
+        if key not in self._made:
+            device = self._table.device
+            line = self._of(torch.arange(1 - keys, keys, device=device))  # every distance once
+            at = torch.arange(keys, device=device) - torch.arange(keys - queries, keys, device=device).unsqueeze(1)
+            made = line[at + keys - 1].permute(2, 0, 1)
+            self._made[key] = made.masked_fill(at > 0, -torch.inf) if causal else made
+        return self._made[key]
+
+    def _of(self, distances: Tensor) -> Tensor:
+        return nn.functional.embedding(self._bucket(distances), self._table)
+
+
+def told(layer: Layer, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any] | None:  # Any: a layer's own
+    """Before a layer of T5's family computes: its table in place of the bias that it would make; False: it has none."""
+    if named.get("layout") is None or named.get("position_bias") is not None:
+        return None
+    return args, named | {"position_bias": _of(layer) if layer.has_relative_attention_bias else False}
+
+
+def _of(layer: Layer) -> RelativeBias:
+    bucket = partial(
+        layer._relative_position_bucket,
+        bidirectional=not layer.is_decoder,
+        num_buckets=layer.relative_attention_num_buckets,
+        max_distance=layer.relative_attention_max_distance,
+    )
+    return RelativeBias(layer.relative_attention_bias.weight, bucket)
+
+
+def watch(model: nn.Module) -> None:
+    """From now on the model's layers hand their tables to the attention function."""
+    for layer in model.modules():
+        if hasattr(layer, "has_relative_attention_bias") and hasattr(layer, "_relative_position_bucket"):
+            layer.register_forward_pre_hook(told, with_kwargs=True)

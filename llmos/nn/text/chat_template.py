@@ -1,0 +1,150 @@
+"""A chat template: compiled, tried, and rendered within bounds; whatever goes wrong in it is the model's refusal.
+
+The environment is the one that transformers renders templates in, so that a conversation reads here as it does there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError, nodes
+
+from llmos.abi.error import BadInput
+from llmos.nn.text.sandbox import Budget, Environment, TooMuch
+from llmos.tasks.tools import knows_tools, told
+
+Json = Any  # Any: a message, a tool, or whatever a template makes of them
+Message = dict[str, Json]
+
+LIMIT_S = 5.0  # of processor time for one conversation
+WORD = "magpie"  # which the trial looks for in what was rendered
+CALL: Json = {"type": "function", "function": {"name": "look", "arguments": {"at": 1}}}
+TOOL: Json = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look at something",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
+    },
+}
+CALLING: Message = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+HELLO: Message = {"role": "user", "content": WORD}
+TRIALS: dict[str, tuple[list[Message], list[Json]]] = {
+    "text": ([HELLO], []),
+    "answers": ([HELLO, {"role": "assistant", "content": WORD}, HELLO], []),
+    "system": ([{"role": "system", "content": WORD}, HELLO], []),
+    "tools": ([HELLO, CALLING, {"role": "tool", "content": WORD}], [TOOL]),
+}
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class ChatTemplate:
+    """One template; `name` is the model whose it is, in errors."""
+
+    def __init__(self, text: str, name: str, limit_s: float = LIMIT_S) -> None:
+        self.text, self.name, self._limit_s = text, name, limit_s
+        environment = Environment()
+        try:
+            self._tree = environment.parse(text)
+            self._compiled = environment.from_string(text)
+        except Exception as error:  # the template is whoever's it is: whatever it does is its fault, said as such
+            raise BadInput(f"The chat template of {name} does not compile: {_said(error)}. {WAY_OUT}") from error
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
+    ) -> str:
+        """The conversation as the model reads it; BadInput for one that the template refuses, or fails at."""
+        try:
+            return self._rendered(messages, tools, opens=opens, named=named)
+        except Exception as error:  # likewise
+            raise BadInput(f"The chat template of {self.name} refuses this conversation: {_said(error)}") from error
+
+    def _rendered(
+        self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
+    ) -> str:
+        said: dict[str, Json] = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
+        with Budget(self._limit_s) as budget:
+            return budget.joined(self._compiled.generate(said | {"add_generation_prompt": opens}))
+
+    def takes_parts(self, role: str) -> bool:
+        """Messages of this role lose their text unless it comes as a list of parts, which the template goes through."""
+        return self._by_parts.get(role, False)
+
+    @cached_property
+    def _by_parts(self) -> dict[str, bool]:
+        try:
+            return {role: not self._shows(role, WORD) and self._shows(role, in_parts(WORD)) for role in ROLES}
+        except TooMuch:  # which each conversation is told
+            return {}
+
+    def _shows(self, role: str, content: Json) -> bool:
+        said = {"role": role, "content": content}
+        quiet: Message = {"role": "user", "content": ""}
+        for messages in ([said], [quiet, said], [said, quiet], [quiet, CALLING, said]):
+            try:
+                if WORD in self._rendered(messages, [], opens=True, named=NAMED):
+                    return True
+            except TooMuch:
+                raise
+            except Exception:  # noqa: BLE001  # it takes no conversation of this order
+                continue
+        return False
+
+    def trial(self, named: Mapping[str, str] | None = None) -> dict[str, Json]:
+        """What it takes of the conversations that all templates meet: the roles whose text it reads by parts, and of
+        those that it refuses, why."""
+        refuses: dict[str, str] = {}
+        for kind, (messages, tools) in TRIALS.items():
+            if tools and not knows_tools(self.text):  # as they are told to such a one: in a system text
+                messages, tools = told(messages, tools), []
+            try:
+                self._rendered([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
+            except Exception as error:  # noqa: BLE001  # likewise
+                refuses[kind] = _said(error)
+                if isinstance(error, TooMuch):
+                    break
+        parts = [role for role in ROLES if self.takes_parts(role)]
+        return {"parts": parts, "refuses": refuses}
+
+    def shaped(self, message: Message) -> Message:
+        """A message with its text as this template takes it."""
+        if not isinstance(message.get("content"), str) or not self.takes_parts(str(message.get("role"))):
+            return message
+        return {**message, "content": in_parts(message["content"])}
+
+    @cached_property
+    def sought(self) -> frozenset[str]:
+        """The texts that it looks for in what it is given, such as `</think>` in an answer."""
+        found: set[str] = set()
+        compared = [one for node in self._tree.find_all(nodes.Compare) for one in (node.expr, *_others(node))]
+        calls = (node for node in self._tree.find_all(nodes.Call) if isinstance(node.node, nodes.Getattr))
+        for one in (*compared, *(arg for node in calls for arg in node.args)):
+            if isinstance(one, nodes.Const) and isinstance(one.value, str):
+                found.add(one.value)
+        return frozenset(found)
+
+
+NAMED = {"bos_token": "", "eos_token": "", "pad_token": "", "unk_token": ""}
+WAY_OUT = "Bring in the model with a mended one, or use the task generate"
+
+
+def in_parts(text: str) -> list[Json]:
+    """A text as OpenAI's parts of content."""
+    return [{"type": "text", "text": text}]
+
+
+def _others(comparison: nodes.Compare) -> list[nodes.Expr]:
+    return [one.expr for one in comparison.ops]
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, RecursionError):
+        return "it calls itself without end"
+    line = getattr(error, "lineno", None)
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    if not isinstance(error, (TemplateError, TooMuch)):
+        said = f"{type(error).__name__}: {said}"
+    return f"{said} (line {line})" if line else said

@@ -1,0 +1,379 @@
+"""The tokenizer as tasks use it: batches of text to ids and back. It never cuts and never pads."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Encoding, Tokenizer
+
+from llmos.abi.error import BadInput
+from llmos.nn.called import called, name_of
+from llmos.nn.text import sentencepiece
+from llmos.nn.text.control_tokens import ControlTokens
+from llmos.tasks import Encoded, EncodedPair
+from llmos.tasks.reader import Reader
+from llmos.tasks.tools import knows_tools
+
+if TYPE_CHECKING:
+    from llmos.nn.text.chat_template import ChatTemplate
+
+FILE = "tokenizer.json"
+ANSWERS = "tokenizer_answers.json"  # where what is written is split otherwise than what is read
+CONFIG = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
+TEMPLATE = "chat_template.jinja"
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decodes where bytes of a character are still to come
+Message = dict[str, Any]  # Any: a message or a tool, as the template reads it
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # a space, as vocabularies of SentencePiece write it
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # and a byte that no piece has
+LANGUAGE = re.compile("[a-z]{2,3}_[A-Z]{2}")
+NO_LIMIT = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit of its own
+
+
+def _letters() -> dict[str, int]:
+    """Byte-level vocabularies write each byte as a letter: printable ones as themselves, others from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+BYTES = _letters()
+
+
+class FastTokenizer:
+    """A folder's tokenizer; fills tasks.Tokenizer.
+
+    What a user writes is text: no name of a control token in it becomes one, unless it `parses_special`. The chat
+    template's own are marked (see `Controls`), and are theirs in every text that is encoded.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        """`name` is what errors call it."""
+        self.folder, self.name = folder, name or name_of(folder)
+        with called(folder, self.name):
+            self._fast = read(folder)
+        self._fast.no_truncation()
+        self._fast.no_padding()
+        self.parses_special = False
+        self._controls: ControlTokens | None = None
+        self._making = threading.Lock()
+        self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
+        self.reader: Reader | None = None  # of an encoder with a decoder; likewise
+        self.held: int | None = None  # how many of its tokens the model has; likewise
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:  # Any: transformers' file, read by key
+        found: dict[str, Any] = {}  # Any: likewise
+        for path in (
+            self.folder / SPECIAL,
+            self.folder / CONFIG,
+        ):  # the later one counts; older ones have only the first
+            found |= json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
+
+    @cached_property
+    def _answers(self) -> Tokenizer | None:
+        return read_answers(self.folder)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The limit the tokenizer's own file names, if it names one."""
+        limit = int(self._config.get("model_max_length") or NO_LIMIT)
+        return limit if limit < NO_LIMIT else None
+
+    @property
+    def end_id(self) -> int | None:
+        """The token that ends a text, where the tokenizer's own file names one."""
+        named = self._config.get("eos_token")
+        found: int | None = None if named is None else self._fast.token_to_id(_text(named))
+        return found
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """Special tokens that are codes of languages, as mBART has them, with their ids."""
+        added = self._fast.get_added_tokens_decoder()
+        return {one.content: i for i, one in sorted(added.items()) if LANGUAGE.fullmatch(one.content)}
+
+    def parsing(self) -> FastTokenizer:
+        """The same tokenizer for those who mean the control tokens that they write."""
+        assert self.controls is not None, "Both have the same marks"
+        other = copy.copy(self)
+        other.parses_special = True
+        return other
+
+    @property
+    def controls(self) -> ControlTokens:
+        if self._controls is None:
+            with self._making:  # marks are made once: texts are marked and split in threads of their own
+                self._controls = self._controls or self._made_controls()
+        return self._controls
+
+    def _made_controls(self) -> ControlTokens:
+        written = self._template or ""
+        sought = self._compiled.sought if written and self._is_sound else frozenset[str]()
+        return ControlTokens(self._fast, self.ends, written, sought)
+
+    @cached_property
+    def _answer_controls(self) -> ControlTokens:
+        return self.controls if self._answers is None else ControlTokens(self._answers)
+
+    @cached_property
+    def _around(self) -> dict[str, list[int]]:
+        """The control tokens that stand around a text, and around a pair of them."""
+        known = self.controls.known
+        alone, pair = self._fast.encode("").ids, self._fast.encode("", "").ids
+        return {"text": [i for i in alone if i in known], "pair": [i for i in pair if i in known]}
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
+        controls = self.controls
+        read = [controls.unmark(text) for text in texts]
+        made = [one.ids for one in self._fast.encode_batch_fast(read, add_special_tokens=special)]
+        if self.parses_special:
+            return [Encoded(ids) for ids in made]
+        around = self._around["text"] if special else []
+        others = [
+            at
+            for at, (text, ids) in enumerate(zip(texts, made, strict=True))
+            if not controls.is_as_meant(ids, [*around, *controls.meant(text)], [read[at]])
+        ]
+        if others:
+            plain = controls.plain.encode_batch_fast([texts[at] for at in others], add_special_tokens=special)
+            for at, one in zip(others, plain, strict=True):
+                made[at] = one.ids
+        return [Encoded(ids) for ids in made]
+
+    def encode_answer(self, text: str, *, special: bool) -> list[int]:
+        """An answer's text, as the model writes it."""
+        fast, controls = self._answers or self._fast, self._answer_controls
+        (empty, read) = fast.encode_batch_fast(["", text], add_special_tokens=special)
+        around = [i for i in empty.ids if i in controls.known]
+        if self.parses_special or controls.is_as_meant(read.ids, around, [text]):
+            return list(read.ids)
+        (plain,) = controls.plain.encode_batch_fast([text], add_special_tokens=special)
+        return list(plain.ids)
+
+    def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
+        words = [list(words) for words in sentences]
+        if self._needs_spaces:
+            words = [[word if i == 0 else f" {word}" for i, word in enumerate(sentence)] for sentence in words]
+        made = self._fast.encode_batch(words, is_pretokenized=True, add_special_tokens=special)
+        around = self._around["text"] if special else []
+        others = [] if self.parses_special else self._others(words, made, around)
+        if others:
+            chosen = [words[at] for at in others]
+            plain = self.controls.plain.encode_batch(chosen, is_pretokenized=True, add_special_tokens=special)
+            made = _with(made, others, plain)
+        return [Encoded(encoding.ids, encoding.word_ids) for encoding in made]
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
+        """The second texts' offsets count characters. All tokens are of one segment, as everywhere here."""
+        made = self._fast.encode_batch(list(pairs))
+        others = [] if self.parses_special else self._others(pairs, made, self._around["pair"])
+        if others:
+            made = _with(made, others, self.controls.plain.encode_batch([pairs[at] for at in others]))
+        return [
+            EncodedPair(
+                one.ids, [span if side == 1 else None for side, span in zip(one.sequence_ids, one.offsets, strict=True)]
+            )
+            for one in made
+        ]
+
+    def _others(self, texts: Sequence[Sequence[str]], made: Sequence[Encoding], around: Sequence[int]) -> Sequence[int]:
+        """Which of these hold a control token that their texts were not to have. Batches of them leave others time."""
+        is_as_meant = self.controls.is_as_meant
+        pairs = enumerate(zip(texts, made, strict=True))
+        return [at for at, (some, one) in pairs if not is_as_meant(one.ids, around, some)]
+
+    @cached_property
+    def longest(self) -> int:
+        """How many characters its longest token has, as its file writes it."""
+        return max(map(len, self._fast.get_vocab()), default=1)
+
+    @cached_property
+    def _needs_spaces(self) -> bool:
+        """Byte-level vocabularies tell a word that follows another by its space, which lone words have lost."""
+        as_text = self._fast.encode("a a", add_special_tokens=False).ids
+        return bool(as_text != self._fast.encode(["a", "a"], is_pretokenized=True, add_special_tokens=False).ids)
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are, for a model that has as many."""
+        known = int(self._fast.get_vocab_size(with_added_tokens=True))
+        return known if self.held is None else min(known, self.held)
+
+    @property
+    def lacks_tokens(self) -> bool:
+        """Whether there are tokens here that the model has not."""
+        return self.held is not None and int(self._fast.get_vocab_size(with_added_tokens=True)) > self.held
+
+    def check(self, sequences: Iterable[Sequence[int]]) -> None:
+        """BadInput for a token that was added here and that the model lacks: nothing computes it."""
+        if self.held is None or not self.lacks_tokens:
+            return
+        for ids in sequences:
+            if (token := max(ids, default=0)) >= self.held:
+                written = self._fast.id_to_token(token)
+                raise BadInput(
+                    f"The text has {written!r}, token {token:,} of the tokenizer, and the model has {self.held:,} "
+                    "tokens. Leave it out"
+                )
+
+    def as_json(self) -> str:
+        """All of it, as tokenizer.json has it."""
+        return str(self._fast.to_str())
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a token stands for. Not always whole characters: byte-level vocabularies cut where they like."""
+        written = self._fast.id_to_token(token) or ""
+        if token in self._fast.get_added_tokens_decoder():
+            return written.encode()
+        if self._is_byte_level:
+            return bytes(BYTES.get(letter, 0) for letter in written)
+        if (byte := BYTE.fullmatch(written)) is not None:
+            return bytes.fromhex(byte[1])
+        return written.replace(WORD_START, " ").encode()
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        decoder = self._fast.decoder
+        return decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._fast.decode(list(ids), skip_special_tokens=True))
+
+    def stream(self) -> Stream:
+        """Text token by token, a piece at a time as soon as it is whole characters."""
+        return Stream(self._fast)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether there is a chat template, and one that compiles."""
+        return self._template is not None and self._is_sound
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template tells the model of tools."""
+        return knows_tools(self._template or "")
+
+    def chat(
+        self, messages: Sequence[Message], tools: Sequence[Message] = (), given: Mapping[str, Any] | None = None
+    ) -> str:
+        """The conversation as the model was taught to read it, up to where its answer begins.
+
+        `given`: what a call hands to the template beside.
+        """
+        return self._chat(messages, tools, given or {}, opens=True)
+
+    def chat_whole(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
+        """The same, with nothing opened behind the last message."""
+        return self._chat(messages, tools, {}, opens=False)
+
+    def _chat(
+        self, messages: Sequence[Message], tools: Sequence[Message], given: Mapping[str, Any], *, opens: bool
+    ) -> str:
+        if self._template is None:
+            raise BadInput(
+                f"{self.name} has no chat template, so it was not made for conversations. Use the task generate"
+            )
+        template = self._compiled
+        named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
+        if self.parses_special:
+            said = [template.shaped(one) for one in messages]
+            return template.render(said, tools, opens=opens, named={**given, **named})
+        disguise = self.controls.disguise()
+        disguise.look([messages, tools, given])
+        hidden = [template.shaped(disguise.message(one)) for one in messages]
+        handed = {**disguise.value(given), **named}
+        rendered = template.render(hidden, disguise.value(list(tools)), opens=opens, named=handed)
+        return disguise.off(self.controls.mark(rendered))
+
+    @cached_property
+    def _compiled(self) -> ChatTemplate:
+        """BadInput for a template that cannot be compiled."""
+        from llmos.nn.text.chat_template import ChatTemplate  # only what chats needs it
+
+        assert self._template is not None, "There is a template to compile"
+        return ChatTemplate(self._template, self.name)
+
+    @cached_property
+    def _is_sound(self) -> bool:
+        try:
+            return bool(self._compiled)
+        except BadInput:  # which is said to those who chat
+            return False
+
+    @cached_property
+    def _template(self) -> str | None:
+        path = self.folder / TEMPLATE
+        if path.exists():
+            return path.read_text(encoding="utf-8")
+        held = self._config.get("chat_template")
+        if isinstance(held, list):  # several, by name
+            held = next((entry["template"] for entry in held if entry["name"] == "default"), None)
+        return held
+
+
+class Stream:
+    """The text of a growing answer; it holds back a character until all of its bytes have come."""
+
+    def __init__(self, fast: Tokenizer) -> None:
+        self._fast = fast
+        self._ids: list[int] = []
+        self._from = 0  # decoding starts here: far enough back to tell whether a space belongs before the newest token
+        self._said = 0  # tokens whose text has been given out
+
+    def push(self, token: int) -> str:
+        self._ids.append(token)
+        return "" if self._decode(self._from).endswith(UNFINISHED) else self.flush()
+
+    def flush(self) -> str:
+        """What was held back, as it is."""
+        before = self._fast.decode(self._ids[self._from : self._said], skip_special_tokens=True)
+        piece = self._decode(self._from)[len(before) :]
+        self._from, self._said = self._said, len(self._ids)
+        return piece
+
+    def _decode(self, start: int) -> str:
+        return str(self._fast.decode(self._ids[start:], skip_special_tokens=True))
+
+
+def _with(made: Sequence[Encoding], places: Sequence[int], others: Sequence[Encoding]) -> list[Encoding]:
+    """These, with the others in their places."""
+    found = dict(zip(places, others, strict=True))
+    return [found.get(at, one) for at, one in enumerate(made)]
+
+
+def _text(token: Any) -> str:  # Any: a plain string, or the dict of an added token
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def read(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder, from its file, or from older files by conversion."""
+    if (folder / FILE).exists():
+        return Tokenizer.from_file(str(folder / FILE))
+    if sentencepiece.is_there(folder):
+        return sentencepiece.tokenizer(folder, sentencepiece.SOURCE)
+    if (made := sentencepiece.single(folder)) is not None:
+        return made
+    from transformers import AutoTokenizer  # slow, and only for folders that were never made resident
+
+    try:
+        found = AutoTokenizer.from_pretrained(folder)
+    except (ImportError, OSError, ValueError) as error:
+        raise BadInput(f"{name_of(folder)} has no tokenizer that can be read ({error}). Add its {FILE}") from error
+    backend: Tokenizer = found.backend_tokenizer
+    return backend
+
+
+def read_answers(folder: Path) -> Tokenizer | None:
+    """The tokenizer of what is written, where a folder has one beside that of what is read."""
+    if (folder / ANSWERS).exists():
+        return Tokenizer.from_file(str(folder / ANSWERS))
+    return sentencepiece.tokenizer(folder, sentencepiece.TARGET) if sentencepiece.is_there(folder) else None

@@ -1,0 +1,33 @@
+"""Few rows times a layer's weights, whichever way round."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from llmos.nn.cpu.few_row_matmul import MOST_ROWS, TransposedWeights, turn  # noqa: E402
+from llmos.testing.tiny import plain  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 7, MOST_ROWS, MOST_ROWS + 1])
+def test_the_answer_is_the_linear_layer_s_whatever_the_rows(rows, has_bias):
+    layer = torch.nn.Linear(24, 40, bias=has_bias)
+    x = torch.randn(1, rows, 24, generator=torch.Generator().manual_seed(rows))
+    wanted = layer(x)
+    layer.__class__ = TransposedWeights
+    torch.testing.assert_close(layer(x), wanted)
+    torch.testing.assert_close(layer(x.transpose(1, 2).contiguous().transpose(1, 2)), wanted)
+
+
+def test_turning_keeps_every_weight_where_it_is():
+    model = copy.deepcopy(plain("llama"))
+    before = {name: p.data_ptr() for name, p in model.named_parameters()}
+    is_turned = turn(model)
+    assert {name: p.data_ptr() for name, p in model.named_parameters()} == before
+    assert all(isinstance(m, TransposedWeights) is is_turned for m in model.modules() if isinstance(m, torch.nn.Linear))

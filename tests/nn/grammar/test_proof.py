@@ -1,0 +1,62 @@
+"""Rules that end, stall or fill whoever compiles them are sentences, and cost one process that nobody misses."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("llguidance")
+
+from llmos.abi.error import BadInput, Cancelled
+from llmos.abi.waiting import is_for_nobody, waited_for
+from llmos.nn.grammar.proof import is_plain, prove
+from llmos.tasks.grammar import Grammar
+
+NESTED = "start: r0\n" + "\n".join(f'r{i}: r{i + 1} r{i + 1} | "a"' for i in range(3000)) + '\nr3000: "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "says"),
+    [
+        ("grammar", NESTED, "ends the process that tries"),
+        ("regex", "(a{1000}){1000}", "too many expressions|would take longer|ends the process"),
+        ("grammar", "start: " + "(" * 20_000 + '"a"' + ")" * 20_000, "nested"),
+        ("regex", "(", "regex parse error"),
+        ("grammar", "start: missing", "missing"),
+    ],
+    ids=["nested rules", "repeats of repeats", "brackets", "malformed", "no such rule"],
+)
+def test_a_rule_that_cannot_be_compiled_safely_is_a_sentence_that_names_its_param(kind, text, says):
+    with pytest.raises(BadInput, match=says) as refused:
+        prove(Grammar(kind, text))
+    assert refused.value.detail["key"] == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("regex", "(a|b){3}c"), ("grammar", 'start: start "a" | "b"'), ("grammar", 'root ::= "a" | "b"')]
+)
+def test_a_rule_that_can_be_kept_to_is_proven(kind, text):
+    prove(Grammar(kind, text))
+
+
+def test_small_plain_rules_need_no_proof_and_what_multiplies_does():
+    assert is_plain(Grammar("json_schema", '{"type": "object", "properties": {"a": {"type": "string"}}}'))
+    assert is_plain(Grammar("regex", "yes|no"))
+    for kind, text in [
+        ("regex", "(a{100}){100}"),
+        ("grammar", 'start: "a"'),
+        ("json_schema", '{"type": "array", "minItems": 100000}'),
+        ("json_schema", '{"pattern": "(a{9}){9}"}'),
+        ("json_schema", '{"enum": ["' + "x" * 8000 + '"]}'),
+    ]:
+        assert not is_plain(Grammar(kind, text))
+
+
+def test_a_proof_that_nobody_waits_for_is_broken_off_and_made_again_for_the_next_who_asks():
+    rule = Grammar("regex", "(a{700}){700}")  # seconds of compiling
+    looks = iter([False, True])
+    with waited_for(lambda: next(looks)), pytest.raises(Cancelled):
+        prove(rule)
+    assert next(looks, None) is None, "it was asked until it heard that they have left"
+    assert not is_for_nobody()
+    with pytest.raises(BadInput):
+        prove(rule)
