@@ -25,7 +25,7 @@ from bench.record import Figure, Record, Target, figure, ratios
 from bench.rounds import per_second, take_turns
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import error_of
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.recipe import Lora
 from llmos.engines import driver
@@ -98,7 +98,7 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | 
     return Record("adapters", mode, settings, tuple(shown))
 
 
-def made(base: Path, root: Path, count: int) -> list[Located]:
+def made(base: Path, root: Path, count: int) -> list[ModelPath]:
     """So many LoRA models that embed: random adapters of the default rank on every linear layer of the base."""
     backbone = load_folder(base).backbone
     models = []
@@ -107,14 +107,14 @@ def made(base: Path, root: Path, count: int) -> list[Located]:
             root / f"lora-{index:03d}", backbone, rank=LORA.rank, seed=index, lora_alpha=LORA.alpha, strength=0.2
         )
         manifest = Manifest(f"lora-{index:03d}", 1, Kind.MODEL, "embed", (), base=MODEL, method="lora")
-        models.append(Located(manifest, str(folder)))
+        models.append(ModelPath(manifest, str(folder)))
     return models
 
 
 class Engine:
     """The PyTorch engine in this process with a base and LoRA models on it."""
 
-    def __init__(self, base: Path, models: Sequence[Located], texts: Sequence[str], device: str) -> None:
+    def __init__(self, base: Path, models: Sequence[ModelPath], texts: Sequence[str], device: str) -> None:
         self._engine = driver("pytorch", TOKEN_BUDGET)
         self._engine.load(located(base), device, DTYPE, threads=0)
         for model in models:
@@ -135,7 +135,7 @@ class Engine:
 class Peer:
     """PEFT's way: one model with all adapters, and the name of an adapter for each text of a padded batch."""
 
-    def __init__(self, base: Path, models: Sequence[Located], texts: Sequence[str], device: torch.device) -> None:
+    def __init__(self, base: Path, models: Sequence[ModelPath], texts: Sequence[str], device: torch.device) -> None:
         plain = AutoModel.from_pretrained(base, dtype=torch.float32, add_pooling_layer=False)
         self._tokenizer = AutoTokenizer.from_pretrained(base)
         first, *rest = models
@@ -165,7 +165,7 @@ class Peer:
         return np.stack([found[i] for i in range(len(order))])
 
 
-def _attached(base: Path, models: Sequence[Located], texts: Sequence[str], rounds: int, device: str) -> list[Figure]:
+def _attached(base: Path, models: Sequence[ModelPath], texts: Sequence[str], rounds: int, device: str) -> list[Figure]:
     """Two serve processes, one with a model, the other with all of them: single calls by turns, and what they hold."""
     refs = [model.manifest.ref for model in models]
     singles = [texts[i % len(texts)] for i in range(SINGLES)]

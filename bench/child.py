@@ -18,7 +18,7 @@ from bench.record import ROOT
 from bench.stop import Stop
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import error_of
-from llmos.abi.frame import Answer, Ask, Assignment, Attach, AttachFailed, Down, Failed, Located, Ready, Up
+from llmos.abi.frame import Answer, Ask, Attach, AttachFailed, Failed, FromChild, Job, ModelPath, Ready, ToChild
 from llmos.abi.process import Program
 from llmos.abi.wire import Splitter, encode
 from llmos.programs.child import be_child
@@ -30,11 +30,11 @@ class Child:
     """The process while the `with` lasts."""
 
     def __init__(
-        self, base: Located, texts: Sequence[str] = (), *, device: str, dtype: str, call_texts: int = 1
+        self, base: ModelPath, texts: Sequence[str] = (), *, device: str, dtype: str, call_texts: int = 1
     ) -> None:
         self._asks = [Ask(call) for call in calls(texts, call_texts)]
         self._scratch = tempfile.TemporaryDirectory()
-        self._assignment = Assignment(
+        self._assignment = Job(
             pid=1,
             program=Program.SERVE,
             args={"base": base.manifest.ref, "engine": "pytorch", "token_budget": TOKEN_BUDGET},
@@ -64,7 +64,7 @@ class Child:
         self._send(self._asks)
         return vectors(self._answers(len(self._asks)))
 
-    def attach(self, models: Sequence[Located]) -> None:
+    def attach(self, models: Sequence[ModelPath]) -> None:
         """Make these models answerable; the calls that name them may follow at once."""
         self._send([Attach(model) for model in models])
 
@@ -85,10 +85,10 @@ class Child:
             chunks += frame.chunks if isinstance(frame, Answer) else ()
         return chunks
 
-    def _send(self, frames: Sequence[Down]) -> None:
+    def _send(self, frames: Sequence[ToChild]) -> None:
         self._socket.sendall(b"".join(encode(frame) for frame in frames))
 
-    def _read(self) -> Iterator[Up | Down]:
+    def _read(self) -> Iterator[FromChild | ToChild]:
         splitter = Splitter()
         while data := self._socket.recv(READ_BYTES):
             for frame in splitter.feed(data):

@@ -20,7 +20,7 @@ from bench.engine import InProcess, located
 from bench.equality import least_cosine
 from bench.record import Figure, Record, Target, figure, ratios
 from bench.rounds import per_second, take_turns
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.nn import resident
 from llmos.nn.load import torch_device
 
@@ -126,7 +126,7 @@ def _lengths(base: Path, texts: Sequence[str]) -> list[int]:
     return [len(ids) for ids in AutoTokenizer.from_pretrained(base)(list(texts))["input_ids"]]
 
 
-def _located(base: Path, dtype: str, stack: ExitStack) -> Located:
+def _located(base: Path, dtype: str, stack: ExitStack) -> ModelPath:
     if dtype == "float32":
         return located(base)
     made = Path(stack.enter_context(TemporaryDirectory())) / dtype

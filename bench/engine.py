@@ -9,7 +9,7 @@ import numpy as np
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import error_of
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import Kind, Manifest
 from llmos.config import Config
 from llmos.engines import driver
@@ -18,10 +18,10 @@ MODEL = "minilm:1"
 TOKEN_BUDGET = Config(Path()).token_budget  # as the daemon has it by default
 
 
-def located(folder: Path, resident: Path | None = None) -> Located:
+def located(folder: Path, resident: Path | None = None) -> ModelPath:
     """The base in a folder, as the daemon would say it to a child."""
     manifest = Manifest("minilm", 1, Kind.BASE, "embed", files=(), options={"pooling": "mean"})
-    return Located(manifest, str(folder), str(resident) if resident else None)
+    return ModelPath(manifest, str(folder), str(resident) if resident else None)
 
 
 def calls(texts: Sequence[str], call_texts: int) -> list[Call]:
@@ -43,7 +43,7 @@ def vectors(chunks: Sequence[Chunk]) -> np.ndarray:
 class InProcess:
     """The PyTorch engine with one base."""
 
-    def __init__(self, base: Located, texts: Sequence[str], *, device: str, dtype: str, call_texts: int) -> None:
+    def __init__(self, base: ModelPath, texts: Sequence[str], *, device: str, dtype: str, call_texts: int) -> None:
         self._engine = driver("pytorch", TOKEN_BUDGET)
         self._engine.load(base, device, dtype, threads=0)
         self._calls = calls(texts, call_texts)

@@ -24,7 +24,7 @@ from bench.record import Figure, Record, Target, figure, ratios
 from bench.rounds import take_turns
 from bench.speakers import Answer, Batches, Engine, LlamaCpp, Speaker, Transformers, fastest
 from bench.stop import Stop
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import Kind, Manifest
 from llmos.nn import resident
 from llmos.nn.text.tokenizer import FastTokenizer
@@ -251,11 +251,11 @@ def _busy_first_tokens(engine: Engine, asked: Sequence[str], short: Sequence[str
     return seconds
 
 
-def _located(source: Path, dtype: str, stack: ExitStack) -> Located:
+def _located(source: Path, dtype: str, stack: ExitStack) -> ModelPath:
     made = Path(stack.enter_context(TemporaryDirectory())) / dtype
     resident.make(source, dtype, made)
-    return Located(Manifest("smollm2", 1, Kind.BASE, "chat", ()), str(source), str(made))
+    return ModelPath(Manifest("smollm2", 1, Kind.BASE, "chat", ()), str(source), str(made))
 
 
-def _float32(source: Path, base: Located, dtype: str, stack: ExitStack) -> Path:
+def _float32(source: Path, base: ModelPath, dtype: str, stack: ExitStack) -> Path:
     return Path(str(base.resident if dtype == "float32" else _located(source, "float32", stack).resident))

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, Generat
 from bench.stop import Stop
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import error_of
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.config import Config
 from llmos.engines import driver
 from llmos.nn.text.tokenizer import FastTokenizer
@@ -63,7 +63,7 @@ def fastest(tried: Iterable[tuple[str, Callable[[], S]]], prompts: Sequence[str]
 class Engine:
     """The PyTorch engine in this process, fed between its steps as the serve program feeds it."""
 
-    def __init__(self, base: Located, device: str, dtype: str) -> None:
+    def __init__(self, base: ModelPath, device: str, dtype: str) -> None:
         config = Config(Path())
         self._engine = driver("pytorch", config.token_budget, config.kv_bytes)
         self._engine.load(base, device, dtype, threads=0)

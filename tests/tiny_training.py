@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from llmos.abi.frame import Assignment, Located
+from llmos.abi.frame import Job, ModelPath
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Program
 from llmos.testing import tiny
@@ -18,12 +18,12 @@ RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}
 SIGNS = {"fruit": ("apple", "pear", "plum"), "metal": ("iron", "zinc", "gold"), "animal": ("cow", "hen", "pig")}
 
 
-def base(folder: Path, architecture: str = "bert") -> Located:
+def base(folder: Path, architecture: str = "bert") -> ModelPath:
     """A tiny random model as the store locates it."""
     path = folder / f"base-{architecture}"
     if not path.exists():
         tiny.write(path, architecture)
-    return Located(Manifest("tiny", 1, Kind.BASE, "embed", (), base_digest="0" * 64), str(path), str(path))
+    return ModelPath(Manifest("tiny", 1, Kind.BASE, "embed", (), base_digest="0" * 64), str(path), str(path))
 
 
 def sorting(folder: Path, rows: int = 120) -> Path:
@@ -51,10 +51,10 @@ def naming(folder: Path, rows: int = 150) -> Path:
     return path
 
 
-def assignment(folder: Path, recipe: dict[str, Json], *, dtype: str = "float32", **models: Located) -> Assignment:
+def assignment(folder: Path, recipe: dict[str, Json], *, dtype: str = "float32", **models: ModelPath) -> Job:
     """What a trainer is told; `recipe` needs only what matters to the test."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     plain = {"name": "sorter", "base": "tiny:1", "epochs": 4.0, "learning_rate": 3e-3, "batch_size": 8, **recipe}
     models = {"base": base(folder), **models}
-    return Assignment(1, Program.TRAIN, plain, str(scratch), dtype=dtype, threads=1, models=models)
+    return Job(1, Program.TRAIN, plain, str(scratch), dtype=dtype, threads=1, models=models)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from llmos.abi.engine import ENGINES, GRAMMAR, JSON_SCHEMA, REGEX, TOOLS, reads
 from llmos.abi.model import Kind, Manifest
-from llmos.abi.recipe import TASKS, WRITING
+from llmos.abi.recipe import GENERATIVE, TASKS
 
 ZERO_SHOT = "zero_shot"  # classify by labels that the call brings
 BYTE_LEVEL = "gpt2"  # GGUF's word for a vocabulary of byte pairs
 RULES = (JSON_SCHEMA, REGEX, GRAMMAR, TOOLS)
 ALSO_DOES: dict[str, tuple[str, ...]] = {  # a model that does the one does the others as well
-    **{task: tuple(other for other in WRITING if other != task) for task in ("chat", "generate")},
+    **{task: tuple(other for other in GENERATIVE if other != task) for task in ("chat", "generate")},
     "embed": ("similarity", "rerank", "classify"),
     "similarity": ("embed", "rerank", "classify"),
 }
@@ -28,9 +28,9 @@ def tasks_of(manifest: Manifest, engine: str, base: Manifest | None = None) -> t
     """The tasks that this model answers with this engine. `base`: of a model, what it stands on."""
     ground, driver = base or manifest, ENGINES[engine]
     may = set(gated(manifest))
-    if reads(ground) and manifest.task in WRITING:
+    if reads(ground) and manifest.task in GENERATIVE:
         may &= {manifest.task, *map(str, ground.options["tasks"])}
-    if driver.tasks and manifest.task in WRITING:
+    if driver.tasks and manifest.task in GENERATIVE:
         may &= set(driver.tasks)
     if "chat" not in ground.options.get("tasks", ("chat",)):  # conversations have no template
         may.discard("chat")
@@ -49,7 +49,7 @@ def capabilities_of(manifest: Manifest, engine: str, base: Manifest | None = Non
     found = list(tasks)
     if "classify" in tasks and not manifest.labels:
         found.append(ZERO_SHOT)
-    if set(tasks) & set(WRITING):
+    if set(tasks) & set(GENERATIVE):
         found += [one for one in ENGINES[engine].features if _has(one, tasks, base or manifest, engine)]
     return tuple(found)
 

@@ -20,7 +20,7 @@ Json = Any  # Any: a JSON value whose schema belongs to the program
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class ModelPath:
     """A manifest and where its files lie: `folder` holds them under their paths, read-only; `resident` too, once made.
 
     `base` is the located base a model stands on.
@@ -29,11 +29,11 @@ class Located:
     manifest: Manifest
     folder: str
     resident: str | None = None
-    base: Located | None = None
+    base: ModelPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class Job:
     """What a child is to do: its program, arguments, device, and the only folder it may write to."""
 
     pid: int
@@ -43,7 +43,7 @@ class Assignment:
     device: str = "cpu0"
     dtype: str = "float32"
     threads: int = 0  # 0: as many as the device has cores
-    models: dict[str, Located] = field(default_factory=dict)  # every model the arguments name, by the name they use
+    models: dict[str, ModelPath] = field(default_factory=dict)  # every model the arguments name, by the name they use
     datasets: dict[str, str] = field(default_factory=dict)  # every dataset they name -> its folder, read-only
     roots: tuple[str, ...] = ()  # folders below which files that a request names lie; none: anywhere
     cpu_kernels: str = "auto"  # which instructions its loops may use: abi/cpu.py
@@ -53,7 +53,7 @@ class Assignment:
 class Attach:
     """Make this model answerable; the calls that name it come after."""
 
-    model: Located
+    model: ModelPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class UsageReport:
     """What the child has used so far."""
 
     usage: Usage
@@ -199,8 +199,8 @@ class Beat:
     still_s: float = 0.0
 
 
-Down = Assignment | Attach | Detach | Ask | Cancel | Accepted | Stop
-Up = (
+ToChild = Job | Attach | Detach | Ask | Cancel | Accepted | Stop
+FromChild = (
     Ready
     | TakesIn
     | TakenIn
@@ -212,7 +212,7 @@ Up = (
     | Report
     | Offered
     | Failed
-    | Spent
+    | UsageReport
     | Probed
     | Beat
 )

@@ -46,7 +46,7 @@ class State(StrEnum):
     EXITED = "exited"
 
 
-MOVES: dict[State, frozenset[State]] = {
+TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.STARTING, State.EXITED}),
     State.STARTING: frozenset({State.READY, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
     State.READY: frozenset({State.SUSPENDED, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
@@ -75,7 +75,7 @@ class Progress:
 
     Figures a trainer sends: loss, rate (examples/s), eta_s, metric. Figures a puller sends: rate (bytes/s), eta_s.
     A figure that is not finite is left out: JSON has no word for it, and what was written could not be read again.
-    Figures of a serve process that generates: those of `engines/pytorch/streams.py`.
+    Figures of a serve process that generates: those of `engines/pytorch/generation_scheduler.py`.
     """
 
     phase: str
@@ -123,7 +123,7 @@ class Process:
     reason: str = ""  # why it is where it is: queued for memory, stopped by whom, what the gate said
 
     def moved(self, to: State, **changes: Any) -> Process:  # Any: other fields of this class, checked by replace
-        assert to in MOVES[self.state], f"pid {self.pid}: {self.state} -> {to} is not a legal move"
+        assert to in TRANSITIONS[self.state], f"pid {self.pid}: {self.state} -> {to} is not a legal move"
         return replace(self, state=to, **{"unresponsive_since": None, **changes})
 
     @property

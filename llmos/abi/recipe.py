@@ -17,7 +17,12 @@ from llmos.abi.wire import from_plain
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
 TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
-WRITING = ("generate", "chat", "summarize", "translate")  # tasks whose answers are texts: they want a base that writes
+GENERATIVE = (
+    "generate",
+    "chat",
+    "summarize",
+    "translate",
+)  # tasks whose answers are texts: they want a base that writes
 STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
 BATCH_SIZES = {"classify": 32, "rerank": 32, "similarity": 32}  # examples of a step, where the recipe leaves it open
 BATCH_SIZE = 16  # of the other tasks
@@ -103,7 +108,7 @@ class Recipe:
 
 def starter(task: str) -> str:
     """The catalog's base for a task."""
-    return STARTERS[task in WRITING]
+    return STARTERS[task in GENERATIVE]
 
 
 def batch_size_of(recipe: Recipe) -> int:
@@ -113,7 +118,7 @@ def batch_size_of(recipe: Recipe) -> int:
 
 def token_budget_of(recipe: Recipe) -> int:
     """Tokens of a forward pass, at most, unless one example alone has more."""
-    return recipe.token_budget or (TOKEN_BUDGET_WRITING if recipe.task in WRITING else TOKEN_BUDGET)
+    return recipe.token_budget or (TOKEN_BUDGET_WRITING if recipe.task in GENERATIVE else TOKEN_BUDGET)
 
 
 def shares_of(threads: int, batch_size: int, device: str) -> int:

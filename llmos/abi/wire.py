@@ -12,12 +12,12 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from llmos.abi.error import BadInput, TooLong
-from llmos.abi.frame import Down, Up
+from llmos.abi.frame import FromChild, ToChild
 
 PREFIX = struct.Struct(">I")
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
-_FRAMES: dict[str, type] = {kind.__name__: kind for kind in (*get_args(Down), *get_args(Up))}
+_FRAMES: dict[str, type] = {kind.__name__: kind for kind in (*get_args(ToChild), *get_args(FromChild))}
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {  # Any: one decoder per frame type, chosen by name
     name: msgspec.msgpack.Decoder(kind) for name, kind in _FRAMES.items()
@@ -27,7 +27,7 @@ _envelope = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
 T = TypeVar("T")
 
 
-def encode(frame: Down | Up) -> bytes:
+def encode(frame: ToChild | FromChild) -> bytes:
     """The frame's bytes with their prefix; TooLong if they are more than MAX_FRAME_BYTES, BadInput if it has none."""
     try:
         body = _encoder.encode((type(frame).__name__, frame))
@@ -43,7 +43,7 @@ def encode(frame: Down | Up) -> bytes:
     return PREFIX.pack(len(body)) + body
 
 
-def decode(body: bytes | bytearray | memoryview) -> Down | Up:
+def decode(body: bytes | bytearray | memoryview) -> ToChild | FromChild:
     """The frame in a body without its prefix; BadInput if it is none of ours."""
     try:
         name, raw = _envelope.decode(body)
@@ -58,10 +58,10 @@ class Splitter:
     def __init__(self) -> None:
         self._held = bytearray()
 
-    def feed(self, data: bytes) -> list[Down | Up]:
+    def feed(self, data: bytes) -> list[ToChild | FromChild]:
         """The frames completed by these bytes, in order."""
         self._held += data
-        frames: list[Down | Up] = []
+        frames: list[ToChild | FromChild] = []
         start = 0
         while len(self._held) - start >= PREFIX.size:
             (size,) = PREFIX.unpack_from(self._held, start)

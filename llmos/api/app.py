@@ -15,10 +15,10 @@ from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.abi.model import split_ref
 from llmos.api.budget import Budget
-from llmos.api.caller import Caller
+from llmos.api.call_service import CallApi
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
-from llmos.api.endpoint import Answer, Bodies, Door, Endpoint
+from llmos.api.endpoint import Answer, Bodies, Endpoint, ErrorBoundary
 from llmos.api.errors import WRONG_METHOD, refusal
 from llmos.api.events import Events
 from llmos.api.guard import Guard, let_read
@@ -39,27 +39,27 @@ MODELS = "/v1/models/"
 
 
 @dataclass(slots=True)
-class Place:
+class Route:
     """One path, and the door of each method there."""
 
     path: str
-    doors: dict[str, Door] = field(default_factory=dict)
+    doors: dict[str, ErrorBoundary] = field(default_factory=dict)
 
     @property
     def methods(self) -> set[str]:
         return {*self.doors, *(("HEAD",) if "GET" in self.doors else ())}
 
 
-class Surface:
+class App:
     """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
 
     def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: Budget, meter: Meter) -> None:
         self._guard = guard
         self._budget = budget
         self._refused = meter.refusals
-        places: dict[str, Place] = {}
+        places: dict[str, Route] = {}
         for one in found:
-            places.setdefault(one.path, Place(one.path)).doors[one.method] = Door(one, meter.refusals)
+            places.setdefault(one.path, Route(one.path)).doors[one.method] = ErrorBoundary(one, meter.refusals)
         self.routes = list(places.values())
         self._plain = {path: place for path, place in places.items() if "{" not in path}
         self._patterns = [(compile_path(path)[0], place) for path, place in places.items() if "{" in path]
@@ -100,7 +100,7 @@ class Surface:
         self._refused[error.code] += 1
         return refusal(error, status=status, headers=headers)
 
-    def _no_door(self, request: Request, place: Place | None) -> Response:
+    def _no_door(self, request: Request, place: Route | None) -> Response:
         method, path = request.method, request.url.path
         if place is not None:
             allowed = ", ".join(sorted(place.methods))
@@ -110,7 +110,7 @@ class Surface:
             return self._refusal(_no_model(path.removeprefix(MODELS)))
         return self._refusal(NotFound(f"No route {method} {path}. All routes are at /docs"))
 
-    def _place(self, scope: Scope) -> Place | None:
+    def _place(self, scope: Scope) -> Route | None:
         path: str = scope["path"]
         if path in self._plain:
             return self._plain[path]
@@ -124,17 +124,17 @@ class Surface:
         return self._plain.get(path)
 
 
-def create_app(kernel: KernelInterface, config: Config) -> Surface:
+def create_app(kernel: KernelInterface, config: Config) -> App:
     """The app that serves this kernel."""
     budget = Budget(max(config.max_held_bytes, config.max_body_bytes))
     meter = Meter()
-    return Surface(endpoints(kernel, config, meter), Guard(config), budget, meter)
+    return App(endpoints(kernel, config, meter), Guard(config), budget, meter)
 
 
 def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = None) -> list[Endpoint]:
     """Every endpoint of the box, with what it takes and gives."""
     bodies, meter = Bodies(config.max_body_bytes), meter or Meter()
-    caller = Caller(kernel, meter)
+    caller = CallApi(kernel, meter)
     found = [
         *Tasks(caller, bodies).endpoints(),
         *Embeddings(caller, bodies).endpoints(),

@@ -24,9 +24,9 @@ class Budget:
         self._soon: asyncio.TimerHandle | None = None
         self.held_bytes = 0
 
-    def share(self) -> Share:
+    def share(self) -> BudgetShare:
         """One request's part of it, to be given back when the request ends."""
-        return Share(self)
+        return BudgetShare(self)
 
     def returned(self, size_bytes: int) -> None:
         """A request has ended that held so many bytes."""
@@ -50,7 +50,7 @@ class Budget:
         self.held_bytes += size_bytes
 
 
-class Share:
+class BudgetShare:
     """What one request holds: each piece of its body as it comes, and what is made of it where that is larger."""
 
     __slots__ = ("_budget", "_size_bytes")

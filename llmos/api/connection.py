@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from llmos.abi.error import BadInput, HeadTooLarge, LlmosError, TooSlow, Unavailable, fault_of
-from llmos.api.crowd import Crowd
+from llmos.api.crowd import Connections
 from llmos.api.errors import body_of, status_of
 from llmos.api.exchange import Exchange
 
@@ -48,7 +48,7 @@ class Serving(uvicorn.Config):
             proxy_headers=False,  # nobody asks who the client is
             timeout_graceful_shutdown=farewell_s,  # type: ignore[arg-type]  # whole seconds by its annotation only
         )
-        self.crowd: Crowd[Connection] = Crowd(max_connections)
+        self.crowd: Connections[Connection] = Connections(max_connections)
 
 
 class Connection(HttpToolsProtocol):

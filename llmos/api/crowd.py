@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Crowd(Generic[T]):
+class Connections(Generic[T]):
     """Who is here, of whom at most so many may be."""
 
     def __init__(self, most: int) -> None:

@@ -9,10 +9,10 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.error import BadInput
-from llmos.api.asked import given
-from llmos.api.caller import Addressed, Caller, Field
+from llmos.api.call_service import CallApi, CallFields, Field
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
-from llmos.api.params import supported
+from llmos.api.openai_schemas import given
+from llmos.api.openai_unsupported import supported
 from llmos.api.tasks import floats
 from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.embed import CUTS
@@ -21,7 +21,7 @@ from llmos.tasks.params import PARSE_SPECIAL
 Json = Any  # Any: what `input` holds, checked here
 
 
-class EmbeddingRequest(Addressed, kw_only=True, forbid_unknown_fields=True):
+class EmbeddingRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
     """`dimensions` may only say what the model has; `truncate` and `truncate_prompt_tokens` cut what is too long."""
 
     input: str | list[Json]
@@ -62,7 +62,7 @@ BODY = msgspec.json.Decoder(dict[str, Any])
 class Embeddings:
     """The route of embeddings."""
 
-    def __init__(self, caller: Caller, bodies: Bodies) -> None:
+    def __init__(self, caller: CallApi, bodies: Bodies) -> None:
         self._caller = caller
         self._bodies = bodies
 

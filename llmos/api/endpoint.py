@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from llmos.abi.error import BadInput, Internal, LlmosError, TooLong
 from llmos.abi.process import Class, Program
-from llmos.api.budget import Share
+from llmos.api.budget import BudgetShare
 from llmos.api.compression import LEAST_BYTES, compressed
 from llmos.api.errors import refusal
 from llmos.api.weight import check_weight
@@ -129,7 +129,7 @@ class Endpoint:
         return parts[1] if parts[0] == "v1" else "health"
 
 
-class Door:
+class ErrorBoundary:
     """Runs one endpoint's handler for a request; every error leaves as a refusal, never as a closed connection."""
 
     def __init__(self, endpoint: Endpoint, refused: Counter[str]) -> None:
@@ -198,7 +198,7 @@ class Bodies:
         return body
 
     async def _sent(self, request: Request) -> bytes:
-        share: Share = request.scope["share"]
+        share: BudgetShare = request.scope["share"]
         pieces: list[bytes] = []
         size, is_last = 0, False
         while not is_last and size <= self._limit * DRAIN_FACTOR:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from llmos.abi.view import Happening
+from llmos.abi.api_types import Happening
 from llmos.api.endpoint import Answer, Endpoint
 from llmos.api.processes import happenings
 from llmos.api.stream import EVENTS, EventStream

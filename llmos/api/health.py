@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos import __version__
+from llmos.abi.api_types import DiskUse, Status, Verified
 from llmos.abi.device import Device
-from llmos.abi.view import DiskUse, Status, Verified
 from llmos.api.endpoint import Answer, Endpoint, Media, reply
 from llmos.kernel.interface import KernelInterface
 

@@ -11,10 +11,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos.abi.api_types import Model, ModelView, model_of, process_json
 from llmos.abi.arguments import check_arguments
 from llmos.abi.model import LATEST
 from llmos.abi.process import Process, Program, Spec
-from llmos.abi.view import Model, ModelView, model_of, process_json
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
 from llmos.api.errors import CREATED

@@ -13,11 +13,11 @@ from starlette.requests import Request
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError
-from llmos.api.asked import ChatRequest, CompletionRequest, Sampled, StreamOptions
-from llmos.api.caller import Caller, Field, Wanted
+from llmos.api.call_service import CallApi, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
-from llmos.api.params import supported
+from llmos.api.openai_schemas import ChatRequest, CompletionRequest, Sampled, StreamOptions
+from llmos.api.openai_unsupported import supported
 from llmos.api.rules import Rule, headers_of, named, renamed
 from llmos.api.stream import DONE, EVENTS, EventStream, event, fault
 from llmos.api.texts import are_token_ids, texts_of
@@ -79,7 +79,7 @@ def _asked_completion(given: dict[str, Json]) -> Asked:
 class OpenAI:
     """The routes of chat and completions."""
 
-    def __init__(self, caller: Caller, bodies: Bodies) -> None:
+    def __init__(self, caller: CallApi, bodies: Bodies) -> None:
         self._caller = caller
         self._bodies = bodies
 

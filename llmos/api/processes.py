@@ -10,10 +10,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos.abi.api_types import Happening, happening_json, process_json
 from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.process import Class, Process, Program, Spec
-from llmos.abi.view import Happening, happening_json, process_json
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, Query, asked_of, reply
 from llmos.api.errors import CREATED, shape_of
 from llmos.api.stream import EVENTS, EventStream, event

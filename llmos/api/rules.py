@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from llmos.abi.error import BadInput, LlmosError
-from llmos.api.caller import Addressed
+from llmos.api.call_service import CallFields
 from llmos.tasks.grammar import ANY_OBJECT, JSON_SCHEMA, LARK, REGEX, fitting, schema_text
 from llmos.tasks.schema import Enforced, enforced, refused, told
 from llmos.tasks.text import shown
@@ -59,7 +59,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     structural_tag: str | None = None
 
 
-class Ruled(Addressed, kw_only=True, forbid_unknown_fields=True):
+class Ruled(CallFields, kw_only=True, forbid_unknown_fields=True):
     """The fields of a request that say a rule: our params, and vLLM's names."""
 
     json_schema: dict[str, Json] | None = None

@@ -13,17 +13,17 @@ from starlette.responses import Response
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
-from llmos.api.asked import given
-from llmos.api.caller import Addressed, Caller, Field, Wanted
+from llmos.api.call_service import CallApi, CallFields, Field, Wanted
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, header_of, reply
+from llmos.api.openai_schemas import given
 from llmos.api.stream import EVENTS, EventStream, event, fault
-from llmos.tasks import TASKS, WRITING
+from llmos.tasks import GENERATIVE, TASKS
 from llmos.tasks.params import check_params
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
 
-class TaskRequest(Addressed, kw_only=True, forbid_unknown_fields=True):
+class TaskRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
     """`input` for one answer, `inputs` for several; `params` are the task's own."""
 
     input: Json = msgspec.UNSET
@@ -49,12 +49,12 @@ RAW = "application/octet-stream"  # asks for vectors as little-endian float32, w
 class Tasks:
     """The route of all tasks."""
 
-    def __init__(self, caller: Caller, bodies: Bodies) -> None:
+    def __init__(self, caller: CallApi, bodies: Bodies) -> None:
         self._caller = caller
         self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
-        doc = f"Ask a model. Tasks: {', '.join(TASKS)}. With `stream` ({', '.join(WRITING)}), server-sent events"
+        doc = f"Ask a model. Tasks: {', '.join(TASKS)}. With `stream` ({', '.join(GENERATIVE)}), server-sent events"
         also = (Media(EVENTS, TaskReply), Media(RAW))
         return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also)]
 
@@ -80,8 +80,8 @@ class Tasks:
         return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
 
     async def _stream(self, wanted: Wanted, request: Request) -> Answer:
-        if wanted.task not in WRITING:
-            raise BadInput(f"Only {', '.join(WRITING)} stream. Leave out `stream`")
+        if wanted.task not in GENERATIVE:
+            raise BadInput(f"Only {', '.join(GENERATIVE)} stream. Leave out `stream`")
 
         async def events() -> AsyncGenerator[bytes, None]:
             try:

@@ -14,7 +14,7 @@ import typer
 
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.error import BadInput
-from llmos.cli.box import box, settings_of
+from llmos.cli.client import box, settings_of
 from llmos.cli.terminal import say, say_json
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from llmos.abi.error import BadInput, LlmosError
-from llmos.cli.box import box, settings_of
+from llmos.cli.client import box, settings_of
 from llmos.cli.terminal import note, say, say_error
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmos.abi.error import BadSetting, Conflict, Fault, Internal, LlmosError, Unavailable, error_of
-from llmos.cli.box import box, settings_of
+from llmos.cli.client import box, settings_of
 from llmos.cli.terminal import age, note, say, say_json, say_table, size
 from llmos.home import OsProcess, config_of, daemon_of, end_children, end_orphans
 
 if TYPE_CHECKING:
-    from llmos.abi.view import Status
+    from llmos.abi.api_types import Status
 
 READY_TIMEOUT_S = 60.0
 DOWN_MARGIN_S = 10.0  # beyond the grace of its processes: to keep the journal short, to end connections

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from llmos.abi.error import Internal, NotFound
 from llmos.abi.process import Process, Program, State
 from llmos.cli import daemon
-from llmos.cli.box import box
+from llmos.cli.client import box
 from llmos.cli.progress import follow
 from llmos.cli.terminal import say, span
 

@@ -16,7 +16,7 @@ import typer
 
 from llmos.abi.cpu import AUTO, check, compiler
 from llmos.abi.error import BadSetting, LlmosError
-from llmos.cli.box import box
+from llmos.cli.client import box
 from llmos.cli.daemon import same_home
 from llmos.cli.terminal import FAILED, say, say_json, size
 from llmos.config import Config, read_config

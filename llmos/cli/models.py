@@ -9,11 +9,11 @@ import typer
 
 from llmos.abi.error import NotFound
 from llmos.abi.model import Kind
-from llmos.cli.box import box
+from llmos.cli.client import box
 from llmos.cli.terminal import note, number, say, say_json, say_table, size
 
 if TYPE_CHECKING:
-    from llmos.abi.view import Model
+    from llmos.abi.api_types import Model
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Ref = Annotated[str, typer.Argument(metavar="MODEL", help="A name (its promoted version), or name:version.")]
@@ -50,7 +50,7 @@ def pull(
 
             process = follow(client, process, quiet=as_json)
     if as_json:
-        from llmos.abi.view import process_json
+        from llmos.abi.api_types import process_json
 
         say_json(process_json(process))
     elif not wait:

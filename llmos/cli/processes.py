@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from llmos.cli.box import box
+from llmos.cli.client import box
 from llmos.cli.terminal import age, say, say_json, say_table, size, span
 
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from llmos.abi.api_types import Status
     from llmos.abi.process import Process
-    from llmos.abi.view import Status
     from llmos.sdk.client import Client
 
 TOP_EVERY_S = 1.0
@@ -35,7 +35,7 @@ def ps(
     with box() as client:
         shown = [p for p in client.processes() if everything or p.state != "exited"]
     if as_json:
-        from llmos.abi.view import process_json
+        from llmos.abi.api_types import process_json
 
         say_json([process_json(process) for process in shown])
         return
@@ -177,7 +177,7 @@ def nice(
 
 def _say(process: Process, *, as_json: bool) -> None:
     if as_json:
-        from llmos.abi.view import process_json
+        from llmos.abi.api_types import process_json
 
         say_json(process_json(process))
         return

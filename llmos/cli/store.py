@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from llmos.abi.process import State
-from llmos.cli.box import box
+from llmos.cli.client import box
 from llmos.cli.terminal import note, say, say_json, say_table, size
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmos.cli.box import box, settings_of
+from llmos.cli.client import box, settings_of
 from llmos.cli.terminal import note, number, say, say_json, say_table
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _finish(client: Client, process: Process, *, wait: bool, as_json: bool) -> N
 
         process = follow(client, process, quiet=as_json)
     if as_json:
-        from llmos.abi.view import process_json
+        from llmos.abi.api_types import process_json
 
         say_json(process_json(process))
     elif not wait:

@@ -17,7 +17,7 @@ from llmos.data.row import Row, Rows
 from llmos.data.squad_rows import read_questions
 from llmos.data.table import Table, bad_row
 from llmos.data.text_rows import read_written
-from llmos.tasks import WRITING
+from llmos.tasks import GENERATIVE
 from llmos.tasks import task as task_of
 from llmos.tasks.tag import Words, words_of
 
@@ -34,7 +34,7 @@ def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Row
         return read_pairs(file, form, data, task)
     if task == "answer":
         return read_questions(file, form, data)
-    if task in WRITING:
+    if task in GENERATIVE:
         return read_written(file, form, data, task)
     if form in ("conll", "squad"):
         of = {"conll": "CoNLL columns, which are for the task tag", "squad": "questions, which are for the task answer"}

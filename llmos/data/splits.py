@@ -12,7 +12,7 @@ from pathlib import Path
 from llmos.abi.error import BadInput, BadRow
 from llmos.data.row import Answers, Row, WrittenText
 from llmos.data.table import bad_row
-from llmos.tasks import WRITING
+from llmos.tasks import GENERATIVE
 from llmos.tasks.text import shown
 
 EXAMPLES = 3
@@ -21,7 +21,7 @@ FIXED = {
     "answer": ("start", "end"),
     "rerank": ("relevance",),
     "similarity": (),
-    **dict.fromkeys(WRITING, ()),
+    **dict.fromkeys(GENERATIVE, ()),
 }  # the labels of tasks whose rows have none: what their head gives
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.engines.intake import Intake
 
 
@@ -16,11 +16,11 @@ class Engine(Protocol):
 
     uses_resident: bool  # it computes from the base's resident form, which is there before it loads
 
-    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+    def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         """Load the base; returns the bytes of its weights."""
         ...
 
-    def attach(self, model: Located) -> None:
+    def attach(self, model: ModelPath) -> None:
         """Make a model on this base answerable under its `name:version`; the base itself is from the start."""
         ...
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import Manifest
 from llmos.engines.intake import Intake, whole
-from llmos.tasks import WRITING, Rendered, Settings, task, told
+from llmos.tasks import GENERATIVE, Rendered, Settings, task, with_params
 from llmos.tasks.generate import sampling
 from llmos.tasks.inputs import checked
 from llmos.tasks.params import parses_special
@@ -66,11 +66,11 @@ class NullEngine:
         self._calls: dict[int, Call] = {}
         self._streams: dict[int, Reading] = {}
 
-    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+    def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         self._models[base.manifest.ref] = base.manifest
         return 0
 
-    def attach(self, model: Located) -> None:
+    def attach(self, model: ModelPath) -> None:
         self._models[model.manifest.ref] = model.manifest
 
     def detach(self, model: str) -> None:
@@ -81,8 +81,8 @@ class NullEngine:
             raise ModelNotFound(f"{call.model} is not attached here")
         yield
         parses_special(call.params)  # which changes nothing here, and is refused where it says neither
-        normal = checked(told(call.task, call.params), call.inputs)
-        if not (call.stream and call.task in WRITING):
+        normal = checked(with_params(call.task, call.params), call.inputs)
+        if not (call.stream and call.task in GENERATIVE):
             return lambda: self._calls.update({call.call_id: call})
         reading = Reading(call, _written(call, normal), sum(map(_count, normal)))
         return lambda: self._streams.update({call.call_id: reading})
@@ -123,7 +123,7 @@ class NullEngine:
         try:
             manifest = self._models[call.model]
             normal = checked(task(call.task), call.inputs)
-            if call.task in WRITING:
+            if call.task in GENERATIVE:
                 outputs = tuple(one.output(call.task, len(one.words)) for one in _written(call, normal))
             else:
                 outputs = tuple(ANSWERS[call.task](manifest, one, call.params) for one in normal)

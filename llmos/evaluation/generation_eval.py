@@ -15,7 +15,7 @@ from llmos.nn.generation.kv_cache import KVCache, SequenceCache, token_bytes
 from llmos.nn.generation.sequence import Generation
 from llmos.nn.load import Loaded
 from llmos.nn.packing import next_logits, pack
-from llmos.tasks import WRITING, Rendered, Settings
+from llmos.tasks import GENERATIVE, Rendered, Settings
 from llmos.tasks import task as task_of
 from llmos.tasks.generate import Sampling
 from llmos.training.candidate import Candidate
@@ -39,7 +39,7 @@ def answered(
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[Predicted]:
     """The predictions, with what is written to as many of the rows as the options say, evenly out of all of them."""
-    if task not in WRITING:
+    if task not in GENERATIVE:
         return list(predicted)
     chosen = chosen_of(len(rows), settings)
     longest = max((len(lesson.targets) for i in chosen for lesson in examples[i].rendered.context[-1:]), default=1)
@@ -60,7 +60,7 @@ def chosen_of(count: int, settings: Settings) -> list[int]:
 
 def said_of_answers(task: str, count: int, settings: Settings) -> dict[str, str]:
     """For the evidence: how many rows were answered, and how."""
-    if task not in WRITING:
+    if task not in GENERATIVE:
         return {}
     most = f"at most {LONGER} times as long as the longest true one"
     return {"answers": f"to {len(chosen_of(count, settings)):,} of {count:,} test rows, greedy, {most}"}

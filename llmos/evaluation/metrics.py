@@ -12,7 +12,7 @@ from llmos.evaluation import qa_metrics, ranking_metrics, text_metrics
 from llmos.evaluation.counts import ClassCounts, Counts, averages, entities, total
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
 from llmos.evaluation.predictions import Predicted
-from llmos.tasks import WRITING, Settings
+from llmos.tasks import GENERATIVE, Settings
 from llmos.tasks.tag import spans_of
 
 Json = Any  # Any: plain numbers and lists, ready for JSON
@@ -20,7 +20,7 @@ Json = Any  # Any: plain numbers and lists, ready for JSON
 
 def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> EvaluationResult:
     """All numbers of these predictions against the rows' labels."""
-    if task in WRITING:
+    if task in GENERATIVE:
         return text_metrics.judge(task, rows, predicted)
     if task in ranking_metrics.TASKS:
         return ranking_metrics.judge(task, rows, predicted, settings)
@@ -35,7 +35,7 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
 
 def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> float:
     """The one number that decides, without the rest."""
-    if task in WRITING:
+    if task in GENERATIVE:
         return text_metrics.primary_metric(task, rows, predicted)
     if task in ranking_metrics.TASKS:
         return ranking_metrics.primary_metric(task, rows, predicted)

@@ -13,10 +13,10 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT, ENGINES, ONNX_TASKS, check_engine, engine_of
 from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
 from llmos.abi.form import INT8, form_dtype
-from llmos.abi.frame import Assignment, Located
+from llmos.abi.frame import Job, ModelPath
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
-from llmos.abi.recipe import DTYPES, WRITING, Recipe, check, recipe_of
+from llmos.abi.recipe import DTYPES, GENERATIVE, Recipe, check, recipe_of
 from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shortened
 from llmos.config import Config
 from llmos.kernel.paths import Roots
@@ -100,12 +100,12 @@ def _shape(base: Manifest, store: Store) -> ModelShape | None:
     return None
 
 
-def assignment(process: Process, store: Store, config: Config, device: Device) -> Assignment:
+def assignment(process: Process, store: Store, config: Config, device: Device) -> Job:
     """What the child of this process is told: everything its arguments name, found, and its model proven."""
     roots = Roots(config)
     args = roots.named(process.spec.program, process.spec.args)
     dtype = _dtype(process.spec, store, config, device)
-    models: dict[str, Located] = {}
+    models: dict[str, ModelPath] = {}
     datasets = {ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref}
     word = NAMES_A_MODEL.get(process.spec.program)
     if word is not None:
@@ -134,7 +134,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         models = bases_of(store, dtype)
     scratch = config.home / "scratch" / str(process.pid)
     scratch.mkdir(parents=True, exist_ok=True)
-    return Assignment(
+    return Job(
         pid=process.pid,
         program=process.spec.program,
         args=args,
@@ -209,13 +209,13 @@ def _on_floats(spec: Spec, base: Manifest | None, store: Store) -> Spec:
     return replace(spec, args={**spec.args, "base": floats, "serve_dtype": spec.args.get("serve_dtype") or base.dtype})
 
 
-def _in_int8(manifest: Manifest, store: Store, floats: str) -> dict[str, Located]:
+def _in_int8(manifest: Manifest, store: Store, floats: str) -> dict[str, ModelPath]:
     """The int8 version of a base, or of a model's base, where there is one, beside what computes in `floats`."""
     found = store.in_dtype(manifest.base or manifest.ref, INT8)
     return {} if found is None else {INT8: store.located(found, form_dtype(INT8, floats))}
 
 
-def _to_quantize(manifest: Manifest, store: Store, floats: str) -> dict[str, Located]:
+def _to_quantize(manifest: Manifest, store: Store, floats: str) -> dict[str, ModelPath]:
     """The int8 version of the base, where there is one, and the promoted version of the name."""
     found = _in_int8(manifest, store, floats)
     if (version := store.promoted(manifest.name)) is not None:
@@ -223,7 +223,7 @@ def _to_quantize(manifest: Manifest, store: Store, floats: str) -> dict[str, Loc
     return found
 
 
-def bases_of(store: Store, dtype: str) -> dict[str, Located]:
+def bases_of(store: Store, dtype: str) -> dict[str, ModelPath]:
     """Every whole base by its bare name, where a puller looks before it fetches, and brings a damaged one again; and
     every version by its ref, for an adapter may stand on any."""
     bases = {}
@@ -275,10 +275,10 @@ def _check_pull(spec: Spec) -> None:
         raise BadInput(f"No folder {source}. {said}")
     if (engine := spec.args.get("engine")) is not None and engine not in ENGINES:
         raise BadInput(f"No engine {engine!r}. There are: {', '.join(ENGINES)}", key="engine")
-    if (task := spec.args.get("task")) is not None and task not in (*ONNX_TASKS, *WRITING):
+    if (task := spec.args.get("task")) is not None and task not in (*ONNX_TASKS, *GENERATIVE):
         raise BadInput(
             f"task is {task!r}; an ONNX graph is for {', '.join(ONNX_TASKS)}, an adapter that writes for "
-            f"{', '.join(WRITING)}",
+            f"{', '.join(GENERATIVE)}",
             key="task",
         )
 

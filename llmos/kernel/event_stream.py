@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from itertools import count
 from typing import Any
 
+from llmos.abi.api_types import Happening
 from llmos.abi.process import Process
-from llmos.abi.view import Happening
 
 Json = Any  # Any: as in Happening.data
 

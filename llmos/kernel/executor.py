@@ -11,7 +11,7 @@ from typing import Any
 
 from llmos.abi.device import Device
 from llmos.abi.error import Conflict, Fault, LlmosError, ModelNotFound, fault_of
-from llmos.abi.frame import Accepted, Assignment, Located
+from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.frame import Attach as AttachFrame
 from llmos.abi.frame import Stop as StopFrame
 from llmos.abi.model import DatasetManifest, Manifest
@@ -40,7 +40,7 @@ class Executor:
         store: Store,
         supervisor: Supervisor,
         network: Router,
-        assignment: Callable[[Process], Assignment],
+        assignment: Callable[[Process], Job],
         post: Callable[[ev.Event], None],
         clock: Callable[[], float],
     ) -> None:
@@ -135,7 +135,7 @@ class Executor:
     async def _attach(self, effect: do.Attach) -> None:
         pid, model = effect.pid, effect.model
         device = self._table.device(self._table.process(pid).spec.device)
-        located: Located | Fault
+        located: ModelPath | Fault
         try:
             located = await asyncio.to_thread(self._proven, model, device)
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: its calls get the fault
@@ -143,7 +143,7 @@ class Executor:
         is_alive = self._table.process(pid).state in CALLED
         if not is_alive or self._table.roster.lives[pid].number != effect.life:
             return  # it died meanwhile; in its next life the model is asked for again
-        if isinstance(located, Located) and not self._store.holds(located.manifest):
+        if isinstance(located, ModelPath) and not self._store.holds(located.manifest):
             located = fault_of(ModelNotFound(f"{model} was removed just now. See what there is: llmos ls"))
         if isinstance(located, Fault):
             self._network.attach_failed(pid, model, located)
@@ -152,7 +152,7 @@ class Executor:
         self._supervisor.send(pid, AttachFrame(located))
         self._network.attached_to(pid, model)
 
-    def _proven(self, model: str, device: Device) -> Located:
+    def _proven(self, model: str, device: Device) -> ModelPath:
         dtype = dtype_of(self._config, device, self._store.resolve(model))
         self._store.prove(model, dtype)
         return self._store.located(model, dtype)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
+from llmos.abi.api_types import DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Spec
-from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
 
 __all__ = ["DiskUse", "Happening", "KernelInterface", "ModelView", "Status", "Verified"]
 

@@ -16,15 +16,15 @@ from typing import Any
 import psutil
 
 from llmos import __version__
+from llmos.abi.api_types import DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT, device_for
 from llmos.abi.error import BadSetting, LlmosError
-from llmos.abi.frame import Assignment, Up
+from llmos.abi.frame import FromChild, Job
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process, Program, Spec
-from llmos.abi.view import DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.wire import to_plain
 from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
@@ -377,7 +377,7 @@ class Kernel:
                 await asyncio.to_thread(self._logs.sweep, known, ended)
             await asyncio.sleep(TICK_S)
 
-    def _on_frame(self, pid: int, frame: Up) -> None:
+    def _on_frame(self, pid: int, frame: FromChild) -> None:
         self._heartbeats.heard(pid, frame)
         self._ears.heard(pid, frame)
 
@@ -440,5 +440,5 @@ class Kernel:
         if spec.need_bytes > capacity:
             raise no_room(spec.device, spec.need_bytes, capacity)
 
-    def _assignment(self, process: Process) -> Assignment:
+    def _assignment(self, process: Process) -> Job:
         return assignment(process, self._store, self._config, self._table.device(process.spec.device))

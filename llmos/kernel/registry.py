@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llmos.abi.api_types import Damage, DiskUse, ModelView, Verified
 from llmos.abi.capability import capabilities_of
 from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
 from llmos.abi.model import DatasetManifest, Manifest, split_ref
 from llmos.abi.process import Process, Program, State
-from llmos.abi.view import Damage, DiskUse, ModelView, Verified
 from llmos.kernel import events as ev
 from llmos.kernel.calls.router import Router
 from llmos.kernel.children import cleanup

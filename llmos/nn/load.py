@@ -24,7 +24,7 @@ from transformers.initialization import no_init_weights
 
 from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.form import is_int8, rest_of
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.nn.attention import NAME
 from llmos.nn.called import called, name_of
 from llmos.nn.cpu import half_embeddings, int8_linear
@@ -35,7 +35,7 @@ from llmos.nn.generation import encoder_state, generation_constraints
 from llmos.nn.generation.generation_constraints import GenerationConstraints
 from llmos.nn.packing import position_offset
 from llmos.nn.text.tokenizer import FastTokenizer
-from llmos.tasks.reader import KINDS, Reader, prefixes_of
+from llmos.tasks.encoder_decoder import KINDS, EncoderDecoderInfo, prefixes_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -65,11 +65,11 @@ class Loaded:
     rules: GenerationConstraints | None = None
 
     @property
-    def reader(self) -> Reader | None:
+    def reader(self) -> EncoderDecoderInfo | None:
         return self.tokenizer.reader
 
 
-def load(located: Located, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
+def load(located: ModelPath, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
     """The model in the resident form, or else in the folder. Only a trainable one has weights of its own."""
     folder = Path(located.resident or located.folder)
     with called(folder, located.manifest.ref):
@@ -100,7 +100,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     if config.is_encoder_decoder:
         said = generation_constraints.said(folder)
         opening = generation_constraints.opening_of(said, name_of(folder))
-        tokenizer.reader = Reader(
+        tokenizer.reader = EncoderDecoderInfo(
             opening,
             limit or NO_LIMIT,
             prefixes_of(config.to_dict()),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from llmos.abi.error import error_of
-from llmos.abi.frame import Accepted, Down, Offered, Report, Spent, Stop, Up
+from llmos.abi.frame import Accepted, FromChild, Offered, Report, Stop, ToChild, UsageReport
 from llmos.abi.model import Offer
 from llmos.abi.process import Progress, Usage
 from llmos.abi.wire import Splitter, encode
@@ -28,7 +28,7 @@ class Channel:
     def __init__(self, sock: socket.socket, *, on_gone: Callable[[], None] = lambda: os._exit(DAEMON_GONE)) -> None:
         self._socket = sock
         self._on_gone = on_gone
-        self._inbox: queue.SimpleQueue[Down | None] = queue.SimpleQueue()  # None: only to wake who waits
+        self._inbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()  # None: only to wake who waits
         self._accepted: queue.SimpleQueue[Accepted] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._stop = threading.Event()
@@ -38,7 +38,7 @@ class Channel:
         self.moves = 0  # how often the loop of this process has come by here: a heartbeat tells from it
         threading.Thread(target=self._read, name="channel", daemon=True).start()
 
-    def send(self, frame: Up) -> None:
+    def send(self, frame: FromChild) -> None:
         """Send one frame, whole; the child ends here if nobody listens any more."""
         data = encode(frame)
         try:
@@ -47,7 +47,7 @@ class Channel:
         except OSError:
             self._on_gone()
 
-    def receive(self, within_s: float | None = None) -> Down | None:
+    def receive(self, within_s: float | None = None) -> ToChild | None:
         """The next frame, waiting for it; None if none has come within this time, or `wake` was called."""
         self.moves += 1
         try:
@@ -55,9 +55,9 @@ class Channel:
         except queue.Empty:
             return None
 
-    def waiting(self) -> list[Down]:
+    def waiting(self) -> list[ToChild]:
         """Every frame that has arrived and was not taken yet, without waiting."""
-        taken: list[Down] = []
+        taken: list[ToChild] = []
         while True:
             try:
                 frame = self._inbox.get_nowait()
@@ -90,7 +90,7 @@ class Channel:
         now = time.monotonic()
         if now - self._spent_at >= SPENT_EVERY_S:
             self._spent_at = now
-            self.send(Spent(usage_now()))
+            self.send(UsageReport(usage_now()))
 
     def offer(self, offer: Offer) -> Accepted:
         """Ask the kernel to commit files, and wait until it has; raises the fault that stopped it."""
@@ -119,7 +119,7 @@ class Channel:
         for frame in splitter.feed(data):
             self._take(frame)
 
-    def _take(self, frame: Down | Up) -> None:
+    def _take(self, frame: ToChild | FromChild) -> None:
         if isinstance(frame, Accepted):
             self._accepted.put(frame)
             return

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from llmos.abi.error import LlmosError, fault_of
-from llmos.abi.frame import Assignment, Failed, Ready
+from llmos.abi.frame import Failed, Job, Ready
 from llmos.abi.process import Program
 from llmos.abi.redact import redact, redacted_fault, secrets_in
 from llmos.abi.roots import restrict
 from llmos.abi.stdio import LogOutput
 from llmos.nn.cpu import cpu_path
 from llmos.programs.channel import DAEMON_GONE, Channel
+from llmos.programs.disk_full import room_said
 from llmos.programs.heartbeat import Heartbeat
-from llmos.programs.room import room_said
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -50,7 +50,7 @@ def _run(channel: Channel) -> int:
     secrets: tuple[str, ...] = ()
     try:
         assignment = channel.receive()
-        assert isinstance(assignment, Assignment), f"the first frame is {type(assignment).__name__}"
+        assert isinstance(assignment, Job), f"the first frame is {type(assignment).__name__}"
         secrets = secrets_in(assignment.args)
         _name(f"llmos-{assignment.program}-{assignment.pid}")
         tempfile.tempdir = assignment.scratch  # what a kill leaves there, the daemon removes

@@ -1,6 +1,6 @@
 """What a base is, read from its files: which of them count, its architecture, task, limits, pooling and license.
 
-Of an adapter it says which files count; what it fits is for `programs/adoption.py`.
+Of an adapter it says which files count; what it fits is for `programs/import_adapter.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput, UnsafeWeights
 from llmos.abi.model import Part
-from llmos.tasks.reader import KINDS, MADE, TASKS
+from llmos.tasks.encoder_decoder import KINDS, MADE, TASKS
 
 Json = Any  # Any: JSON written by whoever published the model
 

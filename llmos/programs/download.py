@@ -21,7 +21,7 @@ import httpx
 from llmos.abi.error import Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
-from llmos.programs.room import disk_full, room_said
+from llmos.programs.disk_full import disk_full, room_said
 
 CONNECT_S = 5.0
 READ_S = 60.0

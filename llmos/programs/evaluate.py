@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from llmos.abi.error import BadInput, WrongTask
-from llmos.abi.frame import Assignment
+from llmos.abi.frame import Job
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import OPTIONS, TASKS, WRITING, Data
+from llmos.abi.recipe import GENERATIVE, OPTIONS, TASKS, Data
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import test_rows
 from llmos.data.splits import refuse_unknown
@@ -40,7 +40,7 @@ class _Stopped(Exception):
     """The daemon wants this process to end; there is nothing half-done worth keeping."""
 
 
-def main(channel: Channel, assignment: Assignment) -> None:
+def main(channel: Channel, assignment: Job) -> None:
     """Measure the model that the arguments name on the rows of their data."""
     model = assignment.models["model"]
     manifest = model.manifest
@@ -92,9 +92,9 @@ def main(channel: Channel, assignment: Assignment) -> None:
 
 def _refuse_others(manifest: Manifest, task: str) -> None:
     """A model is measured at its own task; a base that writes, at any that is written."""
-    is_any = manifest.kind is Kind.BASE and manifest.task in WRITING
-    if task not in TASKS or (task != manifest.task and not (is_any and task in WRITING)):
-        able = ", ".join(WRITING if is_any else TASKS)
+    is_any = manifest.kind is Kind.BASE and manifest.task in GENERATIVE
+    if task not in TASKS or (task != manifest.task and not (is_any and task in GENERATIVE)):
+        able = ", ".join(GENERATIVE if is_any else TASKS)
         said = f"{manifest.ref} is a model for {manifest.task}, not for {task}"
         raise WrongTask(
             f"{said}; what can be measured on labelled rows: {able}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmos.abi.cpu import NONE
 from llmos.abi.device import Device
-from llmos.abi.frame import Assignment, Probed
+from llmos.abi.frame import Job, Probed
 from llmos.abi.wire import from_plain
 from llmos.nn.cpu import cpu_path
 from llmos.programs.channel import Channel
@@ -22,7 +22,7 @@ MEASURE_S = 0.15
 CLEARLY_FASTER = 1.3  # bfloat16 has to be so much faster before less precision is worth it
 
 
-def main(channel: Channel, assignment: Assignment) -> None:
+def main(channel: Channel, assignment: Job) -> None:
     """Say what the devices that the daemon found can do, and add those that only torch can see."""
     devices = from_plain(assignment.args["devices"], tuple[Device, ...])
     if assignment.args["engine"] != "null":  # which computes nothing, so that no speed matters to it

@@ -1,6 +1,6 @@
 """pull: brings a base into the store, from the catalog, a hub or a folder, and makes the form this device computes in.
 
-A folder or repository that holds an adapter becomes a model on a base of the store: `programs/adoption.py`.
+A folder or repository that holds an adapter becomes a model on a base of the store: `programs/import_adapter.py`.
 
 Arguments: `source` (a catalog name, `hf:org/name[@revision]`, or a folder), `name` (null: made from the source),
 `dtype` (`int8`: a version that is served in it as well, which the name then means), `max_drop` (see quantize.py),
@@ -24,21 +24,21 @@ from typing import Any
 from llmos.abi.catalog import Entry, catalog
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
-from llmos.abi.frame import Accepted, Assignment, Located
+from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part, check_name, weights_digest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.wire import from_plain
 from llmos.programs.channel import Channel
 from llmos.programs.describe import describe, is_adapter, said_of_template
+from llmos.programs.disk_full import check_room, form_bytes, read_weights
 from llmos.programs.download import Download, open_client, pip_settings
 from llmos.programs.resident import offer_resident, with_resident
-from llmos.programs.room import check_room, form_bytes, read_weights
 from llmos.programs.sources import Brought, Places, from_entry, from_folder, from_hub, hub_of
 
 Json = Any  # Any: a JSON value of the arguments
 
 
-def main(channel: Channel, assignment: Assignment) -> None:
+def main(channel: Channel, assignment: Job) -> None:
     """Fetch, describe, offer the base, then offer its resident form."""
     scratch, args = Path(assignment.scratch), assignment.args
     source = str(args["source"])
@@ -58,7 +58,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
     fresh = _emptied(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
     if is_adapter(path for path, _ in brought.files):
-        import_module("llmos.programs.adoption").adopt(channel, assignment, brought, fresh, name)  # brings torch
+        import_module("llmos.programs.import_adapter").adopt(channel, assignment, brought, fresh, name)  # brings torch
         return
     draft = _drafted(fresh, name, brought, args)
     if _is_resident(draft["options"]):
@@ -73,7 +73,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
     if _is_resident(draft["options"]):
         made = offer_resident(channel, accepted.ref, Path(accepted.folder), assignment.dtype, scratch / "resident")
     base = _base(accepted, draft, digest)
-    if made is None or not _quantized(channel, assignment, Located(base, accepted.folder, made)):
+    if made is None or not _quantized(channel, assignment, ModelPath(base, accepted.folder, made)):
         channel.report(
             Progress(DONE, 1, 1, message=f"{accepted.ref} is ready{said_of_template(draft.get('template'))}")
         )
@@ -110,7 +110,7 @@ def _base(accepted: Accepted, draft: dict[str, Json], digest: str) -> Manifest:
     return from_plain(plain, Manifest)
 
 
-def _quantized(channel: Channel, assignment: Assignment, base: Located) -> bool:
+def _quantized(channel: Channel, assignment: Job, base: ModelPath) -> bool:
     """The version in int8 beside it, if one was asked for."""
     if assignment.args.get("dtype") != "int8" or base.manifest.dtype == "int8":
         return False
@@ -129,7 +129,7 @@ def _drafted(folder: Path, name: str, brought: Brought, args: dict[str, Json]) -
             f"task and labels are declared of an ONNX graph; {paths[0]} says itself what it is. Leave them out"
         )
     if is_graph:
-        draft: dict[str, Json] = import_module("llmos.programs.graph").describe_graph(folder, paths, args)
+        draft: dict[str, Json] = import_module("llmos.programs.describe_onnx").describe_graph(folder, paths, args)
     else:
         draft = describe(folder, paths)
     if asked:
@@ -151,7 +151,7 @@ def _is_resident(options: dict[str, Json]) -> bool:
     return bool(options.get("engine", DEFAULT) == DEFAULT)
 
 
-def bring(channel: Channel, assignment: Assignment, source: str, folder: Path) -> Brought:
+def bring(channel: Channel, assignment: Job, source: str, folder: Path) -> Brought:
     """The source's files in the folder."""
     args = assignment.args
     hub = hub_of(source)
@@ -201,7 +201,7 @@ def name_of(source: str) -> str:
     return name
 
 
-def is_from(there: Located, source: str, args: dict[str, Json]) -> bool:
+def is_from(there: ModelPath, source: str, args: dict[str, Json]) -> bool:
     """The base in the store is what this source would give, as far as can be said without fetching anything."""
     if there.manifest.kind is not Kind.BASE or is_path(source):
         return False
@@ -215,7 +215,7 @@ def is_from(there: Located, source: str, args: dict[str, Json]) -> bool:
     return from_wheel or (entry.hub is not None and there.manifest.source.startswith(f"hf:{entry.hub.repo}@"))
 
 
-def damaged(channel: Channel, there: Located) -> list[str]:
+def damaged(channel: Channel, there: ModelPath) -> list[str]:
     """The files of the base here whose bytes are not what its manifest says."""
     files, wrong, done = there.manifest.files, [], 0
     total = sum(file.size_bytes for file in files)

@@ -19,7 +19,7 @@ import torch
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.form import FLOAT, INT8, form_dtype
-from llmos.abi.frame import Assignment, Located
+from llmos.abi.frame import Job, ModelPath
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import TASKS, Data
@@ -78,7 +78,7 @@ class Stopped(Exception):
     """The daemon wants this process to end; there is nothing half-done worth keeping."""
 
 
-def main(channel: Channel, assignment: Assignment, *, measure: Measure | None = None) -> None:
+def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -> None:
     """Make the int8 version of what the arguments name, or say what it would cost; first of all what it would save."""
     model = assignment.models["model"]
     limit = max_drop_of(assignment.args)
@@ -102,7 +102,7 @@ def main(channel: Channel, assignment: Assignment, *, measure: Measure | None = 
     channel.report(Progress(DONE, 1, 1, figures=gain.figures, message=f"{ref}: {said}. {gain.said}"))
 
 
-def weighed(channel: Channel, assignment: Assignment, base: Located, measure: Measure | None = None) -> Gain:
+def weighed(channel: Channel, assignment: Job, base: ModelPath, measure: Measure | None = None) -> Gain:
     """What the base in int8 saves on this machine, said before anything of it is made."""
     channel.report(Progress(WEIGH, 0, 1, message="measuring what int8 saves here"))
     is_packed = not any(Path(base.folder).glob("*.safetensors"))
@@ -126,8 +126,8 @@ def max_drop_of(args: dict[str, Json]) -> float:
 
 def quantize_base(
     channel: Channel,
-    assignment: Assignment,
-    base: Located,
+    assignment: Job,
+    base: ModelPath,
     limit: float,
     *,
     promotes: bool,
@@ -164,7 +164,7 @@ def quantize_base(
     return channel.offer(offer).ref, said
 
 
-def offer_form(channel: Channel, assignment: Assignment, base: Located) -> str:
+def offer_form(channel: Channel, assignment: Job, base: ModelPath) -> str:
     """Where the base's form in int8 lies, made now."""
     out = Path(assignment.scratch) / "resident-int8"
     dtype = form_dtype(INT8, assignment.dtype)
@@ -173,8 +173,8 @@ def offer_form(channel: Channel, assignment: Assignment, base: Located) -> str:
 
 def quantize_model(
     channel: Channel,
-    assignment: Assignment,
-    model: Located,
+    assignment: Job,
+    model: ModelPath,
     rows: Sequence[Row],
     limit: float,
     *,
@@ -214,7 +214,7 @@ def quantize_model(
     return channel.offer(offer).ref, said
 
 
-def _rows(assignment: Assignment, manifest: Manifest) -> Sequence[Row]:
+def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
     """The rows to measure on: those that are named, else the model's own test rows."""
     if manifest.task not in TASKS:
         raise WrongTask(
@@ -234,9 +234,7 @@ def _rows(assignment: Assignment, manifest: Manifest) -> Sequence[Row]:
     return test_rows(data, manifest.task, manifest.options, assignment.datasets).rows
 
 
-def _judged(
-    channel: Channel, assignment: Assignment, model: Located, dtype: str, rows: Sequence[Row]
-) -> EvaluationResult:
+def _judged(channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row]) -> EvaluationResult:
     manifest = model.manifest
     found = stored(model, dtype, assignment.device)
     settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
@@ -258,13 +256,13 @@ def _refused(manifest: Manifest, said: str, drop: float) -> BadInput:
     return BadInput(f"{manifest.ref} stays in float: {said}{on if enough <= 1 else ''}", drop=drop)
 
 
-def _is_promoted(model: Located, assignment: Assignment) -> bool:
+def _is_promoted(model: ModelPath, assignment: Job) -> bool:
     """The name means this version: the new one takes its place then, and else waits as a candidate like it."""
     promoted = assignment.models.get("promoted")
     return promoted is not None and promoted.manifest.ref == model.manifest.ref
 
 
-def _draft(manifest: Manifest, assignment: Assignment, offer: int) -> dict[str, Json]:
+def _draft(manifest: Manifest, assignment: Job, offer: int) -> dict[str, Json]:
     """The same version once more, but for what the caller puts over it."""
     plain = to_plain(manifest)
     kept = ("task", "method", "architecture", "labels", "options", "license", "source", "template")
@@ -272,7 +270,7 @@ def _draft(manifest: Manifest, assignment: Assignment, offer: int) -> dict[str, 
     return {key: plain[key] for key in kept} | {"lineage": lineage}
 
 
-def _emptied(assignment: Assignment, name: str) -> Path:
+def _emptied(assignment: Job, name: str) -> Path:
     folder = Path(assignment.scratch) / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -7,17 +7,17 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from llmos.abi.frame import Assignment, Located
+from llmos.abi.frame import Job, ModelPath
 from llmos.abi.model import Offer, OfferKind, split_ref
 from llmos.abi.process import Progress
 from llmos.programs.channel import Channel
 from llmos.programs.describe import part_of
-from llmos.programs.room import room_said
+from llmos.programs.disk_full import room_said
 
 OFFER = 9  # beyond the numbers that programs give to what they offer of their own
 
 
-def with_resident(channel: Channel, assignment: Assignment, located: Located) -> Located:
+def with_resident(channel: Channel, assignment: Job, located: ModelPath) -> ModelPath:
     """The base, or the model with its base, in the dtype of the assignment: mapped by all who load it."""
     if located.base is not None:
         return replace(located, base=with_resident(channel, assignment, located.base))

@@ -11,7 +11,6 @@ from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import (
     Answer,
     Ask,
-    Assignment,
     Attach,
     Attached,
     AttachFailed,
@@ -19,12 +18,13 @@ from llmos.abi.frame import (
     Computed,
     Detach,
     Detached,
-    Down,
-    Located,
+    Job,
+    ModelPath,
     Ready,
     Stop,
     TakenIn,
     TakesIn,
+    ToChild,
 )
 from llmos.abi.heap import give_back
 from llmos.abi.note import Note
@@ -40,7 +40,7 @@ SAY_EVERY = 0.125  # of a large call that is computed
 LOOK_EVERY_S = 1.0  # so often does an idle process see whether its engine still lives
 
 
-def main(channel: Channel, assignment: Assignment) -> None:
+def main(channel: Channel, assignment: Job) -> None:
     """Answer calls until told to stop; what is in hand then is finished first."""
     args = assignment.args
     command = str(args.get("vllm_command", "vllm"))
@@ -114,7 +114,7 @@ class Server:
                 self._computed[call_id] = share
                 self._channel.send(Computed(call_id, share))
 
-    def _take(self, frame: Down) -> None:
+    def _take(self, frame: ToChild) -> None:
         match frame:
             case Ask(call, is_alone):
                 self._took_much |= characters(call.inputs) > MUCH_CHARS
@@ -155,7 +155,7 @@ class Server:
         else:
             outcome()
 
-    def _attach(self, model: Located) -> None:
+    def _attach(self, model: ModelPath) -> None:
         started = time.perf_counter()
         try:
             self._engine.attach(model)

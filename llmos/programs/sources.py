@@ -21,8 +21,8 @@ from llmos.abi.process import Progress
 from llmos.abi.roots import opened
 from llmos.programs.channel import Channel
 from llmos.programs.describe import chosen, is_adapter
+from llmos.programs.disk_full import Weights, check_room, form_bytes, read_weights, room_said
 from llmos.programs.download import Download, get
-from llmos.programs.room import Weights, check_room, form_bytes, read_weights, room_said
 
 Json = Any  # Any: the arguments of the process, and what index and hub answer
 

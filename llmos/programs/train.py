@@ -15,7 +15,7 @@ import torch
 
 from llmos.abi.error import BadInput
 from llmos.abi.form import INT8
-from llmos.abi.frame import Accepted, Assignment, Located
+from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check
@@ -32,7 +32,7 @@ from llmos.evaluation.predictions import Predicted, predict
 from llmos.programs.channel import Channel
 from llmos.programs.quantize import Stopped, quantize_model
 from llmos.programs.resident import with_resident
-from llmos.tasks import WRITING, Settings
+from llmos.tasks import GENERATIVE, Settings
 from llmos.tasks import task as task_of
 from llmos.training.candidate import Candidate, begin, stored
 from llmos.training.checkpoint import Checkpoints
@@ -47,7 +47,7 @@ DATASET_OFFER, MODEL_OFFER = 1, 2
 VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
 
 
-def main(channel: Channel, assignment: Assignment) -> None:
+def main(channel: Channel, assignment: Job) -> None:
     """Train to the end, or to a checkpoint when asked to stop; the same call again goes on from there."""
     recipe = from_plain(assignment.args, Recipe)
     check(recipe)
@@ -64,7 +64,7 @@ def main(channel: Channel, assignment: Assignment) -> None:
     _Training(channel, assignment, recipe, data).run()
 
 
-def _decided(recipe: Recipe, data: LoadedData, base: Located) -> dict[str, Json]:
+def _decided(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
     """The options, and what of them the rows and the base decide: which number is the best, how vectors are pooled."""
     options = dict(recipe.options)
     if recipe.task in PAIRED:
@@ -77,7 +77,7 @@ def _decided(recipe: Recipe, data: LoadedData, base: Located) -> dict[str, Json]
 class _Training:
     """One run with all it holds."""
 
-    def __init__(self, channel: Channel, assignment: Assignment, recipe: Recipe, data: LoadedData) -> None:
+    def __init__(self, channel: Channel, assignment: Job, recipe: Recipe, data: LoadedData) -> None:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
         self.base = with_resident(channel, assignment, assignment.models["base"])
         self.scratch = Path(assignment.scratch)
@@ -175,7 +175,7 @@ class _Training:
             else {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note},
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings),
-            validated="likelihood" if task in WRITING else "",
+            validated="likelihood" if task in GENERATIVE else "",
             losses=run.position.losses,
             marks=run.position.marks,
         )
@@ -194,7 +194,7 @@ class _Training:
         name, _, version = accepted.ref.partition(":")
         manifest = from_plain({**draft, "name": name, "version": int(version), "files": ()}, Manifest)
         model, rows, limit = (
-            Located(manifest, accepted.folder, base=self.base),
+            ModelPath(manifest, accepted.folder, base=self.base),
             self.data.splits.test,
             self.recipe.max_drop,
         )
@@ -206,7 +206,7 @@ class _Training:
             return f"It was told to stop before int8 was measured: llmos quantize {manifest.ref}"
         return f"{ref} is the same in int8: {said}"
 
-    def _reads_alike(self, other: Located) -> bool:
+    def _reads_alike(self, other: ModelPath) -> bool:
         """The other model stands on a base of the same files: weights alone do not say what its tokens are."""
         theirs = other.base.manifest if other.base is not None else None
         return theirs is not None and content_digest(theirs.files) == content_digest(self.base.manifest.files)
@@ -245,7 +245,7 @@ class _Training:
             ours = primary_metric(self.recipe.task, rows, [one for _, one in fair], settings)
         return gate.Incumbent(manifest.ref, metric, manifest.task, "; ".join(notes), ours)
 
-    def _taught(self, model: Located) -> frozenset[str]:
+    def _taught(self, model: ModelPath) -> frozenset[str]:
         """What a version has learned from, where the store still has its dataset."""
         ref = str(model.manifest.lineage.get("dataset", ""))
         if ref not in self.assignment.datasets:
@@ -309,7 +309,7 @@ class _Training:
         }
 
 
-def _measured(model: Located, dtype: str, device: str, rows: Sequence[Row], on_done: Callable[[int], None]) -> float:
+def _measured(model: ModelPath, dtype: str, device: str, rows: Sequence[Row], on_done: Callable[[int], None]) -> float:
     """What a version of the store scores on these rows; it may cut what is longer than it takes."""
     manifest = model.manifest
     found = stored(model, dtype, device)

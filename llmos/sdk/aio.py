@@ -10,16 +10,16 @@ from typing import Any, TypeVar, overload
 
 import httpx
 
+from llmos.abi.api_types import DiskUse, Happening, Model, Status, Verified, happening_of
 from llmos.abi.device import Device
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process
 from llmos.abi.recipe import Data
-from llmos.abi.view import DiskUse, Happening, Model, Status, Verified, happening_of
 from llmos.sdk import request
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
 from llmos.sdk.transport import address, checked, encoded, timeouts, unreachable
-from llmos.sdk.wait import Lines, finished
+from llmos.sdk.wait import SSEParser, finished
 
 Json = Any  # Any: an input or a param, whose schema belongs to the task
 T = TypeVar("T")
@@ -244,7 +244,9 @@ class AsyncClient:
         given, is_one = request.inputs_of(inputs)
         said = request.one_answer(params) if is_one else params
         asked = task or (await self.model(model)).task
-        results = await self._ask(request.run(asked, model, given, said, request.hurry(timeout_s, klass, engine)))
+        results = await self._ask(
+            request.run(asked, model, given, said, request.call_options(timeout_s, klass, engine))
+        )
         return results[0] if is_one else results
 
     async def chat(
@@ -258,7 +260,7 @@ class AsyncClient:
         **params: Json,
     ) -> AsyncIterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
-        body = request.chat_body(model, messages, params, request.hurry(timeout_s, klass, engine))
+        body = request.chat_body(model, messages, params, request.call_options(timeout_s, klass, engine))
         async for _, data in self._events("POST", "/v1/tasks/chat", body):
             for output in data["outputs"]:
                 yield output["message"].get("content") or ""
@@ -274,7 +276,7 @@ class AsyncClient:
         **params: Json,
     ) -> AsyncIterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = request.generate_body(model, prompt, params, request.hurry(timeout_s, klass, engine))
+        body = request.generate_body(model, prompt, params, request.call_options(timeout_s, klass, engine))
         async for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]
@@ -328,7 +330,7 @@ class AsyncClient:
             if not response.is_success:
                 await response.aread()
                 checked(response)
-            lines = Lines()
+            lines = SSEParser()
             async for line in response.aiter_lines():
                 for one in lines.feed(line):
                     yield one

@@ -10,17 +10,17 @@ from typing import Any, TypeVar, overload
 
 import httpx
 
+from llmos.abi.api_types import DiskUse, Happening, Model, Status, Verified, happening_of
 from llmos.abi.device import Device
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process
 from llmos.abi.recipe import Data
-from llmos.abi.view import DiskUse, Happening, Model, Status, Verified, happening_of
 from llmos.sdk import request
 from llmos.sdk.aio import AsyncClient
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
 from llmos.sdk.transport import address, checked, encoded, timeouts, unreachable
-from llmos.sdk.wait import Lines, finished
+from llmos.sdk.wait import SSEParser, finished
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -247,7 +247,7 @@ class Client:
         given, is_one = request.inputs_of(inputs)
         said = request.one_answer(params) if is_one else params
         asked = task or self.model(model).task
-        results = self._ask(request.run(asked, model, given, said, request.hurry(timeout_s, klass, engine)))
+        results = self._ask(request.run(asked, model, given, said, request.call_options(timeout_s, klass, engine)))
         return results[0] if is_one else results
 
     def chat(
@@ -261,7 +261,7 @@ class Client:
         **params: Json,
     ) -> Iterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
-        body = request.chat_body(model, messages, params, request.hurry(timeout_s, klass, engine))
+        body = request.chat_body(model, messages, params, request.call_options(timeout_s, klass, engine))
         for _, data in self._events("POST", "/v1/tasks/chat", body):
             for output in data["outputs"]:
                 yield output["message"].get("content") or ""
@@ -277,7 +277,7 @@ class Client:
         **params: Json,
     ) -> Iterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = request.generate_body(model, prompt, params, request.hurry(timeout_s, klass, engine))
+        body = request.generate_body(model, prompt, params, request.call_options(timeout_s, klass, engine))
         for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]
@@ -331,7 +331,7 @@ class Client:
             if not response.is_success:
                 response.read()
                 checked(response)
-            lines = Lines()
+            lines = SSEParser()
             for line in response.iter_lines():
                 yield from lines.feed(line)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
+from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Class, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
-from llmos.abi.view import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
 
@@ -189,7 +189,7 @@ def inputs_of(given: Json) -> tuple[list[Json], bool]:
     raise BadInput(f"inputs is {given!r}. Give one input (a text, or a dict), or a list of them", key="inputs")
 
 
-def hurry(timeout_s: float | None, klass: Class | str | None, engine: str | None = None) -> dict[str, Json]:
+def call_options(timeout_s: float | None, klass: Class | str | None, engine: str | None = None) -> dict[str, Json]:
     """The part of a call's body that says how long it may take, who it yields to, and who is to answer."""
     said = {"timeout_s": timeout_s, "class": klass, "engine": engine}
     return {key: value for key, value in said.items() if value is not None}

@@ -14,7 +14,7 @@ Json = Any  # Any: what an event's data holds
 
 
 @dataclass(slots=True)
-class Lines:
+class SSEParser:
     """Puts server-sent events together from the lines of a stream."""
 
     _name: str = ""

@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmos.abi.error import BadInput
-from llmos.abi.recipe import WRITING as WRITING
+from llmos.abi.recipe import GENERATIVE as GENERATIVE
 
 if TYPE_CHECKING:
-    from llmos.tasks.reader import Reader
+    from llmos.tasks.encoder_decoder import EncoderDecoderInfo
 
 Json = Any  # Any: a JSON value whose schema the task itself checks
 
@@ -44,10 +44,10 @@ class Tokenizer(Protocol):
     @property
     def has_template(self) -> bool: ...
     @property
-    def reader(self) -> Reader | None: ...
+    def reader(self) -> EncoderDecoderInfo | None: ...
 
 
-class Teacher(Tokenizer, Protocol):
+class TrainingTokenizer(Tokenizer, Protocol):
     """What a tokenizer can besides, of a base that learns to write: where answers end, and conversations with them."""
 
     def encode_answer(self, text: str, *, special: bool) -> list[int]: ...
@@ -133,10 +133,10 @@ class Task(Protocol):
         ...
 
 
-class Writer(Task, Protocol):
+class GenerativeTask(Task, Protocol):
     """A task whose answer is a text of any length; a model learns it from answers that are there."""
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         """An input with its answer as lessons: what serving renders of the input, and the answer behind it."""
         ...
 
@@ -164,7 +164,7 @@ def task(name: str) -> Task:
     return found
 
 
-def told(name: str, params: dict[str, Json]) -> Task:
+def with_params(name: str, params: dict[str, Json]) -> Task:
     """The task of this name as a call's params ask for it; BadInput for one that cannot be."""
     found = task(name)
     made: Task = found.told(params) if hasattr(found, "told") else found
@@ -176,8 +176,8 @@ def with_defaults(task: Task, params: dict[str, Json]) -> dict[str, Json]:
     return {**getattr(task, "defaults", {}), **params}
 
 
-def writer(name: str) -> Writer:
+def writer(name: str) -> GenerativeTask:
     """The task of this name, which is one that writes."""
-    assert name in WRITING, f"{name} does not write"
-    found: Writer = import_module(TASKS[name]).TASK
+    assert name in GENERATIVE, f"{name} does not write"
+    found: GenerativeTask = import_module(TASKS[name]).TASK
     return found

@@ -10,7 +10,7 @@ import msgspec
 
 from llmos.abi.call import characters
 from llmos.abi.error import BadInput, TooLong
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, tools
+from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.inputs import placed
 from llmos.tasks.length import check_chars, limit_of, may_cut, most_chars, part_of, too_long
@@ -58,12 +58,12 @@ class Chat:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         return [_rendered(one, tokenizer, settings, given=self.given) for one in inputs]
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         """Every message of the assistant is an answer to all before it; `answer` is the last: its text, or it whole."""
         last = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
         messages = [*asked["messages"], last]
         turns = [i for i, message in enumerate(messages) if i and message["role"] == "assistant"]
-        return lesson.rendered(_turn({**asked, "messages": messages[: i + 1]}, tokenizer, settings) for i in turns)
+        return sft_example.rendered(_turn({**asked, "messages": messages[: i + 1]}, tokenizer, settings) for i in turns)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         if isinstance(rendered.context, tools.Tools):
@@ -92,7 +92,7 @@ def _called(raw: Json, known: tools.Tools) -> Json:
     return {"message": message, **ending(raw), "finish_reason": "tool_calls" if is_call else raw["finish_reason"]}
 
 
-def _turn(one: Json, tokenizer: Teacher, settings: Settings) -> tuple[list[int], list[int]]:
+def _turn(one: Json, tokenizer: TrainingTokenizer, settings: Settings) -> tuple[list[int], list[int]]:
     """The last message's prompt, as it is served, and itself as the template writes it, both as tokens."""
     *before, last = _recent(one, tokenizer, settings, keep=2)
     known = one.get("tools", ())
@@ -101,8 +101,8 @@ def _turn(one: Json, tokenizer: Teacher, settings: Settings) -> tuple[list[int],
     ignores_ends = whole == _text([*before, last], known, tokenizer)  # and opens the next answer behind every message
     said = last["content"] if ignores_ends or not whole.startswith(opened) else whole[len(opened) :]
     (prompt,) = tokenizer.encode([opened], special=False)
-    answer = lesson.continued(opened, said, prompt.ids, tokenizer, special=False)
-    room = lesson.room_for(answer, settings)
+    answer = sft_example.continued(opened, said, prompt.ids, tokenizer, special=False)
+    room = sft_example.room_for(answer, settings)
     return _rendered({**one, "messages": before}, tokenizer, settings, room).ids, answer
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson, reader
+from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder, sft_example
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
 from llmos.tasks.length import check_chars, limit_of, may_cut, part_of, too_long
@@ -73,7 +73,9 @@ class Generate:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """A prompt leaves room for at least one token; where it is cut, its end is kept."""
         if tokenizer.reader is not None:  # whose answer takes no room beside the prompt
-            return [reader.rendered(reader.Asked(), one["prompt"], tokenizer, settings) for one in inputs]
+            return [
+                encoder_decoder.rendered(encoder_decoder.Asked(), one["prompt"], tokenizer, settings) for one in inputs
+            ]
         limit = limit_of(settings) - 1
         prompts = [one["prompt"] for one in inputs]
         parts = [_read(prompt, tokenizer, limit, settings) for prompt in prompts]
@@ -82,15 +84,15 @@ class Generate:
             for one, part, prompt in zip(tokenizer.encode(parts), parts, prompts, strict=True)
         ]
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return reader.taught(reader.Asked(), asked["prompt"], answer, tokenizer, settings)
+            return encoder_decoder.taught(encoder_decoder.Asked(), asked["prompt"], answer, tokenizer, settings)
         limit = limit_of(settings)
         check_chars("The answer", len(answer), tokenizer, limit, settings)
         prompt = _read(asked["prompt"], tokenizer, limit, settings)
         (encoded,) = tokenizer.encode([prompt])
-        said = lesson.continued(prompt, answer, encoded.ids, tokenizer, special=True)
-        return lesson.rendered([(_fit(encoded.ids, lesson.room_for(said, settings), settings), said)])
+        said = sft_example.continued(prompt, answer, encoded.ids, tokenizer, special=True)
+        return sft_example.rendered([(_fit(encoded.ids, sft_example.room_for(said, settings), settings), said)])
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}

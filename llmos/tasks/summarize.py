@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, reader
-from llmos.tasks.asking import DEFAULTS, Order
+from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder
 from llmos.tasks.generate import PARAMS, ending
+from llmos.tasks.instruction import DEFAULTS, Order
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -45,18 +45,18 @@ class Summarize:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         if tokenizer.reader is not None:
             told = self._told(tokenizer.reader)
-            return [reader.rendered(told, one["text"], tokenizer, settings) for one in inputs]
+            return [encoder_decoder.rendered(told, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one).rendered(tokenizer, settings) for one in inputs]
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return reader.taught(self._told(tokenizer.reader), asked["text"], answer, tokenizer, settings)
+            return encoder_decoder.taught(self._told(tokenizer.reader), asked["text"], answer, tokenizer, settings)
         return self._order(asked).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
 
-    def _told(self, one: reader.Reader) -> reader.Asked:
+    def _told(self, one: encoder_decoder.EncoderDecoderInfo) -> encoder_decoder.Asked:
         if self.max_words is not None:
             raise BadInput(
                 "This model cannot be told how many words a summary may have. Leave max_words out, or set max_tokens",

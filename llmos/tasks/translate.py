@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, reader
-from llmos.tasks.asking import DEFAULTS, Order
+from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder
 from llmos.tasks.generate import PARAMS, ending
+from llmos.tasks.instruction import DEFAULTS, Order
 from llmos.tasks.text import shown, text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -45,13 +45,13 @@ class Translate:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
-            return [reader.rendered(told, one["text"], tokenizer, settings) for one in inputs]
+            return [encoder_decoder.rendered(told, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one, settings).rendered(tokenizer, settings) for one in inputs]
 
-    def teach(self, asked: Json, answer: Json, tokenizer: Teacher, settings: Settings) -> Rendered:
+    def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
-            return reader.taught(told, asked["text"], answer, tokenizer, settings)
+            return encoder_decoder.taught(told, asked["text"], answer, tokenizer, settings)
         return self._order(asked, settings).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:

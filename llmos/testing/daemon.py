@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from llmos.abi.frame import Accepted, Down, Offered, Report, Up
+from llmos.abi.frame import Accepted, FromChild, Offered, Report, ToChild
 from llmos.abi.model import Offer, OfferKind
 from llmos.abi.process import Progress
 from llmos.abi.wire import Splitter, encode
@@ -17,14 +17,14 @@ from llmos.programs.channel import Channel
 class FakeDaemon:
     """Speaks to one child over a socket; `on_frame` sees every frame as it comes."""
 
-    def __init__(self, sock: socket.socket, on_frame: Callable[[Up], None] = lambda frame: None) -> None:
-        self.said: list[Up] = []
+    def __init__(self, sock: socket.socket, on_frame: Callable[[FromChild], None] = lambda frame: None) -> None:
+        self.said: list[FromChild] = []
         self._socket = sock
         self._on_frame = on_frame
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
-    def send(self, frame: Down) -> None:
+    def send(self, frame: ToChild) -> None:
         self._socket.sendall(encode(frame))
 
     def join(self) -> None:
@@ -52,8 +52,8 @@ class FakeDaemon:
         except OSError:  # the child was killed with bytes on the way
             return b""
 
-    def _take(self, frame: Up | Down) -> None:
-        assert isinstance(frame, Up)
+    def _take(self, frame: FromChild | ToChild) -> None:
+        assert isinstance(frame, FromChild)
         self.said.append(frame)
         self._on_frame(frame)
         if isinstance(frame, Offered):
@@ -62,7 +62,9 @@ class FakeDaemon:
             self.send(Accepted(frame.offer.offer_id, f"{frame.offer.name}{mark}1", frame.offer.folder))
 
 
-def beside(on_frame: Callable[[Up], None] = lambda frame: None) -> tuple[FakeDaemon, Channel, Callable[[], None]]:
+def beside(
+    on_frame: Callable[[FromChild], None] = lambda frame: None,
+) -> tuple[FakeDaemon, Channel, Callable[[], None]]:
     """A daemon and the channel of a child in the same process, and what closes the child's end."""
     up, down = socket.socketpair()
     daemon = FakeDaemon(up, on_frame)

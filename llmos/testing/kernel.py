@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llmos.abi.api_types import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.capability import capabilities_of, gated
 from llmos.abi.device import Device, Lease, LeaseKind
@@ -26,11 +27,10 @@ from llmos.abi.error import (
     error_of,
     fault_of,
 )
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import DONE, Class, Process, Program, Progress, Spec, State
-from llmos.abi.view import Damage, DiskUse, Happening, ModelView, Status, Verified
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.calls.router import QUEUE_S
@@ -91,14 +91,14 @@ class MemoryKernel:
         self._driver = "null" if engine is None else DEFAULT
         self._engine = engine or NullEngine()
         for one in self.manifests.values() if engine is None else ():
-            self._engine.attach(Located(one, "/nowhere"))
+            self._engine.attach(ModelPath(one, "/nowhere"))
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""
         one = manifest(name, 1, task, "minilm:1", method="lora")
         self.manifests[one.ref] = one
         self.promoted[name] = [1]
-        self._engine.attach(Located(one, "/nowhere"))
+        self._engine.attach(ModelPath(one, "/nowhere"))
 
     async def submit(self, spec: Spec) -> Process:
         if spec.program is Program.TRAIN:

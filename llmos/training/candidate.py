@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from llmos.abi.form import is_int8
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import Part
 from llmos.abi.recipe import Recipe
 from llmos.nn.adapters.adapter import Adapter
@@ -119,7 +119,7 @@ class Candidate:
         table.sparse = True
         return names
 
-    def save(self, folder: Path, base: Located) -> tuple[tuple[str, Part], ...]:
+    def save(self, folder: Path, base: ModelPath) -> tuple[tuple[str, Part], ...]:
         """Write the model's files for the store: weights or adapter, head, and what a full model needs beside them."""
         folder.mkdir(parents=True, exist_ok=True)
         head: tuple[tuple[str, Part], ...] = ()
@@ -145,7 +145,7 @@ def _copied(source: Path, folder: Path) -> list[tuple[str, Part]]:
     return [(file.name, Part.CONFIG if file.name in BESIDE[:2] else Part.TOKENIZER) for file in found]
 
 
-def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
+def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
     """A candidate to train: the base's weights (its own copy, or mapped under an adapter) and a fresh head."""
     is_full = recipe.method == "full"
     loaded = load(_unrounded(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
@@ -165,13 +165,13 @@ def begin(base: Located, recipe: Recipe, labels: int, dtype: str, device: str) -
     return Candidate(loaded, head.to(torch_device(device)), dtype, device, adapted=adapted)
 
 
-def _unrounded(base: Located) -> Located:
+def _unrounded(base: ModelPath) -> ModelPath:
     """The base as it was published, where its folder can be read: a resident form may have been rounded."""
     folder = Path(base.folder)
     return replace(base, resident=None) if any(folder.glob("*.safetensors")) else base
 
 
-def stored(model: Located, dtype: str, device: str) -> Candidate:
+def stored(model: ModelPath, dtype: str, device: str) -> Candidate:
     """A model of the store, to evaluate; a base computes vectors."""
     is_lora = model.manifest.method == "lora"
     assert model.base is not None or not is_lora, f"{model.manifest.ref} names no base"

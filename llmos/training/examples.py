@@ -10,7 +10,7 @@ from pathlib import Path
 from llmos.abi.error import TooLong
 from llmos.data.row import Answers, Row, WrittenText
 from llmos.data.table import bad_row
-from llmos.tasks import WRITING, Rendered, Settings, Teacher, writer
+from llmos.tasks import GENERATIVE, Rendered, Settings, TrainingTokenizer, writer
 from llmos.tasks import task as task_of
 from llmos.tasks.answer import NOWHERE, place_in
 
@@ -41,7 +41,7 @@ class Example:
         return self.rendered.size
 
 
-def make_examples(task: str, rows: Sequence[Row], tokenizer: Teacher, settings: Settings) -> list[Example]:
+def make_examples(task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, settings: Settings) -> list[Example]:
     """One example per row, in order; BadRow at the first that is longer than the model takes."""
     index = {label: i for i, label in enumerate(settings.labels)}
     examples: list[Example] = []
@@ -54,8 +54,8 @@ def make_examples(task: str, rows: Sequence[Row], tokenizer: Teacher, settings: 
     return examples
 
 
-def _rendered(task: str, rows: Sequence[Row], tokenizer: Teacher, settings: Settings) -> list[Rendered]:
-    if task in WRITING:
+def _rendered(task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, settings: Settings) -> list[Rendered]:
+    if task in GENERATIVE:
         return [_render_one(task, row, tokenizer, settings) for row in rows]
     render = task_of(task).render
     try:
@@ -64,7 +64,7 @@ def _rendered(task: str, rows: Sequence[Row], tokenizer: Teacher, settings: Sett
         return [_render_one(task, row, tokenizer, settings) for row in rows]
 
 
-def _render_one(task: str, row: Row, tokenizer: Teacher, settings: Settings) -> Rendered:
+def _render_one(task: str, row: Row, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
     try:
         if isinstance(row.label, WrittenText):
             return writer(task).teach(row.input, row.label.answer, tokenizer, settings)

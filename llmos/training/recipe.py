@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from llmos.abi.recipe import WRITING, Recipe, batch_size_of, token_budget_of
+from llmos.abi.recipe import GENERATIVE, Recipe, batch_size_of, token_budget_of
 
 MANY_LABELS = 20
 LEAST_STEPS = 400  # what a head needs to leave its random start, however few the rows
@@ -30,7 +30,7 @@ class Defaults:
 
 def defaults(task: str, method: str, labels: int) -> Defaults:
     """By task, and by how many labels there are to tell apart."""
-    if task in WRITING:
+    if task in GENERATIVE:
         return Defaults(3, 1.5e-3, 1) if method == "lora" else Defaults(3, 1.5e-4, 1)
     if task == "answer":
         return Defaults(4, 1e-3, 2) if method == "lora" else Defaults(3, 1e-4, 10)
@@ -51,7 +51,7 @@ def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
     batch_size = batch_size_of(recipe)
     epochs = recipe.epochs
     if epochs is None:
-        least = LEAST_STEPS_WRITING if recipe.task in WRITING else LEAST_STEPS
+        least = LEAST_STEPS_WRITING if recipe.task in GENERATIVE else LEAST_STEPS
         needed = math.ceil(least * batch_size / max(rows, 1))
         epochs = max(start.epochs, float(min(MOST_EPOCHS, needed)))
     pooled = recipe.task in ("classify", "rerank", "similarity")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from llmos.abi.process import MOVES, Process, Program, Progress, Spec, State
-from llmos.abi.view import process_json, process_of
+from llmos.abi.api_types import process_json, process_of
+from llmos.abi.process import TRANSITIONS, Process, Program, Progress, Spec, State
 from llmos.abi.wire import from_json, to_json
 
 
@@ -13,19 +13,19 @@ def process(state):
 
 @pytest.mark.parametrize("state", State)
 def test_every_state_has_its_row_in_the_table_and_never_moves_to_itself(state):
-    assert state in MOVES
-    assert state not in MOVES[state]
+    assert state in TRANSITIONS
+    assert state not in TRANSITIONS[state]
 
 
 def test_an_exited_process_never_moves_again():
-    assert MOVES[State.EXITED] == frozenset()
+    assert TRANSITIONS[State.EXITED] == frozenset()
     with pytest.raises(AssertionError, match="not a legal move"):
         process(State.EXITED).moved(State.READY)
 
 
 def test_every_state_can_still_come_to_an_end():
     def reaches(state, seen):
-        return state is State.EXITED or any(reaches(to, seen | {to}) for to in MOVES[state] if to not in seen)
+        return state is State.EXITED or any(reaches(to, seen | {to}) for to in TRANSITIONS[state] if to not in seen)
 
     assert all(reaches(state, {state}) for state in State)
 

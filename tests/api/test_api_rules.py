@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 import openai  # noqa: E402
 from openai.lib.streaming.chat import ChatCompletionStreamState  # noqa: E402
 
-from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.config import Config  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.testing import tiny  # noqa: E402
@@ -41,7 +41,7 @@ def engine_of(folder, template=None):
             about["chat_template"] = template
         (folder / file).write_text(json.dumps(about))
     engine = PyTorchEngine()
-    engine.load(Located(manifest("smollm2", 1, "chat"), str(folder)), "cpu0", "float32", 0)
+    engine.load(ModelPath(manifest("smollm2", 1, "chat"), str(folder)), "cpu0", "float32", 0)
     return engine
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.api.crowd import Crowd
+from llmos.api.crowd import Connections
 
 
 def test_who_has_waited_longest_is_known_and_who_works_does_not_wait():
-    crowd = Crowd[str](2)
+    crowd = Connections[str](2)
     for one in "abc":
         crowd.came(one)
     assert (crowd.is_too_large, crowd.longest()) == (True, "a")
@@ -24,7 +24,7 @@ def test_who_has_waited_longest_is_known_and_who_works_does_not_wait():
 
 
 def test_who_has_left_waits_no_more():
-    crowd = Crowd[str](1)
+    crowd = Connections[str](1)
     crowd.came("a")
     crowd.left("a")
     crowd.left("a")
@@ -34,7 +34,7 @@ def test_who_has_left_waits_no_more():
 
 @given(st.lists(st.tuples(st.sampled_from(["came", "waits", "works", "left"]), st.integers(0, 4))))
 def test_it_is_what_a_list_of_them_with_times_would_say(steps):
-    crowd, since, here = Crowd[int](2), {}, set()
+    crowd, since, here = Connections[int](2), {}, set()
     for now, (step, one) in enumerate(steps):
         if step == "came" and one in here:
             continue

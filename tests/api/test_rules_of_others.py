@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llmos.abi.error import BadInput
-from llmos.api.asked import ChatRequest
-from llmos.api.params import supported
+from llmos.api.openai_schemas import ChatRequest
+from llmos.api.openai_unsupported import supported
 from llmos.api.rules import headers_of, named
 from llmos.tasks.schema import told
 

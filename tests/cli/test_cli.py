@@ -12,11 +12,11 @@ from threading import Thread
 
 import pytest
 
+from llmos.abi.api_types import Damage, process_json, process_of
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.cpu import AUTO, NAMES, NONE, PATHS, check, compiler, features
 from llmos.abi.error import Fault, TooLong
 from llmos.abi.process import Process, Program, Progress, Spec, State
-from llmos.abi.view import Damage, process_json, process_of
 from llmos.cli import doctor
 from llmos.cli.main import run_verb
 from llmos.cli.processes import rows

@@ -16,9 +16,9 @@ from llmos.abi.call import Call
 from llmos.abi.capability import ZERO_SHOT, capabilities_of
 from llmos.abi.engine import ALL, GRAMMAR, JSON_SCHEMA, LOGPROBS, REGEX, STREAM, TOOLS
 from llmos.abi.error import LlmosError, TooLong
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
-from llmos.abi.recipe import WRITING
+from llmos.abi.recipe import GENERATIVE
 from llmos.engines import Engine, driver
 from llmos.kernel.calls.targets import task_of
 from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
@@ -80,7 +80,7 @@ class Subject:
         return self.is_answered(task, FEATURES.get(one, {}), stream=one == STREAM)
 
     def is_answered(self, task, params, stream=False, **more):
-        if task in WRITING:
+        if task in GENERATIVE:
             params = {"max_tokens": 60 if more or params else 4, "temperature": 0} | params
         one = INPUTS.get(task, "hello")
         call = Call(1, self.manifest.ref, task, (one | more if more else one,), params, stream=stream)
@@ -109,7 +109,7 @@ def described(name, folder, files=(), **fields):
 
 def loaded(name, base, folder, **more):
     engine = driver(name, 512, 1 << 22, **more)
-    engine.load(Located(base, str(folder)), "cuda0" if name == "vllm" else "cpu0", "float32", 1)
+    engine.load(ModelPath(base, str(folder)), "cuda0" if name == "vllm" else "cpu0", "float32", 1)
     return Subject(name, engine, base)
 
 
@@ -156,7 +156,7 @@ def trained(task, architecture="bert", labels=()):
         if labels:
             save_head((TokenHead if task in ("tag", "answer") else SequenceHead)(32, count), beside)
         manifest = Manifest("mine", 1, Kind.MODEL, task, (), base="plain:1", method="lora", labels=labels)
-        base.engine.attach(Located(manifest, str(beside), base=Located(base.manifest, str(folder))))
+        base.engine.attach(ModelPath(manifest, str(beside), base=ModelPath(base.manifest, str(folder))))
         return Subject("pytorch", base.engine, manifest, base.manifest)
 
     return made
@@ -231,7 +231,7 @@ def subject(request, tmp_path_factory):
 
 
 def test_what_it_is_said_to_do_is_answered_and_all_else_is_refused(subject):
-    writes = bool({*subject.said} & {*WRITING})
+    writes = bool({*subject.said} & {*GENERATIVE})
     asked = [*TASKS, ZERO_SHOT, *(ALL if writes else ())]  # what else there is asks for a text
     assert {one: subject.takes(one) for one in asked} == {one: one in subject.said for one in asked}
 

@@ -14,7 +14,7 @@ from driving import CLOSE, drain
 
 from llmos.abi.call import Call
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.engines import DRIVERS, Engine, driver
 
@@ -30,7 +30,7 @@ class Subject:
 
     name: str
     engine: Engine
-    base: Located
+    base: ModelPath
     task: str
     wrong: str
     weights_bytes: int
@@ -41,9 +41,9 @@ class Subject:
         return Call(call_id, self.base.manifest.ref, self.task, texts or ("hello",), said, stream=stream)
 
 
-def _based(name: str, task: str, folder, weights: str, **fields) -> Located:
+def _based(name: str, task: str, folder, weights: str, **fields) -> ModelPath:
     files = (File(weights, "0" * 64, 1, Part.WEIGHTS),)
-    return Located(Manifest(name, 1, Kind.BASE, task, files, **fields), str(folder))
+    return ModelPath(Manifest(name, 1, Kind.BASE, task, files, **fields), str(folder))
 
 
 def _null(root):
@@ -259,7 +259,7 @@ def test_a_model_that_it_cannot_attach_is_refused_with_a_sentence_and_the_base_s
         pytest.skip("null attaches everything")
     manifest = Manifest("mine", 1, Kind.MODEL, "classify", (), base=subject.base.manifest.ref, method="magic")
     with pytest.raises(BadInput, match=r"mine:1"):
-        subject.engine.attach(Located(manifest, str(tmp_path), base=subject.base))
+        subject.engine.attach(ModelPath(manifest, str(tmp_path), base=subject.base))
     assert outputs(run(subject, subject.call(1)))
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from llmos.abi.call import Call
 from llmos.abi.error import BadInput, Missing, Unavailable
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
-from llmos.engines.answers import Leg
+from llmos.engines.external_generation import Leg
 from llmos.engines.llamacpp import LlamaCppEngine
 from llmos.engines.llamacpp.engine import SLOTS, room_of
 from llmos.engines.llamacpp.header import Header, read_header
@@ -134,7 +134,7 @@ def test_its_folder_may_lie_deeper_than_the_path_of_a_socket_is_long_and_goes_wi
     monkeypatch.setattr(tempfile, "tempdir", str(deep))  # where a child's lie: in its scratch
     base = Manifest("talk", 1, Kind.BASE, "chat", (File("tiny.gguf", "0" * 64, 1, Part.WEIGHTS),))
     engine = LlamaCppEngine(kv_bytes=1 << 22)
-    engine.load(Located(base, str(tiny.parent)), "cpu0", "float32", 1)
+    engine.load(ModelPath(base, str(tiny.parent)), "cpu0", "float32", 1)
     engine.add(Call(1, "talk:1", "generate", ("hello",), {"max_tokens": 2}))
     chunks = []
     while not engine.is_idle:
@@ -149,7 +149,7 @@ def test_the_library_that_is_absent_is_named_with_what_to_install(tiny, monkeypa
     monkeypatch.setitem(__import__("sys").modules, "xllamacpp", None)
     base = Manifest("talk", 1, Kind.BASE, "chat", (File("tiny.gguf", "0" * 64, 1, Part.WEIGHTS),))
     with pytest.raises(Missing, match=r"pip install -e '\.\[gguf\]'") as caught:
-        LlamaCppEngine().load(Located(base, str(tiny.parent)), "cpu0", "float32", 1)
+        LlamaCppEngine().load(ModelPath(base, str(tiny.parent)), "cpu0", "float32", 1)
     assert caught.value.detail == {"extra": "gguf"}
 
 
@@ -159,7 +159,7 @@ def test_what_a_call_hands_to_the_template_reaches_it(tmp_path):
     write_gguf(tmp_path / "tiny.gguf", template=template)
     base = Manifest("talk", 1, Kind.BASE, "chat", (File("tiny.gguf", "0" * 64, 1, Part.WEIGHTS),))
     engine = LlamaCppEngine(kv_bytes=1 << 22)
-    engine.load(Located(base, str(tmp_path)), "cpu0", "float32", 1)
+    engine.load(ModelPath(base, str(tmp_path)), "cpu0", "float32", 1)
     try:
         for i, given_ in enumerate(({}, {"loud": False}, {"loud": True})):
             engine.add(Call(i, "talk:1", "chat", ("hello",), {"max_tokens": 2, "chat_template_kwargs": given_}))

@@ -12,10 +12,10 @@ import numpy as np
 
 from llmos.abi.call import Call
 from llmos.abi.error import BadInput, Missing, TooLong
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.engines.onnx import OnnxEngine, graph
-from llmos.engines.onnx.rows import Item, Job, rectangles
+from llmos.engines.onnx.batcher import OnnxItem, OnnxJob, rectangles
 from llmos.testing.tiny_onnx import LABELS, write_onnx, write_pipeline
 
 pytestmark = pytest.mark.torch
@@ -28,7 +28,7 @@ def engine_on(folder, task, labels=None, token_budget=256, **options):
     files = (File("model.onnx", "0" * 64, 1, Part.WEIGHTS),)
     engine = OnnxEngine(token_budget)
     engine.load(
-        Located(Manifest("graph", 1, Kind.BASE, task, files, labels=said, options=options), str(folder)),
+        ModelPath(Manifest("graph", 1, Kind.BASE, task, files, labels=said, options=options), str(folder)),
         "cpu0",
         "float32",
         1,
@@ -241,9 +241,9 @@ def test_the_library_that_is_absent_is_named_with_what_to_install(tmp_path, monk
 
 
 def test_rectangles_waste_little_keep_their_budget_and_lose_nothing():
-    job = Job(Call(1, "m:1", "classify", ()), None, None, [])
+    job = OnnxJob(Call(1, "m:1", "classify", ()), None, None, [])
     job.sequences = [[0] * (1 + 13 * i % 47) for i in range(60)]
-    items = [Item(job, at) for at in range(60)]
+    items = [OnnxItem(job, at) for at in range(60)]
     pieces = list(rectangles(items, None, is_exact=False, budget=200))
     assert sorted(item.at for piece in pieces for item in piece) == list(range(60))
     for piece in pieces:

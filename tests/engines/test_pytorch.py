@@ -13,7 +13,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, ModelNotFound, TooLong, WrongTask, error_of  # noqa: E402
-from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
 from llmos.abi.recipe import Lora  # noqa: E402
 from llmos.engines import driver  # noqa: E402
@@ -32,7 +32,7 @@ TEXTS = ["one", "a longer text than the first", "zwölf", "x", "the last of thes
 def located(name, folder, task="", method=None, labels=(), options=None):
     kind = Kind.MODEL if method else Kind.BASE
     manifest = Manifest(name, 1, kind, task, (), method=method, labels=labels, options=options or {})
-    return Located(manifest, str(folder))
+    return ModelPath(manifest, str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +291,7 @@ def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answe
 @pytest.mark.parametrize("head", ["pooled", None])
 def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_says_where(speaker, head, capfd):
     """Whatever goes wrong there: a model may write what no parser can take."""
-    from llmos.engines.pytorch.job import Job
+    from llmos.engines.pytorch.active_call import ActiveCall
     from llmos.tasks import Rendered
 
     class Odd:
@@ -305,7 +305,9 @@ def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_sa
     neighbours = [embed(i, "one", model="talk:1") if head else generate(i, "one") for i in (1, 3)]
     alone = [outputs(run(speaker, call), call.call_id) for call in neighbours]
     speaker.add(neighbours[0])
-    job = Job(Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker._models["talk:1"], odd, [Rendered([5, 6])])
+    job = ActiveCall(
+        Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker._models["talk:1"], odd, [Rendered([5, 6])]
+    )
     speaker._put(job, () if head else whole(speaker._streams.made(job)))
     speaker.add(neighbours[1])
     chunks = drain(speaker)
@@ -382,7 +384,7 @@ def test_a_base_classifies_by_labels_that_the_call_brings(engine, folders):
 
 
 def test_a_sequence_that_inputs_share_is_computed_once():
-    from llmos.engines.pytorch.job import Job
+    from llmos.engines.pytorch.active_call import ActiveCall
     from llmos.tasks import Rendered
 
     shared = [7, 7]
@@ -395,7 +397,7 @@ def test_a_sequence_that_inputs_share_is_computed_once():
         settings = None
 
     given_to = [Rendered([], None, ([1], shared)), Rendered([], None, ([2], shared)), Rendered([3])]
-    job = Job(Call(1, "m:1", "x", (1, 2, 3)), Any(), Echo(), given_to)
+    job = ActiveCall(Call(1, "m:1", "x", (1, 2, 3)), Any(), Echo(), given_to)
     assert job.sequences == [[1], [7, 7], [2], [3]]
     assert [job.put(at, f"raw {at}") for at in (1, 3, 0)] == [[], [], []]
     (chunk,) = job.put(2, "raw 2")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, TooLong, WrongTask  # noqa: E402
-from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
@@ -44,7 +44,7 @@ def engine_of(folders, name, blocks=32, step_tokens=64, dtype="float32"):
     block_bytes = BLOCK * token_bytes(tiny.plain(name).config, KV_BYTES[dtype])
     engine = PyTorchEngine(kv_bytes=blocks * block_bytes, step_tokens=step_tokens)
     manifest = Manifest("talk", 1, Kind.BASE, "generate", ())
-    engine.load(Located(manifest, str(folders[name])), "cpu0", dtype, 0)
+    engine.load(ModelPath(manifest, str(folders[name])), "cpu0", dtype, 0)
     return engine
 
 
@@ -206,7 +206,7 @@ def test_models_of_different_adapters_share_a_row_and_answer_as_alone(folders, t
         )
         files = (File("adapter_model.safetensors", name, 1, Part.ADAPTER),)
         manifest = Manifest(name, 1, Kind.MODEL, "summarize", files, base="talk:1", method="lora")
-        return Located(manifest, str(folder))
+        return ModelPath(manifest, str(folder))
 
     calls = [(0, "talk:1"), (1, "a:1"), (2, "long:1"), (3, "a:1")]
     models = [located("a"), located("long")]
@@ -284,7 +284,7 @@ def test_a_language_that_mbart_has_not_is_refused_with_those_it_has_and_its_neig
 def test_an_answer_in_sentencepieces_follows_a_schema(tmp_path, kind, dtype):
     folder = (dates.write_t5 if kind == "t5" else dates.write_marian)(tmp_path / kind)
     engine = PyTorchEngine()
-    engine.load(Located(Manifest("talk", 1, Kind.BASE, "generate", ()), str(folder)), "cpu0", dtype, 0)
+    engine.load(ModelPath(Manifest("talk", 1, Kind.BASE, "generate", ()), str(folder)), "cpu0", dtype, 0)
     day = {"type": "object", "properties": {"day": {"type": "integer"}, "of": {"enum": ["May", "a month"]}}}
     schema = day | {"required": ["day", "of"], "additionalProperties": False}
     for i in range(3):

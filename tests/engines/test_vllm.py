@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from llmos.abi.call import Call
 from llmos.abi.error import BadInput, Missing, ProcessDied
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.engines.vllm import VllmEngine
 from llmos.engines.vllm.engine import arguments, weights_bytes
@@ -32,7 +32,7 @@ def base(tmp_path_factory):
     folder = tiny.write(tmp_path_factory.mktemp("llama"), "llama")
     files = (File("model.safetensors", "0" * 64, 1, Part.WEIGHTS),)
     options = {"tasks": ["chat", "generate"], "max_tokens": 128}
-    return Located(Manifest("talk", 1, Kind.BASE, "chat", files, options=options), str(folder))
+    return ModelPath(Manifest("talk", 1, Kind.BASE, "chat", files, options=options), str(folder))
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_chat_goes_through_the_template_of_the_folder(engine):
 
 
 def test_a_server_that_ends_before_it_is_ready_says_how(base, tmp_path):
-    elsewhere = Located(base.manifest, str(tmp_path))
+    elsewhere = ModelPath(base.manifest, str(tmp_path))
     (tmp_path / "tokenizer.json").write_bytes((Path(base.folder) / "tokenizer.json").read_bytes())
     with pytest.raises(ProcessDied, match="ended with code 1"):
         VllmEngine(command=FAKE).load(elsewhere, "cuda0", "bfloat16", 0)

@@ -12,7 +12,7 @@ import pytest
 from llmos.abi.call import Call
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Corrupt
-from llmos.abi.frame import Attach, Down, Located
+from llmos.abi.frame import Attach, ModelPath, ToChild
 from llmos.abi.process import Class, Program, Spec
 from llmos.config import Config
 from llmos.kernel import effects as do
@@ -32,7 +32,7 @@ class Meddling(Store):
 
     after: Callable[[], Any] = staticmethod(lambda: None)  # Any: nobody looks at it
 
-    def located(self, ref: str, dtype: str | None = None) -> Located:
+    def located(self, ref: str, dtype: str | None = None) -> ModelPath:
         found = super().located(ref, dtype)
         self.after()
         return found
@@ -42,9 +42,9 @@ class Said:
     """A supervisor that only remembers what its children were told."""
 
     def __init__(self) -> None:
-        self.frames: list[Down] = []
+        self.frames: list[ToChild] = []
 
-    def send(self, pid: int, frame: Down) -> None:
+    def send(self, pid: int, frame: ToChild) -> None:
         self.frames.append(frame)
 
 

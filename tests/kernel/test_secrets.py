@@ -7,8 +7,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from llmos.abi.api_types import happening_json, process_json
 from llmos.abi.process import Program, Spec
-from llmos.abi.view import happening_json, process_json
 from llmos.config import Config
 from llmos.kernel.kernel import Kernel
 

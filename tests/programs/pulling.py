@@ -4,7 +4,7 @@ import json
 import struct
 from pathlib import Path
 
-from llmos.abi.frame import Accepted, Assignment
+from llmos.abi.frame import Accepted, Job
 from llmos.abi.model import Offer
 from llmos.abi.process import Program, Progress
 from llmos.kernel.admission import bases_of
@@ -37,11 +37,11 @@ class Box:
             self.store.promote(kept.ref)
         return Accepted(offer.offer_id, kept.ref, self.store.located(kept.ref).folder)
 
-    def assignment(self, source: str, dtype: str = "float32", **args: object) -> Assignment:
+    def assignment(self, source: str, dtype: str = "float32", **args: object) -> Job:
         scratch = self.home / "scratch" / str(self.pid)
         scratch.mkdir(parents=True, exist_ok=True)
         named = bases_of(self.store, dtype)
-        return Assignment(self.pid, Program.PULL, {"source": source, **args}, str(scratch), dtype=dtype, models=named)
+        return Job(self.pid, Program.PULL, {"source": source, **args}, str(scratch), dtype=dtype, models=named)
 
     def phases(self) -> list[str]:
         return list(dict.fromkeys(report.phase for report in self.reports))

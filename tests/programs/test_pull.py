@@ -24,9 +24,9 @@ from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, DiskFull, No
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.kernel.children.cleanup import OLD_S, collect
 from llmos.programs.describe import chosen, describe, license_of
+from llmos.programs.disk_full import form_bytes, read_weights
 from llmos.programs.download import Download
 from llmos.programs.pull import bring, check_form_room, damaged, entry_of, is_from, main, name_of
-from llmos.programs.room import form_bytes, read_weights
 from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
 from llmos.testing.tiny_gguf import write_gguf
 

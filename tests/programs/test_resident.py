@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmos.abi.frame import Assignment, Located, Ready, Stop
+from llmos.abi.frame import Job, ModelPath, Ready, Stop
 from llmos.abi.model import Kind, Manifest, OfferKind
 from llmos.abi.process import Program
 from llmos.testing import tiny
@@ -19,11 +19,11 @@ def test_a_base_without_its_resident_form_gets_one_before_it_is_served(tmp_path:
     from llmos.programs import serve
 
     tiny.write(tmp_path / "base", "bert")
-    base = Located(Manifest("tiny", 1, Kind.BASE, "embed", (), base_digest="0" * 64), str(tmp_path / "base"))
+    base = ModelPath(Manifest("tiny", 1, Kind.BASE, "embed", (), base_digest="0" * 64), str(tmp_path / "base"))
     args = {"engine": "pytorch", "token_budget": 64}
     daemon, channel, close = beside()
     daemon.send(Stop())
-    serve.main(channel, Assignment(1, Program.SERVE, args, str(tmp_path), threads=1, models={"base": base}))
+    serve.main(channel, Job(1, Program.SERVE, args, str(tmp_path), threads=1, models={"base": base}))
     close()
     (form,) = daemon.offers
     assert (form.kind, form.draft) == (OfferKind.RESIDENT, {"base": "tiny:1", "dtype": "float32"})

@@ -15,22 +15,22 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.frame import (
     Answer,
     Ask,
-    Assignment,
     Attach,
     Attached,
     Cancel,
     Computed,
     Detach,
     Detached,
-    Down,
-    Located,
+    FromChild,
+    Job,
+    ModelPath,
     Ready,
     Report,
-    Spent,
     Stop,
     TakenIn,
     TakesIn,
-    Up,
+    ToChild,
+    UsageReport,
 )
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import Note, opened, read
@@ -41,8 +41,8 @@ from llmos.programs import serve
 from llmos.programs.channel import Channel
 from llmos.programs.serve import MUCH_CHARS
 
-BASE = Located(Manifest("tiny", 1, Kind.BASE, "embed", ()), "/nowhere")
-MOOD = Located(
+BASE = ModelPath(Manifest("tiny", 1, Kind.BASE, "embed", ()), "/nowhere")
+MOOD = ModelPath(
     Manifest("mood", 1, Kind.MODEL, "classify", (), base="tiny:1", labels=("no", "yes")), "/nowhere", base=BASE
 )
 
@@ -54,26 +54,24 @@ class Daemon:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(20.0)
         self._splitter = Splitter()
-        self._frames: list[Up] = []
-        assignment = Assignment(
-            1, Program.SERVE, {"engine": "null", "token_budget": 64}, "/nowhere", models={"base": BASE}
-        )
+        self._frames: list[FromChild] = []
+        assignment = Job(1, Program.SERVE, {"engine": "null", "token_budget": 64}, "/nowhere", models={"base": BASE})
         self.gone = threading.Event()
         channel = Channel(theirs, on_gone=self.gone.set)
         self._theirs = theirs
         self.program = threading.Thread(target=serve.main, args=(channel, assignment))
         self.program.start()
 
-    def say(self, *frames: Down) -> None:
+    def say(self, *frames: ToChild) -> None:
         self._socket.sendall(b"".join(encode(frame) for frame in frames))
 
-    def hear(self) -> Up:
+    def hear(self) -> FromChild:
         """The next frame that is not about usage."""
         while True:
             while not self._frames:
                 self._frames += self._splitter.feed(self._socket.recv(1 << 16))
             frame = self._frames.pop(0)
-            if not isinstance(frame, Spent):
+            if not isinstance(frame, UsageReport):
                 return frame
 
     def chunks(self, count: int) -> dict[int, Chunk]:
@@ -237,9 +235,9 @@ class Talk:
         self.note = Note()
         self.server = serve.Server(Channel(self._theirs, on_gone=lambda: None), engine, self.note)
         self._splitter = Splitter()
-        self.heard: list[Up] = []
+        self.heard: list[FromChild] = []
 
-    def say(self, *frames: Down) -> None:
+    def say(self, *frames: ToChild) -> None:
         self.ours.sendall(b"".join(encode(frame) for frame in frames))
 
     def answers(self, count: int) -> list[Chunk]:

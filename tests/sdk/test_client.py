@@ -11,7 +11,7 @@ from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.sdk import request
 from llmos.sdk.result import Classified, Embedded, Generated, Tagged
-from llmos.sdk.wait import Lines, finished
+from llmos.sdk.wait import SSEParser, finished
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
 
@@ -218,6 +218,6 @@ def test_a_wait_that_the_daemon_s_end_cut_short_is_no_success():
 
 
 def test_events_are_put_together_whatever_else_the_stream_says():
-    lines = Lines()
+    lines = SSEParser()
     said = [": hello", "id: 1", "event: log", 'data: "a"', "", "", 'data: {"b":', "data: 1}", ""]
     assert [event for line in said for event in lines.feed(line)] == [("log", "a"), ("", {"b": 1})]

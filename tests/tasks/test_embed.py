@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmos.abi.error import BadInput, TooLong
-from llmos.tasks import Settings, told
+from llmos.tasks import Settings, with_params
 from llmos.testing.tokenizer import CLOSE, OPEN, PieceTokenizer
 
 LIMIT = 8
@@ -16,7 +16,7 @@ CUTTING = Settings((), {"truncate": True}, LIMIT)
 
 
 def ids(text: str, params: dict[str, Any], settings: Settings = Settings((), {}, LIMIT)) -> list[int]:
-    embed = told("embed", params)
+    embed = with_params("embed", params)
     return embed.render([embed.check(text)], PieceTokenizer(), settings)[0].ids
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, TooLong
-from llmos.tasks import Encoded, Settings, task, told
+from llmos.tasks import Encoded, Settings, task, with_params
 from llmos.tasks.inputs import checked, placed, rendered
 
 
@@ -85,4 +85,4 @@ def test_a_param_that_is_wrong_is_about_no_input():
     with pytest.raises(BadInput) as refused, placed(index=3):
         raise BadInput("no", key="labels")
     assert refused.value.detail == {"key": "labels"}
-    assert told("embed", {}).name == "embed"
+    assert with_params("embed", {}).name == "embed"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Settings, told
+from llmos.tasks import Settings, with_params
 from llmos.tasks.templating import MOST_BYTES, MOST_LEVELS, MOST_NAMES, OWNED, PARAM, for_template
 from llmos.testing.tokenizer import PieceTokenizer
 
@@ -32,7 +32,7 @@ class Noting(PieceTokenizer):
 
 def test_a_call_hands_its_values_over_and_training_none() -> None:
     tokenizer, asked = Noting(), [{"role": "user", "content": "hi"}]
-    chat = told("chat", {PARAM: {"enable_thinking": False}})
+    chat = with_params("chat", {PARAM: {"enable_thinking": False}})
     chat.render([chat.check(asked)], tokenizer, Settings())
     assert tokenizer.handed == [{"enable_thinking": False}]
     tokenizer.handed.clear()

@@ -15,7 +15,7 @@ from pathlib import Path
 import tiny_training
 from safetensors.torch import load_file
 
-from llmos.abi.frame import Assignment, Report, Up
+from llmos.abi.frame import FromChild, Job, Report
 from llmos.abi.process import Progress
 from llmos.programs import train
 from llmos.programs.channel import Channel
@@ -58,7 +58,7 @@ def bits_of(file: Path) -> str:
     return seen.hexdigest()
 
 
-def run(told: Assignment, reports: int | None) -> bool:
+def run(told: Job, reports: int | None) -> bool:
     """Fork a trainer; kill it after so many reports of steps. True if it came to its end."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -68,7 +68,7 @@ def run(told: Assignment, reports: int | None) -> bool:
     theirs.close()
     seen = 0
 
-    def on_frame(frame: Up) -> None:
+    def on_frame(frame: FromChild) -> None:
         nonlocal seen
         seen += isinstance(frame, Report) and frame.progress.phase == "train"
         if seen == reports:
@@ -83,7 +83,7 @@ def run(told: Assignment, reports: int | None) -> bool:
     return True
 
 
-def be_trainer(sock: socket.socket, told: Assignment) -> None:
+def be_trainer(sock: socket.socket, told: Job) -> None:
     try:
         train.main(EveryStep(sock), told)
     except BaseException:  # noqa: BLE001  # the top of a child: it must end here, whatever happened

@@ -11,7 +11,7 @@ import pytest
 import tiny_training
 
 from llmos.abi.error import BadInput, WrongTask
-from llmos.abi.frame import Assignment, Located, Stop
+from llmos.abi.frame import Job, ModelPath, Stop
 from llmos.abi.model import Kind, Manifest, OfferKind, Part
 from llmos.abi.process import Program
 from llmos.testing import tiny
@@ -32,7 +32,7 @@ def _needs_fbgemm():
 
 def quantized(
     folder: Path,
-    model: Located,
+    model: ModelPath,
     *,
     datasets: dict[str, str] | None = None,
     dtype: str = "float32",
@@ -43,7 +43,7 @@ def quantized(
 
     scratch = folder / "quantizing"
     scratch.mkdir(exist_ok=True)
-    told = Assignment(
+    told = Job(
         5,
         Program.QUANTIZE,
         {"model": model.manifest.ref, **args},
@@ -62,14 +62,14 @@ def quantized(
 
 
 @pytest.fixture(scope="module", params=["full", "lora"])
-def trained(request, tmp_path_factory) -> tuple[Located, dict[str, str]]:
+def trained(request, tmp_path_factory) -> tuple[ModelPath, dict[str, str]]:
     """A model that has learned something, and where its dataset lies."""
     folder = tmp_path_factory.mktemp("trained")
     recipe = {"task": "classify", "method": request.param, "data": {"train": str(tiny_training.sorting(folder))}}
     return made_by(folder, recipe, tiny_training.base(folder))
 
 
-def made_by(folder: Path, recipe: Json, base: Located) -> tuple[Located, dict[str, str]]:
+def made_by(folder: Path, recipe: Json, base: ModelPath) -> tuple[ModelPath, dict[str, str]]:
     """What a recipe makes of this base, as the store locates it, and its dataset."""
     from llmos.programs import train
 
@@ -81,7 +81,7 @@ def made_by(folder: Path, recipe: Json, base: Located) -> tuple[Located, dict[st
     lineage = {**made.draft["lineage"], "dataset": "sorter@1"}
     labels = tuple(made.draft["labels"])
     manifest = Manifest("sorter", 1, Kind.MODEL, files=(), labels=labels, lineage=lineage, **draft)
-    return Located(manifest, made.folder, base=base), {"sorter@1": dataset.folder}
+    return ModelPath(manifest, made.folder, base=base), {"sorter@1": dataset.folder}
 
 
 def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_path, trained, dtype):
@@ -197,7 +197,7 @@ def test_what_is_in_int8_already_is_left_alone(tmp_path):
 def test_a_model_whose_task_cannot_be_measured_is_refused(tmp_path):
     manifest = Manifest("finder", 1, Kind.MODEL, "embed", (), base="tiny:1", method="lora")
     with pytest.raises(WrongTask, match="what int8 costs is measured for"):
-        quantized(tmp_path, Located(manifest, str(tmp_path), base=tiny_training.base(tmp_path)))
+        quantized(tmp_path, ModelPath(manifest, str(tmp_path), base=tiny_training.base(tmp_path)))
 
 
 @pytest.mark.parametrize("told", [-0.1, 1.5, True, "much"])
@@ -212,7 +212,7 @@ def test_it_ends_when_it_is_told_to_and_keeps_nothing(tmp_path, trained):
     model, datasets = trained
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    told = Assignment(5, Program.QUANTIZE, {"model": "sorter:1"}, str(scratch), models={"model": model})
+    told = Job(5, Program.QUANTIZE, {"model": "sorter:1"}, str(scratch), models={"model": model})
     daemon, channel, close = beside()
     daemon.send(Stop("make room"))
     while not channel.stop_asked:
@@ -230,7 +230,7 @@ def test_a_pull_may_bring_the_version_in_int8_as_well(tmp_path):
     (tmp_path / "scratch").mkdir()
     args = {"source": str(source), "name": "tiny", "dtype": "int8", "max_drop": 0.2}
     daemon, channel, close = beside()
-    pull.main(channel, Assignment(1, Program.PULL, args, str(tmp_path / "scratch"), threads=1))
+    pull.main(channel, Job(1, Program.PULL, args, str(tmp_path / "scratch"), threads=1))
     close()
     plain, floats, integers, made = daemon.offers
     assert [one.kind for one in (plain, made)] == [OfferKind.BASE, OfferKind.BASE]

@@ -162,12 +162,12 @@ def test_a_marian_with_its_sentencepiece_files_learns_dates_it_has_not_seen_and_
     from test_trainer import located, trained
 
     from llmos.abi.call import Call
-    from llmos.abi.frame import Located
+    from llmos.abi.frame import ModelPath
     from llmos.abi.model import Kind, Manifest
     from llmos.engines import driver
     from llmos.testing import dates
 
-    def learnt(base: Located, form: str, method: str) -> Any:  # Any: an offer
+    def learnt(base: ModelPath, form: str, method: str) -> Any:  # Any: an offer
         folder = tmp_path / form
         folder.mkdir()
         train, test = dates.write_rows(folder, form)
@@ -175,8 +175,8 @@ def test_a_marian_with_its_sentencepiece_files_learns_dates_it_has_not_seen_and_
         told |= {"data": {"train": str(train), "test": str(test)}, "name": form}
         return trained(folder, told, base=base).offers[-1]
 
-    def base_in(folder: str) -> Located:
-        return Located(Manifest("tiny", 1, Kind.BASE, "translate", (), base_digest="0" * 64), folder, folder)
+    def base_in(folder: str) -> ModelPath:
+        return ModelPath(Manifest("tiny", 1, Kind.BASE, "translate", (), base_digest="0" * 64), folder, folder)
 
     english = learnt(base_in(str(dates.write_marian(tmp_path / "marian"))), "english", "full")
     assert english.draft["evidence"]["metrics"]["exact_match"] > 0.9

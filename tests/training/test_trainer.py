@@ -14,7 +14,7 @@ import pytest
 import tiny_training
 
 from llmos.abi.error import BadInput, BadRow, Conflict
-from llmos.abi.frame import Assignment, Located, Stop
+from llmos.abi.frame import Job, ModelPath, Stop
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
 from llmos.abi.process import Program
 from llmos.testing.daemon import FakeDaemon, beside
@@ -25,7 +25,7 @@ Json = Any  # Any: a recipe as plain values
 
 
 def trained(
-    folder: Path, recipe: dict[str, Json], told: Assignment | None = None, *, dtype: str = "float32", **models: Located
+    folder: Path, recipe: dict[str, Json], told: Job | None = None, *, dtype: str = "float32", **models: ModelPath
 ) -> FakeDaemon:
     from llmos.programs import train
 
@@ -37,7 +37,7 @@ def trained(
     return daemon
 
 
-def located(offer: Offer, base: Located) -> Located:
+def located(offer: Offer, base: ModelPath) -> ModelPath:
     """The offered model as the store would locate it."""
     draft = offer.draft
     manifest = Manifest(
@@ -51,7 +51,7 @@ def located(offer: Offer, base: Located) -> Located:
         labels=tuple(draft["labels"]),
         options=draft["options"],
     )
-    return Located(manifest, offer.folder, base=base)
+    return ModelPath(manifest, offer.folder, base=base)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from llmos.abi.engine import ENGINES, refusal, weights_of
 from llmos.abi.error import BadInput, Missing
-from llmos.abi.frame import Located
-from llmos.engines.alone import Alone
-from llmos.engines.answers import Answers
+from llmos.abi.frame import ModelPath
+from llmos.engines.base_only import BaseOnly
+from llmos.engines.external_generation import ExternalGeneration
 from llmos.engines.llamacpp.header import Header, read_controls, read_header
 from llmos.engines.llamacpp.place import Place
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
@@ -22,7 +22,7 @@ BATCH_TOKENS = 256  # of a pass over a prompt: who reads along, or cancels, wait
 KV_BYTES = 1 << 30
 
 
-class LlamaCppEngine(Alone):
+class LlamaCppEngine(BaseOnly):
     """Fills engines.Engine."""
 
     name = "llamacpp"
@@ -32,7 +32,7 @@ class LlamaCppEngine(Alone):
         self._kv_bytes = kv_bytes
         self._writer: LlamaCpp | None = None
 
-    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+    def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         why = refusal(self.name, base.manifest)
         if why is not None:
             raise BadInput(why)
@@ -49,7 +49,7 @@ class LlamaCppEngine(Alone):
         self._writer = LlamaCpp(server, place, tokenizer, SLOTS, room, capacity, header)
         tasks = ("chat", "generate") if "tokenizer.chat_template" in header.entries else ("generate",)
         settings = Settings((), base.manifest.options, room)
-        self.answers = Answers(self._writer, base.manifest.ref, tasks, settings)
+        self.answers = ExternalGeneration(self._writer, base.manifest.ref, tasks, settings)
         return path.stat().st_size
 
     def close(self) -> None:

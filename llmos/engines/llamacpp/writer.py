@@ -7,7 +7,7 @@ from typing import Any
 
 from llmos.abi.capability import BYTE_LEVEL
 from llmos.abi.error import BadInput, Unavailable
-from llmos.engines.answers import Leg, Piece
+from llmos.engines.external_generation import Delta, Leg
 from llmos.engines.llamacpp.header import Header
 from llmos.engines.llamacpp.place import Place
 from llmos.engines.llamacpp.rule import Rule
@@ -42,7 +42,7 @@ class LlamaCpp:
         self._server = server
         self._place = place
 
-    def write(self, leg: Leg, say: Callable[[Piece], None]) -> None:
+    def write(self, leg: Leg, say: Callable[[Delta], None]) -> None:
         rule = None if leg.settings.grammar is None else self._rule(leg.settings.grammar)
         heard = Heard(leg, say, rule)
         self._server.handle_completions(body_of(leg.ids, leg.settings, leg.salt, rule), heard)
@@ -70,7 +70,7 @@ class LlamaCpp:
 class Heard:
     """What the server says of one answer, event by event. Called from its thread; True ends it."""
 
-    def __init__(self, leg: Leg, say: Callable[[Piece], None], rule: Rule | None) -> None:
+    def __init__(self, leg: Leg, say: Callable[[Delta], None], rule: Rule | None) -> None:
         self._leg, self._say, self._rule = leg, say, rule
         self._text = ""
         self._reason: str | None = None
@@ -99,14 +99,14 @@ class Heard:
             raise Unavailable("llama.cpp ended the answer before it was whole. Send it again")
         if self._rule is not None:
             self._rule.check(self._text, is_whole=self._reason == "stop" and not self._leg.settings.stop)
-        self._say(Piece("", self._reason, tuple(self._scored), self._made))
+        self._say(Delta("", self._reason, tuple(self._scored), self._made))
 
     def _took(self, choice: Json) -> None:
         self._reason = choice.get("finish_reason") or self._reason
         self._scored += [self._entry(one) for one in (choice.get("logprobs") or {}).get("content") or ()]
         if choice.get("text"):
             self._text += choice["text"]
-            self._say(Piece(choice["text"], None, tuple(self._scored)))
+            self._say(Delta(choice["text"], None, tuple(self._scored)))
             self._scored = []
 
     def _entry(self, scored: Json) -> Json:

@@ -11,13 +11,13 @@ import numpy as np
 from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import refusal, weights_of
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask, fault_of
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.engines.intake import Intake, parts, whole
+from llmos.engines.onnx.batcher import OnnxBatcher, OnnxItem, OnnxJob, rectangles
 from llmos.engines.onnx.graph import Form, Graph, check_labels, graph_of, open_session
-from llmos.engines.onnx.rows import Item, Job, Rows, rectangles
 from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.text.tokenizer import FastTokenizer
-from llmos.tasks import Rendered, Settings, Task, Tokenizer, told
+from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
 from llmos.tasks.embed import is_unit
 from llmos.tasks.inputs import rendered
 from llmos.tasks.params import reading
@@ -41,11 +41,11 @@ class OnnxEngine:
     def __init__(self, token_budget: int = TOKEN_BUDGET, kv_bytes: int = 0) -> None:
         """There are no keys and values: a graph answers in one pass."""
         self._token_budget = token_budget
-        self._rows = Rows(token_budget)
-        self._jobs: dict[int, Job] = {}
+        self._rows = OnnxBatcher(token_budget)
+        self._jobs: dict[int, OnnxJob] = {}
         self._ref = ""
 
-    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+    def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         manifest, folder = base.manifest, Path(base.folder)
         why = refusal("onnx", manifest)
         if why is not None:
@@ -59,7 +59,7 @@ class OnnxEngine:
         self._tasks = EMBEDDING if manifest.task == "embed" else (manifest.task,)
         return sum((folder / path).stat().st_size for path in weights_of(manifest))
 
-    def attach(self, model: Located) -> None:
+    def attach(self, model: ModelPath) -> None:
         raise BadInput(refusal("onnx", model.manifest) or f"{model.manifest.ref} is no model on this base")
 
     def detach(self, model: str) -> None:
@@ -77,13 +77,13 @@ class OnnxEngine:
         for some in parts(call.inputs):
             made += rendered(asked, some, tokenizer, self._settings, first=len(made))
             yield
-        job = Job(call, asked, self._settings, made)
+        job = OnnxJob(call, asked, self._settings, made)
         return lambda: self._put(job)
 
     def add(self, call: Call) -> None:
         whole(self.take_in(call))()
 
-    def _put(self, job: Job) -> None:
+    def _put(self, job: OnnxJob) -> None:
         self._jobs[job.call.call_id] = job
         self._rows.add(job)
 
@@ -129,9 +129,9 @@ class OnnxEngine:
             if not self._settings.labels:
                 return zero_shot(self._ref, params)
             refuse_labels(self._ref, self._settings.labels, params)
-        return told(name, params)
+        return with_params(name, params)
 
-    def _answered(self, items: list[Item]) -> list[Chunk]:
+    def _answered(self, items: list[OnnxItem]) -> list[Chunk]:
         chunks: list[Chunk] = []
         try:
             output = self._session.run([self._graph.output], self._fed(items))[0]
@@ -145,7 +145,7 @@ class OnnxEngine:
                 chunks += item.job.failed(fault_of(error))
         return chunks
 
-    def _fed(self, items: list[Item]) -> dict[str, Array]:
+    def _fed(self, items: list[OnnxItem]) -> dict[str, Array]:
         """The graph's inputs: texts, or tokens padded to the longest, with a mask that says so."""
         graph = self._graph
         if graph.reads_text:
@@ -166,7 +166,7 @@ class OnnxEngine:
         }
         return {name: made[name].astype(kind) for name, kind in graph.inputs.items()}
 
-    def _raw(self, item: Item, output: Array) -> Json:
+    def _raw(self, item: OnnxItem, output: Array) -> Json:
         """One row of the output, as the task's parse takes it."""
         form, is_multi = self._graph.form, bool(self._settings.options.get("multi_label"))
         if form is Form.MAP:
@@ -183,7 +183,7 @@ class OnnxEngine:
             return numbers[: len(item.ids)].tolist()
         return self._vector(item, _pooled(numbers[: len(item.ids)], self._settings) if form is Form.HIDDEN else numbers)
 
-    def _vector(self, item: Item, vector: Array) -> bytes:
+    def _vector(self, item: OnnxItem, vector: Array) -> bytes:
         if item.job.task.name != "embed" or is_unit(self._settings, item.job.call.params):
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
         data: bytes = vector.astype("<f4").tobytes()

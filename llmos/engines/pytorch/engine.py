@@ -14,14 +14,14 @@ import torch
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput, ModelNotFound
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.process import Class
 from llmos.engines.intake import Intake, parts, whole
-from llmos.engines.pytorch.job import Job
+from llmos.engines.priority import SELDOM, highest, is_lower
+from llmos.engines.pytorch.active_call import ActiveCall
+from llmos.engines.pytorch.batcher import Batcher
+from llmos.engines.pytorch.generation_scheduler import LIVE, GenerationScheduler, RunningSequence
 from llmos.engines.pytorch.model import Model, base_of, model_on
-from llmos.engines.pytorch.rows import Rows
-from llmos.engines.pytorch.streams import LIVE, Stream, Streams
-from llmos.engines.turns import SELDOM, highest, is_lower
 from llmos.nn.generation.kv_cache import KVCache, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import Rendered, with_defaults
@@ -46,16 +46,16 @@ class PyTorchEngine:
         live: int = LIVE,
     ) -> None:
         self._models: dict[str, Model] = {}
-        self._jobs: dict[int, Job] = {}
-        self._rows = Rows(token_budget)
-        self._streams: Streams | None = None  # a base that generates has them
+        self._jobs: dict[int, ActiveCall] = {}
+        self._rows = Batcher(token_budget)
+        self._streams: GenerationScheduler | None = None  # a base that generates has them
         self._kv_bytes, self._step_tokens, self._live = kv_bytes, step_tokens, live
         self._base: Model | None = None
         self._steps = 0  # that inputs and answers shared
         self._device = ""
         self._dtype = ""
 
-    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+    def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         if threads:
             torch.set_num_threads(threads)
         self._device, self._dtype = device, dtype
@@ -67,10 +67,10 @@ class PyTorchEngine:
         if loaded.causal is not None:
             each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
             pool = KVCache(self._kv_bytes, each, loaded.device, loaded.kv_dtype)
-            self._streams = Streams(self._step_tokens, pool, self._live)
+            self._streams = GenerationScheduler(self._step_tokens, pool, self._live)
         return loaded.weights_bytes
 
-    def attach(self, model: Located) -> None:
+    def attach(self, model: ModelPath) -> None:
         assert self._base is not None, "The base is loaded before models attach to it"
         self._models[model.manifest.ref] = model_on(self._base, model, self._dtype, self._device)
 
@@ -92,7 +92,7 @@ class PyTorchEngine:
             made += rendered(task, some, tokenizer, model.settings, first=len(made))
             yield
         call = replace(call, params=with_defaults(task, call.params))
-        job = Job(call, model, task, made)
+        job = ActiveCall(call, model, task, made)
         for index, one in enumerate(made if model.loaded.tokenizer.lacks_tokens else ()):
             with placed(index=index):
                 model.loaded.tokenizer.check(one.sequences)
@@ -105,7 +105,7 @@ class PyTorchEngine:
     def add(self, call: Call) -> None:
         whole(self.take_in(call))()
 
-    def _put(self, job: Job, streams: Sequence[Stream] = ()) -> None:
+    def _put(self, job: ActiveCall, streams: Sequence[RunningSequence] = ()) -> None:
         """A call is in hand from now on."""
         if self._streams is not None and streams:
             self._streams.add(job, streams)
@@ -133,7 +133,7 @@ class PyTorchEngine:
                 del self._jobs[chunk.call_id]
         return chunks
 
-    def _shared(self, streams: Streams) -> list[Chunk]:
+    def _shared(self, streams: GenerationScheduler) -> list[Chunk]:
         """A step of both, or of those alone that are of the higher class."""
         self._steps += 1
         is_for_all = self._steps % SELDOM == 0

@@ -12,15 +12,15 @@ from typing import Any
 from torch import nn
 
 from llmos.abi.error import BadInput, WrongTask
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import Manifest
 from llmos.nn.adapters.adapter import Adapter, Segment, mixed
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.head import Head, load_head
 from llmos.nn.attention import NAME
 from llmos.nn.load import Loaded, load, torch_device
-from llmos.tasks import WRITING, Settings, Task, task, told
-from llmos.tasks.reader import TASKS as READING
+from llmos.tasks import GENERATIVE, Settings, Task, task, with_params
+from llmos.tasks.encoder_decoder import TASKS as READING
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
 Json = Any  # Any: a call's param, checked by its task
@@ -72,7 +72,7 @@ class Model:
             if self.head is None:
                 return zero_shot(self.ref, params)
             refuse_labels(self.ref, self.settings.labels, params)
-        return told(name, params)
+        return with_params(name, params)
 
 
 def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
@@ -94,16 +94,16 @@ def no_number(ref: str) -> BadInput:
     )
 
 
-def base_of(located: Located, loaded: Loaded) -> Model:
+def base_of(located: ModelPath, loaded: Loaded) -> Model:
     """The base as it came: it embeds, and if it has a next-token layer, it writes; one with a decoder beside writes."""
-    tasks: tuple[str, ...] = (*EMBEDDING, *WRITING) if loaded.causal else EMBEDDING
+    tasks: tuple[str, ...] = (*EMBEDDING, *GENERATIVE) if loaded.causal else EMBEDDING
     if loaded.reader is not None:
         tasks = READING
     manifest = located.manifest
     return Model(manifest.ref, tasks, _settings(manifest, loaded), loaded, files=_digests(manifest))
 
 
-def model_on(base: Model, located: Located, dtype: str, device: str) -> Model:
+def model_on(base: Model, located: ModelPath, dtype: str, device: str) -> Model:
     """A model that stands on this base."""
     manifest, folder = located.manifest, Path(located.folder)
     if manifest.method not in ("lora", "full"):

@@ -10,9 +10,9 @@ from pathlib import Path
 from llmos.abi.call import Chunk
 from llmos.abi.engine import refusal, weights_of
 from llmos.abi.error import BadInput
-from llmos.abi.frame import Located
-from llmos.engines.alone import Alone
-from llmos.engines.answers import Answers
+from llmos.abi.frame import ModelPath
+from llmos.engines.base_only import BaseOnly
+from llmos.engines.external_generation import ExternalGeneration
 from llmos.engines.vllm.server import Server
 from llmos.engines.vllm.writer import Vllm
 from llmos.nn.text.tokenizer import FastTokenizer
@@ -24,7 +24,7 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEFAULT_MAX_TOKENS = 4096  # of a base that names no limit
 
 
-class VllmEngine(Alone):
+class VllmEngine(BaseOnly):
     """Fills engines.Engine."""
 
     name = "vllm"
@@ -35,7 +35,7 @@ class VllmEngine(Alone):
         self._command = command
         self._server: Server | None = None
 
-    def load(self, base: Located, device: str, dtype: str, threads: int) -> int:
+    def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         manifest, folder = base.manifest, Path(base.folder)
         why = refusal(self.name, manifest)
         if why is not None:
@@ -51,7 +51,7 @@ class VllmEngine(Alone):
         self._server.wait_ready()
         tasks = tuple(str(task) for task in options.get("tasks", ("chat", "generate")))
         writer = Vllm(self._server, manifest.ref, tokenizer, SLOTS, room)
-        self.answers = Answers(writer, manifest.ref, tasks, Settings((), options, room))
+        self.answers = ExternalGeneration(writer, manifest.ref, tasks, Settings((), options, room))
         return sum(weights_bytes(folder / path, dtype) for path in weights_of(manifest))
 
     def step(self) -> list[Chunk]:
@@ -70,7 +70,7 @@ class VllmEngine(Alone):
         self._server = self.answers = None
 
 
-def arguments(base: Located, dtype: str, room: int, kv_bytes: int) -> list[str]:
+def arguments(base: ModelPath, dtype: str, room: int, kv_bytes: int) -> list[str]:
     """What the command is told, beside where to listen."""
     return [
         "serve",

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from llmos.abi.error import BadInput, ProcessDied, Unavailable
-from llmos.engines.answers import Leg, Piece
+from llmos.engines.external_generation import Delta, Leg
 from llmos.engines.vllm.server import HOST, Server
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
@@ -40,7 +40,7 @@ class Vllm:
                 key=settings.grammar.param,
             )
 
-    def write(self, leg: Leg, say: Callable[[Piece], None]) -> None:
+    def write(self, leg: Leg, say: Callable[[Delta], None]) -> None:
         connection = http.client.HTTPConnection(HOST, self._server.port)
         try:
             connection.connect()
@@ -57,7 +57,7 @@ class Vllm:
             leg.wake = None
             connection.close()
 
-    def _write(self, leg: Leg, say: Callable[[Piece], None], connection: http.client.HTTPConnection) -> None:
+    def _write(self, leg: Leg, say: Callable[[Delta], None], connection: http.client.HTTPConnection) -> None:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._server.key}"}
         body = json.dumps(body_of(self._model, leg.ids, leg.settings, leg.salt))
         connection.request("POST", "/v1/completions", body, headers)
@@ -74,11 +74,11 @@ class Vllm:
                 reason = choice.get("finish_reason") or reason
                 scored += _entries(choice.get("logprobs"), leg.settings.top_logprobs or 0)
                 if choice.get("text"):
-                    say(Piece(choice["text"], None, tuple(scored)))
+                    say(Delta(choice["text"], None, tuple(scored)))
                     scored = []
         if reason is None:
             raise ProcessDied("vLLM's server ended the answer before it was whole. Send it again")
-        say(Piece("", "stop" if reason == "stop" else "length", tuple(scored), made))
+        say(Delta("", "stop" if reason == "stop" else "length", tuple(scored), made))
 
 
 def body_of(model: str, ids: list[int], settings: Sampling, salt: str) -> Json:

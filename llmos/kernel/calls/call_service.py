@@ -10,7 +10,7 @@ from typing import Any
 from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, error_of, fault_of
-from llmos.abi.frame import Down
+from llmos.abi.frame import ToChild
 from llmos.abi.process import Class, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
@@ -36,7 +36,7 @@ class CallService:
         config: Config,
         table: ProcessTable,
         store: Store,
-        send: Callable[[int, Down], None],
+        send: Callable[[int, ToChild], None],
         post: Callable[[ev.Event], None],
         submit: Callable[[Spec], Awaitable[Process]],
         clock: Callable[[], float],

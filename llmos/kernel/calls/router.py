@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import DEFAULT
 from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, fault_of
-from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.histogram import Histogram
 from llmos.kernel.calls.call_queue import CallQueue
 from llmos.kernel.calls.pending_call import PendingCall
@@ -30,7 +30,7 @@ class Router:
 
     def __init__(
         self,
-        send: Callable[[int, Down], None],
+        send: Callable[[int, ToChild], None],
         attach: Callable[[int, str], None],
         clock: Callable[[], float],
         *,

@@ -14,14 +14,14 @@ from llmos.abi.frame import (
     Computed,
     Detached,
     Failed,
+    FromChild,
     Offered,
     Probed,
     Ready,
     Report,
-    Spent,
     TakenIn,
     TakesIn,
-    Up,
+    UsageReport,
 )
 from llmos.abi.note import opened, read
 from llmos.kernel import events as ev
@@ -61,7 +61,7 @@ class FrameListener:
         except OSError as error:  # it ends without one: its calls are sent again, as those of any that dies
             log.warning("the note of pid %s cannot be read: %s", pid, error)
 
-    def heard(self, pid: int, frame: Up) -> None:
+    def heard(self, pid: int, frame: FromChild) -> None:
         now = self._clock()
         match frame:
             case Answer(chunks):
@@ -84,7 +84,7 @@ class FrameListener:
                 self._post(ev.BecameReady(now, pid, weights))
             case Report(progress):
                 self._post(ev.Progressed(now, pid, progress))
-            case Spent(usage):
+            case UsageReport(usage):
                 self._post(ev.Metered(now, pid, usage))
             case Failed(fault):
                 self._post(ev.ChildFailed(now, pid, fault))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from llmos.abi.frame import Beat, Up
+from llmos.abi.frame import Beat, FromChild
 from llmos.abi.process import Class, Process, Program, State
 from llmos.kernel import events as ev
 from llmos.kernel.events import Event
@@ -41,7 +41,7 @@ class Heartbeats:
         self._is_stopped = is_stopped
         self._heard: dict[int, Heard] = {}
 
-    def heard(self, pid: int, frame: Up) -> None:
+    def heard(self, pid: int, frame: FromChild) -> None:
         """A child has said something, whatever it is."""
         heard = self._heard.get(pid)
         if heard is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from llmos.abi.error import Cancelled, LlmosError
-from llmos.abi.frame import Assignment, Down, Up
+from llmos.abi.frame import FromChild, Job, ToChild
 from llmos.abi.process import Class
 from llmos.abi.wire import Splitter, encode
 from llmos.kernel.children.zygote import Zygote
@@ -40,7 +40,7 @@ class Supervisor:
     """All children. `on_frame` hears what they say, `on_exit` (pid, os_pid, code) their end, after their last frame."""
 
     def __init__(
-        self, nursery: Zygote, on_frame: Callable[[int, Up], None], on_exit: Callable[[int, int, int], None]
+        self, nursery: Zygote, on_frame: Callable[[int, FromChild], None], on_exit: Callable[[int, int, int], None]
     ) -> None:
         self.nursery = nursery
         self._on_frame = on_frame
@@ -72,10 +72,10 @@ class Supervisor:
         self._reap()  # it may have ended before it was known here
         return os_pid, born_at
 
-    def assign(self, assignment: Assignment) -> None:
+    def assign(self, assignment: Job) -> None:
         self.send(assignment.pid, assignment)
 
-    def send(self, pid: int, frame: Down) -> None:
+    def send(self, pid: int, frame: ToChild) -> None:
         """Say something to a child; one that has gone hears nothing, and its end is on its way here."""
         child = self._children.get(pid)
         if child is not None and child.line is not None:
@@ -122,7 +122,7 @@ class Supervisor:
         self._children.clear()
         self.nursery.close()
 
-    def heard(self, child: Child, frame: Up) -> None:
+    def heard(self, child: Child, frame: FromChild) -> None:
         self._on_frame(child.pid, frame)
 
     def line_ended(self, child: Child) -> None:

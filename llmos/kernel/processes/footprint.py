@@ -14,7 +14,7 @@ from typing import Any
 from llmos.abi.device import LeaseKind
 from llmos.abi.model import Manifest, Part
 from llmos.abi.process import Program, Spec
-from llmos.abi.recipe import WRITING, Recipe, batch_size_of, recipe_of, shares_of, token_budget_of
+from llmos.abi.recipe import GENERATIVE, Recipe, batch_size_of, recipe_of, shares_of, token_budget_of
 from llmos.kernel.processes.ledger import MIB
 
 Json = Any  # Any: a config as its model's makers wrote it
@@ -157,7 +157,7 @@ def _of_training(recipe: Recipe, device: str, weights: int, limit: int, facts: F
         LeaseKind.WEIGHTS: weights,
         LeaseKind.OPTIMIZER: (2 + recipe.save_best) * changed + gradients,
         LeaseKind.ACTIVATIONS: int(shares * tokens * each),
-        LeaseKind.WORKSPACE: CHILD_BYTES + shares * (LOGITS_BYTES if recipe.task in WRITING else 0),
+        LeaseKind.WORKSPACE: CHILD_BYTES + shares * (LOGITS_BYTES if recipe.task in GENERATIVE else 0),
     }
 
 
@@ -174,7 +174,7 @@ def _token_bytes(weights: int, length: int, shape: ModelShape | None, is_full: b
 
 def _sparse_bytes(recipe: Recipe, shape: ModelShape | None) -> int:
     """Bytes of the token embeddings where a step has gradients of only the rows that it touches."""
-    return 0 if shape is None or recipe.task in WRITING else FLOAT_BYTES * shape.table
+    return 0 if shape is None or recipe.task in GENERATIVE else FLOAT_BYTES * shape.table
 
 
 def weights_bytes(manifest: Manifest) -> int:

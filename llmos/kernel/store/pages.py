@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from llmos.abi.api_types import Damage
 from llmos.abi.catalog import catalog
 from llmos.abi.error import BadInput, DiskFull
 from llmos.abi.model import DatasetManifest, Kind, Manifest
-from llmos.abi.view import Damage
 from llmos.kernel.store.index import Index
 from llmos.kernel.store.promotions import Promotions
 from llmos.kernel.store.versions import VersionFolders

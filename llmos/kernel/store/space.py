@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from llmos.abi.view import DiskUse
+from llmos.abi.api_types import DiskUse
 from llmos.kernel.store import disk
 
 

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from llmos.abi.api_types import DiskUse, Verified
 from llmos.abi.error import Conflict, Corrupt, NotFound
-from llmos.abi.frame import Located
+from llmos.abi.frame import ModelPath
 from llmos.abi.model import (
     DatasetManifest,
     Kind,
@@ -26,7 +27,6 @@ from llmos.abi.model import (
     content_digest,
     split_dataset_ref,
 )
-from llmos.abi.view import DiskUse, Verified
 from llmos.kernel.store import disk
 from llmos.kernel.store.blobs import Blobs, Staged, stage
 from llmos.kernel.store.checksums import Checksums
@@ -102,11 +102,11 @@ class Store:
         """Which versions were promoted, in order; the last is in force and the one before is where rollback goes."""
         return self._index.promotions.get(name, ())
 
-    def located(self, ref: str, dtype: str | None = None) -> Located:
+    def located(self, ref: str, dtype: str | None = None) -> ModelPath:
         """The manifest, where its files lie, and its base likewise; a base's resident form in this dtype, once made."""
         return self._located(self._index, self._index.resolve(ref), dtype)
 
-    def _located(self, index: Index, manifest: Manifest, dtype: str | None) -> Located:
+    def _located(self, index: Index, manifest: Manifest, dtype: str | None) -> ModelPath:
         missing = self._missing.get(manifest.ref)
         if missing:
             raise Corrupt(
@@ -114,7 +114,7 @@ class Store:
                 path=str(self._models.folder(manifest)),
             )
         resident = form_name(manifest, dtype) if manifest.base is None and dtype else ""
-        return Located(
+        return ModelPath(
             manifest,
             self._models.address(manifest),
             f"{self._resident_root}/{resident}" if resident in index.residents else None,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from llmos.abi.api_types import Damage, Verified
 from llmos.abi.error import Corrupt
 from llmos.abi.model import File
-from llmos.abi.view import Damage, Verified
 
 
 class Verification:

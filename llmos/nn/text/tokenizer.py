@@ -18,7 +18,7 @@ from llmos.nn.called import called, name_of
 from llmos.nn.text import sentencepiece
 from llmos.nn.text.control_tokens import ControlTokens
 from llmos.tasks import Encoded, EncodedPair
-from llmos.tasks.reader import Reader
+from llmos.tasks.encoder_decoder import EncoderDecoderInfo
 from llmos.tasks.tools import knows_tools
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class FastTokenizer:
         self._controls: ControlTokens | None = None
         self._making = threading.Lock()
         self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
-        self.reader: Reader | None = None  # of an encoder with a decoder; likewise
+        self.reader: EncoderDecoderInfo | None = None  # of an encoder with a decoder; likewise
         self.held: int | None = None  # how many of its tokens the model has; likewise
 
     @cached_property

@@ -8,7 +8,7 @@ import pytest
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import Busy, Fault
-from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.process import Class
 from llmos.abi.wire import encode
 from llmos.kernel.calls.call_queue import IN_HAND_INPUTS
@@ -24,7 +24,7 @@ class Ground:
     """A network over one serve process, and what it sent and asked for."""
 
     def __init__(self) -> None:
-        self.sent: list[Down] = []
+        self.sent: list[ToChild] = []
         self.attaching: list[str] = []
         self.clock = Clock()
         self.network = Router(
@@ -35,7 +35,7 @@ class Ground:
         )
         self.network.serve(1, BASE, "cpu0")
 
-    def send(self, frame: Down) -> None:
+    def send(self, frame: ToChild) -> None:
         encode(frame)
         self.sent.append(frame)
 

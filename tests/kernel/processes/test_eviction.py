@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.frame import Ask, Cancel, Detach, Down
+from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.process import Class, Program, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
@@ -145,7 +145,7 @@ class Child:
 
     pid: int
     need: int = NEED
-    inbox: deque[Down | do.Attach] = field(default_factory=deque)
+    inbox: deque[ToChild | do.Attach] = field(default_factory=deque)
     models: set[str] = field(default_factory=set)
     hand: dict[int, str] = field(default_factory=dict)
     is_stopping: bool = False
@@ -216,7 +216,7 @@ class World:
                 assert fault is not None
                 self.network.closed(pid, fault)
 
-    def sent(self, pid: int, frame: Down) -> None:
+    def sent(self, pid: int, frame: ToChild) -> None:
         self.children[pid].inbox.append(frame)
 
     def wished(self, pid: int, model: str) -> None:
@@ -252,7 +252,7 @@ class World:
         elif child.is_stopping:
             self.end(pid, 0)
 
-    def take(self, child: Child, frame: Down | do.Attach) -> None:
+    def take(self, child: Child, frame: ToChild | do.Attach) -> None:
         match frame:
             case Ask(call):
                 assert call.model in child.models or call.model in BASES, "a call for a model that is not there"

@@ -14,12 +14,12 @@ from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, TooLong, error_of  # noqa: E402
-from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
+from llmos.engines.priority import BEHIND  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.engines.pytorch.streams import LIVE  # noqa: E402
-from llmos.engines.turns import BEHIND  # noqa: E402
+from llmos.engines.pytorch.generation_scheduler import LIVE  # noqa: E402
 from llmos.nn.generation.kv_cache import BLOCK, token_bytes  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
@@ -42,7 +42,7 @@ def engine_of(folders, architecture, blocks, step_tokens=64, live=LIVE, dtype="f
     block_bytes = BLOCK * token_bytes(tiny.plain(architecture).config, KV_BYTES[dtype])
     engine = PyTorchEngine(kv_bytes=blocks * block_bytes, step_tokens=step_tokens, live=live)
     manifest = Manifest("talk", 1, Kind.BASE, "generate", ())
-    engine.load(Located(manifest, str(folders[architecture])), "cpu0", dtype, 0)
+    engine.load(ModelPath(manifest, str(folders[architecture])), "cpu0", dtype, 0)
     return engine
 
 
@@ -330,7 +330,9 @@ def test_another_model_under_the_name_of_one_that_was_removed_finds_nothing_of_i
     def lora(seed):
         folder = adapters.write(tmp_path / str(seed), tiny.plain("llama").base_model, seed=seed, strength=2.0)
         file = File("adapter_model.safetensors", f"{seed:064x}", 1, Part.ADAPTER)
-        return Located(Manifest("guest", 1, Kind.MODEL, "generate", (file,), base="talk:1", method="lora"), str(folder))
+        return ModelPath(
+            Manifest("guest", 1, Kind.MODEL, "generate", (file,), base="talk:1", method="lora"), str(folder)
+        )
 
     def answer(engine, call_id):
         engine.add(Call(call_id, "guest:1", "generate", (PROMPTS[1],), {"temperature": 0, "max_tokens": 12}))

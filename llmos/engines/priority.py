@@ -20,7 +20,7 @@ BEHIND = {Class.INTERACTIVE: 0, Class.BATCH: 1 << 12, Class.BACKGROUND: 1 << 14}
 APART = {Class.INTERACTIVE: 1, Class.BATCH: 4, Class.BACKGROUND: 16}  # times its cost, an input is before the next
 
 
-class Job(Protocol):
+class PrioritizedJob(Protocol):
     """A call in hand, as far as turns go."""
 
     call: Call
@@ -28,15 +28,15 @@ class Job(Protocol):
     is_over: bool
 
 
-class Turns:
+class PriorityQueue:
     """Gives calls their places."""
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._large: WeakSet[Job] = WeakSet()
+        self._large: WeakSet[PrioritizedJob] = WeakSet()
         self._front: dict[Class, float] = {}  # where the large calls of a class are by now
 
-    def enter(self, job: Job) -> float:
+    def enter(self, job: PrioritizedJob) -> float:
         """The place of a call's first input. A large one begins beside those of its class that are under way."""
         klass, place = job.call.klass, self._now + BEHIND[job.call.klass]
         if not job.is_large:
@@ -48,11 +48,11 @@ class Turns:
         self._large.add(job)
         return place
 
-    def step_of(self, job: Job, tokens: int) -> int:
+    def step_of(self, job: PrioritizedJob, tokens: int) -> int:
         """How far behind an input of so many tokens the next one of the same call stands."""
         return tokens * APART[job.call.klass] if job.is_large else 0
 
-    def begun(self, row: Iterable[tuple[Job, float, int]]) -> None:
+    def begun(self, row: Iterable[tuple[PrioritizedJob, float, int]]) -> None:
         """A row is being computed: of these calls, whose places these were, so many tokens."""
         tokens = 0
         for job, place, count in row:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import refusal
 from llmos.abi.error import BadInput
-from llmos.abi.frame import Located
-from llmos.engines.answers import Answers
+from llmos.abi.frame import ModelPath
+from llmos.engines.external_generation import ExternalGeneration
 from llmos.engines.intake import Intake, whole
 
 
-class Alone:
+class BaseOnly:
     """Fills engines.Engine, but for `load`, after which there are `answers`, and `close`: those are the driver's."""
 
     name: str
     uses_resident = False
-    answers: Answers | None = None
+    answers: ExternalGeneration | None = None
 
-    def attach(self, model: Located) -> None:
+    def attach(self, model: ModelPath) -> None:
         raise BadInput(refusal(self.name, model.manifest) or f"{model.manifest.ref} is no model on this base")
 
     def detach(self, model: str) -> None:
@@ -48,6 +48,6 @@ class Alone:
         return {} if self.answers is None else self.answers.computed
 
     @property
-    def _loaded(self) -> Answers:
+    def _loaded(self) -> ExternalGeneration:
         assert self.answers is not None, "The base is loaded before calls come"
         return self.answers

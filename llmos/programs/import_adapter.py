@@ -19,7 +19,7 @@ from torch import Tensor
 from llmos.abi.catalog import catalog
 from llmos.abi.engine import DEFAULT, check_engine, refusal
 from llmos.abi.error import BadInput, Corrupt
-from llmos.abi.frame import Assignment, Located
+from llmos.abi.frame import Job, ModelPath
 from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.nn.adapters.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
@@ -30,7 +30,7 @@ from llmos.nn.load import Loaded, load, read_model, torch_dtype
 from llmos.programs.channel import Channel
 from llmos.programs.describe import license_of
 from llmos.programs.sources import Brought
-from llmos.tasks.reader import TASKS as READING
+from llmos.tasks.encoder_decoder import TASKS as READING
 
 Json = Any  # Any: a JSON value of the arguments, or of a published config
 
@@ -58,12 +58,12 @@ class Foreign:
 class Match:
     """The base that the adapter stands on, and how that was found."""
 
-    base: Located
+    base: ModelPath
     loaded: Loaded
     how: str
 
 
-def adopt(channel: Channel, assignment: Assignment, brought: Brought, folder: Path, name: str) -> None:
+def adopt(channel: Channel, assignment: Job, brought: Brought, folder: Path, name: str) -> None:
     """Find the adapter's base, take its task head over, offer it; the first of its name is promoted."""
     channel.report(Progress("match", message="looking for the adapter's base"))
     try:
@@ -103,7 +103,7 @@ def _doubts(ref: str, draft: Mapping[str, Json], asked: Json, *, is_read: bool) 
     return doubts
 
 
-def match_of(adapter: Foreign, assignment: Assignment) -> Match:
+def match_of(adapter: Foreign, assignment: Job) -> Match:
     """The base for this adapter; BadInput, with the reasons, if the store has none that it can stand on."""
     bases = _asked(adapter, assignment)
     how, bases = _known(adapter, bases, assignment)
@@ -135,7 +135,7 @@ def _unfit(adapter: Foreign, reasons: Mapping[str, BadInput]) -> BadInput:
     return BadInput(f"{adapter.name} does not fit {_listed(told)}{_said(adapter)}. {why}")
 
 
-def _asked(adapter: Foreign, assignment: Assignment) -> dict[str, Located]:
+def _asked(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
     """By ref, the base that was asked for: any version in full, or what a bare name means. Else all that names mean."""
     bases = {key: one for key, one in assignment.models.items() if one.manifest.kind is Kind.BASE}
     asked = assignment.args.get("base")
@@ -156,7 +156,7 @@ def _asked(adapter: Foreign, assignment: Assignment) -> dict[str, Located]:
     return {one.manifest.ref: one for one in floats}
 
 
-def _in_float(base: Located, others: Iterable[Located]) -> Located:
+def _in_float(base: ModelPath, others: Iterable[ModelPath]) -> ModelPath:
     """The newest version of this base in float, which adapters are trained on; itself where there is none."""
     known = base.manifest
     same = [one for one in others if one.manifest.name == known.name]
@@ -168,7 +168,7 @@ def _in_float(base: Located, others: Iterable[Located]) -> Located:
     return max(floats, key=lambda one: one.manifest.version) if known.dtype and floats else base
 
 
-def _known(adapter: Foreign, bases: dict[str, Located], assignment: Assignment) -> tuple[str, dict[str, Located]]:
+def _known(adapter: Foreign, bases: dict[str, ModelPath], assignment: Job) -> tuple[str, dict[str, ModelPath]]:
     """Those of the bases that can be the adapter's by what is known of it, and how that was told."""
     if adapter.digest is not None:
         same = {ref: one for ref, one in bases.items() if one.manifest.base_digest == adapter.digest}
@@ -194,7 +194,7 @@ def _known(adapter: Foreign, bases: dict[str, Located], assignment: Assignment) 
     return f"found by its layers and shapes{_said(adapter)}", bases
 
 
-def _same_weights(folder: Path, base: Located, dtype: str) -> bool:
+def _same_weights(folder: Path, base: ModelPath, dtype: str) -> bool:
     """Whether the model in this folder has the base's weights, whatever files they are in."""
     if any(file.samefile(other) for file in folder.glob("*.safetensors") for other in _weights_of(base)):
         return True
@@ -203,12 +203,12 @@ def _same_weights(folder: Path, base: Located, dtype: str) -> bool:
     return all(name in theirs and torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
-def _weights_of(base: Located) -> list[Path]:
+def _weights_of(base: ModelPath) -> list[Path]:
     places = (base.folder, base.resident)
     return [file for place in places if place for file in Path(place).glob("*.safetensors")]
 
 
-def _origins(base: Located, assignment: Assignment) -> set[str]:
+def _origins(base: ModelPath, assignment: Job) -> set[str]:
     """The names under which the world knows this base."""
     source = base.manifest.source
     more = assignment.args.get("catalog")

@@ -19,9 +19,9 @@ from torch.nn.functional import normalize
 
 from llmos.abi.call import Chunk
 from llmos.abi.error import fault_of
-from llmos.engines.pytorch.job import Job, logged
+from llmos.engines.priority import PriorityQueue
+from llmos.engines.pytorch.active_call import ActiveCall, logged
 from llmos.engines.pytorch.model import adapted, no_number
-from llmos.engines.turns import Turns
 from llmos.nn.packing import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
@@ -37,7 +37,7 @@ Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse t
 class Item:
     """One sequence of a call; `place` orders them: whose turn it is, in the order of arrival where that is equal."""
 
-    job: Job
+    job: ActiveCall
     index: int
     place: tuple[float, int]
 
@@ -49,14 +49,14 @@ class Item:
 Queue = list[tuple[tuple[float, int], Item]]  # a heap, by place
 
 
-class Rows:
+class Batcher:
     """What waits for a forward pass, by whose turn it is."""
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
         self._most = token_budget  # of one row
-        self._cores = Cores(1)
-        self._turns = Turns()
+        self._cores = CoreExecutor(1)
+        self._turns = PriorityQueue()
         self._waiting: dict[tuple[int, int], Queue] = {}
         self._tokens = 0  # that wait
         self._sequences = 0
@@ -66,10 +66,10 @@ class Rows:
 
     def spread(self, cores: int) -> None:
         """From now on rows are computed side by side on so many cores of a CPU."""
-        self._cores = Cores(cores)
+        self._cores = CoreExecutor(cores)
         self._most = min(self._token_budget, MOST_PART)
 
-    def add(self, job: Job) -> None:
+    def add(self, job: ActiveCall) -> None:
         group = self._waiting.setdefault(job.model.group, [])
         job.is_large = sum(map(len, job.sequences)) > LARGE
         place = self._turns.enter(job)
@@ -165,7 +165,7 @@ def parts(items: list[Item], count: int) -> list[list[Item]]:
     return [[items[i] for i in some] for _, some in groupby(range(len(items)), key=places.__getitem__)]
 
 
-class Cores:
+class CoreExecutor:
     """The cores of a CPU, each with a row: threads that share one pass wait at every product. Else it is one device."""
 
     def __init__(self, count: int) -> None:

@@ -12,7 +12,7 @@ from llmos.tasks import Rendered, Task
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
-class Job:
+class ActiveCall:
     """One call; `is_over` once its last chunk is made, or nobody waits for it. Each input is there `copies` times."""
 
     call: Call

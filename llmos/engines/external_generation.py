@@ -17,8 +17,8 @@ from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
 from llmos.abi.process import Class
 from llmos.engines.intake import Intake, parts, whole
-from llmos.engines.turns import Turns
-from llmos.tasks import Rendered, Settings, Task, Tokenizer, told
+from llmos.engines.priority import PriorityQueue
+from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
 from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import placed, rendered
 from llmos.tasks.params import reading
@@ -32,7 +32,7 @@ WAIT_S = 0.005  # a step waits so long for something to be said, then frames tha
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Delta:
     """What was made of an answer since the last piece. The last one says why it ends, and how many tokens it had."""
 
     text: str = ""
@@ -46,7 +46,7 @@ class Leg:
     """One answer to one input. `wake` is called, from the engine's thread, when nobody wants it any more."""
 
     place: tuple[float, int]
-    job: Job
+    job: GenerationJob
     index: int
     settings: Sampling
     salt: str
@@ -72,7 +72,7 @@ class Leg:
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
-class Job:
+class GenerationJob:
     """A call in hand: its answers as far as they have come."""
 
     call: Call
@@ -87,7 +87,7 @@ class Job:
     scored: dict[int, list[Json]] = field(default_factory=dict)
     outputs: dict[int, Json] = field(default_factory=dict)
 
-    def said(self, index: int, piece: Piece, *, has_logprobs: bool) -> list[Chunk]:
+    def said(self, index: int, piece: Delta, *, has_logprobs: bool) -> list[Chunk]:
         """A piece has come: a chunk for who reads along, and at the end of the last answer the call's last one."""
         before = self.texts.get(index, "")
         self.texts[index] = before + piece.text
@@ -138,26 +138,26 @@ class Writer(Protocol):
         """BadInput for what it cannot do of what a request asks."""
         ...
 
-    def write(self, leg: Leg, say: Callable[[Piece], None]) -> None:
+    def write(self, leg: Leg, say: Callable[[Delta], None]) -> None:
         """Make this answer, saying each piece; return when it is whole or the leg is over. Runs in its own thread."""
         ...
 
 
-Said = tuple[Leg, Piece | Fault | None]
+Said = tuple[Leg, Delta | Fault | None]
 
 
-class Answers:
+class ExternalGeneration:
     """What a base's engine has in hand: legs that wait in order, legs that are being written."""
 
     def __init__(self, writer: Writer, ref: str, tasks: tuple[str, ...], settings: Settings) -> None:
         self._writer = writer
         self._ref, self._tasks, self._settings = ref, tasks, settings
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, GenerationJob] = {}
         self._waiting: list[Leg] = []
         self._writing: set[Leg] = set()
         self._heard: queue.SimpleQueue[Said] = queue.SimpleQueue()
         self._numbers = count()
-        self._turns = Turns()
+        self._turns = PriorityQueue()
 
     @property
     def is_idle(self) -> bool:
@@ -189,14 +189,14 @@ class Answers:
         if not call.inputs:
             raise BadInput("The call has no inputs. Send at least one")
         yield
-        asked, said = told(call.task, call.params), sampling(call.params)
+        asked, said = with_params(call.task, call.params), sampling(call.params)
         tokenizer = reading(self._writer.tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):
             made += rendered(asked, some, tokenizer, self._settings, first=len(made))
             yield
         prompt_tokens = sum(len(one.ids) for one in made)
-        job = Job(call, asked, self._settings, [one for one in made for _ in range(said.n)], prompt_tokens)
+        job = GenerationJob(call, asked, self._settings, [one for one in made for _ in range(said.n)], prompt_tokens)
         job.is_large = len(job.rendered) > MANY
         chosen = []
         for i in range(len(job.rendered)):
@@ -208,7 +208,7 @@ class Answers:
         """Take a call in at once."""
         whole(self.take_in(call))()
 
-    def _put(self, job: Job, chosen: list[Sampling]) -> None:
+    def _put(self, job: GenerationJob, chosen: list[Sampling]) -> None:
         """A call is in hand from now on."""
         self._jobs[job.call.call_id] = job
         place, salt = self._turns.enter(job), salt_of(job.call.params)
@@ -243,8 +243,8 @@ class Answers:
                 self._let_go(self._jobs.pop(chunk.call_id))
         return chunks
 
-    def _took(self, leg: Leg, said: Piece | Fault | None) -> list[Chunk]:
-        if not isinstance(said, Piece):
+    def _took(self, leg: Leg, said: Delta | Fault | None) -> list[Chunk]:
+        if not isinstance(said, Delta):
             self._writing.discard(leg)
         if said is None or leg.is_over:
             return []
@@ -289,13 +289,13 @@ class Answers:
             end = fault_of(error)
         self._heard.put((leg, end))
 
-    def _let_go(self, job: Job) -> None:
+    def _let_go(self, job: GenerationJob) -> None:
         """Who still writes for this call may stop."""
         for leg in self._writing:
             if leg.job is job and leg.wake is not None:
                 leg.wake()
 
-    def _chosen(self, job: Job, index: int, said: Sampling) -> Sampling:
+    def _chosen(self, job: GenerationJob, index: int, said: Sampling) -> Sampling:
         """What the request says for this answer, which is never longer than there is room for."""
         one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
         settings = ruled(said, one.context).for_answer(index % said.n)

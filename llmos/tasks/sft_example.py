@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Teacher
+from llmos.tasks import Rendered, Settings, TrainingTokenizer
 from llmos.tasks.length import limit_of, too_long
 
 Json = Any  # Any: an input, or an answer, in its task's normal form
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class SFTExample:
     """One sequence. At each of `places` the token that comes next is learnt: the one of `targets`. The rest is read."""
 
     ids: list[int]
@@ -22,7 +22,7 @@ class Lesson:
     targets: list[int]
 
 
-def closed(ids: Sequence[int], tokenizer: Teacher) -> list[int]:
+def closed(ids: Sequence[int], tokenizer: TrainingTokenizer) -> list[int]:
     """An answer's tokens up to the one that ends it, which is a part of it: a model that learns to stop needs it."""
     for i, one in enumerate(ids):
         if one in tokenizer.ends:
@@ -32,7 +32,9 @@ def closed(ids: Sequence[int], tokenizer: Teacher) -> list[int]:
     return [*ids, tokenizer.end_id]
 
 
-def continued(before: str, said: str, prompt: Sequence[int], tokenizer: Teacher, *, special: bool) -> list[int]:
+def continued(
+    before: str, said: str, prompt: Sequence[int], tokenizer: TrainingTokenizer, *, special: bool
+) -> list[int]:
     """The tokens of `said` behind the prompt, whose text is `before`, as they are where both are read as one."""
     (whole,) = tokenizer.encode([before + said], special=special)
     if whole.ids[: len(prompt)] == list(prompt):
@@ -51,16 +53,16 @@ def room_for(answer: Sequence[int], settings: Settings) -> int:
 
 def rendered(turns: Iterable[tuple[list[int], list[int]]]) -> Rendered:
     """Prompts with their answers as lessons. One whose prompt is all that came before, and more, goes on in its row."""
-    lessons: list[Lesson] = []
+    lessons: list[SFTExample] = []
     whole: list[int] = []
     places: list[int] = []
     targets: list[int] = []
     for prompt, answer in turns:
         if whole and prompt[: len(whole)] != whole:
-            lessons.append(Lesson(whole[:-1], places, targets))
+            lessons.append(SFTExample(whole[:-1], places, targets))
             places, targets = [], []
         whole = prompt + answer
         places = [*places, *range(len(prompt) - 1, len(whole) - 1)]
         targets = [*targets, *answer]
-    lessons.append(Lesson(whole[:-1], places, targets))
+    lessons.append(SFTExample(whole[:-1], places, targets))
     return Rendered([], tuple(lessons), tuple(one.ids for one in lessons))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer, lesson
+from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example
 from llmos.tasks.length import check_chars, encoded, too_long
 
 Json = Any  # Any: a config file of transformers, read by key
@@ -42,7 +42,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class EncoderDecoderInfo:
     """What an answer opens with, the most tokens that one has with it, and what of prefixes its config knows.
 
     `prefixes` None: it takes none. `opens_whole`: an answer that is learnt has the special tokens that texts have.
@@ -127,7 +127,7 @@ def _spoken(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
     return [*ids[:at], source, *ids[at + 1 :]]
 
 
-def taught(asked: Asked, text: str, answer: str, tokenizer: Teacher, settings: Settings) -> Rendered:
+def taught(asked: Asked, text: str, answer: str, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
     """The same with its answer as a lesson: two sequences, what is read and what is written."""
     reader = tokenizer.reader
     assert reader is not None, "only what reads is taught to write of it"
@@ -136,10 +136,10 @@ def taught(asked: Asked, text: str, answer: str, tokenizer: Teacher, settings: S
     check_chars("The answer", len(answer), tokenizer, reader.longest, settings)
     said = tokenizer.encode_answer(answer, special=reader.opens_whole)
     forced = list(opening[1:])
-    said = lesson.closed(said[len(forced) :] if forced and said[: len(forced)] == forced else said, tokenizer)
+    said = sft_example.closed(said[len(forced) :] if forced and said[: len(forced)] == forced else said, tokenizer)
     if (size := len(forced) + len(said)) > reader.longest:
         raise too_long("The answer", size, reader.longest, settings)
     ids = [*opening, *said[:-1]]
     first = len(opening) - 1
-    one = lesson.Lesson(ids, list(range(first, len(ids))), said)
+    one = sft_example.SFTExample(ids, list(range(first, len(ids))), said)
     return Rendered([], (one,), (source, ids))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llmos.abi.call import Call
 from llmos.abi.process import Class
-from llmos.engines.answers import MANY, Answers, Piece
-from llmos.engines.turns import APART, Turns
+from llmos.engines.external_generation import MANY, Delta, ExternalGeneration
+from llmos.engines.priority import APART, PriorityQueue
 from llmos.tasks import Settings
 from llmos.testing.tokenizer import PieceTokenizer
 
@@ -33,7 +33,7 @@ class Line:
     """What waits for one place where it is computed, an input at a time."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.turns = PriorityQueue()
         self.waiting: list[tuple[float, int, Asked]] = []
         self.number = 0
 
@@ -111,12 +111,12 @@ class Patient:
     def write(self, leg, say) -> None:
         self.begun.append(leg.job.call.call_id)
         self.ends.wait(20)
-        say(Piece("done", "stop", made=1))
+        say(Delta("done", "stop", made=1))
 
 
 def test_large_calls_and_those_in_no_hurry_leave_slots_to_who_is_small_and_in_a_hurry():
     writer = Patient()
-    answers = Answers(writer, "talk:1", ("generate",), Settings(max_tokens=1000))
+    answers = ExternalGeneration(writer, "talk:1", ("generate",), Settings(max_tokens=1000))
     said = {"max_tokens": 10}
     answers.add(Call(1, "talk:1", "generate", ("a",) * (MANY + 1), said))
     for number in range(2, 20):

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
 from llmos.abi.process import Class  # noqa: E402
+from llmos.engines.priority import SELDOM  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.engines.pytorch.rows import LARGE_ROW_S, LEAST_PART, parts, short  # noqa: E402
-from llmos.engines.turns import SELDOM  # noqa: E402
+from llmos.engines.pytorch.batcher import LARGE_ROW_S, LEAST_PART, parts, short  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
 from llmos.testing import adapters, tiny  # noqa: E402
 
@@ -51,9 +51,9 @@ def test_a_long_row_of_mixed_models_is_the_same_on_two_cores_as_on_one(tmp_path,
     threads = torch.get_num_threads()
     for cores in (1, 2):
         engine = PyTorchEngine(token_budget=8192)
-        engine.load(Located(Manifest("base", 1, Kind.BASE, "embed", ()), str(base)), "cpu0", dtype, cores)
+        engine.load(ModelPath(Manifest("base", 1, Kind.BASE, "embed", ()), str(base)), "cpu0", dtype, cores)
         manifest = Manifest("mine", 1, Kind.MODEL, "embed", (), method="lora", base="base:1")
-        engine.attach(Located(manifest, str(adapted)))
+        engine.attach(ModelPath(manifest, str(adapted)))
         for number, model in enumerate(("base:1", "mine:1")):
             engine.add(Call(number, model, "embed", texts))
         chunks = []
@@ -68,7 +68,7 @@ def test_a_long_row_of_mixed_models_is_the_same_on_two_cores_as_on_one(tmp_path,
 
 def engine_on(folder, cores, **settings):
     engine = PyTorchEngine(**settings)
-    engine.load(Located(Manifest("base", 1, Kind.BASE, "embed", ()), str(folder)), "cpu0", "float32", cores)
+    engine.load(ModelPath(Manifest("base", 1, Kind.BASE, "embed", ()), str(folder)), "cpu0", "float32", cores)
     return engine
 
 

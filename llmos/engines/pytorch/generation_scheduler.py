@@ -16,9 +16,9 @@ from itertools import count, groupby
 from llmos.abi.call import Chunk, Json
 from llmos.abi.error import TooLong, fault_of
 from llmos.engines.intake import PART_INPUTS
-from llmos.engines.pytorch.job import Job, logged
+from llmos.engines.priority import PriorityQueue
+from llmos.engines.pytorch.active_call import ActiveCall, logged
 from llmos.engines.pytorch.model import adapted, no_number
-from llmos.engines.turns import Turns
 from llmos.nn.generation import encoder_state as sources
 from llmos.nn.generation.block_pool import Key, origin
 from llmos.nn.generation.encoder_state import EncoderState
@@ -33,17 +33,17 @@ from llmos.tasks.tools import ruled
 LIVE = 256  # answers under way at a time
 MANY = 8  # answers: a call with more yields to smaller ones
 
-Share = tuple["Stream", list[int]]
+TokenGrant = tuple["RunningSequence", list[int]]
 
 
 @dataclass(slots=True, eq=False)
-class Stream:
+class RunningSequence:
     """One input of a call whose answer is being generated. `place` orders them: who has the lower one goes first.
 
     What an encoder reads for it is its source; the answers to one input share theirs.
     """
 
-    job: Job
+    job: ActiveCall
     index: int
     generation: Generation
     kv: SequenceCache
@@ -88,7 +88,7 @@ class Stream:
             self.source.drop()
 
 
-class Streams:
+class GenerationScheduler:
     """What is being generated, and what waits for its blocks; both in order."""
 
     def __init__(self, step_tokens: int, pool: KVCache, most: int = LIVE) -> None:
@@ -96,10 +96,10 @@ class Streams:
         self.preempted = 0
         self._most = most  # answers under way at a time
         self._step_tokens = step_tokens
-        self._live: list[Stream] = []
-        self._waiting: list[Stream] = []
+        self._live: list[RunningSequence] = []
+        self._waiting: list[RunningSequence] = []
         self._numbers = count()
-        self._turns = Turns()
+        self._turns = PriorityQueue()
         self._has_read = False  # the last step was for prompts alone
 
     def __len__(self) -> int:
@@ -110,7 +110,7 @@ class Streams:
         """Answers under way."""
         return len(self._live)
 
-    def made(self, job: Job) -> Generator[None, None, list[Stream]]:
+    def made(self, job: ActiveCall) -> Generator[None, None, list[RunningSequence]]:
         """The answers of a call, step by step and in any thread; raises TooLong for a prompt that leaves no room for
         the tokens asked for."""
         job.repeat(sampling(job.call.params).n)
@@ -125,7 +125,7 @@ class Streams:
                 yield
         return made
 
-    def add(self, job: Job, made: Sequence[Stream]) -> None:
+    def add(self, job: ActiveCall, made: Sequence[RunningSequence]) -> None:
         """A call's answers wait for their turns."""
         place = self._turns.enter(job)
         for stream in made:
@@ -138,7 +138,7 @@ class Streams:
         self.let_go()
         self._admit()
         chunks: list[Chunk] = []
-        wanted = shares(self._live, self._step_tokens, is_for_prompts=not self._has_read)
+        wanted = token_grants(self._live, self._step_tokens, is_for_prompts=not self._has_read)
         self._has_read = bool(wanted) and all(stream.is_reading for stream, _ in wanted)
         given = sorted(self._roomed(wanted), key=_order)
         self._turns.begun((stream.job, stream.place[0], len(ids) + stream.unread) for stream, ids in given)
@@ -171,7 +171,7 @@ class Streams:
         self._live = [stream for stream in self._live if not stream.is_over]
         self._waiting = [stream for stream in self._waiting if not stream.is_over]
 
-    def _stream(self, job: Job, index: int, salt: str, read: dict[int, EncoderState]) -> Stream:
+    def _stream(self, job: ActiveCall, index: int, salt: str, read: dict[int, EncoderState]) -> RunningSequence:
         loaded, ids = job.model.loaded, job.rendered[index].ids
         settings = _settings(job, index, self.pool.capacity)
         if loaded.reader is not None:
@@ -185,9 +185,9 @@ class Streams:
                 limit=self.pool.capacity,
             )
         start = origin(job.model.ref, *job.model.files, salt)
-        return Stream(job, index, generation, SequenceCache(self.pool, start, ids), cost=most)
+        return RunningSequence(job, index, generation, SequenceCache(self.pool, start, ids), cost=most)
 
-    def _writing(self, job: Job, index: int, salt: str, source: EncoderState) -> Stream:
+    def _writing(self, job: ActiveCall, index: int, salt: str, source: EncoderState) -> RunningSequence:
         """An answer of an encoder with a decoder: what it is written of is its source, and it begins by itself."""
         loaded = job.model.loaded
         assert loaded.reader is not None
@@ -203,7 +203,9 @@ class Streams:
                 limit=self.pool.capacity,
             )
         start = origin(job.model.ref, *job.model.files, salt, *map(str, source.ids))
-        return Stream(job, index, generation, SequenceCache(self.pool, start, opening), source, cost=most * BLOCK)
+        return RunningSequence(
+            job, index, generation, SequenceCache(self.pool, start, opening), source, cost=most * BLOCK
+        )
 
     def _admit(self) -> None:
         """In order, as long as there is room; those of a later place make some, and come again in a later step.
@@ -211,8 +213,8 @@ class Streams:
         Who begins like one whose prompt is being read waits for that.
         """
         coming = {key for stream in self._live for key in _coming(stream)}
-        still: list[Stream] = []
-        sent_back: set[Stream] = set()
+        still: list[RunningSequence] = []
+        sent_back: set[RunningSequence] = set()
         while self._waiting and self._waiting[0] not in sent_back and not self._is_full(self._waiting[0]):
             stream = self._waiting.pop(0)
             found = stream.kv.found()
@@ -220,7 +222,7 @@ class Streams:
                 still.append(stream)
                 continue
             if not self._fits(stream, found):
-                younger = self._in_the_way(stream, found)
+                younger = self._preemption_victims(stream, found)
                 if not younger:
                     still.append(stream)
                     break
@@ -232,11 +234,11 @@ class Streams:
             coming.update(_coming(stream))
         self._waiting = still + self._waiting
 
-    def _is_full(self, stream: Stream) -> bool:
+    def _is_full(self, stream: RunningSequence) -> bool:
         """Whether there is no slot that this one could have."""
         return len(self._live) >= self._most and self._live[-1].place <= stream.place
 
-    def _fits(self, stream: Stream, found: Sequence[int], less: Sequence[Stream] = ()) -> bool:
+    def _fits(self, stream: RunningSequence, found: Sequence[int], less: Sequence[RunningSequence] = ()) -> bool:
         """Room for all it has to compute, and for each that is under way, or a block: else it would soon be sent back.
 
         As it would be without some of these, the youngest.
@@ -248,7 +250,7 @@ class Streams:
         room = blocks.available + self._freed(less, stream, found)
         return len(kept) < self._most and (not kept or needed <= room)
 
-    def _in_the_way(self, stream: Stream, found: Sequence[int]) -> list[Stream]:
+    def _preemption_victims(self, stream: RunningSequence, found: Sequence[int]) -> list[RunningSequence]:
         """The fewest of the youngest without whom it fits, all of a later place; none where that would not do."""
         later = [one for one in reversed(self._live) if one.place > stream.place]
         if not later or not self._fits(stream, found, later):
@@ -256,7 +258,7 @@ class Streams:
         fewest = bisect_left(range(1, len(later)), True, key=lambda few: self._fits(stream, found, later[:few]))
         return later[: fewest + 1]
 
-    def _freed(self, some: Sequence[Stream], stream: Stream, found: Sequence[int]) -> int:
+    def _freed(self, some: Sequence[RunningSequence], stream: RunningSequence, found: Sequence[int]) -> int:
         """Blocks that would be free without these; what this one is to hold itself is none of them."""
         shared = set(found)
         held = Counter(block for one in some for block in one.kv.table if block not in shared)
@@ -264,14 +266,14 @@ class Streams:
         own = sum(self.pool.blocks.holders(block) == times for block, times in held.items())
         return own + sum(len(source.kv.table) for source, times in read.items() if source.holders == times)
 
-    def _roomed(self, wanted: Sequence[Share]) -> list[Share]:
+    def _roomed(self, wanted: Sequence[TokenGrant]) -> list[TokenGrant]:
         """The shares that have their blocks: the oldest get theirs first, and the youngest make room by going back."""
         for stream, ids in sorted(wanted, key=lambda share: share[0].place):
             while stream in self._live and not stream.grow(len(ids)):
                 self._preempt(self._live[-1])
         return [(stream, ids) for stream, ids in wanted if stream in self._live]
 
-    def _preempt(self, stream: Stream) -> None:
+    def _preempt(self, stream: RunningSequence) -> None:
         """Its blocks go to an older one; later it reads prompt and answer again, or finds them still there."""
         self.preempted += 1
         self._live.remove(stream)
@@ -281,14 +283,14 @@ class Streams:
         insort(self._waiting, stream, key=_place)
 
 
-def shares(live: Iterable[Stream], left: int, *, is_for_prompts: bool) -> list[Share]:
+def token_grants(live: Iterable[RunningSequence], left: int, *, is_for_prompts: bool) -> list[TokenGrant]:
     """Who gets how much of a step: the oldest prompts all of it, or a token for each answer under way comes first.
 
     A source is read whole: one that is larger than what is left waits for a step that it begins.
     """
     ordered = sorted(live, key=lambda stream: (stream.is_reading, stream.place))
     prompts = [stream for stream in ordered if stream.is_reading]
-    given: list[Share] = []
+    given: list[TokenGrant] = []
     read: set[int] = set()
     for stream in (is_for_prompts and prompts) or ordered:
         unread = 0 if id(stream.source) in read else stream.unread
@@ -301,25 +303,25 @@ def shares(live: Iterable[Stream], left: int, *, is_for_prompts: bool) -> list[S
     return given
 
 
-def _place(stream: Stream) -> tuple[float, int]:
+def _place(stream: RunningSequence) -> tuple[float, int]:
     return stream.place
 
 
-def _group(share: Share) -> tuple[int, int]:
+def _group(share: TokenGrant) -> tuple[int, int]:
     return share[0].job.model.group
 
 
-def _order(share: Share) -> tuple[tuple[int, int], tuple[int, str]]:
+def _order(share: TokenGrant) -> tuple[tuple[int, int], tuple[int, str]]:
     """Group by group, and within one those of an adapter side by side."""
     model = share[0].job.model
     return model.group, model.place
 
 
-def _coming(stream: Stream) -> Sequence[Key]:
+def _coming(stream: RunningSequence) -> Sequence[Key]:
     return stream.kv.ahead if stream.generation.left > 1 else ()
 
 
-def _settings(job: Job, index: int, capacity: int) -> Sampling:
+def _settings(job: ActiveCall, index: int, capacity: int) -> Sampling:
     """What the request says; an answer is never longer than there is room for, unless its rule needs as much."""
     one = job.rendered[index]
     settings = ruled(sampling(job.call.params), one.context).for_answer(index % job.copies)
@@ -332,7 +334,7 @@ def _settings(job: Job, index: int, capacity: int) -> Sampling:
     return replace(settings, max_tokens=min(settings.max_tokens, max(needed, room)))
 
 
-def _computed(row: list[Share]) -> list[Chunk]:
+def _computed(row: list[TokenGrant]) -> list[Chunk]:
     """One row: the next tokens of these answers, which compute alike."""
     chunks: list[Chunk] = []
     try:
@@ -342,7 +344,7 @@ def _computed(row: list[Share]) -> list[Chunk]:
     return chunks
 
 
-def _advance(row: list[Share]) -> Iterator[Chunk]:
+def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
     model = row[0][0].job.model
     assert model.loaded.causal is not None
     kvs = [stream.kv for stream, _ in row]
@@ -370,7 +372,7 @@ def _advance(row: list[Share]) -> Iterator[Chunk]:
             yield from stream.job.failed(logged(error))
 
 
-def _read(row: list[Share]) -> None:
+def _read(row: list[TokenGrant]) -> None:
     """The encoder's pass over those sources of the row that have still to be read."""
     new = {id(stream.source): stream for stream, _ in row if stream.unread}
     if not new:
@@ -382,7 +384,7 @@ def _read(row: list[Share]) -> None:
         sources.read(loaded.causal, packed, [source.kv for _, source in found])
 
 
-def _said(stream: Stream, text: str) -> Iterator[Chunk]:
+def _said(stream: RunningSequence, text: str) -> Iterator[Chunk]:
     """The chunk that this step's text makes, if it makes one."""
     job, generation = stream.job, stream.generation
     if generation.finish_reason is not None:

@@ -5,10 +5,18 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmos.abi.api_types import (
+    Happening,
+    ModelView,
+    happening_json,
+    happening_of,
+    model_of,
+    process_json,
+    process_of,
+)
 from llmos.abi.error import Fault
 from llmos.abi.model import File, Kind, Manifest
 from llmos.abi.process import Class, Process, Program, Progress, Spec, State
-from llmos.abi.view import Happening, ModelView, happening_json, happening_of, model_of, process_json, process_of
 
 specs = st.builds(Spec, st.sampled_from(Program), klass=st.sampled_from(Class), title=st.text())
 processes = st.builds(

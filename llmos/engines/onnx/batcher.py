@@ -9,7 +9,7 @@ from typing import Any
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import Fault
-from llmos.engines.turns import Turns
+from llmos.engines.priority import PriorityQueue
 from llmos.tasks import Rendered, Settings, Task
 
 Json = Any  # Any: raw outputs and answers, which belong to the task
@@ -20,7 +20,7 @@ FULL = 0.75  # of a rectangle's longest row the shortest has at least so much: p
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
-class Job:
+class OnnxJob:
     """One call; `is_over` once its chunk is made, or nobody waits for it. What inputs share is there once."""
 
     call: Call
@@ -67,10 +67,10 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class OnnxItem:
     """One sequence of a call."""
 
-    job: Job
+    job: OnnxJob
     at: int
 
     @property
@@ -78,28 +78,28 @@ class Item:
         return self.job.sequences[self.at]
 
 
-class Rows:
+class OnnxBatcher:
     """What waits, by whose turn it is."""
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
-        self._waiting: list[tuple[float, int, Item]] = []  # a heap
-        self._turns = Turns()
+        self._waiting: list[tuple[float, int, OnnxItem]] = []  # a heap
+        self._turns = PriorityQueue()
         self._sequences = 0
 
-    def add(self, job: Job) -> None:
+    def add(self, job: OnnxJob) -> None:
         job.is_large = sum(map(len, job.sequences)) > LARGE
         place = self._turns.enter(job)
         for at, ids in enumerate(job.sequences):
-            heappush(self._waiting, (place, self._sequences, Item(job, at)))
+            heappush(self._waiting, (place, self._sequences, OnnxItem(job, at)))
             self._sequences += 1
             place += self._turns.step_of(job, len(ids))
 
-    def next(self) -> list[Item]:
+    def next(self) -> list[OnnxItem]:
         """Those whose turn it is that somebody still waits for, up to the budget; none of a large call behind small
         ones, which are soon done."""
-        chosen: list[tuple[Job, float, int]] = []
-        items: list[Item] = []
+        chosen: list[tuple[OnnxJob, float, int]] = []
+        items: list[OnnxItem] = []
         tokens = 0
         while self._waiting:
             place, _, item = self._waiting[0]
@@ -117,10 +117,10 @@ class Rows:
         return items
 
 
-def rectangles(items: Sequence[Item], most: int | None, *, is_exact: bool, budget: int) -> Iterator[list[Item]]:
+def rectangles(items: Sequence[OnnxItem], most: int | None, *, is_exact: bool, budget: int) -> Iterator[list[OnnxItem]]:
     """The items by length, in pieces that waste little on padding: none where it must be exact, at most so many each,
     and padded within the budget."""
-    piece: list[Item] = []
+    piece: list[OnnxItem] = []
     for item in sorted(items, key=lambda item: -len(item.ids)):
         longest = len(piece[0].ids) if piece else 0
         fits = len(item.ids) == longest if is_exact else len(item.ids) >= FULL * longest

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.abi.error import TooLong
-from llmos.tasks import Rendered, Settings, Teacher, Tokenizer
+from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer
 from llmos.tasks.chat import TASK as CHAT
 from llmos.tasks.generate import TASK as GENERATE
 from llmos.tasks.length import limit_of, may_cut, part_of, too_long, too_many_chars
@@ -36,7 +36,7 @@ class Order:
 
         return _fitting(self, put, tokenizer, settings)
 
-    def taught(self, answer: str, tokenizer: Teacher, settings: Settings) -> Rendered:
+    def taught(self, answer: str, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         """With its answer, as lessons."""
 
         def put(order: Order, how: Settings) -> Rendered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmos.abi.error import BadInput, TooLong
-from llmos.tasks import Settings, task, told, with_defaults, writer
+from llmos.tasks import Settings, task, with_defaults, with_params, writer
 from llmos.testing.tokenizer import CLOSE, PieceTokenizer
 
 GERMAN = Settings((), {"target_language": "German"}, 60)
@@ -19,11 +19,13 @@ class Plain(PieceTokenizer):
 
 def test_an_order_is_a_message_where_the_base_chats_and_else_a_prompt_that_its_answer_continues() -> None:
     chats, plain = PieceTokenizer(), Plain(closes=False)
-    (rendered,) = told("translate", {"source_language": "Swiss German"}).render([{"text": "Guten Tag"}], chats, GERMAN)
+    (rendered,) = with_params("translate", {"source_language": "Swiss German"}).render(
+        [{"text": "Guten Tag"}], chats, GERMAN
+    )
     words = "Translate this text from Swiss German into German. Answer with the translation only."
     served = chats.chat([{"role": "user", "content": f"{words}\n\nGuten Tag"}])
     assert rendered.ids == chats.encode([served], special=False)[0].ids
-    (rendered,) = told("summarize", {"max_words": 5}).render([{"text": "Long."}], plain, Settings((), {}, 60))
+    (rendered,) = with_params("summarize", {"max_words": 5}).render([{"text": "Long."}], plain, Settings((), {}, 60))
     asked = "Summarize this text in at most 5 words. Answer with the summary only.\n\nLong.\n\nSummary:"
     assert rendered.ids == plain.encode([asked])[0].ids
 
@@ -68,12 +70,12 @@ def test_a_long_text_is_refused_with_the_numbers_or_cut_where_the_options_say_so
 )
 def test_a_param_that_cannot_be_is_refused(name: str, params: dict[str, object], says: str) -> None:
     with pytest.raises(BadInput, match=says):
-        told(name, params)
+        with_params(name, params)
 
 
 def test_a_translation_needs_its_language_and_the_likeliest_text_is_what_one_gets_unless_said() -> None:
     with pytest.raises(BadInput, match="Say target_language, such as German"):
         task("translate").render([{"text": "hello"}], PieceTokenizer(), Settings())
-    assert with_defaults(told("translate", {}), {"max_tokens": 3}) == {"temperature": 0.0, "max_tokens": 3}
-    assert with_defaults(told("translate", {}), {"temperature": 1})["temperature"] == 1
-    assert with_defaults(told("generate", {}), {}) == {}
+    assert with_defaults(with_params("translate", {}), {"max_tokens": 3}) == {"temperature": 0.0, "max_tokens": 3}
+    assert with_defaults(with_params("translate", {}), {"temperature": 1})["temperature"] == 1
+    assert with_defaults(with_params("generate", {}), {}) == {}

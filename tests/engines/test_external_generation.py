@@ -10,7 +10,7 @@ from driving import exact  # noqa: E402
 
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, TooLong  # noqa: E402
-from llmos.abi.frame import Located  # noqa: E402
+from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.testing import tiny  # noqa: E402
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def speaker(folder, dtype):
     engine = PyTorchEngine()
-    engine.load(Located(Manifest("talk", 1, Kind.BASE, "chat", ()), str(folder)), "cpu0", dtype, 0)
+    engine.load(ModelPath(Manifest("talk", 1, Kind.BASE, "chat", ()), str(folder)), "cpu0", dtype, 0)
     return engine
 
 

@@ -31,7 +31,7 @@ Json = Any  # Any: a JSON value whose schema belongs to the task
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
-class Addressed(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What the body of every call may say: the `model`; that the answer is there in `timeout_s`; its `class`, which
     says who goes first where calls must wait; and the `engine` that is to answer."""
 
@@ -65,18 +65,18 @@ class Wanted:
     task: str
     inputs: list[Json]
     params: dict[str, Json]
-    said: Addressed
+    said: CallFields
     field: Field
 
 
-class Caller:
+class CallApi:
     """Makes calls for the routes."""
 
     def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
         self._kernel = kernel
         self._meter = meter
 
-    def wanted(self, said: Addressed, task: str, inputs: list[Json], params: dict[str, Json], field: Field) -> Wanted:
+    def wanted(self, said: CallFields, task: str, inputs: list[Json], params: dict[str, Json], field: Field) -> Wanted:
         """The call that a body means: of the version that its name means now, which the answer says answered."""
         return Wanted(self._kernel.ref(said.model), task, inputs, params, said, field)
 
