@@ -39,7 +39,7 @@ class Executor:
         table: ProcessTable,
         store: Store,
         supervisor: Supervisor,
-        network: Router,
+        router: Router,
         assignment: Callable[[Process], Job],
         post: Callable[[ev.Event], None],
         clock: Callable[[], float],
@@ -48,7 +48,7 @@ class Executor:
         self._table = table
         self._store = store
         self._supervisor = supervisor
-        self._network = network
+        self._router = router
         self._assignment = assignment
         self._post = post
         self._clock = clock
@@ -76,15 +76,15 @@ class Executor:
             case do.SetPromoted():
                 self._beside(self._move(effect))
             case do.Settle(fault=None):
-                self._network.became_ready(effect.pid)
+                self._router.became_ready(effect.pid)
             case do.Settle(fault=Fault() as fault):
-                self._network.closed(effect.pid, fault)
+                self._router.closed(effect.pid, fault)
             case do.Attach():
                 self._beside(self._attach(effect))
             case do.Detach():
-                self._network.detach(effect.pid, effect.model)
+                self._router.detach(effect.pid, effect.model)
             case do.Refuse():
-                self._network.attach_failed(effect.pid, effect.model, effect.fault)
+                self._router.attach_failed(effect.pid, effect.model, effect.fault)
             case do.Clean():
                 self._beside(self._clean(effect))
             case do.KillOrphan():
@@ -146,11 +146,11 @@ class Executor:
         if isinstance(located, ModelPath) and not self._store.holds(located.manifest):
             located = fault_of(ModelNotFound(f"{model} was removed just now. See what there is: llmos ls"))
         if isinstance(located, Fault):
-            self._network.attach_failed(pid, model, located)
+            self._router.attach_failed(pid, model, located)
             self._post(ev.Detached(self._clock(), pid, model))
             return
         self._supervisor.send(pid, AttachFrame(located))
-        self._network.attached_to(pid, model)
+        self._router.attached_to(pid, model)
 
     def _proven(self, model: str, device: Device) -> ModelPath:
         dtype = dtype_of(self._config, device, self._store.resolve(model))

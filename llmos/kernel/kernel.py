@@ -156,22 +156,22 @@ class Kernel:
             self.submit,
             clock,
             self._steady,
-            self._loop.look_soon,
+            self._loop.schedule_soon,
         )
-        self._network = self._calls.network
-        self._ears = FrameListener(self._network, self._loop.post, clock, self._steady)
-        self._hands = Executor(
-            config, table, store, supervisor, self._network, self._assignment, self._loop.post, clock
+        self._router = self._calls.router
+        self._frame_listener = FrameListener(self._router, self._loop.post, clock, self._steady)
+        self._executor = Executor(
+            config, table, store, supervisor, self._router, self._assignment, self._loop.post, clock
         )
-        self._library = Registry(
+        self._registry = Registry(
             table,
             store,
-            self._network,
+            self._router,
             self._loop,
             self._happenings,
             home=config.home,
             engine=config.engine,
-            in_store=self._hands.in_store,
+            in_store=self._executor.in_store,
             kill=self.kill,
             journal_damage=self._journal.damage,
             unreached=lambda: unreached(config, table.devices),
@@ -186,7 +186,7 @@ class Kernel:
             while any(process.os_pid is not None for process in self._table.processes.values()):
                 await anext(happenings)
         self._supervisor.nursery.refuse()
-        await self._hands.close()
+        await self._executor.close()
         for task in (self._tidying, self._ticking, self._running):
             assert task is not None
             task.cancel()
@@ -286,40 +286,40 @@ class Kernel:
     # Models and data.
 
     def models(self) -> list[ModelView]:
-        return self._library.models()
+        return self._registry.models()
 
     def model(self, ref: str) -> ModelView:
-        return self._library.model(ref)
+        return self._registry.model(ref)
 
     def model_file(self, ref: str, path: str) -> str:
-        return self._library.model_file(ref, path)
+        return self._registry.model_file(ref, path)
 
     async def promote(self, ref: str) -> ModelView:
-        return await self._library.promote(ref)
+        return await self._registry.promote(ref)
 
     async def rollback(self, name: str) -> ModelView:
-        return await self._library.rollback(name)
+        return await self._registry.rollback(name)
 
     async def remove(self, ref: str) -> list[str]:
-        return await self._library.remove(ref)
+        return await self._registry.remove(ref)
 
     async def collect(self) -> int:
-        return await self._library.collect()
+        return await self._registry.collect()
 
     async def disk_use(self) -> DiskUse:
-        return await self._library.disk_use()
+        return await self._registry.disk_use()
 
     async def verify(self) -> Verified:
-        return await self._library.verify()
+        return await self._registry.verify()
 
     def datasets(self) -> list[DatasetManifest]:
-        return self._library.datasets()
+        return self._registry.datasets()
 
     def dataset(self, ref: str) -> DatasetManifest:
-        return self._library.dataset(ref)
+        return self._registry.dataset(ref)
 
     async def remove_dataset(self, ref: str) -> list[str]:
-        return await self._library.remove_dataset(ref)
+        return await self._registry.remove_dataset(ref)
 
     # The box itself.
 
@@ -338,13 +338,13 @@ class Kernel:
             devices=self._table.devices,
             leases=ledger.leases(),
             free_bytes={device.name: ledger.free(device.name) for device in self._table.devices},
-            in_flight=self._network.in_flight,
+            in_flight=self._router.in_flight,
             wakes=dict(self._wakes),
             processes=dict(Counter(str(process.state) for process in self._table.processes.values())),
         )
 
     def queue_times(self) -> Histogram:
-        return self._network.queue_times
+        return self._router.queue_times
 
     # Between the loop and those around it.
 
@@ -379,13 +379,13 @@ class Kernel:
 
     def _on_frame(self, pid: int, frame: FromChild) -> None:
         self._heartbeats.heard(pid, frame)
-        self._ears.heard(pid, frame)
+        self._frame_listener.heard(pid, frame)
 
     def _on_exit(self, pid: int, os_pid: int, code: int) -> None:
-        self._ears.ended(pid, os_pid, code)
+        self._frame_listener.ended(pid, os_pid, code)
 
     def _perform(self, effect: do.Effect) -> None:
-        self._hands.perform(effect)
+        self._executor.perform(effect)
 
     def _applied(self, event: ev.Event) -> None:
         """Tell the network and the watchers what the loop has just made true."""
@@ -398,30 +398,25 @@ class Kernel:
             case ev.Attached(model=model):
                 self._wakes[model] += 1
             case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
-                self._network.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
+                self._router.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
             case ev.RestartAsked(pid=pid) | ev.Evicted(pid=pid) if self._table.roster.lives[pid].is_returning:
-                self._network.restarting(pid)
+                self._router.restarting(pid)
             case ev.ChildExited():
-                self._network.lost(event.pid, event.taking_in)
+                self._router.lost(event.pid, event.taking_in)
             case ev.Committed() | ev.CommitFailed():  # what mends comes first, and may be all that is kept
-                self._library.restart_mended()
+                self._registry.restart_mended()
                 if isinstance(event, ev.Committed) and event.ref:
                     self._happenings.publish("model", pid=event.pid, model=event.ref)
             case ev.PromotionChanged() | ev.PromotionRefused():
-                self._library.moved(event)
+                self._registry.moved(event)
             case ev.DevicesProbed() | ev.DevicesFound():
                 self._happenings.publish("device", devices=[device.name for device in self._table.devices])
 
     def _view(self) -> View:
-        network = self._network
-        network.make_room(self._table.roster.crowd())
+        router = self._router
+        router.make_room(self._table.roster.crowd())
         return self._table.view(
-            self._clock(),
-            network.rests(),
-            self._config.idle_timeout_s,
-            network.wanted(),
-            idle_at=self._steady(),
-            forsaken=network.forsaken(),
+            self._clock(), router.rests(), self._config.idle_timeout_s, router.wanted(), idle_at=self._steady()
         )
 
     async def _submit(self, spec: Spec, needs: dict[LeaseKind, int]) -> Process:

@@ -35,14 +35,14 @@ class Loop:
         perform: Callable[[Effect], None],
         applied: Callable[[Event], None],
         view: Callable[[], View],
-        look_every_s: float = LOOK_EVERY_S,
+        schedule_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._table = table
         self._journal = journal
         self._perform = perform
         self._applied = applied
         self._view = view
-        self._look_every_s = look_every_s
+        self._schedule_every_s = schedule_every_s
         self._is_behind = False  # the journal lacks something that came true: only a snapshot can follow
         self._is_over = False
         self._inbox: asyncio.Queue[tuple[Event | None, Waiter | None]] = asyncio.Queue()
@@ -51,7 +51,7 @@ class Loop:
         """Something has happened; the loop will get to it."""
         self._inbox.put_nowait((event, None))
 
-    def look_soon(self) -> None:
+    def schedule_soon(self) -> None:
         """Something may be decided now that could not before, though no event says so."""
         self._inbox.put_nowait((None, None))
 
@@ -66,7 +66,7 @@ class Loop:
     async def run(self) -> None:
         """Until cancelled."""
         clock = asyncio.get_running_loop().time
-        look_at = clock() + self._look_every_s
+        look_at = clock() + self._schedule_every_s
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -78,8 +78,8 @@ class Loop:
                         continue
                 if clock() >= look_at:
                     self._audit()
-                    look_at = clock() + self._look_every_s
-                await self._look()
+                    look_at = clock() + self._schedule_every_s
+                await self._schedule()
         finally:
             self._is_over = True
             while not self._inbox.empty():
@@ -127,7 +127,7 @@ class Loop:
             self._is_behind = False
         self._journal.append(event)
 
-    async def _look(self) -> None:
+    async def _schedule(self) -> None:
         """Decide, and act on it. Nothing else happens in between: no decided event is kept so well that it is waited
         for, so what was idle when it was chosen to go is idle when it goes."""
         for event in schedule(self._view()):

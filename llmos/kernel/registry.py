@@ -37,7 +37,7 @@ class Registry:
         self,
         table: ProcessTable,
         store: Store,
-        network: Router,
+        router: Router,
         loop: Loop,
         happenings: EventStream,
         *,
@@ -51,7 +51,7 @@ class Registry:
     ) -> None:
         self._table = table
         self._store = store
-        self._network = network
+        self._router = router
         self._loop = loop
         self._happenings = happenings
         self._home = home
@@ -92,7 +92,7 @@ class Registry:
         self._check_unused(ref)
         removed: list[str] = await self._in_store(lambda: self._store.remove(ref))
         for one in removed:
-            for pid in self._network.forget(one):
+            for pid in self._router.forget(one):
                 self._loop.post(ev.Displaced(self._clock(), pid, one, "removed from the store"))
             self._happenings.publish("removed", model=one)
             for process in self._serving(one):
@@ -127,7 +127,7 @@ class Registry:
     def _view(self, manifest: Manifest) -> ModelView:
         is_promoted = self._store.promoted(manifest.name) == manifest.version
         engine = engine_of(manifest, None, self._engine)
-        is_attached = self._network.is_attached(manifest.ref)
+        is_attached = self._router.is_attached(manifest.ref)
         return ModelView(manifest, is_promoted, is_attached, engine, self._able(manifest, engine))
 
     def _able(self, manifest: Manifest, engine: str) -> tuple[str, ...]:

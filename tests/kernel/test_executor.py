@@ -67,9 +67,9 @@ class Ground:
             self.table.apply(event)
         self.said = Said()
         self.posted: list[ev.Event] = []
-        self.network = Router(self.said.send, lambda pid, model: None, lambda: 5.0, max_waiting_calls=9)
-        self.network.serve(1, "tiny:1", "cpu0")
-        self.network.became_ready(1)
+        self.router = Router(self.said.send, lambda pid, model: None, lambda: 5.0, max_waiting_calls=9)
+        self.router.serve(1, "tiny:1", "cpu0")
+        self.router.became_ready(1)
         self.home = home
 
     def attach(self) -> PendingCall:
@@ -81,12 +81,12 @@ class Ground:
                 self.table,
                 self.store,
                 self.said,  # type: ignore[arg-type]  # only what it is told matters here
-                self.network,
+                self.router,
                 lambda process: pytest.fail("nothing is started here"),
                 self.posted.append,
                 lambda: 6.0,
             )
-            opened = self.network.open(1, Call(7, "mood:1", "classify", ("x",)))
+            opened = self.router.open(1, Call(7, "mood:1", "classify", ("x",)))
             hands.perform(do.Attach(1, "mood:1", 1))
             await hands.close()
             return opened
@@ -126,7 +126,7 @@ def test_a_new_version_under_a_removed_one_s_number_is_not_answered_by_the_old_w
 def test_what_was_brought_to_a_process_that_died_meanwhile_fails_none_of_its_calls(ground: Ground) -> None:
     def died() -> None:
         ground.table.apply(ev.ChildExited(5.0, 1, 77, -9))
-        ground.network.lost(1)
+        ground.router.lost(1)
         raise Corrupt("damaged, but of no process that lives")
 
     ground.store.after = died

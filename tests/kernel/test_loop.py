@@ -51,7 +51,7 @@ class Ground:
             perform=self.effects.append,
             applied=lambda event: None,
             view=self.view,
-            look_every_s=3600.0,
+            schedule_every_s=3600.0,
         )
         for event in (
             ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", 1000),), ""),

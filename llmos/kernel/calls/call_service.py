@@ -50,7 +50,7 @@ class CallService:
         self._submit = submit
         self._clock = clock  # of events
         self._steady = steady  # of what is waited for, which nobody sets
-        self.network = Router(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
+        self.router = Router(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
         self._targets = Targets(store, table, config.engine)
         self._deadlines = Deadlines()
         self._ids = count(1)
@@ -76,7 +76,7 @@ class CallService:
         try:
             return await self._next_chunk(opened, timeout_s)
         finally:
-            self.network.drop(opened)
+            self.router.drop(opened)
 
     async def stream(
         self,
@@ -99,7 +99,7 @@ class CallService:
                 if chunk.is_last:
                     return
         finally:
-            self.network.drop(opened)
+            self.router.drop(opened)
 
     async def _next_chunk(self, opened: PendingCall, timeout_s: float | None) -> Chunk:
         limit_s = self._config.call_timeout_s
@@ -109,7 +109,7 @@ class CallService:
             chunk = await opened.take()
         except TimeoutError:
             within_s = limit_s if timeout_s is None else min(limit_s, timeout_s)
-            if self.network.waits_for_room(opened):
+            if self.router.waits_for_room(opened):
                 raise self._no_room(opened, within_s) from None
             raise _timed_out(opened, self._table.process(opened.pid), within_s) from None
         finally:
@@ -121,8 +121,8 @@ class CallService:
     def _no_room(self, opened: PendingCall, within_s: float) -> TimedOut:
         """What a call hears that has waited for its model to come all its time."""
         device, model = self._table.process(opened.pid).spec.device, opened.call.model
-        wish = self._table.roster.wishes.get((opened.pid, model))
-        size_bytes, free_bytes = 0 if wish is None else wish.size_bytes, self._table.ledger.free(device)
+        request = self._table.roster.attach_requests.get((opened.pid, model))
+        size_bytes, free_bytes = 0 if request is None else request.size_bytes, self._table.ledger.free(device)
         return TimedOut(
             f"{model} did not come within {within_s:g} s: {device} has {max(free_bytes, 0) / MIB:,.0f} MiB free, it "
             f"needs {size_bytes / MIB:,.0f} MiB, and others that are in use take turns there. Try again later, end a "
@@ -160,11 +160,11 @@ class CallService:
                     pid = await self._opened_server(target)
             except TimeoutError:
                 raise TimedOut(f"No process for {target.model} within {limit_s:g} s. See: llmos ps") from None
-        return self.network.open(pid, call, deadline_at)
+        return self.router.open(pid, call, deadline_at)
 
     def _server(self, target: Target) -> int | None:
         """The process that serves this base there with this engine, or will as soon as it can."""
-        pid = self.network.serving(target.base, target.device, target.engine)
+        pid = self.router.serving(target.base, target.device, target.engine)
         if pid is None:
             return None
         state = self._table.process(pid).state
@@ -191,7 +191,7 @@ class CallService:
         try:
             manifest = self._store.resolve(model)
         except LlmosError as error:  # it was removed a moment ago: its calls get the fault
-            self.network.attach_failed(pid, model, fault_of(error))
+            self.router.attach_failed(pid, model, fault_of(error))
             return
         kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
         self._post(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))

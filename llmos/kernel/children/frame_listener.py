@@ -36,12 +36,12 @@ class FrameListener:
 
     def __init__(
         self,
-        network: Router,
+        router: Router,
         post: Callable[[ev.Event], None],
         clock: Callable[[], float],
         steady: Callable[[], float],
     ) -> None:
-        self._network = network
+        self._router = router
         self._post = post
         self._clock = clock
         self._steady = steady
@@ -65,15 +65,15 @@ class FrameListener:
         now = self._clock()
         match frame:
             case Answer(chunks):
-                self._network.answered(chunks)
+                self._router.answered(chunks)
             case Computed(call_id, share):
-                self._network.computed(call_id, share)
+                self._router.computed(call_id, share)
             case TakenIn(call_id):
-                self._network.taken_in(call_id)
+                self._router.taken_in(call_id)
             case TakesIn(os_pid, fd):
                 self._open_note(pid, os_pid, fd)
             case AttachFailed(model, fault):
-                self._network.attach_failed(pid, model, fault)
+                self._router.attach_failed(pid, model, fault)
                 self._post(ev.Detached(now, pid, model))
             case Attached(model, took_s):
                 self._post(ev.Attached(now, pid, model, took_s))

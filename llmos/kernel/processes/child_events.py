@@ -112,11 +112,11 @@ def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
         return []
     if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
         return _crashed(roster, process, event)
-    life = roster.lives[event.pid]
-    if life.is_returning:
-        return roster.back_off(process, life.crashes, 0.0, process.reason)
+    runtime = roster.lives[event.pid]
+    if runtime.is_returning:
+        return roster.back_off(process, runtime.crashes, 0.0, process.reason)
     state = _state_after(process, event.code)
-    why = life.hung or _why(process, event.code, state)
+    why = runtime.hung or _why(process, event.code, state)
     ended = roster.end(process, event.at, state, why)
     return [*ended, *roster.settle(process, _died(process))]
 
@@ -140,20 +140,20 @@ HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: e
 
 def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Effect]:
     """A serve process ended unasked: it starts again after a while, unless it never gets as far as ready."""
-    life = roster.lives[event.pid]
+    runtime = roster.lives[event.pid]
     if event.taking_in:
-        return roster.back_off(process, life.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
+        return roster.back_off(process, runtime.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
     was_ready_s = event.ready_s
     if was_ready_s is None:
-        was_ready_s = 0.0 if life.ready_at is None else event.at - life.ready_at
-    crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else life.crashes + 1
+        was_ready_s = 0.0 if runtime.ready_at is None else event.at - runtime.ready_at
+    crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else runtime.crashes + 1
     is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
-    if life.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
-        fault = process.fault or _died(replace(process, reason=life.hung or process.reason))
+    if runtime.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
+        fault = process.fault or _died(replace(process, reason=runtime.hung or process.reason))
         ended = roster.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
         return [*ended, *roster.settle(process, fault)]
     wait_s = backoff_s(crashes)
-    reason = f"{life.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
+    reason = f"{runtime.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
     return roster.back_off(process, crashes, wait_s, reason)
 
 

@@ -78,7 +78,7 @@ class ProcessTable:
         forgotten = set(over[:-KEEP_ENDED])
         return Snapshot(
             processes=tuple(process for pid, process in self.processes.items() if pid not in forgotten),
-            lives={pid: life for pid, life in self.roster.lives.items() if pid not in forgotten},
+            lives={pid: runtime for pid, runtime in self.roster.lives.items() if pid not in forgotten},
             leases=self.ledger.leases(),
             devices=self.devices,
             probed=self.probed,
@@ -121,7 +121,7 @@ class ProcessTable:
             free_bytes={device.name: self.ledger.free(device.name) for device in self.devices},
             leaving_bytes=self.roster.leaving_bytes(),
             idle=idle,
-            wishes=self.roster.open_wishes(wanted, {rest.pid for rest in rests if rest.is_returning}),
+            attach_requests=self.roster.open_attach_requests(wanted, {rest.pid for rest in rests if rest.is_returning}),
             is_probing=self.is_probing,
             idle_timeout_s=idle_timeout_s,
             idle_at=idle_at,
@@ -203,7 +203,7 @@ class ProcessTable:
         return [do.Renice(event.pid, event.klass)] if process.state in ALIVE else []
 
     def _attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
-        return self.roster.wish(event)
+        return self.roster.request(event)
 
     # Decided by the scheduler.
 

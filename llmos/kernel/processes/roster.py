@@ -54,7 +54,7 @@ class Roster:
         self.lives = lives
         self.ledger = ledger
         self._stop_grace_s = stop_grace_s
-        self.wishes: dict[tuple[int, str], AttachRequest] = {}  # for models that wait for room
+        self.attach_requests: dict[tuple[int, str], AttachRequest] = {}  # for models that wait for room
         self._changed: dict[int, None] = {}
 
     def process(self, pid: int) -> Process:
@@ -89,11 +89,11 @@ class Roster:
         for process in self.processes.values():
             if process.state not in ALIVE:
                 continue
-            device, life = process.spec.device, self.lives[process.pid]
+            device, runtime = process.spec.device, self.lives[process.pid]
             if process.state is State.STOPPING:
                 size_bytes = self.ledger.held(process.pid, device)
             else:
-                size_bytes = sum(life.models[model][1] for model in life.leaving)
+                size_bytes = sum(runtime.models[model][1] for model in runtime.leaving)
             leaving[device] = leaving.get(device, 0) + size_bytes
         return leaving
 
@@ -101,15 +101,15 @@ class Roster:
         """What of all that no call needs may go: ready processes, and models that have come and are to stay."""
         found = []
         for rest in rests:
-            process, life = self.process(rest.pid), self.lives[rest.pid]
+            process, runtime = self.process(rest.pid), self.lives[rest.pid]
             if process.state is not State.READY:
                 continue
             device = process.spec.device
             if rest.model is None:
                 size_bytes = self.ledger.held(rest.pid, device)
-                reload_s = self._start_s(process) + sum(life.loads.values())
-            elif rest.model in life.loads and rest.model not in life.leaving:
-                size_bytes, reload_s = life.models[rest.model][1], life.loads[rest.model]
+                reload_s = self._start_s(process) + sum(runtime.loads.values())
+            elif rest.model in runtime.loads and rest.model not in runtime.leaving:
+                size_bytes, reload_s = runtime.models[rest.model][1], runtime.loads[rest.model]
             else:
                 continue
             found.append(
@@ -126,9 +126,9 @@ class Roster:
         for process in self.processes.values():
             if process.state not in CALLED or (process.pid, None) in resting:
                 continue
-            life, device = self.lives[process.pid], process.spec.device
-            for model, (_, size_bytes) in life.models.items():
-                if model not in life.leaving and (process.pid, model) not in resting:
+            runtime, device = self.lives[process.pid], process.spec.device
+            for model, (_, size_bytes) in runtime.models.items():
+                if model not in runtime.leaving and (process.pid, model) not in resting:
                     found[device] = found.get(device, 0) + size_bytes
         return found
 
@@ -139,7 +139,7 @@ class Roster:
 
     def line_up(self, pid: int) -> None:
         """It is queued behind all others."""
-        last = max(life.place for life in self.lives.values())
+        last = max(runtime.place for runtime in self.lives.values())
         self.lives[pid] = replace(self.lives[pid], place=last + 1)
 
     def crowd(self) -> Crowd:
@@ -167,101 +167,101 @@ class Roster:
 
     def start(self, process: Process, at: float) -> list[Effect]:
         """A new life: it holds what it needs, and no models yet."""
-        life = self.lives[process.pid]
-        for kind, size_bytes in life.needs.items():
+        runtime = self.lives[process.pid]
+        for kind, size_bytes in runtime.needs.items():
             self.ledger.book(Lease(process.pid, process.spec.device, kind, size_bytes))
         self.lives[process.pid] = replace(
-            _emptied(life), number=life.number + 1, ready_at=None, hung="", is_returning=False
+            _emptied(runtime), number=runtime.number + 1, ready_at=None, hung="", is_returning=False
         )
         self.put(process.moved(State.STARTING, started_at=at, os_pid=None, fault=None, reason=""))
         return [do.Start(process.pid)]
 
     def weigh(self, process: Process, weights_bytes: int) -> Process:
         """The weights it loaded are so big, whatever was estimated: it holds that, and needs it at its next start."""
-        life = self.lives[process.pid]
-        more = weights_bytes - life.needs.get(LeaseKind.WEIGHTS, 0)
+        runtime = self.lives[process.pid]
+        more = weights_bytes - runtime.needs.get(LeaseKind.WEIGHTS, 0)
         difference = Lease(process.pid, process.spec.device, LeaseKind.WEIGHTS, abs(more))
         if more > 0:
             self.ledger.book(difference)  # it has the bytes already, so the account may be overdrawn
         else:
             self.ledger.give_back(difference)
-        self.lives[process.pid] = replace(life, needs={**life.needs, LeaseKind.WEIGHTS: weights_bytes})
+        self.lives[process.pid] = replace(runtime, needs={**runtime.needs, LeaseKind.WEIGHTS: weights_bytes})
         return replace(process, spec=replace(process.spec, need_bytes=process.spec.need_bytes + more))
 
-    def wish(self, event: ev.AttachAsked) -> list[Effect]:
+    def request(self, event: ev.AttachAsked) -> list[Effect]:
         """The process is to hold this model too: at once if it holds it already, else when there is room."""
-        process, life = self.process(event.pid), self.lives[event.pid]
+        process, runtime = self.process(event.pid), self.lives[event.pid]
         if process.state not in CALLED:
             return []  # it asks again at its next start, or answers its calls with its end
-        if event.model in life.models and event.model not in life.leaving:
-            return [do.Attach(event.pid, event.model, life.number)]
-        wish = AttachRequest(event.pid, event.model, event.kind, event.size_bytes, process.spec.device)
-        self.wishes[event.pid, event.model] = wish
+        if event.model in runtime.models and event.model not in runtime.leaving:
+            return [do.Attach(event.pid, event.model, runtime.number)]
+        request = AttachRequest(event.pid, event.model, event.kind, event.size_bytes, process.spec.device)
+        self.attach_requests[event.pid, event.model] = request
         return []
 
-    def open_wishes(self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()) -> list[AttachRequest]:
+    def open_attach_requests(self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()) -> list[AttachRequest]:
         """Those that may be granted, and whether anybody waits for them still; none of processes that give way."""
         return [
-            replace(wish, is_wanted=key in wanted)
-            for key, wish in self.wishes.items()
-            if wish.model not in self.lives[wish.pid].models and wish.pid not in yielding
+            replace(request, is_wanted=key in wanted)
+            for key, request in self.attach_requests.items()
+            if request.model not in self.lives[request.pid].models and request.pid not in yielding
         ]
 
     def grant(self, pid: int, model: str) -> list[Effect]:
         """The model comes to the process, which holds its bytes from now on."""
-        wish, life = self.wishes.pop((pid, model)), self.lives[pid]
-        self.ledger.book(Lease(pid, wish.device, wish.kind, wish.size_bytes))
-        self.lives[pid] = replace(life, models={**life.models, model: (wish.kind, wish.size_bytes)})
-        return [do.Attach(pid, model, life.number)]
+        request, runtime = self.attach_requests.pop((pid, model)), self.lives[pid]
+        self.ledger.book(Lease(pid, request.device, request.kind, request.size_bytes))
+        self.lives[pid] = replace(runtime, models={**runtime.models, model: (request.kind, request.size_bytes)})
+        return [do.Attach(pid, model, runtime.number)]
 
     def refuse(self, pid: int, model: str, fault: Fault) -> list[Effect]:
-        self.wishes.pop((pid, model), None)
+        self.attach_requests.pop((pid, model), None)
         return [do.Refuse(pid, model, fault)]
 
     def attached(self, pid: int, model: str, took_s: float) -> None:
         """The model has come: what it took is what giving it up would cost."""
-        life = self.lives[pid]
-        if model in life.models:
-            self.lives[pid] = replace(life, loads={**life.loads, model: took_s})
+        runtime = self.lives[pid]
+        if model in runtime.models:
+            self.lives[pid] = replace(runtime, loads={**runtime.loads, model: took_s})
 
     def displace(self, pid: int, model: str) -> list[Effect]:
         """The model is told to go; its bytes come free when it has."""
-        life = self.lives[pid]
-        if model not in life.models or model in life.leaving:
+        runtime = self.lives[pid]
+        if model not in runtime.models or model in runtime.leaving:
             return []  # it has gone already, or is about to
-        self.lives[pid] = replace(life, leaving=(*life.leaving, model))
+        self.lives[pid] = replace(runtime, leaving=(*runtime.leaving, model))
         return [do.Detach(pid, model)]
 
     def detach(self, pid: int, model: str) -> None:
         """The process holds this model no more, if it did."""
-        life = self.lives.get(pid)
-        if life is not None and model in life.models:
-            kind, size_bytes = life.models[model]
+        runtime = self.lives.get(pid)
+        if runtime is not None and model in runtime.models:
+            kind, size_bytes = runtime.models[model]
             self.ledger.give_back(Lease(pid, self.process(pid).spec.device, kind, size_bytes))
             self.lives[pid] = replace(
-                life,
-                models={name: held for name, held in life.models.items() if name != model},
-                loads={name: took_s for name, took_s in life.loads.items() if name != model},
-                leaving=tuple(name for name in life.leaving if name != model),
+                runtime,
+                models={name: held for name, held in runtime.models.items() if name != model},
+                loads={name: took_s for name, took_s in runtime.loads.items() if name != model},
+                leaving=tuple(name for name in runtime.leaving if name != model),
             )
 
     def stop(self, process: Process, reason: str, *, is_forced: bool = False) -> list[Effect]:
         """Ask it to end, and set the alarm for when it does not."""
-        life = self.lives[process.pid]
+        runtime = self.lives[process.pid]
         if process.state is not State.STOPPING:
             self.put(process.moved(State.STOPPING, reason=reason))
-        self._drop_wishes(process.pid)
-        self.lives[process.pid] = replace(life, is_returning=False)
+        self._drop_attach_requests(process.pid)
+        self.lives[process.pid] = replace(runtime, is_returning=False)
         if is_forced:
             return [
                 do.Signal(process.pid, signal.SIGKILL),
-                do.SetTimer(process.pid, life.number, "kill", FORCE_AGAIN_S),
+                do.SetTimer(process.pid, runtime.number, "kill", FORCE_AGAIN_S),
             ]
         return [
             do.Signal(process.pid, signal.SIGCONT),  # whoever has stopped it: else it could not hear what comes next
             do.Renice(process.pid, Class.INTERACTIVE),  # what must end should not have to wait for its turn
             do.Stop(process.pid, reason),
-            do.SetTimer(process.pid, life.number, "kill", self._stop_grace_s),
+            do.SetTimer(process.pid, runtime.number, "kill", self._stop_grace_s),
         ]
 
     def restart(self, process: Process, reason: str) -> list[Effect]:
@@ -274,12 +274,12 @@ class Roster:
 
     def back_off(self, process: Process, crashes: int, wait_s: float, reason: str) -> list[Effect]:
         """It gives back what it holds and is queued again, to start after a while."""
-        life = self.lives[process.pid]
+        runtime = self.lives[process.pid]
         self._let_go(process.pid)
-        self.lives[process.pid] = replace(_emptied(life), crashes=crashes, is_backing_off=True, is_returning=False)
+        self.lives[process.pid] = replace(_emptied(runtime), crashes=crashes, is_backing_off=True)
         self.put(process.moved(State.QUEUED, os_pid=None, restarts=process.restarts + 1, reason=reason))
         self.line_up(process.pid)
-        return [do.SetTimer(process.pid, life.number, "restart", wait_s)]
+        return [do.SetTimer(process.pid, runtime.number, "restart", wait_s)]
 
     def end(self, process: Process, at: float, state: State, reason: str) -> list[Effect]:
         """It is over, or interrupted, and holds nothing any more."""
@@ -294,21 +294,21 @@ class Roster:
 
     def rang(self, event: ev.TimerFired) -> list[Effect]:
         """An alarm: its backoff is over, or it has not ended when it was asked to."""
-        process, life = self.process(event.pid), self.lives[event.pid]
-        if event.life != life.number:
+        process, runtime = self.process(event.pid), self.lives[event.pid]
+        if event.life != runtime.number:
             return []
         if event.step == "restart":
-            self.lives[event.pid] = replace(life, is_backing_off=False)
+            self.lives[event.pid] = replace(runtime, is_backing_off=False)
             return []
         return [do.Signal(event.pid, signal.SIGKILL)] if process.state is State.STOPPING else []
 
     def _let_go(self, pid: int) -> None:
         self.ledger.release(pid)
-        self._drop_wishes(pid)
+        self._drop_attach_requests(pid)
 
-    def _drop_wishes(self, pid: int) -> None:
-        self.wishes = {key: wish for key, wish in self.wishes.items() if wish.pid != pid}
+    def _drop_attach_requests(self, pid: int) -> None:
+        self.attach_requests = {key: request for key, request in self.attach_requests.items() if request.pid != pid}
 
 
-def _emptied(life: ProcessRuntime) -> ProcessRuntime:
-    return replace(life, models={}, loads={}, leaving=())
+def _emptied(runtime: ProcessRuntime) -> ProcessRuntime:
+    return replace(runtime, models={}, loads={}, leaving=())

@@ -41,7 +41,7 @@ class View:
     free_bytes: Mapping[str, int]
     leaving_bytes: Mapping[str, int]  # what processes and models that were told to go will give back
     idle: Sequence[EvictionCandidate]
-    wishes: Sequence[AttachRequest] = ()  # oldest first; none for a model that is still leaving
+    attach_requests: Sequence[AttachRequest] = ()  # oldest first; none for a model that is still leaving
     is_probing: bool = False  # the devices' speeds are being measured: whoever depends on them waits
     idle_timeout_s: float = 0.0
     in_use_bytes: Mapping[str, int] = field(default_factory=dict)  # models that calls need now, and that take turns
@@ -85,11 +85,11 @@ class MemoryPlan:
 
 def schedule(view: View) -> list[Event]:
     """All that can be decided now: who starts, who waits for what, and what that is idle gives way."""
-    room = MemoryPlan(
+    plan = MemoryPlan(
         view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle), dict(view.in_use_bytes)
     )
-    events = [event for device in view.free_bytes for event in _balanced(device, view, room)]
-    events += [event for wish in view.wishes for event in _granted(wish, room)]
+    events = [event for device in view.free_bytes for event in _balanced(device, view, plan)]
+    events += [event for request in view.attach_requests for event in _granted(request, plan)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
     for process in sorted(view.queued, key=lambda p: RANK[p.spec.klass]):
         device = process.spec.device
@@ -98,17 +98,17 @@ def schedule(view: View) -> list[Event]:
             events.append(Delayed(view.at, process.pid, "waits until the devices are measured"))
         elif is_training and device in training:
             events.append(Delayed(view.at, process.pid, f"waits for pid {training[device]}, which trains on {device}"))
-        elif device in room.blocked:
+        elif device in plan.blocked:
             events.append(Delayed(view.at, process.pid, f"waits for memory of {device}, behind others"))
-        elif room.take(device, process.spec.need_bytes):
+        elif plan.take(device, process.spec.need_bytes):
             events.append(Admitted(view.at, process.pid))
             if is_training:
                 training[device] = process.pid
         elif process.pid in view.forsaken:
             events.append(Evicted(view.at, process.pid, "there was no room for it, and nobody waits for it any more"))
         else:
-            events += _delayed(process, room)
-    return events + _unused(view, room.idle)
+            events += _delayed(process, plan)
+    return events + _unused(view, plan.idle)
 
 
 def backoff_s(crashes: int) -> float:
@@ -116,60 +116,60 @@ def backoff_s(crashes: int) -> float:
     return float(min(FIRST_BACKOFF_S * 2 ** (min(crashes, 20) - 1), LONGEST_BACKOFF_S))
 
 
-def _balanced(device: str, view: View, room: MemoryPlan) -> list[Event]:
+def _balanced(device: str, view: View, plan: MemoryPlan) -> list[Event]:
     """Weights that turned out bigger than was estimated overdraw a device: what is idle gives way, else the process
     that became ready last, for it is the one that does not fit."""
-    overdrawn = room.missing(device, 0)
+    overdrawn = plan.missing(device, 0)
     if overdrawn <= 0:
         return []
-    victims = cheapest(overdrawn, [one for one in room.idle if one.device == device])
+    victims = cheapest(overdrawn, [one for one in plan.idle if one.device == device])
     if victims:
-        return room.give_up(victims, f"room for {overdrawn / MIB:,.0f} MiB more of {device} than was estimated")
+        return plan.give_up(victims, f"room for {overdrawn / MIB:,.0f} MiB more of {device} than was estimated")
     serving = [p for p in view.running if p.spec.device == device and p.spec.program is Program.SERVE]
     ready = [p for p in serving if p.state is State.READY]
     last = max(ready, key=lambda p: (p.started_at or 0.0, p.pid), default=None)
     if last is None:
         return []
     said = f"{last.spec.title or 'it'} needs {last.spec.need_bytes / MIB:,.0f} MiB, {overdrawn / MIB:,.0f} MiB more of "
-    return [Evicted(room.at, last.pid, f"{said}{device} than there is. End a process, or raise memory_share")]
+    return [Evicted(plan.at, last.pid, f"{said}{device} than there is. End a process, or raise memory_share")]
 
 
-def _granted(wish: AttachRequest, room: MemoryPlan) -> list[Event]:
+def _granted(request: AttachRequest, plan: MemoryPlan) -> list[Event]:
     """The model may come, or something gives way for it, or it waits until something can; it is refused if all
     that is idle, and all models that are in use and take turns, would not be enough.
 
     First its own process's idle models go, then whatever else is idle on the device.
     """
-    if not wish.is_wanted:
-        return [_refused(wish, room, fault_of(Cancelled(f"Nobody waits for {wish.model} any more")))]
-    if room.take(wish.device, wish.size_bytes):
-        room.in_use[wish.device] = room.in_use.get(wish.device, 0) + wish.size_bytes
-        return [AttachGranted(room.at, wish.pid, wish.model)]
-    if wish.device in room.blocked:
+    if not request.is_wanted:
+        return [_refused(request, plan, fault_of(Cancelled(f"Nobody waits for {request.model} any more")))]
+    if plan.take(request.device, request.size_bytes):
+        plan.in_use[request.device] = plan.in_use.get(request.device, 0) + request.size_bytes
+        return [AttachGranted(plan.at, request.pid, request.model)]
+    if request.device in plan.blocked:
         return []
-    here = [one for one in room.idle if one.device == wish.device]
-    own = [one for one in here if one.pid == wish.pid]
-    missing = room.missing(wish.device, wish.size_bytes)
-    at_most = wish.size_bytes - missing + sum(one.held_bytes for one in here) + room.in_use.get(wish.device, 0)
-    if wish.size_bytes > at_most:
-        return [_refused(wish, room, fault_of(no_room(wish.device, wish.size_bytes, at_most)))]
-    victims = cheapest(missing, own, [one for one in here if one.pid != wish.pid])
-    room.blocked.add(wish.device)
-    return room.give_up(victims, f"room for {wish.model}")
+    here = [one for one in plan.idle if one.device == request.device]
+    own = [one for one in here if one.pid == request.pid]
+    missing = plan.missing(request.device, request.size_bytes)
+    at_most = request.size_bytes - missing + sum(one.held_bytes for one in here) + plan.in_use.get(request.device, 0)
+    if request.size_bytes > at_most:
+        return [_refused(request, plan, fault_of(no_room(request.device, request.size_bytes, at_most)))]
+    victims = cheapest(missing, own, [one for one in here if one.pid != request.pid])
+    plan.blocked.add(request.device)
+    return plan.give_up(victims, f"room for {request.model}")
 
 
-def _refused(wish: AttachRequest, room: MemoryPlan, fault: Fault) -> Event:
-    return AttachRefused(room.at, wish.pid, wish.model, fault)
+def _refused(request: AttachRequest, plan: MemoryPlan, fault: Fault) -> Event:
+    return AttachRefused(plan.at, request.pid, request.model, fault)
 
 
-def _delayed(process: Process, room: MemoryPlan) -> list[Event]:
+def _delayed(process: Process, plan: MemoryPlan) -> list[Event]:
     """The process waits for its memory, and what is idle gives way if that is enough."""
     device = process.spec.device
-    room.blocked.add(device)
-    missing = room.missing(device, process.spec.need_bytes)
-    victims = cheapest(missing, [one for one in room.idle if one.device == device])
-    reason = _needs(process, room.free.get(device, 0))
-    return [*room.give_up(victims, f"room for pid {process.pid}"), Delayed(room.at, process.pid, reason)]
+    plan.blocked.add(device)
+    missing = plan.missing(device, process.spec.need_bytes)
+    victims = cheapest(missing, [one for one in plan.idle if one.device == device])
+    reason = _needs(process, plan.free.get(device, 0))
+    return [*plan.give_up(victims, f"room for pid {process.pid}"), Delayed(plan.at, process.pid, reason)]
 
 
 def _unused(view: View, idle: Sequence[EvictionCandidate]) -> list[Event]:

@@ -27,13 +27,13 @@ class Ground:
         self.sent: list[ToChild] = []
         self.attaching: list[str] = []
         self.clock = Clock()
-        self.network = Router(
+        self.router = Router(
             lambda pid, frame: self.send(frame),
             lambda pid, model: self.attaching.append(model),
             self.clock,
             max_waiting_calls=3,
         )
-        self.network.serve(1, BASE, "cpu0")
+        self.router.serve(1, BASE, "cpu0")
 
     def send(self, frame: ToChild) -> None:
         encode(frame)
@@ -43,15 +43,15 @@ class Ground:
         self, number: int, model: str = BASE, text: str = "x", timeout_s: float | None = None, **changes: Any
     ) -> PendingCall:  # Any: other fields of Call
         deadline_at = None if timeout_s is None else self.clock() + timeout_s
-        return self.network.open(1, Call(number, model, "embed", (text,), **changes), deadline_at)
+        return self.router.open(1, Call(number, model, "embed", (text,), **changes), deadline_at)
 
     def asked(self) -> list[int]:
         return [frame.call.call_id for frame in self.sent if isinstance(frame, Ask)]
 
     def crash(self) -> None:
-        self.network.lost(1)
+        self.router.lost(1)
         self.sent.clear()
-        self.network.became_ready(1)
+        self.router.became_ready(1)
 
 
 def answer_of(opened: PendingCall) -> Chunk:
@@ -62,61 +62,61 @@ def test_calls_wait_for_their_process_to_be_ready_and_go_in_order():
     ground = Ground()
     ground.open(1), ground.open(2)
     assert ground.asked() == []
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert ground.asked() == [1, 2]
 
 
 def test_a_model_is_attached_once_before_its_calls_are_sent():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.open(1, "ner:1"), ground.open(2, "ner:1"), ground.open(3)
     assert (ground.attaching, ground.asked()) == (["ner:1"], [3])
-    ground.network.attached_to(1, "ner:1")
+    ground.router.attached_to(1, "ner:1")
     assert ground.asked() == [3, 1, 2]
 
 
 def test_a_model_that_cannot_be_attached_is_the_answer_to_its_calls():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     opened = ground.open(1, "ner:1")
-    ground.network.attach_failed(1, "ner:1", Fault("no_room", "full"))
+    ground.router.attach_failed(1, "ner:1", Fault("no_room", "full"))
     assert answer_of(opened).fault == Fault("no_room", "full")
-    assert ground.network.in_flight == 0
+    assert ground.router.in_flight == 0
 
 
 @pytest.mark.parametrize("is_ready_first", [True, False])
 def test_a_call_that_no_frame_can_carry_fails_alone(is_ready_first):
     ground = Ground()
     if is_ready_first:
-        ground.network.became_ready(1)
+        ground.router.became_ready(1)
     bad, good = ground.open(1, text="half a pair: \ud800"), ground.open(2)
     if not is_ready_first:
-        ground.network.became_ready(1)
+        ground.router.became_ready(1)
     fault = answer_of(bad).fault
     assert fault is not None
     assert fault.code == "bad_input"
     assert ground.asked() == [2]
-    assert ground.network.in_flight == 1, "the good one"
-    ground.network.answered([Chunk(2, ("y",))])
+    assert ground.router.in_flight == 1, "the good one"
+    ground.router.answered([Chunk(2, ("y",))])
     assert answer_of(good).outputs == ("y",)
-    assert ground.network.in_flight == 0
+    assert ground.router.in_flight == 0
 
 
 def test_calls_in_hand_when_the_process_dies_are_sent_again_once_it_is_back():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     opened = ground.open(1)
     ground.crash()
     assert ground.asked() == [1]
-    ground.network.answered([Chunk(1, ("y",))])
+    ground.router.answered([Chunk(1, ("y",))])
     assert answer_of(opened).outputs == ("y",)
 
 
 def test_a_call_that_has_begun_to_be_answered_or_must_not_be_repeated_is_not_sent_again():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     begun, once = ground.open(1), ground.open(2, is_idempotent=False)
-    ground.network.answered([Chunk(1, ("piece",), is_last=False)])
+    ground.router.answered([Chunk(1, ("piece",), is_last=False)])
     ground.crash()
     assert ground.asked() == []
     assert answer_of(begun).fault is None
@@ -128,7 +128,7 @@ def test_a_call_that_has_begun_to_be_answered_or_must_not_be_repeated_is_not_sen
 
 def test_a_call_that_kills_its_process_ends_and_takes_no_other_with_it():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     poison, innocents = ground.open(1), [ground.open(number) for number in (2, 3)]
     ground.crash()
     ground.crash()
@@ -138,144 +138,144 @@ def test_a_call_that_kills_its_process_ends_and_takes_no_other_with_it():
     assert fault is not None
     assert "died 3 times" in fault.message
     assert ground.asked() == [2]
-    ground.network.answered([Chunk(2)])
+    ground.router.answered([Chunk(2)])
     assert ground.asked() == [2, 3]
-    ground.network.answered([Chunk(3)])
+    ground.router.answered([Chunk(3)])
     assert all(answer_of(one).fault is None for one in innocents)
 
 
 def test_a_call_over_which_its_process_died_while_taking_it_in_is_not_sent_again_and_the_others_are():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     poison, innocent = ground.open(1), ground.open(2)
-    ground.network.lost(1, taking_in=(1, 99))
+    ground.router.lost(1, taking_in=(1, 99))
     ground.sent.clear()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert ground.asked() == [2]
     fault = answer_of(poison).fault
     assert fault is not None
     assert fault.code == "crashed"
-    ground.network.answered([Chunk(2)])
+    ground.router.answered([Chunk(2)])
     assert answer_of(innocent).fault is None
 
 
 def test_of_several_that_were_taken_in_only_the_one_that_ends_its_process_alone_is_blamed():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     innocent, poison, other = (ground.open(number) for number in (1, 2, 3))
-    ground.network.lost(1, taking_in=(1, 2))
+    ground.router.lost(1, taking_in=(1, 2))
     ground.sent.clear()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert ground.sent == [Ask(innocent.call, True)], "nothing else is sent until it has been taken in"
-    ground.network.taken_in(1)
+    ground.router.taken_in(1)
     assert ground.sent == [Ask(innocent.call, True), Ask(poison.call, True)]
-    ground.network.lost(1, taking_in=(2,))
+    ground.router.lost(1, taking_in=(2,))
     assert (answer_of(poison).fault or Fault("none", "")).code == "crashed"
     ground.sent.clear()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert ground.sent == [Ask(innocent.call), Ask(other.call)]
-    ground.network.answered([Chunk(1), Chunk(3)])
+    ground.router.answered([Chunk(1), Chunk(3)])
     assert [answer_of(one).fault for one in (innocent, other)] == [None, None]
 
 
 @pytest.mark.parametrize("end", ["answered", "dropped"])
 def test_whoever_is_sent_alone_holds_others_up_until_it_is_answered_or_gone(end):
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     first, _ = ground.open(1), ground.open(2)
-    ground.network.lost(1, taking_in=(1, 2))
+    ground.router.lost(1, taking_in=(1, 2))
     ground.sent.clear()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     if end == "answered":
-        ground.network.answered([Chunk(1)])
+        ground.router.answered([Chunk(1)])
     else:
-        ground.network.drop(first)
+        ground.router.drop(first)
     assert ground.asked() == [1, 2]
     ground.open(3)
     assert ground.asked() == [1, 2]
-    ground.network.taken_in(2)
-    ground.network.taken_in(2)
+    ground.router.taken_in(2)
+    ground.router.taken_in(2)
     assert ground.asked() == [1, 2, 3]
 
 
 def test_who_is_sent_alone_has_its_model_brought_first_and_its_time_may_end_before():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.open(1, "head:1"), ground.open(2, "head:1", timeout_s=5.0)
-    ground.network.attached_to(1, "head:1")
+    ground.router.attached_to(1, "head:1")
     ground.open(3)
-    ground.network.lost(1, taking_in=(1, 2))
+    ground.router.lost(1, taking_in=(1, 2))
     ground.sent.clear(), ground.attaching.clear()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert (ground.asked(), ground.attaching) == ([], ["head:1"])
-    ground.network.attached_to(1, "head:1")
+    ground.router.attached_to(1, "head:1")
     assert ground.asked() == [1]
     ground.clock.now += 6.0
-    ground.network.taken_in(1)
+    ground.router.taken_in(1)
     assert ground.asked() == [1, 3]
 
 
 def test_where_the_model_of_those_sent_alone_cannot_come_the_others_go_on():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.open(1, "head:1"), ground.open(2, "head:1")
-    ground.network.attached_to(1, "head:1")
+    ground.router.attached_to(1, "head:1")
     innocent = ground.open(3)
-    ground.network.lost(1, taking_in=(1, 2))
+    ground.router.lost(1, taking_in=(1, 2))
     ground.sent.clear()
-    ground.network.became_ready(1)
-    ground.network.attach_failed(1, "head:1", Fault("no_room", "none"))
+    ground.router.became_ready(1)
+    ground.router.attach_failed(1, "head:1", Fault("no_room", "none"))
     assert ground.sent == [Ask(innocent.call)]
 
 
 def test_a_call_nobody_waits_for_is_cancelled_and_its_late_answer_is_for_nobody():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     opened = ground.open(1)
-    ground.network.drop(opened)
-    ground.network.drop(opened)
+    ground.router.drop(opened)
+    ground.router.drop(opened)
     assert ground.sent[-1] == Cancel(1)
-    ground.network.answered([Chunk(1)])
+    ground.router.answered([Chunk(1)])
     assert not opened.chunks
 
 
 def test_a_process_gone_for_good_answers_all_its_calls():
     ground = Ground()
     opened = ground.open(1)
-    ground.network.closed(1, Fault("unsafe_weights", "pickled"))
+    ground.router.closed(1, Fault("unsafe_weights", "pickled"))
     assert answer_of(opened).fault == Fault("unsafe_weights", "pickled")
-    assert ground.network.serving(BASE, "cpu0") is None
+    assert ground.router.serving(BASE, "cpu0") is None
 
 
 def test_a_process_rests_from_its_last_answer_on_and_a_busy_one_s_models_without_calls_do():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.open(1, "ner:1")
-    ground.network.attached_to(1, "ner:1")
-    assert ground.network.rests() == []
+    ground.router.attached_to(1, "ner:1")
+    assert ground.router.rests() == []
     ground.clock.move(HALF_LIFE_S)
-    ground.network.answered([Chunk(1)])
-    assert ground.network.rests() == [IdleTarget(1, None, 1000.0 + HALF_LIFE_S, use=0.5)]
+    ground.router.answered([Chunk(1)])
+    assert ground.router.rests() == [IdleTarget(1, None, 1000.0 + HALF_LIFE_S, use=0.5)]
     ground.open(2)
-    assert ground.network.rests() == [IdleTarget(1, "ner:1", 1000.0 + HALF_LIFE_S, use=0.5)]
+    assert ground.router.rests() == [IdleTarget(1, "ner:1", 1000.0 + HALF_LIFE_S, use=0.5)]
 
 
 def test_a_model_is_wanted_while_a_call_waits_for_it():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     opened = ground.open(1, "ner:1")
-    assert ground.network.wanted() == {(1, "ner:1")}
-    ground.network.drop(opened)
-    assert ground.network.wanted() == set()
+    assert ground.router.wanted() == {(1, "ner:1")}
+    ground.router.drop(opened)
+    assert ground.router.wanted() == set()
 
 
 def test_a_detached_model_is_attached_again_by_its_next_call():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.open(1, "ner:1")
-    ground.network.attached_to(1, "ner:1")
-    ground.network.answered([Chunk(1)])
-    ground.network.detach(1, "ner:1")
+    ground.router.attached_to(1, "ner:1")
+    ground.router.answered([Chunk(1)])
+    ground.router.detach(1, "ner:1")
     assert ground.sent[-1] == Detach("ner:1")
     ground.open(2, "ner:1")
     assert ground.attaching == ["ner:1", "ner:1"]
@@ -283,21 +283,21 @@ def test_a_detached_model_is_attached_again_by_its_next_call():
 
 def test_a_removed_model_is_detached_where_it_was():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.open(1, "ner:1")
-    ground.network.attached_to(1, "ner:1")
-    ground.network.forget("ner:1")
+    ground.router.attached_to(1, "ner:1")
+    ground.router.forget("ner:1")
     assert ground.sent[-1] == Detach("ner:1")
 
 
 def test_a_model_that_is_removed_on_its_way_to_a_process_is_not_found_there_and_its_files_are_not_to_blame():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     opened = ground.open(1, "ner:1")
-    ground.network.attached_to(1, "ner:1")
-    ground.network.forget("ner:1")
-    ground.network.attach_failed(1, "ner:1", Fault("bad_input", "ner:1 has no adapter"))  # its folder is gone
-    ground.network.answered([Chunk(1, fault=Fault("model_not_found", "no such model"))])
+    ground.router.attached_to(1, "ner:1")
+    ground.router.forget("ner:1")
+    ground.router.attach_failed(1, "ner:1", Fault("bad_input", "ner:1 has no adapter"))  # its folder is gone
+    ground.router.answered([Chunk(1, fault=Fault("model_not_found", "no such model"))])
     assert answer_of(opened).fault == Fault("model_not_found", "no such model")
 
 
@@ -310,8 +310,8 @@ def test_a_call_over_the_limit_of_its_class_is_refused_and_those_of_another_clas
         ground.open(4, klass=Class.BATCH)
     assert refused.value.detail == {"model": BASE, "waiting": 3, "limit": 3, "retry_after_s": 4}
     ground.open(5)
-    assert ground.network.in_flight == 4
-    ground.network.became_ready(1)
+    assert ground.router.in_flight == 4
+    ground.router.became_ready(1)
     assert ground.asked() == [5, 1, 2, 3], "the higher class goes first"
     ground.open(6, klass=Class.BATCH)
     assert ground.asked()[-1] == 6, "those that were sent wait no more"
@@ -320,9 +320,9 @@ def test_a_call_over_the_limit_of_its_class_is_refused_and_those_of_another_clas
 def test_a_call_that_leaves_frees_its_place():
     ground = Ground()
     opened = [ground.open(number) for number in (1, 2, 3)]
-    ground.network.drop(opened[1])
+    ground.router.drop(opened[1])
     ground.open(4)
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert ground.asked() == [1, 3, 4]
     assert Cancel(2) not in ground.sent, "it was never sent"
 
@@ -331,7 +331,7 @@ def test_a_call_whose_time_is_over_is_not_sent_at_all():
     ground = Ground()
     late, other = ground.open(1, timeout_s=5.0), ground.open(2)
     ground.clock.move(5.0)
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert ground.asked() == [2]
     fault = answer_of(late).fault
     assert fault is not None
@@ -345,94 +345,94 @@ def large(number: int, klass: Class = Class.INTERACTIVE, size: int = IN_HAND_INP
 
 def test_a_process_with_its_hands_full_gets_the_next_large_call_when_one_is_answered_or_dropped():
     ground = Ground()
-    ground.network.became_ready(1)
-    first = ground.network.open(1, large(1))
-    ground.network.open(1, large(2, Class.BACKGROUND)), ground.network.open(1, large(3))
+    ground.router.became_ready(1)
+    first = ground.router.open(1, large(1))
+    ground.router.open(1, large(2, Class.BACKGROUND)), ground.router.open(1, large(3))
     assert ground.asked() == [1]
-    ground.network.answered([Chunk(1)])
+    ground.router.answered([Chunk(1)])
     assert ground.asked() == [1, 3]
-    ground.network.drop(ground.network._calls[3])
-    assert ground.sent[-2:] == [Cancel(3), Ask(ground.network._calls[2].call)]
+    ground.router.drop(ground.router._calls[3])
+    assert ground.sent[-2:] == [Cancel(3), Ask(ground.router._calls[2].call)]
     assert first.chunks
 
 
 @pytest.mark.parametrize("klass", Class)
 def test_a_small_call_is_sent_beside_large_ones_however_many_wait(klass):
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     for number in (1, 2, 3):
-        ground.network.open(1, large(number, klass))
+        ground.router.open(1, large(number, klass))
     ground.open(4)
     assert ground.asked() == [1, 4]
 
 
 def test_what_a_process_has_computed_of_a_large_call_is_no_longer_in_its_hands():
     ground = Ground()
-    ground.network.became_ready(1)
-    ground.network.open(1, large(1)), ground.network.open(1, large(2)), ground.network.open(1, large(3))
-    ground.network.computed(1, 0.5)
+    ground.router.became_ready(1)
+    ground.router.open(1, large(1)), ground.router.open(1, large(2)), ground.router.open(1, large(3))
+    ground.router.computed(1, 0.5)
     assert ground.asked() == [1, 2]
-    ground.network.computed(1, 0.5), ground.network.computed(99, 1.0)
+    ground.router.computed(1, 0.5), ground.router.computed(99, 1.0)
     assert ground.asked() == [1, 2]
     ground.crash()
     assert ground.asked() == [1], "what was computed is lost"
     for number in (1, 2, 3):
-        ground.network.answered([Chunk(number)])
-    assert set(ground.network._servers[1].in_hand.values()) == {0}
+        ground.router.answered([Chunk(number)])
+    assert set(ground.router._servers[1].in_hand.values()) == {0}
 
 
 def test_answers_and_documents_count_as_inputs_do():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     many = Call(1, BASE, "generate", ("x",), {"n": IN_HAND_INPUTS})
     query = Call(2, BASE, "rerank", ({"query": "x", "documents": ["y"] * IN_HAND_INPUTS},))
     for call in (many, query):
-        ground.network.open(1, call)
+        ground.router.open(1, call)
     assert ground.asked() == [1]
 
 
 def test_what_the_dead_process_had_in_hand_goes_again_before_what_came_later():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.open(1), ground.open(2)
-    ground.network.lost(1)
+    ground.router.lost(1)
     ground.sent.clear()
     ground.open(3)
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     assert ground.asked() == [1, 2, 3]
 
 
 def test_a_base_served_by_two_engines_has_a_process_for_each():
     ground = Ground()
-    ground.network.serve(2, BASE, "cpu0", "llamacpp")
-    assert ground.network.serving(BASE, "cpu0") == 1
-    assert ground.network.serving(BASE, "cpu0", "llamacpp") == 2
-    assert ground.network.serving(BASE, "cpu0", "vllm") is None
+    ground.router.serve(2, BASE, "cpu0", "llamacpp")
+    assert ground.router.serving(BASE, "cpu0") == 1
+    assert ground.router.serving(BASE, "cpu0", "llamacpp") == 2
+    assert ground.router.serving(BASE, "cpu0", "vllm") is None
 
 
 def test_a_process_that_restarts_answers_what_it_has_and_what_came_later_waits_for_its_return():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     sent = ground.open(1)
-    ground.network.restarting(1)
+    ground.router.restarting(1)
     later = [ground.open(2), ground.open(3, "ner:1")]
-    ground.network.answered([Chunk(1, ("y",))])
+    ground.router.answered([Chunk(1, ("y",))])
     assert answer_of(sent).outputs == ("y",)
     assert (ground.asked(), ground.attaching) == ([1], [])
-    ground.network.lost(1)
+    ground.router.lost(1)
     assert ground.asked() == [1]
-    ground.network.became_ready(1)
-    ground.network.attached_to(1, "ner:1")
+    ground.router.became_ready(1)
+    ground.router.attached_to(1, "ner:1")
     assert ground.asked() == [1, 2, 3]
     assert not any(one.chunks for one in later), "none of them failed"
 
 
 def test_a_restart_is_no_crash_of_the_calls_that_it_meets():
     ground = Ground()
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     opened = ground.open(1)
     for _ in range(4):
-        ground.network.restarting(1)
+        ground.router.restarting(1)
         ground.crash()
         assert ground.asked() == [1], "it had not come to it, and has it again"
     assert opened.crashes == 0
@@ -444,9 +444,9 @@ def test_a_call_is_timed_once_from_its_coming_until_a_process_has_it():
     ground = Ground()
     ground.open(1)
     ground.clock.move(2.0)
-    ground.network.became_ready(1)
+    ground.router.became_ready(1)
     ground.crash()
     assert ground.asked() == [1], "it was sent again"
-    times = ground.network.queue_times
+    times = ground.router.queue_times
     assert times.sums == {(BASE, "interactive"): 2.0}
     assert sum(times.counts[BASE, "interactive"]) == 1

@@ -36,7 +36,7 @@ IDLE = st.builds(
 )
 
 
-def wish(size_bytes: int, pid: int = 1) -> AttachRequest:
+def request(size_bytes: int, pid: int = 1) -> AttachRequest:
     return AttachRequest(pid, "new:1", LeaseKind.ADAPTERS, size_bytes)
 
 
@@ -84,9 +84,9 @@ def test_the_cheapest_are_enough_and_none_of_them_is_needless(need, first, secon
 
 
 def test_a_model_that_fits_comes_and_one_that_never_can_is_refused_with_numbers():
-    assert decided(wish(5), free=5) == [ev.AttachGranted(50.0, 1, "new:1")]
+    assert decided(request(5), free=5) == [ev.AttachGranted(50.0, 1, "new:1")]
     (refused,) = decided(
-        wish(50), EvictionCandidate(2, 0.0, 10), EvictionCandidate(1, 0.0, 10, "old:1"), free=5, leaving=3, in_use=12
+        request(50), EvictionCandidate(2, 0.0, 10), EvictionCandidate(1, 0.0, 10, "old:1"), free=5, leaving=3, in_use=12
     )
     assert isinstance(refused, ev.AttachRefused)
     assert refused.fault.code == "no_room"
@@ -96,7 +96,7 @@ def test_a_model_that_fits_comes_and_one_that_never_can_is_refused_with_numbers(
 def test_a_model_that_would_fit_if_others_were_not_in_use_waits_and_nobody_goes_in_vain():
     assert (
         decided(
-            wish(50),
+            request(50),
             EvictionCandidate(2, 0.0, 10),
             EvictionCandidate(1, 0.0, 10, "old:1"),
             free=5,
@@ -109,24 +109,24 @@ def test_a_model_that_would_fit_if_others_were_not_in_use_waits_and_nobody_goes_
 
 def test_its_own_process_s_models_give_way_before_another_process_does():
     own, other = EvictionCandidate(1, 40.0, 10, "old:1", reload_s=9.0, use=9.0), EvictionCandidate(2, 0.0, 10)
-    assert decided(wish(8), own, other) == [ev.Displaced(50.0, 1, "old:1", "room for new:1")]
-    assert decided(wish(15), own, other) == [
+    assert decided(request(8), own, other) == [ev.Displaced(50.0, 1, "old:1", "room for new:1")]
+    assert decided(request(15), own, other) == [
         ev.Displaced(50.0, 1, "old:1", "room for new:1"),
         ev.Evicted(50.0, 2, "room for new:1"),
     ]
 
 
 def test_nothing_gives_way_for_bytes_that_are_coming_free_anyway():
-    assert decided(wish(8), EvictionCandidate(1, 0.0, 10, "old:1"), leaving=8) == []
+    assert decided(request(8), EvictionCandidate(1, 0.0, 10, "old:1"), leaving=8) == []
 
 
 def test_what_is_idle_on_another_device_does_not_help():
-    (refused,) = decided(wish(8), EvictionCandidate(2, 0.0, 10, device="cuda0"))
+    (refused,) = decided(request(8), EvictionCandidate(2, 0.0, 10, device="cuda0"))
     assert isinstance(refused, ev.AttachRefused)
 
 
 def test_a_model_nobody_waits_for_any_more_displaces_nobody():
-    (refused,) = decided(replace(wish(8), is_wanted=False), EvictionCandidate(1, 0.0, 10, "old:1"))
+    (refused,) = decided(replace(request(8), is_wanted=False), EvictionCandidate(1, 0.0, 10, "old:1"))
     assert isinstance(refused, ev.AttachRefused)
     assert refused.fault.code == "cancelled"
 
@@ -163,7 +163,7 @@ class World:
         self.idle_timeout_s = 0.0
         self.clock = Clock()
         self.table = ProcessTable(memory_share=1.0)
-        self.network = Router(self.sent, self.wished, self.clock, max_waiting_calls=1000)
+        self.router = Router(self.sent, self.wished, self.clock, max_waiting_calls=1000)
         self.children: dict[int, Child] = {}
         self.starting: set[int] = set()
         self.calls: list[PendingCall] = []
@@ -174,12 +174,12 @@ class World:
     def apply(self, event: ev.Event) -> None:
         effects = self.table.apply(event)
         if isinstance(event, ev.Submitted) and event.spec.program is Program.SERVE:
-            self.network.serve(event.pid, event.spec.args["base"], "cpu0")
+            self.router.serve(event.pid, event.spec.args["base"], "cpu0")
         if isinstance(event, ev.ChildExited):
-            self.network.lost(event.pid)
+            self.router.lost(event.pid)
         if isinstance(event, ev.Evicted) and self.table.roster.lives[event.pid].is_returning:
             assert not [one for one in self.calls if one.pid == event.pid and one.is_sent], "a call in hand was cut off"
-            self.network.restarting(event.pid)
+            self.router.restarting(event.pid)
         for effect in effects:
             self.perform(effect)
 
@@ -188,8 +188,8 @@ class World:
         self.look()
 
     def look(self) -> None:
-        self.network.make_room(self.table.roster.crowd())
-        view = self.table.view(self.clock(), self.network.rests(), 0.0, self.network.wanted())
+        self.router.make_room(self.table.roster.crowd())
+        view = self.table.view(self.clock(), self.router.rests(), 0.0, self.router.wanted())
         for event in schedule(view):
             self.apply(event)
         self.check()
@@ -203,18 +203,18 @@ class World:
                     self.children[pid].is_stopping = True
             case do.Attach(pid, model):
                 self.children[pid].inbox.append(effect)
-                self.network.attached_to(pid, model)
+                self.router.attached_to(pid, model)
             case do.Detach(pid, model):
                 in_hand = [one for one in self.calls if one.pid == pid and one.is_sent]
                 assert all(one.call.model != model for one in in_hand)
-                self.network.detach(pid, model)
+                self.router.detach(pid, model)
             case do.Refuse(pid, model, fault):
-                self.network.attach_failed(pid, model, fault)
+                self.router.attach_failed(pid, model, fault)
             case do.Settle(pid, None):
-                self.network.became_ready(pid)
+                self.router.became_ready(pid)
             case do.Settle(pid, fault):
                 assert fault is not None
-                self.network.closed(pid, fault)
+                self.router.closed(pid, fault)
 
     def sent(self, pid: int, frame: ToChild) -> None:
         self.children[pid].inbox.append(frame)
@@ -223,13 +223,13 @@ class World:
         self.apply(ev.AttachAsked(self.clock(), pid, model, LeaseKind.ADAPTERS, MODELS[model]))
 
     def is_open(self, opened: PendingCall) -> bool:
-        return opened.call.call_id in self.network._calls
+        return opened.call.call_id in self.router._calls
 
     # What may happen.
 
     def call(self, model: str, klass: Class = Class.INTERACTIVE) -> None:
         base = model if model in BASES else f"{model.partition('-')[0]}:1"
-        pid = self.network.serving(base, "cpu0")
+        pid = self.router.serving(base, "cpu0")
         if pid is None or (
             self.table.process(pid).state in (State.STOPPING, State.EXITED)
             and not self.table.roster.lives[pid].is_returning
@@ -237,7 +237,7 @@ class World:
             pid = next(self.pids)
             spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, need_bytes=self.need)
             self.post(ev.Submitted(self.clock(), pid, spec, {LeaseKind.WEIGHTS: self.need}))
-        self.calls.append(self.network.open(pid, Call(next(self.ids), model, "embed", ("x",), klass=klass)))
+        self.calls.append(self.router.open(pid, Call(next(self.ids), model, "embed", ("x",), klass=klass)))
         self.look()
 
     def work(self, pid: int) -> None:
@@ -247,7 +247,7 @@ class World:
             self.take(child, child.inbox.popleft())
         elif child.hand:
             call_id, _ = child.hand.popitem()
-            self.network.answered([Chunk(call_id, ("y",))])
+            self.router.answered([Chunk(call_id, ("y",))])
             self.look()
         elif child.is_stopping:
             self.end(pid, 0)
@@ -281,7 +281,7 @@ class World:
         self.post(ev.TimerFired(self.clock(), pid, life.number, "restart"))
 
     def leave(self, opened: PendingCall) -> None:
-        self.network.drop(opened)
+        self.router.drop(opened)
         self.look()
 
     # What must hold.
@@ -297,7 +297,7 @@ class World:
         """Let everybody do all there is to do."""
         for _ in range(2000):
             busy = any(c.inbox or c.hand or c.is_stopping for c in self.children.values())
-            if not self.starting and not busy and not self.network.in_flight:
+            if not self.starting and not busy and not self.router.in_flight:
                 return
             self.clock.move(1.0)
             for pid in list(self.starting):
@@ -305,7 +305,7 @@ class World:
             for pid in list(self.children):
                 self.work(pid)
             self.look()
-        raise AssertionError(f"{self.network.in_flight} calls wait for ever")
+        raise AssertionError(f"{self.router.in_flight} calls wait for ever")
 
 
 STEPS = st.one_of(
@@ -348,7 +348,7 @@ def test_the_ledger_never_goes_over_and_never_leaks_and_every_call_is_answered(n
     world = World(need)
     play(world, steps)
     world.settle()
-    assert world.network.in_flight == 0
+    assert world.router.in_flight == 0
     for opened in world.calls:
         codes = {chunk.fault.code for chunk in opened.chunks if chunk.fault is not None}
         assert codes <= {"no_room", "cancelled", "process_died"}

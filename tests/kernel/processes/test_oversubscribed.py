@@ -33,7 +33,7 @@ class Box:
         self.events: list[ev.Event] = []
         self.calls: dict[int, PendingCall] = {}
         self.waits: list[float] = []
-        self.network = Router(lambda pid, frame: None, self._asked, self.clock, max_waiting_calls=1000)
+        self.router = Router(lambda pid, frame: None, self._asked, self.clock, max_waiting_calls=1000)
         for event in (
             ev.DevicesFound(0.0, (device,), "key"),
             ev.Submitted(1.0, 1, Spec(Program.SERVE, {"base": BASE}, need_bytes=BASE_BYTES), {LeaseKind.WEIGHTS: 100}),
@@ -42,28 +42,28 @@ class Box:
             ev.BecameReady(4.0, 1),
         ):
             self.table.apply(event)
-        self.network.serve(1, BASE, "cpu0")
-        self.network.became_ready(1)
+        self.router.serve(1, BASE, "cpu0")
+        self.router.became_ready(1)
 
     def _asked(self, pid: int, model: str) -> None:
         self.events.append(ev.AttachAsked(self.clock(), pid, model, LeaseKind.ADAPTERS, self.sizes[model]))
 
     def open(self, model: str) -> None:
         call = Call(len(self.waits) + len(self.calls) + 1, model, "embed", ("x",))
-        self.calls[call.call_id] = self.network.open(1, call)
+        self.calls[call.call_id] = self.router.open(1, call)
 
     def tick(self) -> list[PendingCall]:
         """The loop takes its events and decides; what is in hand is answered."""
         in_hand = [one for one in self.calls.values() if one.is_sent]
-        self.network.answered([Chunk(one.call.call_id) for one in in_hand])
+        self.router.answered([Chunk(one.call.call_id) for one in in_hand])
         answered = [one for one in self.calls.values() if one.chunks]
         for one in answered:
             assert one.chunks[0].fault is None
             self.waits.append(self.clock() - one.since)
             del self.calls[one.call.call_id]
         self._take()
-        self.network.make_room()
-        view = self.table.view(self.clock(), self.network.rests(), 0.0, self.network.wanted())
+        self.router.make_room()
+        view = self.table.view(self.clock(), self.router.rests(), 0.0, self.router.wanted())
         self.events += schedule(view)
         self._take()
         self.table.ledger.audit([1])
@@ -77,12 +77,12 @@ class Box:
                 match effect:
                     case do.Attach(pid, model):
                         self.events.append(ev.Attached(self.clock(), pid, model, 0.1))
-                        self.network.attached_to(pid, model)
+                        self.router.attached_to(pid, model)
                     case do.Detach(pid, model):
-                        self.network.detach(pid, model)
+                        self.router.detach(pid, model)
                         self.events.append(ev.Detached(self.clock(), pid, model))
                     case do.Refuse(pid, model, fault):
-                        self.network.attach_failed(pid, model, fault)
+                        self.router.attach_failed(pid, model, fault)
 
 
 @pytest.mark.parametrize(("models", "fit"), [(2, 1), (10, 3), (30, 3), (4, 4)])

@@ -263,7 +263,7 @@ def test_what_cannot_be_done_now_is_refused(asked, error):
 def attach(table: ProcessTable, model: str, size_bytes: int) -> None:
     """A call asks for this model, there is room, and it comes."""
     table.apply(ev.AttachAsked(5.0, 1, model, LeaseKind.ADAPTERS, size_bytes))
-    assert [wish.model for wish in table.view(5.0, [], 0.0).wishes] == [model]
+    assert [request.model for request in table.view(5.0, [], 0.0).attach_requests] == [model]
     assert table.apply(ev.AttachGranted(5.0, 1, model)) == [do.Attach(1, model, life=1)]
     table.apply(ev.Attached(6.0, 1, model, took_s=2.0))
 
@@ -284,9 +284,9 @@ def test_a_model_asked_for_again_while_it_leaves_comes_once_it_has_gone():
     attach(table, "small:1", 20)
     table.apply(ev.Displaced(7.0, 1, "small:1", "room"))
     assert table.apply(ev.AttachAsked(7.5, 1, "small:1", LeaseKind.ADAPTERS, 20)) == []
-    assert table.view(7.5, [], 0.0).wishes == []
+    assert table.view(7.5, [], 0.0).attach_requests == []
     table.apply(ev.Detached(8.0, 1, "small:1"))
-    assert [wish.model for wish in table.view(8.0, [], 0.0).wishes] == ["small:1"]
+    assert [request.model for request in table.view(8.0, [], 0.0).attach_requests] == ["small:1"]
 
 
 def test_a_model_that_is_there_already_is_counted_once():
@@ -324,7 +324,7 @@ def test_a_process_that_ends_wishes_for_nothing_any_more():
     table = table_with(SERVE, State.READY)
     table.apply(ev.AttachAsked(5.0, 1, "small:1", LeaseKind.ADAPTERS, 20))
     table.apply(exited(-9))
-    assert table.view(6.0, [], 0.0).wishes == []
+    assert table.view(6.0, [], 0.0).attach_requests == []
     assert table.apply(ev.AttachAsked(6.0, 1, "small:1", LeaseKind.ADAPTERS, 20)) == []
 
 
