@@ -32,16 +32,16 @@ class Mix:
 
     @property
     def name(self) -> str:
-        each = " + ".join(f"{self.classes.count(klass)} {klass}" for klass in dict.fromkeys(self.classes))
+        each = " + ".join(f"{self.classes.count(priority)} {priority}" for priority in dict.fromkeys(self.classes))
         return f"worst wait beside {each} of {self.inputs:,} x {self.words} words"
 
 
 MIXES = (
     *(
-        Mix(inputs, words, (klass,))
+        Mix(inputs, words, (priority,))
         for words in (60, 250)
         for inputs in (2047, 2048)
-        for klass in ("interactive", "background")
+        for priority in ("interactive", "background")
     ),
     Mix(512, 250, ("interactive",) * 5),
     Mix(2048, 60, ("background", "batch", "interactive")),
@@ -69,7 +69,7 @@ def _bulk(mix: Mix) -> list[dict[str, object]]:
     chance = random.Random(mix.words)
     texts = [" ".join(chance.choices(SAID.split(), k=mix.words)) for _ in range(mix.inputs)]
     said = {"model": "minilm", "inputs": texts, "params": {"encoding": "base64"}}
-    return [{**said, "class": klass} for klass in mix.classes]
+    return [{**said, "class": priority} for priority in mix.classes]
 
 
 def _waits(box: Box, bulk: Sequence[dict[str, object]], seconds: float) -> list[float]:

@@ -141,16 +141,16 @@ def model_of(view: ModelView) -> Model:
 
 
 def process_json(process: Process) -> dict[str, Json]:
-    """A process as the outside reads it: `spec.class`, for `klass` is only Python's spelling of it."""
+    """A process as JSON. `spec.class` repeats `spec.priority`, for clients that know the earlier name."""
     plain: dict[str, Json] = to_plain(process)
-    plain["spec"]["class"] = plain["spec"].pop("klass")
+    plain["spec"]["class"] = plain["spec"]["priority"]
     return plain
 
 
 def process_of(plain: dict[str, Json]) -> Process:
     """The process that `process_json` wrote."""
     spec = dict(plain["spec"])
-    spec["klass"] = spec.pop("class")
+    spec["priority"] = spec.pop("class")
     return from_plain({**plain, "spec": spec}, Process)
 
 

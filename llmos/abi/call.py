@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmos.abi.error import BadInput, Fault
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
@@ -30,7 +30,7 @@ class Call:
     params: dict[str, Json] = field(default_factory=dict)
     stream: bool = False
     is_idempotent: bool = True
-    klass: Class = Class.INTERACTIVE
+    priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Program(StrEnum):
     SERVE = "serve"
 
 
-class Class(StrEnum):
+class Priority(StrEnum):
     """Who yields to whom: interactive before batch before background."""
 
     INTERACTIVE = "interactive"
@@ -64,7 +64,7 @@ class Spec:
     program: Program
     args: dict[str, Json] = field(default_factory=dict)
     title: str = ""
-    klass: Class = Class.BATCH
+    priority: Priority = Priority.BATCH
     device: str = "cpu0"
     need_bytes: int = 0
 

@@ -22,7 +22,7 @@ from llmos.abi.error import (
     error_of,
     fault_of,
 )
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.api.metrics import Meter
 from llmos.api.stream import Attended
 from llmos.kernel.interface import KernelInterface
@@ -32,13 +32,26 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What the body of every call may say: the `model`; that the answer is there in `timeout_s`; its `class`, which
-    says who goes first where calls must wait; and the `engine` that is to answer."""
+    """What the body of every call may say: the `model`; `timeout_s`, within which the answer is there; its `priority`
+    (earlier name: `class`), which says who goes first where calls must wait; and the `engine` that answers."""
 
     model: str
     timeout_s: Seconds | None = None
-    klass: Class = msgspec.field(name="class", default=Class.INTERACTIVE)
+    priority: Priority | None = None
+    earlier_priority: Priority | None = msgspec.field(name="class", default=None)
     engine: str | None = None
+
+    @property
+    def runs_as(self) -> Priority:
+        """The priority asked for, by either name."""
+        return one_priority(self.priority, self.earlier_priority) or Priority.INTERACTIVE
+
+
+def one_priority(priority: Priority | None, earlier: Priority | None) -> Priority | None:
+    """What a body says by `priority` or by its earlier name `class`; BadInput if both are said and differ."""
+    if priority is not None and earlier is not None and priority is not earlier:
+        raise BadInput(f"priority is {priority} and class is {earlier}; they are one. Send priority", key="priority")
+    return priority or earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class CallApi:
                     wanted.inputs,
                     wanted.params,
                     timeout_s=said.timeout_s,
-                    klass=said.klass,
+                    priority=said.runs_as,
                     engine=said.engine,
                 )
                 return counted.told(chunk)
@@ -117,7 +130,7 @@ class CallApi:
             wanted.inputs,
             wanted.params,
             timeout_s=said.timeout_s,
-            klass=said.klass,
+            priority=said.runs_as,
             engine=said.engine,
         )
         try:
@@ -163,10 +176,10 @@ class Counted:
         now = perf_counter()
         self._meter.count(wanted.task, wanted.model, self._outcome, now - self._started, self._tokens)
         if self._is_streamed and self._first_at is not None:
-            self._meter.first_token.observe(wanted.model, wanted.said.klass, self._first_at - self._started)
+            self._meter.first_token.observe(wanted.model, wanted.said.runs_as, self._first_at - self._started)
             if self._outcome == "ok" and self._tokens.completion > 1:
                 each_s = (now - self._first_at) / (self._tokens.completion - 1)
-                self._meter.each_token.observe(wanted.model, wanted.said.klass, each_s)
+                self._meter.each_token.observe(wanted.model, wanted.said.runs_as, each_s)
 
 
 def named(error: BadInput, field: Field) -> BadInput:

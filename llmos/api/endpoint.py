@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llmos.abi.error import BadInput, Internal, LlmosError, TooLong
-from llmos.abi.process import Class, Program
+from llmos.abi.process import Priority, Program
 from llmos.api.budget import BudgetShare
 from llmos.api.compression import LEAST_BYTES, compressed
 from llmos.api.errors import refusal
@@ -31,7 +31,7 @@ HALF_PAIR = re.compile(  # it begins with a plain text, which is found in a larg
     rb"\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"
 )
-CHOICES = {"$.class": Class, "$.program": Program}  # of our bodies: the fields that are one of a few words
+CHOICES = {"$.class": Priority, "$.program": Program}  # of our bodies: the fields that are one of a few words
 PLACE = " - at `$"  # how msgspec says where in a body something is wrong, before the end of what it says
 FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
 AS_ONES = bytes(ord("1") if chr(byte).isdecimal() else 0 for byte in range(256))  # what each byte becomes

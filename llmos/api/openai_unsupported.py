@@ -56,7 +56,6 @@ NEUTRAL: dict[str, tuple[Json, ...]] = {
     "mm_processor_kwargs": ({},),
     "modalities": (["text"], []),
     "prediction": (),
-    "priority": (0,),
     "prompt_logprobs": (0, False),
     "repeat_penalty": (1,),
     "return_token_ids": (False,),
@@ -75,7 +74,7 @@ Within = dict[str, "Within"]
 # The objects of ours in a body: what is deeper is a schema's, a tool's or a message's.
 WITHIN: Within = {"stream_options": {}, "response_format": {JSON_SCHEMA: {}}, "structured_outputs": {}}
 # Of parameters that there are: the values with which other servers' clients say that they are not set.
-UNSET: dict[str, tuple[Json, ...]] = {"stop": ("", [""]), "top_k": (-1,)}
+UNSET: dict[str, tuple[Json, ...]] = {"priority": (0,), "stop": ("", [""]), "top_k": (-1,)}
 
 
 def supported(body: dict[str, Json], kind: type[T]) -> T:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from llmos.abi.api_types import Happening, happening_json, process_json
 from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
-from llmos.abi.process import Class, Process, Program, Spec
+from llmos.abi.process import Priority, Process, Program, Spec
+from llmos.api.call_service import one_priority
 from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, Query, asked_of, reply
 from llmos.api.errors import CREATED, shape_of
 from llmos.api.stream import EVENTS, EventStream, event
@@ -25,12 +26,13 @@ BACKGROUND = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # every other 
 
 
 class ProcessRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A program and its arguments; the class it runs in is the program's usual one unless said."""
+    """A program and its arguments; its priority is the program's usual one unless said (earlier name: `class`)."""
 
     program: Program
     args: dict[str, Json] = {}
     title: str = ""
-    klass: Class | None = msgspec.field(default=None, name="class")
+    priority: Priority | None = None
+    earlier_priority: Priority | None = msgspec.field(default=None, name="class")
     device: Annotated[str, msgspec.Meta(max_length=64)] = "cpu0"
 
 
@@ -41,9 +43,10 @@ class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NiceRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The class to run in from now on."""
+    """The priority from now on (earlier name: `class`)."""
 
-    klass: Class = msgspec.field(name="class")
+    priority: Priority | None = None
+    earlier_priority: Priority | None = msgspec.field(default=None, name="class")
 
 
 class ProcessList(msgspec.Struct):
@@ -89,9 +92,10 @@ class Processes:
     async def start(self, request: Request) -> Answer:
         body = await self._bodies.read(request, START)
         check_arguments(body.program, body.args)
-        klass = body.klass or (Class.BACKGROUND if body.program in BACKGROUND else Class.BATCH)
+        asked = one_priority(body.priority, body.earlier_priority)
+        priority = asked or (Priority.BACKGROUND if body.program in BACKGROUND else Priority.BATCH)
         args = {key: value for key, value in body.args.items() if value is not None}
-        process = await self._kernel.submit(Spec(body.program, args, body.title, klass, body.device))
+        process = await self._kernel.submit(Spec(body.program, args, body.title, priority, body.device))
         return reply(process_json(process), CREATED)
 
     async def show(self, request: Request) -> Answer:
@@ -122,7 +126,10 @@ class Processes:
 
     async def nice(self, request: Request) -> Answer:
         body = await self._bodies.read(request, NICE)
-        return reply(process_json(await self._kernel.nice(_pid(request), body.klass)))
+        priority = one_priority(body.priority, body.earlier_priority)
+        if priority is None:
+            raise BadInput("Missing required field `priority`: interactive, batch or background", key="priority")
+        return reply(process_json(await self._kernel.nice(_pid(request), priority)))
 
 
 def _pid(request: Request) -> int:

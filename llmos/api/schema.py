@@ -142,6 +142,6 @@ def _in_query(query: Query) -> Json:
 
 
 def _say_class(components: dict[str, Json]) -> None:
-    """A process's class is `class` in JSON; `klass` is only Python's spelling of it."""
+    """A process in JSON has its priority under the earlier name `class` too."""
     properties = components["Spec"]["properties"]
-    properties["class"] = properties.pop("klass")
+    properties["class"] = properties["priority"]

@@ -32,7 +32,9 @@ def run(
     task: Annotated[str | None, typer.Option(help="The model's own unless said.")] = None,
     labels: Annotated[str | None, typer.Option(help="For a base: labels to choose from, with commas between.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds within which the answer is there.")] = None,
-    klass: Annotated[str | None, typer.Option("--class", help="interactive, batch or background.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", "--class", help="interactive, batch or background.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="Who answers: pytorch, llamacpp, onnx, vllm.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
@@ -52,7 +54,9 @@ def run(
         for start in range(0, len(inputs), at_once):
             some = inputs[start : start + at_once]
             with placed(places[start : start + at_once]):
-                results += client.run(model, some, task=asked, timeout_s=timeout, klass=klass, engine=engine, **params)
+                results += client.run(
+                    model, some, task=asked, timeout_s=timeout, priority=priority, engine=engine, **params
+                )
     if as_json:
         say_json([_told(result) for result in results])
         return

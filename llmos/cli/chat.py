@@ -30,7 +30,9 @@ def chat(
     seed: Annotated[int | None, typer.Option(help="What randomness starts from.")] = None,
     json_schema: Annotated[Path | None, typer.Option(help="A file with the JSON schema that answers fit.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds within which an answer is there.")] = None,
-    klass: Annotated[str | None, typer.Option("--class", help="interactive, batch or background.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", "--class", help="interactive, batch or background.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="Who answers: pytorch, llamacpp, vllm.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="Any other param, as key=value.")] = None,
 ) -> None:
@@ -42,7 +44,7 @@ def chat(
         raise BadInput(
             f"n is {params['n']}, and a conversation goes on with one answer. For several: {several}", key="n"
         )
-    asked = {"timeout_s": timeout, "klass": klass, "engine": engine}
+    asked = {"timeout_s": timeout, "priority": priority, "engine": engine}
     params |= {key: value for key, value in asked.items() if value is not None}
     if json_schema is not None:
         params["json_schema"] = _schema(json_schema)

@@ -49,7 +49,7 @@ def rows(processes: Iterable[Process]) -> list[tuple[object, ...]]:
             p.pid,
             p.spec.program,
             _state(p),
-            p.spec.klass,
+            p.spec.priority,
             _progress(p),
             span(p.usage.cpu_s),
             size(p.usage.rss_bytes) if p.usage.rss_bytes else "",
@@ -167,12 +167,12 @@ def resume(pid: Pid, as_json: AsJson = False) -> None:
 
 def nice(
     pid: Pid,
-    klass: Annotated[str, typer.Argument(metavar="CLASS", help="interactive, batch or background.")],
+    priority: Annotated[str, typer.Argument(metavar="PRIORITY", help="interactive, batch or background.")],
     as_json: AsJson = False,
 ) -> None:
-    """Change who a process yields to."""
+    """Change the priority of a process: who it yields to."""
     with box() as client:
-        _say(client.nice(pid, klass), as_json=as_json)
+        _say(client.nice(pid, priority), as_json=as_json)
 
 
 def _say(process: Process, *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.priority import PriorityQueue
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
@@ -68,7 +68,7 @@ class Leg:
     @property
     def yields(self) -> bool:
         """Whether some slots are kept from it, for calls that are small and in a hurry."""
-        return self.job.is_large or self.job.call.klass is not Class.INTERACTIVE
+        return self.job.is_large or self.job.call.priority is not Priority.INTERACTIVE
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

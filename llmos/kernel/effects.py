@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llmos.abi.error import Fault
 from llmos.abi.model import Offer
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Renice:
     """Give a child's threads the operating system's scheduling policy of this class."""
 
     pid: int
-    klass: Class
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True)

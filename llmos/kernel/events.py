@@ -9,7 +9,7 @@ from typing import ClassVar
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault
 from llmos.abi.model import Offer
-from llmos.abi.process import DONE, Class, Progress, Spec, Usage
+from llmos.abi.process import DONE, Priority, Progress, Spec, Usage
 
 
 class Durability(IntEnum):
@@ -74,7 +74,7 @@ class ResumeAsked(Event):
 @dataclass(frozen=True, slots=True)
 class NiceAsked(Event):
     pid: int
-    klass: Class
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class ReniceRefused(Event):
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
-    klass: Class
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,10 +374,3 @@ class DownAsked(Event):
 
 
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
-EARLIER_NAMES = {
-    "Rang": "TimerFired",
-    "MoveAsked": "PromotionAsked",
-    "Moved": "PromotionChanged",
-    "MoveRefused": "PromotionRefused",
-}
-EVENTS |= {earlier: EVENTS[name] for earlier, name in EARLIER_NAMES.items()}  # of journals that were written before

@@ -15,7 +15,7 @@ from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.frame import Attach as AttachFrame
 from llmos.abi.frame import Stop as StopFrame
 from llmos.abi.model import DatasetManifest, Manifest
-from llmos.abi.process import Class, Process, State
+from llmos.abi.process import Priority, Process, State
 from llmos.config import Config
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
@@ -65,7 +65,7 @@ class Executor:
             case do.Signal():
                 self._supervisor.signal(effect.pid, effect.number)
             case do.Renice():
-                self._renice(effect.pid, effect.klass)
+                self._renice(effect.pid, effect.priority)
             case do.SetTimer():
                 self._ring_later(effect)
             case do.Commit():
@@ -105,9 +105,9 @@ class Executor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _renice(self, pid: int, klass: Class) -> None:
-        if not self._supervisor.renice(pid, klass):
-            self._post(ev.ReniceRefused(self._clock(), pid, klass))
+    def _renice(self, pid: int, priority: Priority) -> None:
+        if not self._supervisor.renice(pid, priority):
+            self._post(ev.ReniceRefused(self._clock(), pid, priority))
 
     def _ring_later(self, alarm: do.SetTimer) -> None:
         def ring() -> None:
@@ -120,15 +120,15 @@ class Executor:
         process = self._table.process(pid)
         try:
             assignment = await asyncio.to_thread(self._assignment, process)
-            os_pid, born_at = await self._supervisor.fork(pid, log_path(self._config.home, pid), process.spec.klass)
+            os_pid, born_at = await self._supervisor.fork(pid, log_path(self._config.home, pid), process.spec.priority)
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
             self._post(ev.StartFailed(self._clock(), pid, _fault(error)))
             return
         self._post(ev.Forked(self._clock(), pid, os_pid, born_at))
         self._supervisor.send(pid, assignment)
-        klass, process = process.spec.klass, self._table.process(pid)
-        if process.spec.klass is not klass:  # asked for while it was being born
-            self._renice(pid, process.spec.klass)
+        priority, process = process.spec.priority, self._table.process(pid)
+        if process.spec.priority is not priority:  # asked for while it was being born
+            self._renice(pid, process.spec.priority)
         if process.state is State.STOPPING:  # told to while it was being born, when nobody could hear it
             self._supervisor.send(pid, StopFrame(process.reason))
 

@@ -10,7 +10,7 @@ from llmos.abi.call import Chunk
 from llmos.abi.device import Device
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
-from llmos.abi.process import Class, Process, Spec
+from llmos.abi.process import Priority, Process, Spec
 
 __all__ = ["DiskUse", "Happening", "KernelInterface", "ModelView", "Status", "Verified"]
 
@@ -35,7 +35,7 @@ class KernelInterface(Protocol):
         """Go on with a suspended process, or queue an interrupted one again from its checkpoint."""
         ...
 
-    async def nice(self, pid: int, klass: Class) -> Process: ...
+    async def nice(self, pid: int, priority: Priority) -> Process: ...
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str: ...
     def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
         """The log from its start or its last lines, and on as it grows, until the process has ended."""
@@ -60,7 +60,7 @@ class KernelInterface(Protocol):
         params: dict[str, Json],
         *,
         timeout_s: float | None = None,
-        klass: Class = Class.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         engine: str | None = None,
     ) -> Chunk:
         """The whole answer of a model (name or ref), by this engine or its own; raises whatever is wrong.
@@ -77,7 +77,7 @@ class KernelInterface(Protocol):
         params: dict[str, Json],
         *,
         timeout_s: float | None = None,
-        klass: Class = Class.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """The same in pieces, as they are made. Raises before the first one; closing the iterator cancels the call.

@@ -21,6 +21,7 @@ from llmos.abi.process import Process, Spec
 from llmos.abi.redact import MOST_TITLE, kept_args, redact, redacted_fault, shortened
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
+from llmos.kernel.earlier_names import current, kind_of
 from llmos.kernel.events import EVENTS, Durability, Event
 from llmos.kernel.processes.process_table import Snapshot
 from llmos.kernel.store import disk
@@ -82,7 +83,7 @@ class Journal:
         if row[1] is not None and row[1] != _checksum("snapshot", row[0]):
             raise self._damaged("its snapshot is not what was written")
         try:
-            return _shown(msgspec.json.decode(row[0], type=Snapshot))
+            return _shown(msgspec.json.decode(current(row[0]), type=Snapshot))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._damaged(f"its snapshot is none: {error}") from error
 
@@ -99,7 +100,7 @@ class Journal:
                 raise self._damaged(f"event {sequence} is not what was written")
             expected = sequence + 1
             try:
-                yield _shown_event(msgspec.json.decode(body, type=EVENTS[kind]))
+                yield _shown_event(msgspec.json.decode(current(body), type=EVENTS[kind_of(kind)]))
             except (KeyError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise self._damaged(f"event {sequence} ({kind}) is none of this version: {error}") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from llmos.abi.error import Corrupt, LlmosError
+from llmos.kernel.earlier_names import current
 from llmos.kernel.processes.pending_commits import PendingCommits
 from llmos.kernel.processes.process_table import Snapshot
 from llmos.kernel.store import disk
@@ -47,7 +48,7 @@ class Copy:
     def decoded(self) -> Snapshot:
         """The table it holds; Corrupt if it is another version's."""
         try:
-            return msgspec.json.decode(self.body, type=Snapshot)
+            return msgspec.json.decode(current(bytes(self.body)), type=Snapshot)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _unreadable(self.path, str(error)) from error
 

@@ -24,7 +24,7 @@ from llmos.abi.error import BadSetting, LlmosError
 from llmos.abi.frame import FromChild, Job
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
-from llmos.abi.process import Class, Process, Program, Spec
+from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.wire import to_plain
 from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
@@ -127,7 +127,7 @@ class Kernel:
         if self._table.probe_key != self._table.probed_key:
             args = {"devices": to_plain(devices), "engine": config.engine}
             try:
-                await self.submit(Spec(Program.PROBE, args, klass=Class.INTERACTIVE))
+                await self.submit(Spec(Program.PROBE, args, priority=Priority.INTERACTIVE))
             except LlmosError as error:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
 
@@ -232,8 +232,8 @@ class Kernel:
         await self._loop.ask(ev.ResumeAsked(self._clock(), pid))
         return self._table.process(pid)
 
-    async def nice(self, pid: int, klass: Class) -> Process:
-        await self._loop.ask(ev.NiceAsked(self._clock(), pid, klass))
+    async def nice(self, pid: int, priority: Priority) -> Process:
+        await self._loop.ask(ev.NiceAsked(self._clock(), pid, priority))
         return self._table.process(pid)
 
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
@@ -265,10 +265,10 @@ class Kernel:
         params: dict[str, Json],
         *,
         timeout_s: float | None = None,
-        klass: Class = Class.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         engine: str | None = None,
     ) -> Coroutine[Any, Any, Chunk]:  # Any: what a coroutine may be sent, here nothing
-        return self._calls.answer(model, task, inputs, params, timeout_s=timeout_s, klass=klass, engine=engine)
+        return self._calls.answer(model, task, inputs, params, timeout_s=timeout_s, priority=priority, engine=engine)
 
     def stream(
         self,
@@ -278,10 +278,10 @@ class Kernel:
         params: dict[str, Json],
         *,
         timeout_s: float | None = None,
-        klass: Class = Class.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        return self._calls.stream(model, task, inputs, params, timeout_s=timeout_s, klass=klass, engine=engine)
+        return self._calls.stream(model, task, inputs, params, timeout_s=timeout_s, priority=priority, engine=engine)
 
     # Models and data.
 

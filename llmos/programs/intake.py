@@ -16,14 +16,14 @@ from itertools import count
 
 from llmos.abi.call import Call, characters, size_of
 from llmos.abi.note import Note
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.abi.waiting import waited_for
 from llmos.engines.intake import Intake, whole
 from llmos.tasks.grammar import PARAMS as RULES
 
 SMALL_INPUTS = 32  # a call of no more, with no more text, is taken in at once: that takes milliseconds
 SMALL_CHARS = 1 << 14
-RANK = {klass: rank for rank, klass in enumerate(Class)}
+RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 Taken = Callable[[], None]
 
@@ -115,7 +115,7 @@ class Thread:
     def put(self, entry: Entry) -> None:
         """Its next step is taken after one of each other call of its class."""
         with self._has_work:
-            entry.place = (RANK[entry.call.klass], next(self._turns))
+            entry.place = (RANK[entry.call.priority], next(self._turns))
             heapq.heappush(self._heap, entry)
             self._has_work.notify()
 

@@ -13,7 +13,7 @@ import httpx
 from llmos.abi.api_types import DiskUse, Happening, Model, Status, Verified, happening_of
 from llmos.abi.device import Device
 from llmos.abi.model import DatasetManifest
-from llmos.abi.process import Class, Process
+from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
 from llmos.sdk import request
 from llmos.sdk.request import Request
@@ -117,9 +117,9 @@ class AsyncClient:
         """Let a process go on, an interrupted one from its checkpoint."""
         return await self._ask(request.resume(pid))
 
-    async def nice(self, pid: int, klass: Class | str) -> Process:
-        """Change the class a process runs in."""
-        return await self._ask(request.nice(pid, klass))
+    async def nice(self, pid: int, priority: Priority | str) -> Process:
+        """Change the priority of a process."""
+        return await self._ask(request.nice(pid, priority))
 
     async def pull(
         self,
@@ -208,7 +208,7 @@ class AsyncClient:
         *,
         task: str | None = None,
         timeout_s: float | None = None,
-        klass: Class | str | None = None,
+        priority: Priority | str | None = None,
         engine: str | None = None,
         **params: Json,
     ) -> Result: ...
@@ -220,7 +220,7 @@ class AsyncClient:
         *,
         task: str | None = None,
         timeout_s: float | None = None,
-        klass: Class | str | None = None,
+        priority: Priority | str | None = None,
         engine: str | None = None,
         **params: Json,
     ) -> list[Result]: ...
@@ -231,7 +231,7 @@ class AsyncClient:
         *,
         task: str | None = None,
         timeout_s: float | None = None,
-        klass: Class | str | None = None,
+        priority: Priority | str | None = None,
         engine: str | None = None,
         **params: Json,
     ) -> Result | list[Result]:
@@ -239,14 +239,13 @@ class AsyncClient:
         said.
 
         With `n` (generate and chat) a list gives n results for each of its inputs, in order. The answer is there
-        within `timeout_s`; `klass` is the API's `class`: who the call yields to.
+        within `timeout_s`; `priority` is interactive, batch or background: who the call yields to.
         """
         given, is_one = request.inputs_of(inputs)
+        options = request.call_options(timeout_s, priority, engine, params)
         said = request.one_answer(params) if is_one else params
         asked = task or (await self.model(model)).task
-        results = await self._ask(
-            request.run(asked, model, given, said, request.call_options(timeout_s, klass, engine))
-        )
+        results = await self._ask(request.run(asked, model, given, said, options))
         return results[0] if is_one else results
 
     async def chat(
@@ -255,12 +254,12 @@ class AsyncClient:
         messages: str | Sequence[Mapping[str, Json]],
         *,
         timeout_s: float | None = None,
-        klass: Class | str | None = None,
+        priority: Priority | str | None = None,
         engine: str | None = None,
         **params: Json,
     ) -> AsyncIterator[str]:
         """The next message of a conversation, piece by piece as it is made."""
-        body = request.chat_body(model, messages, params, request.call_options(timeout_s, klass, engine))
+        body = request.chat_body(model, messages, params, request.call_options(timeout_s, priority, engine, params))
         async for _, data in self._events("POST", "/v1/tasks/chat", body):
             for output in data["outputs"]:
                 yield output["message"].get("content") or ""
@@ -271,12 +270,12 @@ class AsyncClient:
         prompt: str,
         *,
         timeout_s: float | None = None,
-        klass: Class | str | None = None,
+        priority: Priority | str | None = None,
         engine: str | None = None,
         **params: Json,
     ) -> AsyncIterator[str]:
         """Text that continues a prompt, piece by piece as it is made."""
-        body = request.generate_body(model, prompt, params, request.call_options(timeout_s, klass, engine))
+        body = request.generate_body(model, prompt, params, request.call_options(timeout_s, priority, engine, params))
         async for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]

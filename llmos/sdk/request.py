@@ -13,7 +13,7 @@ from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.model import DatasetManifest
-from llmos.abi.process import Class, Process
+from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
@@ -115,9 +115,9 @@ def process(pid: int) -> Request[Process]:
 
 
 def start(
-    program: str, args: Json, title: str = "", klass: Class | str | None = None, device: str | None = None
+    program: str, args: Json, title: str = "", priority: Priority | str | None = None, device: str | None = None
 ) -> Request[Process]:
-    said = {key: value for key, value in (("class", klass), ("device", device)) if value is not None}
+    said = {key: value for key, value in (("priority", priority), ("device", device)) if value is not None}
     return Request("POST", "/v1/processes", process_of, {"program": program, "args": args, "title": title, **said})
 
 
@@ -133,8 +133,8 @@ def resume(pid: int) -> Request[Process]:
     return Request("POST", f"/v1/processes/{pid}/resume", process_of)
 
 
-def nice(pid: int, klass: Class | str) -> Request[Process]:
-    return Request("POST", f"/v1/processes/{pid}/nice", process_of, {"class": klass})
+def nice(pid: int, priority: Priority | str) -> Request[Process]:
+    return Request("POST", f"/v1/processes/{pid}/nice", process_of, {"priority": priority})
 
 
 def pull(
@@ -189,9 +189,14 @@ def inputs_of(given: Json) -> tuple[list[Json], bool]:
     raise BadInput(f"inputs is {given!r}. Give one input (a text, or a dict), or a list of them", key="inputs")
 
 
-def call_options(timeout_s: float | None, klass: Class | str | None, engine: str | None = None) -> dict[str, Json]:
-    """The part of a call's body that says how long it may take, who it yields to, and who is to answer."""
-    said = {"timeout_s": timeout_s, "class": klass, "engine": engine}
+def call_options(
+    timeout_s: float | None, priority: Priority | str | None, engine: str | None, params: dict[str, Json]
+) -> dict[str, Json]:
+    """The part of a call's body that says how long it may take, who it yields to, and who is to answer.
+
+    `klass`, the earlier name of `priority`, is taken out of the task's `params`.
+    """
+    said = {"timeout_s": timeout_s, "priority": params.pop("klass", None) or priority, "engine": engine}
     return {key: value for key, value in said.items() if value is not None}
 
 

@@ -30,7 +30,7 @@ from llmos.abi.error import (
 from llmos.abi.frame import ModelPath
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
-from llmos.abi.process import DONE, Class, Process, Program, Progress, Spec, State
+from llmos.abi.process import DONE, Priority, Process, Program, Progress, Spec, State
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.calls.router import QUEUE_S
@@ -161,9 +161,9 @@ class MemoryKernel:
         self._begin(pid)
         return self._moved(pid, State.QUEUED)
 
-    async def nice(self, pid: int, klass: Class) -> Process:
+    async def nice(self, pid: int, priority: Priority) -> Process:
         process = self.process(pid)
-        return self._put(replace(process, spec=replace(process.spec, klass=klass)))
+        return self._put(replace(process, spec=replace(process.spec, priority=priority)))
 
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
         lines = [f"pid {self.process(pid).pid} line {number}\n" for number in (1, 2, 3)]
@@ -208,10 +208,10 @@ class MemoryKernel:
         params: dict[str, Json],
         *,
         timeout_s: float | None = None,
-        klass: Class = Class.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         engine: str | None = None,
     ) -> Chunk:
-        chunks = self._chunks(model, task, inputs, params, timeout_s, klass, engine, is_stream=False)
+        chunks = self._chunks(model, task, inputs, params, timeout_s, priority, engine, is_stream=False)
         async with aclosing(chunks):
             chunk = await anext(chunks)
         if chunk.fault is not None:
@@ -226,10 +226,10 @@ class MemoryKernel:
         params: dict[str, Json],
         *,
         timeout_s: float | None = None,
-        klass: Class = Class.INTERACTIVE,
+        priority: Priority = Priority.INTERACTIVE,
         engine: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        return self._chunks(model, task, inputs, params, timeout_s, klass, engine, is_stream=True)
+        return self._chunks(model, task, inputs, params, timeout_s, priority, engine, is_stream=True)
 
     async def _chunks(
         self,
@@ -238,7 +238,7 @@ class MemoryKernel:
         inputs: list[Json],
         params: dict[str, Json],
         timeout_s: float | None,
-        klass: Class,
+        priority: Priority,
         engine: str | None,
         *,
         is_stream: bool,
@@ -246,7 +246,9 @@ class MemoryKernel:
         check_inputs(inputs, params)
         found = self.model(model).manifest
         self.engines.append(engine_of(found, engine))
-        call = Call(len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, is_stream, klass=klass)
+        call = Call(
+            len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, is_stream, priority=priority
+        )
         if call.task not in gated(found):
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)

@@ -1,4 +1,4 @@
-"""What the outside sees keeps its content, and says `class` where Python must say `klass`."""
+"""What the outside sees keeps its content, and says `class` where Python must say `priority`."""
 
 import json
 
@@ -16,9 +16,9 @@ from llmos.abi.api_types import (
 )
 from llmos.abi.error import Fault
 from llmos.abi.model import File, Kind, Manifest
-from llmos.abi.process import Class, Process, Program, Progress, Spec, State
+from llmos.abi.process import Priority, Process, Program, Progress, Spec, State
 
-specs = st.builds(Spec, st.sampled_from(Program), klass=st.sampled_from(Class), title=st.text())
+specs = st.builds(Spec, st.sampled_from(Program), priority=st.sampled_from(Priority), title=st.text())
 processes = st.builds(
     Process,
     st.integers(1, 2**31),
@@ -33,7 +33,7 @@ processes = st.builds(
 @given(processes)
 def test_a_process_survives_json_and_names_its_class(process):
     plain = json.loads(json.dumps(process_json(process)))
-    assert plain["spec"]["class"] == process.spec.klass
+    assert plain["spec"]["class"] == process.spec.priority
     assert process_of(plain) == process
 
 

@@ -11,7 +11,7 @@ from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault
 from llmos.abi.frame import Accepted, Answer, Ask, Job, ModelPath, Report, Stop
 from llmos.abi.model import File, Kind, Manifest, Part
-from llmos.abi.process import Class, Program, Progress
+from llmos.abi.process import Priority, Program, Progress
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20) | st.binary(max_size=20),
@@ -19,7 +19,7 @@ plain = st.recursive(
     max_leaves=10,
 )
 inputs = st.lists(plain, max_size=5).map(tuple)
-calls = st.builds(Call, st.integers(0, 2**40), st.text(), st.text(), inputs, klass=st.sampled_from(Class))
+calls = st.builds(Call, st.integers(0, 2**40), st.text(), st.text(), inputs, priority=st.sampled_from(Priority))
 chunks = st.builds(
     Chunk,
     st.integers(0, 2**40),

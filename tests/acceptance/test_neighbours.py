@@ -16,10 +16,10 @@ ASKED = 5
 
 
 @contextmanager
-def bulk(house, klass):
+def bulk(house, priority):
     """A full bulk call on its way; its caller hangs up at the end, and waits for no answer."""
     inputs = [f"{n} {TEXT}" for n in range(FULL)]
-    body = json.dumps({"model": "minilm", "inputs": inputs, "class": klass, "timeout_s": 60}).encode()
+    body = json.dumps({"model": "minilm", "inputs": inputs, "class": priority, "timeout_s": 60}).encode()
     head = f"POST /v1/tasks/embed HTTP/1.1\r\nHost: 127.0.0.1:{house.port}\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", house.port), timeout=120) as sock:
         sock.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -35,7 +35,7 @@ def test_a_small_call_is_answered_while_full_bulk_calls_of_its_class_and_lower_a
     with minilm.client() as box:
         assert box.run("minilm", "warm").vector
         with ExitStack() as calls:
-            work = [calls.enter_context(bulk(minilm, klass)) for klass in classes]
+            work = [calls.enter_context(bulk(minilm, priority)) for priority in classes]
             while box.status().in_flight < len(classes):
                 assert not are_answered(work), "a bulk call was over before the neighbour came"
             for number in range(ASKED):

@@ -120,7 +120,7 @@ def test_a_fault_of_the_model_is_the_answer(ask, kernel):
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "process_died")
 
 
-async def _died(model, task, inputs, params, *, timeout_s=None, klass=None, engine=None):
+async def _died(model, task, inputs, params, *, timeout_s=None, priority=None, engine=None):
     raise error_of(Fault("process_died", "It died"))
 
 

@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from llmos.abi.error import Busy, Conflict, TimedOut, TooLong, Unavailable
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.config import Config
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
@@ -140,7 +140,7 @@ def test_a_call_has_its_class_and_its_time_on_these_routes_too(client, kernel):
     client.chat.completions.create(model="smollm2", messages=HELLO, extra_body=extra)
     list(client.completions.create(model="smollm2", prompt="once", stream=True, extra_body=extra))
     client.embeddings.create(model="minilm", input="hello", extra_body=extra)
-    assert [(call.klass, call.params) for call in kernel.asked[-3:]] == [(Class.BATCH, {})] * 3
+    assert [(call.priority, call.params) for call in kernel.asked[-3:]] == [(Priority.BATCH, {})] * 3
     kernel.gate = asyncio.Event()
     try:
         with pytest.raises(openai.APIStatusError, match=r"No answer within 0\.01 s") as late:

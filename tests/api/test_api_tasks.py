@@ -158,7 +158,7 @@ def test_a_small_answer_is_sent_as_it_is(ask):
 def test_a_call_carries_its_class_and_its_time(ask, kernel):
     body = {"model": "support", "input": "x", "class": "batch", "timeout_s": 5}
     assert ask("POST", "/v1/tasks/classify", body).status_code == 200
-    assert kernel.asked[0].klass == "batch"
+    assert kernel.asked[0].priority == "batch"
 
 
 def test_an_answer_that_is_not_there_in_time_says_so_and_the_call_is_taken_back(ask, kernel):

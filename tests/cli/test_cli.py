@@ -276,9 +276,9 @@ def test_a_setting_of_the_wrong_kind_is_said_with_what_it_must_be(llmos, home):
 
 def test_a_call_carries_its_time_and_its_class_from_the_command_line(llmos, kernel):
     assert llmos("run", "ner", "Ada", "--timeout", "9", "--class", "batch")[0] == 0
-    assert kernel.asked[-1].klass == "batch"
+    assert kernel.asked[-1].priority == "batch"
     assert llmos("chat", "smollm2", "Hello", "--timeout", "9", "--class", "background")[0] == 0
-    assert kernel.asked[-1].klass == "background"
+    assert kernel.asked[-1].priority == "background"
 
 
 def test_the_daemon_of_another_home_on_the_same_port_is_told_from_ones_own(llmos, home, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmos.abi.process import Class, Program, State
+from llmos.abi.process import Priority, Program, State
 from llmos.config import SETTINGS
 from llmos.tasks import TASKS
 
@@ -16,7 +16,20 @@ DOCS = TREE / "docs"
 PACKAGE = TREE / "llmos"
 FILES = sorted(file.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py") if file.name != "__init__.py")
 FOLDERS = sorted({file.parent.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py")})
-WORDS = {*TASKS, *Program, *Class, "model", "base", "adapter", "head", "task", "promoted", "gate", "dataset", "recipe"}
+WORDS = {
+    *TASKS,
+    *Program,
+    *Priority,
+    "model",
+    "base",
+    "adapter",
+    "head",
+    "task",
+    "promoted",
+    "gate",
+    "dataset",
+    "recipe",
+}
 WORDS |= {"process", "class", "device", "lease", "ledger", "call", "chunk", "event", "effect", "journal", "evidence"}
 
 

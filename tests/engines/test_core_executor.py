@@ -16,7 +16,7 @@ from hypothesis import strategies as st  # noqa: E402
 from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
-from llmos.abi.process import Class  # noqa: E402
+from llmos.abi.process import Priority  # noqa: E402
 from llmos.engines.priority import SELDOM  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.engines.pytorch.batcher import LARGE_ROW_S, LEAST_PART, parts, short  # noqa: E402
@@ -121,8 +121,8 @@ def test_what_waits_is_cut_so_that_a_core_that_is_done_has_something_to_go_on_wi
     assert 0 < len(first) < 8, "not all at once, so that who was answered can ask again meanwhile"
 
 
-def ask(number, klass, task="embed", **params):
-    return Call(number, "base:1", task, ("a word or two",), params, klass=klass)
+def ask(number, priority, task="embed", **params):
+    return Call(number, "base:1", task, ("a word or two",), params, priority=priority)
 
 
 def steps_until(engine, number, most=100):
@@ -139,9 +139,9 @@ LONG = {"temperature": 0, "max_tokens": 60, "logit_bias": {tiny.SEP: -100}}
 @pytest.mark.parametrize(
     ("writes", "reads", "steps"),
     [
-        (Class.INTERACTIVE, Class.INTERACTIVE, 1),
-        (Class.BATCH, Class.INTERACTIVE, 1),
-        (Class.INTERACTIVE, Class.BACKGROUND, SELDOM),
+        (Priority.INTERACTIVE, Priority.INTERACTIVE, 1),
+        (Priority.BATCH, Priority.INTERACTIVE, 1),
+        (Priority.INTERACTIVE, Priority.BACKGROUND, SELDOM),
     ],
 )
 def test_inputs_beside_an_answer_wait_for_their_class_s_turn(folders, threads, writes, reads, steps):
@@ -157,28 +157,28 @@ def test_inputs_under_way_when_an_answer_begins_are_answered_as_soon_as_they_are
     for number in range(3):  # a row each: one for each core, and one to go on with
         engine.add(Call(number, "base:1", "embed", ("w" * 90,) * 3))
     chunks = engine.step()
-    engine.add(ask(9, Class.INTERACTIVE, "generate", **LONG))
+    engine.add(ask(9, Priority.INTERACTIVE, "generate", **LONG))
     chunks += engine.step()
     assert {chunk.call_id for chunk in chunks} == {0, 1, 2}
 
 
 def test_inputs_that_wait_behind_those_of_a_lower_class_lend_them_their_own(folders, threads):
     engine = engine_on(folders["llama"], 1)
-    engine.add(ask(0, Class.INTERACTIVE, "generate", **LONG))
+    engine.add(ask(0, Priority.INTERACTIVE, "generate", **LONG))
     engine.step()
-    engine.add(Call(1, "base:1", "embed", ("w" * 100,) * 6, klass=Class.BATCH))
+    engine.add(Call(1, "base:1", "embed", ("w" * 100,) * 6, priority=Priority.BATCH))
     for number in range(2, 67):  # as many as may go before it, of another group or not yet sent
-        engine.add(ask(number, Class.BATCH))
+        engine.add(ask(number, Priority.BATCH))
         engine.cancel(number)
-    engine.add(ask(99, Class.INTERACTIVE))
+    engine.add(ask(99, Priority.INTERACTIVE))
     assert steps_until(engine, 99) < SELDOM
 
 
 def test_an_answer_of_a_lower_class_goes_on_beside_inputs_that_never_end(folders, threads):
     engine = engine_on(folders["llama"], 2)
-    engine.add(ask(0, Class.BACKGROUND, "generate", **LONG | {"max_tokens": 5}))
+    engine.add(ask(0, Priority.BACKGROUND, "generate", **LONG | {"max_tokens": 5}))
     for number in range(1, 200):
-        engine.add(ask(number, Class.INTERACTIVE))
+        engine.add(ask(number, Priority.INTERACTIVE))
         if any(chunk.call_id == 0 for chunk in engine.step()):
             assert number == 5 * SELDOM
             return
@@ -186,15 +186,15 @@ def test_an_answer_of_a_lower_class_goes_on_beside_inputs_that_never_end(folders
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3])
-@pytest.mark.parametrize("klass", Class)
+@pytest.mark.parametrize("priority", Priority)
 @pytest.mark.parametrize("calls", [1, 5])
-def test_a_text_beside_large_calls_is_answered_before_two_more_rows_a_core(folders, threads, cores, klass, calls):
+def test_a_text_beside_large_calls_is_answered_before_two_more_rows_a_core(folders, threads, cores, priority, calls):
     """Whatever they are, of its class or a lower one, and however many came before it."""
     engine = engine_on(folders["bert"], cores, token_budget=4096)
     for number in range(calls):
-        engine.add(Call(number, "base:1", "embed", ("w" * 60,) * 600, klass=klass))
+        engine.add(Call(number, "base:1", "embed", ("w" * 60,) * 600, priority=priority))
     for round_ in range(8):
-        engine.add(ask(100 + round_, Class.INTERACTIVE))
+        engine.add(ask(100 + round_, Priority.INTERACTIVE))
         assert steps_until(engine, 100 + round_) <= 2 * cores + 1, "a step waits for one row"
     assert not engine.is_idle, "the large calls are still under way"
 
@@ -223,7 +223,7 @@ def test_a_large_call_goes_on_beside_small_ones_that_never_end(folders, threads)
 
 def test_a_large_call_of_a_higher_class_passes_one_of_a_lower_class(folders, threads):
     engine = engine_on(folders["bert"], 1)
-    engine.add(Call(1, "base:1", "embed", ("w" * 60,) * 900, klass=Class.BACKGROUND))
+    engine.add(Call(1, "base:1", "embed", ("w" * 60,) * 900, priority=Priority.BACKGROUND))
     for _ in range(5):
         engine.step()
     engine.add(Call(2, "base:1", "embed", ("w" * 60,) * 300))

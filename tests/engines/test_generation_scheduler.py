@@ -16,7 +16,7 @@ from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, TooLong, error_of  # noqa: E402
 from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
-from llmos.abi.process import Class  # noqa: E402
+from llmos.abi.process import Priority  # noqa: E402
 from llmos.engines.priority import BEHIND  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.engines.pytorch.generation_scheduler import LIVE  # noqa: E402
@@ -46,9 +46,9 @@ def engine_of(folders, architecture, blocks, step_tokens=64, live=LIVE, dtype="f
     return engine
 
 
-def generate(call_id, prompt, klass=Class.INTERACTIVE, stream=False, **params):
+def generate(call_id, prompt, priority=Priority.INTERACTIVE, stream=False, **params):
     params = {"temperature": 0, "max_tokens": 30} | params
-    return Call(call_id, "talk:1", "generate", (prompt,), params, klass=klass, stream=stream)
+    return Call(call_id, "talk:1", "generate", (prompt,), params, priority=priority, stream=stream)
 
 
 def pool_of(engine):
@@ -73,7 +73,7 @@ def run_alone(engine, prompt):
 @pytest.mark.parametrize("architecture", tiny.DECODERS)
 @given(
     arrivals=st.lists(
-        st.tuples(st.sampled_from(PROMPTS), st.integers(0, 3), st.booleans(), st.sampled_from(Class)),
+        st.tuples(st.sampled_from(PROMPTS), st.integers(0, 3), st.booleans(), st.sampled_from(Priority)),
         min_size=2,
         max_size=8,
     ),
@@ -86,7 +86,7 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
     folders, alone, architecture, arrivals, blocks, step_tokens, live
 ):
     engine = engine_of(folders, architecture, blocks, step_tokens, live)
-    asked = [(generate(i, prompt, klass), steps, goes) for i, (prompt, steps, goes, klass) in enumerate(arrivals)]
+    asked = [(generate(i, prompt, priority), steps, goes) for i, (prompt, steps, goes, priority) in enumerate(arrivals)]
     found = come_and_go(engine, asked)
     stayed = {i for i, (_, _, goes, _) in enumerate(arrivals) if not goes}
     assert stayed <= found.keys()
@@ -101,7 +101,9 @@ def test_in_bfloat16_whoever_else_comes_is_answered_no_block_is_lost_and_a_token
 ):
     """What is said may be other words: docs/api.md, `seed`."""
     engine = engine_of(folders, architecture, 5, step_tokens=11, live=3, dtype="bfloat16")
-    asked = [(generate(i, PROMPTS[i % 3], klass), i % 3, i == 3) for i, klass in enumerate([*Class, *Class])]
+    asked = [
+        (generate(i, PROMPTS[i % 3], priority), i % 3, i == 3) for i, priority in enumerate([*Priority, *Priority])
+    ]
     found = come_and_go(engine, asked)
     assert {0, 1, 2, 4, 5} <= found.keys()
     assert (pool_of(engine).usage.held, pool_of(engine).usage.tokens_held) == (0, 0)
@@ -121,7 +123,9 @@ def test_the_youngest_makes_room_for_the_oldest_and_is_answered_all_the_same(fol
 
 def test_a_batch_answer_gives_its_slot_to_an_interactive_call_and_goes_on_after_it(folders, alone):
     engine = engine_of(folders, "llama", 12, live=4)
-    engine.add(Call(1, "talk:1", "generate", PROMPTS * 2, {"temperature": 0, "max_tokens": 30}, klass=Class.BATCH))
+    engine.add(
+        Call(1, "talk:1", "generate", PROMPTS * 2, {"temperature": 0, "max_tokens": 30}, priority=Priority.BATCH)
+    )
     for _ in range(6):
         engine.step()
     engine.add(generate(2, "a", max_tokens=2))
@@ -134,7 +138,7 @@ def test_a_batch_answer_gives_its_slot_to_an_interactive_call_and_goes_on_after_
 def test_batch_answers_give_their_blocks_to_an_interactive_call_no_more_than_it_needs(folders, alone):
     engine = engine_of(folders, "llama", 8)
     for i in range(3):
-        engine.add(generate(i, PROMPTS[1], Class.BATCH, cache_salt=str(i), max_tokens=12))
+        engine.add(generate(i, PROMPTS[1], Priority.BATCH, cache_salt=str(i), max_tokens=12))
     for _ in range(3):
         engine.step()
     engine.add(generate(3, PROMPTS[2], max_tokens=2))
@@ -147,7 +151,7 @@ def test_batch_answers_give_their_blocks_to_an_interactive_call_no_more_than_it_
 def test_nobody_goes_back_for_a_call_that_would_not_fit_for_it(folders):
     engine = engine_of(folders, "llama", 6)
     engine.add(generate(1, "y" * 100, max_tokens=20))
-    engine.add(generate(2, "a", Class.BATCH, max_tokens=4))
+    engine.add(generate(2, "a", Priority.BATCH, max_tokens=4))
     for _ in range(2):
         engine.step()
     engine.add(generate(3, "z" * 100, max_tokens=2))
@@ -159,7 +163,7 @@ def test_nobody_goes_back_for_a_call_that_would_not_fit_for_it(folders):
 @settings(max_examples=8, deadline=None)
 def test_a_batch_answer_that_is_sent_back_keeps_its_choices_its_logprobs_and_its_grammar(folders, steps, seed):
     params = {"temperature": 1.0, "seed": seed, "top_logprobs": 2, "logprobs": True, "regex": "[a-z]{3,18} [0-9]{4}"}
-    asked = generate(1, PROMPTS[1], Class.BATCH, stream=True, max_tokens=24, **params)
+    asked = generate(1, PROMPTS[1], Priority.BATCH, stream=True, max_tokens=24, **params)
 
     def said(engine, others):
         engine.add(asked)
@@ -268,21 +272,21 @@ def test_a_new_prompt_has_a_step_of_its_own_and_those_under_way_have_the_next(fo
 
 def test_batch_work_waits_for_interactive_calls_but_not_for_ever(folders):
     engine = engine_of(folders, "llama", 4)
-    engine.add(generate(0, "a", Class.BATCH, max_tokens=2))
+    engine.add(generate(0, "a", Priority.BATCH, max_tokens=2))
     for i in range(1, 200):
         engine.add(generate(i, f"{i:03} {'a' * 56}", max_tokens=2))
     tokens_before = 60 * [chunk.call_id for chunk in drain(engine)].index(0)
-    assert BEHIND[Class.BATCH] < tokens_before < 3 * BEHIND[Class.BATCH]
+    assert BEHIND[Priority.BATCH] < tokens_before < 3 * BEHIND[Priority.BATCH]
 
 
-@pytest.mark.parametrize("klass", Class)
+@pytest.mark.parametrize("priority", Priority)
 @pytest.mark.parametrize("calls", [1, 3])
-def test_a_prompt_beside_calls_for_many_answers_is_read_and_answered_in_its_first_steps(folders, klass, calls):
+def test_a_prompt_beside_calls_for_many_answers_is_read_and_answered_in_its_first_steps(folders, priority, calls):
     engine = engine_of(folders, "llama", 40, step_tokens=32, live=16)
     many = {"temperature": 0, "max_tokens": 40, "logit_bias": {tiny.SEP: -100}}
     for number in range(calls):
         prompts = tuple(f"{number} {i:03} {'x' * 20}" for i in range(200))
-        engine.add(Call(number, "talk:1", "generate", prompts, many, klass=klass))
+        engine.add(Call(number, "talk:1", "generate", prompts, many, priority=priority))
     for round_ in range(10):
         for _ in range(7):
             engine.step()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.call import Call
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.engines.external_generation import MANY, Delta, ExternalGeneration
 from llmos.engines.priority import APART, PriorityQueue
 from llmos.tasks import Settings
@@ -37,8 +37,8 @@ class Line:
         self.waiting: list[tuple[float, int, Asked]] = []
         self.number = 0
 
-    def add(self, inputs: int, klass: Class = Class.INTERACTIVE) -> Asked:
-        job = Asked(Call(self.number, "a:1", "embed", (), klass=klass), inputs > 1, inputs)
+    def add(self, inputs: int, priority: Priority = Priority.INTERACTIVE) -> Asked:
+        job = Asked(Call(self.number, "a:1", "embed", (), priority=priority), inputs > 1, inputs)
         place = self.turns.enter(job)
         for _ in range(inputs):
             self.number += 1
@@ -54,11 +54,11 @@ class Line:
         return job
 
 
-@given(st.lists(st.tuples(st.integers(2, 400), st.sampled_from(Class), st.integers(0, 300)), min_size=1, max_size=8))
+@given(st.lists(st.tuples(st.integers(2, 400), st.sampled_from(Priority), st.integers(0, 300)), min_size=1, max_size=8))
 def test_a_small_call_waits_for_no_more_than_one_input_of_each_large_one(larges):
     line = Line()
-    for inputs, klass, steps in larges:
-        line.add(inputs, klass)
+    for inputs, priority, steps in larges:
+        line.add(inputs, priority)
         for _ in range(min(steps, len(line.waiting))):
             line.step()
     alive = len({id(job) for _, _, job in line.waiting})
@@ -69,16 +69,16 @@ def test_a_small_call_waits_for_no_more_than_one_input_of_each_large_one(larges)
     assert waited <= alive
 
 
-@given(st.integers(1, 5), st.sampled_from(Class))
-def test_a_large_call_starves_beside_no_number_of_small_ones(larges, klass):
+@given(st.integers(1, 5), st.sampled_from(Priority))
+def test_a_large_call_starves_beside_no_number_of_small_ones(larges, priority):
     line = Line()
-    jobs = [line.add(20, klass) for _ in range(larges)]
+    jobs = [line.add(20, priority) for _ in range(larges)]
     small = 0
     while not all(job.is_over for job in jobs):
         line.add(1)
         line.add(1)  # more than can be computed
         small += line.step().is_large is False
-        assert small <= 1000 * larges * APART[klass]
+        assert small <= 1000 * larges * APART[priority]
 
 
 @given(st.lists(st.integers(2, 60), min_size=2, max_size=6), st.integers(0, 40))
@@ -120,7 +120,7 @@ def test_large_calls_and_those_in_no_hurry_leave_slots_to_who_is_small_and_in_a_
     said = {"max_tokens": 10}
     answers.add(Call(1, "talk:1", "generate", ("a",) * (MANY + 1), said))
     for number in range(2, 20):
-        answers.add(Call(number, "talk:1", "generate", ("a",), said, klass=Class.BACKGROUND))
+        answers.add(Call(number, "talk:1", "generate", ("a",), said, priority=Priority.BACKGROUND))
     answers.step()
     assert answers.figures["live"] == 6, "three quarters of the slots"
     answers.add(Call(99, "talk:1", "generate", ("a",), said))

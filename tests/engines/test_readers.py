@@ -18,7 +18,7 @@ from llmos.abi.call import Call  # noqa: E402
 from llmos.abi.error import BadInput, TooLong, WrongTask  # noqa: E402
 from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
-from llmos.abi.process import Class  # noqa: E402
+from llmos.abi.process import Priority  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
 from llmos.nn.generation.kv_cache import BLOCK, token_bytes  # noqa: E402
 from llmos.nn.text import sentencepiece  # noqa: E402
@@ -74,7 +74,7 @@ def test_an_answer_is_what_transformers_writes_of_the_text_with_its_prefix(folde
 @pytest.mark.parametrize("name", KINDS)
 @given(
     arrivals=st.lists(
-        st.tuples(st.sampled_from(TEXTS), st.integers(0, 3), st.booleans(), st.sampled_from(Class)),
+        st.tuples(st.sampled_from(TEXTS), st.integers(0, 3), st.booleans(), st.sampled_from(Priority)),
         min_size=2,
         max_size=6,
     ),
@@ -87,8 +87,8 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
 ):
     engine = engine_of(folders, name, blocks, step_tokens)
     asked = [
-        (replace(ask(i, text, n=1 + i % 2), klass=klass), steps, goes)
-        for i, (text, steps, goes, klass) in enumerate(arrivals)
+        (replace(ask(i, text, n=1 + i % 2), priority=priority), steps, goes)
+        for i, (text, steps, goes, priority) in enumerate(arrivals)
     ]
     found = come_and_go(engine, asked)
     stayed = {i for i, (_, _, goes, _) in enumerate(arrivals) if not goes}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import Corrupt, Fault, LlmosError
 from llmos.abi.model import Offer, OfferKind, Part, Verdict
-from llmos.abi.process import Class, Program, Progress, Spec
+from llmos.abi.process import Priority, Program, Progress, Spec
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal, restore
 from llmos.kernel.journal_copy import place, read
@@ -38,7 +38,7 @@ OFFERS = st.builds(
     st.just((("head.safetensors", Part.HEAD),)),
     verdict=st.none() | st.builds(Verdict, st.booleans(), st.text(max_size=9), st.none() | st.just("ner:1")),
 )
-SPECS = st.builds(Spec, st.sampled_from(Program), st.just({"base": "tiny:1"}), klass=st.sampled_from(Class))
+SPECS = st.builds(Spec, st.sampled_from(Program), st.just({"base": "tiny:1"}), priority=st.sampled_from(Priority))
 EVENTS = st.one_of(
     st.builds(ev.Submitted, st.floats(0, 9), PIDS, SPECS, st.just({LeaseKind.WEIGHTS: 3})),
     st.builds(ev.Admitted, st.floats(0, 9), PIDS),

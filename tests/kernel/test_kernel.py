@@ -36,7 +36,7 @@ from llmos.abi.error import (
 )
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import SLOT
-from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel.calls.targets import task_of
 from llmos.kernel.children.logs import log_path, rotated
@@ -289,8 +289,8 @@ def test_a_class_given_while_a_process_is_being_born_is_the_one_it_lives_in(home
         box = Kernel(Config(home, engine="null"), TASKS)
         await box.start()
         (probe,) = box.processes()
-        assert (probe.os_pid, probe.spec.klass) == (None, Class.INTERACTIVE)
-        assert (await box.nice(probe.pid, Class.BACKGROUND)).state is State.STARTING
+        assert (probe.os_pid, probe.spec.priority) == (None, Priority.INTERACTIVE)
+        assert (await box.nice(probe.pid, Priority.BACKGROUND)).state is State.STARTING
         box.warm()
         async for happening in box.watch(probe.pid):
             if happening.process is not None and happening.process.os_pid is not None:
@@ -765,7 +765,7 @@ def test_no_verb_waits_for_a_process_that_a_signal_has_stopped(home):
         async with asyncio.timeout(60.0):
             assert (await box.promote("mood:1")).is_promoted
             assert await box.remove("mood:2") == ["mood:2"]
-            assert (await box.nice(process.pid, Class.BATCH)).spec.klass is Class.BATCH
+            assert (await box.nice(process.pid, Priority.BATCH)).spec.priority is Priority.BATCH
             assert (await box.suspend(process.pid)).state is State.SUSPENDED
             assert (await box.resume(process.pid)).state is State.READY
             os.kill(process.os_pid, signal.SIGSTOP)

@@ -9,7 +9,7 @@ import pytest
 
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import DiskFull, Unavailable
-from llmos.abi.process import Class, Process, Program, Progress, Spec, State, Usage
+from llmos.abi.process import Priority, Process, Program, Progress, Spec, State, Usage
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal
@@ -17,7 +17,7 @@ from llmos.kernel.loop import Loop, replay
 from llmos.kernel.processes.process_table import ProcessTable, Snapshot
 from llmos.kernel.processes.scheduler import View
 
-SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, klass=Class.INTERACTIVE, need_bytes=10)
+SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
 
 
 class Paper(Journal):
@@ -136,9 +136,9 @@ def test_a_full_disk_refuses_what_is_new_and_stops_nobody_from_ending_what_runs(
 
 def test_what_a_full_disk_kept_out_of_the_journal_is_in_it_before_what_comes_next(tmp_path):
     ground = Ground(tmp_path)
-    full = [ev.KillAsked(5.0, 1), ev.NiceAsked(5.0, 1, Class.BATCH)]
+    full = [ev.KillAsked(5.0, 1), ev.NiceAsked(5.0, 1, Priority.BATCH)]
     ground.journal.full_at = 5.0
-    assert ground.refused(ev.NiceAsked(4.0, 1, Class.BATCH), *full, ev.ChildExited(6.0, 1, 77, 0)) == full[1:]
+    assert ground.refused(ev.NiceAsked(4.0, 1, Priority.BATCH), *full, ev.ChildExited(6.0, 1, 77, 0)) == full[1:]
     again = ProcessTable(ground.journal.snapshot())
     replay(ground.journal, again)
     assert again.process(1) == ground.table.process(1)

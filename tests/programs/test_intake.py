@@ -7,7 +7,7 @@ import threading
 from llmos.abi.call import Call
 from llmos.abi.error import Cancelled
 from llmos.abi.note import Note
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.abi.waiting import is_for_nobody
 from llmos.engines.intake import Intake
 from llmos.programs.intake import TakingIn
@@ -64,7 +64,7 @@ def test_a_large_call_does_not_wait_until_all_the_text_of_another_of_its_class_h
     note = Note()
     taking = TakingIn(note, awake.release)
     taking.put(Call(1, "mood:1", "embed", ("x",) * 100), read("long", 50, said, begin))
-    taking.put(Call(2, "mood:1", "embed", ("x",) * 100, klass=Class.BACKGROUND), read("low", 1, said, begin))
+    taking.put(Call(2, "mood:1", "embed", ("x",) * 100, priority=Priority.BACKGROUND), read("low", 1, said, begin))
     taking.put(Call(3, "mood:1", "embed", ("x",) * 100), read("short", 2, said, begin))
     begin.set()
     found: list[int] = []

@@ -34,7 +34,7 @@ from llmos.abi.frame import (
 )
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import Note, opened, read
-from llmos.abi.process import Class, Program
+from llmos.abi.process import Priority, Program
 from llmos.abi.wire import Splitter, encode
 from llmos.engines.intake import Intake
 from llmos.programs import serve
@@ -347,7 +347,7 @@ def test_of_large_calls_the_higher_class_is_taken_in_first(slow):
     talk.say(large(1))
     while not engine.begun.is_set():
         talk.server.step()
-    talk.say(Ask(Call(2, "mood:1", "classify", ("x",) * 100, klass=Class.BACKGROUND)), large(3))
+    talk.say(Ask(Call(2, "mood:1", "classify", ("x",) * 100, priority=Priority.BACKGROUND)), large(3))
     talk.say(call(4))
     talk.answers(1)
     engine.goes_on.set()

@@ -7,7 +7,7 @@ import pytest
 
 from llmos import AsyncClient, Client
 from llmos.abi.error import BadInput, BadSetting, Conflict, Fault, ModelNotFound, TooLong, Unavailable, WrongTask
-from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.sdk import request
 from llmos.sdk.result import Classified, Embedded, Generated, Tagged
@@ -50,10 +50,10 @@ def test_one_input_gives_one_result_and_a_list_a_list(box):
 
 
 def test_a_call_carries_its_time_and_its_class(box, kernel):
-    box.run("ner", "Ada", timeout_s=9.0, klass="batch")
-    assert kernel.asked[-1].klass == "batch"
-    list(box.chat("smollm2", "Hello", timeout_s=9.0, klass="background"))
-    assert kernel.asked[-1].klass == "background"
+    box.run("ner", "Ada", timeout_s=9.0, priority="batch")
+    assert kernel.asked[-1].priority == "batch"
+    list(box.chat("smollm2", "Hello", timeout_s=9.0, priority="background"))
+    assert kernel.asked[-1].priority == "background"
     with pytest.raises(BadInput, match="timeout_s"):
         box.run("ner", "Ada", timeout_s=-1)
 
@@ -117,7 +117,7 @@ def test_a_process_that_is_not_waited_for_is_queued(box, kernel):
     kernel.plays = False
     process = box.pull("minilm", wait=False)
     assert (process.state, process.spec.args["source"]) == (State.QUEUED, "minilm")
-    assert box.nice(process.pid, "background").spec.klass is Class.BACKGROUND
+    assert box.nice(process.pid, "background").spec.priority is Priority.BACKGROUND
     assert box.kill(process.pid).state is State.EXITED
     assert [one.pid for one in box.processes()] == [1]
     assert box.logs(1, tail=1) == "pid 1 line 3\n"

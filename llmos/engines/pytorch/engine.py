@@ -15,7 +15,7 @@ import torch
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput, ModelNotFound
 from llmos.abi.frame import ModelPath
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.priority import SELDOM, highest, is_lower
 from llmos.engines.pytorch.active_call import ActiveCall
@@ -145,9 +145,9 @@ class PyTorchEngine:
             chunks += streams.step()
         return chunks
 
-    def _highest(self, *, writes: bool) -> Class:
+    def _highest(self, *, writes: bool) -> Priority:
         """The highest class of the calls in hand that write, or do not: who waits lends it to those in front."""
-        return highest(job.call.klass for job in self._jobs.values() if (job.task.head is None) is writes)
+        return highest(job.call.priority for job in self._jobs.values() if (job.task.head is None) is writes)
 
     @property
     def is_idle(self) -> bool:

@@ -8,17 +8,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from llmos.abi.error import Busy
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.kernel.calls.pending_call import Lane, PendingCall
 
 IN_HAND_INPUTS = 2048  # uncomputed inputs that a process has in hand before more are sent: rows enough to go on with
-PATIENCE_S = {Class.INTERACTIVE: 0.0, Class.BATCH: 5.0, Class.BACKGROUND: 30.0}  # so long do those who come later pass
+PATIENCE_S = {
+    Priority.INTERACTIVE: 0.0,
+    Priority.BATCH: 5.0,
+    Priority.BACKGROUND: 30.0,
+}  # so long do those who come later pass
 LONGEST_RETRY_S = 60
 
-LANES: tuple[Lane, ...] = tuple((klass, is_large) for klass in Class for is_large in (False, True))
+LANES: tuple[Lane, ...] = tuple((priority, is_large) for priority in Priority for is_large in (False, True))
 ABOVE = {  # whose inputs in hand a lane waits for: its own, and those of higher classes that are as large
-    (klass, is_large): [(other, is_large) for other in tuple(Class)[: place + 1]]
-    for place, klass in enumerate(Class)
+    (priority, is_large): [(other, is_large) for other in tuple(Priority)[: place + 1]]
+    for place, priority in enumerate(Priority)
     for is_large in (False, True)
 }
 
@@ -31,7 +35,7 @@ class CallQueue:
         self._calls: dict[int, PendingCall] = {}
         self._held: dict[str, list[int]] = {}
         self._next: dict[Lane, list[int]] = {lane: [] for lane in LANES}  # heaps: the order in which they came
-        self._sizes: Counter[Class] = Counter()
+        self._sizes: Counter[Priority] = Counter()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -41,22 +45,22 @@ class CallQueue:
 
     def put(self, opened: PendingCall, at: float) -> None:
         """One more waits; Busy if there are as many of its class as may."""
-        klass = opened.call.klass
-        if self._sizes[klass] >= self._limit:
+        priority = opened.call.priority
+        if self._sizes[priority] >= self._limit:
             raise self._busy(opened, at)
         self.put_back(opened)
 
     def put_back(self, opened: PendingCall) -> None:
         """It was accepted before, so it waits again, however many do; its place is that of its age."""
         self._calls[opened.call.call_id] = opened
-        self._sizes[opened.call.klass] += 1
+        self._sizes[opened.call.priority] += 1
         heapq.heappush(self._next[opened.lane], opened.call.call_id)
 
     def remove(self, opened: PendingCall) -> None:
         """It waits no more, if it did."""
         call_id, heap = opened.call.call_id, self._next[opened.lane]
         if self._calls.pop(call_id, None) is not None:
-            self._sizes[opened.call.klass] -= 1
+            self._sizes[opened.call.priority] -= 1
             if heap and heap[0] == call_id:
                 heapq.heappop(heap)  # any other is skipped when its turn comes
 
@@ -96,18 +100,18 @@ class CallQueue:
         return self._calls[heap[0]] if heap else None
 
     def _busy(self, opened: PendingCall, at: float) -> Busy:
-        klass = opened.call.klass
-        since = min(one.since for one in self._calls.values() if one.call.klass is klass)
+        priority = opened.call.priority
+        since = min(one.since for one in self._calls.values() if one.call.priority is priority)
         retry_s = min(max(math.ceil(at - since), 1), LONGEST_RETRY_S)  # as long as the first in the queue waits by now
         return Busy(
-            f"{self._sizes[klass]:,} {klass} calls wait for this process already. Try again in {retry_s} s, send more "
-            "inputs in one call, or raise max_waiting_calls",
+            f"{self._sizes[priority]:,} {priority} calls wait for this process already. Try again in {retry_s} s, send "
+            "more inputs in one call, or raise max_waiting_calls",
             model=opened.call.model,
-            waiting=self._sizes[klass],
+            waiting=self._sizes[priority],
             limit=self._limit,
             retry_after_s=retry_s,
         )
 
 
 def _turn(opened: PendingCall) -> float:
-    return opened.since + PATIENCE_S[opened.call.klass]
+    return opened.since + PATIENCE_S[opened.call.priority]

@@ -11,7 +11,7 @@ from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, error_of, fault_of
 from llmos.abi.frame import ToChild
-from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.calls.deadlines import Deadlines
@@ -68,11 +68,11 @@ class CallService:
         params: dict[str, Json],
         *,
         timeout_s: float | None,
-        klass: Class,
+        priority: Priority,
         engine: str | None,
     ) -> Chunk:
         """The whole answer of a model; raises what is wrong. Cancelling it cancels the call."""
-        opened = await self._open(model, task, inputs, params, timeout_s, klass, engine, is_stream=False)
+        opened = await self._open(model, task, inputs, params, timeout_s, priority, engine, is_stream=False)
         try:
             return await self._next_chunk(opened, timeout_s)
         finally:
@@ -86,11 +86,11 @@ class CallService:
         params: dict[str, Json],
         *,
         timeout_s: float | None,
-        klass: Class,
+        priority: Priority,
         engine: str | None,
     ) -> AsyncGenerator[Chunk, None]:
         """The answer in pieces; raises what is wrong before its first piece, and closing it cancels the call."""
-        opened = await self._open(model, task, inputs, params, timeout_s, klass, engine, is_stream=True)
+        opened = await self._open(model, task, inputs, params, timeout_s, priority, engine, is_stream=True)
         try:
             while True:
                 chunk = await self._next_chunk(opened, timeout_s)
@@ -142,7 +142,7 @@ class CallService:
         inputs: list[Json],
         params: dict[str, Json],
         timeout_s: float | None,
-        klass: Class,
+        priority: Priority,
         engine: str | None,
         *,
         is_stream: bool,
@@ -150,7 +150,7 @@ class CallService:
         """The call in the hands of the network, which was given the process that answers it."""
         check_inputs(inputs, params)
         target = self._targets.find(model, task, engine)
-        call = Call(next(self._ids), target.model, target.task, tuple(inputs), params, is_stream, klass=klass)
+        call = Call(next(self._ids), target.model, target.task, tuple(inputs), params, is_stream, priority=priority)
         deadline_at = None if timeout_s is None else self._steady() + timeout_s
         pid = self._server(target)
         if pid is None:
@@ -184,7 +184,7 @@ class CallService:
 
     async def _open_server(self, target: Target) -> int:
         args = {"base": target.base, "engine": target.engine}
-        return (await self._submit(Spec(Program.SERVE, args, klass=Class.INTERACTIVE, device=target.device))).pid
+        return (await self._submit(Spec(Program.SERVE, args, priority=Priority.INTERACTIVE, device=target.device))).pid
 
     def _attach(self, pid: int, model: str) -> None:
         """Ask for a model that calls wait for; the scheduler finds room for it."""

@@ -7,11 +7,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk, size_of
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 
 SMALL_INPUTS = 32  # a call of no more never waits behind larger ones
 
-Lane = tuple[Class, bool]  # calls of one class, small or large: each lane in the order in which they came
+Lane = tuple[Priority, bool]  # calls of one class, small or large: each lane in the order in which they came
 
 
 @dataclass(slots=True, eq=False)
@@ -30,12 +30,12 @@ class PendingCall:
     size: int = 0  # inputs, answers or documents that it asks for
     done: int = 0  # of those: what its process has computed
     chunks: deque[Chunk] = field(default_factory=deque)
-    lane: Lane = (Class.INTERACTIVE, False)
+    lane: Lane = (Priority.INTERACTIVE, False)
     _taker: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:
         self.size = size_of(self.call)
-        self.lane = (self.call.klass, self.size > SMALL_INPUTS)
+        self.lane = (self.call.priority, self.size > SMALL_INPUTS)
 
     def is_late(self, at: float) -> bool:
         return self.deadline_at is not None and at >= self.deadline_at

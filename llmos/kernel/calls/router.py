@@ -331,7 +331,7 @@ class Router:
         opened.is_sent = True
         if not opened.was_sent:
             opened.was_sent = True
-            self.queue_times.observe(opened.call.model, opened.call.klass, self._clock() - opened.since)
+            self.queue_times.observe(opened.call.model, opened.call.priority, self._clock() - opened.since)
 
     def _fail(self, opened: PendingCall, fault: Fault) -> None:
         if self._close(opened):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from llmos.abi.frame import Beat, FromChild
-from llmos.abi.process import Class, Process, Program, State
+from llmos.abi.process import Priority, Process, Program, State
 from llmos.kernel import events as ev
 from llmos.kernel.events import Event
 from llmos.kernel.processes.roster import ALIVE
@@ -84,7 +84,7 @@ class Heartbeats:
             return ""
         if quiet_s >= self._timeout_s and self._is_stopped(heard.os_pid):
             return f"a signal had stopped it {quiet_s:.0f} s ago, so that it was ended"
-        if process.spec.klass is Class.BACKGROUND:  # it has no processor while others compute
+        if process.spec.priority is Priority.BACKGROUND:  # it has no processor while others compute
             return ""
         if quiet_s >= self._timeout_s * (LOADING if process.state is State.STARTING else 1.0):
             return f"it had not responded for {quiet_s:.0f} s, and was ended"

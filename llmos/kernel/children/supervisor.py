@@ -16,13 +16,13 @@ import psutil
 
 from llmos.abi.error import Cancelled, LlmosError
 from llmos.abi.frame import FromChild, Job, ToChild
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.abi.wire import Splitter, encode
 from llmos.kernel.children.zygote import Zygote
 
 PR_SET_CHILD_SUBREAPER = 36
 LAST_WORDS_S = 1.0  # a child that has ended: so long may its socket stay open in somebody else's hands
-POLICY = {Class.INTERACTIVE: os.SCHED_OTHER, Class.BATCH: os.SCHED_BATCH, Class.BACKGROUND: os.SCHED_IDLE}
+POLICY = {Priority.INTERACTIVE: os.SCHED_OTHER, Priority.BATCH: os.SCHED_BATCH, Priority.BACKGROUND: os.SCHED_IDLE}
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Supervisor:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
-    async def fork(self, pid: int, log: Path, klass: Class) -> tuple[int, float]:
+    async def fork(self, pid: int, log: Path, priority: Priority) -> tuple[int, float]:
         """A new child for this process, waiting for its assignment; returns its os_pid and when it was born."""
         self._births[pid] = birth = asyncio.get_running_loop().create_task(self.nursery.fork(log))
         try:
@@ -66,7 +66,7 @@ class Supervisor:
             del self._births[pid]
         child = self._children[pid] = Child(pid, os_pid)
         born_at = born(os_pid) or 0.0
-        schedule(os_pid, klass)
+        schedule(os_pid, priority)
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: ChildProtocol(self, child), sock=sock)
         self._reap()  # it may have ended before it was known here
@@ -92,10 +92,10 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.os_pid, number)
 
-    def renice(self, pid: int, klass: Class) -> bool:
+    def renice(self, pid: int, priority: Priority) -> bool:
         """Schedule a child by this class, if it is there; False if the operating system refuses."""
         child = self._children.get(pid)
-        return child is None or child.code is not None or schedule(child.os_pid, klass)
+        return child is None or child.code is not None or schedule(child.os_pid, priority)
 
     def tick(self, elapsed_s: float, timeout_s: float) -> None:
         """So much time has gone by: a zygote that is silent is replaced, and who has lost his parent is ended."""
@@ -184,7 +184,7 @@ def _flush(child: Child) -> None:
         child.line.write(data)
 
 
-def schedule(os_pid: int, klass: Class) -> bool:
+def schedule(os_pid: int, priority: Priority) -> bool:
     """Give every thread of a process the operating system's policy for this class; nice 19 where it refuses idle.
 
     False if a thread has to stay below its class: only who may raise priorities gets one out of idle again.
@@ -192,18 +192,18 @@ def schedule(os_pid: int, klass: Class) -> bool:
     is_done = True
     for thread in _threads(os_pid):
         try:
-            os.sched_setscheduler(thread, POLICY[klass], os.sched_param(0))
+            os.sched_setscheduler(thread, POLICY[priority], os.sched_param(0))
         except ProcessLookupError:
             continue
         except OSError:
-            is_done &= _niced(thread, klass)
+            is_done &= _niced(thread, priority)
     return is_done
 
 
-def _niced(thread: int, klass: Class) -> bool:
+def _niced(thread: int, priority: Priority) -> bool:
     try:
-        os.setpriority(os.PRIO_PROCESS, thread, 19 if klass is Class.BACKGROUND else 0)
-        return klass is Class.BACKGROUND or os.sched_getscheduler(thread) != os.SCHED_IDLE
+        os.setpriority(os.PRIO_PROCESS, thread, 19 if priority is Priority.BACKGROUND else 0)
+        return priority is Priority.BACKGROUND or os.sched_getscheduler(thread) != os.SCHED_IDLE
     except OSError:
         return False
 

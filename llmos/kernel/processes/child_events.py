@@ -60,8 +60,12 @@ def detached(roster: Roster, event: ev.Detached) -> list[Effect]:
 
 def renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
     process = roster.process(event.pid)
-    if process.state in ALIVE - {State.STOPPING} and process.spec.klass is event.klass:  # who stops has another reason
-        said = f"the operating system lets only root raise it to {event.klass}, so that it runs on as slowly as before"
+    if (
+        process.state in ALIVE - {State.STOPPING} and process.spec.priority is event.priority
+    ):  # who stops has another reason
+        said = (
+            f"the operating system lets only root raise it to {event.priority}, so that it runs on as slowly as before"
+        )
         roster.put(replace(process, reason=said))
     return []
 

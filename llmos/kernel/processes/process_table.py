@@ -199,8 +199,8 @@ class ProcessTable:
 
     def _nice_asked(self, event: ev.NiceAsked) -> list[Effect]:
         process = self.process(event.pid)
-        self.roster.put(replace(process, spec=replace(process.spec, klass=event.klass)))
-        return [do.Renice(event.pid, event.klass)] if process.state in ALIVE else []
+        self.roster.put(replace(process, spec=replace(process.spec, priority=event.priority)))
+        return [do.Renice(event.pid, event.priority)] if process.state in ALIVE else []
 
     def _attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
         return self.roster.request(event)

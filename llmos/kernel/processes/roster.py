@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from llmos.abi.device import Lease, LeaseKind
 from llmos.abi.error import Fault, IllegalMove, ProcessNotFound
-from llmos.abi.process import Class, Process, Program, State
+from llmos.abi.process import Priority, Process, Program, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
@@ -199,7 +199,9 @@ class Roster:
         self.attach_requests[event.pid, event.model] = request
         return []
 
-    def open_attach_requests(self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()) -> list[AttachRequest]:
+    def open_attach_requests(
+        self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()
+    ) -> list[AttachRequest]:
         """Those that may be granted, and whether anybody waits for them still; none of processes that give way."""
         return [
             replace(request, is_wanted=key in wanted)
@@ -259,7 +261,7 @@ class Roster:
             ]
         return [
             do.Signal(process.pid, signal.SIGCONT),  # whoever has stopped it: else it could not hear what comes next
-            do.Renice(process.pid, Class.INTERACTIVE),  # what must end should not have to wait for its turn
+            do.Renice(process.pid, Priority.INTERACTIVE),  # what must end should not have to wait for its turn
             do.Stop(process.pid, reason),
             do.SetTimer(process.pid, runtime.number, "kill", self._stop_grace_s),
         ]

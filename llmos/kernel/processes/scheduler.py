@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import Cancelled, Fault, fault_of
-from llmos.abi.process import Class, Process, Program, State
+from llmos.abi.process import Priority, Process, Program, State
 from llmos.kernel.events import Admitted, AttachGranted, AttachRefused, Delayed, Displaced, Event, Evicted
 from llmos.kernel.processes.eviction import EvictionCandidate, cheapest
 from llmos.kernel.processes.ledger import MIB, no_room
 
-RANK = {Class.INTERACTIVE: 0, Class.BATCH: 1, Class.BACKGROUND: 2}
+RANK = {Priority.INTERACTIVE: 0, Priority.BATCH: 1, Priority.BACKGROUND: 2}
 RUNNING = frozenset({State.STARTING, State.READY, State.STOPPING})
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 30.0
@@ -91,7 +91,7 @@ def schedule(view: View) -> list[Event]:
     events = [event for device in view.free_bytes for event in _balanced(device, view, plan)]
     events += [event for request in view.attach_requests for event in _granted(request, plan)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
-    for process in sorted(view.queued, key=lambda p: RANK[p.spec.klass]):
+    for process in sorted(view.queued, key=lambda p: RANK[p.spec.priority]):
         device = process.spec.device
         is_training = process.spec.program is Program.TRAIN
         if view.is_probing and process.spec.program is not Program.PROBE:

@@ -87,7 +87,7 @@ def _enough(missing_bytes: int, servers: Iterable[ServeProcess], crowd: Crowd) -
 
 def _waited_s(server: ServeProcess, now: float) -> float:
     """How long its calls have waited, those of a lower class less what they are patient for."""
-    return max((now - one.since - PATIENCE_S[one.call.klass] for one in server.waiting), default=0.0)
+    return max((now - one.since - PATIENCE_S[one.call.priority] for one in server.waiting), default=0.0)
 
 
 def _is_idle(server: ServeProcess, crowd: Crowd) -> bool:

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from llmos.abi.call import Call
 from llmos.abi.error import Busy
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.kernel.calls.call_queue import IN_HAND_INPUTS, PATIENCE_S, CallQueue
 from llmos.kernel.calls.pending_call import SMALL_INPUTS, PendingCall
 
 LIMIT = 3
-RANK = {klass: place for place, klass in enumerate(Class)}
+RANK = {priority: place for place, priority in enumerate(Priority)}
 
 
-def opened(number: int, klass: Class = Class.INTERACTIVE, since: float = 0.0, size: int = 1) -> PendingCall:
-    return PendingCall(Call(number, "tiny:1", "embed", ("x",) * size, klass=klass), 1, since)
+def opened(number: int, priority: Priority = Priority.INTERACTIVE, since: float = 0.0, size: int = 1) -> PendingCall:
+    return PendingCall(Call(number, "tiny:1", "embed", ("x",) * size, priority=priority), 1, since)
 
 
 def taken(waiting: CallQueue, at: float = 0.0) -> int | None:
@@ -33,44 +33,46 @@ def taken(waiting: CallQueue, at: float = 0.0) -> int | None:
 
 def test_the_higher_class_goes_first_and_in_a_class_the_older():
     waiting = CallQueue(9)
-    for number, klass in enumerate([Class.BACKGROUND, Class.BATCH, Class.INTERACTIVE, Class.INTERACTIVE]):
-        waiting.put(opened(number, klass), 0.0)
+    for number, priority in enumerate(
+        [Priority.BACKGROUND, Priority.BATCH, Priority.INTERACTIVE, Priority.INTERACTIVE]
+    ):
+        waiting.put(opened(number, priority), 0.0)
     assert [taken(waiting) for _ in range(5)] == [2, 3, 1, 0, None]
 
 
 def test_whoever_has_waited_out_its_patience_is_passed_no_longer():
     waiting = CallQueue(9)
-    waiting.put(opened(1, Class.BATCH, since=0.0), 0.0)
-    over = PATIENCE_S[Class.BATCH]
+    waiting.put(opened(1, Priority.BATCH, since=0.0), 0.0)
+    over = PATIENCE_S[Priority.BATCH]
     waiting.put(opened(2, since=over - 0.1), over - 0.1)
     waiting.put(opened(3, since=over + 0.1), over + 0.1)
     assert [taken(waiting, at=over + 0.1) for _ in range(3)] == [2, 1, 3]
 
 
 @pytest.mark.parametrize("size", [1, SMALL_INPUTS + 1])
-@pytest.mark.parametrize("klass", Class)
-def test_no_more_of_a_kind_is_sent_than_a_process_has_to_go_on_with(klass, size):
-    waiting, full = CallQueue(9), (klass, size > SMALL_INPUTS)
-    waiting.put(opened(1, klass, size=size), 0.0)
+@pytest.mark.parametrize("priority", Priority)
+def test_no_more_of_a_kind_is_sent_than_a_process_has_to_go_on_with(priority, size):
+    waiting, full = CallQueue(9), (priority, size > SMALL_INPUTS)
+    waiting.put(opened(1, priority, size=size), 0.0)
     assert waiting.next({full: IN_HAND_INPUTS}, 0.0) is None
     assert waiting.next({full: IN_HAND_INPUTS - 1}, 0.0) is not None
 
 
-@pytest.mark.parametrize("klass", Class)
-def test_a_small_call_waits_for_no_large_one_in_hand_or_before_it(klass):
+@pytest.mark.parametrize("priority", Priority)
+def test_a_small_call_waits_for_no_large_one_in_hand_or_before_it(priority):
     waiting = CallQueue(9)
-    waiting.put(opened(1, klass, size=IN_HAND_INPUTS), 0.0)
-    waiting.put(opened(2, klass, size=SMALL_INPUTS), 0.0)
-    found = waiting.next({(other, True): IN_HAND_INPUTS for other in Class}, 0.0)
+    waiting.put(opened(1, priority, size=IN_HAND_INPUTS), 0.0)
+    waiting.put(opened(2, priority, size=SMALL_INPUTS), 0.0)
+    found = waiting.next({(other, True): IN_HAND_INPUTS for other in Priority}, 0.0)
     assert found is not None
     assert found.call.call_id == 2
 
 
 def test_a_large_call_waits_for_none_of_a_lower_class():
     waiting = CallQueue(9)
-    waiting.put(opened(1, Class.BATCH, size=IN_HAND_INPUTS), 0.0)
-    assert waiting.next({(Class.BACKGROUND, True): IN_HAND_INPUTS}, 0.0) is not None
-    assert waiting.next({(Class.INTERACTIVE, True): IN_HAND_INPUTS}, 0.0) is None
+    waiting.put(opened(1, Priority.BATCH, size=IN_HAND_INPUTS), 0.0)
+    assert waiting.next({(Priority.BACKGROUND, True): IN_HAND_INPUTS}, 0.0) is not None
+    assert waiting.next({(Priority.INTERACTIVE, True): IN_HAND_INPUTS}, 0.0) is None
 
 
 def test_held_calls_let_others_pass_and_then_take_their_place_again():
@@ -94,7 +96,7 @@ def test_the_first_in_a_full_queue_says_how_long_one_waits():
         assert refused.value.detail["retry_after_s"] == retry_s
 
 
-KLASSES = st.sampled_from(Class)
+KLASSES = st.sampled_from(Priority)
 SIZES = st.sampled_from([1, SMALL_INPUTS, SMALL_INPUTS + 1, IN_HAND_INPUTS])
 STEPS = st.one_of(
     st.tuples(st.just("put"), st.tuples(KLASSES, SIZES)),
@@ -116,7 +118,7 @@ def test_none_is_lost_none_goes_twice_and_the_limit_holds(steps):
         if kind in ("put", "put_back"):
             number += 1
             one = opened(number, what[0], since=at, size=what[1])
-            sizes = Counter(other.call.klass for other in plain.values())
+            sizes = Counter(other.call.priority for other in plain.values())
             if kind == "put" and sizes[what[0]] >= LIMIT:
                 with pytest.raises(Busy):
                     waiting.put(one, at)
@@ -160,8 +162,9 @@ def plainly_next(plain, held, in_hand, at):
             heads.setdefault(one.lane, one)
     may = [
         one
-        for (klass, is_large), one in heads.items()
-        if sum(in_hand.get((other, is_large), 0) for other in Class if RANK[other] <= RANK[klass]) < IN_HAND_INPUTS
+        for (priority, is_large), one in heads.items()
+        if sum(in_hand.get((other, is_large), 0) for other in Priority if RANK[other] <= RANK[priority])
+        < IN_HAND_INPUTS
     ]
-    turn = {one.call.call_id: one.since + PATIENCE_S[one.call.klass] for one in may}
-    return min(may, key=lambda one: (turn[one.call.call_id], RANK[one.call.klass], one.lane[1]), default=None)
+    turn = {one.call.call_id: one.since + PATIENCE_S[one.call.priority] for one in may}
+    return min(may, key=lambda one: (turn[one.call.call_id], RANK[one.call.priority], one.lane[1]), default=None)

@@ -9,7 +9,7 @@ import pytest
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import Busy, Fault
 from llmos.abi.frame import Ask, Cancel, Detach, ToChild
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.abi.wire import encode
 from llmos.kernel.calls.call_queue import IN_HAND_INPUTS
 from llmos.kernel.calls.pending_call import PendingCall
@@ -304,16 +304,16 @@ def test_a_model_that_is_removed_on_its_way_to_a_process_is_not_found_there_and_
 def test_a_call_over_the_limit_of_its_class_is_refused_and_those_of_another_class_are_not():
     ground = Ground()
     for number in (1, 2, 3):
-        ground.open(number, klass=Class.BATCH)
+        ground.open(number, priority=Priority.BATCH)
     ground.clock.move(3.5)
     with pytest.raises(Busy, match="3 batch calls wait") as refused:
-        ground.open(4, klass=Class.BATCH)
+        ground.open(4, priority=Priority.BATCH)
     assert refused.value.detail == {"model": BASE, "waiting": 3, "limit": 3, "retry_after_s": 4}
     ground.open(5)
     assert ground.router.in_flight == 4
     ground.router.became_ready(1)
     assert ground.asked() == [5, 1, 2, 3], "the higher class goes first"
-    ground.open(6, klass=Class.BATCH)
+    ground.open(6, priority=Priority.BATCH)
     assert ground.asked()[-1] == 6, "those that were sent wait no more"
 
 
@@ -339,15 +339,15 @@ def test_a_call_whose_time_is_over_is_not_sent_at_all():
     assert not other.chunks
 
 
-def large(number: int, klass: Class = Class.INTERACTIVE, size: int = IN_HAND_INPUTS) -> Call:
-    return Call(number, BASE, "embed", ("x",) * size, klass=klass)
+def large(number: int, priority: Priority = Priority.INTERACTIVE, size: int = IN_HAND_INPUTS) -> Call:
+    return Call(number, BASE, "embed", ("x",) * size, priority=priority)
 
 
 def test_a_process_with_its_hands_full_gets_the_next_large_call_when_one_is_answered_or_dropped():
     ground = Ground()
     ground.router.became_ready(1)
     first = ground.router.open(1, large(1))
-    ground.router.open(1, large(2, Class.BACKGROUND)), ground.router.open(1, large(3))
+    ground.router.open(1, large(2, Priority.BACKGROUND)), ground.router.open(1, large(3))
     assert ground.asked() == [1]
     ground.router.answered([Chunk(1)])
     assert ground.asked() == [1, 3]
@@ -356,12 +356,12 @@ def test_a_process_with_its_hands_full_gets_the_next_large_call_when_one_is_answ
     assert first.chunks
 
 
-@pytest.mark.parametrize("klass", Class)
-def test_a_small_call_is_sent_beside_large_ones_however_many_wait(klass):
+@pytest.mark.parametrize("priority", Priority)
+def test_a_small_call_is_sent_beside_large_ones_however_many_wait(priority):
     ground = Ground()
     ground.router.became_ready(1)
     for number in (1, 2, 3):
-        ground.router.open(1, large(number, klass))
+        ground.router.open(1, large(number, priority))
     ground.open(4)
     assert ground.asked() == [1, 4]
 

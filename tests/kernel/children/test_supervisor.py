@@ -12,12 +12,12 @@ from llmos.kernel.children.zygote import Zygote
 
 ORDINARY_USER = """
 import os, resource
-from llmos.abi.process import Class
+from llmos.abi.process import Priority
 from llmos.kernel.children.supervisor import schedule
 resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
 if os.getuid() == 0:
     os.setuid(65534)
-print(schedule(os.getpid(), Class.BACKGROUND), schedule(os.getpid(), Class.INTERACTIVE))
+print(schedule(os.getpid(), Priority.BACKGROUND), schedule(os.getpid(), Priority.INTERACTIVE))
 """
 
 

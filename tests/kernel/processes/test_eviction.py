@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.frame import Ask, Cancel, Detach, ToChild
-from llmos.abi.process import Class, Program, Spec, State
+from llmos.abi.process import Priority, Program, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.calls.call_queue import PATIENCE_S
@@ -227,7 +227,7 @@ class World:
 
     # What may happen.
 
-    def call(self, model: str, klass: Class = Class.INTERACTIVE) -> None:
+    def call(self, model: str, priority: Priority = Priority.INTERACTIVE) -> None:
         base = model if model in BASES else f"{model.partition('-')[0]}:1"
         pid = self.router.serving(base, "cpu0")
         if pid is None or (
@@ -235,9 +235,9 @@ class World:
             and not self.table.roster.lives[pid].is_returning
         ):
             pid = next(self.pids)
-            spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, need_bytes=self.need)
+            spec = Spec(Program.SERVE, {"base": base}, priority=Priority.INTERACTIVE, need_bytes=self.need)
             self.post(ev.Submitted(self.clock(), pid, spec, {LeaseKind.WEIGHTS: self.need}))
-        self.calls.append(self.router.open(pid, Call(next(self.ids), model, "embed", ("x",), klass=klass)))
+        self.calls.append(self.router.open(pid, Call(next(self.ids), model, "embed", ("x",), priority=priority)))
         self.look()
 
     def work(self, pid: int) -> None:
@@ -460,8 +460,8 @@ def test_calls_of_a_lower_class_wait_longer_before_a_base_gives_way():
     world = World(need=60)
     world.call("red:1")
     world.begin(1)
-    world.call("blue:1", Class.BACKGROUND)
-    for _ in range(int(BASE_WAITS_S + PATIENCE_S[Class.BACKGROUND])):
+    world.call("blue:1", Priority.BACKGROUND)
+    for _ in range(int(BASE_WAITS_S + PATIENCE_S[Priority.BACKGROUND])):
         world.call("red:1")
         assert world.calls[-1].is_sent
         world.clock.move(1.0)

@@ -11,7 +11,7 @@ import pytest
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault, IllegalMove, ProcessNotFound, Unavailable
 from llmos.abi.model import Offer, OfferKind, Verdict
-from llmos.abi.process import Class, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.processes.child_events import is_own_fault
@@ -19,8 +19,8 @@ from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget
 from llmos.kernel.processes.process_table import ProcessTable, Snapshot
 
 CPU = Device("cpu0", "cpu", "a processor", memory_bytes=1000, cores=2)
-SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, klass=Class.INTERACTIVE, need_bytes=10)
-TRAIN = Spec(Program.TRAIN, {"base": "tiny:1"}, klass=Class.BACKGROUND, need_bytes=10)
+SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
+TRAIN = Spec(Program.TRAIN, {"base": "tiny:1"}, priority=Priority.BACKGROUND, need_bytes=10)
 
 
 def table_with(spec: Spec, state: State = State.QUEUED) -> ProcessTable:
@@ -197,7 +197,7 @@ def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_ba
 def test_a_trainer_that_is_to_stop_is_woken_and_asked_first_and_killed_when_its_grace_is_over():
     table = table_with(TRAIN, State.READY)
     effects = table.apply(ev.KillAsked(5.0, 1, reason="enough"))
-    asked = [do.Signal(1, signal.SIGCONT), do.Renice(1, Class.INTERACTIVE), do.Stop(1, "enough")]
+    asked = [do.Signal(1, signal.SIGCONT), do.Renice(1, Priority.INTERACTIVE), do.Stop(1, "enough")]
     assert effects == [*asked, do.SetTimer(1, 1, "kill", 5.0)]
     assert table.apply(ev.TimerFired(10.0, 1, 1, "kill")) == [do.Signal(1, signal.SIGKILL)]
     table.apply(exited(0))
@@ -232,11 +232,11 @@ def test_a_suspended_process_is_woken_before_it_is_stopped():
 
 def test_a_class_that_the_operating_system_refuses_is_said_and_stops_nothing():
     table = table_with(TRAIN, State.READY)
-    assert table.apply(ev.NiceAsked(5.0, 1, Class.INTERACTIVE)) == [do.Renice(1, Class.INTERACTIVE)]
-    assert table.apply(ev.ReniceRefused(5.0, 1, Class.INTERACTIVE)) == []
+    assert table.apply(ev.NiceAsked(5.0, 1, Priority.INTERACTIVE)) == [do.Renice(1, Priority.INTERACTIVE)]
+    assert table.apply(ev.ReniceRefused(5.0, 1, Priority.INTERACTIVE)) == []
     assert "only root" in table.process(1).reason
     table.apply(ev.KillAsked(6.0, 1))
-    table.apply(ev.ReniceRefused(6.0, 1, Class.INTERACTIVE))
+    table.apply(ev.ReniceRefused(6.0, 1, Priority.INTERACTIVE))
     assert table.process(1).reason == "stopped by the user"
 
 

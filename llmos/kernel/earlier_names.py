@@ -1,0 +1,31 @@
+"""Journals of earlier versions: the names that events and fields had then, read as today's."""
+
+from __future__ import annotations
+
+import msgspec
+
+EVENTS = {
+    "Rang": "TimerFired",
+    "MoveAsked": "PromotionAsked",
+    "Moved": "PromotionChanged",
+    "MoveRefused": "PromotionRefused",
+}
+
+
+def kind_of(name: str) -> str:
+    """The event of this name."""
+    return EVENTS.get(name, name)
+
+
+def current(body: bytes) -> bytes:
+    """The JSON of an event or a snapshot under today's names: `priority` of processes was `klass`."""
+    if b'"klass":' not in body:
+        return body
+    plain = msgspec.json.decode(body)
+    if not isinstance(plain, dict):
+        return body
+    specs = [plain.get("spec"), *(one.get("spec") for one in plain.get("processes", ()))]
+    for holder in (plain, *specs):
+        if isinstance(holder, dict) and "klass" in holder:
+            holder["priority"] = holder.pop("klass")
+    return msgspec.json.encode(plain)
