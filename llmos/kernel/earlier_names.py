@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 EVENTS = {
-    "Rang": "TimerFired",
     "MoveAsked": "PromotionAsked",
     "Moved": "PromotionChanged",
     "MoveRefused": "PromotionRefused",
@@ -17,8 +16,9 @@ def kind_of(name: str) -> str:
     return EVENTS.get(name, name)
 
 
-def current(body: bytes) -> bytes:
+def current(body: bytes | str) -> bytes:
     """The JSON of an event or a snapshot under today's names: `priority` of processes was `klass`."""
+    body = body.encode() if isinstance(body, str) else body
     if b'"klass":' not in body:
         return body
     plain = msgspec.json.decode(body)

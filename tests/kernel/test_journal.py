@@ -447,3 +447,43 @@ def test_a_journal_and_the_snapshot_beside_it_never_disagree_wherever_a_kill_fal
         assert kept.sequence <= table.last_pid
         assert all(table.process(pid) == process for pid, process in then.processes.items())
     assert kept is not None
+
+
+EARLIER_SPEC = (
+    '{"program":"train","args":{"base":"tiny:1","klass":"mine"},"title":"","klass":"background","device":"cpu0",'
+    '"need_bytes":3}'
+)
+EARLIER_EVENTS = [
+    ("Submitted", f'{{"at":1.0,"pid":2,"spec":{EARLIER_SPEC},"needs":{{"weights":3}}}}'),
+    ("NiceAsked", '{"at":2.0,"pid":1,"klass":"batch"}'),
+    ("MoveAsked", '{"at":3.0,"name":"ner","version":2,"ticket":"t","back_from":null}'),
+    ("Moved", '{"at":4.0,"name":"ner","version":2,"ticket":"t"}'),
+    ("MoveAsked", '{"at":5.0,"name":"ner","version":3,"ticket":"u","back_from":null}'),
+    ("MoveRefused", '{"at":6.0,"name":"ner","version":3,"ticket":"u","fault":{"code":"conflict","message":"no"}}'),
+]
+
+
+def test_a_journal_with_the_earlier_names_is_read_and_goes_on(tmp_path):
+    path = tmp_path / "journal.db"
+    Journal(path).close()
+    body = (
+        f'{{"processes":[{{"pid":1,"spec":{EARLIER_SPEC}}}],"lives":{{"1":{{"needs":{{"weights":3}}}}}},"last_pid":1}}'
+    )
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO snapshot (only, body) VALUES (1, ?)", (body.encode(),))
+        db.executemany("INSERT INTO events (kind, body) VALUES (?, ?)", [(k, b.encode()) for k, b in EARLIER_EVENTS])
+    db.close()
+    journal = Journal(path)
+    table = ProcessTable(journal.snapshot())
+    replay(journal, table)
+    assert [(p.pid, p.spec.priority) for p in table.processes.values()] == [
+        (1, Priority.BATCH),
+        (2, Priority.BACKGROUND),
+    ]
+    assert table.process(2).spec.args["klass"] == "mine", "what a user wrote is left alone"
+    assert table.promises == ProcessTable().promises, "every promotion that was asked for has ended"
+    journal.compact(table.snapshot())
+    journal.close()
+    again = Journal(path)
+    assert ProcessTable(again.snapshot()).processes == table.processes
+    again.close()
