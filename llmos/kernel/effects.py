@@ -92,11 +92,18 @@ class SetPromoted:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
-    """Calls that wait for this serve process: send them again at its next Ready, or answer them with the fault."""
+class ReleaseCalls:
+    """The serve process is ready: send it the calls that wait for it."""
 
     pid: int
-    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailCalls:
+    """The serve process has ended for good: answer all its calls with the fault."""
+
+    pid: int
+    fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,8 @@ Effect = (
     | Commit
     | Accept
     | SetPromoted
-    | Settle
+    | ReleaseCalls
+    | FailCalls
     | Attach
     | Detach
     | Refuse

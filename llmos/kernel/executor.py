@@ -75,9 +75,9 @@ class Executor:
                 self._supervisor.send(effect.pid, answer)
             case do.SetPromoted():
                 self._beside(self._move(effect))
-            case do.Settle(fault=None):
+            case do.ReleaseCalls():
                 self._router.became_ready(effect.pid)
-            case do.Settle(fault=Fault() as fault):
+            case do.FailCalls(fault=fault):
                 self._router.closed(effect.pid, fault)
             case do.Attach():
                 self._beside(self._attach(effect))

@@ -34,7 +34,7 @@ def start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
     process = replace(roster.process(event.pid), fault=event.fault)
     state = State.EXITED if process.spec.program not in RESUMABLE or _is_final(event.fault) else State.INTERRUPTED
     ended = roster.end(process, event.at, state, _said(process.pid, event.fault, state))
-    return [*ended, *roster.settle(process, event.fault)]
+    return [*ended, *roster.fail_calls(process, event.fault)]
 
 
 def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
@@ -45,7 +45,7 @@ def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
     if event.weights_bytes:
         process = roster.weigh(process, event.weights_bytes)
     roster.put(process.moved(State.READY))
-    return roster.settle(process)
+    return roster.release_calls(process)
 
 
 def attached(roster: Roster, event: ev.Attached) -> list[Effect]:
@@ -122,7 +122,7 @@ def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
     state = _state_after(process, event.code)
     why = runtime.hung or _why(process, event.code, state)
     ended = roster.end(process, event.at, state, why)
-    return [*ended, *roster.settle(process, _died(process))]
+    return [*ended, *roster.fail_calls(process, _died(process))]
 
 
 HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: each handler takes its own event
@@ -155,7 +155,7 @@ def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Ef
     if runtime.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
         fault = process.fault or _died(replace(process, reason=runtime.hung or process.reason))
         ended = roster.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
-        return [*ended, *roster.settle(process, fault)]
+        return [*ended, *roster.fail_calls(process, fault)]
     wait_s = backoff_s(crashes)
     reason = f"{runtime.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
     return roster.back_off(process, crashes, wait_s, reason)

@@ -174,7 +174,7 @@ class ProcessTable:
     def _kill_asked(self, event: ev.KillAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state in (State.QUEUED, State.INTERRUPTED):
-            told = self.roster.settle(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
+            told = self.roster.fail_calls(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
             return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
         return self.roster.stop(process, event.reason, is_forced=event.is_forced)
 
@@ -303,7 +303,7 @@ class ProcessTable:
                 effects += self.roster.stop(process, "the daemon goes down")
             elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
                 effects += self.roster.end(process, event.at, State.EXITED, "the daemon goes down")
-                effects += self.roster.settle(process, Fault(Unavailable.code, "The daemon is going down"))
+                effects += self.roster.fail_calls(process, Fault(Unavailable.code, "The daemon is going down"))
         return effects
 
     # What several of them do.

@@ -290,9 +290,13 @@ class Roster:
         self.put(process.moved(state, ended_at=at, os_pid=None, reason=reason))
         return [do.Clean(process.pid)] if state is State.EXITED else []
 
-    def settle(self, process: Process, fault: Fault | None = None) -> list[Effect]:
-        """Those whose calls wait for it learn of it."""
-        return [do.Settle(process.pid, fault)] if process.spec.program is Program.SERVE else []
+    def release_calls(self, process: Process) -> list[Effect]:
+        """Calls that wait for this serve process are sent."""
+        return [do.ReleaseCalls(process.pid)] if process.spec.program is Program.SERVE else []
+
+    def fail_calls(self, process: Process, fault: Fault) -> list[Effect]:
+        """Calls of this serve process, sent or waiting, are answered with the fault."""
+        return [do.FailCalls(process.pid, fault)] if process.spec.program is Program.SERVE else []
 
     def rang(self, event: ev.TimerFired) -> list[Effect]:
         """An alarm: its backoff is over, or it has not ended when it was asked to."""

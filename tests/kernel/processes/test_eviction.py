@@ -210,9 +210,9 @@ class World:
                 self.router.detach(pid, model)
             case do.Refuse(pid, model, fault):
                 self.router.attach_failed(pid, model, fault)
-            case do.Settle(pid, None):
+            case do.ReleaseCalls(pid):
                 self.router.became_ready(pid)
-            case do.Settle(pid, fault):
+            case do.FailCalls(pid, fault):
                 assert fault is not None
                 self.router.closed(pid, fault)
 

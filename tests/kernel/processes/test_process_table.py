@@ -52,7 +52,7 @@ def test_an_admitted_process_holds_its_memory_and_is_started():
 
 def test_a_ready_serve_process_gets_the_calls_that_waited():
     table = table_with(SERVE, State.STARTING)
-    assert table.apply(ev.BecameReady(4.0, 1)) == [do.Settle(1)]
+    assert table.apply(ev.BecameReady(4.0, 1)) == [do.ReleaseCalls(1)]
 
 
 def test_a_serve_process_killed_from_outside_starts_again_after_a_while_and_gives_its_memory_back_meanwhile():
@@ -119,7 +119,7 @@ def test_a_serve_process_that_never_gets_ready_is_given_up_and_its_calls_are_ans
         table.apply(ev.TimerFired(100.0, 1, attempt, "restart"))
         table.apply(ev.Admitted(100.0, 1))
     *_, settle = table.apply(exited(-11))
-    assert isinstance(settle, do.Settle)
+    assert isinstance(settle, do.FailCalls)
     assert settle.fault is not None
     assert settle.fault.code == "process_died"
     assert table.process(1).state is State.EXITED
@@ -129,7 +129,7 @@ def test_a_serve_process_that_says_its_model_is_bad_is_not_tried_again():
     table = table_with(SERVE, State.STARTING)
     fault = Fault("unsafe_weights", "pickled")
     table.apply(ev.ChildFailed(5.0, 1, fault))
-    assert table.apply(exited(1)) == [do.Clean(1), do.Settle(1, fault)]
+    assert table.apply(exited(1)) == [do.Clean(1), do.FailCalls(1, fault)]
 
 
 def test_a_killed_trainer_is_interrupted_and_can_go_on():
@@ -182,7 +182,7 @@ def test_a_trainer_whose_base_is_gone_at_its_start_is_over():
 def test_a_queued_serve_process_that_is_killed_answers_the_calls_that_wait_for_it():
     table = table_with(SERVE)
     *_, settle = table.apply(ev.KillAsked(5.0, 1))
-    assert isinstance(settle, do.Settle)
+    assert isinstance(settle, do.FailCalls)
     assert settle.fault is not None
     assert "stopped by the user" in settle.fault.message
 
