@@ -1,4 +1,4 @@
-"""What the outside sees of the box: happenings, models, status, disk. The api says it, the clients hear it."""
+"""Types that the HTTP API and its clients share: models, status, disk usage, events."""
 
 from __future__ import annotations
 

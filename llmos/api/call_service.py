@@ -1,4 +1,4 @@
-"""One call from HTTP to the kernel and back: whole or streamed, counted, cancelled when its client has left."""
+"""Makes calls to the kernel for all routes: common fields, streaming, client disconnects, metrics."""
 
 from __future__ import annotations
 

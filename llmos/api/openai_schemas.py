@@ -1,4 +1,4 @@
-"""What chat and completions may be asked in OpenAI's shape, and the params of ours that it means."""
+"""Request schemas of OpenAI's chat and completions routes."""
 
 from __future__ import annotations
 

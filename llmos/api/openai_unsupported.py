@@ -1,4 +1,4 @@
-"""OpenAI's parameters that this box does not have: let through where they change no answer, refused where they do."""
+"""OpenAI parameters that are not implemented: ignored where they change no answer, refused where they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client that the verbs use, and the settings given as key=value."""
+"""The command line's client: finds the running daemon, and parses `--set key=value`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells: what one cell of a table may be. A text, a label, labels or a number; or the row is named with what it is."""
+"""Checks one cell of a table: a text, a label, labels or a number, with the row named in errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the text and the label: as told, by their names, or by what plainly is in them."""
+"""Chooses the text and label columns of a table: as told, by their names, or by their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CoNLL columns: one word a line, a blank line between sentences, and the tag schemes IOB1, IOB2 and BIOES."""
+"""CoNLL files: one word a line, a blank line between sentences, tags in IOB1, IOB2 or BIOES."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's data: files or a stored dataset in, splits with their provenance out; and the dataset kept of them."""
+"""Loads a run's data: files or a stored dataset in, train, validation and test splits with provenance out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files: which format a file of rows has, and the file opened as a table."""
+"""Detects the format of a data file and opens it as a table."""
 
 from __future__ import annotations
 

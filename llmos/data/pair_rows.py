@@ -1,4 +1,4 @@
-"""Rows of two texts and a number: a query, a document and a grade (rerank), or two texts and a score (similarity)."""
+"""Rows of two texts and a number: query, document and grade (rerank), or two texts and a score (similarity)."""
 
 from __future__ import annotations
 

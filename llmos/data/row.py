@@ -1,4 +1,4 @@
-"""A row: one labelled example of any task, checked, knowing its file and line; and the rows of a file."""
+"""A row: one checked, labelled example of any task, with its file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows: labelled texts out of files, each checked, each knowing its file and line. It does not split or count them."""
+"""Reads labelled rows of any task from files. It does not split or count them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits: which rows train, validate and test; the labels they share; and what has leaked from one into another."""
+"""Stratified train, validation and test splits, the labels they share, and leaks between them."""
 
 from __future__ import annotations
 

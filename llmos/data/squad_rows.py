@@ -1,4 +1,4 @@
-"""Rows of questions: SQuAD's own JSON, or tables of question, passage, answer and start. It checks each place."""
+"""Question answering rows: SQuAD's JSON, or tables of question, passage, answer and start."""
 
 from __future__ import annotations
 

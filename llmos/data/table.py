@@ -1,4 +1,4 @@
-"""Tables: delimited text, JSON lines and Parquet as one shape, before anyone knows which column means what."""
+"""Delimited text, JSON lines and Parquet as one table type, before columns have a meaning."""
 
 from __future__ import annotations
 

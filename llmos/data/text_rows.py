@@ -1,4 +1,4 @@
-"""Rows whose answer is a text: a prompt and its completion, or a conversation that ends with the assistant."""
+"""Supervised fine-tuning rows: a prompt and its completion, or a conversation that ends with the assistant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drivers, one file per backend, and the port they all fill. A driver lives in a child and may import what it likes."""
+"""Engines: the interface that every driver implements. A driver runs in a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base that answers alone, by somebody else's generator: what such an engine does whichever generator that is."""
+"""Base for engines that serve one base through an external generator, without adapters."""
 
 from __future__ import annotations
 

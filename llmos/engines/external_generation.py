@@ -1,4 +1,4 @@
-"""Answers that somebody else's generator writes: calls as legs of one answer each, so many at a time, and their chunks.
+"""Calls answered by an external generator (llama.cpp, vLLM): one request per answer, bounded concurrency, chunks out.
 
 A writer says what it makes from a thread of its own for each leg; everything else happens in the engine's thread.
 """

@@ -1,4 +1,4 @@
-"""Taking a call in: looked up, checked, tokenized and compiled, step by step, so that nobody waits for all of it."""
+"""Takes a call in step by step (lookup, checks, tokenizing, grammar), so that long inputs do not block others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The null driver: answers every task from hashes of the input, so that all around it runs and nothing is computed."""
+"""The null engine: deterministic answers from hashes of the input, for tests of everything around it."""
 
 from __future__ import annotations
 

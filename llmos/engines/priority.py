@@ -1,4 +1,4 @@
-"""Whose turn it is: small calls go first, large ones share the rest equally, and those of lower classes come behind.
+"""Fair queueing of calls in an engine: small calls first, large ones share, lower priorities last.
 
 A place is a number of tokens. A call gets its place when it comes, and who has the lowest goes next; of a large call
 each input stands behind the last by what that one costs. The present place advances by half of what is computed,

@@ -1,4 +1,4 @@
-"""The tally: hits, given and true answers by class, and the precision, recall and F1 that follow. It judges no row."""
+"""True positives, predictions and labels per class, and precision, recall and F1 from them."""
 
 from __future__ import annotations
 

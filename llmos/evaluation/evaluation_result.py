@@ -1,4 +1,4 @@
-"""What an evaluation found: numbers, counts and the worst mistakes, whatever the task."""
+"""The result of an evaluation: metrics, counts and the worst mistakes, for any task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evidence: an evaluation as plain data for the manifest, as evidence.json, and as a page that needs nothing else."""
+"""Evidence: an evaluation in the manifest, as evidence.json and as a self-contained HTML report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fidelity: what a base loses in another dtype, measured without labels on a few texts that come with us.
+"""Fidelity: what a base loses in another number format, measured on a few texts without labels.
 
 Of a base that embeds: the cosine of its vectors to those in float32. Of one that generates: how far what it thinks of
 the next token diverges from that in float32 (Kullback and Leibler 1951), in nats a token; the loss would not do, for

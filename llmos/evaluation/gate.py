@@ -1,4 +1,4 @@
-"""The gate: whether a candidate may take the promoted version's place, from numbers alone."""
+"""The promotion gate: whether a candidate may replace the promoted version, decided from metrics alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a candidate writes where rows have answers: the likeliest text, as serving renders and ends it, many at once."""
+"""Generates answers for rows with greedy decoding, batched over the KV cache, to score a generative candidate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: from true and predicted labels to the numbers that decide and explain. Tags count by whole entity."""
+"""Metrics of labelled predictions: accuracy, precision, recall, and entity-level F1 for tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions: a candidate over labelled rows, as probabilities or scores. It judges nothing."""
+"""Predictions of a candidate on labelled rows, as probabilities or scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers for answers: exact match and F1 of their words, normalized as SQuAD does (Rajpurkar et al. 2016, 2018)."""
+"""Extractive QA metrics: exact match and token F1, normalized as SQuAD does (Rajpurkar et al. 2016, 2018)."""
 
 from __future__ import annotations
 

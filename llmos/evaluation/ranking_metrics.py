@@ -1,4 +1,4 @@
-"""Numbers for scored pairs: how well queries' documents are ranked, and how scores go with those that people gave."""
+"""Ranking and similarity metrics: nDCG and MRR of documents by query, correlation of scores with people's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers for written texts: how likely the true ones are, and how like them those are that the model writes."""
+"""Metrics of generated text: perplexity of the references; exact match, chrF and BLEU of the generated text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program's arguments mean: whether they can work, what they need, and what a child is assigned for them."""
+"""Admission: checks a program's arguments before it is queued, and builds the job that its child gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Journals of earlier versions: the names that events and fields had then, read as today's."""
+"""Reads journals of earlier versions, whose events and fields had other names."""
 
 from __future__ import annotations
 

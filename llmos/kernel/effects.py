@@ -1,4 +1,4 @@
-"""Effects: what is to be done about an event, as plain orders to the loop's hands.
+"""Effects: what the loop decided to do about an event, as plain values that the executor carries out.
 
 Those that can fail (Start, Stop, Attach, Detach, Commit, Move) end in exactly one event each, also when they fail; the
 others are messages to somebody who may be gone already, which is no failure.

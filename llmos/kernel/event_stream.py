@@ -1,4 +1,4 @@
-"""What the outside sees happen: numbered Happenings, given to everybody who watches."""
+"""The event stream: numbered events for clients that watch processes, models and devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: what happened, and how well the journal must keep it. What to do about it is in effects.py."""
+"""Events: everything that changes the kernel's state, and how durably the journal keeps each kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop's hands: each effect is begun at once, beside the loop, and its outcome is posted as an event."""
+"""The executor: starts each effect beside the loop and posts its outcome as an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modes: a home is its owner's alone, folders 0700 and files 0600 (0400 where nothing may change them)."""
+"""File modes: the home is private to its owner, folders 0700, files 0600 (0400 where nothing may change them)."""
 
 from __future__ import annotations
 

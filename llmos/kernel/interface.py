@@ -1,4 +1,4 @@
-"""What the api may ask of the kernel. The real one is in box.py; testing has one that lives in memory."""
+"""The kernel's interface for the API. kernel.py implements it; llmos/testing has one in memory."""
 
 from __future__ import annotations
 

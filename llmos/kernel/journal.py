@@ -1,4 +1,4 @@
-"""The journal: every event that must outlive the daemon, in SQLite, with a snapshot so that it stays small.
+"""The journal: events that must survive the daemon, in SQLite, compacted into a snapshot.
 
 Every row has a checksum and events have no gaps, so that damage is found as it is opened, before anything is written.
 A copy of the last snapshot is kept beside it (kernel/journal_copy.py): the way back.

@@ -1,4 +1,4 @@
-"""The snapshot beside the journal: a durable copy of the last one, from which a damaged journal is made again."""
+"""A durable copy of the journal's last snapshot, from which a damaged journal is restored."""
 
 from __future__ import annotations
 

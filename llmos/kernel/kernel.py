@@ -1,4 +1,4 @@
-"""The real kernel: loop, table, store, supervisor and network as one thing that the api asks (see port.py)."""
+"""The kernel: connects loop, process table, store, supervisor and router, and implements the API's interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of this machine a request may name: any on a loopback address, else what lies below `data_roots`."""
+"""Which local files a request may name: any on a loopback address, else only those below `data_roots`."""
 
 from __future__ import annotations
 

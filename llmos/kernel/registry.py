@@ -1,4 +1,4 @@
-"""The library: models and datasets as the api asks for them, looked up, promoted, rolled back, forgotten."""
+"""The model registry: looks up, promotes, rolls back and removes models and datasets for the API."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The one forward pass: loading, packing, attention, adapters, heads."""
+"""The model's forward pass: loading, packing, attention, generation, adapters and text."""

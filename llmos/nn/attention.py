@@ -1,4 +1,4 @@
-"""The one attention function: it knows where each sequence of a packed row begins; nothing else in a model does.
+"""Attention over packed sequences: each token attends within its own sequence of the row (the varlen layout).
 
 transformers calls it under the name `NAME` through its AttentionInterface. It has no mask function there, and that
 is how one asks for no mask: what a token may see follows from the layout, which travels as the keyword `layout`.

@@ -1,4 +1,4 @@
-"""Loading: from a model's files to a module whose weights are pages of those files, shared by all who map them."""
+"""Loads a model from its files, with weights memory-mapped and shared by all processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The next-token layer in training: what a text's tokens cost, with logits made only where a token is learnt.
+"""The language modelling head in training: cross-entropy of next tokens, with logits only where there is a target.
 
 A vocabulary is large: logits of one row of a few thousand tokens can take more memory than the model. So they are made
 a chunk of places at a time, and each chunk's gradients before the next chunk's logits.

@@ -1,4 +1,4 @@
-"""Packing: many sequences as one row of tokens without padding, and the forward pass over such a row."""
+"""Packs sequences into one row of tokens without padding, and runs the forward pass over it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relative positions as T5's family has them: what the distance of two tokens adds to their score, head by head.
+"""Relative position bias, as in T5: a learned score per head for the distance of two tokens.
 
 T5's layers hand on whatever stands in place of their bias. What stands there is the table of the first layer; the one
 attention function reads from it the numbers of each sequence by itself, so that a row of many needs no square of them.

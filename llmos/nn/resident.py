@@ -1,4 +1,4 @@
-"""The resident form: a base's weights once, in one dtype and under the model's own names, for every process to map.
+"""Writes the resident form: a base's weights in one number format, memory-mapped by every process.
 
 In int8 that is the linear layers; what is no product with weights is kept in what the device computes in.
 """

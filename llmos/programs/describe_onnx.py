@@ -1,4 +1,4 @@
-"""What an ONNX base is, read from its graph, from the files beside it, and from what whoever pulls it declares."""
+"""Describes an ONNX graph from elsewhere: its task, inputs and outputs."""
 
 from __future__ import annotations
 

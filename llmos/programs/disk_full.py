@@ -1,4 +1,4 @@
-"""Room on the disk: a child that runs out of it says so with the numbers, wherever it was writing."""
+"""Checks the disk's free space before a download or conversion begins, and reports what it lacks."""
 
 from __future__ import annotations
 

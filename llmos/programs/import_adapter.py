@@ -1,4 +1,4 @@
-"""An adoption: an adapter from elsewhere, in PEFT's format, becomes a model on a base of the store.
+"""Imports a foreign PEFT adapter: matches it to a base in the store, or refuses it with the reason.
 
 Which base that is: the one with the digest that the adapter names, or with the very weights of the folder that it
 names. Where neither can be known, the one it fits by its layers and their shapes; if it fits several, the one whose

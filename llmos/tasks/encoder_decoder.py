@@ -1,4 +1,4 @@
-"""Readers: bases that read a text whole before they write (an encoder with a decoder), and how one is told what to do.
+"""Encoder-decoder bases (T5, BART, Marian): how their inputs, prefixes and languages are rendered.
 
 T5's family is told by words before the text, mBART by the tokens of two languages, one beside the text and one that
 opens the answer; the others were made for one thing and get the text as it is.

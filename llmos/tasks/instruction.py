@@ -1,4 +1,4 @@
-"""Asking a model that writes for one thing: an order and a text, as a message where it chats, else as a prompt."""
+"""Instruction prompts for base models: an instruction and a text, as a chat message where the model chats."""
 
 from __future__ import annotations
 

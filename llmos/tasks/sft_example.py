@@ -1,4 +1,4 @@
-"""A lesson: what a model that writes learns from: tokens it reads, and at which of them it learns what comes next."""
+"""A supervised fine-tuning example: the tokens of a prompt and answer, and which of them are targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The candidate: the base being changed and the head being learned, what they compute together, and their files."""
+"""The candidate model: the base being fine-tuned, its head or adapter, its forward pass and its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on to the same bits, written whole or not at all. No pickles."""
+"""Checkpoints: everything a run needs to resume to the same bits, written atomically, without pickles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Examples: rows as token ids with targets, rendered by the task that will also serve; and the batches of an epoch."""
+"""Examples: rows as token ids with targets, rendered as in serving; and the batches of an epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The crew: forked workers beside the trainer, each computing the gradients of its share of a step on its own core.
+"""Data-parallel workers: forked processes that each compute the gradients of a micro-batch on their own core.
 
 Threads that share one product meet at a barrier in every layer, and each barrier waits for the thread that was
 descheduled; a crew meets once a step. Weights and gradients lie in memory that all of it sees. It does not step.

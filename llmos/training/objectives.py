@@ -1,4 +1,4 @@
-"""Losses: what a step of each task brings down, summed over its passes so that each weighs what it is of the whole."""
+"""Training objectives: one loss per task, summed over micro-batches (gradient accumulation), normalized once a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimizer: AdamW for what every step changes, and its row-wise form for token embeddings; clipping and rates.
+"""AdamW with decoupled weight decay, a row-wise form for embeddings, gradient clipping, warm-up and decay.
 
 A step of a few hundred tokens touches a percent of an embedding table, yet a dense AdamW reads and writes all of it and
 its moments: half of a small encoder's step. The row-wise form (torch's SparseAdam) brings only touched rows up to date.

@@ -1,4 +1,4 @@
-"""The resolved recipe: what the user left open, decided by rule from task, labels and rows.
+"""Resolves a recipe: defaults for what the user left open, by task, labels and number of rows.
 
 The rules carry what was measured on CoNLL-2003, SST-2 and Banking77 with MiniLM (docs/log.md): tags want a high rate
 and few epochs, few labels a low one, many labels a high one and more passes over the rows. What writes has no head

@@ -1,4 +1,4 @@
-"""The training loop: packed passes, one optimizer step per batch, a look at the validation rows after every epoch."""
+"""The trainer: packed micro-batches, one optimizer step a batch, validation and early stopping after each epoch."""
 
 from __future__ import annotations
 

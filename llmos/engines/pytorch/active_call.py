@@ -1,4 +1,4 @@
-"""A call in hand: its inputs as tokens, and its answer as far as it has come."""
+"""A call in progress: its tokenized inputs and the part of the answer made so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that take one forward pass: they wait in groups that can share a row, and each core computes rows of its own.
+"""Batches single-pass inputs (embeddings, classification) into packed rows, one per core.
 
 Rows are so small that something still waits when a core is done: who was answered asks again meanwhile.
 """

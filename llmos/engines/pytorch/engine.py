@@ -1,4 +1,4 @@
-"""The engine itself: it takes calls in hand, and each step gives its tokens to those that wait for one.
+"""The PyTorch engine: admits calls, and runs steps of continuous batching within a token budget.
 
 A row of inputs, a stretch of a prompt and the next token of an answer are all tokens to compute. Inputs alone have rows
 as large as is fastest. Beside answers under way they share steps of a bounded number of tokens, and who is of a lower

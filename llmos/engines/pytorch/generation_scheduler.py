@@ -1,4 +1,4 @@
-"""Answers being generated: who computes which tokens in a step, who waits, and who goes back to make room.
+"""The generation scheduler: continuous batching, chunked prefill, and preemption when the KV cache is full.
 
 Every answer has tokens still to compute, and a step gives out so many: reading a prompt and writing an answer are the
 same thing. Who comes first changes from step to step: prompts alone, so that a first token is soon there, then those

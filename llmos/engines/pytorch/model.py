@@ -1,4 +1,4 @@
-"""What the engine answers for: the base itself, and models that stand on it by an adapter or by their own weights."""
+"""Models of the engine: the base itself, and adapters or full fine-tunes that stand on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that wait for one serve process: how many of each class may, and which goes to it next."""
+"""The call queue of one serve process: limits by priority, and which call is sent next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door of calls: the serve process that answers each, opened where there is none, and the answer, in time."""
+"""Takes calls in: finds or starts the serve process of a model, and returns the answer within its timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deadlines: by when each call that is waited for must have its next piece. One timer rings for all of them."""
+"""Deadlines of pending calls, with one timer for all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An open call: somebody waits for it, and its answer comes in pieces."""
+"""A pending call: its caller waits, and its answer arrives in chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls on their way: which serve process holds which, who waits for it, and what becomes of it when a process dies.
+"""The router: sends calls to serve processes, holds them while a model loads, and resends them after a crash.
 
 Calls are not journalled. Every call gets an answer: its chunks, or the fault of what stopped it.
 """

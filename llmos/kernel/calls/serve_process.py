@@ -1,4 +1,4 @@
-"""A serve process as its calls see it: what it holds, what it has in hand, and who waits for it."""
+"""A serve process as the router sees it: attached models, calls in flight and calls waiting."""
 
 from __future__ import annotations
 

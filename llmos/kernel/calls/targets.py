@@ -1,4 +1,4 @@
-"""Targets: which version, engine and device a model's name and a task mean, found out once for each."""
+"""Resolves a model's name and a task to version, engine and device, and caches the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leftovers: scratch folders, downloads and logs that nobody comes back for. Whose those are, it is told."""
+"""Cleanup: removes scratch folders, downloads and logs of processes that will not come back."""
 
 from __future__ import annotations
 

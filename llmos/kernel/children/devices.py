@@ -1,4 +1,4 @@
-"""The devices as the operating system tells of them; their speeds are what the probe program measures."""
+"""Discovers the machine's devices; the probe program measures their speed."""
 
 from __future__ import annotations
 

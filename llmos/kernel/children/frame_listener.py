@@ -1,4 +1,4 @@
-"""The loop's ears: what children say and how they end, as events; answers to calls go straight to who waits."""
+"""Turns frames and exits of children into events; chunks of answers go straight to the router."""
 
 from __future__ import annotations
 

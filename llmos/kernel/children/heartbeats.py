@@ -1,4 +1,4 @@
-"""Heartbeats: which children have not responded for how long, and which of them are to be replaced. It decides only.
+"""Heartbeats: which children have stopped responding, and which of them to replace. It decides only.
 
 Time is counted in ticks of bounded length: a daemon that stood still, or a machine that slept, has heard nobody, and
 that is nobody's fault.

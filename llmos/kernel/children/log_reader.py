@@ -1,4 +1,4 @@
-"""Reading a log: its files, oldest first, as one text; all of it, its last lines, or as it grows and is rotated."""
+"""Reads a process's log across rotated files: all of it, its last lines, or followed as it grows."""
 
 from __future__ import annotations
 

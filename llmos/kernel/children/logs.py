@@ -1,4 +1,4 @@
-"""The logs of a home: one for the daemon, the zygote and each process, rotated by size, and swept when they are old.
+"""Log files of the daemon, the zygote and each process: rotated by size, removed when old.
 
 `7.log` is being written to; when it is full it becomes `7.log.1`, the next one `7.log.2`, and so on. A file never
 changes its number. The first file of a process is kept, and the newest; those between go.

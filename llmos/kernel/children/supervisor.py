@@ -1,4 +1,4 @@
-"""The operating system processes of children: starts, signals, schedules and buries them, and carries their frames."""
+"""The supervisor: forks, signals, schedules and reaps child processes, and carries their frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon's end of the zygote: it starts it, asks it for children, and starts another when it has died."""
+"""The daemon's side of the zygote: starts it, asks it to fork children, and replaces it when it dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What children say of themselves and how they end: what each such event changes in the roster."""
+"""How the process table changes on what children report and how they exit."""
 
 from __future__ import annotations
 

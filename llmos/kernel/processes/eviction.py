@@ -1,4 +1,4 @@
-"""Eviction: what is given up to make room, the cheapest to bring back first. The scheduler says for whom."""
+"""Eviction: which idle models and processes to unload, cheapest to reload first. The scheduler says for whom."""
 
 from __future__ import annotations
 

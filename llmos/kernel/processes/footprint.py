@@ -1,4 +1,4 @@
-"""The need of a process: the bytes that it will hold of its device, by kind, estimated before it starts.
+"""The memory footprint of a process, in bytes by kind, estimated before it starts.
 
 Of a training it is the most that was measured (docs/log.md), with rows that fill every pass: shorter rows take less.
 What cannot be known here is a row longer than a pass, which takes its own activations.

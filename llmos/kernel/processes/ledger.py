@@ -1,4 +1,4 @@
-"""The memory ledger: which process holds how many bytes of which device. It counts; it frees nothing itself."""
+"""The memory ledger: bytes leased by each process on each device. It counts; it frees nothing itself."""
 
 from __future__ import annotations
 

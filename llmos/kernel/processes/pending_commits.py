@@ -1,4 +1,4 @@
-"""What the store was asked to do and has not done yet: commits and moves of names. A restart does them again."""
+"""Commits and promotions that the store has not finished; a restart does them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process table: every state of the kernel, changed by `apply(event) -> effects` and by nothing else.
+"""The process table: all kernel state, changed only by `apply(event) -> effects`.
 
 It is pure: no clock, no lock, no await, no log line. Replaying the journal's events gives the same table again.
 """

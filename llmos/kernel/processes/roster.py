@@ -1,4 +1,4 @@
-"""The roster: all processes, what is remembered of each beside what it shows, and the bytes they hold.
+"""The roster: processes, their runtime state and the bytes they hold; moves them between states.
 
 It is pure, and changed by the table's events alone.
 """

@@ -1,4 +1,4 @@
-"""Who runs, and what gives way: pure decisions over what is known, returned as events for the table to apply."""
+"""The scheduler: pure decisions on who starts, who waits and what is evicted, returned as events."""
 
 from __future__ import annotations
 

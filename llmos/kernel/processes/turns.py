@@ -1,4 +1,4 @@
-"""Turns: where more is asked for than there is room for, what has been there for its time gives way to what waits."""
+"""Time sharing of memory: where models or bases in use do not fit together, the longest loaded one gives way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proofs: which files were read and found to hash to what they should, so that none is hashed more often than needed.
+"""Checksums: which files have been verified against their sha256, so that none is hashed twice without need.
 
 Each file is proven once in a daemon's life. A large one stays proven over a restart, while its inode, size and time of
 change are what they were.

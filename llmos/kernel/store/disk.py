@@ -1,4 +1,4 @@
-"""Durable writes: what is written here is on the disk whole, or not there at all; a full disk is said with numbers."""
+"""Durable writes: a file is on the disk whole or not at all; a full disk is reported with numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index: everything the store holds, as one immutable value that readers look into and the writer swaps."""
+"""The index of the store as one immutable value: readers use it, the writer replaces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drafts: the manifest that an offer becomes, and whether the store holds the same already. It writes nothing."""
+"""Builds the manifest of an offer, and finds out whether the store holds the same already. It writes nothing."""
 
 from __future__ import annotations
 

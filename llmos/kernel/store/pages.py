@@ -1,4 +1,4 @@
-"""Pages: manifests and promotions on the disk against what the daemon knows of them. What it knows is written again."""
+"""Compares manifests and promotions on disk with the daemon's index, and rewrites what was damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promotions: which versions a bare name has meant, in order, as a small file beside the name's manifests."""
+"""Promotion history: which versions a name has meant, as a small file beside its manifests."""
 
 from __future__ import annotations
 

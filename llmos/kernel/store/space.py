@@ -1,4 +1,4 @@
-"""Space on the disk: how many bytes each room of the home takes, and what removing files would give back."""
+"""Disk usage of the home by folder, and what removing files would free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An examination: files read in full, and what is said of those whose bytes are not what they were when they came."""
+"""Verification: reads files in full and reports those whose bytes have changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shelf: the versions of every name, each a manifest file written last and a folder of links to its blobs."""
+"""Versions of each name: a manifest, written last, and a folder of links to its blobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What weights may look like: a sound safetensors header; GGUF or ONNX for a base. What could run code is refused."""
+"""Checks weights files: a sound safetensors header, GGUF or ONNX; formats that could run code are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters in memory, and a row of tokens computed with several at once: each changes its own stretch of the row.
+"""LoRA adapters in memory, and a packed row computed with several adapters at once (multi-LoRA batching).
 
 What an adapter adds to a layer is `(x @ A) @ B` (LoRA, Hu et al. 2021, arXiv:2106.09685). A long stretch gets the same
 from weights made on the way, `W + A @ B`, and forgotten after it. The base's own weights are never changed.

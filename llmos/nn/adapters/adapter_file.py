@@ -1,4 +1,4 @@
-"""An adapter's folder as peft writes it: its settings and weights, read for a backbone, or refused with the reason."""
+"""Reads an adapter folder in PEFT's format, or refuses it with the reason."""
 
 from __future__ import annotations
 

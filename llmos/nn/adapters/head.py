@@ -1,4 +1,4 @@
-"""Heads: a task's output layer over packed hidden states, and the file it is kept in."""
+"""Task heads: a task's output layer over packed hidden states, and its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA in training: a fresh adapter put into a backbone by peft, and written as its files when it has learnt."""
+"""LoRA training: adds a fresh PEFT adapter to a backbone, and saves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task head from elsewhere: the output layers that peft kept beside an adapter, as a head of ours."""
+"""Imports a task head that PEFT saved beside an adapter."""
 
 from __future__ import annotations
 

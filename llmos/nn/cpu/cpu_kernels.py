@@ -1,4 +1,4 @@
-"""The inner loops in C (kernels.c): compiled once for a CPU path where there is a compiler, and called from here.
+"""C kernels (kernels.c): compiled once per CPU path with the system's compiler, and called through ctypes.
 
 Whoever calls has another way for where there is none, with the same numbers up to the order of sums. The same way is
 taken for tensors that a loop was not made for: it then returns None, and has changed nothing.

@@ -1,4 +1,4 @@
-"""The CPU path of this process: which loops in C it computes with, said once before anything is computed."""
+"""The CPU path of this process: the instruction set that its C kernels use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product of few rows with a layer's weights: which way round a CPU computes it fastest. It changes no weights.
+"""Matrix products of few rows (decode): which weight layout this CPU multiplies fastest.
 
 `x @ W.T` and `(W @ x.T).T` are the same numbers. Libraries are made for many rows; with few, having the large matrix
 on the left can be twice as fast, and nothing is copied for it.

@@ -1,4 +1,4 @@
-"""Norms, gates, rotations and activations, each as one loop in C: many passes over little memory cost more than sums.
+"""Fused norms, gates, rotary embeddings and activations, each as one C kernel.
 
 It knows no architecture: a layer's class is replaced where a trial shows that the loop gives the layer's own numbers.
 Outside of inference mode, and for what the loops cannot do, a layer computes as it did.

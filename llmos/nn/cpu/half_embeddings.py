@@ -1,4 +1,4 @@
-"""Embeddings in 16 bits beside a model that computes in float32: the rows that are looked up are widened, no others.
+"""16-bit embedding tables beside a float32 model; only the rows looked up are widened.
 
 A table is most of a small model and none of its products, so it is kept as short as the device keeps numbers. What is
 computed is what the same table in float32 would give, to the bit.

@@ -1,4 +1,4 @@
-"""Weights of 4 bits: those of a model that was quantized to them before, found in its floats and kept as they are.
+"""4-bit weights of GGUF models (Q4_0, Q4_1), recovered exactly from their floats and kept as they are.
 
 A GGUF file in Q4_1 holds, of every 32 inputs of an output, a scale, a least number, and 32 numbers from 0 to 15; a
 float is `least + number * scale`. One in Q4_0 can be said in the same way; where its scale is negative, the largest

@@ -1,4 +1,4 @@
-"""A decoder's layer in int8 as one loop in C, for a step that gives each sequence one token.
+"""An int8 decoder layer as one C kernel for decode steps of one token per sequence.
 
 Called layer by layer from Python, norms, products and attention of one token take less time than the calls do. What it
 replaces was replaced part by part before (nn/cpu/fused.py), and it computes these parts' numbers to the bit.

@@ -1,4 +1,4 @@
-"""An encoder's layer in int8 as one loop in C: what stands between its products stays in a core's cache.
+"""An int8 encoder layer as one C kernel whose intermediate results stay in cache.
 
 What it replaces was replaced part by part before (nn/cpu/fused.py), and it computes these parts' numbers to the bit.
 """

@@ -1,4 +1,4 @@
-"""Gain: what a base in int8 saves on this machine before anything is converted, in bytes and in the time of products.
+"""What int8 would save on this machine, in bytes and in time, measured before a base is converted.
 
 Bytes are counted from the shapes of its tensors. Time is measured on products of its shapes, float and int8 in turn,
 by the fastest of a few tries, for other programs may run beside.

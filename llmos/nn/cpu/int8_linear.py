@@ -1,4 +1,4 @@
-"""Linear layers in 8-bit integers: weights quantized once, inputs on the way, integer sums, floats out.
+"""int8 linear layers: weights quantized once, activations on the fly, integer accumulation, float output.
 
 Every BLOCK of an output's weights has a scale of its own, and every BLOCK of a token's inputs, so that a large number
 spoils its block alone. A token's answer does not depend on those beside it: sums of integers have no order. A CPU

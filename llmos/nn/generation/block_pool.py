@@ -1,4 +1,4 @@
-"""The block manager: which blocks of a pool are held, by how many, and which keep a beginning for whoever comes next.
+"""Block manager of the KV cache: reference counts, and a prefix cache evicted least recently used first.
 
 It counts; the keys and values themselves lie in `kv.py`. A block that several hold is full, and a full block is never
 written again: so sharing needs no copies.

@@ -1,4 +1,4 @@
-"""Attention across: what a decoder's tokens see of what an encoder has read, its keys and values in a pool's blocks.
+"""Cross-attention of a decoder over an encoder's output, whose keys and values lie in the KV cache.
 
 They are computed once (`encoder_state.py`) and only read here. A source's blocks are a pool's like any others.
 """

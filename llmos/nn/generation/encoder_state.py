@@ -1,4 +1,4 @@
-"""Sources: what an encoder reads whole, and once, for a decoder that writes of it.
+"""Encoder states: an encoder-decoder's input, encoded once (its prefill) and kept in the KV cache for decoding.
 
 What the decoder's layers see of a source, its keys and values, lies in blocks of the same pool as those of what is
 written, counted like them. No architecture is rewritten: positions reach the layers that count from 0 by a hook, and

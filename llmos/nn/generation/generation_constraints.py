@@ -1,4 +1,4 @@
-"""What a model's own files rule of its answers: tokens that never come, or not yet, or not again.
+"""Constraints from generation_config.json: banned tokens, minimum length, no repeated n-grams.
 
 Of transformers' generation_config those that bind a greedy answer are kept: `bad_words_ids`, `suppress_tokens`,
 `begin_suppress_tokens`, `min_length`, `min_new_tokens` and `no_repeat_ngram_size`. How long an answer may be, how many

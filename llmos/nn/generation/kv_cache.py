@@ -1,4 +1,4 @@
-"""Keys and values: a pool of blocks for one base on one device, and each sequence's part of it.
+"""The KV cache: a pool of blocks for one base and device, and each sequence's block table.
 
 Which block is whose is counted in `blocks.py`; what attention makes of them is in `paged.py`.
 """

@@ -1,4 +1,4 @@
-"""What the model thought of the tokens it chose, on its way out: each token's entry leaves with the text it begins."""
+"""Log-probabilities of sampled tokens, released together with the text they belong to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention over a pool's blocks: what a step's tokens see, planned once for all layers, and the products over it.
+"""Paged attention: planned once a step for all layers, computed over the blocks of the KV cache.
 
 A token that continues its sequence alone is one query, and products with one query are slow. On a CPU those go through
 a loop in C, block by block. Where that was not compiled, and on other devices, they go together: for every block a

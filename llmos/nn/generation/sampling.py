@@ -1,4 +1,4 @@
-"""Choosing the next token from logits, each request with its own randomness, and what was thought of the choice."""
+"""Samples the next token from logits: temperature, top-k, top-p, min-p, penalties and a seed per request."""
 
 from __future__ import annotations
 

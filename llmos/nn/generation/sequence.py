@@ -1,4 +1,4 @@
-"""One answer being generated: which tokens to compute next, what text may be said already, and when it ends.
+"""One sequence being generated: prefill and decode positions, text released so far, stop texts and the end.
 
 It holds no keys and values: whoever computes says with `skip` and `again` what of it is there and what is lost.
 """

@@ -1,4 +1,4 @@
-"""The shortest end of an answer under a rule: a search over bytes for what completes it from where it stands.
+"""The shortest completion of a constrained answer, by search over bytes.
 
 The search keeps the likeliest few of all continuations of each length: what it finds is an end, and nearly always the
 shortest one.

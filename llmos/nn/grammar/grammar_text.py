@@ -1,4 +1,4 @@
-"""A rule as llguidance reads it."""
+"""Converts a rule (JSON schema, regular expression, Lark grammar) to llguidance's input."""
 
 from __future__ import annotations
 

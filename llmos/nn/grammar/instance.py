@@ -1,4 +1,4 @@
-"""A short answer under a rule, made from what the rule says: of a schema by its keywords, of a pattern by its parts.
+"""A shortest valid instance of a JSON schema or a regular expression.
 
 It is a guess, for what a rule means in full is llguidance's to say: whoever uses it tries it first.
 """

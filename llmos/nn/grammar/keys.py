@@ -1,4 +1,4 @@
-"""The keys of JSON that is being written: which have come in each object that is open, so that none comes twice."""
+"""Keys of a JSON answer under way, so that no object gets the same key twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping an answer to a grammar: which tokens may come next, and which way it still ends in time.
+"""Constrained decoding: the token mask of a grammar, and a way to complete the answer within its token budget.
 
 llguidance knows the grammars; here it is asked, and what it says becomes a mask over logits.
 """

@@ -1,4 +1,4 @@
-"""Proving a rule before it is used: a process that is thrown away compiles it and takes some steps under it.
+"""Compiles an untrusted grammar in a throw-away process first, bounded in time and memory.
 
 What crashes llguidance, takes too long or too much memory ends that process, and is an answer to who sent the rule.
 """

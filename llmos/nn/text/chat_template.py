@@ -1,4 +1,4 @@
-"""A chat template: compiled, tried, and rendered within bounds; whatever goes wrong in it is the model's refusal.
+"""Chat templates: compiled, tried at the pull, and rendered within bounds of time and memory.
 
 The environment is the one that transformers renders templates in, so that a conversation reads here as it does there.
 """

@@ -1,4 +1,4 @@
-"""Control tokens: those that steer a model (a turn's end, a separator), and texts split so that none comes of a text.
+"""Control tokens (end of turn, separators), and tokenizing user text so that it can never produce one.
 
 A tokenizer matches control tokens wherever their names stand. Here a second one, the same but for those names, which
 nobody can write in it, splits what has them in a text; a chat template's own are marked with the names that it knows.

@@ -1,4 +1,4 @@
-"""Where chat templates run: they see what they are given, and compute, write and hold what a conversation needs.
+"""The Jinja sandbox of chat templates: limited names, steps, output and memory.
 
 The environment is the one that transformers renders templates in. A template comes with a model from anywhere: whatever
 could make much of little (repeats, widths, joins, nested lists as text) is measured before it is made, and all that

@@ -1,4 +1,4 @@
-"""SentencePiece models as tokenizers: the one of T5's family or of mBART, or Marian's two with vocab.json's ids.
+"""SentencePiece models (T5, mBART, Marian) as fast tokenizers.
 
 A model file is a protocol buffer; of it are read the pieces with their scores, and how text is normalized. transformers
 wants the package sentencepiece for these files, and splits text slowly; here they become tokenizer.json's kind.

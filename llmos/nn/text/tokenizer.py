@@ -1,4 +1,4 @@
-"""The tokenizer as tasks use it: batches of text to ids and back. It never cuts and never pads."""
+"""The tokenizer as tasks use it: batches of text to token ids and back, without truncation or padding."""
 
 from __future__ import annotations
 
