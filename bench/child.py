@@ -18,7 +18,7 @@ from bench.record import ROOT
 from bench.stop import Stop
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import error_of
-from llmos.abi.frame import Answer, Ask, Attach, AttachFailed, Failed, FromChild, Job, ModelPath, Ready, ToChild
+from llmos.abi.frame import Ask, Attach, AttachFailed, Chunks, Failed, FromChild, Job, ModelPath, Ready, ToChild
 from llmos.abi.process import Program
 from llmos.abi.wire import Splitter, encode
 from llmos.programs.child import be_child
@@ -82,7 +82,7 @@ class Child:
         chunks: list[Chunk] = []
         while len(chunks) < count:
             frame = next(self._frames)
-            chunks += frame.chunks if isinstance(frame, Answer) else ()
+            chunks += frame.chunks if isinstance(frame, Chunks) else ()
         return chunks
 
     def _send(self, frames: Sequence[ToChild]) -> None:

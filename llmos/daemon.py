@@ -88,7 +88,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     box = Kernel(config, TASKS)
     await box.start()
-    server = Server(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
+    server = DaemonServer(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
     async with announced(config):
         tell(ready, {"os_pid": os.getpid(), "url": config.url})
@@ -99,7 +99,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
         await serving
 
 
-class Server(uvicorn.Server):
+class DaemonServer(uvicorn.Server):
     """Uvicorn's server, whose signals are the daemon's."""
 
     @contextlib.contextmanager

@@ -39,7 +39,7 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogEntry:
     """One model of the catalog: what it is, and its sources in the order they are tried."""
 
     name: str
@@ -52,13 +52,13 @@ class Entry:
     hub: Hub | None = None
 
 
-def catalog(extra: Path | None = None) -> dict[str, Entry]:
+def catalog(extra: Path | None = None) -> dict[str, CatalogEntry]:
     """The built-in models by name, and those of another file after them, which may replace one of the same name."""
     entries = _read(Path(__file__).with_name("catalog.toml"))
     return entries | _read(extra) if extra else entries
 
 
-def _read(path: Path) -> dict[str, Entry]:
+def _read(path: Path) -> dict[str, CatalogEntry]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -68,4 +68,4 @@ def _read(path: Path) -> dict[str, Entry]:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise BadInput(f"{path}: {name!r} is no table. Each model is one, like [minilm]")
-    return {check_name(name): from_plain({**table, "name": name}, Entry) for name, table in tables.items()}
+    return {check_name(name): from_plain({**table, "name": name}, CatalogEntry) for name, table in tables.items()}

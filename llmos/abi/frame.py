@@ -118,7 +118,7 @@ class TakenIn:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Chunks:
     """Pieces of answers to calls, several at a time when a batch finishes."""
 
     chunks: tuple[Chunk, ...]
@@ -204,7 +204,7 @@ FromChild = (
     Ready
     | TakesIn
     | TakenIn
-    | Answer
+    | Chunks
     | Computed
     | Attached
     | AttachFailed

@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.abi.model import split_ref
-from llmos.api.budget import Budget
+from llmos.api.budget import BodyBudget
 from llmos.api.call_service import CallApi
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
-from llmos.api.endpoint import Answer, Bodies, Endpoint, ErrorBoundary
+from llmos.api.endpoint import Bodies, Endpoint, ErrorBoundary, Reply
 from llmos.api.errors import WRONG_METHOD, refusal
 from llmos.api.events import Events
 from llmos.api.guard import Guard, let_read
@@ -53,7 +53,7 @@ class Route:
 class App:
     """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
 
-    def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: Budget, meter: Meter) -> None:
+    def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: BodyBudget, meter: Meter) -> None:
         self._guard = guard
         self._budget = budget
         self._refused = meter.refusals
@@ -84,7 +84,7 @@ class App:
         finally:
             share.give_back()
 
-    async def _answer(self, request: Request) -> Answer | LlmosError | None:
+    async def _answer(self, request: Request) -> Reply | LlmosError | None:
         """What the endpoint of this request answers; None where the client has left."""
         scope = request.scope
         method, place = scope["method"], self._place(scope)
@@ -126,7 +126,7 @@ class App:
 
 def create_app(kernel: KernelInterface, config: Config) -> App:
     """The app that serves this kernel."""
-    budget = Budget(max(config.max_held_bytes, config.max_body_bytes))
+    budget = BodyBudget(max(config.max_held_bytes, config.max_body_bytes))
     meter = Meter()
     return App(endpoints(kernel, config, meter), Guard(config), budget, meter)
 

@@ -13,7 +13,7 @@ MUCH_BYTES = 1 << 20
 SOON_S = 1.0  # once its answer has left and several large ones have come to their end
 
 
-class Budget:
+class BodyBudget:
     """Bytes that requests may hold. They are given back as the request ends, for what was read lives until then."""
 
     def __init__(self, limit_bytes: int, heap: Callable[[], None] = give_back, soon_s: float = SOON_S) -> None:
@@ -55,7 +55,7 @@ class BudgetShare:
 
     __slots__ = ("_budget", "_size_bytes")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self._size_bytes = 0
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from llmos.abi.model import DatasetManifest
 from llmos.abi.wire import to_plain
-from llmos.api.endpoint import Answer, Endpoint, reply
+from llmos.api.endpoint import Endpoint, Reply, reply
 from llmos.api.models import Removed
 from llmos.kernel.interface import KernelInterface
 
@@ -32,13 +32,13 @@ class Datasets:
             Endpoint("DELETE", one, self.remove, "Forget a version, or a whole name", gives=Removed),
         ]
 
-    async def list(self, request: Request) -> Answer:
+    async def list(self, request: Request) -> Reply:
         return reply({"data": [_shown(dataset) for dataset in self._kernel.datasets()]})
 
-    async def show(self, request: Request) -> Answer:
+    async def show(self, request: Request) -> Reply:
         return reply(_shown(self._kernel.dataset(request.path_params["ref"])))
 
-    async def remove(self, request: Request) -> Answer:
+    async def remove(self, request: Request) -> Reply:
         return reply(Removed(await self._kernel.remove_dataset(request.path_params["ref"])))
 
 

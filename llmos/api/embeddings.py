@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from llmos.abi.error import BadInput
 from llmos.api.call_service import CallApi, CallFields, Field
-from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.openai_schemas import given
 from llmos.api.openai_unsupported import supported
 from llmos.api.tasks import floats
@@ -70,7 +70,7 @@ class Embeddings:
         doc = "Embed texts, in OpenAI's shape"
         return [Endpoint("POST", "/v1/embeddings", self.embed, doc, EmbeddingRequest, EmbeddingReply)]
 
-    async def embed(self, request: Request) -> Answer:
+    async def embed(self, request: Request) -> Reply:
         body = supported(await self._bodies.read(request, BODY), EmbeddingRequest)
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")

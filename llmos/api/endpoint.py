@@ -54,7 +54,7 @@ FREE_BYTES = 1 << 20  # that any body may inflate to
 DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
 
 
-class Answer(Protocol):
+class Reply(Protocol):
     """What a handler gives back: something that sends itself with these headers, whole or as a stream."""
 
     raw_headers: list[tuple[bytes, bytes]]
@@ -110,7 +110,7 @@ class Endpoint:
 
     method: str
     path: str
-    handle: Callable[[Request], Awaitable[Answer]]
+    handle: Callable[[Request], Awaitable[Reply]]
     doc: str
     takes: Any = None  # Any: a type expression that msgspec can describe
     gives: Any = None  # Any: as takes
@@ -137,7 +137,7 @@ class ErrorBoundary:
         self._query = endpoint.query
         self._refused = refused  # how many, by code
 
-    async def answer(self, request: Request) -> Answer | None:
+    async def answer(self, request: Request) -> Reply | None:
         """What the handler answers, or the refusal; None where the client left before its body was there."""
         scope = request.scope
         try:

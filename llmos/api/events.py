@@ -5,9 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from llmos.abi.api_types import Happening
-from llmos.api.endpoint import Answer, Endpoint
+from llmos.api.endpoint import Endpoint, Reply
 from llmos.api.processes import happenings
-from llmos.api.stream import EVENTS, EventStream
+from llmos.api.stream import EVENTS, ServerSentEvents
 from llmos.kernel.interface import KernelInterface
 
 
@@ -20,5 +20,5 @@ class Events:
     def endpoints(self) -> list[Endpoint]:
         return [Endpoint("GET", "/v1/events", self.follow, "Follow all that happens", gives=Happening, media=EVENTS)]
 
-    async def follow(self, request: Request) -> Answer:
-        return EventStream(happenings(self._kernel.watch()))
+    async def follow(self, request: Request) -> Reply:
+        return ServerSentEvents(happenings(self._kernel.watch()))

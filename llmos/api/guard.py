@@ -25,14 +25,14 @@ MAX_AGE_S = "600"  # so long may a browser remember what a preflight was told
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GuardVerdict:
     """What becomes of a request: `answer` instead of routing it, and the origin that may read what is answered."""
 
     answer: Response | LlmosError | None = None
     origin: str | None = None
 
 
-ROUTED = Verdict()
+ROUTED = GuardVerdict()
 
 
 class Guard:
@@ -53,7 +53,7 @@ class Guard:
         """Whether pages of other origins may call, so that an answer depends on who asks."""
         return bool(self._origins)
 
-    def judged(self, scope: Scope) -> Verdict:
+    def judged(self, scope: Scope) -> GuardVerdict:
         """Whether this request is routed, refused, or a preflight that is answered here."""
         judged = [pair for pair in scope["headers"] if pair[0] in JUDGED]
         server = scope.get("server")
@@ -63,14 +63,14 @@ class Guard:
                 return ROUTED
             return self._verdict(Headers(scope=scope), server, is_options=scope.get("method") == "OPTIONS")
         except LlmosError as error:
-            return Verdict(error)
+            return GuardVerdict(error)
 
-    def _verdict(self, headers: Headers, server: Address | None, *, is_options: bool) -> Verdict:
+    def _verdict(self, headers: Headers, server: Address | None, *, is_options: bool) -> GuardVerdict:
         origin = self._origin(headers, self._host_once(tuple(headers.getlist("host")), server))
         if origin is None:
             return ROUTED
         is_preflight = is_options and "access-control-request-method" in headers
-        return Verdict(_preflight(headers) if is_preflight else None, origin)
+        return GuardVerdict(_preflight(headers) if is_preflight else None, origin)
 
     def _host(self, given: Sequence[str], server: Address | None) -> tuple[str, int]:
         """The host and port that the request is for; raises unless they are this daemon's."""

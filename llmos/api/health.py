@@ -11,7 +11,7 @@ from starlette.responses import Response
 from llmos import __version__
 from llmos.abi.api_types import DiskUse, Status, Verified
 from llmos.abi.device import Device
-from llmos.api.endpoint import Answer, Endpoint, Media, reply
+from llmos.api.endpoint import Endpoint, Media, Reply, reply
 from llmos.kernel.interface import KernelInterface
 
 ABOUT = """llmos: a daemon that serves and trains small models.
@@ -64,27 +64,27 @@ class Health:
             Endpoint("POST", "/v1/gc", self.collect, "Remove what no name reaches", gives=Collected),
         ]
 
-    async def front(self, request: Request) -> Answer:
+    async def front(self, request: Request) -> Reply:
         """A page for who asks for HTML, plain text for all others."""
         headers = {"Vary": "Accept"}
         if "text/html" in request.headers.get("accept", ""):
             return Response(PAGE, media_type="text/html; charset=utf-8", headers=headers)
         return Response(f"{ABOUT}\n", media_type="text/plain; charset=utf-8", headers=headers)
 
-    async def healthz(self, request: Request) -> Answer:
+    async def healthz(self, request: Request) -> Reply:
         return reply(Healthy(__version__))
 
-    async def status(self, request: Request) -> Answer:
+    async def status(self, request: Request) -> Reply:
         return reply(self._kernel.status())
 
-    async def devices(self, request: Request) -> Answer:
+    async def devices(self, request: Request) -> Reply:
         return reply(DeviceList(self._kernel.devices()))
 
-    async def disk(self, request: Request) -> Answer:
+    async def disk(self, request: Request) -> Reply:
         return reply(await self._kernel.disk_use())
 
-    async def verify(self, request: Request) -> Answer:
+    async def verify(self, request: Request) -> Reply:
         return reply(await self._kernel.verify())
 
-    async def collect(self, request: Request) -> Answer:
+    async def collect(self, request: Request) -> Reply:
         return reply(Collected(await self._kernel.collect()))

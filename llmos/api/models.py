@@ -16,7 +16,7 @@ from llmos.abi.arguments import check_arguments
 from llmos.abi.model import LATEST
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.wire import to_plain
-from llmos.api.endpoint import Answer, Bodies, Endpoint, reply
+from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
 from llmos.kernel.interface import KernelInterface
 
@@ -77,32 +77,32 @@ class Models:
             Endpoint("GET", f"{one}/report", self.report, "Its evaluation as a page", media="text/html"),
         ]
 
-    async def list(self, request: Request) -> Answer:
+    async def list(self, request: Request) -> Reply:
         views = self._kernel.models()
         named = [_shown(view) | {"id": view.manifest.name} for view in views if view.is_promoted]
         return reply({"object": "list", "data": [*named, *map(_shown, views)]})
 
-    async def show(self, request: Request) -> Answer:
+    async def show(self, request: Request) -> Reply:
         ref = request.path_params["ref"]
         return reply(_shown(self._kernel.model(ref)) | {"id": ref})
 
-    async def remove(self, request: Request) -> Answer:
+    async def remove(self, request: Request) -> Reply:
         ref = request.path_params["ref"]
         if ref.endswith(f":{LATEST}"):  # that version alone, where the bare name would mean all of them
             ref = self._kernel.model(ref).manifest.ref
         return reply(Removed(await self._kernel.remove(ref)))
 
-    async def promote(self, request: Request) -> Answer:
+    async def promote(self, request: Request) -> Reply:
         return reply(_shown(await self._kernel.promote(request.path_params["ref"])))
 
-    async def rollback(self, request: Request) -> Answer:
+    async def rollback(self, request: Request) -> Reply:
         return reply(_shown(await self._kernel.rollback(request.path_params["name"])))
 
-    async def report(self, request: Request) -> Answer:
+    async def report(self, request: Request) -> Reply:
         path = Path(self._kernel.model_file(request.path_params["ref"], REPORT))
         return Response(await asyncio.to_thread(path.read_bytes), media_type="text/html; charset=utf-8")
 
-    async def pull(self, request: Request) -> Answer:
+    async def pull(self, request: Request) -> Reply:
         body = await self._bodies.read(request, PULL)
         said: dict[str, Json] = {
             "base": body.base,

@@ -15,11 +15,11 @@ from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError
 from llmos.api.call_service import CallApi, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
-from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, reply
+from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.openai_schemas import ChatRequest, CompletionRequest, Sampled, StreamOptions
 from llmos.api.openai_unsupported import supported
 from llmos.api.rules import Rule, headers_of, named, renamed
-from llmos.api.stream import DONE, EVENTS, EventStream, event, fault
+from llmos.api.stream import DONE, EVENTS, ServerSentEvents, event, fault
 from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.schema import Enforced
 
@@ -30,7 +30,7 @@ LAST = f"data: {DONE}\n\n".encode()
 BODY = msgspec.json.Decoder(dict[str, Any])
 
 
-class Usage(msgspec.Struct):
+class TokenUsage(msgspec.Struct):
     """Tokens read and made."""
 
     prompt_tokens: int
@@ -46,14 +46,14 @@ class Completion(msgspec.Struct):
     created: int
     model: str
     choices: list[dict[str, Json]]
-    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET  # of a stream: only where it is asked for
+    usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET  # of a stream: only where it is asked for
 
 
 STREAMED = (Media(EVENTS, Completion, ended=True),)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OpenAICall:
     """What a body asks: its inputs and params, the rule of its answer, and what of its schemas is not enforced."""
 
     body: Sampled
@@ -64,16 +64,16 @@ class Asked:
     is_list: bool = False
 
 
-def _asked_chat(given: dict[str, Json]) -> Asked:
+def _asked_chat(given: dict[str, Json]) -> OpenAICall:
     body = supported(given, ChatRequest)
     rule = body.rule()
-    return Asked(body, [body.input()], body.params(rule), rule, body.left_out(rule))
+    return OpenAICall(body, [body.input()], body.params(rule), rule, body.left_out(rule))
 
 
-def _asked_completion(given: dict[str, Json]) -> Asked:
+def _asked_completion(given: dict[str, Json]) -> OpenAICall:
     body = supported(given, CompletionRequest)
     rule, prompts = body.rule(), _prompts(body.prompt)
-    return Asked(body, prompts, body.params(rule), rule, body.left_out(rule), isinstance(body.prompt, list))
+    return OpenAICall(body, prompts, body.params(rule), rule, body.left_out(rule), isinstance(body.prompt, list))
 
 
 class OpenAI:
@@ -90,25 +90,27 @@ class OpenAI:
             Endpoint("POST", plain, self.complete, "Continue a prompt", CompletionRequest, Completion, also=STREAMED),
         ]
 
-    async def chat(self, request: Request) -> Answer:
+    async def chat(self, request: Request) -> Reply:
         asked = await self._bodies.read_as(request, BODY, _asked_chat)
         wanted = self._caller.wanted(asked.body, "chat", asked.inputs, asked.params, MESSAGES)
         return await self._answer(request, asked, wanted, _head("chatcmpl", "chat.completion", wanted.model))
 
-    async def complete(self, request: Request) -> Answer:
+    async def complete(self, request: Request) -> Reply:
         asked = await self._bodies.read_as(request, BODY, _asked_completion)
         field = Field("prompt", asked.is_list, is_openai=True)
         wanted = self._caller.wanted(asked.body, "generate", asked.inputs, asked.params, field)
         return await self._answer(request, asked, wanted, _head("cmpl", "text_completion", wanted.model))
 
-    async def _answer(self, request: Request, asked: Asked, wanted: Wanted, head: Completion) -> Answer:
+    async def _answer(self, request: Request, asked: OpenAICall, wanted: Wanted, head: Completion) -> Reply:
         is_chat = wanted.task == "chat"
         with named(asked.rule):
             if asked.body.stream:
                 return await self._stream(request, asked, wanted, head, ChatChoices() if is_chat else TextChoices())
             return await self._whole(request, asked, wanted, head, _message if is_chat else _text)
 
-    async def _whole(self, request: Request, asked: Asked, wanted: Wanted, head: Completion, choice: Choice) -> Answer:
+    async def _whole(
+        self, request: Request, asked: OpenAICall, wanted: Wanted, head: Completion, choice: Choice
+    ) -> Reply:
         headers = headers_of(asked.left_out, wanted.model)
         chunk = await self._caller.whole(wanted, request)
         head.choices = [choice(index, output) for index, output in enumerate(chunk.outputs)]
@@ -118,14 +120,14 @@ class OpenAI:
         return answer
 
     async def _stream(
-        self, request: Request, asked: Asked, wanted: Wanted, head: Completion, choices: Choices
-    ) -> Answer:
+        self, request: Request, asked: OpenAICall, wanted: Wanted, head: Completion, choices: Choices
+    ) -> Reply:
         headers = headers_of(asked.left_out, wanted.model)
         chunks = await self._caller.streamed(wanted, request)
         if head.object == "chat.completion":
             head.object = "chat.completion.chunk"
         events = _events(chunks, head, choices, asked.body.stream_options or StreamOptions(), asked.rule)
-        answer = EventStream(events)
+        answer = ServerSentEvents(events)
         answer.raw_headers += headers
         return answer
 
@@ -169,8 +171,8 @@ def _text(index: int, output: Json) -> Json:
     return text_choice(index, output["text"], output.get("logprobs"), reason=output["finish_reason"])
 
 
-def _usage(tokens: Tokens) -> Usage:
-    return Usage(tokens.prompt, tokens.completion, tokens.prompt + tokens.completion)
+def _usage(tokens: Tokens) -> TokenUsage:
+    return TokenUsage(tokens.prompt, tokens.completion, tokens.prompt + tokens.completion)
 
 
 def _prompts(prompt: str | list[Json]) -> list[Json]:

@@ -15,9 +15,9 @@ from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.api.call_service import one_priority
-from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, Query, asked_of, reply
+from llmos.api.endpoint import Bodies, Endpoint, Media, Query, Reply, asked_of, reply
 from llmos.api.errors import CREATED, shape_of
-from llmos.api.stream import EVENTS, EventStream, event
+from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
 
 Json = Any  # Any: a JSON value whose schema belongs to the program
@@ -86,10 +86,10 @@ class Processes:
             Endpoint("POST", f"{one}/nice", self.nice, "Change its class", NiceRequest, Process),
         ]
 
-    async def list(self, request: Request) -> Answer:
+    async def list(self, request: Request) -> Reply:
         return reply({"data": [process_json(process) for process in self._kernel.processes()]})
 
-    async def start(self, request: Request) -> Answer:
+    async def start(self, request: Request) -> Reply:
         body = await self._bodies.read(request, START)
         check_arguments(body.program, body.args)
         asked = one_priority(body.priority, body.earlier_priority)
@@ -98,33 +98,33 @@ class Processes:
         process = await self._kernel.submit(Spec(body.program, args, body.title, priority, body.device))
         return reply(process_json(process), CREATED)
 
-    async def show(self, request: Request) -> Answer:
+    async def show(self, request: Request) -> Reply:
         return reply(process_json(self._kernel.process(_pid(request))))
 
-    async def events(self, request: Request) -> Answer:
+    async def events(self, request: Request) -> Reply:
         process = self._kernel.process(_pid(request))
-        return EventStream(happenings(self._kernel.watch(process.pid)))
+        return ServerSentEvents(happenings(self._kernel.watch(process.pid)))
 
-    async def log(self, request: Request) -> Answer:
+    async def log(self, request: Request) -> Reply:
         process = self._kernel.process(_pid(request))
         asked = asked_of(request)
         tail = asked.get("tail")
         if asked.get("follow"):
-            return EventStream(_pieces(self._kernel.follow_log(process.pid, tail_lines=tail)))
+            return ServerSentEvents(_pieces(self._kernel.follow_log(process.pid, tail_lines=tail)))
         text = await self._kernel.log(process.pid, tail_lines=tail)
         return Response(text, media_type="text/plain; charset=utf-8")
 
-    async def kill(self, request: Request) -> Answer:
+    async def kill(self, request: Request) -> Reply:
         body = await self._bodies.read(request, KILL)
         return reply(process_json(await self._kernel.kill(_pid(request), force=body.force)))
 
-    async def suspend(self, request: Request) -> Answer:
+    async def suspend(self, request: Request) -> Reply:
         return reply(process_json(await self._kernel.suspend(_pid(request))))
 
-    async def resume(self, request: Request) -> Answer:
+    async def resume(self, request: Request) -> Reply:
         return reply(process_json(await self._kernel.resume(_pid(request))))
 
-    async def nice(self, request: Request) -> Answer:
+    async def nice(self, request: Request) -> Reply:
         body = await self._bodies.read(request, NICE)
         priority = one_priority(body.priority, body.earlier_priority)
         if priority is None:

@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llmos.api.endpoint import Answer, Endpoint, Media, Query, reply
+from llmos.api.endpoint import Endpoint, Media, Query, Reply, reply
 from llmos.api.errors import CREATED, STATUS
 from llmos.api.processes import PID_DIGITS
 from llmos.api.stream import DONE, EVENTS
@@ -69,10 +69,10 @@ class Schema:
             Endpoint("GET", "/docs", self.page, "This interface, as a page", media="text/html"),
         ]
 
-    async def document(self, request: Request) -> Answer:
+    async def document(self, request: Request) -> Reply:
         return reply(document(self._endpoints, self._version))
 
-    async def page(self, request: Request) -> Answer:
+    async def page(self, request: Request) -> Reply:
         return Response(files("llmos.api").joinpath("docs.html").read_bytes(), media_type="text/html; charset=utf-8")
 
 

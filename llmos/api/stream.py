@@ -88,7 +88,7 @@ class Attended:
             self._task.cancel()
 
 
-class EventStream:
+class ServerSentEvents:
     """An answer of server-sent events, sent as they are made; the source is closed when the client leaves."""
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
 from llmos.api.call_service import CallApi, CallFields, Field, Wanted
-from llmos.api.endpoint import Answer, Bodies, Endpoint, Media, header_of, reply
+from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, header_of, reply
 from llmos.api.openai_schemas import given
-from llmos.api.stream import EVENTS, EventStream, event, fault
+from llmos.api.stream import EVENTS, ServerSentEvents, event, fault
 from llmos.tasks import GENERATIVE, TASKS
 from llmos.tasks.params import check_params
 
@@ -58,7 +58,7 @@ class Tasks:
         also = (Media(EVENTS, TaskReply), Media(RAW))
         return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also)]
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, request: Request) -> Reply:
         task = request.path_params["task"]
         if task not in TASKS:
             raise NotFound(f"No task {task!r}. There are: {', '.join(TASKS)}")
@@ -79,7 +79,7 @@ class Tasks:
         outputs = [_vector(one, encoding) for one in chunk.outputs] if task == "embed" else list(chunk.outputs)
         return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
 
-    async def _stream(self, wanted: Wanted, request: Request) -> Answer:
+    async def _stream(self, wanted: Wanted, request: Request) -> Reply:
         if wanted.task not in GENERATIVE:
             raise BadInput(f"Only {', '.join(GENERATIVE)} stream. Leave out `stream`")
 
@@ -92,7 +92,7 @@ class Tasks:
                 yield fault(error, name="error")
 
         chunks = await self._caller.streamed(wanted, request)
-        return EventStream(events())
+        return ServerSentEvents(events())
 
 
 def _inputs(body: TaskRequest) -> list[Json]:

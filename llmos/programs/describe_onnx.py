@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.engines.onnx.graph import Form, Graph, Session, check_labels, graph_of, open_session
+from llmos.engines.onnx.graph import Graph, GraphForm, Session, check_labels, graph_of, open_session
 from llmos.programs.describe import LABELS, VOCABULARY, license_of, limits_of, pooling_of
 
 Json = Any  # Any: JSON written by whoever published the model, and the arguments of the process
@@ -30,7 +30,7 @@ def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) ->
             "tokenizer.save_pretrained(folder)"
         )
     labels = _labels(folder, config, args)
-    if graph.form is Form.MAP:
+    if graph.form is GraphForm.MAP:
         has = _asked(session, graph)
         labels = labels or has
         _check_map(labels, has)
@@ -38,7 +38,7 @@ def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) ->
     options: dict[str, Json] = {"engine": "onnx", "tasks": [task]}
     if config.get("problem_type") == MANY:
         options["multi_label"] = True
-    if graph.form is Form.HIDDEN:
+    if graph.form is GraphForm.HIDDEN:
         options["pooling"] = pooling_of(folder)
     limit = graph.length or (None if graph.reads_text else limits_of(folder, config))
     if limit:

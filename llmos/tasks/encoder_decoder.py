@@ -33,7 +33,7 @@ NAMES = dict(zip(NAMED[::2], NAMED[1::2], strict=True))  # of mBART's languages,
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EncoderDecoderInput:
     """How a reader is told what to do: words before the text, the language's token beside it, what opens the answer."""
 
     prefix: str = ""
@@ -54,12 +54,12 @@ class EncoderDecoderInfo:
     opens_whole: bool = True
     codes: Mapping[str, int] = field(default_factory=dict)  # languages that are tokens, such as de_DE
 
-    def translate(self, source: str | None, target: str | None) -> Asked:
+    def translate(self, source: str | None, target: str | None) -> EncoderDecoderInput:
         """How it is told to translate; BadInput where the languages cannot be told so."""
         if self.codes:
             start = () if target is None else (self.opening[0], self._code(target, "target_language"))
-            return Asked("", None if source is None else self._code(source, "source_language"), start)
-        return Asked(self._prefix(source, target))
+            return EncoderDecoderInput("", None if source is None else self._code(source, "source_language"), start)
+        return EncoderDecoderInput(self._prefix(source, target))
 
     def _code(self, language: str, key: str) -> int:
         """The token of a language, by its code, how that begins, or its name in English."""
@@ -94,10 +94,10 @@ class EncoderDecoderInfo:
             return next(known, f"translate to {target}: ")
         return f"translate {source} to {target}: "
 
-    def summarize(self) -> Asked:
+    def summarize(self) -> EncoderDecoderInput:
         if self.prefixes is None:
-            return Asked()
-        return Asked(next((p for p in self.prefixes if p.startswith("summar")), SUMMARIZE))
+            return EncoderDecoderInput()
+        return EncoderDecoderInput(next((p for p in self.prefixes if p.startswith("summar")), SUMMARIZE))
 
 
 def prefixes_of(config: Json) -> tuple[str, ...] | None:
@@ -108,7 +108,7 @@ def prefixes_of(config: Json) -> tuple[str, ...] | None:
     return found if found or config.get("model_type") in TOLD else None
 
 
-def rendered(asked: Asked, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+def rendered(asked: EncoderDecoderInput, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
     """The text as the encoder reads it, whole, or its beginning where the options say that it may be cut."""
     (one,) = encoded([asked.prefix + text], "The text", tokenizer, settings)
     ids = one.ids if asked.source is None else _spoken(one.ids, asked.source, tokenizer)
@@ -127,7 +127,9 @@ def _spoken(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
     return [*ids[:at], source, *ids[at + 1 :]]
 
 
-def taught(asked: Asked, text: str, answer: str, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
+def taught(
+    asked: EncoderDecoderInput, text: str, answer: str, tokenizer: TrainingTokenizer, settings: Settings
+) -> Rendered:
     """The same with its answer as a lesson: two sequences, what is read and what is written."""
     reader = tokenizer.reader
     assert reader is not None, "only what reads is taught to write of it"

@@ -74,7 +74,8 @@ class Generate:
         """A prompt leaves room for at least one token; where it is cut, its end is kept."""
         if tokenizer.reader is not None:  # whose answer takes no room beside the prompt
             return [
-                encoder_decoder.rendered(encoder_decoder.Asked(), one["prompt"], tokenizer, settings) for one in inputs
+                encoder_decoder.rendered(encoder_decoder.EncoderDecoderInput(), one["prompt"], tokenizer, settings)
+                for one in inputs
             ]
         limit = limit_of(settings) - 1
         prompts = [one["prompt"] for one in inputs]
@@ -86,7 +87,9 @@ class Generate:
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return encoder_decoder.taught(encoder_decoder.Asked(), asked["prompt"], answer, tokenizer, settings)
+            return encoder_decoder.taught(
+                encoder_decoder.EncoderDecoderInput(), asked["prompt"], answer, tokenizer, settings
+            )
         limit = limit_of(settings)
         check_chars("The answer", len(answer), tokenizer, limit, settings)
         prompt = _read(asked["prompt"], tokenizer, limit, settings)

@@ -56,7 +56,7 @@ class Summarize:
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
 
-    def _told(self, one: encoder_decoder.EncoderDecoderInfo) -> encoder_decoder.Asked:
+    def _told(self, one: encoder_decoder.EncoderDecoderInfo) -> encoder_decoder.EncoderDecoderInput:
         if self.max_words is not None:
             raise BadInput(
                 "This model cannot be told how many words a summary may have. Leave max_words out, or set max_tokens",

@@ -60,7 +60,7 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ToolRule:
     """One function in the rule that tools make: its number in the request, its name, and its parameters as JSON."""
 
     number: str
@@ -258,13 +258,13 @@ def _answer(rule: Grammar | None) -> list[str]:
     raise BadInput(said, key=rule.kind)
 
 
-def parts_of(text: str) -> list[Part]:
+def parts_of(text: str) -> list[ToolRule]:
     """The functions in the text of a rule that tools make, in their order."""
     names = dict(NAMED.findall(text))
-    return [Part(number, names[number], schema) for number, schema in ARGUMENTS.findall(text) if number in names]
+    return [ToolRule(number, names[number], schema) for number, schema in ARGUMENTS.findall(text) if number in names]
 
 
-def alone(parts: Sequence[Part]) -> str:
+def alone(parts: Sequence[ToolRule]) -> str:
     """A rule of the parameters of these functions alone."""
     lines = [f"start: {' | '.join(f'a{i}' for i in range(len(parts)))}"]
     return "\n".join([*lines, *(f"a{i}: %json {one.schema}" for i, one in enumerate(parts))])

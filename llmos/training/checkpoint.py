@@ -48,7 +48,7 @@ class TrainState:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class SavedState:
     """A checkpoint in memory."""
 
     position: TrainState
@@ -99,7 +99,7 @@ class Checkpoints:
                 shutil.rmtree(old)
         return target
 
-    def read(self, recipe_digest: str) -> Held | None:
+    def read(self, recipe_digest: str) -> SavedState | None:
         """The newest checkpoint; None if there is none. Random numbers follow from the step, so none are kept."""
         found = self._newest()
         if found is None:
@@ -111,7 +111,7 @@ class Checkpoints:
             )
         best = load_file(found / BEST) if (found / BEST).exists() else {}
         self._best_step = position.best_step
-        return Held(position, load_file(found / WEIGHTS), load_file(found / MOMENTS), best)
+        return SavedState(position, load_file(found / WEIGHTS), load_file(found / MOMENTS), best)
 
     def _all(self) -> list[Path]:
         return [one for one in self.folder.glob("step-*") if FOLDER.fullmatch(one.name)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llmos.abi import wire
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault
-from llmos.abi.frame import Accepted, Answer, Ask, Job, ModelPath, Report, Stop
+from llmos.abi.frame import Accepted, Ask, Chunks, Job, ModelPath, Report, Stop
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.process import Priority, Program, Progress
 
@@ -30,7 +30,7 @@ chunks = st.builds(
 )
 frames = st.one_of(
     st.builds(Ask, calls),
-    st.builds(Answer, st.lists(chunks, max_size=3).map(tuple)),
+    st.builds(Chunks, st.lists(chunks, max_size=3).map(tuple)),
     st.builds(Report, st.builds(Progress, st.text(), st.floats(0, 1e9), st.floats(0, 1e9), st.text())),
     st.builds(Accepted, st.integers(0, 9), st.text(), st.text()),
     st.builds(Stop, st.text()),

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from llmos.abi.error import Busy
-from llmos.api.budget import MUCH_BYTES, Budget
+from llmos.api.budget import MUCH_BYTES, BodyBudget
 
 
 def test_what_is_held_is_given_back_when_the_request_ends():
-    budget = Budget(100)
+    budget = BodyBudget(100)
     share = budget.share()
     share.take(70)
     with pytest.raises(Busy, match="hold 70 bytes of 100"):
@@ -39,7 +39,7 @@ def test_the_heap_is_asked_after_large_requests_once_for_those_that_end_together
             asked.append(1)
             loop.call_soon_threadsafe(is_asked.set)
 
-        budget = Budget(10 * MUCH_BYTES, heap, soon_s=0.0)
+        budget = BodyBudget(10 * MUCH_BYTES, heap, soon_s=0.0)
         for size in sizes:
             ask(budget, size)
         if times:

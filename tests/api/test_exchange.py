@@ -7,7 +7,7 @@ from starlette.responses import Response
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from llmos.api.exchange import Exchange
-from llmos.api.stream import Attended, EventStream
+from llmos.api.stream import Attended, ServerSentEvents
 
 
 class Wire:
@@ -69,7 +69,7 @@ def test_pieces_of_a_stream_leave_one_by_one():
         yield b"first"
         yield b"second"
 
-    writes = Exchanged(EventStream(events())).wire.writes
+    writes = Exchanged(ServerSentEvents(events())).wire.writes
     assert b"transfer-encoding: chunked" in writes[0]
     assert writes[1:] == [b"5\r\nfirst\r\n", b"6\r\nsecond\r\n", b"0\r\n\r\n"]
 
@@ -119,7 +119,7 @@ def test_an_app_that_goes_wrong_in_the_middle_ends_the_connection(caplog):
         yield b"first"
         raise OSError("no")
 
-    done = Exchanged(EventStream(events()))
+    done = Exchanged(ServerSentEvents(events()))
     assert done.wire.writes[-1] == b"5\r\nfirst\r\n"
     assert (done.wire.is_closed, done.exchange.response_complete, len(caplog.records)) == (True, False, 1)
 
@@ -174,7 +174,7 @@ def test_a_stream_whose_client_s_connection_closed_unheard_ends_with_its_next_pi
         await has_begun.wait()
         wire.is_closed = True
 
-    done = Exchanged(EventStream(events()), act=close)
+    done = Exchanged(ServerSentEvents(events()), act=close)
     assert len(done.wire.writes) < 100
     assert (is_ended, caplog.records) == ([True], [])
 

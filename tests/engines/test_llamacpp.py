@@ -17,8 +17,8 @@ from llmos.engines.external_generation import Leg
 from llmos.engines.llamacpp import LlamaCppEngine
 from llmos.engines.llamacpp.engine import SLOTS, room_of
 from llmos.engines.llamacpp.header import Header, read_header
-from llmos.engines.llamacpp.rule import Rule
-from llmos.engines.llamacpp.writer import Heard, body_of
+from llmos.engines.llamacpp.rule import LlamaCppRule
+from llmos.engines.llamacpp.writer import LlamaCppEvent, body_of
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import Grammar
 from llmos.testing.tiny_gguf import HEADS, HIDDEN, LAYERS, MAX_TOKENS, write_gguf
@@ -93,7 +93,7 @@ def test_what_a_request_says_is_said_in_its_words():
     ids=lambda one: one.text[:12] if isinstance(one, Grammar) else None,
 )
 def test_an_answer_is_held_against_its_rule(rule, good, begun, bad):
-    kept = Rule(rule)
+    kept = LlamaCppRule(rule)
     kept.check(good, is_whole=True)
     kept.check(begun, is_whole=False)
     for text, is_whole in ((begun, True), (bad, False)):
@@ -104,7 +104,7 @@ def test_an_answer_is_held_against_its_rule(rule, good, begun, bad):
 @pytest.mark.parametrize("rule", [Grammar("grammar", "start: !!"), Grammar("regex", "[")], ids=lambda one: one.kind)
 def test_a_rule_that_cannot_be_read_is_refused_before_anything_is_written(rule):
     with pytest.raises(BadInput, match=f"The {rule.kind} cannot be kept to"):
-        Rule(rule)
+        LlamaCppRule(rule)
 
 
 def test_a_cancelled_answer_ends_at_the_next_thing_that_is_said():
@@ -112,7 +112,7 @@ def test_a_cancelled_answer_ends_at_the_next_thing_that_is_said():
         is_over = True
 
     leg = Leg(0, Job(), 0, Sampling(), "")
-    heard = Heard(leg, lambda piece: pytest.fail("nobody listens"), None)
+    heard = LlamaCppEvent(leg, lambda piece: pytest.fail("nobody listens"), None)
     assert heard({"choices": [{"text": "more"}]}) is True
     heard.end()
 
@@ -121,7 +121,7 @@ def test_an_answer_that_broke_off_is_no_answer():
     class Job:
         is_over = False
 
-    heard = Heard(Leg(0, Job(), 0, Sampling(), ""), lambda piece: None, None)
+    heard = LlamaCppEvent(Leg(0, Job(), 0, Sampling(), ""), lambda piece: None, None)
     heard({"choices": [{"text": "half", "finish_reason": None}]})
     with pytest.raises(Unavailable, match="before it was whole"):
         heard.end()

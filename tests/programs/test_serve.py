@@ -13,11 +13,11 @@ import pytest
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.frame import (
-    Answer,
     Ask,
     Attach,
     Attached,
     Cancel,
+    Chunks,
     Computed,
     Detach,
     Detached,
@@ -80,7 +80,7 @@ class Daemon:
             frame = self.hear()
             if isinstance(frame, Attached | Detached):
                 continue
-            assert isinstance(frame, Answer)
+            assert isinstance(frame, Chunks)
             found |= {chunk.call_id: chunk for chunk in frame.chunks}
         return found
 
@@ -178,7 +178,7 @@ def test_the_last_call_taken_back_is_reported_as_one_less():
     ours, theirs = socket.socketpair()
     engine = Endless()
     note = Note()
-    server = serve.Server(Channel(theirs, on_gone=lambda: None), engine, note)
+    server = serve.ServeLoop(Channel(theirs, on_gone=lambda: None), engine, note)
     ours.sendall(encode(call(1)))
     server.step()
     ours.sendall(encode(Cancel(1)))
@@ -233,7 +233,7 @@ class Talk:
         self.ours, self._theirs = socket.socketpair()
         self.ours.settimeout(20)
         self.note = Note()
-        self.server = serve.Server(Channel(self._theirs, on_gone=lambda: None), engine, self.note)
+        self.server = serve.ServeLoop(Channel(self._theirs, on_gone=lambda: None), engine, self.note)
         self._splitter = Splitter()
         self.heard: list[FromChild] = []
 
@@ -250,7 +250,7 @@ class Talk:
                 heard = self._splitter.feed(self.ours.recv(1 << 16))
             except BlockingIOError:
                 continue
-            found += [chunk for frame in heard if isinstance(frame, Answer) for chunk in frame.chunks]
+            found += [chunk for frame in heard if isinstance(frame, Chunks) for chunk in frame.chunks]
         return found
 
     def close(self) -> None:
@@ -337,7 +337,7 @@ def test_of_a_call_that_was_sent_alone_it_is_said_that_it_is_in_and_of_others_no
     daemon.say(Attach(MOOD))
     daemon.say(*(Ask(Call(number, "mood:1", "classify", ("x",) * size), number == 2) for number in (1, 2)))
     heard = []
-    while not any(isinstance(one, Answer) and any(c.call_id == 2 and c.is_last for c in one.chunks) for one in heard):
+    while not any(isinstance(one, Chunks) and any(c.call_id == 2 and c.is_last for c in one.chunks) for one in heard):
         heard.append(daemon.hear())
     assert [one for one in heard if isinstance(one, TakenIn)] == [TakenIn(2)]
 

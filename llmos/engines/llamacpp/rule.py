@@ -23,7 +23,7 @@ def _escaped(found: re.Match[str]) -> str:
     return r"\/" if found[0] == "/" else found[0]
 
 
-class Rule:
+class LlamaCppRule:
     """One answer's rule; BadInput where it is malformed, or nothing can match it."""
 
     def __init__(self, grammar: Grammar) -> None:

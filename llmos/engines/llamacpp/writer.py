@@ -10,7 +10,7 @@ from llmos.abi.error import BadInput, Unavailable
 from llmos.engines.external_generation import Delta, Leg
 from llmos.engines.llamacpp.header import Header
 from llmos.engines.llamacpp.place import Place
-from llmos.engines.llamacpp.rule import Rule
+from llmos.engines.llamacpp.rule import LlamaCppRule
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import Grammar
@@ -44,7 +44,7 @@ class LlamaCpp:
 
     def write(self, leg: Leg, say: Callable[[Delta], None]) -> None:
         rule = None if leg.settings.grammar is None else self._rule(leg.settings.grammar)
-        heard = Heard(leg, say, rule)
+        heard = LlamaCppEvent(leg, say, rule)
         self._server.handle_completions(body_of(leg.ids, leg.settings, leg.salt, rule), heard)
         heard.end()
 
@@ -52,14 +52,14 @@ class LlamaCpp:
         if settings.grammar is not None:
             self._rule(settings.grammar)
 
-    def _rule(self, grammar: Grammar) -> Rule:
+    def _rule(self, grammar: Grammar) -> LlamaCppRule:
         if not self._keeps_rules:
             raise BadInput(
                 f"llama.cpp keeps to no {grammar.param} with the vocabulary of this file: it loses spaces "
                 "of SentencePiece. Ask another engine: pytorch",
                 key=grammar.param,
             )
-        return Rule(grammar)
+        return LlamaCppRule(grammar)
 
     def close(self) -> None:
         self.tokenizer.close()
@@ -67,10 +67,10 @@ class LlamaCpp:
         self._place.close()
 
 
-class Heard:
+class LlamaCppEvent:
     """What the server says of one answer, event by event. Called from its thread; True ends it."""
 
-    def __init__(self, leg: Leg, say: Callable[[Delta], None], rule: Rule | None) -> None:
+    def __init__(self, leg: Leg, say: Callable[[Delta], None], rule: LlamaCppRule | None) -> None:
         self._leg, self._say, self._rule = leg, say, rule
         self._text = ""
         self._reason: str | None = None
@@ -114,7 +114,7 @@ class Heard:
         return {**_shown(scored), "top_logprobs": [_shown(one) for one in top]}
 
 
-def body_of(ids: list[int], settings: Sampling, salt: str, rule: Rule | None = None) -> Json:
+def body_of(ids: list[int], settings: Sampling, salt: str, rule: LlamaCppRule | None = None) -> Json:
     """One answer's request, in llama.cpp's words."""
     body: Json = {
         "prompt": ids,

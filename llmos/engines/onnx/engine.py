@@ -14,7 +14,7 @@ from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask, faul
 from llmos.abi.frame import ModelPath
 from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.onnx.batcher import OnnxBatcher, OnnxItem, OnnxJob, rectangles
-from llmos.engines.onnx.graph import Form, Graph, check_labels, graph_of, open_session
+from llmos.engines.onnx.graph import Graph, GraphForm, check_labels, graph_of, open_session
 from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
@@ -169,19 +169,21 @@ class OnnxEngine:
     def _raw(self, item: OnnxItem, output: Array) -> Json:
         """One row of the output, as the task's parse takes it."""
         form, is_multi = self._graph.form, bool(self._settings.options.get("multi_label"))
-        if form is Form.MAP:
+        if form is GraphForm.MAP:
             by_label = {str(label): float(share) for label, share in output.items()}
             return [_as_logit(by_label.get(label, 0.0), is_multi=is_multi) for label in self._settings.labels]
         numbers = np.asarray(output, np.float32)
         if not np.isfinite(numbers).all():
             raise BadInput(f"{self._ref} computes what is not a number. Export it again, from sound weights")
-        if form is Form.SHARES:
+        if form is GraphForm.SHARES:
             return [_as_logit(float(share), is_multi=is_multi) for share in numbers]
-        if form is Form.LOGITS:
+        if form is GraphForm.LOGITS:
             return numbers.tolist()
-        if form is Form.TOKEN_LOGITS:
+        if form is GraphForm.TOKEN_LOGITS:
             return numbers[: len(item.ids)].tolist()
-        return self._vector(item, _pooled(numbers[: len(item.ids)], self._settings) if form is Form.HIDDEN else numbers)
+        return self._vector(
+            item, _pooled(numbers[: len(item.ids)], self._settings) if form is GraphForm.HIDDEN else numbers
+        )
 
     def _vector(self, item: OnnxItem, vector: Array) -> bytes:
         if item.job.task.name != "embed" or is_unit(self._settings, item.job.call.params):

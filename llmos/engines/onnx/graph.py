@@ -37,7 +37,7 @@ KNOWN = {  # what its message is known by -> what is wrong, and what to do
 VECTOR_NAMES = ("sentence_embedding", "embeddings", "text_embeds")
 
 
-class Form(StrEnum):
+class GraphForm(StrEnum):
     """What the output that is read holds, for each input."""
 
     LOGITS = "logits"  # [labels]
@@ -54,7 +54,7 @@ class Graph:
 
     inputs: dict[str, str]  # name -> the type its numbers have; of texts "text", or "texts" where it wants a column
     output: str
-    form: Form
+    form: GraphForm
     width: int | None  # labels, or numbers of a vector, where the graph says
     batch: int | None = None
     length: int | None = None
@@ -140,38 +140,38 @@ def _fixed(axis: Any) -> int | None:  # Any: a number, or the name of an axis th
     return axis if isinstance(axis, int) else None
 
 
-def _classify(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, Form, int | None]:
+def _classify(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
     for one in outputs:
         if one.type.startswith("seq(map("):
-            return one.name, Form.MAP, None
+            return one.name, GraphForm.MAP, None
     found = [one for one in outputs if one.type in FLOATS and len(one.shape) == 2]
     named = [one for one in found if "logits" in one.name or "prob" in one.name.lower()]
     if len(named or found) != 1:
         raise _unfit("classify", "one output of floats [batch, labels], named logits, or probabilities", outputs)
     chosen = (named or found)[0]
     shares = "prob" in chosen.name.lower()
-    return chosen.name, Form.SHARES if shares else Form.LOGITS, _fixed(chosen.shape[1])
+    return chosen.name, GraphForm.SHARES if shares else GraphForm.LOGITS, _fixed(chosen.shape[1])
 
 
-def _tag(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, Form, int | None]:
+def _tag(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
     found = [one for one in outputs if one.type in FLOATS and len(one.shape) == 3]
     named = [one for one in found if "logits" in one.name]
     if len(named or found) != 1:
         raise _unfit("tag", "one output of floats [batch, tokens, labels], named logits", outputs)
     chosen = (named or found)[0]
-    return chosen.name, Form.TOKEN_LOGITS, _fixed(chosen.shape[2])
+    return chosen.name, GraphForm.TOKEN_LOGITS, _fixed(chosen.shape[2])
 
 
-def _embed(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, Form, int | None]:
+def _embed(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
     flat = [one for one in outputs if one.type in FLOATS and len(one.shape) == 2]
     named = [one for name in VECTOR_NAMES for one in flat if one.name == name]
     hidden = [] if reads_text else [one for one in outputs if one.type in FLOATS and len(one.shape) == 3]
     if named:
-        return named[0].name, Form.VECTOR, _fixed(named[0].shape[1])
+        return named[0].name, GraphForm.VECTOR, _fixed(named[0].shape[1])
     if hidden:
-        return hidden[0].name, Form.HIDDEN, _fixed(hidden[0].shape[2])
+        return hidden[0].name, GraphForm.HIDDEN, _fixed(hidden[0].shape[2])
     if len(flat) == 1:
-        return flat[0].name, Form.VECTOR, _fixed(flat[0].shape[1])
+        return flat[0].name, GraphForm.VECTOR, _fixed(flat[0].shape[1])
     raise _unfit("embed", "an output of floats [batch, width], or [batch, tokens, width], which is pooled", outputs)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk, Json, Tokens
 from llmos.abi.error import Fault, LlmosError, fault_of
-from llmos.engines.pytorch.model import Model
+from llmos.engines.pytorch.model import ServedModel
 from llmos.tasks import Rendered, Task
 
 
@@ -16,7 +16,7 @@ class ActiveCall:
     """One call; `is_over` once its last chunk is made, or nobody waits for it. Each input is there `copies` times."""
 
     call: Call
-    model: Model
+    model: ServedModel
     task: Task
     rendered: list[Rendered]
     copies: int = 1

@@ -21,7 +21,7 @@ from llmos.engines.priority import SELDOM, highest, is_lower
 from llmos.engines.pytorch.active_call import ActiveCall
 from llmos.engines.pytorch.batcher import Batcher
 from llmos.engines.pytorch.generation_scheduler import LIVE, GenerationScheduler, RunningSequence
-from llmos.engines.pytorch.model import Model, base_of, model_on
+from llmos.engines.pytorch.model import ServedModel, base_of, model_on
 from llmos.nn.generation.kv_cache import KVCache, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import Rendered, with_defaults
@@ -45,12 +45,12 @@ class PyTorchEngine:
         step_tokens: int = STEP_TOKENS,
         live: int = LIVE,
     ) -> None:
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, ServedModel] = {}
         self._jobs: dict[int, ActiveCall] = {}
         self._rows = Batcher(token_budget)
         self._streams: GenerationScheduler | None = None  # a base that generates has them
         self._kv_bytes, self._step_tokens, self._live = kv_bytes, step_tokens, live
-        self._base: Model | None = None
+        self._base: ServedModel | None = None
         self._steps = 0  # that inputs and answers shared
         self._device = ""
         self._dtype = ""

@@ -30,7 +30,7 @@ EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone 
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ServedModel:
     """One model in the engine. What it shares with others it holds by reference.
 
     `files` tell it from another that had its ref before: all versions of a name removed, the numbers start again.
@@ -75,7 +75,7 @@ class Model:
         return with_params(name, params)
 
 
-def adapted(row: Iterable[tuple[Model, int]]) -> AbstractContextManager[None]:
+def adapted(row: Iterable[tuple[ServedModel, int]]) -> AbstractContextManager[None]:
     """Within, one forward pass computes a row of these models' tokens, so many of each, with each one's adapter."""
     segments: list[Segment] = []
     end = 0
@@ -94,16 +94,16 @@ def no_number(ref: str) -> BadInput:
     )
 
 
-def base_of(located: ModelPath, loaded: Loaded) -> Model:
+def base_of(located: ModelPath, loaded: Loaded) -> ServedModel:
     """The base as it came: it embeds, and if it has a next-token layer, it writes; one with a decoder beside writes."""
     tasks: tuple[str, ...] = (*EMBEDDING, *GENERATIVE) if loaded.causal else EMBEDDING
     if loaded.reader is not None:
         tasks = READING
     manifest = located.manifest
-    return Model(manifest.ref, tasks, _settings(manifest, loaded), loaded, files=_digests(manifest))
+    return ServedModel(manifest.ref, tasks, _settings(manifest, loaded), loaded, files=_digests(manifest))
 
 
-def model_on(base: Model, located: ModelPath, dtype: str, device: str) -> Model:
+def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> ServedModel:
     """A model that stands on this base."""
     manifest, folder = located.manifest, Path(located.folder)
     if manifest.method not in ("lora", "full"):
@@ -113,7 +113,7 @@ def model_on(base: Model, located: ModelPath, dtype: str, device: str) -> Model:
     is_lora = manifest.method == "lora"
     loaded = base.loaded if is_lora else load(located, dtype=dtype, device=device)
     needs_head = task(manifest.task).head in ("sequence", "token")
-    return Model(
+    return ServedModel(
         manifest.ref,
         EMBEDDING
         if manifest.task == "similarity"

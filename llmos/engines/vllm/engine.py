@@ -13,7 +13,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
 from llmos.engines.base_only import BaseOnly
 from llmos.engines.external_generation import ExternalGeneration
-from llmos.engines.vllm.server import Server
+from llmos.engines.vllm.server import VllmServer
 from llmos.engines.vllm.writer import Vllm
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks import Settings
@@ -33,7 +33,7 @@ class VllmEngine(BaseOnly):
         """How many tokens a step has, vLLM decides."""
         self._kv_bytes = kv_bytes
         self._command = command
-        self._server: Server | None = None
+        self._server: VllmServer | None = None
 
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         manifest, folder = base.manifest, Path(base.folder)
@@ -45,7 +45,7 @@ class VllmEngine(BaseOnly):
         tokenizer = FastTokenizer(folder, manifest.ref)
         options = manifest.options
         room = int(options.get("max_tokens") or tokenizer.max_tokens or DEFAULT_MAX_TOKENS)
-        self._server = Server(
+        self._server = VllmServer(
             self._command, arguments(base, dtype, room, self._kv_bytes), int(device.removeprefix("cuda"))
         )
         self._server.wait_ready()

@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
 
-class Server:
+class VllmServer:
     """One server. What it prints goes where this process prints, which is its log."""
 
     def __init__(self, command: str, arguments: Sequence[str], gpu: int) -> None:

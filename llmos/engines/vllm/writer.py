@@ -11,7 +11,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput, ProcessDied, Unavailable
 from llmos.engines.external_generation import Delta, Leg
-from llmos.engines.vllm.server import HOST, Server
+from llmos.engines.vllm.server import HOST, VllmServer
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, LARK
@@ -25,7 +25,7 @@ DONE = b"[DONE]"
 class Vllm:
     """Fills answers.Writer."""
 
-    def __init__(self, server: Server, model: str, tokenizer: FastTokenizer, slots: int, room: int) -> None:
+    def __init__(self, server: VllmServer, model: str, tokenizer: FastTokenizer, slots: int, room: int) -> None:
         self.tokenizer = tokenizer
         self.slots, self.room, self.capacity = slots, room, slots * room  # what does not fit at a time, vLLM lets wait
         self.vocabulary = tokenizer.size

@@ -7,10 +7,10 @@ import mmap
 from collections.abc import Callable
 
 from llmos.abi.frame import (
-    Answer,
     Attached,
     AttachFailed,
     Beat,
+    Chunks,
     Computed,
     Detached,
     Failed,
@@ -64,7 +64,7 @@ class FrameListener:
     def heard(self, pid: int, frame: FromChild) -> None:
         now = self._clock()
         match frame:
-            case Answer(chunks):
+            case Chunks(chunks):
                 self._router.answered(chunks)
             case Computed(call_id, share):
                 self._router.computed(call_id, share)

@@ -23,7 +23,7 @@ REPLACED = (Program.SERVE, Program.PROBE)  # others lose work that a person may 
 
 
 @dataclass(slots=True)
-class Heard:
+class LastHeard:
     """What was heard of one child."""
 
     os_pid: int
@@ -39,7 +39,7 @@ class Heartbeats:
         self._timeout_s = timeout_s
         self._call_timeout_s = call_timeout_s
         self._is_stopped = is_stopped
-        self._heard: dict[int, Heard] = {}
+        self._heard: dict[int, LastHeard] = {}
 
     def heard(self, pid: int, frame: FromChild) -> None:
         """A child has said something, whatever it is."""
@@ -57,13 +57,13 @@ class Heartbeats:
                 continue
             heard = known.get(process.pid)
             if heard is None or heard.os_pid != process.os_pid:
-                heard = Heard(process.os_pid, -LONGEST_TICK_S)  # it was born, or woken, a moment ago
+                heard = LastHeard(process.os_pid, -LONGEST_TICK_S)  # it was born, or woken, a moment ago
             heard.silent_s += min(elapsed_s, LONGEST_TICK_S)
             self._heard[process.pid] = heard
             events += self._judged(at, process, heard)
         return events
 
-    def _judged(self, at: float, process: Process, heard: Heard) -> list[Event]:
+    def _judged(self, at: float, process: Process, heard: LastHeard) -> list[Event]:
         quiet_s = max(heard.silent_s, _standing_still_s(process, heard.beat))
         is_noticed = process.unresponsive_since is not None
         events: list[Event] = []
@@ -77,7 +77,7 @@ class Heartbeats:
             events.append(ev.Hung(at, process.pid, heard.os_pid, why))
         return events
 
-    def _why_to_end(self, process: Process, heard: Heard, quiet_s: float) -> str:
+    def _why_to_end(self, process: Process, heard: LastHeard, quiet_s: float) -> str:
         """Why this process is to be ended now; nothing if it is not."""
         may_be = process.spec.program in REPLACED and process.state in (State.STARTING, State.READY)
         if not may_be or self._timeout_s <= 0:

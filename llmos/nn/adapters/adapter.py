@@ -77,16 +77,16 @@ def mixed(segments: Sequence[Segment]) -> Iterator[None]:
         with only.on():
             yield
         return
-    parts: dict[nn.Module, list[Part]] = {}
+    parts: dict[nn.Module, list[AdapterSlice]] = {}
     for adapter, start, end in segments:
         for change in adapter.layers if adapter is not None else ():
-            parts.setdefault(change.layer, []).append(Part(change, start, end))
+            parts.setdefault(change.layer, []).append(AdapterSlice(change, start, end))
     size = segments[-1].end if segments else 0
     with _replaced({layer: partial(_mixed, layer, tuple(some), size) for layer, some in parts.items()}):
         yield
 
 
-class Part(NamedTuple):
+class AdapterSlice(NamedTuple):
     """A change, and the stretch of the row that it is for."""
 
     change: Change
@@ -138,7 +138,7 @@ def _changed(change: Change, x: Tensor) -> Tensor:
     return torch.add(plain, (x @ down) @ up, alpha=scale)
 
 
-def _mixed(layer: nn.Module, parts: Sequence[Part], size: int, x: Tensor) -> Tensor:
+def _mixed(layer: nn.Module, parts: Sequence[AdapterSlice], size: int, x: Tensor) -> Tensor:
     """The layer's output for the row x, each part of it with its own change."""
     rows = x.reshape(-1, x.shape[-1])
     assert len(rows) == size, f"{type(layer).__name__} sees {len(rows)} of the {size} tokens of a row: not mixable"
@@ -149,7 +149,7 @@ def _mixed(layer: nn.Module, parts: Sequence[Part], size: int, x: Tensor) -> Ten
     return out.view(*x.shape[:-1], -1)
 
 
-def _with_folds(layer: nn.Module, parts: Sequence[Part], rows: Tensor) -> Tensor:
+def _with_folds(layer: nn.Module, parts: Sequence[AdapterSlice], rows: Tensor) -> Tensor:
     """The parts that fold with their own weights, the stretches between them with the layer's."""
     folds = [part for part in parts if part.change.folds(part.end - part.start)]
     if not folds:

@@ -20,7 +20,7 @@ POOLER = "pooler.dense"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class HeadLayout:
     """What an architecture's classifier of whole texts does with the hidden states: which token it takes, the layer
     before the last (none: it has none), and the last."""
 
@@ -30,17 +30,17 @@ class Form:
     out: str
 
 
-FIRST_TANH = Form("cls", "classifier.dense", "tanh", "classifier.out_proj")
+FIRST_TANH = HeadLayout("cls", "classifier.dense", "tanh", "classifier.out_proj")
 FORMS = {
-    "bert": Form("cls", POOLER, "tanh", "classifier"),
+    "bert": HeadLayout("cls", POOLER, "tanh", "classifier"),
     "roberta": FIRST_TANH,
     "xlm-roberta": FIRST_TANH,
     "camembert": FIRST_TANH,
     "mpnet": FIRST_TANH,
-    "electra": Form("cls", "classifier.dense", "gelu", "classifier.out_proj"),
-    "distilbert": Form("cls", "pre_classifier", "relu", "classifier"),
+    "electra": HeadLayout("cls", "classifier.dense", "gelu", "classifier.out_proj"),
+    "distilbert": HeadLayout("cls", "pre_classifier", "relu", "classifier"),
 }
-DECODER = Form("last", None, None, "score")
+DECODER = HeadLayout("last", None, None, "score")
 
 
 def head_of(tensors: Mapping[str, Tensor], config: Config, architecture: str, base: Path) -> Head | None:
@@ -104,7 +104,7 @@ def _token_head(kept: Mapping[str, Tensor]) -> Head:
     return _filled(TokenHead(hidden, labels), kept, out=name)
 
 
-def _sequence_head(kept: Mapping[str, Tensor], form: Form) -> Head:
+def _sequence_head(kept: Mapping[str, Tensor], form: HeadLayout) -> Head:
     layers = {form.out, form.dense} - {None}
     if {key.rpartition(".")[0] for key in kept} != layers:
         raise BadInput(

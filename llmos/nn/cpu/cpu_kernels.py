@@ -49,7 +49,7 @@ class Matrix(Structure):
     )
 
 
-class Held(Structure):
+class HeldKV(Structure):
     """As in kernels.c."""
 
     _fields_ = (
@@ -107,10 +107,10 @@ def _done(lacks_memory: int) -> None:
         raise MemoryError("There is no memory for what a layer computes in between")
 
 
-def _held(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> Held:
+def _held(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> HeldKV:
     keys, values = held
     is_half = keys.dtype == torch.float16
-    return Held(keys.data_ptr(), values.data_ptr(), *(x.data_ptr() for x in reach[:-1]), keys.shape[2], is_half)
+    return HeldKV(keys.data_ptr(), values.data_ptr(), *(x.data_ptr() for x in reach[:-1]), keys.shape[2], is_half)
 
 
 def _takes(*tensors: Tensor) -> bool:
@@ -172,10 +172,10 @@ class Kernels:
         self._product.argtypes = [c_void_p, c_long, POINTER(Matrix), c_void_p, c_int]
         self._attend.argtypes = [
             *(c_void_p, c_long, c_long, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
-            *(POINTER(Held), c_void_p, c_long, c_long, c_long, c_long, c_float, c_void_p, c_int),
+            *(POINTER(HeldKV), c_void_p, c_long, c_long, c_long, c_long, c_float, c_void_p, c_int),
         ]
         self._decode.argtypes = [
-            *(POINTER(Decoder), c_void_p, c_long, c_void_p, c_void_p, POINTER(Held), c_void_p, c_int),
+            *(POINTER(Decoder), c_void_p, c_long, c_void_p, c_void_p, POINTER(HeldKV), c_void_p, c_int),
         ]
 
     def _holds(self, held: tuple[Tensor, Tensor], kv_heads: int, d: int) -> bool:

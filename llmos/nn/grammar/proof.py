@@ -21,7 +21,7 @@ from llmos.abi.waiting import is_for_nobody
 from llmos.nn.grammar.grammar_text import limits, text_of
 from llmos.tasks.grammar import JSON_SCHEMA, LARK, REGEX, TOOLS, Grammar
 from llmos.tasks.text import shown
-from llmos.tasks.tools import ANSWER, Part, alone, parts_of
+from llmos.tasks.tools import ANSWER, ToolRule, alone, parts_of
 
 CPU_S = 8  # of compiling and the steps
 WITHIN_S = 60.0  # of the clock, on a machine that has much else to do
@@ -93,7 +93,7 @@ def cause_of(grammar: Grammar, why: str) -> str:
     return said[:MAX_MESSAGE]
 
 
-def _guilty(parts: list[Part]) -> list[Part]:
+def _guilty(parts: list[ToolRule]) -> list[ToolRule]:
     """The one of these that is refused alone, by halves; all of them where none is."""
     while len(parts) > 1:
         half = len(parts) // 2

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes
 
 from llmos.abi.error import BadInput
-from llmos.nn.text.sandbox import Budget, Environment, TooMuch
+from llmos.nn.text.sandbox import Environment, SandboxBudget, TooMuch
 from llmos.tasks.tools import knows_tools, told
 
 Json = Any  # Any: a message, a tool, or whatever a template makes of them
@@ -65,7 +65,7 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
     ) -> str:
         said: dict[str, Json] = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
-        with Budget(self._limit_s) as budget:
+        with SandboxBudget(self._limit_s) as budget:
             return budget.joined(self._compiled.generate(said | {"add_generation_prompt": opens}))
 
     def takes_parts(self, role: str) -> bool:

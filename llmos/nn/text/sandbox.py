@@ -59,7 +59,7 @@ class TooMuch(Exception):
     """The template takes longer, or makes more, than any conversation needs."""
 
 
-class Budget:
+class SandboxBudget:
     """What one rendering may take; while the block runs, all that its thread renders is counted here."""
 
     def __init__(self, limit_s: float) -> None:
@@ -67,7 +67,7 @@ class Budget:
         self._limit_s = limit_s
         self._steps = self._chars = self._bytes = 0
 
-    def __enter__(self) -> Budget:
+    def __enter__(self) -> SandboxBudget:
         self._token = _CURRENT.set(self)
         return self
 
@@ -96,7 +96,7 @@ class Budget:
         return piece
 
 
-_CURRENT: ContextVar[Budget | None] = ContextVar("budget", default=None)
+_CURRENT: ContextVar[SandboxBudget | None] = ContextVar("budget", default=None)
 
 
 class Environment(ImmutableSandboxedEnvironment):

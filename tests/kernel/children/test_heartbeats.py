@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.abi.frame import Answer, Beat, Ready
+from llmos.abi.frame import Beat, Chunks, Ready
 from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.kernel import events as ev
 from llmos.kernel.children.heartbeats import LOADING, NOTICED_AFTER_S, Heartbeats
@@ -128,7 +128,7 @@ def test_a_long_step_that_computes_goes_on_until_it_outlasts_every_call():
     assert Watch(TRAIN).pass_by(1, Beat(5_000.0, 5_000.0)) == []
 
 
-@pytest.mark.parametrize("frame", [Ready(), Answer(())])
+@pytest.mark.parametrize("frame", [Ready(), Chunks(())])
 def test_what_a_loop_says_proves_that_it_moved_on_since_its_last_beat(frame):
     watch = Watch(STARTING)
     watch.pass_by(1, Beat(400.0, 400.0))
