@@ -87,3 +87,15 @@ def test_every_target_of_the_makefile_that_a_page_names_exists():
     pages = [TREE / "README.md", TREE / "CONTRIBUTING.md", TREE / "CHANGELOG.md", *DOCS.glob("*.md")]
     named = {name for page in pages for name in re.findall(r"[`\n]make ([a-z]+)", page.read_text())}
     assert named <= targets
+
+
+def commands(page):
+    """All code of a page, blocks without their comments, and its links."""
+    text = (TREE / page).read_text()
+    blocks = re.findall(r"```(?:sh|python)\n(.*?)```", text, re.DOTALL)
+    lines = [re.sub(r"\s+# .*", "", line) for block in blocks for line in block.splitlines()]
+    return lines, sorted(re.findall(r"`[^`\n]+`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
+
+
+def test_the_readme_in_chinese_has_the_same_commands():
+    assert commands("README.zh.md") == commands("README.md")
