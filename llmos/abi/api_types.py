@@ -14,7 +14,7 @@ Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class StreamEvent:
     """One event as the outside sees it: a process changed or progressed, a model was made or promoted ..."""
 
     sequence: int
@@ -154,14 +154,14 @@ def process_of(plain: dict[str, Json]) -> Process:
     return from_plain({**plain, "spec": spec}, Process)
 
 
-def happening_json(happening: Happening) -> dict[str, Json]:
-    """A happening as the outside reads it."""
-    plain: dict[str, Json] = to_plain(happening)
-    return plain if happening.process is None else plain | {"process": process_json(happening.process)}
+def stream_event_json(stream_event: StreamEvent) -> dict[str, Json]:
+    """A stream event as JSON."""
+    plain: dict[str, Json] = to_plain(stream_event)
+    return plain if stream_event.process is None else plain | {"process": process_json(stream_event.process)}
 
 
-def happening_of(plain: dict[str, Json]) -> Happening:
-    """The happening that `happening_json` wrote."""
+def stream_event_of(plain: dict[str, Json]) -> StreamEvent:
+    """The stream event that `stream_event_json` wrote."""
     process = process_of(plain["process"]) if plain.get("process") else None
-    found = from_plain({**plain, "process": None}, Happening)
-    return Happening(found.sequence, found.at, found.kind, found.pid, process, found.data)
+    found = from_plain({**plain, "process": None}, StreamEvent)
+    return StreamEvent(found.sequence, found.at, found.kind, found.pid, process, found.data)

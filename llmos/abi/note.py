@@ -1,4 +1,4 @@
-"""The note of a serve process: which calls it is taking in just now, on a page that outlives it in the daemon's hands.
+"""The note of a serve process: which calls it is taking in, in shared memory that outlives it in the daemon.
 
 A page of shared memory, one slot of eight bytes for each thread that takes calls in: the call's number and one, or 0.
 Writing costs no system call, and whatever ends the process, the last writing stands.

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from llmos.abi.api_types import Happening
+from llmos.abi.api_types import StreamEvent
 from llmos.api.endpoint import Endpoint, Reply
-from llmos.api.processes import happenings
+from llmos.api.processes import event_stream
 from llmos.api.stream import EVENTS, ServerSentEvents
 from llmos.kernel.interface import KernelInterface
 
 
 class Events:
-    """The route of all happenings."""
+    """The route of the event stream."""
 
     def __init__(self, kernel: KernelInterface) -> None:
         self._kernel = kernel
 
     def endpoints(self) -> list[Endpoint]:
-        return [Endpoint("GET", "/v1/events", self.follow, "Follow all that happens", gives=Happening, media=EVENTS)]
+        return [Endpoint("GET", "/v1/events", self.follow, "Follow all that happens", gives=StreamEvent, media=EVENTS)]
 
     async def follow(self, request: Request) -> Reply:
-        return ServerSentEvents(happenings(self._kernel.watch()))
+        return ServerSentEvents(event_stream(self._kernel.watch()))

@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llmos.abi.api_types import Happening, happening_json, process_json
+from llmos.abi.api_types import StreamEvent, process_json, stream_event_json
 from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.process import Priority, Process, Program, Spec
@@ -78,7 +78,9 @@ class Processes:
             Endpoint("GET", "/v1/processes", self.list, "List processes", gives=ProcessList),
             Endpoint("POST", "/v1/processes", self.start, "Start a program", ProcessRequest, Process),
             Endpoint("GET", one, self.show, "Show a process", gives=Process),
-            Endpoint("GET", f"{one}/events", self.events, "Follow a process to its end", gives=Happening, media=EVENTS),
+            Endpoint(
+                "GET", f"{one}/events", self.events, "Follow a process to its end", gives=StreamEvent, media=EVENTS
+            ),
             Endpoint("GET", f"{one}/log", self.log, "Read its log", None, str, log, "text/plain", followed),
             Endpoint("POST", f"{one}/kill", self.kill, "Stop it; an interrupted one is given up", KillRequest, Process),
             Endpoint("POST", f"{one}/suspend", self.suspend, "Let it pause", gives=Process),
@@ -103,7 +105,7 @@ class Processes:
 
     async def events(self, request: Request) -> Reply:
         process = self._kernel.process(_pid(request))
-        return ServerSentEvents(happenings(self._kernel.watch(process.pid)))
+        return ServerSentEvents(event_stream(self._kernel.watch(process.pid)))
 
     async def log(self, request: Request) -> Reply:
         process = self._kernel.process(_pid(request))
@@ -139,12 +141,12 @@ def _pid(request: Request) -> int:
     return int(text)
 
 
-async def happenings(source: AsyncGenerator[Happening, None]) -> AsyncGenerator[bytes, None]:
-    """Happenings as server-sent events, named by their kind."""
+async def event_stream(source: AsyncGenerator[StreamEvent, None]) -> AsyncGenerator[bytes, None]:
+    """Stream events as server-sent events, named by their kind."""
     try:
         async with aclosing(source):
             async for one in source:
-                yield event(happening_json(one), name=one.kind, sequence=one.sequence)
+                yield event(stream_event_json(one), name=one.kind, sequence=one.sequence)
     except LlmosError as error:  # the status is long sent: the error is the stream's last event
         yield event(shape_of(error), name="error")
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Callable
 from itertools import count
 from typing import Any
 
-from llmos.abi.api_types import Happening
+from llmos.abi.api_types import StreamEvent
 from llmos.abi.process import Process
 
-Json = Any  # Any: as in Happening.data
+Json = Any  # Any: as in StreamEvent.data
 
 
 class EventStream:
@@ -19,27 +19,27 @@ class EventStream:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._sequence = count(1)
-        self._watchers: set[asyncio.Queue[Happening | None]] = set()
+        self._watchers: set[asyncio.Queue[StreamEvent | None]] = set()
 
     def publish(self, kind: str, *, process: Process | None = None, pid: int | None = None, **data: Json) -> None:
-        happening = self._happening(kind, process, pid, data)
+        stream_event = self._stream_event(kind, process, pid, data)
         for watcher in self._watchers:
-            watcher.put_nowait(happening)
+            watcher.put_nowait(stream_event)
 
-    async def watch(self, process: Process | None = None) -> AsyncGenerator[Happening, None]:
+    async def watch(self, process: Process | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Everything from now on; of one process first its present state, then what concerns it, until it has ended."""
-        queue: asyncio.Queue[Happening | None] = asyncio.Queue()
+        queue: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
             if process is not None:
-                yield self._happening("process", process, None, {})
+                yield self._stream_event("process", process, None, {})
                 if process.is_ended:
                     return
-            while (happening := await queue.get()) is not None:
-                if process is not None and happening.pid != process.pid:
+            while (stream_event := await queue.get()) is not None:
+                if process is not None and stream_event.pid != process.pid:
                     continue
-                yield happening
-                if process is not None and happening.process is not None and happening.process.is_ended:
+                yield stream_event
+                if process is not None and stream_event.process is not None and stream_event.process.is_ended:
                     return
         finally:
             self._watchers.discard(queue)
@@ -49,6 +49,6 @@ class EventStream:
         for watcher in self._watchers:
             watcher.put_nowait(None)
 
-    def _happening(self, kind: str, process: Process | None, pid: int | None, data: dict[str, Json]) -> Happening:
+    def _stream_event(self, kind: str, process: Process | None, pid: int | None, data: dict[str, Json]) -> StreamEvent:
         number = process.pid if process is not None else pid
-        return Happening(next(self._sequence), self._clock(), kind, number, process, data)
+        return StreamEvent(next(self._sequence), self._clock(), kind, number, process, data)

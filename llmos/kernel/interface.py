@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
-from llmos.abi.api_types import DiskUse, Happening, ModelView, Status, Verified
+from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 
-__all__ = ["DiskUse", "Happening", "KernelInterface", "ModelView", "Status", "Verified"]
+__all__ = ["DiskUse", "KernelInterface", "ModelView", "Status", "StreamEvent", "Verified"]
 
 Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
@@ -41,7 +41,7 @@ class KernelInterface(Protocol):
         """The log from its start or its last lines, and on as it grows, until the process has ended."""
         ...
 
-    def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:
+    def watch(self, pid: int | None = None) -> AsyncGenerator[StreamEvent, None]:
         """What happens from now on, to one process or to all; for one, first its present state, and it ends with it."""
         ...
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from llmos import __version__
-from llmos.abi.api_types import DiskUse, Happening, ModelView, Status, Verified
+from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT, device_for
@@ -80,7 +80,7 @@ class Kernel:
         self._tasks = tasks
         self._clock, self._steady = clock, steady
         self._started_at = self._clock()
-        self._happenings = EventStream(self._clock)
+        self._event_stream = EventStream(self._clock)
         self._supervisor = Supervisor(
             Zygote(config.engine, zygote_log(config.home), mark(config.home)),
             self._on_frame,
@@ -168,7 +168,7 @@ class Kernel:
             store,
             self._router,
             self._loop,
-            self._happenings,
+            self._event_stream,
             home=config.home,
             engine=config.engine,
             in_store=self._executor.in_store,
@@ -182,9 +182,9 @@ class Kernel:
         """End every child, trainers at a checkpoint; keep the journal short; let go of everything."""
         await self._loop.ask(ev.DownAsked(self._clock()))
         async with contextlib.AsyncExitStack() as stack:
-            happenings = await stack.enter_async_context(contextlib.aclosing(self.watch()))
+            event_stream = await stack.enter_async_context(contextlib.aclosing(self.watch()))
             while any(process.os_pid is not None for process in self._table.processes.values()):
-                await anext(happenings)
+                await anext(event_stream)
         self._supervisor.nursery.refuse()
         await self._executor.close()
         for task in (self._tidying, self._ticking, self._running):
@@ -192,7 +192,7 @@ class Kernel:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        self._happenings.close()
+        self._event_stream.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
         self._compact()
@@ -249,8 +249,8 @@ class Kernel:
         process = self._table.processes.get(pid)
         return process is None or process.is_ended
 
-    def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:
-        return self._happenings.watch(None if pid is None else self._table.process(pid))
+    def watch(self, pid: int | None = None) -> AsyncGenerator[StreamEvent, None]:
+        return self._event_stream.watch(None if pid is None else self._table.process(pid))
 
     # Calls.
 
@@ -388,10 +388,10 @@ class Kernel:
         self._executor.perform(effect)
 
     def _applied(self, event: ev.Event) -> None:
-        """Tell the network and the watchers what the loop has just made true."""
+        """Tell the router and the watchers what the loop has just made true."""
         kind = "progress" if isinstance(event, (ev.Progressed, ev.Metered)) else "process"
         for process in self._table.drain_changes():
-            self._happenings.publish(kind, process=process)
+            self._event_stream.publish(kind, process=process)
         match event:
             case ev.BecameReady() if self._table.process(event.pid).spec.program is Program.SERVE:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1
@@ -406,11 +406,11 @@ class Kernel:
             case ev.Committed() | ev.CommitFailed():  # what mends comes first, and may be all that is kept
                 self._registry.restart_mended()
                 if isinstance(event, ev.Committed) and event.ref:
-                    self._happenings.publish("model", pid=event.pid, model=event.ref)
+                    self._event_stream.publish("model", pid=event.pid, model=event.ref)
             case ev.PromotionChanged() | ev.PromotionRefused():
                 self._registry.moved(event)
             case ev.DevicesProbed() | ev.DevicesFound():
-                self._happenings.publish("device", devices=[device.name for device in self._table.devices])
+                self._event_stream.publish("device", devices=[device.name for device in self._table.devices])
 
     def _view(self) -> View:
         router = self._router

@@ -39,7 +39,7 @@ class Registry:
         store: Store,
         router: Router,
         loop: Loop,
-        happenings: EventStream,
+        event_stream: EventStream,
         *,
         home: Path,
         engine: str,
@@ -53,7 +53,7 @@ class Registry:
         self._store = store
         self._router = router
         self._loop = loop
-        self._happenings = happenings
+        self._event_stream = event_stream
         self._home = home
         self._engine = engine
         self._in_store = in_store
@@ -94,7 +94,7 @@ class Registry:
         for one in removed:
             for pid in self._router.forget(one):
                 self._loop.post(ev.Displaced(self._clock(), pid, one, "removed from the store"))
-            self._happenings.publish("removed", model=one)
+            self._event_stream.publish("removed", model=one)
             for process in self._serving(one):
                 await self._kill(process.pid)
         return removed
@@ -102,7 +102,7 @@ class Registry:
     def moved(self, event: ev.PromotionChanged | ev.PromotionRefused) -> None:
         """A move of a name has ended: whoever asked for it hears how."""
         if isinstance(event, ev.PromotionChanged):
-            self._happenings.publish("promoted", model=f"{event.name}:{event.version}")
+            self._event_stream.publish("promoted", model=f"{event.name}:{event.version}")
         self._answer(event.ticket, error_of(event.fault) if isinstance(event, ev.PromotionRefused) else None)
 
     async def _move(self, name: str, version: int, back_from: int | None = None) -> ModelView:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 import httpx
 
-from llmos.abi.api_types import DiskUse, Happening, Model, Status, Verified, happening_of
+from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
 from llmos.abi.device import Device
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
@@ -282,16 +282,16 @@ class AsyncClient:
 
     async def wait(self, pid: int, *, on_progress: OnProgress | None = None) -> Process:
         """The process once it has ended well; the error that ended it is raised."""
-        async for happening in self.watch(pid):
-            if happening.process is not None and on_progress is not None:
-                on_progress(happening.process)
+        async for stream_event in self.watch(pid):
+            if stream_event.process is not None and on_progress is not None:
+                on_progress(stream_event.process)
         return finished(await self.process(pid))
 
-    async def watch(self, pid: int | None = None) -> AsyncIterator[Happening]:
+    async def watch(self, pid: int | None = None) -> AsyncIterator[StreamEvent]:
         """What happens from now on; of one process, its present state first, and to its end."""
         path = "/v1/events" if pid is None else f"/v1/processes/{pid}/events"
         async for _, data in self._events("GET", path):
-            yield happening_of(data)
+            yield stream_event_of(data)
 
     async def logs(self, pid: int, *, tail: int | None = None) -> str:
         """The log of a process, or its last lines."""

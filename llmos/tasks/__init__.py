@@ -137,7 +137,7 @@ class GenerativeTask(Task, Protocol):
     """A task whose answer is a text of any length; a model learns it from answers that are there."""
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
-        """An input with its answer as lessons: what serving renders of the input, and the answer behind it."""
+        """An input with its answer as SFT examples: the prompt as serving renders it, and the answer behind it."""
         ...
 
 

@@ -130,7 +130,7 @@ def _spoken(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
 def taught(
     asked: EncoderDecoderInput, text: str, answer: str, tokenizer: TrainingTokenizer, settings: Settings
 ) -> Rendered:
-    """The same with its answer as a lesson: two sequences, what is read and what is written."""
+    """The same with its answer as an SFT example: two sequences, what is read and what is written."""
     reader = tokenizer.reader
     assert reader is not None, "only what reads is taught to write of it"
     source = rendered(asked, text, tokenizer, settings).ids

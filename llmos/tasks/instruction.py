@@ -37,7 +37,7 @@ class Order:
         return _fitting(self, put, tokenizer, settings)
 
     def taught(self, answer: str, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
-        """With its answer, as lessons."""
+        """With its answer, as SFT examples."""
 
         def put(order: Order, how: Settings) -> Rendered:
             if tokenizer.has_template:

@@ -52,7 +52,7 @@ def room_for(answer: Sequence[int], settings: Settings) -> int:
 
 
 def rendered(turns: Iterable[tuple[list[int], list[int]]]) -> Rendered:
-    """Prompts with their answers as lessons. One whose prompt is all that came before, and more, goes on in its row."""
+    """Prompts with their answers as SFT examples. One whose prompt continues the last one goes on in its row."""
     lessons: list[SFTExample] = []
     whole: list[int] = []
     places: list[int] = []

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmos.abi.api_types import Damage, DiskUse, Happening, ModelView, Status, Verified
+from llmos.abi.api_types import Damage, DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.capability import capabilities_of, gated
 from llmos.abi.device import Device, Lease, LeaseKind
@@ -85,7 +85,7 @@ class MemoryKernel:
         self.cancelled: list[int] = []
         self.engines: list[str] = []  # that were to answer the calls
         self.gate: asyncio.Event | None = None
-        self._watchers: list[tuple[int | None, asyncio.Queue[Happening]]] = []
+        self._watchers: list[tuple[int | None, asyncio.Queue[StreamEvent]]] = []
         self._playing: set[asyncio.Task[None]] = set()
         self._sequence = 0
         self._driver = "null" if engine is None else DEFAULT
@@ -173,13 +173,13 @@ class MemoryKernel:
         for line in (await self.log(pid, tail_lines=tail_lines)).splitlines(keepends=True):
             yield line
 
-    async def watch(self, pid: int | None = None) -> AsyncGenerator[Happening, None]:
-        queue: asyncio.Queue[Happening] = asyncio.Queue()
+    async def watch(self, pid: int | None = None) -> AsyncGenerator[StreamEvent, None]:
+        queue: asyncio.Queue[StreamEvent] = asyncio.Queue()
         watcher = (pid, queue)
         self._watchers.append(watcher)
         try:
             if pid is not None:
-                queue.put_nowait(self._happening("process", self.process(pid)))
+                queue.put_nowait(self._stream_event("process", self.process(pid)))
             while True:
                 one = await queue.get()
                 yield one
@@ -375,15 +375,15 @@ class MemoryKernel:
 
     def _put(self, process: Process, kind: str = "process") -> Process:
         self.table[process.pid] = process
-        happening = self._happening(kind, process)
+        stream_event = self._stream_event(kind, process)
         for pid, queue in self._watchers:
             if pid in (None, process.pid):
-                queue.put_nowait(happening)
+                queue.put_nowait(stream_event)
         return process
 
-    def _happening(self, kind: str, process: Process) -> Happening:
+    def _stream_event(self, kind: str, process: Process) -> StreamEvent:
         self._sequence += 1
-        return Happening(self._sequence, NOON + self._sequence, kind, process.pid, process)
+        return StreamEvent(self._sequence, NOON + self._sequence, kind, process.pid, process)
 
 
 if TYPE_CHECKING:

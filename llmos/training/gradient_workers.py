@@ -48,7 +48,7 @@ def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list
 
 @dataclass(slots=True)
 class _Worker:
-    """One of the crew as the trainer knows it: its process, its line, and where it leaves its gradients."""
+    """One worker as the trainer knows it: its process, its connection, and where it leaves its gradients."""
 
     os_pid: int
     line: socket.socket

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.api_types import (
-    Happening,
     ModelView,
-    happening_json,
-    happening_of,
+    StreamEvent,
     model_of,
     process_json,
     process_of,
+    stream_event_json,
+    stream_event_of,
 )
 from llmos.abi.error import Fault
 from llmos.abi.model import File, Kind, Manifest
@@ -37,9 +37,9 @@ def test_a_process_survives_json_and_names_its_class(process):
     assert process_of(plain) == process
 
 
-@given(st.builds(Happening, st.integers(0, 9), st.floats(0, 1e9), st.text(), process=st.none() | processes))
-def test_a_happening_survives_json(happening):
-    assert happening_of(json.loads(json.dumps(happening_json(happening)))) == happening
+@given(st.builds(StreamEvent, st.integers(0, 9), st.floats(0, 1e9), st.text(), process=st.none() | processes))
+def test_a_stream_event_survives_json(stream_event):
+    assert stream_event_of(json.loads(json.dumps(stream_event_json(stream_event)))) == stream_event
 
 
 def test_a_model_is_its_manifest_and_what_the_store_knows():

@@ -123,8 +123,8 @@ def trainer(house: House, number: int) -> None:
         if process is None:
             return
         hit(process.os_pid, number)
-        for happening in box.watch(process.pid):
-            now = happening.process
+        for stream_event in box.watch(process.pid):
+            now = stream_event.process
             if now is not None and (now.is_ended or now.unresponsive_since is not None):
                 break
         box.resume(process.pid)

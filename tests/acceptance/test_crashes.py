@@ -93,8 +93,8 @@ def weights(box, ref):
 
 def killed_at(box, pid, step):
     """kill -9 of the process behind this pid once it has done so many steps; whether it came to that."""
-    for happening in box.watch(pid):
-        process = happening.process
+    for stream_event in box.watch(pid):
+        process = stream_event.process
         if process is None or process.is_ended:
             continue
         if process.os_pid and process.progress and process.progress.phase == "train" and process.progress.done >= step:
@@ -169,8 +169,8 @@ def test_a_serve_process_killed_beside_a_training_comes_back_and_answers(minilm,
 
 
 def until_it_trains(box, pid):
-    for happening in box.watch(pid):
-        process = happening.process
+    for stream_event in box.watch(pid):
+        process = stream_event.process
         if process and process.progress and process.progress.phase == "train" and process.progress.done >= 2:
             return
     raise AssertionError(box.process(pid))
@@ -225,8 +225,8 @@ def test_a_daemon_killed_during_promotions_comes_back_with_one_of_them(mortal, m
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as hammer:
             assert hammer.stdout.readline() == "begun\n"
             with mortal.client() as box:
-                for happening in box.watch():
-                    if happening.kind == "promoted":
+                for stream_event in box.watch():
+                    if stream_event.kind == "promoted":
                         break
             os.kill(os_pid, signal.SIGKILL)
         assert mortal("up").returncode == 0
@@ -242,8 +242,12 @@ def test_a_daemon_killed_during_a_pull_shows_no_half_of_a_base(mortal, starters)
     for phase in ("copy", "commit", "convert"):
         with mortal.client() as box:
             pid = box.pull(str(source), name=f"again-{phase}", wait=False).pid
-            for happening in box.watch(pid):
-                if happening.process and happening.process.progress and happening.process.progress.phase == phase:
+            for stream_event in box.watch(pid):
+                if (
+                    stream_event.process
+                    and stream_event.process.progress
+                    and stream_event.process.progress.phase == phase
+                ):
                     break
             os.kill(box.status().os_pid, signal.SIGKILL)
         assert mortal("up").returncode == 0
@@ -281,8 +285,8 @@ def test_a_daemon_killed_while_a_wheel_comes_in_goes_on_where_it_was(new_house, 
 
 def _held_when_killed(box, pid):
     """kill -9 of the daemon once some bytes of the download are here; how many were told, None if it ended before."""
-    for happening in box.watch(pid):
-        process = happening.process
+    for stream_event in box.watch(pid):
+        process = stream_event.process
         if process is None or process.is_ended or process.progress is None:
             continue
         if process.progress.phase == "download" and process.progress.done > 0:
@@ -293,8 +297,8 @@ def _held_when_killed(box, pid):
 
 def _first_download(box, pid):
     """What a pull already has when it first says how far its download is; all of it if there is nothing to fetch."""
-    for happening in box.watch(pid):
-        progress = happening.process.progress if happening.process else None
-        if progress is not None and progress.phase == "download" and happening.process.state is State.READY:
+    for stream_event in box.watch(pid):
+        progress = stream_event.process.progress if stream_event.process else None
+        if progress is not None and progress.phase == "download" and stream_event.process.state is State.READY:
             return progress.done
     return math.inf

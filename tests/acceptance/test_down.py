@@ -102,8 +102,8 @@ def test_down_ends_real_processes_that_signals_have_stopped_within_its_grace(hom
     with house.client() as box:
         assert box.run("tiny", "hello").vector
         pid = box.train("classify", data=rows, base="tiny", name="endless", epochs=1000, batch_size=4, wait=False).pid
-        for happening in box.watch(pid):
-            process = happening.process
+        for stream_event in box.watch(pid):
+            process = stream_event.process
             if process is not None and process.progress is not None and process.progress.phase == "train":
                 break
         with ending(house) as found:

@@ -118,8 +118,8 @@ def half_pulled(house, least):
     """A pull whose daemon was killed when half of its download was here: it is interrupted, and may go on."""
     with house.client() as box:
         pid = box.pull("tiny", wait=False).pid
-        for happening in box.watch(pid):
-            process = happening.process
+        for stream_event in box.watch(pid):
+            process = stream_event.process
             if process and process.progress and process.progress.phase == "download" and process.progress.done:
                 break
         (part,) = (house.home / "downloads").glob("*.part")

@@ -92,9 +92,9 @@ def server(box: Kernel) -> Process:
 
 
 async def until(box: Kernel, pid: int, state: State) -> Process:
-    async for happening in box.watch(pid):
-        if happening.process is not None and happening.process.state is state:
-            return happening.process
+    async for stream_event in box.watch(pid):
+        if stream_event.process is not None and stream_event.process.state is state:
+            return stream_event.process
     raise AssertionError(f"pid {pid} ended as {box.process(pid).state}")
 
 
@@ -292,8 +292,8 @@ def test_a_class_given_while_a_process_is_being_born_is_the_one_it_lives_in(home
         assert (probe.os_pid, probe.spec.priority) == (None, Priority.INTERACTIVE)
         assert (await box.nice(probe.pid, Priority.BACKGROUND)).state is State.STARTING
         box.warm()
-        async for happening in box.watch(probe.pid):
-            if happening.process is not None and happening.process.os_pid is not None:
+        async for stream_event in box.watch(probe.pid):
+            if stream_event.process is not None and stream_event.process.os_pid is not None:
                 break
         os_pid = box.process(probe.pid).os_pid
         assert os_pid is not None
@@ -677,11 +677,11 @@ def test_a_serve_process_that_a_signal_stopped_is_noticed_replaced_and_its_calls
         before = await ask(box, "mood", "steady")
         process = server(box)
         assert process.os_pid is not None
-        happenings = box.watch(process.pid)
-        await anext(happenings)
+        event_stream = box.watch(process.pid)
+        await anext(event_stream)
         os.kill(process.os_pid, signal.SIGSTOP)
         asked = asyncio.gather(*(ask(box, "mood", f"text {i}") for i in range(5)), ask(box, "mood", "steady"))
-        queued = await anext(happenings_until(happenings, lambda p: p.state is State.QUEUED))
+        queued = await anext(stream_until(event_stream, lambda p: p.state is State.QUEUED))
         assert queued.process.reason.startswith("a signal had stopped it")
         answers = await asked
         assert answers[-1].outputs == before.outputs
@@ -692,9 +692,9 @@ def test_a_serve_process_that_a_signal_stopped_is_noticed_replaced_and_its_calls
     with_box(home, act, heartbeat_timeout_s=3.0)
 
 
-async def happenings_until(happenings, is_there):
+async def stream_until(event_stream, is_there):
     """What happens to processes, the last of it what was waited for."""
-    async for one in happenings:
+    async for one in event_stream:
         if one.process is not None and is_there(one.process):
             yield one
             return
@@ -705,13 +705,13 @@ def test_a_trainer_like_process_that_was_stopped_is_shown_and_may_be_resumed(hom
         await ask(box, "mood")
         process = server(box)
         assert process.os_pid is not None
-        happenings = box.watch(process.pid)
-        await anext(happenings)
+        event_stream = box.watch(process.pid)
+        await anext(event_stream)
         os.kill(process.os_pid, signal.SIGSTOP)
-        silent = await anext(happenings_until(happenings, lambda p: p.unresponsive_since is not None))
+        silent = await anext(stream_until(event_stream, lambda p: p.unresponsive_since is not None))
         assert silent.process.state is State.READY
         await box.resume(process.pid)
-        await anext(happenings_until(happenings, lambda p: p.unresponsive_since is None))
+        await anext(stream_until(event_stream, lambda p: p.unresponsive_since is None))
         assert (await ask(box, "mood")).fault is None
         assert server(box).restarts == 0
         with pytest.raises(IllegalMove):
@@ -732,7 +732,7 @@ def test_a_stopped_zygote_is_replaced_and_who_waits_for_a_child_gets_one_from_th
 def test_a_process_that_is_killed_while_a_stopped_zygote_was_to_fork_it_ends_and_its_calls_hear_of_it(home):
     async def act(box: Kernel) -> None:
         await with_a_stopped_zygote(box)
-        starting = asyncio.ensure_future(anext(happenings_until(box.watch(), lambda p: p.state is State.STARTING)))
+        starting = asyncio.ensure_future(anext(stream_until(box.watch(), lambda p: p.state is State.STARTING)))
         await asyncio.sleep(0)
         asked = asyncio.ensure_future(ask(box, "mood"))
         process = (await starting).process

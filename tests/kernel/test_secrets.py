@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from llmos.abi.api_types import happening_json, process_json
+from llmos.abi.api_types import process_json, stream_event_json
 from llmos.abi.process import Program, Spec
 from llmos.config import Config
 from llmos.kernel.kernel import Kernel
@@ -39,7 +39,7 @@ def test_after_a_pull_with_a_token_no_file_of_the_home_and_nothing_that_is_shown
         box.warm()
         args = {"source": "hf:org/gated", "hub": f"http://127.0.0.1:{hub.server_port}"}
         process = await box.submit(Spec(Program.PULL, args))
-        shown.extend([str(happening_json(one)) async for one in box.watch(process.pid)])
+        shown.extend([str(stream_event_json(one)) async for one in box.watch(process.pid)])
         shown.append(str([process_json(one) for one in box.processes()]))
         shown.append(await box.log(process.pid))
         await box.stop()

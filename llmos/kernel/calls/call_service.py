@@ -147,7 +147,7 @@ class CallService:
         *,
         is_stream: bool,
     ) -> PendingCall:
-        """The call in the hands of the network, which was given the process that answers it."""
+        """The call, given to the router with the serve process that answers it."""
         check_inputs(inputs, params)
         target = self._targets.find(model, task, engine)
         call = Call(next(self._ids), target.model, target.task, tuple(inputs), params, is_stream, priority=priority)

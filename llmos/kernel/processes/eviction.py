@@ -25,7 +25,7 @@ class RecentUse:
 
 @dataclass(frozen=True, slots=True)
 class IdleTarget:
-    """What no call needs just now, as the network sees it: a whole serve process, or one model of a busy one."""
+    """Something that no call needs just now, as the router sees it: a serve process, or one model of a busy one."""
 
     pid: int
     model: str | None  # None: all of the process

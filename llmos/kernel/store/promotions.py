@@ -16,7 +16,7 @@ History = tuple[int, ...]  # the last one is in force, the one before is where a
 
 
 class Promotions:
-    """Reads and writes the histories of every name on a shelf."""
+    """Reads and writes the histories of every name in a folder of versions."""
 
     def __init__(self, shelf: VersionFolders[Manifest]) -> None:
         self._shelf = shelf

@@ -382,7 +382,7 @@ class Store:
                     self._blobs.place(one)
                     placed.append(one.file.digest)
             disk.sync(self._blobs.folder)
-            shelf.put(manifest)  # type: ignore[arg-type]  # each caller pairs the shelf with its own kind of manifest
+            shelf.put(manifest)  # type: ignore[arg-type]  # each caller pairs the folder with its own kind of manifest
         except BaseException:
             with suppress(OSError):  # a disk that refuses even this is swept at the next start
                 shelf.undo(manifest, is_first=is_first)  # type: ignore[arg-type]  # as above

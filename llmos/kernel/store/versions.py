@@ -20,7 +20,7 @@ GONE = ".gone"  # a removed version's manifest: it keeps its number from being g
 
 @dataclass(frozen=True, slots=True)
 class Versions(Generic[M]):
-    """Every version of every name on one shelf, and the highest number each name has had."""
+    """Every version of every name in one folder, and the highest number each name has had."""
 
     by_name: Mapping[str, Mapping[int, M]] = field(default_factory=dict)
     highest: Mapping[str, int] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class VersionFolders(Generic[M]):
             shutil.rmtree(aside, ignore_errors=True)
 
     def drop(self, manifest: M, *, is_last: bool) -> None:
-        """Take a version off the shelf in one rename; with the last version the name goes, but for its number."""
+        """Remove a version in one rename; with the last version the name goes, but for its number."""
         page = self._page(manifest)
         page.rename(page.with_suffix(GONE))
         disk.sync(page.parent)
