@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from llmos.nn.cpu.few_row_matmul import turned
+from llmos.nn.cpu.few_row_matmul import transposed_matmul
 from llmos.nn.load import load_folder
 
 STEP_TOKENS = 256  # of prompts, at most, in a step
@@ -30,7 +30,7 @@ def products(folder: Path, dtype: str, device: str) -> Products:
             x = inputs[weight.shape[1]]
             x = x[:LAST_TOKENS] if len(weight) > WORDS else x
             if len(x) > 1:
-                turned(x, weight, None)
+                transposed_matmul(x, weight, None)
             else:
                 linear(x, weight)
 

@@ -355,11 +355,11 @@ def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, 
     named = {s.key: environment[s.env] for s in SETTINGS if environment.get(s.env, "") != ""}
     if environment.get(HUB_TOKEN, ""):
         named.setdefault("hub_token", environment[HUB_TOKEN])
-    home = _checked(_SETTING["home"], given.get("home", named.get("home", "~/.llmos")), "home")
+    home = _check_value(_SETTING["home"], given.get("home", named.get("home", "~/.llmos")), "home")
     merged = {**_file(home / "config.toml"), **{k: (v, _SETTING[k].env) for k, v in named.items()}}
     merged |= {key: (value, f"--{key}" if key in FLAGS else f"--set {key}") for key, value in given.items()}
     merged["home"] = (home, "home")
-    return Config(**{key: _checked(_SETTING[key], value, origin) for key, (value, origin) in merged.items()})
+    return Config(**{key: _check_value(_SETTING[key], value, origin) for key, (value, origin) in merged.items()})
 
 
 _SETTING = {setting.key: setting for setting in SETTINGS}
@@ -384,7 +384,7 @@ def _file(path: Path) -> dict[str, tuple[Value, str]]:
     return {key: (value, f"{key} in {path}") for key, value in values.items()}
 
 
-def _checked(setting: Setting, value: Value, origin: str) -> Any:  # Any: the field of Config it fills
+def _check_value(setting: Setting, value: Value, origin: str) -> Any:  # Any: the field of Config it fills
     try:
         return setting.read(value)
     except (ValueError, TypeError) as error:

@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
         config = read_config(given)
         check(config.cpu_kernels)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        with held(config.home), listening(config) as sock:
+        with holding_home(config.home), listening(config) as sock:
             if restores:
                 log.warning("%s", restore(config.home / JOURNAL))
             asyncio.run(run(config, sock, ready))
@@ -90,7 +90,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
     await box.start()
     server = DaemonServer(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))
-    async with announced(config):
+    async with announcing(config):
         tell(ready, {"os_pid": os.getpid(), "url": config.url})
         box.warm()
         await stop.wait()
@@ -108,7 +108,7 @@ class DaemonServer(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def held(home: Path) -> Iterator[None]:
+def holding_home(home: Path) -> Iterator[None]:
     """The home is this daemon's alone; the lock goes with the process, however it ends."""
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def listening(config: Config) -> Iterator[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def announced(config: Config, every_s: float = ANNOUNCE_EVERY_S) -> AsyncIterator[None]:
+async def announcing(config: Config, every_s: float = ANNOUNCE_EVERY_S) -> AsyncIterator[None]:
     """`daemon.json` says where this daemon is, while it is there; it is written again when it was lost or damaged."""
     path = config.home / "daemon.json"
     said = (

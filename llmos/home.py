@@ -93,7 +93,7 @@ def children_of(home: Path | None = None, daemon: int | None = None) -> list[int
     """What the daemons of this home have started, and what those have started in turn; or what this daemon has."""
     found = []
     for os_pid in _all():
-        holder, its_home = _marked(os_pid)
+        holder, its_home = _read_mark(os_pid)
         is_meant = holder > 0 and daemon in (None, holder) and (home is None or its_home == str(home.resolve()))
         if is_meant and state_of(os_pid) not in ENDED:
             found.append(os_pid)
@@ -102,7 +102,7 @@ def children_of(home: Path | None = None, daemon: int | None = None) -> list[int
 
 def orphans_of(home: Path) -> list[int]:
     """Those whose daemon has ended: one that lives is among the ancestors of all that it has started."""
-    return [os_pid for os_pid in children_of(home) if _marked(os_pid)[0] not in _ancestors(os_pid)]
+    return [os_pid for os_pid in children_of(home) if _read_mark(os_pid)[0] not in _ancestors(os_pid)]
 
 
 def end_orphans(home: Path) -> int:
@@ -144,11 +144,11 @@ def config_of(os_pid: int) -> Config | None:
 def _end(os_pids: list[int]) -> int:
     held: list[OsProcess] = []
     for os_pid in os_pids:
-        marked = _marked(os_pid)
+        marked = _read_mark(os_pid)
         with suppress(ProcessLookupError):
             process = OsProcess(os_pid)
             held.append(process)
-            if marked[1] and _marked(os_pid) == marked:  # so what is held is what was found
+            if marked[1] and _read_mark(os_pid) == marked:  # so what is held is what was found
                 process.signal(signal.SIGKILL)
     until = time.monotonic() + END_WITHIN_S
     ended = sum(process.has_ended(max(0.0, until - time.monotonic())) for process in held)
@@ -186,7 +186,7 @@ def inode_of(path: Path) -> Inode | None:
     return found.st_dev, found.st_ino
 
 
-def _marked(os_pid: int) -> tuple[int, str]:
+def _read_mark(os_pid: int) -> tuple[int, str]:
     """The daemon and the home that a process belongs to; of one that belongs to none, 0 and nothing."""
     daemon, _, home = _environ(os_pid).get(MARK, "").partition(":")
     return (int(daemon), home) if daemon.isdecimal() else (0, "")

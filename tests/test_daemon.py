@@ -20,7 +20,7 @@ import pytest
 from llmos.abi.cpu import PATHS, features
 from llmos.abi.error import AlreadyRunning, NotLoopback, Unavailable
 from llmos.config import Config
-from llmos.daemon import announced, held, listening
+from llmos.daemon import announcing, holding_home, listening
 from llmos.home import children_of
 
 
@@ -221,7 +221,7 @@ def test_what_says_where_it_is_is_written_again_when_it_is_lost_but_never_over_t
     path = home / "daemon.json"
 
     async def main() -> None:
-        async with announced(Config(home), every_s=0.001):
+        async with announcing(Config(home), every_s=0.001):
             said = path.read_bytes()
             for damage in (path.unlink, lambda: path.write_text("{garbled")):
                 damage()
@@ -232,7 +232,7 @@ def test_what_says_where_it_is_is_written_again_when_it_is_lost_but_never_over_t
             (home / "daemon.lock").touch()
         assert path.read_text() == "another's"
 
-    with held(home):
+    with holding_home(home):
         asyncio.run(main())
 
 
@@ -261,9 +261,9 @@ def test_a_folder_for_all_is_refused_as_a_home_and_nothing_is_put_there(tmp_path
 
 
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):
-    with held(tmp_path), pytest.raises(AlreadyRunning, match="llmos down"), held(tmp_path):
+    with holding_home(tmp_path), pytest.raises(AlreadyRunning, match="llmos down"), holding_home(tmp_path):
         pass
-    with held(tmp_path):
+    with holding_home(tmp_path):
         pass
 
 

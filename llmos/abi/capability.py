@@ -17,7 +17,7 @@ ALSO_DOES: dict[str, tuple[str, ...]] = {  # a model that does the one does the 
 ORDER = ("embed", *TASKS)
 
 
-def gated(manifest: Manifest) -> tuple[str, ...]:
+def allowed_tasks(manifest: Manifest) -> tuple[str, ...]:
     """The tasks that a call of this model is let through with, its own first; its engine may do fewer."""
     if manifest.kind is Kind.BASE and reads(manifest):
         return tuple(map(str, manifest.options["tasks"]))
@@ -27,7 +27,7 @@ def gated(manifest: Manifest) -> tuple[str, ...]:
 def tasks_of(manifest: Manifest, engine: str, base: Manifest | None = None) -> tuple[str, ...]:
     """The tasks that this model answers with this engine. `base`: of a model, what it stands on."""
     ground, driver = base or manifest, ENGINES[engine]
-    may = set(gated(manifest))
+    may = set(allowed_tasks(manifest))
     if reads(ground) and manifest.task in GENERATIVE:
         may &= {manifest.task, *map(str, ground.options["tasks"])}
     if driver.tasks and manifest.task in GENERATIVE:

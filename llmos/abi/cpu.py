@@ -85,7 +85,7 @@ def features(cpuinfo: Path = CPUINFO) -> frozenset[str]:
     )
 
 
-def chosen(setting: str, has: Collection[str], machine: str = platform.machine()) -> CpuPath | None:
+def choose_path(setting: str, has: Collection[str], machine: str = platform.machine()) -> CpuPath | None:
     """The path that the setting means on a processor with these features; None for no loops in C.
 
     `auto` is the widest there is. Elsewhere than on x86 there are but `baseline` and what the compiler knows itself.
@@ -100,7 +100,7 @@ def chosen(setting: str, has: Collection[str], machine: str = platform.machine()
     path = next(path for path in PATHS if path.name == setting)
     lacking = [name for name in path.needs if name not in has]
     if lacking or (path.needs and not is_x86):
-        widest = chosen(AUTO, has, machine)
+        widest = choose_path(AUTO, has, machine)
         assert widest is not None
         raise BadSetting(
             f"{SETTING} is {setting!r}, and this processor ({machine}) lacks {', '.join(lacking) or 'it'}. Leave the "
@@ -124,7 +124,7 @@ def check(
     compilers: Sequence[str] = COMPILERS,
 ) -> CpuPath | None:
     """As `chosen`, on this machine; BadSetting also for a path that was asked for by name and cannot be compiled."""
-    path = chosen(setting, features() if has is None else has, machine)
+    path = choose_path(setting, features() if has is None else has, machine)
     if setting in (AUTO, NONE) or path is None:
         return path
     if (command := compiler(compilers)) is None:

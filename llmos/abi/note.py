@@ -31,7 +31,7 @@ class Note:
         os.close(self.fd)
 
 
-def opened(os_pid: int, fd: int) -> mmap.mmap:
+def open_note(os_pid: int, fd: int) -> mmap.mmap:
     """The page of a process that lives; it can be read after its end. Raises OSError if it cannot be had."""
     file = os.open(f"/proc/{os_pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     try:

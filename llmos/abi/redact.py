@@ -37,7 +37,7 @@ def redact(text: str, secrets: Collection[str] = ()) -> str:
 
 def redacted_fault(fault: Fault, secrets: Collection[str] = ()) -> Fault:
     """The fault, its sentence and its details without secrets."""
-    return replace(fault, message=redact(fault.message, secrets), detail=_redacted(fault.detail, secrets))
+    return replace(fault, message=redact(fault.message, secrets), detail=_redact_value(fault.detail, secrets))
 
 
 def kept_args(args: Mapping[str, Json]) -> dict[str, Json]:
@@ -46,7 +46,7 @@ def kept_args(args: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _kept(value: Json) -> Json:
-    return USERINFO.sub("", shortened(value)) if isinstance(value, str) else value
+    return USERINFO.sub("", shorten(value)) if isinstance(value, str) else value
 
 
 def secrets_in(args: Mapping[str, Json]) -> tuple[str, ...]:
@@ -54,16 +54,16 @@ def secrets_in(args: Mapping[str, Json]) -> tuple[str, ...]:
     return tuple(value for key, value in args.items() if key in SECRET_ARGS and isinstance(value, str))
 
 
-def _redacted(value: Json, secrets: Collection[str]) -> Json:
+def _redact_value(value: Json, secrets: Collection[str]) -> Json:
     if isinstance(value, str):
         return redact(value, secrets)
     if isinstance(value, dict):
-        return {key: HIDDEN if key in SECRET_ARGS else _redacted(one, secrets) for key, one in value.items()}
+        return {key: HIDDEN if key in SECRET_ARGS else _redact_value(one, secrets) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted(one, secrets) for one in value]
+        return [_redact_value(one, secrets) for one in value]
     return value
 
 
-def shortened(text: str, most: int = MOST_ARGS_BYTES) -> str:
+def shorten(text: str, most: int = MOST_ARGS_BYTES) -> str:
     """The text, its end left out where it is longer than this."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -20,7 +20,7 @@ def restrict(roots: Sequence[str]) -> None:
     _restricted = tuple(map(Path, roots))
 
 
-def opened(path: Path) -> BinaryIO:
+def open_below(path: Path) -> BinaryIO:
     """The file to read; PathNotAllowed if the path lies below a root and what it opens does not (Linux: where the
     descriptor leads, which no later change of the path changes)."""
     file = path.open("rb")

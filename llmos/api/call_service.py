@@ -109,8 +109,8 @@ class CallApi:
                 )
                 return counted.told(chunk)
         except BadInput as error:
-            raise named(error, wanted.field) from error
-        raise _left()
+            raise name_input(error, wanted.field) from error
+        raise _client_left()
 
     async def streamed(self, wanted: Wanted, request: Request) -> AsyncGenerator[Chunk, None]:
         """The answer in pieces. The first is waited for here, so that a refusal still has a status of its own."""
@@ -120,7 +120,7 @@ class CallApi:
                 return _led_by(first, chunks)
             raise Internal(f"The call to {wanted.model} ended without an answer")
         await chunks.aclose()
-        raise _left()
+        raise _client_left()
 
     async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
         said = wanted.said
@@ -139,7 +139,7 @@ class CallApi:
                     async for chunk in chunks:
                         yield counted.told(chunk)
         except BadInput as error:
-            raise named(error, wanted.field) from error
+            raise name_input(error, wanted.field) from error
 
 
 class Counted:
@@ -182,7 +182,7 @@ class Counted:
                 self._meter.each_token.observe(wanted.model, wanted.said.runs_as, each_s)
 
 
-def named(error: BadInput, field: Field) -> BadInput:
+def name_input(error: BadInput, field: Field) -> BadInput:
     """The refusal of one input names it, by the field of the body and its number: as `key`, and before its sentence
     where that is one of several. OpenAI's routes use OpenAI's code."""
     kind, message = type(error), error.message
@@ -204,7 +204,7 @@ def _context(error: TooLong) -> str:
     return f"This model's maximum context length is {context} tokens, its answer's among them."
 
 
-def _left() -> Cancelled:
+def _client_left() -> Cancelled:
     return Cancelled("The client left before the answer was there")
 
 

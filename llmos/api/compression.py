@@ -17,7 +17,7 @@ WORTH = 0.6  # at most so much is to be left of them
 MEDIA = ("application/json", "text/")
 
 
-async def compressed(answer: Response, scope: Scope) -> Response:
+async def compress_answer(answer: Response, scope: Scope) -> Response:
     """The answer, its body as gzip if it is large, shrinks, and the client reads gzip."""
     body = bytes(answer.body)
     media = answer.headers.get("content-type", "")

@@ -33,14 +33,14 @@ class Datasets:
         ]
 
     async def list(self, request: Request) -> Reply:
-        return reply({"data": [_shown(dataset) for dataset in self._kernel.datasets()]})
+        return reply({"data": [_dataset_json(dataset) for dataset in self._kernel.datasets()]})
 
     async def show(self, request: Request) -> Reply:
-        return reply(_shown(self._kernel.dataset(request.path_params["ref"])))
+        return reply(_dataset_json(self._kernel.dataset(request.path_params["ref"])))
 
     async def remove(self, request: Request) -> Reply:
         return reply(Removed(await self._kernel.remove_dataset(request.path_params["ref"])))
 
 
-def _shown(dataset: DatasetManifest) -> dict[str, object]:
+def _dataset_json(dataset: DatasetManifest) -> dict[str, object]:
     return {"ref": dataset.ref, **to_plain(dataset)}

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from llmos.abi.error import BadInput
 from llmos.api.call_service import CallApi, CallFields, Field
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
-from llmos.api.openai_schemas import given
-from llmos.api.openai_unsupported import supported
+from llmos.api.openai_schemas import without_unset
+from llmos.api.openai_unsupported import parse_supported
 from llmos.api.tasks import floats
 from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.embed import CUTS
@@ -71,11 +71,11 @@ class Embeddings:
         return [Endpoint("POST", "/v1/embeddings", self.embed, doc, EmbeddingRequest, EmbeddingReply)]
 
     async def embed(self, request: Request) -> Reply:
-        body = supported(await self._bodies.read(request, BODY), EmbeddingRequest)
+        body = parse_supported(await self._bodies.read(request, BODY), EmbeddingRequest)
         if body.encoding_format not in (None, "float", "base64"):
             raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
         field = Field("input", isinstance(body.input, list), is_openai=True)
-        params = given({PARSE_SPECIAL: body.parse_special, **{key: getattr(body, key) for key in CUTS}})
+        params = without_unset({PARSE_SPECIAL: body.parse_special, **{key: getattr(body, key) for key in CUTS}})
         wanted = self._caller.wanted(body, "embed", _texts(body.input), params, field)
         chunk = await self._caller.whole(wanted, request)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from llmos.abi.error import BadInput, Internal, LlmosError, TooLong
 from llmos.abi.process import Priority, Program
 from llmos.api.budget import BudgetShare
-from llmos.api.compression import LEAST_BYTES, compressed
+from llmos.api.compression import LEAST_BYTES, compress_answer
 from llmos.api.errors import refusal
 from llmos.api.weight import check_weight
 
@@ -142,10 +142,10 @@ class ErrorBoundary:
         scope = request.scope
         try:
             if self._query:
-                scope["asked"] = _asked(self._query, request)
+                scope["asked"] = _read_query(self._query, request)
             answer = await self._handle(request)
             if isinstance(answer, Response) and len(answer.body) >= LEAST_BYTES:
-                answer = await compressed(answer, scope)
+                answer = await compress_answer(answer, scope)
         except LlmosError as error:
             self._refused[error.code] += 1
             return refusal(error)
@@ -174,11 +174,11 @@ class Bodies:
         """What `meaning` makes of the body as the decoder's type: beside the loop, where the body is large."""
         body = await self._bytes(request) or b"{}"
         if len(body) <= AT_ONCE_BYTES:
-            return meaning(decoded(body, decoder))
+            return meaning(decode_body(body, decoder))
 
         def work() -> R:
             check_weight(body)
-            return meaning(decoded(body, decoder))
+            return meaning(decode_body(body, decoder))
 
         return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
@@ -193,7 +193,9 @@ class Bodies:
         if coding == "identity" or not sent:
             return sent
         loop = asyncio.get_running_loop()
-        body = await loop.run_in_executor(self._beside, lambda: inflated(sent, self._limit, wbits=CODINGS[coding]))
+        body = await loop.run_in_executor(
+            self._beside, lambda: decompress_body(sent, self._limit, wbits=CODINGS[coding])
+        )
         request.scope["share"].take(len(body))
         return body
 
@@ -224,7 +226,7 @@ def header_of(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def inflated(sent: bytes, limit: int, *, wbits: int) -> bytes:
+def decompress_body(sent: bytes, limit: int, *, wbits: int) -> bytes:
     """The body that was compressed, of all its members where it is in gzip (RFC 1952); TooLong once it is over the
     limit, or far more than was sent, without inflating the rest of it."""
     most = min(limit, max(FREE_BYTES, MAX_RATIO * len(sent)))
@@ -235,12 +237,12 @@ def inflated(sent: bytes, limit: int, *, wbits: int) -> bytes:
         while rest:
             if stream.eof:
                 if wbits == zlib.MAX_WBITS or members == MEMBERS:
-                    raise _uninflated("goes on behind its end. Send it whole, in one stream")
+                    raise _not_compressed("goes on behind its end. Send it whole, in one stream")
                 members, stream = members + 1, zlib.decompressobj(wbits)
             try:
                 pieces.append(stream.decompress(rest, most - size + 1))
             except zlib.error as error:
-                raise _uninflated(f"is not what its Content-Encoding says: {error}") from error
+                raise _not_compressed(f"is not what its Content-Encoding says: {error}") from error
             size += len(pieces[-1])
             if size > limit:
                 raise _too_large(size, limit)
@@ -249,11 +251,11 @@ def inflated(sent: bytes, limit: int, *, wbits: int) -> bytes:
                 raise TooLong(said + "Send it plain", size=size, limit=most)
             rest = stream.unused_data
     if not stream.eof:
-        raise _uninflated("ends too early. Send it whole")
+        raise _not_compressed("ends too early. Send it whole")
     return b"".join(pieces)
 
 
-def _uninflated(said: str) -> BadInput:
+def _not_compressed(said: str) -> BadInput:
     return BadInput(f"The compressed body {said}", key="content-encoding")
 
 
@@ -265,10 +267,10 @@ def _too_large(size: int, limit: int) -> TooLong:
     )
 
 
-def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode_body(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """The body as the decoder's type; BadInput that says whether the encoding, the JSON or the content is wrong."""
     try:
-        value = _decoded(body, decoder)
+        value = _decode_fields(body, decoder)
         if has_long_number(body):
             _check_integers(value)
         return value
@@ -289,7 +291,7 @@ def has_long_number(body: bytes) -> bool:
     return any(LONG_NUMBER in body[at : at + LOOK_BYTES + len(LONG_NUMBER) - 1].translate(AS_ONES) for at in ends)
 
 
-def _decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def _decode_fields(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """The body as the decoder's type, whose fields are as if not sent where they are null and it takes no null."""
     try:
         return decoder.decode(body)
@@ -372,7 +374,7 @@ def asked_of(request: Request) -> Mapping[str, int | bool]:
     return asked
 
 
-def _asked(query: Sequence[Query], request: Request) -> dict[str, int | bool]:
+def _read_query(query: Sequence[Query], request: Request) -> dict[str, int | bool]:
     """Each that was given, read; what is no parameter of the route is let through."""
     given = request.query_params
     return {one.name: one.read(given.getlist(one.name)) for one in query if one.name in given}

@@ -79,12 +79,12 @@ class Models:
 
     async def list(self, request: Request) -> Reply:
         views = self._kernel.models()
-        named = [_shown(view) | {"id": view.manifest.name} for view in views if view.is_promoted]
-        return reply({"object": "list", "data": [*named, *map(_shown, views)]})
+        named = [_model_json(view) | {"id": view.manifest.name} for view in views if view.is_promoted]
+        return reply({"object": "list", "data": [*named, *map(_model_json, views)]})
 
     async def show(self, request: Request) -> Reply:
         ref = request.path_params["ref"]
-        return reply(_shown(self._kernel.model(ref)) | {"id": ref})
+        return reply(_model_json(self._kernel.model(ref)) | {"id": ref})
 
     async def remove(self, request: Request) -> Reply:
         ref = request.path_params["ref"]
@@ -93,10 +93,10 @@ class Models:
         return reply(Removed(await self._kernel.remove(ref)))
 
     async def promote(self, request: Request) -> Reply:
-        return reply(_shown(await self._kernel.promote(request.path_params["ref"])))
+        return reply(_model_json(await self._kernel.promote(request.path_params["ref"])))
 
     async def rollback(self, request: Request) -> Reply:
-        return reply(_shown(await self._kernel.rollback(request.path_params["name"])))
+        return reply(_model_json(await self._kernel.rollback(request.path_params["name"])))
 
     async def report(self, request: Request) -> Reply:
         path = Path(self._kernel.model_file(request.path_params["ref"], REPORT))
@@ -117,7 +117,7 @@ class Models:
         return reply(process_json(process), CREATED)
 
 
-def _shown(view: ModelView) -> Json:
+def _model_json(view: ModelView) -> Json:
     model = model_of(view)
     made = int(datetime.fromisoformat(model.created_at).timestamp()) if model.created_at else 0
     return {"id": model.ref, "object": "model", "created": made, "owned_by": "llmos", **to_plain(model)}

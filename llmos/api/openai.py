@@ -17,8 +17,8 @@ from llmos.api.call_service import CallApi, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
 from llmos.api.openai_schemas import ChatRequest, CompletionRequest, Sampled, StreamOptions
-from llmos.api.openai_unsupported import supported
-from llmos.api.rules import Rule, headers_of, named, renamed
+from llmos.api.openai_unsupported import parse_supported
+from llmos.api.rules import Rule, headers_of, naming_rule, rename_key
 from llmos.api.stream import DONE, EVENTS, ServerSentEvents, event, fault
 from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.schema import Enforced
@@ -65,13 +65,13 @@ class OpenAICall:
 
 
 def _asked_chat(given: dict[str, Json]) -> OpenAICall:
-    body = supported(given, ChatRequest)
+    body = parse_supported(given, ChatRequest)
     rule = body.rule()
     return OpenAICall(body, [body.input()], body.params(rule), rule, body.left_out(rule))
 
 
 def _asked_completion(given: dict[str, Json]) -> OpenAICall:
-    body = supported(given, CompletionRequest)
+    body = parse_supported(given, CompletionRequest)
     rule, prompts = body.rule(), _prompts(body.prompt)
     return OpenAICall(body, prompts, body.params(rule), rule, body.left_out(rule), isinstance(body.prompt, list))
 
@@ -103,7 +103,7 @@ class OpenAI:
 
     async def _answer(self, request: Request, asked: OpenAICall, wanted: Wanted, head: Completion) -> Reply:
         is_chat = wanted.task == "chat"
-        with named(asked.rule):
+        with naming_rule(asked.rule):
             if asked.body.stream:
                 return await self._stream(request, asked, wanted, head, ChatChoices() if is_chat else TextChoices())
             return await self._whole(request, asked, wanted, head, _message if is_chat else _text)
@@ -146,7 +146,7 @@ async def _events(
                 head.choices = [choice]
                 yield event(head)
     except Exception as error:  # noqa: BLE001  # the top of a stream; the clients raise what such an event says
-        yield fault(renamed(error, rule) if isinstance(error, LlmosError) else error)
+        yield fault(rename_key(error, rule) if isinstance(error, LlmosError) else error)
         return
     if options.include_usage:
         head.choices, head.usage = [], _usage(tokens)

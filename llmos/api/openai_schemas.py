@@ -56,7 +56,7 @@ class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
 
     def params(self, rule: Rule | None) -> dict[str, Json]:
         """The task's params: those that were given. `rule` is its own."""
-        said = given({key: getattr(self, key) for key in SAMPLING})
+        said = without_unset({key: getattr(self, key) for key in SAMPLING})
         if self.max_tokens == NO_LIMIT:
             said["max_tokens"] = MAX_TOKENS
         return said if rule is None else said | {rule.name: rule.value}
@@ -85,14 +85,14 @@ class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
 
     def input(self) -> Json:
         """The conversation, and what it may call."""
-        return {"messages": self.messages, **given({key: getattr(self, key) for key in TOOLS})}
+        return {"messages": self.messages, **without_unset({key: getattr(self, key) for key in TOOLS})}
 
     def params(self, rule: Rule | None) -> dict[str, Json]:
         own = ("logprobs", "top_logprobs", "chat_template_kwargs")
-        return Sampled.params(self, rule) | given({key: getattr(self, key) for key in own})
+        return Sampled.params(self, rule) | without_unset({key: getattr(self, key) for key in own})
 
     def left_out(self, rule: Rule | None) -> dict[str, Enforced]:
-        return Sampled.left_out(self, rule) | tools.left_out(tools.checked(self.input()).get("tools", ()))
+        return Sampled.left_out(self, rule) | tools.left_out(tools.check_tools(self.input()).get("tools", ()))
 
 
 TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -110,6 +110,6 @@ class CompletionRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
         return Sampled.params(self, rule) | {"logprobs": True, "top_logprobs": int(self.logprobs)}
 
 
-def given(said: dict[str, Json]) -> dict[str, Json]:
+def without_unset(said: dict[str, Json]) -> dict[str, Json]:
     """Those that have a value."""
     return {key: value for key, value in said.items() if value is not None}

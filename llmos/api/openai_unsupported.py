@@ -77,7 +77,7 @@ WITHIN: Within = {"stream_options": {}, "response_format": {JSON_SCHEMA: {}}, "s
 UNSET: dict[str, tuple[Json, ...]] = {"priority": (0,), "stop": ("", [""]), "top_k": (-1,)}
 
 
-def supported(body: dict[str, Json], kind: type[T]) -> T:
+def parse_supported(body: dict[str, Json], kind: type[T]) -> T:
     """The body as a request of this kind; BadInput for whatever it asks that would otherwise be ignored."""
     kept: dict[str, Json] = {}
     for key, value in without_nulls(body, WITHIN).items():

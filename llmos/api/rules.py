@@ -14,8 +14,8 @@ import msgspec
 from llmos.abi.error import BadInput, LlmosError
 from llmos.api.call_service import CallFields
 from llmos.tasks.grammar import ANY_OBJECT, JSON_SCHEMA, LARK, REGEX, fitting, schema_text
-from llmos.tasks.schema import Enforced, enforced, refused, told
-from llmos.tasks.text import shown
+from llmos.tasks.schema import Enforced, describe_left_out, enforceable, not_enforceable
+from llmos.tasks.text import quote_value
 
 log = logging.getLogger(__name__)
 Json = Any  # Any: a JSON value that is checked here
@@ -87,15 +87,15 @@ class Rule:
 
 
 @contextmanager
-def named(rule: Rule | None) -> Iterator[None]:
+def naming_rule(rule: Rule | None) -> Iterator[None]:
     """Errors about this rule leave with the key that the request gave it by."""
     try:
         yield
     except LlmosError as error:
-        raise renamed(error, rule) from error
+        raise rename_key(error, rule) from error
 
 
-def renamed(error: LlmosError, rule: Rule | None) -> LlmosError:
+def rename_key(error: LlmosError, rule: Rule | None) -> LlmosError:
     """An error about this rule, with the key that the request gave it by."""
     if rule is None or rule.key == rule.name or error.detail.get("key") != rule.name:
         return error
@@ -105,7 +105,7 @@ def renamed(error: LlmosError, rule: Rule | None) -> LlmosError:
 
 def headers_of(left_out: Mapping[str, Enforced], model: str) -> list[tuple[bytes, bytes]]:
     """The header, and a line in the log, that name what of a request's schemas is not enforced; none where all is."""
-    line = told(left_out)
+    line = describe_left_out(left_out)
     if not line:
         return []
     log.info("%s: not enforced: %s", model, line)
@@ -118,7 +118,7 @@ def rule_of(said: Ruled) -> Rule | None:
         *((name, name, value) for name in (JSON_SCHEMA, REGEX, LARK) if (value := getattr(said, name)) is not None),
         *(_of_format(said.response_format) if said.response_format is not None else ()),
         *(_of_outputs(said.structured_outputs) if said.structured_outputs is not None else ()),
-        *_guided(said),
+        *_vllm_rule(said),
     ]
     if len(found) > 1:
         both = f"{found[0][0]} and {found[1][0]}"
@@ -146,7 +146,7 @@ def _of_format(said: ResponseFormat) -> list[Found]:
     if said.type == REGEX:
         return [(key, REGEX, said.value)]
     if said.type != JSON_SCHEMA:
-        raise BadInput(f"{key}.type is {shown(said.type)}; it is text, json_object or json_schema", key=key)
+        raise BadInput(f"{key}.type is {quote_value(said.type)}; it is text, json_object or json_schema", key=key)
     schema = said.json_schema.schema if said.json_schema is not None else said.schema
     if schema is None and isinstance(said.value, dict):  # Hugging Face's newer shape
         schema = said.value.get("schema", said.value)
@@ -162,26 +162,26 @@ def _of_outputs(said: StructuredOutputs) -> list[Found]:
         if getattr(said, name) is not None:
             raise BadInput(f"{key}.{name} is not supported. Leave it out", key=key)
     named = (said.json, said.regex, said.choice, said.grammar, said.json_object)
-    found = _named(key, *named)
+    found = _vllm_fields(key, *named)
     if len(found) != 1:
         raise BadInput(f"{key} has {len(found)} of json, regex, choice, grammar and json_object. Send one", key=key)
     return found
 
 
-def _guided(said: Ruled) -> list[Found]:
+def _vllm_rule(said: Ruled) -> list[Found]:
     if said.guided_whitespace_pattern is not None:
         key = "guided_whitespace_pattern"
         raise BadInput(f"{key} is not supported. Leave it out", key=key)
     return [
-        *_named("guided_json", json=said.guided_json),
-        *_named("guided_regex", regex=said.guided_regex),
-        *_named("guided_choice", choice=said.guided_choice),
-        *_named("guided_grammar", grammar=said.guided_grammar),
-        *_named("guided_json_object", json_object=said.guided_json_object),
+        *_vllm_fields("guided_json", json=said.guided_json),
+        *_vllm_fields("guided_regex", regex=said.guided_regex),
+        *_vllm_fields("guided_choice", choice=said.guided_choice),
+        *_vllm_fields("guided_grammar", grammar=said.guided_grammar),
+        *_vllm_fields("guided_json_object", json_object=said.guided_json_object),
     ]
 
 
-def _named(
+def _vllm_fields(
     key: str,
     json: Json = None,
     regex: str | None = None,
@@ -192,7 +192,7 @@ def _named(
     """What vLLM's names for rules mean."""
     found: list[Found] = []
     if json is not None:
-        found.append((key, JSON_SCHEMA, _decoded(key, json)))
+        found.append((key, JSON_SCHEMA, _decode_schema(key, json)))
     if regex is not None:
         found.append((key, REGEX, regex))
     if choice is not None:
@@ -204,13 +204,13 @@ def _named(
     return found
 
 
-def _decoded(key: str, schema: Json) -> Json:
+def _decode_schema(key: str, schema: Json) -> Json:
     if not isinstance(schema, str):
         return schema
     try:
         return msgspec.json.decode(schema)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise BadInput(f"{key} is no JSON: {shown(schema)}. Send a schema as an object", key=key) from error
+        raise BadInput(f"{key} is no JSON: {quote_value(schema)}. Send a schema as an object", key=key) from error
 
 
 def _one_of(key: str, choices: list[str]) -> str:
@@ -223,9 +223,9 @@ def _one_of(key: str, choices: list[str]) -> str:
 
 def _schema(key: str, schema: Json, *, is_strict: bool, is_closed: bool) -> Rule:
     fitting(key, schema_text(key, schema))
-    found = enforced(key, schema, is_closed=is_closed)
+    found = enforceable(key, schema, is_closed=is_closed)
     if found.left_out and is_strict:
-        raise refused(key, found)
+        raise not_enforceable(key, found)
     return Rule(key, JSON_SCHEMA, found.schema, {key: found})
 
 

@@ -15,7 +15,7 @@ from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
 from llmos.api.call_service import CallApi, CallFields, Field, Wanted
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, header_of, reply
-from llmos.api.openai_schemas import given
+from llmos.api.openai_schemas import without_unset
 from llmos.api.stream import EVENTS, ServerSentEvents, event, fault
 from llmos.tasks import GENERATIVE, TASKS
 from llmos.tasks.params import check_params
@@ -63,7 +63,7 @@ class Tasks:
         if task not in TASKS:
             raise NotFound(f"No task {task!r}. There are: {', '.join(TASKS)}")
         body = await self._bodies.read(request, DECODER)
-        params = given(body.params)
+        params = without_unset(body.params)
         check_params(task, params)
         inputs = _inputs(body)
         encoding = params.pop("encoding", "float") if task == "embed" else "float"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmos.abi.error import BadInput
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: what a list in a body holds, checked here
 
@@ -20,7 +20,7 @@ def texts_of(given: list[Json], field: str) -> list[Json]:
     for index, one in enumerate(given):
         if not isinstance(one, str):
             key = f"{field}[{index}]"
-            raise BadInput(f"{key}: This is no text: {shown(one)}. Send a string", index=index, key=key)
+            raise BadInput(f"{key}: This is no text: {quote_value(one)}. Send a string", index=index, key=key)
     return given
 
 

@@ -53,26 +53,26 @@ def run(
         results: list[Result] = []
         for start in range(0, len(inputs), at_once):
             some = inputs[start : start + at_once]
-            with placed(places[start : start + at_once]):
+            with naming_line(places[start : start + at_once]):
                 results += client.run(
                     model, some, task=asked, timeout_s=timeout, priority=priority, engine=engine, **params
                 )
     if as_json:
-        say_json([_told(result) for result in results])
+        say_json([_format_result(result) for result in results])
         return
     copies = len(results) // len(inputs)  # more than one where `n` was set
     for i, result in enumerate(results):
         say(readable(inputs[i // copies], result, is_alone=len(results) == 1))
 
 
-def _told(result: Result) -> dict[str, Json]:
+def _format_result(result: Result) -> dict[str, Json]:
     """What the result says; of log-probabilities only where it has some."""
     said = {field.name: getattr(result, field.name) for field in fields(result)}
     return {key: value for key, value in said.items() if key != "logprobs" or value}
 
 
 @contextmanager
-def placed(places: Sequence[str]) -> Iterator[None]:
+def naming_line(places: Sequence[str]) -> Iterator[None]:
     """A refusal of one of several inputs says where it was read, instead of its number in the call."""
     try:
         yield
@@ -88,14 +88,14 @@ def inputs_of(task: str, words: Sequence[str], file: Path | None) -> tuple[list[
     """The texts of a command line and of a file as inputs of this task, and where each was read (of words: nothing)."""
     if task == "answer":
         passage = read_text(_bytes(file), str(file)) if file else words[-1]
-        asked = _said(words if file else words[:-1])
+        asked = _format_output(words if file else words[:-1])
         questions = [one.text for one in asked]
         if not questions:
             raise BadInput(
                 "answer needs questions and a passage: llmos run MODEL 'question' 'passage', or --file passage"
             )
         return [{"question": one, "passage": passage} for one in questions], [one.place for one in asked]
-    read = [*_said(words), *(_lines(str(file), _bytes(file)) if file else [])]
+    read = [*_format_output(words), *(_lines(str(file), _bytes(file)) if file else [])]
     texts = [one.text for one in read]
     if not texts:
         raise BadInput("There is no text: it is all empty lines. Give one or more")
@@ -120,7 +120,7 @@ class Read:
     place: str = ""
 
 
-def _said(texts: Sequence[str]) -> list[Read]:
+def _format_output(texts: Sequence[str]) -> list[Read]:
     if texts != ["-"]:
         return [Read(text) for text in texts]
     return _lines("standard input", sys.stdin.buffer.read())

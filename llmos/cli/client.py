@@ -19,10 +19,10 @@ Json = Any  # Any: a setting's value, checked by whoever it is for
 @contextmanager
 def box() -> Iterator[Client]:
     """The daemon of this user, watched while it is asked; imported late, for `llmos --help` needs none of it."""
-    from llmos.cli.watch import Watch, watched
+    from llmos.cli.watch import Watch, watching
     from llmos.sdk.client import Client
 
-    with Client() as client, watched(Watch(client.url).look):
+    with Client() as client, watching(Watch(client.url).look):
         yield client
 
 

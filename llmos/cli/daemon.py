@@ -95,7 +95,7 @@ def spawn(command: list[str], home: Path) -> dict[str, Any]:
         is_told, _, _ = select([ready], [], [], READY_TIMEOUT_S)
         line = ready.readline() if is_told else b""
     try:
-        return {"os_pid": child.pid, **_told(line, log)}
+        return {"os_pid": child.pid, **_parse_ready(line, log)}
     except BadSetting as error:
         if error.detail.get("key") == "home" and not was_home:
             child.wait(READY_TIMEOUT_S)
@@ -115,7 +115,7 @@ def log_of(home: Path) -> Path:
     return home / "logs" / "daemon.log"
 
 
-def _told(line: bytes, log: Path) -> dict[str, Any]:  # Any: as spawn
+def _parse_ready(line: bytes, log: Path) -> dict[str, Any]:  # Any: as spawn
     try:
         told = json.loads(line)
     except ValueError:
@@ -140,7 +140,7 @@ def down() -> None:
         return
     with daemon:
         try:
-            was_forced = _ended(daemon)
+            was_forced = _end_daemon(daemon)
         except PermissionError:
             raise Conflict(
                 f"The daemon of {home} (pid {daemon.os_pid}) runs as another user. End it as that user: llmos down"
@@ -150,7 +150,7 @@ def down() -> None:
     say(f"llmos is down.{' The daemon did not answer, and was ended by force.' if was_forced else ''}")
 
 
-def _ended(daemon: OsProcess) -> bool:
+def _end_daemon(daemon: OsProcess) -> bool:
     """End the daemon, if need be by force; whether it was. Its children end with it, however it ends."""
     from llmos.config import read_config
 

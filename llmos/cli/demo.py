@@ -70,10 +70,10 @@ def demo() -> None:
     with box() as client:
         for base in BASES:
             with stage(f"pull {base}"):
-                say(pulled(client, base))
+                say(ensure_pulled(client, base))
         for lesson in LESSONS:
             with stage(f"fine-tune {lesson.name} ({lesson.task})"):
-                say(trained(client, lesson, rows))
+                say(ensure_trained(client, lesson, rows))
         with stage("evaluate: the same test rows, beside a bag of words"):
             compare(client, rows)
         with stage("ask"):
@@ -107,7 +107,7 @@ def stage(title: str) -> Iterator[None]:
     say(f"   {time.monotonic() - begun:.1f} s")
 
 
-def pulled(client: Client, base: str) -> str:
+def ensure_pulled(client: Client, base: str) -> str:
     """Bring a base in, unless it is here; says which."""
     if any(model.name == base for model in client.models()):
         return f"{base} is here already"
@@ -115,7 +115,7 @@ def pulled(client: Client, base: str) -> str:
     return f"{', '.join(follow(client, process, quiet=False).made) or base} is here"
 
 
-def trained(client: Client, lesson: Lesson, rows: Path) -> str:
+def ensure_trained(client: Client, lesson: Lesson, rows: Path) -> str:
     """Fine-tune and let the gate decide, unless it is done; says what the gate said."""
     if any(model.name == lesson.name and model.promoted for model in client.models()):
         return f"{lesson.name} is promoted already; its numbers follow"
@@ -185,7 +185,7 @@ def chat(client: Client) -> None:
 
 def next_commands(rows: Path) -> tuple[str, ...]:
     """What to paste next, as this shell must spell it."""
-    llmos = spelled()
+    llmos = spell_llmos()
     with box() as client:
         url = client.url
     body = shlex.quote(json.dumps({"model": "support", "input": "where is my parcel"}))
@@ -201,7 +201,7 @@ def next_commands(rows: Path) -> tuple[str, ...]:
     )
 
 
-def spelled() -> str:
+def spell_llmos() -> str:
     """`llmos` where the shell finds this one under that name, else its path."""
     here = Path(sys.argv[0]).absolute()
     found = shutil.which("llmos")

@@ -127,7 +127,7 @@ def _dtype(model: Model) -> str | None:
     return f"{model.dtype}: {measured}, on {cost['measured_on']} {'texts' if model.kind is Kind.BASE else 'rows'}"
 
 
-def _saved(model: Model) -> str | None:
+def _format_int8_gain(model: Model) -> str | None:
     """What int8 saved on the machine that it was made on, as was said before it was made."""
     here = (model.evidence.get("quantized") or {}).get("here")
     if not here:
@@ -151,7 +151,7 @@ def _say_model(model: Model) -> None:
         "base": model.base,
         "method": model.method,
         "served in": _dtype(model),
-        "int8 saves": _saved(model),
+        "int8 saves": _format_int8_gain(model),
         "engine": model.engine,
         "answers": ", ".join(model.capabilities) or None,
         "architecture": model.architecture,
@@ -162,7 +162,7 @@ def _say_model(model: Model) -> None:
         "license": model.license,
         "source": model.source,
         "created": model.created_at,
-        **_made(model.lineage),
+        **_format_lineage(model.lineage),
     }
     say(model.ref)
     for key, value in facts.items():
@@ -189,7 +189,7 @@ def _template(tried: dict[str, Any]) -> str | None:  # Any: JSON
     return "; ".join(said) or None
 
 
-def _made(lineage: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+def _format_lineage(lineage: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
     """Where a version comes from, without what only the store needs to tell one offer from another."""
     facts = {key: value for key, value in lineage.items() if isinstance(value, str | int | float)}
     made = {"made by": f"process {facts['pid']}"} if "pid" in facts else {}

@@ -128,12 +128,12 @@ def logs(
             else:
                 sys.stdout.write(text)
             return
-        for line in _followed(client, pid, tail):
+        for line in _follow_lines(client, pid, tail):
             sys.stdout.write(msgspec.json.encode({"line": line.rstrip("\n")}).decode() + "\n" if as_json else line)
             sys.stdout.flush()
 
 
-def _followed(client: Client, pid: int, tail: int | None) -> Iterator[str]:
+def _follow_lines(client: Client, pid: int, tail: int | None) -> Iterator[str]:
     """The log's lines as they come, from the start or from the last few that are there now."""
     held = ""
     for piece in client.follow(pid, tail=tail):

@@ -28,7 +28,7 @@ class Watch:
     ) -> None:
         self._url = url
         self._answers = answers or _answers
-        self._stopped = stopped or _stopped
+        self._stopped = stopped or _stopped_error
         self._silent = 0
 
     def look(self) -> None:
@@ -46,7 +46,7 @@ class Watch:
 
 
 @contextmanager
-def watched(look: Callable[[], None], every_s: float = LOOK_EVERY_S) -> Iterator[None]:
+def watching(look: Callable[[], None], every_s: float = LOOK_EVERY_S) -> Iterator[None]:
     """Look from time to time while the block runs, whatever it waits for: the alarm rings in the main
     thread and interrupts that. In other threads nothing is watched."""
     if threading.current_thread() is not threading.main_thread():
@@ -84,7 +84,7 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _stopped() -> int | None:
+def _stopped_error() -> int | None:
     from llmos.config import read_config
     from llmos.home import daemon_of, is_stopped
 

@@ -54,13 +54,13 @@ def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> C
         by_name = _first_named(table, TEXT_NAMES, () if label_at is None else (label_at,))
         texts = () if by_name is None else (by_name,)
     if label_at is None or not texts:
-        return _completed(table, texts, label_at)
+        return _guess_missing(table, texts, label_at)
     if label_at in texts:
         raise BadInput(f"{table.path.name}: column {table.names[label_at]!r} cannot be both text and label")
     return Columns(texts, label_at)
 
 
-def _completed(table: Table, texts: tuple[int, ...], label: int | None) -> Columns:
+def _guess_missing(table: Table, texts: tuple[int, ...], label: int | None) -> Columns:
     """What has no known name: the one column that is left, or what plainly holds labels; never a mere guess."""
     if len(table.names) < 2:
         raise _no_column(table, "only one column, where a text and a label are needed")

@@ -68,7 +68,7 @@ def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str
     assert train is not None
     shares = (data.validation_share, data.test_share)
     splits = make_splits(task, train, given["validation"], given["test"], shares)
-    described = {name: _described(rows) for name, rows in read.items() if rows is not None}
+    described = {name: _describe_source(rows) for name, rows in read.items() if rows is not None}
     notes = tuple(dict.fromkeys(rows.note for rows in read.values() if rows is not None and rows.note))
     return LoadedData(splits, described, leaks_of(splits), notes)
 
@@ -164,7 +164,7 @@ def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json
     return read_rows(source.path, how, task, options)
 
 
-def _described(rows: Rows) -> Json:
+def _describe_source(rows: Rows) -> Json:
     return {
         "path": rows.path,
         "sha256": hashlib.sha256(bytes_of_file(Path(rows.path))).hexdigest(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmos.abi.error import BadInput
 from llmos.abi.recipe import Data
-from llmos.abi.roots import opened
+from llmos.abi.roots import open_below
 from llmos.data.columns import is_known, is_nearly_known
 from llmos.data.conll import TAG
 from llmos.data.table import Table, read_delimited, read_jsonl, read_parquet
@@ -24,7 +24,7 @@ def format_of(path: Path) -> str:
     if path.suffix.lower() in SUFFIXES:
         return SUFFIXES[path.suffix.lower()]
     try:
-        with opened(path) as file:
+        with open_below(path) as file:
             lines = [line.decode("utf-8", "replace").strip() for line in file.read(65536).split(b"\n")]
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a file that is there") from error

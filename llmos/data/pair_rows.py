@@ -39,7 +39,7 @@ def read_pairs(file: Path, form: str, data: Data, task: str) -> Rows:
         raise BadInput(f"{file.name} is read as {form}, which holds no pairs of texts. Give csv, tsv, jsonl or parquet")
     roles = PAIRED[task]
     table = open_table(file, form, data, {name for names in roles.values() for name in names})
-    places, note = placed(table, roles, data)
+    places, note = assign_columns(table, roles, data)
     first, second, number = roles
     rows = []
     for line, cells in table.rows:
@@ -56,7 +56,7 @@ def _input(task: str, texts: Sequence[str]) -> Json:
     return {"query": first, "documents": [second]} if task == "rerank" else {"text": first, "other": second}
 
 
-def placed(table: Table, roles: Roles, data: Data) -> tuple[dict[str, int], str]:
+def assign_columns(table: Table, roles: Roles, data: Data) -> tuple[dict[str, int], str]:
     """Which column is for what: as told, by their names, or in the order of the roles where there is no header."""
     *texts, last = roles
     told = dict(zip(texts, (part.strip() for part in data.text.split(",")), strict=False)) if data.text else {}

@@ -29,7 +29,7 @@ def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Row
     file = Path(path)
     form = data.format or format_of(file)
     if task == "tag":
-        return _tagged(file, form, data)
+        return _tag_rows(file, form, data)
     if task in PAIRED:
         return read_pairs(file, form, data, task)
     if task == "answer":
@@ -60,7 +60,7 @@ def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Row
     return Rows(rows, str(file), form, columns.named(table), skipped=len(table.rows) - len(rows), note=columns.note)
 
 
-def _checked(table: Table, line: int, value: Json, check: Any) -> Json:  # Any: a task's check, which takes any JSON
+def _check_row(table: Table, line: int, value: Json, check: Any) -> Json:  # Any: a task's check, which takes any JSON
     try:
         return check(value)
     except LlmosError as error:
@@ -75,7 +75,7 @@ def _refuse_nan(table: Table, rows: Sequence[Row]) -> None:
         raise bad_row(table.path, odd[0].line, f"the label is {label}, not a number", "Correct or remove it", label)
 
 
-def _tagged(file: Path, form: str, data: Data) -> Rows:
+def _tag_rows(file: Path, form: str, data: Data) -> Rows:
     if form in ("csv", "tsv"):
         raise BadInput(
             f"{file.name}: tags cannot be read from {form}. Give CoNLL columns (format conll), or JSON lines with "
@@ -106,7 +106,7 @@ def _tagged_cells(
             tokens = [words.text[start:end] for start, end in words.offsets]
             yield line, {"tokens": tokens}, _tags_of_spans(table, line, words, label)
             continue
-        data = _checked(table, line, {"tokens": text}, check)
+        data = _check_row(table, line, {"tokens": text}, check)
         if not isinstance(label, list) or len(label) != len(data["tokens"]):
             size = len(label) if isinstance(label, list) else kind_of(label)
             raise bad_row(

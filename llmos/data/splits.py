@@ -13,7 +13,7 @@ from llmos.abi.error import BadInput, BadRow
 from llmos.data.row import Answers, Row, WrittenText
 from llmos.data.table import bad_row
 from llmos.tasks import GENERATIVE
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 
 EXAMPLES = 3
 OUTSIDE = "O"
@@ -163,7 +163,7 @@ def _unknown(row: Row, kind: str, known: Sequence[str]) -> BadRow:
         Path(row.file),
         row.line,
         f"the label {kind!r} is in no training row",
-        f"Known are: {shown(list(known))}. Correct it, or add rows of it to the training data",
+        f"Known are: {quote_value(list(known))}. Correct it, or add rows of it to the training data",
         kind,
     )
 
@@ -181,12 +181,12 @@ def kinds_of(task: str, row: Row) -> set[str]:
 
 def key_of(row: Row) -> str:
     """What makes two inputs the same: letters and signs of their texts, whatever their case, width and spaces."""
-    return _folded(" | ".join(_texts(row)))
+    return _fold_text(" | ".join(_texts(row)))
 
 
 def group_of(row: Row) -> str:
     """What a split must not part: equal texts, a query and its documents, a passage and its questions."""
-    return _folded(_texts(row)[0])
+    return _fold_text(_texts(row)[0])
 
 
 def _texts(row: Row) -> list[str]:
@@ -208,7 +208,7 @@ def _texts(row: Row) -> list[str]:
             return [row.input["text"]]
 
 
-def _folded(text: str) -> str:
+def _fold_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -11,10 +11,10 @@ from llmos.abi.error import BadInput
 from llmos.abi.recipe import Data
 from llmos.data.cells import is_filled, kind_of, text_in
 from llmos.data.files import open_table
-from llmos.data.pair_rows import Roles, placed
+from llmos.data.pair_rows import Roles, assign_columns
 from llmos.data.row import Answers, Row, Rows
 from llmos.data.table import Table, bad_row, text_of_file
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: a piece of SQuAD's JSON, or a cell
 
@@ -38,7 +38,7 @@ def read_questions(file: Path, form: str, data: Data) -> Rows:
         return Rows(rows, str(file), "squad", {"question": "question", "passage": "context", "answer": "answers"})
     names = {name for some in ROLES.values() for name in some} | set(STARTS)
     table = open_table(file, form, data, names)
-    places, note = placed(table, ROLES, data)
+    places, note = assign_columns(table, ROLES, data)
     start_at = next((i for i, name in enumerate(table.names) if name.lower() in STARTS and table.has_names), None)
     rows = tuple(
         _row(
@@ -109,12 +109,12 @@ def _row(table: Table, line: int, question: str, passage: str, pairs: list[tuple
         if not isinstance(text, str) or not text.strip():
             raise bad_row(table.path, line, f"an answer is {kind_of(text)}", "Give its text, or no answer at all", text)
         texts.append(text)
-        starts.append(_found(table, line, passage, text, start))
+        starts.append(_locate_answer(table, line, passage, text, start))
     asked = {"question": question, "passage": passage}
     return Row(asked, Answers(tuple(texts), tuple(starts)), str(table.path), line)
 
 
-def _found(table: Table, line: int, passage: str, text: str, start: Json) -> int:
+def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json) -> int:
     """Where the answer stands; what is not said is looked for, and must be the only place."""
     if start is None:
         count = passage.count(text)
@@ -123,21 +123,25 @@ def _found(table: Table, line: int, passage: str, text: str, start: Json) -> int
                 "Say which with the column start" if count else "An answer is a piece of its passage, letter by letter"
             )
             raise bad_row(
-                table.path, line, f"the answer {shown(text)} stands {count} times in the passage", way_out, text
+                table.path, line, f"the answer {quote_value(text)} stands {count} times in the passage", way_out, text
             )
         return passage.index(text)
     try:
         at = int(start)
     except (TypeError, ValueError, OverflowError) as error:
         raise bad_row(
-            table.path, line, f"the start is {shown(start)}", "Give the number of the answer's first character", start
+            table.path,
+            line,
+            f"the start is {quote_value(start)}",
+            "Give the number of the answer's first character",
+            start,
         ) from error
     there = passage[at : at + len(text)] if at >= 0 else ""
     if there != text:
         raise bad_row(
             table.path,
             line,
-            f"at character {at:,} of the passage stands {shown(there)}, not the answer {shown(text)}",
+            f"at character {at:,} of the passage stands {quote_value(there)}, not the answer {quote_value(text)}",
             "Correct the start (characters count from 0), or leave it out",
             start,
         )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llmos.abi.error import BadInput, BadRow
-from llmos.abi.roots import opened
-from llmos.tasks.text import shown
+from llmos.abi.roots import open_below
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: a cell: text from delimited files, any JSON value from the others
 
@@ -36,7 +36,7 @@ class Table:
 
 def bad_row(path: Path, line: int, what: str, way_out: str, value: Json = None) -> BadRow:
     """The error of one line: file, line, what is wrong, and how to go on."""
-    return BadRow(f"{path}, line {line:,}: {what}. {way_out}", file=str(path), line=line, value=shown(value))
+    return BadRow(f"{path}, line {line:,}: {what}. {way_out}", file=str(path), line=line, value=quote_value(value))
 
 
 def text_of_file(path: Path) -> str:
@@ -58,7 +58,7 @@ def text_of_file(path: Path) -> str:
 
 def bytes_of_file(path: Path) -> bytes:
     try:
-        with opened(path) as file:
+        with open_below(path) as file:
             data = file.read()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a file that is there") from error
@@ -143,10 +143,10 @@ def _tab_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     for line, row in enumerate(text.split("\n"), 1):
         row = row.removesuffix("\r")
         if row.strip():
-            yield line, [_unquoted(cell) for cell in row.split("\t")]
+            yield line, [_unquote(cell) for cell in row.split("\t")]
 
 
-def _unquoted(cell: str) -> str:
+def _unquote(cell: str) -> str:
     if len(cell) > 1 and cell[0] == cell[-1] == '"':
         return cell[1:-1].replace('""', '"')
     return cell

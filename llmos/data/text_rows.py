@@ -11,7 +11,7 @@ from llmos.abi.recipe import Data
 from llmos.data.cells import text_in
 from llmos.data.columns import find
 from llmos.data.files import open_table
-from llmos.data.pair_rows import Roles, placed
+from llmos.data.pair_rows import Roles, assign_columns
 from llmos.data.row import Row, Rows, WrittenText
 from llmos.data.table import Table, bad_row
 from llmos.tasks import task as task_of
@@ -52,7 +52,7 @@ def read_written(file: Path, form: str, data: Data, task: str) -> Rows:
                 "the columns with the options text and label"
             )
         return _conversations(table, at, form)
-    places, note = placed(table, roles, data)
+    places, note = assign_columns(table, roles, data)
     check = task_of(task).check
     rows = []
     for line, cells in table.rows:
@@ -79,7 +79,10 @@ def _conversations(table: Table, at: int, form: str) -> Rows:
 
 
 def _conversation(table: Table, line: int, messages: Json, tools: Json) -> Row:
-    said = {"messages": _parsed(table, line, messages), **({"tools": _parsed(table, line, tools)} if tools else {})}
+    said = {
+        "messages": _parse_list(table, line, messages),
+        **({"tools": _parse_list(table, line, tools)} if tools else {}),
+    }
     try:
         checked = task_of("chat").check(said)
     except LlmosError as error:
@@ -94,7 +97,7 @@ def _conversation(table: Table, line: int, messages: Json, tools: Json) -> Row:
     return Row({**checked, "messages": before}, WrittenText(last["content"], whole), str(table.path), line)
 
 
-def _parsed(table: Table, line: int, cell: Json) -> Json:
+def _parse_list(table: Table, line: int, cell: Json) -> Json:
     """A list as JSON lines and Parquet have it, or its JSON as text."""
     if not isinstance(cell, str):
         return _plain(cell)

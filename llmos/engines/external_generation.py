@@ -20,9 +20,9 @@ from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.priority import PriorityQueue
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
 from llmos.tasks.generate import Sampling, salt_of, sampling
-from llmos.tasks.inputs import placed, rendered
+from llmos.tasks.inputs import naming_place, render_inputs
 from llmos.tasks.params import reading
-from llmos.tasks.tools import ruled
+from llmos.tasks.tools import with_tool_rule
 
 Json = Any  # Any: an answer in its task's schema
 
@@ -193,14 +193,14 @@ class ExternalGeneration:
         tokenizer = reading(self._writer.tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):
-            made += rendered(asked, some, tokenizer, self._settings, first=len(made))
+            made += render_inputs(asked, some, tokenizer, self._settings, first=len(made))
             yield
         prompt_tokens = sum(len(one.ids) for one in made)
         job = GenerationJob(call, asked, self._settings, [one for one in made for _ in range(said.n)], prompt_tokens)
         job.is_large = len(job.rendered) > MANY
         chosen = []
         for i in range(len(job.rendered)):
-            with placed(index=i // said.n):
+            with naming_place(index=i // said.n):
                 chosen.append(self._chosen(job, i, said))
         return lambda: self._put(job, chosen)
 
@@ -298,7 +298,7 @@ class ExternalGeneration:
     def _chosen(self, job: GenerationJob, index: int, said: Sampling) -> Sampling:
         """What the request says for this answer, which is never longer than there is room for."""
         one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
-        settings = ruled(said, one.context).for_answer(index % said.n)
+        settings = with_tool_rule(said, one.context).for_answer(index % said.n)
         self._writer.check(settings)
         for token, _ in settings.logit_bias:
             if token >= self._writer.vocabulary:

@@ -15,10 +15,10 @@ from llmos.abi.model import Manifest
 from llmos.engines.intake import Intake, whole
 from llmos.tasks import GENERATIVE, Rendered, Settings, task, with_params
 from llmos.tasks.generate import sampling
-from llmos.tasks.inputs import checked
+from llmos.tasks.inputs import check_inputs
 from llmos.tasks.params import parses_special
 from llmos.tasks.tools import AUTO
-from llmos.tasks.zeroshot import described, refuse_labels
+from llmos.tasks.zeroshot import describe_labels, refuse_labels
 
 Json = Any  # Any: a JSON value whose schema belongs to the task
 
@@ -41,7 +41,7 @@ class Written:
         said, self.words = self.words[:count], self.words[count:]
         raw: Json = {"text": "".join(said), "finish_reason": None if self.words else self.reason}
         if self.top_logprobs is not None:
-            raw["logprobs"] = [_scored(word, self.top_logprobs) for word in said]
+            raw["logprobs"] = [_score_word(word, self.top_logprobs) for word in said]
         return task(task_name).parse(raw, Rendered([]), Settings(), {})
 
 
@@ -81,10 +81,10 @@ class NullEngine:
             raise ModelNotFound(f"{call.model} is not attached here")
         yield
         parses_special(call.params)  # which changes nothing here, and is refused where it says neither
-        normal = checked(with_params(call.task, call.params), call.inputs)
+        normal = check_inputs(with_params(call.task, call.params), call.inputs)
         if not (call.stream and call.task in GENERATIVE):
             return lambda: self._calls.update({call.call_id: call})
-        reading = Reading(call, _written(call, normal), sum(map(_count, normal)))
+        reading = Reading(call, _write_answers(call, normal), sum(map(_count, normal)))
         return lambda: self._streams.update({call.call_id: reading})
 
     def add(self, call: Call) -> None:
@@ -122,21 +122,21 @@ class NullEngine:
     def _answered(self, call: Call) -> Chunk:
         try:
             manifest = self._models[call.model]
-            normal = checked(task(call.task), call.inputs)
+            normal = check_inputs(task(call.task), call.inputs)
             if call.task in GENERATIVE:
-                outputs = tuple(one.output(call.task, len(one.words)) for one in _written(call, normal))
+                outputs = tuple(one.output(call.task, len(one.words)) for one in _write_answers(call, normal))
             else:
                 outputs = tuple(ANSWERS[call.task](manifest, one, call.params) for one in normal)
         except (LlmosError, KeyError) as error:
             return Chunk(call.call_id, fault=fault_of(error))
         prompt = sum(_count(one) for one in call.inputs)
-        return Chunk(call.call_id, outputs, tokens=Tokens(prompt, sum(map(_made, outputs))))
+        return Chunk(call.call_id, outputs, tokens=Tokens(prompt, sum(map(_make_answer, outputs))))
 
 
 def _classify(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
     if manifest.labels:
         refuse_labels(manifest.ref, manifest.labels, params)
-    labels = manifest.labels or (tuple(described(params["labels"])) if "labels" in params else LABELS)
+    labels = manifest.labels or (tuple(describe_labels(params["labels"])) if "labels" in params else LABELS)
     weights = [_hash(manifest.ref, _text(one), label) + 1 for label in labels]
     scores = {label: weight / sum(weights) for label, weight in zip(labels, weights, strict=True)}
     if manifest.options.get("multi_label"):
@@ -203,7 +203,7 @@ ANSWERS: dict[str, Callable[[Manifest, Json, dict[str, Json]], Json]] = {
 }
 
 
-def _written(call: Call, checked: list[Json]) -> list[Written]:
+def _write_answers(call: Call, checked: list[Json]) -> list[Written]:
     """The answers of a call: `n` to each input, in order."""
     settings = sampling(call.params)
     if settings.grammar is not None or any(one.get("tool_choice", AUTO) != AUTO for one in checked):
@@ -222,7 +222,7 @@ def _words(model: str, text: str, seed: int, count: int) -> list[str]:
     return [word if i == 0 else f" {word}" for i, word in enumerate(words)]
 
 
-def _scored(word: str, top: int) -> Json:
+def _score_word(word: str, top: int) -> Json:
     """A word's entry of logprobs: hashes, like everything here, but they sort as the real ones do."""
     ranked = sorted((-_hash("logprob", one) / 2**28, one) for one in WORDS)[::-1][:top]
     return _entry(word, -_hash("logprob", word.strip()) / 2**28) | {
@@ -273,7 +273,7 @@ def _count(one: Json) -> int:
     return len(_text(one).split())
 
 
-def _made(output: Json) -> int:
+def _make_answer(output: Json) -> int:
     if not isinstance(output, dict):
         return 0
     text = output.get("text") or output.get("message", {}).get("content") or ""

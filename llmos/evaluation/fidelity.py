@@ -69,15 +69,15 @@ class Fidelity:
 
 
 @torch.inference_mode()
-def compared(plain: Loaded, other: Loaded, pooling: str = "mean") -> Fidelity:
+def compare_bases(plain: Loaded, other: Loaded, pooling: str = "mean") -> Fidelity:
     """The same base twice; BadInput if one of them computes what is not a number."""
-    found = _compared(plain, other, pooling)
+    found = _compare_vectors(plain, other, pooling)
     if not all(map(isfinite, found.figures.values())):
         raise BadInput(f"Its {found.measure} is not a number: the weights are damaged. Bring the base in again")
     return found
 
 
-def _compared(plain: Loaded, other: Loaded, pooling: str) -> Fidelity:
+def _compare_vectors(plain: Loaded, other: Loaded, pooling: str) -> Fidelity:
     if plain.causal is not None and other.causal is not None:
         figures = _beliefs_compared(plain, other)
         return Fidelity("divergence", 0.0, figures["divergence"], max(0.0, figures["divergence"]), figures)

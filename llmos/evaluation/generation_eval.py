@@ -28,7 +28,7 @@ STEP_TOKENS = 512
 POOL_BYTES = 1 << 28
 
 
-def answered(
+def generate_answers(
     candidate: Candidate,
     task: str,
     rows: Sequence[Row],
@@ -81,7 +81,8 @@ def write(
     longest = max((len(prompt.ids) for prompt in prompts), default=0) + most
     pool = KVCache(max(POOL_BYTES, 2 * each * longest), each, loaded.device, loaded.kv_dtype)
     waiting = [
-        _begun(loaded, i, one, most, pool) for i, one in sorted(enumerate(prompts), key=lambda one: -len(one[1].ids))
+        _begin_text(loaded, i, one, most, pool)
+        for i, one in sorted(enumerate(prompts), key=lambda one: -len(one[1].ids))
     ]
     live: list[_Text] = []
     texts = [""] * len(prompts)
@@ -141,7 +142,7 @@ class _Text:
             self.source.drop()
 
 
-def _begun(loaded: Loaded, place: int, prompt: Rendered, most: int, pool: KVCache) -> _Text:
+def _begin_text(loaded: Loaded, place: int, prompt: Rendered, most: int, pool: KVCache) -> _Text:
     reader, room, ids = loaded.reader, loaded.max_tokens, prompt.ids
     opening: Sequence[int] = ids
     if reader is not None:

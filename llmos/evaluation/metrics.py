@@ -155,14 +155,19 @@ def _tag_mistakes(
         if wrong:
             words = row.input["tokens"]
             mistake = Mistake(
-                " ".join(words), _marked(words, row.labels), _marked(words, given), max(wrong), row.file, row.line
+                " ".join(words),
+                _mark_mistakes(words, row.labels),
+                _mark_mistakes(words, given),
+                max(wrong),
+                row.file,
+                row.line,
             )
             worst.append((len(wrong) + max(wrong), mistake))
     worst.sort(key=lambda pair: -pair[0])
     return tuple(mistake for _, mistake in worst[:MISTAKES])
 
 
-def _marked(words: Sequence[str], tags: Sequence[str]) -> str:
+def _mark_mistakes(words: Sequence[str], tags: Sequence[str]) -> str:
     spans = [f"{label}: {' '.join(words[first:after])}" for label, first, after in spans_of(tags)]
     return "; ".join(spans) or "none"
 

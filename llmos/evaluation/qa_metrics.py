@@ -39,19 +39,19 @@ def primary_metric(rows: Sequence[Row], predicted: Sequence[Predicted]) -> float
     return _mean([best(f1, _golds(row), str(one.answer["text"])) for row, one in pairs])
 
 
-def normalized(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """Small letters, without punctuation and English articles, single spaces."""
     bare = "".join(sign for sign in text.lower() if sign not in string.punctuation)
     return " ".join(ARTICLES.sub(" ", bare).split())
 
 
 def exact(gold: str, given: str) -> float:
-    return float(normalized(gold) == normalized(given))
+    return float(normalize_answer(gold) == normalize_answer(given))
 
 
 def f1(gold: str, given: str) -> float:
     """Of the words that both have; where one of them has none, whether the other has none too."""
-    wanted, said = normalized(gold).split(), normalized(given).split()
+    wanted, said = normalize_answer(gold).split(), normalize_answer(given).split()
     if not wanted or not said:
         return float(wanted == said)
     shared = sum((Counter(wanted) & Counter(said)).values())

@@ -28,7 +28,8 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
         return EvaluationResult(metrics, {}, mistakes=_far(rows, true / _scale(settings), given))
     scale = _scale(settings)
     found = [
-        (ndcg(true[some], given[some]), reciprocal_rank(true[some], given[some])) for some in _answered(rows, true)
+        (ndcg(true[some], given[some]), reciprocal_rank(true[some], given[some]))
+        for some in _answerable_queries(rows, true)
     ]
     metrics = {
         "ndcg_at_10": _mean([one for one, _ in found]),
@@ -36,7 +37,7 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
         "accuracy": float(((true / scale >= RIGHT) == (given >= RIGHT)).mean()),
         "queries": float(len(found)),
     }
-    return EvaluationResult(metrics, {}, mistakes=_misled(rows, true, given))
+    return EvaluationResult(metrics, {}, mistakes=_misranked_queries(rows, true, given))
 
 
 def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Predicted]) -> float:
@@ -44,7 +45,7 @@ def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Predicted
     true, given = _numbers(rows), _scores(predicted)
     if task == "similarity":
         return correlation(_ranks(true), _ranks(given))
-    return _mean([ndcg(true[some], given[some]) for some in _answered(rows, true)])
+    return _mean([ndcg(true[some], given[some]) for some in _answerable_queries(rows, true)])
 
 
 def ndcg(grades: Floats, scores: Floats, cut: int = CUT) -> float:
@@ -53,12 +54,12 @@ def ndcg(grades: Floats, scores: Floats, cut: int = CUT) -> float:
     Of equal scores the worse document counts as the first: saying the same of all is worth nothing.
     """
     ideal = _gain(np.sort(grades)[::-1][:cut])
-    return _gain(_ranked(grades, scores)[:cut]) / ideal if ideal else 0.0
+    return _gain(_rank_documents(grades, scores)[:cut]) / ideal if ideal else 0.0
 
 
 def reciprocal_rank(grades: Floats, scores: Floats) -> float:
     """One over the rank of the first document with a grade over 0."""
-    hits = np.flatnonzero(_ranked(grades, scores) > 0)
+    hits = np.flatnonzero(_rank_documents(grades, scores) > 0)
     return 1.0 / (int(hits[0]) + 1) if len(hits) else 0.0
 
 
@@ -69,7 +70,7 @@ def correlation(one: Floats, other: Floats) -> float:
     return float((a * b).sum()) / size if size > 1e-12 else 0.0
 
 
-def _ranked(grades: Floats, scores: Floats) -> Floats:
+def _rank_documents(grades: Floats, scores: Floats) -> Floats:
     ranked: Floats = grades[np.lexsort((grades, -scores))]
     return ranked
 
@@ -86,7 +87,7 @@ def _ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _answered(rows: Sequence[Row], true: Floats) -> list[list[int]]:
+def _answerable_queries(rows: Sequence[Row], true: Floats) -> list[list[int]]:
     """The rows of each query that has a relevant document; the others can be ranked neither well nor badly."""
     by_query: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -110,10 +111,10 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _misled(rows: Sequence[Row], true: Floats, given: Floats) -> tuple[Mistake, ...]:
+def _misranked_queries(rows: Sequence[Row], true: Floats, given: Floats) -> tuple[Mistake, ...]:
     """Queries whose first document is not a best one, the surest of them first."""
     found = []
-    for some in _answered(rows, true):
+    for some in _answerable_queries(rows, true):
         first = max(some, key=lambda i: (given[i], -true[i]))
         best = max(some, key=lambda i: (true[i], given[i]))
         if true[first] < true[best]:

@@ -53,12 +53,12 @@ def _numbers(task: str, rows: Sequence[Row], predicted: Sequence[Predicted]) -> 
 
 def _by_task(task: str, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
     if task == "translate":
-        return _translated([true for true, _ in pairs], [given for _, given in pairs])
+        return _translation_metrics([true for true, _ in pairs], [given for _, given in pairs])
     found = {f"rouge_{size}": _mean([rouge(*pair, size) for pair in pairs]) for size in (1, 2) if task == "summarize"}
     return {**found, "rouge_l": _mean([rouge_l(*pair) for pair in pairs])}
 
 
-def _translated(true: Sequence[str], given: Sequence[str]) -> dict[str, float]:
+def _translation_metrics(true: Sequence[str], given: Sequence[str]) -> dict[str, float]:
     """chrF (Popovic 2015) and BLEU (Post 2018) over all rows together, as sacrebleu has them, here from 0 to 1."""
     from sacrebleu.metrics import BLEU, CHRF  # only what translates needs it
 
@@ -75,12 +75,12 @@ def words(text: str) -> list[str]:
 
 def f1(true: str, given: str) -> float:
     """Of the words that both have, as often as both have them; where one has none, whether the other has none too."""
-    return _f1(*_shared(Counter(words(true)), Counter(words(given))), is_equal=true.split() == given.split())
+    return _f1(*_overlap(Counter(words(true)), Counter(words(given))), is_equal=true.split() == given.split())
 
 
 def rouge(true: str, given: str, size: int) -> float:
     """ROUGE-N (Lin 2004): F1 of the runs of so many words that both have."""
-    return _f1(*_shared(_runs(words(true), size), _runs(words(given), size)))
+    return _f1(*_overlap(_runs(words(true), size), _runs(words(given), size)))
 
 
 def rouge_l(true: str, given: str) -> float:
@@ -102,7 +102,7 @@ def _runs(some: Sequence[str], size: int) -> Counter[str]:
     return Counter(" ".join(some[i : i + size]) for i in range(len(some) - size + 1))
 
 
-def _shared(true: Counter[str], given: Counter[str]) -> tuple[int, int, int]:
+def _overlap(true: Counter[str], given: Counter[str]) -> tuple[int, int, int]:
     return (true & given).total(), true.total(), given.total()
 
 
@@ -119,13 +119,13 @@ def _true(row: Row) -> str:
     return row.label.text
 
 
-def _asked(row: Row) -> str:
+def _prompt_text(row: Row) -> str:
     messages = row.input.get("messages")
     return str(messages[-1]["content"] if messages else next(iter(row.input.values())))
 
 
 def _mistake(row: Row, given: str, score: float) -> Mistake:
-    return Mistake(_asked(row), _true(row), given, score, row.file, row.line)
+    return Mistake(_prompt_text(row), _true(row), given, score, row.file, row.line)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ from llmos.abi.frame import Job, ModelPath
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.recipe import DTYPES, GENERATIVE, Recipe, check, recipe_of
-from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shortened
+from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shorten
 from llmos.config import Config
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, footprint_of, shape_of
@@ -62,7 +62,7 @@ def admit(
     shape = _shape(manifest, store) if manifest is not None and spec.program is Program.TRAIN else None
     facts = FootprintFacts(resident_bytes, shape, kv_bytes, threads or len(os.sched_getaffinity(0)))
     needs = footprint_of(spec, {} if manifest is None else {"model": manifest}, facts)
-    title = shortened(spec.title or title_of(spec), MOST_TITLE)
+    title = shorten(spec.title or title_of(spec), MOST_TITLE)
     if manifest is not None and manifest.dtype and spec.program is Program.SERVE:
         title += f" in {manifest.dtype}"
     return replace(spec, title=title, need_bytes=sum(needs.values())), needs
@@ -115,11 +115,11 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         version = store.promoted(args["name"])
         if version is not None:
             models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
-            datasets |= _taught(models["promoted"].manifest, store)
+            datasets |= _training_dataset(models["promoted"].manifest, store)
         models |= _in_int8(models["base"].manifest, store, dtype)
     if process.spec.program is Program.QUANTIZE:
         models |= _to_quantize(models["model"].manifest, store, dtype)
-        datasets |= _taught(models["model"].manifest, store)
+        datasets |= _training_dataset(models["model"].manifest, store)
     if process.spec.program is Program.SERVE:
         args |= {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
         args["vllm_command"] = config.vllm_command
@@ -155,7 +155,7 @@ def dtype_of(config: Config, device: Device, manifest: Manifest | None = None) -
     return form_dtype(manifest.dtype if manifest is not None else "", floats)
 
 
-def unreached(config: Config, devices: Iterable[Device]) -> frozenset[str]:
+def unreachable_dtypes(config: Config, devices: Iterable[Device]) -> frozenset[str]:
     """Dtypes of forms in int8 that no CPU here answers or measures from: they were made under another setting, or for
     another processor. None of them until it is known what a CPU computes in."""
     known = [one for one in devices if one.kind == "cpu" and (config.dtype != "auto" or one.gflops)]
@@ -190,7 +190,7 @@ def title_of(spec: Spec) -> str:
             return "measure the devices"
 
 
-def _taught(manifest: Manifest, store: Store) -> dict[str, str]:
+def _training_dataset(manifest: Manifest, store: Store) -> dict[str, str]:
     """The dataset that a model was trained on, if it is still here: nothing is compared on rows that one side knows."""
     ref = manifest.lineage.get("dataset")
     try:

@@ -34,10 +34,10 @@ def check_home(home: Path) -> None:
         return
     mode = home.stat().st_mode
     if mode & stat.S_ISVTX or (mode & BY_ALL and _strangers(home)):
-        raise _shared(home, "others may write there")
+        raise _shared_home(home, "others may write there")
     mixed = [name for name in ROOMS if name != "logs" and (home / name).is_dir() and any((home / name).iterdir())]
     if mixed:
-        raise _shared(home, f"the folder {mixed[0]} in it is not llmos's")
+        raise _shared_home(home, f"the folder {mixed[0]} in it is not llmos's")
 
 
 def close_home(home: Path) -> None:
@@ -55,7 +55,7 @@ def close_home(home: Path) -> None:
             home,
             next(iter(strangers), "it is a folder for all"),
         )
-    refused = [path for path in (*([home.resolve()] if is_own else []), *_below(home)) if not _closed(path)]
+    refused = [path for path in (*([home.resolve()] if is_own else []), *_below(home)) if not _close_mode(path)]
     if refused:
         log.warning(
             "%d files of the home may be read by others, such as %s. Make them yours: chown -R %d %s",
@@ -77,7 +77,7 @@ def _strangers(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if not any(path.match(one) for one in ours))
 
 
-def _shared(home: Path, why: str) -> BadSetting:
+def _shared_home(home: Path, why: str) -> BadSetting:
     return BadSetting(
         f"The home {home} holds other things, and {why}. Choose a folder of llmos's own: LLMOS_HOME={home / 'llmos'}",
         key="home",
@@ -93,7 +93,7 @@ def _below(home: Path) -> list[Path]:
     return [*(room for room in rooms if room.exists()), *(page for one in PAGES for page in home.glob(one)), *inside]
 
 
-def _closed(path: Path) -> bool:
+def _close_mode(path: Path) -> bool:
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode) or not mode & OTHERS:

@@ -18,7 +18,7 @@ import msgspec
 
 from llmos.abi.error import Corrupt, DiskFull, LlmosError, Unavailable
 from llmos.abi.process import Process, Spec
-from llmos.abi.redact import MOST_TITLE, kept_args, redact, redacted_fault, shortened
+from llmos.abi.redact import MOST_TITLE, kept_args, redact, redacted_fault, shorten
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
 from llmos.kernel.earlier_names import current, kind_of
@@ -83,7 +83,7 @@ class Journal:
         if row[1] is not None and row[1] != _checksum("snapshot", row[0]):
             raise self._damaged("its snapshot is not what was written")
         try:
-            return _shown(msgspec.json.decode(current(row[0]), type=Snapshot))
+            return _redact_snapshot(msgspec.json.decode(current(row[0]), type=Snapshot))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._damaged(f"its snapshot is none: {error}") from error
 
@@ -294,7 +294,7 @@ def _columns(db: sqlite3.Connection, table: str) -> set[str]:
 # What older journals hold that may not be kept, and is not shown either.
 
 
-def _shown(snapshot: Snapshot) -> Snapshot:
+def _redact_snapshot(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, processes=tuple(map(_shown_process, snapshot.processes)))
 
 
@@ -304,7 +304,7 @@ def _shown_process(process: Process) -> Process:
 
 
 def _shown_spec(spec: Spec) -> Spec:
-    return replace(spec, args=kept_args(spec.args), title=shortened(redact(spec.title), MOST_TITLE))
+    return replace(spec, args=kept_args(spec.args), title=shorten(redact(spec.title), MOST_TITLE))
 
 
 def _shown_event(event: Event) -> Event:

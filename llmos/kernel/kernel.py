@@ -31,7 +31,7 @@ from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
-from llmos.kernel.admission import admit, assignment, unreached
+from llmos.kernel.admission import admit, assignment, unreachable_dtypes
 from llmos.kernel.calls.call_service import CallService
 from llmos.kernel.children.cleanup import sweep_scratch
 from llmos.kernel.children.devices import discover, probe_key
@@ -174,7 +174,7 @@ class Kernel:
             in_store=self._executor.in_store,
             kill=self.kill,
             journal_damage=self._journal.damage,
-            unreached=lambda: unreached(config, table.devices),
+            unreached=lambda: unreachable_dtypes(config, table.devices),
             clock=clock,
         )
 

@@ -11,7 +11,7 @@ _KNOWN: ContextVar[tuple[Path, str] | None] = ContextVar("known", default=None)
 
 
 @contextmanager
-def called(folder: Path, ref: str) -> Iterator[None]:
+def calling_folder(folder: Path, ref: str) -> Iterator[None]:
     """Within, this folder is called by this ref."""
     token = _KNOWN.set((folder, ref))
     try:

@@ -26,7 +26,7 @@ from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.form import is_int8, rest_of
 from llmos.abi.frame import ModelPath
 from llmos.nn.attention import NAME
-from llmos.nn.called import called, name_of
+from llmos.nn.called import calling_folder, name_of
 from llmos.nn.cpu import half_embeddings, int8_linear
 from llmos.nn.cpu.cpu_kernels import kernels
 from llmos.nn.cpu.few_row_matmul import turn
@@ -72,7 +72,7 @@ class Loaded:
 def load(located: ModelPath, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
     """The model in the resident form, or else in the folder. Only a trainable one has weights of its own."""
     folder = Path(located.resident or located.folder)
-    with called(folder, located.manifest.ref):
+    with calling_folder(folder, located.manifest.ref):
         return load_folder(folder, dtype=dtype, device=device, trainable=trainable)
 
 
@@ -98,7 +98,7 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
     limit = getattr(config, "max_position_embeddings", None)
     told = None
     if config.is_encoder_decoder:
-        said = generation_constraints.said(folder)
+        said = generation_constraints.read_constraints(folder)
         opening = generation_constraints.opening_of(said, name_of(folder))
         tokenizer.reader = EncoderDecoderInfo(
             opening,
@@ -140,7 +140,7 @@ def _kv_dtype(model: PreTrainedModel, dtype: str) -> torch.dtype:
 def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]:  # Any: as Loaded.config
     """The tokens that end an answer, by whichever of its files say so: they name different ones."""
     named = [getattr(config, "eos_token_id", None), tokenizer.end_id]
-    named.append(generation_constraints.said(folder).get("eos_token_id"))
+    named.append(generation_constraints.read_constraints(folder).get("eos_token_id"))
     flat = [one for some in named for one in (some if isinstance(some, list) else [some])]
     return frozenset(one for one in flat if one is not None)
 
@@ -165,7 +165,7 @@ def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedMode
     weights = read_weights(folder)
     if not int8_linear.is_form(weights):
         model = read_model(folder, torch.float32)
-        made = {path: int8_linear.quantized(layer) for path, layer in int8_linear.eligible(model)}
+        made = {path: int8_linear.quantize_layer(layer) for path, layer in int8_linear.eligible(model)}
         if rest != torch.float32:
             half_embeddings.narrow(model, rest, keep=frozenset(made))
             half_embeddings.hold(model)
@@ -207,8 +207,8 @@ def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     if int8_linear.is_form(weights):
         raise BadInput(f"{name_of(folder)} holds weights in int8. Load it in int8")
     model = _empty(folder, dtype)
-    if (found := _named(weights, model)) is None:
-        return _converted(folder, dtype)
+    if (found := _rename_weights(weights, model)) is None:
+        return _convert_weights(folder, dtype)
     model.load_state_dict({name: x.to(dtype) if x.is_floating_point() else x for name, x in found.items()}, False, True)
     model.tie_weights()
     return model
@@ -274,7 +274,7 @@ def _plan(
     return config, AutoModelForCausalLM if generates else AutoModel, options
 
 
-def _named(weights: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor] | None:
+def _rename_weights(weights: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor] | None:
     """The weights under the model's own names, which may differ by the base model's prefix; None if some lack."""
     prefix = f"{model.base_model_prefix}."
     tied = set(model.all_tied_weights_keys)
@@ -289,7 +289,7 @@ def _named(weights: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, T
     return found
 
 
-def _converted(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def _convert_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """For files whose tensors transformers knows how to rename or regroup; `resident.make` does it once for all."""
     config, kind, options = _plan(folder)
     model, report = kind.from_pretrained(

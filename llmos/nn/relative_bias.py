@@ -45,7 +45,9 @@ class RelativeBias:
         return nn.functional.embedding(self._bucket(distances), self._table)
 
 
-def told(layer: Layer, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any] | None:  # Any: a layer's own
+def set_bias_table(
+    layer: Layer, args: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[Any, Any] | None:  # Any: a layer's own
     """Before a layer of T5's family computes: its table in place of the bias that it would make; False: it has none."""
     if named.get("layout") is None or named.get("position_bias") is not None:
         return None
@@ -66,4 +68,4 @@ def watch(model: nn.Module) -> None:
     """From now on the model's layers hand their tables to the attention function."""
     for layer in model.modules():
         if hasattr(layer, "has_relative_attention_bias") and hasattr(layer, "_relative_position_bucket"):
-            layer.register_forward_pre_hook(told, with_kwargs=True)
+            layer.register_forward_pre_hook(set_bias_table, with_kwargs=True)

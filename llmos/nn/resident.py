@@ -19,7 +19,7 @@ from transformers import AutoConfig, PreTrainedModel
 from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.form import is_int8, rest_of
 from llmos.nn import load
-from llmos.nn.called import called, name_of
+from llmos.nn.called import calling_folder, name_of
 from llmos.nn.cpu import int8_linear
 from llmos.nn.generation import generation_constraints
 from llmos.nn.text import tokenizer
@@ -38,7 +38,7 @@ def make(source: Path, dtype: str, out: Path, ref: str = "") -> None:
 
     `ref` is what errors call it. A change of what is written here needs a higher `LAYOUT` in resident_forms.py.
     """
-    with called(source, ref or source.name):
+    with calling_folder(source, ref or source.name):
         _make(source, dtype, out)
 
 
@@ -71,7 +71,9 @@ def _carry_rules(source: Path, model: PreTrainedModel, out: Path) -> None:
     """What older models say of their answers in config.json, which does not keep it here."""
     config: Any = model.config  # Any: as in _write_config
     if config.is_encoder_decoder and not (out / generation_constraints.GENERATION).exists():
-        (out / generation_constraints.GENERATION).write_text(json.dumps(generation_constraints.said(source)))
+        (out / generation_constraints.GENERATION).write_text(
+            json.dumps(generation_constraints.read_constraints(source))
+        )
 
 
 def _gguf(source: Path) -> str | None:

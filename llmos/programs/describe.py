@@ -56,7 +56,7 @@ TRIAL_S = 1.0  # of processor time for each conversation that a chat template is
 NO_LIMIT = 1_000_000  # tokenizers write a huge number where they mean that there is none
 
 
-def chosen(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
+def choose_files(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     """Which of a model folder's files make the base, weights first; UnsafeWeights or BadInput if they make none."""
     there = set(paths)
     if is_adapter(there):

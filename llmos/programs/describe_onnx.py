@@ -31,7 +31,7 @@ def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) ->
         )
     labels = _labels(folder, config, args)
     if graph.form is GraphForm.MAP:
-        has = _asked(session, graph)
+        has = _probability_labels(session, graph)
         labels = labels or has
         _check_map(labels, has)
     check_labels(graph, task, labels)
@@ -80,7 +80,7 @@ def _labels(folder: Path, config: dict[str, Json], args: dict[str, Json]) -> lis
     return [str(by_id[key]) for key in sorted(by_id, key=int)] if isinstance(by_id, dict) else []
 
 
-def _asked(session: Session, graph: Graph) -> list[str]:
+def _probability_labels(session: Session, graph: Graph) -> list[str]:
     """The labels of a graph that gives a probability by label, which is what it says of any text."""
     ((name, kind),) = graph.inputs.items()
     (found,) = session.run([graph.output], {name: [[TRIED]] if kind == "texts" else [TRIED]})

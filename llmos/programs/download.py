@@ -61,7 +61,7 @@ def get(client: httpx.Client, url: str, headers: Mapping[str, str] | None = None
         answer = client.get(url, headers=dict(headers or {}))
     except httpx.HTTPError as error:
         raise _offline(url, error) from error
-    _refused(answer, url)
+    _refused_error(answer, url)
     return answer
 
 
@@ -107,7 +107,7 @@ class Download:
         `beside_bytes` is what will be made of it while it is there, for which there has to be room as well.
         """
         part = self._part(url)
-        file = self._held.enter_context(_locked(part, url))
+        file = self._held.enter_context(_lock_partial(part, url))
         if size_bytes:
             try:
                 self._check_room(max(0, size_bytes - file.tell()) + beside_bytes)
@@ -155,7 +155,7 @@ class Download:
         with self.client.stream("GET", url, headers=headers) as answer:
             if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 return  # all of it was here; the digest says whether it is right
-            _refused(answer, url)
+            _refused_error(answer, url)
             if answer.status_code != httpx.codes.PARTIAL_CONTENT:
                 held = file.truncate(0)
                 file.seek(0)
@@ -180,19 +180,19 @@ class Download:
         """The file itself if its size and digest, as far as they are known, are these; Corrupt otherwise."""
         has_bytes = path.stat().st_size
         if size_bytes and has_bytes != size_bytes:
-            raise _damaged(url or str(path), f"{size_bytes:,} bytes", f"{has_bytes:,} bytes")
+            raise _damaged_error(url or str(path), f"{size_bytes:,} bytes", f"{has_bytes:,} bytes")
         if sha256 is None:
             return path
         self._channel.report(Progress("verify", 0, has_bytes, "bytes"))
         with path.open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
         if actual != sha256:
-            raise _damaged(url or str(path), sha256, actual)
+            raise _damaged_error(url or str(path), sha256, actual)
         self._channel.report(Progress("verify", has_bytes, has_bytes, "bytes"))
         return path
 
 
-def _locked(part: Path, url: str) -> BinaryIO:
+def _lock_partial(part: Path, url: str) -> BinaryIO:
     """The partial file, this process's alone; Conflict if another one has it."""
     while True:
         file = part.open("ab")
@@ -219,7 +219,7 @@ def _progress(title: str, held: int, total: int, fresh: int, elapsed_s: float) -
     return Progress("download", held, total, "bytes", figures, title)
 
 
-def _damaged(path: str, expected: str, actual: str) -> Corrupt:
+def _damaged_error(path: str, expected: str, actual: str) -> Corrupt:
     return Corrupt(
         f"{path} is not what it should be: expected {expected[:20]}, got {actual[:20]}. It is not used; pull again, "
         "and if it stays so, distrust that source",
@@ -234,7 +234,7 @@ TOKEN = (
 )
 
 
-def _refused(answer: httpx.Response, url: str) -> None:
+def _refused_error(answer: httpx.Response, url: str) -> None:
     if answer.status_code in (401, 403):
         raise NotFound(f"{url} asks for permission ({answer.status_code}). {TOKEN}", url=url)
     if answer.status_code in (404, 410):

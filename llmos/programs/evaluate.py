@@ -23,14 +23,14 @@ from llmos.abi.wire import from_plain
 from llmos.data.dataset import test_rows
 from llmos.data.splits import refuse_unknown
 from llmos.evaluation.evidence import PAGE, Evidence
-from llmos.evaluation.generation_eval import answered, chosen_of, said_of_answers
+from llmos.evaluation.generation_eval import chosen_of, generate_answers, said_of_answers
 from llmos.evaluation.metrics import judge
 from llmos.evaluation.predictions import predict
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
-from llmos.training.candidate import stored
+from llmos.training.candidate import load_stored
 from llmos.training.examples import make_examples
 
 Json = Any  # Any: a program's arguments
@@ -46,7 +46,7 @@ def main(channel: Channel, assignment: Job) -> None:
     manifest = model.manifest
     task = str(assignment.args.get("task") or manifest.task)
     _refuse_others(manifest, task)
-    options = {**manifest.options, **_told(assignment.args.get("options"))}
+    options = {**manifest.options, **_report(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
     read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets)
     if read.note:
@@ -55,7 +55,7 @@ def main(channel: Channel, assignment: Job) -> None:
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
-    candidate = stored(model, assignment.dtype, assignment.device)
+    candidate = load_stored(model, assignment.dtype, assignment.device)
     settings = Settings(manifest.labels, options, candidate.loaded.max_tokens)
     examples = make_examples(task, read.rows, candidate.loaded.tokenizer, settings)
 
@@ -71,7 +71,7 @@ def main(channel: Channel, assignment: Job) -> None:
 
     try:
         predicted = predict(candidate, task, examples, settings, on_done=on_done)
-        predicted = answered(candidate, task, read.rows, examples, predicted, settings, on_done=on_answer)
+        predicted = generate_answers(candidate, task, read.rows, examples, predicted, settings, on_done=on_answer)
     except _Stopped:
         print(f"Stopped before all of {len(examples):,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
         return
@@ -85,7 +85,7 @@ def main(channel: Channel, assignment: Job) -> None:
         facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}
         | said_of_answers(task, len(read.rows), settings),
     )
-    report = _kept(evidence, Path(assignment.scratch), assignment.args.get("reports"))
+    report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
     message = f"{manifest.ref} on {len(read.rows):,} rows of {Path(read.path).name}. Report: {report}"
     channel.report(Progress(DONE, len(examples), len(examples), "rows", dict(judged.metrics), message))
 
@@ -104,7 +104,7 @@ def _refuse_others(manifest: Manifest, task: str) -> None:
         )
 
 
-def _kept(evidence: Evidence, scratch: Path, reports: Json) -> Path:
+def _keep_evidence(evidence: Evidence, scratch: Path, reports: Json) -> Path:
     """Write the evidence where it outlives the process, whole or not at all; returns its page."""
     folder = Path(str(reports or scratch / "reports"))
     aside = scratch / "evaluation"
@@ -125,7 +125,7 @@ def data_of(told: Json) -> Data:
     return replace(found, train=found.test or found.train)
 
 
-def _told(options: Json) -> dict[str, Json]:
+def _report(options: Json) -> dict[str, Json]:
     options = options or {}
     if not isinstance(options, dict) or not options.keys() <= OPTIONS:
         raise BadInput(f"options is {options!r}; it may have: {', '.join(sorted(OPTIONS))}")

@@ -105,8 +105,8 @@ def _doubts(ref: str, draft: Mapping[str, Json], asked: Json, *, is_read: bool) 
 
 def match_of(adapter: Foreign, assignment: Job) -> Match:
     """The base for this adapter; BadInput, with the reasons, if the store has none that it can stand on."""
-    bases = _asked(adapter, assignment)
-    how, bases = _known(adapter, bases, assignment)
+    bases = _asked_base(adapter, assignment)
+    how, bases = _possible_bases(adapter, bases, assignment)
     fits: dict[str, Loaded] = {}
     reasons: dict[str, BadInput] = {}
     for ref, base in bases.items():
@@ -120,8 +120,8 @@ def match_of(adapter: Foreign, assignment: Job) -> Match:
         raise _unfit(adapter, reasons)
     if len(fits) > 1:
         raise BadInput(
-            f"{adapter.name} fits several bases by its layers and shapes: {_listed(fits)}{_said(adapter)}. Say which "
-            f"it was trained on: --base {next(iter(fits)).partition(':')[0]}"
+            f"{adapter.name} fits several bases by its layers and shapes: {_listing(fits)}{_of_base(adapter)}. Say "
+            f"which it was trained on: --base {next(iter(fits)).partition(':')[0]}"
         )
     ((ref, loaded),) = fits.items()
     return Match(bases[ref], loaded, how)
@@ -132,10 +132,10 @@ def _unfit(adapter: Foreign, reasons: Mapping[str, BadInput]) -> BadInput:
     told = {ref: error.message for ref, error in reasons.items() if "layer" not in error.detail}
     told = told or {ref: error.message for ref, error in reasons.items()}
     why = "; ".join(reason if len(told) == 1 else f"{ref}: {reason}" for ref, reason in told.items())
-    return BadInput(f"{adapter.name} does not fit {_listed(told)}{_said(adapter)}. {why}")
+    return BadInput(f"{adapter.name} does not fit {_listing(told)}{_of_base(adapter)}. {why}")
 
 
-def _asked(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
+def _asked_base(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
     """By ref, the base that was asked for: any version in full, or what a bare name means. Else all that names mean."""
     bases = {key: one for key, one in assignment.models.items() if one.manifest.kind is Kind.BASE}
     asked = assignment.args.get("base")
@@ -145,12 +145,12 @@ def _asked(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
     able = [one for one in bases.values() if refusal(DEFAULT, one.manifest) is None]
     if not able:
         raise BadInput(
-            f"{adapter.name} needs a base{_said(adapter)}, and the store has none that {DEFAULT} serves. "
+            f"{adapter.name} needs a base{_of_base(adapter)}, and the store has none that {DEFAULT} serves. "
             "Pull that first"
         )
     refs = dict.fromkeys(one.manifest.ref for one in able)
     if asked is not None:
-        raise BadInput(f"The store has no base {asked!r}. It has {_listed(refs)}")
+        raise BadInput(f"The store has no base {asked!r}. It has {_listing(refs)}")
     meant = [bases[name] for name in bases if ":" not in name and bases[name] in able]
     floats = (_in_float(one, able) for one in meant or able)
     return {one.manifest.ref: one for one in floats}
@@ -168,14 +168,14 @@ def _in_float(base: ModelPath, others: Iterable[ModelPath]) -> ModelPath:
     return max(floats, key=lambda one: one.manifest.version) if known.dtype and floats else base
 
 
-def _known(adapter: Foreign, bases: dict[str, ModelPath], assignment: Job) -> tuple[str, dict[str, ModelPath]]:
+def _possible_bases(adapter: Foreign, bases: dict[str, ModelPath], assignment: Job) -> tuple[str, dict[str, ModelPath]]:
     """Those of the bases that can be the adapter's by what is known of it, and how that was told."""
     if adapter.digest is not None:
         same = {ref: one for ref, one in bases.items() if one.manifest.base_digest == adapter.digest}
         if not same:
             raise BadInput(
-                f"{adapter.name} was trained on the base with digest {adapter.digest[:16]}{_said(adapter)}, which none "
-                f"of these is: {_listed(bases)}. Pull that base first"
+                f"{adapter.name} was trained on the base with digest {adapter.digest[:16]}{_of_base(adapter)}, which "
+                f"none of these is: {_listing(bases)}. Pull that base first"
             )
         return "known by its digest", same
     folder = Path(adapter.named).expanduser()
@@ -184,14 +184,14 @@ def _known(adapter: Foreign, bases: dict[str, ModelPath], assignment: Job) -> tu
         same = {ref: one for ref, one in bases.items() if _same_weights(folder, one, assignment.dtype)}
         if not same:
             raise BadInput(
-                f"{adapter.name} was trained on the weights in {folder}, which are not those of {_listed(bases)}. "
+                f"{adapter.name} was trained on the weights in {folder}, which are not those of {_listing(bases)}. "
                 f"Pull that base first: llmos pull {folder}"
             )
         return f"whose weights are those in {folder}", same
     named = {ref: one for ref, one in bases.items() if adapter.named in _origins(one, assignment)}
     if named:
         return f"known by its name {adapter.named}", named
-    return f"found by its layers and shapes{_said(adapter)}", bases
+    return f"found by its layers and shapes{_of_base(adapter)}", bases
 
 
 def _same_weights(folder: Path, base: ModelPath, dtype: str) -> bool:
@@ -220,7 +220,7 @@ def _origins(base: ModelPath, assignment: Job) -> set[str]:
 def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, asked: Json) -> dict[str, Json]:
     """The model's manifest, less what its source says."""
     base = match.base.manifest
-    config = _published(folder)
+    config = _published_name(folder)
     options = {key: base.options[key] for key in CARRIED if key in base.options}
     task = _task(adapter, match, head)
     if asked not in (None, task):
@@ -283,7 +283,7 @@ def _labels(task: str, count: int, config: Mapping[str, Json], name: str) -> tup
     return labels or tuple(f"LABEL_{i}" for i in range(count))
 
 
-def _published(folder: Path) -> dict[str, Json]:
+def _published_name(folder: Path) -> dict[str, Json]:
     path = folder / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -292,9 +292,9 @@ def _published(folder: Path) -> dict[str, Json]:
     return found if isinstance(found, dict) else {}
 
 
-def _listed(bases: Iterable[str]) -> str:
+def _listing(bases: Iterable[str]) -> str:
     return ", ".join(bases)
 
 
-def _said(adapter: Foreign) -> str:
+def _of_base(adapter: Foreign) -> str:
     return f" (it names {adapter.named})" if adapter.named else ""

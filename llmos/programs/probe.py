@@ -26,7 +26,7 @@ def main(channel: Channel, assignment: Job) -> None:
     """Say what the devices that the daemon found can do, and add those that only torch can see."""
     devices = from_plain(assignment.args["devices"], tuple[Device, ...])
     if assignment.args["engine"] != "null":  # which computes nothing, so that no speed matters to it
-        devices = tuple(_measured(device) for device in (*devices, *_gpus()))
+        devices = tuple(_measure_device(device) for device in (*devices, *_gpus()))
     channel.send(Probed(devices))
 
 
@@ -48,7 +48,7 @@ def _gpus() -> list[Device]:
     return found
 
 
-def _measured(device: Device) -> Device:
+def _measure_device(device: Device) -> Device:
     import torch  # see _gpus
 
     where = torch.device("cpu" if device.kind == "cpu" else f"cuda:{device.name.removeprefix('cuda')}")

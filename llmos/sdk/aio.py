@@ -18,8 +18,8 @@ from llmos.abi.recipe import Data
 from llmos.sdk import request
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
-from llmos.sdk.transport import address, checked, encoded, timeouts, unreachable
-from llmos.sdk.wait import SSEParser, finished
+from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
+from llmos.sdk.wait import SSEParser, raise_unless_done
 
 Json = Any  # Any: an input or a param, whose schema belongs to the task
 T = TypeVar("T")
@@ -285,7 +285,7 @@ class AsyncClient:
         async for stream_event in self.watch(pid):
             if stream_event.process is not None and on_progress is not None:
                 on_progress(stream_event.process)
-        return finished(await self.process(pid))
+        return raise_unless_done(await self.process(pid))
 
     async def watch(self, pid: int | None = None) -> AsyncIterator[StreamEvent]:
         """What happens from now on; of one process, its present state first, and to its end."""
@@ -298,7 +298,7 @@ class AsyncClient:
         query = {} if tail is None else {"tail": str(tail)}
         response = await self._send("GET", f"/v1/processes/{pid}/log", query=query)
         if not response.is_success:
-            checked(response)
+            check_reply(response)
         return response.text
 
     async def follow(self, pid: int, *, tail: int | None = None) -> AsyncIterator[str]:
@@ -313,12 +313,12 @@ class AsyncClient:
 
     async def _ask(self, asked: Request[T]) -> T:
         response = await self._send(asked.method, asked.path, asked.body, asked.query)
-        return asked.read(checked(response))
+        return asked.read(check_reply(response))
 
     async def _send(
         self, method: str, path: str, body: Json = None, query: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        content = encoded(body)
+        content = encode_body(body)
         try:
             return await self._http.request(method, path, content=content, params=query or None)
         except httpx.TransportError as error:
@@ -328,7 +328,7 @@ class AsyncClient:
         async with self._stream(method, path, body) as response:
             if not response.is_success:
                 await response.aread()
-                checked(response)
+                check_reply(response)
             lines = SSEParser()
             async for line in response.aiter_lines():
                 for one in lines.feed(line):
@@ -336,7 +336,7 @@ class AsyncClient:
 
     @asynccontextmanager
     async def _stream(self, method: str, path: str, body: Json) -> AsyncIterator[httpx.Response]:
-        content = encoded(body)
+        content = encode_body(body)
         timeout = timeouts(None)  # a stream is quiet for as long as nothing happens
         try:
             async with self._http.stream(method, path, content=content, timeout=timeout) as response:

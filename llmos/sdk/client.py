@@ -19,8 +19,8 @@ from llmos.sdk import request
 from llmos.sdk.aio import AsyncClient
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
-from llmos.sdk.transport import address, checked, encoded, timeouts, unreachable
-from llmos.sdk.wait import SSEParser, finished
+from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
+from llmos.sdk.wait import SSEParser, raise_unless_done
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -288,7 +288,7 @@ class Client:
         for stream_event in self.watch(pid):
             if stream_event.process is not None and on_progress is not None:
                 on_progress(stream_event.process)
-        return finished(self.process(pid))
+        return raise_unless_done(self.process(pid))
 
     def watch(self, pid: int | None = None) -> Iterator[StreamEvent]:
         """What happens from now on; of one process, its present state first, and to its end."""
@@ -301,7 +301,7 @@ class Client:
         query = {} if tail is None else {"tail": str(tail)}
         response = self._send("GET", f"/v1/processes/{pid}/log", query=query)
         if not response.is_success:
-            checked(response)
+            check_reply(response)
         return response.text
 
     def follow(self, pid: int, *, tail: int | None = None) -> Iterator[str]:
@@ -316,12 +316,12 @@ class Client:
 
     def _ask(self, asked: Request[T]) -> T:
         response = self._send(asked.method, asked.path, asked.body, asked.query)
-        return asked.read(checked(response))
+        return asked.read(check_reply(response))
 
     def _send(
         self, method: str, path: str, body: Json = None, query: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        content = encoded(body)
+        content = encode_body(body)
         try:
             return self._http.request(method, path, content=content, params=query or None)
         except httpx.TransportError as error:
@@ -331,14 +331,14 @@ class Client:
         with self._stream(method, path, body) as response:
             if not response.is_success:
                 response.read()
-                checked(response)
+                check_reply(response)
             lines = SSEParser()
             for line in response.iter_lines():
                 yield from lines.feed(line)
 
     @contextmanager
     def _stream(self, method: str, path: str, body: Json) -> Iterator[httpx.Response]:
-        content = encoded(body)
+        content = encode_body(body)
         timeout = timeouts(None)  # a stream is quiet for as long as nothing happens
         try:
             with self._http.stream(method, path, content=content, timeout=timeout) as response:

@@ -45,7 +45,7 @@ def _processes(answer: Json) -> list[Process]:
     return [process_of(one) for one in answer["data"]]
 
 
-def _removed(answer: Json) -> list[str]:
+def _parse_removed(answer: Json) -> list[str]:
     return list(answer["removed"])
 
 
@@ -91,7 +91,7 @@ def rollback(name: str) -> Request[Model]:
 
 
 def remove(ref: str) -> Request[list[str]]:
-    return Request("DELETE", f"/v1/models/{quote(ref, safe=':')}", _removed)
+    return Request("DELETE", f"/v1/models/{quote(ref, safe=':')}", _parse_removed)
 
 
 def datasets() -> Request[list[DatasetManifest]]:
@@ -103,7 +103,7 @@ def dataset(ref: str) -> Request[DatasetManifest]:
 
 
 def remove_dataset(ref: str) -> Request[list[str]]:
-    return Request("DELETE", f"/v1/datasets/{quote(ref, safe='@')}", _removed)
+    return Request("DELETE", f"/v1/datasets/{quote(ref, safe='@')}", _parse_removed)
 
 
 def processes() -> Request[list[Process]]:

@@ -139,22 +139,22 @@ def result_of(task: str, output: Json) -> Result:
     return READERS[task](output)
 
 
-def _classified(output: Json) -> Result:
+def _to_classified(output: Json) -> Result:
     return from_plain(output, Classified)
 
 
-def _tagged(output: Json) -> Result:
+def _to_tagged(output: Json) -> Result:
     return from_plain(output, Tagged)
 
 
-def _embedded(output: Json) -> Result:
+def _to_embedded(output: Json) -> Result:
     vector = array("f", b64decode(output["vector"]))
     if byteorder == "big":
         vector.byteswap()
     return Embedded(vector)
 
 
-def _answered(output: Json) -> Result:
+def _to_answered(output: Json) -> Result:
     return from_plain(output, Answered)
 
 
@@ -162,37 +162,37 @@ def _similar(output: Json) -> Result:
     return from_plain(output, Similar)
 
 
-def _reranked(output: Json) -> Result:
+def _to_reranked(output: Json) -> Result:
     return Reranked(from_plain(output, tuple[Ranked, ...]))
 
 
-def _generated(output: Json) -> Result:
+def _to_generated(output: Json) -> Result:
     return from_plain(output, Generated)
 
 
-def _summarized(output: Json) -> Result:
+def _to_summarized(output: Json) -> Result:
     return from_plain(output, Summarized)
 
 
-def _translated(output: Json) -> Result:
+def _to_translated(output: Json) -> Result:
     return from_plain(output, Translated)
 
 
-def _chatted(output: Json) -> Result:
+def _to_chatted(output: Json) -> Result:
     message = output["message"]
     said = {"text": message.get("content") or "", "role": message.get("role", "assistant")}
     return from_plain({**said, **{key: output[key] for key in output.keys() & ENDING}}, Chatted)
 
 
 READERS: dict[str, Callable[[Json], Result]] = {
-    "classify": _classified,
-    "tag": _tagged,
-    "embed": _embedded,
-    "answer": _answered,
+    "classify": _to_classified,
+    "tag": _to_tagged,
+    "embed": _to_embedded,
+    "answer": _to_answered,
     "similarity": _similar,
-    "rerank": _reranked,
-    "generate": _generated,
-    "chat": _chatted,
-    "summarize": _summarized,
-    "translate": _translated,
+    "rerank": _to_reranked,
+    "generate": _to_generated,
+    "chat": _to_chatted,
+    "summarize": _to_summarized,
+    "translate": _to_translated,
 }

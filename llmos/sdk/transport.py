@@ -31,7 +31,7 @@ def address(base_url: str | None) -> str:
     return url if isinstance(url, str) else config.url
 
 
-def encoded(body: Json) -> bytes | None:
+def encode_body(body: Json) -> bytes | None:
     """A body as JSON; BadInput for a number that JSON has no word for, which would arrive as nothing at all."""
     if body is None:
         return None
@@ -57,7 +57,7 @@ def timeouts(timeout_s: float | None) -> httpx.Timeout:
     return httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
 
 
-def checked(response: httpx.Response) -> Json:
+def check_reply(response: httpx.Response) -> Json:
     """The answer's JSON; the error it carries is raised. The body must have been read."""
     try:
         body = response.json()
@@ -65,11 +65,11 @@ def checked(response: httpx.Response) -> Json:
         url = response.request.url
         raise Internal(f"{url} answered something that is no JSON. Is that the address of a daemon?") from error
     if not response.is_success:
-        raise refused(response, body)
+        raise error_of_reply(response, body)
     return body
 
 
-def refused(response: httpx.Response, body: Json) -> LlmosError:
+def error_of_reply(response: httpx.Response, body: Json) -> LlmosError:
     """The error of an answer that is none."""
     if isinstance(body, dict) and isinstance(body.get("error"), dict) and "code" in body["error"]:
         return fault_in(body)

@@ -42,7 +42,7 @@ def fault_in(body: Json) -> LlmosError:
     return error_of(Fault(error["code"], error["message"], error.get("detail") or {}))
 
 
-def finished(process: Process) -> Process:
+def raise_unless_done(process: Process) -> Process:
     """The process itself where it ended well; otherwise the error that ended it, or says how to go on."""
     if process.fault is not None:
         raise error_of(process.fault)

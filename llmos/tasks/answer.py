@@ -12,7 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.tasks import EncodedPair, Rendered, Settings, Tokenizer
 from llmos.tasks.length import check_chars, limit_of, too_long, too_many_chars
 from llmos.tasks.pair import LEAST, second_of
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -54,7 +54,7 @@ class Answer:
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"question", "passage"} <= data.keys():
-            raise BadInput(f"The input has no question and passage: {shown(data)}. Send {EXAMPLE}")
+            raise BadInput(f"The input has no question and passage: {quote_value(data)}. Send {EXAMPLE}")
         return {field: text_of(data, field) for field in ("question", "passage")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
@@ -144,14 +144,16 @@ def _shares(logits: Sequence[Sequence[float]], window: Window, side: int) -> lis
 def _longest(settings: Settings, params: dict[str, Json]) -> int:
     value = params.get("max_answer_tokens", settings.options.get("max_answer_tokens", MAX_ANSWER_TOKENS))
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadInput(f"max_answer_tokens is {shown(value)}; it is a whole number, 1 or more", key="max_answer_tokens")
+        raise BadInput(
+            f"max_answer_tokens is {quote_value(value)}; it is a whole number, 1 or more", key="max_answer_tokens"
+        )
     return value
 
 
 def _threshold(settings: Settings, params: dict[str, Json]) -> float:
     value = params.get("threshold", settings.options.get("threshold", 0.0))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadInput(f"threshold is {shown(value)}; it is a number from 0 to 1", key="threshold")
+        raise BadInput(f"threshold is {quote_value(value)}; it is a number from 0 to 1", key="threshold")
     return float(value)
 
 

@@ -12,10 +12,10 @@ from llmos.abi.call import characters
 from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example, tools
 from llmos.tasks.generate import PARAMS, ending
-from llmos.tasks.inputs import placed
+from llmos.tasks.inputs import naming_place
 from llmos.tasks.length import check_chars, limit_of, may_cut, most_chars, part_of, too_long
 from llmos.tasks.templating import PARAM, for_template
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -48,37 +48,39 @@ class Chat:
             data = [{"role": "user", "content": text_of(data)}]
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, (list, tuple)) or not messages:
-            raise BadInput(f"The input has no messages: {shown(data)}. Send {EXAMPLE}")
+            raise BadInput(f"The input has no messages: {quote_value(data)}. Send {EXAMPLE}")
         normal = []
         for i, message in enumerate(messages):
-            with placed(at=f"messages[{i}]"):
+            with naming_place(at=f"messages[{i}]"):
                 normal.append(_message(i, message))
-        return {"messages": normal} | (tools.checked(data) if isinstance(data, dict) else {})
+        return {"messages": normal} | (tools.check_tools(data) if isinstance(data, dict) else {})
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        return [_rendered(one, tokenizer, settings, given=self.given) for one in inputs]
+        return [_render_recent(one, tokenizer, settings, given=self.given) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         """Every message of the assistant is an answer to all before it; `answer` is the last: its text, or it whole."""
         last = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
         messages = [*asked["messages"], last]
         turns = [i for i, message in enumerate(messages) if i and message["role"] == "assistant"]
-        return sft_example.rendered(_turn({**asked, "messages": messages[: i + 1]}, tokenizer, settings) for i in turns)
+        return sft_example.render_examples(
+            _turn({**asked, "messages": messages[: i + 1]}, tokenizer, settings) for i in turns
+        )
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         if isinstance(rendered.context, tools.Tools):
-            return _called(raw, rendered.context)
+            return _parse_calls(raw, rendered.context)
         return {"message": {"role": "assistant", "content": raw["text"]}, **ending(raw)}
 
 
-def _called(raw: Json, known: tools.Tools) -> Json:
+def _parse_calls(raw: Json, known: tools.Tools) -> Json:
     """An answer, or its newest piece, with the calls in it."""
     is_over, is_piece = raw["finish_reason"] is not None, "before" in raw
     before = raw.get("before", "")
     said, calls = tools.read(before + raw["text"], known, is_over=is_over)
     told, told_calls = tools.read(before, known, is_over=False)
     message: dict[str, Json] = {"role": "assistant", "content": said[len(told) :]}
-    new = [tools.shaped(call) for call in calls[len(told_calls) :]]
+    new = [tools.to_openai_call(call) for call in calls[len(told_calls) :]]
     if new:
         places = range(len(told_calls), len(calls))
         message["tool_calls"] = [{"index": i, **one} for i, one in zip(places, new, strict=True)] if is_piece else new
@@ -97,29 +99,29 @@ def _turn(one: Json, tokenizer: TrainingTokenizer, settings: Settings) -> tuple[
     *before, last = _recent(one, tokenizer, settings, keep=2)
     known = one.get("tools", ())
     opened = _text(before, known, tokenizer)
-    whole = tokenizer.chat_whole(*_told([*before, last], known, tokenizer))
+    whole = tokenizer.chat_whole(*_template_input([*before, last], known, tokenizer))
     ignores_ends = whole == _text([*before, last], known, tokenizer)  # and opens the next answer behind every message
     said = last["content"] if ignores_ends or not whole.startswith(opened) else whole[len(opened) :]
     (prompt,) = tokenizer.encode([opened], special=False)
-    answer = sft_example.continued(opened, said, prompt.ids, tokenizer, special=False)
+    answer = sft_example.continue_answer(opened, said, prompt.ids, tokenizer, special=False)
     room = sft_example.room_for(answer, settings)
-    return _rendered({**one, "messages": before}, tokenizer, settings, room).ids, answer
+    return _render_recent({**one, "messages": before}, tokenizer, settings, room).ids, answer
 
 
 def _text(
     messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer, given: Mapping[str, Json] | None = None
 ) -> str:
-    return tokenizer.chat(*_told(messages, known, tokenizer), given)
+    return tokenizer.chat(*_template_input(messages, known, tokenizer), given)
 
 
-def _told(
+def _template_input(
     messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer
 ) -> tuple[Sequence[Json], Sequence[Json]]:
     """Messages and tools as the template takes them, which may know no tools."""
-    return (messages, known) if tokenizer.knows_tools else (tools.told(messages, known), ())
+    return (messages, known) if tokenizer.knows_tools else (tools.write_as_text(messages, known), ())
 
 
-def _rendered(
+def _render_recent(
     one: Json,
     tokenizer: Tokenizer,
     settings: Settings,
@@ -186,7 +188,9 @@ def _oldest(messages: Sequence[Json]) -> int | None:
 
 def _message(index: int, message: Json) -> Json:
     if not isinstance(message, dict) or message.get("role") not in ROLES:
-        raise BadInput(f"messages[{index}] is {shown(message)}. It needs a role ({', '.join(ROLES)}), as in {EXAMPLE}")
+        raise BadInput(
+            f"messages[{index}] is {quote_value(message)}. It needs a role ({', '.join(ROLES)}), as in {EXAMPLE}"
+        )
     role = "system" if message["role"] == "developer" else message["role"]
     content = message.get("content")
     if role == "assistant" and content is None:  # so the answers are that only called tools, or were cut before a word
@@ -196,7 +200,7 @@ def _message(index: int, message: Json) -> Json:
     if not calls:
         return {"role": role, "content": content}
     if not isinstance(calls, (list, tuple)):
-        raise BadInput(f"messages[{index}].tool_calls is {shown(calls)}; it is a list")
+        raise BadInput(f"messages[{index}].tool_calls is {quote_value(calls)}; it is a list")
     return {"role": role, "content": content, "tool_calls": [_call(index, call) for call in calls]}
 
 
@@ -205,13 +209,13 @@ def _call(index: int, call: Json) -> Json:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         said = 'it is {"id", "type": "function", "function": {"name", "arguments"}}'
-        raise BadInput(f"messages[{index}].tool_calls has {shown(call)}; {said}")
+        raise BadInput(f"messages[{index}].tool_calls has {quote_value(call)}; {said}")
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
         try:
             arguments = msgspec.json.decode(arguments)
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
-            said = f"The arguments of {function['name']} in messages[{index}] are not JSON: {shown(arguments)}"
+            said = f"The arguments of {function['name']} in messages[{index}] are not JSON: {quote_value(arguments)}"
             raise BadInput(said) from error
     return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
@@ -221,7 +225,9 @@ def _content(index: int, content: Json) -> str:
         return content
     if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
         return "".join(part["text"] for part in content)
-    raise BadInput(f"messages[{index}].content is {shown(content)}. Only text can be read: a string, or parts of text")
+    raise BadInput(
+        f"messages[{index}].content is {quote_value(content)}. Only text can be read: a string, or parts of text"
+    )
 
 
 TASK = Chat()

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import encoded
+from llmos.tasks.length import encode_within
 from llmos.tasks.text import text_of
 
 Json = Any  # Any: a JSON value that this task checks
@@ -29,19 +29,19 @@ class Classify:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         texts = [one["text"] for one in inputs]
-        return [Rendered(one.ids) for one in encoded(texts, "The text", tokenizer, settings)]
+        return [Rendered(one.ids) for one in encode_within(texts, "The text", tokenizer, settings)]
 
     def parse(self, raw: Sequence[float], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         if settings.options.get("multi_label", False):
             shares = [sigmoid(x) for x in raw]
             least = threshold_of(settings, params)
-            ranked = _ranked(settings.labels, shares)
+            ranked = _rank_labels(settings.labels, shares)
             return {"labels": [label for label, p in ranked if p >= least], "scores": dict(top(ranked, params))}
         if params.get("threshold") is not None:
             raise BadInput(
                 "threshold is for models that give a text many labels; this one gives it one", key="threshold"
             )
-        ranked = _ranked(settings.labels, softmax(raw))
+        ranked = _rank_labels(settings.labels, softmax(raw))
         label, score = ranked[0]
         return {"label": label, "score": score, "scores": dict(top(ranked, params))}
 
@@ -70,7 +70,7 @@ def threshold_of(settings: Settings, params: dict[str, Json]) -> float:
     return float(value)
 
 
-def _ranked(labels: Sequence[str], shares: Sequence[float]) -> list[tuple[str, float]]:
+def _rank_labels(labels: Sequence[str], shares: Sequence[float]) -> list[tuple[str, float]]:
     return sorted(zip(labels, shares, strict=True), key=lambda pair: -pair[1])
 
 

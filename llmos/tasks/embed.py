@@ -8,8 +8,8 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import encoded, limit_of
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.length import encode_within, limit_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -39,12 +39,12 @@ class Embed:
         """The task as a call asks for it."""
         cuts, most = (params.get(key) for key in CUTS)
         if cuts is not None and not isinstance(cuts, bool):
-            raise BadInput(f"truncate is {shown(cuts)}; it is true or false", key="truncate")
+            raise BadInput(f"truncate is {quote_value(cuts)}; it is true or false", key="truncate")
         if most is None:
             return Embed(cuts)
         if isinstance(most, bool) or not isinstance(most, int) or (most < 1 and most != ALL):
             said = f"it is a whole number from 1, or {ALL} for as many as the model takes"
-            raise BadInput(f"truncate_prompt_tokens is {shown(most)}; {said}", key="truncate_prompt_tokens")
+            raise BadInput(f"truncate_prompt_tokens is {quote_value(most)}; {said}", key="truncate_prompt_tokens")
         if cuts is False:
             said = "truncate is false, and truncate_prompt_tokens says where to cut. Leave one of them out"
             raise BadInput(said, key="truncate")
@@ -55,7 +55,7 @@ class Embed:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         texts, settings = [one["text"] for one in inputs], self._settings(settings)
-        return [Rendered(one.ids) for one in encoded(texts, "The text", tokenizer, settings)]
+        return [Rendered(one.ids) for one in encode_within(texts, "The text", tokenizer, settings)]
 
     def _settings(self, settings: Settings) -> Settings:
         limit = limit_of(settings)

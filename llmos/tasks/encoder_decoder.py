@@ -12,7 +12,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example
-from llmos.tasks.length import check_chars, encoded, too_long
+from llmos.tasks.length import check_chars, encode_within, too_long
 
 Json = Any  # Any: a config file of transformers, read by key
 
@@ -108,9 +108,9 @@ def prefixes_of(config: Json) -> tuple[str, ...] | None:
     return found if found or config.get("model_type") in TOLD else None
 
 
-def rendered(asked: EncoderDecoderInput, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+def render_source(asked: EncoderDecoderInput, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
     """The text as the encoder reads it, whole, or its beginning where the options say that it may be cut."""
-    (one,) = encoded([asked.prefix + text], "The text", tokenizer, settings)
+    (one,) = encode_within([asked.prefix + text], "The text", tokenizer, settings)
     ids = one.ids if asked.source is None else _spoken(one.ids, asked.source, tokenizer)
     return Rendered(ids, opening=asked.opening)
 
@@ -127,18 +127,20 @@ def _spoken(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
     return [*ids[:at], source, *ids[at + 1 :]]
 
 
-def taught(
+def render_pair(
     asked: EncoderDecoderInput, text: str, answer: str, tokenizer: TrainingTokenizer, settings: Settings
 ) -> Rendered:
     """The same with its answer as an SFT example: two sequences, what is read and what is written."""
     reader = tokenizer.reader
     assert reader is not None, "only what reads is taught to write of it"
-    source = rendered(asked, text, tokenizer, settings).ids
+    source = render_source(asked, text, tokenizer, settings).ids
     opening = asked.opening or reader.opening
     check_chars("The answer", len(answer), tokenizer, reader.longest, settings)
     said = tokenizer.encode_answer(answer, special=reader.opens_whole)
     forced = list(opening[1:])
-    said = sft_example.closed(said[len(forced) :] if forced and said[: len(forced)] == forced else said, tokenizer)
+    said = sft_example.close_answer(
+        said[len(forced) :] if forced and said[: len(forced)] == forced else said, tokenizer
+    )
     if (size := len(forced) + len(said)) > reader.longest:
         raise too_long("The answer", size, reader.longest, settings)
     ids = [*opening, *said[:-1]]

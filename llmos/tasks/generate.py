@@ -12,7 +12,7 @@ from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encode
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
 from llmos.tasks.length import check_chars, limit_of, may_cut, part_of, too_long
-from llmos.tasks.text import shown, text_of, whole
+from llmos.tasks.text import quote_value, text_of, whole
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -50,7 +50,7 @@ class Sampling:
 
     def for_answer(self, number: int) -> Sampling:
         """The settings of one of the `n` answers to an input."""
-        return self if self.seed is None else replace(self, seed=_wrapped(self.seed + number))
+        return self if self.seed is None else replace(self, seed=_wrap_seed(self.seed + number))
 
 
 PARAMS = frozenset({f.name for f in fields(Sampling)} | {"logprobs", "cache_salt", *GRAMMARS})
@@ -74,7 +74,7 @@ class Generate:
         """A prompt leaves room for at least one token; where it is cut, its end is kept."""
         if tokenizer.reader is not None:  # whose answer takes no room beside the prompt
             return [
-                encoder_decoder.rendered(encoder_decoder.EncoderDecoderInput(), one["prompt"], tokenizer, settings)
+                encoder_decoder.render_source(encoder_decoder.EncoderDecoderInput(), one["prompt"], tokenizer, settings)
                 for one in inputs
             ]
         limit = limit_of(settings) - 1
@@ -87,15 +87,15 @@ class Generate:
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return encoder_decoder.taught(
+            return encoder_decoder.render_pair(
                 encoder_decoder.EncoderDecoderInput(), asked["prompt"], answer, tokenizer, settings
             )
         limit = limit_of(settings)
         check_chars("The answer", len(answer), tokenizer, limit, settings)
         prompt = _read(asked["prompt"], tokenizer, limit, settings)
         (encoded,) = tokenizer.encode([prompt])
-        said = sft_example.continued(prompt, answer, encoded.ids, tokenizer, special=True)
-        return sft_example.rendered([(_fit(encoded.ids, sft_example.room_for(said, settings), settings), said)])
+        said = sft_example.continue_answer(prompt, answer, encoded.ids, tokenizer, special=True)
+        return sft_example.render_examples([(_fit(encoded.ids, sft_example.room_for(said, settings), settings), said)])
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
@@ -137,7 +137,7 @@ def _number(params: dict[str, Json], key: str, default: float, least: float, mos
     if value is None:
         return default
     if not _is_number(value) or not least <= value <= most:
-        raise BadInput(f"{key} is {shown(value)}; it is a number from {least:,} to {most:,}", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it is a number from {least:,} to {most:,}", key=key)
     return float(value)
 
 
@@ -146,7 +146,7 @@ def _whole(params: dict[str, Json], key: str, default: int, least: int, most: in
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadInput(f"{key} is {shown(value)}; it is a whole number from {least:,} to {most:,}", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it is a whole number from {least:,} to {most:,}", key=key)
     return value
 
 
@@ -158,7 +158,7 @@ def _top_logprobs(params: dict[str, Json]) -> int | None:
     wanted = params.get("logprobs")
     if wanted is not None and not isinstance(wanted, bool):
         raise BadInput(
-            f"logprobs is {shown(wanted)}; it is true or false, and top_logprobs says how many", key="logprobs"
+            f"logprobs is {quote_value(wanted)}; it is true or false, and top_logprobs says how many", key="logprobs"
         )
     top = _whole(params, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
     if top and not wanted:
@@ -172,14 +172,14 @@ def _biases(value: Json) -> tuple[tuple[int, float], ...]:
         return ()
     said = 'logit_bias is {"token id": number from -100 to 100}'
     if not isinstance(value, dict) or len(value) > MAX_BIASES:
-        raise BadInput(f"{said}, at most {MAX_BIASES:,} of them; this is {shown(value)}", key="logit_bias")
+        raise BadInput(f"{said}, at most {MAX_BIASES:,} of them; this is {quote_value(value)}", key="logit_bias")
     for token, bias in value.items():
         if not TOKEN_ID.fullmatch(str(token)) or not _is_number(bias) or not -100 <= bias <= 100:
-            raise BadInput(f"{said}; this has {shown(token)}: {shown(bias)}", key="logit_bias")
+            raise BadInput(f"{said}; this has {quote_value(token)}: {quote_value(bias)}", key="logit_bias")
     return tuple((int(token), float(bias)) for token, bias in value.items())
 
 
-def _wrapped(seed: int) -> int:
+def _wrap_seed(seed: int) -> int:
     """A seed within 64 bits, whatever was added to it."""
     return (seed + 2**63) % 2**64 - 2**63
 
@@ -190,7 +190,7 @@ def _stops(value: Json) -> tuple[str, ...]:
         return ()
     if not isinstance(stops, tuple) or not all(isinstance(s, str) and 0 < len(s) <= MAX_STOP_CHARS for s in stops):
         said = f"a string of 1 to {MAX_STOP_CHARS} characters, or a list of such"
-        raise BadInput(f"stop is {shown(value)}; it is {said}", key="stop")
+        raise BadInput(f"stop is {quote_value(value)}; it is {said}", key="stop")
     if len(stops) > MAX_STOPS:
         raise BadInput(f"stop has {len(stops):,} strings; it may have {MAX_STOPS}. Send fewer", key="stop")
     return stops

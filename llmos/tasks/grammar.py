@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from llmos.abi.error import BadInput
-from llmos.tasks.schema import enforced, refused
-from llmos.tasks.text import shown, whole
+from llmos.tasks.schema import enforceable, not_enforceable
+from llmos.tasks.text import quote_value, whole
 
 Json = Any  # Any: a JSON value that is checked here
 
@@ -51,19 +51,19 @@ def grammar_of(params: dict[str, Json]) -> Grammar | None:
         )
     kind, value = given[0], params[given[0]]
     if kind == JSON_SCHEMA:
-        return Grammar(kind, _kept(fitting(kind, schema_text(kind, value))))
+        return Grammar(kind, _enforceable_schema(fitting(kind, schema_text(kind, value))))
     if not isinstance(value, str) or not value.strip():
         example = r"[0-9]{5}" if kind == REGEX else 'start: "yes" | "no"'
-        raise BadInput(f"{kind} is {shown(value)}; it is a text, such as {example}", key=kind)
+        raise BadInput(f"{kind} is {quote_value(value)}; it is a text, such as {example}", key=kind)
     return Grammar(kind, fitting(kind, value))
 
 
 @lru_cache(maxsize=64)
-def _kept(text: str) -> str:
+def _enforceable_schema(text: str) -> str:
     """A schema that is enforced in full; BadInput for one that cannot be."""
-    found = enforced(JSON_SCHEMA, msgspec.json.decode(text))
+    found = enforceable(JSON_SCHEMA, msgspec.json.decode(text))
     if found.left_out:
-        raise refused(JSON_SCHEMA, found, "Leave it out")
+        raise not_enforceable(JSON_SCHEMA, found, "Leave it out")
     return schema_text(JSON_SCHEMA, found.schema)
 
 
@@ -71,7 +71,7 @@ def schema_text(key: str, schema: Json) -> str:
     """A JSON schema as text, its properties in the order that they were given in."""
     if not isinstance(schema, dict):
         example = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
-        raise BadInput(f"{key} is {shown(schema)}; it is an object, such as {example}", key=key)
+        raise BadInput(f"{key} is {quote_value(schema)}; it is an object, such as {example}", key=key)
     try:
         return msgspec.json.encode(schema).decode()
     except RecursionError as error:

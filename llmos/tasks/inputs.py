@@ -12,34 +12,34 @@ from llmos.tasks import Rendered, Settings, Task, Tokenizer
 Json = Any  # Any: an input, whose schema belongs to the task
 
 
-def checked(task: Task, inputs: Sequence[Json], *, first: int = 0) -> list[Json]:
+def check_inputs(task: Task, inputs: Sequence[Json], *, first: int = 0) -> list[Json]:
     """Each input in its normal form; the BadInput of the first that has none says its `index`."""
     normal = []
     for index, one in enumerate(inputs, first):
-        with placed(index=index):
+        with naming_place(index=index):
             normal.append(task.check(one))
     return normal
 
 
-def rendered(
+def render_inputs(
     task: Task, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings, *, first: int = 0
 ) -> list[Rendered]:
     """The inputs as tokens; the BadInput of the first that cannot be says its `index`, counted from `first` on.
 
     They are tokenized together, for that is fastest; only after a refusal one by one.
     """
-    normal = checked(task, inputs, first=first)
+    normal = check_inputs(task, inputs, first=first)
     try:
         return task.render(normal, tokenizer, settings)
     except BadInput:
         for index, one in enumerate(normal, first):
-            with placed(index=index):
+            with naming_place(index=index):
                 task.render([one], tokenizer, settings)
         raise
 
 
 @contextmanager
-def placed(**place: Json) -> Iterator[None]:
+def naming_place(**place: Json) -> Iterator[None]:
     """A BadInput of the block says where it was: the `index` of its input, `at` what part of it.
 
     One that names a param (`key`) is about no input.

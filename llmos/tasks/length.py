@@ -73,7 +73,7 @@ def check_chars(
         raise too_many_chars(what, chars, most, limit, settings, context=context)
 
 
-def named(what: str | Naming, number: int) -> str:
+def name_text(what: str | Naming, number: int) -> str:
     """What a refusal calls this text."""
     return what if isinstance(what, str) else what(number)
 
@@ -110,15 +110,15 @@ def part_of(
     return text
 
 
-def encoded(texts: Sequence[str], what: str | Naming, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
+def encode_within(texts: Sequence[str], what: str | Naming, tokenizer: Tokenizer, settings: Settings) -> list[Encoded]:
     """The texts as tokens, each within the limit: its start is kept, and the special tokens that end every text."""
     limit, cuts = limit_of(settings), may_cut(settings)
-    parts = [part_of(text, named(what, i), tokenizer, limit, settings, cuts=cuts) for i, text in enumerate(texts)]
+    parts = [part_of(text, name_text(what, i), tokenizer, limit, settings, cuts=cuts) for i, text in enumerate(texts)]
     cut = {i for i, (part, text) in enumerate(zip(parts, texts, strict=True)) if len(part) < len(text)}
-    return fitted(tokenizer.encode(parts), what, tokenizer, settings, cut=cut)
+    return fit_length(tokenizer.encode(parts), what, tokenizer, settings, cut=cut)
 
 
-def fitted(
+def fit_length(
     encoded: Sequence[Encoded],
     what: str | Naming,
     tokenizer: Tokenizer,
@@ -132,7 +132,7 @@ def fitted(
     if long is None:
         return list(encoded)
     if not may_cut(settings):
-        raise too_long(named(what, long), len(encoded[long].ids), limit, settings, is_whole=long not in cut)
+        raise too_long(name_text(what, long), len(encoded[long].ids), limit, settings, is_whole=long not in cut)
     tail = _ending(tokenizer)
     return [one if len(one.ids) <= limit else _cut(one, limit, tail) for one in encoded]
 

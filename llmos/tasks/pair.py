@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from llmos.tasks import EncodedPair, Settings, Tokenizer
-from llmos.tasks.length import Naming, limit_of, may_cut, named, part_of, too_long
+from llmos.tasks.length import Naming, limit_of, may_cut, name_text, part_of, too_long
 
 LEAST = 8  # tokens of the second text that a cut leaves; with less of it there is nothing to read
 
@@ -23,8 +23,8 @@ def encoded_pairs(
     limit, cuts = limit_of(settings), may_cut(settings)
     parts = [
         (
-            part_of(first, named(what, i), tokenizer, limit, settings, cuts=False),
-            part_of(second, named(what, i), tokenizer, limit, settings, cuts=cuts),
+            part_of(first, name_text(what, i), tokenizer, limit, settings, cuts=False),
+            part_of(second, name_text(what, i), tokenizer, limit, settings, cuts=cuts),
         )
         for i, (first, second) in enumerate(pairs)
     ]
@@ -38,7 +38,7 @@ def fitted_pairs(
     """The pairs' tokens, each within the limit: where they may be cut, the end of the second text goes."""
     limit = limit_of(settings)
     return [
-        pair.ids if len(pair.ids) <= limit else _cut(pair, named(what, i), limit, settings, is_whole=i not in cut)
+        pair.ids if len(pair.ids) <= limit else _cut(pair, name_text(what, i), limit, settings, is_whole=i not in cut)
         for i, pair in enumerate(pairs)
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Tokenizer, task
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: a call's param
 
@@ -21,7 +21,7 @@ def parses_special(params: Mapping[str, Json]) -> bool:
     """Whether the names of control tokens in what a call brings are meant as such; BadInput for what says neither."""
     value = params.get(PARSE_SPECIAL)
     if value is not None and not isinstance(value, bool):
-        raise BadInput(f"{PARSE_SPECIAL} is {shown(value)}; it is true or false", key=PARSE_SPECIAL)
+        raise BadInput(f"{PARSE_SPECIAL} is {quote_value(value)}; it is true or false", key=PARSE_SPECIAL)
     return bool(value)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import sigmoid
-from llmos.tasks.length import encoded
+from llmos.tasks.length import encode_within
 from llmos.tasks.pair import encoded_pairs
 from llmos.tasks.similarity import cosine, vector_of
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -33,10 +33,10 @@ class Rerank:
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"query", "documents"} <= data.keys():
-            raise BadInput(f"The input has no query and documents: {shown(data)}. Send {EXAMPLE}")
+            raise BadInput(f"The input has no query and documents: {quote_value(data)}. Send {EXAMPLE}")
         documents = data["documents"]
         if not isinstance(documents, (list, tuple)) or not documents:
-            raise BadInput(f"documents is {shown(documents)}. Send a list of at least one text, as in {EXAMPLE}")
+            raise BadInput(f"documents is {quote_value(documents)}. Send a list of at least one text, as in {EXAMPLE}")
         return {"query": text_of(data, "query"), "documents": [_document(i, one) for i, one in enumerate(documents)]}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
@@ -46,7 +46,7 @@ class Rerank:
             left = iter(encoded_pairs(pairs, _pair_name, tokenizer, settings))
         else:
             said = [text for one in inputs for text in (one["query"], *one["documents"])]
-            left = iter(one.ids for one in encoded(said, _text_name, tokenizer, settings))
+            left = iter(one.ids for one in encode_within(said, _text_name, tokenizer, settings))
             texts = [[one["query"], *one["documents"]] for one in inputs]
         return [
             Rendered([], one["documents"], tuple(next(left) for _ in some))
@@ -70,7 +70,7 @@ def _document(index: int, document: Json) -> str:
         return text_of(document)
     except BadInput as error:
         raise BadInput(
-            f"documents[{index}] is {shown(document)}. Every document is a text that is not empty",
+            f"documents[{index}] is {quote_value(document)}. Every document is a text that is not empty",
             at=f"documents[{index}]",
         ) from error
 
@@ -87,14 +87,16 @@ def _text_name(number: int) -> str:
 def _top_n(params: dict[str, Json]) -> int | None:
     value = params.get("top_n")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise BadInput(f"top_n is {shown(value)}; it is how many documents to answer with, 1 or more", key="top_n")
+        raise BadInput(
+            f"top_n is {quote_value(value)}; it is how many documents to answer with, 1 or more", key="top_n"
+        )
     return value
 
 
 def _is_true(params: dict[str, Json], key: str) -> bool:
     value = params.get(key, False)
     if not isinstance(value, bool):
-        raise BadInput(f"{key} is {shown(value)}; it is true or false", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it is true or false", key=key)
     return value
 
 

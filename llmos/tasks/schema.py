@@ -14,7 +14,7 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.tasks.branches import TYPES, differ, types_of
 from llmos.tasks.pattern import is_enforceable
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: a JSON value that is checked here
 
@@ -104,7 +104,7 @@ class Enforced:
     left_out: dict[str, str]
 
 
-def enforced(key: str, schema: Json, *, is_closed: bool = False) -> Enforced:
+def enforceable(key: str, schema: Json, *, is_closed: bool = False) -> Enforced:
     """What of the schema can be enforced; BadInput with `key` where it is no schema or nested too deeply.
 
     With `is_closed`, objects with `properties` and without `additionalProperties` allow no other properties.
@@ -113,13 +113,13 @@ def enforced(key: str, schema: Json, *, is_closed: bool = False) -> Enforced:
     return Enforced(walk.result(), walk.left_out)
 
 
-def refused(key: str, found: Enforced, way_out: str = "Leave it out, or do not set strict") -> BadInput:
+def not_enforceable(key: str, found: Enforced, way_out: str = "Leave it out, or do not set strict") -> BadInput:
     """What is said to those who asked for a schema to be enforced in full."""
     word, place = next(iter(found.left_out.items()))
     return BadInput(f"{key} has {word} at {place}, which cannot be enforced. {way_out}", key=key)
 
 
-def told(found: Mapping[str, Enforced]) -> str:
+def describe_left_out(found: Mapping[str, Enforced]) -> str:
     """What was left out of the schemas with these names, as one line; empty where all is enforced."""
     line = "; ".join(f"{key}: {', '.join(sorted(one.left_out))}" for key, one in found.items() if one.left_out)
     return line if len(line) <= MAX_TOLD else f"{line[: MAX_TOLD - 4]} ..."
@@ -162,7 +162,7 @@ class _Walk:
             if isinstance(node, bool):
                 continue
             if not isinstance(node, dict):
-                said = f"{self._key} has {shown(node)} at {_told_place(place)}; a schema is an object"
+                said = f"{self._key} has {quote_value(node)} at {_told_place(place)}; a schema is an object"
                 raise BadInput(said, key=self._key)
             self._nodes[id(node)] = node
             self._check(node, place)
@@ -175,7 +175,9 @@ class _Walk:
             is_one, said = SHAPES[word]
             if node[word] is not None and not is_one(node[word]):
                 at = _told_place(place)
-                raise BadInput(f"{self._key} has {word} = {shown(node[word])} at {at}; it is {said}", key=self._key)
+                raise BadInput(
+                    f"{self._key} has {word} = {quote_value(node[word])} at {at}; it is {said}", key=self._key
+                )
 
     def _parts(self) -> set[int]:
         found: set[int] = set()
@@ -301,7 +303,7 @@ class _Walk:
     ) -> Json:
         if word in MAPS:
             return {
-                name: self._schema(one, (place, _escaped(name)), references, is_part=False)
+                name: self._schema(one, (place, _escape(name)), references, is_part=False)
                 for name, one in value.items()
             }
         if word in LISTS or (word == "items" and isinstance(value, list)):
@@ -419,7 +421,7 @@ def _is_short(step: float) -> bool:
 def _children(node: dict[str, Json]) -> Iterator[tuple[str, Json]]:
     for word in MAPS:
         if isinstance(node.get(word), dict):
-            yield from ((f"{word}/{_escaped(name)}", one) for name, one in node[word].items())
+            yield from ((f"{word}/{_escape(name)}", one) for name, one in node[word].items())
     for word in (*LISTS, "items"):
         if isinstance(node.get(word), list):
             yield from ((f"{word}/{i}", one) for i, one in enumerate(node[word]))
@@ -456,7 +458,7 @@ def _may_be(node: dict[str, Json], kind: str) -> bool:
     return kind in types_of(node)
 
 
-def _escaped(name: str) -> str:
+def _escape(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 

@@ -22,7 +22,7 @@ class SFTExample:
     targets: list[int]
 
 
-def closed(ids: Sequence[int], tokenizer: TrainingTokenizer) -> list[int]:
+def close_answer(ids: Sequence[int], tokenizer: TrainingTokenizer) -> list[int]:
     """An answer's tokens up to the one that ends it, which is a part of it: a model that learns to stop needs it."""
     for i, one in enumerate(ids):
         if one in tokenizer.ends:
@@ -32,15 +32,15 @@ def closed(ids: Sequence[int], tokenizer: TrainingTokenizer) -> list[int]:
     return [*ids, tokenizer.end_id]
 
 
-def continued(
+def continue_answer(
     before: str, said: str, prompt: Sequence[int], tokenizer: TrainingTokenizer, *, special: bool
 ) -> list[int]:
     """The tokens of `said` behind the prompt, whose text is `before`, as they are where both are read as one."""
     (whole,) = tokenizer.encode([before + said], special=special)
     if whole.ids[: len(prompt)] == list(prompt):
-        return closed(whole.ids[len(prompt) :], tokenizer)
+        return close_answer(whole.ids[len(prompt) :], tokenizer)
     (alone,) = tokenizer.encode([said], special=False)
-    return closed(alone.ids, tokenizer)
+    return close_answer(alone.ids, tokenizer)
 
 
 def room_for(answer: Sequence[int], settings: Settings) -> int:
@@ -51,7 +51,7 @@ def room_for(answer: Sequence[int], settings: Settings) -> int:
     return room
 
 
-def rendered(turns: Iterable[tuple[list[int], list[int]]]) -> Rendered:
+def render_examples(turns: Iterable[tuple[list[int], list[int]]]) -> Rendered:
     """Prompts with their answers as SFT examples. One whose prompt continues the last one goes on in its row."""
     lessons: list[SFTExample] = []
     whole: list[int] = []

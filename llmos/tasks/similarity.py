@@ -10,8 +10,8 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import encoded
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.length import encode_within
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -30,12 +30,12 @@ class Similarity:
         if isinstance(data, (list, tuple)) and len(data) == 2:
             data = {"text": data[0], "other": data[1]}
         if not isinstance(data, dict) or not {"text", "other"} <= data.keys():
-            raise BadInput(f"The input is no pair of texts: {shown(data)}. Send {EXAMPLE}")
+            raise BadInput(f"The input is no pair of texts: {quote_value(data)}. Send {EXAMPLE}")
         return {field: text_of(data, field) for field in ("text", "other")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         texts = [text for one in inputs for text in (one["text"], one["other"])]
-        fit = encoded(texts, _name, tokenizer, settings)
+        fit = encode_within(texts, _name, tokenizer, settings)
         return [Rendered([], parts=(fit[i].ids, fit[i + 1].ids)) for i in range(0, len(fit), 2)]
 
     def parse(self, raw: Sequence[bytes], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:

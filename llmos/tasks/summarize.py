@@ -10,7 +10,7 @@ from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.instruction import DEFAULTS, Order
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -35,7 +35,7 @@ class Summarize:
         if words is None:
             return self
         if isinstance(words, bool) or not isinstance(words, int) or not 1 <= words <= MOST_WORDS:
-            said = f"max_words is {shown(words)}; it is a whole number from 1 to {MOST_WORDS:,}"
+            said = f"max_words is {quote_value(words)}; it is a whole number from 1 to {MOST_WORDS:,}"
             raise BadInput(said, key="max_words")
         return replace(self, max_words=words)
 
@@ -45,12 +45,12 @@ class Summarize:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         if tokenizer.reader is not None:
             told = self._told(tokenizer.reader)
-            return [encoder_decoder.rendered(told, one["text"], tokenizer, settings) for one in inputs]
+            return [encoder_decoder.render_source(told, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one).rendered(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return encoder_decoder.taught(self._told(tokenizer.reader), asked["text"], answer, tokenizer, settings)
+            return encoder_decoder.render_pair(self._told(tokenizer.reader), asked["text"], answer, tokenizer, settings)
         return self._order(asked).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:

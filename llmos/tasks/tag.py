@@ -10,8 +10,8 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax
-from llmos.tasks.length import fitted, limit_of, may_cut, part_of
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.length import fit_length, limit_of, may_cut, part_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -76,7 +76,7 @@ class Tag:
             ]
         )
         cut = {i for i, (part, source) in enumerate(zip(parts, sources, strict=True)) if len(part) < len(source)}
-        fit = fitted(encoded, "The text", tokenizer, settings, cut=cut)
+        fit = fit_length(encoded, "The text", tokenizer, settings, cut=cut)
         return [
             Rendered(one.ids, Words(words.text, words.offsets, _firsts(one, len(words.offsets))))
             for one, words in zip(fit, texts, strict=True)
@@ -150,10 +150,10 @@ def _firsts(encoded: Encoded, count: int) -> tuple[int | None, ...]:
 
 def _tokens_of(tokens: Json) -> list[str]:
     if not isinstance(tokens, (list, tuple)) or not tokens:
-        raise BadInput(f'tokens is {shown(tokens)}. Send a list of words, like {{"tokens": ["Ada", "lives"]}}')
+        raise BadInput(f'tokens is {quote_value(tokens)}. Send a list of words, like {{"tokens": ["Ada", "lives"]}}')
     for i, token in enumerate(tokens):
         if not isinstance(token, str) or not token.strip():
-            raise BadInput(f"tokens[{i}] is {shown(token)}. Every token is a string that is not empty")
+            raise BadInput(f"tokens[{i}] is {quote_value(token)}. Every token is a string that is not empty")
     return list(tokens)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llmos.abi.error import BadInput
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: a value that a template reads
 
@@ -50,7 +50,9 @@ def for_template(params: dict[str, Json]) -> dict[str, Json]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadInput(f'{PARAM} is {shown(value)}; it is an object, such as {{"enable_thinking": false}}', key=PARAM)
+        raise BadInput(
+            f'{PARAM} is {quote_value(value)}; it is an object, such as {{"enable_thinking": false}}', key=PARAM
+        )
     if len(value) > MOST_NAMES:
         raise BadInput(f"{PARAM} has {len(value):,} names; it may have {MOST_NAMES}. Send fewer", key=PARAM)
     for name in value:
@@ -66,7 +68,7 @@ def for_template(params: dict[str, Json]) -> dict[str, Json]:
 def _check_name(name: str) -> None:
     path = f"{PARAM}.{name[:40]}"
     if not name.isidentifier() or keyword.iskeyword(name) or len(name) > 64:
-        raise BadInput(f"{PARAM} has {shown(name)}, which is no name that a template can read", key=PARAM)
+        raise BadInput(f"{PARAM} has {quote_value(name)}, which is no name that a template can read", key=PARAM)
     if name in OWNED or name.startswith(("_", "llmos_")) or name.endswith("_token"):
         raise BadInput(f"{path} is not for a call to set: the template has it from the model. Leave it out", key=path)
 

@@ -15,7 +15,7 @@ def text_of(data: Json, field: str = "text") -> str:
     """The text of `"..."` or `{field: "..."}`; BadInput with an example if there is none, or it is empty."""
     text = data.get(field) if isinstance(data, dict) else data
     if not isinstance(text, str):
-        raise BadInput(f'The input is no text: {shown(data)}. Send a string, or {{"{field}": "..."}}')
+        raise BadInput(f'The input is no text: {quote_value(data)}. Send a string, or {{"{field}": "..."}}')
     if not text.strip():
         raise BadInput(f"The {field} is empty. Send at least one character that is no space")
     return text
@@ -31,7 +31,7 @@ def whole(key: str, text: str) -> str:
     return text
 
 
-def shown(value: Json, width: int = 80) -> str:
+def quote_value(value: Json, width: int = 80) -> str:
     """A value as an error message quotes it: never more than a line, nor more work than that."""
     text = repr(_beginning(value, [width], width))
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -18,8 +18,8 @@ from llmos.abi.error import BadInput
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, LARK, SPACING, Grammar, fitting, schema_text
 from llmos.tasks.grammar import TOOLS as RULE
-from llmos.tasks.schema import Enforced, enforced, refused
-from llmos.tasks.text import shown
+from llmos.tasks.schema import Enforced, enforceable, not_enforceable
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: a JSON value that is checked here
 
@@ -76,11 +76,13 @@ class Called:
     arguments: str
 
 
-def checked(data: Json) -> dict[str, Json]:
+def check_tools(data: Json) -> dict[str, Json]:
     """`tools`, `tool_choice`, `parallel_tool_calls` of a chat's input in their normal form; nothing without tools."""
     given = data.get("tools")
     if given is not None and (not isinstance(given, (list, tuple)) or len(given) > MAX_TOOLS):
-        raise BadInput(f"tools is {shown(given)}; it is a list of at most {MAX_TOOLS}, each {EXAMPLE}", key="tools")
+        raise BadInput(
+            f"tools is {quote_value(given)}; it is a list of at most {MAX_TOOLS}, each {EXAMPLE}", key="tools"
+        )
     _check_size(given)
     tools = [_checked_tool(i, tool) for i, tool in enumerate(given or ())]
     names = [tool["function"]["name"] for tool in tools]
@@ -91,7 +93,7 @@ def checked(data: Json) -> dict[str, Json]:
     choice = _checked_choice(data.get("tool_choice"), names)
     many = data.get("parallel_tool_calls")
     if many is not None and not isinstance(many, bool):
-        raise BadInput(f"parallel_tool_calls is {shown(many)}; it is true or false", key="parallel_tool_calls")
+        raise BadInput(f"parallel_tool_calls is {quote_value(many)}; it is true or false", key="parallel_tool_calls")
     if not tools or choice == NONE:
         return {}
     return {"tools": tools, "tool_choice": choice, "parallel_tool_calls": many}
@@ -108,12 +110,14 @@ def _size_of(index: int, tool: Json) -> int:
     try:
         return len(msgspec.json.encode(tool))
     except RecursionError as error:
-        raise BadInput(f"{_called(key, tool)} is nested too deeply. Make its parameters flatter", key=key) from error
+        raise BadInput(f"{_tool_key(key, tool)} is nested too deeply. Make its parameters flatter", key=key) from error
     except UnicodeEncodeError as error:
-        raise BadInput(f"{_called(key, tool)} has half of a surrogate pair. Send whole characters", key=key) from error
+        raise BadInput(
+            f"{_tool_key(key, tool)} has half of a surrogate pair. Send whole characters", key=key
+        ) from error
 
 
-def _called(key: str, tool: Json) -> str:
+def _tool_key(key: str, tool: Json) -> str:
     """The key of a tool, or of a part of it, with its name where it has one."""
     function = tool.get("function") if isinstance(tool, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
@@ -125,29 +129,29 @@ def _checked_tool(index: int, tool: Json) -> Json:
     key = f"tools[{index}]"
     if not isinstance(function, dict) or not NAME.fullmatch(str(function.get("name", ""))):
         said = "with a name of letters, digits, _ . and -, at most 64"
-        raise BadInput(f"{key} is {shown(tool)}; it is {EXAMPLE}, {said}", key=key)
+        raise BadInput(f"{key} is {quote_value(tool)}; it is {EXAMPLE}, {said}", key=key)
     parameters, strict = function.get("parameters"), function.get("strict")
     if strict not in (None, True, False):
         key = f"{key}.function.strict"
-        raise BadInput(f"{_called(key, tool)} is {shown(strict)}; it is true or false", key=key)
+        raise BadInput(f"{_tool_key(key, tool)} is {quote_value(strict)}; it is true or false", key=key)
     schema = NO_ARGUMENTS if parameters is None else parameters
-    _enforced(index, function["name"], schema, is_strict=strict is True)
+    _enforceable_parameters(index, function["name"], schema, is_strict=strict is True)
     kept = {"name": function["name"], "description": function.get("description") or "", "parameters": schema}
     return {"type": "function", "function": kept | ({"strict": True} if strict else {})}
 
 
-def _enforced(index: int, name: str, parameters: Json, *, is_strict: bool = False) -> Enforced:
+def _enforceable_parameters(index: int, name: str, parameters: Json, *, is_strict: bool = False) -> Enforced:
     """What of a function's parameters can be enforced: an object, with no properties but those that are given."""
     key = f"tools[{index}].function.parameters"
     try:
         fitting(key, schema_text(key, parameters))
-        found = enforced(key, parameters, is_closed=True)
+        found = enforceable(key, parameters, is_closed=True)
         if found.left_out and is_strict:
-            raise refused(key, found)
+            raise not_enforceable(key, found)
     except BadInput as error:
         raise BadInput(error.message.replace(key, f"{key} of {name}", 1), **error.detail) from error
     if found.schema.setdefault("type", "object") != "object":
-        said = f"{shown(found.schema['type'])}; arguments are an object"
+        said = f"{quote_value(found.schema['type'])}; arguments are an object"
         raise BadInput(f"{key} of {name} is of the type {said}. Make it one, with properties", key=key)
     return found
 
@@ -156,7 +160,7 @@ def left_out(tools: Sequence[Json]) -> dict[str, Enforced]:
     """By the name of each tool's parameters in a request, what of these can be enforced. Takes checked tools."""
     functions = [tool["function"] for tool in tools]
     return {
-        f"tools[{i}].function.parameters": _enforced(i, one["name"], one["parameters"])
+        f"tools[{i}].function.parameters": _enforceable_parameters(i, one["name"], one["parameters"])
         for i, one in enumerate(functions)
     }
 
@@ -167,14 +171,13 @@ def _checked_choice(choice: Json, names: Sequence[str]) -> str | dict[str, Json]
         function = choice.get("function", choice)
         name = function.get("name") if isinstance(function, dict) else None
         if name not in names:
-            said = (
-                f"tool_choice names {shown(name)}, which is not among the tools: {', '.join(names) or 'there are none'}"
-            )
+            known = ", ".join(names) or "there are none"
+            said = f"tool_choice names {quote_value(name)}, which is not among the tools: {known}"
             raise BadInput(said, key="tool_choice")
         return {"type": "function", "function": {"name": name}}
     if choice not in (None, AUTO, NONE, REQUIRED):
         said = 'it is auto, none, required, or {"type": "function", "function": {"name": "..."}}'
-        raise BadInput(f"tool_choice is {shown(choice)}; {said}", key="tool_choice")
+        raise BadInput(f"tool_choice is {quote_value(choice)}; {said}", key="tool_choice")
     if choice == REQUIRED and not names:
         raise BadInput("tool_choice is required, and there are no tools to call. Send tools", key="tool_choice")
     return AUTO if choice is None else str(choice)
@@ -200,7 +203,7 @@ def knows_tools(text: str) -> bool:
     return "tools" in text and all(mark in text for mark in ("<tool_call>", "arguments")) and "<function=" not in text
 
 
-def told(messages: Sequence[Json], tools: Sequence[Json]) -> list[Json]:
+def write_as_text(messages: Sequence[Json], tools: Sequence[Json]) -> list[Json]:
     """The conversation for a template that knows no tools: all of it as the plain text that such a template knows."""
     plain = [_plain(message) for message in messages]
     if not tools:
@@ -214,16 +217,16 @@ def told(messages: Sequence[Json], tools: Sequence[Json]) -> list[Json]:
 def _plain(message: Json) -> Json:
     if message["role"] == "tool":
         return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
-    calls = [_written(call["function"]) for call in message.get("tool_calls", ())]
+    calls = [_write_call(call["function"]) for call in message.get("tool_calls", ())]
     return {"role": message["role"], "content": "\n".join([part for part in (message["content"], *calls) if part])}
 
 
-def _written(function: Json) -> str:
+def _write_call(function: Json) -> str:
     said = {"name": function["name"], "arguments": function["arguments"]}
     return f"{OPEN}\n{msgspec.json.encode(said).decode()}\n{CLOSE}"
 
 
-def ruled(settings: Sampling, tools: Tools | None) -> Sampling:
+def with_tool_rule(settings: Sampling, tools: Tools | None) -> Sampling:
     """The settings under which every call that is begun is one of these functions with arguments that fit it."""
     if tools is None:
         return settings
@@ -340,7 +343,7 @@ def _call_in(body: str, tools: Tools) -> Called | None:
     return Called(found["name"], msgspec.json.encode(arguments).decode()) if isinstance(arguments, dict) else None
 
 
-def shaped(call: Called) -> Json:
+def to_openai_call(call: Called) -> Json:
     """A call as OpenAI writes it, with an id that the tool's answer will name."""
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}

@@ -10,7 +10,7 @@ from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.instruction import DEFAULTS, Order
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -45,13 +45,13 @@ class Translate:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
-            return [encoder_decoder.rendered(told, one["text"], tokenizer, settings) for one in inputs]
+            return [encoder_decoder.render_source(told, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one, settings).rendered(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
-            return encoder_decoder.taught(told, asked["text"], answer, tokenizer, settings)
+            return encoder_decoder.render_pair(told, asked["text"], answer, tokenizer, settings)
         return self._order(asked, settings).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
@@ -80,7 +80,7 @@ def language_of(value: Json, key: str) -> str | None:
         return None
     is_name = isinstance(value, str) and value.translate(BETWEEN).isalpha()
     if not is_name or not 2 <= len(value) <= MOST_CHARS:
-        raise BadInput(f"{key} is {shown(value)}; it is the name of a language, such as German", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it is the name of a language, such as German", key=key)
     return str(value)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from llmos.abi.error import BadInput, WrongTask
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax, top
-from llmos.tasks.inputs import placed
-from llmos.tasks.length import encoded
+from llmos.tasks.inputs import naming_place
+from llmos.tasks.length import encode_within
 from llmos.tasks.similarity import cosine, vector_of
-from llmos.tasks.text import shown, text_of
+from llmos.tasks.text import quote_value, text_of
 
 Json = Any  # Any: a JSON value that this task checks
 
@@ -39,9 +39,9 @@ class ZeroShot:
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         """All inputs share the labels' tokens, so that a call computes them once."""
         if self._ids is None:
-            with placed(key="labels"):
-                self._ids = [one.ids for one in encoded(self._texts, self._name, tokenizer, settings)]
-        texts = encoded([one["text"] for one in inputs], "The text", tokenizer, settings)
+            with naming_place(key="labels"):
+                self._ids = [one.ids for one in encode_within(self._texts, self._name, tokenizer, settings)]
+        texts = encode_within([one["text"] for one in inputs], "The text", tokenizer, settings)
         return [Rendered([], parts=(one.ids, *self._ids)) for one in texts]
 
     def _name(self, number: int) -> str:
@@ -65,21 +65,21 @@ def zero_shot(ref: str, params: Mapping[str, Json]) -> ZeroShot:
             model=ref,
             task="classify",
         )
-    return ZeroShot({label: said(text, params) for label, text in described(labels).items()})
+    return ZeroShot({label: label_sentence(text, params) for label, text in describe_labels(labels).items()})
 
 
-def described(labels: Json) -> dict[str, str]:
+def describe_labels(labels: Json) -> dict[str, str]:
     """Each label with what stands for it: its description, or its own words."""
     if isinstance(labels, (list, tuple)):
         for label in labels:
             if not isinstance(label, str) or not label.strip():
                 raise _bad(label)
         if len(set(labels)) < len(labels):
-            raise BadInput(f"labels is {shown(labels)}: some come twice. Send each once", key="labels")
+            raise BadInput(f"labels is {quote_value(labels)}: some come twice. Send each once", key="labels")
         labels = {label: _words(label) for label in labels}
     if not isinstance(labels, dict) or not 2 <= len(labels) <= MOST_LABELS:
         raise BadInput(
-            f"labels is {shown(labels)}. Send from 2 to {MOST_LABELS:,}, as a list or each with a description: "
+            f"labels is {quote_value(labels)}. Send from 2 to {MOST_LABELS:,}, as a list or each with a description: "
             '{"refund": "the customer wants money back", ...}',
             key="labels",
         )
@@ -89,12 +89,12 @@ def described(labels: Json) -> dict[str, str]:
     return labels
 
 
-def said(text: str, params: Mapping[str, Json]) -> str:
+def label_sentence(text: str, params: Mapping[str, Json]) -> str:
     """A label's text in the sentence that the call asks for, such as `This text is about {}.`"""
     hypothesis = params.get("hypothesis", HOLE)
     if not isinstance(hypothesis, str) or hypothesis.count(HOLE) != 1:
         raise BadInput(
-            f"hypothesis is {shown(hypothesis)}; it is a sentence with one {HOLE} where the label goes",
+            f"hypothesis is {quote_value(hypothesis)}; it is a sentence with one {HOLE} where the label goes",
             key="hypothesis",
         )
     return hypothesis.replace(HOLE, text)
@@ -105,7 +105,7 @@ def refuse_labels(ref: str, labels: Sequence[str], params: Mapping[str, Json]) -
     for key in ("labels", "hypothesis"):
         if key in params:
             raise BadInput(
-                f"{ref} was trained on labels of its own ({shown(list(labels))}), so a call cannot bring others. "
+                f"{ref} was trained on labels of its own ({quote_value(list(labels))}), so a call cannot bring others. "
                 f"Leave out {key}, or ask a base that embeds",
                 key=key,
             )
@@ -118,5 +118,5 @@ def _words(label: str) -> str:
 
 def _bad(label: Json) -> BadInput:
     return BadInput(
-        f"labels has {shown(label)}. Labels and their descriptions are texts that are not empty", key="labels"
+        f"labels has {quote_value(label)}. Labels and their descriptions are texts that are not empty", key="labels"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.abi.api_types import Damage, DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import Call, Chunk, check_inputs
-from llmos.abi.capability import capabilities_of, gated
+from llmos.abi.capability import allowed_tasks, capabilities_of
 from llmos.abi.device import Device, Lease, LeaseKind
 from llmos.abi.engine import DEFAULT, engine_of
 from llmos.abi.error import (
@@ -249,7 +249,7 @@ class MemoryKernel:
         call = Call(
             len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, is_stream, priority=priority
         )
-        if call.task not in gated(found):
+        if call.task not in allowed_tasks(found):
             said = f"{found.ref} does {found.task}, not {call.task}"
             raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
         self.asked.append(call)

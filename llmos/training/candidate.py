@@ -134,10 +134,10 @@ class Candidate:
         tied = set(getattr(model, "all_tied_weights_keys", ()))
         state = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items() if name not in tied}
         save_file(state, folder / WEIGHTS, {"format": "pt"})
-        return (WEIGHTS, Part.WEIGHTS), *_copied(Path(base.resident or base.folder), folder), *head
+        return (WEIGHTS, Part.WEIGHTS), *_copy_config(Path(base.resident or base.folder), folder), *head
 
 
-def _copied(source: Path, folder: Path) -> list[tuple[str, Part]]:
+def _copy_config(source: Path, folder: Path) -> list[tuple[str, Part]]:
     """The config and the tokenizer's files, which a model with weights of its own needs beside them."""
     found = sorted({file for pattern in BESIDE for file in source.glob(pattern)})
     for file in found:
@@ -148,7 +148,7 @@ def _copied(source: Path, folder: Path) -> list[tuple[str, Part]]:
 def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
     """A candidate to train: the base's weights (its own copy, or mapped under an adapter) and a fresh head."""
     is_full = recipe.method == "full"
-    loaded = load(_unrounded(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
+    loaded = load(_published_base(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
     adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
     torch.manual_seed(recipe.seed)
     pooling = str(recipe.options.get("pooling", "mean"))
@@ -165,13 +165,13 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
     return Candidate(loaded, head.to(torch_device(device)), dtype, device, adapted=adapted)
 
 
-def _unrounded(base: ModelPath) -> ModelPath:
+def _published_base(base: ModelPath) -> ModelPath:
     """The base as it was published, where its folder can be read: a resident form may have been rounded."""
     folder = Path(base.folder)
     return replace(base, resident=None) if any(folder.glob("*.safetensors")) else base
 
 
-def stored(model: ModelPath, dtype: str, device: str) -> Candidate:
+def load_stored(model: ModelPath, dtype: str, device: str) -> Candidate:
     """A model of the store, to evaluate; a base computes vectors."""
     is_lora = model.manifest.method == "lora"
     assert model.base is not None or not is_lora, f"{model.manifest.ref} names no base"

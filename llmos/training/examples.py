@@ -49,12 +49,12 @@ def make_examples(task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, 
         part = rows[start : start + RENDERED_AT_ONCE]
         examples += [
             Example(rendered.ids, _target(task, row, rendered, index, settings), rendered)
-            for row, rendered in zip(part, _rendered(task, part, tokenizer, settings), strict=True)
+            for row, rendered in zip(part, _render_rows(task, part, tokenizer, settings), strict=True)
         ]
     return examples
 
 
-def _rendered(task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, settings: Settings) -> list[Rendered]:
+def _render_rows(task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, settings: Settings) -> list[Rendered]:
     if task in GENERATIVE:
         return [_render_one(task, row, tokenizer, settings) for row in rows]
     render = task_of(task).render

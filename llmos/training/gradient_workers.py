@@ -84,7 +84,7 @@ class GradientWorkers:
 
     def __enter__(self) -> GradientWorkers:
         if self._size > 1:
-            held = _shared(self._weights)
+            held = _share_tensors(self._weights)
             with torch.no_grad():
                 for name, parameter in self._weights.items():
                     held[name].copy_(parameter)
@@ -150,7 +150,7 @@ class GradientWorkers:
         table.grad = torch.sparse_coo_tensor(index, kept, table.shape, check_invariants=False)
 
     def _fork(self, index: int) -> _Worker:
-        gradients = _shared(self._weights)
+        gradients = _share_tensors(self._weights)
         rows = {name: _tensor(_memory(8 * len(p)), 0, torch.int64, (len(p),)) for name, p in self._rows().items()}
         ours, theirs = socket.socketpair()
         parent = os.getpid()
@@ -232,7 +232,7 @@ def _follow(parent: int) -> None:
         return
 
 
-def _shared(like: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+def _share_tensors(like: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """Room for tensors like these that stays one and the same in every process forked from here."""
     starts: dict[str, int] = {}
     end = 0

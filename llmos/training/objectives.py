@@ -137,7 +137,7 @@ def supervised_tokens(given: Tensor, examples: Sequence[Example]) -> tuple[Tenso
     return given[torch.tensor(places, device=given.device)], torch.tensor(targets, device=given.device)
 
 
-def balanced(examples: Sequence[Example], labels: int) -> Tensor:
+def balance_labels(examples: Sequence[Example], labels: int) -> Tensor:
     """Weights that make every label count alike, one on average over the examples; a label never seen weighs one."""
     counts = torch.zeros(labels)
     for one in examples:

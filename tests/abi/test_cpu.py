@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.abi.cpu import AUTO, NAMES, NATIVE, NONE, PATHS, check, chosen, features
+from llmos.abi.cpu import AUTO, NAMES, NATIVE, NONE, PATHS, check, choose_path, features
 from llmos.abi.error import BadSetting
 
 FLAGS = sorted({flag for path in PATHS for flag in path.needs})
@@ -20,11 +20,11 @@ def test_a_path_is_chosen_only_where_the_processor_has_all_of_it(has, setting):
     needs = next((set(path.needs) for path in PATHS if path.name == setting), set())
     if not needs <= has:
         with pytest.raises(BadSetting) as refused:
-            chosen(setting, has, "x86_64")
+            choose_path(setting, has, "x86_64")
         assert all(flag in refused.value.message for flag in needs - has)
         assert refused.value.detail["key"] == "cpu_kernels"
     else:
-        path = chosen(setting, has, "x86_64")
+        path = choose_path(setting, has, "x86_64")
         assert path is None if setting == NONE else set(path.needs) <= has
 
 
@@ -41,7 +41,7 @@ def test_a_path_is_chosen_only_where_the_processor_has_all_of_it(has, setting):
     ],
 )
 def test_auto_is_the_widest_that_the_processor_has(has, name):
-    assert chosen(AUTO, has, "x86_64").name == name
+    assert choose_path(AUTO, has, "x86_64").name == name
 
 
 def test_a_compiler_is_told_no_instruction_that_the_path_does_not_need():
@@ -61,10 +61,10 @@ def test_loops_of_another_path_are_of_one_that_needs_no_more():
 
 @pytest.mark.parametrize(("machine", "has"), [("aarch64", {"asimd", "bf16"}), ("x86_64", set())])
 def test_where_x86_s_flags_are_not_known_the_compiler_asks_the_processor(machine, has):
-    assert chosen(AUTO, has, machine).name == NATIVE
-    assert chosen("baseline", has, machine).name == "baseline"
+    assert choose_path(AUTO, has, machine).name == NATIVE
+    assert choose_path("baseline", has, machine).name == "baseline"
     with pytest.raises(BadSetting, match=f"lacks .*which is {NATIVE} here"):
-        chosen("avx2", has, machine)
+        choose_path("avx2", has, machine)
 
 
 def test_features_are_those_of_the_first_processor_named(tmp_path):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from llmos.abi.note import Note, opened, read
+from llmos.abi.note import Note, open_note, read
 
 DYING = """
 import os, sys
@@ -26,7 +26,7 @@ def test_what_stood_there_at_last_is_read_after_a_crash() -> None:
     with subprocess.Popen([sys.executable, "-c", DYING], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as dying:
         assert dying.stdin is not None
         assert dying.stdout is not None
-        page = opened(dying.pid, int(dying.stdout.readline()))
+        page = open_note(dying.pid, int(dying.stdout.readline()))
         assert read(page) == ()
         dying.stdin.write(b"go on\n")
         dying.stdin.flush()

@@ -21,8 +21,8 @@ from llmos.api.endpoint import (
     MAX_RATIO,
     MEMBERS,
     Bodies,
-    decoded,
-    inflated,
+    decode_body,
+    decompress_body,
 )
 
 BODY = json.dumps({"model": "minilm", "input": "hello"}).encode()
@@ -64,42 +64,42 @@ def test_what_is_inflated_is_what_was_compressed_or_over_the_limit(body, limit):
     packed, wbits = gzip.compress(body), CODINGS["gzip"]
     if len(body) > limit:
         with pytest.raises(TooLong):
-            inflated(packed, limit, wbits=wbits)
+            decompress_body(packed, limit, wbits=wbits)
     else:
-        assert inflated(packed, limit, wbits=wbits) == body
+        assert decompress_body(packed, limit, wbits=wbits) == body
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_inflated_or_refused(sent):
     with suppress(BadInput):  # and with nothing else
-        assert len(inflated(sent, 1000, wbits=CODINGS["gzip"])) <= 1000
+        assert len(decompress_body(sent, 1000, wbits=CODINGS["gzip"])) <= 1000
 
 
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=6))
 def test_a_body_in_gzip_is_all_its_members(parts):
     packed = b"".join(gzip.compress(part) for part in parts)
-    assert inflated(packed, 1000, wbits=CODINGS["gzip"]) == b"".join(parts)
+    assert decompress_body(packed, 1000, wbits=CODINGS["gzip"]) == b"".join(parts)
     with pytest.raises(BadInput, match="ends too early"):
-        inflated(packed[:-1], 1000, wbits=CODINGS["gzip"])
+        decompress_body(packed[:-1], 1000, wbits=CODINGS["gzip"])
 
 
 def test_members_are_bounded_in_number_and_together_in_size():
     empty = gzip.compress(b"")
-    assert inflated(empty * MEMBERS, 1, wbits=CODINGS["gzip"]) == b""
+    assert decompress_body(empty * MEMBERS, 1, wbits=CODINGS["gzip"]) == b""
     with pytest.raises(BadInput, match="goes on behind its end"):
-        inflated(empty * (MEMBERS + 1), 1, wbits=CODINGS["gzip"])
+        decompress_body(empty * (MEMBERS + 1), 1, wbits=CODINGS["gzip"])
     with pytest.raises(TooLong):
-        inflated(gzip.compress(b"abc") * 4, 11, wbits=CODINGS["gzip"])
+        decompress_body(gzip.compress(b"abc") * 4, 11, wbits=CODINGS["gzip"])
     with pytest.raises(BadInput, match="goes on behind its end"):
-        inflated(zlib.compress(b"a") * 2, 9, wbits=CODINGS["deflate"])
+        decompress_body(zlib.compress(b"a") * 2, 9, wbits=CODINGS["deflate"])
 
 
 def test_a_body_inflates_to_no_more_than_so_many_times_what_was_sent():
     packed = gzip.compress(b" " * (2 * FREE_BYTES))
     assert len(packed) * MAX_RATIO < 2 * FREE_BYTES
     with pytest.raises(TooLong, match=f"more than {MAX_RATIO} times the {len(packed):,} bytes"):
-        inflated(packed, 64 * FREE_BYTES, wbits=CODINGS["gzip"])
-    assert len(inflated(gzip.compress(b" " * FREE_BYTES), 64 * FREE_BYTES, wbits=CODINGS["gzip"])) == FREE_BYTES
+        decompress_body(packed, 64 * FREE_BYTES, wbits=CODINGS["gzip"])
+    assert len(decompress_body(gzip.compress(b" " * FREE_BYTES), 64 * FREE_BYTES, wbits=CODINGS["gzip"])) == FREE_BYTES
 
 
 @pytest.mark.parametrize("size", [10, AT_ONCE_BYTES + 1], ids=["small", "large"])
@@ -131,16 +131,16 @@ STRICT = msgspec.json.Decoder(Strict)
 def test_the_name_of_a_field_that_nobody_knows_is_told_in_part_and_looked_for_once():
     name = " - at `$" * 40_000
     with pytest.raises(BadInput) as refused:
-        decoded(json.dumps({name: 1}).encode(), STRICT)
+        decode_body(json.dumps({name: 1}).encode(), STRICT)
     assert len(refused.value.message) < 500
     assert len(refused.value.detail["key"]) <= 100
 
 
 def test_a_field_that_is_null_is_as_if_it_was_not_sent():
-    assert decoded(b'{"zz": null, "a": null}', STRICT) == Strict()
+    assert decode_body(b'{"zz": null, "a": null}', STRICT) == Strict()
     for body in (b'{"zz": 1, "a": null}', b'{"a": [null]}', b"null"):
         with pytest.raises(BadInput, match="does not fit"):
-            decoded(body, STRICT)
+            decode_body(body, STRICT)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 
 from llmos.abi.error import BadInput
 from llmos.api.openai_schemas import ChatRequest
-from llmos.api.openai_unsupported import supported
-from llmos.api.rules import headers_of, named
-from llmos.tasks.schema import told
+from llmos.api.openai_unsupported import parse_supported
+from llmos.api.rules import headers_of, naming_rule
+from llmos.tasks.schema import describe_left_out
 
 HELLO = [{"role": "user", "content": "hello"}]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -24,7 +24,7 @@ def left_out_of(body):
 
 
 def asked(**said):
-    return supported({"model": "m", "messages": HELLO, **said}, ChatRequest)
+    return parse_supported({"model": "m", "messages": HELLO, **said}, ChatRequest)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_cannot_be_enforced_is_refused_with_strict_and_else_left_out_and_na
     def wrapped(**strict):
         return asked(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": LOOSE, **strict}})
 
-    assert told(left_out_of(wrapped())) == "response_format: uniqueItems"
+    assert describe_left_out(left_out_of(wrapped())) == "response_format: uniqueItems"
     assert "uniqueItems" not in str(params_of(wrapped()))
     with pytest.raises(BadInput, match="response_format has uniqueItems at #/properties/tags") as refused:
         params_of(wrapped(strict=True))
@@ -104,9 +104,9 @@ def test_what_cannot_be_enforced_is_refused_with_strict_and_else_left_out_and_na
 
 
 def test_an_error_about_a_rule_names_what_the_request_said():
-    with pytest.raises(BadInput) as refused, named(asked(guided_regex="(").rule()):
+    with pytest.raises(BadInput) as refused, naming_rule(asked(guided_regex="(").rule()):
         raise BadInput("no", key="regex")
     assert refused.value.detail["key"] == "guided_regex"
-    with pytest.raises(BadInput) as other, named(asked(guided_regex="(").rule()):
+    with pytest.raises(BadInput) as other, naming_rule(asked(guided_regex="(").rule()):
         raise BadInput("no", key="stop")
     assert other.value.detail["key"] == "stop"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, TooLong
-from llmos.api.endpoint import decoded, has_long_number
+from llmos.api.endpoint import decode_body, has_long_number
 from llmos.api.weight import MAX_EXPONENTS, MAX_VALUES, check_weight
 
 ANY = msgspec.json.Decoder()
@@ -58,7 +58,7 @@ def test_a_long_number_is_digits_in_a_row(body):
 def test_a_whole_number_is_read_where_a_frame_can_carry_it_and_named_where_none_can(number, before):
     body = json.dumps({"a": [*before, {"b": number}], "c": str(10**30)}).encode()
     if -(2**63) <= number < 2**64:
-        assert decoded(body, ANY)["a"][-1] == {"b": number}
+        assert decode_body(body, ANY)["a"][-1] == {"b": number}
     else:
         with pytest.raises(BadInput, match=str(number)[:24]):
-            decoded(body, ANY)
+            decode_body(body, ANY)

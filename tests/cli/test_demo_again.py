@@ -3,7 +3,7 @@
 import pytest
 
 from llmos.abi.process import Process, Program, Spec, State
-from llmos.cli.demo import pulled
+from llmos.cli.demo import ensure_pulled
 from llmos.config import Config
 from llmos.sdk.client import Client
 from llmos.testing.kernel import MemoryKernel
@@ -15,6 +15,6 @@ def test_a_pull_that_was_interrupted_goes_on_and_one_that_ended_is_begun_again(t
     kernel = MemoryKernel(plays=True)
     kernel.table[1] = Process(1, Spec(Program.PULL, {"source": "other"}), state)
     with serving(kernel, Config(tmp_path)) as url, Client(url) as client:
-        assert pulled(client, "other") == "other is here"
+        assert ensure_pulled(client, "other") == "other is here"
     assert len(kernel.table) == (1 if state is State.INTERRUPTED else 2)
     assert all(process.is_ended and process.exit_code == 0 for process in list(kernel.table.values())[-1:])

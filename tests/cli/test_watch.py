@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from llmos.abi.error import Unavailable
-from llmos.cli.watch import LOOKS, Watch, watched
+from llmos.cli.watch import LOOKS, Watch, watching
 
 
 def looks(answers, stopped=None):
@@ -56,7 +56,7 @@ def test_the_alarm_interrupts_whatever_is_waited_for_and_is_off_afterwards(tmp_p
     def look():
         raise Stop
 
-    with ours, theirs, pytest.raises(Stop), watched(look, every_s=0.01):
+    with ours, theirs, pytest.raises(Stop), watching(look, every_s=0.01):
         ours.recv(1)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) == before
@@ -71,7 +71,7 @@ def test_an_alarm_that_finds_nothing_wrong_disturbs_nothing():
         if len(looked) == 3:
             theirs.send(b"x")
 
-    with ours, theirs, watched(look, every_s=0.01):
+    with ours, theirs, watching(look, every_s=0.01):
         assert ours.recv(1) == b"x"
     assert len(looked) >= 3
 

@@ -22,7 +22,7 @@ from llmos.abi.recipe import GENERATIVE
 from llmos.engines import Engine, driver
 from llmos.kernel.calls.targets import task_of
 from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
-from llmos.programs.describe import chosen, describe
+from llmos.programs.describe import choose_files, describe
 from llmos.tasks import TASKS
 from llmos.testing import adapters, tiny
 
@@ -102,7 +102,7 @@ class Subject:
 def described(name, folder, files=(), **fields):
     """A base as its pull describes it."""
     paths = [path.name for path in sorted(folder.iterdir())]
-    held = tuple(File(path, "0" * 64, 1, part) for path, part in chosen(paths, name))
+    held = tuple(File(path, "0" * 64, 1, part) for path, part in choose_files(paths, name))
     draft = describe(folder, [file.path for file in held])
     return Manifest(name, 1, Kind.BASE, files=held, **draft | fields)
 

@@ -12,7 +12,7 @@ from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.abi.process import Process, Program, Spec
 from llmos.config import Config
-from llmos.kernel.admission import admit, assignment, unreached
+from llmos.kernel.admission import admit, assignment, unreachable_dtypes
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model, safetensors
 
@@ -119,11 +119,13 @@ def test_a_version_in_int8_is_served_and_measured_in_it_and_trained_on_in_float(
 def test_forms_in_int8_beside_another_format_than_a_cpu_computes_in_are_reached_by_nothing(tmp_path: Path) -> None:
     config, gpu = Config(tmp_path), replace(CPU, name="cuda0", kind="cuda", dtype="bfloat16", gflops={"bfloat16": 9.0})
     measured = replace(CPU, gflops={"float32": 1.0})
-    assert unreached(config, (CPU, gpu)) == set()  # it is not known yet
-    assert unreached(config, (measured, gpu)) == {"int8-bfloat16"}
-    assert unreached(config, (replace(measured, dtype="bfloat16"), gpu)) == {"int8"}
-    assert unreached(replace(config, dtype="bfloat16"), (CPU,)) == {"int8"}
-    assert unreached(replace(config, dtype="float32"), (replace(measured, dtype="bfloat16"),)) == {"int8-bfloat16"}
+    assert unreachable_dtypes(config, (CPU, gpu)) == set()  # it is not known yet
+    assert unreachable_dtypes(config, (measured, gpu)) == {"int8-bfloat16"}
+    assert unreachable_dtypes(config, (replace(measured, dtype="bfloat16"), gpu)) == {"int8"}
+    assert unreachable_dtypes(replace(config, dtype="bfloat16"), (CPU,)) == {"int8"}
+    assert unreachable_dtypes(replace(config, dtype="float32"), (replace(measured, dtype="bfloat16"),)) == {
+        "int8-bfloat16"
+    }
 
 
 @pytest.mark.parametrize("program", [Program.SERVE, Program.EVALUATE])

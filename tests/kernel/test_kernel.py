@@ -39,7 +39,7 @@ from llmos.abi.note import SLOT
 from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel.calls.targets import task_of
-from llmos.kernel.children.logs import log_path, rotated
+from llmos.kernel.children.logs import log_path, rotated_numbers
 from llmos.kernel.kernel import Kernel
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
@@ -587,7 +587,9 @@ def fill(log: Path, number: int, os_pid: int | None) -> None:
     """Print so much as that process that its log is rotated, and wait until it prints to the next file."""
     with Path(f"/proc/{os_pid}/fd/1").open("a") as printed:
         printed.write(f"{number}" * 5000 + "\n")
-    while not (rotated(log) == list(range(1, number + 1)) and log.exists() and log.samefile(f"/proc/{os_pid}/fd/2")):
+    while not (
+        rotated_numbers(log) == list(range(1, number + 1)) and log.exists() and log.samefile(f"/proc/{os_pid}/fd/2")
+    ):
         time.sleep(0.01)
 
 

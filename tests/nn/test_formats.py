@@ -17,7 +17,7 @@ from llmos.abi.cpu import compiler  # noqa: E402
 from llmos.nn.attention import NAME  # noqa: E402
 from llmos.nn.cpu import cpu_kernels  # noqa: E402
 from llmos.nn.cpu.fused import fuse  # noqa: E402
-from llmos.nn.cpu.int8_linear import Int8, quantize, quantized  # noqa: E402
+from llmos.nn.cpu.int8_linear import Int8, quantize, quantize_layer  # noqa: E402
 from llmos.nn.generation.block_pool import origin  # noqa: E402
 from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
 from llmos.nn.generation.paged_attention import Plan  # noqa: E402
@@ -113,7 +113,7 @@ def test_a_layer_in_int8_takes_inputs_of_any_format(data, outs, ins, rows, has_b
     with torch.no_grad():
         for i, parameter in enumerate(layer.parameters()):
             parameter.copy_(drawn(seed + i, *parameter.shape))
-    weights, dtype = quantized(layer), data.draw(dtypes)
+    weights, dtype = quantize_layer(layer), data.draw(dtypes)
     x = drawn(seed, rows, ins, dtype=dtype, layout=data.draw(layouts))
     ours, plain = (Int8(weights, layer.bias, is_compiled=compiles) for compiles in (True, False))
     with torch.inference_mode():
@@ -126,7 +126,7 @@ def test_a_layer_in_int8_takes_inputs_of_any_format(data, outs, ins, rows, has_b
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_layer_s_bias_stays_where_the_loop_reads_it_when_the_model_is_changed(dtype):
     layer = torch.nn.Linear(64, 32)
-    ours = Int8(quantized(layer), layer.bias)
+    ours = Int8(quantize_layer(layer), layer.bias)
     x = drawn(1, 3, 64)
     with torch.inference_mode():
         before = ours(x)

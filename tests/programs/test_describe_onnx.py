@@ -12,7 +12,7 @@ from pulling import ENCODER, Box, write
 
 from llmos.abi.error import BadInput
 from llmos.abi.model import Part
-from llmos.programs.describe import chosen
+from llmos.programs.describe import choose_files
 from llmos.programs.pull import main
 from llmos.testing.tiny_onnx import write_onnx, write_pipeline
 
@@ -104,5 +104,5 @@ def test_a_task_is_declared_of_graphs_alone(tmp_path):
 
 
 def test_numbers_beside_a_graph_come_with_it():
-    files = dict(chosen(["model.onnx", "model.onnx.data", "other.bin", "vocab.txt"], "x"))
+    files = dict(choose_files(["model.onnx", "model.onnx.data", "other.bin", "vocab.txt"], "x"))
     assert files == {"model.onnx": Part.WEIGHTS, "model.onnx.data": Part.WEIGHTS, "vocab.txt": Part.TOKENIZER}

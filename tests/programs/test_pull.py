@@ -23,10 +23,10 @@ from llmos.abi.catalog import CatalogEntry, Hub, Wheel, catalog
 from llmos.abi.error import BadInput, Cancelled, Conflict, Corrupt, DiskFull, NotFound, Offline, UnsafeWeights
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.kernel.children.cleanup import OLD_S, collect
-from llmos.programs.describe import chosen, describe, license_of
+from llmos.programs.describe import choose_files, describe, license_of
 from llmos.programs.disk_full import form_bytes, read_weights
 from llmos.programs.download import Download
-from llmos.programs.pull import bring, check_form_room, damaged, entry_of, is_from, main, name_of
+from llmos.programs.pull import bring, check_form_room, damaged_files, entry_of, is_from, main, name_of
 from llmos.programs.sources import Places, from_entry, from_folder, from_hub, hub_of
 from llmos.testing.tiny_gguf import write_gguf
 
@@ -240,15 +240,15 @@ def test_a_folder_that_lacks_something_is_told_what(box, tmp_path, missing, erro
 def test_shards_need_their_index_and_come_first():
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     with pytest.raises(BadInput, match="index"):
-        chosen([*shards, "config.json", "tokenizer.json"], "x")
-    files = chosen([*shards, "config.json", "tokenizer.json", "model.safetensors.index.json"], "x")
+        choose_files([*shards, "config.json", "tokenizer.json"], "x")
+    files = choose_files([*shards, "config.json", "tokenizer.json", "model.safetensors.index.json"], "x")
     assert [path for path, part in files if part is Part.WEIGHTS] == shards
     assert ("model.safetensors.index.json", Part.CONFIG) in files
 
 
 def test_two_gguf_files_are_one_too_many():
     with pytest.raises(BadInput, match="2 GGUF"):
-        chosen(["a.gguf", "b.gguf"], "x")
+        choose_files(["a.gguf", "b.gguf"], "x")
 
 
 def test_what_a_base_is_can_be_read_from_its_files(tmp_path):
@@ -307,8 +307,8 @@ def test_an_encoder_with_a_decoder_is_for_what_most_of_its_kind_are_and_may_be_a
     architecture, task = READERS[kind]
     files = reader(kind, architecture)
     folder = write(tmp_path / kind, files)
-    assert {"source.spm", "target.spm"} <= {path for path, part in chosen(files, "x") if part is Part.TOKENIZER}
-    draft = describe(folder, [path for path, _ in chosen(files, "x")])
+    assert {"source.spm", "target.spm"} <= {path for path, part in choose_files(files, "x") if part is Part.TOKENIZER}
+    draft = describe(folder, [path for path, _ in choose_files(files, "x")])
     assert (draft["task"], draft["architecture"]) == (task, architecture)
     assert draft["options"] == {"tasks": ["translate", "summarize", "generate"], "max_tokens": 512}
 
@@ -360,7 +360,7 @@ def test_a_catalog_name_a_hub_address_and_a_folder_are_told_apart(tmp_path):
 def test_a_base_that_is_here_from_the_same_source_is_not_fetched_again(box):
     source = catalog()["minilm"].wheel.source
     folder = write(Path(box.assignment("minilm").scratch) / "base", ENCODER)
-    files = tuple(chosen(ENCODER, "x"))
+    files = tuple(choose_files(ENCODER, "x"))
     box.offer(Offer(1, OfferKind.BASE, "minilm", str(folder), files, {"task": "embed", "source": source}))
     assert is_from(box.store.located("minilm"), "minilm", {})
     assert not is_from(box.store.located("minilm"), "/a/folder", {})
@@ -462,12 +462,12 @@ files = {json.dumps(made.files)}
     there = pulled()
     assert pulled() == there
     assert "download" not in box.phases()
-    assert damaged(box, there) == []
+    assert damaged_files(box, there) == []
     blob = box.home / "blobs" / there.manifest.base_digest
     whole = blob.read_bytes()
     blob.chmod(0o600)
     blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert damaged(box, there) == ["model.safetensors"]
+    assert damaged_files(box, there) == ["model.safetensors"]
     assert Path(there.resident, "model.safetensors").read_bytes() != whole  # the form is the same file
     again = pulled()
     assert any("is damaged (model.safetensors)" in report.message for report in box.reports)

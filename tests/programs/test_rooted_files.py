@@ -7,7 +7,7 @@ import pytest
 from llmos.abi.error import PathNotAllowed
 from llmos.abi.process import Program
 from llmos.abi.recipe import Data
-from llmos.abi.roots import opened, restrict
+from llmos.abi.roots import open_below, restrict
 from llmos.config import Config
 from llmos.data.files import format_of
 from llmos.data.rows import read_rows
@@ -70,12 +70,12 @@ def test_a_folder_that_is_pulled_is_copied_from_below_the_root_alone(box):
 def test_a_link_that_stays_below_the_root_is_followed(box):
     folder, _ = box
     (folder / "root/other").symlink_to(folder / "root/data")
-    with opened(folder / "root/other/rows.csv") as file:
+    with open_below(folder / "root/other/rows.csv") as file:
         assert file.read() == ROWS
 
 
 def test_what_the_daemon_itself_names_is_elsewhere_and_opened_as_it_is(box):
     folder, _ = box
     (folder / "link").symlink_to(folder / "secret")
-    with opened(folder / "link/data/rows.csv") as file:
+    with open_below(folder / "link/data/rows.csv") as file:
         assert b"secret" in file.read()

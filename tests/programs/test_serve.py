@@ -33,7 +33,7 @@ from llmos.abi.frame import (
     UsageReport,
 )
 from llmos.abi.model import Kind, Manifest
-from llmos.abi.note import Note, opened, read
+from llmos.abi.note import Note, open_note, read
 from llmos.abi.process import Priority, Program
 from llmos.abi.wire import Splitter, encode
 from llmos.engines.intake import Intake
@@ -274,7 +274,7 @@ def large(number: int, *inputs: str) -> Ask:
 
 def test_while_a_large_call_is_taken_in_others_are_answered_and_a_note_names_it(slow):
     engine, talk = slow
-    page = opened(os.getpid(), talk.note.fd)
+    page = open_note(os.getpid(), talk.note.fd)
     talk.say(large(1))
     assert not engine.begun.is_set()
     talk.say(call(2))

@@ -11,7 +11,7 @@ from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.sdk import request
 from llmos.sdk.result import Classified, Embedded, Generated, Tagged
-from llmos.sdk.wait import SSEParser, finished
+from llmos.sdk.wait import SSEParser, raise_unless_done
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
 
@@ -214,7 +214,7 @@ def test_text_that_no_utf8_can_say_is_bad_input(box):
 
 def test_a_wait_that_the_daemon_s_end_cut_short_is_no_success():
     with pytest.raises(Unavailable, match="went down while pid 3 was queued"):
-        finished(Process(3, Spec(Program.TRAIN)))
+        raise_unless_done(Process(3, Spec(Program.TRAIN)))
 
 
 def test_events_are_put_together_whatever_else_the_stream_says():

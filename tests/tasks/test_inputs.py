@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import Encoded, Settings, task, with_params
-from llmos.tasks.inputs import checked, placed, rendered
+from llmos.tasks.inputs import check_inputs, naming_place, render_inputs
 
 
 class Letters:
@@ -27,10 +27,10 @@ class Letters:
 def test_the_first_that_is_no_text_is_numbered(texts):
     bad = next((i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()), None)
     if bad is None:
-        assert checked(task("embed"), texts) == [{"text": text} for text in texts]
+        assert check_inputs(task("embed"), texts) == [{"text": text} for text in texts]
         return
     with pytest.raises(BadInput) as refused:
-        checked(task("embed"), texts)
+        check_inputs(task("embed"), texts)
     assert refused.value.detail == {"index": bad}
 
 
@@ -42,13 +42,13 @@ def test_the_first_that_is_too_long_is_numbered(name, sizes):
         "rerank": lambda text: {"query": "a", "documents": ["a", text]},
     }.get(name, lambda text: text)
     limit = 7 if name == "generate" else 8  # which leaves room for an answer
-    inputs, settings = checked(task(name), [wrapped("x" * size) for size in sizes]), Settings(max_tokens=8)
+    inputs, settings = check_inputs(task(name), [wrapped("x" * size) for size in sizes]), Settings(max_tokens=8)
     bad = next((i for i, size in enumerate(sizes) if size > limit), None)
     if bad is None:
-        assert len(rendered(task(name), inputs, Letters(), settings)) == len(sizes)
+        assert len(render_inputs(task(name), inputs, Letters(), settings)) == len(sizes)
         return
     with pytest.raises(TooLong) as refused:
-        rendered(task(name), inputs, Letters(), settings)
+        render_inputs(task(name), inputs, Letters(), settings)
     assert refused.value.detail["index"] == bad
     assert refused.value.detail["size"] == sizes[bad]
 
@@ -56,7 +56,7 @@ def test_the_first_that_is_too_long_is_numbered(name, sizes):
 def test_the_document_that_is_too_long_is_named():
     inputs = [{"query": "a", "documents": ["b"]}, {"query": "a", "documents": ["b", "x" * 9, "c"]}]
     with pytest.raises(TooLong, match=r"^documents\[1\] has 9 tokens; the model takes 8") as refused:
-        rendered(task("rerank"), inputs, Letters(), Settings(max_tokens=8))
+        render_inputs(task("rerank"), inputs, Letters(), Settings(max_tokens=8))
     assert refused.value.detail["index"] == 1
 
 
@@ -64,7 +64,7 @@ def test_a_label_that_is_too_long_is_no_fault_of_an_input():
     asked = {"labels": ["short", "far too long"]}
     zero_shot = _zero_shot(asked)
     with pytest.raises(TooLong, match="The label 'far too long' has 12 tokens") as refused:
-        rendered(zero_shot, [{"text": "a"}], Letters(), Settings(max_tokens=8))
+        render_inputs(zero_shot, [{"text": "a"}], Letters(), Settings(max_tokens=8))
     assert refused.value.detail["key"] == "labels"
     assert "index" not in refused.value.detail
 
@@ -77,12 +77,12 @@ def _zero_shot(params):
 
 def test_the_message_of_a_conversation_is_named():
     with pytest.raises(BadInput) as refused:
-        checked(task("chat"), ["hi", {"messages": [{"role": "user", "content": "hi"}, {"role": "cook"}]}])
+        check_inputs(task("chat"), ["hi", {"messages": [{"role": "user", "content": "hi"}, {"role": "cook"}]}])
     assert refused.value.detail == {"index": 1, "at": "messages[1]"}
 
 
 def test_a_param_that_is_wrong_is_about_no_input():
-    with pytest.raises(BadInput) as refused, placed(index=3):
+    with pytest.raises(BadInput) as refused, naming_place(index=3):
         raise BadInput("no", key="labels")
     assert refused.value.detail == {"key": "labels"}
     assert with_params("embed", {}).name == "embed"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import TooLong
 from llmos.tasks import Encoded, EncodedPair, Settings, task, writer
 from llmos.tasks.answer import MOST_PASSAGE_CHARS
-from llmos.tasks.length import LEAST_PROBE, PROBE_CHARS, encoded, fitted, most_chars, part_of
+from llmos.tasks.length import LEAST_PROBE, PROBE_CHARS, encode_within, fit_length, most_chars, part_of
 from llmos.testing.tokenizer import PieceTokenizer
 
 LIMIT = 16
@@ -47,8 +47,8 @@ PIECES = st.tuples(st.sampled_from(["a", "word ", " " * 9, "longerword", "é\n"]
 @example([(" " * 9, 3000), (" " * 9, 3000), (" " * 9, 1281), ("word ", 2)])
 def test_a_text_is_cut_as_if_all_that_is_ever_read_of_it_were_tokenized(pieces: list[tuple[str, int]]) -> None:
     text, tokenizer = "".join(piece * times for piece, times in pieces), PieceTokenizer()
-    whole = fitted(tokenizer.encode([text[: most_chars(tokenizer, LIMIT)]]), "The text", tokenizer, CUT)
-    assert [one.ids for one in encoded([text], "The text", tokenizer, CUT)] == [one.ids for one in whole]
+    whole = fit_length(tokenizer.encode([text[: most_chars(tokenizer, LIMIT)]]), "The text", tokenizer, CUT)
+    assert [one.ids for one in encode_within([text], "The text", tokenizer, CUT)] == [one.ids for one in whole]
 
 
 @given(st.lists(PIECES, min_size=1, max_size=6), st.booleans())
@@ -155,9 +155,9 @@ def test_of_a_text_of_few_tokens_that_may_be_cut_no_more_is_read_than_ever_is(na
 
 def test_one_text_is_read_up_to_the_last_character_that_may_be() -> None:
     tokenizer, settings = Blind(), Settings((), {}, LIMIT)
-    assert [one.ids for one in encoded(["a" * MOST], "The text", tokenizer, settings)] == [[1, 2]]
+    assert [one.ids for one in encode_within(["a" * MOST], "The text", tokenizer, settings)] == [[1, 2]]
     with pytest.raises(TooLong) as refused:
-        encoded(["a" * (MOST + 1)], "The text", tokenizer, settings)
+        encode_within(["a" * (MOST + 1)], "The text", tokenizer, settings)
     assert refused.value.detail == {"size": MOST + 1, "limit": LIMIT, "most_chars": MOST}
 
 

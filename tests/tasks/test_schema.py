@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
 from llmos.tasks.pattern import TOKEN, is_enforceable
-from llmos.tasks.schema import MAX_DEPTH, MAX_TOLD, Enforced, enforced, told
-from llmos.tasks.tools import checked, left_out, tools_of
+from llmos.tasks.schema import MAX_DEPTH, MAX_TOLD, Enforced, describe_left_out, enforceable
+from llmos.tasks.tools import check_tools, left_out, tools_of
 
 PLAIN = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
 
@@ -53,18 +53,18 @@ PLAIN = {"type": "object", "properties": {"a": {"type": "string"}}, "required": 
     ids=str,
 )
 def test_what_cannot_be_enforced_is_left_out_and_named(schema, words):
-    assert sorted(enforced("k", schema).left_out) == words
+    assert sorted(enforceable("k", schema).left_out) == words
 
 
 def test_the_place_of_what_is_left_out_is_a_pointer_into_the_schema():
-    found = enforced("k", {"properties": {"a/b": {"items": {"not": {}}}}})
+    found = enforceable("k", {"properties": {"a/b": {"items": {"not": {}}}}})
     assert found.left_out == {"not": "#/properties/a~1b/items"}
     assert found.schema == {"properties": {"a/b": {"items": {}}}}
 
 
 def test_closed_objects_allow_no_others_but_parts_of_one_another_do():
     def closed(schema):
-        return enforced("k", schema, is_closed=True).schema
+        return enforceable("k", schema, is_closed=True).schema
 
     assert closed(PLAIN)["additionalProperties"] is False
     assert closed({**PLAIN, "additionalProperties": True})["additionalProperties"] is True
@@ -82,7 +82,7 @@ def test_closed_objects_allow_no_others_but_parts_of_one_another_do():
 @pytest.mark.parametrize("schema", [{"items": 5}, {"properties": {"a": []}}, {"anyOf": ["string"]}])
 def test_what_is_no_schema_is_refused_by_its_place(schema):
     with pytest.raises(BadInput, match=r"k has .* at #/.*a schema is an object") as error:
-        enforced("k", schema)
+        enforceable("k", schema)
     assert error.value.detail["key"] == "k"
 
 
@@ -91,26 +91,26 @@ def test_a_schema_nested_too_deeply_is_refused():
     for _ in range(MAX_DEPTH + 2):
         deep = {"items": deep}
     with pytest.raises(BadInput, match="nested more than"):
-        enforced("k", deep)
+        enforceable("k", deep)
 
 
 def test_what_is_told_has_a_bound():
     long = {f"tools[{i}]": Enforced({}, {"not": "#"}) for i in range(200)}
-    assert told({"a": Enforced({}, {}), "b": Enforced({}, {"not": "#", "if": "#"})}) == "b: if, not"
-    assert len(told(long)) == MAX_TOLD
+    assert describe_left_out({"a": Enforced({}, {}), "b": Enforced({}, {"not": "#", "if": "#"})}) == "b: if, not"
+    assert len(describe_left_out(long)) == MAX_TOLD
 
 
 def test_a_strict_tool_that_cannot_be_enforced_names_itself_and_the_keyword_and_another_is_enforced_in_part():
     def tools(**said):
         parameters = {**PLAIN, "properties": {"a": {"type": "array", "uniqueItems": True}}}
         function = {"name": "f", "parameters": parameters, **said}
-        return checked({"tools": [{"type": "function", "function": {"name": "g"}}, {"function": function}]})
+        return check_tools({"tools": [{"type": "function", "function": {"name": "g"}}, {"function": function}]})
 
     loose = tools()
-    assert told(left_out(loose["tools"])) == "tools[1].function.parameters: uniqueItems"
+    assert describe_left_out(left_out(loose["tools"])) == "tools[1].function.parameters: uniqueItems"
     assert loose["tools"][1]["function"]["parameters"]["properties"]["a"]["uniqueItems"]  # the model is told all
     assert tools_of(loose, knows_tools=True).functions["f"]["parameters"]["additionalProperties"] is False
-    assert checked(loose) == loose
+    assert check_tools(loose) == loose
     with pytest.raises(BadInput, match="uniqueItems at #/properties/a") as refused:
         tools(strict=True)
     assert refused.value.detail["key"] == "tools[1].function.parameters"
@@ -165,11 +165,11 @@ CONTRADICTION = ("Unsatisfiable", "empty")  # no matter of keywords: nothing fit
 def test_what_is_kept_of_any_schema_llguidance_takes(schema, is_closed):
     llguidance = pytest.importorskip("llguidance")
     whole = {**schema, "$defs": {"x": {"type": "string", "not": {}}}}
-    kept = enforced("k", whole, is_closed=is_closed)
+    kept = enforceable("k", whole, is_closed=is_closed)
     rule = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(kept.schema))
     error = llguidance.LLMatcher.validate_grammar(rule)
     assert not error or any(word in error for word in CONTRADICTION), (schema, kept, error)
-    assert enforced("k", kept.schema) == Enforced(kept.schema, {})
+    assert enforceable("k", kept.schema) == Enforced(kept.schema, {})
 
 
 # fmt: off
@@ -247,7 +247,7 @@ def tagged(count, **more):
     ids=lambda one: str(one)[:60],
 )
 def test_what_llguidance_cannot_count_or_tell_apart_is_left_out(schema, words):
-    found = enforced("k", schema)
+    found = enforceable("k", schema)
     assert sorted(found.left_out) == words
     llguidance = pytest.importorskip("llguidance")
     rule = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(found.schema))
@@ -271,7 +271,7 @@ def test_what_llguidance_cannot_count_or_tell_apart_is_left_out(schema, words):
 )
 def test_a_keyword_s_own_fault_is_a_sentence_with_its_place(word, value):
     with pytest.raises(BadInput, match=rf"k has {re.escape(word)} = .* at #/items; it is a"):
-        enforced("k", {"items": {word: value}})
+        enforceable("k", {"items": {word: value}})
 
 
 class Counted(dict):
@@ -295,7 +295,7 @@ def looks_of(schema):
         return [counted(one) for one in node] if isinstance(node, list) else node
 
     made, Counted.looks = counted(schema), 0
-    enforced("k", made, is_closed=True)
+    enforceable("k", made, is_closed=True)
     return Counted.looks
 
 
@@ -330,7 +330,7 @@ def test_values_of_two_branches_are_compared_as_often_as_there_are_values():
         __hash__ = str.__hash__
 
     ones, twos = ([Value(f"{kind}{i}") for i in range(500)] for kind in "ab")
-    assert not enforced("k", {"oneOf": [{"enum": ones}, {"enum": twos}]}).left_out
+    assert not enforceable("k", {"oneOf": [{"enum": ones}, {"enum": twos}]}).left_out
     assert Value.compared <= 4 * 1_000
 
 

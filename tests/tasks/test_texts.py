@@ -12,7 +12,7 @@ from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import TASKS, Rendered, Settings, task
 from llmos.tasks.classify import sigmoid, softmax
 from llmos.tasks.generate import Sampling, sampling
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 from llmos.testing.tokenizer import PieceTokenizer
 
 TWO = Settings(("bad", "good"), {}, 16)
@@ -170,7 +170,7 @@ def json_values():
 @given(json_values(), st.integers(1, 90))
 def test_a_value_is_shown_by_the_beginning_of_its_text(value, width) -> None:
     text = repr(value)
-    assert shown(value, width) == (text if len(text) <= width else f"{text[: width - 1]}…")
+    assert quote_value(value, width) == (text if len(text) <= width else f"{text[: width - 1]}…")
 
 
 def test_a_value_is_shown_without_a_look_at_more_than_a_line_of_it() -> None:
@@ -185,7 +185,7 @@ def test_a_value_is_shown_without_a_look_at_more_than_a_line_of_it() -> None:
     deep = []
     for _ in range(5_000):
         deep = [deep]
-    assert shown(Watched([deep] * 5_000)).startswith("[[[[[")
+    assert quote_value(Watched([deep] * 5_000)).startswith("[[[[[")
     assert Watched.taken <= 81
 
 

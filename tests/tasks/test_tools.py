@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, task
 from llmos.tasks.generate import Sampling, sampling
-from llmos.tasks.tools import CLOSE, OPEN, Tools, checked, is_call_at_end, read, ruled, told, tools_of
+from llmos.tasks.tools import (
+    CLOSE,
+    OPEN,
+    Tools,
+    check_tools,
+    is_call_at_end,
+    read,
+    tools_of,
+    with_tool_rule,
+    write_as_text,
+)
 from llmos.testing.tokenizer import PieceTokenizer
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -20,7 +30,7 @@ WEATHER = {"type": "function", "function": {"name": "weather", "description": "N
 TIME = {"type": "function", "function": {"name": "time"}}
 CALLED = {"name": "weather", "arguments": {"city": "Oslo"}}
 ASK = [{"role": "user", "content": "Rain in Oslo?"}]
-KNOWN = tools_of(checked({"tools": [WEATHER, TIME]}), knows_tools=True)
+KNOWN = tools_of(check_tools({"tools": [WEATHER, TIME]}), knows_tools=True)
 
 
 def call(name="weather", arguments='{"city":"Oslo"}'):
@@ -57,13 +67,13 @@ def test_a_checked_conversation_with_tools_is_checked_alike_again():
 )
 def test_tools_that_cannot_be_are_refused_by_name(said, key, says):
     with pytest.raises(BadInput, match=says) as refused:
-        checked(said)
+        check_tools(said)
     assert key is None or refused.value.detail["key"] == key
 
 
 def test_who_must_call_and_how_often_is_what_was_chosen():
     def tools(knows_tools=False, **said):
-        return tools_of(checked({"tools": [WEATHER, TIME], **said}), knows_tools=knows_tools)
+        return tools_of(check_tools({"tools": [WEATHER, TIME], **said}), knows_tools=knows_tools)
 
     assert (tools().must, tools().many, list(tools().functions)) == (False, False, ["weather", "time"])
     assert tools(knows_tools=True).many
@@ -71,7 +81,7 @@ def test_who_must_call_and_how_often_is_what_was_chosen():
     assert tools(tool_choice="required").must
     named = tools(knows_tools=True, tool_choice={"type": "function", "function": {"name": "time"}})
     assert (named.must, named.many, list(named.functions)) == (True, False, ["time"])
-    assert tools_of(checked({}), knows_tools=True) is None
+    assert tools_of(check_tools({}), knows_tools=True) is None
 
 
 def test_a_template_without_tools_is_told_in_the_system_text_and_reads_calls_and_results_as_text():
@@ -85,14 +95,14 @@ def test_a_template_without_tools_is_told_in_the_system_text_and_reads_calls_and
         },
         {"role": "tool", "content": "rain"},
     ]
-    plain = told(history, [WEATHER])
+    plain = write_as_text(history, [WEATHER])
     assert [one["role"] for one in plain] == ["system", "user", "assistant", "user"]
     assert plain[0]["content"].startswith("Be brief.\n\nYou can call functions.")
     assert '"name":"weather"' in plain[0]["content"]
     assert plain[2]["content"] == f'{OPEN}\n{{"name":"weather","arguments":{{"city":"Oslo"}}}}\n{CLOSE}'
     assert plain[3]["content"] == "<tool_response>\nrain\n</tool_response>"
-    assert told(ASK, [WEATHER])[0]["role"] == "system"
-    assert told(ASK, ()) == ASK
+    assert write_as_text(ASK, [WEATHER])[0]["role"] == "system"
+    assert write_as_text(ASK, ()) == ASK
 
 
 def test_earlier_calls_are_accepted_with_their_arguments_as_text_and_refused_where_that_is_no_json():
@@ -191,16 +201,16 @@ def test_a_streamed_answer_gives_each_call_once_and_the_same_text():
 
 def test_tools_and_a_rule_for_the_answer_go_together_where_both_can_be_kept():
     said = sampling({"json_schema": CITY})
-    both = ruled(said, KNOWN).grammar
+    both = with_tool_rule(said, KNOWN).grammar
     assert "answer: %json" in both.text
-    assert ruled(said, None) is said
-    assert "answer" not in ruled(said, Tools(KNOWN.functions, must=True)).grammar.text
+    assert with_tool_rule(said, None) is said
+    assert "answer" not in with_tool_rule(said, Tools(KNOWN.functions, must=True)).grammar.text
     with pytest.raises(BadInput, match="regex and tools"):
-        ruled(sampling({"regex": "a"}), KNOWN)
+        with_tool_rule(sampling({"regex": "a"}), KNOWN)
     wide = {"name": "f", "parameters": {"type": "object", "const": "x" * 100_000}}
     with pytest.raises(BadInput, match="100,000"):
-        ruled(Sampling(), Tools({"f": wide}))
-    inlined = json.loads(ruled(Sampling(), KNOWN).grammar.text.split("a0: %json ")[1].split("\n")[0])
+        with_tool_rule(Sampling(), Tools({"f": wide}))
+    inlined = json.loads(with_tool_rule(Sampling(), KNOWN).grammar.text.split("a0: %json ")[1].split("\n")[0])
     assert inlined == CITY | {"additionalProperties": False, "x-guidance": inlined["x-guidance"]}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.tasks import Settings
-from llmos.tasks.zeroshot import MOST_LABELS, described, refuse_labels, said, zero_shot
+from llmos.tasks.zeroshot import MOST_LABELS, describe_labels, label_sentence, refuse_labels, zero_shot
 from llmos.testing.tokenizer import PieceTokenizer
 
 SETTINGS = Settings((), {}, 32)
@@ -32,10 +32,10 @@ def test_the_nearest_label_is_the_answer_and_the_shares_are_of_one() -> None:
 
 
 def test_a_label_is_read_as_its_words_its_description_or_in_a_sentence() -> None:
-    assert described(["card_arrival", "top up"]) == {"card_arrival": "card arrival", "top up": "top up"}
-    assert described({"a": "about_money", "b": "else"}) == {"a": "about_money", "b": "else"}
-    assert said("money", {"hypothesis": "This text is about {}."}) == "This text is about money."
-    assert said("money", {}) == "money"
+    assert describe_labels(["card_arrival", "top up"]) == {"card_arrival": "card arrival", "top up": "top up"}
+    assert describe_labels({"a": "about_money", "b": "else"}) == {"a": "about_money", "b": "else"}
+    assert label_sentence("money", {"hypothesis": "This text is about {}."}) == "This text is about money."
+    assert label_sentence("money", {}) == "money"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def made_run(
     from llmos.training.candidate import begin
     from llmos.training.checkpoint import Checkpoints
     from llmos.training.examples import make_examples
-    from llmos.training.objectives import balanced, loss_of
+    from llmos.training.objectives import balance_labels, loss_of
     from llmos.training.recipe import resolve
     from llmos.training.trainer import Hooks, Trainer
 
@@ -38,7 +38,7 @@ def made_run(
     candidate = begin(tiny_training.base(folder), recipe, 3, dtype, "cpu0")
     settings = Settings(data.splits.labels, recipe.options, candidate.loaded.max_tokens)
     examples = make_examples("classify", data.splits.train, candidate.loaded.tokenizer, settings)
-    weights = balanced(examples, 3) if recipe.class_weights == "balanced" else None
+    weights = balance_labels(examples, 3) if recipe.class_weights == "balanced" else None
     left = list(metrics or [])
     around = Hooks(lambda progress: None, lambda: False, lambda: left.pop(0) if left else 0.5)
     return Trainer(

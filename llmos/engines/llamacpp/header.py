@@ -70,7 +70,7 @@ def read_controls(path: Path) -> dict[str, int]:
         for _ in range(count):
             name, kind = _text(file), _number(file, "I")
             if name in (TOKENS, KINDS):
-                found[name] = _listed(file)
+                found[name] = _format_list(file)
             else:
                 _value(file, kind)
         kinds = found.get(KINDS, [])
@@ -81,7 +81,7 @@ def read_controls(path: Path) -> dict[str, int]:
         }
 
 
-def _listed(file: BinaryIO) -> list[Value]:
+def _format_list(file: BinaryIO) -> list[Value]:
     inner, count = _number(file, "I"), int(_number(file, "Q"))
     if inner == TEXT:
         return [_text(file) for _ in range(count)]

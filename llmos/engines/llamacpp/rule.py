@@ -12,14 +12,14 @@ from llguidance import LLMatcher, LLTokenizer
 
 from llmos.abi.error import Unavailable
 from llmos.nn.grammar.grammar_text import lark_of, limits
-from llmos.nn.grammar.proof import prove, refused
+from llmos.nn.grammar.proof import prove, refusal_of
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 
 BYTES = "byte"  # a vocabulary of single bytes: a rule is about text, whatever the model's tokens are
 SLASH = re.compile(r"\\.|/", re.DOTALL)  # and what is escaped already
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     return r"\/" if found[0] == "/" else found[0]
 
 
@@ -33,7 +33,7 @@ class LlamaCppRule:
         if grammar.kind == JSON_SCHEMA:
             self.text = f"start: %json {json.dumps({**json.loads(grammar.text), 'x-guidance': SPACING})}"
         elif grammar.kind == REGEX:
-            self.text = f"start: /{SLASH.sub(_escaped, grammar.text)}/"
+            self.text = f"start: /{SLASH.sub(_escape, grammar.text)}/"
         else:
             self.text = lark_of(grammar.text)
         self._matcher = LLMatcher(self._bytes, LLMatcher.grammar_from_lark(self.text), log_level=0, limits=limits())
@@ -41,7 +41,7 @@ class LlamaCppRule:
         if not first.is_error():
             first.compute_bitmask()
         if first.is_error():
-            raise refused(grammar, first.get_error(), searches=True)
+            raise refusal_of(grammar, first.get_error(), searches=True)
 
     @property
     def written(self) -> str:

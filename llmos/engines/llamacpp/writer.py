@@ -111,7 +111,7 @@ class LlamaCppEvent:
 
     def _entry(self, scored: Json) -> Json:
         top = scored.get("top_logprobs", [])[: self._leg.settings.top_logprobs or 0]
-        return {**_shown(scored), "top_logprobs": [_shown(one) for one in top]}
+        return {**_format_error(scored), "top_logprobs": [_format_error(one) for one in top]}
 
 
 def body_of(ids: list[int], settings: Sampling, salt: str, rule: LlamaCppRule | None = None) -> Json:
@@ -143,7 +143,7 @@ def body_of(ids: list[int], settings: Sampling, salt: str, rule: LlamaCppRule | 
     return body
 
 
-def _shown(scored: Json) -> Json:
+def _format_error(scored: Json) -> Json:
     return {"token": scored["token"], "bytes": scored.get("bytes") or [], "logprob": scored["logprob"]}
 
 

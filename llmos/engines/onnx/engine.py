@@ -19,7 +19,7 @@ from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
 from llmos.tasks.embed import is_unit
-from llmos.tasks.inputs import rendered
+from llmos.tasks.inputs import render_inputs
 from llmos.tasks.params import reading
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
@@ -75,7 +75,7 @@ class OnnxEngine:
         tokenizer = reading(self._tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):
-            made += rendered(asked, some, tokenizer, self._settings, first=len(made))
+            made += render_inputs(asked, some, tokenizer, self._settings, first=len(made))
             yield
         job = OnnxJob(call, asked, self._settings, made)
         return lambda: self._put(job)
@@ -182,7 +182,7 @@ class OnnxEngine:
         if form is GraphForm.TOKEN_LOGITS:
             return numbers[: len(item.ids)].tolist()
         return self._vector(
-            item, _pooled(numbers[: len(item.ids)], self._settings) if form is GraphForm.HIDDEN else numbers
+            item, _pool(numbers[: len(item.ids)], self._settings) if form is GraphForm.HIDDEN else numbers
         )
 
     def _vector(self, item: OnnxItem, vector: Array) -> bytes:
@@ -192,7 +192,7 @@ class OnnxEngine:
         return data
 
 
-def _pooled(hidden: Array, settings: Settings) -> Array:
+def _pool(hidden: Array, settings: Settings) -> Array:
     match settings.options.get("pooling", "mean"):
         case "cls":
             return hidden[0]

@@ -117,7 +117,7 @@ def graph_of(session: Session, task: str) -> Graph:
 def _inputs(inputs: Sequence[Any]) -> tuple[dict[str, str], int | None, int | None]:
     """What it reads, and the batch and length it is fixed to."""
     if len(inputs) == 1 and inputs[0].type == TEXT and len(inputs[0].shape) in (1, 2):
-        return {inputs[0].name: "text" if len(inputs[0].shape) == 1 else "texts"}, _fixed(inputs[0].shape[0]), None
+        return {inputs[0].name: "text" if len(inputs[0].shape) == 1 else "texts"}, _fixed_size(inputs[0].shape[0]), None
     shown = ", ".join(f"{one.name}: {one.type}{list(one.shape)}" for one in inputs)
     if all(one.type == TEXT for one in inputs):
         raise BadInput(
@@ -130,13 +130,13 @@ def _inputs(inputs: Sequence[Any]) -> tuple[dict[str, str], int | None, int | No
             f"The graph reads {shown}. Here it reads one tensor of strings, or whole numbers [batch, tokens] named "
             f"{', '.join(TOKENS)}, of which {IDS} must be there. Export it with those names"
         )
-    batch, length = (_fixed(one) for one in inputs[0].shape)
+    batch, length = (_fixed_size(one) for one in inputs[0].shape)
     if batch not in (None, 1):
         raise BadInput(f"The graph is fixed to {batch} texts at a time. Export it with a batch axis of any size, or 1")
     return {one.name: INTEGERS[one.type] for one in inputs}, batch, length
 
 
-def _fixed(axis: Any) -> int | None:  # Any: a number, or the name of an axis that has any size
+def _fixed_size(axis: Any) -> int | None:  # Any: a number, or the name of an axis that has any size
     return axis if isinstance(axis, int) else None
 
 
@@ -150,7 +150,7 @@ def _classify(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphFo
         raise _unfit("classify", "one output of floats [batch, labels], named logits, or probabilities", outputs)
     chosen = (named or found)[0]
     shares = "prob" in chosen.name.lower()
-    return chosen.name, GraphForm.SHARES if shares else GraphForm.LOGITS, _fixed(chosen.shape[1])
+    return chosen.name, GraphForm.SHARES if shares else GraphForm.LOGITS, _fixed_size(chosen.shape[1])
 
 
 def _tag(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
@@ -159,7 +159,7 @@ def _tag(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, i
     if len(named or found) != 1:
         raise _unfit("tag", "one output of floats [batch, tokens, labels], named logits", outputs)
     chosen = (named or found)[0]
-    return chosen.name, GraphForm.TOKEN_LOGITS, _fixed(chosen.shape[2])
+    return chosen.name, GraphForm.TOKEN_LOGITS, _fixed_size(chosen.shape[2])
 
 
 def _embed(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
@@ -167,11 +167,11 @@ def _embed(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm,
     named = [one for name in VECTOR_NAMES for one in flat if one.name == name]
     hidden = [] if reads_text else [one for one in outputs if one.type in FLOATS and len(one.shape) == 3]
     if named:
-        return named[0].name, GraphForm.VECTOR, _fixed(named[0].shape[1])
+        return named[0].name, GraphForm.VECTOR, _fixed_size(named[0].shape[1])
     if hidden:
-        return hidden[0].name, GraphForm.HIDDEN, _fixed(hidden[0].shape[2])
+        return hidden[0].name, GraphForm.HIDDEN, _fixed_size(hidden[0].shape[2])
     if len(flat) == 1:
-        return flat[0].name, GraphForm.VECTOR, _fixed(flat[0].shape[1])
+        return flat[0].name, GraphForm.VECTOR, _fixed_size(flat[0].shape[1])
     raise _unfit("embed", "an output of floats [batch, width], or [batch, tokens, width], which is pooled", outputs)
 
 

@@ -101,7 +101,7 @@ class ActiveCall:
         return [Chunk(self.call.call_id, fault=fault)]
 
 
-def logged(error: Exception) -> Fault:
+def log_fault(error: Exception) -> Fault:
     """What those who wait learn of it; of one that is not ours, the process's log keeps where it came from."""
     if not isinstance(error, LlmosError):
         traceback.print_exception(error)

@@ -20,8 +20,8 @@ from torch.nn.functional import normalize
 from llmos.abi.call import Chunk
 from llmos.abi.error import fault_of
 from llmos.engines.priority import PriorityQueue
-from llmos.engines.pytorch.active_call import ActiveCall, logged
-from llmos.engines.pytorch.model import adapted, no_number
+from llmos.engines.pytorch.active_call import ActiveCall, log_fault
+from llmos.engines.pytorch.model import applying_adapters, no_number
 from llmos.nn.packing import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
@@ -84,13 +84,13 @@ class Batcher:
         if (cores := self._cores.count) > 1:
             size = min(max(self._tokens // (AHEAD * cores), LEAST_PART), self._most)
         self._start(self._cores.room, size, self._token_budget)
-        return _answered(self._cores.done())
+        return _deliver(self._cores.done())
 
     def share(self, tokens: int) -> list[Chunk]:
         """As `step`, for a step that others share: about so many tokens, and no core computes when it returns."""
-        chunks = _answered(self._cores.done(is_all=True))
+        chunks = _deliver(self._cores.done(is_all=True))
         self._start(self._cores.count, max(tokens // self._cores.count, LEAST_PART), tokens)
-        return chunks + _answered(self._cores.done(is_all=True))
+        return chunks + _deliver(self._cores.done(is_all=True))
 
     def _start(self, count: int, size: int, most: int) -> None:
         """At most so many rows of no fewer than `size` tokens each, of the first `most` that wait; the rest waits on.
@@ -198,7 +198,7 @@ class CoreExecutor:
 
     def _compute(self, items: list[Item]) -> Tensor:
         started = perf_counter()
-        hidden = _hidden(items)
+        hidden = _hidden_states(items)
         tokens = sum(len(item.ids) for item in items)
         if tokens >= LEAST_PART:  # of a shorter one most of the time is no matter of tokens
             pace = tokens / max(perf_counter() - started, 1e-6)
@@ -211,22 +211,22 @@ class CoreExecutor:
         return [(self._rows.pop(one), one) for one in list(self._rows) if one in found]
 
 
-def _answered(rows: Sequence[tuple[list[Item], Future[Tensor]]]) -> list[Chunk]:
+def _deliver(rows: Sequence[tuple[list[Item], Future[Tensor]]]) -> list[Chunk]:
     """What the rows are to those who wait; a fault is the answer to every call in one."""
     chunks: list[Chunk] = []
     for items, hidden in rows:
         try:
             chunks += _answers(items, hidden.result())
         except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-            chunks += [chunk for item in items for chunk in item.job.failed(logged(error))]
+            chunks += [chunk for item in items for chunk in item.job.failed(log_fault(error))]
     return chunks
 
 
 @torch.inference_mode()
-def _hidden(items: list[Item]) -> Tensor:
+def _hidden_states(items: list[Item]) -> Tensor:
     loaded = items[0].job.model.loaded
     row = pack([item.ids for item in items], loaded.device)
-    with adapted((item.job.model, len(item.ids)) for item in items):
+    with applying_adapters((item.job.model, len(item.ids)) for item in items):
         return forward(loaded.backbone, row)
 
 
@@ -244,7 +244,7 @@ def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
             try:
                 yield from item.job.put(item.index, raw)
             except Exception as error:  # noqa: BLE001  one call's fault, whatever it was, is no neighbour's
-                yield from item.job.failed(logged(error))
+                yield from item.job.failed(log_fault(error))
         start = end
 
 

@@ -25,7 +25,7 @@ from llmos.engines.pytorch.model import ServedModel, base_of, model_on
 from llmos.nn.generation.kv_cache import KVCache, token_bytes
 from llmos.nn.load import load
 from llmos.tasks import Rendered, with_defaults
-from llmos.tasks.inputs import placed, rendered
+from llmos.tasks.inputs import naming_place, render_inputs
 from llmos.tasks.params import reading
 
 TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
@@ -89,12 +89,12 @@ class PyTorchEngine:
         tokenizer = reading(model.loaded.tokenizer, call.params)
         made: list[Rendered] = []
         for some in parts(call.inputs):
-            made += rendered(task, some, tokenizer, model.settings, first=len(made))
+            made += render_inputs(task, some, tokenizer, model.settings, first=len(made))
             yield
         call = replace(call, params=with_defaults(task, call.params))
         job = ActiveCall(call, model, task, made)
         for index, one in enumerate(made if model.loaded.tokenizer.lacks_tokens else ()):
-            with placed(index=index):
+            with naming_place(index=index):
                 model.loaded.tokenizer.check(one.sequences)
         if task.head is not None:
             return lambda: self._put(job)

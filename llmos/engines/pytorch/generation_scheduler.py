@@ -17,8 +17,8 @@ from llmos.abi.call import Chunk, Json
 from llmos.abi.error import TooLong, fault_of
 from llmos.engines.intake import PART_INPUTS
 from llmos.engines.priority import PriorityQueue
-from llmos.engines.pytorch.active_call import ActiveCall, logged
-from llmos.engines.pytorch.model import adapted, no_number
+from llmos.engines.pytorch.active_call import ActiveCall, log_fault
+from llmos.engines.pytorch.model import applying_adapters, no_number
 from llmos.nn.generation import encoder_state as sources
 from llmos.nn.generation.block_pool import Key, origin
 from llmos.nn.generation.encoder_state import EncoderState
@@ -27,8 +27,8 @@ from llmos.nn.generation.sequence import Generation
 from llmos.nn.grammar.matcher import least
 from llmos.nn.packing import next_logits, pack
 from llmos.tasks.generate import Sampling, salt_of, sampling
-from llmos.tasks.inputs import placed
-from llmos.tasks.tools import ruled
+from llmos.tasks.inputs import naming_place
+from llmos.tasks.tools import with_tool_rule
 
 LIVE = 256  # answers under way at a time
 MANY = 8  # answers: a call with more yields to smaller ones
@@ -119,7 +119,7 @@ class GenerationScheduler:
         read: dict[int, EncoderState] = {}
         made = []
         for index in range(len(job.rendered)):
-            with placed(index=index // job.copies):
+            with naming_place(index=index // job.copies):
                 made.append(self._stream(job, index, salt, read))
             if len(made) % PART_INPUTS == 0:
                 yield
@@ -143,7 +143,7 @@ class GenerationScheduler:
         given = sorted(self._roomed(wanted), key=_order)
         self._turns.begun((stream.job, stream.place[0], len(ids) + stream.unread) for stream, ids in given)
         for _, row in groupby(given, key=_group):
-            chunks += _computed(list(row))
+            chunks += _compute_row(list(row))
         self.let_go()
         return chunks
 
@@ -324,7 +324,7 @@ def _coming(stream: RunningSequence) -> Sequence[Key]:
 def _settings(job: ActiveCall, index: int, capacity: int) -> Sampling:
     """What the request says; an answer is never longer than there is room for, unless its rule needs as much."""
     one = job.rendered[index]
-    settings = ruled(sampling(job.call.params), one.context).for_answer(index % job.copies)
+    settings = with_tool_rule(sampling(job.call.params), one.context).for_answer(index % job.copies)
     loaded = job.model.loaded
     room = min(loaded.max_tokens, capacity) - len(one.ids)
     if loaded.reader is not None:
@@ -334,13 +334,13 @@ def _settings(job: ActiveCall, index: int, capacity: int) -> Sampling:
     return replace(settings, max_tokens=min(settings.max_tokens, max(needed, room)))
 
 
-def _computed(row: list[TokenGrant]) -> list[Chunk]:
+def _compute_row(row: list[TokenGrant]) -> list[Chunk]:
     """One row: the next tokens of these answers, which compute alike."""
     chunks: list[Chunk] = []
     try:
         chunks += _advance(row)
     except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-        chunks += [chunk for stream, _ in row for chunk in stream.job.failed(logged(error))]
+        chunks += [chunk for stream, _ in row for chunk in stream.job.failed(log_fault(error))]
     return chunks
 
 
@@ -350,7 +350,7 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
     kvs = [stream.kv for stream, _ in row]
     if model.loaded.reader is not None:
         _read(row)
-    with adapted((stream.job.model, len(ids)) for stream, ids in row):
+    with applying_adapters((stream.job.model, len(ids)) for stream, ids in row):
         packed = pack([ids for _, ids in row], model.loaded.device, [kv.length for kv in kvs])
         read = [stream.source.kv for stream, _ in row if stream.source is not None]
         if read:
@@ -367,9 +367,9 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
             continue
         stream.kv.advance(ids)
         try:
-            yield from _said(stream, stream.generation.computed(len(ids), scores))
+            yield from _text_chunks(stream, stream.generation.computed(len(ids), scores))
         except Exception as error:  # noqa: BLE001  one answer's fault, whatever it was, is no neighbour's
-            yield from stream.job.failed(logged(error))
+            yield from stream.job.failed(log_fault(error))
 
 
 def _read(row: list[TokenGrant]) -> None:
@@ -379,12 +379,12 @@ def _read(row: list[TokenGrant]) -> None:
         return
     loaded = row[0][0].job.model.loaded
     found = [(stream.job.model, stream.source) for stream in new.values() if stream.source is not None]
-    with adapted((model, len(source.ids)) for model, source in found):
+    with applying_adapters((model, len(source.ids)) for model, source in found):
         packed = pack([source.ids for _, source in found], loaded.device)
         sources.read(loaded.causal, packed, [source.kv for _, source in found])
 
 
-def _said(stream: RunningSequence, text: str) -> Iterator[Chunk]:
+def _text_chunks(stream: RunningSequence, text: str) -> Iterator[Chunk]:
     """The chunk that this step's text makes, if it makes one."""
     job, generation = stream.job, stream.generation
     if generation.finish_reason is not None:

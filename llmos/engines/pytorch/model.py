@@ -14,7 +14,7 @@ from torch import nn
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import Manifest
-from llmos.nn.adapters.adapter import Adapter, Segment, mixed
+from llmos.nn.adapters.adapter import Adapter, Segment, applying_segments
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.head import Head, load_head
 from llmos.nn.attention import NAME
@@ -75,7 +75,7 @@ class ServedModel:
         return with_params(name, params)
 
 
-def adapted(row: Iterable[tuple[ServedModel, int]]) -> AbstractContextManager[None]:
+def applying_adapters(row: Iterable[tuple[ServedModel, int]]) -> AbstractContextManager[None]:
     """Within, one forward pass computes a row of these models' tokens, so many of each, with each one's adapter."""
     segments: list[Segment] = []
     end = 0
@@ -83,7 +83,7 @@ def adapted(row: Iterable[tuple[ServedModel, int]]) -> AbstractContextManager[No
         parts = list(some)
         start, end = end, end + sum(tokens for _, tokens in parts)
         segments.append(Segment(parts[0][0].adapter, start, end))
-    return mixed(segments)
+    return applying_segments(segments)
 
 
 def no_number(ref: str) -> BadInput:

@@ -130,14 +130,16 @@ def _entries(columns: Json, top: int) -> list[Json]:
     rows = zip(columns["tokens"], columns["token_logprobs"], likeliest, strict=True)
     return [
         {
-            **_shown(token, logprob),
-            "top_logprobs": [_shown(*one) for one in sorted((others or {}).items(), key=lambda one: -one[1])[:top]],
+            **_format_error(token, logprob),
+            "top_logprobs": [
+                _format_error(*one) for one in sorted((others or {}).items(), key=lambda one: -one[1])[:top]
+            ],
         }
         for token, logprob, others in rows
     ]
 
 
-def _shown(token: str, logprob: float) -> Json:
+def _format_error(token: str, logprob: float) -> Json:
     return {"token": token, "bytes": list(token.encode()), "logprob": logprob}
 
 

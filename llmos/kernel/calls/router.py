@@ -254,9 +254,9 @@ class Router:
             server.unsend(opened)
             opened.crashes += not server.is_returning
             if suspects == {opened.call.call_id}:
-                self._fail(opened, _crashed(pid))
+                self._fail(opened, _crash_fault(pid))
             elif opened.has_begun or not opened.call.is_idempotent or opened.crashes >= CRASHES_TO_GIVE_UP:
-                self._fail(opened, _died(pid, opened))
+                self._fail(opened, _death_fault(pid, opened))
             else:
                 server.waiting.put_back(opened)
                 if opened.call.call_id in suspects:
@@ -367,7 +367,7 @@ def _has_suspect_in_hand(server: ServeProcess) -> bool:
     return any(one.crashes >= CRASHES_TO_SUSPECT for one in server.sent.values())
 
 
-def _crashed(pid: int) -> Fault:
+def _crash_fault(pid: int) -> Fault:
     return Fault(
         Crashed.code,
         f"The call was not answered: its process (pid {pid}) ended by a fault of its own while it took the call in, so "
@@ -376,7 +376,7 @@ def _crashed(pid: int) -> Fault:
     )
 
 
-def _died(pid: int, opened: PendingCall) -> Fault:
+def _death_fault(pid: int, opened: PendingCall) -> Fault:
     why = (
         f"its process (pid {pid}) died {opened.crashes} times while it had this call in hand"
         if opened.crashes >= CRASHES_TO_GIVE_UP

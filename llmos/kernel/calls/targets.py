@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmos.abi.capability import gated
+from llmos.abi.capability import allowed_tasks
 from llmos.abi.device import Device
 from llmos.abi.engine import device_for, engine_of
 from llmos.abi.error import WrongTask
@@ -71,7 +71,7 @@ class Targets:
 
 def task_of(manifest: Manifest, task: str | None) -> str:
     """The task that is asked of a model; WrongTask if it does another."""
-    does = gated(manifest)
+    does = allowed_tasks(manifest)
     if task is None:
         return manifest.task
     if task not in does:

@@ -44,10 +44,10 @@ def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
 def collect(home: Path, known: Collection[int], ended: Collection[int], now: float) -> int:
     """Remove old downloads that no process holds, logs of pids that are forgotten, and the oldest of those that have
     ended where they are too many; returns the bytes that freed."""
-    return sum(_removed(path) for path, _ in collectable(home, known, ended, now))
+    return sum(_remove_download(path) for path, _ in collectable(home, known, ended, now))
 
 
-def _removed(path: Path) -> int:
+def _remove_download(path: Path) -> int:
     """A download goes while it is locked, so that a puller that comes now finds that the file is gone."""
     size_bytes = _size_bytes(path)
     if path.suffix != ".part":

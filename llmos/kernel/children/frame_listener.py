@@ -23,7 +23,7 @@ from llmos.abi.frame import (
     TakesIn,
     UsageReport,
 )
-from llmos.abi.note import opened, read
+from llmos.abi.note import open_note, read
 from llmos.kernel import events as ev
 from llmos.kernel.calls.router import Router
 from llmos.kernel.processes.child_events import is_own_fault
@@ -57,7 +57,7 @@ class FrameListener:
 
     def _open_note(self, pid: int, os_pid: int, fd: int) -> None:
         try:
-            self._notes[pid] = opened(os_pid, fd)
+            self._notes[pid] = open_note(os_pid, fd)
         except OSError as error:  # it ends without one: its calls are sent again, as those of any that dies
             log.warning("the note of pid %s cannot be read: %s", pid, error)
 

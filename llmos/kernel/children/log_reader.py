@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from io import FileIO
 from pathlib import Path
 
-from llmos.kernel.children.logs import numbered, rotated
+from llmos.kernel.children.logs import rotated_numbers, rotated_path
 
 LOOK_EVERY_S = 0.2
 BLOCK_BYTES = 1 << 16
@@ -89,7 +89,7 @@ class LogReader:
 
     def _advance(self) -> bool:
         """Go on to the next file; False if this one is still written to, or the next is not there yet."""
-        numbers = rotated(self._path)
+        numbers = rotated_numbers(self._path)
         current = _next(numbers)
         if self._file is not None and self._number >= current and os.fstat(self._file.fileno()).st_nlink:
             return False
@@ -116,17 +116,17 @@ def _open(path: Path, number: int) -> FileIO | None:
     """A log's file by its number, though it may be given it just now; None if it is gone, or not there yet."""
     while True:
         try:
-            return FileIO(numbered(path, number))
+            return FileIO(rotated_path(path, number))
         except FileNotFoundError:
-            if number != _next(rotated(path)):
-                if number in rotated(path):
+            if number != _next(rotated_numbers(path)):
+                if number in rotated_numbers(path):
                     continue  # it has just been rotated
                 return None
         try:
             file = FileIO(path)
         except FileNotFoundError:
             file = None
-        if number not in rotated(path):  # so it had not got its number when it was opened
+        if number not in rotated_numbers(path):  # so it had not got its number when it was opened
             return file
         if file is not None:
             file.close()
@@ -134,7 +134,7 @@ def _open(path: Path, number: int) -> FileIO | None:
 
 def _start_of(path: Path, lines: int) -> tuple[int, int]:
     """Where the last lines begin: the number of a file and an offset in it."""
-    numbers = rotated(path)
+    numbers = rotated_numbers(path)
     left, is_end = lines, True
     for number in (_next(numbers), *reversed(numbers)):
         file = _open(path, number)

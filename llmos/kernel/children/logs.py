@@ -41,12 +41,12 @@ def zygote_log(home: Path) -> Path:
     return home / LOGS / "zygote.log"
 
 
-def numbered(path: Path, number: int) -> Path:
+def rotated_path(path: Path, number: int) -> Path:
     """What a log's file of this number is called once it was rotated."""
     return path.with_name(f"{path.name}.{number}")
 
 
-def rotated(path: Path) -> list[int]:
+def rotated_numbers(path: Path) -> list[int]:
     """The numbers of a log's rotated files, oldest first. The file that is being written to will get the next one."""
     prefix = f"{path.name}."
     with suppress(FileNotFoundError):
@@ -63,14 +63,14 @@ def rotate(path: Path, limits: Limits, *, keeps_first: bool = True) -> bool:
     try:
         if path.stat().st_size < limits.file_bytes:
             return False
-        numbers = rotated(path)
+        numbers = rotated_numbers(path)
         numbers.append(numbers[-1] + 1 if numbers else 1)
-        path.rename(numbered(path, numbers[-1]))
+        path.rename(rotated_path(path, numbers[-1]))
     except FileNotFoundError:
         return False
     first = 1 if keeps_first else 0
     for number in numbers[first : first + 1 - limits.files]:
-        numbered(path, number).unlink(missing_ok=True)
+        rotated_path(path, number).unlink(missing_ok=True)
     return True
 
 

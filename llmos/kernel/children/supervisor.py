@@ -65,7 +65,7 @@ class Supervisor:
         finally:
             del self._births[pid]
         child = self._children[pid] = Child(pid, os_pid)
-        born_at = born(os_pid) or 0.0
+        born_at = start_time(os_pid) or 0.0
         schedule(os_pid, priority)
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: ChildProtocol(self, child), sock=sock)
@@ -196,11 +196,11 @@ def schedule(os_pid: int, priority: Priority) -> bool:
         except ProcessLookupError:
             continue
         except OSError:
-            is_done &= _niced(thread, priority)
+            is_done &= _set_policy(thread, priority)
     return is_done
 
 
-def _niced(thread: int, priority: Priority) -> bool:
+def _set_policy(thread: int, priority: Priority) -> bool:
     try:
         os.setpriority(os.PRIO_PROCESS, thread, 19 if priority is Priority.BACKGROUND else 0)
         return priority is Priority.BACKGROUND or os.sched_getscheduler(thread) != os.SCHED_IDLE
@@ -208,7 +208,7 @@ def _niced(thread: int, priority: Priority) -> bool:
         return False
 
 
-def born(os_pid: int) -> float | None:
+def start_time(os_pid: int) -> float | None:
     """When this process started, or None if there is none: with its number, that names a process for good."""
     try:
         return float(psutil.Process(os_pid).create_time())
@@ -218,7 +218,7 @@ def born(os_pid: int) -> float | None:
 
 def slay(os_pid: int, born_at: float) -> None:
     """Kill a process if it is the one born then, and not a later one under the same number."""
-    alive_since = born(os_pid)
+    alive_since = start_time(os_pid)
     if alive_since is not None and abs(alive_since - born_at) < 0.02:
         with contextlib.suppress(ProcessLookupError):
             os.kill(os_pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.
 HEALTHY_AFTER_S = 10.0  # a serve process that was ready for so long starts again with a clean record
 
 
-def forked(roster: Roster, event: ev.Forked) -> list[Effect]:
+def on_forked(roster: Roster, event: ev.Forked) -> list[Effect]:
     process = roster.process(event.pid)
     if process.state not in ALIVE:  # it ended as soon as it was born, and that was heard first
         return []
@@ -30,14 +30,14 @@ def forked(roster: Roster, event: ev.Forked) -> list[Effect]:
     return []
 
 
-def start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
+def on_start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
     process = replace(roster.process(event.pid), fault=event.fault)
     state = State.EXITED if process.spec.program not in RESUMABLE or _is_final(event.fault) else State.INTERRUPTED
-    ended = roster.end(process, event.at, state, _said(process.pid, event.fault, state))
+    ended = roster.end(process, event.at, state, _fault_sentence(process.pid, event.fault, state))
     return [*ended, *roster.fail_calls(process, event.fault)]
 
 
-def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
+def on_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
     process = roster.process(event.pid)
     if process.state is not State.STARTING:  # it was told to stop, or suspended, just before
         return []
@@ -48,17 +48,17 @@ def became_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
     return roster.release_calls(process)
 
 
-def attached(roster: Roster, event: ev.Attached) -> list[Effect]:
+def on_attached(roster: Roster, event: ev.Attached) -> list[Effect]:
     roster.attached(event.pid, event.model, event.took_s)
     return []
 
 
-def detached(roster: Roster, event: ev.Detached) -> list[Effect]:
+def on_detached(roster: Roster, event: ev.Detached) -> list[Effect]:
     roster.detach(event.pid, event.model)
     return []
 
 
-def renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
+def on_renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
     process = roster.process(event.pid)
     if (
         process.state in ALIVE - {State.STOPPING} and process.spec.priority is event.priority
@@ -70,31 +70,31 @@ def renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
     return []
 
 
-def progressed(roster: Roster, event: ev.Progressed) -> list[Effect]:
+def on_progressed(roster: Roster, event: ev.Progressed) -> list[Effect]:
     roster.put(replace(roster.process(event.pid), progress=event.progress))
     return []
 
 
-def metered(roster: Roster, event: ev.Metered) -> list[Effect]:
+def on_metered(roster: Roster, event: ev.Metered) -> list[Effect]:
     roster.put(replace(roster.process(event.pid), usage=event.usage))
     return []
 
 
-def unresponsive(roster: Roster, event: ev.Unresponsive) -> list[Effect]:
+def on_unresponsive(roster: Roster, event: ev.Unresponsive) -> list[Effect]:
     process = roster.process(event.pid)
     if process.os_pid == event.os_pid:
         roster.put(replace(process, unresponsive_since=event.since))
     return []
 
 
-def responsive(roster: Roster, event: ev.Responsive) -> list[Effect]:
+def on_responsive(roster: Roster, event: ev.Responsive) -> list[Effect]:
     process = roster.process(event.pid)
     if process.os_pid == event.os_pid:
         roster.put(replace(process, unresponsive_since=None))
     return []
 
 
-def hung(roster: Roster, event: ev.Hung) -> list[Effect]:
+def on_hung(roster: Roster, event: ev.Hung) -> list[Effect]:
     """It is killed, and what follows is what follows any death."""
     process = roster.process(event.pid)
     if process.os_pid != event.os_pid or process.state not in (State.STARTING, State.READY):
@@ -103,46 +103,46 @@ def hung(roster: Roster, event: ev.Hung) -> list[Effect]:
     return [do.Signal(event.pid, signal.SIGKILL)]
 
 
-def failed(roster: Roster, event: ev.ChildFailed) -> list[Effect]:
+def on_failed(roster: Roster, event: ev.ChildFailed) -> list[Effect]:
     roster.put(replace(roster.process(event.pid), fault=event.fault, reason=event.fault.message))
     return []
 
 
-def exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
+def on_exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
     process = roster.process(event.pid)
     usage, progress = event.usage or process.usage, event.progress or process.progress
     process = replace(process, exit_code=event.code, usage=usage, progress=progress)
     if process.state not in ALIVE:
         return []
     if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
-        return _crashed(roster, process, event)
+        return _on_serve_crash(roster, process, event)
     runtime = roster.lives[event.pid]
     if runtime.is_returning:
         return roster.back_off(process, runtime.crashes, 0.0, process.reason)
     state = _state_after(process, event.code)
     why = runtime.hung or _why(process, event.code, state)
     ended = roster.end(process, event.at, state, why)
-    return [*ended, *roster.fail_calls(process, _died(process))]
+    return [*ended, *roster.fail_calls(process, _death_fault(process))]
 
 
 HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: each handler takes its own event
-    ev.Forked: forked,
-    ev.StartFailed: start_failed,
-    ev.BecameReady: became_ready,
-    ev.Attached: attached,
-    ev.Detached: detached,
-    ev.ReniceRefused: renice_refused,
-    ev.Progressed: progressed,
-    ev.Metered: metered,
-    ev.Unresponsive: unresponsive,
-    ev.Responsive: responsive,
-    ev.Hung: hung,
-    ev.ChildFailed: failed,
-    ev.ChildExited: exited,
+    ev.Forked: on_forked,
+    ev.StartFailed: on_start_failed,
+    ev.BecameReady: on_ready,
+    ev.Attached: on_attached,
+    ev.Detached: on_detached,
+    ev.ReniceRefused: on_renice_refused,
+    ev.Progressed: on_progressed,
+    ev.Metered: on_metered,
+    ev.Unresponsive: on_unresponsive,
+    ev.Responsive: on_responsive,
+    ev.Hung: on_hung,
+    ev.ChildFailed: on_failed,
+    ev.ChildExited: on_exited,
 }
 
 
-def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Effect]:
+def _on_serve_crash(roster: Roster, process: Process, event: ev.ChildExited) -> list[Effect]:
     """A serve process ended unasked: it starts again after a while, unless it never gets as far as ready."""
     runtime = roster.lives[event.pid]
     if event.taking_in:
@@ -153,7 +153,7 @@ def _crashed(roster: Roster, process: Process, event: ev.ChildExited) -> list[Ef
     crashes = 1 if was_ready_s >= HEALTHY_AFTER_S else runtime.crashes + 1
     is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
     if runtime.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
-        fault = process.fault or _died(replace(process, reason=runtime.hung or process.reason))
+        fault = process.fault or _death_fault(replace(process, reason=runtime.hung or process.reason))
         ended = roster.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
         return [*ended, *roster.fail_calls(process, fault)]
     wait_s = backoff_s(crashes)
@@ -183,7 +183,7 @@ def _is_final(fault: Fault) -> bool:
     return issubclass(CODES.get(fault.code, Exception), (BadInput, NotFound))
 
 
-def _said(pid: int, fault: Fault, state: State) -> str:
+def _fault_sentence(pid: int, fault: Fault, state: State) -> str:
     """The fault's sentence, and the way on if there is one."""
     if state is not State.INTERRUPTED:
         return fault.message
@@ -192,7 +192,7 @@ def _said(pid: int, fault: Fault, state: State) -> str:
 
 def _why(process: Process, code: int, state: State) -> str:
     if process.fault is not None:
-        return _said(process.pid, process.fault, state)
+        return _fault_sentence(process.pid, process.fault, state)
     if state is State.INTERRUPTED and process.state is State.STOPPING:
         return f"{process.reason}; go on with: llmos resume {process.pid}"
     if code < 0:
@@ -201,6 +201,6 @@ def _why(process: Process, code: int, state: State) -> str:
     return process.reason if code == 0 else f"ended with exit code {code}"
 
 
-def _died(process: Process) -> Fault:
+def _death_fault(process: Process) -> Fault:
     reason = process.reason or "its process ended"
     return Fault(ProcessDied.code, f"The process that held the call (pid {process.pid}) ended: {reason}")

@@ -171,7 +171,7 @@ class Roster:
         for kind, size_bytes in runtime.needs.items():
             self.ledger.book(Lease(process.pid, process.spec.device, kind, size_bytes))
         self.lives[process.pid] = replace(
-            _emptied(runtime), number=runtime.number + 1, ready_at=None, hung="", is_returning=False
+            _without_models(runtime), number=runtime.number + 1, ready_at=None, hung="", is_returning=False
         )
         self.put(process.moved(State.STARTING, started_at=at, os_pid=None, fault=None, reason=""))
         return [do.Start(process.pid)]
@@ -278,7 +278,7 @@ class Roster:
         """It gives back what it holds and is queued again, to start after a while."""
         runtime = self.lives[process.pid]
         self._let_go(process.pid)
-        self.lives[process.pid] = replace(_emptied(runtime), crashes=crashes, is_backing_off=True)
+        self.lives[process.pid] = replace(_without_models(runtime), crashes=crashes, is_backing_off=True)
         self.put(process.moved(State.QUEUED, os_pid=None, restarts=process.restarts + 1, reason=reason))
         self.line_up(process.pid)
         return [do.SetTimer(process.pid, runtime.number, "restart", wait_s)]
@@ -286,7 +286,9 @@ class Roster:
     def end(self, process: Process, at: float, state: State, reason: str) -> list[Effect]:
         """It is over, or interrupted, and holds nothing any more."""
         self._let_go(process.pid)
-        self.lives[process.pid] = replace(_emptied(self.lives[process.pid]), is_backing_off=False, is_returning=False)
+        self.lives[process.pid] = replace(
+            _without_models(self.lives[process.pid]), is_backing_off=False, is_returning=False
+        )
         self.put(process.moved(state, ended_at=at, os_pid=None, reason=reason))
         return [do.Clean(process.pid)] if state is State.EXITED else []
 
@@ -316,5 +318,5 @@ class Roster:
         self.attach_requests = {key: request for key, request in self.attach_requests.items() if request.pid != pid}
 
 
-def _emptied(runtime: ProcessRuntime) -> ProcessRuntime:
+def _without_models(runtime: ProcessRuntime) -> ProcessRuntime:
     return replace(runtime, models={}, loads={}, leaving=())

@@ -88,8 +88,8 @@ def schedule(view: View) -> list[Event]:
     plan = MemoryPlan(
         view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle), dict(view.in_use_bytes)
     )
-    events = [event for device in view.free_bytes for event in _balanced(device, view, plan)]
-    events += [event for request in view.attach_requests for event in _granted(request, plan)]
+    events = [event for device in view.free_bytes for event in _balance_device(device, view, plan)]
+    events += [event for request in view.attach_requests for event in _grant(request, plan)]
     training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
     for process in sorted(view.queued, key=lambda p: RANK[p.spec.priority]):
         device = process.spec.device
@@ -107,8 +107,8 @@ def schedule(view: View) -> list[Event]:
         elif process.pid in view.forsaken:
             events.append(Evicted(view.at, process.pid, "there was no room for it, and nobody waits for it any more"))
         else:
-            events += _delayed(process, plan)
-    return events + _unused(view, plan.idle)
+            events += _delay(process, plan)
+    return events + _evict_unused(view, plan.idle)
 
 
 def backoff_s(crashes: int) -> float:
@@ -116,7 +116,7 @@ def backoff_s(crashes: int) -> float:
     return float(min(FIRST_BACKOFF_S * 2 ** (min(crashes, 20) - 1), LONGEST_BACKOFF_S))
 
 
-def _balanced(device: str, view: View, plan: MemoryPlan) -> list[Event]:
+def _balance_device(device: str, view: View, plan: MemoryPlan) -> list[Event]:
     """Weights that turned out bigger than was estimated overdraw a device: what is idle gives way, else the process
     that became ready last, for it is the one that does not fit."""
     overdrawn = plan.missing(device, 0)
@@ -134,14 +134,14 @@ def _balanced(device: str, view: View, plan: MemoryPlan) -> list[Event]:
     return [Evicted(plan.at, last.pid, f"{said}{device} than there is. End a process, or raise memory_share")]
 
 
-def _granted(request: AttachRequest, plan: MemoryPlan) -> list[Event]:
+def _grant(request: AttachRequest, plan: MemoryPlan) -> list[Event]:
     """The model may come, or something gives way for it, or it waits until something can; it is refused if all
     that is idle, and all models that are in use and take turns, would not be enough.
 
     First its own process's idle models go, then whatever else is idle on the device.
     """
     if not request.is_wanted:
-        return [_refused(request, plan, fault_of(Cancelled(f"Nobody waits for {request.model} any more")))]
+        return [_refuse(request, plan, fault_of(Cancelled(f"Nobody waits for {request.model} any more")))]
     if plan.take(request.device, request.size_bytes):
         plan.in_use[request.device] = plan.in_use.get(request.device, 0) + request.size_bytes
         return [AttachGranted(plan.at, request.pid, request.model)]
@@ -152,17 +152,17 @@ def _granted(request: AttachRequest, plan: MemoryPlan) -> list[Event]:
     missing = plan.missing(request.device, request.size_bytes)
     at_most = request.size_bytes - missing + sum(one.held_bytes for one in here) + plan.in_use.get(request.device, 0)
     if request.size_bytes > at_most:
-        return [_refused(request, plan, fault_of(no_room(request.device, request.size_bytes, at_most)))]
+        return [_refuse(request, plan, fault_of(no_room(request.device, request.size_bytes, at_most)))]
     victims = cheapest(missing, own, [one for one in here if one.pid != request.pid])
     plan.blocked.add(request.device)
     return plan.give_up(victims, f"room for {request.model}")
 
 
-def _refused(request: AttachRequest, plan: MemoryPlan, fault: Fault) -> Event:
+def _refuse(request: AttachRequest, plan: MemoryPlan, fault: Fault) -> Event:
     return AttachRefused(plan.at, request.pid, request.model, fault)
 
 
-def _delayed(process: Process, plan: MemoryPlan) -> list[Event]:
+def _delay(process: Process, plan: MemoryPlan) -> list[Event]:
     """The process waits for its memory, and what is idle gives way if that is enough."""
     device = process.spec.device
     plan.blocked.add(device)
@@ -172,7 +172,7 @@ def _delayed(process: Process, plan: MemoryPlan) -> list[Event]:
     return [*plan.give_up(victims, f"room for pid {process.pid}"), Delayed(plan.at, process.pid, reason)]
 
 
-def _unused(view: View, idle: Sequence[EvictionCandidate]) -> list[Event]:
+def _evict_unused(view: View, idle: Sequence[EvictionCandidate]) -> list[Event]:
     if view.idle_timeout_s <= 0:
         return []
     now = view.at if view.idle_at is None else view.idle_at

@@ -39,7 +39,7 @@ def stage(offer: Offer, scratch: Path) -> tuple[Staged, ...]:
     paths = [path for path, _ in offer.files]
     if len(set(paths)) < len(paths):
         raise BadInput(f"The offer of {offer.name} names a file twice: {', '.join(paths)}")
-    return tuple(_staged(folder, path, part, offer.kind) for path, part in offer.files)
+    return tuple(_stage_file(folder, path, part, offer.kind) for path, part in offer.files)
 
 
 def check_path(path: str) -> str:
@@ -52,7 +52,7 @@ def check_path(path: str) -> str:
     return path
 
 
-def _staged(folder: Path, path: str, part: Part, kind: OfferKind) -> Staged:
+def _stage_file(folder: Path, path: str, part: Part, kind: OfferKind) -> Staged:
     source = folder / check_path(path)
     if not source.resolve().is_relative_to(folder) or not source.exists():
         raise BadInput(f"The offer names {path}, which is not in its folder {folder}")

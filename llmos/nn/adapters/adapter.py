@@ -58,7 +58,7 @@ class Adapter:
     @contextmanager
     def on(self) -> Iterator[None]:
         """Within, the base computes with this adapter, whatever it computes."""
-        with _replaced({one.layer: partial(_changed, one) for one in self.layers}):
+        with _replace_forward({one.layer: partial(_apply_change, one) for one in self.layers}):
             yield
 
 
@@ -71,7 +71,7 @@ class Segment(NamedTuple):
 
 
 @contextmanager
-def mixed(segments: Sequence[Segment]) -> Iterator[None]:
+def applying_segments(segments: Sequence[Segment]) -> Iterator[None]:
     """Within, one forward pass over a row computes each segment with its own adapter; together they cover the row."""
     if len(segments) == 1 and (only := segments[0].adapter) is not None:
         with only.on():
@@ -82,7 +82,7 @@ def mixed(segments: Sequence[Segment]) -> Iterator[None]:
         for change in adapter.layers if adapter is not None else ():
             parts.setdefault(change.layer, []).append(AdapterSlice(change, start, end))
     size = segments[-1].end if segments else 0
-    with _replaced({layer: partial(_mixed, layer, tuple(some), size) for layer, some in parts.items()}):
+    with _replace_forward({layer: partial(_apply_parts, layer, tuple(some), size) for layer, some in parts.items()}):
         yield
 
 
@@ -104,11 +104,11 @@ _now = _Now()
 
 
 @contextmanager
-def _replaced(forwards: Mapping[nn.Module, partial[Tensor]]) -> Iterator[None]:
+def _replace_forward(forwards: Mapping[nn.Module, partial[Tensor]]) -> Iterator[None]:
     before = _now.forwards
     try:
         for layer in forwards:
-            layer.forward = partial(_forwarded, layer)
+            layer.forward = partial(_forward_changed, layer)
         _now.forwards = forwards
         yield
     finally:
@@ -120,7 +120,7 @@ def is_any_on() -> bool:
     return bool(_now.forwards)
 
 
-def _forwarded(layer: nn.Module, x: Tensor) -> Tensor:
+def _forward_changed(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer that some adapter changes, in a pass that may or may not have it; once put in place it stays there."""
     forward = _now.forwards.get(layer)
     if forward is not None:
@@ -129,7 +129,7 @@ def _forwarded(layer: nn.Module, x: Tensor) -> Tensor:
     return plain
 
 
-def _changed(change: Change, x: Tensor) -> Tensor:
+def _apply_change(change: Change, x: Tensor) -> Tensor:
     """The layer's output with the change, for all of x."""
     layer, down, up, scale = change
     if change.folds(x.numel() // x.shape[-1]) and not torch.is_autocast_enabled(x.device.type):
@@ -138,7 +138,7 @@ def _changed(change: Change, x: Tensor) -> Tensor:
     return torch.add(plain, (x @ down) @ up, alpha=scale)
 
 
-def _mixed(layer: nn.Module, parts: Sequence[AdapterSlice], size: int, x: Tensor) -> Tensor:
+def _apply_parts(layer: nn.Module, parts: Sequence[AdapterSlice], size: int, x: Tensor) -> Tensor:
     """The layer's output for the row x, each part of it with its own change."""
     rows = x.reshape(-1, x.shape[-1])
     assert len(rows) == size, f"{type(layer).__name__} sees {len(rows)} of the {size} tokens of a row: not mixable"

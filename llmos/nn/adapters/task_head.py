@@ -101,7 +101,7 @@ def _token_head(kept: Mapping[str, Tensor]) -> Head:
     if name is None:
         raise BadInput(f"The adapter's task head has {', '.join(sorted(kept))}; a tagger's has one layer, {HEADS[0]}")
     labels, hidden = _shape(kept, name)
-    return _filled(TokenHead(hidden, labels), kept, out=name)
+    return _fill_head(TokenHead(hidden, labels), kept, out=name)
 
 
 def _sequence_head(kept: Mapping[str, Tensor], form: HeadLayout) -> Head:
@@ -113,7 +113,7 @@ def _sequence_head(kept: Mapping[str, Tensor], form: HeadLayout) -> Head:
         )
     labels, hidden = _shape(kept, form.out)
     head = SequenceHead(hidden, labels, form.pooling, activation=form.activation)
-    return _filled(head, kept, out=form.out, **({"dense": form.dense} if form.dense else {}))
+    return _fill_head(head, kept, out=form.out, **({"dense": form.dense} if form.dense else {}))
 
 
 def _shape(kept: Mapping[str, Tensor], name: str) -> tuple[int, int]:
@@ -123,7 +123,7 @@ def _shape(kept: Mapping[str, Tensor], name: str) -> tuple[int, int]:
     return weight.shape[0], weight.shape[1]
 
 
-def _filled(head: Head, kept: Mapping[str, Tensor], **names: str) -> Head:
+def _fill_head(head: Head, kept: Mapping[str, Tensor], **names: str) -> Head:
     """The head with these layers' weights in it; a layer without a bias adds nothing."""
     for ours, theirs in names.items():
         layer: Any = getattr(head, ours)  # Any: a Linear of the head's, by name

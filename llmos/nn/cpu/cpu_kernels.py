@@ -98,11 +98,11 @@ class Product:
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self._outs)
         rows = x.numel() // self._ins
-        _done(self._function(x.data_ptr(), rows, byref(self.matrix), out.data_ptr(), torch.get_num_threads()))
+        _check_memory(self._function(x.data_ptr(), rows, byref(self.matrix), out.data_ptr(), torch.get_num_threads()))
         return out
 
 
-def _done(lacks_memory: int) -> None:
+def _check_memory(lacks_memory: int) -> None:
     if lacks_memory:
         raise MemoryError("There is no memory for what a layer computes in between")
 
@@ -253,7 +253,7 @@ class Kernels:
             *(len(places), heads, kv_heads, d, scale, out.data_ptr()),
             torch.get_num_threads(),
         )
-        _done(lacks)
+        _check_memory(lacks)
 
     def decode(
         self,
@@ -279,7 +279,7 @@ class Kernels:
             *(x.data_ptr(), tokens, cosine.data_ptr(), sine.data_ptr(), byref(_held(held, reach)), out.data_ptr()),
             torch.get_num_threads(),
         )
-        _done(lacks)
+        _check_memory(lacks)
         return out
 
     def row(
@@ -311,7 +311,7 @@ class Kernels:
             *(heads, kv_heads, d, scale, is_causal, window or 0, out.data_ptr()),
             torch.get_num_threads(),
         )
-        _done(lacks)
+        _check_memory(lacks)
         return out
 
     def gelu(self, x: Tensor) -> Tensor | None:
@@ -352,7 +352,7 @@ class Kernels:
         x = x.contiguous()
         starts, out = torch.tensor((0, *accumulate(lengths))), torch.empty_like(x)
         told = byref(layer), x.data_ptr(), starts.data_ptr(), len(lengths), out.data_ptr()
-        _done(self._encode(*told, torch.get_num_threads()))
+        _check_memory(self._encode(*told, torch.get_num_threads()))
         return out
 
     def gate(self, gate: Tensor, up: Tensor) -> Tensor | None:
@@ -416,7 +416,7 @@ def _kernels(setting: str) -> Kernels | None:
     if path is None:
         return None
     try:
-        return loaded(path)
+        return load_library(path)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         if cpu_path.is_forced():
@@ -430,7 +430,7 @@ def _kernels(setting: str) -> Kernels | None:
         return None
 
 
-def loaded(path: CpuPath, source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Kernels:
+def load_library(path: CpuPath, source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Kernels:
     """The library for this source and this path, beside it; made anew where it is damaged or not there.
 
     Where that folder cannot be written, it is compiled for this process alone. OSError where there is no compiler,
@@ -446,12 +446,12 @@ def loaded(path: CpuPath, source: Path = SOURCE, compilers: Sequence[str] = COMP
         raise OSError(f"there is no C compiler ({', '.join(compilers)}). Install one, such as gcc, and start again")
     if os.access(source.parent, os.W_OK):
         with TemporaryDirectory(prefix=".kernels-", dir=source.parent) as folder:
-            return Kernels(_compiled(command, source, path, Path(folder)).rename(there), name)  # whole, for others too
+            return Kernels(_compile(command, source, path, Path(folder)).rename(there), name)  # whole, for others too
     with TemporaryDirectory(prefix="llmos-kernels-") as folder:
-        return Kernels(_compiled(command, source, path, Path(folder)), name)
+        return Kernels(_compile(command, source, path, Path(folder)), name)
 
 
-def _compiled(command: str, source: Path, path: CpuPath, folder: Path) -> Path:
+def _compile(command: str, source: Path, path: CpuPath, folder: Path) -> Path:
     made = folder / "kernels.so"
     asked = [command, *path.flags, *FLAGS, str(source), "-o", str(made), "-lm"]
     subprocess.run(asked, check=True, capture_output=True, text=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from llmos.abi.cpu import AUTO, NONE, CpuPath, chosen, features
+from llmos.abi.cpu import AUTO, NONE, CpuPath, choose_path, features
 
 _setting = AUTO
 
@@ -12,7 +12,7 @@ _setting = AUTO
 def use(setting: str) -> None:
     """From now on. A path that is forced bounds torch too, in a process that has computed nothing yet."""
     global _setting
-    path = chosen(setting, features())
+    path = choose_path(setting, features())
     _setting = setting
     if path is not None and setting != AUTO:
         os.environ.update(path.environ)
@@ -30,4 +30,4 @@ def is_forced() -> bool:
 
 def path() -> CpuPath | None:
     """The path in use; None for no loops in C."""
-    return chosen(_setting, features())
+    return choose_path(_setting, features())

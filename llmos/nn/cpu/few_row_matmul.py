@@ -26,10 +26,12 @@ class TransposedWeights(nn.Linear):
         if not 1 < rows <= MOST_ROWS:
             return linear(input, self.weight, self.bias)
         # Two copies of few rows at most: a row whose numbers lie apart makes the product far slower.
-        return turned(input.reshape(rows, -1).contiguous(), self.weight, self.bias).view(*input.shape[:-1], -1)
+        return transposed_matmul(input.reshape(rows, -1).contiguous(), self.weight, self.bias).view(
+            *input.shape[:-1], -1
+        )
 
 
-def turned(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def transposed_matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
         return torch.mm(weight, x.t()).t()
     return torch.addmm(bias.unsqueeze(1), weight, x.t()).t()
@@ -50,7 +52,7 @@ def _is_faster(layer: nn.Linear) -> bool:
     """Tried on a part of one layer, and by the fastest of some tries, for other programs may run beside."""
     weight = layer.weight[:4096]
     x = torch.ones(TRIED_ROWS, weight.shape[1], dtype=weight.dtype)
-    return _time(lambda: turned(x, weight, None)) < _time(lambda: linear(x, weight))
+    return _time(lambda: transposed_matmul(x, weight, None)) < _time(lambda: linear(x, weight))
 
 
 def _time(run: Callable[[], Tensor]) -> float:

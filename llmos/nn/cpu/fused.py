@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from llmos.nn.attention import Layout, attend
 from llmos.nn.cpu.cpu_kernels import Kernels, fits, kernels
-from llmos.nn.cpu.int8_decoder import GATE, PROJECTIONS, decoded
-from llmos.nn.cpu.int8_encoder import encoded
+from llmos.nn.cpu.int8_decoder import GATE, PROJECTIONS, decoder_class
+from llmos.nn.cpu.int8_encoder import encoder_class
 from llmos.nn.cpu.int8_linear import Int8
 
 CLOSE, CLOSE_IN_INTEGERS = 1e-5, 2e-2
@@ -36,12 +36,12 @@ def fuse(model: nn.Module) -> int:
     for layer in model.modules():
         alike = _alike(layer)
         if alike not in found:
-            found[alike] = _fused(layer, loops)
+            found[alike] = _fused_class(layer, loops)
         if (better := found[alike]) is not None:
             layer.__class__ = better
             made += 1
     for layer in model.modules():  # now that their parts are replaced
-        if (better := decoded(layer) or encoded(layer, loops)) is not None:
+        if (better := decoder_class(layer) or encoder_class(layer, loops)) is not None:
             layer.__class__ = better
             made += 1
     return made
@@ -60,7 +60,7 @@ def _alike(layer: nn.Module) -> Hashable:
     )
 
 
-def _fused(layer: nn.Module, loops: Kernels) -> Kind | None:
+def _fused_class(layer: nn.Module, loops: Kernels) -> Kind | None:
     """The class that computes what this layer does, if there is one."""
     kind = type(layer)
     parameters = [*layer.parameters()]
@@ -73,11 +73,11 @@ def _fused(layer: nn.Module, loops: Kernels) -> Kind | None:
     elif kind is nn.LayerNorm:
         if [parameter.dim() for parameter in parameters] != [1, 1]:
             return None
-        tried = [(_centred(kind, loops), (_rows(parameters[0].shape[-1]),), {})]
+        tried = [(_layer_norm(kind, loops), (_rows(parameters[0].shape[-1]),), {})]
     elif "GELU" in kind.__name__:
-        tried = [(_activated(kind, loops), (_rows(64),), {})]
+        tried = [(_activation(kind, loops), (_rows(64),), {})]
     elif _has(layer, *GATE):
-        tried = [(_gated(kind, loops), (_rows(layer.gate_proj.in_features),), {})]  # type: ignore[union-attr, arg-type]
+        tried = [(_gated_mlp(kind, loops), (_rows(layer.gate_proj.in_features),), {})]  # type: ignore[union-attr, arg-type]
     elif _has(layer, *PROJECTIONS) and isinstance(getattr(layer, "head_dim", None), int):
         return _attention(layer, loops)
     else:
@@ -96,7 +96,7 @@ def _attention(layer: Layer, loops: Kernels) -> Kind | None:
         return None
     if len(told) != 1:
         return None
-    found = _rotated(type(layer), loops, told[0])
+    found = _rotary_attention(type(layer), loops, told[0])
     return found if _agree(layer, found, (), trial) else None
 
 
@@ -129,7 +129,7 @@ def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
     return _with(kind, forward, offset=offset, epsilon=property(lambda layer: _eps(layer) or 0.0))
 
 
-def _centred(kind: Kind, loops: Kernels) -> Kind:
+def _layer_norm(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor) -> Tensor:
         about = layer.weight, layer.bias
         made = loops.centre(x, *about, layer.eps) if fits(x, *about) else None
@@ -140,7 +140,7 @@ def _centred(kind: Kind, loops: Kernels) -> Kind:
     return _with(kind, forward, is_centred=True)
 
 
-def _activated(kind: Kind, loops: Kernels) -> Kind:
+def _activation(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: as in _norm
         made = loops.gelu(x) if not more and not named and fits(x) else None
         if made is None:
@@ -150,7 +150,7 @@ def _activated(kind: Kind, loops: Kernels) -> Kind:
     return _with(kind, forward, is_gelu=True)
 
 
-def _gated(kind: Kind, loops: Kernels) -> Kind:
+def _gated_mlp(kind: Kind, loops: Kernels) -> Kind:
     def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: as in _norm
         made = None
         if not more and not named and fits(x):
@@ -161,7 +161,7 @@ def _gated(kind: Kind, loops: Kernels) -> Kind:
     return _with(kind, forward, is_gated=True)
 
 
-def _rotated(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind:  # Any: as in _attention
+def _rotary_attention(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind:  # Any: as in _attention
     """Attention with rotary positions, and norms of queries and keys where the layer has them.
 
     `asked` is what the layer asks of its attention function beside the layout.

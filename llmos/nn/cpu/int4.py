@@ -26,13 +26,13 @@ class Int4Weights(NamedTuple):
 
 
 @torch.inference_mode()
-def found(weights: Tensor) -> Int4Weights | None:
+def recover_int4(weights: Tensor) -> Int4Weights | None:
     """The 4 bits that these floats, [out, in], stand for to the last bit; None if they stand for none."""
     if weights.shape[1] % FINE or not weights.numel():
         return None
-    if _fitted(weights[:1]) is None:  # of most models it is the first output that tells
+    if _fit_block(weights[:1]) is None:  # of most models it is the first output that tells
         return None
-    return _fitted(weights)
+    return _fit_block(weights)
 
 
 def plain(nibbles: Int4Weights) -> Tensor:
@@ -51,7 +51,7 @@ def is_sound(nibbles: Int4Weights, shape: tuple[int, int]) -> bool:
     return all(x.dtype is torch.float16 and x.shape == (outs, ins // FINE) and bool(x.isfinite().all()) for x in rest)
 
 
-def _fitted(weights: Tensor) -> Int4Weights | None:
+def _fit_block(weights: Tensor) -> Int4Weights | None:
     """A block's 0 is its least number, or its largest; the other end is some steps of the scale away, 15 of most."""
     blocks = weights.reshape(len(weights), -1, FINE)
     ends = blocks.aminmax(dim=-1)

@@ -34,7 +34,7 @@ class Made(NamedTuple):
     kept: tuple[Tensor | None, ...]
 
 
-def decoded(layer: Layer) -> Kind | None:
+def decoder_class(layer: Layer) -> Kind | None:
     """The class whose steps are one loop, if a trial shows that they give the layer's own numbers."""
     if not _is_like(layer):
         return None
@@ -47,7 +47,7 @@ def decoded(layer: Layer) -> Kind | None:
         if more or plan is None or not plan.is_lone or positions is None or is_any_on() or not fits(hidden_states):
             return kind.forward(layer, hidden_states, *more, **named)
         if (told := layer.__dict__.get("told")) is None:
-            told = layer.told = made(layer)
+            told = layer.told = kernel_args(layer)
         turns = positions[0][0], positions[1][0]
         out = plan.decode(layer.self_attn.layer_idx, told.decoder, hidden_states[0], turns, window)
         return kind.forward(layer, hidden_states, *more, **named) if out is None else out.unsqueeze(0)
@@ -74,7 +74,7 @@ def _is_like(layer: Layer) -> bool:
     return all(len({one.is_nibbles for one in some}) == 1 for some in (products[:3], products[4:6]))  # of one input
 
 
-def made(layer: Layer) -> Made:
+def kernel_args(layer: Layer) -> Made:
     """What the loop is told of this layer, whose parts are those of `decoded`."""
     attention, gate = layer.self_attn, layer.mlp
     norms = [layer.input_layernorm, layer.post_attention_layernorm]

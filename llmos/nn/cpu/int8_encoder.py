@@ -29,7 +29,7 @@ class Told(NamedTuple):
     kept: tuple[Tensor, ...]
 
 
-def encoded(layer: Layer, loops: Kernels) -> Kind | None:
+def encoder_class(layer: Layer, loops: Kernels) -> Kind | None:
     """The class that computes this layer as one loop, if a trial shows that it gives the layer's own numbers."""
     if not _is_like(layer) or (scale := _scale(layer)) is None:
         return None
@@ -43,7 +43,7 @@ def encoded(layer: Layer, loops: Kernels) -> Kind | None:
         if not fits(hidden_states):
             return kind.forward(layer, hidden_states, *more, **named)
         if (told := layer.__dict__.get("told")) is None:
-            told = layer.told = _told(layer, scale)
+            told = layer.told = _kernel_args(layer, scale)
         made = loops.encode(told.encoder, hidden_states[0], layout.lengths)
         return kind.forward(layer, hidden_states, *more, **named) if made is None else made.unsqueeze(0)
 
@@ -93,7 +93,7 @@ def _scale(layer: Layer) -> float | None:
     return scale
 
 
-def _told(layer: Layer, scale: float) -> Told:
+def _kernel_args(layer: Layer, scale: float) -> Told:
     inner, norms = layer.attention.self, _norms(layer)
     kept = tuple(x.float().contiguous() for norm in norms for x in (norm.weight, norm.bias))
     encoder = Encoder(

@@ -114,12 +114,12 @@ def plan(folder: Path, *, is_whole: bool = True) -> GainPlan:
 
 def gain(plan: GainPlan, dtype: str, measure: Measure | None = None) -> Gain:
     """What int8 saves beside a device that computes in `dtype`."""
-    speeds = (measure or measured)(plan, dtype)
+    speeds = (measure or measure_gain)(plan, dtype)
     return Gain(dtype, plan.float_bytes(dtype), plan.int8_bytes(dtype), speeds, plan.is_whole)
 
 
 @torch.inference_mode()
-def measured(plan: GainPlan, dtype: str, *, clock: Callable[[], float] = time.perf_counter) -> Mapping[int, float]:
+def measure_gain(plan: GainPlan, dtype: str, *, clock: Callable[[], float] = time.perf_counter) -> Mapping[int, float]:
     """Products of the plan's largest shapes in this dtype and in int8, tried in turn until the budget is spent."""
     until = clock() + BUDGET_S
     taken = sorted(plan.shapes.items(), key=lambda one: one[1] * one[0][0] * one[0][1], reverse=True)[:MOST_SHAPES]
@@ -128,7 +128,7 @@ def measured(plan: GainPlan, dtype: str, *, clock: Callable[[], float] = time.pe
         part = min(out, max(int8_linear.LEAST_OUTPUTS, MOST_WEIGHTS // ins))
         both = _both(part, ins, load.torch_dtype(dtype), is_turned=plan.generates)
         for rows in ROWS:
-            for at, fastest in enumerate(_tried(both, rows, ins, clock, until)):
+            for at, fastest in enumerate(_time_products(both, rows, ins, clock, until)):
                 spent[rows][at] += fastest * count * out / part
         if clock() > until:
             break
@@ -139,14 +139,16 @@ def _both(out: int, ins: int, dtype: torch.dtype, *, is_turned: bool) -> tuple[R
     """The same product in this dtype, the way round that serving would take, and in int8."""
     layer = nn.Linear(ins, out, bias=False)
     layer.weight = nn.Parameter(torch.randn(out, ins, generator=torch.Generator().manual_seed(0)) * 0.02)
-    integers = Int8(int8_linear.quantized(layer), None)
+    integers = Int8(int8_linear.quantize_layer(layer), None)
     floats = nn.Sequential(layer.to(dtype))
     if is_turned:
         turn(floats)
     return (lambda x: floats(x.to(dtype))), integers
 
 
-def _tried(both: tuple[Run, Run], rows: int, ins: int, clock: Callable[[], float], until: float) -> tuple[float, float]:
+def _time_products(
+    both: tuple[Run, Run], rows: int, ins: int, clock: Callable[[], float], until: float
+) -> tuple[float, float]:
     """The fastest of some tries of each, after one that warms up; once at least, however late it is."""
     x = torch.randn(rows, ins, generator=torch.Generator().manual_seed(1))
     for run in both:

@@ -59,7 +59,7 @@ class Int8(nn.Linear):
         loops = kernels() if is_compiled else None
         in_floats = 4 * self.out_features * self.in_features
         self.size_bytes = sum(x.nbytes for x in weights) if loops else in_floats
-        self.packed = _packed(loops, weights, self.bias) if loops else None
+        self.packed = _pack(loops, weights, self.bias) if loops else None
         self._plain: Product | None = None if self.packed else _in_floats(weights, self.bias)
 
     @property
@@ -74,7 +74,7 @@ class Int8(nn.Linear):
         return made
 
 
-def _packed(loops: Kernels, weights: Weights, bias: Tensor | None) -> Packed:
+def _pack(loops: Kernels, weights: Weights, bias: Tensor | None) -> Packed:
     return (
         loops.product_of_nibbles(weights, bias) if isinstance(weights, Int4Weights) else loops.product(*weights, bias)
     )
@@ -82,7 +82,7 @@ def _packed(loops: Kernels, weights: Weights, bias: Tensor | None) -> Packed:
 
 def quantize(model: nn.Module, *, keep: Collection[str] = ()) -> None:
     """Put integer layers in the place of the model's float ones, but for those at the paths to keep."""
-    put(model, {path: quantized(layer) for path, layer in eligible(model) if path not in keep})
+    put(model, {path: quantize_layer(layer) for path, layer in eligible(model) if path not in keep})
 
 
 def eligible(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -100,10 +100,10 @@ def matrix(layer: nn.Module) -> Tensor:
 
 
 @torch.inference_mode()
-def quantized(layer: nn.Module) -> Weights:
+def quantize_layer(layer: nn.Module) -> Weights:
     """The layer's weights as they are if 4 bits hold them, else rounded, each block of an output's with its scale."""
     whole = matrix(layer).float()
-    if (kept := int4.found(whole)) is not None:
+    if (kept := int4.recover_int4(whole)) is not None:
         return kept
     if not bool(whole.isfinite().all()):
         raise BadInput("The weights have numbers that are not finite (NaN or infinite). Bring the model in again")
@@ -176,7 +176,7 @@ def form_of(model: nn.Module) -> dict[str, Tensor]:
     """The tensors to write for the layers of a float model."""
     form: dict[str, Tensor] = {}
     for path, layer in eligible(model):
-        form |= zip((path + end for end in (WEIGHT, SCALE, LEAST)), quantized(layer), strict=False)
+        form |= zip((path + end for end in (WEIGHT, SCALE, LEAST)), quantize_layer(layer), strict=False)
     return form
 
 
@@ -188,14 +188,14 @@ def layers_of(weights: Mapping[str, Tensor], model: nn.Module, name: str) -> dic
         if not key.endswith(SCALE):
             continue
         path = key.removesuffix(SCALE)
-        kept = _kept(weights, path)
+        kept = _keep_layer(weights, path)
         if kept is None or path not in there or not _is_sound(kept, matrix(there[path])):
             raise Corrupt(f"{name} has an int8 layer {path} that this model cannot have. Remove it: it is made again")
         found[path] = kept
     return found
 
 
-def _kept(weights: Mapping[str, Tensor], path: str) -> Weights | None:
+def _keep_layer(weights: Mapping[str, Tensor], path: str) -> Weights | None:
     values, scales, least = (weights.get(path + end) for end in (WEIGHT, SCALE, LEAST))
     if values is None or scales is None:
         return None

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from llmos.nn.generation.kv_cache import BLOCK, Pair, SequenceCache
-from llmos.nn.generation.paged_attention import each, reached
+from llmos.nn.generation.paged_attention import each, visible_range
 
 
 class CrossAttention:
@@ -26,7 +26,7 @@ class CrossAttention:
         self._lone = [i for i, length in enumerate(lengths) if length == 1]
         lone = [sources[i] for i in self._lone]
         self._reach = (
-            reached([kv.table for kv in lone], [0] * len(lone), [kv.length - 1 for kv in lone], device)
+            visible_range([kv.table for kv in lone], [0] * len(lone), [kv.length - 1 for kv in lone], device)
             if lone
             else None
         )

@@ -72,7 +72,7 @@ def _place(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tu
 
 
 @contextmanager
-def _placed(packed: Packed) -> Iterator[None]:
+def _place_positions(packed: Packed) -> Iterator[None]:
     token = _positions.set(packed.positions[0])
     try:
         yield
@@ -82,7 +82,7 @@ def _placed(packed: Packed) -> Iterator[None]:
 
 def encode(model: Any, packed: Packed) -> Tensor:  # Any: transformers' methods, which Module does not declare
     """The encoder's last hidden state of every token of these sources, [S, hidden]."""
-    with _placed(packed):
+    with _place_positions(packed):
         out = model.get_encoder()(input_ids=packed.ids, layout=Layout(packed.lengths))
     hidden: Tensor = out.last_hidden_state[0]
     return hidden
@@ -110,7 +110,7 @@ def next_logits(
     device = packed.ids.device
     plan, across = Plan(packed.lengths, kvs, device), CrossAttention(packed.lengths, sources, device)
     told = _Told(packed.ids.new_empty(0), plan.pool.layers)
-    with _placed(packed):
+    with _place_positions(packed):
         out = model(
             decoder_input_ids=packed.ids,
             encoder_outputs=BaseModelOutput(last_hidden_state=packed.ids),  # which is not read
@@ -124,7 +124,7 @@ def next_logits(
 def hidden_of(model: Any, sources: Packed, packed: Packed) -> Tensor:  # Any: as encode
     """The decoder's last hidden state of every token, [T, hidden], each sequence beside its source: for training."""
     hidden = encode(model, sources)
-    with _placed(packed):
+    with _place_positions(packed):
         out = model.get_decoder()(
             input_ids=packed.ids,
             encoder_hidden_states=hidden.unsqueeze(0),

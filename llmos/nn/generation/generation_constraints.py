@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llmos.abi.error import BadInput
 from llmos.nn.called import name_of
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 
 Json = Any  # Any: transformers' files, read by key
 
@@ -95,7 +95,7 @@ class GenerationConstraints:
         return found
 
 
-def said(folder: Path) -> dict[str, Json]:
+def read_constraints(folder: Path) -> dict[str, Json]:
     """What the folder's files say of all this; BadInput that names the first value that cannot be."""
     found: dict[str, Json] = {}
     for name in FILES:
@@ -103,12 +103,14 @@ def said(folder: Path) -> dict[str, Json]:
         held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if not isinstance(held, dict):
             raise BadInput(
-                f"{name_of(folder)}/{name} is {shown(held)}; it must be a JSON object. Bring the model in again"
+                f"{name_of(folder)}/{name} is {quote_value(held)}; it must be a JSON object. Bring the model in again"
             )
         kept = {key: held[key] for key in FORMS if held.get(key) is not None}
         for key, value in kept.items():
             if not FORMS[key](value):
-                raise BadInput(f"{name_of(folder)}/{name} has {key} = {shown(value)}; it must be {SAID[FORMS[key]]}")
+                raise BadInput(
+                    f"{name_of(folder)}/{name} has {key} = {quote_value(value)}; it must be {SAID[FORMS[key]]}"
+                )
         found |= kept
     return found
 

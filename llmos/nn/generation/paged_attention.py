@@ -145,7 +145,7 @@ class Plan:
     def _reach(self, size: int | None) -> Reach:
         if size not in self._reaches:
             lone = [self._kvs[i] for i in self._lone]
-            self._reaches[size] = reached(
+            self._reaches[size] = visible_range(
                 [kv.table for kv in lone], [_first(kv, size) for kv in lone], [kv.length for kv in lone], self._device
             )
         return self._reaches[size]
@@ -169,7 +169,9 @@ class Plan:
         return torch.tensor(numbers, device=self._device)
 
 
-def reached(tables: Sequence[Sequence[int]], first: Sequence[int], last: Sequence[int], device: torch.device) -> Reach:
+def visible_range(
+    tables: Sequence[Sequence[int]], first: Sequence[int], last: Sequence[int], device: torch.device
+) -> Reach:
     """What tokens see that each see the positions from `first` to `last` of the sequence whose blocks are in its table.
 
     Blocks in the order of the pool, so that those which lie together can be read without a copy.

@@ -89,7 +89,7 @@ class Sampler:
         return int(scores.argmax()) if self._settings.temperature < COLDEST else self._drawn(scores.float().cpu())
 
     def _drawn(self, scores: Tensor) -> int:
-        shares, ids = _kept(scores / self._settings.temperature, self._settings)
+        shares, ids = _keep_likely(scores / self._settings.temperature, self._settings)
         sums = shares.double().cumsum(-1)
         at = torch.rand(1, generator=self._random, dtype=torch.float64) * sums[-1]
         place = int(torch.searchsorted(sums, at, right=True))
@@ -155,7 +155,7 @@ def _shifts(settings: Sampling) -> bool:
     return any(penalties) or bool(settings.logit_bias)
 
 
-def _kept(scores: Tensor, settings: Sampling) -> tuple[Tensor, Tensor | None]:
+def _keep_likely(scores: Tensor, settings: Sampling) -> tuple[Tensor, Tensor | None]:
     """The shares of the tokens that may be chosen, and which tokens these are where it is not all of them.
 
     First the `top_k` likeliest, of those the first that together have `top_p`, of those the ones that have `min_p`

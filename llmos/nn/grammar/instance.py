@@ -91,13 +91,13 @@ class _Instances:
         for word in ("anyOf", "oneOf"):
             if word in schema:
                 rest = {key: value for key, value in schema.items() if key != word}
-                return _shortest(self.of(_merged(rest, one)) for one in schema[word])
+                return _shortest(self.of(_merge_schemas(rest, one)) for one in schema[word])
         if "allOf" in schema:
             made = {key: value for key, value in schema.items() if key != "allOf"}
             for one in schema["allOf"]:
-                made = _merged(made, one)
+                made = _merge_schemas(made, one)
             return self.of(made)
-        kinds = schema.get("type") or _implied(schema)
+        kinds = schema.get("type") or _implied_types(schema)
         return _shortest(self._typed(kind, schema) for kind in ([kinds] if isinstance(kinds, str) else kinds))
 
     def _referred(self, reference: str) -> str | None:
@@ -124,7 +124,7 @@ class _Instances:
         properties, needed = schema.get("properties") or {}, schema.get("required") or ()
         names = [*(one for one in properties if one in needed), *(one for one in needed if one not in properties)]
         others = schema.get("additionalProperties", True)
-        return _joined("{}", [(name, self.of(properties.get(name, others))) for name in names])
+        return _join_parts("{}", [(name, self.of(properties.get(name, others))) for name in names])
 
     def _array(self, schema: Json) -> str | None:
         first, others = schema.get("prefixItems") or [], schema.get("items", True)
@@ -135,7 +135,7 @@ class _Instances:
         if one is None or len(one) * count > MAX_CHARS:
             return None
         rest = [one] * (count - len(first))
-        return _joined("[]", [("", self.of(one)) for one in first[:count]] + [("", one) for one in rest])
+        return _join_parts("[]", [("", self.of(one)) for one in first[:count]] + [("", one) for one in rest])
 
 
 def of_pattern(pattern: str) -> str | None:
@@ -225,7 +225,7 @@ def _number(schema: Json) -> str | None:
     return _shortest(json.dumps(int(one) if one == int(one) else one) for one in fitting)
 
 
-def _implied(schema: Json) -> str | tuple[str, ...]:
+def _implied_types(schema: Json) -> str | tuple[str, ...]:
     if any(word in schema for word in ("properties", "required", "minProperties")):
         return "object"
     if any(word in schema for word in ("minItems", "prefixItems", "items")):
@@ -233,7 +233,7 @@ def _implied(schema: Json) -> str | tuple[str, ...]:
     return "string" if any(word in schema for word in ("pattern", "format", "minLength")) else "integer"
 
 
-def _merged(one: Json, other: Json) -> Json:
+def _merge_schemas(one: Json, other: Json) -> Json:
     """What says the same as both, where they speak of different things."""
     if not one or not isinstance(other, dict):
         return one if other is True else other
@@ -256,7 +256,7 @@ def _target(root: Json, reference: str) -> Json:
     return node
 
 
-def _joined(brackets: str, members: Iterable[tuple[str, str | None]]) -> str | None:
+def _join_parts(brackets: str, members: Iterable[tuple[str, str | None]]) -> str | None:
     said: list[str] = []
     for name, value in members:
         if value is None:

@@ -20,7 +20,7 @@ from llmos.nn.grammar.ending import shortest
 from llmos.nn.grammar.grammar_text import limits, text_of
 from llmos.nn.grammar.instance import instance
 from llmos.nn.grammar.keys import Keys
-from llmos.nn.grammar.proof import prove, refused
+from llmos.nn.grammar.proof import prove, refusal_of
 from llmos.nn.text.tokenizer import WORD_START, FastTokenizer
 from llmos.tasks.grammar import JSON_SCHEMA, TOOLS, Grammar
 from llmos.tasks.tools import called_in
@@ -191,7 +191,7 @@ class Matcher:
         return self._refused(self._matcher.get_error())
 
     def _refused(self, why: str) -> BadInput:
-        return refused(self._grammar, why, called=called_in(self._said.decode(errors="replace")))
+        return refusal_of(self._grammar, why, called=called_in(self._said.decode(errors="replace")))
 
 
 Way = tuple[tuple[int, ...], bytes]  # tokens, and their text
@@ -210,24 +210,24 @@ class Compiled:
 
 def least(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> int:
     """Tokens of the shortest answer under this grammar, as far as it is known; 0 without one."""
-    return 0 if grammar is None else len(_compiled(grammar, _vocabulary(tokenizer, ends)).way or ())
+    return 0 if grammar is None else len(_compile_grammar(grammar, _vocabulary(tokenizer, ends)).way or ())
 
 
 def matcher(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> Matcher | None:
     """What keeps one answer to this grammar; BadInput where it is malformed or nothing can match it."""
     if grammar is None:
         return None
-    return Matcher(_compiled(grammar, _vocabulary(tokenizer, ends)), ends, grammar)
+    return Matcher(_compile_grammar(grammar, _vocabulary(tokenizer, ends)), ends, grammar)
 
 
 @lru_cache(maxsize=4)
 def _vocabulary(tokenizer: FastTokenizer, ends: frozenset[int]) -> LLTokenizer:
     from llguidance import LLTokenizer
 
-    return LLTokenizer(_known(tokenizer.as_json()), eos_token=sorted(ends) or None)
+    return LLTokenizer(_llguidance_tokenizer(tokenizer.as_json()), eos_token=sorted(ends) or None)
 
 
-def _known(text: str) -> str:
+def _llguidance_tokenizer(text: str) -> str:
     """The tokenizer as llguidance can use it: of SentencePiece's, with Llama's decoder, which says the same.
 
     What it splits are pieces of an answer, so that no space may be put before one, or taken from it.
@@ -244,15 +244,15 @@ def _known(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _compiled(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
+def _compile_grammar(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
     prove(grammar)
     made = _matcher(grammar, vocabulary)
     if made.is_error():
-        raise refused(grammar, made.get_error(), searches=True)
+        raise refusal_of(grammar, made.get_error(), searches=True)
     first = made.deep_copy()
     first.compute_bitmask()
     if first.is_error():
-        raise refused(grammar, "nothing can match it", searches=True)
+        raise refusal_of(grammar, "nothing can match it", searches=True)
     over_bytes = _matcher(grammar, _single_bytes())
     if over_bytes.is_error():  # it names a token of the vocabulary
         return Compiled(vocabulary, made, None, None, b"")
@@ -291,7 +291,7 @@ def _matcher(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
     try:
         return LLMatcher(vocabulary, text_of(grammar), log_level=0, limits=limits())
     except ValueError as error:  # nested too deeply to be read
-        raise refused(grammar, str(error), searches=True) from error
+        raise refusal_of(grammar, str(error), searches=True) from error
 
 
 def _keys(grammar: Grammar) -> Keys | None:

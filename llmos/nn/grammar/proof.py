@@ -20,7 +20,7 @@ from llmos.abi.error import BadInput, Cancelled
 from llmos.abi.waiting import is_for_nobody
 from llmos.nn.grammar.grammar_text import limits, text_of
 from llmos.tasks.grammar import JSON_SCHEMA, LARK, REGEX, TOOLS, Grammar
-from llmos.tasks.text import shown
+from llmos.tasks.text import quote_value
 from llmos.tasks.tools import ANSWER, ToolRule, alone, parts_of
 
 CPU_S = 8  # of compiling and the steps
@@ -44,7 +44,7 @@ def prove(grammar: Grammar) -> None:
     are not."""
     why = "" if is_plain(grammar) else _verdict(grammar.kind, grammar.text)
     if why:
-        raise refused(grammar, why, searches=True)
+        raise refusal_of(grammar, why, searches=True)
 
 
 def is_plain(grammar: Grammar) -> bool:
@@ -57,7 +57,7 @@ def is_plain(grammar: Grammar) -> bool:
     return is_schema and not any(word in grammar.text for word in ('"pattern', '"allOf"'))
 
 
-def refused(grammar: Grammar, why: str, *, called: str = "", searches: bool = False) -> BadInput:
+def refusal_of(grammar: Grammar, why: str, *, called: str = "", searches: bool = False) -> BadInput:
     """What is said of a rule that cannot be kept to, and of tools, of which: the one that is `called`, the one that the
     error points at, or, if it `searches`, the one that is refused alone."""
     said = cause_of(grammar, why)
@@ -71,7 +71,7 @@ def refused(grammar: Grammar, why: str, *, called: str = "", searches: bool = Fa
         found = _guilty(known)
     if len(found) > 1:
         names = ", ".join(one.name for one in found)
-        return BadInput(f"The tools {shown(names)} cannot be kept to together: {said}", key=TOOLS)
+        return BadInput(f"The tools {quote_value(names)} cannot be kept to together: {said}", key=TOOLS)
     key = f"{TOOLS}[{found[0].number}].function.parameters"
     return BadInput(f"{key} of {found[0].name} cannot be kept to: {said}", key=key)
 
@@ -113,7 +113,7 @@ def _verdict(kind: str, text: str) -> str:
         rule.write(said)
         rule.seek(0)
         with subprocess.Popen(command, stdin=rule, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            told = _told(process)
+            told = _read_verdict(process)
             code = process.poll()
     if told is None or code is None:
         return f"compiling it takes longer than {WITHIN_S:.0f} s. Make it smaller"
@@ -124,7 +124,7 @@ def _verdict(kind: str, text: str) -> str:
     return f"compiling it ends the process that tries ({-code}). Make it smaller, or nest it less deeply"
 
 
-def _told(process: subprocess.Popen[bytes]) -> bytes | None:
+def _read_verdict(process: subprocess.Popen[bytes]) -> bytes | None:
     """What the process says, None if it takes too long; Cancelled, and it is killed, once nobody waits for that."""
     until = time.monotonic() + WITHIN_S
     try:

@@ -13,7 +13,7 @@ from jinja2 import TemplateError, nodes
 
 from llmos.abi.error import BadInput
 from llmos.nn.text.sandbox import Environment, SandboxBudget, TooMuch
-from llmos.tasks.tools import knows_tools, told
+from llmos.tasks.tools import knows_tools, write_as_text
 
 Json = Any  # Any: a message, a tool, or whatever a template makes of them
 Message = dict[str, Json]
@@ -50,7 +50,7 @@ class ChatTemplate:
             self._tree = environment.parse(text)
             self._compiled = environment.from_string(text)
         except Exception as error:  # the template is whoever's it is: whatever it does is its fault, said as such
-            raise BadInput(f"The chat template of {name} does not compile: {_said(error)}. {WAY_OUT}") from error
+            raise BadInput(f"The chat template of {name} does not compile: {_error_line(error)}. {WAY_OUT}") from error
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
@@ -59,7 +59,9 @@ class ChatTemplate:
         try:
             return self._rendered(messages, tools, opens=opens, named=named)
         except Exception as error:  # likewise
-            raise BadInput(f"The chat template of {self.name} refuses this conversation: {_said(error)}") from error
+            raise BadInput(
+                f"The chat template of {self.name} refuses this conversation: {_error_line(error)}"
+            ) from error
 
     def _rendered(
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
@@ -98,11 +100,11 @@ class ChatTemplate:
         refuses: dict[str, str] = {}
         for kind, (messages, tools) in TRIALS.items():
             if tools and not knows_tools(self.text):  # as they are told to such a one: in a system text
-                messages, tools = told(messages, tools), []
+                messages, tools = write_as_text(messages, tools), []
             try:
                 self._rendered([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
             except Exception as error:  # noqa: BLE001  # likewise
-                refuses[kind] = _said(error)
+                refuses[kind] = _error_line(error)
                 if isinstance(error, TooMuch):
                     break
         parts = [role for role in ROLES if self.takes_parts(role)]
@@ -139,7 +141,7 @@ def _others(comparison: nodes.Compare) -> list[nodes.Expr]:
     return [one.expr for one in comparison.ops]
 
 
-def _said(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     """What went wrong, in a line."""
     if isinstance(error, RecursionError):
         return "it calls itself without end"

@@ -106,14 +106,14 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=_finalized
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=_finalize
         )
         self.filters["tojson"], self.filters["join"] = _tojson, _join
-        self.filters["replace"] = lambda text, old, new, count=-1: _replaced(str(text), str(old), str(new), count)
+        self.filters["replace"] = lambda text, old, new, count=-1: _replace_filter(str(text), str(old), str(new), count)
         for name in ("xmlattr", "urlize", "pprint"):  # no template of a conversation has them
             del self.filters[name]
-        self.filters = {name: _counted(name, function) for name, function in self.filters.items()}
-        self.filters |= {"llmos_bounded": _bounded, "llmos_concat": _concat, "llmos_made": _made}
+        self.filters = {name: _count_filter(name, function) for name, function in self.filters.items()}
+        self.filters |= {"llmos_bounded": _bound_filter, "llmos_concat": _concat, "llmos_made": _count_value}
         self.concat = _concat  # type: ignore[method-assign]  # of blocks and macros
         del self.globals["lipsum"]
         self.globals["dict"] = lambda *given, **named: dict(*given, **named)
@@ -128,7 +128,7 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Json, right: Json) -> Json:
         _check_operands(operator, left, right)
-        return _made(super().call_binop(context, operator, left, right))
+        return _count_value(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, called: Json, /, *args: Json, **kwargs: Json) -> Json:
         budget = _CURRENT.get()
@@ -140,10 +140,10 @@ class Environment(ImmutableSandboxedEnvironment):
             if isinstance(owner, str) and name == "join" and len(args) == 1:
                 return _join(None, args[0], owner)
             if isinstance(owner, str) and name == "replace" and len(args) in (2, 3):
-                return _replaced(owner, *args)
+                return _replace_filter(owner, *args)
             _check_method(owner, name, args, kwargs)
         given = super().call(context, called, *args, **kwargs)
-        return given if isinstance(owner, dict) else _made(given)  # whose values are there already
+        return given if isinstance(owner, dict) else _count_value(given)  # whose values are there already
 
 
 class _Counting(NodeTransformer):
@@ -182,7 +182,7 @@ def _check_items(count: int) -> None:
         raise TooMuch(f"it makes a list of more than {MOST_ITEMS:,} items")
 
 
-def _made(value: Json) -> Json:
+def _count_value(value: Json) -> Json:
     """A value that the template has made, counted."""
     budget = _CURRENT.get()
     if budget is not None:
@@ -260,10 +260,10 @@ def _check_method(owner: Json, name: str, args: tuple[Json, ...], named: Mapping
         _check_items(owner.count(by) if by else len(owner) // 2)
 
 
-def _replaced(text: str, old: str, new: str, count: int = -1) -> str:
+def _replace_filter(text: str, old: str, new: str, count: int = -1) -> str:
     times = text.count(old) if count is None or count < 0 else min(count, text.count(old))
     _check_chars(len(text) + times * max(0, len(new) - len(old)))
-    return str(_made(text.replace(old, new, -1 if count is None else count)))
+    return str(_count_value(text.replace(old, new, -1 if count is None else count)))
 
 
 @pass_eval_context
@@ -286,17 +286,17 @@ def _together(values: Iterable[Json], by: str) -> str:
         chars += len(pieces[-1]) + len(by)
         _check_chars(chars)
         _check_items(len(pieces))
-    return str(_made(by.join(pieces)))
+    return str(_count_value(by.join(pieces)))
 
 
 @pass_context
-def _finalized(context: Context, value: Json) -> Json:
+def _finalize(context: Context, value: Json) -> Json:
     """What is written. That it asks for the context keeps jinja from computing anything as it compiles."""
     _check_text(value)
     return value
 
 
-def _counted(name: str, function: Callable[..., Json]) -> Callable[..., Json]:
+def _count_filter(name: str, function: Callable[..., Json]) -> Callable[..., Json]:
     """A filter whose arguments are bounded, and what it makes is counted."""
     passes = 1 if hasattr(function, "jinja_pass_arg") else 0
 
@@ -323,7 +323,7 @@ def _counted(name: str, function: Callable[..., Json]) -> Callable[..., Json]:
             _check_chars(len(text) + width * (text.count("\n") + 1))
         if name == "list" and isinstance(value, str):
             _check_items(len(value))
-        return function(*args, **named) if name in HANDED else _made(function(*args, **named))
+        return function(*args, **named) if name in HANDED else _count_value(function(*args, **named))
 
     return counted
 
@@ -347,7 +347,7 @@ class _Namespace(Namespace):
         super().__setitem__(name, value)
 
 
-def _bounded(values: Iterable[Json]) -> Iterator[Json]:
+def _bound_filter(values: Iterable[Json]) -> Iterator[Json]:
     budget = _CURRENT.get()
     for one in values:
         if budget is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Encoding, Tokenizer
 
 from llmos.abi.error import BadInput
-from llmos.nn.called import called, name_of
+from llmos.nn.called import calling_folder, name_of
 from llmos.nn.text import sentencepiece
 from llmos.nn.text.control_tokens import ControlTokens
 from llmos.tasks import Encoded, EncodedPair
@@ -57,7 +57,7 @@ class FastTokenizer:
     def __init__(self, folder: Path, name: str = "") -> None:
         """`name` is what errors call it."""
         self.folder, self.name = folder, name or name_of(folder)
-        with called(folder, self.name):
+        with calling_folder(folder, self.name):
             self._fast = read(folder)
         self._fast.no_truncation()
         self._fast.no_padding()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.stdio import LogOutput
 from llmos.kernel.children.log_reader import LogReader, follow_log, read_log
-from llmos.kernel.children.logs import Limits, numbered, rotate, rotated
+from llmos.kernel.children.logs import Limits, rotate, rotated_numbers, rotated_path
 
 ALL = Limits(1, 1000)  # every file is full, and none is removed
 LINES = st.sampled_from(["one\n", "zwölf\n", "\n", "an end that is no line", "日本\n", "x" * 70_000 + "\n"])
@@ -96,7 +96,7 @@ def test_a_reader_keeps_up_with_a_writer_that_is_rotated_all_the_time(tmp_path: 
         return text
 
     assert asyncio.run(follow()).encode() == written.text
-    assert len(rotated(written.path)) > 100
+    assert len(rotated_numbers(written.path)) > 100
     written.close()
 
 
@@ -140,7 +140,7 @@ def test_a_reader_goes_on_when_somebody_has_deleted_the_files(tmp_path: Path) ->
         written.reopen()
     written.write("3\n")
     assert everything(reader) == b"0\n1\n2\n3\n"
-    for path in (written.path, *(numbered(written.path, number) for number in rotated(written.path))):
+    for path in (written.path, *(rotated_path(written.path, number) for number in rotated_numbers(written.path))):
         path.unlink()
     written.write("into a file without a name\n")
     written.reopen()

@@ -12,7 +12,16 @@ import pytest
 
 from llmos.abi.stdio import LogOutput
 from llmos.kernel.children.log_reader import read_log
-from llmos.kernel.children.logs import Limits, Logs, daemon_log, log_path, numbered, rotate, rotated, surplus
+from llmos.kernel.children.logs import (
+    Limits,
+    Logs,
+    daemon_log,
+    log_path,
+    rotate,
+    rotated_numbers,
+    rotated_path,
+    surplus,
+)
 
 LIMITS = Limits(10, 4)
 
@@ -41,15 +50,15 @@ def test_a_log_that_is_not_full_stays_one_file(home: Path) -> None:
 def test_a_full_one_gets_a_number_that_it_keeps(home: Path) -> None:
     log = log_path(home, 7)
     fill(log, 2)
-    assert (rotated(log), log.exists()) == ([1, 2], False)
-    assert numbered(log, 1).read_text() == "line 00000\n"
-    assert rotated(log_path(home, 77)) == []
+    assert (rotated_numbers(log), log.exists()) == ([1, 2], False)
+    assert rotated_path(log, 1).read_text() == "line 00000\n"
+    assert rotated_numbers(log_path(home, 77)) == []
 
 
 def test_the_first_file_of_a_process_and_the_newest_are_kept(home: Path) -> None:
     log = log_path(home, 7)
     fill(log, 9)
-    assert rotated(log) == [1, 8, 9], "with the one that is written to next those are four"
+    assert rotated_numbers(log) == [1, 8, 9], "with the one that is written to next those are four"
     assert read_log(log) == (
         "line 00000\n[... 6 full files of this log were removed here ...]\nline 00007\nline 00008\n"
     )
@@ -60,7 +69,7 @@ def test_of_the_daemons_log_the_newest_are_kept(home: Path) -> None:
     for _ in range(9):
         log.write_text("1234567890")
         rotate(log, LIMITS, keeps_first=False)
-    assert rotated(log) == [7, 8, 9]
+    assert rotated_numbers(log) == [7, 8, 9]
 
 
 def test_who_prints_to_a_log_moves_on_to_its_next_file(home: Path) -> None:
@@ -76,7 +85,7 @@ def test_who_prints_to_a_log_moves_on_to_its_next_file(home: Path) -> None:
         log.unlink()  # somebody tidies up
         assert output.reopen()
         os.write(opened.fileno(), b"last\n")
-    assert (numbered(log, 1).read_text(), log.read_text()) == ("0123456789\nlate\n", "last\n")
+    assert (rotated_path(log, 1).read_text(), log.read_text()) == ("0123456789\nlate\n", "last\n")
     assert log.stat().st_mode & 0o777 == 0o600
 
 
@@ -96,7 +105,7 @@ def test_a_process_knows_its_log_by_name_also_when_it_was_rotated_before_it_look
     look = "from llmos.abi.stdio import LogOutput; print('old'); print(LogOutput.inherited().reopen(), flush=True)"
     with log.open("ab") as opened:
         if number:
-            log.rename(numbered(log, number))
+            log.rename(rotated_path(log, number))
         subprocess.run([sys.executable, "-u", "-c", look], stdout=opened, check=True)
     assert read_log(log) == ("old\nTrue\n" if number else "old\nFalse\n")
     assert log.read_text() == ("True\n" if number else "old\nFalse\n")
@@ -123,7 +132,7 @@ def test_a_tick_rotates_the_logs_of_daemon_zygote_and_living_processes(home: Pat
 
 def test_the_oldest_logs_of_ended_processes_go_when_all_together_are_too_large(home: Path) -> None:
     for pid in (1, 2, 3, 4):
-        for path in (log_path(home, pid), numbered(log_path(home, pid), 1)):
+        for path in (log_path(home, pid), rotated_path(log_path(home, pid), 1)):
             path.write_bytes(b"12345")
             os.utime(path, (1000 - pid, 1000 - pid))  # the first has written last
     assert {path.name for path, _ in surplus(home, {1, 2, 3, 4}, {1, 2, 3}, 25)} == {"3.log", "3.log.1"}
@@ -156,7 +165,7 @@ def test_a_kill_amid_rotations_leaves_every_line_once_and_in_order(home: Path, m
         writer = subprocess.Popen(command, stdout=sink, stderr=subprocess.PIPE)
     assert writer.stderr is not None
     assert writer.stderr.read() == b""
-    while len(rotated(log)) < 20 + more:
+    while len(rotated_numbers(log)) < 20 + more:
         assert writer.poll() is None
     writer.send_signal(signal.SIGKILL)
     writer.wait()

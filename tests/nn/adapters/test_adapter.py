@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from llmos.nn.adapters.adapter import Adapter, Segment, mixed  # noqa: E402
+from llmos.nn.adapters.adapter import Adapter, Segment, applying_segments  # noqa: E402
 from llmos.nn.adapters.adapter_file import load_adapter  # noqa: E402
 from llmos.nn.load import load_folder  # noqa: E402
 from llmos.nn.packing import forward, pack  # noqa: E402
@@ -41,7 +41,7 @@ def loaded(tmp_path_factory):
 
 def solo(backbone, adapter, sequences):
     row = pack(sequences)
-    with mixed([Segment(adapter, 0, sum(row.lengths))]):
+    with applying_segments([Segment(adapter, 0, sum(row.lengths))]):
         return forward(backbone, row)
 
 
@@ -51,7 +51,7 @@ def together(backbone, parts):
         end = start + sum(map(len, sequences))
         segments.append(Segment(adapter, start, end))
         start = end
-    with mixed(segments):
+    with applying_segments(segments):
         return forward(backbone, pack([ids for _, sequences in parts for ids in sequences]))
 
 
@@ -116,12 +116,12 @@ def test_a_failure_inside_leaves_the_base_as_it_was(loaded):
     backbone, there = loaded["bert"]
     row = pack([[5, 6]], torch.device("cpu"))
     before = forward(backbone, row)
-    with pytest.raises(ZeroDivisionError), mixed([Segment(there[1], 0, 1), Segment(there[2], 1, 2)]):
+    with pytest.raises(ZeroDivisionError), applying_segments([Segment(there[1], 0, 1), Segment(there[2], 1, 2)]):
         raise ZeroDivisionError
     assert torch.equal(forward(backbone, row), before)
 
 
 def test_an_empty_row_changes_nothing():
-    with mixed([]):
+    with applying_segments([]):
         pass
     assert Adapter(()).size_bytes == 0

@@ -17,7 +17,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
 
-from llmos.abi.cpu import PATHS, CpuPath, chosen, compiler, features  # noqa: E402
+from llmos.abi.cpu import PATHS, CpuPath, choose_path, compiler, features  # noqa: E402
 from llmos.nn.cpu import cpu_kernels, cpu_path  # noqa: E402
 from llmos.nn.generation.block_pool import origin  # noqa: E402
 from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
@@ -42,8 +42,8 @@ def loops(each_path):
 def test_every_path_that_this_processor_has_is_compiled_and_named_for_it(path_here, tmp_path):
     """Its library holds no instruction that the path does not allow, so that it may lie on a disk that others share."""
     source = Path(shutil.copy(cpu_kernels.SOURCE, tmp_path))
-    path = chosen(path_here, features())
-    assert cpu_kernels.loaded(path, source).name == path_here
+    path = choose_path(path_here, features())
+    assert cpu_kernels.load_library(path, source).name == path_here
     (made,) = tmp_path.glob("*.so")
     assert made.name.startswith(f"kernels-{path_here}-")
 
@@ -251,22 +251,22 @@ def test_what_does_not_fit_is_left_to_torch_and_not_computed_beside_its_memory(l
 def test_without_a_compiler_the_reason_is_said(tmp_path):
     source = Path(shutil.copy(cpu_kernels.SOURCE, tmp_path))
     with pytest.raises(OSError, match="no C compiler"):
-        cpu_kernels.loaded(HERE, source, ("no-such-compiler",))
+        cpu_kernels.load_library(HERE, source, ("no-such-compiler",))
 
 
 def test_a_source_that_does_not_compile_leaves_nothing_behind(tmp_path):
     source = tmp_path / "kernels.c"
     source.write_text("this is no C")
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        cpu_kernels.loaded(HERE, source)
+        cpu_kernels.load_library(HERE, source)
     assert "error" in failed.value.stderr
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_what_was_compiled_once_is_found_again(tmp_path):
     source = Path(shutil.copy(cpu_kernels.SOURCE, tmp_path))
-    cpu_kernels.loaded(HERE, source)
-    cpu_kernels.loaded(HERE, source, ("no-such-compiler",))
+    cpu_kernels.load_library(HERE, source)
+    cpu_kernels.load_library(HERE, source, ("no-such-compiler",))
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -274,17 +274,17 @@ def test_a_damaged_library_is_made_again(tmp_path):
     for folder in ("whole", "damaged"):
         (tmp_path / folder).mkdir()
         shutil.copy(cpu_kernels.SOURCE, tmp_path / folder)
-    cpu_kernels.loaded(HERE, tmp_path / "whole" / cpu_kernels.SOURCE.name)
+    cpu_kernels.load_library(HERE, tmp_path / "whole" / cpu_kernels.SOURCE.name)
     (made,) = (tmp_path / "whole").glob("*.so")
     damaged = tmp_path / "damaged" / made.name
     damaged.write_bytes(b"cut off")
-    cpu_kernels.loaded(HERE, tmp_path / "damaged" / cpu_kernels.SOURCE.name)
+    cpu_kernels.load_library(HERE, tmp_path / "damaged" / cpu_kernels.SOURCE.name)
     assert damaged.stat().st_size == made.stat().st_size
 
 
 def test_several_threads_that_start_at_once_have_one_library(tmp_path):
     source = Path(shutil.copy(cpu_kernels.SOURCE, tmp_path))
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: cpu_kernels.loaded(HERE, source), range(4)))
+        made = list(pool.map(lambda _: cpu_kernels.load_library(HERE, source), range(4)))
     assert len(made) == 4
     assert len(list(tmp_path.iterdir())) == 2

@@ -47,7 +47,7 @@ def normal(*shape, seed=0):
 @settings(deadline=None, max_examples=50)
 def test_what_was_quantized_to_4_bits_is_found_to_the_last_bit(outs, blocks, seed, is_centred):
     floats = int4.plain(drawn(outs, blocks, seed, is_centred=is_centred))
-    found = int4.found(floats)
+    found = int4.recover_int4(floats)
     assert found is not None
     assert torch.equal(int4.plain(found), floats)
     assert int4.is_sound(found, floats.shape)
@@ -55,7 +55,7 @@ def test_what_was_quantized_to_4_bits_is_found_to_the_last_bit(outs, blocks, see
 
 def test_blocks_of_one_number_and_of_few_are_found():
     floats = torch.stack([torch.zeros(FINE), torch.full((FINE,), 0.75), torch.tensor([0.0, 0.5] * (FINE // 2))])
-    assert torch.equal(int4.plain(int4.found(floats)), floats)
+    assert torch.equal(int4.plain(int4.recover_int4(floats)), floats)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_blocks_of_one_number_and_of_few_are_found():
     ],
 )
 def test_other_numbers_are_not_taken_for_4_bits(floats):
-    assert int4.found(floats) is None
+    assert int4.recover_int4(floats) is None
 
 
 @pytest.mark.parametrize("is_compiled", [True, False])

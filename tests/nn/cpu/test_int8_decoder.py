@@ -138,7 +138,7 @@ def test_layers_in_float_are_left_alone():
 def test_what_does_not_fit_is_left_to_torch_and_not_computed_beside_its_memory():
     model = made("llama")
     fuse(model)
-    told = int8_decoder.made(model.model.layers[0]).decoder
+    told = int8_decoder.kernel_args(model.model.layers[0]).decoder
     held = torch.zeros(4, told.kv_heads, BLOCK, told.d), torch.zeros(4, told.kv_heads, BLOCK, told.d)
     reach = (torch.zeros(1, dtype=torch.int32), *(torch.zeros(1, dtype=torch.int64) for _ in range(4)))
     turns = torch.zeros(1, told.d), torch.zeros(1, told.d)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file  # noqa: E402
 from llmos.abi.error import BadInput  # noqa: E402
 from llmos.abi.form import form_dtype  # noqa: E402
 from llmos.nn import resident  # noqa: E402
-from llmos.nn.cpu.int8_gain import BUDGET_S, ROWS, TRIES, Gain, GainPlan, gain, measured, plan  # noqa: E402
+from llmos.nn.cpu.int8_gain import BUDGET_S, ROWS, TRIES, Gain, GainPlan, gain, measure_gain, plan  # noqa: E402
 from llmos.testing import tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -89,12 +89,12 @@ class Ticking:
 @pytest.mark.parametrize("generates", [False, True])
 def test_each_number_of_tokens_is_measured_in_both(dtype, generates):
     clock = Ticking(1e-6)
-    speeds = measured(replace(WIDE, generates=generates), dtype, clock=clock)
+    speeds = measure_gain(replace(WIDE, generates=generates), dtype, clock=clock)
     assert dict(speeds) == pytest.approx(dict.fromkeys(ROWS, 1.0))  # every product takes one tick of this clock
     assert clock.looks == 1 + len(WIDE.shapes) * (1 + len(ROWS) * TRIES * (2 * 2 + 1))
 
 
 def test_a_slow_machine_is_measured_within_the_bound(dtype):
     clock = Ticking(BUDGET_S)
-    assert measured(WIDE, dtype, clock=clock).keys() == set(ROWS)
+    assert measure_gain(WIDE, dtype, clock=clock).keys() == set(ROWS)
     assert clock.looks == 1 + 1 + len(ROWS) * (2 * 2 + 1)  # one try of each, of the shape that matters most

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D  # noqa: E402
 
 from llmos.abi.error import BadInput, Corrupt  # noqa: E402
 from llmos.nn import resident  # noqa: E402
-from llmos.nn.adapters.adapter import Segment, mixed  # noqa: E402
+from llmos.nn.adapters.adapter import Segment, applying_segments  # noqa: E402
 from llmos.nn.adapters.adapter_file import load_adapter  # noqa: E402
 from llmos.nn.cpu import int8_linear  # noqa: E402
 from llmos.nn.cpu.cpu_kernels import BLOCK, kernels  # noqa: E402
@@ -47,7 +47,7 @@ def linear(inputs, outputs, *, bias=True, seed=0):
 
 
 def int8(layer):
-    return Int8(int8_linear.quantized(layer), layer.bias)
+    return Int8(int8_linear.quantize_layer(layer), layer.bias)
 
 
 def blocks(x, scales):
@@ -91,7 +91,7 @@ def fake(layer, x):
 @pytest.mark.parametrize(("rows", "inputs"), [(1, 40), (2, 64), (31, 200), (600, 65)])
 def test_a_layer_computes_what_its_definition_says(rows, inputs, has_bias, is_compiled):
     layer, x = linear(inputs, 56, bias=has_bias), normal(1, rows, inputs, seed=rows)
-    made = Int8(int8_linear.quantized(layer), layer.bias, is_compiled=is_compiled)
+    made = Int8(int8_linear.quantize_layer(layer), layer.bias, is_compiled=is_compiled)
     with torch.inference_mode():
         given, wanted = made(x), fake(layer, x)
     half = (x.abs().amax(-1, keepdim=True) / 127).double() * 1.01  # a number on the edge may be rounded either way
@@ -199,7 +199,7 @@ def test_weights_that_are_not_finite_are_refused():
     with torch.no_grad():
         layer.weight[0, 0] = float("nan")
     with pytest.raises(BadInput, match="not finite"):
-        int8_linear.quantized(layer)
+        int8_linear.quantize_layer(layer)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -277,7 +277,7 @@ def test_an_adapter_is_added_in_float_on_top_and_its_neighbour_sees_nothing_of_i
     adapter = load_adapter(folder, base.backbone)
     on_float = load_folder(tmp_path / "base")
     long = pack([list(range(4, 100)), list(range(100, 200))])
-    with mixed([Segment(adapter, 0, 96), Segment(None, 96, 196)]):
+    with applying_segments([Segment(adapter, 0, 96), Segment(None, 96, 196)]):
         together = hidden(base, long)
     assert torch.equal(together[96:], hidden(base, pack([list(range(100, 200))])))
     with load_adapter(folder, on_float.backbone).on():

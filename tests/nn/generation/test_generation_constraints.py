@@ -35,13 +35,13 @@ pytestmark = pytest.mark.torch
 def test_what_is_no_rule_is_refused_by_file_and_name(tmp_path, name, key, value, says):
     (tmp_path / name).write_text(json.dumps({key: value}))
     with pytest.raises(BadInput, match=rf"{name} has {key} = .*; it must be {says}$"):
-        generation_constraints.said(tmp_path)
+        generation_constraints.read_constraints(tmp_path)
 
 
 def test_a_file_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "generation_config.json").write_text("[]")
     with pytest.raises(BadInput, match=r"generation_config.json is \[\]; it must be a JSON object"):
-        generation_constraints.said(tmp_path)
+        generation_constraints.read_constraints(tmp_path)
 
 
 def test_the_later_file_counts_and_tokens_that_are_not_there_are_left_out(tmp_path):
@@ -49,7 +49,7 @@ def test_the_later_file_counts_and_tokens_that_are_not_there_are_left_out(tmp_pa
     told = {"suppress_tokens": [-1, 4, 400], "min_new_tokens": 2, "bad_words_ids": never}
     (tmp_path / "config.json").write_text(json.dumps({"min_new_tokens": 5, "decoder_start_token_id": [0]}))
     (tmp_path / "generation_config.json").write_text(json.dumps(told))
-    said = generation_constraints.said(tmp_path)
+    said = generation_constraints.read_constraints(tmp_path)
     opening = generation_constraints.opening_of(said, "it")
     made = generation_constraints.rules_of(said, opening, frozenset({1}), 100)
     assert (opening, made.never, made.least) == ((0,), ((3,), (5, 6), (4,)), 3)

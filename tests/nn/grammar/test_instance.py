@@ -12,7 +12,7 @@ from llmos.nn.grammar.grammar_text import text_of  # noqa: E402
 from llmos.nn.grammar.instance import instance, of_pattern  # noqa: E402
 from llmos.tasks.generate import Sampling  # noqa: E402
 from llmos.tasks.grammar import SPACING, Grammar  # noqa: E402
-from llmos.tasks.tools import checked, ruled, tools_of  # noqa: E402
+from llmos.tasks.tools import check_tools, tools_of, with_tool_rule  # noqa: E402
 
 
 def closed(**properties):
@@ -105,8 +105,8 @@ def test_the_shortest_call_of_several_tools_is_made():
             "function": {"name": "brief-2", "parameters": closed(b={"type": "string", "minLength": 9})},
         },
     ]
-    asked = checked({"tools": tools, "tool_choice": "required"})
-    grammar = ruled(Sampling(), tools_of(asked, knows_tools=False)).grammar
+    asked = check_tools({"tools": tools, "tool_choice": "required"})
+    grammar = with_tool_rule(Sampling(), tools_of(asked, knows_tools=False)).grammar
     found = instance(grammar)
     assert b'"name": "brief-2"' in found
     assert is_answer(grammar, found)

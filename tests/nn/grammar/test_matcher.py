@@ -18,7 +18,7 @@ from llmos.nn.generation.sequence import Generation  # noqa: E402
 from llmos.nn.grammar.matcher import matcher  # noqa: E402
 from llmos.nn.text.tokenizer import FastTokenizer  # noqa: E402
 from llmos.tasks.generate import Sampling, sampling  # noqa: E402
-from llmos.tasks.tools import Tools, read, ruled  # noqa: E402
+from llmos.tasks.tools import Tools, read, with_tool_rule  # noqa: E402
 from llmos.testing import tiny  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -198,7 +198,7 @@ def test_no_key_comes_twice_whatever_the_model_likes_best(tokenizer):
 
 def tool_rule(must, parameters=PERSON):
     known = Tools({"f": {"name": "f", "parameters": parameters}}, must=must)
-    return ruled(sampling({}), known).grammar
+    return with_tool_rule(sampling({}), known).grammar
 
 
 @given(seed=st.integers(0, 10_000), more=st.integers(0, 30))

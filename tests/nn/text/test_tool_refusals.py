@@ -15,7 +15,7 @@ from llmos.nn.grammar.matcher import matcher
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, Grammar
-from llmos.tasks.tools import checked, ruled, tools_of
+from llmos.tasks.tools import check_tools, tools_of, with_tool_rule
 from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
@@ -37,8 +37,8 @@ def tokenizer(tmp_path_factory):
 def refusal(tokenizer, tools, rule=None, **said):
     """What an engine says to these tools; None where it takes them."""
     try:
-        known = tools_of(checked({"tools": tools, "tool_choice": "required", **said}), knows_tools=True)
-        matcher(ruled(Sampling(grammar=rule), known).grammar, tokenizer, frozenset({3}))
+        known = tools_of(check_tools({"tools": tools, "tool_choice": "required", **said}), knows_tools=True)
+        matcher(with_tool_rule(Sampling(grammar=rule), known).grammar, tokenizer, frozenset({3}))
     except BadInput as error:
         return error
     return None
