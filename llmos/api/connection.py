@@ -111,7 +111,7 @@ class Connection(HttpToolsProtocol):
         if not self._is_refused:
             self._brought = False
             self._parse(data)
-            self._bound(len(data))
+            self._set_bounds(len(data))
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -133,7 +133,7 @@ class Connection(HttpToolsProtocol):
         if rest and not self._is_refused:
             self._parse(rest)
 
-    def _bound(self, size_bytes: int) -> None:
+    def _set_bounds(self, size_bytes: int) -> None:
         if self._is_refused:
             return
         self._barren_bytes = 0 if self._brought else self._barren_bytes + size_bytes

@@ -189,7 +189,7 @@ class Bodies:
         if coding not in CODINGS:
             said = f"Content-Encoding is {coding[:40]!r}; bodies are read plain, or in gzip or deflate"
             raise BadInput(said, key="content-encoding")
-        sent = await self._sent(request)
+        sent = await self._read_body(request)
         if coding == "identity" or not sent:
             return sent
         loop = asyncio.get_running_loop()
@@ -199,7 +199,7 @@ class Bodies:
         request.scope["share"].take(len(body))
         return body
 
-    async def _sent(self, request: Request) -> bytes:
+    async def _read_body(self, request: Request) -> bytes:
         share: BudgetShare = request.scope["share"]
         pieces: list[bytes] = []
         size, is_last = 0, False

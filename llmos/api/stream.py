@@ -60,9 +60,9 @@ class Attended:
         if self._leaving is None:
             self._watch = asyncio.ensure_future(self._wait())
         elif self._leaving.is_over:
-            self._left()
+            self._client_left()
         else:
-            self._leaving.hears = self._left
+            self._leaving.hears = self._client_left
         return self
 
     def __exit__(
@@ -80,9 +80,9 @@ class Attended:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._left()
+        self._client_left()
 
-    def _left(self) -> None:
+    def _client_left(self) -> None:
         self.is_left = True
         if self._task is not None:
             self._task.cancel()

@@ -24,16 +24,16 @@ class BaseOnly:
         """There is the base alone, which stays."""
 
     def take_in(self, call: Call) -> Intake:
-        return self._loaded.take_in(call)
+        return self._load_model.take_in(call)
 
     def add(self, call: Call) -> None:
         whole(self.take_in(call))()
 
     def cancel(self, call_id: int) -> None:
-        self._loaded.cancel(call_id)
+        self._load_model.cancel(call_id)
 
     def step(self) -> list[Chunk]:
-        return self._loaded.step()
+        return self._load_model.step()
 
     @property
     def is_idle(self) -> bool:
@@ -48,6 +48,6 @@ class BaseOnly:
         return {} if self.answers is None else self.answers.computed
 
     @property
-    def _loaded(self) -> ExternalGeneration:
+    def _load_model(self) -> ExternalGeneration:
         assert self.answers is not None, "The base is loaded before calls come"
         return self.answers

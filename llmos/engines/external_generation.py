@@ -201,7 +201,7 @@ class ExternalGeneration:
         chosen = []
         for i in range(len(job.rendered)):
             with naming_place(index=i // said.n):
-                chosen.append(self._chosen(job, i, said))
+                chosen.append(self._sampling_of(job, i, said))
         return lambda: self._put(job, chosen)
 
     def add(self, call: Call) -> None:
@@ -295,7 +295,7 @@ class ExternalGeneration:
             if leg.job is job and leg.wake is not None:
                 leg.wake()
 
-    def _chosen(self, job: GenerationJob, index: int, said: Sampling) -> Sampling:
+    def _sampling_of(self, job: GenerationJob, index: int, said: Sampling) -> Sampling:
         """What the request says for this answer, which is never longer than there is room for."""
         one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
         settings = with_tool_rule(said, one.context).for_answer(index % said.n)

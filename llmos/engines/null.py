@@ -97,7 +97,7 @@ class NullEngine:
     def step(self) -> list[Chunk]:
         """Every whole answer that waits, and the next piece of every streamed one."""
         calls, self._calls = self._calls, {}
-        chunks = [self._answered(call) for call in calls.values()]
+        chunks = [self._answer_call(call) for call in calls.values()]
         for reading in list(self._streams.values()):
             chunks += _next_pieces(reading)
             if chunks[-1].is_last:
@@ -119,7 +119,7 @@ class NullEngine:
     def close(self) -> None:
         """There is nothing that would outlive its process."""
 
-    def _answered(self, call: Call) -> Chunk:
+    def _answer_call(self, call: Call) -> Chunk:
         try:
             manifest = self._models[call.model]
             normal = check_inputs(task(call.task), call.inputs)

@@ -178,13 +178,13 @@ class Executor:
 
     async def _move(self, effect: do.SetPromoted) -> None:
         try:
-            await self.in_store(lambda: self._moved(effect))
+            await self.in_store(lambda: self._set_promoted(effect))
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
             self._post(ev.PromotionRefused(self._clock(), effect.name, effect.version, effect.ticket, _fault(error)))
             return
         self._post(ev.PromotionChanged(self._clock(), effect.name, effect.version, effect.ticket))
 
-    def _moved(self, move: do.SetPromoted) -> None:
+    def _set_promoted(self, move: do.SetPromoted) -> None:
         """Move the name; done before, it is left as it is."""
         present = self._store.promoted(move.name)
         if move.back_from is not None:

@@ -81,11 +81,11 @@ class Journal:
         if row is None:
             return None
         if row[1] is not None and row[1] != _checksum("snapshot", row[0]):
-            raise self._damaged("its snapshot is not what was written")
+            raise self._damage("its snapshot is not what was written")
         try:
             return _redact_snapshot(msgspec.json.decode(current(row[0]), type=Snapshot))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._damaged(f"its snapshot is none: {error}") from error
+            raise self._damage(f"its snapshot is none: {error}") from error
 
     def events(self) -> Iterable[Event]:
         """The events after the snapshot, in their order."""
@@ -95,14 +95,14 @@ class Journal:
         expected = None if started is None or started[0] is None else started[0] + 1
         for sequence, kind, body, checksum in rows:
             if expected is not None and sequence != expected:
-                raise self._damaged(f"after event {expected - 1} comes event {sequence}")
+                raise self._damage(f"after event {expected - 1} comes event {sequence}")
             if checksum is not None and checksum != _checksum(kind, body):
-                raise self._damaged(f"event {sequence} is not what was written")
+                raise self._damage(f"event {sequence} is not what was written")
             expected = sequence + 1
             try:
                 yield _shown_event(msgspec.json.decode(current(body), type=EVENTS[kind_of(kind)]))
             except (KeyError, msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._damaged(f"event {sequence} ({kind}) is none of this version: {error}") from error
+                raise self._damage(f"event {sequence} ({kind}) is none of this version: {error}") from error
 
     def compact(self, snapshot: Snapshot) -> None:
         """Replace all events by the state they led to, in one transaction; then keep a copy of it beside.
@@ -157,7 +157,7 @@ class Journal:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # else a full disk has no room for the file it shares
         (form,) = db.execute("PRAGMA user_version").fetchone()
         if form > FORM:
-            raise self._damaged(f"a newer llmos wrote it (form {form}; this one reads up to {FORM}). Start that one")
+            raise self._damage(f"a newer llmos wrote it (form {form}; this one reads up to {FORM}). Start that one")
         self._check_schema(db)
         self._check_whole(db)
         db.execute("PRAGMA journal_mode = WAL")
@@ -173,9 +173,9 @@ class Journal:
     def _check_there(self) -> None:
         kept = journal_copy.exists(self._path)
         if kept and not self._path.exists():
-            raise self._damaged("it is gone")
+            raise self._damage("it is gone")
         if kept and self._path.stat().st_size == 0:
-            raise self._damaged("it is empty")
+            raise self._damage("it is empty")
 
     def _check_schema(self, db: sqlite3.Connection) -> None:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -183,21 +183,21 @@ class Journal:
         if not tables and not journal_copy.exists(self._path):
             return  # a new one, or one whose maker was killed before its first table
         if tables != COLUMNS.keys():
-            raise self._damaged(f"it is a database of something else (tables: {', '.join(sorted(tables)) or 'none'})")
+            raise self._damage(f"it is a database of something else (tables: {', '.join(sorted(tables)) or 'none'})")
         for table, (always, _) in COLUMNS.items():
             if lacking := [column for column in always if column not in _columns(db, table)]:
-                raise self._damaged(f"its table {table} lacks {', '.join(lacking)}")
+                raise self._damage(f"its table {table} lacks {', '.join(lacking)}")
 
     def _check_whole(self, db: sqlite3.Connection) -> None:
         (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if said != "ok":
-            raise self._damaged(" ".join(str(said).split()))
+            raise self._damage(" ".join(str(said).split()))
         try:
             kept = journal_copy.read(self._path)
         except Corrupt:  # it tells nothing, and the journal does without it
             return
         if kept is not None and kept.sequence > _last_sequence(db):
-            raise self._damaged(
+            raise self._damage(
                 f"its last event is {_last_sequence(db)}, and the snapshot beside it was taken after {kept.sequence}"
             )
 
@@ -224,10 +224,10 @@ class Journal:
                 path=str(self._path.parent),
             )
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
-            return self._damaged(str(error))
+            return self._damage(str(error))
         return Unavailable(f"The journal {self._path} cannot be written: {error}")
 
-    def _damaged(self, why: str) -> Corrupt:
+    def _damage(self, why: str) -> Corrupt:
         return Corrupt(
             f"The journal {self._path} cannot be read: {why.rstrip('.')}. Models and data are not in it. "
             f"{journal_copy.way_back(self._path)}",

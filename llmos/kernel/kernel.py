@@ -144,7 +144,7 @@ class Kernel:
             table,
             self._journal,
             perform=self._perform,
-            applied=self._applied,
+            applied=self._on_applied,
             view=self._view,
         )
         self._calls = CallService(
@@ -387,7 +387,7 @@ class Kernel:
     def _perform(self, effect: do.Effect) -> None:
         self._executor.perform(effect)
 
-    def _applied(self, event: ev.Event) -> None:
+    def _on_applied(self, event: ev.Event) -> None:
         """Tell the router and the watchers what the loop has just made true."""
         kind = "progress" if isinstance(event, (ev.Progressed, ev.Metered)) else "process"
         for process in self._table.drain_changes():

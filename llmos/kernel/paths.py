@@ -40,17 +40,17 @@ class Roots:
             return found
         data = found.get("data")
         if isinstance(data, str):
-            found["data"] = self._followed(data)
+            found["data"] = self._follow(data)
         elif isinstance(data, dict):
-            paths = {key: self._followed(data[key]) for key in SOURCES if isinstance(data.get(key), str)}
+            paths = {key: self._follow(data[key]) for key in SOURCES if isinstance(data.get(key), str)}
             found["data"] = {**data, **paths}
         source = found.get("source")
         if program is Program.PULL and isinstance(source, str) and "/" in source and not source.startswith("hf:"):
-            found["source"] = self._followed(os.path.abspath(os.path.expanduser(source)))
+            found["source"] = self._follow(os.path.abspath(os.path.expanduser(source)))
             self._check_inside(Path(found["source"]))
         return found
 
-    def _followed(self, source: str) -> str:
+    def _follow(self, source: str) -> str:
         """Where a path leads; what is no path (a dataset, a name of the catalog, a hub's repository) as it is."""
         if not source.startswith("/"):
             return source

@@ -89,7 +89,7 @@ class ServeLoop:
         for frame in self._channel.waiting():
             self._take(frame)
         for call, outcome in self._intake.collect():
-            self._taken(call, outcome)
+            self._take_in_hand(call, outcome)
         if not self._engine.is_idle:
             self._say(self._engine.step())
             self._say_computed()
@@ -147,7 +147,7 @@ class ServeLoop:
             self._alone.discard(call.call_id)
             self._channel.send(TakenIn(call.call_id))
 
-    def _taken(self, call: Call, outcome: Callable[[], None] | Exception) -> None:
+    def _take_in_hand(self, call: Call, outcome: Callable[[], None] | Exception) -> None:
         """A call has been taken in beside: the engine has it in hand from now on."""
         self._say_taken(call)
         if isinstance(outcome, Exception):

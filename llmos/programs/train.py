@@ -155,8 +155,8 @@ class _Training:
     def _finish(self, candidate: Candidate, settings: Settings, run: Trainer, dataset: str) -> None:
         task, rows = self.recipe.task, self.data.splits.test
         examples = make_examples(task, rows, candidate.loaded.tokenizer, settings)
-        predicted = predict(candidate, task, examples, settings, on_done=self._evaluated("evaluate", rows))
-        on_answer = self._evaluated("answer", chosen_of(len(rows), settings))
+        predicted = predict(candidate, task, examples, settings, on_done=self._evaluate("evaluate", rows))
+        on_answer = self._evaluate("answer", chosen_of(len(rows), settings))
         predicted = generate_answers(candidate, task, rows, examples, predicted, settings, on_done=on_answer)
         judged = judge(task, rows, predicted, settings)
         name = task_of(task).headline
@@ -224,7 +224,7 @@ class _Training:
         if task_of(manifest.task).headline == "likelihood" and not self._reads_alike(promoted):
             note = f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
             return gate.Incumbent(manifest.ref, None, manifest.task, note)
-        known = self._taught(promoted)
+        known = self._training_keys(promoted)
         fair = [
             (row, one) for row, one in zip(self.data.splits.test, predicted, strict=True) if key_of(row) not in known
         ]
@@ -236,7 +236,7 @@ class _Training:
         dtype = self.recipe.dtype or "float32"
         if manifest.method == "lora":
             promoted = with_resident(self.channel, self.assignment, promoted)
-        metric = _measure_version(promoted, dtype, self.assignment.device, rows, self._evaluated("compare", rows))
+        metric = _measure_version(promoted, dtype, self.assignment.device, rows, self._evaluate("compare", rows))
         lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
         notes = [f"rows of {len(lacking)} labels that it does not have count as its mistakes"] if lacking else []
         ours, left_out = None, len(predicted) - len(fair)
@@ -245,7 +245,7 @@ class _Training:
             ours = primary_metric(self.recipe.task, rows, [one for _, one in fair], settings)
         return gate.Incumbent(manifest.ref, metric, manifest.task, "; ".join(notes), ours)
 
-    def _taught(self, model: ModelPath) -> frozenset[str]:
+    def _training_keys(self, model: ModelPath) -> frozenset[str]:
         """What a version has learned from, where the store still has its dataset."""
         ref = str(model.manifest.lineage.get("dataset", ""))
         if ref not in self.assignment.datasets:
@@ -255,7 +255,7 @@ class _Training:
             return frozenset()
         return training_keys(self.assignment.datasets[ref], model.manifest.task, model.manifest.options)
 
-    def _evaluated(self, phase: str, rows: Sequence[object]) -> Callable[[int], None]:
+    def _evaluate(self, phase: str, rows: Sequence[object]) -> Callable[[int], None]:
         return lambda done: self.channel.report(Progress(phase, done, len(rows), "rows"))
 
     def _facts(self, run: Trainer, dataset: str) -> dict[str, str]:

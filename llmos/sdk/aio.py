@@ -142,7 +142,7 @@ class AsyncClient:
         """
         said = None if labels is None else list(labels)
         asked = request.pull(source, name, base, dtype, max_drop, engine=engine, task=task, labels=said)
-        return await self._started(asked, wait=wait, on_progress=on_progress)
+        return await self._start(asked, wait=wait, on_progress=on_progress)
 
     async def train(
         self,
@@ -164,7 +164,7 @@ class AsyncClient:
         LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
         """
         recipe = request.recipe(task, name, base, data, settings)
-        return await self._started(request.train(recipe, device), wait=wait, on_progress=on_progress)
+        return await self._start(request.train(recipe, device), wait=wait, on_progress=on_progress)
 
     async def evaluate(
         self,
@@ -184,7 +184,7 @@ class AsyncClient:
         A base that writes is measured at whichever `task` is named, with that task's `options`.
         """
         asked = request.evaluate(model, request.data_of(data, **settings), device, dtype, task, options)
-        return await self._started(asked, wait=wait, on_progress=on_progress)
+        return await self._start(asked, wait=wait, on_progress=on_progress)
 
     async def quantize(
         self,
@@ -198,7 +198,7 @@ class AsyncClient:
     ) -> Process:
         """The same version again, served in int8, if it loses no more than `max_drop` of its headline metric."""
         rows = None if data is None else request.data_of(data, **settings)
-        return await self._started(request.quantize(model, rows, max_drop), wait=wait, on_progress=on_progress)
+        return await self._start(request.quantize(model, rows, max_drop), wait=wait, on_progress=on_progress)
 
     @overload
     async def run(
@@ -307,7 +307,7 @@ class AsyncClient:
         async for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true{last}"):
             yield text
 
-    async def _started(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
+    async def _start(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
         process = await self._ask(asked)
         return await self.wait(process.pid, on_progress=on_progress) if wait else process
 

@@ -145,7 +145,7 @@ class Client:
         """
         said = None if labels is None else list(labels)
         asked = request.pull(source, name, base, dtype, max_drop, engine=engine, task=task, labels=said)
-        return self._started(asked, wait=wait, on_progress=on_progress)
+        return self._start(asked, wait=wait, on_progress=on_progress)
 
     def train(
         self,
@@ -167,7 +167,7 @@ class Client:
         LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
         """
         recipe = request.recipe(task, name, base, data, settings)
-        return self._started(request.train(recipe, device), wait=wait, on_progress=on_progress)
+        return self._start(request.train(recipe, device), wait=wait, on_progress=on_progress)
 
     def evaluate(
         self,
@@ -187,7 +187,7 @@ class Client:
         A base that writes is measured at whichever `task` is named, with that task's `options`.
         """
         asked = request.evaluate(model, request.data_of(data, **settings), device, dtype, task, options)
-        return self._started(asked, wait=wait, on_progress=on_progress)
+        return self._start(asked, wait=wait, on_progress=on_progress)
 
     def quantize(
         self,
@@ -201,7 +201,7 @@ class Client:
     ) -> Process:
         """The same version again, served in int8, if it loses no more than `max_drop` of its headline metric."""
         rows = None if data is None else request.data_of(data, **settings)
-        return self._started(request.quantize(model, rows, max_drop), wait=wait, on_progress=on_progress)
+        return self._start(request.quantize(model, rows, max_drop), wait=wait, on_progress=on_progress)
 
     @overload
     def run(
@@ -310,7 +310,7 @@ class Client:
         for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true{last}"):
             yield text
 
-    def _started(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
+    def _start(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
         process = self._ask(asked)
         return self.wait(process.pid, on_progress=on_progress) if wait else process
 

@@ -318,14 +318,14 @@ class _Walk:
         if "oneOf" not in made:
             return
         branches = made.pop("oneOf")
-        if not differ([self._named(one) for one in branches]):
+        if not differ([self._resolve_reference(one) for one in branches]):
             self._leave_out("oneOf", place)
         if "anyOf" in made:
             made["allOf"] = [*made.get("allOf", ()), {"anyOf": branches}]
         else:
             made["anyOf"] = branches
 
-    def _named(self, node: Json) -> Json:
+    def _resolve_reference(self, node: Json) -> Json:
         """What a schema that is a reference refers to."""
         for _ in range(MAX_DEPTH):
             if not isinstance(node, dict) or "$ref" not in node:

@@ -44,19 +44,21 @@ class Summarize:
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
         if tokenizer.reader is not None:
-            told = self._told(tokenizer.reader)
+            told = self._source_of(tokenizer.reader)
             return [encoder_decoder.render_source(told, one["text"], tokenizer, settings) for one in inputs]
         return [self._order(one).rendered(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
-            return encoder_decoder.render_pair(self._told(tokenizer.reader), asked["text"], answer, tokenizer, settings)
+            return encoder_decoder.render_pair(
+                self._source_of(tokenizer.reader), asked["text"], answer, tokenizer, settings
+            )
         return self._order(asked).taught(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}
 
-    def _told(self, one: encoder_decoder.EncoderDecoderInfo) -> encoder_decoder.EncoderDecoderInput:
+    def _source_of(self, one: encoder_decoder.EncoderDecoderInfo) -> encoder_decoder.EncoderDecoderInput:
         if self.max_words is not None:
             raise BadInput(
                 "This model cannot be told how many words a summary may have. Leave max_words out, or set max_tokens",

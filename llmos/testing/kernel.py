@@ -150,16 +150,16 @@ class MemoryKernel:
         return self.table[pid]
 
     async def kill(self, pid: int, *, force: bool = False) -> Process:
-        return self._moved(pid, State.EXITED, exit_code=137 if force else 143, reason="killed")
+        return self._move(pid, State.EXITED, exit_code=137 if force else 143, reason="killed")
 
     async def suspend(self, pid: int) -> Process:
-        return self._moved(pid, State.SUSPENDED)
+        return self._move(pid, State.SUSPENDED)
 
     async def resume(self, pid: int) -> Process:
         if self.process(pid).state is not State.INTERRUPTED:
-            return self._moved(pid, State.READY)
+            return self._move(pid, State.READY)
         self._begin(pid)
-        return self._moved(pid, State.QUEUED)
+        return self._move(pid, State.QUEUED)
 
     async def nice(self, pid: int, priority: Priority) -> Process:
         process = self.process(pid)
@@ -365,7 +365,7 @@ class MemoryKernel:
         self.promoted.setdefault(name, []).append(version)
         return made.ref
 
-    def _moved(self, pid: int, to: State, **changes: Any) -> Process:  # Any: fields of Process
+    def _move(self, pid: int, to: State, **changes: Any) -> Process:  # Any: fields of Process
         process = self.process(pid)
         try:
             return self.move(pid, to, **changes)

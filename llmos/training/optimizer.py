@@ -68,7 +68,7 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step counts, by weight and kind."""
-        return {f"{name}/{kind}": value for name, kind, value in self._held()}
+        return {f"{name}/{kind}": value for name, kind, value in self._held_rows()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state that `state` gave, bit for bit."""
@@ -85,7 +85,7 @@ class Optimizer:
                         for kind, x in held.items()
                     }
 
-    def _held(self) -> Iterator[tuple[str, str, Tensor]]:
+    def _held_rows(self) -> Iterator[tuple[str, str, Tensor]]:
         for name, parameter in self._weights.items():
             for one in self._all:
                 for kind, value in one.state.get(parameter, {}).items():

@@ -39,9 +39,9 @@ class ServedTokenizer:
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
         """Without `special` nothing is added. Names of control tokens are text but for those a template wrote."""
-        return [Encoded(self._encoded(text, special=special)) for text in texts]
+        return [Encoded(self._encode(text, special=special)) for text in texts]
 
-    def _encoded(self, text: str, *, special: bool) -> list[int]:
+    def _encode(self, text: str, *, special: bool) -> list[int]:
         ids = self._split(self._marks.unmark(text), special=special, parses=True)
         if self._parses_special:
             return ids
@@ -85,13 +85,13 @@ class ServedTokenizer:
     ) -> str:
         handed = dict(given or {})
         if self._parses_special:
-            return self._templated(messages, handed)
+            return self._apply_template(messages, handed)
         disguise = self._marks.disguise()
         disguise.look([list(messages), handed])
-        rendered = self._templated([disguise.message(one) for one in messages], disguise.value(handed))
+        rendered = self._apply_template([disguise.message(one) for one in messages], disguise.value(handed))
         return disguise.off(self._marks.mark(rendered))
 
-    def _templated(self, messages: Sequence[dict[str, Json]], handed: dict[str, Json]) -> str:
+    def _apply_template(self, messages: Sequence[dict[str, Json]], handed: dict[str, Json]) -> str:
         said = {"messages": [_with_text_arguments(message) for message in messages]}
         return str(self._ask("/apply-template", said | ({PARAM: handed} if handed else {}))["prompt"])
 

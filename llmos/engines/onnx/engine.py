@@ -97,7 +97,7 @@ class OnnxEngine:
         graph = self._graph
         is_exact = not graph.has_mask and not graph.reads_text and graph.length is None
         for items in rectangles(self._rows.next(), graph.batch, is_exact=is_exact, budget=self._token_budget):
-            chunks += self._answered(items)
+            chunks += self._deliver(items)
         for chunk in chunks:
             del self._jobs[chunk.call_id]
         return chunks
@@ -131,7 +131,7 @@ class OnnxEngine:
             refuse_labels(self._ref, self._settings.labels, params)
         return with_params(name, params)
 
-    def _answered(self, items: list[OnnxItem]) -> list[Chunk]:
+    def _deliver(self, items: list[OnnxItem]) -> list[Chunk]:
         chunks: list[Chunk] = []
         try:
             output = self._session.run([self._graph.output], self._fed(items))[0]

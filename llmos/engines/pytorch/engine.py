@@ -127,13 +127,13 @@ class PyTorchEngine:
         elif not self._rows:
             chunks = self._streams.step()
         else:
-            chunks = self._shared(self._streams)
+            chunks = self._split_step(self._streams)
         for chunk in chunks:
             if chunk.is_last:
                 del self._jobs[chunk.call_id]
         return chunks
 
-    def _shared(self, streams: GenerationScheduler) -> list[Chunk]:
+    def _split_step(self, streams: GenerationScheduler) -> list[Chunk]:
         """A step of both, or of those alone that are of the higher class."""
         self._steps += 1
         is_for_all = self._steps % SELDOM == 0

@@ -140,7 +140,7 @@ class GenerationScheduler:
         chunks: list[Chunk] = []
         wanted = token_grants(self._live, self._step_tokens, is_for_prompts=not self._has_read)
         self._has_read = bool(wanted) and all(stream.is_reading for stream, _ in wanted)
-        given = sorted(self._roomed(wanted), key=_order)
+        given = sorted(self._with_blocks(wanted), key=_order)
         self._turns.begun((stream.job, stream.place[0], len(ids) + stream.unread) for stream, ids in given)
         for _, row in groupby(given, key=_group):
             chunks += _compute_row(list(row))
@@ -247,7 +247,7 @@ class GenerationScheduler:
         shared = sum(blocks.holders(block) > 0 for block in found)
         needed = stream.lacks(stream.generation.left) - shared
         needed += sum(max(1, one.lacks(one.generation.left)) for one in kept)
-        room = blocks.available + self._freed(less, stream, found)
+        room = blocks.available + self._freeable_blocks(less, stream, found)
         return len(kept) < self._most and (not kept or needed <= room)
 
     def _preemption_victims(self, stream: RunningSequence, found: Sequence[int]) -> list[RunningSequence]:
@@ -258,7 +258,7 @@ class GenerationScheduler:
         fewest = bisect_left(range(1, len(later)), True, key=lambda few: self._fits(stream, found, later[:few]))
         return later[: fewest + 1]
 
-    def _freed(self, some: Sequence[RunningSequence], stream: RunningSequence, found: Sequence[int]) -> int:
+    def _freeable_blocks(self, some: Sequence[RunningSequence], stream: RunningSequence, found: Sequence[int]) -> int:
         """Blocks that would be free without these; what this one is to hold itself is none of them."""
         shared = set(found)
         held = Counter(block for one in some for block in one.kv.table if block not in shared)
@@ -266,7 +266,7 @@ class GenerationScheduler:
         own = sum(self.pool.blocks.holders(block) == times for block, times in held.items())
         return own + sum(len(source.kv.table) for source, times in read.items() if source.holders == times)
 
-    def _roomed(self, wanted: Sequence[TokenGrant]) -> list[TokenGrant]:
+    def _with_blocks(self, wanted: Sequence[TokenGrant]) -> list[TokenGrant]:
         """The shares that have their blocks: the oldest get theirs first, and the youngest make room by going back."""
         for stream, ids in sorted(wanted, key=lambda share: share[0].place):
             while stream in self._live and not stream.grow(len(ids)):

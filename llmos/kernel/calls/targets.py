@@ -50,7 +50,7 @@ class Targets:
         key = (model, task, engine)
         found = self._targets.get(key)
         if found is None:
-            found = self._targets[key] = self._found(self._index.resolve(model), task, engine)
+            found = self._targets[key] = self._find(self._index.resolve(model), task, engine)
         return found
 
     def _forget_old(self) -> None:
@@ -59,7 +59,7 @@ class Targets:
             self._index, self._devices = index, devices
             self._refs, self._targets = {}, {}
 
-    def _found(self, manifest: Manifest, task: str | None, engine: str | None) -> Target:
+    def _find(self, manifest: Manifest, task: str | None, engine: str | None) -> Target:
         task, engine = task_of(manifest, task), engine_of(manifest, engine, self._engine)
         return Target(manifest.ref, task, manifest.base or manifest.ref, self._device(manifest, engine).name, engine)
 

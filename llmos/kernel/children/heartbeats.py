@@ -60,10 +60,10 @@ class Heartbeats:
                 heard = LastHeard(process.os_pid, -LONGEST_TICK_S)  # it was born, or woken, a moment ago
             heard.silent_s += min(elapsed_s, LONGEST_TICK_S)
             self._heard[process.pid] = heard
-            events += self._judged(at, process, heard)
+            events += self._judge(at, process, heard)
         return events
 
-    def _judged(self, at: float, process: Process, heard: LastHeard) -> list[Event]:
+    def _judge(self, at: float, process: Process, heard: LastHeard) -> list[Event]:
         quiet_s = max(heard.silent_s, _standing_still_s(process, heard.beat))
         is_noticed = process.unresponsive_since is not None
         events: list[Event] = []

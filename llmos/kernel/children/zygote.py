@@ -58,7 +58,7 @@ class Zygote:
             self._control = self._spawn()
         except OSError as error:  # no memory, no number, no folder for its log
             log.error("children cannot be forked: %s", error)
-            self._died()
+            self._on_death()
             return
         asyncio.get_running_loop().add_reader(self._control.fileno(), self._read)
         for number, request in self._requests.items():
@@ -168,7 +168,7 @@ class Zygote:
         except ConnectionResetError:
             message = b""
         if not message:
-            self._died()
+            self._on_death()
             return
         self._silent_s = 0.0
         said = json.loads(message)
@@ -184,7 +184,7 @@ class Zygote:
             assert request.channel is not None
             request.reply.set_result((said["os_pid"], request.channel))
 
-    def _died(self) -> None:
+    def _on_death(self) -> None:
         self._disconnect()
         self._deaths = 1 if self.is_warm else self._deaths + 1
         self.is_warm = False

@@ -164,28 +164,28 @@ class ProcessTable:
 
     # Asked.
 
-    def _submitted(self, event: ev.Submitted) -> list[Effect]:
+    def _on_submitted(self, event: ev.Submitted) -> list[Effect]:
         self.last_pid = max(self.last_pid, event.pid)
         self.roster.lives[event.pid] = ProcessRuntime(needs=event.needs)
         self.roster.put(Process(event.pid, event.spec, created_at=event.at))
         self.roster.line_up(event.pid)
         return []
 
-    def _kill_asked(self, event: ev.KillAsked) -> list[Effect]:
+    def _on_kill_asked(self, event: ev.KillAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state in (State.QUEUED, State.INTERRUPTED):
             told = self.roster.fail_calls(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
             return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
         return self.roster.stop(process, event.reason, is_forced=event.is_forced)
 
-    def _restart_asked(self, event: ev.RestartAsked) -> list[Effect]:
+    def _on_restart_asked(self, event: ev.RestartAsked) -> list[Effect]:
         return self.roster.restart(self.process(event.pid), event.reason)
 
-    def _suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:
+    def _on_suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:
         self.roster.put(self.process(event.pid).moved(State.SUSPENDED, reason="suspended by the user"))
         return [do.Signal(event.pid, signal.SIGSTOP)]
 
-    def _resume_asked(self, event: ev.ResumeAsked) -> list[Effect]:
+    def _on_resume_asked(self, event: ev.ResumeAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state is State.SUSPENDED:
             self.roster.put(process.moved(State.READY, reason=""))
@@ -197,26 +197,26 @@ class ProcessTable:
         self.roster.line_up(event.pid)
         return []
 
-    def _nice_asked(self, event: ev.NiceAsked) -> list[Effect]:
+    def _on_nice_asked(self, event: ev.NiceAsked) -> list[Effect]:
         process = self.process(event.pid)
         self.roster.put(replace(process, spec=replace(process.spec, priority=event.priority)))
         return [do.Renice(event.pid, event.priority)] if process.state in ALIVE else []
 
-    def _attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
+    def _on_attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
         return self.roster.request(event)
 
     # Decided by the scheduler.
 
-    def _admitted(self, event: ev.Admitted) -> list[Effect]:
+    def _on_admitted(self, event: ev.Admitted) -> list[Effect]:
         return self.roster.start(self.process(event.pid), event.at)
 
-    def _delayed(self, event: ev.Delayed) -> list[Effect]:
+    def _on_delayed(self, event: ev.Delayed) -> list[Effect]:
         process = self.process(event.pid)
         if process.reason != event.reason:
             self.roster.put(replace(process, reason=event.reason))
         return []
 
-    def _evicted(self, event: ev.Evicted) -> list[Effect]:
+    def _on_evicted(self, event: ev.Evicted) -> list[Effect]:
         process = self.process(event.pid)
         if process.state is State.QUEUED:
             told = self.roster.settle(process, Fault(Cancelled.code, f"Process {event.pid} was ended: {event.reason}"))
@@ -224,33 +224,33 @@ class ProcessTable:
         restart_or_stop = self.roster.restart if event.is_returning else self.roster.stop
         return restart_or_stop(process, event.reason)
 
-    def _attach_granted(self, event: ev.AttachGranted) -> list[Effect]:
+    def _on_attach_granted(self, event: ev.AttachGranted) -> list[Effect]:
         return self.roster.grant(event.pid, event.model)
 
-    def _attach_refused(self, event: ev.AttachRefused) -> list[Effect]:
+    def _on_attach_refused(self, event: ev.AttachRefused) -> list[Effect]:
         return self.roster.refuse(event.pid, event.model, event.fault)
 
-    def _displaced(self, event: ev.Displaced) -> list[Effect]:
+    def _on_displaced(self, event: ev.Displaced) -> list[Effect]:
         return self.roster.displace(event.pid, event.model)
 
     # Of the devices.
 
-    def _devices_found(self, event: ev.DevicesFound) -> list[Effect]:
+    def _on_devices_found(self, event: ev.DevicesFound) -> list[Effect]:
         self.probe_key = event.probe_key
         self._own(event.devices)
         return []
 
-    def _devices_probed(self, event: ev.DevicesProbed) -> list[Effect]:
+    def _on_devices_probed(self, event: ev.DevicesProbed) -> list[Effect]:
         self.probed, self.probed_key = event.devices, self.probe_key
         self._own(self.devices)
         return []
 
     # From the store.
 
-    def _offer_made(self, event: ev.OfferMade) -> list[Effect]:
+    def _on_offer_made(self, event: ev.OfferMade) -> list[Effect]:
         return self.promises.offered(event, self.process(event.pid).created_at)
 
-    def _committed(self, event: ev.Committed) -> list[Effect]:
+    def _on_committed(self, event: ev.Committed) -> list[Effect]:
         offer, effects = self.promises.committed(event)
         process = self.processes.get(event.pid)
         if offer is not None and process is not None and offer.kind is not OfferKind.RESIDENT:
@@ -259,16 +259,16 @@ class ProcessTable:
             self.roster.put(replace(process, made=made, reason=reason))
         return effects
 
-    def _commit_failed(self, event: ev.CommitFailed) -> list[Effect]:
+    def _on_commit_failed(self, event: ev.CommitFailed) -> list[Effect]:
         return self.promises.commit_failed(event)
 
-    def _move_asked(self, event: ev.PromotionAsked) -> list[Effect]:
+    def _on_move_asked(self, event: ev.PromotionAsked) -> list[Effect]:
         return self.promises.move_asked(event)
 
-    def _moved(self, event: ev.PromotionChanged) -> list[Effect]:
+    def _on_moved(self, event: ev.PromotionChanged) -> list[Effect]:
         return self.promises.moved(event)
 
-    def _move_refused(self, event: ev.PromotionRefused) -> list[Effect]:
+    def _on_move_refused(self, event: ev.PromotionRefused) -> list[Effect]:
         effects = self.promises.moved(event)
         for effect in effects:
             if isinstance(effect, do.Accept) and effect.pid in self.processes:
@@ -277,10 +277,10 @@ class ProcessTable:
 
     # From the clock and the daemon.
 
-    def _rang(self, event: ev.TimerFired) -> list[Effect]:
+    def _on_rang(self, event: ev.TimerFired) -> list[Effect]:
         return self.roster.rang(event)
 
-    def _daemon_started(self, event: ev.DaemonStarted) -> list[Effect]:
+    def _on_daemon_started(self, event: ev.DaemonStarted) -> list[Effect]:
         """An earlier daemon's children ended with it: say so of each, and finish what the store was promised."""
         effects: list[Effect] = []
         for process in list(self.processes.values()):
@@ -294,7 +294,7 @@ class ProcessTable:
                 effects += self.roster.end(process, event.at, State.EXITED, "ended with the daemon")
         return [*effects, *self.promises.unfinished()]
 
-    def _down_asked(self, event: ev.DownAsked) -> list[Effect]:
+    def _on_down_asked(self, event: ev.DownAsked) -> list[Effect]:
         self.is_down = True
         effects: list[Effect] = []
         for process in list(self.processes.values()):
@@ -320,28 +320,28 @@ class ProcessTable:
 
 
 _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # Any: each handler takes its own event
-    ev.Submitted: ProcessTable._submitted,
-    ev.KillAsked: ProcessTable._kill_asked,
-    ev.RestartAsked: ProcessTable._restart_asked,
-    ev.SuspendAsked: ProcessTable._suspend_asked,
-    ev.ResumeAsked: ProcessTable._resume_asked,
-    ev.NiceAsked: ProcessTable._nice_asked,
-    ev.AttachAsked: ProcessTable._attach_asked,
-    ev.PromotionAsked: ProcessTable._move_asked,
-    ev.Admitted: ProcessTable._admitted,
-    ev.Delayed: ProcessTable._delayed,
-    ev.Evicted: ProcessTable._evicted,
-    ev.AttachGranted: ProcessTable._attach_granted,
-    ev.AttachRefused: ProcessTable._attach_refused,
-    ev.Displaced: ProcessTable._displaced,
-    ev.DevicesFound: ProcessTable._devices_found,
-    ev.DevicesProbed: ProcessTable._devices_probed,
-    ev.OfferMade: ProcessTable._offer_made,
-    ev.Committed: ProcessTable._committed,
-    ev.CommitFailed: ProcessTable._commit_failed,
-    ev.PromotionChanged: ProcessTable._moved,
-    ev.PromotionRefused: ProcessTable._move_refused,
-    ev.TimerFired: ProcessTable._rang,
-    ev.DaemonStarted: ProcessTable._daemon_started,
-    ev.DownAsked: ProcessTable._down_asked,
+    ev.Submitted: ProcessTable._on_submitted,
+    ev.KillAsked: ProcessTable._on_kill_asked,
+    ev.RestartAsked: ProcessTable._on_restart_asked,
+    ev.SuspendAsked: ProcessTable._on_suspend_asked,
+    ev.ResumeAsked: ProcessTable._on_resume_asked,
+    ev.NiceAsked: ProcessTable._on_nice_asked,
+    ev.AttachAsked: ProcessTable._on_attach_asked,
+    ev.PromotionAsked: ProcessTable._on_move_asked,
+    ev.Admitted: ProcessTable._on_admitted,
+    ev.Delayed: ProcessTable._on_delayed,
+    ev.Evicted: ProcessTable._on_evicted,
+    ev.AttachGranted: ProcessTable._on_attach_granted,
+    ev.AttachRefused: ProcessTable._on_attach_refused,
+    ev.Displaced: ProcessTable._on_displaced,
+    ev.DevicesFound: ProcessTable._on_devices_found,
+    ev.DevicesProbed: ProcessTable._on_devices_probed,
+    ev.OfferMade: ProcessTable._on_offer_made,
+    ev.Committed: ProcessTable._on_committed,
+    ev.CommitFailed: ProcessTable._on_commit_failed,
+    ev.PromotionChanged: ProcessTable._on_moved,
+    ev.PromotionRefused: ProcessTable._on_move_refused,
+    ev.TimerFired: ProcessTable._on_rang,
+    ev.DaemonStarted: ProcessTable._on_daemon_started,
+    ev.DownAsked: ProcessTable._on_down_asked,
 }

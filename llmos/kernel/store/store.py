@@ -104,9 +104,9 @@ class Store:
 
     def located(self, ref: str, dtype: str | None = None) -> ModelPath:
         """The manifest, where its files lie, and its base likewise; a base's resident form in this dtype, once made."""
-        return self._located(self._index, self._index.resolve(ref), dtype)
+        return self._locate(self._index, self._index.resolve(ref), dtype)
 
-    def _located(self, index: Index, manifest: Manifest, dtype: str | None) -> ModelPath:
+    def _locate(self, index: Index, manifest: Manifest, dtype: str | None) -> ModelPath:
         missing = self._missing.get(manifest.ref)
         if missing:
             raise Corrupt(
@@ -118,7 +118,7 @@ class Store:
             manifest,
             self._models.address(manifest),
             f"{self._resident_root}/{resident}" if resident in index.residents else None,
-            self._located(index, index.resolve(manifest.base), dtype) if manifest.base else None,
+            self._locate(index, index.resolve(manifest.base), dtype) if manifest.base else None,
         )
 
     def resident(self, ref: str, dtype: str) -> Path | None:
@@ -246,7 +246,7 @@ class Store:
         """
         check_name(offer.name)
         lineage = lineage_of(offer, pid, born)
-        done = self._committed(offer, lineage)
+        done = self._commit_offer(offer, lineage)
         if done is not None:
             return done
         with disk.room_for(self.home, 0):  # a file system may find the room for written bytes only when synced
@@ -255,14 +255,14 @@ class Store:
         twins = self._twins(staged, rotten) if offer.kind is OfferKind.RESIDENT else {}
         with self._writing, disk.room_for(self.home):
             self._heal(staged, rotten)
-            kept = self._committed(offer, lineage) or self._keep(offer, staged, rotten, twins, lineage)
+            kept = self._commit_offer(offer, lineage) or self._keep(offer, staged, rotten, twins, lineage)
         for one in staged:
             self._proofs.remember(one.file, one.source)
             one.source.chmod(0o400)
             one.source.unlink(missing_ok=True)  # one name less: whatever the child writes there next is another file
         return kept
 
-    def _committed(self, offer: Offer, lineage: Lineage) -> Manifest | DatasetManifest | str | None:
+    def _commit_offer(self, offer: Offer, lineage: Lineage) -> Manifest | DatasetManifest | str | None:
         if offer.kind is OfferKind.RESIDENT:
             name = self._form_name(offer)
             return str(self._residents.path(name)) if name in self._index.residents else None
@@ -466,7 +466,7 @@ class Store:
             return freed
 
     def _garbage(self, index: Index, unreached: Collection[str]) -> list[Path]:
-        reached, spared = index.digests(), self._spared(index)
+        reached, spared = index.digests(), self._spared_files(index)
         there = (path for path in self._blobs.folder.iterdir() if path.name not in reached)
         blobs = [path for path in there if not spared or disk.inode(path) not in spared]
         forms = (name for name in index.residents if not index.needs_resident(name, unreached))
@@ -474,7 +474,7 @@ class Store:
         folders += self._models.orphans(index.models) + self._datasets.orphans(index.datasets)
         return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]
 
-    def _spared(self, index: Index) -> set[int]:
+    def _spared_files(self, index: Index) -> set[int]:
         """The files of versions whose manifests cannot be read: they are somebody's, and can be brought back."""
         folders = [self._models.kept_for(page) for page in self._models.unreadable(index.models)]
         folders += [self._datasets.kept_for(page) for page in self._datasets.unreadable(index.datasets)]

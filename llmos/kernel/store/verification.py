@@ -26,12 +26,12 @@ class Verification:
 
     def read(self, ref: str, files: Mapping[Path, File], hint: str = "") -> bool:
         """Read what belongs to this ref, which this command would mend; whether all of it is sound."""
-        said = {file.path: self._said(file, path) for path, file in files.items()}
+        said = {file.path: self._sentence(file, path) for path, file in files.items()}
         damages = [Damage(ref, path, wrong, hint) for path, wrong in said.items() if wrong]
         self._damages += damages
         return not damages
 
-    def _said(self, file: File, path: Path) -> str:
+    def _sentence(self, file: File, path: Path) -> str:
         try:
             key = (path.stat().st_ino, file.digest)
         except OSError:

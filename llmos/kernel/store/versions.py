@@ -82,7 +82,7 @@ class VersionFolders(Generic[M]):
             there = [path for path in pages if path.suffix != GONE]
             for path in there:
                 try:
-                    versions = versions.adding(self._checked(path))
+                    versions = versions.adding(self._check(path))
                 except BadInput:
                     damaged.append(str(path))
             if not there:
@@ -94,7 +94,7 @@ class VersionFolders(Generic[M]):
                 self.link(manifest)
         return versions, damaged
 
-    def _checked(self, path: Path) -> M:
+    def _check(self, path: Path) -> M:
         manifest = from_json(path.read_bytes(), self._kind)
         if (manifest.name, str(manifest.version)) != (path.parent.name, path.stem):
             raise BadInput(f"{path} is the manifest of {manifest.ref}")
@@ -226,7 +226,7 @@ class VersionFolders(Generic[M]):
     def is_written(self, manifest: M) -> bool:
         """The page on the disk says what is known of this version."""
         try:
-            return self._checked(self._page(manifest)) == manifest
+            return self._check(self._page(manifest)) == manifest
         except (OSError, BadInput):
             return False
 

@@ -44,12 +44,12 @@ class CrossAttention:
         for i, length in enumerate(self._lengths):
             if length > 1:
                 here = slice(self._starts[i], self._starts[i + 1])
-                k, v = self._seen(self._sources[i], held)
+                k, v = self._source_kv(self._sources[i], held)
                 made = scaled_dot_product_attention(query[None, :, here], k, v, scale=scale)
                 out[here] = made[0].transpose(0, 1)
         return out
 
-    def _seen(self, source: SequenceCache, held: Pair) -> Pair:
+    def _source_kv(self, source: SequenceCache, held: Pair) -> Pair:
         """A source's keys and values in order, [1, heads, tokens, d]."""
         blocks = torch.tensor(source.table[: -(-source.length // BLOCK)], device=self._device)
         k, v = (x.index_select(0, blocks).transpose(0, 1).flatten(1, 2)[None, :, : source.length] for x in held)

@@ -75,14 +75,14 @@ class GenerationConstraints:
 
     def kept(self, logits: Tensor, ids: Sequence[int]) -> Tensor:
         """The logits of what may come after these tokens; -inf is what may not."""
-        barred = self._barred(list(ids))
+        barred = self._banned_tokens(list(ids))
         if not barred:
             return logits
         scores = logits.clone()
         scores[torch.tensor(barred, device=logits.device)] = -torch.inf
         return scores
 
-    def _barred(self, ids: list[int]) -> list[int]:
+    def _banned_tokens(self, ids: list[int]) -> list[int]:
         found = [one[-1] for one in self.never if len(one) == 1 or tuple(ids[1 - len(one) :]) == one[:-1]]
         if len(ids) == self.begun:
             found += self.not_first

@@ -64,7 +64,7 @@ class KVCache:
         """One layer's keys and values; made when it first has some, for only then it is known how large they are."""
         held = self._layers.get(index)
         if held is None:
-            held = self._layers[index] = self._made(key), self._made(value)
+            held = self._layers[index] = self._zeros(key), self._zeros(value)
         return held
 
     def rounded(self, new: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class KVCache:
                 keys[block].zero_()
                 values[block].zero_()
 
-    def _made(self, like: Tensor) -> Tensor:
+    def _zeros(self, like: Tensor) -> Tensor:
         """Zeros, for what is masked out must at least be a number. On a CPU they cost nothing until written over."""
         shape, dtype = (self.blocks.count, like.shape[0], BLOCK, like.shape[2]), self._dtype or like.dtype
         if self._device.type != "cpu":

@@ -85,7 +85,7 @@ class Plan:
             if length > 1 or (len(self._lone) == 1 and compiled is None):
                 here = slice(self._starts[i], self._starts[i + 1])
                 new = key[:, here], value[:, here]
-                seen = self._seen(i, *held, new, size)
+                seen = self._visible_kv(i, *held, new, size)
                 if compiled is None:
                     out[here] = _newest(query[:, here], *seen, scale, size, bias)
                 else:
@@ -130,7 +130,7 @@ class Plan:
             self._spans[size] = blocks, starts, first, last, torch.tensor([self._starts[i] for i in self._lone])
         return self._spans[size]
 
-    def _seen(
+    def _visible_kv(
         self, i: int, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor], size: int | None
     ) -> tuple[Tensor, Tensor]:
         """The keys and values that a sequence's new tokens can see, in order, [kv heads, seen, d]."""
@@ -153,14 +153,14 @@ class Plan:
     def _rows_of(self, kv_heads: int) -> Tensor:
         """Where each new token's keys go, head by head, in a layer's blocks laid out as rows."""
         if kv_heads not in self._rows:
-            written = list(self._written())
+            written = list(self._write_positions())
             block = self._tensor([kv.table[position // BLOCK] for kv, position in written])
             offset = self._tensor([position % BLOCK for _, position in written])
             heads = torch.arange(kv_heads, device=self._device).unsqueeze(1)
             self._rows[kv_heads] = ((block * kv_heads + heads) * BLOCK + offset).flatten()
         return self._rows[kv_heads]
 
-    def _written(self) -> Iterator[tuple[SequenceCache, int]]:
+    def _write_positions(self) -> Iterator[tuple[SequenceCache, int]]:
         """Every new token's sequence and position."""
         for kv, length in zip(self._kvs, self.lengths, strict=True):
             yield from ((kv, kv.length + i) for i in range(length))

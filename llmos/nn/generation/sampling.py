@@ -49,7 +49,7 @@ class Sampler:
         """A token from its logits, [vocabulary]."""
         self._left -= 1
         scores = logits if self._odds is None else self._odds.shifted(logits)
-        token = self._chosen(scores) if self._matcher is None else self._followed(scores, self._matcher)
+        token = self._choose(scores) if self._matcher is None else self._allowed_token(scores, self._matcher)
         if logits[token].isnan():  # what argmax takes for the highest
             raise _unusable()
         if self._odds is not None:
@@ -73,11 +73,11 @@ class Sampler:
         """Whether an answer that follows a grammar had to be ended early, for its tokens ran out."""
         return self._matcher is not None and self._matcher.was_cut
 
-    def _followed(self, scores: Tensor, matcher: Matcher) -> int:
+    def _allowed_token(self, scores: Tensor, matcher: Matcher) -> int:
         """A token that the grammar allows, and after which its end can be reached."""
         scores = matcher.masked(scores)
         while not bool(scores.isneginf().all()):  # which they are where the model's own rules bar all that is allowed
-            token = self._chosen(scores)
+            token = self._choose(scores)
             if scores[token].isnan():
                 raise _unusable()
             if (taken := matcher.take(token, self._left)) is not None:
@@ -85,10 +85,10 @@ class Sampler:
             scores[token] = -torch.inf
         return matcher.forced()
 
-    def _chosen(self, scores: Tensor) -> int:
-        return int(scores.argmax()) if self._settings.temperature < COLDEST else self._drawn(scores.float().cpu())
+    def _choose(self, scores: Tensor) -> int:
+        return int(scores.argmax()) if self._settings.temperature < COLDEST else self._draw(scores.float().cpu())
 
-    def _drawn(self, scores: Tensor) -> int:
+    def _draw(self, scores: Tensor) -> int:
         shares, ids = _keep_likely(scores / self._settings.temperature, self._settings)
         sums = shares.double().cumsum(-1)
         at = torch.rand(1, generator=self._random, dtype=torch.float64) * sums[-1]

@@ -90,7 +90,7 @@ class Generation:
     def computed(self, count: int, logits: Tensor) -> str:
         """So many of them are computed, these are the last one's logits; returns the text that may be said now."""
         self._done += count
-        said = "" if self.left else self._take(self._sampler.choose(self._allowed(logits)))
+        said = "" if self.left else self._take(self._sampler.choose(self._allow(logits)))
         self.text += said
         return said
 
@@ -98,13 +98,13 @@ class Generation:
         """What the model thought of the tokens whose text has been said since this was asked last."""
         return self._logprobs.said(len(self.text), is_all=self.finish_reason is not None and not self._held.is_stopped)
 
-    def _allowed(self, logits: Tensor) -> Tensor:
+    def _allow(self, logits: Tensor) -> Tensor:
         return logits if self._rules is None else self._rules.kept(logits, self._ids)
 
     def _take(self, token: int) -> str:
         self.made.append(token)
         if token in self._ends:
-            return self._finish(self._ended())
+            return self._finish(self._end_reason())
         self._logprobs.add(self._sampler.scored, len(self.text) + self._held.size)
         said = self._held.push(self._text.push(token))
         if self._held.is_stopped:
@@ -117,7 +117,7 @@ class Generation:
         self._ids.append(token)
         return said
 
-    def _ended(self) -> str:
+    def _end_reason(self) -> str:
         """Why an answer ends of which the end was chosen, or had to be."""
         return LENGTH if self._sampler.was_cut and not self._sampler.is_complete else STOP
 

@@ -83,7 +83,7 @@ class _Instances:
         if not isinstance(schema, dict):
             return None if schema is False else ANYTHING
         if "$ref" in schema:
-            return self._referred(schema["$ref"])
+            return self._of_reference(schema["$ref"])
         if "const" in schema:
             return json.dumps(schema["const"], ensure_ascii=False)
         if "enum" in schema:
@@ -98,9 +98,9 @@ class _Instances:
                 made = _merge_schemas(made, one)
             return self.of(made)
         kinds = schema.get("type") or _implied_types(schema)
-        return _shortest(self._typed(kind, schema) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+        return _shortest(self._of_type(kind, schema) for kind in ([kinds] if isinstance(kinds, str) else kinds))
 
-    def _referred(self, reference: str) -> str | None:
+    def _of_reference(self, reference: str) -> str | None:
         if reference not in self._known and reference not in self._tried:
             self._tried.add(reference)
             found = self.of(_target(self._root, reference))
@@ -108,7 +108,7 @@ class _Instances:
                 self._known[reference] = found
         return self._known.get(reference)
 
-    def _typed(self, kind: str, schema: Json) -> str | None:
+    def _of_type(self, kind: str, schema: Json) -> str | None:
         match kind:
             case "object":
                 return self._object(schema)

@@ -71,9 +71,9 @@ class Matcher:
 
     def masked(self, logits: Tensor) -> Tensor:
         """The logits with all tokens ruled out that the grammar does not allow next."""
-        allowed = self._allowed()
+        allowed = self._allow()
         if not allowed.any():
-            raise self._refused("no token can come next")
+            raise self._refuse("no token can come next")
         scores = logits.to("cpu", torch.float32, copy=True)
         width = min(len(allowed), len(scores))
         scores[:width].masked_fill_(~allowed[:width], -torch.inf)
@@ -96,7 +96,7 @@ class Matcher:
             self._came(data, keys)
             return token
         self._consume(token)
-        found = self._found(token, data, keys, left)
+        found = self._find_end(token, data, keys, left)
         if found is None:
             self._matcher.rollback(1)
             return self.forced()
@@ -107,7 +107,7 @@ class Matcher:
     def forced(self) -> int:
         """The next token on the way to an end, or one that ends; it is taken."""
         if self._way is None or not (self._way or self._ends):
-            raise self._refused("no token can come next")
+            raise self._refuse("no token can come next")
         self.was_cut = True
         if not self._way:
             return min(self._ends)
@@ -128,7 +128,7 @@ class Matcher:
             _, found, rest = self._prose.partition(marker)
             self._keys = Keys().after(rest) if found else None
 
-    def _found(self, token: int, data: bytes, keys: Keys | None, left: int) -> Way | None:
+    def _find_end(self, token: int, data: bytes, keys: Keys | None, left: int) -> Way | None:
         """A way to an end after this token, which is consumed: the one there was, its rest, or a new one."""
         if self._way and token == self._way[0]:
             return self._way[1:], self._text[len(data) :]
@@ -181,16 +181,16 @@ class Matcher:
         if not self._matcher.consume_token(token):
             raise self._error()
 
-    def _allowed(self) -> Tensor:
+    def _allow(self) -> Tensor:
         bits = numpy.frombuffer(self._matcher.compute_bitmask(), numpy.uint8)
         if self._matcher.is_error():
             raise self._error()
         return torch.from_numpy(numpy.unpackbits(bits, bitorder="little").view(bool))
 
     def _error(self) -> BadInput:
-        return self._refused(self._matcher.get_error())
+        return self._refuse(self._matcher.get_error())
 
-    def _refused(self, why: str) -> BadInput:
+    def _refuse(self, why: str) -> BadInput:
         return refusal_of(self._grammar, why, called=called_in(self._said.decode(errors="replace")))
 
 

@@ -57,13 +57,13 @@ class ChatTemplate:
     ) -> str:
         """The conversation as the model reads it; BadInput for one that the template refuses, or fails at."""
         try:
-            return self._rendered(messages, tools, opens=opens, named=named)
+            return self._render(messages, tools, opens=opens, named=named)
         except Exception as error:  # likewise
             raise BadInput(
                 f"The chat template of {self.name} refuses this conversation: {_error_line(error)}"
             ) from error
 
-    def _rendered(
+    def _render(
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
     ) -> str:
         said: dict[str, Json] = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
@@ -86,7 +86,7 @@ class ChatTemplate:
         quiet: Message = {"role": "user", "content": ""}
         for messages in ([said], [quiet, said], [said, quiet], [quiet, CALLING, said]):
             try:
-                if WORD in self._rendered(messages, [], opens=True, named=NAMED):
+                if WORD in self._render(messages, [], opens=True, named=NAMED):
                     return True
             except TooMuch:
                 raise
@@ -102,7 +102,7 @@ class ChatTemplate:
             if tools and not knows_tools(self.text):  # as they are told to such a one: in a system text
                 messages, tools = write_as_text(messages, tools), []
             try:
-                self._rendered([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
+                self._render([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
             except Exception as error:  # noqa: BLE001  # likewise
                 refuses[kind] = _error_line(error)
                 if isinstance(error, TooMuch):

@@ -185,7 +185,7 @@ class Disguise:
 
     def text(self, text: str) -> str:
         """A text whose ends stand beside what a template writes."""
-        return self._changed(text, [*self._whole(text), *self._edges(text)])
+        return self._change(text, [*self._whole(text), *self._edges(text)])
 
     def message(self, message: Json) -> Json:
         """A message: its text, and the calls in it."""
@@ -197,7 +197,7 @@ class Disguise:
     def value(self, value: Json) -> Json:
         """Of tools and arguments: whole names only, for templates read what they hold by its keys."""
         if isinstance(value, str):
-            return self._changed(value, [*self._whole(value)])
+            return self._change(value, [*self._whole(value)])
         if isinstance(value, dict):
             return {self.value(key): self.value(one) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
@@ -231,7 +231,7 @@ class Disguise:
         head = next((size for size in range(most, 0, -1) if low[:size] in self._ends), 0)
         yield from ((start, start + head), (end - tail, end))
 
-    def _changed(self, text: str, spans: Sequence[tuple[int, int]]) -> str:
+    def _change(self, text: str, spans: Sequence[tuple[int, int]]) -> str:
         letters = None
         for start, end in spans:
             letters = letters or list(text)

@@ -117,7 +117,7 @@ class FastTokenizer:
 
     def _made_controls(self) -> ControlTokens:
         written = self._template or ""
-        sought = self._compiled.sought if written and self._is_sound else frozenset[str]()
+        sought = self._compile_template.sought if written and self._is_sound else frozenset[str]()
         return ControlTokens(self._fast, self.ends, written, sought)
 
     @cached_property
@@ -282,7 +282,7 @@ class FastTokenizer:
             raise BadInput(
                 f"{self.name} has no chat template, so it was not made for conversations. Use the task generate"
             )
-        template = self._compiled
+        template = self._compile_template
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
         if self.parses_special:
             said = [template.shaped(one) for one in messages]
@@ -295,7 +295,7 @@ class FastTokenizer:
         return disguise.off(self.controls.mark(rendered))
 
     @cached_property
-    def _compiled(self) -> ChatTemplate:
+    def _compile_template(self) -> ChatTemplate:
         """BadInput for a template that cannot be compiled."""
         from llmos.nn.text.chat_template import ChatTemplate  # only what chats needs it
 
@@ -305,7 +305,7 @@ class FastTokenizer:
     @cached_property
     def _is_sound(self) -> bool:
         try:
-            return bool(self._compiled)
+            return bool(self._compile_template)
         except BadInput:  # which is said to those who chat
             return False
 
