@@ -31,7 +31,11 @@ HALF_PAIR = re.compile(  # it begins with a plain text, which is found in a larg
     rb"\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"
 )
-CHOICES = {"$.class": Priority, "$.program": Program}  # of our bodies: the fields that are one of a few words
+CHOICES = {
+    "$.priority": Priority,
+    "$.class": Priority,
+    "$.program": Program,
+}  # of our bodies: the fields that are one of a few words
 PLACE = " - at `$"  # how msgspec says where in a body something is wrong, before the end of what it says
 FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
 AS_ONES = bytes(ord("1") if chr(byte).isdecimal() else 0 for byte in range(256))  # what each byte becomes

@@ -416,7 +416,12 @@ class Kernel:
         router = self._router
         router.make_room(self._table.roster.crowd())
         return self._table.view(
-            self._clock(), router.rests(), self._config.idle_timeout_s, router.wanted(), idle_at=self._steady()
+            self._clock(),
+            router.rests(),
+            self._config.idle_timeout_s,
+            router.wanted(),
+            idle_at=self._steady(),
+            forsaken=router.forsaken(),
         )
 
     async def _submit(self, spec: Spec, needs: dict[LeaseKind, int]) -> Process:

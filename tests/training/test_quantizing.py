@@ -105,7 +105,7 @@ def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_pat
 
 
 def test_a_model_that_writes_is_measured_by_how_likely_and_how_right_its_answers_are_in_int8(tmp_path):
-    from test_writing import sorting
+    from test_generation_eval import sorting
 
     recipe = {"task": "generate", "method": "lora", "learning_rate": 2e-2, "options": {"answered_rows": 2}}
     data = {"train": str(sorting(tmp_path, 60))}

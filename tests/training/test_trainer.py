@@ -241,7 +241,7 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("method", "task"), [("full", "classify"), ("lora", "classify"), ("full", "generate")])
 def test_a_run_killed_again_and_again_ends_at_the_same_bits(tmp_path: Path, method: str, task: str) -> None:
     """In a process that forks the trainers, as the zygote does, so that torch is imported once."""
-    code = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), method, task]
+    code = [sys.executable, str(Path(__file__).parents[1] / "killed_training.py"), str(tmp_path), method, task]
     done = subprocess.run(
         code,
         capture_output=True,

@@ -16,7 +16,7 @@ from llmos.kernel.calls.call_queue import CallQueue
 from llmos.kernel.calls.pending_call import PendingCall
 from llmos.kernel.calls.serve_process import ServeProcess
 from llmos.kernel.processes.eviction import IdleTarget, RecentUse
-from llmos.kernel.processes.turns import NOBODY, Crowd, bases_to_yield, model_to_yield
+from llmos.kernel.processes.turns import DRAINS_S, NOBODY, Crowd, bases_to_yield, model_to_yield
 
 QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
 CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again

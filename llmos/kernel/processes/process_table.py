@@ -219,8 +219,9 @@ class ProcessTable:
     def _on_evicted(self, event: ev.Evicted) -> list[Effect]:
         process = self.process(event.pid)
         if process.state is State.QUEUED:
-            told = self.roster.settle(process, Fault(Cancelled.code, f"Process {event.pid} was ended: {event.reason}"))
-            return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
+            fault = Fault(Cancelled.code, f"Process {event.pid} was ended: {event.reason}")
+            ended = self.roster.end(process, event.at, State.EXITED, event.reason)
+            return [*ended, *self.roster.fail_calls(process, fault)]
         restart_or_stop = self.roster.restart if event.is_returning else self.roster.stop
         return restart_or_stop(process, event.reason)
 

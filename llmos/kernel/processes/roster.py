@@ -17,7 +17,7 @@ from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
 from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget
 from llmos.kernel.processes.ledger import Ledger
-from llmos.kernel.processes.scheduler import AttachRequest
+from llmos.kernel.processes.scheduler import RANK, AttachRequest
 from llmos.kernel.processes.turns import Crowd, Holding
 
 RESUMABLE = frozenset({Program.TRAIN, Program.PULL})
@@ -148,7 +148,7 @@ class Roster:
         leaving = self.leaving_bytes()
         missing = {
             p.pid: p.spec.need_bytes - self.ledger.free(p.spec.device) - leaving.get(p.spec.device, 0)
-            for p in sorted(self.queued(), key=lambda p: RANK[p.spec.klass])
+            for p in sorted(self.queued(), key=lambda p: RANK[p.spec.priority])
             if p.spec.program is Program.SERVE
         }
         holding = {
@@ -278,7 +278,9 @@ class Roster:
         """It gives back what it holds and is queued again, to start after a while."""
         runtime = self.lives[process.pid]
         self._let_go(process.pid)
-        self.lives[process.pid] = replace(_without_models(runtime), crashes=crashes, is_backing_off=True)
+        self.lives[process.pid] = replace(
+            _without_models(runtime), crashes=crashes, is_backing_off=True, is_returning=False
+        )
         self.put(process.moved(State.QUEUED, os_pid=None, restarts=process.restarts + 1, reason=reason))
         self.line_up(process.pid)
         return [do.SetTimer(process.pid, runtime.number, "restart", wait_s)]

@@ -58,7 +58,8 @@ def model_to_yield(servers: Collection[ServeProcess], now: float) -> tuple[Serve
 
 
 def bases_to_yield(servers: Collection[ServeProcess], crowd: Crowd, now: float) -> set[int]:
-    """The serve processes that give way, by pid: on each device for the one whose calls have waited longest.
+    """The serve processes that give way, by pid: on each device for the first of the queue, which the scheduler starts
+    first, once the calls of any that queues there have waited for long.
 
     The longest there go first, together as many as make enough room, and none where that would not be enough. Idle
     processes are ended before, by the scheduler, so that what they hold counts as free.

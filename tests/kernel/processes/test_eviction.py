@@ -23,7 +23,7 @@ from llmos.kernel.calls.router import Router
 from llmos.kernel.processes.eviction import HALF_LIFE_S, EvictionCandidate, RecentUse, cheapest
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import AttachRequest, View, schedule
-from llmos.kernel.processes.turns import BASE_STAYS_S, BASE_WAITS_S
+from llmos.kernel.processes.turns import BASE_STAYS_S, BASE_WAITS_S, DRAINS_S
 from llmos.testing.clock import Clock
 
 IDLE = st.builds(
@@ -189,7 +189,8 @@ class World:
 
     def look(self) -> None:
         self.router.make_room(self.table.roster.crowd())
-        view = self.table.view(self.clock(), self.router.rests(), 0.0, self.router.wanted())
+        rests, wanted, forsaken = self.router.rests(), self.router.wanted(), self.router.forsaken()
+        view = self.table.view(self.clock(), rests, self.idle_timeout_s, wanted, self.clock(), forsaken)
         for event in schedule(view):
             self.apply(event)
         self.check()
@@ -498,9 +499,9 @@ def test_a_base_that_gave_way_and_is_queued_ends_with_the_daemon():
 def also(world: World, base: str, need: int) -> None:
     """A serve process of another size is submitted, and called."""
     pid = next(world.pids)
-    spec = Spec(Program.SERVE, {"base": base}, klass=Class.INTERACTIVE, need_bytes=need)
+    spec = Spec(Program.SERVE, {"base": base}, priority=Priority.INTERACTIVE, need_bytes=need)
     world.post(ev.Submitted(world.clock(), pid, spec, {LeaseKind.WEIGHTS: need}))
-    world.calls.append(world.network.open(pid, Call(next(world.ids), base, "embed", ("x",))))
+    world.calls.append(world.router.open(pid, Call(next(world.ids), base, "embed", ("x",))))
     world.look()
 
 
@@ -528,7 +529,7 @@ def test_room_is_made_for_the_first_of_the_queue_when_one_behind_it_has_waited()
     world.call("red:1")
     world.begin(1)
     world.work(1)
-    world.call("blue:1", Class.BACKGROUND)
+    world.call("blue:1", Priority.BACKGROUND)
     also(world, "green:1", 45)
     world.clock.move(BASE_STAYS_S)
     world.look()
