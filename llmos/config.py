@@ -249,7 +249,7 @@ SETTINGS: tuple[Setting, ...] = (
         "max_waiting_calls",
         _whole(1, 1_000_000),
         "a whole number from 1 to 1000000",
-        "So many calls of each class may wait for one serve process; one more is told to come back later (429)",
+        "Most calls of each priority that wait for one serve process; one more is told to come back later (429)",
     ),
     Setting(
         "max_body_bytes",

@@ -1,4 +1,4 @@
-"""The heap: memory that was freed goes back to the operating system, where its allocator can be asked to: glibc's."""
+"""The heap: memory that was freed goes back to the operating system, (glibc only)."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def call_options(
 def run(
     task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json], asked: Mapping[str, Json] | None = None
 ) -> Request[list[Result]]:
-    """`inputs` answered by a model of this task, in order; `asked` is what `hurry` makes."""
+    """`inputs` answered by a model of this task, in order; `asked` is what `call_options` makes."""
 
     def read(answer: Json) -> list[Result]:
         return [result_of(task, output) for output in answer["outputs"]]
@@ -222,7 +222,7 @@ def chat_body(
 
 
 def generate_body(model: str, given: Json, params: Mapping[str, Json], asked: Mapping[str, Json]) -> Json:
-    """The body of one answer, streamed; `asked` is what `hurry` makes."""
+    """The body of one answer, streamed; `asked` is what `call_options` makes."""
     return {"model": model, "input": given, "params": one_answer(params), "stream": True, **asked}
 
 

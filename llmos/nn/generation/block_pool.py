@@ -1,7 +1,7 @@
 """Block manager of the KV cache: reference counts, and a prefix cache evicted least recently used first.
 
-It counts; the keys and values themselves lie in `kv.py`. A block that several hold is full, and a full block is never
-written again: so sharing needs no copies.
+It counts; keys and values are in `kv_cache.py`. A block with several holders is full, and a full block is never written
+again, so sharing needs no copies.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The KV cache: a pool of blocks for one base and device, and each sequence's block table.
 
-Which block is whose is counted in `blocks.py`; what attention makes of them is in `paged.py`.
+Which block is whose is counted in `block_pool.py`; what attention makes of them is in `paged_attention.py`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class FastTokenizer:
     """A folder's tokenizer; fills tasks.Tokenizer.
 
     What a user writes is text: no name of a control token in it becomes one, unless it `parses_special`. The chat
-    template's own are marked (see `Controls`), and are theirs in every text that is encoded.
+    template's own are marked (see `ControlTokens`), and are theirs in every text that is encoded.
     """
 
     def __init__(self, folder: Path, name: str = "") -> None:
