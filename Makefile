@@ -90,7 +90,7 @@ docs: $(VENV)/.dev  ## rewrite the tables that are made from code, then check ev
 	@$(BIN)/python -m pytest tests/docs
 
 clean:  ## forget the environment and all caches (models and data in ~/.llmos stay)
-	@rm -rf $(VENV) $(INFINITY) $(CLIENTS) $(FUZZ) llmos/nn/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(INFINITY) $(CLIENTS) $(FUZZ) llmos/nn/kernels-*.so llmos/nn/cpu/kernels-*.so .stamp build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
