@@ -15,10 +15,10 @@ from typing import Any
 from bench.clients import Connection
 from bench.record import ROOT
 from bench.stop import Stop
+from llmos.abi.json_type import Json
 
 HOME = ROOT / ".bench"  # kept between runs, so that the base is pulled once
 WAIT_S = 300.0
-Json = Any  # Any: a JSON value whose schema belongs to the route
 
 
 class Box:

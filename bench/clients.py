@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from threading import local
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from bench.stop import Stop
+from llmos.abi.json_type import Json
 
-Json = Any  # Any: a JSON value whose schema belongs to the route
 TIMEOUT_S = 120.0
 
 

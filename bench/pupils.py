@@ -7,13 +7,11 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench import data
 from bench.box import Box, until
 from bench.stop import Stop
-
-Json = Any  # Any: a JSON value whose schema belongs to the route
+from llmos.abi.json_type import Json
 
 ROWS, SENTENCES = 96, 64
 ASKED = "Which person is named?"

@@ -10,12 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-Json = Any  # Any: a JSON value whose schema belongs to the route
+from llmos.abi.json_type import Json
 
 CLASSES = ("interactive", "interactive", "batch", "background")
 STREAMED = 0.5  # of the calls that generate

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.frame import Job, ModelPath
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Program
 from llmos.testing import tiny
-
-Json = Any  # Any: a recipe as plain values
 
 # How far a loss may lie from the same in another order of sums: of its size.
 RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 from llmos.abi.device import Device, Lease
+from llmos.abi.json_type import Json
 from llmos.abi.model import File, Kind, Manifest
 from llmos.abi.process import Process
 from llmos.abi.wire import from_plain, to_plain
-
-Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.json_type import Json
 from llmos.abi.process import Program
 from llmos.abi.recipe import Recipe
-
-Json = Any  # Any: a JSON value whose schema belongs to the program
 
 MAX_TEXT = 4_096  # characters of a name, a path, a label
 MAX_KEY = 60

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from llmos.abi.error import BadInput, Fault
+from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
-
-Json = Any  # Any: a JSON value whose schema belongs to the task
 
 MAX_INPUTS = 2048  # of one call: it is read whole, and others wait meanwhile
 

@@ -8,15 +8,13 @@ second. A child that sees the socket end ends itself at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device
 from llmos.abi.error import Fault
+from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest, Offer
 from llmos.abi.process import Program, Progress, Usage
-
-Json = Any  # Any: a JSON value whose schema belongs to the program
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from llmos.abi.error import BadInput, ModelNotFound
-
-Json = Any  # Any: a JSON value whose schema belongs to whoever wrote it (a task, a report)
+from llmos.abi.json_type import Json
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 LATEST = "latest"  # as a version: what the bare name means

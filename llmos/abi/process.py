@@ -8,9 +8,7 @@ from math import isfinite
 from typing import Any
 
 from llmos.abi.error import Fault
-
-Json = Any  # Any: a JSON value whose schema belongs to the program
-
+from llmos.abi.json_type import Json
 
 DONE = "done"  # the phase of a process's last word: what came of it
 

@@ -9,12 +9,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any
 
 from llmos.abi.error import BadSetting
+from llmos.abi.json_type import Json
 from llmos.abi.wire import from_plain
-
-Json = Any  # Any: a JSON value whose schema belongs to the task
 
 TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
 GENERATIVE = (

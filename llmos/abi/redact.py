@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
 from llmos.abi.error import Fault
-
-Json = Any  # Any: a JSON value whose schema belongs to the program
+from llmos.abi.json_type import Json
 
 HIDDEN = "(hidden)"
 SECRET_ARGS = frozenset({"token", "hub_token", "password", "api_key", "authorization"})

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -22,12 +22,12 @@ from llmos.abi.error import (
     error_of,
     fault_of,
 )
+from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 from llmos.api.metrics import Meter
 from llmos.api.stream import Attended
 from llmos.kernel.interface import KernelInterface
 
-Json = Any  # Any: a JSON value whose schema belongs to the task
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Protocol
 
-Json = Any  # Any: a choice in OpenAI's shape, or a piece of the task's output
+from llmos.abi.json_type import Json
 
 
 class Choices(Protocol):

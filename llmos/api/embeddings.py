@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.api.call_service import CallApi, CallFields, Field
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.openai_schemas import without_unset
@@ -17,8 +18,6 @@ from llmos.api.tasks import floats
 from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.embed import CUTS
 from llmos.tasks.params import PARSE_SPECIAL
-
-Json = Any  # Any: what `input` holds, checked here
 
 
 class EmbeddingRequest(CallFields, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -13,14 +12,13 @@ from starlette.responses import Response
 
 from llmos.abi.api_types import Model, ModelView, model_of, process_json
 from llmos.abi.arguments import check_arguments
+from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
 from llmos.kernel.interface import KernelInterface
-
-Json = Any  # Any: a model in plain JSON
 
 REPORT = "report.html"
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError
+from llmos.abi.json_type import Json
 from llmos.api.call_service import CallApi, Field, Wanted
 from llmos.api.chunks import ChatChoices, Choices, TextChoices, chat_logprobs, text_choice
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, reply
@@ -22,8 +23,6 @@ from llmos.api.rules import Rule, headers_of, naming_rule, rename_key
 from llmos.api.stream import DONE, EVENTS, ServerSentEvents, event, fault
 from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.schema import Enforced
-
-Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
 MESSAGES = Field("messages", is_openai=True)
 LAST = f"data: {DONE}\n\n".encode()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from llmos.abi.json_type import Json
 from llmos.api.rules import Rule, Ruled, rule_of
 from llmos.tasks import tools
 from llmos.tasks.generate import MAX_TOKENS
 from llmos.tasks.schema import Enforced
-
-Json = Any  # Any: a JSON value in OpenAI's shape, or the task's
 
 NO_LIMIT = -1  # as `max_tokens`: so many as there is room for
 

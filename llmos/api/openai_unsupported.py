@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.api.endpoint import unfit
 from llmos.tasks.grammar import JSON_SCHEMA
 
-Json = Any  # Any: a JSON value, checked here
 T = TypeVar("T")
 
 # What says who asks, what a provider may keep or charge, how hard to think: no value of it changes an answer here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -13,14 +13,13 @@ from starlette.responses import Response
 from llmos.abi.api_types import StreamEvent, process_json, stream_event_json
 from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
+from llmos.abi.json_type import Json
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.api.call_service import one_priority
 from llmos.api.endpoint import Bodies, Endpoint, Media, Query, Reply, asked_of, reply
 from llmos.api.errors import CREATED, shape_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
-
-Json = Any  # Any: a JSON value whose schema belongs to the program
 
 BACKGROUND = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # every other program's class is batch
 

@@ -7,18 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from llmos.abi.error import BadInput, LlmosError
+from llmos.abi.json_type import Json
 from llmos.api.call_service import CallFields
 from llmos.tasks.grammar import ANY_OBJECT, JSON_SCHEMA, LARK, REGEX, fitting, schema_text
 from llmos.tasks.schema import Enforced, describe_left_out, enforceable, not_enforceable
 from llmos.tasks.text import quote_value
 
 log = logging.getLogger(__name__)
-Json = Any  # Any: a JSON value that is checked here
 
 NOT_ENFORCED = b"x-llmos-not-enforced"  # the header that names what was left out of a request's schemas
 MAX_CHOICES = 10_000

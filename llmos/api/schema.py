@@ -11,13 +11,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llmos.abi.json_type import Json
 from llmos.api.endpoint import Endpoint, Media, Query, Reply, reply
 from llmos.api.errors import CREATED, STATUS
 from llmos.api.processes import PID_DIGITS
 from llmos.api.stream import DONE, EVENTS
 from llmos.tasks import TASKS
-
-Json = Any  # Any: a piece of a JSON schema
 
 REF = "#/components/schemas/{name}"
 PATH: dict[str, Json] = {  # every other is a text

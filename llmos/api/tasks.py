@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -13,14 +12,13 @@ from starlette.responses import Response
 
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
+from llmos.abi.json_type import Json
 from llmos.api.call_service import CallApi, CallFields, Field, Wanted
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, header_of, reply
 from llmos.api.openai_schemas import without_unset
 from llmos.api.stream import EVENTS, ServerSentEvents, event, fault
 from llmos.tasks import GENERATIVE, TASKS
 from llmos.tasks.params import check_params
-
-Json = Any  # Any: a JSON value whose schema belongs to the task
 
 
 class TaskRequest(CallFields, kw_only=True, forbid_unknown_fields=True):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: what a list in a body holds, checked here
 
 
 def are_token_ids(given: list[Json]) -> bool:

@@ -14,13 +14,13 @@ import typer
 
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.cli.client import box, settings_of
 from llmos.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from llmos.sdk.result import Result
 
-Json = Any  # Any: an input in its task's schema
 
 SHOWN_NUMBERS = 6
 

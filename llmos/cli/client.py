@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 
 if TYPE_CHECKING:
     from llmos.sdk.client import Client
-
-Json = Any  # Any: a setting's value, checked by whoever it is for
 
 
 @contextmanager

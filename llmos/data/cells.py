@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from llmos.abi.json_type import Json
 from llmos.data.table import Table, bad_row
-
-Json = Any  # Any: a cell, as its file's format has it
 
 MAX_TEXT_CHARS = 200_000
 MANY = "|"  # between the labels of one cell, in multi-label files that have only text

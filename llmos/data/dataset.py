@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
 from llmos.data import text_rows
@@ -16,8 +16,6 @@ from llmos.data.row import Answers, Row, Rows, WrittenText
 from llmos.data.rows import read_rows
 from llmos.data.splits import Leak, Splits, key_of, leaks_of, make_splits
 from llmos.data.table import bytes_of_file
-
-Json = Any  # Any: plain values, ready for JSON
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = {

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.error import BadInput, BadRow
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import number_in, text_in
 from llmos.data.columns import find
 from llmos.data.files import open_table
 from llmos.data.row import Row, Rows
 from llmos.data.table import Table, bad_row
-
-Json = Any  # Any: an input in its task's normal form
 
 Roles = Mapping[str, tuple[str, ...]]  # what a column is for, and the names it is known by
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
-Json = Any  # Any: an input in its task's normal form
+from llmos.abi.json_type import Json
 
 
 @dataclass(frozen=True, slots=True)

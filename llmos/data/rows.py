@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmos.abi.error import BadInput, LlmosError
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import is_filled, is_number, kind_of, label_in, labels_in, text_in
 from llmos.data.columns import choose
@@ -20,8 +21,6 @@ from llmos.data.text_rows import read_written
 from llmos.tasks import GENERATIVE
 from llmos.tasks import task as task_of
 from llmos.tasks.tag import Words, words_of
-
-Json = Any  # Any: a cell, or an input in its task's normal form
 
 
 def read_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> Rows:

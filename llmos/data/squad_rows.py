@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import is_filled, kind_of, text_in
 from llmos.data.files import open_table
@@ -15,8 +15,6 @@ from llmos.data.pair_rows import Roles, assign_columns
 from llmos.data.row import Answers, Row, Rows
 from llmos.data.table import Table, bad_row, text_of_file
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: a piece of SQuAD's JSON, or a cell
 
 ROLES: Roles = {
     "question": ("question", "query", "q"),

@@ -9,13 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from llmos.abi.error import BadInput, BadRow
+from llmos.abi.json_type import Json
 from llmos.abi.roots import open_below
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: a cell: text from delimited files, any JSON value from the others
 
 MAX_CELL_CHARS = 16 * 1024 * 1024
 HEADER_NAME = re.compile(r"[^\W\d][\w .-]{0,40}")

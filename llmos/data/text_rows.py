@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.error import BadInput, LlmosError
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import text_in
 from llmos.data.columns import find
@@ -15,8 +15,6 @@ from llmos.data.pair_rows import Roles, assign_columns
 from llmos.data.row import Row, Rows, WrittenText
 from llmos.data.table import Table, bad_row
 from llmos.tasks import task as task_of
-
-Json = Any  # Any: a cell, or an input in its task's normal form
 
 PROMPTED: Roles = {
     "prompt": ("prompt", "instruction", "input", "question", "query", "user", "source", "text"),

@@ -11,10 +11,11 @@ from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Protocol
+from typing import Protocol
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
+from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.priority import PriorityQueue
@@ -23,8 +24,6 @@ from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import naming_place, render_inputs
 from llmos.tasks.params import reading
 from llmos.tasks.tools import with_tool_rule
-
-Json = Any  # Any: an answer in its task's schema
 
 MANY = 8  # answers: a call with more is large, and yields to smaller ones
 YIELDED = 0.75  # of the slots, and of their room, large calls and those in no hurry have at most so much between them

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
 
 from llmos.abi.call import characters
+from llmos.abi.json_type import Json
 
-Json = Any  # Any: an input in its task's schema
 Intake = Generator[None, None, Callable[[], None]]
 
 PART_INPUTS = 64  # of a step, or of fewer inputs so many characters

@@ -6,11 +6,11 @@ import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import ModelPath
+from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.engines.intake import Intake, whole
 from llmos.tasks import GENERATIVE, Rendered, Settings, task, with_params
@@ -19,8 +19,6 @@ from llmos.tasks.inputs import check_inputs
 from llmos.tasks.params import parses_special
 from llmos.tasks.tools import AUTO
 from llmos.tasks.zeroshot import describe_labels, refuse_labels
-
-Json = Any  # Any: a JSON value whose schema belongs to the task
 
 DIM = 32
 WORDS = ("yes", "the", "box", "hears", "you", "and", "answers", "from", "nothing", "but", "a", "hash")

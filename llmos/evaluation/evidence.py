@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.abi.wire import to_json
 from llmos.evaluation.evaluation_result import EvaluationResult
@@ -19,7 +20,6 @@ from llmos.training.checkpoint import EpochRecord
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Json = Any  # Any: plain values, ready for JSON
 
 DATA = "evidence.json"
 PAGE = "report.html"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,6 @@ from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mista
 from llmos.evaluation.predictions import Predicted
 from llmos.tasks import GENERATIVE, Settings
 from llmos.tasks.tag import spans_of
-
-Json = Any  # Any: plain numbers and lists, ready for JSON
 
 
 def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> EvaluationResult:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmos.abi.json_type import Json
 from llmos.nn.next_token import NextHead
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
@@ -21,7 +21,6 @@ from llmos.training.objectives import supervised_tokens
 TOKENS_AT_ONCE = 8192
 
 Shares = NDArray[np.float32]
-Json = Any  # Any: an output in its task's schema
 
 
 @dataclass(frozen=True, slots=True)

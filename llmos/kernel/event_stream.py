@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from itertools import count
-from typing import Any
 
 from llmos.abi.api_types import StreamEvent
+from llmos.abi.json_type import Json
 from llmos.abi.process import Process
-
-Json = Any  # Any: as in StreamEvent.data
 
 
 class EventStream:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from typing import Protocol
 
 from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import Chunk
 from llmos.abi.device import Device
 from llmos.abi.histogram import Histogram
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 
 __all__ = ["DiskUse", "KernelInterface", "ModelView", "Status", "StreamEvent", "Verified"]
-
-Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 
 class KernelInterface(Protocol):

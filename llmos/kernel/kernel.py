@@ -23,6 +23,7 @@ from llmos.abi.engine import DEFAULT, device_for
 from llmos.abi.error import BadSetting, LlmosError
 from llmos.abi.frame import FromChild, Job
 from llmos.abi.histogram import Histogram
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.wire import to_plain
@@ -51,8 +52,6 @@ from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View
 from llmos.kernel.registry import Registry
 from llmos.kernel.store.store import Store
-
-Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 SWEEP_EVERY_S = 3600.0
 LATE_S = 5.0  # a tick that comes so late is told

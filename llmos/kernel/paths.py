@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from llmos.abi.json_type import Json
 from llmos.abi.process import Program
 from llmos.abi.roots import refusal
 from llmos.config import Config, is_loopback
-
-Json = Any  # Any: a program's arguments
 
 MAX_PATH = 4096  # PATH_MAX of Linux
 SOURCES = ("train", "validation", "test")  # of `data`

@@ -9,13 +9,11 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.error import BadInput, UnsafeWeights
+from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.tasks.encoder_decoder import KINDS, MADE, TASKS
-
-Json = Any  # Any: JSON written by whoever published the model
 
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 INDEX = "model.safetensors.index.json"

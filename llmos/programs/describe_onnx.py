@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.engines.onnx.graph import Graph, GraphForm, Session, check_labels, graph_of, open_session
 from llmos.programs.describe import LABELS, VOCABULARY, license_of, limits_of, pooling_of
-
-Json = Any  # Any: JSON written by whoever published the model, and the arguments of the process
 
 TASKS = {"ForSequenceClassification": "classify", "ForTokenClassification": "tag"}
 MANY = "multi_label_classification"

@@ -10,12 +10,12 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import GENERATIVE, OPTIONS, TASKS, Data
@@ -32,8 +32,6 @@ from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 from llmos.training.candidate import load_stored
 from llmos.training.examples import make_examples
-
-Json = Any  # Any: a program's arguments
 
 
 class _Stopped(Exception):

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from llmos.abi.catalog import catalog
 from llmos.abi.engine import DEFAULT, check_engine, refusal
 from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.frame import Job, ModelPath
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.nn.adapters.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
@@ -31,8 +31,6 @@ from llmos.programs.channel import Channel
 from llmos.programs.describe import license_of
 from llmos.programs.sources import Brought
 from llmos.tasks.encoder_decoder import TASKS as READING
-
-Json = Any  # Any: a JSON value of the arguments, or of a published config
 
 CARRIED = ("max_tokens", "pooling")  # options of a base that hold for a model on it
 SAID = ("r", "lora_alpha", "task_type", "target_modules", "base_model_name_or_path", "revision")

@@ -19,12 +19,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from llmos.abi.catalog import CatalogEntry, catalog
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Accepted, Job, ModelPath
+from llmos.abi.json_type import Json
 from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part, check_name, weights_digest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.wire import from_plain
@@ -34,8 +34,6 @@ from llmos.programs.disk_full import check_room, form_bytes, read_weights
 from llmos.programs.download import Download, open_client, pip_settings
 from llmos.programs.resident import offer_resident, with_resident
 from llmos.programs.sources import Brought, Places, from_entry, from_folder, from_hub, hub_of
-
-Json = Any  # Any: a JSON value of the arguments
 
 
 def main(channel: Channel, assignment: Job) -> None:

@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.form import FLOAT, INT8, form_dtype
 from llmos.abi.frame import Job, ModelPath
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import TASKS, Data
@@ -42,8 +42,6 @@ from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 from llmos.training.candidate import load_stored
 from llmos.training.examples import make_examples
-
-Json = Any  # Any: plain values, ready for JSON
 
 BASE_OFFER, MODEL_OFFER = 11, 12
 WEIGH = "weigh"

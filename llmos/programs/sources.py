@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 import httpx
 
 from llmos.abi.catalog import CatalogEntry, Hub, Wheel
 from llmos.abi.error import BadInput, Corrupt, LlmosError, NotFound, Offline, Unavailable
+from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.abi.process import Progress
 from llmos.abi.roots import open_below
@@ -23,8 +23,6 @@ from llmos.programs.channel import Channel
 from llmos.programs.describe import choose_files, is_adapter
 from llmos.programs.disk_full import Weights, check_room, form_bytes, read_weights, room_said
 from llmos.programs.download import Download, get
-
-Json = Any  # Any: the arguments of the process, and what index and hub answer
 
 PYPI = "https://pypi.org/simple"
 HUB = "https://huggingface.co"

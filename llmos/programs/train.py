@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from llmos.abi.error import BadInput
 from llmos.abi.form import INT8
 from llmos.abi.frame import Accepted, Job, ModelPath
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check
@@ -40,8 +40,6 @@ from llmos.training.examples import make_examples
 from llmos.training.objectives import balance_labels, loss_of
 from llmos.training.recipe import resolve
 from llmos.training.trainer import Hooks, Trainer
-
-Json = Any  # Any: plain values, ready for JSON
 
 DATASET_OFFER, MODEL_OFFER = 1, 2
 VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")

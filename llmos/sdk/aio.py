@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import httpx
 
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
 from llmos.abi.device import Device
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
@@ -21,7 +22,6 @@ from llmos.sdk.result import Result
 from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
 from llmos.sdk.wait import SSEParser, raise_unless_done
 
-Json = Any  # Any: an input or a param, whose schema belongs to the task
 T = TypeVar("T")
 OnProgress = Callable[[Process], None]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import httpx
 
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
 from llmos.abi.device import Device
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
@@ -24,7 +25,6 @@ from llmos.sdk.wait import SSEParser, raise_unless_done
 
 __all__ = ["AsyncClient", "Client"]
 
-Json = Any  # Any: an input or a param, whose schema belongs to the task
 T = TypeVar("T")
 OnProgress = Callable[[Process], None]
 

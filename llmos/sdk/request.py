@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import quote
 
 from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
 
-Json = Any  # Any: a JSON body
 T = TypeVar("T")
 
 

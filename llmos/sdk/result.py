@@ -7,11 +7,9 @@ from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from sys import byteorder
-from typing import Any
 
+from llmos.abi.json_type import Json
 from llmos.abi.wire import from_plain
-
-Json = Any  # Any: an output in its task's schema
 
 
 @dataclass(frozen=True, slots=True)

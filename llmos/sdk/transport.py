@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import httpx
 
 from llmos.abi.error import BadInput, Internal, LlmosError, Unavailable
+from llmos.abi.json_type import Json
 from llmos.abi.wire import to_json
 from llmos.config import read_config
 from llmos.sdk.wait import fault_in
 
-Json = Any  # Any: an answer's body
 CONNECT_TIMEOUT_S = 5.0
 
 

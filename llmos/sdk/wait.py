@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from llmos.abi.error import Cancelled, Fault, LlmosError, ProcessDied, Unavailable, error_of
+from llmos.abi.json_type import Json
 from llmos.abi.process import Process, State
-
-Json = Any  # Any: what an event's data holds
 
 
 @dataclass(slots=True)

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import GENERATIVE as GENERATIVE
 
 if TYPE_CHECKING:
     from llmos.tasks.encoder_decoder import EncoderDecoderInfo
-
-Json = Any  # Any: a JSON value whose schema the task itself checks
 
 
 class Tokenizer(Protocol):

@@ -6,15 +6,13 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import EncodedPair, Rendered, Settings, Tokenizer
 from llmos.tasks.length import check_chars, limit_of, too_long, too_many_chars
 from llmos.tasks.pair import LEAST, second_of
 from llmos.tasks.text import quote_value, text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 EXAMPLE = '{"question": "How long do returns take?", "passage": "Returns are free and take 14 days."}'
 LABELS = ("start", "end")  # what the head gives for every token

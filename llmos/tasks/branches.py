@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-Json = Any  # Any: a JSON value, here a schema or what it says
+from llmos.abi.json_type import Json
 
 MAX_TAGS = 8  # properties that tell branches apart, one after the other
 TYPES = ("string", "number", "integer", "object", "array", "boolean", "null")

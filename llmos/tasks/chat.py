@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from llmos.abi.call import characters
 from llmos.abi.error import BadInput, TooLong
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.inputs import naming_place
 from llmos.tasks.length import check_chars, limit_of, may_cut, most_chars, part_of, too_long
 from llmos.tasks.templating import PARAM, for_template
 from llmos.tasks.text import quote_value, text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 WHAT = "The conversation"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.length import encode_within
 from llmos.tasks.text import text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 THRESHOLD = 0.5
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example
 from llmos.tasks.length import check_chars, encode_within, too_long
-
-Json = Any  # Any: a config file of transformers, read by key
 
 TOLD = ("t5", "mt5")  # as their config.json names them
 MADE = {"marian": "translate", "mbart": "translate", "bart": "summarize"}  # what most of each kind are for

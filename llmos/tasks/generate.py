@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder, sft_example
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
 from llmos.tasks.length import check_chars, limit_of, may_cut, part_of, too_long
 from llmos.tasks.text import quote_value, text_of, whole
-
-Json = Any  # Any: a JSON value that this task checks
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256

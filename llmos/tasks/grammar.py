@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks.schema import enforceable, not_enforceable
 from llmos.tasks.text import quote_value, whole
-
-Json = Any  # Any: a JSON value that is checked here
 
 JSON_SCHEMA, REGEX, LARK = "json_schema", "regex", "grammar"
 TOOLS = "tools"  # the key of a rule that tools make

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Task, Tokenizer
-
-Json = Any  # Any: an input, whose schema belongs to the task
 
 
 def check_inputs(task: Task, inputs: Sequence[Json], *, first: int = 0) -> list[Json]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from llmos.abi.error import TooLong
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer
 from llmos.tasks.chat import TASK as CHAT
 from llmos.tasks.generate import TASK as GENERATE
 from llmos.tasks.length import limit_of, may_cut, part_of, too_long, too_many_chars
-
-Json = Any  # Any: a call's param
 
 DEFAULTS: dict[str, Json] = {"temperature": 0.0}  # the likeliest text: it is to say what its source says
 CUTS = 4  # attempts: what is cut off may leave other tokens than it was

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Tokenizer, task
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: a call's param
 
 PARSE_SPECIAL = "parse_special"
 MAX_KEY = 100  # characters of a name that nobody knows, which it is compared by and told by

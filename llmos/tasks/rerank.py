@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import sigmoid
 from llmos.tasks.length import encode_within
 from llmos.tasks.pair import encoded_pairs
 from llmos.tasks.similarity import cosine, vector_of
 from llmos.tasks.text import quote_value, text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 EXAMPLE = '{"query": "How do I return a chair?", "documents": ["Returns take 14 days.", "We ship on Monday."]}'
 LABELS = ("relevance",)  # of a trained model: its head gives one logit for a pair

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks.branches import TYPES, differ, types_of
 from llmos.tasks.pattern import is_enforceable
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: a JSON value that is checked here
 
 MAX_TOLD = 1_000  # characters
 MAX_DEPTH = 64  # of schemas within schemas

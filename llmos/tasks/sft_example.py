@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, TrainingTokenizer
 from llmos.tasks.length import limit_of, too_long
-
-Json = Any  # Any: an input, or an answer, in its task's normal form
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ from array import array
 from collections.abc import Sequence
 from operator import mul
 from sys import byteorder
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.length import encode_within
 from llmos.tasks.text import quote_value, text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 EXAMPLE = '{"text": "Where is my parcel?", "other": "My order has not come"}'
 

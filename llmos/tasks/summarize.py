@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.instruction import DEFAULTS, Order
 from llmos.tasks.text import quote_value, text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 MOST_WORDS = 10_000
 

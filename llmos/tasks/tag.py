@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax
 from llmos.tasks.length import fit_length, limit_of, may_cut, part_of
 from llmos.tasks.text import quote_value, text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 OUTSIDE = "O"
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import keyword
-from typing import Any
 
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: a value that a template reads
 
 PARAM = "chat_template_kwargs"
 MOST_NAMES = 32

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 
-Json = Any  # Any: a JSON value, checked here
 Part = TypeVar("Part")
 
 

@@ -10,18 +10,16 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, LARK, SPACING, Grammar, fitting, schema_text
 from llmos.tasks.grammar import TOOLS as RULE
 from llmos.tasks.schema import Enforced, enforceable, not_enforceable
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: a JSON value that is checked here
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 PIECE = re.compile(

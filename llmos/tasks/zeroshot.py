@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from llmos.abi.error import BadInput, WrongTask
+from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import softmax, top
 from llmos.tasks.inputs import naming_place
 from llmos.tasks.length import encode_within
 from llmos.tasks.similarity import cosine, vector_of
 from llmos.tasks.text import quote_value, text_of
-
-Json = Any  # Any: a JSON value that this task checks
 
 EXAMPLE = '{"labels": ["billing", "delivery"]}'
 MOST_LABELS = 1000

@@ -29,14 +29,13 @@ from llmos.abi.error import (
 )
 from llmos.abi.frame import ModelPath
 from llmos.abi.histogram import Histogram
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import DONE, Priority, Process, Program, Progress, Spec, State
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.interface import KernelInterface
-
-Json = Any  # Any: a JSON value whose schema belongs to the task or program
 
 NOON = 1_750_000_000.0
 

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-Json = Any  # Any: requests and answers in OpenAI's shape
+from llmos.abi.json_type import Json
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 KNOWN = {

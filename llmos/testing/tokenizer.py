@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 from zlib import crc32
 
+from llmos.abi.json_type import Json
 from llmos.tasks import Encoded, EncodedPair
-
-Json = Any  # Any: chat messages, checked by the task
 
 OPEN, CLOSE, FIRST_FREE = 0, 1, 2
 PIECE = re.compile(r"\S{1,4}")

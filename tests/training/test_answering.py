@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_training
 
 from llmos.abi.error import BadInput, BadRow
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data, Recipe
 from llmos.data.row import Answers, Row, Rows
 from llmos.data.rows import read_rows
@@ -18,8 +18,6 @@ from llmos.data.splits import leaks_of, make_splits
 from llmos.tasks import Settings
 from llmos.testing.tokenizer import PieceTokenizer
 from llmos.training.examples import make_examples
-
-Json = Any  # Any: SQuAD's JSON
 
 PASSAGE = "Ada Lovelace lived in London."
 WHERE = {"question": "Where did Ada live?", "answers": [{"text": "London", "answer_start": 22}], "id": "1"}

@@ -11,13 +11,12 @@ import pytest
 import tiny_training
 
 from llmos.abi.error import BadInput, BadRow
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data, Recipe
 from llmos.data.dataset import gather, keep
 from llmos.data.row import Rows, WrittenText
 from llmos.data.rows import read_rows
 from llmos.data.splits import make_splits
-
-Json = Any  # Any: a row, or a recipe as plain values
 
 ASKED = {"role": "user", "content": "Where is it?"}
 SAID = {"role": "assistant", "content": "On its way."}

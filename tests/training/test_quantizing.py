@@ -12,6 +12,7 @@ import tiny_training
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Job, ModelPath, Stop
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, OfferKind, Part
 from llmos.abi.process import Program
 from llmos.testing import tiny
@@ -19,7 +20,6 @@ from llmos.testing.daemon import FakeDaemon, beside
 
 pytestmark = pytest.mark.torch
 
-Json = Any  # Any: arguments as plain values
 SLACK = {"float32": 1e-6, "bfloat16": 0.1}  # of an accuracy, from what the same model has in float32
 
 

@@ -12,6 +12,7 @@ import tiny_training
 
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Stop
+from llmos.abi.json_type import Json
 from llmos.abi.model import OfferKind
 from llmos.abi.recipe import Data, Recipe
 from llmos.data.dataset import gather
@@ -19,7 +20,6 @@ from llmos.testing.daemon import beside
 
 pytestmark = pytest.mark.torch
 
-Json = Any  # Any: a recipe as plain values
 WORDS = {"apple": "fruit", "pear": "fruit", "iron": "metal", "zinc": "metal"}
 
 

@@ -8,20 +8,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny_training
 
 from llmos.abi.error import BadInput, BadRow, Conflict
 from llmos.abi.frame import Job, ModelPath, Stop
+from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
 from llmos.abi.process import Program
 from llmos.testing.daemon import FakeDaemon, beside
 
 pytestmark = pytest.mark.torch
-
-Json = Any  # Any: a recipe as plain values
 
 
 def trained(

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.engines.llamacpp.header import Header
 from llmos.nn.text.control_tokens import Marks
 from llmos.tasks import Encoded, EncodedPair
 from llmos.tasks.templating import PARAM
-
-Json = Any  # Any: messages and tools, as the template reads them
 
 
 class ServedTokenizer:

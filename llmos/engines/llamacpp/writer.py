@@ -7,6 +7,7 @@ from typing import Any
 
 from llmos.abi.capability import BYTE_LEVEL
 from llmos.abi.error import BadInput, Unavailable
+from llmos.abi.json_type import Json
 from llmos.engines.external_generation import Delta, Leg
 from llmos.engines.llamacpp.header import Header
 from llmos.engines.llamacpp.place import Place
@@ -14,8 +15,6 @@ from llmos.engines.llamacpp.rule import LlamaCppRule
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import Grammar
-
-Json = Any  # Any: what llama.cpp takes and says, in its own shape
 
 ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]  # as everywhere here: temperature before what it cuts
 RANDOM = 0xFFFFFFFF  # its word for no seed

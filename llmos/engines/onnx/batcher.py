@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Any
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import Fault
+from llmos.abi.json_type import Json
 from llmos.engines.priority import PriorityQueue
 from llmos.tasks import Rendered, Settings, Task
-
-Json = Any  # Any: raw outputs and answers, which belong to the task
 
 LARGE = 2048  # tokens: a call with more yields to smaller ones
 STEP = 1024  # tokens of a step beside a large call: who comes meanwhile waits no longer than it takes

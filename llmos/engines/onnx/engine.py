@@ -12,6 +12,7 @@ from llmos.abi.call import Call, Chunk
 from llmos.abi.engine import refusal, weights_of
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask, fault_of
 from llmos.abi.frame import ModelPath
+from llmos.abi.json_type import Json
 from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.onnx.batcher import OnnxBatcher, OnnxItem, OnnxJob, rectangles
 from llmos.engines.onnx.graph import Graph, GraphForm, check_labels, graph_of, open_session
@@ -23,7 +24,6 @@ from llmos.tasks.inputs import render_inputs
 from llmos.tasks.params import reading
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
-Json = Any  # Any: a call's param, or a raw output; both belong to the task
 Array = Any  # Any: numpy's, or a list of maps where the graph gives those
 
 TOKEN_BUDGET = 4096

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.tasks import Encoded, EncodedPair
-
-Json = Any  # Any: a message; no graph here reads one
 
 
 class Bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, field
 
-from llmos.abi.call import Call, Chunk, Json, Tokens
+from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import Fault, LlmosError, fault_of
+from llmos.abi.json_type import Json
 from llmos.engines.pytorch.model import ServedModel
 from llmos.tasks import Rendered, Task
 

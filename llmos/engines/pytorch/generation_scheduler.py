@@ -13,8 +13,9 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, groupby
 
-from llmos.abi.call import Chunk, Json
+from llmos.abi.call import Chunk
 from llmos.abi.error import TooLong, fault_of
+from llmos.abi.json_type import Json
 from llmos.engines.intake import PART_INPUTS
 from llmos.engines.priority import PriorityQueue
 from llmos.engines.pytorch.active_call import ActiveCall, log_fault

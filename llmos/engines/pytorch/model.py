@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import ModelPath
+from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.nn.adapters.adapter import Adapter, Segment, applying_segments
 from llmos.nn.adapters.adapter_file import load_adapter
@@ -22,8 +22,6 @@ from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import GENERATIVE, Settings, Task, task, with_params
 from llmos.tasks.encoder_decoder import TASKS as READING
 from llmos.tasks.zeroshot import refuse_labels, zero_shot
-
-Json = Any  # Any: a call's param, checked by its task
 
 POOLING = "mean"
 EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone can do

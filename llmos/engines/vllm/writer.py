@@ -7,16 +7,14 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 from llmos.abi.error import BadInput, ProcessDied, Unavailable
+from llmos.abi.json_type import Json
 from llmos.engines.external_generation import Delta, Leg
 from llmos.engines.vllm.server import HOST, VllmServer
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import JSON_SCHEMA, LARK
-
-Json = Any  # Any: what vLLM takes and says, in OpenAI's shape
 
 DATA = b"data: "
 DONE = b"[DONE]"

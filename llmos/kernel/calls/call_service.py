@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import count
-from typing import Any
 
 from llmos.abi.call import Call, Chunk, check_inputs
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, error_of, fault_of
 from llmos.abi.frame import ToChild
+from llmos.abi.json_type import Json
 from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
@@ -22,8 +22,6 @@ from llmos.kernel.processes.footprint import weights_bytes
 from llmos.kernel.processes.ledger import MIB
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.store.store import Store
-
-Json = Any  # Any: a JSON value whose schema belongs to the task
 
 OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
 

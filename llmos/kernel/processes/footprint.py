@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 from llmos.abi.device import LeaseKind
+from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest, Part
 from llmos.abi.process import Program, Spec
 from llmos.abi.recipe import GENERATIVE, Recipe, batch_size_of, recipe_of, shares_of, token_budget_of
 from llmos.kernel.processes.ledger import MIB
-
-Json = Any  # Any: a config as its model's makers wrote it
 
 ONE_SEQUENCE = ("classify", "tag", "rerank")  # tasks whose rows are one sequence, no longer than the model takes
 FLOAT_BYTES = 4  # whatever a base is served in, training keeps its weights in float32

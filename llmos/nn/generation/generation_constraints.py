@@ -11,16 +11,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.nn.called import name_of
 from llmos.tasks.text import quote_value
-
-Json = Any  # Any: transformers' files, read by key
 
 GENERATION = "generation_config.json"
 FILES = ("config.json", GENERATION)  # the later one counts; older models have all in the first

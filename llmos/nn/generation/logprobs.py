@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
+from llmos.abi.json_type import Json
 from llmos.nn.generation.sampling import TokenLogprob
 from llmos.nn.text.tokenizer import FastTokenizer
-
-Json = Any  # Any: an entry: token, bytes and logprob, and as many as were asked for of the likeliest in top_logprobs
 
 
 class Logprobs:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from llmos.abi.error import BadInput, TooLong
+from llmos.abi.json_type import Json
 from llmos.nn.generation.generation_constraints import GenerationConstraints
-from llmos.nn.generation.logprobs import Json, Logprobs
+from llmos.nn.generation.logprobs import Logprobs
 from llmos.nn.generation.sampling import Sampler, check_biases
 from llmos.nn.grammar.matcher import matcher
 from llmos.nn.text.tokenizer import FastTokenizer

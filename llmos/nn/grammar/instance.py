@@ -13,10 +13,10 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from llmos.abi.json_type import Json
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, TOOLS, Grammar
 from llmos.tasks.tools import CLOSE, OPEN, parts_of
 
-Json = Any  # Any: a JSON value; a schema that was checked
 Parsed = Any  # Any: a pattern as Python's own parser has it, which has no types
 
 MAX_CHARS = 1 << 15

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from jinja2 import TemplateError, nodes
 
 from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
 from llmos.nn.text.sandbox import Environment, SandboxBudget, TooMuch
 from llmos.tasks.tools import knows_tools, write_as_text
 
-Json = Any  # Any: a message, a tool, or whatever a template makes of them
 Message = dict[str, Json]
 
 LIMIT_S = 5.0  # of processor time for one conversation

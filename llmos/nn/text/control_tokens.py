@@ -16,12 +16,12 @@ from typing import Any
 
 from tokenizers import Tokenizer, models
 
+from llmos.abi.json_type import Json
+
 PRIVATE = range(0x100000, 0x10FFFE)  # characters that Unicode leaves to private use
 MARK_CHARS = 6  # of 16 bits each: nobody guesses a mark
 MARKUP = re.compile(r"[<\[{][^\s]*[>\]}]")  # what is no special token, but looks like one: <think>, <tool_call>
 UNKNOWN_ID = re.compile(rb'"unk_id":([0-9]+)')  # as a unigram's own JSON says it, in which no piece has a bare quote
-
-Json = Any  # Any: tokenizer.json, read by key; or a message as a template reads it
 
 
 class Marks:

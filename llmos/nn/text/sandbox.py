@@ -16,7 +16,6 @@ from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
 from types import TracebackType
-from typing import Any
 
 from jinja2 import TemplateError, nodes, pass_context, pass_eval_context
 from jinja2.ext import Extension, loopcontrols
@@ -28,7 +27,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-Json = Any  # Any: a message, a tool, or whatever a template makes of them
+from llmos.abi.json_type import Json
 
 MOST_CHARS = 1 << 26  # of one rendered conversation, and of every text on the way to it
 MOST_ITEMS = 1 << 18  # of one list, and of what is written as text or JSON

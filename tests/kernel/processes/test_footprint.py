@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from llmos.abi.device import LeaseKind
+from llmos.abi.json_type import Json
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.process import Program, Spec
 from llmos.kernel.processes.footprint import MIB, FootprintFacts, ModelShape, footprint_of, shape_of
-
-Json = Any  # Any: a recipe as plain values
 
 SMOLLM2: Json = {
     "hidden_size": 576,

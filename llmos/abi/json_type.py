@@ -1,0 +1,7 @@
+"""The type of a JSON value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = Any  # Any: null, bool, number, text, list or object; whoever takes one checks it against its own schema
