@@ -38,10 +38,11 @@ test: $(VENV)/.dev  ## every test: units, tiny random models, the real daemon wi
 chaos: $(VENV)/.dev  ## 20 rounds of kill -9 and SIGSTOP at random under load; a plain `make test` goes 5
 	@LLMOS_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/acceptance/test_chaos.py
 
-check: $(VENV)/.dev  ## style, types, import arrows
+check: $(VENV)/.dev  ## style, types, import arrows, names, the made client
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/python tools/sync_client.py --check
 	@$(BIN)/python -m pytest tests/test_arrows.py tests/docs
 
 bench: $(VENV)/.peers  ## ratios against peers, measured in the same run (BENCH="encoder --full" chooses)

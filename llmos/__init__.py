@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmos.sdk.client import AsyncClient, Client
+    from llmos.sdk.async_client import AsyncClient
+    from llmos.sdk.client import Client
 
 __version__ = "0.1.0"  # pyproject reads it here: asking importlib.metadata would cost every start 40 ms
 
@@ -12,8 +13,12 @@ __all__ = ["AsyncClient", "Client", "__version__"]
 
 def __getattr__(name: str) -> Any:  # Any: a module's __getattr__ answers for attributes of every type
     """Import the clients on first use, so that the daemon and its children never pay for them."""
-    if name in ("Client", "AsyncClient"):
-        from llmos.sdk import client
+    if name == "Client":
+        from llmos.sdk.client import Client
 
-        return getattr(client, name)
+        return Client
+    if name == "AsyncClient":
+        from llmos.sdk.async_client import AsyncClient
+
+        return AsyncClient
     raise AttributeError(f"module 'llmos' has no attribute {name!r}")

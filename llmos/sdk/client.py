@@ -1,4 +1,4 @@
-"""Client: the box from Python. `llmos.Client()` finds the daemon of this user by itself."""
+"""Client: the daemon's API from Python. Made by tools/sync_client.py from async_client.py: edit that file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
 from llmos.sdk import request
-from llmos.sdk.aio import AsyncClient
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
 from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
 from llmos.sdk.wait import SSEParser, raise_unless_done
-
-__all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
 OnProgress = Callable[[Process], None]
@@ -247,7 +244,7 @@ class Client:
         given, is_one = request.inputs_of(inputs)
         options = request.call_options(timeout_s, priority, engine, params)
         said = request.one_answer(params) if is_one else params
-        asked = task or self.model(model).task
+        asked = task or self._task_of(model)
         results = self._ask(request.run(asked, model, given, said, options))
         return results[0] if is_one else results
 
@@ -313,6 +310,10 @@ class Client:
     def _start(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
         process = self._ask(asked)
         return self.wait(process.pid, on_progress=on_progress) if wait else process
+
+    def _task_of(self, ref: str) -> str:
+        model = self.model(ref)
+        return model.task
 
     def _ask(self, asked: Request[T]) -> T:
         response = self._send(asked.method, asked.path, asked.body, asked.query)

@@ -1,4 +1,4 @@
-"""AsyncClient: the box from asyncio, with the same nouns, names and errors as Client."""
+"""AsyncClient: the daemon's API from asyncio. tools/sync_client.py makes the synchronous Client from this file."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ class AsyncClient:
         given, is_one = request.inputs_of(inputs)
         options = request.call_options(timeout_s, priority, engine, params)
         said = request.one_answer(params) if is_one else params
-        asked = task or (await self.model(model)).task
+        asked = task or await self._task_of(model)
         results = await self._ask(request.run(asked, model, given, said, options))
         return results[0] if is_one else results
 
@@ -310,6 +310,10 @@ class AsyncClient:
     async def _start(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
         process = await self._ask(asked)
         return await self.wait(process.pid, on_progress=on_progress) if wait else process
+
+    async def _task_of(self, ref: str) -> str:
+        model = await self.model(ref)
+        return model.task
 
     async def _ask(self, asked: Request[T]) -> T:
         response = await self._send(asked.method, asked.path, asked.body, asked.query)
