@@ -19,7 +19,7 @@ from transformers.utils import logging
 from bench import data
 from bench.box import Box
 from bench.child import Child
-from bench.engine import MODEL, TOKEN_BUDGET, located, vectors
+from bench.engine import MODEL, TOKEN_BUDGET, base_path, vectors
 from bench.equality import least_cosine
 from bench.record import Figure, Record, Target, figure, ratios
 from bench.rounds import per_second, take_turns
@@ -78,7 +78,7 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, device: str | 
         }
         answers = {one: run() for one, run in contenders.items()}  # which is also their warming up
         rates = per_second(take_turns(contenders, rounds), sum(peer.lengths))
-        attached = _attached(base, models, texts, rounds, name)
+        attached = _measure_attached(base, models, texts, rounds, name)
     shown = [figure(f"{ours} / {theirs}", ratios(rates, ours, theirs), "x", target=t) for ours, theirs, t in RATIOS]
     shown.append(Figure("least cosine, mixed rows to PEFT's", least_cosine(answers[MANY], answers[PEER]), target=SAME))
     shown.append(Figure("least cosine, mixed rows to the base's", least_cosine(answers[MANY], answers[BASE])))
@@ -116,7 +116,7 @@ class Engine:
 
     def __init__(self, base: Path, models: Sequence[ModelPath], texts: Sequence[str], device: str) -> None:
         self._engine = driver("pytorch", TOKEN_BUDGET)
-        self._engine.load(located(base), device, DTYPE, threads=0)
+        self._engine.load(base_path(base), device, DTYPE, threads=0)
         for model in models:
             self._engine.attach(model)
         self._texts = texts
@@ -165,11 +165,13 @@ class Peer:
         return np.stack([found[i] for i in range(len(order))])
 
 
-def _attached(base: Path, models: Sequence[ModelPath], texts: Sequence[str], rounds: int, device: str) -> list[Figure]:
+def _measure_attached(
+    base: Path, models: Sequence[ModelPath], texts: Sequence[str], rounds: int, device: str
+) -> list[Figure]:
     """Two serve processes, one with a model, the other with all of them: single calls by turns, and what they hold."""
     refs = [model.manifest.ref for model in models]
     singles = [texts[i % len(texts)] for i in range(SINGLES)]
-    one, other = (Child(located(base), device=device, dtype=DTYPE) for _ in range(2))
+    one, other = (Child(base_path(base), device=device, dtype=DTYPE) for _ in range(2))
     with one as few, other as many:
         few.attach(models[:1])
         for text in singles[: SINGLES // 2]:  # warms both up, so that what grows from here on is the models

@@ -78,7 +78,7 @@ class Box:
         every = self.ask("GET", "/v1/processes")["data"]
         return [one for one in every if one["spec"]["program"] == "serve" and one["state"] not in ended]
 
-    def ended(self, pid: int) -> Json:
+    def process_if_ended(self, pid: int) -> Json:
         """The process once it is over, None before."""
         process = self.ask("GET", f"/v1/processes/{pid}")
         return process if process["state"] in ("exited", "interrupted") else None

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer, pipeline
 
-from bench.rounds import timed
+from bench.rounds import measure_s
 
 BATCH = 32
 TRIED_TEXTS = 128  # for the batch size; a quarter of them for the dtype, which differs by far more
@@ -77,4 +77,4 @@ def _encode(model: SentenceTransformer, texts: list[str], batch: int) -> Vectors
 
 def _trial(run: Callable[[], object]) -> float:
     run()
-    return timed(run)
+    return measure_s(run)

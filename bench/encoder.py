@@ -16,7 +16,7 @@ from bench import data, embedders
 from bench.box import Box
 from bench.child import Child
 from bench.clients import Embedder
-from bench.engine import InProcess, located
+from bench.engine import InProcess, base_path
 from bench.equality import least_cosine
 from bench.record import Figure, Record, Target, figure, ratios
 from bench.rounds import per_second, take_turns
@@ -64,7 +64,7 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, dtype: str, de
         base, place = box.base(), box.device(device)
         name, dtype = place["name"], place["dtype"]
         tokens = _lengths(base, texts)
-        where = _located(base, dtype, stack)
+        where = _resident_path(base, dtype, stack)
         options = {"device": name, "dtype": dtype, "call_texts": CALL_TEXTS}
         pipeline = embedders.FeatureExtraction(base, texts, torch_device(name))
         best, best_run = embedders.best_sentences(base, texts, torch_device(name))
@@ -84,7 +84,7 @@ def measure(folder: Path, home: Path, *, rounds: int, count: int, dtype: str, de
         exact = cosines[ENGINE]
         if dtype != "float32":
             options["dtype"] = "float32"
-            exact = least_cosine(InProcess(located(base), texts, **options).run(), right)
+            exact = least_cosine(InProcess(base_path(base), texts, **options).run(), right)
         contenders = {one: pipeline.run if one == PIPELINE else run for one, run in vectors.items()}
         rates = per_second(take_turns(contenders, rounds), sum(tokens))
     figures = [*_ratios(rates), *_cosines(cosines, exact, dtype), *_rates(rates, best)]
@@ -126,9 +126,9 @@ def _lengths(base: Path, texts: Sequence[str]) -> list[int]:
     return [len(ids) for ids in AutoTokenizer.from_pretrained(base)(list(texts))["input_ids"]]
 
 
-def _located(base: Path, dtype: str, stack: ExitStack) -> ModelPath:
+def _resident_path(base: Path, dtype: str, stack: ExitStack) -> ModelPath:
     if dtype == "float32":
-        return located(base)
+        return base_path(base)
     made = Path(stack.enter_context(TemporaryDirectory())) / dtype
     resident.make(base, dtype, made)
-    return located(base, made)
+    return base_path(base, made)

@@ -18,7 +18,7 @@ MODEL = "minilm:1"
 TOKEN_BUDGET = Config(Path()).token_budget  # as the daemon has it by default
 
 
-def located(folder: Path, resident: Path | None = None) -> ModelPath:
+def base_path(folder: Path, resident: Path | None = None) -> ModelPath:
     """The base in a folder, as the daemon would say it to a child."""
     manifest = Manifest("minilm", 1, Kind.BASE, "embed", files=(), options={"pooling": "mean"})
     return ModelPath(manifest, str(folder), str(resident) if resident else None)

@@ -12,7 +12,7 @@ from seqeval.metrics import f1_score
 
 from bench import data
 from bench.box import Box
-from bench.engine import located
+from bench.engine import base_path
 from bench.record import Figure, Record, Target
 from bench.relay import Baton, Track, rate, relay
 from bench.trainers import Outcome, Work, trainer, tutorial
@@ -83,7 +83,7 @@ def ours(baton: Baton, work: Work) -> Outcome:
         save_best=False,
     )
     recipe = resolve(asked, rows=len(work.train), labels=len(work.labels))
-    base, settings = located(Path(work.base)), Settings(labels=work.labels)
+    base, settings = base_path(Path(work.base)), Settings(labels=work.labels)
     candidate = begin(base, recipe, len(work.labels), work.dtype, work.device)
     tokenizer = candidate.loaded.tokenizer
     train, test = (make_examples("tag", rows_of(part), tokenizer, settings) for part in (work.train, work.test))

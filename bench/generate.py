@@ -107,15 +107,15 @@ def _hall(
 ) -> Hall:
     """All on the same weights, which llama.cpp computes as they are in the GGUF file, and as bf16 from its copy."""
     name, dtype = place["name"], place["dtype"]
-    base = _located(source, dtype, stack)
+    base = _resident_path(source, dtype, stack)
     engines = {ENGINE: Engine(base, name, dtype)}
-    engines |= {f"{ENGINE}, {other}": Engine(_located(source, other, stack), name, other) for other in dtypes}
+    engines |= {f"{ENGINE}, {other}": Engine(_resident_path(source, other, stack), name, other) for other in dtypes}
     tokenizer = FastTokenizer(Path(str(base.resident)))
     floats = _float32(source, base, dtype, stack)
     kinds = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.bfloat16)}
     short = ["How do I locate my card, and where?"] * 8
     plain, kind = fastest([(one, partial(Transformers, floats, of)) for one, of in kinds.items()], short, 4)
-    asked = prompts.continued(
+    asked = prompts.with_long_answers(
         texts, tokenizer, count, STREAMS[-1], lambda some: [one.tokens for one in plain.run(some, count)]
     )
     batches, how = fastest(
@@ -148,7 +148,7 @@ def _beside(hall: Hall, what: str, streams: int, rounds: int, count: int) -> lis
     """Ratios and rates of so many answers at once, their texts compared, which runs each once and so warms it up."""
     some = hall.prompts[:streams]
     runs: dict[str, Callable[[], object]] = {name: partial(one.run, some, count) for name, one in hall.speakers.items()}
-    read = prompts.counted(some, hall.tokenizer)
+    read = prompts.token_count(some, hall.tokenizer)
     runs[CEILING] = lambda: ceiling.answers(hall.products, read, len(some), count)
     answers = {name: one.run(some, count) for name, one in hall.speakers.items()}
     made = {name: sum(one.tokens for one in each) for name, each in answers.items()} | {CEILING: streams * count}
@@ -160,7 +160,7 @@ def _beside(hall: Hall, what: str, streams: int, rounds: int, count: int) -> lis
             figure(f"{what}: {ours} / {one}", ratios(rates, ours, one), "x", target=_target(ours, one, streams))
             for one in hall.bounds
         ]
-    figures += _compared(hall, what, answers)
+    figures += _compare(hall, what, answers)
     notes = {name: "" if made[name] == streams * count else f"{made[name]:,} tokens" for name in rates}
     return figures + [figure(f"{what}: {one}", rates[one], "tokens/s", note=notes[one]) for one in rates]
 
@@ -171,7 +171,7 @@ def _target(ours: str, peer: str, streams: int) -> Target | None:
     return Target(0.8) if streams == 1 and ours != ENGINE and peer == LLAMA else None
 
 
-def _compared(hall: Hall, what: str, answers: Mapping[str, Sequence[Answer]]) -> list[Figure]:
+def _compare(hall: Hall, what: str, answers: Mapping[str, Sequence[Answer]]) -> list[Figure]:
     """Each of ours beside every peer, and those in fewer bits beside the engine in float."""
     texts = {name: [one.text for one in each] for name, each in answers.items()}
     figures = []
@@ -251,11 +251,11 @@ def _busy_first_tokens(engine: Engine, asked: Sequence[str], short: Sequence[str
     return seconds
 
 
-def _located(source: Path, dtype: str, stack: ExitStack) -> ModelPath:
+def _resident_path(source: Path, dtype: str, stack: ExitStack) -> ModelPath:
     made = Path(stack.enter_context(TemporaryDirectory())) / dtype
     resident.make(source, dtype, made)
     return ModelPath(Manifest("smollm2", 1, Kind.BASE, "chat", ()), str(source), str(made))
 
 
 def _float32(source: Path, base: ModelPath, dtype: str, stack: ExitStack) -> Path:
-    return Path(str(base.resident if dtype == "float32" else _located(source, "float32", stack).resident))
+    return Path(str(base.resident if dtype == "float32" else _resident_path(source, "float32", stack).resident))

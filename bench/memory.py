@@ -87,7 +87,7 @@ def _train(box: Box, names: list[str], rows: Path) -> None:
         recipe = {"task": "classify", "name": name, "base": "minilm", "method": "lora", "epochs": 1}
         recipe |= {"data": {"train": str(rows), "text": "text", "label": "label"}}
         pid = box.ask("POST", "/v1/processes", {"program": "train", "args": recipe, "class": "batch"})["pid"]
-        ended = until(partial(box.ended, pid), f"the training of {name}", every_s=0.1)
+        ended = until(partial(box.process_if_ended, pid), f"the training of {name}", every_s=0.1)
         if ended["exit_code"] != 0:
             raise Stop(f"The training of {name} failed: {ended['reason']}")
 

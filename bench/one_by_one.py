@@ -14,7 +14,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from bench.box import Box, free_port, until
-from bench.engine import InProcess, located
+from bench.engine import InProcess, base_path
 from bench.hammer import hammer, request
 from bench.record import ROOT, Figure, Target, figure, ratios
 from llmos.nn import resident
@@ -33,7 +33,7 @@ def measure(home: Path, rounds: int) -> tuple[Figure, ...]:
         dtype = box.device("cpu0")["dtype"]
         made = Path(folder) / dtype
         resident.make(base, dtype, made)
-        engine = InProcess(located(base, made), [TEXT], device="cpu0", dtype=dtype, call_texts=1)
+        engine = InProcess(base_path(base, made), [TEXT], device="cpu0", dtype=dtype, call_texts=1)
         size = len(json.dumps(box.ask("GET", HEALTH), separators=(",", ":")))
         with plain(size) as port:
             sent = {
@@ -44,7 +44,7 @@ def measure(home: Path, rounds: int) -> tuple[Figure, ...]:
             for _ in range(rounds):
                 for name, (where, what) in sent.items():
                     seen[name].append(_middle(asyncio.run(hammer(where, what, 1, CALLS))))
-                seen[ENGINE].append(_middle([_timed(engine.run) for _ in range(CALLS)]))
+                seen[ENGINE].append(_middle([_measure_s(engine.run) for _ in range(CALLS)]))
     return tuple(_figures(seen))
 
 
@@ -86,7 +86,7 @@ async def _connect(port: int) -> None:
     await writer.wait_closed()
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _measure_s(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

@@ -11,7 +11,7 @@ from llmos.nn.text.tokenizer import FastTokenizer
 TOKENS = (50, 150)  # of a prompt: from, to
 
 
-def continued(
+def with_long_answers(
     texts: Sequence[str], tokenizer: FastTokenizer, tokens: int, most: int, lengths_of: Callable[[list[str]], list[int]]
 ) -> list[str]:
     """So many prompts of ragged lengths whose answers, by the tokens that `lengths_of` says, do not end before."""
@@ -30,7 +30,7 @@ def continued(
     return chosen[:most]
 
 
-def counted(texts: Sequence[str], tokenizer: FastTokenizer) -> int:
+def token_count(texts: Sequence[str], tokenizer: FastTokenizer) -> int:
     """The tokens of all of them."""
     return sum(len(one.ids) for one in tokenizer.encode(list(texts)))
 

@@ -30,12 +30,12 @@ def ensure(box: Box, wanted: Mapping[str, str], folder: Path, scratch: Path) -> 
 
 def finish(box: Box, pid: int, what: str) -> None:
     """Wait until this process has ended; Stop if it failed."""
-    ended = until(partial(box.ended, pid), what, every_s=0.1)
+    ended = until(partial(box.process_if_ended, pid), what, every_s=0.1)
     if ended["exit_code"] != 0:
         raise Stop(f"{what} failed: {ended['reason']} {ended['fault']}")
 
 
-def _labelled(folder: Path, scratch: Path) -> Json:
+def _label_rows(folder: Path, scratch: Path) -> Json:
     lines = (data.need(folder, "sst2") / "train.tsv").read_text().splitlines()[:ROWS]
     path = scratch / "mood.csv"
     with path.open("w", newline="") as file:
@@ -43,7 +43,7 @@ def _labelled(folder: Path, scratch: Path) -> Json:
     return {"train": str(path), "text": "text", "label": "label"}
 
 
-def _tagged(folder: Path, scratch: Path) -> Json:
+def _tag_rows(folder: Path, scratch: Path) -> Json:
     lines = (
         "\n".join(f"{word} {tag}" for word, tag in zip(words, tags, strict=True))
         for words, tags in _sentences(folder)[:SENTENCES]
@@ -53,7 +53,7 @@ def _tagged(folder: Path, scratch: Path) -> Json:
     return {"train": str(path)}
 
 
-def _answered(folder: Path, scratch: Path) -> Json:
+def _answer_rows(folder: Path, scratch: Path) -> Json:
     """One question about real sentences: the person that is named first, or nobody."""
     rows = []
     for words, tags in _sentences(folder)[:ROWS]:
@@ -73,4 +73,4 @@ def _sentences(folder: Path) -> list[data.Sentence]:
     return data.conll(data.need(folder, "conll2003") / "eng.train")
 
 
-ROWS_OF = {"classify": _labelled, "tag": _tagged, "answer": _answered}
+ROWS_OF = {"classify": _label_rows, "tag": _tag_rows, "answer": _answer_rows}

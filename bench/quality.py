@@ -85,7 +85,7 @@ def measure(folder: Path, home: Path, *, mode: str, count: int | None = None) ->
         for one in sets:
             for method in methods:
                 recipe = one.recipe(where, method)
-                found[one.name, method] = model = _trained(box, recipe)
+                found[one.name, method] = model = _promoted_version(box, recipe)
                 for dtype in ROUNDED:
                     rounded[one.name, method, dtype] = _again(
                         box, model["ref"], recipe["data"]["test"], one.metric, dtype
@@ -138,7 +138,7 @@ def _how(model: Json) -> str:
     return f"{epochs:g} epochs, {lineage['trained_s'] / 60:.0f} min, {lineage['rate']:.0f} examples/s"
 
 
-def _trained(box: Box, recipe: Json) -> Json:
+def _promoted_version(box: Box, recipe: Json) -> Json:
     """The promoted version of this name, trained now if there is none."""
     if not any(model["name"] == recipe["name"] for model in box.ask("GET", "/v1/models")["data"]):
         _run(box, {"program": "train", "args": recipe, "class": "batch"}, f"the training of {recipe['name']}")
@@ -155,7 +155,7 @@ def _again(box: Box, ref: str, test: str, metric: str, dtype: str) -> float:
 def _run(box: Box, asked: Json, what: str) -> Json:
     """The process once it has ended well; Stop, with its reason, where it has not."""
     pid = box.ask("POST", "/v1/processes", asked)["pid"]
-    ended = until(partial(box.ended, pid), what, every_s=1.0, within_s=4 * 3600.0)
+    ended = until(partial(box.process_if_ended, pid), what, every_s=1.0, within_s=4 * 3600.0)
     if ended["exit_code"] != 0:
         raise Stop(f"Failed: {what}: {ended['reason']}")
     return ended

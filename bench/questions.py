@@ -22,10 +22,10 @@ def questions(folder: Path, seed: int = 11) -> list[Question]:
     """What is asked, without answers yet."""
     texts, chance = data.ragged_texts(folder, TEXTS, seed), random.Random(seed)
     starts = [" ".join(" ".join(chance.sample(texts, 12)).split()[:LONG_WORDS]) for _ in range(4)]
-    made = [_generated("smollm2", texts, starts, chance) for _ in range(GENERATED)]
+    made = [_generation_question("smollm2", texts, starts, chance) for _ in range(GENERATED)]
     for name in ("soak-voice-1", "soak-voice-2"):
-        made += [_generated(name, texts, starts, chance) for _ in range(VOICED)]
-    made += [_generated("smollm2", texts, starts, chance, n=2) for _ in range(3)]
+        made += [_generation_question(name, texts, starts, chance) for _ in range(VOICED)]
+    made += [_generation_question("smollm2", texts, starts, chance, n=2) for _ in range(3)]
     for _ in range(3):
         prompt = f"{chance.choice(texts)} Is that good?"
         made.append(Question("chat", "smollm2", (prompt,), {"temperature": 1.0, "regex": RULE}, rule=RULE))
@@ -52,7 +52,7 @@ def alone(caller: Caller, asked: Sequence[Question]) -> tuple[list[Question], in
     return sure, len(asked) - len(sure)
 
 
-def _generated(
+def _generation_question(
     model: str, texts: Sequence[str], starts: Sequence[str], chance: random.Random, n: int | None = None
 ) -> Question:
     """A prompt to go on from or a message to answer, after a beginning that others share or none."""

@@ -87,7 +87,7 @@ Runner = Callable[[Baton, Work], Result]
 
 def relay(runners: Mapping[str, Runner], work: Work, lap_s: float = LAP_S) -> dict[str, Track]:
     """Run all of them to their ends on the same work; Stop if one breaks off."""
-    running = {name: _started(name, runner, work, lap_s) for name, runner in runners.items()}
+    running = {name: _start_runner(name, runner, work, lap_s) for name, runner in runners.items()}
     tracks = {name: Track() for name in runners}
     while running:
         for name, end in list(running.items()):
@@ -101,7 +101,7 @@ def relay(runners: Mapping[str, Runner], work: Work, lap_s: float = LAP_S) -> di
     return tracks
 
 
-def _started(name: str, runner: Runner, work: Work, lap_s: float) -> Connection:
+def _start_runner(name: str, runner: Runner, work: Work, lap_s: float) -> Connection:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     context.Process(target=_run, args=(runner, theirs, work, lap_s), name=name, daemon=True).start()

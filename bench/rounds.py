@@ -16,11 +16,11 @@ def take_turns(
     for index in range(rounds):
         names = list(contenders)
         for name in names if index % 2 == 0 else reversed(names):
-            seconds[name].append(timed(contenders[name], pause_s))
+            seconds[name].append(measure_s(contenders[name], pause_s))
     return seconds
 
 
-def timed(run: Callable[[], object], pause_s: float = PAUSE_S) -> float:
+def measure_s(run: Callable[[], object], pause_s: float = PAUSE_S) -> float:
     time.sleep(pause_s)
     start = time.perf_counter()
     run()

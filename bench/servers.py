@@ -57,14 +57,14 @@ def measure(
         plain = [sys.executable, "-m", "bench.plain_server", str(base), "{port}", kind, batch]
         contenders: dict[str, Run] = {
             OURS: _asker(box.url, texts),
-            FASTAPI: _asker(stack.enter_context(_served(plain, "/healthz")), texts),
+            FASTAPI: _asker(stack.enter_context(_server_url(plain, "/healthz")), texts),
             ONNX: OnnxInt8(base, scratch, texts).run,
         }
         skipped = []
         program = infinity / "bin" / "infinity_emb"
         if program.exists():
             contenders[INFINITY] = _asker(
-                stack.enter_context(_served(_infinity(program, base, kind), "/health")), texts
+                stack.enter_context(_server_url(_infinity(program, base, kind), "/health")), texts
             )
         else:
             skipped.append(f"{INFINITY}: it is not installed in {infinity}. Make it: make {infinity.name}")
@@ -112,7 +112,7 @@ def _infinity(program: Path, base: Path, dtype: str) -> list[str]:
 
 
 @contextmanager
-def _served(command: Sequence[str], health: str) -> Iterator[str]:
+def _server_url(command: Sequence[str], health: str) -> Iterator[str]:
     """The url of a peer's server while it runs."""
     port = free_port()
     words = [word.format(port=port) for word in command]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.box import Box, until
 from bench.record import Record, Target, figure, ratios
-from bench.rounds import timed
+from bench.rounds import measure_s
 
 FIRST = {"model": "minilm", "input": ["How do I locate my card?"]}
 PEER = """
@@ -41,7 +41,7 @@ def measure(home: Path, *, rounds: int, mode: str) -> Record:
     times = Times()
     for _ in range(rounds):
         _round(Box(home), times)
-        times.peer.append(timed(lambda: _script(PEER.format(base=str(base)))))
+        times.peer.append(measure_s(lambda: _script(PEER.format(base=str(base)))))
     figures = (
         figure("llmos up until it answers", times.up, "s", target=Target(1.0, at_most=True)),
         figure("cold start: no serve process, to first vector over HTTP", times.cold, "s", target=Target(0.5, True)),
@@ -55,14 +55,14 @@ def measure(home: Path, *, rounds: int, mode: str) -> Record:
 
 def _round(box: Box, times: Times) -> None:
     started = time.perf_counter()
-    times.up.append(timed(box.up))
+    times.up.append(measure_s(box.up))
     try:
         box.ask("POST", "/v1/embeddings", FIRST)
         times.from_nothing.append(time.perf_counter() - started)
         until(lambda: box.ask("GET", "/v1/status")["is_warm"], "the zygote's imports")
         box.stop_serving()
-        times.cold.append(timed(lambda: box.ask("POST", "/v1/embeddings", FIRST)))
-        times.warm.append(timed(lambda: box.ask("POST", "/v1/embeddings", FIRST)))
+        times.cold.append(measure_s(lambda: box.ask("POST", "/v1/embeddings", FIRST)))
+        times.warm.append(measure_s(lambda: box.ask("POST", "/v1/embeddings", FIRST)))
     finally:
         box.down()
 

@@ -144,14 +144,14 @@ class Caller:
             return "left", 0
         response = self._response(question, body)
         if body["stream"] and response.status == 200:
-            return self._streamed(question, response, stays_s)
+            return self._read_stream(question, response, stays_s)
         answer = json.loads(response.read())
         if response.status != 200:
             return answer["error"]["code"], 0
         question.check(answer["outputs"])
         return "answered", len(answer["outputs"])
 
-    def _streamed(self, question: Question, response: HTTPResponse, stays_s: float | None) -> tuple[str, int]:
+    def _read_stream(self, question: Question, response: HTTPResponse, stays_s: float | None) -> tuple[str, int]:
         """The pieces of a stream make the right answer; a part of one is how the right one begins."""
         leaves_at = math.inf if stays_s is None else time.monotonic() + stays_s
         text = ""

@@ -1,23 +1,36 @@
-"""Names: one class name means one thing in the whole tree."""
+"""Names: a class name means one thing in the whole tree, and a function's says what it does or returns."""
 
 from __future__ import annotations
 
-import ast
-from collections import defaultdict
-from pathlib import Path
+import pytest
 
-import llmos
-
-ROOT = Path(llmos.__file__).parent
-OF_ONE_THING = {"Attach", "Attached", "Detach", "Detached", "Stop"}  # an effect or event, and the frame it is said by
+from tools import names
 
 
 def test_no_class_name_is_used_for_two_things():
-    found = defaultdict(list)
-    for path in sorted(ROOT.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found[node.name].append(str(path.relative_to(ROOT)))
-    twice = {name: paths for name, paths in found.items() if len(paths) > 1 and name not in OF_ONE_THING}
-    assert twice == {}
-    assert all(len(found[name]) == 2 for name in OF_ONE_THING), "one that is no longer shared is to be taken out"
+    assert names.classes_of_two_things() == {}
+    shared = {name: len(files) for name, files in names.classes().items() if name in names.OF_ONE_THING}
+    assert shared == dict.fromkeys(names.OF_ONE_THING, 2), "one that is no longer shared is to be taken out"
+
+
+def test_few_functions_are_named_by_a_bare_participle():
+    assert len(names.participles()) <= names.MOST_PARTICIPLES, "\n".join(names.participles())
+
+
+@pytest.mark.parametrize("name", ["told", "_held", "computed", "verified", "written"])
+def test_a_bare_participle_is_found(name: str):
+    assert names.is_participle(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tell", "need", "feed", "is_held", "read", "cut", "with_params", "_seed", "bytes_held"]
+)
+def test_a_verb_a_noun_or_a_phrase_is_no_participle(name: str):
+    assert not names.is_participle(name)
+
+
+def test_a_class_of_two_things_and_a_participle_are_found_in_a_tree(tmp_path):
+    (tmp_path / "one.py").write_text("class Job: ...\nclass _Own: ...\n")
+    (tmp_path / "two.py").write_text("class Job:\n    async def told(self): ...\nclass _Own: ...\n")
+    assert names.classes_of_two_things(tmp_path) == {"Job": ["one.py", "two.py"]}
+    assert names.participles(tmp_path) == ["two.py:2: told"]

@@ -61,8 +61,8 @@ def _without_async(source: str) -> str:
 def _ruff(*arguments: str, text: str) -> str:
     """What ruff makes of a text under the project's own settings."""
     ruff = Path(sysconfig.get_path("scripts")) / "ruff"
-    command = [ruff, *arguments, "--stdin-filename", TARGET, "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=TREE).stdout
+    command = [str(ruff), *arguments, "--stdin-filename", str(TARGET), "-"]
+    return subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True, cwd=TREE).stdout
 
 
 def main() -> int:

@@ -40,10 +40,10 @@ def redacted_fault(fault: Fault, secrets: Collection[str] = ()) -> Fault:
 
 def kept_args(args: Mapping[str, Json]) -> dict[str, Json]:
     """Arguments as they may be kept and shown: no secret, nothing of the machine's own, no text without end."""
-    return {key: _kept(value) for key, value in args.items() if key not in SECRET_ARGS | MACHINE_ARGS}
+    return {key: _without_userinfo(value) for key, value in args.items() if key not in SECRET_ARGS | MACHINE_ARGS}
 
 
-def _kept(value: Json) -> Json:
+def _without_userinfo(value: Json) -> Json:
     return USERINFO.sub("", shorten(value)) if isinstance(value, str) else value
 
 

@@ -21,7 +21,7 @@ class LogOutput:
         self._fds = tuple(fds)
 
     @classmethod
-    def inherited(cls, fd: int = STDOUT) -> LogOutput:
+    def from_fd(cls, fd: int = STDOUT) -> LogOutput:
         """The log that a child of the daemon was started with; none if it prints elsewhere."""
         try:
             named = ROTATED.fullmatch(os.readlink(f"/proc/self/fd/{fd}"))

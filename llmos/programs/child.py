@@ -38,7 +38,7 @@ def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
     _redirect(log_fd)
     _end_with(daemon_pid)
     channel = Channel(socket.socket(fileno=channel_fd))
-    Heartbeat(channel, also=LogOutput.inherited().reopen).start()
+    Heartbeat(channel, also=LogOutput.from_fd().reopen).start()
     code = _run(channel)
     with suppress(OSError):  # the disk that its log is on may be full
         sys.stdout.flush()

@@ -173,7 +173,7 @@ class GradientWorkers:
 
     def _work(self, index: int, line: socket.socket, gradients: dict[str, Tensor], rows: dict[str, Tensor]) -> None:
         """In the worker: share after share, until the line ends."""
-        parent, log = os.getppid(), LogOutput.inherited()
+        parent, log = os.getppid(), LogOutput.from_fd()
         with line.makefile("rb") as asked:
             for words in asked:
                 told = json.loads(words)

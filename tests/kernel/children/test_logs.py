@@ -102,7 +102,7 @@ def test_a_log_that_cannot_be_opened_again_is_written_to_where_it_is(home: Path)
 @pytest.mark.parametrize("number", [0, 1, 12])
 def test_a_process_knows_its_log_by_name_also_when_it_was_rotated_before_it_looked(home: Path, number: int) -> None:
     log = log_path(home, 7)
-    look = "from llmos.abi.stdio import LogOutput; print('old'); print(LogOutput.inherited().reopen(), flush=True)"
+    look = "from llmos.abi.stdio import LogOutput; print('old'); print(LogOutput.from_fd().reopen(), flush=True)"
     with log.open("ab") as opened:
         if number:
             log.rename(rotated_path(log, number))
@@ -113,7 +113,7 @@ def test_a_process_knows_its_log_by_name_also_when_it_was_rotated_before_it_look
 
 def test_what_is_no_log_is_never_opened_again(home: Path) -> None:
     with (home / "notes.txt").open("wb") as opened:
-        assert not LogOutput.inherited(opened.fileno()).reopen()
+        assert not LogOutput.from_fd(opened.fileno()).reopen()
     assert not LogOutput.of(daemon_log(home)).reopen(), "these tests print elsewhere"
     assert not daemon_log(home).exists()
 
@@ -146,7 +146,7 @@ from pathlib import Path
 from llmos.abi.stdio import LogOutput
 from llmos.kernel.children.logs import Limits, rotate
 log = Path(sys.argv[1])
-output = LogOutput.inherited()
+output = LogOutput.from_fd()
 for number in range(10 ** 9):
     os.write(1, b"%d\\n" % number)
     rotate(log, Limits(500, 1000))
