@@ -23,8 +23,8 @@ from llmos.kernel.admission import dtype_of
 from llmos.kernel.calls.router import Router
 from llmos.kernel.children.logs import log_path
 from llmos.kernel.children.supervisor import Supervisor, slay
+from llmos.kernel.processes.process_runtime import CALLED
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.kernel.processes.roster import CALLED
 from llmos.kernel.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: its calls get the fault
             located = _fault(error)
         is_alive = self._table.process(pid).state in CALLED
-        if not is_alive or self._table.roster.lives[pid].number != effect.life:
+        if not is_alive or self._table.runtimes[pid].number != effect.life:
             return  # it died meanwhile; in its next life the model is asked for again
         if isinstance(located, ModelPath) and not self._store.holds(located.manifest):
             located = fault_of(ModelNotFound(f"{model} was removed just now. See what there is: llmos ls"))

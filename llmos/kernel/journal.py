@@ -23,7 +23,7 @@ from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
 from llmos.kernel.earlier_names import current, kind_of
 from llmos.kernel.events import EVENTS, Durability, Event
-from llmos.kernel.processes.process_table import Snapshot
+from llmos.kernel.processes.process_runtime import Snapshot
 from llmos.kernel.store import disk
 
 FORM = 2  # PRAGMA user_version; 0 is that of journals before checksums, which are read and written on

@@ -14,7 +14,7 @@ import msgspec
 from llmos.abi.error import Corrupt, LlmosError
 from llmos.kernel.earlier_names import current
 from llmos.kernel.processes.pending_commits import PendingCommits
-from llmos.kernel.processes.process_table import Snapshot
+from llmos.kernel.processes.process_runtime import Snapshot
 from llmos.kernel.store import disk
 
 SUFFIX = ".snapshot"

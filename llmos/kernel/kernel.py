@@ -398,7 +398,7 @@ class Kernel:
                 self._wakes[model] += 1
             case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
                 self._router.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
-            case ev.RestartAsked(pid=pid) | ev.Evicted(pid=pid) if self._table.roster.lives[pid].is_returning:
+            case ev.RestartAsked(pid=pid) | ev.Evicted(pid=pid) if self._table.runtimes[pid].is_returning:
                 self._router.restarting(pid)
             case ev.ChildExited():
                 self._router.lost(event.pid, event.taking_in)
@@ -413,7 +413,7 @@ class Kernel:
 
     def _view(self) -> View:
         router = self._router
-        router.make_room(self._table.roster.crowd())
+        router.make_room(self._table.crowd())
         return self._table.view(
             self._clock(),
             router.rests(),

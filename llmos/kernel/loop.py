@@ -11,8 +11,8 @@ from llmos.abi.error import Internal, LlmosError, Unavailable
 from llmos.kernel.effects import Effect
 from llmos.kernel.events import Durability, Event
 from llmos.kernel.journal import COMPACT_EVERY, Journal
+from llmos.kernel.processes.process_runtime import ALIVE
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.kernel.processes.roster import ALIVE
 from llmos.kernel.processes.scheduler import View, schedule
 
 LOOK_EVERY_S = 1.0

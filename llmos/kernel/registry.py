@@ -22,8 +22,8 @@ from llmos.kernel.calls.router import Router
 from llmos.kernel.children import cleanup
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.loop import Loop
+from llmos.kernel.processes.process_runtime import ALIVE
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.kernel.processes.roster import ALIVE
 from llmos.kernel.store.store import Store
 
 USERS = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # of models that must not go meanwhile

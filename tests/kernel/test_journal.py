@@ -356,7 +356,7 @@ def test_what_goes_on_from_a_snapshot_gives_no_pid_twice_and_repeats_no_old_move
     restore(path)
     again = read_all(path)
     assert again.last_pid == 7
-    assert again.promises.unfinished() == []
+    assert again.pending_commits.unfinished() == []
 
 
 def test_damage_that_comes_while_it_is_open_is_found_by_whoever_looks(kept):
@@ -481,7 +481,7 @@ def test_a_journal_with_the_earlier_names_is_read_and_goes_on(tmp_path):
         (2, Priority.BACKGROUND),
     ]
     assert table.process(2).spec.args["klass"] == "mine", "what a user wrote is left alone"
-    assert table.promises == ProcessTable().promises, "every promotion that was asked for has ended"
+    assert table.pending_commits == ProcessTable().pending_commits, "every promotion that was asked for has ended"
     journal.compact(table.snapshot())
     journal.close()
     again = Journal(path)

@@ -236,7 +236,7 @@ def test_a_call_over_which_its_process_crashed_is_told_so_and_its_neighbours_are
             await poison
         assert len(await asyncio.gather(*innocent)) == 19
         assert server(box).restarts == 1
-        assert box._table.roster.lives[server(box).pid].crashes == 0
+        assert box._table.runtimes[server(box).pid].crashes == 0
 
     with_box(home, act)
 

@@ -14,7 +14,8 @@ from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
-from llmos.kernel.processes.process_table import ProcessTable, Snapshot
+from llmos.kernel.processes.process_runtime import Snapshot
+from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View
 
 SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)

@@ -119,7 +119,7 @@ class CallService:
     def _no_room(self, opened: PendingCall, within_s: float) -> TimedOut:
         """What a call hears that has waited for its model to come all its time."""
         device, model = self._table.process(opened.pid).spec.device, opened.call.model
-        request = self._table.roster.attach_requests.get((opened.pid, model))
+        request = self._table.attach_requests.get((opened.pid, model))
         size_bytes, free_bytes = 0 if request is None else request.size_bytes, self._table.ledger.free(device)
         return TimedOut(
             f"{model} did not come within {within_s:g} s: {device} has {max(free_bytes, 0) / MIB:,.0f} MiB free, it "
@@ -170,7 +170,7 @@ class CallService:
             raise Unavailable(
                 f"Process {pid}, which serves {target.base}, is suspended. Go on with: llmos resume {pid}"
             )
-        return pid if state in OPEN_STATES or self._table.roster.lives[pid].is_returning else None
+        return pid if state in OPEN_STATES or self._table.runtimes[pid].is_returning else None
 
     async def _opened_server(self, target: Target) -> int:
         """A new serve process; whoever asks for the same one meanwhile gets the same one."""

@@ -13,7 +13,7 @@ from llmos.abi.frame import Beat, FromChild
 from llmos.abi.process import Priority, Process, Program, State
 from llmos.kernel import events as ev
 from llmos.kernel.events import Event
-from llmos.kernel.processes.roster import ALIVE
+from llmos.kernel.processes.process_runtime import ALIVE
 
 TICK_S = 1.0
 LONGEST_TICK_S = 2.0

@@ -5,127 +5,134 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from llmos.abi.device import Lease, LeaseKind
 from llmos.abi.error import CODES, BadInput, Fault, NotFound, ProcessDied
 from llmos.abi.process import Process, Program, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
 from llmos.kernel.events import Event
-from llmos.kernel.processes.roster import ALIVE, RESUMABLE, Roster
+from llmos.kernel.processes.process_runtime import ALIVE, RESUMABLE, without_models
 from llmos.kernel.processes.scheduler import STARTS_TO_FAIL, backoff_s
+
+if TYPE_CHECKING:
+    from llmos.kernel.processes.process_table import ProcessTable
 
 PASSING_FAULTS = frozenset({"offline", "unavailable", "disk_full", "no_room", "cancelled"})
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP})
 HEALTHY_AFTER_S = 10.0  # a serve process that was ready for so long starts again with a clean record
 
 
-def on_forked(roster: Roster, event: ev.Forked) -> list[Effect]:
-    process = roster.process(event.pid)
+def on_forked(table: ProcessTable, event: ev.Forked) -> list[Effect]:
+    process = table.process(event.pid)
     if process.state not in ALIVE:  # it ended as soon as it was born, and that was heard first
         return []
-    roster.lives[event.pid] = replace(roster.lives[event.pid], born_at=event.born_at)
-    roster.put(replace(process, os_pid=event.os_pid))
+    table.runtimes[event.pid] = replace(table.runtimes[event.pid], born_at=event.born_at)
+    table.put(replace(process, os_pid=event.os_pid))
     return []
 
 
-def on_start_failed(roster: Roster, event: ev.StartFailed) -> list[Effect]:
-    process = replace(roster.process(event.pid), fault=event.fault)
+def on_start_failed(table: ProcessTable, event: ev.StartFailed) -> list[Effect]:
+    process = replace(table.process(event.pid), fault=event.fault)
     state = State.EXITED if process.spec.program not in RESUMABLE or _is_final(event.fault) else State.INTERRUPTED
-    ended = roster.end(process, event.at, state, _fault_sentence(process.pid, event.fault, state))
-    return [*ended, *roster.fail_calls(process, event.fault)]
+    ended = table.end(process, event.at, state, _fault_sentence(process.pid, event.fault, state))
+    return [*ended, *table.fail_calls(process, event.fault)]
 
 
-def on_ready(roster: Roster, event: ev.BecameReady) -> list[Effect]:
-    process = roster.process(event.pid)
+def on_ready(table: ProcessTable, event: ev.BecameReady) -> list[Effect]:
+    process = table.process(event.pid)
     if process.state is not State.STARTING:  # it was told to stop, or suspended, just before
         return []
-    roster.lives[event.pid] = replace(roster.lives[event.pid], ready_at=event.at)
+    table.runtimes[event.pid] = replace(table.runtimes[event.pid], ready_at=event.at)
     if event.weights_bytes:
-        process = roster.weigh(process, event.weights_bytes)
-    roster.put(process.moved(State.READY))
-    return roster.release_calls(process)
+        process = _weigh(table, process, event.weights_bytes)
+    table.put(process.moved(State.READY))
+    return [do.ReleaseCalls(process.pid)] if process.spec.program is Program.SERVE else []
 
 
-def on_attached(roster: Roster, event: ev.Attached) -> list[Effect]:
-    roster.attached(event.pid, event.model, event.took_s)
+def on_attached(table: ProcessTable, event: ev.Attached) -> list[Effect]:
+    """The model has come: what loading it took is what giving it up would cost."""
+    runtime = table.runtimes[event.pid]
+    if event.model in runtime.models:
+        table.runtimes[event.pid] = replace(runtime, loads={**runtime.loads, event.model: event.took_s})
     return []
 
 
-def on_detached(roster: Roster, event: ev.Detached) -> list[Effect]:
-    roster.detach(event.pid, event.model)
+def on_detached(table: ProcessTable, event: ev.Detached) -> list[Effect]:
+    table.detach(event.pid, event.model)
     return []
 
 
-def on_renice_refused(roster: Roster, event: ev.ReniceRefused) -> list[Effect]:
-    process = roster.process(event.pid)
+def on_renice_refused(table: ProcessTable, event: ev.ReniceRefused) -> list[Effect]:
+    process = table.process(event.pid)
     if (
         process.state in ALIVE - {State.STOPPING} and process.spec.priority is event.priority
     ):  # who stops has another reason
         said = (
             f"the operating system lets only root raise it to {event.priority}, so that it runs on as slowly as before"
         )
-        roster.put(replace(process, reason=said))
+        table.put(replace(process, reason=said))
     return []
 
 
-def on_progressed(roster: Roster, event: ev.Progressed) -> list[Effect]:
-    roster.put(replace(roster.process(event.pid), progress=event.progress))
+def on_progressed(table: ProcessTable, event: ev.Progressed) -> list[Effect]:
+    table.put(replace(table.process(event.pid), progress=event.progress))
     return []
 
 
-def on_metered(roster: Roster, event: ev.Metered) -> list[Effect]:
-    roster.put(replace(roster.process(event.pid), usage=event.usage))
+def on_metered(table: ProcessTable, event: ev.Metered) -> list[Effect]:
+    table.put(replace(table.process(event.pid), usage=event.usage))
     return []
 
 
-def on_unresponsive(roster: Roster, event: ev.Unresponsive) -> list[Effect]:
-    process = roster.process(event.pid)
+def on_unresponsive(table: ProcessTable, event: ev.Unresponsive) -> list[Effect]:
+    process = table.process(event.pid)
     if process.os_pid == event.os_pid:
-        roster.put(replace(process, unresponsive_since=event.since))
+        table.put(replace(process, unresponsive_since=event.since))
     return []
 
 
-def on_responsive(roster: Roster, event: ev.Responsive) -> list[Effect]:
-    process = roster.process(event.pid)
+def on_responsive(table: ProcessTable, event: ev.Responsive) -> list[Effect]:
+    process = table.process(event.pid)
     if process.os_pid == event.os_pid:
-        roster.put(replace(process, unresponsive_since=None))
+        table.put(replace(process, unresponsive_since=None))
     return []
 
 
-def on_hung(roster: Roster, event: ev.Hung) -> list[Effect]:
+def on_hung(table: ProcessTable, event: ev.Hung) -> list[Effect]:
     """It is killed, and what follows is what follows any death."""
-    process = roster.process(event.pid)
+    process = table.process(event.pid)
     if process.os_pid != event.os_pid or process.state not in (State.STARTING, State.READY):
         return []  # it has ended meanwhile, or is about to
-    roster.lives[event.pid] = replace(roster.lives[event.pid], hung=event.reason)
+    table.runtimes[event.pid] = replace(table.runtimes[event.pid], hung=event.reason)
     return [do.Signal(event.pid, signal.SIGKILL)]
 
 
-def on_failed(roster: Roster, event: ev.ChildFailed) -> list[Effect]:
-    roster.put(replace(roster.process(event.pid), fault=event.fault, reason=event.fault.message))
+def on_failed(table: ProcessTable, event: ev.ChildFailed) -> list[Effect]:
+    table.put(replace(table.process(event.pid), fault=event.fault, reason=event.fault.message))
     return []
 
 
-def on_exited(roster: Roster, event: ev.ChildExited) -> list[Effect]:
-    process = roster.process(event.pid)
+def on_exited(table: ProcessTable, event: ev.ChildExited) -> list[Effect]:
+    process = table.process(event.pid)
     usage, progress = event.usage or process.usage, event.progress or process.progress
     process = replace(process, exit_code=event.code, usage=usage, progress=progress)
     if process.state not in ALIVE:
         return []
     if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
-        return _on_serve_crash(roster, process, event)
-    runtime = roster.lives[event.pid]
+        return _on_serve_crash(table, process, event)
+    runtime = table.runtimes[event.pid]
     if runtime.is_returning:
-        return roster.back_off(process, runtime.crashes, 0.0, process.reason)
+        return _back_off(table, process, runtime.crashes, 0.0, process.reason)
     state = _state_after(process, event.code)
     why = runtime.hung or _why(process, event.code, state)
-    ended = roster.end(process, event.at, state, why)
-    return [*ended, *roster.fail_calls(process, _death_fault(process))]
+    ended = table.end(process, event.at, state, why)
+    return [*ended, *table.fail_calls(process, _death_fault(process))]
 
 
-HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: each handler takes its own event
+HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # Any: each handler takes its own event
     ev.Forked: on_forked,
     ev.StartFailed: on_start_failed,
     ev.BecameReady: on_ready,
@@ -142,11 +149,11 @@ HANDLERS: dict[type[Event], Callable[[Roster, Any], list[Effect]]] = {  # Any: e
 }
 
 
-def _on_serve_crash(roster: Roster, process: Process, event: ev.ChildExited) -> list[Effect]:
+def _on_serve_crash(table: ProcessTable, process: Process, event: ev.ChildExited) -> list[Effect]:
     """A serve process ended unasked: it starts again after a while, unless it never gets as far as ready."""
-    runtime = roster.lives[event.pid]
+    runtime = table.runtimes[event.pid]
     if event.taking_in:
-        return roster.back_off(process, runtime.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
+        return _back_off(table, process, runtime.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
     was_ready_s = event.ready_s
     if was_ready_s is None:
         was_ready_s = 0.0 if runtime.ready_at is None else event.at - runtime.ready_at
@@ -154,11 +161,36 @@ def _on_serve_crash(roster: Roster, process: Process, event: ev.ChildExited) -> 
     is_hopeless = process.fault is not None and process.fault.code not in PASSING_FAULTS
     if runtime.ready_at is None and (is_hopeless or crashes >= STARTS_TO_FAIL):
         fault = process.fault or _death_fault(replace(process, reason=runtime.hung or process.reason))
-        ended = roster.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
-        return [*ended, *roster.fail_calls(process, fault)]
+        ended = table.end(replace(process, fault=fault), event.at, State.EXITED, fault.message)
+        return [*ended, *table.fail_calls(process, fault)]
     wait_s = backoff_s(crashes)
     reason = f"{runtime.hung or _why(process, event.code, State.QUEUED)}; starts again in {wait_s:g} s"
-    return roster.back_off(process, crashes, wait_s, reason)
+    return _back_off(table, process, crashes, wait_s, reason)
+
+
+def _weigh(table: ProcessTable, process: Process, weights_bytes: int) -> Process:
+    """The weights it loaded are so big, whatever was estimated: it holds that, and needs it at its next start."""
+    runtime = table.runtimes[process.pid]
+    more = weights_bytes - runtime.needs.get(LeaseKind.WEIGHTS, 0)
+    difference = Lease(process.pid, process.spec.device, LeaseKind.WEIGHTS, abs(more))
+    if more > 0:
+        table.ledger.book(difference)  # it has the bytes already, so the account may be overdrawn
+    else:
+        table.ledger.give_back(difference)
+    table.runtimes[process.pid] = replace(runtime, needs={**runtime.needs, LeaseKind.WEIGHTS: weights_bytes})
+    return replace(process, spec=replace(process.spec, need_bytes=process.spec.need_bytes + more))
+
+
+def _back_off(table: ProcessTable, process: Process, crashes: int, wait_s: float, reason: str) -> list[Effect]:
+    """It gives back what it holds and is queued again, to start after a while."""
+    runtime = table.runtimes[process.pid]
+    table.release(process.pid)
+    table.runtimes[process.pid] = replace(
+        without_models(runtime), crashes=crashes, is_backing_off=True, is_returning=False
+    )
+    table.put(process.moved(State.QUEUED, os_pid=None, restarts=process.restarts + 1, reason=reason))
+    table.enqueue(process.pid)
+    return [do.SetTimer(process.pid, runtime.number, "restart", wait_s)]
 
 
 def is_own_fault(code: int) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from llmos.abi.model import Offer
+from llmos.abi.model import Offer, OfferKind
 from llmos.kernel.effects import Accept, Commit, Effect, SetPromoted
 from llmos.kernel.events import (
     CommitFailed,
     Committed,
+    Event,
     OfferMade,
     PromotionAsked,
     PromotionChanged,
     PromotionRefused,
 )
+
+if TYPE_CHECKING:
+    from llmos.kernel.processes.process_table import ProcessTable
 
 
 @dataclass(slots=True)
@@ -64,3 +70,50 @@ class PendingCommits:
 
 def _key(pid: int, offer_id: int) -> str:
     return f"{pid}/{offer_id}"
+
+
+# How the process table changes on what comes of them.
+
+
+def on_offer_made(table: ProcessTable, event: OfferMade) -> list[Effect]:
+    return table.pending_commits.offered(event, table.process(event.pid).created_at)
+
+
+def on_committed(table: ProcessTable, event: Committed) -> list[Effect]:
+    offer, effects = table.pending_commits.committed(event)
+    process = table.processes.get(event.pid)
+    if offer is not None and process is not None and offer.kind is not OfferKind.RESIDENT:
+        made = process.made if event.ref in process.made else (*process.made, event.ref)
+        reason = offer.verdict.reason if offer.verdict is not None else process.reason
+        table.put(replace(process, made=made, reason=reason))
+    return effects
+
+
+def on_commit_failed(table: ProcessTable, event: CommitFailed) -> list[Effect]:
+    return table.pending_commits.commit_failed(event)
+
+
+def on_promotion_asked(table: ProcessTable, event: PromotionAsked) -> list[Effect]:
+    return table.pending_commits.move_asked(event)
+
+
+def on_promotion_changed(table: ProcessTable, event: PromotionChanged) -> list[Effect]:
+    return table.pending_commits.moved(event)
+
+
+def on_promotion_refused(table: ProcessTable, event: PromotionRefused) -> list[Effect]:
+    effects = table.pending_commits.moved(event)
+    for effect in effects:
+        if isinstance(effect, Accept) and effect.pid in table.processes:
+            table.put(replace(table.processes[effect.pid], reason=event.fault.message))
+    return effects
+
+
+HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # Any: each handler takes its own event
+    OfferMade: on_offer_made,
+    Committed: on_committed,
+    CommitFailed: on_commit_failed,
+    PromotionAsked: on_promotion_asked,
+    PromotionChanged: on_promotion_changed,
+    PromotionRefused: on_promotion_refused,
+}

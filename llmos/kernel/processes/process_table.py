@@ -7,44 +7,29 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from llmos.abi.device import Device, Lease
-from llmos.abi.error import Cancelled, Fault, Unavailable
-from llmos.abi.model import OfferKind
-from llmos.abi.process import Process, Program, State
+from llmos.abi.error import Cancelled, Fault, IllegalMove, ProcessNotFound, Unavailable
+from llmos.abi.process import Priority, Process, Program, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
 from llmos.kernel.events import Event
-from llmos.kernel.processes import child_events
-from llmos.kernel.processes.eviction import IdleTarget
+from llmos.kernel.processes import child_events, pending_commits
+from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget
 from llmos.kernel.processes.ledger import Ledger
-from llmos.kernel.processes.pending_commits import PendingCommits
-from llmos.kernel.processes.roster import ALIVE, RESUMABLE, ProcessRuntime, Roster
-from llmos.kernel.processes.scheduler import View
+from llmos.kernel.processes.process_runtime import ALIVE, CALLED, RESUMABLE, ProcessRuntime, Snapshot, without_models
+from llmos.kernel.processes.scheduler import RANK, AttachRequest, View
+from llmos.kernel.processes.turns import NOBODY, Crowd, Holding
 
 KEEP_ENDED = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A whole table as the journal keeps it."""
-
-    processes: tuple[Process, ...] = ()
-    lives: dict[int, ProcessRuntime] = field(default_factory=dict)
-    leases: tuple[Lease, ...] = ()
-    devices: tuple[Device, ...] = ()
-    probed: tuple[Device, ...] = ()
-    probe_key: str = ""
-    probed_key: str = ""
-    promises: PendingCommits = field(default_factory=PendingCommits)
-    last_pid: int = 0
+FORCE_AGAIN_S = 3.0  # what was to be ended by force while it was being born is there by then
 
 
 class ProcessTable:
-    """The roster of processes, the devices, and the store's unfinished work."""
+    """The processes, what they hold, the devices, and the store's unfinished work."""
 
     def __init__(
         self, snapshot: Snapshot | None = None, *, memory_share: float = 0.8, stop_grace_s: float = 60.0
@@ -54,23 +39,32 @@ class ProcessTable:
         self.ledger = Ledger(kept.devices, memory_share)
         for lease in kept.leases:
             self.ledger.book(lease)
-        self.roster = Roster(kept.processes, dict(kept.lives), self.ledger, stop_grace_s=stop_grace_s)
+        self.processes = {process.pid: process for process in kept.processes}
+        self.runtimes = dict(kept.lives)
+        self.attach_requests: dict[tuple[int, str], AttachRequest] = {}  # for models that wait for room
+        self._changed: dict[int, None] = {}
+        self._stop_grace_s = stop_grace_s
         self.devices = kept.devices
         self.probed, self.probe_key, self.probed_key = kept.probed, kept.probe_key, kept.probed_key
-        self.promises = kept.promises
+        self.pending_commits = kept.promises
         self.last_pid = kept.last_pid
         self.is_down = False
 
-    @property
-    def processes(self) -> dict[int, Process]:
-        return self.roster.processes
-
     def process(self, pid: int) -> Process:
-        return self.roster.process(pid)
+        if pid not in self.processes:
+            raise ProcessNotFound(f"No process {pid}. See what there is: llmos ps --all", pid=pid)
+        return self.processes[pid]
+
+    def put(self, process: Process) -> None:
+        """The process is like this from now on."""
+        self.processes[process.pid] = process
+        self._changed[process.pid] = None
 
     def drain_changes(self) -> list[Process]:
         """The processes that changed since the last time this was asked."""
-        return self.roster.drain_changes()
+        changed = [self.processes[pid] for pid in self._changed]
+        self._changed.clear()
+        return changed
 
     def snapshot(self) -> Snapshot:
         """The whole table, less the oldest of the processes that are over."""
@@ -78,13 +72,13 @@ class ProcessTable:
         forgotten = set(over[:-KEEP_ENDED])
         return Snapshot(
             processes=tuple(process for pid, process in self.processes.items() if pid not in forgotten),
-            lives={pid: runtime for pid, runtime in self.roster.lives.items() if pid not in forgotten},
+            lives={pid: runtime for pid, runtime in self.runtimes.items() if pid not in forgotten},
             leases=self.ledger.leases(),
             devices=self.devices,
             probed=self.probed,
             probe_key=self.probe_key,
             probed_key=self.probed_key,
-            promises=self.promises,
+            promises=self.pending_commits,
             last_pid=self.last_pid,
         )
 
@@ -101,6 +95,8 @@ class ProcessTable:
             p.spec.program is Program.PROBE and not p.is_ended for p in self.processes.values()
         )
 
+    # What the scheduler decides from.
+
     def view(
         self,
         at: float,
@@ -113,26 +109,117 @@ class ProcessTable:
         """What the scheduler decides from, given what no call needs and which models calls wait for; `idle_at` is the
         time by the clock of `rests`, where that is another."""
         rests = list(rests)
-        idle = self.roster.idle(rests)
+        idle = self.idle(rests)
         return View(
             at=at,
-            queued=[] if self.is_down else self.roster.queued(),
+            queued=[] if self.is_down else self.queued(),
             running=[p for p in self.processes.values() if p.state in ALIVE],
             free_bytes={device.name: self.ledger.free(device.name) for device in self.devices},
-            leaving_bytes=self.roster.leaving_bytes(),
+            leaving_bytes=self.leaving_bytes(),
             idle=idle,
-            attach_requests=self.roster.open_attach_requests(wanted, {rest.pid for rest in rests if rest.is_returning}),
+            attach_requests=self.open_attach_requests(wanted, {rest.pid for rest in rests if rest.is_returning}),
             is_probing=self.is_probing,
             idle_timeout_s=idle_timeout_s,
             idle_at=idle_at,
-            in_use_bytes=self.roster.in_use_bytes(idle),
+            in_use_bytes=self.in_use_bytes(idle),
             forsaken=forsaken,
         )
+
+    def queued(self) -> list[Process]:
+        """Those that may start, in the order in which they were queued."""
+        found = [
+            p for p in self.processes.values() if p.state is State.QUEUED and not self.runtimes[p.pid].is_backing_off
+        ]
+        return sorted(found, key=lambda p: (self.runtimes[p.pid].place, p.pid))
+
+    def idle(self, rests: Iterable[IdleTarget]) -> list[EvictionCandidate]:
+        """What of all that no call needs may go: ready processes, and models that have come and are to stay."""
+        found = []
+        for rest in rests:
+            process, runtime = self.process(rest.pid), self.runtimes[rest.pid]
+            if process.state is not State.READY:
+                continue
+            device = process.spec.device
+            if rest.model is None:
+                size_bytes = self.ledger.held(rest.pid, device)
+                reload_s = self._start_s(process) + sum(runtime.loads.values())
+            elif rest.model in runtime.loads and rest.model not in runtime.leaving:
+                size_bytes, reload_s = runtime.models[rest.model][1], runtime.loads[rest.model]
+            else:
+                continue
+            found.append(
+                EvictionCandidate(
+                    rest.pid, rest.since, size_bytes, rest.model, device, reload_s, rest.use, rest.is_returning
+                )
+            )
+        return found
+
+    def in_use_bytes(self, idle: Iterable[EvictionCandidate]) -> dict[str, int]:
+        """What models hold that stay and are not idle, by device."""
+        resting = {(one.pid, one.model) for one in idle}
+        found: dict[str, int] = {}
+        for process in self.processes.values():
+            if process.state not in CALLED or (process.pid, None) in resting:
+                continue
+            runtime, device = self.runtimes[process.pid], process.spec.device
+            for model, (_, size_bytes) in runtime.models.items():
+                if model not in runtime.leaving and (process.pid, model) not in resting:
+                    found[device] = found.get(device, 0) + size_bytes
+        return found
+
+    def leaving_bytes(self) -> dict[str, int]:
+        """What processes and models that were told to go will give back, by device."""
+        leaving: dict[str, int] = {}
+        for process in self.processes.values():
+            if process.state not in ALIVE:
+                continue
+            device, runtime = process.spec.device, self.runtimes[process.pid]
+            if process.state is State.STOPPING:
+                size_bytes = self.ledger.held(process.pid, device)
+            else:
+                size_bytes = sum(runtime.models[model][1] for model in runtime.leaving)
+            leaving[device] = leaving.get(device, 0) + size_bytes
+        return leaving
+
+    def open_attach_requests(
+        self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()
+    ) -> list[AttachRequest]:
+        """Those that may be granted, and whether anybody waits for them still; none of processes that give way."""
+        return [
+            replace(request, is_wanted=key in wanted)
+            for key, request in self.attach_requests.items()
+            if request.model not in self.runtimes[request.pid].models and request.pid not in yielding
+        ]
+
+    def crowd(self) -> Crowd:
+        """The serve processes that wait for memory, in the order in which the scheduler starts them, and those that
+        hold it."""
+        queued = [p for p in self.queued() if p.spec.program is Program.SERVE]
+        if not queued:
+            return NOBODY
+        leaving = self.leaving_bytes()
+        missing = {
+            p.pid: p.spec.need_bytes - self.ledger.free(p.spec.device) - leaving.get(p.spec.device, 0)
+            for p in sorted(queued, key=lambda p: RANK[p.spec.priority])
+        }
+        holding = {
+            p.pid: Holding(self.ledger.held(p.pid, p.spec.device), self._start_s(p))
+            for p in self.processes.values()
+            if p.spec.program is Program.SERVE and p.state is State.READY
+        }
+        return Crowd(missing, holding)
+
+    def _start_s(self, process: Process) -> float:
+        """What loading its base took, as far as is known."""
+        ready_at, started_at = self.runtimes[process.pid].ready_at, process.started_at
+        return 0.0 if ready_at is None or started_at is None else max(0.0, ready_at - started_at)
 
     def returning(self) -> frozenset[int]:
         """Those that may come back for what lies in their scratch folder, or whose offer there is not committed yet."""
         alive = (pid for pid, process in self.processes.items() if process.state is not State.EXITED)
-        return frozenset({*alive, *(commit.pid for commit in self.promises.commits.values())})
+        return frozenset({*alive, *(commit.pid for commit in self.pending_commits.commits.values())})
+
+    # Events.
 
     def check(self, event: Event) -> None:
         """Raises if what an event asks for cannot be done now; an event that passed may be applied."""
@@ -140,15 +227,25 @@ class ProcessTable:
             case ev.Submitted() if self.is_down:
                 raise Unavailable("The daemon is going down. Start it again: llmos up")
             case ev.KillAsked():
-                self.roster.check_state(event.pid, "kill", frozenset(State) - {State.EXITED})
+                self._check_state(event.pid, "kill", frozenset(State) - {State.EXITED})
             case ev.SuspendAsked():
-                self.roster.check_state(event.pid, "suspend", frozenset({State.READY}))
+                self._check_state(event.pid, "suspend", frozenset({State.READY}))
             case ev.ResumeAsked() if self.process(event.pid).unresponsive_since is not None:
                 pass  # somebody else may have stopped it
             case ev.ResumeAsked():
-                self.roster.check_state(event.pid, "resume", frozenset({State.SUSPENDED, State.INTERRUPTED}))
+                self._check_state(event.pid, "resume", frozenset({State.SUSPENDED, State.INTERRUPTED}))
             case ev.NiceAsked():
-                self.roster.check_state(event.pid, "nice", frozenset(State) - {State.EXITED})
+                self._check_state(event.pid, "nice", frozenset(State) - {State.EXITED})
+
+    def _check_state(self, pid: int, verb: str, allowed: frozenset[State]) -> None:
+        process = self.process(pid)
+        if process.state not in allowed:
+            raise IllegalMove(
+                f"Cannot {verb} process {pid}: it is {process.state}. That is possible while it is "
+                f"{' or '.join(sorted(allowed))}",
+                pid=pid,
+                state=process.state,
+            )
 
     def with_final_usage(self, event: Event) -> Event:
         """The event as it is to be written: the end of a child takes what was known of it at last along."""
@@ -159,80 +256,114 @@ class ProcessTable:
 
     def apply(self, event: Event) -> list[Effect]:
         """Change the table as the event says; what is to be done about it comes back."""
-        of_children = child_events.HANDLERS.get(type(event))
-        return of_children(self.roster, event) if of_children is not None else _HANDLERS[type(event)](self, event)
+        return _HANDLERS[type(event)](self, event)
 
     # Asked.
 
     def _on_submitted(self, event: ev.Submitted) -> list[Effect]:
         self.last_pid = max(self.last_pid, event.pid)
-        self.roster.lives[event.pid] = ProcessRuntime(needs=event.needs)
-        self.roster.put(Process(event.pid, event.spec, created_at=event.at))
-        self.roster.line_up(event.pid)
+        self.runtimes[event.pid] = ProcessRuntime(needs=event.needs)
+        self.put(Process(event.pid, event.spec, created_at=event.at))
+        self.enqueue(event.pid)
         return []
 
     def _on_kill_asked(self, event: ev.KillAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state in (State.QUEUED, State.INTERRUPTED):
-            told = self.roster.fail_calls(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
-            return [*self.roster.end(process, event.at, State.EXITED, event.reason), *told]
-        return self.roster.stop(process, event.reason, is_forced=event.is_forced)
+            told = self.fail_calls(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
+            return [*self.end(process, event.at, State.EXITED, event.reason), *told]
+        return self.stop(process, event.reason, is_forced=event.is_forced)
 
     def _on_restart_asked(self, event: ev.RestartAsked) -> list[Effect]:
-        return self.roster.restart(self.process(event.pid), event.reason)
+        return self.restart(self.process(event.pid), event.reason)
 
     def _on_suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:
-        self.roster.put(self.process(event.pid).moved(State.SUSPENDED, reason="suspended by the user"))
+        self.put(self.process(event.pid).moved(State.SUSPENDED, reason="suspended by the user"))
         return [do.Signal(event.pid, signal.SIGSTOP)]
 
     def _on_resume_asked(self, event: ev.ResumeAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state is State.SUSPENDED:
-            self.roster.put(process.moved(State.READY, reason=""))
+            self.put(process.moved(State.READY, reason=""))
             return [do.Signal(event.pid, signal.SIGCONT)]
         if process.state in ALIVE:
             return [do.Signal(event.pid, signal.SIGCONT)]  # one that does not respond
         again = process.moved(State.QUEUED, ended_at=None, exit_code=None, fault=None, reason="to be continued")
-        self.roster.put(again)
-        self.roster.line_up(event.pid)
+        self.put(again)
+        self.enqueue(event.pid)
         return []
 
     def _on_nice_asked(self, event: ev.NiceAsked) -> list[Effect]:
         process = self.process(event.pid)
-        self.roster.put(replace(process, spec=replace(process.spec, priority=event.priority)))
+        self.put(replace(process, spec=replace(process.spec, priority=event.priority)))
         return [do.Renice(event.pid, event.priority)] if process.state in ALIVE else []
-
-    def _on_attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
-        return self.roster.request(event)
 
     # Decided by the scheduler.
 
     def _on_admitted(self, event: ev.Admitted) -> list[Effect]:
-        return self.roster.start(self.process(event.pid), event.at)
+        return self.start(self.process(event.pid), event.at)
 
     def _on_delayed(self, event: ev.Delayed) -> list[Effect]:
         process = self.process(event.pid)
         if process.reason != event.reason:
-            self.roster.put(replace(process, reason=event.reason))
+            self.put(replace(process, reason=event.reason))
         return []
 
     def _on_evicted(self, event: ev.Evicted) -> list[Effect]:
         process = self.process(event.pid)
         if process.state is State.QUEUED:
             fault = Fault(Cancelled.code, f"Process {event.pid} was ended: {event.reason}")
-            ended = self.roster.end(process, event.at, State.EXITED, event.reason)
-            return [*ended, *self.roster.fail_calls(process, fault)]
-        restart_or_stop = self.roster.restart if event.is_returning else self.roster.stop
+            ended = self.end(process, event.at, State.EXITED, event.reason)
+            return [*ended, *self.fail_calls(process, fault)]
+        restart_or_stop = self.restart if event.is_returning else self.stop
         return restart_or_stop(process, event.reason)
 
+    # Models that come to a serve process, and leave it.
+
+    def _on_attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
+        """The process is to hold this model too: at once if it holds it already, else when there is room."""
+        process, runtime = self.process(event.pid), self.runtimes[event.pid]
+        if process.state not in CALLED:
+            return []  # it asks again at its next start, or answers its calls with its end
+        if event.model in runtime.models and event.model not in runtime.leaving:
+            return [do.Attach(event.pid, event.model, runtime.number)]
+        request = AttachRequest(event.pid, event.model, event.kind, event.size_bytes, process.spec.device)
+        self.attach_requests[event.pid, event.model] = request
+        return []
+
     def _on_attach_granted(self, event: ev.AttachGranted) -> list[Effect]:
-        return self.roster.grant(event.pid, event.model)
+        """The model comes to the process, which holds its bytes from now on."""
+        pid, model = event.pid, event.model
+        request, runtime = self.attach_requests.pop((pid, model)), self.runtimes[pid]
+        self.ledger.book(Lease(pid, request.device, request.kind, request.size_bytes))
+        self.runtimes[pid] = replace(runtime, models={**runtime.models, model: (request.kind, request.size_bytes)})
+        return [do.Attach(pid, model, runtime.number)]
 
     def _on_attach_refused(self, event: ev.AttachRefused) -> list[Effect]:
-        return self.roster.refuse(event.pid, event.model, event.fault)
+        self.attach_requests.pop((event.pid, event.model), None)
+        return [do.Refuse(event.pid, event.model, event.fault)]
 
     def _on_displaced(self, event: ev.Displaced) -> list[Effect]:
-        return self.roster.displace(event.pid, event.model)
+        """The model is told to go; its bytes come free when it has."""
+        pid, model = event.pid, event.model
+        runtime = self.runtimes[pid]
+        if model not in runtime.models or model in runtime.leaving:
+            return []  # it has gone already, or is about to
+        self.runtimes[pid] = replace(runtime, leaving=(*runtime.leaving, model))
+        return [do.Detach(pid, model)]
+
+    def detach(self, pid: int, model: str) -> None:
+        """The process holds this model no more, if it did."""
+        runtime = self.runtimes.get(pid)
+        if runtime is not None and model in runtime.models:
+            kind, size_bytes = runtime.models[model]
+            self.ledger.give_back(Lease(pid, self.process(pid).spec.device, kind, size_bytes))
+            self.runtimes[pid] = replace(
+                runtime,
+                models={name: held for name, held in runtime.models.items() if name != model},
+                loads={name: took_s for name, took_s in runtime.loads.items() if name != model},
+                leaving=tuple(name for name in runtime.leaving if name != model),
+            )
 
     # Of the devices.
 
@@ -246,40 +377,17 @@ class ProcessTable:
         self._own(self.devices)
         return []
 
-    # From the store.
-
-    def _on_offer_made(self, event: ev.OfferMade) -> list[Effect]:
-        return self.promises.offered(event, self.process(event.pid).created_at)
-
-    def _on_committed(self, event: ev.Committed) -> list[Effect]:
-        offer, effects = self.promises.committed(event)
-        process = self.processes.get(event.pid)
-        if offer is not None and process is not None and offer.kind is not OfferKind.RESIDENT:
-            made = process.made if event.ref in process.made else (*process.made, event.ref)
-            reason = offer.verdict.reason if offer.verdict is not None else process.reason
-            self.roster.put(replace(process, made=made, reason=reason))
-        return effects
-
-    def _on_commit_failed(self, event: ev.CommitFailed) -> list[Effect]:
-        return self.promises.commit_failed(event)
-
-    def _on_move_asked(self, event: ev.PromotionAsked) -> list[Effect]:
-        return self.promises.move_asked(event)
-
-    def _on_moved(self, event: ev.PromotionChanged) -> list[Effect]:
-        return self.promises.moved(event)
-
-    def _on_move_refused(self, event: ev.PromotionRefused) -> list[Effect]:
-        effects = self.promises.moved(event)
-        for effect in effects:
-            if isinstance(effect, do.Accept) and effect.pid in self.processes:
-                self.roster.put(replace(self.processes[effect.pid], reason=event.fault.message))
-        return effects
-
     # From the clock and the daemon.
 
-    def _on_rang(self, event: ev.TimerFired) -> list[Effect]:
-        return self.roster.rang(event)
+    def _on_timer_fired(self, event: ev.TimerFired) -> list[Effect]:
+        """An alarm: its backoff is over, or it has not ended when it was asked to."""
+        process, runtime = self.process(event.pid), self.runtimes[event.pid]
+        if event.life != runtime.number:
+            return []
+        if event.step == "restart":
+            self.runtimes[event.pid] = replace(runtime, is_backing_off=False)
+            return []
+        return [do.Signal(event.pid, signal.SIGKILL)] if process.state is State.STOPPING else []
 
     def _on_daemon_started(self, event: ev.DaemonStarted) -> list[Effect]:
         """An earlier daemon's children ended with it: say so of each, and finish what the store was promised."""
@@ -287,27 +395,25 @@ class ProcessTable:
         for process in list(self.processes.values()):
             if process.state in ALIVE:
                 if process.os_pid is not None:
-                    effects.append(do.KillOrphan(process.os_pid, self.roster.lives[process.pid].born_at))
+                    effects.append(do.KillOrphan(process.os_pid, self.runtimes[process.pid].born_at))
                 state = State.INTERRUPTED if process.spec.program in RESUMABLE else State.EXITED
                 on = f"; go on with: llmos resume {process.pid}" if state is State.INTERRUPTED else ""
-                effects += self.roster.end(process, event.at, state, f"ended with the daemon{on}")
+                effects += self.end(process, event.at, state, f"ended with the daemon{on}")
             elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
-                effects += self.roster.end(process, event.at, State.EXITED, "ended with the daemon")
-        return [*effects, *self.promises.unfinished()]
+                effects += self.end(process, event.at, State.EXITED, "ended with the daemon")
+        return [*effects, *self.pending_commits.unfinished()]
 
     def _on_down_asked(self, event: ev.DownAsked) -> list[Effect]:
         self.is_down = True
         effects: list[Effect] = []
         for process in list(self.processes.values()):
-            is_returning = self.roster.lives[process.pid].is_returning
+            is_returning = self.runtimes[process.pid].is_returning
             if process.state in ALIVE - {State.STOPPING} or is_returning:
-                effects += self.roster.stop(process, "the daemon goes down")
+                effects += self.stop(process, "the daemon goes down")
             elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
-                effects += self.roster.end(process, event.at, State.EXITED, "the daemon goes down")
-                effects += self.roster.fail_calls(process, Fault(Unavailable.code, "The daemon is going down"))
+                effects += self.end(process, event.at, State.EXITED, "the daemon goes down")
+                effects += self.fail_calls(process, Fault(Unavailable.code, "The daemon is going down"))
         return effects
-
-    # What several of them do.
 
     def _own(self, found: Iterable[Device]) -> None:
         """The devices found, with what the probe measured of them, and those that only the probe could see."""
@@ -319,8 +425,76 @@ class ProcessTable:
         self.devices = tuple(devices.values())
         self.ledger.own(self.devices, self._share)
 
+    # From its start to its end.
+
+    def start(self, process: Process, at: float) -> list[Effect]:
+        """A new life: it holds what it needs, and no models yet."""
+        runtime = self.runtimes[process.pid]
+        for kind, size_bytes in runtime.needs.items():
+            self.ledger.book(Lease(process.pid, process.spec.device, kind, size_bytes))
+        self.runtimes[process.pid] = replace(
+            without_models(runtime), number=runtime.number + 1, ready_at=None, hung="", is_returning=False
+        )
+        self.put(process.moved(State.STARTING, started_at=at, os_pid=None, fault=None, reason=""))
+        return [do.Start(process.pid)]
+
+    def stop(self, process: Process, reason: str, *, is_forced: bool = False) -> list[Effect]:
+        """Ask it to end, and set the alarm for when it does not."""
+        runtime = self.runtimes[process.pid]
+        if process.state is not State.STOPPING:
+            self.put(process.moved(State.STOPPING, reason=reason))
+        self._drop_attach_requests(process.pid)
+        self.runtimes[process.pid] = replace(runtime, is_returning=False)
+        if is_forced:
+            return [
+                do.Signal(process.pid, signal.SIGKILL),
+                do.SetTimer(process.pid, runtime.number, "kill", FORCE_AGAIN_S),
+            ]
+        return [
+            do.Signal(process.pid, signal.SIGCONT),  # whoever has stopped it: else it could not hear what comes next
+            do.Renice(process.pid, Priority.INTERACTIVE),  # what must end should not have to wait for its turn
+            do.Stop(process.pid, reason),
+            do.SetTimer(process.pid, runtime.number, "kill", self._stop_grace_s),
+        ]
+
+    def restart(self, process: Process, reason: str) -> list[Effect]:
+        """Ask it to end, to start again afterwards; one that is about to start or to end is left to it."""
+        if process.state not in (State.STARTING, *CALLED):
+            return []
+        effects = self.stop(process, reason)
+        self.runtimes[process.pid] = replace(self.runtimes[process.pid], is_returning=True)
+        return effects
+
+    def end(self, process: Process, at: float, state: State, reason: str) -> list[Effect]:
+        """It is over, or interrupted, and holds nothing any more."""
+        self.release(process.pid)
+        self.runtimes[process.pid] = replace(
+            without_models(self.runtimes[process.pid]), is_backing_off=False, is_returning=False
+        )
+        self.put(process.moved(state, ended_at=at, os_pid=None, reason=reason))
+        return [do.Clean(process.pid)] if state is State.EXITED else []
+
+    def enqueue(self, pid: int) -> None:
+        """It is queued behind all others."""
+        last = max(runtime.place for runtime in self.runtimes.values())
+        self.runtimes[pid] = replace(self.runtimes[pid], place=last + 1)
+
+    def fail_calls(self, process: Process, fault: Fault) -> list[Effect]:
+        """Calls of this serve process, sent or waiting, are answered with the fault."""
+        return [do.FailCalls(process.pid, fault)] if process.spec.program is Program.SERVE else []
+
+    def release(self, pid: int) -> None:
+        """The process holds nothing any more, and waits for no model."""
+        self.ledger.release(pid)
+        self._drop_attach_requests(pid)
+
+    def _drop_attach_requests(self, pid: int) -> None:
+        self.attach_requests = {key: request for key, request in self.attach_requests.items() if request.pid != pid}
+
 
 _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # Any: each handler takes its own event
+    **child_events.HANDLERS,
+    **pending_commits.HANDLERS,
     ev.Submitted: ProcessTable._on_submitted,
     ev.KillAsked: ProcessTable._on_kill_asked,
     ev.RestartAsked: ProcessTable._on_restart_asked,
@@ -328,7 +502,6 @@ _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  #
     ev.ResumeAsked: ProcessTable._on_resume_asked,
     ev.NiceAsked: ProcessTable._on_nice_asked,
     ev.AttachAsked: ProcessTable._on_attach_asked,
-    ev.PromotionAsked: ProcessTable._on_move_asked,
     ev.Admitted: ProcessTable._on_admitted,
     ev.Delayed: ProcessTable._on_delayed,
     ev.Evicted: ProcessTable._on_evicted,
@@ -337,12 +510,7 @@ _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  #
     ev.Displaced: ProcessTable._on_displaced,
     ev.DevicesFound: ProcessTable._on_devices_found,
     ev.DevicesProbed: ProcessTable._on_devices_probed,
-    ev.OfferMade: ProcessTable._on_offer_made,
-    ev.Committed: ProcessTable._on_committed,
-    ev.CommitFailed: ProcessTable._on_commit_failed,
-    ev.PromotionChanged: ProcessTable._on_moved,
-    ev.PromotionRefused: ProcessTable._on_move_refused,
-    ev.TimerFired: ProcessTable._on_rang,
+    ev.TimerFired: ProcessTable._on_timer_fired,
     ev.DaemonStarted: ProcessTable._on_daemon_started,
     ev.DownAsked: ProcessTable._on_down_asked,
 }

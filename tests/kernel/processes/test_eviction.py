@@ -177,7 +177,7 @@ class World:
             self.router.serve(event.pid, event.spec.args["base"], "cpu0")
         if isinstance(event, ev.ChildExited):
             self.router.lost(event.pid)
-        if isinstance(event, ev.Evicted) and self.table.roster.lives[event.pid].is_returning:
+        if isinstance(event, ev.Evicted) and self.table.runtimes[event.pid].is_returning:
             assert not [one for one in self.calls if one.pid == event.pid and one.is_sent], "a call in hand was cut off"
             self.router.restarting(event.pid)
         for effect in effects:
@@ -188,7 +188,7 @@ class World:
         self.look()
 
     def look(self) -> None:
-        self.router.make_room(self.table.roster.crowd())
+        self.router.make_room(self.table.crowd())
         rests, wanted, forsaken = self.router.rests(), self.router.wanted(), self.router.forsaken()
         view = self.table.view(self.clock(), rests, self.idle_timeout_s, wanted, self.clock(), forsaken)
         for event in schedule(view):
@@ -233,7 +233,7 @@ class World:
         pid = self.router.serving(base, "cpu0")
         if pid is None or (
             self.table.process(pid).state in (State.STOPPING, State.EXITED)
-            and not self.table.roster.lives[pid].is_returning
+            and not self.table.runtimes[pid].is_returning
         ):
             pid = next(self.pids)
             spec = Spec(Program.SERVE, {"base": base}, priority=Priority.INTERACTIVE, need_bytes=self.need)
@@ -278,7 +278,7 @@ class World:
     def end(self, pid: int, code: int) -> None:
         del self.children[pid]
         self.post(ev.ChildExited(self.clock(), pid, 1000 + pid, code))
-        life = self.table.roster.lives[pid]
+        life = self.table.runtimes[pid]
         self.post(ev.TimerFired(self.clock(), pid, life.number, "restart"))
 
     def leave(self, opened: PendingCall) -> None:

@@ -16,7 +16,8 @@ from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.processes.child_events import is_own_fault
 from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget
-from llmos.kernel.processes.process_table import ProcessTable, Snapshot
+from llmos.kernel.processes.process_runtime import Snapshot
+from llmos.kernel.processes.process_table import ProcessTable
 
 CPU = Device("cpu0", "cpu", "a processor", memory_bytes=1000, cores=2)
 SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
@@ -86,7 +87,7 @@ def test_how_long_a_process_was_healthy_is_not_told_by_a_clock_that_was_set(at):
     waits = []
     for ready_s in (1.0, 60.0):
         table = table_with(SERVE, State.READY)
-        table.roster.lives[1] = replace(table.roster.lives[1], crashes=3)
+        table.runtimes[1] = replace(table.runtimes[1], crashes=3)
         (alarm,) = table.apply(replace(exited(-11, at), ready_s=ready_s))
         assert isinstance(alarm, do.SetTimer)
         waits.append(alarm.after_s)
@@ -337,7 +338,7 @@ def test_an_offer_is_committed_then_promoted_as_its_gate_said_and_only_then_acce
     (move,) = table.apply(ev.Committed(6.0, 1, 2, "ner:2", "/folder"))
     assert move == do.SetPromoted("ner", 2, "1/2", guarded=True, against="ner:1", answer=answer)
     assert table.apply(ev.PromotionChanged(7.0, "ner", 2, "1/2")) == [answer]
-    assert table.promises.unfinished() == []
+    assert table.pending_commits.unfinished() == []
 
 
 def test_a_candidate_that_another_overtook_is_accepted_and_says_why_it_is_not_promoted():
