@@ -22,6 +22,7 @@ import uvicorn
 from llmos import __version__
 from llmos.abi.cpu import check
 from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable, fault_of
+from llmos.abi.task import task_names
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
 from llmos.api.connection import Serving
@@ -30,7 +31,6 @@ from llmos.home import LOCK, inode_of
 from llmos.kernel.file_modes import check_home, close_home, make_private
 from llmos.kernel.journal import restore
 from llmos.kernel.kernel import JOURNAL, Kernel
-from llmos.tasks import TASKS
 
 BACKLOG = 2048
 ANNOUNCE_EVERY_S = 5.0
@@ -86,7 +86,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    box = Kernel(config, TASKS)
+    box = Kernel(config, task_names())
     await box.start()
     server = DaemonServer(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
+from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain
 
 TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
@@ -22,8 +23,6 @@ GENERATIVE = (
     "translate",
 )  # tasks whose answers are texts: they want a base that writes
 STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
-BATCH_SIZES = {"classify": 32, "rerank": 32, "similarity": 32}  # examples of a step, where the recipe leaves it open
-BATCH_SIZE = 16  # of the other tasks
 TOKEN_BUDGET = 4096
 TOKEN_BUDGET_WRITING = 1024  # decoders are large: activations of more tokens take gigabytes, and save no time
 LEAST_SHARE = 4  # examples; one more who computes costs memory for two sets of gradients
@@ -106,17 +105,18 @@ class Recipe:
 
 def starter(task: str) -> str:
     """The catalog's base for a task."""
-    return STARTERS[task in GENERATIVE]
+    return STARTERS[is_generative(task)]
 
 
 def batch_size_of(recipe: Recipe) -> int:
     """Examples of a step."""
-    return recipe.batch_size or BATCH_SIZES.get(recipe.task, BATCH_SIZE)
+    spec = find_spec(recipe.task)
+    return recipe.batch_size or (BATCH_SIZE if spec is None else spec.batch_size)
 
 
 def token_budget_of(recipe: Recipe) -> int:
     """Tokens of a forward pass, at most, unless one example alone has more."""
-    return recipe.token_budget or (TOKEN_BUDGET_WRITING if recipe.task in GENERATIVE else TOKEN_BUDGET)
+    return recipe.token_budget or (TOKEN_BUDGET_WRITING if is_generative(recipe.task) else TOKEN_BUDGET)
 
 
 def shares_of(threads: int, batch_size: int, device: str) -> int:
@@ -149,7 +149,7 @@ def recipe_of(args: Mapping[str, Json]) -> Recipe:
 def check(recipe: Recipe) -> None:
     """BadSetting at the first value that cannot be, before any device is asked for."""
     for key, value, allowed in (
-        ("task", recipe.task, TASKS),
+        ("task", recipe.task, trainable_tasks()),
         ("method", recipe.method, METHODS),
         ("schedule", recipe.schedule, SCHEDULES),
         ("class_weights", recipe.class_weights, CLASS_WEIGHTS),
@@ -183,23 +183,21 @@ def check(recipe: Recipe) -> None:
     ):
         if not 0 <= share <= 1:
             raise _bad(key, share, "from 0 to 1")
-    if unknown := sorted(set(recipe.options) - OPTIONS):
-        raise _bad("options", unknown[0], f"one of {', '.join(sorted(OPTIONS))}")
-    _check_pairs_and_answers(recipe)
+    options = recipe_options()
+    if unknown := sorted(set(recipe.options) - options):
+        raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
+    _check_task_settings(recipe)
     if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):
         raise _bad("class_weights", "balanced", "none where a text may have many labels")
 
 
-def _check_pairs_and_answers(recipe: Recipe) -> None:
-    """What only tasks with labels have is refused of the others, and what only the others have must be a number."""
-    if recipe.task not in ("classify", "tag"):
-        for key, value, only in (
-            ("class_weights", recipe.class_weights, "none"),
-            ("label_smoothing", recipe.label_smoothing, 0.0),
-            ("multi_label", recipe.options.get("multi_label", False), False),
-        ):
-            if value != only:
-                raise _bad(key, value, f"{only} for {recipe.task}, which has no labels")
+def _check_task_settings(recipe: Recipe) -> None:
+    """Settings that only tasks with labels declare must be neutral elsewhere; numbers must be in range."""
+    own = {one.name for one in spec_of(recipe.task).settings}
+    for one in {one.name: one for spec in all_specs() for one in spec.settings if one.neutral is not None}.values():
+        value = recipe.options.get(one.name, one.neutral) if one.is_option else getattr(recipe, one.name)
+        if one.name not in own and value != one.neutral:
+            raise _bad(one.name, value, f"{one.neutral} for {recipe.task}, which has no labels")
     for key in ("stride", "max_answer_tokens", "answered_rows"):
         number = recipe.options.get(key, 1)
         if isinstance(number, bool) or not isinstance(number, int) or number < (key != "stride"):

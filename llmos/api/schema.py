@@ -12,16 +12,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.json_type import Json
+from llmos.abi.task import task_names
 from llmos.api.endpoint import Endpoint, Media, Query, Reply, reply
 from llmos.api.errors import CREATED, STATUS
 from llmos.api.processes import PID_DIGITS
 from llmos.api.stream import DONE, EVENTS
-from llmos.tasks import TASKS
 
 REF = "#/components/schemas/{name}"
 PATH: dict[str, Json] = {  # every other is a text
     "pid": {"type": "integer", "minimum": 0, "maximum": 10**PID_DIGITS - 1},
-    "task": {"type": "string", "enum": [*TASKS]},
 }
 MEANING = {
     "BadInput": "The request is wrong",
@@ -133,7 +132,11 @@ def _schema(kind: Any) -> Json:  # Any: a type expression
 
 
 def _in_path(name: str) -> Json:
-    return {"name": name, "in": "path", "required": True, "schema": PATH.get(name, {"type": "string"})}
+    return {"name": name, "in": "path", "required": True, "schema": _path_schema(name)}
+
+
+def _path_schema(name: str) -> Json:
+    return {"type": "string", "enum": [*task_names()]} if name == "task" else PATH.get(name, {"type": "string"})
 
 
 def _in_query(query: Query) -> Json:

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
+from llmos.abi.task import find_spec, generative_tasks, spec_of, task_names
 from llmos.api.call_service import CallApi, CallFields, Field, Wanted
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, header_of, reply
 from llmos.api.openai_schemas import without_unset
 from llmos.api.stream import EVENTS, ServerSentEvents, event, fault
-from llmos.tasks import GENERATIVE, TASKS
 from llmos.tasks.params import check_params
 
 
@@ -52,19 +52,21 @@ class Tasks:
         self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
-        doc = f"Ask a model. Tasks: {', '.join(TASKS)}. With `stream` ({', '.join(GENERATIVE)}), server-sent events"
+        names, generative = ", ".join(task_names()), ", ".join(generative_tasks())
+        doc = f"Ask a model. Tasks: {names}. With `stream` ({generative}), server-sent events"
         also = (Media(EVENTS, TaskReply), Media(RAW))
         return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also)]
 
     async def ask(self, request: Request) -> Reply:
         task = request.path_params["task"]
-        if task not in TASKS:
-            raise NotFound(f"No task {task!r}. There are: {', '.join(TASKS)}")
+        spec = find_spec(task)
+        if spec is None:
+            raise NotFound(f"No task {task!r}. There are: {', '.join(task_names())}")
         body = await self._bodies.read(request, DECODER)
         params = without_unset(body.params)
         check_params(task, params)
         inputs = _inputs(body)
-        encoding = params.pop("encoding", "float") if task == "embed" else "float"
+        encoding = params.pop("encoding", "float") if spec.gives_vectors else "float"
         if encoding not in ("float", "base64"):
             raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
         field = Field("input" if body.inputs is msgspec.UNSET else "inputs", body.inputs is not msgspec.UNSET)
@@ -72,14 +74,14 @@ class Tasks:
         if body.stream:
             return await self._stream(wanted, request)
         chunk = await self._caller.whole(wanted, request)
-        if task == "embed" and header_of(request.scope, b"accept") == RAW:
+        if spec.gives_vectors and header_of(request.scope, b"accept") == RAW:
             return _raw(wanted.model, chunk)
-        outputs = [_vector(one, encoding) for one in chunk.outputs] if task == "embed" else list(chunk.outputs)
+        outputs = [_vector(one, encoding) for one in chunk.outputs] if spec.gives_vectors else list(chunk.outputs)
         return reply(TaskReply(wanted.model, task, outputs, chunk.tokens))
 
     async def _stream(self, wanted: Wanted, request: Request) -> Reply:
-        if wanted.task not in GENERATIVE:
-            raise BadInput(f"Only {', '.join(GENERATIVE)} stream. Leave out `stream`")
+        if not spec_of(wanted.task).is_generative:
+            raise BadInput(f"Only {', '.join(generative_tasks())} stream. Leave out `stream`")
 
         async def events() -> AsyncGenerator[bytes, None]:
             try:

@@ -19,7 +19,7 @@ COMMON_TOKENS = 4000  # of a text that is compared word by word in order: the wo
 def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted]) -> EvaluationResult:
     """All numbers of these texts, the task's own first; those of written answers are of the rows that were answered."""
     found = _numbers(task, rows, predicted)
-    first = task_of(task).headline
+    first = task_of(task).spec.primary_metric
     answers = [i for i, one in enumerate(predicted) if one.answer is not None]
     scored = sorted((f1(_true(rows[i]), predicted[i].answer), i) for i in answers)
     wrong = [(score, i) for score, i in scored if not _is_exact(_true(rows[i]), predicted[i].answer)]
@@ -31,7 +31,7 @@ def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Predicted
     """The one number that decides; before anything is written, that is how likely the true texts are."""
     if all(one.answer is None for one in predicted):
         return likelihood(predicted)
-    return _numbers(task, rows, predicted)[task_of(task).headline]
+    return _numbers(task, rows, predicted)[task_of(task).spec.primary_metric]
 
 
 def likelihood(predicted: Sequence[Predicted]) -> float:

@@ -77,7 +77,7 @@ def main(channel: Channel, assignment: Job) -> None:
     evidence = Evidence(
         title=f"{manifest.ref} on {Path(read.path).name}",
         task=task,
-        headline=task_of(task).headline,
+        headline=task_of(task).spec.primary_metric,
         judged=judged,
         rows={"test": len(read.rows)},
         facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}

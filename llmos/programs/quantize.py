@@ -183,7 +183,7 @@ def quantize_model(
     manifest, base = model.manifest, model.base
     assert base is not None, f"{manifest.ref} names no base"
     gain = gain or report_gain(channel, assignment, base)
-    name = task_of(manifest.task).headline
+    name = task_of(manifest.task).spec.primary_metric
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
     plain = _judge_cost(channel, assignment, model, assignment.dtype, rows)

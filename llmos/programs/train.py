@@ -157,7 +157,7 @@ class _Training:
         on_answer = self._evaluate("answer", chosen_of(len(rows), settings))
         predicted = generate_answers(candidate, task, rows, examples, predicted, settings, on_done=on_answer)
         judged = judge(task, rows, predicted, settings)
-        name = task_of(task).headline
+        name = task_of(task).spec.primary_metric
         rival = self._rival(predicted, settings)
         verdict = gate.decide(task, name, judged.metrics[name], self.recipe.min_metric, rival)
         evidence = Evidence(
@@ -219,7 +219,7 @@ class _Training:
             return gate.Incumbent(manifest.ref, None, manifest.task)
         if bool(manifest.options.get("multi_label", False)) != self.many:
             return gate.Incumbent(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
-        if task_of(manifest.task).headline == "likelihood" and not self._reads_alike(promoted):
+        if task_of(manifest.task).spec.primary_metric == "likelihood" and not self._reads_alike(promoted):
             note = f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
             return gate.Incumbent(manifest.ref, None, manifest.task, note)
         known = self._training_keys(promoted)

@@ -1,16 +1,18 @@
-"""The tasks: one file each. What a task is, and how to find one by its name."""
+"""The tasks, one file each: what a task does, and the one of a name.
+
+What a task declares about itself, and the registry, are in abi/task.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import GENERATIVE as GENERATIVE
+from llmos.abi.task import TaskSpec, is_generative, load_task
+from llmos.abi.task import spec_of as spec_of
 
 if TYPE_CHECKING:
     from llmos.tasks.encoder_decoder import EncoderDecoderInfo
@@ -111,13 +113,9 @@ class Settings:
 
 
 class Task(Protocol):
-    """What a task file promises; the same object renders for training and for serving."""
+    """What a task file has as `TASK`; the same object renders for training and for serving."""
 
-    name: str
-    headline: str  # the metric that decides: accuracy, f1 ...
-    head: (
-        str | None
-    )  # what a trained model's pass gives: "sequence" logits, "token" logits, "pooled" vectors, None: next token
+    spec: TaskSpec
 
     def check(self, data: Json) -> Json:
         """The input in its one normal form; BadInput with what was wrong and an example otherwise."""
@@ -140,26 +138,9 @@ class GenerativeTask(Task, Protocol):
         ...
 
 
-TASKS = {
-    "classify": "llmos.tasks.classify",
-    "tag": "llmos.tasks.tag",
-    "embed": "llmos.tasks.embed",
-    "answer": "llmos.tasks.answer",
-    "rerank": "llmos.tasks.rerank",
-    "similarity": "llmos.tasks.similarity",
-    "generate": "llmos.tasks.generate",
-    "chat": "llmos.tasks.chat",
-    "summarize": "llmos.tasks.summarize",
-    "translate": "llmos.tasks.translate",
-}
-
-
-@cache
 def task(name: str) -> Task:
     """The task of this name; BadInput that lists the others if there is none."""
-    if name not in TASKS:
-        raise BadInput(f"No task {name!r}. There are: {', '.join(TASKS)}")
-    found: Task = import_module(TASKS[name]).TASK
+    found: Task = load_task(name)
     return found
 
 
@@ -172,11 +153,11 @@ def with_params(name: str, params: dict[str, Json]) -> Task:
 
 def with_defaults(task: Task, params: dict[str, Json]) -> dict[str, Json]:
     """The params of a call, and the task's own where the call says nothing."""
-    return {**getattr(task, "defaults", {}), **params}
+    return {**task.spec.defaults, **params}
 
 
 def writer(name: str) -> GenerativeTask:
     """The task of this name, which is one that writes."""
-    assert name in GENERATIVE, f"{name} does not write"
-    found: GenerativeTask = import_module(TASKS[name]).TASK
+    assert is_generative(name), f"{name} does not write"
+    found: GenerativeTask = load_task(name)
     return found

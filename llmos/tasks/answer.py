@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import EncodedPair, Rendered, Settings, Tokenizer
 from llmos.tasks.length import check_chars, limit_of, too_long, too_many_chars
 from llmos.tasks.pair import LEAST, second_of
@@ -45,10 +46,26 @@ class Answer:
     which every window must say; the param `threshold` asks for more.
     """
 
-    name = "answer"
-    headline = "f1"
-    head = "token"
-    params = frozenset({"threshold", "max_answer_tokens"})
+    spec = TaskSpec(
+        name="answer",
+        family=Family.SPANS,
+        output=Output.ANSWER,
+        primary_metric="f1",
+        about="The piece of a passage that answers a question, or that there is none.",
+        head="token",
+        params=frozenset({"threshold", "max_answer_tokens"}),
+        settings=(
+            TaskSetting("threshold", float),
+            TaskSetting("stride", int),
+            TaskSetting("max_answer_tokens", int),
+            TaskSetting("answered_rows", int),
+        ),
+        example_input={
+            "question": "How long do returns take?",
+            "passage": "Returns are free and take 14 days.",
+        },
+        example_output={"text": "14 days", "start": 26, "end": 33, "score": 0.97, "no_answer": 0.01},
+    )
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"question", "passage"} <= data.keys():

@@ -10,6 +10,7 @@ import msgspec
 from llmos.abi.call import characters
 from llmos.abi.error import BadInput, TooLong
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.inputs import naming_place
@@ -32,10 +33,19 @@ class Chat:
 
     given: Mapping[str, Json] = field(default_factory=dict)
 
-    name = "chat"
-    headline = "likelihood"
-    head = None
-    params = PARAMS | {PARAM}
+    spec = TaskSpec(
+        name="chat",
+        family=Family.TEXT,
+        output=Output.MESSAGE,
+        primary_metric="likelihood",
+        about="The next message of a conversation.",
+        head=None,
+        params=PARAMS | {PARAM},
+        is_open_ended=True,
+        uses_template=True,
+        example_input="Hello!",
+        example_output={"message": {"role": "assistant", "content": "Hi!"}, "finish_reason": "stop"},
+    )
 
     def told(self, params: dict[str, Json]) -> Chat:
         """The task as a call asks for it."""

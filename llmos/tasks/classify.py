@@ -7,20 +7,38 @@ from collections.abc import Sequence
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.length import encode_within
 from llmos.tasks.text import text_of
 
 THRESHOLD = 0.5
+LABEL_SETTINGS = (
+    TaskSetting("multi_label", bool, "A text may have many labels.", neutral=False),
+    TaskSetting("class_weights", str, "none or balanced.", neutral="none", is_option=False),
+    TaskSetting("label_smoothing", float, "From 0 to 1.", neutral=0.0, is_option=False),
+)
 
 
 class Classify:
     """`parse` takes the logits of one input, one per label."""
 
-    name = "classify"
-    headline = "accuracy"
-    head = "sequence"
-    params = frozenset({"top_k", "threshold", "labels", "hypothesis"})  # the last two of a base, which has no labels
+    spec = TaskSpec(
+        name="classify",
+        family=Family.LABELS,
+        output=Output.LABEL,
+        primary_metric="accuracy",
+        about="The label of a text, or any number of labels.",
+        head="sequence",
+        params=frozenset({"top_k", "threshold", "labels", "hypothesis"}),  # the last two of a base, which has no labels
+        settings=(*LABEL_SETTINGS, TaskSetting("threshold", float)),
+        batch_size=32,
+        is_one_sequence=True,
+        peft_type="SEQ_CLS",
+        architecture="ForSequenceClassification",
+        example_input="Where is my parcel?",
+        example_output={"label": "delivery", "score": 0.98, "scores": {"delivery": 0.98, "billing": 0.02}},
+    )
 
     def check(self, data: Json) -> Json:
         return {"text": text_of(data)}

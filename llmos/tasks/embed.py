@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.length import encode_within, limit_of
 from llmos.tasks.text import quote_value, text_of
@@ -28,10 +29,19 @@ class Embed:
     cuts: bool | None = None
     most: int | None = None
 
-    name = "embed"
-    headline = "cosine"
-    head = "pooled"
-    params = frozenset({"normalize", "encoding", *CUTS})
+    spec = TaskSpec(
+        name="embed",
+        family=Family.VECTORS,
+        output=Output.VECTOR,
+        primary_metric="cosine",
+        about="A text as a vector.",
+        head="pooled",
+        params=frozenset({"normalize", "encoding", *CUTS}),
+        is_trainable=False,
+        also_does=("similarity", "rerank", "classify"),
+        example_input="Where is my parcel?",
+        example_output={"dim": 3, "vector": [0.6, 0.0, 0.8]},
+    )
 
     def told(self, params: dict[str, Json]) -> Embed:
         """The task as a call asks for it."""

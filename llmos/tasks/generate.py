@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder, sft_example
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
@@ -60,10 +61,18 @@ class Generate:
     Where log-probabilities were asked for, it takes {"logprobs"} as well: one entry for each token of the text.
     """
 
-    name = "generate"
-    headline = "likelihood"
-    head = None
-    params = PARAMS
+    spec = TaskSpec(
+        name="generate",
+        family=Family.TEXT,
+        output=Output.TEXT,
+        primary_metric="likelihood",
+        about="Text that continues a prompt.",
+        head=None,
+        params=PARAMS,
+        is_open_ended=True,
+        example_input="Once upon a time",
+        example_output={"text": " there was a queen.", "finish_reason": "stop"},
+    )
 
     def check(self, data: Json) -> Json:
         return {"prompt": text_of(data, "prompt")}

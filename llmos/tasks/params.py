@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.tasks import Tokenizer, task
+from llmos.tasks import Tokenizer, spec_of
 from llmos.tasks.text import quote_value
 
 PARSE_SPECIAL = "parse_special"
@@ -30,7 +30,7 @@ def reading(tokenizer: Tokenizer, params: Mapping[str, Json]) -> Tokenizer:
 
 def check_params(name: str, given: Iterable[str]) -> None:
     """BadInput for the first param that the task does not declare; a task that declares none at all is not checked."""
-    known = getattr(task(name), "params", None)
+    known = spec_of(name).params
     if known is None:
         return
     for key in given:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import sigmoid
 from llmos.tasks.length import encode_within
@@ -24,10 +25,22 @@ class Rerank:
     bi-encoder) compares vectors; its scores are cosines.
     """
 
-    name = "rerank"
-    headline = "ndcg_at_10"
-    head = "sequence"
-    params = frozenset({"top_n", "return_documents"})
+    spec = TaskSpec(
+        name="rerank",
+        family=Family.PAIRS,
+        output=Output.RANKING,
+        primary_metric="ndcg_at_10",
+        about="Documents in order of how well they answer a query.",
+        head="sequence",
+        params=frozenset({"top_n", "return_documents"}),
+        batch_size=32,
+        is_one_sequence=True,
+        example_input={
+            "query": "How do I return a chair?",
+            "documents": ["Returns take 14 days.", "We ship on Monday."],
+        },
+        example_output=[{"index": 0, "score": 0.93}, {"index": 1, "score": 0.02}],
+    )
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"query", "documents"} <= data.keys():

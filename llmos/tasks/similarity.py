@@ -9,6 +9,7 @@ from sys import byteorder
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.length import encode_within
 from llmos.tasks.text import quote_value, text_of
@@ -19,10 +20,20 @@ EXAMPLE = '{"text": "Where is my parcel?", "other": "My order has not come"}'
 class Similarity:
     """`parse` takes the two texts' vectors, each of length one, as little-endian float32 bytes."""
 
-    name = "similarity"
-    headline = "spearman"
-    head = "pooled"
-    params = frozenset[str]()
+    spec = TaskSpec(
+        name="similarity",
+        family=Family.PAIRS,
+        output=Output.SCORE,
+        primary_metric="spearman",
+        about="How close two texts are in meaning.",
+        head="pooled",
+        params=frozenset(),
+        settings=(TaskSetting("scale", float),),
+        batch_size=32,
+        also_does=("embed", "rerank", "classify"),
+        example_input={"text": "Where is my parcel?", "other": "My order has not come"},
+        example_output={"score": 0.81},
+    )
 
     def check(self, data: Json) -> Json:
         if isinstance(data, (list, tuple)) and len(data) == 2:

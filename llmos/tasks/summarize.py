@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.instruction import DEFAULTS, Order
@@ -21,11 +22,19 @@ class Summarize:
 
     max_words: int | None = None
 
-    name = "summarize"
-    headline = "rouge_l"
-    head = None
-    params = PARAMS | {"max_words"}
-    defaults = DEFAULTS
+    spec = TaskSpec(
+        name="summarize",
+        family=Family.TEXT,
+        output=Output.TEXT,
+        primary_metric="rouge_l",
+        about="What a text says, in fewer words.",
+        head=None,
+        params=PARAMS | {"max_words"},
+        defaults=DEFAULTS,
+        uses_template=True,
+        example_input="The shop was closed on Monday because of the storm. It opens again on Tuesday.",
+        example_output={"text": "Closed on Monday by a storm; opens on Tuesday.", "finish_reason": "stop"},
+    )
 
     def told(self, params: dict[str, Json]) -> Summarize:
         """The task as a call asks for it."""

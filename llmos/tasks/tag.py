@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
-from llmos.tasks.classify import softmax
+from llmos.tasks.classify import LABEL_SETTINGS, softmax
 from llmos.tasks.length import fit_length, limit_of, may_cut, part_of
 from llmos.tasks.text import quote_value, text_of
 
@@ -49,10 +50,21 @@ class Words:
 class Tag:
     """`parse` takes one row of logits per token of the input; a word's first token carries its label."""
 
-    name = "tag"
-    headline = "f1"
-    head = "token"
-    params = frozenset[str]()
+    spec = TaskSpec(
+        name="tag",
+        family=Family.TAGS,
+        output=Output.SPANS,
+        primary_metric="f1",
+        about="Labelled spans of words in a text, such as names.",
+        head="token",
+        params=frozenset(),
+        settings=LABEL_SETTINGS,
+        is_one_sequence=True,
+        peft_type="TOKEN_CLS",
+        architecture="ForTokenClassification",
+        example_input="Ada lives in London.",
+        example_output={"spans": [{"text": "Ada", "label": "PER", "start": 0, "end": 3, "score": 0.99}]},
+    )
 
     def check(self, data: Json) -> Json:
         if isinstance(data, dict) and "tokens" in data:

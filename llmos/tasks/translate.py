@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.instruction import DEFAULTS, Order
@@ -27,11 +28,20 @@ class Translate:
     source: str | None = None
     target: str | None = None
 
-    name = "translate"
-    headline = "chrf"
-    head = None
-    params = PARAMS | {*LANGUAGES}
-    defaults = DEFAULTS
+    spec = TaskSpec(
+        name="translate",
+        family=Family.TEXT,
+        output=Output.TEXT,
+        primary_metric="chrf",
+        about="A text in another language.",
+        head=None,
+        params=PARAMS | {*LANGUAGES},
+        defaults=DEFAULTS,
+        settings=(TaskSetting("source_language"), TaskSetting("target_language")),
+        uses_template=True,
+        example_input="Good morning",
+        example_output={"text": "Guten Morgen", "finish_reason": "stop"},
+    )
 
     def told(self, params: dict[str, Json]) -> Translate:
         """The task as a call asks for it."""

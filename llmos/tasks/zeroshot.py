@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.classify import softmax, top
+from llmos.tasks.classify import Classify, softmax, top
 from llmos.tasks.inputs import naming_place
 from llmos.tasks.length import encode_within
 from llmos.tasks.similarity import cosine, vector_of
@@ -22,9 +23,7 @@ HOLE = "{}"
 class ZeroShot:
     """classify as a base that embeds does it; made for one call. `parse` takes the text's vector and each label's."""
 
-    name = "classify"
-    headline = "accuracy"
-    head: str | None = "pooled"
+    spec = replace(Classify.spec, head="pooled")
 
     def __init__(self, descriptions: Mapping[str, str]) -> None:
         self._labels = tuple(descriptions)

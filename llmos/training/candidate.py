@@ -152,7 +152,7 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
     adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
     torch.manual_seed(recipe.seed)
     pooling = str(recipe.options.get("pooling", "mean"))
-    match task_of(recipe.task).head:
+    match task_of(recipe.task).spec.head:
         case "token":
             head: AnyHead = TokenHead(loaded.hidden_size, labels)
         case "pooled":
@@ -179,7 +179,7 @@ def load_stored(model: ModelPath, dtype: str, device: str) -> Candidate:
     loaded = load(model.base if is_lora and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
     adapter = load_adapter(folder, loaded.backbone, model.manifest.ref) if is_lora else None
-    kind = task_of(model.manifest.task).head
+    kind = task_of(model.manifest.task).spec.head
     if kind is None:
         head: AnyHead = NextHead(loaded)
     elif kind == "pooled":

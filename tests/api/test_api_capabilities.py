@@ -4,7 +4,7 @@ import pytest
 
 from llmos.abi.capability import ZERO_SHOT
 from llmos.abi.engine import ALL
-from llmos.tasks import TASKS
+from llmos.abi.task import BUILT_IN
 
 INPUTS = {
     "answer": {"question": "who?", "passage": "ada did"},
@@ -32,7 +32,7 @@ def test_a_model_answers_what_it_is_listed_with_and_refuses_the_rest(ask, model)
     labels = {} if found["labels"] else {"labels": ["good", "bad"]}
 
     def takes(one):
-        if one in TASKS:
+        if one in BUILT_IN:
             task, body = one, {"params": labels} if one == "classify" else {}
         elif one == ZERO_SHOT:
             task, body = "classify", {"params": {"labels": ["good", "bad"]}}
@@ -42,5 +42,5 @@ def test_a_model_answers_what_it_is_listed_with_and_refuses_the_rest(ask, model)
         assert answer.status_code in (200, 400)
         return answer.status_code == 200
 
-    asked = [*TASKS, ZERO_SHOT, *ALL]
+    asked = [*BUILT_IN, ZERO_SHOT, *ALL]
     assert {one: takes(one) for one in asked} == {one: one in said for one in asked}

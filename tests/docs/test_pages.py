@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.process import Priority, Program, State
+from llmos.abi.task import BUILT_IN
 from llmos.config import SETTINGS
-from llmos.tasks import TASKS
 
 TREE = Path(__file__).parents[2]
 DOCS = TREE / "docs"
@@ -17,7 +17,7 @@ PACKAGE = TREE / "llmos"
 FILES = sorted(file.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py") if file.name != "__init__.py")
 FOLDERS = sorted({file.parent.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py")})
 WORDS = {
-    *TASKS,
+    *BUILT_IN,
     *Program,
     *Priority,
     "model",

@@ -19,11 +19,11 @@ from llmos.abi.error import LlmosError, TooLong
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.recipe import GENERATIVE
+from llmos.abi.task import BUILT_IN
 from llmos.engines import Engine, driver
 from llmos.kernel.calls.targets import task_of
 from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
 from llmos.programs.describe import choose_files, describe
-from llmos.tasks import TASKS
 from llmos.testing import adapters, tiny
 
 pytestmark = pytest.mark.torch
@@ -68,7 +68,7 @@ class Subject:
 
     def takes(self, one: str) -> bool:
         """Whether what is asked so is answered: a task by its name, or one of what else a call may ask."""
-        if one in TASKS:
+        if one in BUILT_IN:
             labels = {} if self.manifest.labels else {"labels": ["good", "bad"]}
             ways = {"classify": [{}, labels], "translate": [{}, {"target_language": "German"}]}
             return any(self.is_answered(one, params) for params in ways.get(one, [{}]))
@@ -232,11 +232,11 @@ def subject(request, tmp_path_factory):
 
 def test_what_it_is_said_to_do_is_answered_and_all_else_is_refused(subject):
     writes = bool({*subject.said} & {*GENERATIVE})
-    asked = [*TASKS, ZERO_SHOT, *(ALL if writes else ())]  # what else there is asks for a text
+    asked = [*BUILT_IN, ZERO_SHOT, *(ALL if writes else ())]  # what else there is asks for a text
     assert {one: subject.takes(one) for one in asked} == {one: one in subject.said for one in asked}
 
 
 def test_each_is_said_once_and_tasks_come_first(subject):
     assert len(subject.said) == len({*subject.said})
-    tasks = [one in TASKS for one in subject.said]
+    tasks = [one in BUILT_IN for one in subject.said]
     assert tasks == sorted(tasks, reverse=True)

@@ -85,4 +85,4 @@ def test_a_param_that_is_wrong_is_about_no_input():
     with pytest.raises(BadInput) as refused, naming_place(index=3):
         raise BadInput("no", key="labels")
     assert refused.value.detail == {"key": "labels"}
-    assert with_params("embed", {}).name == "embed"
+    assert with_params("embed", {}).spec.name == "embed"

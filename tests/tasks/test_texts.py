@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, TooLong
-from llmos.tasks import TASKS, Rendered, Settings, task
+from llmos.abi.task import BUILT_IN
+from llmos.tasks import Rendered, Settings, task
 from llmos.tasks.classify import sigmoid, softmax
 from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.text import quote_value
@@ -19,10 +20,10 @@ TWO = Settings(("bad", "good"), {}, 16)
 NONE = Rendered([])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_task_is_found_by_its_name_and_checks_twice_alike(name: str) -> None:
     found = task(name)
-    assert found.name == name
+    assert found.spec.name == name
     special = {
         "chat": [{"role": "user", "content": "hello"}],
         "rerank": {"query": "hello", "documents": ["hi", {"text": "bye"}]},

@@ -186,7 +186,7 @@ class OnnxEngine:
         )
 
     def _vector(self, item: OnnxItem, vector: Array) -> bytes:
-        if item.job.task.name != "embed" or is_unit(self._settings, item.job.call.params):
+        if not item.job.task.spec.gives_vectors or is_unit(self._settings, item.job.call.params):
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
         data: bytes = vector.astype("<f4").tobytes()
         return data

@@ -253,7 +253,7 @@ def _raws(items: list[Item], hidden: Tensor) -> Sequence[Raw | None]:
     model = items[0].job.model
     lengths = [len(item.ids) for item in items]
     made = pool(hidden, lengths, model.pooling) if model.head is None else model.head(hidden, lengths)
-    per_input = made.split(lengths) if items[0].job.task.head == "token" else made
+    per_input = made.split(lengths) if items[0].job.task.spec.head == "token" else made
     raws: list[Raw] = [*_vectors(items, made)] if model.head is None else [one.tolist() for one in per_input]
     if bool(made.isfinite().all()):
         return [*raws]
@@ -263,7 +263,10 @@ def _raws(items: list[Item], hidden: Tensor) -> Sequence[Raw | None]:
 def _vectors(items: list[Item], pooled: Tensor) -> list[bytes]:
     units = normalize(pooled, dim=-1)
     wanted = torch.tensor(
-        [item.job.task.name != "embed" or is_unit(item.job.model.settings, item.job.call.params) for item in items]
+        [
+            not item.job.task.spec.gives_vectors or is_unit(item.job.model.settings, item.job.call.params)
+            for item in items
+        ]
     )
     vectors = torch.where(wanted.to(pooled.device)[:, None], units, pooled).cpu().numpy().astype("<f4", copy=False)
     return [vector.tobytes() for vector in vectors]

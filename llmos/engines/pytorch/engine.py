@@ -96,7 +96,7 @@ class PyTorchEngine:
         for index, one in enumerate(made if model.loaded.tokenizer.lacks_tokens else ()):
             with naming_place(index=index):
                 model.loaded.tokenizer.check(one.sequences)
-        if task.head is not None:
+        if task.spec.head is not None:
             return lambda: self._put(job)
         assert self._streams is not None, "A base without a next-token layer has no task that generates"
         streams = yield from self._streams.made(job)
@@ -147,7 +147,7 @@ class PyTorchEngine:
 
     def _highest(self, *, writes: bool) -> Priority:
         """The highest class of the calls in hand that write, or do not: who waits lends it to those in front."""
-        return highest(job.call.priority for job in self._jobs.values() if (job.task.head is None) is writes)
+        return highest(job.call.priority for job in self._jobs.values() if (job.task.spec.head is None) is writes)
 
     @property
     def is_idle(self) -> bool:

@@ -110,7 +110,7 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
         )
     is_lora = manifest.method == "lora"
     loaded = base.loaded if is_lora else load(located, dtype=dtype, device=device)
-    needs_head = task(manifest.task).head in ("sequence", "token")
+    needs_head = task(manifest.task).spec.head in ("sequence", "token")
     return ServedModel(
         manifest.ref,
         EMBEDDING

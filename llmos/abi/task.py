@@ -1,0 +1,206 @@
+"""What a task declares about itself, and the registry of tasks: the built-in ones and those of installed packages.
+
+Other packages ask a task's declaration for what they need (its family, whether it can be trained ...) and compare no
+task names, so that a task is added without a change to them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
+
+GROUP = "llmos.tasks"  # the entry points of packages that bring tasks: name = "module:object"
+BUILT_IN = ("classify", "tag", "embed", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
+COMMON_OPTIONS = frozenset({"pooling", "max_tokens", "truncate", "skip_empty"})  # of recipes for any task
+BATCH_SIZE = 16  # examples per optimizer step, where neither the recipe nor the task says
+log = logging.getLogger(__name__)
+
+
+class Family(StrEnum):
+    """What a task predicts. Rows, targets, objectives and metrics are the same within a family."""
+
+    LABELS = "labels"  # one label of a text, or several
+    TAGS = "tags"  # a label for every word
+    SPANS = "spans"  # where in a passage the answer stands
+    PAIRS = "pairs"  # a score for two texts
+    VECTORS = "vectors"  # a vector; nothing is trained for it
+    TEXT = "text"  # a new text, written token by token
+
+
+class Output(StrEnum):
+    """The form of one output on the wire, which decides how the Python client and the command line show it."""
+
+    LABEL = "label"
+    SPANS = "spans"
+    ANSWER = "answer"
+    VECTOR = "vector"
+    SCORE = "score"
+    RANKING = "ranking"
+    TEXT = "text"
+    MESSAGE = "message"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSetting:
+    """A recipe setting that a task adds: an option, or a field of the recipe that only some tasks may set.
+
+    With `help`, `llmos train` has a flag for it. With `neutral`, tasks that do not declare it refuse other values.
+    """
+
+    name: str
+    kind: type = str
+    help: str = ""
+    neutral: Json = None
+    is_option: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """The declaration of a task.
+
+    `metric` ("module:function") replaces the family's metrics by a pure function of rows, predictions and settings;
+    its result has `primary_metric`. `params` None: any param is let through. `settings` are what it adds to recipes.
+    """
+
+    name: str
+    family: Family
+    output: Output
+    primary_metric: str  # decides about the best epoch and promotion: accuracy, f1 ...
+    about: str  # one sentence, for documents and help
+    head: str | None  # what a trained model computes: "sequence" or "token" logits, "pooled" vectors, None: next token
+    metric: str | None = None
+    params: frozenset[str] | None = None
+    defaults: Mapping[str, Json] = field(default_factory=dict)  # params where a call does not set them
+    settings: tuple[TaskSetting, ...] = ()
+    batch_size: int = BATCH_SIZE  # examples per optimizer step, unless the recipe says otherwise
+    is_trainable: bool = True
+    is_one_sequence: bool = False  # a training row is one sequence, no longer than the model takes
+    is_open_ended: bool = False  # input is a whole prompt: its models do all tasks of the family, on any engine
+    uses_template: bool = False  # is rendered through the chat template where the model has one
+    also_does: tuple[str, ...] = ()  # other tasks that a model of this one does as it is
+    peft_type: str = ""  # of imported adapters: `task_type` in adapter_config.json
+    architecture: str = ""  # of imported models: how the class in config.json's `architectures` ends
+    example_input: Json = None
+    example_output: Json = None
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether it writes text token by token: it streams, has sampling params and needs a base that writes."""
+        return self.family is Family.TEXT
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its models choose among the labels of their training rows."""
+        return self.family in (Family.LABELS, Family.TAGS)
+
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether its output is a vector, which travels as bytes."""
+        return self.output is Output.VECTOR
+
+    @property
+    def is_conversation(self) -> bool:
+        """Whether it answers messages with a message; a model without a chat template does not do it."""
+        return self.output is Output.MESSAGE
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The recipe options that it adds."""
+        return frozenset(one.name for one in self.settings if one.is_option)
+
+
+def task_names() -> tuple[str, ...]:
+    """Every task: the built-in ones, then those of installed packages by name."""
+    return (*BUILT_IN, *_external())
+
+
+def load_task(name: str) -> Any:  # a Task of llmos.tasks, which this package does not know
+    """The object that does this task; BadInput that lists all tasks if there is none."""
+    if name in BUILT_IN:
+        return import_module(f"llmos.tasks.{name}").TASK
+    if name not in _external():
+        raise BadInput(f"No task {name!r}. There are: {', '.join(task_names())}")
+    return _external()[name]
+
+
+def spec_of(name: str) -> TaskSpec:
+    """The declaration of this task; BadInput that lists all tasks if there is none."""
+    spec: TaskSpec = load_task(name).spec
+    return spec
+
+
+def find_spec(name: str) -> TaskSpec | None:
+    """The declaration of this task; None where it is not installed, as for a model whose package was removed."""
+    return spec_of(name) if name in BUILT_IN or name in _external() else None
+
+
+def all_specs() -> tuple[TaskSpec, ...]:
+    """The declarations of all tasks."""
+    return tuple(map(spec_of, task_names()))
+
+
+def trainable_tasks() -> tuple[str, ...]:
+    """The tasks that recipes can be made for."""
+    return tuple(one.name for one in all_specs() if one.is_trainable)
+
+
+def tasks_in(*families: Family) -> tuple[str, ...]:
+    """The tasks of these families."""
+    return tuple(one.name for one in all_specs() if one.family in families)
+
+
+def generative_tasks() -> tuple[str, ...]:
+    """The tasks that write text."""
+    return tasks_in(Family.TEXT)
+
+
+def is_generative(name: str) -> bool:
+    """Whether this task writes text; false of one that is not installed."""
+    spec = find_spec(name)
+    return spec is not None and spec.is_generative
+
+
+def recipe_options() -> frozenset[str]:
+    """The options that a recipe may have, whatever its task."""
+    return COMMON_OPTIONS.union(*(one.options for one in all_specs()))
+
+
+@cache
+def _external() -> dict[str, Any]:  # Tasks of llmos.tasks
+    """The tasks of installed packages; one that cannot be used is logged and left out."""
+    from importlib.metadata import entry_points  # 40 ms, which `llmos status` need not pay
+
+    found: dict[str, Any] = {}  # likewise
+    for entry in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
+        try:
+            if entry.name in BUILT_IN or entry.name in found:
+                raise BadInput("there is a task of this name already")
+            found[entry.name] = _check_plugin(entry.name, entry.load())
+        except Exception as error:  # noqa: BLE001  # foreign code: whatever is wrong with it, the others work
+            log.error(
+                "The task %r (%s) is not available: %s: %s. Correct or uninstall its package",
+                entry.name,
+                entry.value,
+                type(error).__name__,
+                error,
+            )
+    return found
+
+
+def _check_plugin(name: str, task: Any) -> Any:  # anything an entry point names
+    """The task, if it declares what a task must and has its methods."""
+    spec = getattr(task, "spec", None)
+    if not isinstance(spec, TaskSpec) or spec.name != name:
+        raise BadInput(f"its `spec` must be a TaskSpec named {name!r}")
+    methods = ("check", "render", "parse", *(("teach",) if spec.is_generative and spec.is_trainable else ()))
+    if missing := [one for one in methods if not callable(getattr(task, one, None))]:
+        raise BadInput(f"it has no {' and no '.join(missing)}")
+    return task
