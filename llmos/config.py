@@ -1,6 +1,6 @@
-"""The settings: one frozen Config, read once at the door from defaults < file < environment < flags.
+"""The settings: one frozen Config, read once at the start from defaults < file < environment < flags.
 
-Nothing else reads the environment. A value that a setting cannot have stops the start; it is never replaced in silence.
+Nothing else reads the environment. An invalid value stops the start; it is never replaced silently.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Value = Any  # Any: what a TOML file, the environment or a flag holds; each sett
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the daemon was started with."""
+    """The settings that the daemon was started with."""
 
     home: Path
     host: str = "127.0.0.1"
@@ -86,7 +86,7 @@ def _flag(value: Value) -> bool:
 
 
 def _list_of(read_one: Callable[[str], T]) -> Callable[[Value], tuple[T, ...]]:
-    """A list in TOML; in the environment and of a flag, its entries with commas between them."""
+    """A list in TOML; in the environment and in a flag, entries separated by commas."""
 
     def read(value: Value) -> tuple[T, ...]:
         entries = value.split(",") if isinstance(value, str) else value
@@ -104,7 +104,7 @@ def _host(value: str) -> str:
 
 
 def _origin(value: str) -> str:
-    """Scheme, host and perhaps a port, as a browser says it: in lower case, nothing after it."""
+    """Scheme, host and optional port, as a browser sends it: in lower case, without a path."""
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*://([^\s/?#@*:,A-Z]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
         raise ValueError
     return value
@@ -155,7 +155,7 @@ def _one_of(*choices: str) -> Callable[[Value], str]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its key (in the file; in the environment LLMOS_<KEY>), what it may be, and what it is for."""
+    """One setting: its key (in the file; in the environment LLMOS_<KEY>), its allowed values, and its help."""
 
     key: str
     read: Callable[[Value], Any]  # Any: the field of Config it fills
@@ -175,14 +175,14 @@ SETTINGS: tuple[Setting, ...] = (
         "engine",
         _one_of("pytorch", "llamacpp", "vllm", "null"),
         "pytorch, llamacpp, vllm or null",
-        "The driver that serves what it can, where neither a call nor the model names one; pytorch serves the rest, "
-        "and trains. null computes nothing",
+        "The default engine, used if neither the call nor the model names one. pytorch serves what it cannot, and "
+        "trains. null computes nothing",
     ),
     Setting(
         "vllm_command",
         _text,
         "a command",
-        "How vLLM's command is started; arguments are added. A path, where it has an environment of its own",
+        "The command that starts vLLM; arguments are appended. Use a path if vLLM has its own environment",
     ),
     Setting(
         "memory_share",
@@ -191,94 +191,94 @@ SETTINGS: tuple[Setting, ...] = (
         "The share of each device's memory that processes may lease",
     ),
     Setting(
-        "threads", _whole(0, 1024), "a whole number from 0 to 1024", "Compute threads of one process; 0: one a core"
+        "threads", _whole(0, 1024), "a whole number from 0 to 1024", "Compute threads per process; 0: one per core"
     ),
     Setting(
         "dtype",
         _one_of("auto", "float32", "bfloat16"),
         "auto, float32 or bfloat16",
-        "The number format models compute in; auto: whichever this machine measured faster. int8 belongs to a version "
-        "(`llmos quantize`), not to the box",
+        "The number format that models compute in; auto: the one that measured faster on this machine. int8 is a "
+        "property of a version (`llmos quantize`), not of the daemon",
     ),
     Setting(
         SETTING,
         _one_of(*NAMES),
         ", ".join(NAMES[:-1]) + " or " + NAMES[-1],
-        "The instructions that a CPU's compiled loops may use, and torch where a path is named here; auto: the widest "
-        "that this processor has, none: no compiled loops. One that processor or compiler lacks is refused",
+        "The CPU instructions that compiled loops may use; a named path limits torch too. auto: the widest that the "
+        "processor has; none: no compiled loops. A path that the processor or compiler lacks is refused",
     ),
     Setting(
         "token_budget",
         _whole(64, 1_048_576),
         "a whole number from 64 to 1048576",
-        "At most so many tokens in one forward pass of serving",
+        "Token budget: the most tokens in one forward pass of serving",
     ),
     Setting(
         "kv_bytes",
         _whole(1 << 20, 1 << 50),
         "a whole number of bytes from 1048576",
-        "Keys and values that a serve process of a base that generates may hold: of all answers under way, and of "
-        "beginnings of prompts for the next that begin alike",
+        "Bytes of KV cache per serve process, including cached prompt prefixes (prefix cache)",
     ),
     Setting(
         "idle_timeout_s",
         _number(0.0, 31_536_000.0),
         "seconds, 0 or more",
-        "A serve process without calls for so long ends and gives its memory back; 0: it never does",
+        "A serve process without calls for this time ends and frees its memory; 0: never",
     ),
     Setting(
         "stop_grace_s",
         _number(0.0, 3600.0),
         "seconds, from 0 to 3600",
-        "So long may a process take to stop (a trainer to write its checkpoint) before it is ended by force",
+        "The time a process has to stop (a trainer to write its checkpoint) before it is killed",
     ),
     Setting(
         "heartbeat_timeout_s",
         _none_or_number(3.0, 86_400.0),
         "seconds, from 3 to 86400, or 0",
-        "A serve process that has not responded for so long is killed and started again, and its calls are sent again; "
-        "while it loads, four times as long; one that runs in the background only if a signal has stopped it. 0: never",
+        "A serve process that does not respond for this time is killed and restarted, and its calls are sent again. "
+        "While it loads, it has four times as long. With priority background, this happens only if a signal has "
+        "stopped it. 0: never",
     ),
     Setting(
         "call_timeout_s",
         _number(0.1, 86_400.0),
         "seconds, from 0.1 to 86400",
-        "A call that has waited so long for its next piece of answer is given up",
+        "A call fails when it has waited this long for the next chunk of its answer",
     ),
     Setting(
         "max_waiting_calls",
         _whole(1, 1_000_000),
         "a whole number from 1 to 1000000",
-        "Most calls of each priority that wait for one serve process; one more is told to come back later (429)",
+        "The most queued calls per priority and serve process; one more is refused (429) and may be retried",
     ),
     Setting(
         "max_body_bytes",
         _whole(1024, 268_435_456),
         "a whole number from 1024 to 268435456",
-        "The largest request body that is read",
+        "The largest request body that is accepted",
     ),
     Setting(
         "max_held_bytes",
         _whole(1024, 1 << 40),
         "a whole number of bytes from 1024",
-        "Bytes of the bodies of all requests under way, together; who sends more is told to come back later (429). One "
-        "body of max_body_bytes is always read",
+        "The most bytes of all request bodies together; a request beyond that is refused (429) and may be retried. One "
+        "body of max_body_bytes is always accepted",
     ),
     Setting(
         "max_connections",
         _whole(1, 65535),
         "a whole number from 1 to 65535",
-        "Connections at a time. One more takes the place of the one that has waited longest for its client; where all "
-        "are at work, it is told to come back later (503)",
+        "The most open connections. One more replaces the connection that has waited longest for its client; if all "
+        "are busy, it is refused (503) and may be retried",
     ),
     Setting(
         "hub_token",
         _text,
         "a token",
-        "What a model hub is told for models that ask for permission; `HF_TOKEN` where this is not set. Not by a flag: "
-        "others see those",
+        "The hub's access token, for models that need permission; `HF_TOKEN` if this is not set. Never pass it as a "
+        "flag: other users can see flags",
     ),
-    Setting("catalog", _path, "a TOML file", "More models that `llmos pull` knows by name, beside the built-in ones"),
+    Setting("catalog", _path, "a TOML file", "More models that `llmos pull` knows by name, besides the built-in ones"),
     Setting(
         "log_level",
         _one_of("debug", "info", "warning", "error"),
@@ -289,46 +289,46 @@ SETTINGS: tuple[Setting, ...] = (
         "max_log_bytes",
         _whole(4096, 1 << 40),
         "a whole number of bytes from 4096",
-        "A log's file, the daemon's or a process's, of so many bytes is put aside as `.log.1`, the next as `.log.2`",
+        "The size at which a log file is rotated to `.log.1`, the next one to `.log.2`",
     ),
     Setting(
         "max_log_files",
         _whole(3, 1000),
         "a whole number from 3 to 1000",
-        "So many files of each log are kept: the newest, and of a process the very first",
+        "Files kept per log: the newest, and for a process also the very first",
     ),
     Setting(
         "insecure",
         _flag,
         "true or false",
-        "Listen where other machines can reach the daemon, though it has no authentication: whoever reaches the port "
-        "may use it. Without it the daemon does not start on any but a loopback address",
+        "Allow an address that other machines can reach, although there is no authentication: whoever reaches the port "
+        "may use it. Without it the daemon starts only on a loopback address",
     ),
     Setting(
         "allowed_hosts",
         _list_of(_host),
-        "host names with commas between them, a list in the file",
-        "What the Host header of a request may be beside a loopback name and the address listened on: the names of a "
-        "reverse proxy, of this machine in its network",
+        "host names separated by commas, a list in the file",
+        "More names allowed in a request's Host header, besides loopback names and the address listened on: those of a "
+        "reverse proxy, or of this machine in its network",
     ),
     Setting(
         "allowed_origins",
         _list_of(_origin),
-        "origins like http://localhost:3000 with commas between them, a list in the file",
-        "Web pages that may use the daemon from a browser (CORS), by their origin. Every other page is refused",
+        "origins like http://localhost:3000 separated by commas, a list in the file",
+        "Origins of web pages that may use the daemon from a browser (CORS). All other pages are refused",
     ),
     Setting(
         "data_roots",
         _list_of(_path),
-        "folders with commas between them, a list in the file",
-        "Below these folders alone may requests name files to read, as data or to pull. Without it every path may be "
-        "named on a loopback address, and none on any other",
+        "folders separated by commas, a list in the file",
+        "The folders whose files requests may name, as data or to pull. Without it, any path is allowed on a loopback "
+        "address, and none on other addresses",
     ),
 )
 
 
 def is_loopback(host: str) -> bool:
-    """This name or address is the machine's own, whoever resolves it: localhost, 127.0.0.0/8, ::1."""
+    """Whether a name or address is always the machine's own: localhost, 127.0.0.0/8, ::1."""
     if host.lower() == "localhost":
         return True
     try:
@@ -340,10 +340,10 @@ def is_loopback(host: str) -> bool:
 
 
 def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """The settings in force. Flags that are None were not given; `environ` is the process's own unless a test says."""
+    """The settings in force. Flags that are None were not given; `environ` defaults to the process's own."""
     environment = os.environ if environ is None else environ
-    given = {key: value for key, value in (flags or {}).items() if value is not None}
-    for key, value in given.items():
+    flagged = {key: value for key, value in (flags or {}).items() if value is not None}
+    for key, value in flagged.items():
         if key not in _SETTING:
             expected = ", ".join(get_close_matches(key, _SETTING) or sorted(_SETTING))
             raise BadSetting(
@@ -355,9 +355,9 @@ def read_config(flags: Mapping[str, Value] | None = None, environ: Mapping[str, 
     named = {s.key: environment[s.env] for s in SETTINGS if environment.get(s.env, "") != ""}
     if environment.get(HUB_TOKEN, ""):
         named.setdefault("hub_token", environment[HUB_TOKEN])
-    home = _check_value(_SETTING["home"], given.get("home", named.get("home", "~/.llmos")), "home")
+    home = _check_value(_SETTING["home"], flagged.get("home", named.get("home", "~/.llmos")), "home")
     merged = {**_file(home / "config.toml"), **{k: (v, _SETTING[k].env) for k, v in named.items()}}
-    merged |= {key: (value, f"--{key}" if key in FLAGS else f"--set {key}") for key, value in given.items()}
+    merged |= {key: (value, f"--{key}" if key in FLAGS else f"--set {key}") for key, value in flagged.items()}
     merged["home"] = (home, "home")
     return Config(**{key: _check_value(_SETTING[key], value, origin) for key, (value, origin) in merged.items()})
 
@@ -372,7 +372,7 @@ def _file(path: Path) -> dict[str, tuple[Value, str]]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSetting(
-            f"{path} is not valid TOML: {error}. Correct or remove the file",
+            f"{path} is not valid TOML: {error}. Correct it or remove it",
             key=str(path),
             value="",
             expected="TOML",
@@ -380,7 +380,7 @@ def _file(path: Path) -> dict[str, tuple[Value, str]]:
     for key, value in values.items():
         if key not in _SETTING or key == "home":
             known = ", ".join(sorted(set(_SETTING) - {"home"}))
-            raise BadSetting(f"{path}: no setting {key!r}. There are: {known}", key=key, value=value, expected=known)
+            raise BadSetting(f"{path}: no setting {key!r}. Known: {known}", key=key, value=value, expected=known)
     return {key: (value, f"{key} in {path}") for key, value in values.items()}
 
 

@@ -29,7 +29,7 @@ class Datasets:
         return [
             Endpoint("GET", "/v1/datasets", self.list, "List datasets", gives=DatasetList),
             Endpoint("GET", one, self.show, "Show a dataset", gives=DatasetManifest),
-            Endpoint("DELETE", one, self.remove, "Forget a version, or a whole name", gives=Removed),
+            Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
         ]
 
     async def list(self, request: Request) -> Reply:

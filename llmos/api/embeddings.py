@@ -21,7 +21,7 @@ from llmos.tasks.params import PARSE_SPECIAL
 
 
 class EmbeddingRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
-    """`dimensions` may only say what the model has; `truncate` and `truncate_prompt_tokens` cut what is too long."""
+    """Texts to embed. `dimensions` must be the model's own; `truncate` and `truncate_prompt_tokens` cut long texts."""
 
     input: str | list[Json]
     encoding_format: str | None = None
@@ -40,7 +40,7 @@ class Embedding(msgspec.Struct):
 
 
 class EmbeddingUsage(msgspec.Struct):
-    """Tokens read."""
+    """Tokens of the inputs."""
 
     prompt_tokens: int
     total_tokens: int

@@ -18,7 +18,9 @@ class Events:
         self._kernel = kernel
 
     def endpoints(self) -> list[Endpoint]:
-        return [Endpoint("GET", "/v1/events", self.follow, "Follow all that happens", gives=StreamEvent, media=EVENTS)]
+        return [
+            Endpoint("GET", "/v1/events", self.follow, "Follow all events from now on", gives=StreamEvent, media=EVENTS)
+        ]
 
     async def follow(self, request: Request) -> Reply:
         return ServerSentEvents(event_stream(self._kernel.watch()))

@@ -1,4 +1,4 @@
-"""Is the box well: /healthz for a probe; status, devices and disk for a person; gc and verify for what is stored."""
+"""Routes about the daemon: /healthz, status, devices, disk, gc, verify."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ class DeviceList(msgspec.Struct):
 
 
 class Collected(msgspec.Struct):
-    """What garbage collection gave back to the disk."""
+    """The bytes that garbage collection freed."""
 
     freed_bytes: int
 
 
 class Health:
-    """The routes about the box itself."""
+    """The routes about the daemon itself."""
 
     def __init__(self, kernel: KernelInterface) -> None:
         self._kernel = kernel
 
     def endpoints(self) -> list[Endpoint]:
         return [
-            Endpoint("GET", "/", self.front, "What this is, as a page or as text", media="text/html", also=TEXT),
-            Endpoint("GET", "/healthz", self.healthz, "The daemon answers", gives=Healthy),
-            Endpoint("GET", "/v1/status", self.status, "The daemon at a glance", gives=Status),
+            Endpoint("GET", "/", self.front, "Say what this is, as a page or as text", media="text/html", also=TEXT),
+            Endpoint("GET", "/healthz", self.healthz, "Check that the daemon answers", gives=Healthy),
+            Endpoint("GET", "/v1/status", self.status, "Show devices, memory and processes", gives=Status),
             Endpoint("GET", "/v1/devices", self.devices, "List devices", gives=DeviceList),
-            Endpoint("GET", "/v1/disk", self.disk, "Bytes of the store by room", gives=DiskUse),
+            Endpoint("GET", "/v1/disk", self.disk, "Show the disk use of the home", gives=DiskUse),
             Endpoint("POST", "/v1/verify", self.verify, "Read every byte of the store", gives=Verified),
-            Endpoint("POST", "/v1/gc", self.collect, "Remove what no name reaches", gives=Collected),
+            Endpoint("POST", "/v1/gc", self.collect, "Free the bytes that no name refers to", gives=Collected),
         ]
 
     async def front(self, request: Request) -> Reply:
-        """A page for who asks for HTML, plain text for all others."""
+        """A page for clients that ask for HTML, else plain text."""
         headers = {"Vary": "Accept"}
         if "text/html" in request.headers.get("accept", ""):
             return Response(PAGE, media_type="text/html; charset=utf-8", headers=headers)

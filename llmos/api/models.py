@@ -24,9 +24,11 @@ REPORT = "report.html"
 
 
 class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a base or an adapter comes from: a name of the catalog, `hf:org/name`, or an absolute folder; its name
-    here; for an adapter that fits several bases, which one; `dtype` int8: also a version that is served in it, if it
-    loses no more than `max_drop`; the engine that is to serve it; of an ONNX graph the task, and labels if it has some.
+    """The base or adapter to bring in.
+
+    `source` is a name of the catalog, `hf:org/name`, or an absolute path; `name` its name here. `base` chooses the base
+    of an adapter that fits several. `dtype` int8 also makes an int8 version, if it loses no more than `max_drop`.
+    `engine` serves it. `task` is for ONNX graphs and generative adapters, `labels` for ONNX graphs.
     """
 
     source: str
@@ -40,14 +42,14 @@ class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ModelList(msgspec.Struct):
-    """The promoted versions by their bare names, as `id`, then all versions of all models and bases."""
+    """The promoted versions with their bare name as `id`, then all versions of all models and bases."""
 
     data: list[Model]
     object: str = "list"
 
 
 class Removed(msgspec.Struct):
-    """The refs that are gone; `deleted` is OpenAI's word for it."""
+    """The removed refs; `deleted` is OpenAI's field for the same."""
 
     removed: list[str]
     deleted: bool = True
@@ -67,12 +69,16 @@ class Models:
         one = "/v1/models/{ref}"
         return [
             Endpoint("GET", "/v1/models", self.list, "List models and bases", gives=ModelList),
-            Endpoint("POST", "/v1/models/pull", self.pull, "Bring in a base, or an adapter", PullRequest, Process),
+            Endpoint("POST", "/v1/models/pull", self.pull, "Bring in a base or an adapter", PullRequest, Process),
             Endpoint("GET", one, self.show, "Show a version; a bare name means the promoted one", gives=Model),
-            Endpoint("DELETE", one, self.remove, "Forget a version, or a whole name", gives=Removed),
-            Endpoint("POST", f"{one}/promote", self.promote, "Make its name mean this version", gives=Model),
-            Endpoint("POST", "/v1/models/{name}/rollback", self.rollback, "Back to the one before", gives=Model),
-            Endpoint("GET", f"{one}/report", self.report, "Its evaluation as a page", media="text/html"),
+            Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
+            Endpoint(
+                "POST", f"{one}/promote", self.promote, "Promote a version: its name means it from now on", gives=Model
+            ),
+            Endpoint(
+                "POST", "/v1/models/{name}/rollback", self.rollback, "Promote the version promoted before", gives=Model
+            ),
+            Endpoint("GET", f"{one}/report", self.report, "Show the evaluation page", media="text/html"),
         ]
 
     async def list(self, request: Request) -> Reply:

@@ -30,7 +30,7 @@ BODY = msgspec.json.Decoder(dict[str, Any])
 
 
 class TokenUsage(msgspec.Struct):
-    """Tokens read and made."""
+    """Tokens of the prompts and of the answers."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -38,7 +38,7 @@ class TokenUsage(msgspec.Struct):
 
 
 class Completion(msgspec.Struct):
-    """An answer; in a stream, `choices` hold a `delta` (chat) or the next `text`."""
+    """An answer. In a stream, each of `choices` has a `delta` (chat) or the next `text`."""
 
     id: str
     object: str

@@ -14,7 +14,7 @@ NO_LIMIT = -1  # as `max_tokens`: so many as there is room for
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """`include_usage` adds one more event, with the tokens; what else there is changes no answer."""
+    """`include_usage` adds one more event with the usage; the other option is ignored."""
 
     include_usage: bool | None = False
     include_obfuscation: bool | None = False
@@ -65,7 +65,7 @@ SAMPLING = tuple(field for field in Sampled.__struct_fields__ if field not in BE
 
 
 class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
-    """`max_completion_tokens` is the newer name of `max_tokens`."""
+    """A conversation. `max_completion_tokens` is the newer name of `max_tokens`."""
 
     messages: list[dict[str, Json]]
     max_completion_tokens: int | None = None
@@ -96,7 +96,7 @@ TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
 
 
 class CompletionRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
-    """Text that continues a prompt, or one for each of several. `logprobs` is how many of the likeliest to tell."""
+    """A text that continues each prompt. `logprobs` is how many of the likeliest tokens to list."""
 
     prompt: str | list[Json]
     logprobs: int | bool | None = None

@@ -1,4 +1,4 @@
-"""/v1/processes: everything long. Start one, list them, follow one, stop it, let it yield or go on."""
+"""/v1/processes: starts, lists, follows, stops, pauses and continues processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKGROUND = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # every other 
 
 
 class ProcessRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A program and its arguments; its priority is the program's usual one unless said (earlier name: `class`)."""
+    """A program and its arguments. `priority` (earlier name: `class`) defaults to the program's own."""
 
     program: Program
     args: dict[str, Json] = {}
@@ -42,7 +42,7 @@ class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NiceRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The priority from now on (earlier name: `class`)."""
+    """The new priority (earlier name: `class`)."""
 
     priority: Priority | None = None
     earlier_priority: Priority | None = msgspec.field(default=None, name="class")
@@ -55,8 +55,8 @@ class ProcessList(msgspec.Struct):
 
 
 PID_DIGITS = 18
-TAIL = Query("tail", "only so many last lines; of a log that is followed, those and what comes", "integer")
-FOLLOW = Query("follow", "server-sent events as it grows; the data of each is a piece of text", "boolean")
+TAIL = Query("tail", "only this many last lines; with follow, these and all new ones", "integer")
+FOLLOW = Query("follow", "server-sent events as the log grows; the data of each is a piece of its text", "boolean")
 START = msgspec.json.Decoder(ProcessRequest)
 KILL = msgspec.json.Decoder(KillRequest)
 NICE = msgspec.json.Decoder(NiceRequest)
@@ -75,16 +75,24 @@ class Processes:
         followed = (Media(EVENTS, str),)
         return [
             Endpoint("GET", "/v1/processes", self.list, "List processes", gives=ProcessList),
-            Endpoint("POST", "/v1/processes", self.start, "Start a program", ProcessRequest, Process),
+            Endpoint("POST", "/v1/processes", self.start, "Start a process", ProcessRequest, Process),
             Endpoint("GET", one, self.show, "Show a process", gives=Process),
             Endpoint(
                 "GET", f"{one}/events", self.events, "Follow a process to its end", gives=StreamEvent, media=EVENTS
             ),
-            Endpoint("GET", f"{one}/log", self.log, "Read its log", None, str, log, "text/plain", followed),
-            Endpoint("POST", f"{one}/kill", self.kill, "Stop it; an interrupted one is given up", KillRequest, Process),
-            Endpoint("POST", f"{one}/suspend", self.suspend, "Let it pause", gives=Process),
-            Endpoint("POST", f"{one}/resume", self.resume, "Let it go on, from its checkpoint too", gives=Process),
-            Endpoint("POST", f"{one}/nice", self.nice, "Change its class", NiceRequest, Process),
+            Endpoint("GET", f"{one}/log", self.log, "Read a process's log", None, str, log, "text/plain", followed),
+            Endpoint(
+                "POST", f"{one}/kill", self.kill, "Stop a process, or give up an interrupted one", KillRequest, Process
+            ),
+            Endpoint("POST", f"{one}/suspend", self.suspend, "Pause a process", gives=Process),
+            Endpoint(
+                "POST",
+                f"{one}/resume",
+                self.resume,
+                "Continue a process, an interrupted one from its checkpoint",
+                gives=Process,
+            ),
+            Endpoint("POST", f"{one}/nice", self.nice, "Change the priority", NiceRequest, Process),
         ]
 
     async def list(self, request: Request) -> Reply:

@@ -25,7 +25,7 @@ TEXT, ANY_JSON = "text", ("json_object", "json")
 
 
 class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
-    """A schema as OpenAI wraps it. With `strict`, one that cannot be enforced in full is refused."""
+    """A JSON schema in OpenAI's wrapper. With `strict`, a schema that cannot be enforced in full is refused."""
 
     schema: dict[str, Json] | None = None
     name: str = ""
@@ -34,8 +34,8 @@ class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
-    """OpenAI's `text`, `json_object` (others' `schema` or `value` beside) and `json_schema`; Hugging Face's `json` and
-    `regex` with `value`."""
+    """OpenAI's `text`, `json_object` and `json_schema`, also with other servers' `schema` or `value`; Hugging Face's
+    `json` and `regex` with `value`."""
 
     type: str
     json_schema: NamedSchema | None = None
@@ -44,7 +44,7 @@ class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
-    """vLLM's: one of the first five. JSON has no white space of its own choice here, whatever is said of that."""
+    """vLLM's structured outputs: one of the first five fields. Options about white space are ignored."""
 
     json: dict[str, Json] | str | None = None
     regex: str | None = None
@@ -59,7 +59,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Ruled(CallFields, kw_only=True, forbid_unknown_fields=True):
-    """The fields of a request that say a rule: our params, and vLLM's names."""
+    """The structured-output fields of a request: our params, and vLLM's names."""
 
     json_schema: dict[str, Json] | None = None
     regex: str | None = None

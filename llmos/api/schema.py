@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the endpoints, and the page that shows it without fetching anything else."""
+"""The OpenAPI document, made from the endpoints, and the page that shows it without other sources."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ PATH: dict[str, Json] = {  # every other is a text
 }
 MEANING = {
     "BadInput": "The request is wrong",
-    "Forbidden": "The box is not open to this Host, Origin or path; detail.key is the setting that opens it",
-    "NotFound": "What it names is not there",
-    "Conflict": "Not in the present state",
+    "Forbidden": "This Host, Origin or path is not allowed; detail.key is the setting that allows it",
+    "NotFound": "What the request names does not exist",
+    "Conflict": "Not possible in the present state",
     "TooLong": "Too many bytes or tokens",
     "HeadTooLarge": "Too many bytes or headers before the body",
-    "TooSlow": "The request was not there in time",
-    "Busy": "Too many calls wait; Retry-After says when to try again",
-    "Unavailable": "Not now; later may work",
-    "TimedOut": "The answer was not there in time",
+    "TooSlow": "The request came too slowly",
+    "Busy": "The queue is full; Retry-After says when to try again",
+    "Unavailable": "Not now, perhaps later",
+    "TimedOut": "No answer in time",
     "NoRoom": "Not enough memory or disk",
-    "LlmosError": "The daemon's own mistake",
+    "LlmosError": "A bug of llmos, or damaged stored bytes",
 }
 
 
 class Refused(msgspec.Struct):
-    """Why a request was refused: a sentence with a way out, a stable code, and figures."""
+    """Why a request was refused: a message with a way out, a stable code, and figures in `detail`."""
 
     message: str
     type: str

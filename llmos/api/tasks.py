@@ -22,7 +22,7 @@ from llmos.tasks.params import check_params
 
 
 class TaskRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
-    """`input` for one answer, `inputs` for several; `params` are the task's own."""
+    """A call: `input` for one input, `inputs` for several; `params` are the task's own."""
 
     input: Json = msgspec.UNSET
     inputs: list[Json] | msgspec.UnsetType = msgspec.UNSET
@@ -31,7 +31,7 @@ class TaskRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
 
 
 class TaskReply(msgspec.Struct):
-    """One output per answer. In a stream: the newest piece, with `index` where there are several; at last `done`."""
+    """One output per answer. In a stream: the newest delta (with `index` of several answers); `done` in the last."""
 
     model: str
     task: str

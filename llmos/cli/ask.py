@@ -1,4 +1,4 @@
-"""run: ask a model, and print what it says as its task is best read."""
+"""run: asks a model and prints its answer in a form that suits the task."""
 
 from __future__ import annotations
 
@@ -27,17 +27,21 @@ SHOWN_NUMBERS = 6
 
 def run(
     model: Annotated[str, typer.Argument(help="A name (its promoted version), or name:version.")],
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; - reads lines.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file of texts, one a line.")] = None,
-    task: Annotated[str | None, typer.Option(help="The model's own unless said.")] = None,
-    labels: Annotated[str | None, typer.Option(help="For a base: labels to choose from, with commas between.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds within which the answer is there.")] = None,
-    priority: Annotated[
-        str | None, typer.Option("--priority", "--class", help="interactive, batch or background.")
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; - reads them from stdin, one per line.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="Who answers: pytorch, llamacpp, onnx, vllm.")] = None,
-    given: Annotated[list[str] | None, typer.Option("--set", help="A param of the task, as key=value.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, one entry per text.")] = False,
+    file: Annotated[Path | None, typer.Option(help="A file of texts, one per line.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task (default: the model's own).")] = None,
+    labels: Annotated[str | None, typer.Option(help="For a base: labels to choose from, separated by commas.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until the answer must be there.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", "--class", help="The priority: interactive, batch or background.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="The engine: pytorch, llamacpp, onnx or vllm.")] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="A param of the task, as key=value; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry per text.")] = False,
 ) -> None:
     """Ask a model. rerank: a query, then documents. similarity: texts in pairs. answer: questions, then the passage."""
     if not texts and file is None:

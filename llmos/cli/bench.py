@@ -15,11 +15,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="One of those in bench/README.md, or all short ones.")] = "all",
-    full: Annotated[bool, typer.Option("--full/--quick", help="All rows and more rounds, or a few minutes.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    what: Annotated[
+        str, typer.Argument(help="One of the benches in bench/README.md; all runs the short ones.")
+    ] = "all",
+    full: Annotated[bool, typer.Option("--full/--quick", help="All rows and more rounds; or a few minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure this machine beside transformers and sentence-transformers; needs a checkout of the project."""
+    """Compare with transformers and sentence-transformers on this machine; needs a checkout of the project."""
     if not (ROOT / "bench" / "__main__.py").is_file():
         raise Missing(
             f"The measurements come with a checkout of the project, not with the installed package, and {ROOT} has "

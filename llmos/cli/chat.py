@@ -22,19 +22,25 @@ Messages = list[dict[str, str]]
 
 def chat(
     model: Annotated[str, typer.Argument(help="A model that chats.")],
-    text: Annotated[str | None, typer.Argument(help="One message; without it, a conversation.")] = None,
-    system: Annotated[str | None, typer.Option(help="What the model is told to be.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is the likeliest word each time.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Only words that together have this share.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="How long an answer may be.")] = None,
-    seed: Annotated[int | None, typer.Option(help="What randomness starts from.")] = None,
-    json_schema: Annotated[Path | None, typer.Option(help="A file with the JSON schema that answers fit.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds within which an answer is there.")] = None,
-    priority: Annotated[
-        str | None, typer.Option("--priority", "--class", help="interactive, batch or background.")
+    text: Annotated[str | None, typer.Argument(help="One message; without it, an interactive conversation.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy; higher is more varied.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample from the likeliest tokens with this total probability.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="Who answers: pytorch, llamacpp, vllm.")] = None,
-    given: Annotated[list[str] | None, typer.Option("--set", help="Any other param, as key=value.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The most tokens of an answer.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The random seed.")] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(help="A file with the JSON schema that answers must match.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until an answer must be there.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", "--class", help="The priority: interactive, batch or background.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="The engine: pytorch, llamacpp or vllm.")] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other param, as key=value; may be repeated.")
+    ] = None,
 ) -> None:
     """Talk to a model."""
     chosen = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}

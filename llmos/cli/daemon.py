@@ -1,4 +1,4 @@
-"""up, down, status: the daemon's life as seen from the command line."""
+"""up, down, status: starts, stops and shows the daemon."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ TAIL_LINES = 15
 def up(
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="The driver that serves what it can: pytorch, llamacpp, vllm or null.")
+    engine: Annotated[str | None, typer.Option(help="The default engine: pytorch, llamacpp, vllm or null.")] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, as key=value; may be repeated.")
     ] = None,
-    given: Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.")] = None,
-    foreground: Annotated[bool, typer.Option(help="Stay in this terminal, and log to it.")] = False,
+    foreground: Annotated[bool, typer.Option(help="Stay in this terminal and log to it.")] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen on an address that other machines reach; nothing asks who calls.")
+        bool,
+        typer.Option("--insecure", help="Allow an address that other machines can reach; there is no authentication."),
     ] = False,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Put a damaged journal back to the snapshot beside it.")
+        bool, typer.Option("--restore", help="Replace a damaged journal by the snapshot beside it.")
     ] = False,
 ) -> None:
-    """Start the daemon, and wait until it answers."""
+    """Start the daemon and wait until it answers."""
     from llmos.config import read_config
 
     flags: dict[str, Any] = {
@@ -128,7 +129,7 @@ def _parse_ready(line: bytes, log: Path) -> dict[str, Any]:  # Any: as spawn
 
 
 def down() -> None:
-    """Stop the daemon and every process it runs, and wait until they have ended."""
+    """Stop the daemon and all its processes, and wait until they have ended."""
     from llmos.config import read_config
 
     home = read_config().home
@@ -199,8 +200,8 @@ def _neighbour() -> str:
     return f" The one at {url} is that of {home}. End it: LLMOS_HOME={home} llmos down"
 
 
-def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Show the daemon at a glance: devices, memory, processes."""
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show devices, memory and processes."""
     from llmos.config import read_config
 
     with box() as client:

@@ -59,7 +59,7 @@ LESSONS = (
 
 
 def demo() -> None:
-    """Show the whole job on example rows: pull, fine-tune, promote, ask, chat."""
+    """Run the whole path on example rows: pull, fine-tune, promote, ask, chat."""
     begun = time.monotonic()
     rows = examples()
     with stage("daemon"):

@@ -1,4 +1,4 @@
-"""doctor: what this machine needs to run llmos, checked one by one, each with a way out."""
+"""doctor: checks what llmos needs on this machine; each problem comes with a way out."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Finding:
 
 
 def doctor(
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte of the store as well.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every byte of the store.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check what this machine needs."""
+    """Check this machine and the home; say how to fix problems."""
     config = read_config()
     findings = [check(config) for check in (*CHECKS, *((_store,) if deep else ()))]
     if as_json:

@@ -1,4 +1,4 @@
-"""The command line: every verb under one name, and the place where an error becomes a sentence and an exit code."""
+"""The command line: all verbs, and where an error becomes a message and an exit code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def _version(is_asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

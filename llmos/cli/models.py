@@ -1,4 +1,4 @@
-"""pull, ls, show, promote, rollback: the versions in the store, and which of them a name means."""
+"""pull, ls, show, promote, rollback: versions in the store, and the one that a name means."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ from llmos.cli.terminal import note, number, say, say_json, say_table, size
 if TYPE_CHECKING:
     from llmos.abi.api_types import Model
 
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ref = Annotated[str, typer.Argument(metavar="MODEL", help="A name (its promoted version), or name:version.")]
 REPORT = "report.html"
 
 
 def pull(
-    source: Annotated[str, typer.Argument(help="A name of the catalog (minilm, smollm2), hf:org/name, or a folder.")],
-    name: Annotated[str | None, typer.Option(help="What to call it here.")] = None,
+    source: Annotated[
+        str, typer.Argument(help="A name of the catalog (minilm, smollm2), hf:org/name, a folder or a file.")
+    ],
+    name: Annotated[str | None, typer.Option(help="The model's name here.")] = None,
     base: Annotated[str | None, typer.Option(help="For an adapter that fits several bases: which one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="int8: also a version of the base that is served in it.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="So much may int8 lose; 0.01 unless said.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Who is to serve it: pytorch, llamacpp, onnx, vllm.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Of a graph: classify, tag, embed; of an adapter: generate, translate ...")
+    dtype: Annotated[
+        str | None, typer.Option(help="int8: also make a version of the base that is served in int8.")
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="Of an ONNX graph, with commas between, in its order.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until it is there.")] = True,
+    max_drop: Annotated[float | None, typer.Option(help="The most that int8 may lose (default 0.01).")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="The engine that serves it: pytorch, llamacpp, onnx or vllm.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="ONNX graph: classify, tag or embed; adapter: generate, translate ...")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="ONNX graph: its labels in the order of its scores, separated by commas.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is in the store.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Bring in a base model, or an adapter for one."""
@@ -94,7 +102,7 @@ def _row(model: Model) -> tuple[object, ...]:
 
 def show(
     ref: Ref,
-    report: Annotated[bool, typer.Option("--report", help="Only say where its evaluation page lies.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Print only the path of its evaluation page.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a version: metrics, labels, lineage."""

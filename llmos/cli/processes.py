@@ -1,4 +1,4 @@
-"""ps, top, logs, kill, nice, suspend, resume: what runs, and making it yield, stop or go on."""
+"""ps, top, logs, kill, nice, suspend, resume: shows and controls processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from llmos.sdk.client import Client
 
 TOP_EVERY_S = 1.0
-HEAD = ("PID", "PROGRAM", "STATE", "CLASS", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
+HEAD = ("PID", "PROGRAM", "STATE", "PRIORITY", "PROGRESS", "CPU", "MEMORY", "AGE", "TITLE")
 
-Pid = Annotated[int, typer.Argument(metavar="PID", help="The process, as `llmos ps` shows it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Pid = Annotated[int, typer.Argument(metavar="PID", help="The process's pid, as `llmos ps` shows it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def ps(
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Those that have ended, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Include ended processes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List processes."""
@@ -78,8 +78,8 @@ def _progress(process: Process) -> str:
 
 
 def _load(figures: Mapping[str, float]) -> str:
-    """How busy a process is that serves: answers under way, answers that wait, and, of an engine that tells, the
-    blocks of keys and values in use and how much of its prompts it found there."""
+    """How busy a serve process is: running and waiting answers and, if its engine reports them, the KV cache in use and
+    the hit rate of the prefix cache."""
     if "live" not in figures:
         return ""
     waits = f", {figures['waiting']:.0f} wait" if figures.get("waiting") else ""
@@ -115,11 +115,11 @@ def _view(status: Status, processes: list[Process]) -> Group:
 
 def logs(
     pid: Pid,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, help="Only so many last lines.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines as they come.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, help="Print only this many last lines.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read the log of a process."""
+    """Print the log of a process."""
     with box() as client:
         if not follow:
             text = client.logs(pid, tail=tail)
@@ -134,7 +134,7 @@ def logs(
 
 
 def _follow_lines(client: Client, pid: int, tail: int | None) -> Iterator[str]:
-    """The log's lines as they come, from the start or from the last few that are there now."""
+    """The log's lines as they come, from the start or from its last `tail` lines."""
     held = ""
     for piece in client.follow(pid, tail=tail):
         *whole, held = (held + piece).split("\n")
@@ -145,22 +145,22 @@ def _follow_lines(client: Client, pid: int, tail: int | None) -> Iterator[str]:
 
 def kill(
     pid: Pid,
-    force: Annotated[bool, typer.Option("--force", help="At once, without a checkpoint.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="End it at once, without a checkpoint.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a process; an interrupted one is given up."""
+    """Stop a process, or give up an interrupted one."""
     with box() as client:
         _say(client.kill(pid, force=force), as_json=as_json)
 
 
 def suspend(pid: Pid, as_json: AsJson = False) -> None:
-    """Let a process pause."""
+    """Pause a process."""
     with box() as client:
         _say(client.suspend(pid), as_json=as_json)
 
 
 def resume(pid: Pid, as_json: AsJson = False) -> None:
-    """Let a process go on, an interrupted one from its checkpoint."""
+    """Continue a process, an interrupted one from its checkpoint."""
     with box() as client:
         _say(client.resume(pid), as_json=as_json)
 
@@ -170,7 +170,7 @@ def nice(
     priority: Annotated[str, typer.Argument(metavar="PRIORITY", help="interactive, batch or background.")],
     as_json: AsJson = False,
 ) -> None:
-    """Change the priority of a process: who it yields to."""
+    """Change the priority of a process."""
     with box() as client:
         _say(client.nice(pid, priority), as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""rm, df, gc: what the store gives up, how much it holds, and getting that back."""
+"""rm, df, gc: removes versions, shows disk use, frees it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from llmos.abi.process import State
 from llmos.cli.client import box
 from llmos.cli.terminal import note, say, say_json, say_table, size
 
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def rm(
     refs: Annotated[list[str], typer.Argument(metavar="REF...", help="Models, or datasets (name@version).")],
     as_json: AsJson = False,
 ) -> None:
-    """Forget versions, names or datasets; `gc` then frees their bytes."""
+    """Remove versions, names or datasets; `gc` then frees their bytes."""
     removed: list[str] = []
     with box() as client:
         for ref in refs:
@@ -29,7 +29,7 @@ def rm(
 
 
 def df(as_json: AsJson = False) -> None:
-    """Show what the store holds on disk."""
+    """Show the disk use of the home."""
     with box() as client:
         use = client.disk()
     if as_json:
@@ -42,7 +42,7 @@ def df(as_json: AsJson = False) -> None:
 
 
 def gc(as_json: AsJson = False) -> None:
-    """Remove what no name reaches."""
+    """Free the bytes that no name refers to."""
     with box() as client:
         freed = client.gc()
         if as_json:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from llmos.abi.process import Process
     from llmos.sdk.client import Client
 
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value.")]
-Wait = Annotated[bool, typer.Option(help="Wait until it has ended.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Any other setting, as key=value; may be repeated.")]
+Wait = Annotated[bool, typer.Option(help="Wait until the process has ended.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Text = Annotated[str | None, typer.Option("--text", help="The column with the text, by name or number.")]
 Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
-On = Annotated[str | None, typer.Option("--device", help="Where to compute, as `llmos status` shows it.")]
+On = Annotated[str | None, typer.Option("--device", help="The device to compute on, as `llmos status` shows it.")]
 Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet, conll or squad.")]
-MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="So much may int8 lose; 0.01 unless said.")]
+MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="The most that int8 may lose (default 0.01).")]
 
 
 def train(
@@ -31,35 +31,39 @@ def train(
         typer.Argument(help="classify, tag, answer, rerank, similarity, generate, chat, summarize or translate."),
     ],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
-    name: Annotated[str | None, typer.Option(help="What to call the model; the file's name unless said.")] = None,
-    base: Annotated[str | None, typer.Option(help="The base to fine-tune; minilm, or smollm2 to write.")] = None,
-    validation: Annotated[str | None, typer.Option(help="Rows to choose the best epoch by; else a share.")] = None,
-    test: Annotated[str | None, typer.Option(help="Rows to measure on; else a share.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name (default: the file's name).")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base to fine-tune (default: minilm; smollm2 to generate).")
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(help="Rows that choose the best epoch (default: part of --data).")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Rows to measure on (default: part of --data).")] = None,
     method: Annotated[str | None, typer.Option(help="full or lora.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The encoder's learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="What randomness starts from.")] = None,
-    multi_label: Annotated[bool | None, typer.Option("--multi-label", help="A text may have many labels.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per optimizer step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The random seed.")] = None,
+    multi_label: Annotated[bool | None, typer.Option("--multi-label", help="A text may have several labels.")] = None,
     text: Text = None,
     label: Label = None,
     format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet, conll or squad.")] = None,
     min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
-    serve_dtype: Annotated[str | None, typer.Option(help="int8: also a version that is served in it.")] = None,
+    serve_dtype: Annotated[str | None, typer.Option(help="int8: also make a version that is served in int8.")] = None,
     max_drop: MaxDrop = None,
-    class_weights: Annotated[str | None, typer.Option(help="none or balanced.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="linear or cosine.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without gain before stopping.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="Weights of the loss: none or balanced.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Label smoothing of the loss, 0 to 1.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="The learning rate's schedule: linear or cosine.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Early stopping: epochs without improvement.")] = None,
     lora_rank: Annotated[int | None, typer.Option(help="LoRA's rank.")] = None,
-    lora_alpha: Annotated[int | None, typer.Option(help="LoRA's scale.")] = None,
+    lora_alpha: Annotated[int | None, typer.Option(help="LoRA's scale (alpha).")] = None,
     lora_dropout: Annotated[float | None, typer.Option(help="LoRA's dropout.")] = None,
     device: On = None,
     given: Set = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a base on labelled rows; the version is promoted if it is good enough."""
+    """Fine-tune a base on labelled rows, and promote the version if it is good enough."""
     settings = {
         "validation": validation,
         "test": test,
@@ -99,13 +103,13 @@ def name_of(data: str) -> str:
 def evaluate(
     model: Annotated[str, typer.Argument(help="A name (its promoted version), or name:version.")],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
-    task: Annotated[str | None, typer.Option(help="Of a base that writes: what to measure it at.")] = None,
+    task: Annotated[str | None, typer.Option(help="For a generative base: the task to measure.")] = None,
     text: Text = None,
     label: Label = None,
     format: Format = None,
     device: On = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or int8; what it is served in unless said.")
+        str | None, typer.Option(help="float32, bfloat16 or int8 (default: what it is served in).")
     ] = None,
     given: Set = None,
     wait: Wait = True,
@@ -121,7 +125,7 @@ def evaluate(
 
 def quantize(
     model: Annotated[str, typer.Argument(help="A model or a base: a name (its promoted version), or name:version.")],
-    data: Annotated[str | None, typer.Option(help="Rows to measure on; a model's own test rows unless said.")] = None,
+    data: Annotated[str | None, typer.Option(help="Rows to measure on (default: the model's own test rows).")] = None,
     max_drop: MaxDrop = None,
     text: Text = None,
     label: Label = None,
@@ -129,7 +133,7 @@ def quantize(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version that is served in int8, if that costs little; its evidence says how much."""
+    """Make an int8 version, if it loses little; its evidence says how much."""
     with box() as client:
         read: dict[str, Any] = {"text": text, "label": label, "format": format}  # Any: text, among other settings
         process = client.quantize(model, data=data, max_drop=max_drop, wait=False, **read)
