@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput
 from llmos.abi.model import Kind, Manifest, Part
+from llmos.abi.task import Family, is_encoder_decoder, open_ended_tasks, tasks_in
 
-GENERATING = ("chat", "generate")
 GRAPHS = (".onnx", ".onnx.data", ".onnx_data")  # a graph, and numbers kept beside it
-ONNX_TASKS = ("classify", "tag", "embed")
+GRAPH_FAMILIES = (Family.LABELS, Family.TAGS, Family.VECTORS)
 DEFAULT = "pytorch"
 STREAM, LOGPROBS = "stream", "logprobs"
 JSON_SCHEMA, REGEX, GRAMMAR, TOOLS = "json_schema", "regex", "grammar", "tools"
@@ -20,33 +20,52 @@ ALL = (STREAM, LOGPROBS, JSON_SCHEMA, REGEX, GRAMMAR, TOOLS)
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What a driver takes: weights in these formats (none: any), for these tasks (none: any), and whether it answers
-    for models that stand on a base. `features` are what a call may ask of those that write; `device_kind` is what it
-    computes on (none: anything); `extra` is what of this project is to be installed for it."""
+    """What a driver takes: weights in these formats (none: any), for tasks of these families (none: any).
+
+    `only_open_ended`: of the family, only tasks whose input is a whole prompt. `features` are what a call may ask of
+    generative models; `device_kind` is what it computes on (none: anything); `extra` is what of this project is to be
+    installed for it.
+    """
 
     name: str
     formats: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
+    families: tuple[Family, ...] = ()
     features: tuple[str, ...] = ()
-    serves_models: bool = True
+    serves_models: bool = True  # whether also for models that stand on a base
     device_kind: str = ""
     extra: str | None = None
+    only_open_ended: bool = False
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks it does; none: any."""
+        return open_ended_tasks() if self.only_open_ended else tasks_in(*self.families)
 
 
 ENGINES: dict[str, Driver] = {
     one.name: one
     for one in (
         Driver("pytorch", (".safetensors", ".gguf"), features=ALL),
-        Driver("llamacpp", (".gguf",), GENERATING, ALL, serves_models=False, device_kind="cpu", extra="gguf"),
-        Driver("onnx", GRAPHS, ONNX_TASKS, serves_models=False, device_kind="cpu", extra="onnx"),
+        Driver(
+            "llamacpp",
+            (".gguf",),
+            (Family.TEXT,),
+            ALL,
+            serves_models=False,
+            device_kind="cpu",
+            extra="gguf",
+            only_open_ended=True,
+        ),
+        Driver("onnx", GRAPHS, GRAPH_FAMILIES, serves_models=False, device_kind="cpu", extra="onnx"),
         Driver(
             "vllm",
             (".safetensors",),
-            GENERATING,
+            (Family.TEXT,),
             (STREAM, LOGPROBS, JSON_SCHEMA, REGEX),
             serves_models=False,
             device_kind="cuda",
             extra="vllm",
+            only_open_ended=True,
         ),
         Driver("null", features=(STREAM, LOGPROBS)),
     )
@@ -102,7 +121,7 @@ def weights_of(manifest: Manifest) -> list[str]:
 
 def reads(manifest: Manifest) -> bool:
     """Whether this is an encoder with a decoder, which reads a text whole before it writes."""
-    return "translate" in manifest.options.get("tasks", ())
+    return is_encoder_decoder(manifest.options.get("tasks", ()))
 
 
 def _takes(driver: Driver, manifest: Manifest) -> bool:

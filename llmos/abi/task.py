@@ -7,7 +7,7 @@ task names, so that a task is added without a change to them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -117,11 +117,13 @@ class TaskSpec:
         return frozenset(one.name for one in self.settings if one.is_option)
 
 
+@cache
 def task_names() -> tuple[str, ...]:
     """Every task: the built-in ones, then those of installed packages by name."""
     return (*BUILT_IN, *_external())
 
 
+@cache
 def load_task(name: str) -> Any:  # a Task of llmos.tasks, which this package does not know
     """The object that does this task; BadInput that lists all tasks if there is none."""
     if name in BUILT_IN:
@@ -142,6 +144,7 @@ def find_spec(name: str) -> TaskSpec | None:
     return spec_of(name) if name in BUILT_IN or name in _external() else None
 
 
+@cache
 def all_specs() -> tuple[TaskSpec, ...]:
     """The declarations of all tasks."""
     return tuple(map(spec_of, task_names()))
@@ -160,6 +163,43 @@ def tasks_in(*families: Family) -> tuple[str, ...]:
 def generative_tasks() -> tuple[str, ...]:
     """The tasks that write text."""
     return tasks_in(Family.TEXT)
+
+
+def open_ended_tasks() -> tuple[str, ...]:
+    """The tasks whose input is a whole prompt, conversations first."""
+    ordered = sorted(all_specs(), key=lambda one: not one.is_conversation)
+    return tuple(one.name for one in ordered if one.is_open_ended)
+
+
+def vector_tasks() -> tuple[str, ...]:
+    """The tasks that a base which embeds does without training."""
+    embedding = [one for one in all_specs() if one.gives_vectors]
+    return tuple(dict.fromkeys(name for one in embedding for name in (one.name, *one.also_does)))
+
+
+def also_done(name: str) -> tuple[str, ...]:
+    """The other tasks that a model of this one does as it is."""
+    spec = find_spec(name)
+    if spec is None or not spec.is_open_ended:
+        return () if spec is None else spec.also_does
+    return tuple(other for other in tasks_in(spec.family) if other != name)
+
+
+def is_encoder_decoder(tasks: Iterable[str]) -> bool:
+    """Whether a base of these tasks is an encoder with a decoder: only those name tasks that work by instruction."""
+    found = (find_spec(name) for name in tasks)
+    return any(spec is not None and spec.is_generative and not spec.is_open_ended for spec in found)
+
+
+def task_of_peft(peft_type: str | None) -> str | None:
+    """The task of adapters whose adapter_config.json has this `task_type`; None if it needs no head."""
+    return next((one.name for one in all_specs() if one.peft_type and one.peft_type == peft_type), None)
+
+
+def task_of_architecture(architecture: str) -> str | None:
+    """The task of models of this transformers class, such as BertForTokenClassification; None if no name ends it."""
+    found = (one for one in all_specs() if one.architecture and architecture.endswith(one.architecture))
+    return next((one.name for one in found), None)
 
 
 def is_generative(name: str) -> bool:

@@ -92,16 +92,19 @@ class OpenAI:
     async def chat(self, request: Request) -> Reply:
         asked = await self._bodies.read_as(request, BODY, _asked_chat)
         wanted = self._caller.wanted(asked.body, "chat", asked.inputs, asked.params, MESSAGES)
-        return await self._answer(request, asked, wanted, _head("chatcmpl", "chat.completion", wanted.model))
+        head = _head("chatcmpl", "chat.completion", wanted.model)
+        return await self._answer(request, asked, wanted, head, is_chat=True)
 
     async def complete(self, request: Request) -> Reply:
         asked = await self._bodies.read_as(request, BODY, _asked_completion)
         field = Field("prompt", asked.is_list, is_openai=True)
         wanted = self._caller.wanted(asked.body, "generate", asked.inputs, asked.params, field)
-        return await self._answer(request, asked, wanted, _head("cmpl", "text_completion", wanted.model))
+        head = _head("cmpl", "text_completion", wanted.model)
+        return await self._answer(request, asked, wanted, head, is_chat=False)
 
-    async def _answer(self, request: Request, asked: OpenAICall, wanted: Wanted, head: Completion) -> Reply:
-        is_chat = wanted.task == "chat"
+    async def _answer(
+        self, request: Request, asked: OpenAICall, wanted: Wanted, head: Completion, *, is_chat: bool
+    ) -> Reply:
         with naming_rule(asked.rule):
             if asked.body.stream:
                 return await self._stream(request, asked, wanted, head, ChatChoices() if is_chat else TextChoices())

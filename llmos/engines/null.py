@@ -12,8 +12,9 @@ from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
+from llmos.abi.task import Output, is_generative, spec_of
 from llmos.engines.intake import Intake, whole
-from llmos.tasks import GENERATIVE, Rendered, Settings, task, with_params
+from llmos.tasks import Rendered, Settings, task, with_params
 from llmos.tasks.generate import sampling
 from llmos.tasks.inputs import check_inputs
 from llmos.tasks.params import parses_special
@@ -80,7 +81,7 @@ class NullEngine:
         yield
         parses_special(call.params)  # which changes nothing here, and is refused where it says neither
         normal = check_inputs(with_params(call.task, call.params), call.inputs)
-        if not (call.stream and call.task in GENERATIVE):
+        if not (call.stream and is_generative(call.task)):
             return lambda: self._calls.update({call.call_id: call})
         reading = Reading(call, _write_answers(call, normal), sum(map(_count, normal)))
         return lambda: self._streams.update({call.call_id: reading})
@@ -121,10 +122,10 @@ class NullEngine:
         try:
             manifest = self._models[call.model]
             normal = check_inputs(task(call.task), call.inputs)
-            if call.task in GENERATIVE:
+            if is_generative(call.task):
                 outputs = tuple(one.output(call.task, len(one.words)) for one in _write_answers(call, normal))
             else:
-                outputs = tuple(ANSWERS[call.task](manifest, one, call.params) for one in normal)
+                outputs = tuple(ANSWERS[spec_of(call.task).output](manifest, one, call.params) for one in normal)
         except (LlmosError, KeyError) as error:
             return Chunk(call.call_id, fault=fault_of(error))
         prompt = sum(_count(one) for one in call.inputs)
@@ -191,13 +192,13 @@ def _closeness(manifest: Manifest, one: str, other: str) -> float:
     return 1.0 if one == other else _hash(manifest.ref, *sorted((one, other))) / 2**31 - 1.0
 
 
-ANSWERS: dict[str, Callable[[Manifest, Json, dict[str, Json]], Json]] = {
-    "classify": _classify,
-    "tag": _tag,
-    "embed": _embed,
-    "answer": _answer,
-    "similarity": _similarity,
-    "rerank": _rerank,
+ANSWERS: dict[Output, Callable[[Manifest, Json, dict[str, Json]], Json]] = {
+    Output.LABEL: _classify,
+    Output.SPANS: _tag,
+    Output.VECTOR: _embed,
+    Output.ANSWER: _answer,
+    Output.SCORE: _similarity,
+    Output.RANKING: _rerank,
 }
 
 

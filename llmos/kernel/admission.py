@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.engine import DEFAULT, ENGINES, ONNX_TASKS, check_engine, engine_of
+from llmos.abi.engine import DEFAULT, ENGINES, check_engine, engine_of
 from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
 from llmos.abi.form import INT8, form_dtype
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Process, Program, Spec
-from llmos.abi.recipe import DTYPES, GENERATIVE, Recipe, check, recipe_of
+from llmos.abi.recipe import DTYPES, Recipe, check, recipe_of
 from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shorten
+from llmos.abi.task import generative_tasks
 from llmos.config import Config
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, footprint_of, shape_of
@@ -275,10 +276,11 @@ def _check_pull(spec: Spec) -> None:
         raise BadInput(f"No folder {source}. {said}")
     if (engine := spec.args.get("engine")) is not None and engine not in ENGINES:
         raise BadInput(f"No engine {engine!r}. There are: {', '.join(ENGINES)}", key="engine")
-    if (task := spec.args.get("task")) is not None and task not in (*ONNX_TASKS, *GENERATIVE):
+    graphs, generative = ENGINES["onnx"].tasks, generative_tasks()
+    if (task := spec.args.get("task")) is not None and task not in (*graphs, *generative):
         raise BadInput(
-            f"task is {task!r}; an ONNX graph is for {', '.join(ONNX_TASKS)}, an adapter that writes for "
-            f"{', '.join(GENERATIVE)}",
+            f"task is {task!r}; an ONNX graph is for {', '.join(graphs)}, an adapter that writes for "
+            f"{', '.join(generative)}",
             key="task",
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from llmos.abi.error import BadInput, UnsafeWeights
 from llmos.abi.json_type import Json
 from llmos.abi.model import Part
+from llmos.abi.task import all_specs, open_ended_tasks, spec_of, vector_tasks
 from llmos.tasks.encoder_decoder import KINDS, MADE, TASKS
 
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
@@ -258,17 +259,23 @@ def _draft(
     """`tried` is what `tried_template` found of the chat template, which makes a decoder one that chats."""
     options: dict[str, Json] = {
         "pooling": pooling,
-        "tasks": ["embed", "similarity", "rerank", "classify", "tag", "answer"],
+        "tasks": tasks_of_encoders(),
     }
     task = "embed"
     if is_decoder:
         chats = tried is not None and "error" not in tried
         task = "chat" if chats else "generate"
-        options = {"tasks": ["chat", "generate"] if chats else ["generate"]}
+        options = {"tasks": [name for name in open_ended_tasks() if chats or not spec_of(name).is_conversation]}
     if (most := _least(limits)) is not None:
         options["max_tokens"] = most
     draft = {"task": task, "architecture": architecture, "license": license, "options": options}
     return draft if tried is None else draft | {"template": tried}
+
+
+def tasks_of_encoders() -> list[str]:
+    """What a base that embeds is good for, without training and once it is trained."""
+    trained = [one.name for one in all_specs() if one.is_trainable and not one.is_generative]
+    return list(dict.fromkeys((*vector_tasks(), *trained)))
 
 
 def tried_template(text: str | None, named: dict[str, str]) -> Json:

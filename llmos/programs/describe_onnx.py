@@ -8,10 +8,10 @@ from pathlib import Path
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import spec_of, task_of_architecture
 from llmos.engines.onnx.graph import Graph, GraphForm, Session, check_labels, graph_of, open_session
 from llmos.programs.describe import LABELS, VOCABULARY, license_of, limits_of, pooling_of
 
-TASKS = {"ForSequenceClassification": "classify", "ForTokenClassification": "tag"}
 MANY = "multi_label_classification"
 TRIED = "a"  # what a graph that gives a map is asked, to hear which labels it has
 
@@ -45,7 +45,7 @@ def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) ->
         "task": task,
         "architecture": str(config.get("model_type") or "onnx"),
         "license": license_of(folder),
-        "labels": [] if task == "embed" else labels,
+        "labels": labels if spec_of(task).has_labels else [],
         "options": options,
     }
 
@@ -62,7 +62,7 @@ def _config(folder: Path) -> dict[str, Json]:
 
 def _task_of(config: dict[str, Json]) -> str:
     names = config.get("architectures") or [""]
-    found = next((task for end, task in TASKS.items() if str(names[0]).endswith(end)), None)
+    found = task_of_architecture(str(names[0]))
     if found is None:
         raise BadInput("An ONNX graph does not say what it is for. Declare it: --task classify, tag or embed")
     return found

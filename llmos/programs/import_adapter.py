@@ -22,9 +22,10 @@ from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Offer, OfferKind, Part, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
+from llmos.abi.task import Family, open_ended_tasks, spec_of, task_of_peft
 from llmos.nn.adapters.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
 from llmos.nn.adapters.head import FILE as HEAD_FILE
-from llmos.nn.adapters.head import Head, TokenHead, save_head
+from llmos.nn.adapters.head import Head, save_head
 from llmos.nn.adapters.task_head import head_of
 from llmos.nn.load import Loaded, load, read_model, torch_dtype
 from llmos.programs.channel import Channel
@@ -34,7 +35,6 @@ from llmos.tasks.encoder_decoder import TASKS as READING
 
 CARRIED = ("max_tokens", "pooling")  # options of a base that hold for a model on it
 SAID = ("r", "lora_alpha", "task_type", "target_modules", "base_model_name_or_path", "revision")
-GENERATING = ("chat", "generate")
 MANY = "multi_label_classification"
 
 
@@ -91,9 +91,10 @@ def adopt(channel: Channel, assignment: Job, brought: Brought, folder: Path, nam
 def _doubts(ref: str, draft: Mapping[str, Json], asked: Json, *, is_read: bool) -> str:
     """What its source does not say and nobody has measured, and what to do about it."""
     doubts = ""
-    if draft["task"] == "chat" and asked is None:
+    spec = spec_of(draft["task"])
+    if spec.is_conversation and asked is None:
         doubts += ". Where it was trained to continue plain text, ask for that: --task generate"
-    if draft["task"] == "generate" and asked is None and is_read:
+    if spec.is_open_ended and not spec.is_conversation and asked is None and is_read:
         doubts += ". Where it was trained with words before its texts, say which: --task translate or summarize"
     if "evidence" in draft:
         rows = f"llmos eval {ref} --data FILE, and again with --dtype float32"
@@ -246,9 +247,9 @@ def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, aske
 
 
 def _task(adapter: Foreign, match: Match, head: Head | None) -> str:
-    if head is not None:
-        return "tag" if isinstance(head, TokenHead) else "classify"
     base, asked = match.base.manifest, adapter.config.get("task_type")
+    if head is not None and (named := task_of_peft(asked)) is not None:
+        return named
     if asked == "FEATURE_EXTRACTION" or (asked is None and match.loaded.causal is None):
         return "embed"
     kind = "CAUSAL_LM" if match.loaded.reader is None else "SEQ_2_SEQ_LM"
@@ -262,7 +263,7 @@ def _task(adapter: Foreign, match: Match, head: Head | None) -> str:
 
 def _writes(base: Loaded) -> tuple[str, ...]:
     """The tasks that an adapter which writes may be for, on this base."""
-    return GENERATING if base.reader is None else READING
+    return open_ended_tasks() if base.reader is None else READING
 
 
 def _labels(task: str, count: int, config: Mapping[str, Json], name: str) -> tuple[str, ...]:
@@ -273,7 +274,7 @@ def _labels(task: str, count: int, config: Mapping[str, Json], name: str) -> tup
         raise BadInput(f"{name} has a head of {count} output, a number and not labels. No task here does regression")
     if labels and len(labels) != count:
         raise BadInput(f"{name} has a head of {count} outputs and its config.json names {len(labels)} labels")
-    if not labels and task == "tag":
+    if not labels and spec_of(task).family is Family.TAGS:
         raise BadInput(
             f"{name} tags with {count} labels and does not say which. Put the config.json of the trained model beside "
             "it: its id2label names them, like B-PER"

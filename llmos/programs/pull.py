@@ -27,6 +27,7 @@ from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part, check_name, weights_digest
 from llmos.abi.process import DONE, Progress
+from llmos.abi.task import is_encoder_decoder
 from llmos.abi.wire import from_plain
 from llmos.programs.channel import Channel
 from llmos.programs.describe import describe, is_adapter, said_of_template
@@ -134,7 +135,7 @@ def _draft_offer(folder: Path, name: str, brought: Brought, args: dict[str, Json
         files = tuple(File(path, "", 0, part) for path, part in brought.files)
         check_engine(str(asked), Manifest(name, 1, Kind.BASE, draft["task"], files, options=draft["options"]))
         draft["options"] = {**draft["options"], "engine": str(asked)}
-    if args.get("dtype") == "int8" and "translate" in draft["options"].get("tasks", ()):
+    if args.get("dtype") == "int8" and is_encoder_decoder(draft["options"].get("tasks", ())):
         raise BadInput(
             f"{draft['architecture']} is an encoder with a decoder, which is not computed in int8 here. "
             "Leave the dtype out"

@@ -17,6 +17,8 @@ import sys
 import traceback
 from importlib import import_module
 
+from llmos.abi.task import BUILT_IN
+
 PRELOAD = {
     "null": ("llmos.programs.child", "llmos.programs.serve", "llmos.engines.null"),
     "pytorch": (
@@ -28,20 +30,7 @@ PRELOAD = {
         "transformers.models.bert.modeling_bert",
         "transformers.models.llama.modeling_llama",
         "llmos.engines.pytorch",
-        *(
-            f"llmos.tasks.{name}"
-            for name in (
-                "classify",
-                "zeroshot",
-                "tag",
-                "embed",
-                "answer",
-                "similarity",
-                "rerank",
-                "summarize",
-                "translate",
-            )
-        ),
+        *(f"llmos.tasks.{name}" for name in (*BUILT_IN, "zeroshot")),
     ),
 }
 PR_SET_PDEATHSIG = 1

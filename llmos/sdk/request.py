@@ -16,6 +16,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
+from llmos.abi.task import recipe_options, spec_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
 
@@ -208,7 +209,7 @@ def run(
     def read(answer: Json) -> list[Result]:
         return [result_of(task, output) for output in answer["outputs"]]
 
-    said = {**params, "encoding": "base64"} if task == "embed" else dict(params)
+    said = {**params, "encoding": "base64"} if spec_of(task).gives_vectors else dict(params)
     body = {"model": model, "inputs": list(inputs), "params": said, **(asked or {})}
     return Request("POST", f"/v1/tasks/{task}", read, body)
 
@@ -238,13 +239,6 @@ def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
 RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora"}
 DATA_KEYS = {f.name for f in fields(Data)}
 LORA_KEYS = {f.name for f in fields(Lora)}
-OPTIONS = {"multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"} | {
-    "stride",
-    "max_answer_tokens",
-    "answered_rows",
-    "source_language",
-    "target_language",
-}
 
 
 def recipe(task: str, name: str, base: str | None, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:
@@ -256,9 +250,10 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
     read = {key: given.pop(key) for key in DATA_KEYS & given.keys()}
     lora = {key: given.pop(f"lora_{key}") for key in LORA_KEYS if f"lora_{key}" in given}
     run = {key: given.pop(key) for key in RECIPE_KEYS & given.keys()}
-    options = {**given.pop("options", {}), **{key: given.pop(key) for key in OPTIONS & given.keys()}}
+    known_options = recipe_options()
+    options = {**given.pop("options", {}), **{key: given.pop(key) for key in known_options & given.keys()}}
     for key in given:
-        known = sorted(RECIPE_KEYS | DATA_KEYS | OPTIONS | {f"lora_{one}" for one in LORA_KEYS})
+        known = sorted(RECIPE_KEYS | DATA_KEYS | known_options | {f"lora_{one}" for one in LORA_KEYS})
         near = ", ".join(get_close_matches(key, known)) or ", ".join(known)
         raise BadSetting(f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near)
     plain = {

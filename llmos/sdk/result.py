@@ -1,4 +1,4 @@
-"""What a model answers, as the client gives it back: one dataclass per task."""
+"""What a model answers, as the client gives it back: one dataclass per form of output."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sys import byteorder
 
 from llmos.abi.json_type import Json
+from llmos.abi.task import Output, spec_of
 from llmos.abi.wire import from_plain
 
 
@@ -134,7 +135,8 @@ Result = Classified | Tagged | Embedded | Answered | Similar | Reranked | Genera
 
 def result_of(task: str, output: Json) -> Result:
     """The dataclass of one output of this task."""
-    return READERS[task](output)
+    read = OWN_READERS.get(task) or READERS[spec_of(task).output]
+    return read(output)
 
 
 def _to_classified(output: Json) -> Result:
@@ -182,15 +184,17 @@ def _to_chatted(output: Json) -> Result:
     return from_plain({**said, **{key: output[key] for key in output.keys() & ENDING}}, Chatted)
 
 
-READERS: dict[str, Callable[[Json], Result]] = {
-    "classify": _to_classified,
-    "tag": _to_tagged,
-    "embed": _to_embedded,
-    "answer": _to_answered,
-    "similarity": _similar,
-    "rerank": _to_reranked,
-    "generate": _to_generated,
-    "chat": _to_chatted,
+READERS: dict[Output, Callable[[Json], Result]] = {
+    Output.LABEL: _to_classified,
+    Output.SPANS: _to_tagged,
+    Output.VECTOR: _to_embedded,
+    Output.ANSWER: _to_answered,
+    Output.SCORE: _similar,
+    Output.RANKING: _to_reranked,
+    Output.TEXT: _to_generated,
+    Output.MESSAGE: _to_chatted,
+}
+OWN_READERS: dict[str, Callable[[Json], Result]] = {  # of tasks with a class of their own
     "summarize": _to_summarized,
     "translate": _to_translated,
 }

@@ -151,6 +151,13 @@ def with_params(name: str, params: dict[str, Json]) -> Task:
     return made
 
 
+def for_model(name: str, params: dict[str, Json], ref: str, labels: Sequence[str]) -> Task:
+    """The task of this name as a call asks it of this model, which was trained on these labels (none: on none)."""
+    found = with_params(name, params)
+    made: Task = found.of_model(ref, labels, params) if hasattr(found, "of_model") else found
+    return made
+
+
 def with_defaults(task: Task, params: dict[str, Json]) -> dict[str, Json]:
     """The params of a call, and the task's own where the call says nothing."""
     return {**task.spec.defaults, **params}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
-from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks import Rendered, Settings, Task, Tokenizer
 from llmos.tasks.length import encode_within
 from llmos.tasks.text import text_of
 
@@ -39,6 +39,15 @@ class Classify:
         example_input="Where is my parcel?",
         example_output={"label": "delivery", "score": 0.98, "scores": {"delivery": 0.98, "billing": 0.02}},
     )
+
+    def of_model(self, ref: str, labels: Sequence[str], params: dict[str, Json]) -> Task:
+        """Without labels of its own, a model compares the text with those of the call (zero-shot)."""
+        from llmos.tasks.zeroshot import refuse_labels, zero_shot  # not above: zero-shot is made of this task
+
+        if not labels:
+            return zero_shot(ref, params)
+        refuse_labels(ref, labels, params)
+        return self
 
     def check(self, data: Json) -> Json:
         return {"text": text_of(data)}

@@ -18,8 +18,7 @@ from llmos.abi.engine import ALL, GRAMMAR, JSON_SCHEMA, LOGPROBS, REGEX, STREAM,
 from llmos.abi.error import LlmosError, TooLong
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
-from llmos.abi.recipe import GENERATIVE
-from llmos.abi.task import BUILT_IN
+from llmos.abi.task import BUILT_IN, generative_tasks
 from llmos.engines import Engine, driver
 from llmos.kernel.calls.targets import task_of
 from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
@@ -80,7 +79,7 @@ class Subject:
         return self.is_answered(task, FEATURES.get(one, {}), stream=one == STREAM)
 
     def is_answered(self, task, params, stream=False, **more):
-        if task in GENERATIVE:
+        if task in generative_tasks():
             params = {"max_tokens": 60 if more or params else 4, "temperature": 0} | params
         one = INPUTS.get(task, "hello")
         call = Call(1, self.manifest.ref, task, (one | more if more else one,), params, stream=stream)
@@ -231,7 +230,7 @@ def subject(request, tmp_path_factory):
 
 
 def test_what_it_is_said_to_do_is_answered_and_all_else_is_refused(subject):
-    writes = bool({*subject.said} & {*GENERATIVE})
+    writes = bool({*subject.said} & {*generative_tasks()})
     asked = [*BUILT_IN, ZERO_SHOT, *(ALL if writes else ())]  # what else there is asks for a text
     assert {one: subject.takes(one) for one in asked} == {one: one in subject.said for one in asked}
 

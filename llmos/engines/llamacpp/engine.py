@@ -9,6 +9,7 @@ from pathlib import Path
 from llmos.abi.engine import ENGINES, refusal, weights_of
 from llmos.abi.error import BadInput, Missing
 from llmos.abi.frame import ModelPath
+from llmos.abi.task import open_ended_tasks, spec_of
 from llmos.engines.base_only import BaseOnly
 from llmos.engines.external_generation import ExternalGeneration
 from llmos.engines.llamacpp.header import Header, read_controls, read_header
@@ -47,7 +48,8 @@ class LlamaCppEngine(BaseOnly):
             raise
         tokenizer = ServedTokenizer(place.socket, header, read_controls(path), base.manifest.ref)
         self._writer = LlamaCpp(server, place, tokenizer, SLOTS, room, capacity, header)
-        tasks = ("chat", "generate") if "tokenizer.chat_template" in header.entries else ("generate",)
+        chats = "tokenizer.chat_template" in header.entries
+        tasks = tuple(name for name in open_ended_tasks() if chats or not spec_of(name).is_conversation)
         settings = Settings((), base.manifest.options, room)
         self.answers = ExternalGeneration(self._writer, base.manifest.ref, tasks, settings)
         return path.stat().st_size

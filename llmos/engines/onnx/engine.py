@@ -13,21 +13,20 @@ from llmos.abi.engine import refusal, weights_of
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask, fault_of
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.task import spec_of, vector_tasks
 from llmos.engines.intake import Intake, parts, whole
 from llmos.engines.onnx.batcher import OnnxBatcher, OnnxItem, OnnxJob, rectangles
 from llmos.engines.onnx.graph import Graph, GraphForm, check_labels, graph_of, open_session
 from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.text.tokenizer import FastTokenizer
-from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
+from llmos.tasks import Rendered, Settings, Task, Tokenizer, for_model
 from llmos.tasks.embed import is_unit
 from llmos.tasks.inputs import render_inputs
 from llmos.tasks.params import reading
-from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
 Array = Any  # Any: numpy's, or a list of maps where the graph gives those
 
 TOKEN_BUDGET = 4096
-EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone can do
 LEAST = 1e-30  # a probability of nothing at all has no logarithm
 DEFAULT_MAX_TOKENS = 512
 MAX_TEXT_BYTES = 1 << 20  # of a graph that reads strings, where nothing says less
@@ -56,7 +55,7 @@ class OnnxEngine:
         self._tokenizer: Tokenizer = Bytes() if self._graph.reads_text else FastTokenizer(folder, manifest.ref)
         self._settings = Settings(manifest.labels, manifest.options, _limit(self._graph, manifest.options))
         self._ref = manifest.ref
-        self._tasks = EMBEDDING if manifest.task == "embed" else (manifest.task,)
+        self._tasks = vector_tasks() if spec_of(manifest.task).gives_vectors else (manifest.task,)
         return sum((folder / path).stat().st_size for path in weights_of(manifest))
 
     def attach(self, model: ModelPath) -> None:
@@ -125,11 +124,7 @@ class OnnxEngine:
                 task=name,
                 has=list(self._tasks),
             )
-        if name == "classify":
-            if not self._settings.labels:
-                return zero_shot(self._ref, params)
-            refuse_labels(self._ref, self._settings.labels, params)
-        return with_params(name, params)
+        return for_model(name, params, self._ref, self._settings.labels)
 
     def _deliver(self, items: list[OnnxItem]) -> list[Chunk]:
         chunks: list[Chunk] = []

@@ -11,8 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from llmos.abi.engine import ENGINES, ONNX_TASKS
+from llmos.abi.engine import ENGINES
 from llmos.abi.error import BadInput, Missing
+from llmos.abi.task import Family, find_spec, spec_of
 
 Session = Any  # Any: onnxruntime.InferenceSession, and its inputs and outputs, compiled classes without types
 
@@ -103,14 +104,15 @@ def _why(error: Exception) -> str:
 
 def graph_of(session: Session, task: str) -> Graph:
     """How this graph does the task; BadInput that says what does not fit, and what would."""
-    if task not in ONNX_TASKS:
-        raise BadInput(f"An ONNX graph is for {', '.join(ONNX_TASKS)}, not for {task!r}. Say which: --task")
+    spec = find_spec(task)
+    if spec is None or spec.family not in OUTPUTS:
+        raise BadInput(f"An ONNX graph is for {', '.join(ENGINES['onnx'].tasks)}, not for {task!r}. Say which: --task")
     inputs, batch, length = _inputs(session.get_inputs())
-    if task == "tag" and IDS not in inputs:
+    if spec.family is Family.TAGS and IDS not in inputs:
         raise BadInput(
-            "tag needs a graph that reads tokens (input_ids), and this one reads plain strings. Use classify"
+            f"{task} needs a graph that reads tokens (input_ids), and this one reads plain strings. Use classify"
         )
-    output, form, width = OUTPUTS[task](session.get_outputs(), reads_text=IDS not in inputs)
+    output, form, width = OUTPUTS[spec.family](task, session.get_outputs(), reads_text=IDS not in inputs)
     return Graph(inputs, output, form, width, batch, length)
 
 
@@ -140,29 +142,29 @@ def _fixed_size(axis: Any) -> int | None:  # Any: a number, or the name of an ax
     return axis if isinstance(axis, int) else None
 
 
-def _classify(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
+def _find_label_logits(task: str, outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
     for one in outputs:
         if one.type.startswith("seq(map("):
             return one.name, GraphForm.MAP, None
     found = [one for one in outputs if one.type in FLOATS and len(one.shape) == 2]
     named = [one for one in found if "logits" in one.name or "prob" in one.name.lower()]
     if len(named or found) != 1:
-        raise _unfit("classify", "one output of floats [batch, labels], named logits, or probabilities", outputs)
+        raise _unfit(task, "one output of floats [batch, labels], named logits, or probabilities", outputs)
     chosen = (named or found)[0]
     shares = "prob" in chosen.name.lower()
     return chosen.name, GraphForm.SHARES if shares else GraphForm.LOGITS, _fixed_size(chosen.shape[1])
 
 
-def _tag(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
+def _find_token_logits(task: str, outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
     found = [one for one in outputs if one.type in FLOATS and len(one.shape) == 3]
     named = [one for one in found if "logits" in one.name]
     if len(named or found) != 1:
-        raise _unfit("tag", "one output of floats [batch, tokens, labels], named logits", outputs)
+        raise _unfit(task, "one output of floats [batch, tokens, labels], named logits", outputs)
     chosen = (named or found)[0]
     return chosen.name, GraphForm.TOKEN_LOGITS, _fixed_size(chosen.shape[2])
 
 
-def _embed(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
+def _find_vectors(task: str, outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm, int | None]:
     flat = [one for one in outputs if one.type in FLOATS and len(one.shape) == 2]
     named = [one for name in VECTOR_NAMES for one in flat if one.name == name]
     hidden = [] if reads_text else [one for one in outputs if one.type in FLOATS and len(one.shape) == 3]
@@ -172,10 +174,10 @@ def _embed(outputs: Sequence[Any], *, reads_text: bool) -> tuple[str, GraphForm,
         return hidden[0].name, GraphForm.HIDDEN, _fixed_size(hidden[0].shape[2])
     if len(flat) == 1:
         return flat[0].name, GraphForm.VECTOR, _fixed_size(flat[0].shape[1])
-    raise _unfit("embed", "an output of floats [batch, width], or [batch, tokens, width], which is pooled", outputs)
+    raise _unfit(task, "an output of floats [batch, width], or [batch, tokens, width], which is pooled", outputs)
 
 
-OUTPUTS = {"classify": _classify, "tag": _tag, "embed": _embed}
+OUTPUTS = {Family.LABELS: _find_label_logits, Family.TAGS: _find_token_logits, Family.VECTORS: _find_vectors}
 
 
 def _unfit(task: str, needs: str, outputs: Sequence[Any]) -> BadInput:
@@ -185,7 +187,7 @@ def _unfit(task: str, needs: str, outputs: Sequence[Any]) -> BadInput:
 
 def check_labels(graph: Graph, task: str, labels: Sequence[str]) -> None:
     """BadInput if a task with labels has none, or others than the graph."""
-    if task == "embed":
+    if not spec_of(task).has_labels:
         return
     if not labels:
         raise BadInput(

@@ -14,17 +14,16 @@ from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
+from llmos.abi.task import generative_tasks, spec_of, vector_tasks
 from llmos.nn.adapters.adapter import Adapter, Segment, applying_segments
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.head import Head, load_head
 from llmos.nn.attention import NAME
 from llmos.nn.load import Loaded, load, torch_device
-from llmos.tasks import GENERATIVE, Settings, Task, task, with_params
+from llmos.tasks import Settings, Task, for_model
 from llmos.tasks.encoder_decoder import TASKS as READING
-from llmos.tasks.zeroshot import refuse_labels, zero_shot
 
 POOLING = "mean"
-EMBEDDING = ("embed", "similarity", "rerank", "classify")  # what vectors alone can do
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +65,7 @@ class ServedModel:
                 task=name,
                 has=list(self.tasks),
             )
-        if name == "classify":
-            if self.head is None:
-                return zero_shot(self.ref, params)
-            refuse_labels(self.ref, self.settings.labels, params)
-        return with_params(name, params)
+        return for_model(name, params, self.ref, self.settings.labels)
 
 
 def applying_adapters(row: Iterable[tuple[ServedModel, int]]) -> AbstractContextManager[None]:
@@ -94,7 +89,7 @@ def no_number(ref: str) -> BadInput:
 
 def base_of(located: ModelPath, loaded: Loaded) -> ServedModel:
     """The base as it came: it embeds, and if it has a next-token layer, it writes; one with a decoder beside writes."""
-    tasks: tuple[str, ...] = (*EMBEDDING, *GENERATIVE) if loaded.causal else EMBEDDING
+    tasks = (*vector_tasks(), *(generative_tasks() if loaded.causal else ()))
     if loaded.reader is not None:
         tasks = READING
     manifest = located.manifest
@@ -110,11 +105,12 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
         )
     is_lora = manifest.method == "lora"
     loaded = base.loaded if is_lora else load(located, dtype=dtype, device=device)
-    needs_head = task(manifest.task).spec.head in ("sequence", "token")
+    spec = spec_of(manifest.task)
+    needs_head = spec.head in ("sequence", "token")
     return ServedModel(
         manifest.ref,
-        EMBEDDING
-        if manifest.task == "similarity"
+        vector_tasks()
+        if spec.head == "pooled" and spec.is_trainable
         else (manifest.task,)
         if needs_head or manifest.task not in base.tasks
         else base.tasks,

@@ -11,6 +11,7 @@ from llmos.abi.call import Chunk
 from llmos.abi.engine import refusal, weights_of
 from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
+from llmos.abi.task import open_ended_tasks
 from llmos.engines.base_only import BaseOnly
 from llmos.engines.external_generation import ExternalGeneration
 from llmos.engines.vllm.server import VllmServer
@@ -49,7 +50,7 @@ class VllmEngine(BaseOnly):
             self._command, arguments(base, dtype, room, self._kv_bytes), int(device.removeprefix("cuda"))
         )
         self._server.wait_ready()
-        tasks = tuple(str(task) for task in options.get("tasks", ("chat", "generate")))
+        tasks = tuple(str(task) for task in options.get("tasks", open_ended_tasks()))
         writer = Vllm(self._server, manifest.ref, tokenizer, SLOTS, room)
         self.answers = ExternalGeneration(writer, manifest.ref, tasks, Settings((), options, room))
         return sum(weights_bytes(folder / path, dtype) for path in weights_of(manifest))

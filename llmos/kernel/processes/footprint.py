@@ -14,10 +14,10 @@ from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest, Part
 from llmos.abi.process import Program, Spec
-from llmos.abi.recipe import GENERATIVE, Recipe, batch_size_of, recipe_of, shares_of, token_budget_of
+from llmos.abi.recipe import Recipe, batch_size_of, recipe_of, shares_of, token_budget_of
+from llmos.abi.task import find_spec, is_generative
 from llmos.kernel.processes.ledger import MIB
 
-ONE_SEQUENCE = ("classify", "tag", "rerank")  # tasks whose rows are one sequence, no longer than the model takes
 FLOAT_BYTES = 4  # whatever a base is served in, training keeps its weights in float32
 CHILD_BYTES = 160 * MIB  # private memory of a forked child before it loads anything
 WORKSPACE_BYTES = 256 * MIB  # activations and scratch buffers of a serving forward pass
@@ -131,7 +131,9 @@ def footprint_of(
             return _of_training(recipe_of(spec.args), spec.device, weights, limit, facts)
         case Program.SERVE | Program.EVALUATE | Program.QUANTIZE:
             needs = {LeaseKind.WEIGHTS: weights, LeaseKind.WORKSPACE: CHILD_BYTES + WORKSPACE_BYTES}
-            is_generating = any("generate" in manifest.options.get("tasks", ()) for manifest in manifests.values())
+            is_generating = any(
+                is_generative(task) for manifest in manifests.values() for task in manifest.options.get("tasks", ())
+            )
             if spec.program is Program.SERVE and is_generating:
                 needs[LeaseKind.KV] = facts.kv_bytes
             return needs
@@ -148,14 +150,15 @@ def _of_training(recipe: Recipe, device: str, weights: int, limit: int, facts: F
     gradients = (2 * shares - 1) * (changed - (_sparse_bytes(recipe, shape) if is_full else 0))
     tokens = budget = token_budget_of(recipe)
     longest = min(one for one in (recipe.options.get("max_tokens"), limit, budget) if isinstance(one, int) and one > 0)
-    if recipe.task in ONE_SEQUENCE:
+    spec = find_spec(recipe.task)
+    if spec is not None and spec.is_one_sequence:
         tokens = min(budget, ceil(batch_size_of(recipe) / shares) * longest)
     each = _token_bytes(weights, longest, shape, is_full)
     return {
         LeaseKind.WEIGHTS: weights,
         LeaseKind.OPTIMIZER: (2 + recipe.save_best) * changed + gradients,
         LeaseKind.ACTIVATIONS: int(shares * tokens * each),
-        LeaseKind.WORKSPACE: CHILD_BYTES + shares * (LOGITS_BYTES if recipe.task in GENERATIVE else 0),
+        LeaseKind.WORKSPACE: CHILD_BYTES + shares * (LOGITS_BYTES if is_generative(recipe.task) else 0),
     }
 
 
@@ -172,7 +175,7 @@ def _token_bytes(weights: int, length: int, shape: ModelShape | None, is_full: b
 
 def _sparse_bytes(recipe: Recipe, shape: ModelShape | None) -> int:
     """Bytes of the token embeddings where a step has gradients of only the rows that it touches."""
-    return 0 if shape is None or recipe.task in GENERATIVE else FLOAT_BYTES * shape.table
+    return 0 if shape is None or is_generative(recipe.task) else FLOAT_BYTES * shape.table
 
 
 def weights_bytes(manifest: Manifest) -> int:

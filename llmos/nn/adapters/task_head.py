@@ -15,7 +15,7 @@ from llmos.nn.adapters.adapter_file import DOWN, HEADS, PREFIX, UP, Config, chec
 from llmos.nn.adapters.head import Head, SequenceHead, TokenHead
 from llmos.nn.load import read_weights
 
-TASKS = {"SEQ_CLS": "classify", "TOKEN_CLS": "tag"}
+TYPES = ("SEQ_CLS", "TOKEN_CLS")  # of adapters with a head, as PEFT names them
 POOLER = "pooler.dense"
 
 
@@ -52,11 +52,11 @@ def head_of(tensors: Mapping[str, Tensor], config: Config, architecture: str, ba
     kept = {key: weight for key, weight in named.items() if key.startswith(tuple(f"{head}." for head in HEADS))}
     check_finite(kept.items(), "The task head")
     asked = config.get("task_type")
-    if asked not in TASKS:
+    if asked not in TYPES:
         if kept:
             raise BadInput(
                 f"The adapter brings a task head and its task_type is {asked!r}, so it cannot be said what the head "
-                f"is for. Say it in adapter_config.json: {' or '.join(TASKS)}"
+                f"is for. Say it in adapter_config.json: {' or '.join(TYPES)}"
             )
         return None
     if not kept:
