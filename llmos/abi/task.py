@@ -88,6 +88,7 @@ class TaskSpec:
     also_does: tuple[str, ...] = ()  # other tasks that a model of this one does as it is
     peft_type: str = ""  # of imported adapters: `task_type` in adapter_config.json
     architecture: str = ""  # of imported models: how the class in config.json's `architectures` ends
+    texts: str = ""  # which texts `llmos run` takes and in which order, where one input is several
     example_input: Json = None
     example_output: Json = None
 

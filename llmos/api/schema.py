@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.json_type import Json
-from llmos.abi.task import task_names
+from llmos.abi.task import TaskSpec, all_specs, task_names
 from llmos.api.endpoint import Endpoint, Media, Query, Reply, reply
 from llmos.api.errors import CREATED, STATUS
 from llmos.api.processes import PID_DIGITS
 from llmos.api.stream import DONE, EVENTS
 
+MODEL = "mine"  # in examples
 REF = "#/components/schemas/{name}"
 PATH: dict[str, Json] = {  # every other is a text
     "pid": {"type": "integer", "minimum": 0, "maximum": 10**PID_DIGITS - 1},
@@ -101,7 +102,7 @@ def _operation(endpoint: Endpoint) -> Json:
                 "content": {"application/json": {"schema": _schema(Refusal)}},
             }
     if endpoint.takes is not None:
-        content = {"application/json": {"schema": _schema(endpoint.takes)}}
+        content = {"application/json": {"schema": _schema(endpoint.takes), **_examples(endpoint, _example_request)}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
@@ -112,7 +113,24 @@ def _creates(endpoint: Endpoint) -> bool:
 
 def _content(endpoint: Endpoint) -> Json:
     content = {media.name: {"schema": _body(media)} for media in endpoint.answers}
+    content.get("application/json", {}).update(_examples(endpoint, _example_reply))
     return {"description": endpoint.doc, "content": content}
+
+
+def _examples(endpoint: Endpoint, make: Callable[[TaskSpec], Json]) -> dict[str, Json]:
+    """Of a route of tasks, one example for each task, from its declaration."""
+    if "{task}" not in endpoint.path:
+        return {}
+    return {"examples": {one.name: {"summary": one.about, "value": make(one)} for one in all_specs()}}
+
+
+def _example_request(spec: TaskSpec) -> Json:
+    return {"model": MODEL, "input": spec.example_input}
+
+
+def _example_reply(spec: TaskSpec) -> Json:
+    tokens = {"prompt": 8, "completion": 6 if spec.is_generative else 0}
+    return {"model": f"{MODEL}:1", "task": spec.name, "outputs": [spec.example_output], "tokens": tokens, "done": True}
 
 
 def _body(media: Media) -> Json:

@@ -16,10 +16,12 @@ from llmos.abi.call import MAX_INPUTS
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.cli.client import box, settings_of
+from llmos.cli.task_options import RunCommand
 from llmos.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from llmos.sdk.result import Result
+    from llmos.tasks.command_texts import SourcedText
 
 
 SHOWN_NUMBERS = 6
@@ -43,7 +45,7 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry per text.")] = False,
 ) -> None:
-    """Ask a model. rerank: a query, then documents. similarity: texts in pairs. answer: questions, then the passage."""
+    """Ask a model."""
     if not texts and file is None:
         raise BadInput("There is no text. Give one or more, or - to read lines, or --file")
     params = settings_of(given or [])
@@ -90,50 +92,43 @@ def naming_line(places: Sequence[str]) -> Iterator[None]:
 
 def inputs_of(task: str, words: Sequence[str], file: Path | None) -> tuple[list[Json], list[str]]:
     """The texts of a command line and of a file as inputs of this task, and where each was read (of words: nothing)."""
-    if task == "answer":
-        passage = read_text(_bytes(file), str(file)) if file else words[-1]
-        asked = _format_output(words if file else words[:-1])
-        questions = [one.text for one in asked]
-        if not questions:
-            raise BadInput(
-                "answer needs questions and a passage: llmos run MODEL 'question' 'passage', or --file passage"
-            )
-        return [{"question": one, "passage": passage} for one in questions], [one.place for one in asked]
-    read = [*_format_output(words), *(_lines(str(file), _bytes(file)) if file else [])]
-    texts = [one.text for one in read]
-    if not texts:
-        raise BadInput("There is no text: it is all empty lines. Give one or more")
-    if task == "rerank":
-        if len(texts) < 2:
-            raise BadInput("rerank needs a query and documents: llmos run MODEL 'query' 'document' 'document' ...")
-        return [{"query": texts[0], "documents": texts[1:]}], [""]
-    if task == "similarity":
-        if len(texts) % 2:
-            raise BadInput(f"similarity compares texts in pairs, and there are {len(texts)}. Give two, or four ...")
-        pairs = [(read[i], read[i + 1]) for i in range(0, len(read), 2)]
-        places = [" and ".join(filter(None, (one.place, other.place))) for one, other in pairs]
-        return [{"text": one.text, "other": other.text} for one, other in pairs], places
-    return list(texts), [one.place for one in read]
+    from llmos.tasks.command_texts import arrange_texts  # not above: other verbs need no task
+
+    found = arrange_texts(task, Texts(words, file))
+    return [one.data for one in found], [one.place for one in found]
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A text, and the line where it was read; empty for a word of the command line."""
+class Texts:
+    """The texts of one command line: words, and a file. Fills tasks.texts.CommandTexts."""
 
-    text: str
-    place: str = ""
+    words: Sequence[str]
+    file: Path | None
+
+    def read(self, words: Sequence[str]) -> list[SourcedText]:
+        """These words as texts; a lone "-" stands for the lines of standard input."""
+        from llmos.tasks.command_texts import SourcedText  # likewise
+
+        if words != ["-"]:
+            return [SourcedText(text) for text in words]
+        return _lines("standard input", sys.stdin.buffer.read())
+
+    def read_all(self) -> list[SourcedText]:
+        """All words, and each line of the file."""
+        lines = _lines(str(self.file), _bytes(self.file)) if self.file else []
+        return [*self.read(self.words), *lines]
+
+    def whole_file(self) -> str | None:
+        """The file as one text; None where there is none."""
+        return read_text(_bytes(self.file), str(self.file)) if self.file else None
 
 
-def _format_output(texts: Sequence[str]) -> list[Read]:
-    if texts != ["-"]:
-        return [Read(text) for text in texts]
-    return _lines("standard input", sys.stdin.buffer.read())
-
-
-def _lines(where: str, data: bytes) -> list[Read]:
+def _lines(where: str, data: bytes) -> list[SourcedText]:
     """The lines that are not empty, numbered as an editor does: those that are count as well."""
+    from llmos.tasks.command_texts import SourcedText  # likewise
+
     lines = enumerate(io.StringIO(read_text(data, where), newline=None), 1)
-    return [Read(line.removesuffix("\n"), f"{where}, line {number}") for number, line in lines if line.strip()]
+    return [SourcedText(line.removesuffix("\n"), f"{where}, line {number}") for number, line in lines if line.strip()]
 
 
 def _bytes(file: Path) -> bytes:
@@ -177,4 +172,5 @@ def readable(asked: Json, result: Result, *, is_alone: bool) -> str:
     return lead + result.text
 
 
+COMMANDS = {"run": RunCommand}
 VERBS: dict[str, Any] = {"run": run}  # Any: verbs differ in what they take

@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 for room in (daemon, processes, models, store, train, ask, chat, doctor):
     for verb, run in room.VERBS.items():
-        app.command(verb)(run)
+        app.command(verb, cls=getattr(room, "COMMANDS", {}).get(verb))(run)
 for verb in ("demo", "bench"):
     if find_spec(f"llmos.cli.{verb}") is not None:
         app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))

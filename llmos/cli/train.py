@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmos.cli.client import box, settings_of
+from llmos.cli.task_options import TASKS, TrainCommand, declared_settings
 from llmos.cli.terminal import note, number, say, say_json, say_table
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="The most that
 
 
 def train(
+    ctx: typer.Context,
     task: Annotated[
         str,
-        typer.Argument(help="classify, tag, answer, rerank, similarity, generate, chat, summarize or translate."),
+        typer.Argument(help=f"{TASKS}."),
     ],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, or a dataset (name@version).")],
     name: Annotated[str | None, typer.Option(help="The model's name (default: the file's name).")] = None,
@@ -44,15 +46,12 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="The encoder's learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per optimizer step.")] = None,
     seed: Annotated[int | None, typer.Option(help="The random seed.")] = None,
-    multi_label: Annotated[bool | None, typer.Option("--multi-label", help="A text may have several labels.")] = None,
     text: Text = None,
     label: Label = None,
     format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet, conll or squad.")] = None,
     min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
     serve_dtype: Annotated[str | None, typer.Option(help="int8: also make a version that is served in int8.")] = None,
     max_drop: MaxDrop = None,
-    class_weights: Annotated[str | None, typer.Option(help="Weights of the loss: none or balanced.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="Label smoothing of the loss, 0 to 1.")] = None,
     schedule: Annotated[str | None, typer.Option(help="The learning rate's schedule: linear or cosine.")] = None,
     patience: Annotated[int | None, typer.Option(help="Early stopping: epochs without improvement.")] = None,
     lora_rank: Annotated[int | None, typer.Option(help="LoRA's rank.")] = None,
@@ -72,20 +71,18 @@ def train(
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "seed": seed,
-        "multi_label": multi_label,
         "text": text,
         "label": label,
         "format": format,
         "min_metric": min_metric,
         "serve_dtype": serve_dtype,
         "max_drop": max_drop,
-        "class_weights": class_weights,
-        "label_smoothing": label_smoothing,
         "schedule": schedule,
         "patience": patience,
         "lora_rank": lora_rank,
         "lora_alpha": lora_alpha,
         "lora_dropout": lora_dropout,
+        **declared_settings(ctx),
         **settings_of(given or []),
     }
     with box() as client:
@@ -174,4 +171,5 @@ def _say_figures(figures: Mapping[str, object]) -> None:
         say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in figures.items()])
 
 
+COMMANDS = {"train": TrainCommand}
 VERBS: dict[str, Any] = {"train": train, "eval": evaluate, "quantize": quantize}  # Any: verbs differ in what they take

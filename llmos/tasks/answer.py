@@ -11,6 +11,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import EncodedPair, Rendered, Settings, Tokenizer
+from llmos.tasks.command_texts import CommandTexts, SourcedInput
 from llmos.tasks.length import check_chars, limit_of, too_long, too_many_chars
 from llmos.tasks.pair import LEAST, second_of
 from llmos.tasks.text import quote_value, text_of
@@ -60,12 +61,24 @@ class Answer:
             TaskSetting("max_answer_tokens", int),
             TaskSetting("answered_rows", int),
         ),
+        texts="questions, then the passage",
         example_input={
             "question": "How long do returns take?",
             "passage": "Returns are free and take 14 days.",
         },
         example_output={"text": "14 days", "start": 26, "end": 33, "score": 0.97, "no_answer": 0.01},
     )
+
+    def arrange_texts(self, texts: CommandTexts) -> list[SourcedInput]:
+        """Questions and a passage: the file, or else the last word."""
+        passage = texts.whole_file()
+        questions = texts.read(texts.words[:-1] if passage is None else texts.words)
+        if not questions:
+            raise BadInput(
+                "answer needs questions and a passage: llmos run MODEL 'question' 'passage', or --file passage"
+            )
+        passage = texts.words[-1] if passage is None else passage
+        return [SourcedInput({"question": one.text, "passage": passage}, one.place) for one in questions]
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"question", "passage"} <= data.keys():

@@ -14,9 +14,9 @@ from llmos.tasks.text import text_of
 
 THRESHOLD = 0.5
 LABEL_SETTINGS = (
-    TaskSetting("multi_label", bool, "A text may have many labels.", neutral=False),
-    TaskSetting("class_weights", str, "none or balanced.", neutral="none", is_option=False),
-    TaskSetting("label_smoothing", float, "From 0 to 1.", neutral=0.0, is_option=False),
+    TaskSetting("multi_label", bool, "A text may have several labels.", neutral=False),
+    TaskSetting("class_weights", str, "Weights of the loss: none or balanced.", neutral="none", is_option=False),
+    TaskSetting("label_smoothing", float, "Label smoothing of the loss, 0 to 1.", neutral=0.0, is_option=False),
 )
 
 

@@ -9,6 +9,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import sigmoid
+from llmos.tasks.command_texts import CommandTexts, SourcedInput, texts_of
 from llmos.tasks.length import encode_within
 from llmos.tasks.pair import encoded_pairs
 from llmos.tasks.similarity import cosine, vector_of
@@ -35,12 +36,20 @@ class Rerank:
         params=frozenset({"top_n", "return_documents"}),
         batch_size=32,
         is_one_sequence=True,
+        texts="a query, then documents",
         example_input={
             "query": "How do I return a chair?",
             "documents": ["Returns take 14 days.", "We ship on Monday."],
         },
         example_output=[{"index": 0, "score": 0.93}, {"index": 1, "score": 0.02}],
     )
+
+    def arrange_texts(self, texts: CommandTexts) -> list[SourcedInput]:
+        """The first is the query."""
+        query, *documents = (one.text for one in texts_of(texts))
+        if not documents:
+            raise BadInput("rerank needs a query and documents: llmos run MODEL 'query' 'document' 'document' ...")
+        return [SourcedInput({"query": query, "documents": documents})]
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"query", "documents"} <= data.keys():

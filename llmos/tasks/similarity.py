@@ -11,6 +11,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.command_texts import CommandTexts, SourcedInput, texts_of
 from llmos.tasks.length import encode_within
 from llmos.tasks.text import quote_value, text_of
 
@@ -31,9 +32,20 @@ class Similarity:
         settings=(TaskSetting("scale", float),),
         batch_size=32,
         also_does=("embed", "rerank", "classify"),
+        texts="texts in pairs",
         example_input={"text": "Where is my parcel?", "other": "My order has not come"},
         example_output={"score": 0.81},
     )
+
+    def arrange_texts(self, texts: CommandTexts) -> list[SourcedInput]:
+        """Each text and its next are a pair."""
+        read = texts_of(texts)
+        if len(read) % 2:
+            raise BadInput(f"similarity compares texts in pairs, and there are {len(read)}. Give two, or four ...")
+        return [
+            SourcedInput({"text": one.text, "other": other.text}, " and ".join(filter(None, (one.place, other.place))))
+            for one, other in zip(read[::2], read[1::2], strict=True)
+        ]
 
     def check(self, data: Json) -> Json:
         if isinstance(data, (list, tuple)) and len(data) == 2:

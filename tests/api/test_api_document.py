@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
+from llmos.abi.task import task_names
 from llmos.api.endpoint import Query
+from llmos.sdk.result import result_of
 
 TRAIN = {"program": "train", "args": {"task": "classify", "name": "mood", "base": "minilm"}}
 CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "hello"}]}
@@ -50,6 +52,17 @@ def test_every_answer_comes_in_a_media_type_that_the_document_names(ask, documen
     media = answer.headers["content-type"].partition(";")[0]
     assert media in document["paths"][path][method.lower()]["responses"]["200"]["content"]
     assert media == accept or not accept
+
+
+def test_the_route_of_tasks_has_an_example_of_every_task_that_fits_its_schema(document):
+    operation = document["paths"]["/v1/tasks/{task}"]["post"]
+    bodies = operation["requestBody"]["content"], operation["responses"]["200"]["content"]
+    for body in (one["application/json"] for one in bodies):
+        assert tuple(body["examples"]) == task_names()
+        for one in body["examples"].values():
+            jsonschema.validate(one["value"], {**body["schema"], "components": document["components"]})
+    outputs = bodies[1]["application/json"]["examples"]
+    assert {name: result_of(name, one["value"]["outputs"][0]) for name, one in outputs.items() if name != "embed"}
 
 
 @pytest.mark.usefixtures("process")

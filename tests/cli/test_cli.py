@@ -89,6 +89,29 @@ def test_train_without_waiting_prints_the_pid_alone(llmos, home, kernel):
     assert (args["options"], args["patience"], args["lora"]["rank"]) == ({"multi_label": True}, 2, 8)
 
 
+def test_train_has_the_flags_that_tasks_declare(kernel, llmos, home):
+    (home / "rows.csv").write_text("text,label\na,b\n")
+    flags = ("--multi-label", "--class-weights", "balanced", "--label-smoothing", "0.1")
+    for _ in range(2):  # the flags are made once for a process
+        code, _, _ = llmos("train", "classify", "--data", "rows.csv", "--no-wait", *flags)
+        assert code == 0
+    code, _, _ = llmos("train", "classify", "--data", "rows.csv", "--no-wait")
+    assert code == 0
+    *_, flagged, plain = (one.spec.args for one in kernel.processes())
+    assert (flagged["options"], flagged["class_weights"]) == ({"multi_label": True}, "balanced")
+    assert (plain["options"], plain["class_weights"]) == ({}, "none")
+    code, out, _ = llmos("train", "--help")
+    assert code == 0
+    assert " ".join(out.split()).count("classify, tag, answer, rerank, similarity, generate, chat, summarize or") == 1
+
+
+def test_the_help_of_run_says_how_tasks_take_several_texts(llmos):
+    for _ in range(2):
+        code, out, _ = llmos("run", "--help")
+        assert code == 0
+        assert " ".join(out.split()).count("Ask a model. answer: questions, then the passage. rerank: a query") == 1
+
+
 def test_a_failed_training_is_its_sentence_and_exit_code(llmos, home, kernel):
     (home / "rows.csv").write_text("text,label\nhi\n")
     kernel.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})

@@ -14,7 +14,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 ROUTES = [f"{one.method} {one.path}" for one in endpoints(MemoryKernel(), Config(Path("/nowhere")))]
 VERBS = typer.main.get_command(app).commands
 # --install-completion and the like are typer's, and --no-foreground style opposites go without saying.
-OPTIONS = sorted({(verb, p.opts[0]) for verb, command in VERBS.items() for p in command.params if p.opts[0][0] == "-"})
+OPTIONS = sorted(
+    {
+        (verb, p.opts[0])
+        for verb, command in VERBS.items()
+        for p in command.get_params(command.context_class(command))
+        if p.opts[0][0] == "-" and p.name != "help"
+    }
+)
 
 
 @pytest.mark.parametrize("route", ROUTES)

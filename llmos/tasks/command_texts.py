@@ -1,0 +1,54 @@
+"""The texts of a command line as the inputs of a task: one each, unless the task arranges them otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
+from llmos.tasks import task
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedText:
+    """A text, and the line where it was read; empty for a word of the command line."""
+
+    text: str
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedInput:
+    """An input, and where its texts were read."""
+
+    data: Json
+    place: str = ""
+
+
+class CommandTexts(Protocol):
+    """The texts of one command line: words, and perhaps a file."""
+
+    @property
+    def words(self) -> Sequence[str]: ...
+    def read(self, words: Sequence[str]) -> list[SourcedText]: ...
+    def read_all(self) -> list[SourcedText]: ...
+    def whole_file(self) -> str | None: ...
+
+
+def arrange_texts(name: str, texts: CommandTexts) -> list[SourcedInput]:
+    """The inputs; BadInput where the texts are too few for the task."""
+    arrange = getattr(task(name), "arrange_texts", None)
+    found: list[SourcedInput] = (
+        arrange(texts) if arrange else [SourcedInput(one.text, one.place) for one in texts_of(texts)]
+    )
+    return found
+
+
+def texts_of(texts: CommandTexts) -> list[SourcedText]:
+    """All texts; BadInput where there is none."""
+    found = texts.read_all()
+    if not found:
+        raise BadInput("There is no text: it is all empty lines. Give one or more")
+    return found
