@@ -1,5 +1,6 @@
 # What one does with this tree. Needs python3 (3.11 or newer, with venv) and nothing else; everything lands in .venv.
 # Tests run two files at a time, so that one computes while the other waits; a debugger wants one: make test WORKERS=
+# They start hundreds of processes: what these import is compiled once, whatever the environment says of bytecode.
 # A machine without a GPU saves gigabytes with:  make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
 SHELL     := /bin/bash
@@ -33,7 +34,7 @@ demo: $(VENV)/.runtime  ## from nothing to two promoted models and a chat answer
 	@$(BIN)/llmos demo
 
 test: $(VENV)/.dev  ## every test: units, tiny random models, the real daemon with the starter models
-	@$(BIN)/python -m pytest $(WORKERS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS)
 
 chaos: $(VENV)/.dev  ## 20 rounds of kill -9 and SIGSTOP at random under load; a plain `make test` goes 5
 	@LLMOS_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/acceptance/test_chaos.py
