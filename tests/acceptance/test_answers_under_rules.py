@@ -75,6 +75,12 @@ def formatted(schema):
     return {"type": "json_schema", "json_schema": {"name": "it", "schema": schema, "strict": True}}
 
 
+def at_once(ask, limits):
+    """The answers within each of these limits, written beside each other: a step for all costs little more than one."""
+    with ThreadPoolExecutor(len(limits)) as pool:
+        return list(pool.map(ask, limits))
+
+
 def least_of(refused):
     error = refused.value.body
     assert error["param"] == "max_tokens"
@@ -86,8 +92,9 @@ def test_strings_with_a_format_or_a_pattern_are_brought_to_a_valid_end_or_the_le
     with pytest.raises(openai.BadRequestError) as refused:
         chat(response_format=formatted(schema), max_tokens=1)
     least = least_of(refused)
-    for most in (least, least + 1, least + 7, 60 + least):
-        (choice,) = chat(response_format=formatted(schema), max_tokens=most).choices
+    limits = (least, least + 1, least + 7, 60 + least)
+    for answer in at_once(lambda most: chat(response_format=formatted(schema), max_tokens=most), limits):
+        (choice,) = answer.choices
         validate(json.loads(choice.message.content), schema, format_checker=FormatChecker())
         assert choice.finish_reason == "stop"
 
@@ -100,12 +107,15 @@ def test_a_call_that_must_be_made_is_whole_or_refused_and_its_markup_is_never_co
         list(chat(**required, max_tokens=5, stream=True))
     least = least_of(refused)
     assert least_of(refused_streamed) == least > 5
-    for most in (least, least + 3, least + 40):
-        (choice,) = chat(**required, max_tokens=most).choices
+    limits = (least, least + 3, least + 40)
+    wholes = at_once(lambda most: chat(**required, max_tokens=most), limits)
+    streams = at_once(lambda most: list(chat(**required, max_tokens=most, stream=True)), limits)
+    for whole, stream in zip(wholes, streams, strict=True):
+        (choice,) = whole.choices
         (call,) = choice.message.tool_calls
         validate(json.loads(call.function.arguments), PARCEL)
         assert (choice.message.content, choice.finish_reason) == (None, "tool_calls")
-        pieces = [piece.choices[0] for piece in chat(**required, max_tokens=most, stream=True)]
+        pieces = [piece.choices[0] for piece in stream]
         parts = [part for piece in pieces for part in piece.delta.tool_calls or ()]
         arguments = "".join(part.function.arguments or "" for part in parts)
         assert arguments == call.function.arguments
