@@ -71,7 +71,7 @@ class App:
             return
         share = scope["share"] = self._budget.share()
         try:
-            verdict = self._guard.judged(scope)
+            verdict = self._guard.judge(scope)
             answer = await self._answer(Request(scope, receive)) if verdict.answer is None else verdict.answer
             if isinstance(answer, LlmosError):
                 answer = self._refusal(answer)

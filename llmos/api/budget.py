@@ -28,7 +28,7 @@ class BodyBudget:
         """One request's part of it, to be given back when the request ends."""
         return BudgetShare(self)
 
-    def returned(self, size_bytes: int) -> None:
+    def give_back(self, size_bytes: int) -> None:
         """A request has ended that held so many bytes."""
         self.held_bytes -= size_bytes
         if size_bytes >= MUCH_BYTES and self._soon is None:
@@ -67,4 +67,4 @@ class BudgetShare:
     def give_back(self) -> None:
         """All that it holds."""
         size_bytes, self._size_bytes = self._size_bytes, 0
-        self._budget.returned(size_bytes)
+        self._budget.give_back(size_bytes)

@@ -98,7 +98,7 @@ class Connection(HttpToolsProtocol):
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.left(self)
+        self._crowd.leave(self)
         self._time("", None)
         self._unset_keepalive_if_required()
         self.resume_writing()
@@ -289,7 +289,7 @@ class Connection(HttpToolsProtocol):
         if longest is None or longest is self:
             self._refuse(Unavailable(f"{self._crowd.most} connections are open and at work. Try again later"))
         else:
-            self._crowd.left(longest)
+            self._crowd.leave(longest)
             longest.transport.abort()
 
     def _read_target(self) -> None:

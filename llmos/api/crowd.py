@@ -37,7 +37,7 @@ class Connections(Generic[T]):
         """It waits no longer."""
         self._waiting.pop(one, None)
 
-    def left(self, one: T) -> None:
+    def leave(self, one: T) -> None:
         """It is here no longer."""
         self._here.discard(one)
         self._waiting.pop(one, None)

@@ -53,7 +53,7 @@ class Guard:
         """Whether pages of other origins may call, so that an answer depends on who asks."""
         return bool(self._origins)
 
-    def judged(self, scope: Scope) -> GuardVerdict:
+    def judge(self, scope: Scope) -> GuardVerdict:
         """Whether this request is routed, refused, or a preflight that is answered here."""
         judged = [pair for pair in scope["headers"] if pair[0] in JUDGED]
         server = scope.get("server")

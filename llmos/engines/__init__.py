@@ -59,7 +59,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def computed(self) -> dict[int, float]:
+    def progress(self) -> dict[int, float]:
         """How much of each large call in hand is done, from 0 to 1; small ones are soon answered."""
         ...
 

@@ -44,8 +44,8 @@ class BaseOnly:
         return {} if self.answers is None else self.answers.figures
 
     @property
-    def computed(self) -> dict[int, float]:
-        return {} if self.answers is None else self.answers.computed
+    def progress(self) -> dict[int, float]:
+        return {} if self.answers is None else self.answers.progress
 
     @property
     def _load_model(self) -> ExternalGeneration:

@@ -86,7 +86,7 @@ class GenerationJob:
     scored: dict[int, list[Json]] = field(default_factory=dict)
     outputs: dict[int, Json] = field(default_factory=dict)
 
-    def said(self, index: int, piece: Delta, *, has_logprobs: bool) -> list[Chunk]:
+    def take_piece(self, index: int, piece: Delta, *, has_logprobs: bool) -> list[Chunk]:
         """A piece has come: a chunk for who reads along, and at the end of the last answer the call's last one."""
         before = self.texts.get(index, "")
         self.texts[index] = before + piece.text
@@ -114,7 +114,7 @@ class GenerationJob:
         self.is_over = True
         return Chunk(self.call.call_id, outputs, tokens=Tokens(self.prompt_tokens, self.made))
 
-    def failed(self, fault: Fault) -> list[Chunk]:
+    def fail(self, fault: Fault) -> list[Chunk]:
         """The call's end by a fault, said once."""
         if self.is_over:
             return []
@@ -171,7 +171,7 @@ class ExternalGeneration:
         return {"live": len(live), "waiting": waiting, "kv_share": round(held / self._writer.capacity, 3)}
 
     @property
-    def computed(self) -> dict[int, float]:
+    def progress(self) -> dict[int, float]:
         return {call_id: len(job.outputs) / len(job.rendered) for call_id, job in self._jobs.items() if job.is_large}
 
     def take_in(self, call: Call) -> Intake:
@@ -248,11 +248,11 @@ class ExternalGeneration:
         if said is None or leg.is_over:
             return []
         if isinstance(said, Fault):
-            return leg.job.failed(said)
+            return leg.job.fail(said)
         try:
-            return leg.job.said(leg.index, said, has_logprobs=leg.settings.top_logprobs is not None)
+            return leg.job.take_piece(leg.index, said, has_logprobs=leg.settings.top_logprobs is not None)
         except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
-            return leg.job.failed(fault_of(error))
+            return leg.job.fail(fault_of(error))
 
     def _begin(self) -> None:
         """In order, as long as there are slots, and room for all that those under way may come to."""
@@ -268,7 +268,7 @@ class ExternalGeneration:
                 still.append(leg)
                 continue
             self._writing.add(leg)
-            self._turns.begun([(leg.job, leg.place[0], leg.size)])
+            self._turns.start_row([(leg.job, leg.place[0], leg.size)])
             threading.Thread(target=self._write, args=(leg,), name=f"answer-{leg.place[1]}", daemon=True).start()
         self._waiting = still
 

@@ -112,7 +112,7 @@ class NullEngine:
         return {}
 
     @property
-    def computed(self) -> dict[int, float]:
+    def progress(self) -> dict[int, float]:
         return {}
 
     def close(self) -> None:

@@ -60,7 +60,7 @@ class PriorityQueue:
         """How far behind an input of so many tokens the next one of the same call stands."""
         return tokens * APART[job.call.priority] if job.is_large else 0
 
-    def begun(self, row: Iterable[tuple[PrioritizedJob, float, int]]) -> None:
+    def start_row(self, row: Iterable[tuple[PrioritizedJob, float, int]]) -> None:
         """A row is being computed: of these calls, whose places these were, so many tokens."""
         tokens = 0
         for job, place, count in row:

@@ -107,7 +107,7 @@ class ServeLoop:
 
     def _say_computed(self) -> None:
         """How far large calls are: as much of another may be sent."""
-        computed = self._engine.computed
+        computed = self._engine.progress
         self._computed = {call_id: self._computed.get(call_id, 0.0) for call_id in computed}
         for call_id, share in computed.items():
             if share - self._computed[call_id] >= SAY_EVERY:

@@ -147,7 +147,7 @@ def task(name: str) -> Task:
 def with_params(name: str, params: dict[str, Json]) -> Task:
     """The task of this name as a call's params ask for it; BadInput for one that cannot be."""
     found = task(name)
-    made: Task = found.told(params) if hasattr(found, "told") else found
+    made: Task = found.with_params(params) if hasattr(found, "with_params") else found
     return made
 
 

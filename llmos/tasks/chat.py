@@ -47,7 +47,7 @@ class Chat:
         example_output={"message": {"role": "assistant", "content": "Hi!"}, "finish_reason": "stop"},
     )
 
-    def told(self, params: dict[str, Json]) -> Chat:
+    def with_params(self, params: dict[str, Json]) -> Chat:
         """The task as a call asks for it."""
         return Chat(for_template(params))
 

@@ -43,7 +43,7 @@ class Embed:
         example_output={"dim": 3, "vector": [0.6, 0.0, 0.8]},
     )
 
-    def told(self, params: dict[str, Json]) -> Embed:
+    def with_params(self, params: dict[str, Json]) -> Embed:
         """The task as a call asks for it."""
         cuts, most = (params.get(key) for key in CUTS)
         if cuts is not None and not isinstance(cuts, bool):

@@ -109,11 +109,11 @@ def prefixes_of(config: Json) -> tuple[str, ...] | None:
 def render_source(asked: EncoderDecoderInput, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
     """The text as the encoder reads it, whole, or its beginning where the options say that it may be cut."""
     (one,) = encode_within([asked.prefix + text], "The text", tokenizer, settings)
-    ids = one.ids if asked.source is None else _spoken(one.ids, asked.source, tokenizer)
+    ids = one.ids if asked.source is None else _add_language(one.ids, asked.source, tokenizer)
     return Rendered(ids, opening=asked.opening)
 
 
-def _spoken(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
+def _add_language(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
     """The text with this language's token where the tokenizer puts its own: before it, or behind it."""
     assert tokenizer.reader is not None, "only what reads is told a language so"
     codes = {*tokenizer.reader.codes.values()}

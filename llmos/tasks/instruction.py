@@ -26,7 +26,7 @@ class Order:
     text: str
     lead: str
 
-    def rendered(self, tokenizer: Tokenizer, settings: Settings) -> Rendered:
+    def render(self, tokenizer: Tokenizer, settings: Settings) -> Rendered:
         def put(order: Order, how: Settings) -> Rendered:
             if tokenizer.has_template:
                 return CHAT.render([order.message()], tokenizer, how)[0]
@@ -34,7 +34,7 @@ class Order:
 
         return _fitting(self, put, tokenizer, settings)
 
-    def taught(self, answer: str, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
+    def render_target(self, answer: str, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         """With its answer, as SFT examples."""
 
         def put(order: Order, how: Settings) -> Rendered:

@@ -36,7 +36,7 @@ class Summarize:
         example_output={"text": "Closed on Monday by a storm; opens on Tuesday.", "finish_reason": "stop"},
     )
 
-    def told(self, params: dict[str, Json]) -> Summarize:
+    def with_params(self, params: dict[str, Json]) -> Summarize:
         """The task as a call asks for it."""
         words = params.get("max_words")
         if words is None:
@@ -53,14 +53,14 @@ class Summarize:
         if tokenizer.reader is not None:
             told = self._source_of(tokenizer.reader)
             return [encoder_decoder.render_source(told, one["text"], tokenizer, settings) for one in inputs]
-        return [self._order(one).rendered(tokenizer, settings) for one in inputs]
+        return [self._order(one).render(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
             return encoder_decoder.render_pair(
                 self._source_of(tokenizer.reader), asked["text"], answer, tokenizer, settings
             )
-        return self._order(asked).taught(answer, tokenizer, settings)
+        return self._order(asked).render_target(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}

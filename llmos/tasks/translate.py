@@ -43,7 +43,7 @@ class Translate:
         example_output={"text": "Guten Morgen", "finish_reason": "stop"},
     )
 
-    def told(self, params: dict[str, Json]) -> Translate:
+    def with_params(self, params: dict[str, Json]) -> Translate:
         """The task as a call asks for it."""
         return Translate(*(language_of(params.get(key), key) for key in LANGUAGES))
 
@@ -54,13 +54,13 @@ class Translate:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
             return [encoder_decoder.render_source(told, one["text"], tokenizer, settings) for one in inputs]
-        return [self._order(one, settings).rendered(tokenizer, settings) for one in inputs]
+        return [self._order(one, settings).render(tokenizer, settings) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
         if tokenizer.reader is not None:
             told = tokenizer.reader.translate(*self._languages(settings))
             return encoder_decoder.render_pair(told, asked["text"], answer, tokenizer, settings)
-        return self._order(asked, settings).taught(answer, tokenizer, settings)
+        return self._order(asked, settings).render_target(answer, tokenizer, settings)
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         return {"text": raw["text"], **ending(raw)}

@@ -16,7 +16,7 @@ def test_who_has_waited_longest_is_known_and_who_works_does_not_wait():
     crowd.works("a")
     assert crowd.longest() == "b"
     crowd.waits("a")
-    crowd.left("b")
+    crowd.leave("b")
     assert (crowd.is_too_large, crowd.longest()) == (False, "c")
     crowd.works("c")
     crowd.works("a")
@@ -26,13 +26,13 @@ def test_who_has_waited_longest_is_known_and_who_works_does_not_wait():
 def test_who_has_left_waits_no_more():
     crowd = Connections[str](1)
     crowd.came("a")
-    crowd.left("a")
-    crowd.left("a")
+    crowd.leave("a")
+    crowd.leave("a")
     crowd.waits("a")
     assert (crowd.longest(), crowd.is_too_large) == (None, False)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["came", "waits", "works", "left"]), st.integers(0, 4))))
+@given(st.lists(st.tuples(st.sampled_from(["came", "waits", "works", "leave"]), st.integers(0, 4))))
 def test_it_is_what_a_list_of_them_with_times_would_say(steps):
     crowd, since, here = Connections[int](2), {}, set()
     for now, (step, one) in enumerate(steps):
@@ -40,10 +40,10 @@ def test_it_is_what_a_list_of_them_with_times_would_say(steps):
             continue
         getattr(crowd, step)(one)
         here |= {one} if step == "came" else set()
-        here -= {one} if step == "left" else set()
+        here -= {one} if step == "leave" else set()
         if step in ("came", "waits") and one in here:
             since[one] = now
-        elif step in ("works", "left"):
+        elif step in ("works", "leave"):
             since.pop(one, None)
         assert crowd.longest() == min(since, key=since.__getitem__, default=None)
         assert crowd.is_too_large == (len(here) > 2)

@@ -241,4 +241,4 @@ def test_a_preflight_of_an_allowed_page_is_answered_for_whatever_a_client_sends(
 )
 def test_no_header_makes_the_guard_fail(host, more):
     raw = [(name.encode(), value.encode()) for name, value in [("host", host), *more]]
-    Guard(Config(Path("/nowhere"))).judged({"type": "http", "method": "GET", "headers": raw, "server": None})
+    Guard(Config(Path("/nowhere"))).judge({"type": "http", "method": "GET", "headers": raw, "server": None})

@@ -263,5 +263,5 @@ def test_a_text_beside_large_calls_is_answered_in_the_next_step(tmp_path):
     for number in range(10, 15):
         engine.add(Call(number, "graph:1", "embed", ("one",), {}))
         assert number in {chunk.call_id for chunk in engine.step()}
-    assert set(engine.computed) == {1, 2}, "they are still under way"
-    assert all(0 <= share < 1 for share in engine.computed.values())
+    assert set(engine.progress) == {1, 2}, "they are still under way"
+    assert all(0 <= share < 1 for share in engine.progress.values())

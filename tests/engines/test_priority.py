@@ -48,7 +48,7 @@ class Line:
 
     def step(self) -> Asked:
         place, _, job = heapq.heappop(self.waiting)
-        self.turns.begun([(job, place, EACH)])
+        self.turns.start_row([(job, place, EACH)])
         job.left -= 1
         job.is_over = job.left == 0
         return job
@@ -126,7 +126,7 @@ def test_large_calls_and_those_in_no_hurry_leave_slots_to_who_is_small_and_in_a_
     answers.add(Call(99, "talk:1", "generate", ("a",), said))
     answers.step()
     assert answers.figures["live"] == 7
-    assert 0 <= answers.computed[1] < 1
+    assert 0 <= answers.progress[1] < 1
     writer.ends.set()
     ended = set()
     while not answers.is_idle:

@@ -308,7 +308,7 @@ def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_sa
     job = ActiveCall(
         Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker._models["talk:1"], odd, [Rendered([5, 6])]
     )
-    speaker._put(job, () if head else whole(speaker._streams.made(job)))
+    speaker._put(job, () if head else whole(speaker._streams.make(job)))
     speaker.add(neighbours[1])
     chunks = drain(speaker)
     assert [close(outputs(chunks, i), one) for i, one in zip((1, 3), alone, strict=True)] == [True, True]

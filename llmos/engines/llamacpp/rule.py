@@ -44,7 +44,7 @@ class LlamaCppRule:
             raise refusal_of(grammar, first.get_error(), searches=True)
 
     @property
-    def written(self) -> str:
+    def as_llguidance(self) -> str:
         """As llama.cpp takes it."""
         return f"%llguidance {{}}\n{self.text}\n"
 

@@ -138,7 +138,7 @@ def body_of(ids: list[int], settings: Sampling, salt: str, rule: LlamaCppRule | 
     if settings.top_logprobs is not None:
         body["logprobs"] = max(settings.top_logprobs, 1)
     if rule is not None:
-        body["grammar"] = rule.written
+        body["grammar"] = rule.as_llguidance
     return body
 
 

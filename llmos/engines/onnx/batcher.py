@@ -56,7 +56,7 @@ class OnnxJob:
         self.is_over = True
         return [Chunk(self.call.call_id, tuple(outputs), tokens=Tokens(sum(map(len, self.sequences))))]
 
-    def failed(self, fault: Fault) -> list[Chunk]:
+    def fail(self, fault: Fault) -> list[Chunk]:
         """The call's end by a fault, said once."""
         if self.is_over:
             return []
@@ -111,7 +111,7 @@ class OnnxBatcher:
             heappop(self._waiting)
             items.append(item)
             chosen.append((item.job, place, len(item.ids)))
-        self._turns.begun(chosen)
+        self._turns.start_row(chosen)
         return items
 
 

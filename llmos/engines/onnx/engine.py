@@ -110,7 +110,7 @@ class OnnxEngine:
         return {}
 
     @property
-    def computed(self) -> dict[int, float]:
+    def progress(self) -> dict[int, float]:
         return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
 
     def close(self) -> None:
@@ -129,18 +129,18 @@ class OnnxEngine:
     def _deliver(self, items: list[OnnxItem]) -> list[Chunk]:
         chunks: list[Chunk] = []
         try:
-            output = self._session.run([self._graph.output], self._fed(items))[0]
+            output = self._session.run([self._graph.output], self._feed(items))[0]
             raws = [self._raw(item, output[i]) for i, item in enumerate(items)]
         except Exception as error:  # noqa: BLE001  # the top of a loop: whatever it was, those who wait learn of it
-            return [chunk for item in items for chunk in item.job.failed(fault_of(error))]
+            return [chunk for item in items for chunk in item.job.fail(fault_of(error))]
         for item, raw in zip(items, raws, strict=True):
             try:
                 chunks += item.job.put(item.at, raw)
             except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
-                chunks += item.job.failed(fault_of(error))
+                chunks += item.job.fail(fault_of(error))
         return chunks
 
-    def _fed(self, items: list[OnnxItem]) -> dict[str, Array]:
+    def _feed(self, items: list[OnnxItem]) -> dict[str, Array]:
         """The graph's inputs: texts, or tokens padded to the longest, with a mask that says so."""
         graph = self._graph
         if graph.reads_text:

@@ -53,7 +53,7 @@ class ActiveCall:
         """How much of it is computed."""
         return max(len(self._raws) / max(1, len(self.sequences)), len(self._outputs) / len(self.rendered))
 
-    def said(self, index: int, raw: Json) -> list[Chunk]:
+    def stream_piece(self, index: int, raw: Json) -> list[Chunk]:
         """A piece of an answer has come for whoever reads along; the last answer's end is the call's."""
         output = self.parse(index, raw)
         if len(self.rendered) > 1:
@@ -64,7 +64,7 @@ class ActiveCall:
             return [Chunk(self.call.call_id, (output,), is_last=False)]
         return [self.last((output,))]
 
-    def answered(self, index: int, raw: Json) -> list[Chunk]:
+    def put_answer(self, index: int, raw: Json) -> list[Chunk]:
         """One input's raw answer has come; the last one to come makes the call's chunk."""
         self._outputs[index] = self.parse(index, raw)
         return self._whole()
@@ -94,7 +94,7 @@ class ActiveCall:
         prompt = sum(map(len, self.sequences))
         return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens))
 
-    def failed(self, fault: Fault) -> list[Chunk]:
+    def fail(self, fault: Fault) -> list[Chunk]:
         """The call's end by a fault, said once."""
         if self.is_over:
             return []

@@ -84,13 +84,13 @@ class Batcher:
         if (cores := self._cores.count) > 1:
             size = min(max(self._tokens // (AHEAD * cores), LEAST_PART), self._most)
         self._start(self._cores.room, size, self._token_budget)
-        return _deliver(self._cores.done())
+        return _deliver(self._cores.wait_done())
 
     def share(self, tokens: int) -> list[Chunk]:
         """As `step`, for a step that others share: about so many tokens, and no core computes when it returns."""
-        chunks = _deliver(self._cores.done(is_all=True))
+        chunks = _deliver(self._cores.wait_done(is_all=True))
         self._start(self._cores.count, max(tokens // self._cores.count, LEAST_PART), tokens)
-        return chunks + _deliver(self._cores.done(is_all=True))
+        return chunks + _deliver(self._cores.wait_done(is_all=True))
 
     def _start(self, count: int, size: int, most: int) -> None:
         """At most so many rows of no fewer than `size` tokens each, of the first `most` that wait; the rest waits on.
@@ -106,7 +106,7 @@ class Batcher:
             rows += cut[: count - len(rows)]
             most -= sum(len(item.ids) for item in chain.from_iterable(cut))
         for row in rows:
-            self._turns.begun((item.job, item.place[0], len(item.ids)) for item in row)
+            self._turns.start_row((item.job, item.place[0], len(item.ids)) for item in row)
             row.sort(key=lambda item: (item.job.model.place, len(item.ids)))  # the order that computes fastest
             self._cores.start(row, is_alone=len(rows) == 1)
 
@@ -205,7 +205,7 @@ class CoreExecutor:
             self.pace = pace if self.pace is None else (3 * self.pace + pace) / 4
         return hidden
 
-    def done(self, *, is_all: bool = False) -> list[tuple[list[Item], Future[Tensor]]]:
+    def wait_done(self, *, is_all: bool = False) -> list[tuple[list[Item], Future[Tensor]]]:
         """Wait for a row, or for all that are under way."""
         found = wait(self._rows, return_when=FIRST_COMPLETED).done if not is_all else wait(self._rows).done
         return [(self._rows.pop(one), one) for one in list(self._rows) if one in found]
@@ -218,7 +218,7 @@ def _deliver(rows: Sequence[tuple[list[Item], Future[Tensor]]]) -> list[Chunk]:
         try:
             chunks += _answers(items, hidden.result())
         except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-            chunks += [chunk for item in items for chunk in item.job.failed(log_fault(error))]
+            chunks += [chunk for item in items for chunk in item.job.fail(log_fault(error))]
     return chunks
 
 
@@ -239,12 +239,12 @@ def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
         raws = _raws(mine, hidden[start:end])
         for item, raw in zip(mine, raws, strict=True):
             if raw is None:
-                yield from item.job.failed(fault_of(no_number(item.job.model.ref)))
+                yield from item.job.fail(fault_of(no_number(item.job.model.ref)))
                 continue
             try:
                 yield from item.job.put(item.index, raw)
             except Exception as error:  # noqa: BLE001  one call's fault, whatever it was, is no neighbour's
-                yield from item.job.failed(log_fault(error))
+                yield from item.job.fail(log_fault(error))
         start = end
 
 

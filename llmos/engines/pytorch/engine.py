@@ -99,7 +99,7 @@ class PyTorchEngine:
         if task.spec.head is not None:
             return lambda: self._put(job)
         assert self._streams is not None, "A base without a next-token layer has no task that generates"
-        streams = yield from self._streams.made(job)
+        streams = yield from self._streams.make(job)
         return lambda: self._put(job, streams)
 
     def add(self, call: Call) -> None:
@@ -158,7 +158,7 @@ class PyTorchEngine:
         return {} if self._streams is None else self._streams.figures
 
     @property
-    def computed(self) -> dict[int, float]:
+    def progress(self) -> dict[int, float]:
         return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
 
     def close(self) -> None:

@@ -111,7 +111,7 @@ class GenerationScheduler:
         """Answers under way."""
         return len(self._live)
 
-    def made(self, job: ActiveCall) -> Generator[None, None, list[RunningSequence]]:
+    def make(self, job: ActiveCall) -> Generator[None, None, list[RunningSequence]]:
         """The answers of a call, step by step and in any thread; raises TooLong for a prompt that leaves no room for
         the tokens asked for."""
         job.repeat(sampling(job.call.params).n)
@@ -142,7 +142,7 @@ class GenerationScheduler:
         wanted = token_grants(self._live, self._step_tokens, is_for_prompts=not self._has_read)
         self._has_read = bool(wanted) and all(stream.is_reading for stream, _ in wanted)
         given = sorted(self._with_blocks(wanted), key=_order)
-        self._turns.begun((stream.job, stream.place[0], len(ids) + stream.unread) for stream, ids in given)
+        self._turns.start_row((stream.job, stream.place[0], len(ids) + stream.unread) for stream, ids in given)
         for _, row in groupby(given, key=_group):
             chunks += _compute_row(list(row))
         self.let_go()
@@ -341,7 +341,7 @@ def _compute_row(row: list[TokenGrant]) -> list[Chunk]:
     try:
         chunks += _advance(row)
     except Exception as error:  # noqa: BLE001  the top of a loop: whatever it was, those who wait learn of it
-        chunks += [chunk for stream, _ in row for chunk in stream.job.failed(log_fault(error))]
+        chunks += [chunk for stream, _ in row for chunk in stream.job.fail(log_fault(error))]
     return chunks
 
 
@@ -364,13 +364,13 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
             stream.kv.wipe()
             if stream.source is not None:
                 stream.source.kv.wipe()
-            yield from stream.job.failed(fault_of(no_number(stream.job.model.ref)))
+            yield from stream.job.fail(fault_of(no_number(stream.job.model.ref)))
             continue
         stream.kv.advance(ids)
         try:
             yield from _text_chunks(stream, stream.generation.computed(len(ids), scores))
         except Exception as error:  # noqa: BLE001  one answer's fault, whatever it was, is no neighbour's
-            yield from stream.job.failed(log_fault(error))
+            yield from stream.job.fail(log_fault(error))
 
 
 def _read(row: list[TokenGrant]) -> None:
@@ -398,4 +398,4 @@ def _text_chunks(stream: RunningSequence, text: str) -> Iterator[Chunk]:
         raw["before"] = generation.text[: len(generation.text) - len(text)]
     if generation.has_logprobs:
         raw["logprobs"] = generation.logprobs()
-    yield from job.said(stream.index, raw) if job.call.stream else job.answered(stream.index, raw)
+    yield from job.stream_piece(stream.index, raw) if job.call.stream else job.put_answer(stream.index, raw)
