@@ -170,7 +170,7 @@ class Endless:
         return {"live": len(self.live)}
 
     @property
-    def computed(self) -> dict[int, float]:
+    def progress(self) -> dict[int, float]:
         return {}
 
 
@@ -366,7 +366,7 @@ class Counted(Endless):
         return []
 
     @property
-    def computed(self) -> dict[int, float]:
+    def progress(self) -> dict[int, float]:
         return dict.fromkeys(self.live, self.share)
 
 
