@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,6 +18,7 @@ from llmos.abi.error import BadInput, ModelNotFound, TooLong, WrongTask, error_o
 from llmos.abi.frame import ModelPath  # noqa: E402
 from llmos.abi.model import Kind, Manifest  # noqa: E402
 from llmos.abi.recipe import Lora  # noqa: E402
+from llmos.abi.task import spec_of  # noqa: E402
 from llmos.engines import driver  # noqa: E402
 from llmos.engines.intake import whole  # noqa: E402
 from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
@@ -295,13 +298,12 @@ def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_sa
     from llmos.tasks import Rendered
 
     class Odd:
-        name = "odd"
+        spec = replace(spec_of("similarity"), name="odd", head=head)
 
         def parse(self, raw, rendered, settings, params):
             raise RecursionError("nested too deeply")
 
     odd = Odd()
-    odd.head = head
     neighbours = [embed(i, "one", model="talk:1") if head else generate(i, "one") for i in (1, 3)]
     alone = [outputs(run(speaker, call), call.call_id) for call in neighbours]
     speaker.add(neighbours[0])
