@@ -1,4 +1,4 @@
-"""The parts of the pages that are made from code: the settings, and every file of the tree with its first line.
+"""The parts of the pages that are made from code: settings, tasks, and every file of the tree with its first line.
 
 `make docs` runs it. A made part stands between two comments, `<!-- made: NAME -->` and `<!-- /made -->`; the rest of a
 page is its author's. It also follows every relative link of every page and says which lead nowhere.
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from llmos.abi.task import all_specs
 from llmos.config import SETTINGS, Config
 
 TREE = Path(__file__).resolve().parents[1]
@@ -47,6 +48,15 @@ def rooms() -> str:
     return "\n".join(parts).lstrip("\n") + "\n"
 
 
+def tasks() -> str:
+    """The table of all tasks, from their declarations."""
+    rows = ["| task | family | what it gives | decided by | trained here |", "|---|---|---|---|---|"]
+    for one in all_specs():
+        trained = "yes" if one.is_trainable else "no"
+        rows.append(f"| `{one.name}` | {one.family} | {one.about} | `{one.primary_metric}` | {trained} |")
+    return "\n".join(rows) + "\n"
+
+
 def first_line(file: Path) -> str:
     """What a file says it owns."""
     said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
@@ -54,7 +64,7 @@ def first_line(file: Path) -> str:
     return said.splitlines()[0]
 
 
-MAKERS: dict[str, Callable[[], str]] = {"settings": settings, "rooms": rooms}
+MAKERS: dict[str, Callable[[], str]] = {"settings": settings, "rooms": rooms, "tasks": tasks}
 
 
 def made(text: str) -> str:
