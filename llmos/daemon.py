@@ -139,8 +139,8 @@ def listening(config: Config) -> Iterator[socket.socket]:
         raise Unavailable(f"No address {config.host!r}: {error.strerror}. Choose another: LLMOS_HOST") from error
     if not (is_loopback(str(address[0])) or config.insecure):
         raise NotLoopback(
-            f"{config.host} can be reached from other machines, and nothing here asks who calls: whoever reaches the "
-            "port may use it. Listen on 127.0.0.1, or mean it: llmos up --insecure, or the setting insecure = true",
+            f"{config.host} can be reached from other machines, and there is no authentication: whoever reaches the "
+            "port may use it. Listen on 127.0.0.1, or allow it: llmos up --insecure, or the setting insecure = true",
             key="insecure",
             value=config.host,
         )
@@ -151,7 +151,7 @@ def listening(config: Config) -> Iterator[socket.socket]:
             sock.bind(address)
         except OSError as error:
             raise AlreadyRunning(
-                f"Port {config.port} on {config.host} cannot be had: {error.strerror}. Choose another: LLMOS_PORT",
+                f"Port {config.port} on {config.host} cannot be opened: {error.strerror}. Choose another: LLMOS_PORT",
                 port=config.port,
             ) from error
         sock.listen(BACKLOG)

@@ -67,5 +67,5 @@ def _read(path: Path) -> dict[str, CatalogEntry]:
         raise BadInput(f"{path} is not valid TOML: {error}. Correct the file") from error
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise BadInput(f"{path}: {name!r} is no table. Each model is one, like [minilm]")
+            raise BadInput(f"{path}: {name!r} is not a table. Write each model as a table, like [minilm]")
     return {check_name(name): from_plain({**table, "name": name}, CatalogEntry) for name, table in tables.items()}

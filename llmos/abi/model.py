@@ -152,7 +152,7 @@ def split_ref(text: str) -> tuple[str, int | None]:
     name, colon, version = text.partition(":")
     if "/" in name:
         raise ModelNotFound(
-            f"No model {_short(text)}: names here have no slash. `llmos ls` shows what there is; a hub's comes in by: "
+            f"No model {_short(text)}: names have no slash. See all names: llmos ls. Bring in a hub's model: "
             "llmos pull hf:ORG/NAME"
         )
     check_name(name)

@@ -34,9 +34,9 @@ def open_below(path: Path) -> BinaryIO:
 
 def refusal(said: str, roots: Sequence[Path]) -> PathNotAllowed:
     """What is said of a path that leads out of these folders."""
-    where = ", ".join(map(str, roots)) or f"none, as the setting {SETTING} names no folder"
+    where = ", ".join(map(str, roots)) or f"the setting {SETTING} names none"
     return PathNotAllowed(
-        f"{said[:200]} may not be read for a request. Folders whose files may: {where}. Add one: {SETTING}",
+        f"{said[:200]} is not below a folder that requests may read: {where}. Add its folder to {SETTING}",
         key=SETTING,
         value=said[:200],
     )

@@ -50,7 +50,10 @@ class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 def one_priority(priority: Priority | None, earlier: Priority | None) -> Priority | None:
     """What a body says by `priority` or by its earlier name `class`; BadInput if both are said and differ."""
     if priority is not None and earlier is not None and priority is not earlier:
-        raise BadInput(f"priority is {priority} and class is {earlier}; they are one. Send priority", key="priority")
+        raise BadInput(
+            f"priority is {priority} and class is {earlier}; class is its earlier name. Send only priority",
+            key="priority",
+        )
     return priority or earlier
 
 
@@ -205,7 +208,7 @@ def _context(error: TooLong) -> str:
 
 
 def _client_left() -> Cancelled:
-    return Cancelled("The client left before the answer was there")
+    return Cancelled("The client left before the answer was ready")
 
 
 async def _led_by(first: Chunk, rest: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:

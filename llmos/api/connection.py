@@ -287,7 +287,7 @@ class Connection(HttpToolsProtocol):
         """Who has waited longest for its client goes; where all are at work, this one is told to come back."""
         longest = self._crowd.longest()
         if longest is None or longest is self:
-            self._refuse(Unavailable(f"{self._crowd.most} connections are open and at work. Try again later"))
+            self._refuse(Unavailable(f"{self._crowd.most} connections are open and busy. Try again later"))
         else:
             self._crowd.leave(longest)
             longest.transport.abort()
@@ -318,8 +318,8 @@ class Connection(HttpToolsProtocol):
             if self.waits:
                 self.transport.close()
         else:
-            what = "The headers were" if self._timed == "head" else "The body was"
-            self._refuse(TooSlow(f"{what} not there in time. Send them at {LEAST_BYTES // 15 // 1024} KiB/s or more"))
+            what = "The headers" if self._timed == "head" else "The body"
+            self._refuse(TooSlow(f"{what} did not arrive in time. Send {LEAST_BYTES // 15 // 1024} KiB/s or more"))
 
     def _check_reading(self) -> None:
         unread_bytes = self.transport.get_write_buffer_size()

@@ -72,7 +72,9 @@ class Embeddings:
     async def embed(self, request: Request) -> Reply:
         body = parse_supported(await self._bodies.read(request, BODY), EmbeddingRequest)
         if body.encoding_format not in (None, "float", "base64"):
-            raise BadInput(f"encoding_format is {body.encoding_format!r}; it is float or base64", key="encoding_format")
+            raise BadInput(
+                f"encoding_format is {body.encoding_format!r}; it must be float or base64", key="encoding_format"
+            )
         field = Field("input", isinstance(body.input, list), is_openai=True)
         params = without_unset({PARSE_SPECIAL: body.parse_special, **{key: getattr(body, key) for key in CUTS}})
         wanted = self._caller.wanted(body, "embed", _texts(body.input), params, field)
@@ -90,8 +92,9 @@ def _texts(given: str | list[Json]) -> list[Json]:
         raise BadInput("input is an empty list. Send at least one text", key="input")
     if are_token_ids(texts):
         raise BadInput(
-            "input must be a string or a list of strings: token ids are another tokenizer's here. Have the client send "
-            "texts: LangChain's OpenAIEmbeddings does with check_embedding_ctx_length=False",
+            "input must be a string or a list of strings: token ids are another tokenizer's, and are "
+            "not accepted. Make the client send texts: LangChain's OpenAIEmbeddings does with "
+            "check_embedding_ctx_length=False",
             key="input",
         )
     return texts_of(texts, "input")

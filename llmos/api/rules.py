@@ -145,7 +145,7 @@ def _of_format(said: ResponseFormat) -> list[Found]:
     if said.type == REGEX:
         return [(key, REGEX, said.value)]
     if said.type != JSON_SCHEMA:
-        raise BadInput(f"{key}.type is {quote_value(said.type)}; it is text, json_object or json_schema", key=key)
+        raise BadInput(f"{key}.type is {quote_value(said.type)}; it must be text, json_object or json_schema", key=key)
     schema = said.json_schema.schema if said.json_schema is not None else said.schema
     if schema is None and isinstance(said.value, dict):  # Hugging Face's newer shape
         schema = said.value.get("schema", said.value)

@@ -68,7 +68,7 @@ class Tasks:
         inputs = _inputs(body)
         encoding = params.pop("encoding", "float") if spec.gives_vectors else "float"
         if encoding not in ("float", "base64"):
-            raise BadInput(f"encoding is {encoding!r}; it is float or base64", key="encoding")
+            raise BadInput(f"encoding is {encoding!r}; it must be float or base64", key="encoding")
         field = Field("input" if body.inputs is msgspec.UNSET else "inputs", body.inputs is not msgspec.UNSET)
         wanted = self._caller.wanted(body, task, inputs, params, field)
         if body.stream:

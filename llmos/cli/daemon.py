@@ -162,7 +162,7 @@ def _end_daemon(daemon: OsProcess) -> bool:
         return False
     daemon.signal(signal.SIGKILL)
     if not daemon.has_ended(KILL_TIMEOUT_S):
-        raise Unavailable(f"The daemon (pid {daemon.os_pid}) was killed and does not end: is a disk stuck? Look: dmesg")
+        raise Unavailable(f"The daemon (pid {daemon.os_pid}) was killed but has not ended. Is a disk stuck? See: dmesg")
     return True
 
 

@@ -206,7 +206,7 @@ def _write_answers(call: Call, checked: list[Json]) -> list[Written]:
     """The answers of a call: `n` to each input, in order."""
     settings = sampling(call.params)
     if settings.grammar is not None or any(one.get("tool_choice", AUTO) != AUTO for one in checked):
-        raise BadInput("The null engine computes nothing: it can keep to no rule and call no function")
+        raise BadInput("The null engine computes nothing: it cannot follow a rule or call functions")
     count = min(settings.max_tokens, MAX_NEW_TOKENS)
     reason = "stop" if count == MAX_NEW_TOKENS else "length"
     return [

@@ -296,7 +296,7 @@ def _check_dtype(spec: Spec, manifest: Manifest | None) -> None:
     if served == INT8 and not spec.device.startswith("cpu"):
         what = manifest.ref if manifest is not None else spec.args.get("source")
         raise BadSetting(
-            f"{what} in int8 is computed by CPUs here, not on {spec.device}. Use a version in float there (llmos ls)",
+            f"{what} in int8 runs only on CPUs, not on {spec.device}. Use a version in float there (llmos ls)",
             key="device",
             value=spec.device,
             expected="cpu0",

@@ -220,7 +220,7 @@ class Journal:
     def _failure(self, error: sqlite3.DatabaseError) -> LlmosError:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             return DiskFull(
-                f"The disk under {self._path.parent} is full, so nothing can be promised. Free some space: llmos gc",
+                f"The disk under {self._path.parent} is full, so nothing can be recorded. Free some space: llmos gc",
                 path=str(self._path.parent),
             )
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:

@@ -150,7 +150,7 @@ def _read(folder: Path, dtype: str, device: torch.device, *, trainable: bool) ->
         return read_model(folder, torch_dtype(dtype)).to(device)
     assert not trainable, "Integers have no gradients: what is trained is loaded in float"
     if device.type != "cpu":
-        raise BadInput(f"int8 is computed by CPUs here, not by {device}. Use the version in float there")
+        raise BadInput(f"int8 runs only on CPUs, not on {device}. Use the float version there")
     return read_int8(folder, torch_dtype(rest_of(dtype)))
 
 
@@ -222,8 +222,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         shards = [WEIGHTS]
     elif any(file for pattern in PICKLED for file in folder.glob(pattern)):
         raise UnsafeWeights(
-            f"{name_of(folder)} has pickled weights only, and reading a pickle runs the code in it. "
-            "Convert them to safetensors where you trust them, or take a revision that has safetensors"
+            f"{name_of(folder)} has pickled weights only, and loading a pickle runs the code in it. "
+            "If you trust them, convert them to safetensors, or take a revision that has safetensors"
         )
     else:
         raise BadInput(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} is there")

@@ -36,12 +36,12 @@ class NextHead(nn.Module):
         super().__init__()
         if loaded.causal is None:
             raise BadInput(
-                f"A base of this architecture ({type(loaded.backbone).__name__}) reads and cannot write. Take a "
+                f"A base of this architecture ({type(loaded.backbone).__name__}) can embed but not generate. Use a "
                 "decoder, such as smollm2"
             )
         config, causal = loaded.config, loaded.causal
         if config._attn_implementation != NAME:
-            raise BadInput(f"{type(causal).__name__} brings an attention of its own; it can embed here, but not write")
+            raise BadInput(f"{type(causal).__name__} has its own attention; it can embed here, but not generate")
         layer = causal.get_output_embeddings()  # type: ignore[operator]  # transformers' method
         tokens = loaded.backbone.get_input_embeddings()  # type: ignore[operator]  # likewise
         self.is_tied = getattr(layer, "weight", None) is tokens.weight

@@ -62,7 +62,7 @@ def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | 
 def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache]) -> Tensor:
     """The next token's logits after each sequence, [sequences, vocabulary]; each goes on as in `forward`."""
     if causal.config._attn_implementation != NAME:  # type: ignore[union-attr]  # as above
-        raise BadInput(f"{type(causal).__name__} brings an attention of its own; it can embed here, but not generate")
+        raise BadInput(f"{type(causal).__name__} has its own attention; it can embed here, but not generate")
     lasts = torch.tensor(packed.lengths, device=packed.ids.device).cumsum(0) - 1
     out = causal(
         input_ids=packed.ids,

@@ -97,8 +97,8 @@ def _adapter(there: set[str], where: str) -> list[tuple[str, Part]]:
         pickled = sorted(path for path in there if path.startswith("adapter_model") or PICKLED.fullmatch(path))
         if pickled:
             raise UnsafeWeights(
-                f"{where} has an adapter with pickled weights ({', '.join(pickled)}), and reading a pickle runs "
-                "whatever code is in it. Save it again where you trust it: save_pretrained writes safetensors",
+                f"{where} has an adapter with pickled weights ({', '.join(pickled)}), and loading a pickle runs "
+                "the code in it. If you trust it, save it again: save_pretrained writes safetensors",
                 path=pickled[0],
             )
         raise BadInput(f"{where} has {ADAPTER_CONFIG} and no {ADAPTER}. Save the adapter with save_pretrained")
@@ -128,8 +128,8 @@ def _weights(there: set[str], where: str) -> list[str]:
     pickled = sorted(path for path in there if PICKLED.fullmatch(path))
     if pickled:
         raise UnsafeWeights(
-            f"{where} has only pickled weights ({', '.join(pickled)}), and reading a pickle runs whatever code is in "
-            "it. Convert them where you trust them: AutoModel.from_pretrained(...).save_pretrained(folder)",
+            f"{where} has only pickled weights ({', '.join(pickled)}), and loading a pickle runs the code in it. "
+            "If you trust them, convert them: AutoModel.from_pretrained(...).save_pretrained(folder)",
             path=pickled[0],
         )
     raise BadInput(
@@ -210,8 +210,8 @@ def _refuse_unknown(folder: Path, config: dict[str, Json], architecture: str) ->
     unknown = [kind for kind in kinds if kind not in KNOWN_MODULES]
     if unknown:
         raise BadInput(
-            f"Its vectors pass through {', '.join(unknown)} ({MODULES}), which is not computed here: they would be "
-            f"others than its makers'. Pull another, or a copy without {MODULES} to take it as a plain encoder"
+            f"Its vectors pass through {', '.join(unknown)} ({MODULES}), which is not supported here: they would "
+            f"differ from its authors'. Pull another base, or a copy without {MODULES} to take it as a plain encoder"
         )
 
 
@@ -228,7 +228,7 @@ def pooling_of(folder: Path) -> str:
         known = ", ".join(POOLING.values())
         raise BadInput(
             f"It pools by {' and '.join(modes)} (1_Pooling/config.json), and here one of: {known}. Its vectors would "
-            "be others than its makers'. Pull another, or a copy without 1_Pooling to have the mean"
+            "differ from its authors'. Pull another base, or a copy without 1_Pooling to have the mean"
         )
     return short[modes[0]]
 
@@ -339,14 +339,14 @@ def license_of(folder: Path) -> str:
 def _json(path: Path) -> dict[str, Json]:
     found = _read(path, {})
     if not isinstance(found, dict):
-        raise BadInput(f"{path.name} holds no JSON object. Fetch it again")
+        raise BadInput(f"{path.name} is not a JSON object. Fetch it again")
     return found
 
 
 def _list(path: Path) -> list[dict[str, Json]]:
     found = _read(path, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise BadInput(f"{path.name} holds no list of JSON objects. Fetch it again")
+        raise BadInput(f"{path.name} is not a list of JSON objects. Fetch it again")
     return found
 
 

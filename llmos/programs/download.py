@@ -221,8 +221,8 @@ def _progress(title: str, held: int, total: int, fresh: int, elapsed_s: float) -
 
 def _damaged_error(path: str, expected: str, actual: str) -> Corrupt:
     return Corrupt(
-        f"{path} is not what it should be: expected {expected[:20]}, got {actual[:20]}. It is not used; pull again, "
-        "and if it stays so, distrust that source",
+        f"{path} is not what it should be: expected {expected[:20]}, got {actual[:20]}. It is not used. Pull again; "
+        "if it happens again, do not trust that source",
         path=path,
         expected=expected,
         actual=actual,

@@ -118,7 +118,7 @@ def max_drop_of(args: dict[str, Json]) -> float:
     if told is None:
         return MAX_DROP
     if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= 1:
-        raise BadInput(f"max_drop is {told!r}; it is a number from 0 to 1, such as 0.01")
+        raise BadInput(f"max_drop is {told!r}; it must be a number from 0 to 1, such as 0.01")
     return float(told)
 
 

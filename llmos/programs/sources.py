@@ -254,7 +254,7 @@ def _under(folder: Path) -> list[str]:
 
 def _inside(path: str) -> str:
     if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise BadInput(f"{path!r} would be written outside of the model's folder. Distrust where it came from")
+        raise BadInput(f"{path!r} would be written outside of the model's folder. Do not trust its source")
     return path
 
 

@@ -62,7 +62,7 @@ def check_reply(response: httpx.Response) -> Json:
         body = response.json()
     except ValueError as error:
         url = response.request.url
-        raise Internal(f"{url} answered something that is no JSON. Is that the address of a daemon?") from error
+        raise Internal(f"{url} did not answer in JSON. Is it the address of a daemon?") from error
     if not response.is_success:
         raise error_of_reply(response, body)
     return body
@@ -72,7 +72,7 @@ def error_of_reply(response: httpx.Response, body: Json) -> LlmosError:
     """The error of an answer that is none."""
     if isinstance(body, dict) and isinstance(body.get("error"), dict) and "code" in body["error"]:
         return fault_in(body)
-    return Internal(f"{response.request.url} answered {response.status_code} in no shape of ours. Is that a daemon?")
+    return Internal(f"{response.request.url} answered {response.status_code} in an unknown format. Is it a daemon?")
 
 
 def unreachable(url: str, error: httpx.TransportError) -> LlmosError:

@@ -48,8 +48,8 @@ def raise_unless_done(process: Process) -> Process:
         raise Cancelled(f"pid {process.pid} was interrupted. Go on from its checkpoint: llmos resume {process.pid}")
     if not process.is_ended:
         raise Unavailable(
-            f"The daemon went down while pid {process.pid} was {process.state}. Start it again (llmos up), and then "
-            f"see what became of it: llmos ps --all",
+            f"The daemon went down while pid {process.pid} was {process.state}. Start it again (llmos up), then "
+            "see the state of the process: llmos ps --all",
             pid=process.pid,
         )
     if process.exit_code:

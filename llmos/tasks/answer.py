@@ -173,7 +173,7 @@ def _longest(settings: Settings, params: dict[str, Json]) -> int:
     value = params.get("max_answer_tokens", settings.options.get("max_answer_tokens", MAX_ANSWER_TOKENS))
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadInput(
-            f"max_answer_tokens is {quote_value(value)}; it is a whole number, 1 or more", key="max_answer_tokens"
+            f"max_answer_tokens is {quote_value(value)}; it must be a whole number, 1 or more", key="max_answer_tokens"
         )
     return value
 
@@ -181,7 +181,7 @@ def _longest(settings: Settings, params: dict[str, Json]) -> int:
 def _threshold(settings: Settings, params: dict[str, Json]) -> float:
     value = params.get("threshold", settings.options.get("threshold", 0.0))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadInput(f"threshold is {quote_value(value)}; it is a number from 0 to 1", key="threshold")
+        raise BadInput(f"threshold is {quote_value(value)}; it must be a number from 0 to 1", key="threshold")
     return float(value)
 
 

@@ -208,7 +208,7 @@ def _message(index: int, message: Json) -> Json:
     if not calls:
         return {"role": role, "content": content}
     if not isinstance(calls, (list, tuple)):
-        raise BadInput(f"messages[{index}].tool_calls is {quote_value(calls)}; it is a list")
+        raise BadInput(f"messages[{index}].tool_calls is {quote_value(calls)}; it must be a list")
     return {"role": role, "content": content, "tool_calls": [_call(index, call) for call in calls]}
 
 

@@ -47,7 +47,7 @@ class Embed:
         """The task as a call asks for it."""
         cuts, most = (params.get(key) for key in CUTS)
         if cuts is not None and not isinstance(cuts, bool):
-            raise BadInput(f"truncate is {quote_value(cuts)}; it is true or false", key="truncate")
+            raise BadInput(f"truncate is {quote_value(cuts)}; it must be true or false", key="truncate")
         if most is None:
             return Embed(cuts)
         if isinstance(most, bool) or not isinstance(most, int) or (most < 1 and most != ALL):

@@ -76,14 +76,14 @@ class EncoderDecoderInfo:
         if self.prefixes is None:
             if source or target:
                 raise BadInput(
-                    "This model translates between the languages that it was made for, and cannot be told others. "
+                    "This model translates only between the languages that it was made for. "
                     "Leave source_language and target_language out",
                     key="target_language",
                 )
             return ""
         if target is None:
             raise BadInput(
-                "translate must know the language to write. Say target_language, such as German: a param of a "
+                "translate needs target_language, such as German: a param of a "
                 "call, and of training an option, --set target_language=German",
                 key="target_language",
             )
@@ -119,9 +119,7 @@ def _add_language(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int
     codes = {*tokenizer.reader.codes.values()}
     at = next((at for at in (0, len(ids) - 1) if ids[at] in codes), None)
     if at is None:
-        raise BadInput(
-            "This model's tokenizer puts no language beside a text. Leave source_language out", key="source_language"
-        )
+        raise BadInput("This model takes no source language. Leave source_language out", key="source_language")
     return [*ids[:at], source, *ids[at + 1 :]]
 
 

@@ -144,7 +144,7 @@ def _number(params: dict[str, Json], key: str, default: float, least: float, mos
     if value is None:
         return default
     if not _is_number(value) or not least <= value <= most:
-        raise BadInput(f"{key} is {quote_value(value)}; it is a number from {least:,} to {most:,}", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it must be a number from {least:,} to {most:,}", key=key)
     return float(value)
 
 
@@ -153,7 +153,7 @@ def _whole(params: dict[str, Json], key: str, default: int, least: int, most: in
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadInput(f"{key} is {quote_value(value)}; it is a whole number from {least:,} to {most:,}", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it must be a whole number from {least:,} to {most:,}", key=key)
     return value
 
 
@@ -165,7 +165,8 @@ def _top_logprobs(params: dict[str, Json]) -> int | None:
     wanted = params.get("logprobs")
     if wanted is not None and not isinstance(wanted, bool):
         raise BadInput(
-            f"logprobs is {quote_value(wanted)}; it is true or false, and top_logprobs says how many", key="logprobs"
+            f"logprobs is {quote_value(wanted)}; it must be true or false, and top_logprobs says how many",
+            key="logprobs",
         )
     top = _whole(params, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
     if top and not wanted:
@@ -197,7 +198,7 @@ def _stops(value: Json) -> tuple[str, ...]:
         return ()
     if not isinstance(stops, tuple) or not all(isinstance(s, str) and 0 < len(s) <= MAX_STOP_CHARS for s in stops):
         said = f"a string of 1 to {MAX_STOP_CHARS} characters, or a list of such"
-        raise BadInput(f"stop is {quote_value(value)}; it is {said}", key="stop")
+        raise BadInput(f"stop is {quote_value(value)}; it must be {said}", key="stop")
     if len(stops) > MAX_STOPS:
         raise BadInput(f"stop has {len(stops):,} strings; it may have {MAX_STOPS}. Send fewer", key="stop")
     return stops

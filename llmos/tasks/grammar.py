@@ -52,7 +52,7 @@ def grammar_of(params: dict[str, Json]) -> Grammar | None:
         return Grammar(kind, _enforceable_schema(fitting(kind, schema_text(kind, value))))
     if not isinstance(value, str) or not value.strip():
         example = r"[0-9]{5}" if kind == REGEX else 'start: "yes" | "no"'
-        raise BadInput(f"{kind} is {quote_value(value)}; it is a text, such as {example}", key=kind)
+        raise BadInput(f"{kind} is {quote_value(value)}; it must be a text, such as {example}", key=kind)
     return Grammar(kind, fitting(kind, value))
 
 
@@ -69,7 +69,7 @@ def schema_text(key: str, schema: Json) -> str:
     """A JSON schema as text, its properties in the order that they were given in."""
     if not isinstance(schema, dict):
         example = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
-        raise BadInput(f"{key} is {quote_value(schema)}; it is an object, such as {example}", key=key)
+        raise BadInput(f"{key} is {quote_value(schema)}; it must be an object, such as {example}", key=key)
     try:
         return msgspec.json.encode(schema).decode()
     except RecursionError as error:

@@ -107,16 +107,14 @@ def _text_name(number: int) -> str:
 def _top_n(params: dict[str, Json]) -> int | None:
     value = params.get("top_n")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise BadInput(
-            f"top_n is {quote_value(value)}; it is how many documents to answer with, 1 or more", key="top_n"
-        )
+        raise BadInput(f"top_n is {quote_value(value)}; it must be a number of documents, 1 or more", key="top_n")
     return value
 
 
 def _is_true(params: dict[str, Json], key: str) -> bool:
     value = params.get(key, False)
     if not isinstance(value, bool):
-        raise BadInput(f"{key} is {quote_value(value)}; it is true or false", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it must be true or false", key=key)
     return value
 
 

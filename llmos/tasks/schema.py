@@ -175,7 +175,7 @@ class _Walk:
             if node[word] is not None and not is_one(node[word]):
                 at = _told_place(place)
                 raise BadInput(
-                    f"{self._key} has {word} = {quote_value(node[word])} at {at}; it is {said}", key=self._key
+                    f"{self._key} has {word} = {quote_value(node[word])} at {at}; it must be {said}", key=self._key
                 )
 
     def _parts(self) -> set[int]:

@@ -42,7 +42,7 @@ class Summarize:
         if words is None:
             return self
         if isinstance(words, bool) or not isinstance(words, int) or not 1 <= words <= MOST_WORDS:
-            said = f"max_words is {quote_value(words)}; it is a whole number from 1 to {MOST_WORDS:,}"
+            said = f"max_words is {quote_value(words)}; it must be a whole number from 1 to {MOST_WORDS:,}"
             raise BadInput(said, key="max_words")
         return replace(self, max_words=words)
 
@@ -68,7 +68,7 @@ class Summarize:
     def _source_of(self, one: encoder_decoder.EncoderDecoderInfo) -> encoder_decoder.EncoderDecoderInput:
         if self.max_words is not None:
             raise BadInput(
-                "This model cannot be told how many words a summary may have. Leave max_words out, or set max_tokens",
+                "This model does not take max_words. Leave it out, or set max_tokens",
                 key="max_words",
             )
         return one.summarize()

@@ -49,7 +49,7 @@ def for_template(params: dict[str, Json]) -> dict[str, Json]:
         return {}
     if not isinstance(value, dict):
         raise BadInput(
-            f'{PARAM} is {quote_value(value)}; it is an object, such as {{"enable_thinking": false}}', key=PARAM
+            f'{PARAM} is {quote_value(value)}; it must be an object, such as {{"enable_thinking": false}}', key=PARAM
         )
     if len(value) > MOST_NAMES:
         raise BadInput(f"{PARAM} has {len(value):,} names; it may have {MOST_NAMES}. Send fewer", key=PARAM)

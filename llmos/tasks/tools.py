@@ -79,7 +79,7 @@ def check_tools(data: Json) -> dict[str, Json]:
     given = data.get("tools")
     if given is not None and (not isinstance(given, (list, tuple)) or len(given) > MAX_TOOLS):
         raise BadInput(
-            f"tools is {quote_value(given)}; it is a list of at most {MAX_TOOLS}, each {EXAMPLE}", key="tools"
+            f"tools is {quote_value(given)}; it must be a list of at most {MAX_TOOLS}, each {EXAMPLE}", key="tools"
         )
     _check_size(given)
     tools = [_checked_tool(i, tool) for i, tool in enumerate(given or ())]
@@ -91,7 +91,9 @@ def check_tools(data: Json) -> dict[str, Json]:
     choice = _checked_choice(data.get("tool_choice"), names)
     many = data.get("parallel_tool_calls")
     if many is not None and not isinstance(many, bool):
-        raise BadInput(f"parallel_tool_calls is {quote_value(many)}; it is true or false", key="parallel_tool_calls")
+        raise BadInput(
+            f"parallel_tool_calls is {quote_value(many)}; it must be true or false", key="parallel_tool_calls"
+        )
     if not tools or choice == NONE:
         return {}
     return {"tools": tools, "tool_choice": choice, "parallel_tool_calls": many}
@@ -127,11 +129,11 @@ def _checked_tool(index: int, tool: Json) -> Json:
     key = f"tools[{index}]"
     if not isinstance(function, dict) or not NAME.fullmatch(str(function.get("name", ""))):
         said = "with a name of letters, digits, _ . and -, at most 64"
-        raise BadInput(f"{key} is {quote_value(tool)}; it is {EXAMPLE}, {said}", key=key)
+        raise BadInput(f"{key} is {quote_value(tool)}; it must be {EXAMPLE}, {said}", key=key)
     parameters, strict = function.get("parameters"), function.get("strict")
     if strict not in (None, True, False):
         key = f"{key}.function.strict"
-        raise BadInput(f"{_tool_key(key, tool)} is {quote_value(strict)}; it is true or false", key=key)
+        raise BadInput(f"{_tool_key(key, tool)} is {quote_value(strict)}; it must be true or false", key=key)
     schema = NO_ARGUMENTS if parameters is None else parameters
     _enforceable_parameters(index, function["name"], schema, is_strict=strict is True)
     kept = {"name": function["name"], "description": function.get("description") or "", "parameters": schema}

@@ -73,7 +73,7 @@ class Translate:
         source, target = self._languages(settings)
         if target is None:
             raise BadInput(
-                "translate must know the language to write. Say target_language, such as German: a param of a "
+                "translate needs target_language, such as German: a param of a "
                 "call, and of training an option, --set target_language=German",
                 key="target_language",
             )
@@ -88,7 +88,7 @@ def language_of(value: Json, key: str) -> str | None:
         return None
     is_name = isinstance(value, str) and value.translate(BETWEEN).isalpha()
     if not is_name or not 2 <= len(value) <= MOST_CHARS:
-        raise BadInput(f"{key} is {quote_value(value)}; it is the name of a language, such as German", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it must be the name of a language, such as German", key=key)
     return str(value)
 
 

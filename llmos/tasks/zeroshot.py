@@ -91,7 +91,7 @@ def label_sentence(text: str, params: Mapping[str, Json]) -> str:
     hypothesis = params.get("hypothesis", HOLE)
     if not isinstance(hypothesis, str) or hypothesis.count(HOLE) != 1:
         raise BadInput(
-            f"hypothesis is {quote_value(hypothesis)}; it is a sentence with one {HOLE} where the label goes",
+            f"hypothesis is {quote_value(hypothesis)}; it must be a sentence with one {HOLE} where the label goes",
             key="hypothesis",
         )
     return hypothesis.replace(HOLE, text)

@@ -66,7 +66,7 @@ class _Worker:
             with suppress(ConnectionError):
                 data = self.line.recv(READ_BYTES)
             if not data:
-                raise Unavailable("A process that helps to train has died. What is trained so far is kept: resume it")
+                raise Unavailable("A gradient worker has died. The last checkpoint is kept: resume it")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         said: dict[str, object] = json.loads(line)

@@ -130,7 +130,7 @@ class Trainer:
         total = crew.gradients(self.position.step, batch, self.lengths, normalizer)
         if not math.isfinite(total):
             raise BadSetting(
-                f"The loss is {total} at step {self.position.step + 1:,}: training has run away. Lower the "
+                f"The loss is {total} at step {self.position.step + 1:,}: training has diverged. Lower the "
                 f"learning rate (it was {self.recipe.learning_rate:g})",
                 key="learning_rate",
                 value=self.recipe.learning_rate,

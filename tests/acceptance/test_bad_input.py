@@ -69,7 +69,7 @@ def test_pickled_weights_are_refused(minilm, tmp_path):
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04K\x01.")
     done = minilm("pull", str(folder), "--name", "pickled")
     assert done.returncode == 2, done.stderr
-    assert "Convert them where you trust them" in done.stderr
+    assert "If you trust them, convert them" in done.stderr
 
 
 @pytest.mark.parametrize("body", [b'{"model": "minilm", "input": "caf\xe9"}', b'{"model": "minilm", "input": NaN}'])

@@ -37,7 +37,7 @@ def test_the_daemon_s_life_from_the_command_line(llmos, tmp_path, port):
     second = llmos("up", "--port", str(port + 1))
     assert (second.returncode, "runs on" in second.stderr) == (1, True)
     elsewhere = llmos("up", LLMOS_HOME=str(tmp_path / "other"))
-    assert (elsewhere.returncode, "cannot be had" in elsewhere.stderr) == (1, True)
+    assert (elsewhere.returncode, "cannot be opened" in elsewhere.stderr) == (1, True)
     unknown = llmos("run", "nobody", "hello")
     assert (unknown.returncode, "llmos pull" in unknown.stderr) == (2, True)
     with Client(url) as box:

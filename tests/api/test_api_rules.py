@@ -100,8 +100,8 @@ def test_our_own_rules_are_params_of_both_routes(client, chat):
             {"response_format": {"type": "json_object"}, "extra_body": {"json_schema": CITY}},
             "both json_schema and response_format",
         ),
-        ({"extra_body": {"regex": "("}}, "regex cannot be kept to"),
-        ({"extra_body": {"grammar": "nothing"}}, "grammar cannot be kept to"),
+        ({"extra_body": {"regex": "("}}, "regex cannot be enforced"),
+        ({"extra_body": {"grammar": "nothing"}}, "grammar cannot be enforced"),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]},
             "of f is of the type",

@@ -16,7 +16,7 @@ FAULTS = {
     "a process that died": (ProcessDied("Process 7 died. Ask again"), "process_died", None),
     "a deadline": (TimedOut("No answer within 2 s", timeout_s=2.0), "timed_out", None),
     "its rule": (
-        BadInput("The json_schema cannot be kept to: too wide", key="json_schema"),
+        BadInput("The json_schema cannot be enforced: too wide", key="json_schema"),
         "bad_input",
         "guided_json",
     ),

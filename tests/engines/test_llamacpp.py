@@ -97,13 +97,13 @@ def test_an_answer_is_held_against_its_rule(rule, good, begun, bad):
     kept.check(good, is_whole=True)
     kept.check(begun, is_whole=False)
     for text, is_whole in ((begun, True), (bad, False)):
-        with pytest.raises(Unavailable, match=f"left the {rule.kind}"):
+        with pytest.raises(Unavailable, match=f"does not match its {rule.kind}"):
             kept.check(text, is_whole=is_whole)
 
 
 @pytest.mark.parametrize("rule", [Grammar("grammar", "start: !!"), Grammar("regex", "[")], ids=lambda one: one.kind)
 def test_a_rule_that_cannot_be_read_is_refused_before_anything_is_written(rule):
-    with pytest.raises(BadInput, match=f"The {rule.kind} cannot be kept to"):
+    with pytest.raises(BadInput, match=f"The {rule.kind} cannot be enforced"):
         LlamaCppRule(rule)
 
 
@@ -123,7 +123,7 @@ def test_an_answer_that_broke_off_is_no_answer():
 
     heard = LlamaCppEvent(Leg(0, Job(), 0, Sampling(), ""), lambda piece: None, None)
     heard({"choices": [{"text": "half", "finish_reason": None}]})
-    with pytest.raises(Unavailable, match="before it was whole"):
+    with pytest.raises(Unavailable, match="before it was complete"):
         heard.end()
 
 

@@ -276,7 +276,7 @@ def test_a_model_that_computes_no_numbers_says_so_and_its_neighbours_are_answere
     chunks = run(engine, embed(1, "one"), Call(2, "huge:1", task, (asked,)), embed(3, "one"))
     np.testing.assert_allclose(np.concatenate([vectors(chunks, 1), vectors(chunks, 3)]), [*before, *before], atol=1e-6)
     (fault,) = [chunk.fault for chunk in chunks if chunk.call_id == 2]
-    assert "huge:1 computes what is not a number" in str(error_of(fault))
+    assert "huge:1 computes NaN or infinity" in str(error_of(fault))
 
 
 def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answered(speaker, folders):
@@ -288,7 +288,7 @@ def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answe
     chunks = run(speaker, calls[0], Call(2, "loud:1", "generate", ("a text",), {"temperature": 0}), calls[1])
     assert outputs(chunks, 1) == outputs(chunks, 3) == (alone,)
     (fault,) = [chunk.fault for chunk in chunks if chunk.call_id == 2]
-    assert "loud:1 computes what is not a number" in str(error_of(fault))
+    assert "loud:1 computes NaN or infinity" in str(error_of(fault))
 
 
 @pytest.mark.parametrize("head", ["pooled", None])

@@ -187,7 +187,7 @@ def test_a_source_that_the_pool_has_no_room_for_is_refused_with_the_numbers(fold
 
 def test_a_language_goes_into_the_prefix_or_is_refused(folders):
     t5, marian = engine_of(folders, "t5"), engine_of(folders, "marian")
-    with pytest.raises(BadInput, match="must know the language to write"):
+    with pytest.raises(BadInput, match="needs target_language"):
         t5.add(ask(1, "x", task="translate"))
     for i, params in enumerate(({}, {"source_language": "English"})):
         t5.add(ask(i, "x", task="translate", target_language="German", **params))

@@ -363,7 +363,7 @@ def halved(weights):
         (None, {"bias": "all"}, "biases"),
         (None, {"peft_type": "IA3"}, "spoilt is an adapter of type 'IA3'"),
         (None, {"init_lora_weights": "pissa_niter_4"}, "changes the base's own weights"),
-        (None, {"modules_to_save": ["embed_tokens"]}, "whole layers"),
+        (None, {"modules_to_save": ["embed_tokens"]}, "full layers"),
         (None, {"trainable_token_indices": [1]}, "trainable_token_indices"),
         (None, {"lora_alpha": "much"}, "not a number"),
         (None, {"r": 0}, "rank 0"),

@@ -48,7 +48,7 @@ def test_what_was_checked_is_what_is_read(box, swap):
     named = roots.named(Program.TRAIN, {"data": {"train": str(folder / "root/data/rows.csv")}})["data"]["train"]
     assert [row.input["text"] for row in read_rows(named, Data(named), "classify", {}).rows] == ["hello", "bye"]
     swap(folder)
-    with pytest.raises(PathNotAllowed, match=r"rows\.csv may not be read for a request"):
+    with pytest.raises(PathNotAllowed, match=r"rows\.csv is not below a folder that requests may read"):
         read_rows(named, Data(named), "classify", {})
     with pytest.raises(PathNotAllowed):
         format_of(folder / "root/data/rows")

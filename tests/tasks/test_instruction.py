@@ -74,7 +74,7 @@ def test_a_param_that_cannot_be_is_refused(name: str, params: dict[str, object],
 
 
 def test_a_translation_needs_its_language_and_the_likeliest_text_is_what_one_gets_unless_said() -> None:
-    with pytest.raises(BadInput, match="Say target_language, such as German"):
+    with pytest.raises(BadInput, match="translate needs target_language, such as German"):
         task("translate").render([{"text": "hello"}], PieceTokenizer(), Settings())
     assert with_defaults(with_params("translate", {}), {"max_tokens": 3}) == {"temperature": 0.0, "max_tokens": 3}
     assert with_defaults(with_params("translate", {}), {"temperature": 1})["temperature"] == 1

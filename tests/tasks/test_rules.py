@@ -25,10 +25,10 @@ def test_a_schema_s_properties_stay_in_their_order():
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"json_schema": "object"}, "it is an object"),
-        ({"json_schema": []}, "it is an object"),
-        ({"regex": ""}, "it is a text"),
-        ({"grammar": 5}, "it is a text"),
+        ({"json_schema": "object"}, "it must be an object"),
+        ({"json_schema": []}, "it must be an object"),
+        ({"regex": ""}, "it must be a text"),
+        ({"grammar": 5}, "it must be a text"),
         ({"regex": "a", "grammar": "b"}, "regex and grammar"),
         ({"regex": "a\ud800"}, "regex has half of a surrogate pair at character 1"),
         ({"grammar": 'start: "\udfff"'}, "grammar has half of a surrogate pair"),

@@ -270,7 +270,7 @@ def test_what_llguidance_cannot_count_or_tell_apart_is_left_out(schema, words):
     ],
 )
 def test_a_keyword_s_own_fault_is_a_sentence_with_its_place(word, value):
-    with pytest.raises(BadInput, match=rf"k has {re.escape(word)} = .* at #/items; it is a"):
+    with pytest.raises(BadInput, match=rf"k has {re.escape(word)} = .* at #/items; it must be a"):
         enforceable("k", {"items": {word: value}})
 
 

@@ -55,8 +55,8 @@ def nested(levels: int) -> object:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([], "it is an object"),
-        ("yes", "it is an object"),
+        ([], "it must be an object"),
+        ("yes", "it must be an object"),
         ({"a b": 1}, "no name"),
         ({"": 1}, "no name"),
         ({"if": 1}, "no name"),

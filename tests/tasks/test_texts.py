@@ -44,7 +44,7 @@ def test_one_label_comes_with_the_scores_of_all_best_first() -> None:
     answer = task("classify").parse([0.0, math.log(3)], NONE, TWO, {})
     assert (answer["label"], round(answer["score"], 6), list(answer["scores"])) == ("good", 0.75, ["good", "bad"])
     assert list(task("classify").parse([0.0, 1.0], NONE, TWO, {"top_k": 1})["scores"]) == ["good"]
-    with pytest.raises(BadInput, match="many labels"):
+    with pytest.raises(BadInput, match="multi-label"):
         task("classify").parse([0.0, 1.0], NONE, TWO, {"threshold": 0.5})
 
 
@@ -117,7 +117,7 @@ def test_what_is_said_about_sampling_is_checked() -> None:
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ({"temperature": 3}, "temperature is 3; it is a number from 0 to 2"),
+        ({"temperature": 3}, "temperature is 3; it must be a number from 0 to 2"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"top_p": "x"}, "top_p"),
         ({"top_k": 1.5}, "whole number"),
@@ -126,8 +126,8 @@ def test_what_is_said_about_sampling_is_checked() -> None:
         ({"presence_penalty": -2.5}, "from -2 to 2"),
         ({"frequency_penalty": "0"}, "frequency_penalty"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
-        ({"n": 0}, "n is 0; it is a whole number from 1 to 128"),
-        ({"max_tokens": 0}, "max_tokens is 0; it is a whole number from 1"),
+        ({"n": 0}, "n is 0; it must be a whole number from 1 to 128"),
+        ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1"),
         ({"max_tokens": -1}, "max_tokens is -1"),
         ({"stop": [""]}, "stop"),
         ({"stop": 5}, "stop"),

@@ -57,6 +57,4 @@ class LlamaCppRule:
             kept.consume_tokens(tokens)
             follows = kept.is_accepting() or kept.is_stopped()
         if not follows:
-            raise Unavailable(
-                f"llama.cpp left the {self._kind} that its answer was to follow. Ask another engine: pytorch"
-            )
+            raise Unavailable(f"llama.cpp's answer does not match its {self._kind}. Use another engine: pytorch")

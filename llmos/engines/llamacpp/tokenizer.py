@@ -58,10 +58,10 @@ class ServedTokenizer:
         return list(self._ask("/tokenize", asked)["tokens"])
 
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]:
-        raise BadInput("llama.cpp tags no words. Ask another engine: pytorch")
+        raise BadInput("llama.cpp cannot tag words. Use another engine: pytorch")
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
-        raise BadInput("llama.cpp reads no pairs of texts. Ask another engine: pytorch")
+        raise BadInput("llama.cpp cannot read pairs of texts. Use another engine: pytorch")
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._ask("/detokenize", {"tokens": list(ids)})["content"])

@@ -169,7 +169,7 @@ class OnnxEngine:
             return [_as_logit(by_label.get(label, 0.0), is_multi=is_multi) for label in self._settings.labels]
         numbers = np.asarray(output, np.float32)
         if not np.isfinite(numbers).all():
-            raise BadInput(f"{self._ref} computes what is not a number. Export it again, from sound weights")
+            raise BadInput(f"{self._ref} computes NaN or infinity. Export it again from intact weights")
         if form is GraphForm.SHARES:
             return [_as_logit(float(share), is_multi=is_multi) for share in numbers]
         if form is GraphForm.LOGITS:

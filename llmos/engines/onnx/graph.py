@@ -195,7 +195,7 @@ def check_labels(graph: Graph, task: str, labels: Sequence[str]) -> None:
             "config.json beside the graph, or labels.txt, one a line"
         )
     if len(set(labels)) != len(labels):
-        raise BadInput(f"Two of the labels are the same: {', '.join(labels)}. Each has a name of its own")
+        raise BadInput(f"Two of the labels are the same: {', '.join(labels)}. Give each its own name")
     if graph.width is not None and graph.width != len(labels):
         raise BadInput(
             f"The graph gives {graph.width} scores ({graph.output}) and there are {len(labels)} labels: "

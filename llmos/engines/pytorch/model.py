@@ -82,7 +82,7 @@ def applying_adapters(row: Iterable[tuple[ServedModel, int]]) -> AbstractContext
 def no_number(ref: str) -> BadInput:
     """What is said to those who wait where a model's numbers are none."""
     return BadInput(
-        f"{ref} computes what is not a number: its weights are damaged, or too large for this dtype. Bring it in "
+        f"{ref} computes NaN or infinity: its weights are damaged, or too large for this dtype. Bring it in "
         "again, or serve it in float32"
     )
 
@@ -101,7 +101,7 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
     manifest, folder = located.manifest, Path(located.folder)
     if manifest.method not in ("lora", "full"):
         raise BadInput(
-            f"{manifest.ref} was made by {manifest.method!r}; served are models made by lora or full training"
+            f"{manifest.ref} was made by {manifest.method!r}; only models made by lora or full training can be served"
         )
     is_lora = manifest.method == "lora"
     loaded = base.loaded if is_lora else load(located, dtype=dtype, device=device)

@@ -33,7 +33,7 @@ class Vllm:
     def check(self, settings: Sampling) -> None:
         if settings.grammar is not None and settings.grammar.kind == LARK:
             raise BadInput(
-                "vLLM's grammars are written in another way, so that it cannot keep to this one. Send json_schema or "
+                "vLLM has another grammar syntax, so it cannot follow this grammar. Send json_schema or "
                 "regex, or ask another engine: pytorch",
                 key=settings.grammar.param,
             )
@@ -50,7 +50,7 @@ class Vllm:
                 return
             if self._server.has_ended:
                 raise self._server.death() from error
-            raise ProcessDied(f"vLLM's server broke off: {error!r}. Send it again") from error
+            raise ProcessDied(f"The connection to vLLM's server broke: {error!r}. Send it again") from error
         finally:
             leg.wake = None
             connection.close()
@@ -75,7 +75,7 @@ class Vllm:
                     say(Delta(choice["text"], None, tuple(scored)))
                     scored = []
         if reason is None:
-            raise ProcessDied("vLLM's server ended the answer before it was whole. Send it again")
+            raise ProcessDied("vLLM's server ended the answer before it was complete. Send it again")
         say(Delta("", "stop" if reason == "stop" else "length", tuple(scored), made))
 
 

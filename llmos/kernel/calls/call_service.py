@@ -123,7 +123,7 @@ class CallService:
         size_bytes, free_bytes = 0 if request is None else request.size_bytes, self._table.ledger.free(device)
         return TimedOut(
             f"{model} did not come within {within_s:g} s: {device} has {max(free_bytes, 0) / MIB:,.0f} MiB free, it "
-            f"needs {size_bytes / MIB:,.0f} MiB, and others that are in use take turns there. Try again later, end a "
+            f"needs {size_bytes / MIB:,.0f} MiB, and models in use take turns there. Try again later, end a "
             "process (llmos ps, llmos kill), or raise memory_share",
             timeout_s=within_s,
             device=device,
@@ -168,7 +168,7 @@ class CallService:
         state = self._table.process(pid).state
         if state is State.SUSPENDED:
             raise Unavailable(
-                f"Process {pid}, which serves {target.base}, is suspended. Go on with: llmos resume {pid}"
+                f"Process {pid}, which serves {target.base}, is suspended. Continue it: llmos resume {pid}"
             )
         return pid if state in OPEN_STATES or self._table.runtimes[pid].is_returning else None
 

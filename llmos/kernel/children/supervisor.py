@@ -61,7 +61,7 @@ class Supervisor:
         try:
             os_pid, sock = await birth
         except asyncio.CancelledError:
-            raise Cancelled("It was ended before its operating system process was there") from None
+            raise Cancelled("It was ended before its operating system process had started") from None
         finally:
             del self._births[pid]
         child = self._children[pid] = Child(pid, os_pid)

@@ -33,7 +33,7 @@ class Index:
         if version is None and found.kind is not Kind.BASE and self.promoted(name) is None:
             candidates = ", ".join(f"{name}:{number}" for number in self.models.of(name))
             raise Conflict(
-                f"No version of {name} is promoted, so that the bare name means none. There are candidates: "
+                f"No version of {name} is promoted, so the bare name means none. There are candidates: "
                 f"{candidates}. Name one of them, or promote it first: llmos promote {found.ref}",
                 name=name,
             )
@@ -46,8 +46,7 @@ class Index:
         if not versions:
             near = ", ".join(get_close_matches(name, self.models.by_name)) or "none"
             raise ModelNotFound(
-                f"No model {name!r} in the store (near: {near}). `llmos ls` shows what there is; "
-                f"bring it in with: llmos pull {name}",
+                f"No model {name!r} in the store (near: {near}). See all: llmos ls. Bring it in: llmos pull {name}",
                 name=name,
             )
         number = version or self.promoted(name) or max(versions)
@@ -69,7 +68,7 @@ class Index:
             has = ", ".join(f"{name}@{number}" for number in versions) or "none"
             raise DatasetNotFound(
                 f"No dataset {ref!r} in the store (versions: {has}; near: {near}). "
-                "A training run keeps its data as one: llmos train",
+                "A training run stores its data as a dataset: llmos train",
                 name=name,
             )
         return versions[version or max(versions)]

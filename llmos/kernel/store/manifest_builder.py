@@ -52,7 +52,7 @@ def model_of(offer: Offer, staged: tuple[Staged, ...], index: Index, lineage: Li
     other = next((m for m in index.models.of(offer.name).values() if m.kind is not manifest.kind), None)
     if other:
         raise Conflict(
-            f"{offer.name} is the name of a {other.kind} already, and one name is not both. Take another name, or "
+            f"{offer.name} is the name of a {other.kind} already. Take another name, or "
             f"remove that one: llmos rm {offer.name}"
         )
     if manifest.kind is Kind.BASE:

@@ -46,8 +46,8 @@ def refuse_pickle(name: str, start: bytes) -> None:
     """UnsafeWeights if the file's name or its first bytes say that it is pickled."""
     if name.lower().endswith(PICKLED_SUFFIXES) or start.startswith(PICKLE_MAGIC):
         raise UnsafeWeights(
-            f"{name} holds pickled weights, and reading a pickle runs whatever code is in it. "
-            "Convert it to safetensors where you trust it (transformers: model.save_pretrained(folder))",
+            f"{name} holds pickled weights, and loading a pickle runs the code in it. "
+            "If you trust it, convert it to safetensors (transformers: model.save_pretrained(folder))",
             path=name,
         )
 
@@ -70,7 +70,9 @@ def check_weights(path: Path, name: str, *, allow_gguf: bool) -> None:
 
 def _check_gguf(start: bytes, name: str, size_bytes: int, allow_gguf: bool) -> None:
     if not allow_gguf:
-        raise BadInput(f"{name} is GGUF, which only a base may be. Give adapters, heads and fine-tunes as safetensors")
+        raise BadInput(
+            f"{name} is GGUF, which only a base may have. Give adapters, heads and fine-tunes as safetensors"
+        )
     if len(start) < GGUF.size:
         raise BadInput(f"{name} is cut short: {size_bytes:,} bytes are no GGUF file. Fetch it again")
     _, version, tensors, entries = GGUF.unpack(start)
@@ -83,7 +85,9 @@ def _check_gguf(start: bytes, name: str, size_bytes: int, allow_gguf: bool) -> N
 def _check_graph(start: bytes, name: str, is_base: bool) -> None:
     """A graph is a protobuf message, whose first field is its version; of numbers beside it nothing can be said."""
     if not is_base:
-        raise BadInput(f"{name} is ONNX, which only a base may be. Give adapters, heads and fine-tunes as safetensors")
+        raise BadInput(
+            f"{name} is ONNX, which only a base may have. Give adapters, heads and fine-tunes as safetensors"
+        )
     if name.endswith(".onnx") and not start.startswith(b"\x08"):
         raise BadInput(f"{name} is no ONNX graph that can be read. Export it again")
 
@@ -117,4 +121,4 @@ def _check_safetensors(file: BinaryIO, name: str, size_bytes: int) -> None:
 
 
 def _unsound(name: str, why: str) -> BadInput:
-    return BadInput(f"{name} is no sound safetensors file: {why}. Write or fetch it again", path=name)
+    return BadInput(f"{name} is not a valid safetensors file: {why}. Write or fetch it again", path=name)

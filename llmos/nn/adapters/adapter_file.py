@@ -55,8 +55,8 @@ def read_config(folder: Path, name: str) -> Config:
     if not (folder / WEIGHTS).exists():
         if (folder / PICKLED).exists():
             raise UnsafeWeights(
-                f"{name} has pickled weights ({PICKLED}), and reading a pickle runs whatever code is in it. "
-                "Save the adapter again where you trust it: save_pretrained writes safetensors",
+                f"{name} has pickled weights ({PICKLED}), and loading a pickle runs the code in it. "
+                "If you trust it, save the adapter again: save_pretrained writes safetensors",
                 path=PICKLED,
             )
         raise BadInput(f"{name} has no adapter: {WEIGHTS} is not there")
@@ -98,8 +98,8 @@ def adapter_of(tensors: Mapping[str, Tensor], config: Config, backbone: nn.Modul
         suffix = next((suffix for suffix in (DOWN, UP) if path.endswith(suffix)), None)
         if suffix is None:
             raise BadInput(
-                f"{name} has {path}, which is no LoRA weight. An adapter is served that has lora_A and lora_B of "
-                "layers, and perhaps a task head; train it without the rest"
+                f"{name} has {path}, which is no LoRA weight. An adapter may have lora_A and lora_B of layers, and "
+                "a task head. Train it without the rest"
             )
         layers.setdefault(path.removesuffix(suffix), {})[suffix] = weight
     changes = [
@@ -130,7 +130,7 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], name: str) -> None:
 
 def _check_kind(config: Config, name: str) -> None:
     if unknown := [word for word in UNKNOWN if config.get(word)]:
-        raise BadInput(f"{name} uses {', '.join(unknown)}, which serving does not do. Train it without")
+        raise BadInput(f"{name} uses {', '.join(unknown)}, which serving does not support. Train it without")
     if config.get("bias", "none") != "none":
         raise BadInput(f"{name} also trains biases ({config['bias']}), which the base cannot share. Use bias none")
     start = config.get("init_lora_weights")
@@ -141,7 +141,7 @@ def _check_kind(config: Config, name: str) -> None:
         )
     if other := [word for word in config.get("modules_to_save") or () if word not in HEADS]:
         raise BadInput(
-            f"{name} brings whole layers of its own ({', '.join(other)}); only a task head ({' or '.join(HEADS)}) can "
+            f"{name} has full layers of its own ({', '.join(other)}); only a task head ({' or '.join(HEADS)}) can "
             "stand beside an adapter. Train it without"
         )
 

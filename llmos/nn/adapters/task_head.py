@@ -55,13 +55,13 @@ def head_of(tensors: Mapping[str, Tensor], config: Config, architecture: str, ba
     if asked not in TYPES:
         if kept:
             raise BadInput(
-                f"The adapter brings a task head and its task_type is {asked!r}, so it cannot be said what the head "
-                f"is for. Say it in adapter_config.json: {' or '.join(TYPES)}"
+                f"The adapter brings a task head and its task_type is {asked!r}, so the task of its head is "
+                f"unknown. Name it in adapter_config.json: {' or '.join(TYPES)}"
             )
         return None
     if not kept:
         raise BadInput(
-            f"The adapter is for {asked} and brings no task head, so that it cannot answer. Train it with "
+            f"The adapter is for {asked} and brings no task head, so it cannot answer. Train it with "
             'modules_to_save=["classifier"] (for decoders "score")'
         )
     if asked == "TOKEN_CLS":

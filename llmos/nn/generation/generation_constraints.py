@@ -120,7 +120,7 @@ def opening_of(told: dict[str, Json], name: str) -> tuple[int, ...]:
         start = start[0] if start else None
     if start is None:
         raise BadInput(
-            f"{name} names no decoder_start_token_id, with which its answers begin. Add it to its config.json"
+            f"{name} has no decoder_start_token_id, the first token of its answers. Add it to its config.json"
         )
     forced = told.get("forced_bos_token_id")
     return (int(start),) if forced is None else (int(start), int(forced))

@@ -62,18 +62,18 @@ def refusal_of(grammar: Grammar, why: str, *, called: str = "", searches: bool =
     error points at, or, if it `searches`, the one that is refused alone."""
     said = cause_of(grammar, why)
     if grammar.key != TOOLS:
-        return BadInput(f"The {grammar.param} cannot be kept to: {said}", key=grammar.param)
+        return BadInput(f"The {grammar.param} cannot be enforced: {said}", key=grammar.param)
     known, rule = parts_of(grammar.text), _pointed_at(grammar, why)
     if rule == ANSWER:
-        return BadInput(f"The {JSON_SCHEMA} cannot be kept to: {said}", key=JSON_SCHEMA)
+        return BadInput(f"The {JSON_SCHEMA} cannot be enforced: {said}", key=JSON_SCHEMA)
     found = [one for one in known if one.name == called or f"a{one.number}" == rule] or known
     if len(found) > 1 and searches:
         found = _guilty(known)
     if len(found) > 1:
         names = ", ".join(one.name for one in found)
-        return BadInput(f"The tools {quote_value(names)} cannot be kept to together: {said}", key=TOOLS)
+        return BadInput(f"The tools {quote_value(names)} cannot be enforced together: {said}", key=TOOLS)
     key = f"{TOOLS}[{found[0].number}].function.parameters"
-    return BadInput(f"{key} of {found[0].name} cannot be kept to: {said}", key=key)
+    return BadInput(f"{key} of {found[0].name} cannot be enforced: {said}", key=key)
 
 
 def _pointed_at(grammar: Grammar, why: str) -> str:
@@ -132,7 +132,7 @@ def _read_verdict(process: subprocess.Popen[bytes]) -> bytes | None:
             with suppress(subprocess.TimeoutExpired):
                 return process.communicate(timeout=LOOK_EVERY_S)[0]
             if is_for_nobody():
-                raise Cancelled("Whoever sent the rule has left")
+                raise Cancelled("The client that sent the rule has left")
         return None
     finally:
         process.kill()  # nothing, where it has ended

@@ -59,7 +59,7 @@ def test_a_changed_or_cut_file_never_ends_in_another_error(path, at, byte):
     ids=str,
 )
 def test_tensors_that_do_not_lie_where_they_say_are_refused(path, entry):
-    with pytest.raises(BadInput, match="no sound safetensors"):
+    with pytest.raises(BadInput, match="not a valid safetensors"):
         check(path, safetensors(b"\0" * 16, **entry))
 
 

@@ -52,10 +52,10 @@ def about(error):
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"type": "object", "properties": {"a": {"type": 5}}}, "has type = 5 at #/properties/a; it is a string"),
+        ({"type": "object", "properties": {"a": {"type": 5}}}, "has type = 5 at #/properties/a; it must be a string"),
         ({"type": "object", "properties": {"a": {"minLength": "x"}}}, "has minLength = 'x' at #/properties/a"),
-        ({"type": "object", "properties": {"a": {"enum": 5}}}, "has enum = 5 at #/properties/a; it is a list"),
-        ({"type": "object", "required": "a"}, "has required = 'a' at #; it is a list of strings"),
+        ({"type": "object", "properties": {"a": {"enum": 5}}}, "has enum = 5 at #/properties/a; it must be a list"),
+        ({"type": "object", "required": "a"}, "has required = 'a' at #; it must be a list of strings"),
         ({"type": "object", "additionalProperties": []}, "has [] at #/additionalProperties; a schema is an object"),
         ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "required property 'a' is unsatisfiable"),
         ({"type": "object", "properties": {"a": {"type": "number", "multipleOf": 0}}}, "multipleOf = 0 at"),
@@ -65,7 +65,7 @@ def about(error):
         ),
         ({"type": "object", "properties": {"a": {"enum": MANY}}, "required": ["a"]}, "too big"),
         ({"type": "array"}, "arguments are an object"),
-        ("x", "it is an object"),
+        ("x", "it must be an object"),
     ],
 )
 @pytest.mark.parametrize("many", [False, True])
@@ -102,7 +102,7 @@ def test_a_tool_that_is_none_is_named_by_its_place(tokenizer):
 def test_a_schema_beside_tools_is_refused_by_its_own_name(tokenizer):
     rule = Grammar(JSON_SCHEMA, '{"type":"number","multipleOf":0}')
     error = refusal(tokenizer, [tool("time", GOOD)], rule, tool_choice="auto")
-    assert (about(error), error.message) == (JSON_SCHEMA, "The json_schema cannot be kept to: invalid multiple of")
+    assert (about(error), error.message) == (JSON_SCHEMA, "The json_schema cannot be enforced: invalid multiple of")
 
 
 WORDS = ("type", "enum", "required", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum", "items")
