@@ -7,7 +7,7 @@ import signal
 import httpx
 import openai
 import pytest
-from conftest import House, computed_in, free_port
+from conftest import computed_in
 
 from llmos.testing import dates
 
@@ -41,16 +41,9 @@ def written(house, model, asked, task="translate", **params):
 
 
 @pytest.fixture(scope="module")
-def writing(tmp_path_factory):
+def writing(house, tmp_path_factory):
     """A daemon with two models: one that learnt English dates whole, and on that one an adapter for German ones."""
-    root = tmp_path_factory.mktemp("dates")
-    (root / "home").mkdir()
-    house = House(root / "home", free_port())
-    try:
-        house.start()
-        yield _taught(house, root)
-    finally:
-        house("down")
+    return _taught(house, tmp_path_factory.mktemp("dates"))
 
 
 @pytest.fixture(scope="module")
