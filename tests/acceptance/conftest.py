@@ -134,12 +134,11 @@ def _stocked(home: Path, sweeper: IO[str]) -> bool:
 
 def _form_of_the_store() -> str:
     """What changes when a home made by other code would be read wrongly."""
-    code = [*sorted((TREE / "llmos/kernel/store").glob("*.py")), *sorted((TREE / "llmos/abi").iterdir())]
-    code += [TREE / "llmos/kernel" / name for name in ("journal.py", "table.py", "events.py")]
+    code = [*sorted((TREE / "llmos/kernel/store").glob("*.py")), *sorted((TREE / "llmos/abi").glob("*.*"))]
+    code += [TREE / "llmos/kernel" / name for name in ("journal.py", "processes/process_table.py", "events.py")]
     code += [TREE / "llmos/programs" / name for name in ("pull.py", "describe.py", "sources.py", "resident.py")]
     code += [TREE / "llmos/nn/resident.py"]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in code if file.is_file()))
-    return digest.hexdigest()[:12]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in code)).hexdigest()[:12]
 
 
 def furnished(home: Path, starters: Path | None) -> Path:
