@@ -1,4 +1,4 @@
-"""The daemon: plugs config, kernel and api together, holds the home's lock and the port, and goes down in order."""
+"""The daemon: connects config, kernel and api, holds the home's lock and the port, and shuts down in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operating system processes of a home: its daemon, found by the lock it holds, and its children, by their mark.
+"""Finds a home's operating system processes: the daemon by its lock, its children by a mark in their environment.
 
 Everything is read from /proc: nothing that was written down has to be there, or to be true.
 """

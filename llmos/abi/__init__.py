@@ -1,1 +1,1 @@
-"""The words both sides of a boundary say: frozen dataclasses, enums, the error tree and the wire encoding."""
+"""Types that both sides of a boundary share: frozen dataclasses, enums, the error tree and the wire encoding."""

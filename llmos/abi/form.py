@@ -1,4 +1,4 @@
-"""Dtypes of resident forms: `int8` has something beside its integers, which is kept in what the device computes in.
+"""Dtypes of resident forms: `int8`, with its other tensors in the device's own dtype.
 
 A version says `int8`; the form that it is served from is `int8`, with the rest in float32, or `int8-bfloat16`.
 """

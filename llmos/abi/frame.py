@@ -1,4 +1,4 @@
-"""The frames that daemon and child say to each other over the child's unix socket.
+"""The frames that daemon and child exchange over the child's unix socket.
 
 Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
 Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed; and a Beat every

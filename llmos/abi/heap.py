@@ -1,4 +1,4 @@
-"""The heap: memory that was freed goes back to the operating system, (glibc only)."""
+"""The heap: returns freed memory to the operating system (glibc only)."""
 
 from __future__ import annotations
 

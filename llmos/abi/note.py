@@ -1,4 +1,4 @@
-"""The note of a serve process: which calls it is taking in, in shared memory that outlives it in the daemon.
+"""The note of a serve process: the calls it is tokenizing, in shared memory that survives its crash.
 
 A page of shared memory, one slot of eight bytes for each thread that takes calls in: the call's number and one, or 0.
 Writing costs no system call, and whatever ends the process, the last writing stands.

@@ -1,4 +1,4 @@
-"""Programs and processes: what can run, one run of it, its states and the legal moves between them."""
+"""Programs and processes: the kinds of work, one run of it, its states and the legal transitions."""
 
 from __future__ import annotations
 

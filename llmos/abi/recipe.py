@@ -1,4 +1,4 @@
-"""The recipe: everything that decides a training run, and which values cannot be.
+"""The recipe: all settings of a training run, and checks of their values.
 
 None means: decided from task and data, and written down.
 """

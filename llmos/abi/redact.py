@@ -1,4 +1,4 @@
-"""Redaction: what of texts and arguments is a secret, and what stands in its place wherever they are kept or shown."""
+"""Redaction: finds secrets in texts and arguments, and masks them wherever these are kept or shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files below `data_roots`, opened so that what was checked is what is read, whatever became of the path meanwhile."""
+"""Opens files below `data_roots` so that the file that was checked is the one read, even if the path changes."""
 
 from __future__ import annotations
 

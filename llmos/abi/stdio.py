@@ -1,4 +1,4 @@
-"""Standard output and error of a process, where they are a log file: opened anew by name once it was rotated."""
+"""Standard output and error of a process as a log file, reopened by name after rotation."""
 
 from __future__ import annotations
 

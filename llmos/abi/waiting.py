@@ -1,4 +1,4 @@
-"""Whether anyone still waits for what a thread works on, so that long work for nobody is broken off."""
+"""Whether a caller still waits for a thread's work, so that abandoned work is cancelled."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The HTTP surface of the daemon."""
+"""The daemon's HTTP interface."""

@@ -1,4 +1,4 @@
-"""The HTTP surface, put together: every noun's endpoints, and the app that finds the one a request is for."""
+"""The ASGI app: all endpoints, and the routing of a request to one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The budget of request bodies: how many bytes of them all requests under way hold together."""
+"""The budget of request bodies: limits the bytes that all requests hold together."""
 
 from __future__ import annotations
 

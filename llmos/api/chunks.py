@@ -1,4 +1,4 @@
-"""Chunks of a streamed chat or completion, in the order in which OpenAI's clients put them together again."""
+"""Chunks of a streamed chat or completion, in the order that OpenAI's clients expect."""
 
 from __future__ import annotations
 

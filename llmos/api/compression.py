@@ -1,4 +1,4 @@
-"""Compression: a large answer leaves as gzip if its client says that it reads that."""
+"""Compression: large answers are sent as gzip to clients that accept it."""
 
 from __future__ import annotations
 

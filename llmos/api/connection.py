@@ -1,4 +1,4 @@
-"""A connection: uvicorn's, with bounds on what a client makes it hold and how long it may take to send and to read."""
+"""A connection: uvicorn's, with limits on memory per client and on the time to send and to read."""
 
 from __future__ import annotations
 

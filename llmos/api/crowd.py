@@ -1,4 +1,4 @@
-"""All connections together: how many are open, and which of them has waited longest for its client.
+"""Limits the open connections: the one that has waited longest for its client makes room.
 
 Each step costs the same however many there are: who opens thousands of them must not keep the daemon from others.
 """

@@ -1,4 +1,4 @@
-"""/v1/embeddings: vectors in OpenAI's shape. Base64 goes from the engine's bytes to the client without one number."""
+"""/v1/embeddings: vectors in OpenAI's shape. Base64 is made from the engine's bytes, without parsing numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An endpoint: one method on one path, what it takes and gives, and the door where its errors become answers."""
+"""An endpoint: one method on one path, its body types, and the error boundary around its handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exchange: one request and its answer, as the app receives and sends them (ASGI 3.0) and as they go over a wire."""
+"""An exchange: one request and its answer, in ASGI 3.0 and as HTTP/1.1 bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard: which Host and which browser origins a request may come by, decided before routing, and CORS headers."""
+"""The guard: checks Host and browser origin of each request before routing, and adds CORS headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted of calls, and /metrics: those counts and the kernel's figures in Prometheus' text form."""
+"""Counts finished calls, and serves /metrics: these counts and the kernel's figures in Prometheus' text format."""
 
 from __future__ import annotations
 

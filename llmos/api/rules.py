@@ -1,4 +1,4 @@
-"""An answer's rule in the shapes of OpenAI, Hugging Face and vLLM, and the param of ours that it means."""
+"""Structured output in the shapes of OpenAI, Hugging Face and vLLM, as the param of ours that it means."""
 
 from __future__ import annotations
 

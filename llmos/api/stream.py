@@ -1,4 +1,4 @@
-"""Streams to a client: server-sent events, and the watch that stops the work when the client has left."""
+"""Streams to a client: server-sent events, and cancellation when the client disconnects."""
 
 from __future__ import annotations
 

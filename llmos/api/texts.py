@@ -1,4 +1,4 @@
-"""Lists of texts in OpenAI's shapes: whether they are token ids instead, and which of them is no text."""
+"""Checks lists of texts in OpenAI's shapes: detects token ids, and names an item that is no text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a body costs to decode, counted before it is: decoding is one call in C, and nothing else runs meanwhile."""
+"""Estimates the cost of decoding a body beforehand: decoding is one call in C that blocks the event loop."""
 
 from __future__ import annotations
 

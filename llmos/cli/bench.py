@@ -1,4 +1,4 @@
-"""bench: the door to the measurements, which live beside the package and not in it."""
+"""bench: runs the benches, which are part of a checkout and not of the package."""
 
 from __future__ import annotations
 

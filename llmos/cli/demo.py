@@ -1,4 +1,4 @@
-"""demo: the whole job on the example rows: pull two bases, fine-tune and promote two models, ask, chat."""
+"""demo: runs the whole path on the example rows: pull two bases, fine-tune and promote two models, ask, chat."""
 
 from __future__ import annotations
 

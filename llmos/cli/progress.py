@@ -1,4 +1,4 @@
-"""Waiting with something to look at: a bar on a terminal, lines elsewhere. Ctrl-C leaves; it kills nothing."""
+"""Shows progress while a verb waits: a bar on a terminal, else lines. Ctrl-C ends only the waiting."""
 
 from __future__ import annotations
 

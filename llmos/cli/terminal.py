@@ -1,4 +1,4 @@
-"""What is printed, and how: text, aligned tables, JSON, sizes, ages, and errors with their exit code."""
+"""Prints text, aligned tables, JSON, sizes and ages, and errors with their exit code."""
 
 from __future__ import annotations
 

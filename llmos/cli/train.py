@@ -1,4 +1,4 @@
-"""train, eval: from labelled rows to a version with evidence, and a version measured on other rows."""
+"""train, eval, quantize: makes versions from labelled rows, and measures them."""
 
 from __future__ import annotations
 

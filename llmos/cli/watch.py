@@ -1,4 +1,4 @@
-"""While a verb waits for the daemon: one that a signal has stopped, or that hangs, is noticed, and the verb ends."""
+"""Ends a waiting verb if the daemon hangs or was stopped by a signal."""
 
 from __future__ import annotations
 

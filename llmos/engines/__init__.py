@@ -80,7 +80,7 @@ DRIVERS = {
 def driver(name: str, token_budget: int = 8192, kv_bytes: int = 1 << 30, command: str = "vllm") -> Engine:
     """A new engine of this kind, for so many tokens in one step; BadInput that lists the others if there is none.
 
-    `kv_bytes` is what the keys and values of generated answers may take; they are not taken before they are needed.
+    `kv_bytes` is the largest size of the KV cache; memory is allocated as it is needed.
     `command` starts the server of an engine that has one.
     """
     if name not in DRIVERS:

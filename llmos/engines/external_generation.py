@@ -164,7 +164,7 @@ class ExternalGeneration:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Answers under way and waiting, and how much of the room for keys and values they may come to."""
+        """Running and waiting answers, and how much of the KV cache they may need."""
         live = [leg for leg in self._writing if not leg.is_over]
         held = sum(leg.size for leg in live)
         waiting = sum(not leg.is_over for leg in self._waiting)

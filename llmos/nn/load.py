@@ -47,7 +47,7 @@ NO_LIMIT = 1 << 30
 class Loaded:
     """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one.
 
-    `ends` are the tokens that end an answer, `kv_dtype` is what keys and values are kept in. One with a `reader` is an
+    `ends` are the tokens that end an answer, `kv_dtype` is the dtype of the KV cache. One with a `reader` is an
     encoder with a decoder: `max_tokens` is then how much it reads, and `rules` are what its files say of its answers.
     """
 

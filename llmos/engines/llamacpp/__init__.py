@@ -1,4 +1,4 @@
-"""The llama.cpp driver: a GGUF base as it is, answers written in parallel slots. It does not know torch."""
+"""The llama.cpp driver: serves a GGUF base as it is, with parallel slots. It does not import torch."""
 
 from llmos.engines.llamacpp.engine import LlamaCppEngine
 

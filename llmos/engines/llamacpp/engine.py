@@ -1,4 +1,4 @@
-"""The engine itself: it starts llama.cpp's server in this process, and has it write the answers of calls in hand."""
+"""The llama.cpp engine: starts llama.cpp's server in this process and sends it the calls."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def room_of(header: Header, kv_bytes: int, limit: object) -> tuple[int, int]:
     capacity = min(kv_bytes // max(header.token_bytes, 1), SLOTS * most)
     if capacity < 1 or most < 1:
         raise BadInput(
-            f"kv_bytes is {kv_bytes:,}, and one token's keys and values take {header.token_bytes:,}. Raise kv_bytes"
+            f"kv_bytes is {kv_bytes:,}, and one token takes {header.token_bytes:,} bytes of KV cache. Raise kv_bytes"
         )
     return min(most, capacity), capacity
 

@@ -1,4 +1,4 @@
-"""A GGUF file's header: what a model says of itself, read in milliseconds for its tokens are skipped."""
+"""Reads a GGUF file's header (architecture, sizes) in milliseconds, because it skips the vocabulary."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Header:
 
     @property
     def token_bytes(self) -> int:
-        """What the keys and values of one token take, in half precision."""
+        """Bytes of KV cache per token, in half precision."""
         heads, layers = int(self.of_model("attention.head_count") or 1), int(self.of_model("block_count") or 1)
         width = int(self.of_model("embedding_length") or 0) // heads
         key, value = (int(self.of_model(f"attention.{what}_length") or width) for what in ("key", "value"))

@@ -1,4 +1,4 @@
-"""Where llama.cpp's server listens: a socket in a folder of its own among this process's temporary files."""
+"""The socket of llama.cpp's server, in a private temporary folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rule for an answer, before and after it is written: llama.cpp drops in silence a rule that it cannot read or keep.
+"""Checks a rule before generation and the answer after it, because llama.cpp ignores rules it cannot enforce.
 
 So it is read here first, by the same library, and what was written is held against it.
 """

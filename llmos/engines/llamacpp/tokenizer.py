@@ -1,4 +1,4 @@
-"""The tokenizer and the chat template inside a GGUF file, asked of the server that has read them."""
+"""The tokenizer and chat template of a GGUF file, used through llama.cpp's server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing with llama.cpp: what a request means in its words, and what it says as pieces of an answer."""
+"""Translates calls to llama.cpp's requests, and its responses to deltas."""
 
 from __future__ import annotations
 

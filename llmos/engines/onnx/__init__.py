@@ -1,4 +1,4 @@
-"""The ONNX driver: a graph that somebody exported, with a task that its manifest declares. It does not know torch."""
+"""The ONNX driver: runs an exported graph with the task that its manifest declares. It does not import torch."""
 
 from llmos.engines.onnx.engine import OnnxEngine
 

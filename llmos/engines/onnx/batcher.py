@@ -1,4 +1,4 @@
-"""Inputs that wait for a graph: taken by turns up to a budget, and run as rectangles of about equal length."""
+"""Batches inputs for a graph: up to a token budget, as padded rectangles of similar length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine itself: it takes calls in hand, and each step runs the graph over what waits."""
+"""The ONNX engine: takes calls, and runs the graph over a batch of queued inputs in each step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OnnxEngine:
     uses_resident = False
 
     def __init__(self, token_budget: int = TOKEN_BUDGET, kv_bytes: int = 0) -> None:
-        """There are no keys and values: a graph answers in one pass."""
+        """There is no KV cache: a graph answers in one pass."""
         self._token_budget = token_budget
         self._rows = OnnxBatcher(token_budget)
         self._jobs: dict[int, OnnxJob] = {}

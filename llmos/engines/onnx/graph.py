@@ -1,4 +1,4 @@
-"""A graph: what it reads and what it gives, held against the task that it is declared for."""
+"""An ONNX graph: checks its inputs and outputs against its declared task."""
 
 from __future__ import annotations
 

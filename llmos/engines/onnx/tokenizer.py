@@ -1,4 +1,4 @@
-"""Plain strings as tokens: for graphs that read texts themselves, a token is a byte, and nothing is lost."""
+"""A tokenizer for graphs that read strings themselves: one token per byte."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from llmos.tasks.params import reading
 
 TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
 STEP_TOKENS = 256  # of a step of generation: those who read along wait no longer for a token than this takes
-KV_BYTES = 1 << 30  # of keys and values
+KV_BYTES = 1 << 30  # of the KV cache
 
 
 class PyTorchEngine:

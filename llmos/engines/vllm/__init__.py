@@ -1,4 +1,4 @@
-"""The vLLM driver: vLLM's own server as a child of this process, which writes the answers. It does not know torch."""
+"""The vLLM driver: runs vLLM's server as a child of the serve process. It does not import torch."""
 
 from llmos.engines.vllm.engine import VllmEngine
 

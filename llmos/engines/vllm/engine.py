@@ -1,4 +1,4 @@
-"""The engine itself: it starts vLLM's server for a base, and has it write the answers of calls in hand."""
+"""The vLLM engine: starts vLLM's server for a base and sends it the calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing with vLLM: what a request means in its words, and what it streams as pieces of an answer."""
+"""Translates calls to vLLM's requests, and its streams to deltas."""
 
 from __future__ import annotations
 

@@ -11,16 +11,16 @@ from llmos.abi.error import Busy
 from llmos.abi.process import Priority
 from llmos.kernel.calls.pending_call import Lane, PendingCall
 
-IN_HAND_INPUTS = 2048  # uncomputed inputs that a process has in hand before more are sent: rows enough to go on with
+IN_HAND_INPUTS = 2048  # sent to a process but not yet computed; more wait in the queue
 PATIENCE_S = {
     Priority.INTERACTIVE: 0.0,
     Priority.BATCH: 5.0,
     Priority.BACKGROUND: 30.0,
-}  # so long do those who come later pass
+}  # for at most this long, later calls of a higher priority go first
 LONGEST_RETRY_S = 60
 
 LANES: tuple[Lane, ...] = tuple((priority, is_large) for priority in Priority for is_large in (False, True))
-ABOVE = {  # whose inputs in hand a lane waits for: its own, and those of higher classes that are as large
+ABOVE = {  # whose inputs in hand a lane waits for: its own, and those of higher priorities that are as large
     (priority, is_large): [(other, is_large) for other in tuple(Priority)[: place + 1]]
     for place, priority in enumerate(Priority)
     for is_large in (False, True)

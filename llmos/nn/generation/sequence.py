@@ -80,12 +80,12 @@ class Generation:
         return self._ids[self._done : self._done + most]
 
     def skip(self, count: int) -> None:
-        """The next so many need not be computed: their keys and values are there."""
+        """The next `count` tokens need no prefill: the KV cache has them."""
         assert count < self.left, f"{count} of {self.left} tokens skipped: the last one's logits are needed"
         self._done += count
 
     def again(self) -> None:
-        """Everything must be computed again: its keys and values are lost."""
+        """All tokens need prefill again: their part of the KV cache was freed."""
         self._done = 0
 
     def computed(self, count: int, logits: Tensor) -> str:
