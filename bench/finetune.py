@@ -18,8 +18,8 @@ from bench.relay import Baton, Track, rate, relay
 from bench.trainers import Outcome, Work, trainer, tutorial
 from llmos.abi.process import Progress
 from llmos.abi.recipe import Data, Recipe
-from llmos.data.row import Row
-from llmos.data.splits import labels_of
+from llmos.data.families import tags
+from llmos.data.row import TagRow
 from llmos.evaluation.predictions import predict
 from llmos.tasks import Settings
 from llmos.training.candidate import begin
@@ -49,7 +49,7 @@ def measure(folder: Path, home: Path, *, count: int | None, dtype: str, device: 
         base=str(base),
         train=train,
         test=test,
-        labels=labels_of("tag", rows_of(train)),
+        labels=tags.labels_of("tag", rows_of(train)),
         epochs=EPOCHS,
         learning_rate=LEARNING_RATE,
         batch_size=BATCH_SIZE,
@@ -95,8 +95,8 @@ def ours(baton: Baton, work: Work) -> Outcome:
         baton.start()
         run.train()
         baton.stop()
-    said = [[work.labels[i] for i in one.shares.argmax(-1)] for one in predict(candidate, "tag", test, settings)]
-    f1 = f1_score([tags for _, tags in work.test], said)
+    said = [[work.labels[i] for i in one.probabilities.argmax(-1)] for one in predict(candidate, "tag", test, settings)]
+    f1 = f1_score([true for _, true in work.test], said)
     return Outcome(float(f1), torch.get_num_threads())
 
 
@@ -115,8 +115,10 @@ class _Pace:
         self._steps = steps
 
 
-def rows_of(sentences: list[data.Sentence]) -> list[Row]:
-    return [Row({"tokens": words}, tuple(tags), "conll2003", i) for i, (words, tags) in enumerate(sentences, start=1)]
+def rows_of(sentences: list[data.Sentence]) -> list[TagRow]:
+    return [
+        TagRow({"tokens": words}, tuple(given), "conll2003", i) for i, (words, given) in enumerate(sentences, start=1)
+    ]
 
 
 def _figures(tracks: dict[str, Track], *, is_full: bool) -> list[Figure]:

@@ -1,13 +1,16 @@
-"""Chooses the text and label columns of a table: as told, by their names, or by their content."""
+"""Chooses which column of a table is for what: as told, by their names, or by their content."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from llmos.abi.error import BadInput, BadRow
+from llmos.abi.recipe import Data
 from llmos.data.table import Table
+
+Roles = Mapping[str, tuple[str, ...]]  # what a column is for, and the names it is known by
 
 TEXT_NAMES = (
     "text", "sentence", "review", "content", "message", "utterance", "query", "question", "body", "input", "tweet",
@@ -31,7 +34,7 @@ class Columns:
     label: int
     note: str = ""
 
-    def named(self, table: Table) -> dict[str, str]:
+    def names_in(self, table: Table) -> dict[str, str]:
         return {"text": ",".join(table.names[i] for i in self.texts), "label": table.names[self.label]}
 
 
@@ -106,12 +109,12 @@ def _plain_label(table: Table) -> int:
 
 
 def _note(table: Table, texts: Sequence[int], label: int) -> str:
-    def said(i: int) -> str:
+    def describe(i: int) -> str:
         return f"{table.names[i]!r} ({len(set(map(str, table.column(i)))):,} different values)"
 
     return (
-        f"{table.path.name}: column {' and '.join(map(said, texts))} is taken as the text, {said(label)} as the label. "
-        "If that is wrong, name them with the options text and label"
+        f"{table.path.name}: column {' and '.join(map(describe, texts))} is taken as the text, "
+        f"{describe(label)} as the label. If that is wrong, name them with the options text and label"
     )
 
 
@@ -141,4 +144,42 @@ def _first_named(table: Table, names: Sequence[str], taken: Sequence[int]) -> in
 def _no_column(table: Table, what: str) -> BadRow:
     there = ", ".join(table.names) if table.has_names else f"no header, so numbers 0 to {len(table.names) - 1}"
     message = f"{table.path}, line 1: {what}. There are: {there}. Name them with the options text and label"
+    return BadRow(message, file=str(table.path), line=1, value=list(table.names))
+
+
+def assign_columns(table: Table, roles: Roles, data: Data) -> tuple[dict[str, int], str]:
+    """Which column is for what: as told, by their names, or in the order of the roles where there is no header."""
+    *texts, last = roles
+    told = dict(zip(texts, (part.strip() for part in data.text.split(",")), strict=False)) if data.text else {}
+    if data.text and len(told) != len(texts):
+        raise BadInput(
+            f"text is {data.text!r}; it names {len(texts)} columns, {' and '.join(texts)}, with a comma between"
+        )
+    if data.label:
+        told[last] = data.label
+    places = {role: find(table, name) for role, name in told.items()}
+    folded = {name.lower(): i for i, name in reversed(list(enumerate(table.names)))}
+    for role, names in roles.items():
+        if role not in places:
+            at = next((folded[n] for n in names if n in folded and folded[n] not in places.values()), None)
+            if at is not None:
+                places[role] = at
+    if not table.has_names and not told and len(table.names) == len(roles):
+        order = ", ".join(roles)
+        return dict(zip(roles, range(len(roles)), strict=True)), (
+            f"{table.path.name} has no header: its columns are taken as {order}. If that is wrong, give it one"
+        )
+    for role in roles:
+        if role not in places:
+            raise _lacking(table, role, roles)
+    return {role: places[role] for role in roles}, ""
+
+
+def _lacking(table: Table, role: str, roles: Roles) -> BadRow:
+    *texts, last = roles
+    there = ", ".join(table.names) if table.has_names else f"no header, so numbers 0 to {len(table.names) - 1}"
+    message = (
+        f"{table.path}, line 1: no column that is called like the {role} ({', '.join(roles[role][:4])} ...). "
+        f"There are: {there}. Name them with the options text ({','.join(texts)}, with the comma) and label ({last})"
+    )
     return BadRow(message, file=str(table.path), line=1, value=list(table.names))

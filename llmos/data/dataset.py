@@ -6,34 +6,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
-from llmos.data import text_rows
-from llmos.data.row import Answers, Row, Rows, WrittenText
-from llmos.data.rows import read_rows
+from llmos.data.families import read_rows, rows_of
+from llmos.data.row import Row, Rows
 from llmos.data.splits import Leak, Splits, key_of, leaks_of, make_splits
 from llmos.data.table import bytes_of_file
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = {
-    "classify": {"text": "text", "label": "label"},
-    "tag": {"tokens": "words", "tags": "IOB2 tags"},
-    "answer": {
-        "question": "question",
-        "passage": "passage",
-        "answers": "answers, any of them right; none: the passage does not say",
-        "starts": "each answer's first character in the passage",
-    },
-    "rerank": {"query": "query", "document": "document", "label": "grade, 0 for not relevant"},
-    "similarity": {"text": "text", "other": "the text it is compared with", "score": "score"},
-    "generate": {"prompt": "what is continued", "completion": "what continues it"},
-    "summarize": {"text": "text", "summary": "what it says, in fewer words"},
-    "translate": {"source": "text", "target": "the same in the other language"},
-    "chat": {"messages": "the conversation, as JSON; the assistant's last", "tools": "what it may call, as JSON"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +30,15 @@ class LoadedData:
     notes: tuple[str, ...] = ()  # how files were read, where they did not say it themselves
 
     def counts(self) -> dict[str, int]:
-        return {name: len(rows) for name, rows in self.splits.named().items()}
+        return {name: len(rows) for name, rows in self.splits.by_name().items()}
 
     def digest(self) -> str:
         """What identifies the rows, wherever they came from."""
         seen = hashlib.sha256()
-        for name, rows in self.splits.named().items():
+        for name, rows in self.splits.by_name().items():
             seen.update(name.encode())
             for row in rows:
-                seen.update(repr((sorted(row.input.items()), row.label)).encode())
+                seen.update(row.identity.encode())
         return seen.hexdigest()
 
 
@@ -71,7 +55,7 @@ def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str
     return LoadedData(splits, described, leaks_of(splits), notes)
 
 
-def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Rows:
+def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Rows[Any]:
     """The rows to measure a model on: the one file named, or a stored dataset's test split, which goes by its ref."""
     sources = _sources(data, folders)
     rows = _read(sources["test"] or sources["train"], data, task, options)
@@ -94,7 +78,7 @@ def keep(gathered: LoadedData, task: str, folder: Path) -> tuple[tuple[str, Part
 
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name, rows in gathered.splits.named().items():
+    for name, rows in gathered.splits.by_name().items():
         table = pa.table(_columns(task, rows))
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
         files.append((f"{name}.parquet", Part.OTHER))
@@ -102,34 +86,11 @@ def keep(gathered: LoadedData, task: str, folder: Path) -> tuple[tuple[str, Part
 
 
 def _columns(task: str, rows: Sequence[Row]) -> dict[str, list[Json]]:
-    named = list(COLUMNS[task])
-    cells = [dict(zip(named, _cells(task, row), strict=True)) for row in rows]
+    family = rows_of(task)
+    named = list(family.stored_columns(task))
+    cells = [dict(zip(named, family.stored_cells(task, row), strict=True)) for row in rows]
     columns = {name: [one[name] for one in cells] for name in named}
     return {**columns, "file": [Path(r.file).name for r in rows], "line": [r.line for r in rows]}
-
-
-def _cells(task: str, row: Row) -> tuple[Json, ...]:
-    """A row as the columns of its task have it."""
-    match task:
-        case "tag":
-            return row.input["tokens"], row.label
-        case "answer":
-            assert isinstance(row.label, Answers)
-            return row.input["question"], row.input["passage"], list(row.label.texts), list(row.label.starts)
-        case "rerank":
-            return row.input["query"], row.input["documents"][0], row.label
-        case "similarity":
-            return row.input["text"], row.input["other"], row.label
-        case "generate":
-            assert isinstance(row.label, WrittenText)
-            return row.input["prompt"], row.label.text
-        case "summarize" | "translate":
-            assert isinstance(row.label, WrittenText)
-            return row.input["text"], row.label.text
-        case "chat":
-            return text_rows.cells(row)
-        case _:
-            return row.input["text"], list(row.label) if isinstance(row.label, tuple) else row.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +115,7 @@ def _sources(data: Data, folders: Mapping[str, str]) -> dict[str, _Source | None
     return found
 
 
-def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json]) -> Rows | None:
+def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json]) -> Rows[Any] | None:
     """A stored split is read by its own columns, whatever was said of the other files."""
     if source is None:
         return None
@@ -162,7 +123,7 @@ def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json
     return read_rows(source.path, how, task, options)
 
 
-def _describe_source(rows: Rows) -> Json:
+def _describe_source(rows: Rows[Any]) -> Json:
     return {
         "path": rows.path,
         "sha256": hashlib.sha256(bytes_of_file(Path(rows.path))).hexdigest(),

@@ -1,62 +1,186 @@
-"""A row: one checked, labelled example of any task, with its file and line."""
+"""Rows: one checked, labelled example with its file and line, of a type for each family of tasks."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from llmos.abi.json_type import Json
+from llmos.tasks.tag import OUTSIDE
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The answers to a question, any of them right, and where in the passage each starts; none: it does not say."""
-
-    texts: tuple[str, ...] = ()
-    starts: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenText:
-    """The text that is to be written; `message` is a chat's answer as JSON, where it is more than its text."""
-
-    text: str
-    message: str = ""
+class Row(Protocol):
+    """What the rows of all families have: the task's checked input, and where it stands."""
 
     @property
-    def answer(self) -> Json:
-        """As the task teaches it."""
-        return json.loads(self.message) if self.message else self.text
+    def input(self) -> Json: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the input, first the one that several rows may share."""
+        ...
+
+    @property
+    def kinds(self) -> set[str]:
+        """The labels that a stratified split has its share of; none where rows have no labels."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Input and target as the digest of the data has them: another text here, and no old checkpoint resumes."""
+        ...
 
 
-Label = str | tuple[str, ...] | float | Answers | WrittenText
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One example: the task's checked input, and what is true of it.
-
-    That is a label, labels, the IOB2 tags of its words, a score or grade of two texts, the answers to a question, or
-    the text that is to be written.
-    """
+class LabelRow:
+    """A text and its label, or all of its labels where a text may have many."""
 
     input: Json
-    label: Label
+    labels: tuple[str, ...]
+    file: str
+    line: int
+    is_multi: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input["text"]]
+
+    @property
+    def kinds(self) -> set[str]:
+        return set(self.labels)
+
+    @property
+    def column(self) -> Json:
+        """As a stored dataset's column has it."""
+        return list(self.labels) if self.is_multi else self.labels[0]
+
+    @property
+    def identity(self) -> str:
+        return _identity(self.input, repr(self.labels if self.is_multi else self.labels[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """Words and their IOB2 tags."""
+
+    input: Json
+    tags: tuple[str, ...]
     file: str
     line: int
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Its labels or tags, of a row that has several."""
-        assert isinstance(self.label, tuple)
-        return self.label
+    def texts(self) -> list[str]:
+        return [" ".join(self.input["tokens"])]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of its entities, or O where it has none."""
+        return {tag[2:] for tag in self.tags if tag != OUTSIDE} or {OUTSIDE}
+
+    @property
+    def identity(self) -> str:
+        return _identity(self.input, repr(self.tags))
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class SpanRow:
+    """A question about a passage, its answers, any of them right, and where each starts; none: it does not say."""
+
+    input: Json
+    answers: tuple[str, ...]
+    starts: tuple[int, ...]
+    file: str
+    line: int
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input["passage"], self.input["question"]]
+
+    @property
+    def kinds(self) -> set[str]:
+        return set()
+
+    @property
+    def identity(self) -> str:
+        return _identity(self.input, f"Answers(texts={self.answers!r}, starts={self.starts!r})")
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """Two texts, or a query and its documents, and a number: their score or grade."""
+
+    input: Json
+    score: float
+    file: str
+    line: int
+
+    @property
+    def texts(self) -> list[str]:
+        first, second = self.input.values()
+        return [first, *(second if isinstance(second, list) else [second])]
+
+    @property
+    def kinds(self) -> set[str]:
+        return set()
+
+    @property
+    def identity(self) -> str:
+        return _identity(self.input, repr(self.score))
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A prompt and its answer; `message` is a chat's answer as JSON, where it is more than its text."""
+
+    input: Json
+    answer: str
+    file: str
+    line: int
+    message: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """What is answered: the text, or a conversation's last message."""
+        messages = self.input.get("messages")
+        return str(messages[-1]["content"] if messages else next(iter(self.input.values())))
+
+    @property
+    def completion(self) -> Json:
+        """The answer as the task renders it to train on."""
+        return json.loads(self.message) if self.message else self.answer
+
+    @property
+    def texts(self) -> list[str]:
+        messages = self.input.get("messages")
+        if messages is None:
+            return [next(iter(self.input.values()))]
+        return [" | ".join(str(one["content"]) for one in messages)]
+
+    @property
+    def kinds(self) -> set[str]:
+        return set()
+
+    @property
+    def identity(self) -> str:
+        return _identity(self.input, f"Written(text={self.answer!r}, message={self.message!r})")
+
+
+def _identity(asked: Json, target: str) -> str:
+    return f"({sorted(asked.items())!r}, {target})"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Generic[R]):
     """The rows of one file, and how it was read."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[R, ...]
     path: str
     format: str
     columns: dict[str, str]

@@ -57,3 +57,16 @@ def averages(tally: Counts) -> dict[str, Rates]:
         "micro": total(tally).rates(),
         "weighted": {key: sum(one[key] * true for one, true in rates) / weight for key in ClassCounts().rates()},
     }
+
+
+def summary(first: str, value: float, tally: Counts) -> dict[str, float]:
+    """The headline and the averages; plain f1, precision and recall are macro for classes and micro for entities."""
+    by = averages(tally)
+    plain = by["micro" if first == "f1" else "macro"]
+    metrics = {first: value, "f1": plain["f1"], "precision": plain["precision"], "recall": plain["recall"]}
+    return metrics | {f"{name}_{key}": rate for name, rates in by.items() for key, rate in rates.items()}
+
+
+def per_class(tally: Counts) -> dict[str, dict[str, float]]:
+    """The rates of each class, with how often it was true as its support."""
+    return {name: {**count.rates(), "support": float(count.true)} for name, count in tally.items()}

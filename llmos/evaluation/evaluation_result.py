@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+MISTAKES = 20  # that are shown
+Probabilities = NDArray[np.float32]
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
@@ -26,6 +32,3 @@ class Mistake:
     score: float
     file: str
     line: int
-
-
-MISTAKES = 20

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from llmos.abi.task import is_generative
 from llmos.data.row import Row
-from llmos.evaluation.predictions import Predicted
 from llmos.nn.generation import encoder_state
 from llmos.nn.generation.encoder_state import EncoderState
 from llmos.nn.generation.kv_cache import KVCache, SequenceCache, token_bytes
 from llmos.nn.generation.sequence import Generation
 from llmos.nn.load import Loaded
 from llmos.nn.packing import next_logits, pack
-from llmos.tasks import GENERATIVE, Rendered, Settings
+from llmos.tasks import Rendered, Settings
 from llmos.tasks import task as task_of
 from llmos.tasks.generate import Sampling
 from llmos.training.candidate import Candidate
@@ -32,14 +33,14 @@ def generate_answers(
     candidate: Candidate,
     task: str,
     rows: Sequence[Row],
-    examples: Sequence[Example],
-    predicted: Sequence[Predicted],
+    examples: Sequence[Example[Any]],  # Any: targets and predictions of the task's family
+    predicted: Sequence[Any],
     settings: Settings,
     *,
     on_done: Callable[[int], None] = lambda done: None,
-) -> list[Predicted]:
+) -> list[Any]:
     """The predictions, with what is written to as many of the rows as the options say, evenly out of all of them."""
-    if task not in GENERATIVE:
+    if not is_generative(task):
         return list(predicted)
     chosen = chosen_of(len(rows), settings)
     longest = max((len(lesson.targets) for i in chosen for lesson in examples[i].rendered.context[-1:]), default=1)
@@ -60,7 +61,7 @@ def chosen_of(count: int, settings: Settings) -> list[int]:
 
 def said_of_answers(task: str, count: int, settings: Settings) -> dict[str, str]:
     """For the evidence: how many rows were answered, and how."""
-    if task not in GENERATIVE:
+    if not is_generative(task):
         return {}
     most = f"at most {LONGER} times as long as the longest true one"
     return {"answers": f"to {len(chosen_of(count, settings)):,} of {count:,} test rows, greedy, {most}"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,23 +19,19 @@ from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import GENERATIVE, OPTIONS, TASKS, Data
+from llmos.abi.recipe import OPTIONS, Data
+from llmos.abi.task import generative_tasks, is_generative, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import test_rows
-from llmos.data.splits import refuse_unknown
+from llmos.data.families import rows_of
+from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import PAGE, Evidence
-from llmos.evaluation.generation_eval import chosen_of, generate_answers, said_of_answers
-from llmos.evaluation.metrics import judge
-from llmos.evaluation.predictions import predict
+from llmos.evaluation.generation_eval import chosen_of, said_of_answers
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
-from llmos.tasks import Settings
-from llmos.tasks import task as task_of
-from llmos.training.candidate import load_stored
-from llmos.training.examples import make_examples
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The daemon wants this process to end; there is nothing half-done worth keeping."""
 
 
@@ -49,50 +46,52 @@ def main(channel: Channel, assignment: Job) -> None:
     read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets)
     if read.note:
         print(read.note, flush=True)  # noqa: T201  # the process's log
-    refuse_unknown(task, read.rows, manifest.labels)
+    rows_of(task).refuse_unknown(read.rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
-    candidate = load_stored(model, assignment.dtype, assignment.device)
-    settings = Settings(manifest.labels, options, candidate.loaded.max_tokens)
-    examples = make_examples(task, read.rows, candidate.loaded.tokenizer, settings)
-
-    def on_done(done: int) -> None:
-        if channel.stop_asked:
-            raise _Stopped
-        channel.report(Progress("evaluate", done, len(examples), "rows"))
-
-    def on_answer(done: int) -> None:
-        if channel.stop_asked:
-            raise _Stopped
-        channel.report(Progress("answer", done, len(chosen_of(len(examples), settings)), "rows"))
-
+    evaluator = load_evaluator(model, task, assignment.dtype, assignment.device, options)
+    count = len(read.rows)
     try:
-        predicted = predict(candidate, task, examples, settings, on_done=on_done)
-        predicted = generate_answers(candidate, task, read.rows, examples, predicted, settings, on_done=on_answer)
-    except _Stopped:
-        print(f"Stopped before all of {len(examples):,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
+        predicted = evaluator.predict(
+            read.rows,
+            report_rows(channel, "evaluate", count),
+            report_rows(channel, "answer", len(chosen_of(count, evaluator.settings))),
+        )
+    except Stopped:
+        print(f"Stopped before all of {count:,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
         return
-    judged = judge(task, read.rows, predicted, settings)
+    judged = evaluator.judge(read.rows, predicted)
     evidence = Evidence(
         title=f"{manifest.ref} on {Path(read.path).name}",
         task=task,
-        headline=task_of(task).spec.primary_metric,
+        headline=spec_of(task).primary_metric,
         judged=judged,
-        rows={"test": len(read.rows)},
+        rows={"test": count},
         facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}
-        | said_of_answers(task, len(read.rows), settings),
+        | said_of_answers(task, count, evaluator.settings),
     )
     report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
-    message = f"{manifest.ref} on {len(read.rows):,} rows of {Path(read.path).name}. Report: {report}"
-    channel.report(Progress(DONE, len(examples), len(examples), "rows", dict(judged.metrics), message))
+    message = f"{manifest.ref} on {count:,} rows of {Path(read.path).name}. Report: {report}"
+    channel.report(Progress(DONE, count, count, "rows", dict(judged.metrics), message))
+
+
+def report_rows(channel: Channel, phase: str, count: int) -> Callable[[int], None]:
+    """Reports how many rows of this phase are done; raises Stopped once the process is asked to stop."""
+
+    def on_done(done: int) -> None:
+        if channel.stop_asked:
+            raise Stopped
+        channel.report(Progress(phase, done, count, "rows"))
+
+    return on_done
 
 
 def _refuse_others(manifest: Manifest, task: str) -> None:
     """A model is measured at its own task; a base that writes, at any that is written."""
-    is_any = manifest.kind is Kind.BASE and manifest.task in GENERATIVE
-    if task not in TASKS or (task != manifest.task and not (is_any and task in GENERATIVE)):
-        able = ", ".join(GENERATIVE if is_any else TASKS)
+    is_any = manifest.kind is Kind.BASE and is_generative(manifest.task)
+    if task not in trainable_tasks() or (task != manifest.task and not (is_any and is_generative(task))):
+        able = ", ".join(generative_tasks() if is_any else trainable_tasks())
         said = f"{manifest.ref} is a model for {manifest.task}, not for {task}"
         raise WrongTask(
             f"{said}; what can be measured on labelled rows: {able}",

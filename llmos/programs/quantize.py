@@ -22,26 +22,21 @@ from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import TASKS, Data
+from llmos.abi.recipe import Data
+from llmos.abi.task import spec_of, trainable_tasks
 from llmos.abi.wire import to_json, to_plain
 from llmos.data.dataset import test_rows
 from llmos.data.row import Row
 from llmos.evaluation import fidelity
 from llmos.evaluation.evaluation_result import EvaluationResult
+from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import DATA, Evidence
-from llmos.evaluation.generation_eval import generate_answers
-from llmos.evaluation.metrics import judge
-from llmos.evaluation.predictions import predict
 from llmos.nn.cpu import int8_gain as gains
 from llmos.nn.cpu.int8_gain import Gain, Measure
 from llmos.nn.load import load
 from llmos.programs.channel import Channel
-from llmos.programs.evaluate import data_of
+from llmos.programs.evaluate import Stopped, data_of, report_rows
 from llmos.programs.resident import offer_resident, with_resident
-from llmos.tasks import Settings
-from llmos.tasks import task as task_of
-from llmos.training.candidate import load_stored
-from llmos.training.examples import make_examples
 
 BASE_OFFER, MODEL_OFFER = 11, 12
 WEIGH = "weigh"
@@ -70,10 +65,6 @@ class Cost:
         both = {self.against: self.before, INT8: self.after, "drop": self.drop, "measured_on": self.count}
         told = {"dtype": INT8, "measure": self.measure, "against": self.against, **both, "here": gain.plain}
         return told if limit == NO_LIMIT else {**told, "max_drop": limit}
-
-
-class Stopped(Exception):
-    """The daemon wants this process to end; there is nothing half-done worth keeping."""
 
 
 def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -> None:
@@ -183,7 +174,7 @@ def quantize_model(
     manifest, base = model.manifest, model.base
     assert base is not None, f"{manifest.ref} names no base"
     gain = gain or report_gain(channel, assignment, base)
-    name = task_of(manifest.task).spec.primary_metric
+    name = spec_of(manifest.task).primary_metric
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
     plain = _judge_cost(channel, assignment, model, assignment.dtype, rows)
@@ -214,11 +205,12 @@ def quantize_model(
 
 def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
     """The rows to measure on: those that are named, else the model's own test rows."""
-    if manifest.task not in TASKS:
+    able = ", ".join(trainable_tasks())
+    if manifest.task not in trainable_tasks():
         raise WrongTask(
-            f"{manifest.ref} is a model for {manifest.task}; what int8 costs is measured for: {', '.join(TASKS)}",
+            f"{manifest.ref} is a model for {manifest.task}; what int8 costs is measured for: {able}",
             model=manifest.ref,
-            task=", ".join(TASKS),
+            task=able,
             has=manifest.task,
         )
     own = str(manifest.lineage.get("dataset", ""))
@@ -235,19 +227,9 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
 def _judge_cost(
     channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row]
 ) -> EvaluationResult:
-    manifest = model.manifest
-    found = load_stored(model, dtype, assignment.device)
-    settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
-    examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
-
-    def on_done(done: int) -> None:
-        if channel.stop_asked:
-            raise Stopped
-        channel.report(Progress(f"evaluate in {dtype}", done, len(rows), "rows"))
-
-    predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
-    predicted = generate_answers(found, manifest.task, rows, examples, predicted, settings, on_done=on_done)
-    return judge(manifest.task, rows, predicted, settings)
+    evaluator = load_evaluator(model, model.manifest.task, dtype, assignment.device)
+    on_done = report_rows(channel, f"evaluate in {dtype}", len(rows))
+    return evaluator.judge(rows, evaluator.predict(rows, on_done, on_done))
 
 
 def _refusal(manifest: Manifest, said: str, drop: float) -> BadInput:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,25 +20,25 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check
+from llmos.abi.task import spec_of
 from llmos.abi.wire import from_plain, to_json, to_plain
-from llmos.data.dataset import COLUMNS, LoadedData, gather, keep, training_keys
-from llmos.data.pair_rows import PAIRED, scale_of
-from llmos.data.row import Row
+from llmos.data.dataset import LoadedData, gather, keep, training_keys
+from llmos.data.families import rows_of
 from llmos.data.splits import key_of
 from llmos.evaluation import gate
+from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.evidence import Evidence
-from llmos.evaluation.generation_eval import chosen_of, generate_answers, said_of_answers
-from llmos.evaluation.metrics import judge, primary_metric
-from llmos.evaluation.predictions import Predicted, predict
+from llmos.evaluation.generation_eval import chosen_of, said_of_answers
+from llmos.evaluation.predictions import predict
 from llmos.programs.channel import Channel
-from llmos.programs.quantize import Stopped, quantize_model
+from llmos.programs.evaluate import Stopped
+from llmos.programs.quantize import quantize_model
 from llmos.programs.resident import with_resident
-from llmos.tasks import GENERATIVE, Settings
-from llmos.tasks import task as task_of
-from llmos.training.candidate import Candidate, begin, load_stored
+from llmos.tasks import Settings
+from llmos.training.candidate import Candidate, begin
 from llmos.training.checkpoint import Checkpoints
-from llmos.training.examples import make_examples
-from llmos.training.objectives import balance_labels, loss_of
+from llmos.training.losses import balance_labels
+from llmos.training.objectives import loss_of
 from llmos.training.recipe import resolve
 from llmos.training.trainer import Hooks, Trainer
 
@@ -65,9 +66,9 @@ def main(channel: Channel, assignment: Job) -> None:
 def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
     """The options, and what of them the rows and the base decide: which number is the best, how vectors are pooled."""
     options = dict(recipe.options)
-    if recipe.task in PAIRED:
-        options.setdefault("scale", scale_of(data.splits.train))
-    if recipe.task == "similarity":
+    for name, value in rows_of(recipe.task).options_of(recipe.task, data.splits.train).items():
+        options.setdefault(name, value)
+    if spec_of(recipe.task).head == "pooled":
         options.setdefault("pooling", base.manifest.options.get("pooling", "mean"))
     return options
 
@@ -85,15 +86,14 @@ class _Training:
     def run(self) -> None:
         splits, dtype = self.data.splits, self.recipe.dtype or "float32"
         candidate = begin(self.base, self.recipe, len(splits.labels), dtype, self.assignment.device)
-        settings = self._settings(candidate)
-        train = make_examples(self.recipe.task, splits.train, candidate.loaded.tokenizer, settings)
-        validation = make_examples(self.recipe.task, splits.validation, candidate.loaded.tokenizer, settings)
-        make_examples(self.recipe.task, splits.test, candidate.loaded.tokenizer, settings)  # a bad row is told now
+        evaluator = Evaluator(candidate, self.recipe.task, self._settings(candidate))
+        train, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
+        evaluator.examples(splits.test)  # a row that is too long is refused now
         dataset = self._offer_dataset()
 
         def validate() -> float:
-            predicted = predict(candidate, self.recipe.task, validation, settings)
-            return primary_metric(self.recipe.task, splits.validation, predicted, settings)
+            predicted = predict(candidate, self.recipe.task, validation, evaluator.settings)
+            return evaluator.primary_metric(splits.validation, predicted)
 
         weights = None
         if self.recipe.class_weights == "balanced":
@@ -110,7 +110,7 @@ class _Training:
         if run.resume():
             print(f"Goes on from step {run.position.step:,}", flush=True)  # noqa: T201  # the process's log
         if run.train():
-            self._finish(candidate, settings, run, dataset)
+            self._finish(evaluator, run, dataset)
 
     def _report(self, progress: Progress) -> None:
         self.channel.report(progress)
@@ -137,7 +137,7 @@ class _Training:
         draft = {
             "task": self.recipe.task,
             "splits": self.data.counts(),
-            "columns": COLUMNS[self.recipe.task],
+            "columns": rows_of(self.recipe.task).stored_columns(self.recipe.task),
             "labels": list(self.data.splits.labels),
             "provenance": {
                 "sources": self.data.sources,
@@ -150,15 +150,13 @@ class _Training:
         offer = Offer(DATASET_OFFER, OfferKind.DATASET, self.recipe.name, str(folder), files, draft)
         return self.channel.offer(offer).ref
 
-    def _finish(self, candidate: Candidate, settings: Settings, run: Trainer, dataset: str) -> None:
-        task, rows = self.recipe.task, self.data.splits.test
-        examples = make_examples(task, rows, candidate.loaded.tokenizer, settings)
-        predicted = predict(candidate, task, examples, settings, on_done=self._evaluate("evaluate", rows))
+    def _finish(self, evaluator: Evaluator, run: Trainer, dataset: str) -> None:
+        task, rows, settings = self.recipe.task, self.data.splits.test, evaluator.settings
         on_answer = self._evaluate("answer", chosen_of(len(rows), settings))
-        predicted = generate_answers(candidate, task, rows, examples, predicted, settings, on_done=on_answer)
-        judged = judge(task, rows, predicted, settings)
-        name = task_of(task).spec.primary_metric
-        rival = self._rival(predicted, settings)
+        predicted = evaluator.predict(rows, self._evaluate("evaluate", rows), on_answer)
+        judged = evaluator.judge(rows, predicted)
+        name = spec_of(task).primary_metric
+        rival = self._rival(evaluator, predicted)
         verdict = gate.decide(task, name, judged.metrics[name], self.recipe.min_metric, rival)
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
@@ -173,12 +171,12 @@ class _Training:
             else {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note},
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings),
-            validated="likelihood" if task in GENERATIVE else "",
+            validated="likelihood" if spec_of(task).is_generative else "",
             losses=run.position.losses,
             marks=run.position.marks,
         )
         folder = self.scratch / "model"
-        files = (*candidate.save(folder, self.base), *evidence.write(folder))
+        files = (*evaluator.candidate.save(folder, self.base), *evidence.write(folder))
         draft = self._draft(settings, evidence, run, dataset)
         offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
         accepted = self.channel.offer(offer)
@@ -209,7 +207,7 @@ class _Training:
         theirs = other.base.manifest if other.base is not None else None
         return theirs is not None and content_digest(theirs.files) == content_digest(self.base.manifest.files)
 
-    def _rival(self, predicted: Sequence[Predicted], settings: Settings) -> gate.Incumbent | None:
+    def _rival(self, evaluator: Evaluator, predicted: Sequence[Any]) -> gate.Incumbent | None:
         """The promoted version on the test rows that it has not learned from, and this candidate on the same."""
         promoted = self.assignment.models.get("promoted")
         if promoted is None:
@@ -219,7 +217,7 @@ class _Training:
             return gate.Incumbent(manifest.ref, None, manifest.task)
         if bool(manifest.options.get("multi_label", False)) != self.many:
             return gate.Incumbent(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
-        if task_of(manifest.task).spec.primary_metric == "likelihood" and not self._reads_alike(promoted):
+        if spec_of(manifest.task).primary_metric == "likelihood" and not self._reads_alike(promoted):
             note = f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
             return gate.Incumbent(manifest.ref, None, manifest.task, note)
         known = self._training_keys(promoted)
@@ -234,13 +232,14 @@ class _Training:
         dtype = self.recipe.dtype or "float32"
         if manifest.method == "lora":
             promoted = with_resident(self.channel, self.assignment, promoted)
-        metric = _measure_version(promoted, dtype, self.assignment.device, rows, self._evaluate("compare", rows))
+        theirs = load_evaluator(promoted, manifest.task, dtype, self.assignment.device)
+        metric = theirs.primary_metric(rows, theirs.predict(rows, self._evaluate("compare", rows)))
         lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
         notes = [f"rows of {len(lacking)} labels that it does not have count as its mistakes"] if lacking else []
         ours, left_out = None, len(predicted) - len(fair)
         if left_out:
             notes.append(f"{left_out:,} of the {len(predicted):,} test rows are left out: it has learned from them")
-            ours = primary_metric(self.recipe.task, rows, [one for _, one in fair], settings)
+            ours = evaluator.primary_metric(rows, [one for _, one in fair])
         return gate.Incumbent(manifest.ref, metric, manifest.task, "; ".join(notes), ours)
 
     def _training_keys(self, model: ModelPath) -> frozenset[str]:
@@ -305,19 +304,6 @@ class _Training:
             "license": base.license,
             "source": f"train, pid {self.assignment.pid}",
         }
-
-
-def _measure_version(
-    model: ModelPath, dtype: str, device: str, rows: Sequence[Row], on_done: Callable[[int], None]
-) -> float:
-    """What a version of the store scores on these rows; it may cut what is longer than it takes."""
-    manifest = model.manifest
-    found = load_stored(model, dtype, device)
-    settings = Settings(manifest.labels, {**manifest.options, "truncate": True}, found.loaded.max_tokens)
-    examples = make_examples(manifest.task, rows, found.loaded.tokenizer, settings)
-    predicted = predict(found, manifest.task, examples, settings, on_done=on_done)
-    predicted = generate_answers(found, manifest.task, rows, examples, predicted, settings)
-    return primary_metric(manifest.task, rows, predicted, settings)
 
 
 def _rate(run: Trainer) -> float:

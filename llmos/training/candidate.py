@@ -17,6 +17,7 @@ from llmos.abi.form import is_int8
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import Part
 from llmos.abi.recipe import Recipe
+from llmos.abi.task import spec_of
 from llmos.nn.adapters.adapter import Adapter
 from llmos.nn.adapters.adapter_file import CONFIG as ADAPTER_CONFIG
 from llmos.nn.adapters.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
@@ -28,7 +29,6 @@ from llmos.nn.generation.encoder_state import hidden_of
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.next_token import NextHead
 from llmos.nn.packing import forward, pack
-from llmos.tasks import task as task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -152,7 +152,7 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
     adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
     torch.manual_seed(recipe.seed)
     pooling = str(recipe.options.get("pooling", "mean"))
-    match task_of(recipe.task).spec.head:
+    match spec_of(recipe.task).head:
         case "token":
             head: AnyHead = TokenHead(loaded.hidden_size, labels)
         case "pooled":
@@ -179,7 +179,7 @@ def load_stored(model: ModelPath, dtype: str, device: str) -> Candidate:
     loaded = load(model.base if is_lora and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
     adapter = load_adapter(folder, loaded.backbone, model.manifest.ref) if is_lora else None
-    kind = task_of(model.manifest.task).spec.head
+    kind = spec_of(model.manifest.task).head
     if kind is None:
         head: AnyHead = NextHead(loaded)
     elif kind == "pooled":

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +18,10 @@ from llmos.training.candidate import Candidate
 from llmos.training.checkpoint import Checkpoints, EpochRecord, TrainState
 from llmos.training.examples import Example, batches, passes
 from llmos.training.gradient_workers import GradientWorkers
-from llmos.training.objectives import Loss
+from llmos.training.objectives.objective import Loss
 from llmos.training.optimizer import Optimizer, factor_at
 
 LOSSES_KEPT = 200
-LATER_OF_EQUALS = ("rerank",)  # few queries are soon all in order, while their scores do not yet mean much
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Trainer:
         self,
         candidate: Candidate,
         loss: Loss,
-        examples: Sequence[Example],
+        examples: Sequence[Example[Any]],  # Any: the target of the task's family
         recipe: Recipe,
         checkpoints: Checkpoints,
         around: Hooks,
@@ -153,7 +153,7 @@ class Trainer:
         epoch = position.step / self.epoch_steps
         position.marks.append(EpochRecord(position.step, epoch, position.loss_sum / steps, metric))
         position.loss_sum = 0.0
-        is_equal = metric == position.best_metric and self.recipe.task in LATER_OF_EQUALS
+        is_equal = metric == position.best_metric and self.loss.prefers_later
         if metric > position.best_metric or is_equal:
             position.best_metric, position.best_step = metric, position.step
             if self.recipe.save_best:

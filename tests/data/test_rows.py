@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +19,8 @@ from llmos.abi.recipe import Data
 from llmos.data.cells import MAX_TEXT_CHARS
 from llmos.data.conll import as_iob2, scheme_of
 from llmos.data.dataset import test_rows as rows_to_test
+from llmos.data.families import read_rows
 from llmos.data.row import Rows
-from llmos.data.rows import read_rows
 from llmos.tasks.tag import spans_of
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -29,7 +30,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_siz
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1, max_size=8)
 
 
-def read(path: Path, task: str = "classify", options: dict[str, object] | None = None, **how: object) -> Rows:
+def read(path: Path, task: str = "classify", options: dict[str, object] | None = None, **how: object) -> Rows[Any]:
     return read_rows(str(path), Data(str(path), **how), task, options or {})  # type: ignore[arg-type]
 
 
@@ -39,8 +40,8 @@ def wrote(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
-def pairs(rows: Rows) -> list[tuple[str, object]]:
-    return [(row.input["text"], row.label) for row in rows.rows]
+def pairs(rows: Rows[Any]) -> list[tuple[str, ...]]:
+    return [(row.input["text"], *row.labels) for row in rows.rows]
 
 
 @settings(deadline=None)  # files are written and read
@@ -86,7 +87,7 @@ def test_every_scheme_gives_the_same_entities(
             for sentence, tags in zip(sentences, written, strict=True)
         )
         rows = read(wrote(tmp_path_factory.mktemp("conll"), "rows.conll", text), "tag")
-        read_back = [(row.input["tokens"], list(row.label)) for row in rows.rows]
+        read_back = [(row.input["tokens"], list(row.tags)) for row in rows.rows]
         kept = [s for s in sentences if s[0][0] != "-DOCSTART-"]
         assert read_back == [([w for w, _ in s], t) for s, t in zip(sentences, iob2, strict=True) if s in kept]
 
@@ -208,19 +209,19 @@ def test_columns_are_taken_by_name_or_number(tmp_path: Path) -> None:
 
 def test_many_labels_come_from_lists_or_bars(tmp_path: Path) -> None:
     many = {"multi_label": True}
-    assert [r.label for r in read(wrote(tmp_path, "a.csv", "text,labels\nx,a|b\ny,\n"), options=many).rows] == [
+    assert [r.labels for r in read(wrote(tmp_path, "a.csv", "text,labels\nx,a|b\ny,\n"), options=many).rows] == [
         ("a", "b"),
         (),
     ]
     lines = '{"text": "x", "labels": ["a", "b"]}\n{"text": "y", "labels": []}'
-    assert [r.label for r in read(wrote(tmp_path, "a.jsonl", lines), options=many).rows] == [("a", "b"), ()]
+    assert [r.labels for r in read(wrote(tmp_path, "a.jsonl", lines), options=many).rows] == [("a", "b"), ()]
 
 
 def test_spans_of_characters_become_tags_of_words(tmp_path: Path) -> None:
     line = {"text": "Send Ada's order to New York.", "spans": [
         {"start": 5, "end": 8, "label": "PER"}, {"start": 20, "end": 28, "label": "LOC"}]}  # fmt: skip
     (row,) = read(wrote(tmp_path, "a.jsonl", json.dumps(line)), "tag").rows
-    assert [(label, row.input["tokens"][a:b]) for label, a, b in spans_of(row.label)] == [
+    assert [(label, row.input["tokens"][a:b]) for label, a, b in spans_of(row.tags)] == [
         ("PER", ["Ada"]),
         ("LOC", ["New", "York"]),
     ]
@@ -283,7 +284,7 @@ def test_a_column_that_conll_lines_do_not_have_is_told(tmp_path: Path, told: dic
 
 def test_nan_is_a_label_among_words_and_parquet_nan_is_not(tmp_path: Path) -> None:
     rows = read(wrote(tmp_path, "languages.csv", "text,label\nli ho,nan\nhello,eng\n"))
-    assert [row.label for row in rows.rows] == ["nan", "eng"]
+    assert [row.labels for row in rows.rows] == [("nan",), ("eng",)]
     pq.write_table(pa.table({"text": ["a", "b"], "label": [1.0, float("nan")]}), tmp_path / "a.parquet")
     with pytest.raises(BadRow, match="line 2: the label is NaN"):
         read(tmp_path / "a.parquet")
@@ -318,10 +319,10 @@ def test_real_data_is_read_as_it_comes(file: str, task: str, count: int, labels:
     assert rows.skipped == (1 if "chn" in file else 0)
     if task == "tag":
         assert rows.scheme == "IOB1"
-        kinds = {label for row in rows.rows for label, _, _ in spans_of(row.label)}
+        kinds = {label for row in rows.rows for label, _, _ in spans_of(row.tags)}
         assert kinds == {"PER", "ORG", "LOC", "MISC"}
     if labels is not None:
-        assert {row.label for row in rows.rows} == labels
+        assert {label for row in rows.rows for label in row.labels} == labels
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the data sets in {REAL}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_training
@@ -12,8 +13,8 @@ import tiny_training
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data, Recipe
-from llmos.data.row import Answers, Row, Rows
-from llmos.data.rows import read_rows
+from llmos.data.families import read_rows
+from llmos.data.row import Rows, SpanRow
 from llmos.data.splits import leaks_of, make_splits
 from llmos.tasks import Settings
 from llmos.testing.tokenizer import PieceTokenizer
@@ -22,17 +23,21 @@ from llmos.training.examples import make_examples
 PASSAGE = "Ada Lovelace lived in London."
 WHERE = {"question": "Where did Ada live?", "answers": [{"text": "London", "answer_start": 22}], "id": "1"}
 WHEN = {"question": "When?", "answers": [], "is_impossible": True, "plausible_answers": [{"text": "x"}], "id": "2"}
-EXPECTED = [Answers(("London",), (22,)), Answers()]
+EXPECTED = [(("London",), (22,)), ((), ())]  # answers, and where they start
 
 
 def squad(*asked: Json, passage: str = PASSAGE) -> str:
     return json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": passage, "qas": asked}]}]})
 
 
-def read(folder: Path, name: str, content: str, **how: object) -> Rows:
+def read(folder: Path, name: str, content: str, **how: object) -> Rows[Any]:
     path = folder / name
     path.write_text(content)
     return read_rows(str(path), Data(str(path), **how), "answer", {})  # type: ignore[arg-type]
+
+
+def spans(rows: Rows[Any]) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+    return [(row.answers, row.starts) for row in rows.rows]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,7 @@ def read(folder: Path, name: str, content: str, **how: object) -> Rows:
 )  # fmt: skip
 def test_questions_come_in_many_forms_and_are_the_same(tmp_path: Path, name: str, content: str) -> None:
     rows = read(tmp_path, name, content)
-    assert [row.label for row in rows.rows] == EXPECTED
+    assert spans(rows) == EXPECTED
     assert rows.rows[0].input == {"question": "Where did Ada live?", "passage": PASSAGE}
     assert rows.format == ("squad" if name.endswith(".json") else name.rpartition(".")[2])
 
@@ -90,28 +95,27 @@ def test_squad_s_form_is_for_answers_alone(tmp_path: Path) -> None:
         read(tmp_path, "a.conll", "a O\n")
 
 
-def asked(number: int, answers: Answers = EXPECTED[0]) -> Row:
-    return Row({"question": f"q{number}", "passage": f"{PASSAGE} {number // 3}"}, answers, "a.json", number)
+def asked(number: int, answers: tuple[str, ...] = ("London",), starts: tuple[int, ...] = (22,)) -> SpanRow:
+    return SpanRow({"question": f"q{number}", "passage": f"{PASSAGE} {number // 3}"}, answers, starts, "a.json", number)
 
 
 def test_a_passage_s_questions_all_stand_in_one_split() -> None:
     splits = make_splits("answer", [asked(i) for i in range(90)], None, None, (0.1, 0.1))
-    passages = [{row.input["passage"] for row in part} for part in splits.named().values()]
+    passages = [{row.input["passage"] for row in part} for part in splits.by_name().values()]
     assert len(set().union(*passages)) == sum(map(len, passages)) == 30
     assert (splits.labels, leaks_of(splits)) == (("start", "end"), ())
     with pytest.raises(BadInput, match="No question has an answer"):
-        make_splits("answer", [asked(i, Answers()) for i in range(90)], None, None, (0.1, 0.1))
+        make_splits("answer", [asked(i, (), ()) for i in range(90)], None, None, (0.1, 0.1))
 
 
 def test_every_window_has_its_own_target() -> None:
     words = [f"w{i}" for i in range(40)]
     passage = " ".join(words)
-    row = Row({"question": "q", "passage": passage}, Answers(("w20",), (passage.index("w20"),)), "f", 1)
+    row = SpanRow({"question": "q", "passage": passage}, ("w20",), (passage.index("w20"),), "f", 1)
     (one,) = make_examples("answer", [row], PieceTokenizer(), Settings((), {"stride": 4}, 20))
-    assert isinstance(one.target, list)
-    assert len(one.target) == 2 * len(one.sequences)
+    assert len(one.target.places) == len(one.sequences)
     holds = [any(passage[a:b] == "w20" for a, b in window.offsets) for window in one.rendered.context.windows]
-    assert [one.target[2 * i] > 0 for i in range(len(holds))] == holds
+    assert [first > 0 for first, _ in one.target.places] == holds
     assert one.size == sum(map(len, one.sequences))
 
 
@@ -130,7 +134,7 @@ def test_every_window_has_its_own_target() -> None:
     ],
 )
 def test_answers_are_compared_as_squad_does(gold: str, given: str, exact: float, f1: float) -> None:
-    from llmos.evaluation import qa_metrics
+    from llmos.evaluation.families import spans as qa_metrics
 
     assert qa_metrics.exact(gold, given) == exact
     assert qa_metrics.f1(gold, given) == pytest.approx(f1)
@@ -138,13 +142,11 @@ def test_answers_are_compared_as_squad_does(gold: str, given: str, exact: float,
 
 @pytest.mark.torch
 def test_answers_are_judged_against_the_nearest_and_those_without_apart() -> None:
-    import numpy as np
-
+    from llmos.evaluation.families.spans import SpanPrediction
     from llmos.evaluation.metrics import judge, primary_metric
-    from llmos.evaluation.predictions import Predicted
 
-    rows = [asked(0, Answers(("London", "in London"), (22, 19))), asked(1), asked(2, Answers()), asked(3, Answers())]
-    said = [Predicted(np.array([0.9, 0.1]), {"text": text}) for text in ("in London", "Ada", "", "Ada")]
+    rows = [asked(0, ("London", "in London"), (22, 19)), asked(1), asked(2, (), ()), asked(3, (), ())]
+    said = [SpanPrediction(text, 0.9, 0.1) for text in ("in London", "Ada", "", "Ada")]
     judged = judge("answer", rows, said, Settings())
     assert judged.metrics == {
         "f1": 0.5,

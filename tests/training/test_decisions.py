@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow, BadSetting
 from llmos.abi.recipe import Data, Lora, Recipe, check
-from llmos.data.row import Row
-from llmos.data.splits import key_of, labels_of, leaks_of, make_splits
+from llmos.data.families import labels, tags
+from llmos.data.row import LabelRow, TagRow
+from llmos.data.splits import key_of, leaks_of, make_splits
 from llmos.evaluation.gate import Incumbent, decide
 from llmos.tasks import Settings
 from llmos.testing.tokenizer import PieceTokenizer
@@ -20,8 +21,13 @@ from llmos.training.examples import batches, make_examples, passes
 from llmos.training.recipe import resolve
 
 
-def row(text: str, label: str | tuple[str, ...], line: int = 1) -> Row:
-    return Row({"text": text}, label, "rows.csv", line)
+def row(text: str, label: str | tuple[str, ...], line: int = 1) -> LabelRow:
+    is_multi = isinstance(label, tuple)
+    return LabelRow({"text": text}, label if isinstance(label, tuple) else (label,), "rows.csv", line, is_multi)
+
+
+def tagged(*tags: str, tokens: tuple[str, ...] = ("a",)) -> TagRow:
+    return TagRow({"tokens": list(tokens)}, tags, "f", 1)
 
 
 def recipe(**changes: object) -> Recipe:
@@ -37,7 +43,7 @@ def test_splits_hold_every_row_once_share_no_text_and_come_again(pairs: list[tup
     alone = [(100 + i, "abc"[i % 3]) for i in range(30)]
     rows = [row(f"text {n}", label, i) for i, (n, label) in enumerate([*pairs, *alone])]
     splits = make_splits("classify", rows, None, None, (0.2, 0.2))
-    parts = list(splits.named().values())
+    parts = list(splits.by_name().values())
     assert sorted(r.line for part in parts for r in part) == [r.line for r in rows]
     assert all(parts)
     assert leaks_of(splits) == ()
@@ -46,7 +52,7 @@ def test_splits_hold_every_row_once_share_no_text_and_come_again(pairs: list[tup
     chance.shuffle(again)
     shuffled = make_splits("classify", again, None, None, (0.2, 0.2))
     if len({key_of(r) for r in rows}) == len(rows):  # where equal texts have several labels, the first row decides
-        assert [sorted(part, key=lambda r: r.line) for part in shuffled.named().values()] == [
+        assert [sorted(part, key=lambda r: r.line) for part in shuffled.by_name().values()] == [
             sorted(part, key=lambda r: r.line) for part in parts
         ]
 
@@ -75,15 +81,15 @@ def test_no_label_loses_its_last_row_to_train_on(sets: list[tuple[str, ...]]) ->
     plain = [row(f"plain {i}", ("x", "y")[i % 2 : i % 2 + 1]) for i in range(20)]
     rows = plain + [row(f"text {i}", labels) for i, labels in enumerate(sets)]
     splits = make_splits("classify", rows, None, None, (0.3, 0.3))
-    assert set(splits.labels) == {label for r in rows for label in r.label}
-    assert set(splits.labels) == {label for r in splits.train for label in r.label}
+    assert set(splits.labels) == {label for r in rows for label in r.labels}
+    assert set(splits.labels) == {label for r in splits.train for label in r.kinds}
 
 
 def test_every_label_has_its_share_in_every_split() -> None:
     rows = [row(f"text {i}", "rare" if i % 10 == 0 else "often", i) for i in range(400)]
     splits = make_splits("classify", rows, None, None, (0.1, 0.1))
     for part in (splits.validation, splits.test):
-        assert Counter(r.label for r in part) == {"often": 36, "rare": 4}
+        assert Counter(kind for r in part for kind in r.kinds) == {"often": 36, "rare": 4}
 
 
 def test_a_given_split_is_left_as_it_is() -> None:
@@ -98,15 +104,15 @@ def test_too_few_rows_and_single_labels_are_refused() -> None:
     with pytest.raises(BadInput, match="too few"):
         make_splits("classify", [row("x", "a"), row("y", "b")], None, None, (0.1, 0.1))
     with pytest.raises(BadInput, match="only one label"):
-        labels_of("classify", [row("x", "a")])
+        labels.labels_of("classify", [row("x", "a")])
     with pytest.raises(BadInput, match="other than O"):
-        labels_of("tag", [row("x", ("O",))])
+        tags.labels_of("tag", [tagged("O")])
 
 
 def test_labels_stand_in_an_order_a_reader_expects() -> None:
-    assert labels_of("classify", [row("x", "10"), row("y", "9")]) == ("9", "10")
-    assert labels_of("tag", [Row({"tokens": ["a"]}, ("I-PER",), "f", 1)]) == ("O", "B-PER", "I-PER")
-    assert labels_of("classify", [row("x", ("b", "a")), row("y", ())]) == ("a", "b")
+    assert labels.labels_of("classify", [row("x", "10"), row("y", "9")]) == ("9", "10")
+    assert tags.labels_of("tag", [tagged("I-PER")]) == ("O", "B-PER", "I-PER")
+    assert labels.labels_of("classify", [row("x", ("b", "a")), row("y", ())]) == ("a", "b")
 
 
 def test_a_label_that_training_has_not_seen_is_named_where_it_stands() -> None:
@@ -190,9 +196,9 @@ def test_a_row_too_long_for_the_model_is_named_unless_it_may_be_cut() -> None:
 
 
 def test_a_word_s_first_token_carries_its_tag() -> None:
-    words = Row({"tokens": ["Lovelace", "in", "London"]}, ("B-PER", "O", "B-LOC"), "f", 1)
+    words = tagged("B-PER", "O", "B-LOC", tokens=("Lovelace", "in", "London"))
     (one,) = make_examples("tag", [words], PieceTokenizer(), Settings(("O", "B-LOC", "B-PER"), {}, 16))
-    assert one.target == [-100, 2, -100, 0, 1, -100, -100]
+    assert one.target.labels == [-100, 2, -100, 0, 1, -100, -100]
 
 
 def test_the_gate_promotes_what_is_at_least_as_good() -> None:

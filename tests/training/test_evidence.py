@@ -8,22 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmos.data.row import Row
+from llmos.data.row import LabelRow, TagRow
 from llmos.evaluation.evidence import Evidence, page
+from llmos.evaluation.families.labels import LabelPrediction
+from llmos.evaluation.families.tags import TagPrediction
 from llmos.evaluation.metrics import judge, primary_metric
-from llmos.evaluation.predictions import Predicted
 from llmos.tasks import Settings
 from llmos.training.checkpoint import EpochRecord
 
 pytestmark = pytest.mark.torch
 
 
-def given(*shares: list[float]) -> list[Predicted]:
-    return [Predicted(np.array(one, dtype=np.float32)) for one in shares]
+def given(*shares: list[float]) -> list[LabelPrediction]:
+    return [LabelPrediction(np.array(one, dtype=np.float32)) for one in shares]
 
 
-def texts(*labels: str | tuple[str, ...]) -> list[Row]:
-    return [Row({"text": f"text {i}"}, label, "rows.csv", i) for i, label in enumerate(labels, 1)]
+def texts(*labels: str | tuple[str, ...]) -> list[LabelRow]:
+    return [
+        LabelRow(
+            {"text": f"text {i}"}, one if isinstance(one, tuple) else (one,), "rows.csv", i, isinstance(one, tuple)
+        )
+        for i, one in enumerate(labels, 1)
+    ]
 
 
 def test_one_label_is_counted_by_class_and_over_all() -> None:
@@ -49,15 +55,15 @@ def test_many_labels_are_right_only_all_together() -> None:
     assert [one.given for one in judged.mistakes] == ["a"]
 
 
-def tagged(tags: list[str], settings: Settings) -> Predicted:
-    return Predicted(np.eye(len(settings.labels), dtype=np.float32)[[settings.labels.index(tag) for tag in tags]])
+def tagged(tags: list[str], settings: Settings) -> TagPrediction:
+    return TagPrediction(np.eye(len(settings.labels), dtype=np.float32)[[settings.labels.index(tag) for tag in tags]])
 
 
 def test_tags_are_counted_by_whole_entity_as_seqeval_does() -> None:
     settings = Settings(("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
     rows = [
-        Row({"tokens": ["Ada", "Bell", "in", "York"]}, ("B-PER", "I-PER", "O", "B-LOC"), "f", 1),
-        Row({"tokens": ["Rome"]}, ("B-LOC",), "f", 2),
+        TagRow({"tokens": ["Ada", "Bell", "in", "York"]}, ("B-PER", "I-PER", "O", "B-LOC"), "f", 1),
+        TagRow({"tokens": ["Rome"]}, ("B-LOC",), "f", 2),
     ]
     predicted = [tagged(["B-PER", "O", "O", "I-LOC"], settings), tagged(["B-LOC"], settings)]
     judged = judge("tag", rows, predicted, settings)
@@ -75,7 +81,7 @@ def test_tags_are_counted_by_whole_entity_as_seqeval_does() -> None:
 
 def test_rows_without_entities_give_zeros_and_no_nan() -> None:
     settings = Settings(("O", "B-PER", "I-PER"))
-    rows = [Row({"tokens": ["it", "rains"]}, ("O", "O"), "f", 1)]
+    rows = [TagRow({"tokens": ["it", "rains"]}, ("O", "O"), "f", 1)]
     predicted = [tagged(["O", "O"], settings)]
     metrics = judge("tag", rows, predicted, settings).metrics
     assert metrics.pop("accuracy") == 1.0
@@ -92,7 +98,9 @@ def test_a_label_may_be_called_like_an_average() -> None:
 
 
 def evidence(labels: tuple[str, ...]) -> Evidence:
-    rows = [Row({"text": "<script>alert(1)</script>"}, label, "/data/rows.csv", i) for i, label in enumerate(labels)]
+    rows = [
+        LabelRow({"text": "<script>alert(1)</script>"}, (label,), "/data/rows.csv", i) for i, label in enumerate(labels)
+    ]
     shares = given(*np.roll(np.eye(len(labels)), 1, axis=1).tolist())
     judged = judge("classify", rows, shares, Settings(labels))
     marks = [EpochRecord(10, 1.0, 0.9, 0.5), EpochRecord(20, 2.0, 0.4, 0.7)]

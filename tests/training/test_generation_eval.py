@@ -14,8 +14,8 @@ from llmos.abi.error import BadInput, BadRow
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data, Recipe
 from llmos.data.dataset import gather, keep
-from llmos.data.row import Rows, WrittenText
-from llmos.data.rows import read_rows
+from llmos.data.families import read_rows
+from llmos.data.row import Rows, TextRow
 from llmos.data.splits import make_splits
 
 ASKED = {"role": "user", "content": "Where is it?"}
@@ -23,7 +23,7 @@ SAID = {"role": "assistant", "content": "On its way."}
 CALL = {"type": "function", "function": {"name": "find", "arguments": {"id": 3}}}
 
 
-def read(folder: Path, name: str, content: str, task: str, **how: object) -> Rows:
+def read(folder: Path, name: str, content: str, task: str, **how: object) -> Rows[Any]:
     path = folder / name
     path.write_text(content)
     return read_rows(str(path), Data(str(path), **how), task, {})  # type: ignore[arg-type]
@@ -43,9 +43,11 @@ def lines(*rows: Json) -> str:
 )
 def test_prompts_and_completions_are_found_by_name_or_told(tmp_path: Path, name: str, content: str, how: Json) -> None:
     (row,) = read(tmp_path, name, content, "generate", **how).rows
-    assert (row.input, row.label) == ({"prompt": "Where is it?"}, WrittenText("On its way."))
+    assert isinstance(row, TextRow)
+    assert (row.input, row.answer, row.message) == ({"prompt": "Where is it?"}, "On its way.", "")
     (row,) = read(tmp_path, name, content, "chat", **how).rows
-    assert (row.input, row.label) == ({"messages": [ASKED]}, WrittenText("On its way."))
+    assert isinstance(row, TextRow)
+    assert (row.input, row.answer, row.message) == ({"messages": [ASKED]}, "On its way.", "")
 
 
 def test_conversations_keep_their_calls_and_come_back_from_a_kept_dataset_the_same(tmp_path: Path) -> None:
@@ -59,8 +61,8 @@ def test_conversations_keep_their_calls_and_come_back_from_a_kept_dataset_the_sa
     again = gather(Data("talks@1"), "chat", {}, {"talks@1": str(tmp_path / "kept")})
     assert again.digest() == data.digest()
     first = read_rows(str(path), Data(str(path)), "chat", {}).rows[0]
-    assert isinstance(first.label, WrittenText)
-    assert first.label.answer["tool_calls"] == [CALL]
+    assert isinstance(first, TextRow)
+    assert first.completion["tool_calls"] == [CALL]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_conversations_are_for_chat(tmp_path: Path) -> None:
 def test_equal_prompts_stand_in_one_split(tmp_path: Path) -> None:
     text = lines(*({"prompt": f"p{i // 2}", "completion": f"c{i}"} for i in range(100)))
     splits = make_splits("generate", read(tmp_path, "a.jsonl", text, "generate").rows, None, None, (0.1, 0.1))
-    parts = [{row.input["prompt"] for row in part} for part in splits.named().values()]
+    parts = [{row.input["prompt"] for row in part} for part in splits.by_name().values()]
     assert sum(map(len, parts)) == len(set().union(*parts)) == 50
 
 

@@ -6,6 +6,7 @@ import json
 import random
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,14 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow, BadSetting
 from llmos.abi.recipe import Data, Recipe
-from llmos.data.pair_rows import scale_of
-from llmos.data.row import Row, Rows
-from llmos.data.rows import read_rows
+from llmos.data.families import read_rows
+from llmos.data.families.pairs import scale_of
+from llmos.data.row import PairRow, Rows
 from llmos.data.splits import key_of, leaks_of, make_splits
 from llmos.tasks import Settings
 
 
-def read(folder: Path, name: str, content: str, task: str, **how: object) -> Rows:
+def read(folder: Path, name: str, content: str, task: str, **how: object) -> Rows[Any]:
     path = folder / name
     path.write_text(content)
     return read_rows(str(path), Data(str(path), **how), task, {})  # type: ignore[arg-type]
@@ -34,16 +35,16 @@ def test_queries_documents_and_grades_are_found_by_name_or_order(tmp_path: Path)
     bare = read(tmp_path, "b.tsv", "q\td\t1\nq\te\t0\n", "rerank")
     lines = "\n".join(json.dumps({"question": "q", "passage": d, "relevance": g}) for d, g in (("d", 1), ("e", 0)))
     for rows in (named, bare, read(tmp_path, "c.jsonl", lines, "rerank")):
-        assert [(row.input, row.label) for row in rows.rows] == expected
+        assert [(row.input, row.score) for row in rows.rows] == expected
     assert "taken as query, document, label" in bare.note
     told = read(tmp_path, "d.csv", "x,y,z\n1,d,q\n0,e,q\n", "rerank", text="z,y", label="x", has_header=True)
-    assert [(row.input, row.label) for row in told.rows] == expected
+    assert [(row.input, row.score) for row in told.rows] == expected
     assert told.columns == {"query": "z", "document": "y", "label": "x"}
 
 
 def test_pairs_of_texts_are_read_with_their_scores(tmp_path: Path) -> None:
     rows = read(tmp_path, "a.csv", "sentence1,sentence2,score\na,b,4.5\nc,d,-1\n", "similarity")
-    assert [(row.input, row.label) for row in rows.rows] == [
+    assert [(row.input, row.score) for row in rows.rows] == [
         ({"text": "a", "other": "b"}, 4.5),
         ({"text": "c", "other": "d"}, -1.0),
     ]
@@ -79,8 +80,8 @@ def test_columns_of_pairs_are_told_both_or_none(tmp_path: Path) -> None:
         read(tmp_path, "rows.conll", "a O\n", "rerank")
 
 
-def ranked(query: str, document: str, grade: float, line: int = 1) -> Row:
-    return Row({"query": query, "documents": [document]}, grade, "rows.csv", line)
+def ranked(query: str, document: str, grade: float, line: int = 1) -> PairRow:
+    return PairRow({"query": query, "documents": [document]}, grade, "rows.csv", line)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), max_size=60))
@@ -88,9 +89,9 @@ def test_a_query_s_documents_all_stand_in_one_split(pairs: list[tuple[int, int]]
     sure = [(100 + i, i % 2) for i in range(30)]
     rows = [ranked(f"query {q}", f"document {i}", g, i) for i, (q, g) in enumerate([*pairs, *sure])]
     splits = make_splits("rerank", rows, None, None, (0.2, 0.2))
-    queries = [{row.input["query"] for row in part} for part in splits.named().values()]
+    queries = [{row.input["query"] for row in part} for part in splits.by_name().values()]
     assert all(not a & b for a, b in combinations(queries, 2))
-    assert sum(map(len, splits.named().values())) == len(rows)
+    assert sum(map(len, splits.by_name().values())) == len(rows)
     assert (splits.labels, leaks_of(splits)) == (("relevance",), ())
 
 
@@ -101,7 +102,7 @@ def test_rows_that_all_have_one_number_teach_nothing() -> None:
 
 def test_numbers_are_scaled_so_that_the_best_is_one() -> None:
     assert scale_of([ranked("q", "d", 3.0), ranked("q", "d", 0.0)]) == 3
-    assert scale_of([Row({"text": "a", "other": "b"}, -0.5, "f", 1)]) == 1
+    assert scale_of([PairRow({"text": "a", "other": "b"}, -0.5, "f", 1)]) == 1
     assert key_of(ranked("Q", "D", 1)) == "q | d"
 
 
@@ -131,7 +132,7 @@ def test_ndcg_and_correlations_are_those_of_scikit_learn_and_scipy(pairs: list[t
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import ndcg_score
 
-    from llmos.evaluation.ranking_metrics import _ranks, correlation, ndcg
+    from llmos.evaluation.families.pairs import _ranks, correlation, ndcg
 
     grades, scores = (np.array(one, dtype=float) for one in zip(*pairs, strict=True))
     distinct = scores + np.arange(len(scores)) / 100  # without ties, on which the two differ knowingly
@@ -146,18 +147,18 @@ def test_ndcg_and_correlations_are_those_of_scikit_learn_and_scipy(pairs: list[t
 
 @pytest.mark.torch
 def test_a_ranking_is_judged_by_query_and_ties_count_against_it() -> None:
+    from llmos.evaluation.families.pairs import PairPrediction
     from llmos.evaluation.metrics import judge, primary_metric
-    from llmos.evaluation.predictions import Predicted
 
     rows = [ranked("a", "right", 1), ranked("a", "wrong", 0), ranked("b", "wrong", 0), ranked("b", "right", 1)]
     rows.append(ranked("c", "nothing fits", 0))
-    given_scores = [Predicted(np.array([s], dtype=np.float32)) for s in (0.9, 0.2, 0.7, 0.6, 0.1)]
+    given_scores = [PairPrediction(float(np.float32(s))) for s in (0.9, 0.2, 0.7, 0.6, 0.1)]
     judged = judge("rerank", rows, given_scores, Settings(("relevance",)))
     second = 1 / np.log2(3)
     assert judged.metrics["ndcg_at_10"] == primary_metric("rerank", rows, given_scores, Settings()) == (1 + second) / 2
     assert (judged.metrics["mrr"], judged.metrics["accuracy"], judged.metrics["queries"]) == (0.75, 0.8, 2)
     assert [(one.text, one.expected, one.given) for one in judged.mistakes] == [("b", "right", "wrong")]
-    same = [Predicted(np.array([0.5], dtype=np.float32)) for _ in rows]
+    same = [PairPrediction(0.5) for _ in rows]
     assert primary_metric("rerank", rows, same, Settings()) == second
 
 

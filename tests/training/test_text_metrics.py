@@ -10,7 +10,7 @@ TRUE, GIVEN = "The quick brown fox jumps over the lazy dog", "The quick brown do
 
 
 def test_rouge_is_what_google_s_implementation_gives() -> None:
-    from llmos.evaluation import text_metrics
+    from llmos.evaluation.families import text as text_metrics
 
     assert text_metrics.rouge(TRUE, GIVEN, 1) == pytest.approx(0.7058823529411765)
     assert text_metrics.rouge(TRUE, GIVEN, 2) == pytest.approx(4 / 15)
@@ -22,7 +22,7 @@ def test_rouge_is_what_google_s_implementation_gives() -> None:
     [("a b", "A, b!", 1), ("a b", "c", 0), ("a a b", "a b b", 2 / 3), ("?", "?", 1), ("a", "", 0)],
 )
 def test_f1_counts_words_as_often_as_both_have_them(true: str, given: str, f1: float) -> None:
-    from llmos.evaluation import text_metrics
+    from llmos.evaluation.families import text as text_metrics
 
     assert text_metrics.f1(true, given) == pytest.approx(f1)
 
@@ -30,16 +30,15 @@ def test_f1_counts_words_as_often_as_both_have_them(true: str, given: str, f1: f
 def test_each_task_has_its_own_number_first_and_likelihood_beside_it() -> None:
     import numpy as np
 
-    from llmos.data.row import Row, WrittenText
+    from llmos.data.row import TextRow
+    from llmos.evaluation.families.text import TextPrediction
     from llmos.evaluation.metrics import judge, primary_metric
-    from llmos.evaluation.predictions import Predicted
     from llmos.tasks import Settings
 
-    rows = [Row({"text": f"t{i}"}, WrittenText(TRUE), "f", i) for i in range(3)]
-    shares = np.array([2.0, 4.0], dtype=np.float32)
-    unanswered = [Predicted(shares)] * 3
+    rows = [TextRow({"text": f"t{i}"}, TRUE, "f", i) for i in range(3)]
+    unanswered = [TextPrediction(2.0, 4)] * 3
     assert primary_metric("translate", rows, unanswered, Settings()) == pytest.approx(np.exp(-0.5))
-    said = [Predicted(shares, TRUE), Predicted(shares, GIVEN), Predicted(shares)]
+    said = [TextPrediction(2.0, 4, TRUE), TextPrediction(2.0, 4, GIVEN), TextPrediction(2.0, 4)]
     for task, first in (("summarize", "rouge_l"), ("translate", "chrf"), ("generate", "likelihood")):
         judged = judge(task, rows, said, Settings())
         assert next(iter(judged.metrics)) == first

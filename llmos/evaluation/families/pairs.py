@@ -1,32 +1,69 @@
-"""Ranking and similarity metrics: nDCG and MRR of documents by query, correlation of scores with people's."""
+"""Evaluation of the pairs family: nDCG and MRR of documents by query, correlation of scores with people's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from llmos.data.row import Row
+from llmos.abi.task import spec_of
+from llmos.data.families.pairs import shape_of
+from llmos.data.row import PairRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
-from llmos.evaluation.predictions import Predicted
 from llmos.tasks import Settings
+from llmos.training.examples import Example
+from llmos.training.objectives.pairs import PairTarget
 
-TASKS = ("rerank", "similarity")
 CUT = 10  # ranks that NDCG looks at
 RIGHT = 0.5  # from which score or scaled grade on a document counts as relevant
 
 Floats = NDArray[np.float64]
 
 
-def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settings: Settings) -> EvaluationResult:
-    """All numbers of these scores against the rows' own."""
+@dataclass(frozen=True, slots=True)
+class PairPrediction:
+    """The score of two texts: a probability that the document answers the query, or the cosine of their vectors."""
+
+    score: float
+
+
+def predictions_of(
+    task: str, head: object, examples: Sequence[Example[PairTarget]], logits: Tensor, settings: Settings
+) -> Iterator[PairPrediction]:
+    is_cosine = spec_of(task).head == "pooled"
+    scores = (logits[0::2] * logits[1::2]).sum(-1) if is_cosine else logits[:, 0].sigmoid()
+    return map(PairPrediction, scores.cpu().tolist())
+
+
+def metric(name: str, rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings) -> float | None:
     true, given = _numbers(rows), _scores(predicted)
-    if task == "similarity":
-        metrics = {"spearman": correlation(_ranks(true), _ranks(given)), "pearson": correlation(true, given)}
-        return EvaluationResult(metrics, {}, mistakes=_far(rows, true / _scale(settings), given))
-    scale = _scale(settings)
+    if name == "spearman":
+        return correlation(_ranks(true), _ranks(given))
+    if name == "ndcg_at_10":
+        return _mean([ndcg(true[some], given[some]) for some in _answerable_queries(rows, true)])
+    return None
+
+
+def judge(
+    task: str, rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings
+) -> EvaluationResult:
+    return (_judge_ranking if shape_of(task).is_graded else _judge_scores)(rows, predicted, settings)
+
+
+def _judge_scores(rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings) -> EvaluationResult:
+    true, given = _numbers(rows), _scores(predicted)
+    metrics = {"spearman": correlation(_ranks(true), _ranks(given)), "pearson": correlation(true, given)}
+    return EvaluationResult(metrics, {}, mistakes=_far(rows, true / _scale(settings), given))
+
+
+def _judge_ranking(
+    rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings
+) -> EvaluationResult:
+    true, given, scale = _numbers(rows), _scores(predicted), _scale(settings)
     found = [
         (ndcg(true[some], given[some]), reciprocal_rank(true[some], given[some]))
         for some in _answerable_queries(rows, true)
@@ -38,14 +75,6 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Predicted], settin
         "queries": float(len(found)),
     }
     return EvaluationResult(metrics, {}, mistakes=_misranked_queries(rows, true, given))
-
-
-def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Predicted]) -> float:
-    """The one number that decides: Spearman's correlation, or NDCG over the first ten."""
-    true, given = _numbers(rows), _scores(predicted)
-    if task == "similarity":
-        return correlation(_ranks(true), _ranks(given))
-    return _mean([ndcg(true[some], given[some]) for some in _answerable_queries(rows, true)])
 
 
 def ndcg(grades: Floats, scores: Floats, cut: int = CUT) -> float:
@@ -87,7 +116,7 @@ def _ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _answerable_queries(rows: Sequence[Row], true: Floats) -> list[list[int]]:
+def _answerable_queries(rows: Sequence[PairRow], true: Floats) -> list[list[int]]:
     """The rows of each query that has a relevant document; the others can be ranked neither well nor badly."""
     by_query: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -95,12 +124,12 @@ def _answerable_queries(rows: Sequence[Row], true: Floats) -> list[list[int]]:
     return [some for some in by_query.values() if true[some].max() > 0]
 
 
-def _numbers(rows: Sequence[Row]) -> Floats:
-    return np.array([row.label for row in rows], dtype=np.float64)
+def _numbers(rows: Sequence[PairRow]) -> Floats:
+    return np.array([row.score for row in rows], dtype=np.float64)
 
 
-def _scores(predicted: Sequence[Predicted]) -> Floats:
-    return np.array([float(one.shares[0]) for one in predicted], dtype=np.float64)
+def _scores(predicted: Sequence[PairPrediction]) -> Floats:
+    return np.array([one.score for one in predicted], dtype=np.float64)
 
 
 def _scale(settings: Settings) -> float:
@@ -111,7 +140,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _misranked_queries(rows: Sequence[Row], true: Floats, given: Floats) -> tuple[Mistake, ...]:
+def _misranked_queries(rows: Sequence[PairRow], true: Floats, given: Floats) -> tuple[Mistake, ...]:
     """Queries whose first document is not a best one, the surest of them first."""
     found = []
     for some in _answerable_queries(rows, true):
@@ -124,7 +153,7 @@ def _misranked_queries(rows: Sequence[Row], true: Floats, given: Floats) -> tupl
     return tuple(found[:MISTAKES])
 
 
-def _far(rows: Sequence[Row], true: Floats, given: Floats) -> tuple[Mistake, ...]:
+def _far(rows: Sequence[PairRow], true: Floats, given: Floats) -> tuple[Mistake, ...]:
     """The pairs whose scores are farthest from their own, which for a model that ranks well need not be near."""
     worst = np.argsort(-np.abs(true - given), kind="stable")[:MISTAKES]
     return tuple(

@@ -1,19 +1,20 @@
-"""Question answering rows: SQuAD's JSON, or tables of question, passage, answer and start."""
+"""Rows of the spans family: questions about passages, from SQuAD's JSON or tables with answers and their starts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import is_filled, kind_of, text_in
+from llmos.data.columns import Roles, assign_columns
 from llmos.data.files import open_table
-from llmos.data.pair_rows import Roles, assign_columns
-from llmos.data.row import Answers, Row, Rows
+from llmos.data.row import Row, Rows, SpanRow
 from llmos.data.table import Table, bad_row, text_of_file
+from llmos.tasks.answer import LABELS
 from llmos.tasks.text import quote_value
 
 ROLES: Roles = {
@@ -25,7 +26,7 @@ SHAPE = '{"data": [{"paragraphs": [{"context", "qas": [{"question", "answers": [
 STARTS = ("start", "starts", "answer_start", "answer_starts", "start_char")
 
 
-def read_questions(file: Path, form: str, data: Data) -> Rows:
+def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[SpanRow]:
     """Every question of the file; BadRow at the first whose answer does not stand where it is said to."""
     if form == "conll":
         raise BadInput(f"{file.name} has CoNLL columns, which hold no questions. Give SQuAD's JSON, csv, tsv or jsonl")
@@ -48,8 +49,7 @@ def read_questions(file: Path, form: str, data: Data) -> Rows:
         )
         for line, cells in table.rows
     )
-    columns = {role: table.names[i] for role, i in places.items()}
-    return Rows(rows, str(file), form, columns, note=note)
+    return Rows(rows, str(file), form, {role: table.names[i] for role, i in places.items()}, note=note)
 
 
 def _is_squad(file: Path) -> bool:
@@ -59,7 +59,7 @@ def _is_squad(file: Path) -> bool:
     return text.startswith("{") and '"data"' in text[:4096] and not (first.endswith("}") and "\n" in text.strip())
 
 
-def _squad(file: Path) -> Iterator[Row]:
+def _squad(file: Path) -> Iterator[SpanRow]:
     """The questions in their order; their number in the file stands for a line."""
     try:
         whole = json.loads(text_of_file(file))
@@ -101,7 +101,7 @@ def _pairs(table: Table, line: int, cell: Json, starts: Json) -> list[tuple[Json
     return list(zip(texts, places or [None] * len(texts), strict=True))
 
 
-def _row(table: Table, line: int, question: str, passage: str, pairs: list[tuple[Json, Json]]) -> Row:
+def _row(table: Table, line: int, question: str, passage: str, pairs: list[tuple[Json, Json]]) -> SpanRow:
     texts, starts = [], []
     for text, start in pairs:
         if not isinstance(text, str) or not text.strip():
@@ -109,7 +109,7 @@ def _row(table: Table, line: int, question: str, passage: str, pairs: list[tuple
         texts.append(text)
         starts.append(_locate_answer(table, line, passage, text, start))
     asked = {"question": question, "passage": passage}
-    return Row(asked, Answers(tuple(texts), tuple(starts)), str(table.path), line)
+    return SpanRow(asked, tuple(texts), tuple(starts), str(table.path), line)
 
 
 def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json) -> int:
@@ -144,3 +144,32 @@ def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json
             start,
         )
     return at
+
+
+def stored_columns(task: str) -> dict[str, str]:
+    """The columns of a stored dataset."""
+    return {
+        "question": "question",
+        "passage": "passage",
+        "answers": "answers, any of them right; none: the passage does not say",
+        "starts": "each answer's first character in the passage",
+    }
+
+
+def stored_cells(task: str, row: SpanRow) -> tuple[Json, ...]:
+    return row.input["question"], row.input["passage"], list(row.answers), list(row.starts)
+
+
+def labels_of(task: str, rows: Iterable[SpanRow]) -> tuple[str, ...]:
+    """What the head gives for every token; BadInput if no question has an answer."""
+    if not any(row.answers for row in rows):
+        raise BadInput("No question has an answer, so there is nothing to learn. Add rows with answers")
+    return LABELS
+
+
+def refuse_unknown(rows: Iterable[Row], labels: Sequence[str]) -> None:
+    """Nothing: these rows have no labels."""
+
+
+def options_of(task: str, rows: Sequence[Row]) -> dict[str, Json]:
+    return {}

@@ -1,61 +1,89 @@
-"""Supervised fine-tuning rows: a prompt and its completion, or a conversation that ends with the assistant."""
+"""Rows of the text family: a prompt and its completion, or a conversation that ends with the assistant."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import text_in
-from llmos.data.columns import find
+from llmos.data.columns import Roles, assign_columns, find
 from llmos.data.files import open_table
-from llmos.data.pair_rows import Roles, assign_columns
-from llmos.data.row import Row, Rows, WrittenText
+from llmos.data.row import Row, Rows, TextRow
 from llmos.data.table import Table, bad_row
 from llmos.tasks import task as task_of
+
+
+@dataclass(frozen=True, slots=True)
+class TextShape:
+    """The columns of a task of this family: in the files that users bring, and in a stored dataset."""
+
+    roles: Roles
+    columns: dict[str, str]
+    finds_talks: bool = False  # a column of conversations is looked for
+    learns_talks: bool = False  # and trained on; others refuse it
+
 
 PROMPTED: Roles = {
     "prompt": ("prompt", "instruction", "input", "question", "query", "user", "source", "text"),
     "completion": ("completion", "response", "output", "answer", "assistant", "reply", "target", "label"),
 }
-ROLES: dict[str, Roles] = {
-    "generate": PROMPTED,
-    "chat": PROMPTED,
-    "summarize": {
-        "text": ("text", "document", "article", "dialogue", "body", "content", "source", "input"),
-        "summary": ("summary", "highlights", "abstract", "tldr", "headline", "title", "target", "output", "label"),
-    },
-    "translate": {
-        "source": ("source", "text", "src", "original", "input"),
-        "target": ("target", "translation", "tgt", "output", "label"),
-    },
+CONTINUED = TextShape(PROMPTED, {"prompt": "what is continued", "completion": "what continues it"}, finds_talks=True)
+SHAPES = {
+    "chat": TextShape(
+        PROMPTED,
+        {"messages": "the conversation, as JSON; the assistant's last", "tools": "what it may call, as JSON"},
+        finds_talks=True,
+        learns_talks=True,
+    ),
+    "summarize": TextShape(
+        {
+            "text": ("text", "document", "article", "dialogue", "body", "content", "source", "input"),
+            "summary": ("summary", "highlights", "abstract", "tldr", "headline", "title", "target", "output", "label"),
+        },
+        {"text": "text", "summary": "what it says, in fewer words"},
+    ),
+    "translate": TextShape(
+        {
+            "source": ("source", "text", "src", "original", "input"),
+            "target": ("target", "translation", "tgt", "output", "label"),
+        },
+        {"source": "text", "target": "the same in the other language"},
+    ),
 }
 TALKS = ("messages", "conversation", "conversations", "dialogue", "dialog", "chat")
 EXAMPLE = '[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! How can I help?"}]'
 
 
-def read_written(file: Path, form: str, data: Data, task: str) -> Rows:
+def shape_of(task: str) -> TextShape:
+    return SHAPES.get(task, CONTINUED)
+
+
+def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[TextRow]:
     """Every row of the file; BadRow at the first that lacks what it asks or what it answers."""
     if form in ("conll", "squad"):
         raise BadInput(f"{file.name} is read as {form}, which holds no texts to write. Give csv, tsv, jsonl or parquet")
-    roles = ROLES[task]
+    shape = shape_of(task)
+    roles = shape.roles
     table = open_table(file, form, data, {*(name for names in roles.values() for name in names), *TALKS})
-    at = _talks(table, data) if task in ("chat", "generate") else None
+    at = _talks(table, data) if shape.finds_talks else None
     if at is not None:
-        if task != "chat":
+        if not shape.learns_talks:
             raise BadInput(
                 f"{file.name} has conversations ({table.names[at]}), which {task} has no use for. Train chat, or name "
                 "the columns with the options text and label"
             )
-        return _conversations(table, at, form)
+        return _conversations(task, table, at, form)
     places, note = assign_columns(table, roles, data)
     check = task_of(task).check
     rows = []
     for line, cells in table.rows:
         asked, said = (text_in(table, line, cells[places[role]], role) for role in roles)
-        rows.append(Row(check(asked), WrittenText(said), str(file), line))
+        rows.append(TextRow(check(asked), said, str(file), line))
     return Rows(tuple(rows), str(file), form, {role: table.names[i] for role, i in places.items()}, note=note)
 
 
@@ -68,21 +96,22 @@ def _talks(table: Table, data: Data) -> int | None:
     return next((i for i, name in enumerate(table.names) if name.lower() in TALKS), None)
 
 
-def _conversations(table: Table, at: int, form: str) -> Rows:
+def _conversations(task: str, table: Table, at: int, form: str) -> Rows[TextRow]:
     tools = next((i for i, name in enumerate(table.names) if name.lower() == "tools"), None)
     rows = [
-        _conversation(table, line, cells[at], None if tools is None else cells[tools]) for line, cells in table.rows
+        _conversation(task, table, line, cells[at], None if tools is None else cells[tools])
+        for line, cells in table.rows
     ]
     return Rows(tuple(rows), str(table.path), form, {"messages": table.names[at]})
 
 
-def _conversation(table: Table, line: int, messages: Json, tools: Json) -> Row:
+def _conversation(task: str, table: Table, line: int, messages: Json, tools: Json) -> TextRow:
     said = {
         "messages": _parse_list(table, line, messages),
         **({"tools": _parse_list(table, line, tools)} if tools else {}),
     }
     try:
-        checked = task_of("chat").check(said)
+        checked = task_of(task).check(said)
     except LlmosError as error:
         raise bad_row(table.path, line, error.message, f"A conversation is {EXAMPLE}", messages) from error
     *before, last = checked["messages"]
@@ -92,7 +121,7 @@ def _conversation(table: Table, line: int, messages: Json, tools: Json) -> Row:
     if not before:
         raise bad_row(table.path, line, "the assistant's message answers nothing", f"Give {EXAMPLE}", last["content"])
     whole = json.dumps(last, ensure_ascii=False, sort_keys=True) if last.keys() - {"role", "content"} else ""
-    return Row({**checked, "messages": before}, WrittenText(last["content"], whole), str(table.path), line)
+    return TextRow({**checked, "messages": before}, last["content"], str(table.path), line, whole)
 
 
 def _parse_list(table: Table, line: int, cell: Json) -> Json:
@@ -112,9 +141,29 @@ def _plain(cell: Json) -> Json:
     return {k: _plain(v) for k, v in cell.items() if v is not None} if isinstance(cell, dict) else cell
 
 
-def cells(row: Row) -> tuple[Json, ...]:
-    """A row of a conversation as its columns have it: JSON, for tables want columns of one shape."""
-    assert isinstance(row.label, WrittenText)
-    last = row.label.answer if row.label.message else {"role": "assistant", "content": row.label.text}
+def stored_columns(task: str) -> dict[str, str]:
+    """The columns of a stored dataset."""
+    return shape_of(task).columns
+
+
+def stored_cells(task: str, row: TextRow) -> tuple[Json, ...]:
+    return _talk_cells(row) if shape_of(task).learns_talks else (row.prompt, row.answer)
+
+
+def _talk_cells(row: TextRow) -> tuple[Json, ...]:
+    """A conversation as JSON, for tables want columns of one shape."""
+    last = row.completion if row.message else {"role": "assistant", "content": row.answer}
     messages = json.dumps([*row.input["messages"], last], ensure_ascii=False)
     return messages, json.dumps(row.input["tools"], ensure_ascii=False) if row.input.get("tools") else None
+
+
+def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:
+    return ()
+
+
+def refuse_unknown(rows: Iterable[Row], labels: Sequence[str]) -> None:
+    """Nothing: these rows have no labels."""
+
+
+def options_of(task: str, rows: Sequence[Row]) -> dict[str, Json]:
+    return {}

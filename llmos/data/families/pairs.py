@@ -1,0 +1,107 @@
+"""Rows of the pairs family: two texts and a number, a grade of a query's document or a score of two texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
+from llmos.abi.recipe import Data
+from llmos.data.cells import number_in, text_in
+from llmos.data.columns import Roles, assign_columns
+from llmos.data.files import open_table
+from llmos.data.row import PairRow, Row, Rows
+from llmos.data.table import bad_row
+
+GRADES = ("label", "relevance", "score", "grade", "rating", "target", "relevant", "similarity")
+
+
+@dataclass(frozen=True, slots=True)
+class PairShape:
+    """The columns of a task of this family: in the files that users bring, and in a stored dataset."""
+
+    roles: Roles
+    columns: dict[str, str]
+    is_graded: bool = False  # documents of a query, with numbers from 0
+    labels: tuple[str, ...] = ()  # what the head gives
+
+
+GRADED = PairShape(
+    {
+        "query": ("query", "question", "search"),
+        "document": ("document", "passage", "doc", "text", "answer", "content", "body", "candidate"),
+        "label": GRADES,
+    },
+    {"query": "query", "document": "document", "label": "grade, 0 for not relevant"},
+    is_graded=True,
+    labels=("relevance",),
+)
+SCORED = PairShape(
+    {
+        "text": ("text", "sentence1", "sentence_1", "text1", "text_1", "sentence_a", "text_a", "first", "anchor"),
+        "other": ("other", "sentence2", "sentence_2", "text2", "text_2", "sentence_b", "text_b", "second", "pair"),
+        "score": ("score", "similarity", *GRADES),
+    },
+    {"text": "text", "other": "the text it is compared with", "score": "score"},
+)
+SHAPES = {"rerank": GRADED}
+
+
+def shape_of(task: str) -> PairShape:
+    return SHAPES.get(task, SCORED)
+
+
+def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[PairRow]:
+    """Every row of the file; BadRow at the first that lacks a text or has no number."""
+    if form in ("conll", "squad"):
+        raise BadInput(f"{file.name} is read as {form}, which holds no pairs of texts. Give csv, tsv, jsonl or parquet")
+    shape = shape_of(task)
+    roles = shape.roles
+    table = open_table(file, form, data, {name for names in roles.values() for name in names})
+    places, note = assign_columns(table, roles, data)
+    first, second, number = roles
+    rows = []
+    for line, cells in table.rows:
+        one, other = (text_in(table, line, cells[places[role]], role) for role in (first, second))
+        value = number_in(table, line, cells[places[number]], number)
+        if shape.is_graded and value < 0:
+            raise bad_row(file, line, f"the label is {value:g}", "0 says not relevant, and more is better", value)
+        asked = {"query": one, "documents": [other]} if shape.is_graded else {"text": one, "other": other}
+        rows.append(PairRow(asked, value, str(file), line))
+    return Rows(tuple(rows), str(file), form, {role: table.names[i] for role, i in places.items()}, note=note)
+
+
+def stored_columns(task: str) -> dict[str, str]:
+    """The columns of a stored dataset."""
+    return shape_of(task).columns
+
+
+def stored_cells(task: str, row: PairRow) -> tuple[Json, ...]:
+    return *row.texts, row.score
+
+
+def labels_of(task: str, rows: Iterable[PairRow]) -> tuple[str, ...]:
+    """What the head gives; BadInput if all rows have the same number."""
+    scores = {row.score for row in rows}
+    if len(scores) < 2:
+        only = ", ".join(f"{score}" for score in scores) or "none"
+        raise BadInput(
+            f"Every row has the same number ({only}), so there is nothing to tell apart. Add rows of another"
+        )
+    return shape_of(task).labels
+
+
+def refuse_unknown(rows: Iterable[Row], labels: Sequence[str]) -> None:
+    """Nothing: these rows have no labels."""
+
+
+def options_of(task: str, rows: Sequence[PairRow]) -> dict[str, Json]:
+    """Which number means the best."""
+    return {"scale": scale_of(rows)}
+
+
+def scale_of(rows: Sequence[PairRow]) -> float:
+    """What numbers are divided by so that the best is 1; scores that lie in -1 to 1 already are left as they are."""
+    return max(1.0, *(abs(row.score) for row in rows))

@@ -1,0 +1,64 @@
+"""Loads a model, predicts labelled rows with it and judges the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmos.abi.frame import ModelPath
+from llmos.abi.json_type import Json
+from llmos.data.row import Row
+from llmos.evaluation.evaluation_result import EvaluationResult
+from llmos.evaluation.generation_eval import generate_answers
+from llmos.evaluation.metrics import judge, primary_metric
+from llmos.evaluation.predictions import predict
+from llmos.tasks import Settings
+from llmos.training.candidate import Candidate, load_stored
+from llmos.training.examples import Example, make_examples
+
+OnDone = Callable[[int], None]
+
+
+def _ignore(done: int) -> None:
+    """Nobody asked how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """A candidate, and the task and settings that its predictions are made and judged by."""
+
+    candidate: Candidate
+    task: str
+    settings: Settings
+
+    def examples(self, rows: Sequence[Row]) -> list[Example[Any]]:  # Any: targets and predictions of the task's family
+        """The rows as tokens; BadRow at the first that is longer than the model takes."""
+        return make_examples(self.task, rows, self.candidate.loaded.tokenizer, self.settings)
+
+    def predict(self, rows: Sequence[Row], on_row: OnDone = _ignore, on_answer: OnDone = _ignore) -> list[Any]:
+        """Predictions of the rows, in order; with generated answers to some of them where the task writes."""
+        examples = self.examples(rows)
+        predicted = predict(self.candidate, self.task, examples, self.settings, on_done=on_row)
+        return generate_answers(self.candidate, self.task, rows, examples, predicted, self.settings, on_done=on_answer)
+
+    def judge(self, rows: Sequence[Row], predicted: Sequence[Any]) -> EvaluationResult:
+        """All metrics of these predictions, the primary one first, and the worst mistakes."""
+        return judge(self.task, rows, predicted, self.settings)
+
+    def primary_metric(self, rows: Sequence[Row], predicted: Sequence[Any]) -> float:
+        """The one metric that decides."""
+        return primary_metric(self.task, rows, predicted, self.settings)
+
+
+def load_evaluator(
+    model: ModelPath, task: str, dtype: str, device: str, options: dict[str, Json] | None = None
+) -> Evaluator:
+    """A version of the store, with these options instead of its own; without any, it cuts what is longer than it takes.
+
+    A version was trained on rows that fit it; those of another must not stop a comparison.
+    """
+    manifest = model.manifest
+    candidate = load_stored(model, dtype, device)
+    options = {**manifest.options, "truncate": True} if options is None else options
+    return Evaluator(candidate, task, Settings(manifest.labels, options, candidate.loaded.max_tokens))

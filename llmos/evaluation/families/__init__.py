@@ -1,0 +1,45 @@
+"""What differs in evaluating the families of tasks: a file for each family, found by a task's declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from llmos.abi.task import Family, spec_of
+from llmos.evaluation.evaluation_result import EvaluationResult
+from llmos.evaluation.families import labels, pairs, spans, tags, text
+from llmos.tasks import Settings
+
+
+class EvaluationFamily(Protocol):
+    """What a family's file has; rows and predictions are of the family's own types, which Any stands for here."""
+
+    def predictions_of(
+        self, task: str, head: object, examples: Any, logits: Tensor, settings: Settings
+    ) -> Iterable[Any]:
+        """One prediction an example, from what the candidate gave for a batch of them."""
+        ...
+
+    def metric(self, name: str, rows: Any, predicted: Any, settings: Settings) -> float | None:
+        """This one metric, without the rest; None where it is computed with all of them alone."""
+        ...
+
+    def judge(self, task: str, rows: Any, predicted: Any, settings: Settings) -> EvaluationResult:
+        """All metrics of these predictions against their rows, and the worst mistakes."""
+        ...
+
+
+FAMILIES: Mapping[Family, EvaluationFamily] = {
+    Family.LABELS: labels,
+    Family.TAGS: tags,
+    Family.SPANS: spans,
+    Family.PAIRS: pairs,
+    Family.TEXT: text,
+}
+
+
+def evaluation_of(task: str) -> EvaluationFamily:
+    """How this task's predictions are read and judged."""
+    return FAMILIES[spec_of(task).family]

@@ -1,0 +1,151 @@
+"""Evaluation of the text family: likelihood of true answers; exact match, ROUGE, chrF and BLEU of generated ones."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmos.abi.task import spec_of
+from llmos.data.row import TextRow
+from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.nn.next_token import NextHead
+from llmos.tasks import Settings
+from llmos.training.examples import Example
+from llmos.training.losses import supervised_tokens
+from llmos.training.objectives.text import TextTarget
+
+WORD = re.compile(r"\w+")
+COMMON_TOKENS = 4000  # of a text that is compared word by word in order: the work is the product of both lengths
+
+
+Pair = tuple[str, str]  # a true answer and a generated one
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrediction:
+    """What the true answer costs, in nats over all of its tokens, with their number; and the answer generated."""
+
+    cost: float
+    tokens: int
+    answer: str | None = None  # None: nothing was generated for this row
+
+
+def predictions_of(
+    task: str, head: object, examples: Sequence[Example[TextTarget]], logits: Tensor, settings: Settings
+) -> Iterator[TextPrediction]:
+    assert isinstance(head, NextHead), f"{task} is predicted by a language modelling head"
+    costs = head.losses(*supervised_tokens(logits, examples)).cpu()
+    for some in torch.split(costs, [len(one.target.tokens) for one in examples]):
+        yield TextPrediction(some.double().sum().float().item(), len(some))
+
+
+def is_answered(predicted: Sequence[TextPrediction]) -> bool:
+    """Whether any answer was generated; before that only the true answers' likelihood is known."""
+    return any(one.answer is not None for one in predicted)
+
+
+def metric(name: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings) -> float | None:
+    return likelihood(predicted) if name == "likelihood" else None
+
+
+def judge(
+    task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings
+) -> EvaluationResult:
+    """All metrics; those of generated answers are of the rows that were answered."""
+    likely = likelihood(predicted)
+    metrics = {"likelihood": likely, "perplexity": 1 / max(likely, 1e-300)}
+    pairs = [(row.answer, one.answer, row) for row, one in zip(rows, predicted, strict=True) if one.answer is not None]
+    if not pairs:
+        return EvaluationResult(metrics, {})
+    scores = [f1(true, given) for true, given, _ in pairs]
+    exacts = [_is_exact(true, given) for true, given, _ in pairs]
+    metrics |= {"exact_match": _mean(list(map(float, exacts))), "f1": _mean(scores)}
+    metrics |= _overlaps(spec_of(task).primary_metric, [(true, given) for true, given, _ in pairs])
+    metrics["answered_rows"] = float(len(pairs))
+    wrong = sorted((i for i, exact in enumerate(exacts) if not exact), key=lambda i: (scores[i], i))
+    mistakes = (
+        Mistake(row.prompt, true, given, scores[i], row.file, row.line)
+        for i in wrong[:MISTAKES]
+        for true, given, row in (pairs[i],)
+    )
+    return EvaluationResult(metrics, {}, mistakes=tuple(mistakes))
+
+
+def likelihood(predicted: Sequence[TextPrediction]) -> float:
+    """The geometric mean of the true tokens' probabilities: one over the perplexity."""
+    return math.exp(-sum(one.cost for one in predicted) / max(sum(one.tokens for one in predicted), 1))
+
+
+def _overlaps(primary_metric: str, pairs: Sequence[Pair]) -> dict[str, float]:
+    """What generated answers have in common with the true ones, by the metrics that are usual for such a task."""
+    if primary_metric == "chrf":
+        return _translation_metrics([true for true, _ in pairs], [given for _, given in pairs])
+    sizes = (1, 2) if primary_metric == "rouge_l" else ()
+    found = {f"rouge_{size}": _mean([rouge(*pair, size) for pair in pairs]) for size in sizes}
+    return {**found, "rouge_l": _mean([rouge_l(*pair) for pair in pairs])}
+
+
+def _translation_metrics(true: Sequence[str], given: Sequence[str]) -> dict[str, float]:
+    """chrF (Popovic 2015) and BLEU (Post 2018) over all rows together, as sacrebleu has them, here from 0 to 1."""
+    from sacrebleu.metrics import BLEU, CHRF  # only what translates needs it
+
+    return {
+        "chrf": CHRF().corpus_score(given, [true]).score / 100,
+        "bleu": BLEU(effective_order=True).corpus_score(given, [true]).score / 100,
+    }
+
+
+def words(text: str) -> list[str]:
+    """Letters and digits of any script, in small letters."""
+    return WORD.findall(text.lower())
+
+
+def f1(true: str, given: str) -> float:
+    """Of the words that both have, as often as both have them; where one has none, whether the other has none too."""
+    return _f1(*_overlap(Counter(words(true)), Counter(words(given))), is_equal=true.split() == given.split())
+
+
+def rouge(true: str, given: str, size: int) -> float:
+    """ROUGE-N (Lin 2004): F1 of the runs of so many words that both have."""
+    return _f1(*_overlap(_runs(words(true), size), _runs(words(given), size)))
+
+
+def rouge_l(true: str, given: str) -> float:
+    """ROUGE-L (Lin 2004): F1 of the longest run of words that both have in the same order, with gaps."""
+    a, b = words(true)[:COMMON_TOKENS], words(given)[:COMMON_TOKENS]
+    return _f1(_common(a, b), len(a), len(b))
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    row = [0] * (len(b) + 1)
+    for word in a:
+        before = 0
+        for j, other in enumerate(b, 1):
+            before, row[j] = row[j], before + 1 if word == other else max(row[j], row[j - 1])
+    return row[-1]
+
+
+def _runs(some: Sequence[str], size: int) -> Counter[str]:
+    return Counter(" ".join(some[i : i + size]) for i in range(len(some) - size + 1))
+
+
+def _overlap(true: Counter[str], given: Counter[str]) -> tuple[int, int, int]:
+    return (true & given).total(), true.total(), given.total()
+
+
+def _f1(both: int, true: int, given: int, *, is_equal: bool = False) -> float:
+    return 2 * both / (true + given) if true and given else float(is_equal)
+
+
+def _is_exact(true: str, given: str) -> bool:
+    return true.split() == given.split()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

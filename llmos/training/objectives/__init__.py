@@ -1,0 +1,32 @@
+"""What is learned of a row, and by which loss: a file for each family of tasks, found by a task's declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from llmos.abi.recipe import Recipe
+from llmos.abi.task import Family, spec_of
+from llmos.training.objectives import labels, pairs, spans, tags, text
+from llmos.training.objectives.objective import Loss, Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OBJECTIVES: Mapping[Family, Objective] = {
+    Family.LABELS: labels,
+    Family.TAGS: tags,
+    Family.SPANS: spans,
+    Family.PAIRS: pairs,
+    Family.TEXT: text,
+}
+
+
+def objective_of(task: str) -> Objective:
+    """What this task's family brings to a training run."""
+    return OBJECTIVES[spec_of(task).family]
+
+
+def loss_of(recipe: Recipe, labels: int, weights: Tensor | None = None, head: object = None) -> Loss:
+    """The loss that this recipe trains by; where it is in the words of an answer, the head says what each costs."""
+    return objective_of(recipe.task).loss_of(recipe, labels, weights, head)

@@ -1,0 +1,54 @@
+"""The objective of the labels family: which of the labels a text has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmos.abi.recipe import Recipe
+from llmos.data.row import LabelRow
+from llmos.tasks import Rendered, Settings
+from llmos.training.objectives.objective import IGNORED, Defaults, Loss
+from llmos.training.objectives.objective import render_inputs as render
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["LabelTarget", "defaults", "loss_of", "render", "targets_of"]
+
+MANY_LABELS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTarget:
+    """Indexes of the text's labels: one, or any number where a text may have many."""
+
+    labels: list[int]
+
+
+def targets_of(rows: Sequence[LabelRow], rendered: Sequence[Rendered], settings: Settings) -> list[LabelTarget]:
+    index = {label: i for i, label in enumerate(settings.labels)}
+    return [
+        LabelTarget(
+            [index[label] for label in row.labels if label in index]
+            if row.is_multi
+            else [index.get(row.labels[0], IGNORED)]
+        )
+        for row in rows
+    ]
+
+
+def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
+    from llmos.training.losses import LabelLoss, MultiLabelLoss  # torch, which reading rows does without
+
+    if recipe.options.get("multi_label", False):
+        return MultiLabelLoss(recipe.label_smoothing, labels)
+    return LabelLoss(recipe.label_smoothing, weights)
+
+
+def defaults(task: str, method: str, labels: int) -> Defaults:
+    """Few labels want a low rate, many a high one and more passes over the rows."""
+    if method == "lora":
+        return Defaults(8, 2e-3, 2) if labels >= MANY_LABELS else Defaults(3, 1e-3, 2)
+    return Defaults(6, 3e-4, 10) if labels >= MANY_LABELS else Defaults(4, 1e-4, 10)

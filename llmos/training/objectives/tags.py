@@ -1,0 +1,49 @@
+"""The objective of the tags family: a tag for every word, learned at its first token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmos.abi.recipe import Recipe
+from llmos.data.row import TagRow
+from llmos.tasks import Rendered, Settings
+from llmos.training.objectives.objective import IGNORED, Defaults, Loss
+from llmos.training.objectives.objective import render_inputs as render
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["TagTarget", "defaults", "loss_of", "render", "targets_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class TagTarget:
+    """The index of a tag for every token; IGNORED for those that no tag is learned at."""
+
+    labels: list[int]
+
+
+def targets_of(rows: Sequence[TagRow], rendered: Sequence[Rendered], settings: Settings) -> list[TagTarget]:
+    index = {label: i for i, label in enumerate(settings.labels)}
+    return [TagTarget(_labels(row, one, index)) for row, one in zip(rows, rendered, strict=True)]
+
+
+def _labels(row: TagRow, rendered: Rendered, index: dict[str, int]) -> list[int]:
+    labels = [IGNORED] * len(rendered.ids)
+    for first, tag in zip(rendered.context.firsts, row.tags, strict=True):
+        if first is not None:
+            labels[first] = index.get(tag, IGNORED)
+    return labels
+
+
+def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
+    from llmos.training.losses import LabelLoss  # torch, which reading rows does without
+
+    return LabelLoss(recipe.label_smoothing, weights)
+
+
+def defaults(task: str, method: str, labels: int) -> Defaults:
+    """A high rate and few epochs."""
+    return Defaults(4, 1.5e-3, 2) if method == "lora" else Defaults(3, 2e-4, 10)
