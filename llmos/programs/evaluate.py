@@ -19,8 +19,8 @@ from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import OPTIONS, Data
-from llmos.abi.task import generative_tasks, is_generative, spec_of, trainable_tasks
+from llmos.abi.recipe import Data
+from llmos.abi.task import generative_tasks, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import test_rows
 from llmos.data.families import rows_of
@@ -124,6 +124,6 @@ def data_of(told: Json) -> Data:
 
 def _report(options: Json) -> dict[str, Json]:
     options = options or {}
-    if not isinstance(options, dict) or not options.keys() <= OPTIONS:
-        raise BadInput(f"options is {options!r}; it may have: {', '.join(sorted(OPTIONS))}")
+    if not isinstance(options, dict) or not options.keys() <= recipe_options():
+        raise BadInput(f"options is {options!r}; it may have: {', '.join(sorted(recipe_options()))}")
     return options

@@ -9,6 +9,7 @@ from pathlib import Path
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
+from llmos.abi.task import Output, spec_of
 from llmos.data.cells import number_in, text_in
 from llmos.data.columns import Roles, assign_columns
 from llmos.data.files import open_table
@@ -46,11 +47,10 @@ SCORED = PairShape(
     },
     {"text": "text", "other": "the text it is compared with", "score": "score"},
 )
-SHAPES = {"rerank": GRADED}
 
 
 def shape_of(task: str) -> PairShape:
-    return SHAPES.get(task, SCORED)
+    return GRADED if spec_of(task).output is Output.RANKING else SCORED
 
 
 def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[PairRow]:

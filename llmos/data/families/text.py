@@ -10,6 +10,7 @@ from pathlib import Path
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
+from llmos.abi.task import spec_of
 from llmos.data.cells import text_in
 from llmos.data.columns import Roles, assign_columns, find
 from llmos.data.files import open_table
@@ -33,13 +34,13 @@ PROMPTED: Roles = {
     "completion": ("completion", "response", "output", "answer", "assistant", "reply", "target", "label"),
 }
 CONTINUED = TextShape(PROMPTED, {"prompt": "what is continued", "completion": "what continues it"}, finds_talks=True)
-SHAPES = {
-    "chat": TextShape(
-        PROMPTED,
-        {"messages": "the conversation, as JSON; the assistant's last", "tools": "what it may call, as JSON"},
-        finds_talks=True,
-        learns_talks=True,
-    ),
+TALK = TextShape(
+    PROMPTED,
+    {"messages": "the conversation, as JSON; the assistant's last", "tools": "what it may call, as JSON"},
+    finds_talks=True,
+    learns_talks=True,
+)
+BY_TASK = {
     "summarize": TextShape(
         {
             "text": ("text", "document", "article", "dialogue", "body", "content", "source", "input"),
@@ -60,7 +61,7 @@ EXAMPLE = '[{"role": "user", "content": "Hello"}, {"role": "assistant", "content
 
 
 def shape_of(task: str) -> TextShape:
-    return SHAPES.get(task, CONTINUED)
+    return TALK if spec_of(task).is_conversation else BY_TASK.get(task, CONTINUED)
 
 
 def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[TextRow]:
