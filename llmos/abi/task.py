@@ -66,8 +66,9 @@ class TaskSetting:
 class TaskSpec:
     """The declaration of a task.
 
-    `metric` ("module:function") replaces the family's metrics by a pure function of rows, predictions and settings;
-    its result has `primary_metric`. `params` None: any param is let through. `settings` are what it adds to recipes.
+    `metric` ("module:function") is a pure function of rows, predictions and settings: one number, the `primary_metric`,
+    or several by name, which join those of the family. `params` None: any param is let through. `settings` are what it
+    adds to recipes.
     """
 
     name: str
