@@ -27,7 +27,8 @@ def made_run(
     from llmos.training.candidate import begin
     from llmos.training.checkpoint import Checkpoints
     from llmos.training.examples import make_examples
-    from llmos.training.objectives import balance_labels, loss_of
+    from llmos.training.losses import balance_labels
+    from llmos.training.objectives import loss_of
     from llmos.training.recipe import resolve
     from llmos.training.trainer import Hooks, Trainer
 
