@@ -21,7 +21,7 @@ from llmos.abi.call import Chunk
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT, device_for
 from llmos.abi.error import BadSetting, LlmosError
-from llmos.abi.frame import FromChild, Job
+from llmos.abi.frame import Job
 from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
@@ -29,14 +29,12 @@ from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.wire import to_plain
 from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
-from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
 from llmos.kernel.admission import admit, assignment, unreachable_dtypes
 from llmos.kernel.calls.call_service import CallService
 from llmos.kernel.children.cleanup import sweep_scratch
 from llmos.kernel.children.devices import discover, probe_key
-from llmos.kernel.children.frame_listener import FrameListener
 from llmos.kernel.children.heartbeats import LONGEST_TICK_S, TICK_S, Heartbeats
 from llmos.kernel.children.log_reader import follow_log, read_log
 from llmos.kernel.children.logs import Limits, Logs, log_path, zygote_log
@@ -80,12 +78,13 @@ class Kernel:
         self._clock, self._steady = clock, steady
         self._started_at = self._clock()
         self._event_stream = EventStream(self._clock)
+        self._heartbeats = Heartbeats(config.heartbeat_timeout_s, config.call_timeout_s, is_stopped)
         self._supervisor = Supervisor(
             Zygote(config.engine, zygote_log(config.home), mark(config.home)),
-            self._on_frame,
-            self._on_exit,
+            self._heartbeats,
+            clock=clock,
+            steady=steady,
         )
-        self._heartbeats = Heartbeats(config.heartbeat_timeout_s, config.call_timeout_s, is_stopped)
         self._wakes: Counter[str] = Counter()  # how often each base was started, each model attached
         self._logs = Logs(config.home, Limits(config.max_log_bytes, config.max_log_files))
         self._running: asyncio.Task[None] | None = None
@@ -94,14 +93,13 @@ class Kernel:
 
     def warm(self) -> None:
         """Start the zygote, whose imports keep a core busy for seconds: best once the daemon can answer."""
-        self._supervisor.nursery.start()
+        self._supervisor.zygote.start()
 
     async def start(self) -> None:
         """Replay the journal, finish what was promised, and begin; children wait for `warm`."""
         config = self._config
         if ended := await asyncio.to_thread(end_orphans, config.home):
             log.warning("%d processes that an earlier daemon of this home had left were ended", ended)
-        self._supervisor.start()
         self._store = Store(config.home, config.catalog)
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
@@ -115,6 +113,7 @@ class Kernel:
         self._compact()
         self._pids = count(self._table.last_pid + 1)
         self._plug()
+        self._supervisor.start(self._router, self._loop.post)
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
@@ -142,7 +141,7 @@ class Kernel:
         self._loop = Loop(
             table,
             self._journal,
-            perform=self._perform,
+            perform=lambda effect: self._executor.perform(effect),
             applied=self._on_applied,
             view=self._view,
         )
@@ -158,7 +157,6 @@ class Kernel:
             self._loop.schedule_soon,
         )
         self._router = self._calls.router
-        self._frame_listener = FrameListener(self._router, self._loop.post, clock, self._steady)
         self._executor = Executor(
             config, table, store, supervisor, self._router, self._assignment, self._loop.post, clock
         )
@@ -184,7 +182,7 @@ class Kernel:
             event_stream = await stack.enter_async_context(contextlib.aclosing(self.watch()))
             while any(process.os_pid is not None for process in self._table.processes.values()):
                 await anext(event_stream)
-        self._supervisor.nursery.refuse()
+        self._supervisor.zygote.refuse()
         await self._executor.close()
         for task in (self._tidying, self._ticking, self._running):
             assert task is not None
@@ -333,7 +331,7 @@ class Kernel:
             home=str(self._config.home),
             started_at=self._started_at,
             rss_bytes=psutil.Process().memory_info().rss,
-            is_warm=self._supervisor.nursery.is_warm,
+            is_warm=self._supervisor.zygote.is_warm,
             devices=self._table.devices,
             leases=ledger.leases(),
             free_bytes={device.name: ledger.free(device.name) for device in self._table.devices},
@@ -375,16 +373,6 @@ class Kernel:
                 known, ended = {one.pid for one in processes}, {one.pid for one in processes if one.is_ended}
                 await asyncio.to_thread(self._logs.sweep, known, ended)
             await asyncio.sleep(TICK_S)
-
-    def _on_frame(self, pid: int, frame: FromChild) -> None:
-        self._heartbeats.heard(pid, frame)
-        self._frame_listener.heard(pid, frame)
-
-    def _on_exit(self, pid: int, os_pid: int, code: int) -> None:
-        self._frame_listener.ended(pid, os_pid, code)
-
-    def _perform(self, effect: do.Effect) -> None:
-        self._executor.perform(effect)
 
     def _on_applied(self, event: ev.Event) -> None:
         """Tell the router and the watchers what the loop has just made true."""

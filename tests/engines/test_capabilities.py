@@ -20,7 +20,7 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.task import BUILT_IN, generative_tasks
 from llmos.engines import Engine, driver
-from llmos.kernel.calls.targets import task_of
+from llmos.kernel.calls.call_service import task_of
 from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
 from llmos.programs.describe import choose_files, describe
 from llmos.testing import adapters, tiny

@@ -38,7 +38,7 @@ from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import SLOT
 from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
-from llmos.kernel.calls.targets import task_of
+from llmos.kernel.calls.call_service import task_of
 from llmos.kernel.children.logs import log_path, rotated_numbers
 from llmos.kernel.kernel import Kernel
 from llmos.kernel.store.store import Store
@@ -276,7 +276,7 @@ def test_a_process_killed_by_force_answers_its_calls_with_that(home):
 def test_children_share_one_session_and_none_its_group_for_what_is_scheduled_by_session_yields_within_one(home):
     async def act(box: Kernel) -> None:
         await asyncio.gather(ask(box, "tiny"))
-        child, zygote = server(box).os_pid, box._supervisor.nursery.os_pid
+        child, zygote = server(box).os_pid, box._supervisor.zygote.os_pid
         assert child is not None
         assert os.getsid(child) == os.getsid(zygote) != os.getsid(0)
         assert os.getpgid(child) == child
@@ -306,7 +306,7 @@ def test_a_class_given_while_a_process_is_being_born_is_the_one_it_lives_in(home
 def test_the_zygote_may_die_and_touches_no_child(home):
     async def act(box: Kernel) -> None:
         await ask(box, "mood")
-        before, zygote = server(box), box._supervisor.nursery.os_pid
+        before, zygote = server(box), box._supervisor.zygote.os_pid
         assert zygote is not None
         os.kill(zygote, signal.SIGKILL)
         assert (await ask(box, "mood")).fault is None
@@ -648,7 +648,7 @@ async def main():
     await box.promote("mood:1")
     await box.answer("mood", None, ["x"], {})
     await box.suspend(2)
-    print(box.process(2).os_pid, box._supervisor.nursery.os_pid, flush=True)
+    print(box.process(2).os_pid, box._supervisor.zygote.os_pid, flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())
@@ -726,7 +726,7 @@ def test_a_stopped_zygote_is_replaced_and_who_waits_for_a_child_gets_one_from_th
     async def act(box: Kernel) -> None:
         zygote = await with_a_stopped_zygote(box)
         assert (await ask(box, "mood")).fault is None
-        assert box._supervisor.nursery.os_pid != zygote
+        assert box._supervisor.zygote.os_pid != zygote
 
     with_box(home, act, heartbeat_timeout_s=3.0)
 
@@ -749,7 +749,7 @@ def test_a_process_that_is_killed_while_a_stopped_zygote_was_to_fork_it_ends_and
 async def with_a_stopped_zygote(box: Kernel) -> int:
     """The zygote was warm and has forked; then a signal stopped it, and what it had forked has ended."""
     await ask(box, "mood")
-    zygote = box._supervisor.nursery.os_pid
+    zygote = box._supervisor.zygote.os_pid
     assert zygote is not None
     os.kill(zygote, signal.SIGSTOP)
     pid = server(box).pid

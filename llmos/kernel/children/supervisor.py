@@ -1,10 +1,12 @@
-"""The supervisor: forks, signals, schedules and reaps child processes, and carries their frames."""
+"""The supervisor: forks, signals, schedules and reaps child processes; what they say becomes events and answers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
+import logging
+import mmap
 import os
 import signal
 import socket
@@ -15,13 +17,36 @@ from pathlib import Path
 import psutil
 
 from llmos.abi.error import Cancelled, LlmosError
-from llmos.abi.frame import FromChild, Job, ToChild
+from llmos.abi.frame import (
+    Attached,
+    AttachFailed,
+    Beat,
+    Chunks,
+    Computed,
+    Detached,
+    Failed,
+    FromChild,
+    Offered,
+    Probed,
+    Ready,
+    Report,
+    TakenIn,
+    TakesIn,
+    ToChild,
+    UsageReport,
+)
+from llmos.abi.note import open_note, read
 from llmos.abi.process import Priority
 from llmos.abi.wire import Splitter, encode
+from llmos.kernel import events as ev
+from llmos.kernel.calls.router import Router
+from llmos.kernel.children.heartbeats import Heartbeats
 from llmos.kernel.children.zygote import Zygote
+from llmos.kernel.processes.child_events import is_own_fault
 
 PR_SET_CHILD_SUBREAPER = 36
 LAST_WORDS_S = 1.0  # a child that has ended: so long may its socket stay open in somebody else's hands
+log = logging.getLogger(__name__)
 POLICY = {Priority.INTERACTIVE: os.SCHED_OTHER, Priority.BATCH: os.SCHED_BATCH, Priority.BACKGROUND: os.SCHED_IDLE}
 
 
@@ -34,30 +59,44 @@ class Child:
     line: asyncio.Transport | None = None
     unsent: list[bytes] = field(default_factory=list)
     code: int | None = None
+    ready_at: float | None = None  # by the clock that nobody sets
+    note: mmap.mmap | None = None  # of a serve process: which calls it was taking in at last
 
 
 class Supervisor:
-    """All children. `on_frame` hears what they say, `on_exit` (pid, os_pid, code) their end, after their last frame."""
+    """All children. From `start` on, what they say is posted as events; their ends too, each after its last frame."""
+
+    _router: Router
+    _post: Callable[[ev.Event], None]
 
     def __init__(
-        self, nursery: Zygote, on_frame: Callable[[int, FromChild], None], on_exit: Callable[[int, int, int], None]
+        self,
+        zygote: Zygote,
+        heartbeats: Heartbeats,
+        *,
+        clock: Callable[[], float],
+        steady: Callable[[], float],
     ) -> None:
-        self.nursery = nursery
-        self._on_frame = on_frame
-        self._on_exit = on_exit
+        self.zygote = zygote
+        self._heartbeats = heartbeats
+        self._clock = clock
+        self._steady = steady
         self._children: dict[int, Child] = {}
         self._births: dict[int, asyncio.Task[tuple[int, socket.socket]]] = {}
-
         self._strays: set[int] = set()  # children of children that have died, as the last tick saw them
 
-    def start(self) -> None:
-        """Become the parent of every descendant whose own parent ends, and watch for ends."""
+    def start(self, router: Router, post: Callable[[ev.Event], None]) -> None:
+        """Become the parent of every descendant whose own parent ends, and watch for ends.
+
+        Answers of calls go to the router, and whatever else happens to children is posted.
+        """
+        self._router, self._post = router, post
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
     async def fork(self, pid: int, log: Path, priority: Priority) -> tuple[int, float]:
-        """A new child for this process, waiting for its assignment; returns its os_pid and when it was born."""
-        self._births[pid] = birth = asyncio.get_running_loop().create_task(self.nursery.fork(log))
+        """A new child for this process, waiting for its job; returns its os_pid and when it was born."""
+        self._births[pid] = birth = asyncio.get_running_loop().create_task(self.zygote.fork(log))
         try:
             os_pid, sock = await birth
         except asyncio.CancelledError:
@@ -71,9 +110,6 @@ class Supervisor:
         await asyncio.get_running_loop().create_unix_connection(lambda: ChildProtocol(self, child), sock=sock)
         self._reap()  # it may have ended before it was known here
         return os_pid, born_at
-
-    def assign(self, assignment: Job) -> None:
-        self.send(assignment.pid, assignment)
 
     def send(self, pid: int, frame: ToChild) -> None:
         """Say something to a child; one that has gone hears nothing, and its end is on its way here."""
@@ -99,9 +135,9 @@ class Supervisor:
 
     def tick(self, elapsed_s: float, timeout_s: float) -> None:
         """So much time has gone by: a zygote that is silent is replaced, and who has lost his parent is ended."""
-        self.nursery.tick(elapsed_s, timeout_s)
+        self.zygote.tick(elapsed_s, timeout_s)
         known = {child.os_pid for child in self._children.values()}
-        strays = {os_pid for os_pid in own_children() if os_pid not in known and self.nursery.is_ours(os_pid)}
+        strays = {os_pid for os_pid in own_children() if os_pid not in known and self.zygote.is_ours(os_pid)}
         for os_pid in strays & self._strays:  # seen before: it is not one that was born a moment ago
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(os_pid, signal.SIGKILL)
@@ -120,17 +156,50 @@ class Supervisor:
             if child.line is not None:
                 child.line.abort()
         self._children.clear()
-        self.nursery.close()
+        self.zygote.close()
 
-    def heard(self, child: Child, frame: FromChild) -> None:
-        self._on_frame(child.pid, frame)
+    def hear(self, child: Child, frame: FromChild) -> None:
+        """A child says something: pieces of answers go straight to the router, the rest becomes events."""
+        pid, now = child.pid, self._clock()
+        self._heartbeats.heard(pid, frame)
+        match frame:
+            case Chunks(chunks):
+                self._router.answered(chunks)
+            case Computed(call_id, share):
+                self._router.computed(call_id, share)
+            case TakenIn(call_id):
+                self._router.taken_in(call_id)
+            case TakesIn(os_pid, fd):
+                _open_note(child, os_pid, fd)
+            case AttachFailed(model, fault):
+                self._router.attach_failed(pid, model, fault)
+                self._post(ev.Detached(now, pid, model))
+            case Attached(model, took_s):
+                self._post(ev.Attached(now, pid, model, took_s))
+            case Detached(model):
+                self._post(ev.Detached(now, pid, model))
+            case Ready(weights_bytes):
+                child.ready_at = self._steady()
+                self._post(ev.BecameReady(now, pid, weights_bytes))
+            case Report(progress):
+                self._post(ev.Progressed(now, pid, progress))
+            case UsageReport(usage):
+                self._post(ev.Metered(now, pid, usage))
+            case Failed(fault):
+                self._post(ev.ChildFailed(now, pid, fault))
+            case Offered(offer):
+                self._post(ev.OfferMade(now, pid, offer))
+            case Probed(devices):
+                self._post(ev.DevicesProbed(now, pid, devices))
+            case Beat():
+                pass  # that it came is all it says here
 
     def line_ended(self, child: Child) -> None:
         child.line = None
         self._bury(child)
 
     def _reap(self) -> None:
-        self.nursery.reap()
+        self.zygote.reap()
         for child in list(self._children.values()):
             if child.code is not None:
                 continue
@@ -150,7 +219,11 @@ class Supervisor:
             return
         if self._children.get(child.pid) is child:
             del self._children[child.pid]
-            self._on_exit(child.pid, child.os_pid, child.code)
+            taking_in = () if child.note is None or not is_own_fault(child.code) else read(child.note)
+            ready_s = None if child.ready_at is None else self._steady() - child.ready_at
+            self._post(
+                ev.ChildExited(self._clock(), child.pid, child.os_pid, child.code, ready_s=ready_s, taking_in=taking_in)
+            )
 
 
 class ChildProtocol(asyncio.Protocol):
@@ -172,10 +245,17 @@ class ChildProtocol(asyncio.Protocol):
             self._supervisor.signal(self._child.pid, signal.SIGKILL)
             return
         for frame in frames:
-            self._supervisor.heard(self._child, frame)  # type: ignore[arg-type]  # a child sends Up frames only
+            self._supervisor.hear(self._child, frame)  # type: ignore[arg-type]  # a child sends Up frames only
 
     def connection_lost(self, error: Exception | None) -> None:
         self._supervisor.line_ended(self._child)
+
+
+def _open_note(child: Child, os_pid: int, fd: int) -> None:
+    try:
+        child.note = open_note(os_pid, fd)
+    except OSError as error:  # it ends without one: its calls are sent again, as those of any that dies
+        log.warning("the note of pid %s cannot be read: %s", child.pid, error)
 
 
 def _flush(child: Child) -> None:

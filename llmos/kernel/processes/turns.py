@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from llmos.kernel.calls.call_queue import PATIENCE_S
-from llmos.kernel.calls.serve_process import ServeProcess
+from llmos.kernel.calls.call_queue import PATIENCE_S, ServeProcess
 
 STAYS_S = 1.0  # so long a model that was brought answers its calls before it has to make room for one that waits
 BASE_WAITS_S = 5.0  # so long the calls of a base wait before another's process is ended for it

@@ -4,7 +4,7 @@ import pytest
 
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, Conflict, ModelNotFound, WrongTask
-from llmos.kernel.calls.targets import Target, Targets
+from llmos.kernel.calls.call_service import Target, Targets
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 
 from llmos.home import OsProcess
+from llmos.kernel.calls.router import Router
+from llmos.kernel.children.heartbeats import Heartbeats
 from llmos.kernel.children.supervisor import Supervisor, own_children
 from llmos.kernel.children.zygote import Zygote
 
@@ -48,15 +51,17 @@ class Parent(Zygote):
 
 def test_who_has_lost_his_parent_is_ended_and_buried_and_nobody_else_is(tmp_path):
     async def main() -> None:
-        nursery = Parent("null", tmp_path / "zygote.log", "")
-        supervisor = Supervisor(nursery, lambda pid, frame: None, lambda pid, os_pid, code: None)
-        supervisor.start()
+        zygote = Parent("null", tmp_path / "zygote.log", "")
+        heartbeats = Heartbeats(30.0, 60.0, lambda os_pid: False)
+        supervisor = Supervisor(zygote, heartbeats, clock=time.time, steady=time.monotonic)
+        router = Router(supervisor.send, lambda pid, model: None, time.monotonic, max_waiting_calls=1)
+        supervisor.start(router, lambda event: None)
         session, orphan = orphaned()
         with OsProcess(orphan) as held:
             for _ in range(3):
                 supervisor.tick(1.0, 30.0)
             assert not held.has_ended()
-            nursery.adopt(session)
+            zygote.adopt(session)
             supervisor.tick(1.0, 30.0)
             assert not held.has_ended(), "it may have been born a moment ago"
             supervisor.tick(1.0, 30.0)
