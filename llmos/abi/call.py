@@ -1,4 +1,4 @@
-"""Calls and chunks: one request to a model, and the pieces of its answer."""
+"""Calls and chunks: what is asked of a model, the call that comes of it, and the pieces of its answer."""
 
 from __future__ import annotations
 
@@ -29,6 +29,22 @@ class Call:
     stream: bool = False
     is_idempotent: bool = True
     priority: Priority = Priority.INTERACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What is asked of a model, by name or ref: inputs, answered in order within `timeout_s` seconds.
+
+    `task` and `engine` are the model's own where they are None. Among calls that wait, `priority` says who goes first.
+    """
+
+    model: str
+    inputs: tuple[Json, ...]
+    params: dict[str, Json] = field(default_factory=dict)
+    task: str | None = None
+    timeout_s: float | None = None
+    priority: Priority = Priority.INTERACTIVE
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from starlette.requests import Request
 
-from llmos.abi.call import Chunk, Tokens
+from llmos.abi.call import CallRequest, Chunk, Tokens
 from llmos.abi.error import (
     BadInput,
     Cancelled,
@@ -75,42 +75,35 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a client asks of a model. `model` is the full ref that the name it said meant when it asked."""
+    """What a client asks of a model, by the full ref that the name it said meant when it asked."""
 
-    model: str
+    call: CallRequest
     task: str
-    inputs: list[Json]
-    params: dict[str, Json]
-    said: CallFields
     field: Field
+
+    @property
+    def model(self) -> str:
+        return self.call.model
 
 
 class CallApi:
     """Makes calls for the routes."""
 
     def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
-        self._kernel = kernel
+        self._calls = kernel.calls
         self._meter = meter
 
     def wanted(self, said: CallFields, task: str, inputs: list[Json], params: dict[str, Json], field: Field) -> Wanted:
         """The call that a body means: of the version that its name means now, which the answer says answered."""
-        return Wanted(self._kernel.ref(said.model), task, inputs, params, said, field)
+        ref, priority = self._calls.ref(said.model), said.runs_as
+        call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, priority, said.engine)
+        return Wanted(call, task, field)
 
     async def whole(self, wanted: Wanted, request: Request) -> Chunk:
         """The answer in one piece; Cancelled if the client left before it was there."""
-        said = wanted.said
         try:
             with Attended(request.scope, request.receive), Counted(self._meter, wanted) as counted:
-                chunk = await self._kernel.answer(
-                    wanted.model,
-                    wanted.task,
-                    wanted.inputs,
-                    wanted.params,
-                    timeout_s=said.timeout_s,
-                    priority=said.runs_as,
-                    engine=said.engine,
-                )
-                return counted.told(chunk)
+                return counted.told(await self._calls.answer(wanted.call))
         except BadInput as error:
             raise name_input(error, wanted.field) from error
         raise _client_left()
@@ -126,16 +119,7 @@ class CallApi:
         raise _client_left()
 
     async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
-        said = wanted.said
-        chunks = self._kernel.stream(
-            wanted.model,
-            wanted.task,
-            wanted.inputs,
-            wanted.params,
-            timeout_s=said.timeout_s,
-            priority=said.runs_as,
-            engine=said.engine,
-        )
+        chunks = self._calls.stream(wanted.call)
         try:
             with Counted(self._meter, wanted, is_streamed=True) as counted:
                 async with aclosing(chunks):
@@ -179,10 +163,10 @@ class Counted:
         now = perf_counter()
         self._meter.count(wanted.task, wanted.model, self._outcome, now - self._started, self._tokens)
         if self._is_streamed and self._first_at is not None:
-            self._meter.first_token.observe(wanted.model, wanted.said.runs_as, self._first_at - self._started)
+            self._meter.first_token.observe(wanted.model, wanted.call.priority, self._first_at - self._started)
             if self._outcome == "ok" and self._tokens.completion > 1:
                 each_s = (now - self._first_at) / (self._tokens.completion - 1)
-                self._meter.each_token.observe(wanted.model, wanted.said.runs_as, each_s)
+                self._meter.each_token.observe(wanted.model, wanted.call.priority, each_s)
 
 
 def name_input(error: BadInput, field: Field) -> BadInput:

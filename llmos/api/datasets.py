@@ -22,7 +22,7 @@ class Datasets:
     """The routes of datasets."""
 
     def __init__(self, kernel: KernelInterface) -> None:
-        self._kernel = kernel
+        self._models = kernel.models
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/datasets/{ref}"
@@ -33,13 +33,13 @@ class Datasets:
         ]
 
     async def list(self, request: Request) -> Reply:
-        return reply({"data": [_dataset_json(dataset) for dataset in self._kernel.datasets()]})
+        return reply({"data": [_dataset_json(dataset) for dataset in self._models.datasets()]})
 
     async def show(self, request: Request) -> Reply:
-        return reply(_dataset_json(self._kernel.dataset(request.path_params["ref"])))
+        return reply(_dataset_json(self._models.dataset(request.path_params["ref"])))
 
     async def remove(self, request: Request) -> Reply:
-        return reply(Removed(await self._kernel.remove_dataset(request.path_params["ref"])))
+        return reply(Removed(await self._models.remove_dataset(request.path_params["ref"])))
 
 
 def _dataset_json(dataset: DatasetManifest) -> dict[str, object]:

@@ -15,7 +15,7 @@ class Events:
     """The route of the event stream."""
 
     def __init__(self, kernel: KernelInterface) -> None:
-        self._kernel = kernel
+        self._processes = kernel.processes
 
     def endpoints(self) -> list[Endpoint]:
         return [
@@ -23,4 +23,4 @@ class Events:
         ]
 
     async def follow(self, request: Request) -> Reply:
-        return ServerSentEvents(event_stream(self._kernel.watch()))
+        return ServerSentEvents(event_stream(self._processes.watch()))

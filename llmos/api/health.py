@@ -81,10 +81,10 @@ class Health:
         return reply(DeviceList(self._kernel.devices()))
 
     async def disk(self, request: Request) -> Reply:
-        return reply(await self._kernel.disk_use())
+        return reply(await self._kernel.models.disk_use())
 
     async def verify(self, request: Request) -> Reply:
-        return reply(await self._kernel.verify())
+        return reply(await self._kernel.models.verify())
 
     async def collect(self, request: Request) -> Reply:
-        return reply(Collected(await self._kernel.collect()))
+        return reply(Collected(await self._kernel.models.collect()))

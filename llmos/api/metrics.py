@@ -114,7 +114,7 @@ class Metrics:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         yield family(
-            self._kernel.queue_times(), "llmos_queue_seconds", "Time from a call to its serve process having it"
+            self._kernel.calls.queue_times, "llmos_queue_seconds", "Time from a call to its serve process having it"
         )
         status = self._kernel.status()
         states = GaugeMetricFamily("llmos_processes", "Processes by state", labels=["state"])
@@ -135,7 +135,7 @@ class Metrics:
         generation = GaugeMetricFamily(
             "llmos_generation", "How full a process that generates is", labels=["pid", "title", "figure"]
         )
-        for process in self._kernel.processes():
+        for process in self._kernel.processes.all():
             figures = process.progress.figures if process.state is State.READY and process.progress else {}
             for figure, value in figures.items():
                 if process.spec.program is Program.SERVE:

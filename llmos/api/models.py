@@ -62,7 +62,7 @@ class Models:
     """The routes of models."""
 
     def __init__(self, kernel: KernelInterface, bodies: Bodies) -> None:
-        self._kernel = kernel
+        self._models, self._processes = kernel.models, kernel.processes
         self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
@@ -82,28 +82,28 @@ class Models:
         ]
 
     async def list(self, request: Request) -> Reply:
-        views = self._kernel.models()
+        views = self._models.all()
         named = [_model_json(view) | {"id": view.manifest.name} for view in views if view.is_promoted]
         return reply({"object": "list", "data": [*named, *map(_model_json, views)]})
 
     async def show(self, request: Request) -> Reply:
         ref = request.path_params["ref"]
-        return reply(_model_json(self._kernel.model(ref)) | {"id": ref})
+        return reply(_model_json(self._models.get(ref)) | {"id": ref})
 
     async def remove(self, request: Request) -> Reply:
         ref = request.path_params["ref"]
         if ref.endswith(f":{LATEST}"):  # that version alone, where the bare name would mean all of them
-            ref = self._kernel.model(ref).manifest.ref
-        return reply(Removed(await self._kernel.remove(ref)))
+            ref = self._models.get(ref).manifest.ref
+        return reply(Removed(await self._models.remove(ref)))
 
     async def promote(self, request: Request) -> Reply:
-        return reply(_model_json(await self._kernel.promote(request.path_params["ref"])))
+        return reply(_model_json(await self._models.promote(request.path_params["ref"])))
 
     async def rollback(self, request: Request) -> Reply:
-        return reply(_model_json(await self._kernel.rollback(request.path_params["name"])))
+        return reply(_model_json(await self._models.rollback(request.path_params["name"])))
 
     async def report(self, request: Request) -> Reply:
-        path = Path(self._kernel.model_file(request.path_params["ref"], REPORT))
+        path = Path(self._models.file(request.path_params["ref"], REPORT))
         return Response(await asyncio.to_thread(path.read_bytes), media_type="text/html; charset=utf-8")
 
     async def pull(self, request: Request) -> Reply:
@@ -117,7 +117,7 @@ class Models:
         said |= {"task": body.task, "labels": body.labels}
         args = {"source": body.source, "name": body.name, **{k: v for k, v in said.items() if v is not None}}
         check_arguments(Program.PULL, args)
-        process = await self._kernel.submit(Spec(Program.PULL, args, f"pull {body.source}"))
+        process = await self._processes.submit(Spec(Program.PULL, args, f"pull {body.source}"))
         return reply(process_json(process), CREATED)
 
 

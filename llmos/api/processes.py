@@ -66,7 +66,7 @@ class Processes:
     """The routes of processes."""
 
     def __init__(self, kernel: KernelInterface, bodies: Bodies) -> None:
-        self._kernel = kernel
+        self._processes = kernel.processes
         self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
@@ -96,7 +96,7 @@ class Processes:
         ]
 
     async def list(self, request: Request) -> Reply:
-        return reply({"data": [process_json(process) for process in self._kernel.processes()]})
+        return reply({"data": [process_json(process) for process in self._processes.all()]})
 
     async def start(self, request: Request) -> Reply:
         body = await self._bodies.read(request, START)
@@ -104,41 +104,41 @@ class Processes:
         asked = one_priority(body.priority, body.earlier_priority)
         priority = asked or (Priority.BACKGROUND if body.program in BACKGROUND else Priority.BATCH)
         args = {key: value for key, value in body.args.items() if value is not None}
-        process = await self._kernel.submit(Spec(body.program, args, body.title, priority, body.device))
+        process = await self._processes.submit(Spec(body.program, args, body.title, priority, body.device))
         return reply(process_json(process), CREATED)
 
     async def show(self, request: Request) -> Reply:
-        return reply(process_json(self._kernel.process(_pid(request))))
+        return reply(process_json(self._processes.get(_pid(request))))
 
     async def events(self, request: Request) -> Reply:
-        process = self._kernel.process(_pid(request))
-        return ServerSentEvents(event_stream(self._kernel.watch(process.pid)))
+        process = self._processes.get(_pid(request))
+        return ServerSentEvents(event_stream(self._processes.watch(process.pid)))
 
     async def log(self, request: Request) -> Reply:
-        process = self._kernel.process(_pid(request))
+        process = self._processes.get(_pid(request))
         asked = asked_of(request)
         tail = asked.get("tail")
         if asked.get("follow"):
-            return ServerSentEvents(_pieces(self._kernel.follow_log(process.pid, tail_lines=tail)))
-        text = await self._kernel.log(process.pid, tail_lines=tail)
+            return ServerSentEvents(_pieces(self._processes.follow_log(process.pid, tail_lines=tail)))
+        text = await self._processes.log(process.pid, tail_lines=tail)
         return Response(text, media_type="text/plain; charset=utf-8")
 
     async def kill(self, request: Request) -> Reply:
         body = await self._bodies.read(request, KILL)
-        return reply(process_json(await self._kernel.kill(_pid(request), force=body.force)))
+        return reply(process_json(await self._processes.kill(_pid(request), force=body.force)))
 
     async def suspend(self, request: Request) -> Reply:
-        return reply(process_json(await self._kernel.suspend(_pid(request))))
+        return reply(process_json(await self._processes.suspend(_pid(request))))
 
     async def resume(self, request: Request) -> Reply:
-        return reply(process_json(await self._kernel.resume(_pid(request))))
+        return reply(process_json(await self._processes.resume(_pid(request))))
 
     async def nice(self, request: Request) -> Reply:
         body = await self._bodies.read(request, NICE)
         priority = one_priority(body.priority, body.earlier_priority)
         if priority is None:
             raise BadInput("Missing required field `priority`: interactive, batch or background", key="priority")
-        return reply(process_json(await self._kernel.nice(_pid(request), priority)))
+        return reply(process_json(await self._processes.nice(_pid(request), priority)))
 
 
 def _pid(request: Request) -> int:

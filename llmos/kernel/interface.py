@@ -1,4 +1,4 @@
-"""The kernel's interface for the API. kernel.py implements it; llmos/testing has one in memory."""
+"""The kernel's interface for the API, in three parts: processes, models and calls. llmos/testing has one in memory."""
 
 from __future__ import annotations
 
@@ -6,25 +6,34 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
-from llmos.abi.call import Chunk
+from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.device import Device
 from llmos.abi.histogram import Histogram
-from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 
-__all__ = ["DiskUse", "KernelInterface", "ModelView", "Status", "StreamEvent", "Verified"]
+__all__ = [
+    "CallsInterface",
+    "DiskUse",
+    "KernelInterface",
+    "ModelView",
+    "ModelsInterface",
+    "ProcessesInterface",
+    "Status",
+    "StreamEvent",
+    "Verified",
+]
 
 
-class KernelInterface(Protocol):
-    """Everything the api does goes through here. Methods raise the errors of abi/error.py."""
+class ProcessesInterface(Protocol):
+    """What runs: started, listed, signalled, and watched."""
 
     async def submit(self, spec: Spec) -> Process:
         """Queue a process; BadInput at once for arguments that cannot work (unknown base, missing file, bad name)."""
         ...
 
-    def processes(self) -> list[Process]: ...
-    def process(self, pid: int) -> Process: ...
+    def all(self) -> list[Process]: ...
+    def get(self, pid: int) -> Process: ...
     async def kill(self, pid: int, *, force: bool = False) -> Process:
         """Stop a process (a trainer checkpoints first); `force` sends SIGKILL. An interrupted one is given up."""
         ...
@@ -44,53 +53,16 @@ class KernelInterface(Protocol):
         """What happens from now on, to one process or to all; for one, first its present state, and it ends with it."""
         ...
 
-    def ref(self, model: str) -> str:
-        """The version (`name:version`) that a call to this name or ref goes to now; ModelNotFound otherwise.
 
-        A bare name means its promoted version; Conflict, with the candidates, where none is.
-        """
-        ...
+class ModelsInterface(Protocol):
+    """What the store holds: models, datasets, and the disk that all of it lies on."""
 
-    async def answer(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        engine: str | None = None,
-    ) -> Chunk:
-        """The whole answer of a model (name or ref), by this engine or its own; raises whatever is wrong.
-
-        It is there within `timeout_s`, or TimedOut is raised. Whoever waits no longer cancels the call.
-        """
-        ...
-
-    def stream(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        engine: str | None = None,
-    ) -> AsyncGenerator[Chunk, None]:
-        """The same in pieces, as they are made. Raises before the first one; closing the iterator cancels the call.
-
-        The last piece is there within `timeout_s`, or TimedOut is raised.
-        """
-        ...
-
-    def models(self) -> list[ModelView]: ...
-    def model(self, ref: str) -> ModelView:
+    def all(self) -> list[ModelView]: ...
+    def get(self, ref: str) -> ModelView:
         """To look at: by `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
         ...
 
-    def model_file(self, ref: str, path: str) -> str:
+    def file(self, ref: str, path: str) -> str:
         """Where a file of a model lies on disk (its evaluation page, for one); NotFound otherwise."""
         ...
 
@@ -103,6 +75,9 @@ class KernelInterface(Protocol):
         """Forget a version, or a whole name; Conflict while another model stands on it. Returns the refs removed."""
         ...
 
+    def datasets(self) -> list[DatasetManifest]: ...
+    def dataset(self, ref: str) -> DatasetManifest: ...
+    async def remove_dataset(self, ref: str) -> list[str]: ...
     async def collect(self) -> int:
         """Garbage collection; returns the bytes freed."""
         ...
@@ -112,11 +87,42 @@ class KernelInterface(Protocol):
         """Read every byte of the store and compare it with its digest, whatever was proven before."""
         ...
 
-    def datasets(self) -> list[DatasetManifest]: ...
-    def dataset(self, ref: str) -> DatasetManifest: ...
-    async def remove_dataset(self, ref: str) -> list[str]: ...
-    def devices(self) -> list[Device]: ...
-    def status(self) -> Status: ...
+
+class CallsInterface(Protocol):
+    """Calls to models."""
+
+    def ref(self, model: str) -> str:
+        """The version (`name:version`) that a call to this name or ref goes to now; ModelNotFound otherwise.
+
+        A bare name means its promoted version; Conflict, with the candidates, where none is.
+        """
+        ...
+
+    async def answer(self, request: CallRequest) -> Chunk:
+        """The whole answer; raises whatever is wrong, or TimedOut. Whoever waits no longer cancels the call."""
+        ...
+
+    def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
+        """The answer in pieces, as they are made. Raises before the first one; closing the iterator cancels the call.
+
+        The last piece is there within the request's `timeout_s`, or TimedOut is raised.
+        """
+        ...
+
+    @property
     def queue_times(self) -> Histogram:
         """How long calls waited until a serve process was given them, since the daemon's start."""
         ...
+
+
+class KernelInterface(Protocol):
+    """Everything the api does goes through here. Methods raise the errors of abi/error.py."""
+
+    @property
+    def processes(self) -> ProcessesInterface: ...
+    @property
+    def models(self) -> ModelsInterface: ...
+    @property
+    def calls(self) -> CallsInterface: ...
+    def devices(self) -> list[Device]: ...
+    def status(self) -> Status: ...

@@ -8,44 +8,35 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from dataclasses import replace
-from itertools import count
-from typing import Any
+from collections.abc import Callable, Collection
 
 import psutil
 
 from llmos import __version__
-from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
-from llmos.abi.call import Chunk
-from llmos.abi.device import Device, LeaseKind
-from llmos.abi.engine import DEFAULT, device_for
-from llmos.abi.error import BadSetting, LlmosError
+from llmos.abi.api_types import Status
+from llmos.abi.device import Device
+from llmos.abi.engine import DEFAULT
+from llmos.abi.error import LlmosError
 from llmos.abi.frame import Job
-from llmos.abi.histogram import Histogram
-from llmos.abi.json_type import Json
-from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Program, Spec
 from llmos.abi.wire import to_plain
 from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
-from llmos.kernel.admission import admit, assignment, unreachable_dtypes
+from llmos.kernel.admission import assignment, unreachable_dtypes
 from llmos.kernel.calls.call_service import CallService
 from llmos.kernel.children.cleanup import sweep_scratch
 from llmos.kernel.children.devices import discover, probe_key
 from llmos.kernel.children.heartbeats import LONGEST_TICK_S, TICK_S, Heartbeats
-from llmos.kernel.children.log_reader import follow_log, read_log
-from llmos.kernel.children.logs import Limits, Logs, log_path, zygote_log
+from llmos.kernel.children.logs import Limits, Logs, zygote_log
 from llmos.kernel.children.supervisor import Supervisor
 from llmos.kernel.children.zygote import Zygote
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.executor import Executor
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
-from llmos.kernel.paths import Roots
-from llmos.kernel.processes.ledger import no_room
+from llmos.kernel.processes.process_service import ProcessService
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View
 from llmos.kernel.registry import Registry
@@ -58,10 +49,14 @@ log = logging.getLogger(__name__)
 
 
 class Kernel:
-    """One home's kernel. `start` before anything else, `stop` at the end.
+    """One home's kernel: its `processes`, `models` and `calls`. `start` before anything else, `stop` at the end.
 
     `clock` is the wall's, for what is shown and kept; `steady` is the one that nobody sets, for all that is waited for.
     """
+
+    processes: ProcessService
+    models: Registry
+    calls: CallService
 
     def __init__(
         self,
@@ -111,7 +106,6 @@ class Kernel:
         )
         replay(self._journal, self._table)
         self._compact()
-        self._pids = count(self._table.last_pid + 1)
         self._plug()
         self._supervisor.start(self._router, self._loop.post)
         devices = discover()
@@ -125,7 +119,7 @@ class Kernel:
         if self._table.probe_key != self._table.probed_key:
             args = {"devices": to_plain(devices), "engine": config.engine}
             try:
-                await self.submit(Spec(Program.PROBE, args, priority=Priority.INTERACTIVE))
+                await self.processes.submit(Spec(Program.PROBE, args, priority=Priority.INTERACTIVE))
             except LlmosError as error:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
 
@@ -145,22 +139,23 @@ class Kernel:
             applied=self._on_applied,
             view=self._view,
         )
-        self._calls = CallService(
+        self.processes = ProcessService(config, self._tasks, table, store, self._loop, self._event_stream, clock)
+        self.calls = CallService(
             config,
             table,
             store,
             supervisor.send,
             self._loop.post,
-            self.submit,
+            self.processes.submit,
             clock,
             self._steady,
             self._loop.schedule_soon,
         )
-        self._router = self._calls.router
+        self._router = self.calls.router
         self._executor = Executor(
             config, table, store, supervisor, self._router, self._assignment, self._loop.post, clock
         )
-        self._registry = Registry(
+        self.models = Registry(
             table,
             store,
             self._router,
@@ -169,7 +164,7 @@ class Kernel:
             home=config.home,
             engine=config.engine,
             in_store=self._executor.in_store,
-            kill=self.kill,
+            kill=self.processes.kill,
             journal_damage=self._journal.damage,
             unreached=lambda: unreachable_dtypes(config, table.devices),
             clock=clock,
@@ -179,7 +174,7 @@ class Kernel:
         """End every child, trainers at a checkpoint; keep the journal short; let go of everything."""
         await self._loop.ask(ev.DownAsked(self._clock()))
         async with contextlib.AsyncExitStack() as stack:
-            event_stream = await stack.enter_async_context(contextlib.aclosing(self.watch()))
+            event_stream = await stack.enter_async_context(contextlib.aclosing(self.processes.watch()))
             while any(process.os_pid is not None for process in self._table.processes.values()):
                 await anext(event_stream)
         self._supervisor.zygote.refuse()
@@ -202,123 +197,7 @@ class Kernel:
         except LlmosError as error:
             log.error("the journal stays long: %s", error.message)  # the sentence says it all
 
-    # Processes.
-
-    async def submit(self, spec: Spec) -> Process:
-        known = (self._store, self._tasks, self._config.kv_bytes, self._config.engine, self._config.threads)
-        spec = replace(spec, args=await asyncio.to_thread(Roots(self._config).named, spec.program, spec.args))
-        spec, needs = await asyncio.to_thread(admit, spec, *known)
-        self._check_fits(spec)
-        return await self._submit(spec, needs)
-
-    def processes(self) -> list[Process]:
-        return list(self._table.processes.values())
-
-    def process(self, pid: int) -> Process:
-        return self._table.process(pid)
-
-    async def kill(self, pid: int, *, force: bool = False) -> Process:
-        await self._loop.ask(ev.KillAsked(self._clock(), pid, force))
-        return self._table.process(pid)
-
-    async def suspend(self, pid: int) -> Process:
-        await self._loop.ask(ev.SuspendAsked(self._clock(), pid))
-        return self._table.process(pid)
-
-    async def resume(self, pid: int) -> Process:
-        await self._loop.ask(ev.ResumeAsked(self._clock(), pid))
-        return self._table.process(pid)
-
-    async def nice(self, pid: int, priority: Priority) -> Process:
-        await self._loop.ask(ev.NiceAsked(self._clock(), pid, priority))
-        return self._table.process(pid)
-
-    async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
-        self._table.process(pid)
-        return await asyncio.to_thread(read_log, log_path(self._config.home, pid), tail_lines)
-
-    def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
-        self._table.process(pid)
-        return follow_log(log_path(self._config.home, pid), lambda: self._is_over(pid), tail_lines)
-
-    def _is_over(self, pid: int) -> bool:
-        """Nobody writes to its log any more."""
-        process = self._table.processes.get(pid)
-        return process is None or process.is_ended
-
-    def watch(self, pid: int | None = None) -> AsyncGenerator[StreamEvent, None]:
-        return self._event_stream.watch(None if pid is None else self._table.process(pid))
-
-    # Calls.
-
-    def ref(self, model: str) -> str:
-        return self._calls.ref(model)
-
-    def answer(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        engine: str | None = None,
-    ) -> Coroutine[Any, Any, Chunk]:  # Any: what a coroutine may be sent, here nothing
-        return self._calls.answer(model, task, inputs, params, timeout_s=timeout_s, priority=priority, engine=engine)
-
-    def stream(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        engine: str | None = None,
-    ) -> AsyncGenerator[Chunk, None]:
-        return self._calls.stream(model, task, inputs, params, timeout_s=timeout_s, priority=priority, engine=engine)
-
-    # Models and data.
-
-    def models(self) -> list[ModelView]:
-        return self._registry.models()
-
-    def model(self, ref: str) -> ModelView:
-        return self._registry.model(ref)
-
-    def model_file(self, ref: str, path: str) -> str:
-        return self._registry.model_file(ref, path)
-
-    async def promote(self, ref: str) -> ModelView:
-        return await self._registry.promote(ref)
-
-    async def rollback(self, name: str) -> ModelView:
-        return await self._registry.rollback(name)
-
-    async def remove(self, ref: str) -> list[str]:
-        return await self._registry.remove(ref)
-
-    async def collect(self) -> int:
-        return await self._registry.collect()
-
-    async def disk_use(self) -> DiskUse:
-        return await self._registry.disk_use()
-
-    async def verify(self) -> Verified:
-        return await self._registry.verify()
-
-    def datasets(self) -> list[DatasetManifest]:
-        return self._registry.datasets()
-
-    def dataset(self, ref: str) -> DatasetManifest:
-        return self._registry.dataset(ref)
-
-    async def remove_dataset(self, ref: str) -> list[str]:
-        return await self._registry.remove_dataset(ref)
-
-    # The box itself.
+    # The machine.
 
     def devices(self) -> list[Device]:
         return list(self._table.devices)
@@ -339,9 +218,6 @@ class Kernel:
             wakes=dict(self._wakes),
             processes=dict(Counter(str(process.state) for process in self._table.processes.values())),
         )
-
-    def queue_times(self) -> Histogram:
-        return self._router.queue_times
 
     # Between the loop and those around it.
 
@@ -391,11 +267,11 @@ class Kernel:
             case ev.ChildExited():
                 self._router.lost(event.pid, event.taking_in)
             case ev.Committed() | ev.CommitFailed():  # what mends comes first, and may be all that is kept
-                self._registry.restart_mended()
+                self.models.restart_mended()
                 if isinstance(event, ev.Committed) and event.ref:
                     self._event_stream.publish("model", pid=event.pid, model=event.ref)
             case ev.PromotionChanged() | ev.PromotionRefused():
-                self._registry.moved(event)
+                self.models.moved(event)
             case ev.DevicesProbed() | ev.DevicesFound():
                 self._event_stream.publish("device", devices=[device.name for device in self._table.devices])
 
@@ -410,22 +286,6 @@ class Kernel:
             idle_at=self._steady(),
             forsaken=router.forsaken(),
         )
-
-    async def _submit(self, spec: Spec, needs: dict[LeaseKind, int]) -> Process:
-        pid = next(self._pids)
-        await self._loop.ask(ev.Submitted(self._clock(), pid, spec, needs))
-        return self._table.process(pid)
-
-    def _check_fits(self, spec: Spec) -> None:
-        devices = [device.name for device in self._table.devices]
-        if spec.device not in devices:
-            said = f"No device {spec.device!r} here. There are: {', '.join(devices)}. See: llmos status"
-            raise BadSetting(said, key="device", value=spec.device, expected=devices)
-        if spec.program is Program.SERVE:
-            device_for(str(spec.args["engine"]), [self._table.device(spec.device)])
-        capacity = self._table.ledger.capacity(spec.device)
-        if spec.need_bytes > capacity:
-            raise no_room(spec.device, spec.need_bytes, capacity)
 
     def _assignment(self, process: Process) -> Job:
         return assignment(process, self._store, self._config, self._table.device(process.spec.device))

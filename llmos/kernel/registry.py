@@ -65,13 +65,13 @@ class Registry:
 
     # Models.
 
-    def models(self) -> list[ModelView]:
+    def all(self) -> list[ModelView]:
         return [self._view(manifest) for manifest in self._store.manifests()]
 
-    def model(self, ref: str) -> ModelView:
+    def get(self, ref: str) -> ModelView:
         return self._view(self._store.found(ref))
 
-    def model_file(self, ref: str, path: str) -> str:
+    def file(self, ref: str, path: str) -> str:
         return str(self._store.file(ref, path))
 
     async def promote(self, ref: str) -> ModelView:
@@ -113,7 +113,7 @@ class Registry:
             await done
         finally:
             self._moving.pop(ticket, None)
-        return self.model(name)
+        return self.get(name)
 
     def _answer(self, ticket: str, error: LlmosError | None) -> None:
         done = self._moving.get(ticket)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmos.abi.api_types import Damage, DiskUse, ModelView, Status, StreamEvent, Verified
-from llmos.abi.call import Call, Chunk, check_inputs
+from llmos.abi.call import Call, CallRequest, Chunk, check_inputs
 from llmos.abi.capability import allowed_tasks, capabilities_of
 from llmos.abi.device import Device, Lease, LeaseKind
 from llmos.abi.engine import DEFAULT, engine_of
@@ -29,7 +29,6 @@ from llmos.abi.error import (
 )
 from llmos.abi.frame import ModelPath
 from llmos.abi.histogram import Histogram
-from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
 from llmos.abi.process import DONE, Priority, Process, Program, Progress, Spec, State
 from llmos.engines import Engine
@@ -64,44 +63,109 @@ def starter() -> list[Manifest]:
     ]
 
 
-class MemoryKernel:
-    """Kernel of kernel/interface.py. `asked` and `cancelled` record calls; while `gate` is set, calls wait for it.
+class MemoryModels:
+    """Models and datasets. `report` is where the file of every model lies, and `damages` is what `verify` finds."""
 
-    A process stays queued until the test plays it; with `plays`, it runs to its end by itself, which is `fault`.
-    Calls are answered by the null engine, or by `engine`, which has its models loaded already.
-    """
-
-    def __init__(self, *, plays: bool = False, report: str = "", engine: Engine | None = None) -> None:
+    def __init__(self, driver: str, report: str) -> None:
         self.manifests = {one.ref: one for one in starter()}
         self.promoted: dict[str, list[int]] = {"minilm": [1], "smollm2": [1], "support": [1, 2], "ner": [1]}
         self.damages: tuple[Damage, ...] = ()
         self.rows = {one.ref: one for one in (DatasetManifest("tickets", 1, "classify", (), {"train": 9}),)}
+        self.report = report
+        self._driver = driver
+
+    def all(self) -> list[ModelView]:
+        return [self._view(one) for one in self.manifests.values()]
+
+    def get(self, ref: str) -> ModelView:
+        name, version = split_ref(ref)
+        if version is None and self.promoted.get(name):
+            version = self.promoted[name][-1]
+        found = self.manifests.get(f"{name}:{version}")
+        if found is None:
+            raise ModelNotFound(f"No model {ref!r} in the store. Bring it in: llmos pull {name}", name=name)
+        return self._view(found)
+
+    def file(self, ref: str, path: str) -> str:
+        self.get(ref)
+        if not self.report:
+            raise NotFound(f"{ref} has no {path}")
+        return self.report
+
+    async def promote(self, ref: str) -> ModelView:
+        found = self.get(ref).manifest
+        self.promoted[found.name].append(found.version)
+        return self.get(found.ref)
+
+    async def rollback(self, name: str) -> ModelView:
+        self.get(name)
+        if len(self.promoted[name]) < 2:
+            raise Conflict(f"{name} has no version promoted before. Choose one: llmos promote {name}:VERSION")
+        self.promoted[name].pop()
+        return self.get(name)
+
+    async def remove(self, ref: str) -> list[str]:
+        found = self.get(ref).manifest
+        standing = [one.ref for one in self.manifests.values() if one.base == found.ref]
+        if standing:
+            raise Conflict(f"{', '.join(standing)} stand on {found.ref}. Remove them first")
+        gone = [one for one in self.manifests if one == ref or one.partition(":")[0] == ref]
+        for one in gone:
+            del self.manifests[one]
+        return gone
+
+    def datasets(self) -> list[DatasetManifest]:
+        return list(self.rows.values())
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        if ref not in self.rows:
+            raise DatasetNotFound(f"No dataset {ref!r} in the store")
+        return self.rows[ref]
+
+    async def remove_dataset(self, ref: str) -> list[str]:
+        del self.rows[self.dataset(ref).ref]
+        return [ref]
+
+    async def collect(self) -> int:
+        return 4096
+
+    async def disk_use(self) -> DiskUse:
+        return DiskUse(1000, 200, 30, 4, 3, 2, 5, 600, 7_000_000)
+
+    async def verify(self) -> Verified:
+        return Verified(3, 1000, self.damages)
+
+    def add(self, spec: Spec) -> str:
+        """The version that this training makes, promoted; returns its ref."""
+        name = spec.args["name"]
+        version = 1 + sum(one.name == name for one in self.manifests.values())
+        evidence = {"metrics": {"accuracy": 0.95}}
+        made = manifest(name, version, spec.args["task"], self.get(spec.args["base"]).manifest.ref, evidence=evidence)
+        self.manifests[made.ref] = made
+        self.promoted.setdefault(name, []).append(version)
+        return made.ref
+
+    def _view(self, one: Manifest) -> ModelView:
+        base = None if one.base is None else self.manifests.get(one.base)
+        able = capabilities_of(one, self._driver, base)
+        return ModelView(one, is_promoted=self.promoted.get(one.name, [])[-1:] == [one.version], capabilities=able)
+
+
+class MemoryProcesses:
+    """Processes. Each stays queued until the test plays it; with `plays`, it runs to its end, which is `fault`."""
+
+    def __init__(self, models: MemoryModels, *, plays: bool) -> None:
         self.table: dict[int, Process] = {}
         self.plays = plays
         self.fault: Fault | None = None
-        self.report = report
-        self.asked: list[Call] = []
-        self.cancelled: list[int] = []
-        self.engines: list[str] = []  # that were to answer the calls
-        self.gate: asyncio.Event | None = None
+        self._models = models
         self._watchers: list[tuple[int | None, asyncio.Queue[StreamEvent]]] = []
         self._playing: set[asyncio.Task[None]] = set()
         self._sequence = 0
-        self._driver = "null" if engine is None else DEFAULT
-        self._engine = engine or NullEngine()
-        for one in self.manifests.values() if engine is None else ():
-            self._engine.attach(ModelPath(one, "/nowhere"))
-
-    def teach(self, name: str, task: str) -> None:
-        """Put a promoted model of this task into the store."""
-        one = manifest(name, 1, task, "minilm:1", method="lora")
-        self.manifests[one.ref] = one
-        self.promoted[name] = [1]
-        self._engine.attach(ModelPath(one, "/nowhere"))
 
     async def submit(self, spec: Spec) -> Process:
         if spec.program is Program.TRAIN:
-            self.model(spec.args["base"])
+            self._models.get(spec.args["base"])
         pid = len(self.table) + 1
         self._put(Process(pid, spec, created_at=NOON))
         self._begin(pid)
@@ -129,7 +193,7 @@ class MemoryKernel:
             self.move(pid, State.EXITED, exit_code=1, fault=self.fault)
             return
         spec = self.table[pid].spec
-        made = (self._make(spec),) if spec.program is Program.TRAIN else ()
+        made = (self._models.add(spec),) if spec.program is Program.TRAIN else ()
         self.move(pid, State.EXITED, exit_code=0, made=made, reason="It is as good as the version before")
 
     def move(self, pid: int, to: State, **changes: Any) -> Process:  # Any: fields of Process
@@ -140,10 +204,10 @@ class MemoryKernel:
         """A process says how far it is."""
         self._put(replace(self.table[pid], progress=progress), kind="progress")
 
-    def processes(self) -> list[Process]:
+    def all(self) -> list[Process]:
         return list(self.table.values())
 
-    def process(self, pid: int) -> Process:
+    def get(self, pid: int) -> Process:
         if pid not in self.table:
             raise ProcessNotFound(f"No process {pid}. See them: llmos ps", pid=pid)
         return self.table[pid]
@@ -155,17 +219,17 @@ class MemoryKernel:
         return self._move(pid, State.SUSPENDED)
 
     async def resume(self, pid: int) -> Process:
-        if self.process(pid).state is not State.INTERRUPTED:
+        if self.get(pid).state is not State.INTERRUPTED:
             return self._move(pid, State.READY)
         self._begin(pid)
         return self._move(pid, State.QUEUED)
 
     async def nice(self, pid: int, priority: Priority) -> Process:
-        process = self.process(pid)
+        process = self.get(pid)
         return self._put(replace(process, spec=replace(process.spec, priority=priority)))
 
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
-        lines = [f"pid {self.process(pid).pid} line {number}\n" for number in (1, 2, 3)]
+        lines = [f"pid {self.get(pid).pid} line {number}\n" for number in (1, 2, 3)]
         return "".join(lines if tail_lines is None else lines[-tail_lines:])
 
     async def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
@@ -178,7 +242,7 @@ class MemoryKernel:
         self._watchers.append(watcher)
         try:
             if pid is not None:
-                queue.put_nowait(self._stream_event("process", self.process(pid)))
+                queue.put_nowait(self._stream_event("process", self.get(pid)))
             while True:
                 one = await queue.get()
                 yield one
@@ -192,180 +256,8 @@ class MemoryKernel:
         """How many watch now."""
         return len(self._watchers)
 
-    def ref(self, model: str) -> str:
-        name, version = split_ref(model)
-        candidates = [one.ref for one in self.manifests.values() if one.name == name]
-        if version is None and candidates and not self.promoted.get(name):
-            raise Conflict(f"No version of {name} is promoted. There are candidates: {', '.join(candidates)}")
-        return self.model(model).manifest.ref
-
-    async def answer(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        engine: str | None = None,
-    ) -> Chunk:
-        chunks = self._chunks(model, task, inputs, params, timeout_s, priority, engine, is_stream=False)
-        async with aclosing(chunks):
-            chunk = await anext(chunks)
-        if chunk.fault is not None:
-            raise error_of(chunk.fault)
-        return chunk
-
-    def stream(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        engine: str | None = None,
-    ) -> AsyncGenerator[Chunk, None]:
-        return self._chunks(model, task, inputs, params, timeout_s, priority, engine, is_stream=True)
-
-    async def _chunks(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        timeout_s: float | None,
-        priority: Priority,
-        engine: str | None,
-        *,
-        is_stream: bool,
-    ) -> AsyncGenerator[Chunk, None]:
-        check_inputs(inputs, params)
-        found = self.model(model).manifest
-        self.engines.append(engine_of(found, engine))
-        call = Call(
-            len(self.asked) + 1, found.ref, task or found.task, tuple(inputs), params, is_stream, priority=priority
-        )
-        if call.task not in allowed_tasks(found):
-            said = f"{found.ref} does {found.task}, not {call.task}"
-            raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
-        self.asked.append(call)
-        is_over = False
-        try:
-            self._engine.add(call)
-            while not is_over:
-                if self.gate is not None:
-                    async with asyncio.timeout(timeout_s):
-                        await self.gate.wait()
-                for chunk in self._engine.step():
-                    is_over = chunk.is_last
-                    yield chunk
-        except LlmosError as error:
-            is_over = True
-            yield Chunk(call.call_id, fault=fault_of(error))
-        except TimeoutError:
-            raise TimedOut(f"No answer within {timeout_s:g} s", timeout_s=timeout_s) from None
-        finally:
-            if not is_over:
-                self._engine.cancel(call.call_id)
-                self.cancelled.append(call.call_id)
-
-    def models(self) -> list[ModelView]:
-        return [self._view(one) for one in self.manifests.values()]
-
-    def model(self, ref: str) -> ModelView:
-        name, version = split_ref(ref)
-        if version is None and self.promoted.get(name):
-            version = self.promoted[name][-1]
-        found = self.manifests.get(f"{name}:{version}")
-        if found is None:
-            raise ModelNotFound(f"No model {ref!r} in the store. Bring it in: llmos pull {name}", name=name)
-        return self._view(found)
-
-    def model_file(self, ref: str, path: str) -> str:
-        self.model(ref)
-        if not self.report:
-            raise NotFound(f"{ref} has no {path}")
-        return self.report
-
-    async def promote(self, ref: str) -> ModelView:
-        found = self.model(ref).manifest
-        self.promoted[found.name].append(found.version)
-        return self.model(found.ref)
-
-    async def rollback(self, name: str) -> ModelView:
-        self.model(name)
-        if len(self.promoted[name]) < 2:
-            raise Conflict(f"{name} has no version promoted before. Choose one: llmos promote {name}:VERSION")
-        self.promoted[name].pop()
-        return self.model(name)
-
-    async def remove(self, ref: str) -> list[str]:
-        found = self.model(ref).manifest
-        standing = [one.ref for one in self.manifests.values() if one.base == found.ref]
-        if standing:
-            raise Conflict(f"{', '.join(standing)} stand on {found.ref}. Remove them first")
-        gone = [one for one in self.manifests if one == ref or one.partition(":")[0] == ref]
-        for one in gone:
-            del self.manifests[one]
-        return gone
-
-    async def collect(self) -> int:
-        return 4096
-
-    async def disk_use(self) -> DiskUse:
-        return DiskUse(1000, 200, 30, 4, 3, 2, 5, 600, 7_000_000)
-
-    async def verify(self) -> Verified:
-        return Verified(3, 1000, self.damages)
-
-    def datasets(self) -> list[DatasetManifest]:
-        return list(self.rows.values())
-
-    def dataset(self, ref: str) -> DatasetManifest:
-        if ref not in self.rows:
-            raise DatasetNotFound(f"No dataset {ref!r} in the store")
-        return self.rows[ref]
-
-    async def remove_dataset(self, ref: str) -> list[str]:
-        del self.rows[self.dataset(ref).ref]
-        return [ref]
-
-    def devices(self) -> list[Device]:
-        return [Device("cpu0", "cpu", "A processor", 16_000_000_000, cores=2)]
-
-    def queue_times(self) -> Histogram:
-        return Histogram(QUEUE_S)  # here nobody waits
-
-    def status(self) -> Status:
-        states: dict[str, int] = {}
-        for process in self.table.values():
-            states[process.state] = states.get(process.state, 0) + 1
-        lease = Lease(1, "cpu0", LeaseKind.WEIGHTS, 90_000_000)
-        free = {"cpu0": 12_000_000_000}
-        devices = tuple(self.devices())
-        return Status(
-            "0.0.0", 4242, "/home/box", NOON, 40_000_000, True, devices, (lease,), free, 0, states, {"minilm:1": 2}
-        )
-
-    def _view(self, one: Manifest) -> ModelView:
-        base = None if one.base is None else self.manifests.get(one.base)
-        able = capabilities_of(one, self._driver, base)
-        return ModelView(one, is_promoted=self.promoted.get(one.name, [])[-1:] == [one.version], capabilities=able)
-
-    def _make(self, spec: Spec) -> str:
-        name = spec.args["name"]
-        version = 1 + sum(one.name == name for one in self.manifests.values())
-        evidence = {"metrics": {"accuracy": 0.95}}
-        made = manifest(name, version, spec.args["task"], self.model(spec.args["base"]).manifest.ref, evidence=evidence)
-        self.manifests[made.ref] = made
-        self.promoted.setdefault(name, []).append(version)
-        return made.ref
-
     def _move(self, pid: int, to: State, **changes: Any) -> Process:  # Any: fields of Process
-        process = self.process(pid)
+        process = self.get(pid)
         try:
             return self.move(pid, to, **changes)
         except AssertionError:
@@ -383,6 +275,105 @@ class MemoryKernel:
     def _stream_event(self, kind: str, process: Process) -> StreamEvent:
         self._sequence += 1
         return StreamEvent(self._sequence, NOON + self._sequence, kind, process.pid, process)
+
+
+class MemoryCalls:
+    """Calls, answered by an engine. `asked` and `cancelled` record them; while `gate` is set, they wait for it."""
+
+    def __init__(self, models: MemoryModels, engine: Engine) -> None:
+        self.asked: list[Call] = []
+        self.cancelled: list[int] = []
+        self.engines: list[str] = []  # that were to answer the calls
+        self.gate: asyncio.Event | None = None
+        self._models = models
+        self._engine = engine
+
+    def ref(self, model: str) -> str:
+        name, version = split_ref(model)
+        candidates = [one.ref for one in self._models.manifests.values() if one.name == name]
+        if version is None and candidates and not self._models.promoted.get(name):
+            raise Conflict(f"No version of {name} is promoted. There are candidates: {', '.join(candidates)}")
+        return self._models.get(model).manifest.ref
+
+    async def answer(self, request: CallRequest) -> Chunk:
+        chunks = self._chunks(request, is_stream=False)
+        async with aclosing(chunks):
+            chunk = await anext(chunks)
+        if chunk.fault is not None:
+            raise error_of(chunk.fault)
+        return chunk
+
+    def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
+        return self._chunks(request, is_stream=True)
+
+    async def _chunks(self, request: CallRequest, *, is_stream: bool) -> AsyncGenerator[Chunk, None]:
+        inputs, params, priority = request.inputs, request.params, request.priority
+        check_inputs(inputs, params)
+        found = self._models.get(request.model).manifest
+        self.engines.append(engine_of(found, request.engine))
+        call = Call(
+            len(self.asked) + 1, found.ref, request.task or found.task, inputs, params, is_stream, priority=priority
+        )
+        if call.task not in allowed_tasks(found):
+            said = f"{found.ref} does {found.task}, not {call.task}"
+            raise WrongTask(said, model=found.ref, task=call.task, has=found.task)
+        self.asked.append(call)
+        is_over = False
+        try:
+            self._engine.add(call)
+            while not is_over:
+                if self.gate is not None:
+                    async with asyncio.timeout(request.timeout_s):
+                        await self.gate.wait()
+                for chunk in self._engine.step():
+                    is_over = chunk.is_last
+                    yield chunk
+        except LlmosError as error:
+            is_over = True
+            yield Chunk(call.call_id, fault=fault_of(error))
+        except TimeoutError:
+            raise TimedOut(f"No answer within {request.timeout_s:g} s", timeout_s=request.timeout_s) from None
+        finally:
+            if not is_over:
+                self._engine.cancel(call.call_id)
+                self.cancelled.append(call.call_id)
+
+    @property
+    def queue_times(self) -> Histogram:
+        return Histogram(QUEUE_S)  # here nobody waits
+
+
+class MemoryKernel:
+    """Kernel of kernel/interface.py. Calls are answered by the null engine, or by `engine`, whose models are loaded."""
+
+    def __init__(self, *, plays: bool = False, report: str = "", engine: Engine | None = None) -> None:
+        self._engine = engine or NullEngine()
+        self.models = MemoryModels("null" if engine is None else DEFAULT, report)
+        self.processes = MemoryProcesses(self.models, plays=plays)
+        self.calls = MemoryCalls(self.models, self._engine)
+        for one in self.models.manifests.values() if engine is None else ():
+            self._engine.attach(ModelPath(one, "/nowhere"))
+
+    def teach(self, name: str, task: str) -> None:
+        """Put a promoted model of this task into the store."""
+        one = manifest(name, 1, task, "minilm:1", method="lora")
+        self.models.manifests[one.ref] = one
+        self.models.promoted[name] = [1]
+        self._engine.attach(ModelPath(one, "/nowhere"))
+
+    def devices(self) -> list[Device]:
+        return [Device("cpu0", "cpu", "A processor", 16_000_000_000, cores=2)]
+
+    def status(self) -> Status:
+        states: dict[str, int] = {}
+        for process in self.processes.table.values():
+            states[process.state] = states.get(process.state, 0) + 1
+        lease = Lease(1, "cpu0", LeaseKind.WEIGHTS, 90_000_000)
+        free = {"cpu0": 12_000_000_000}
+        devices = tuple(self.devices())
+        return Status(
+            "0.0.0", 4242, "/home/box", NOON, 40_000_000, True, devices, (lease,), free, 0, states, {"minilm:1": 2}
+        )
 
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def document(ask):
 @pytest.fixture
 def process(ask, kernel):
     ask("POST", "/v1/processes", TRAIN)
-    asyncio.run(kernel.play(1))
+    asyncio.run(kernel.processes.play(1))
 
 
 @pytest.mark.usefixtures("process")

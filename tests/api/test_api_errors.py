@@ -115,12 +115,12 @@ def test_a_bad_request_gets_a_sentence(ask, method, path, body, status, code, wo
 
 
 def test_a_fault_of_the_model_is_the_answer(ask, kernel):
-    kernel.answer = _died
+    kernel.calls.answer = _died
     answer = ask("POST", RUN, {"model": "support", "input": "x"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "process_died")
 
 
-async def _died(model, task, inputs, params, *, timeout_s=None, priority=None, engine=None):
+async def _died(request):
     raise error_of(Fault("process_died", "It died"))
 
 

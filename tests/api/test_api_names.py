@@ -28,12 +28,12 @@ def test_latest_is_what_the_bare_name_means(ask):
 
 
 def test_a_bare_name_of_which_no_version_is_promoted_answers_no_call(ask, kernel):
-    kernel.promoted["support"] = []
+    kernel.models.promoted["support"] = []
     for path, said in (("tasks/classify", {"input": "x"}), ("embeddings", {"input": "x"})):
         answer = ask("POST", f"/v1/{path}", {"model": "support", **said})
         assert (answer.status_code, "support:1, support:2" in answer.json()["error"]["message"]) == (409, True)
     assert ask("POST", "/v1/tasks/classify", {"model": "support:1", "input": "x"}).json()["model"] == "support:1"
-    assert len(kernel.asked) == 1
+    assert len(kernel.calls.asked) == 1
 
 
 @pytest.mark.parametrize("path", ["org/name", "org%2Fname", "org/name:1", "a/b/c"])

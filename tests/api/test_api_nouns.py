@@ -36,7 +36,7 @@ def test_a_removed_model_is_gone(ask):
 def test_the_report_is_the_page_from_the_model_s_folder(ask, kernel, tmp_path):
     page = tmp_path / "report.html"
     page.write_text("<h1>good</h1>")
-    kernel.report = str(page)
+    kernel.models.report = str(page)
     answer = ask("GET", "/v1/models/ner/report")
     assert (answer.text, answer.headers["content-type"]) == ("<h1>good</h1>", "text/html; charset=utf-8")
 
@@ -65,7 +65,7 @@ def test_a_process_yields_stops_and_cannot_move_where_it_may_not(ask):
 
 def test_the_events_of_a_process_begin_with_its_state_and_end_with_its_end(ask, kernel, events):
     ask("POST", "/v1/processes", TRAIN)
-    asyncio.run(kernel.play(1))
+    asyncio.run(kernel.processes.play(1))
     answer = ask("GET", "/v1/processes/1/events")
     (last,) = events(answer)
     assert answer.headers["content-type"].startswith("text/event-stream")

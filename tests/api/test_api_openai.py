@@ -132,7 +132,7 @@ def test_penalties_biases_and_our_own_params_are_passed_on(client, kernel):
         extra_body=extra,
     )
     said = {"presence_penalty": 0.5, "frequency_penalty": -1.0, "logit_bias": {"5": 10.0}}
-    assert kernel.asked[-1].params == {**said, **extra}
+    assert kernel.calls.asked[-1].params == {**said, **extra}
 
 
 def test_a_call_has_its_class_and_its_time_on_these_routes_too(client, kernel):
@@ -140,13 +140,13 @@ def test_a_call_has_its_class_and_its_time_on_these_routes_too(client, kernel):
     client.chat.completions.create(model="smollm2", messages=HELLO, extra_body=extra)
     list(client.completions.create(model="smollm2", prompt="once", stream=True, extra_body=extra))
     client.embeddings.create(model="minilm", input="hello", extra_body=extra)
-    assert [(call.priority, call.params) for call in kernel.asked[-3:]] == [(Priority.BATCH, {})] * 3
-    kernel.gate = asyncio.Event()
+    assert [(call.priority, call.params) for call in kernel.calls.asked[-3:]] == [(Priority.BATCH, {})] * 3
+    kernel.calls.gate = asyncio.Event()
     try:
         with pytest.raises(openai.APIStatusError, match=r"No answer within 0\.01 s") as late:
             client.embeddings.create(model="minilm", input="hello", extra_body={"timeout_s": 0.01})
     finally:
-        kernel.gate = None
+        kernel.calls.gate = None
     assert late.value.status_code == 504
     with pytest.raises(openai.BadRequestError, match="timeout_s"):
         client.embeddings.create(model="minilm", input="hello", extra_body={"timeout_s": 0})
@@ -204,16 +204,16 @@ def test_a_parameter_that_changes_no_answer_is_let_through(client, kernel, extra
     extra = {"seed": 1} | extra
     extra["extra_body"] = {"seed": 1} | {k: v for k, v in extra.get("extra_body", {}).items() if k != "seed"}
     assert client.chat.completions.create(model="smollm2", messages=HELLO, **extra).choices == plain.choices
-    assert kernel.asked[-1].params.keys() <= {
+    assert kernel.calls.asked[-1].params.keys() <= {
         "seed", "n", "logprobs", "presence_penalty", "max_tokens", "logit_bias", "min_p", "repetition_penalty",
     }  # fmt: skip
 
 
 def test_an_answer_without_a_limit_has_as_many_tokens_as_fit(client, kernel):
     client.chat.completions.create(model="smollm2", messages=HELLO, max_tokens=-1)
-    assert kernel.asked[-1].params == {"max_tokens": 2**31 - 1}
+    assert kernel.calls.asked[-1].params == {"max_tokens": 2**31 - 1}
     client.completions.create(model="smollm2", prompt="once", max_tokens=-1)
-    assert kernel.asked[-1].params == {"max_tokens": 2**31 - 1}
+    assert kernel.calls.asked[-1].params == {"max_tokens": 2**31 - 1}
 
 
 def test_embeddings_let_through_what_changes_no_vector(client):

@@ -8,7 +8,8 @@ import pytest
 from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, ProcessDied, TimedOut, fault_of
 from llmos.config import Config
-from llmos.testing.kernel import MemoryKernel
+from llmos.engines.null import NullEngine
+from llmos.testing.kernel import MemoryCalls, MemoryKernel
 from llmos.testing.server import serving
 
 HELLO = [{"role": "user", "content": "hi"}]
@@ -24,15 +25,16 @@ FAULTS = {
 }
 
 
-class FailingKernel(MemoryKernel):
+class FailingCalls(MemoryCalls):
     """Answers with one word, and then fails: by the chunk of a fault, or as its own loop would."""
 
-    def __init__(self, error, *, raises):
-        super().__init__()
+    def __init__(self, models, error, *, raises):
+        super().__init__(models, NullEngine())
         self._error, self._raises = error, raises
 
-    async def stream(self, model, task, inputs, params, **_):
-        output = {"message": {"role": "assistant", "content": "well"}} if task == "chat" else {"text": "well"}
+    async def stream(self, request):
+        is_chat = request.task == "chat"
+        output = {"message": {"role": "assistant", "content": "well"}} if is_chat else {"text": "well"}
         yield Chunk(1, (output | {"finish_reason": None},), is_last=False, tokens=Tokens(2, 1))
         if self._raises:
             raise self._error
@@ -47,7 +49,9 @@ def failing(request):
 
 @pytest.fixture(params=[True, False], ids=["raised", "told"])
 def kernel(request, failing):
-    return FailingKernel(failing[0], raises=request.param)
+    kernel = MemoryKernel()
+    kernel.calls = FailingCalls(kernel.models, failing[0], raises=request.param)
+    return kernel
 
 
 @pytest.fixture

@@ -73,16 +73,16 @@ def test_a_client_that_leaves_takes_its_call_back(kernel, leave, stream):
     body = {"model": "smollm2", "input": {"messages": [{"role": "user", "content": "hi"}]}, "stream": stream}
 
     async def go():
-        kernel.gate = asyncio.Event()
-        await leave(kernel, "POST", "/v1/tasks/chat", body, lambda: kernel.asked)
+        kernel.calls.gate = asyncio.Event()
+        await leave(kernel, "POST", "/v1/tasks/chat", body, lambda: kernel.calls.asked)
 
     asyncio.run(go())
-    assert kernel.cancelled == [1]
+    assert kernel.calls.cancelled == [1]
 
 
 def test_a_client_that_leaves_a_watch_is_told_no_more(kernel, leave):
-    asyncio.run(leave(kernel, "GET", "/v1/events", None, lambda: kernel.watchers))
-    assert kernel.watchers == 0
+    asyncio.run(leave(kernel, "GET", "/v1/events", None, lambda: kernel.processes.watchers))
+    assert kernel.processes.watchers == 0
 
 
 def test_calls_are_counted_by_how_they_ended(ask):
@@ -98,12 +98,12 @@ def test_calls_are_counted_by_how_they_ended(ask):
 
 
 def test_how_full_a_process_that_generates_is_can_be_scraped(kernel, ask):
-    serve = asyncio.run(kernel.submit(Spec(Program.SERVE, {"base": "smollm2:1"}, title="serve smollm2:1")))
-    other = asyncio.run(kernel.submit(Spec(Program.EVALUATE, {}, title="evaluate")))
+    serve = asyncio.run(kernel.processes.submit(Spec(Program.SERVE, {"base": "smollm2:1"}, title="serve smollm2:1")))
+    other = asyncio.run(kernel.processes.submit(Spec(Program.EVALUATE, {}, title="evaluate")))
     for pid in (serve.pid, other.pid):
-        kernel.move(pid, State.STARTING)
-        kernel.move(pid, State.READY)
-        kernel.report_progress(pid, Progress("serving", figures={"kv_waste": 0.25, "prefix_hit_rate": 0.5}))
+        kernel.processes.move(pid, State.STARTING)
+        kernel.processes.move(pid, State.READY)
+        kernel.processes.report_progress(pid, Progress("serving", figures={"kv_waste": 0.25, "prefix_hit_rate": 0.5}))
     lines = ask("GET", "/metrics").text.splitlines()
     shown = [line for line in lines if line.startswith("llmos_generation{")]
     assert shown == [
@@ -158,14 +158,14 @@ def test_a_small_answer_is_sent_as_it_is(ask):
 def test_a_call_carries_its_class_and_its_time(ask, kernel):
     body = {"model": "support", "input": "x", "class": "batch", "timeout_s": 5}
     assert ask("POST", "/v1/tasks/classify", body).status_code == 200
-    assert kernel.asked[0].priority == "batch"
+    assert kernel.calls.asked[0].priority == "batch"
 
 
 def test_an_answer_that_is_not_there_in_time_says_so_and_the_call_is_taken_back(ask, kernel):
-    kernel.gate = asyncio.Event()
+    kernel.calls.gate = asyncio.Event()
     answer = ask("POST", "/v1/tasks/classify", {"model": "support", "input": "x", "timeout_s": 0.01})
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timed_out")
-    assert kernel.cancelled == [1]
+    assert kernel.calls.cancelled == [1]
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, 1e9, "soon"])
@@ -178,6 +178,6 @@ def test_a_full_queue_says_when_to_try_again(ask, kernel):
     async def full(*args, **options):
         raise Busy("3 interactive calls wait already. Try again in 7 s", retry_after_s=7)
 
-    kernel.answer = full
+    kernel.calls.answer = full
     answer = ask("POST", "/v1/tasks/classify", {"model": "support", "input": "x"})
     assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]["code"]) == (429, "7", "busy")

@@ -68,8 +68,8 @@ def test_a_stranger_is_refused_on_every_route(asked, method, path, headers):
     error = answer.json()["error"]
     assert error["code"] == ("host_not_allowed" if "Host" in headers else "origin_not_allowed")
     assert error["detail"]["key"] in error["message"]  # the setting that would let it in
-    assert not asked.kernel.asked
-    assert not asked.kernel.table
+    assert not asked.kernel.calls.asked
+    assert not asked.kernel.processes.table
     assert not any(name.startswith("access-control") for name in answer.headers)
 
 
@@ -177,7 +177,7 @@ def test_a_form_of_another_origin_stops_and_starts_nothing(asked, kind):
     sent = [("Origin", "http://attacker.example"), ("Content-Type", kind), ("Sec-Fetch-Mode", "navigate")]
     for path in ("/v1/models/pull", "/v1/processes", "/v1/processes/1/kill", "/v1/gc"):
         assert asked("POST", path, sent).status_code == 403
-    assert not asked.kernel.table
+    assert not asked.kernel.processes.table
 
 
 def test_a_page_that_is_allowed_reads_answers_and_errors_and_their_headers():

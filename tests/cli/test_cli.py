@@ -84,7 +84,7 @@ def test_train_without_waiting_prints_the_pid_alone(llmos, home, kernel):
     words = ("--set", "multi_label=true", "--set", "patience=2", "--lora-rank", "8", "--no-wait")
     code, out, err = llmos("train", "classify", "--data", "Mood Rows.csv", *words)
     assert (code, out, "llmos logs -f 1" in err) == (0, "1\n", True)
-    args = kernel.process(1).spec.args
+    args = kernel.processes.get(1).spec.args
     assert (args["name"], args["data"]["train"]) == ("mood-rows", str(home / "Mood Rows.csv"))
     assert (args["options"], args["patience"], args["lora"]["rank"]) == ({"multi_label": True}, 2, 8)
 
@@ -114,11 +114,11 @@ def test_the_help_of_run_says_how_tasks_take_several_texts(llmos):
 
 def test_a_failed_training_is_its_sentence_and_exit_code(llmos, home, kernel):
     (home / "rows.csv").write_text("text,label\nhi\n")
-    kernel.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})
+    kernel.processes.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})
     assert llmos("train", "classify", "--data", "rows.csv")[0] == 2
     code, out, err = llmos("train", "classify", "--data", "rows.csv", "--json")
     assert (code, out, json.loads(err)["error"]["code"]) == (2, "", "bad_row")
-    kernel.fault = Fault("no_room", "cpu0 has not the bytes")
+    kernel.processes.fault = Fault("no_room", "cpu0 has not the bytes")
     assert llmos("train", "classify", "--data", "rows.csv")[0] == 1
 
 
@@ -171,7 +171,7 @@ def test_train_and_eval_say_where_to_compute(llmos, home, kernel):
     (home / "rows.csv").write_text("text,label\nhi,a\n")
     llmos("train", "classify", "--data", "rows.csv", "--device", "cuda0", "--no-wait")
     llmos("eval", "support", "--data", "rows.csv", "--device", "cuda1", "--no-wait")
-    assert [kernel.process(pid).spec.device for pid in (1, 2)] == ["cuda0", "cuda1"]
+    assert [kernel.processes.get(pid).spec.device for pid in (1, 2)] == ["cuda0", "cuda1"]
 
 
 def test_the_daemon_is_started_with_absolute_folders(tmp_path, monkeypatch):
@@ -201,7 +201,7 @@ def test_chat_prints_the_answer(llmos):
 def test_chat_sends_the_schema_in_a_file(llmos, home, kernel):
     (home / "city.json").write_text('{"type": "object"}')
     llmos("chat", "smollm2", "hello", "--json-schema", "city.json")
-    assert kernel.asked[-1].params == {"json_schema": {"type": "object"}}
+    assert kernel.calls.asked[-1].params == {"json_schema": {"type": "object"}}
     (home / "city.json").write_text("{type")
     for file, says in (("city.json", "is no JSON"), ("none.json", "cannot be read")):
         code, _, err = llmos("chat", "smollm2", "hello", "--json-schema", file)
@@ -299,9 +299,9 @@ def test_a_setting_of_the_wrong_kind_is_said_with_what_it_must_be(llmos, home):
 
 def test_a_call_carries_its_time_and_its_class_from_the_command_line(llmos, kernel):
     assert llmos("run", "ner", "Ada", "--timeout", "9", "--class", "batch")[0] == 0
-    assert kernel.asked[-1].priority == "batch"
+    assert kernel.calls.asked[-1].priority == "batch"
     assert llmos("chat", "smollm2", "Hello", "--timeout", "9", "--class", "background")[0] == 0
-    assert kernel.asked[-1].priority == "background"
+    assert kernel.calls.asked[-1].priority == "background"
 
 
 def test_the_daemon_of_another_home_on_the_same_port_is_told_from_ones_own(llmos, home, monkeypatch):
@@ -333,7 +333,7 @@ def test_a_process_that_does_not_respond_is_shown_to_be_so_and_since_when():
 
 def test_a_version_is_shown_without_what_only_the_store_needs(llmos, kernel):
     lineage = {"rows": 9, "pid": 4, "offer": 1, "born": 1795564244.4}
-    kernel.manifests["ner:1"] = replace(kernel.manifests["ner:1"], lineage=lineage)
+    kernel.models.manifests["ner:1"] = replace(kernel.models.manifests["ner:1"], lineage=lineage)
     shown = llmos("show", "ner")[1]
     assert ("process 4" in shown, "born" in shown, "offer" in shown) == (True, False, False)
 
@@ -351,7 +351,7 @@ def test_a_version_in_int8_shows_what_it_costs_against_what_and_what_it_saves(ll
     saved = "int8 saves    34.5 MB for 45.1 MB in bfloat16; products 1.50 for 1, 0.91 for 16 tokens at once, times as"
     for told, is_said in ((here, saved), ({**here, "is_whole": False}, saved.replace("34", "at most 34")), (None, "")):
         evidence = {"metrics": {"accuracy": 0.88}, "quantized": cost | ({"here": told} if told else {})}
-        kernel.manifests["ner:1"] = replace(kernel.manifests["ner:1"], dtype="int8", evidence=evidence)
+        kernel.models.manifests["ner:1"] = replace(kernel.models.manifests["ner:1"], dtype="int8", evidence=evidence)
         found = llmos("show", "ner")[1]
         assert shown in found
         assert ("int8 saves" in found) == bool(told)
@@ -373,7 +373,7 @@ def test_doctor_names_the_path_of_the_loops_or_says_what_is_lacking_for_it(tmp_p
 
 def test_doctor_reads_every_byte_where_it_is_asked_to(home, kernel):
     assert doctor._store(Config(home)).is_well
-    kernel.damages = (Damage("ner:1", "adapter.safetensors", "it is damaged on the disk"),)
+    kernel.models.damages = (Damage("ner:1", "adapter.safetensors", "it is damaged on the disk"),)
     found = doctor._store(Config(home))
     assert (found.is_well, found.found) == (False, "ner:1: it is damaged on the disk")
 
@@ -416,7 +416,7 @@ def test_without_a_daemon_the_exit_code_is_3(tmp_path, monkeypatch, capfd):
 
 
 def test_processes_are_listed_moved_and_ended(llmos, kernel):
-    kernel.plays = False
+    kernel.processes.plays = False
     assert llmos("pull", "minilm", "--no-wait")[1] == "1\n"
     assert "queued" in llmos("ps")[1]
     assert json.loads(llmos("nice", "1", "background", "--json")[1])["spec"]["class"] == "background"

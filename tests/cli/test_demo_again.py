@@ -13,8 +13,8 @@ from llmos.testing.server import serving
 @pytest.mark.parametrize("state", [State.INTERRUPTED, State.EXITED])
 def test_a_pull_that_was_interrupted_goes_on_and_one_that_ended_is_begun_again(tmp_path, state):
     kernel = MemoryKernel(plays=True)
-    kernel.table[1] = Process(1, Spec(Program.PULL, {"source": "other"}), state)
+    kernel.processes.table[1] = Process(1, Spec(Program.PULL, {"source": "other"}), state)
     with serving(kernel, Config(tmp_path)) as url, Client(url) as client:
         assert ensure_pulled(client, "other") == "other is here"
-    assert len(kernel.table) == (1 if state is State.INTERRUPTED else 2)
-    assert all(process.is_ended and process.exit_code == 0 for process in list(kernel.table.values())[-1:])
+    assert len(kernel.processes.table) == (1 if state is State.INTERRUPTED else 2)
+    assert all(process.is_ended and process.exit_code == 0 for process in list(kernel.processes.table.values())[-1:])

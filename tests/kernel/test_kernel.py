@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from llmos.abi.call import Chunk
+from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.error import (
     BadInput,
     Busy,
@@ -81,21 +81,21 @@ def with_box(home: Path, act: Callable[[Kernel], Awaitable[None]], **settings: A
 
 
 async def ask(box: Kernel, model: str, text: str = "hello", task: str | None = None) -> Chunk:
-    chunk = await box.answer(model, task, [text], {})
+    chunk = await box.calls.answer(CallRequest(model, (text,), task=task))
     assert chunk.is_last
     return chunk
 
 
 def server(box: Kernel) -> Process:
-    (process,) = [p for p in box.processes() if p.spec.program is Program.SERVE and p.state is not State.EXITED]
+    (process,) = [p for p in box.processes.all() if p.spec.program is Program.SERVE and p.state is not State.EXITED]
     return process
 
 
 async def until(box: Kernel, pid: int, state: State) -> Process:
-    async for stream_event in box.watch(pid):
+    async for stream_event in box.processes.watch(pid):
         if stream_event.process is not None and stream_event.process.state is state:
             return stream_event.process
-    raise AssertionError(f"pid {pid} ended as {box.process(pid).state}")
+    raise AssertionError(f"pid {pid} ended as {box.processes.get(pid).state}")
 
 
 def test_models_of_one_base_share_a_process_and_the_same_text_gets_the_same_answer(home):
@@ -103,9 +103,9 @@ def test_models_of_one_base_share_a_process_and_the_same_text_gets_the_same_answ
         first, again, base = await asyncio.gather(ask(box, "mood:1"), ask(box, "mood:1"), ask(box, "tiny"))
         assert first.outputs == again.outputs
         assert base.outputs[0]["dim"] > 0
-        assert len([p for p in box.processes() if p.spec.program is Program.SERVE]) == 1
-        assert box.model("mood:1").is_attached
-        assert not box.model("mood:2").is_attached
+        assert len([p for p in box.processes.all() if p.spec.program is Program.SERVE]) == 1
+        assert box.models.get("mood:1").is_attached
+        assert not box.models.get("mood:2").is_attached
 
     with_box(home, act)
 
@@ -114,11 +114,11 @@ def test_a_text_stream_comes_in_pieces_and_closing_it_cancels_the_call(home):
     add_base(Store(home), "talker", "chat", pid=905)
 
     async def act(box: Kernel) -> None:
-        pieces = [chunk async for chunk in box.stream("talker", "generate", ["go"], {})]
-        whole = await box.answer("talker", "generate", ["go"], {})
+        pieces = [chunk async for chunk in box.calls.stream(CallRequest("talker", ("go",), task="generate"))]
+        whole = await box.calls.answer(CallRequest("talker", ("go",), task="generate"))
         assert len(pieces) > 1
         assert "".join(chunk.outputs[0]["text"] for chunk in pieces) == whole.outputs[0]["text"]
-        stream = box.stream("talker", "generate", ["go"], {})
+        stream = box.calls.stream(CallRequest("talker", ("go",), task="generate"))
         await anext(stream)
         await stream.aclose()
         assert box.status().in_flight == 0
@@ -139,7 +139,7 @@ def test_a_call_that_cannot_work_is_refused_before_any_process_is_started(home, 
     async def act(box: Kernel) -> None:
         with pytest.raises(error):
             await ask(box, model, task=task)
-        assert not any(p.spec.program is Program.SERVE for p in box.processes())
+        assert not any(p.spec.program is Program.SERVE for p in box.processes.all())
 
     with_box(home, act)
 
@@ -164,15 +164,15 @@ def test_an_encoder_with_a_decoder_does_what_its_base_is_said_to_do_and_a_model_
 def test_more_than_a_call_may_ask_for_is_refused_before_any_process_is_started(home, inputs, params, said):
     async def act(box: Kernel) -> None:
         with pytest.raises(BadInput, match=rf"{said}, and one call may have 2,048\. Send them in several calls"):
-            await box.answer("mood", None, inputs, params)
-        assert not any(p.spec.program is Program.SERVE for p in box.processes())
+            await box.calls.answer(CallRequest("mood", tuple(inputs), params))
+        assert not any(p.spec.program is Program.SERVE for p in box.processes.all())
 
     with_box(home, act)
 
 
 def test_a_bad_input_is_the_answer_to_its_own_call_only(home):
     async def act(box: Kernel) -> None:
-        bad = box.answer("mood", None, [{"no": "text"}], {})
+        bad = box.calls.answer(CallRequest("mood", ({"no": "text"},)))
         done = await asyncio.gather(bad, ask(box, "mood"), return_exceptions=True)
         assert isinstance(done[0], BadInput)
         assert isinstance(done[1], Chunk)
@@ -264,7 +264,7 @@ def test_a_process_killed_by_force_answers_its_calls_with_that(home):
         os.kill(process.os_pid, signal.SIGSTOP)
         call = asyncio.ensure_future(ask(box, "mood"))
         await asyncio.sleep(0)
-        await box.kill(process.pid, force=True)
+        await box.processes.kill(process.pid, force=True)
         with pytest.raises(ProcessDied):
             await call
         assert (await ask(box, "mood")).fault is None, "the next call starts a new one"
@@ -288,14 +288,14 @@ def test_a_class_given_while_a_process_is_being_born_is_the_one_it_lives_in(home
     async def main() -> None:
         box = Kernel(Config(home, engine="null"), TASKS)
         await box.start()
-        (probe,) = box.processes()
+        (probe,) = box.processes.all()
         assert (probe.os_pid, probe.spec.priority) == (None, Priority.INTERACTIVE)
-        assert (await box.nice(probe.pid, Priority.BACKGROUND)).state is State.STARTING
+        assert (await box.processes.nice(probe.pid, Priority.BACKGROUND)).state is State.STARTING
         box.warm()
-        async for stream_event in box.watch(probe.pid):
+        async for stream_event in box.processes.watch(probe.pid):
             if stream_event.process is not None and stream_event.process.os_pid is not None:
                 break
-        os_pid = box.process(probe.pid).os_pid
+        os_pid = box.processes.get(probe.pid).os_pid
         assert os_pid is not None
         assert os.sched_getscheduler(os_pid) == os.SCHED_IDLE
         await box.stop()
@@ -311,7 +311,7 @@ def test_the_zygote_may_die_and_touches_no_child(home):
         os.kill(zygote, signal.SIGKILL)
         assert (await ask(box, "mood")).fault is None
         assert server(box).os_pid == before.os_pid
-        await box.kill(before.pid)
+        await box.processes.kill(before.pid)
         assert (await ask(box, "mood")).fault is None, "the next zygote forks as well"
 
     with_box(home, act)
@@ -319,11 +319,11 @@ def test_the_zygote_may_die_and_touches_no_child(home):
 
 def test_a_bare_name_follows_promotion_and_rollback(home):
     async def act(box: Kernel) -> None:
-        assert box.model("mood").manifest.version == 2
-        assert (await box.promote("mood:1")).is_promoted
-        assert (await box.rollback("mood")).manifest.ref == "mood:2"
+        assert box.models.get("mood").manifest.version == 2
+        assert (await box.models.promote("mood:1")).is_promoted
+        assert (await box.models.rollback("mood")).manifest.ref == "mood:2"
         with pytest.raises(Conflict):
-            await box.rollback("mood")
+            await box.models.rollback("mood")
 
     with_box(home, act)
 
@@ -336,9 +336,9 @@ def test_a_name_of_which_nothing_is_promoted_serves_no_candidate_and_can_still_b
     async def act(box: Kernel) -> None:
         with pytest.raises(Conflict, match=r"raw:1, raw:2.*llmos promote raw:2"):
             await ask(box, "raw")
-        assert box.model("raw").manifest.ref == "raw:2"
+        assert box.models.get("raw").manifest.ref == "raw:2"
         assert (await ask(box, "raw:1")).fault is None
-        await box.promote("raw:1")
+        await box.models.promote("raw:1")
         assert (await ask(box, "raw")).fault is None
 
     with_box(home, act)
@@ -353,7 +353,7 @@ def test_calls_go_on_while_the_name_moves(home):
 
         async def mover() -> None:
             for version in (1, 2, 1, 2):
-                await box.promote(f"mood:{version}")
+                await box.models.promote(f"mood:{version}")
 
         answers, _ = await asyncio.gather(callers(), mover())
         assert all(answer.fault is None for answer in answers)
@@ -365,8 +365,8 @@ def test_a_removed_model_is_gone_for_the_next_call_and_a_base_in_use_stays(home)
     async def act(box: Kernel) -> None:
         await ask(box, "mood:1")
         with pytest.raises(Conflict):
-            await box.remove("tiny")
-        assert await box.remove("mood:1") == ["mood:1"]
+            await box.models.remove("tiny")
+        assert await box.models.remove("mood:1") == ["mood:1"]
         with pytest.raises(ModelNotFound):
             await ask(box, "mood:1")
         assert (await ask(box, "mood")).fault is None
@@ -399,10 +399,10 @@ def test_a_removed_model_is_gone_for_the_next_call_and_a_base_in_use_stays(home)
 )
 def test_a_process_that_cannot_work_is_refused_at_once(home, spec, said):
     async def act(box: Kernel) -> None:
-        before = len(box.processes())
+        before = len(box.processes.all())
         with pytest.raises(LlmosError, match=said):
-            await box.submit(spec)
-        assert len(box.processes()) == before
+            await box.processes.submit(spec)
+        assert len(box.processes.all()) == before
 
     with_box(home, act)
 
@@ -419,7 +419,7 @@ def test_a_process_that_no_eviction_could_make_room_for_is_refused_with_numbers(
 
 async def leave_free(box: Kernel, size_bytes: int) -> None:
     """Let the processor have as much memory as serving has leased, and so much more."""
-    for process in box.processes():
+    for process in box.processes.all():
         if process.spec.program is Program.PROBE:
             await until(box, process.pid, State.EXITED)
     (device,) = box.devices()
@@ -433,7 +433,7 @@ def test_an_idle_model_gives_way_to_another_of_its_base_and_comes_again_with_its
         await leave_free(box, 8)
         for model in ("mood:2", "mood:1", "mood:2", "mood:1"):
             answer = await ask(box, model)
-            assert [one for one in ("mood:1", "mood:2") if box.model(one).is_attached] == [model]
+            assert [one for one in ("mood:1", "mood:2") if box.models.get(one).is_attached] == [model]
             assert box.status().free_bytes["cpu0"] >= 0
         assert answer.outputs == first.outputs
         assert server(box).restarts == 0
@@ -446,10 +446,10 @@ def test_an_idle_process_of_another_base_gives_way_to_a_model(home):
 
     async def act(box: Kernel) -> None:
         await asyncio.gather(ask(box, "tiny"), ask(box, "talker", task="generate"))
-        talker = next(p for p in box.processes() if p.spec.args.get("base") == "talker:1")
+        talker = next(p for p in box.processes.all() if p.spec.args.get("base") == "talker:1")
         await leave_free(box, 0)
         assert (await ask(box, "mood:1")).fault is None
-        ended = box.process(talker.pid)
+        ended = box.processes.get(talker.pid)
         assert (ended.state, ended.reason) == (State.EXITED, "room for mood:1")
 
     with_box(home, act)
@@ -462,7 +462,7 @@ def test_a_model_that_could_never_fit_is_refused_with_numbers_and_what_was_there
         with pytest.raises(NoRoom) as refused:
             await ask(box, "mood:2")  # which is a little larger
         assert refused.value.detail["need_bytes"] > refused.value.detail["free_bytes"] > 0
-        assert box.model("mood:1").is_attached
+        assert box.models.get("mood:1").is_attached
 
     with_box(home, act)
 
@@ -477,7 +477,7 @@ def test_a_call_waits_within_its_time_for_the_room_that_others_use(home):
         first = asyncio.ensure_future(ask(box, "mood:1"))
         await asyncio.sleep(0)
         with pytest.raises(TimedOut, match=r"mood:2 did not come within 0\.2 s: cpu0 has 0 MiB free"):
-            await box.answer("mood:2", None, ["x"], {}, timeout_s=0.2)
+            await box.calls.answer(CallRequest("mood:2", ("x",), timeout_s=0.2))
         second = asyncio.ensure_future(ask(box, "mood:2"))
         await asyncio.sleep(0)
         os.kill(os_pid, signal.SIGCONT)
@@ -496,7 +496,7 @@ def test_a_call_that_is_not_answered_in_time_is_taken_back_and_frees_its_place(h
         assert os_pid is not None
         os.kill(os_pid, signal.SIGSTOP)
         with pytest.raises(TimedOut, match="llmos logs"):
-            await box.answer("mood", None, ["x"], {}, timeout_s=0.01)
+            await box.calls.answer(CallRequest("mood", ("x",), timeout_s=0.01))
         assert box.status().in_flight == 0
         os.kill(os_pid, signal.SIGCONT)
         assert (await ask(box, "mood")).fault is None
@@ -524,8 +524,8 @@ def test_a_clock_that_is_set_shortens_and_lengthens_nothing_that_is_waited_for(h
         assert process.os_pid is not None
         os.kill(process.os_pid, signal.SIGSTOP)
         with pytest.raises(TimedOut):
-            await box.answer("mood", None, ["x"], {}, timeout_s=0.3)
-        patient = asyncio.ensure_future(box.answer("mood", None, ["x"], {}, timeout_s=60))
+            await box.calls.answer(CallRequest("mood", ("x",), timeout_s=0.3))
+        patient = asyncio.ensure_future(box.calls.answer(CallRequest("mood", ("x",), timeout_s=60)))
         await asyncio.sleep(0)
         os.kill(process.os_pid, signal.SIGCONT)
         assert (await patient).fault is None
@@ -548,18 +548,18 @@ def test_more_calls_than_may_wait_are_told_to_come_back_later(home):
 def test_the_log_of_a_process_is_kept_and_can_be_followed(home):
     async def act(box: Kernel) -> None:
         with pytest.raises(ProcessNotFound):
-            await box.log(99)
+            await box.processes.log(99)
         (home / "empty").mkdir()
-        process = await box.submit(Spec(Program.PULL, {"source": str(home / "empty")}))
-        text = "".join([piece async for piece in box.follow_log(process.pid)])
-        ended = box.process(process.pid)
+        process = await box.processes.submit(Spec(Program.PULL, {"source": str(home / "empty")}))
+        text = "".join([piece async for piece in box.processes.follow_log(process.pid)])
+        ended = box.processes.get(process.pid)
         assert ended.state is State.EXITED
         assert ended.fault is not None
-        assert text == await box.log(process.pid)
+        assert text == await box.processes.log(process.pid)
         assert "no weights" in text
-        assert (await box.log(process.pid, tail_lines=1)).count("\n") <= 1
+        assert (await box.processes.log(process.pid, tail_lines=1)).count("\n") <= 1
         with pytest.raises(IllegalMove):
-            await box.kill(process.pid)
+            await box.processes.kill(process.pid)
 
     with_box(home, act)
 
@@ -569,7 +569,7 @@ def test_the_log_of_a_process_that_lives_is_rotated_and_who_follows_it_reads_on(
         await ask(box, "mood")
         process = server(box)
         log = log_path(home, process.pid)
-        following = box.follow_log(process.pid)
+        following = box.processes.follow_log(process.pid)
         for number in (1, 2):
             await asyncio.to_thread(fill, log, number, process.os_pid)
         text = ""
@@ -577,8 +577,8 @@ def test_the_log_of_a_process_that_lives_is_rotated_and_who_follows_it_reads_on(
             text += await anext(following)
         await following.aclose()
         assert text == "1" * 5000 + "\n" + "2" * 5000 + "\n"
-        assert text == await box.log(process.pid)
-        assert await box.log(process.pid, tail_lines=1) == "2" * 5000 + "\n"
+        assert text == await box.processes.log(process.pid)
+        assert await box.processes.log(process.pid, tail_lines=1) == "2" * 5000 + "\n"
 
     with_box(home, act, max_log_bytes=4096)
 
@@ -622,9 +622,9 @@ def test_a_daemon_starts_answers_and_ends_what_runs_though_its_disk_is_full(home
     async def main() -> None:
         box = Kernel(Config(home, engine="null"), TASKS)
         await box.start()
-        assert box.model("mood").manifest.ref == "mood:2"
+        assert box.models.get("mood").manifest.ref == "mood:2"
         with pytest.raises(LlmosError):
-            await box.submit(Spec(Program.EVALUATE, {"model": "mood:1", "data": []}))
+            await box.processes.submit(Spec(Program.EVALUATE, {"model": "mood:1", "data": []}))
         await box.stop()
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -645,10 +645,10 @@ async def main():
     box = Kernel(Config(Path(sys.argv[1]), engine="null"), ["classify"])
     await box.start()
     box.warm()
-    await box.promote("mood:1")
-    await box.answer("mood", None, ["x"], {})
-    await box.suspend(2)
-    print(box.process(2).os_pid, box._supervisor.zygote.os_pid, flush=True)
+    await box.models.promote("mood:1")
+    await box.calls.answer(CallRequest("mood", ("x",)))
+    await box.processes.suspend(2)
+    print(box.processes.get(2).os_pid, box._supervisor.zygote.os_pid, flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())
@@ -666,8 +666,8 @@ def test_children_end_with_a_killed_daemon_and_the_next_start_knows_what_was(hom
         os.close(watch)
 
     async def act(box: Kernel) -> None:
-        assert (box.process(2).state, box.process(2).reason) == (State.EXITED, "ended with the daemon")
-        assert box.model("mood").manifest.ref == "mood:1"
+        assert (box.processes.get(2).state, box.processes.get(2).reason) == (State.EXITED, "ended with the daemon")
+        assert box.models.get("mood").manifest.ref == "mood:1"
         assert (await ask(box, "mood")).fault is None
         assert server(box).pid == 3
 
@@ -679,7 +679,7 @@ def test_a_serve_process_that_a_signal_stopped_is_noticed_replaced_and_its_calls
         before = await ask(box, "mood", "steady")
         process = server(box)
         assert process.os_pid is not None
-        event_stream = box.watch(process.pid)
+        event_stream = box.processes.watch(process.pid)
         await anext(event_stream)
         os.kill(process.os_pid, signal.SIGSTOP)
         asked = asyncio.gather(*(ask(box, "mood", f"text {i}") for i in range(5)), ask(box, "mood", "steady"))
@@ -707,17 +707,17 @@ def test_a_trainer_like_process_that_was_stopped_is_shown_and_may_be_resumed(hom
         await ask(box, "mood")
         process = server(box)
         assert process.os_pid is not None
-        event_stream = box.watch(process.pid)
+        event_stream = box.processes.watch(process.pid)
         await anext(event_stream)
         os.kill(process.os_pid, signal.SIGSTOP)
         silent = await anext(stream_until(event_stream, lambda p: p.unresponsive_since is not None))
         assert silent.process.state is State.READY
-        await box.resume(process.pid)
+        await box.processes.resume(process.pid)
         await anext(stream_until(event_stream, lambda p: p.unresponsive_since is None))
         assert (await ask(box, "mood")).fault is None
         assert server(box).restarts == 0
         with pytest.raises(IllegalMove):
-            await box.resume(process.pid)
+            await box.processes.resume(process.pid)
 
     with_box(home, act, heartbeat_timeout_s=0.0)
 
@@ -734,14 +734,16 @@ def test_a_stopped_zygote_is_replaced_and_who_waits_for_a_child_gets_one_from_th
 def test_a_process_that_is_killed_while_a_stopped_zygote_was_to_fork_it_ends_and_its_calls_hear_of_it(home):
     async def act(box: Kernel) -> None:
         await with_a_stopped_zygote(box)
-        starting = asyncio.ensure_future(anext(stream_until(box.watch(), lambda p: p.state is State.STARTING)))
+        starting = asyncio.ensure_future(
+            anext(stream_until(box.processes.watch(), lambda p: p.state is State.STARTING))
+        )
         await asyncio.sleep(0)
         asked = asyncio.ensure_future(ask(box, "mood"))
         process = (await starting).process
-        await box.kill(process.pid, force=True)
+        await box.processes.kill(process.pid, force=True)
         with pytest.raises(LlmosError, match="ended before"):
             await asked
-        assert box.process(process.pid).state is State.EXITED
+        assert box.processes.get(process.pid).state is State.EXITED
 
     with_box(home, act, heartbeat_timeout_s=0.0)
 
@@ -753,7 +755,7 @@ async def with_a_stopped_zygote(box: Kernel) -> int:
     assert zygote is not None
     os.kill(zygote, signal.SIGSTOP)
     pid = server(box).pid
-    await box.kill(pid, force=True)
+    await box.processes.kill(pid, force=True)
     await until(box, pid, State.EXITED)
     return zygote
 
@@ -765,13 +767,13 @@ def test_no_verb_waits_for_a_process_that_a_signal_has_stopped(home):
         assert process.os_pid is not None
         os.kill(process.os_pid, signal.SIGSTOP)
         async with asyncio.timeout(60.0):
-            assert (await box.promote("mood:1")).is_promoted
-            assert await box.remove("mood:2") == ["mood:2"]
-            assert (await box.nice(process.pid, Priority.BATCH)).spec.priority is Priority.BATCH
-            assert (await box.suspend(process.pid)).state is State.SUSPENDED
-            assert (await box.resume(process.pid)).state is State.READY
+            assert (await box.models.promote("mood:1")).is_promoted
+            assert await box.models.remove("mood:2") == ["mood:2"]
+            assert (await box.processes.nice(process.pid, Priority.BATCH)).spec.priority is Priority.BATCH
+            assert (await box.processes.suspend(process.pid)).state is State.SUSPENDED
+            assert (await box.processes.resume(process.pid)).state is State.READY
             os.kill(process.os_pid, signal.SIGSTOP)
-            await box.kill(process.pid)
+            await box.processes.kill(process.pid)
             assert (await until(box, process.pid, State.EXITED)).exit_code == 0
 
     with_box(home, act, heartbeat_timeout_s=0.0)

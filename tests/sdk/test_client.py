@@ -51,9 +51,9 @@ def test_one_input_gives_one_result_and_a_list_a_list(box):
 
 def test_a_call_carries_its_time_and_its_class(box, kernel):
     box.run("ner", "Ada", timeout_s=9.0, priority="batch")
-    assert kernel.asked[-1].priority == "batch"
+    assert kernel.calls.asked[-1].priority == "batch"
     list(box.chat("smollm2", "Hello", timeout_s=9.0, priority="background"))
-    assert kernel.asked[-1].priority == "background"
+    assert kernel.calls.asked[-1].priority == "background"
     with pytest.raises(BadInput, match="timeout_s"):
         box.run("ner", "Ada", timeout_s=-1)
 
@@ -107,14 +107,14 @@ def test_training_waits_tells_how_far_it_is_and_says_what_it_made(box, rows):
 
 
 def test_a_failed_process_raises_what_ended_it(box, rows, kernel):
-    kernel.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})
+    kernel.processes.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})
     with pytest.raises(BadInput, match="line 2") as failed:
         box.train("classify", data=rows, name="mood")
     assert failed.value.detail == {"line": 2}
 
 
 def test_a_process_that_is_not_waited_for_is_queued(box, kernel):
-    kernel.plays = False
+    kernel.processes.plays = False
     process = box.pull("minilm", wait=False)
     assert (process.state, process.spec.args["source"]) == (State.QUEUED, "minilm")
     assert box.nice(process.pid, "background").spec.priority is Priority.BACKGROUND

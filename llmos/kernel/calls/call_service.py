@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 
-from llmos.abi.call import Call, Chunk, check_inputs
+from llmos.abi.call import Call, CallRequest, Chunk, check_inputs
 from llmos.abi.capability import allowed_tasks
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import device_for, engine_of
 from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_of, fault_of
 from llmos.abi.form import INT8
 from llmos.abi.frame import ToChild
-from llmos.abi.json_type import Json
+from llmos.abi.histogram import Histogram
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Priority, Process, Program, Spec, State
 from llmos.config import Config
@@ -61,40 +61,24 @@ class CallService:
         """The version (`name:version`) that a call to this model goes to now."""
         return self._targets.ref(model)
 
-    async def answer(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None,
-        priority: Priority,
-        engine: str | None,
-    ) -> Chunk:
+    @property
+    def queue_times(self) -> Histogram:
+        return self.router.queue_times
+
+    async def answer(self, request: CallRequest) -> Chunk:
         """The whole answer of a model; raises what is wrong. Cancelling it cancels the call."""
-        opened = await self._open(model, task, inputs, params, timeout_s, priority, engine, is_stream=False)
+        opened = await self._open(request, is_stream=False)
         try:
-            return await self._next_chunk(opened, timeout_s)
+            return await self._next_chunk(opened, request.timeout_s)
         finally:
             self.router.drop(opened)
 
-    async def stream(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        *,
-        timeout_s: float | None,
-        priority: Priority,
-        engine: str | None,
-    ) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
         """The answer in pieces; raises what is wrong before its first piece, and closing it cancels the call."""
-        opened = await self._open(model, task, inputs, params, timeout_s, priority, engine, is_stream=True)
+        opened = await self._open(request, is_stream=True)
         try:
             while True:
-                chunk = await self._next_chunk(opened, timeout_s)
+                chunk = await self._next_chunk(opened, request.timeout_s)
                 opened.is_told = True
                 yield chunk
                 if chunk.is_last:
@@ -136,22 +120,12 @@ class CallService:
 
     # The process that answers.
 
-    async def _open(
-        self,
-        model: str,
-        task: str | None,
-        inputs: list[Json],
-        params: dict[str, Json],
-        timeout_s: float | None,
-        priority: Priority,
-        engine: str | None,
-        *,
-        is_stream: bool,
-    ) -> PendingCall:
+    async def _open(self, request: CallRequest, *, is_stream: bool) -> PendingCall:
         """The call, given to the router with the serve process that answers it."""
+        inputs, params, timeout_s = request.inputs, request.params, request.timeout_s
         check_inputs(inputs, params)
-        target = self._targets.find(model, task, engine)
-        call = Call(next(self._ids), target.model, target.task, tuple(inputs), params, is_stream, priority=priority)
+        target = self._targets.find(request.model, request.task, request.engine)
+        call = Call(next(self._ids), target.model, target.task, inputs, params, is_stream, priority=request.priority)
         deadline_at = None if timeout_s is None else self._steady() + timeout_s
         pid = self._server(target)
         if pid is None:

@@ -1,0 +1,105 @@
+"""Processes for the API: what is asked of one becomes an event, and is done once the loop has applied it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection
+from dataclasses import replace
+from itertools import count
+
+from llmos.abi.api_types import StreamEvent
+from llmos.abi.engine import device_for
+from llmos.abi.error import BadSetting
+from llmos.abi.process import Priority, Process, Program, Spec
+from llmos.config import Config
+from llmos.kernel import events as ev
+from llmos.kernel.admission import admit
+from llmos.kernel.children.log_reader import follow_log, read_log
+from llmos.kernel.children.logs import log_path
+from llmos.kernel.event_stream import EventStream
+from llmos.kernel.loop import Loop
+from llmos.kernel.paths import Roots
+from llmos.kernel.processes.ledger import no_room
+from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.store.store import Store
+
+
+class ProcessService:
+    """Submits, lists, signals and watches processes."""
+
+    def __init__(
+        self,
+        config: Config,
+        tasks: Collection[str],
+        table: ProcessTable,
+        store: Store,
+        loop: Loop,
+        event_stream: EventStream,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._tasks = tasks
+        self._table = table
+        self._store = store
+        self._loop = loop
+        self._event_stream = event_stream
+        self._clock = clock
+        self._pids = count(table.last_pid + 1)
+
+    async def submit(self, spec: Spec) -> Process:
+        known = (self._store, self._tasks, self._config.kv_bytes, self._config.engine, self._config.threads)
+        spec = replace(spec, args=await asyncio.to_thread(Roots(self._config).named, spec.program, spec.args))
+        spec, needs = await asyncio.to_thread(admit, spec, *known)
+        self._check_fits(spec)
+        pid = next(self._pids)
+        await self._loop.ask(ev.Submitted(self._clock(), pid, spec, needs))
+        return self._table.process(pid)
+
+    def all(self) -> list[Process]:
+        return list(self._table.processes.values())
+
+    def get(self, pid: int) -> Process:
+        return self._table.process(pid)
+
+    async def kill(self, pid: int, *, force: bool = False) -> Process:
+        await self._loop.ask(ev.KillAsked(self._clock(), pid, force))
+        return self._table.process(pid)
+
+    async def suspend(self, pid: int) -> Process:
+        await self._loop.ask(ev.SuspendAsked(self._clock(), pid))
+        return self._table.process(pid)
+
+    async def resume(self, pid: int) -> Process:
+        await self._loop.ask(ev.ResumeAsked(self._clock(), pid))
+        return self._table.process(pid)
+
+    async def nice(self, pid: int, priority: Priority) -> Process:
+        await self._loop.ask(ev.NiceAsked(self._clock(), pid, priority))
+        return self._table.process(pid)
+
+    async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
+        self._table.process(pid)
+        return await asyncio.to_thread(read_log, log_path(self._config.home, pid), tail_lines)
+
+    def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
+        self._table.process(pid)
+        return follow_log(log_path(self._config.home, pid), lambda: self._is_over(pid), tail_lines)
+
+    def watch(self, pid: int | None = None) -> AsyncGenerator[StreamEvent, None]:
+        return self._event_stream.watch(None if pid is None else self._table.process(pid))
+
+    def _is_over(self, pid: int) -> bool:
+        """Nobody writes to its log any more."""
+        process = self._table.processes.get(pid)
+        return process is None or process.is_ended
+
+    def _check_fits(self, spec: Spec) -> None:
+        devices = [device.name for device in self._table.devices]
+        if spec.device not in devices:
+            said = f"No device {spec.device!r} here. There are: {', '.join(devices)}. See: llmos status"
+            raise BadSetting(said, key="device", value=spec.device, expected=devices)
+        if spec.program is Program.SERVE:
+            device_for(str(spec.args["engine"]), [self._table.device(spec.device)])
+        capacity = self._table.ledger.capacity(spec.device)
+        if spec.need_bytes > capacity:
+            raise no_room(spec.device, spec.need_bytes, capacity)
