@@ -286,7 +286,7 @@ class MemoryCalls:
         self.engines: list[str] = []  # that were to answer the calls
         self.gate: asyncio.Event | None = None
         self._models = models
-        self._engine = engine
+        self.engine = engine
 
     def ref(self, model: str) -> str:
         name, version = split_ref(model)
@@ -320,12 +320,12 @@ class MemoryCalls:
         self.asked.append(call)
         is_over = False
         try:
-            self._engine.add(call)
+            self.engine.add(call)
             while not is_over:
                 if self.gate is not None:
                     async with asyncio.timeout(request.timeout_s):
                         await self.gate.wait()
-                for chunk in self._engine.step():
+                for chunk in self.engine.step():
                     is_over = chunk.is_last
                     yield chunk
         except LlmosError as error:
@@ -335,7 +335,7 @@ class MemoryCalls:
             raise TimedOut(f"No answer within {request.timeout_s:g} s", timeout_s=request.timeout_s) from None
         finally:
             if not is_over:
-                self._engine.cancel(call.call_id)
+                self.engine.cancel(call.call_id)
                 self.cancelled.append(call.call_id)
 
     @property
@@ -347,19 +347,18 @@ class MemoryKernel:
     """Kernel of kernel/interface.py. Calls are answered by the null engine, or by `engine`, whose models are loaded."""
 
     def __init__(self, *, plays: bool = False, report: str = "", engine: Engine | None = None) -> None:
-        self._engine = engine or NullEngine()
         self.models = MemoryModels("null" if engine is None else DEFAULT, report)
         self.processes = MemoryProcesses(self.models, plays=plays)
-        self.calls = MemoryCalls(self.models, self._engine)
+        self.calls = MemoryCalls(self.models, engine or NullEngine())
         for one in self.models.manifests.values() if engine is None else ():
-            self._engine.attach(ModelPath(one, "/nowhere"))
+            self.calls.engine.attach(ModelPath(one, "/nowhere"))
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""
         one = manifest(name, 1, task, "minilm:1", method="lora")
         self.models.manifests[one.ref] = one
         self.models.promoted[name] = [1]
-        self._engine.attach(ModelPath(one, "/nowhere"))
+        self.calls.engine.attach(ModelPath(one, "/nowhere"))
 
     def devices(self) -> list[Device]:
         return [Device("cpu0", "cpu", "A processor", 16_000_000_000, cores=2)]

@@ -125,7 +125,7 @@ async def _died(request):
 
 
 def test_our_own_mistake_is_told_and_logged_and_the_next_request_is_served(ask, kernel, caplog):
-    kernel.disk_use = lambda: 1 / 0
+    kernel.models.disk_use = lambda: 1 / 0
     answer = ask("GET", "/v1/disk")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "ZeroDivisionError" in caplog.text

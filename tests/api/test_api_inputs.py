@@ -84,7 +84,7 @@ def test_which_of_the_inputs_is_wrong_is_said(ask, path, body, param, said):
     ],
 )
 def test_too_long_for_the_model_is_what_openai_calls_it(kernel, ask, path, body, param):
-    kernel._engine = Short()
+    kernel.calls.engine = Short()
     answer = ask("POST", f"/v1/{path}", body)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", param)
@@ -103,14 +103,14 @@ class Wide:
 
 
 def test_too_many_bytes_are_no_matter_of_the_context(kernel, ask):
-    kernel._engine = Wide()
+    kernel.calls.engine = Wide()
     answer = ask("POST", "/v1/embeddings", {"model": "minilm", "input": "a"})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], "context" in error["message"]) == (413, "too_long", False)
 
 
 def test_too_long_is_413_on_our_own_routes(kernel, ask):
-    kernel._engine = Short()
+    kernel.calls.engine = Short()
     answer = ask("POST", "/v1/tasks/embed", {"model": "minilm", "inputs": ["a", "b"]})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (413, "too_long", "inputs[1]")

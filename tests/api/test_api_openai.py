@@ -324,7 +324,7 @@ class Refusing:
 )
 def test_every_refusal_is_the_exception_that_the_client_has_for_it(tmp_path, error, kind, status):
     kernel = MemoryKernel()
-    kernel._engine = Refusing(error)
+    kernel.calls.engine = Refusing(error)
     with (
         serving(kernel, Config(tmp_path)) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as asker,

@@ -97,7 +97,7 @@ def test_train_has_the_flags_that_tasks_declare(kernel, llmos, home):
         assert code == 0
     code, _, _ = llmos("train", "classify", "--data", "rows.csv", "--no-wait")
     assert code == 0
-    *_, flagged, plain = (one.spec.args for one in kernel.processes())
+    *_, flagged, plain = (one.spec.args for one in kernel.processes.all())
     assert (flagged["options"], flagged["class_weights"]) == ({"multi_label": True}, "balanced")
     assert (plain["options"], plain["class_weights"]) == ({}, "none")
     code, out, _ = llmos("train", "--help")
@@ -236,7 +236,7 @@ class Picky:
 
 
 def test_a_text_of_a_file_that_is_refused_is_told_by_its_line(llmos, home, kernel):
-    kernel._engine = Picky(kernel._engine)
+    kernel.calls.engine = Picky(kernel.calls.engine)
     (home / "texts").write_bytes("one\r\n\r\n  \nseparated\u2028here\nbad\nlast\n".encode())
     code, _, err = llmos("run", "support", "first", "second", "--file", "texts")
     assert (code, "texts, line 5: The text has 9 tokens" in err, "inputs[" in err) == (2, True, False)

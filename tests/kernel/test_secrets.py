@@ -38,10 +38,10 @@ def test_after_a_pull_with_a_token_no_file_of_the_home_and_nothing_that_is_shown
         await box.start()
         box.warm()
         args = {"source": "hf:org/gated", "hub": f"http://127.0.0.1:{hub.server_port}"}
-        process = await box.submit(Spec(Program.PULL, args))
-        shown.extend([str(stream_event_json(one)) async for one in box.watch(process.pid)])
-        shown.append(str([process_json(one) for one in box.processes()]))
-        shown.append(await box.log(process.pid))
+        process = await box.processes.submit(Spec(Program.PULL, args))
+        shown.extend([str(stream_event_json(one)) async for one in box.processes.watch(process.pid)])
+        shown.append(str([process_json(one) for one in box.processes.all()]))
+        shown.append(await box.processes.log(process.pid))
         await box.stop()
 
     asyncio.run(main())

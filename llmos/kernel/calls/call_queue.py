@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from llmos.abi.error import Busy
 from llmos.abi.process import Priority
 from llmos.kernel.calls.pending_call import Lane, PendingCall
-from llmos.kernel.processes.eviction import RecentUse
 
 IN_HAND_INPUTS = 2048  # sent to a process but not yet computed; more wait in the queue
 PATIENCE_S = {
@@ -20,6 +19,7 @@ PATIENCE_S = {
     Priority.BACKGROUND: 30.0,
 }  # for at most this long, later calls of a higher priority go first
 LONGEST_RETRY_S = 60
+HALF_LIFE_S = 300.0  # a call this long ago counts half of one now
 SETTLES_S = 0.25  # so long a model that was brought stays in any case
 
 LANES: tuple[Lane, ...] = tuple((priority, is_large) for priority in Priority for is_large in (False, True))
@@ -116,6 +116,21 @@ class CallQueue:
         )
 
 
+@dataclass(slots=True)
+class RecentUse:
+    """How much something was used of late: its calls, each worth half as much after each half-life."""
+
+    calls: float = 0.0
+    at: float = 0.0  # when that was counted: its last call's beginning or end
+
+    def count(self, at: float, calls: float = 1.0) -> None:
+        self.calls = self.of_late(at) + calls
+        self.at = at
+
+    def of_late(self, at: float) -> float:
+        return self.calls * float(0.5 ** (max(at - self.at, 0.0) / HALF_LIFE_S))
+
+
 @dataclass(slots=True, eq=False)
 class ServeProcess:
     """One serve process, as calls see it."""
@@ -141,7 +156,7 @@ class ServeProcess:
         default_factory=dict
     )  # calls of which one ended it: they are sent one at a time
     used_at: float = 0.0
-    ready_at: float = 0.0
+    stays_since: float = 0.0  # when it became ready, or went on serving after a drain that took too long
     is_yielding: bool = False  # its calls wait, so that another base may come
     yields_since: float = 0.0
 

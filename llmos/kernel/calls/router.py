@@ -12,9 +12,9 @@ from llmos.abi.engine import DEFAULT
 from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.histogram import Histogram
-from llmos.kernel.calls.call_queue import CallQueue, ServeProcess
+from llmos.kernel.calls.call_queue import CallQueue, RecentUse, ServeProcess
 from llmos.kernel.calls.pending_call import PendingCall
-from llmos.kernel.processes.eviction import IdleTarget, RecentUse
+from llmos.kernel.processes.eviction import IdleTarget
 from llmos.kernel.processes.turns import DRAINS_S, NOBODY, Crowd, bases_to_yield, model_to_yield
 
 QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
@@ -81,7 +81,7 @@ class Router:
         now = self._clock()
         for server in self._servers.values():
             if server.is_yielding and server.sent and now - server.yields_since >= DRAINS_S:
-                server.is_yielding, server.ready_at = False, now  # its longest answer would keep all others waiting
+                server.is_yielding, server.stays_since = False, now  # its longest answer would keep all others waiting
                 self._forward(server)
         yielding = bases_to_yield(self._servers.values(), crowd, now)
         for server in self._servers.values():
@@ -183,7 +183,7 @@ class Router:
         server = self._servers[pid]
         server.is_ready, server.is_returning = True, False
         server.models, server.used_at = {server.base}, self._clock()
-        server.ready_at = server.used_at
+        server.stays_since = server.used_at
         self._forward(server)
 
     def attached_to(self, pid: int, model: str) -> None:

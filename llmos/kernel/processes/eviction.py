@@ -5,23 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-HALF_LIFE_S = 300.0  # a call this long ago counts half of one now
-
-
-@dataclass(slots=True)
-class RecentUse:
-    """How much something was used of late: its calls, each worth half as much after each half-life."""
-
-    calls: float = 0.0
-    at: float = 0.0  # when that was counted: its last call's beginning or end
-
-    def count(self, at: float, calls: float = 1.0) -> None:
-        self.calls = self.of_late(at) + calls
-        self.at = at
-
-    def of_late(self, at: float) -> float:
-        return self.calls * float(0.5 ** (max(at - self.at, 0.0) / HALF_LIFE_S))
-
 
 @dataclass(frozen=True, slots=True)
 class IdleTarget:

@@ -77,7 +77,7 @@ def bases_to_yield(servers: Collection[ServeProcess], crowd: Crowd, now: float) 
 
 def _enough(missing_bytes: int, servers: Iterable[ServeProcess], crowd: Crowd) -> set[int]:
     found: set[int] = set()
-    for server in sorted(servers, key=lambda one: (not one.is_yielding, one.ready_at, one.pid)):
+    for server in sorted(servers, key=lambda one: (not one.is_yielding, one.stays_since, one.pid)):
         if missing_bytes <= 0:
             break
         found.add(server.pid)
@@ -97,4 +97,4 @@ def _is_idle(server: ServeProcess, crowd: Crowd) -> bool:
 def _has_stayed(server: ServeProcess, crowd: Crowd, now: float) -> bool:
     if not server.is_ready or server.pid not in crowd.holding or not server.calls_of:
         return False
-    return server.is_yielding or now - server.ready_at >= crowd.holding[server.pid].stays_s
+    return server.is_yielding or now - server.stays_since >= crowd.holding[server.pid].stays_s

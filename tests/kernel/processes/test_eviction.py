@@ -17,10 +17,10 @@ from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.process import Priority, Program, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
-from llmos.kernel.calls.call_queue import PATIENCE_S
+from llmos.kernel.calls.call_queue import HALF_LIFE_S, PATIENCE_S, RecentUse
 from llmos.kernel.calls.pending_call import PendingCall
 from llmos.kernel.calls.router import Router
-from llmos.kernel.processes.eviction import HALF_LIFE_S, EvictionCandidate, RecentUse, cheapest
+from llmos.kernel.processes.eviction import EvictionCandidate, cheapest
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import AttachRequest, View, schedule
 from llmos.kernel.processes.turns import BASE_STAYS_S, BASE_WAITS_S, DRAINS_S
