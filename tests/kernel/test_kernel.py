@@ -638,6 +638,7 @@ def test_a_daemon_starts_answers_and_ends_what_runs_though_its_disk_is_full(home
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
+from llmos.abi.call import CallRequest
 from llmos.config import Config
 from llmos.kernel.kernel import Kernel
 
