@@ -86,7 +86,7 @@ def _train(box: Box, names: list[str], rows: Path) -> None:
     for name in (one for one in names if one not in there):
         recipe = {"task": "classify", "name": name, "base": "minilm", "method": "lora", "epochs": 1}
         recipe |= {"data": {"train": str(rows), "text": "text", "label": "label"}}
-        pid = box.ask("POST", "/v1/processes", {"program": "train", "args": recipe, "class": "batch"})["pid"]
+        pid = box.ask("POST", "/v1/processes", {"program": "train", "args": recipe, "priority": "batch"})["pid"]
         ended = until(partial(box.process_if_ended, pid), f"the training of {name}", every_s=0.1)
         if ended["exit_code"] != 0:
             raise Stop(f"The training of {name} failed: {ended['reason']}")

@@ -1,4 +1,4 @@
-"""What a caller of one text waits beside bulk calls on the same base: the worst, for mixes of sizes and classes."""
+"""What a caller of one text waits beside bulk calls on the same base: the worst, for mixes of sizes and priorities."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ LEAST = 3  # calls of the neighbour that a figure needs
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Bulk calls at the same time: how many inputs each, of how many words, of which classes."""
+    """Bulk calls at the same time: how many inputs each, of how many words, of which priorities."""
 
     inputs: int
     words: int
-    classes: tuple[str, ...]
+    priorities: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        each = " + ".join(f"{self.classes.count(priority)} {priority}" for priority in dict.fromkeys(self.classes))
+        each = " + ".join(
+            f"{self.priorities.count(priority)} {priority}" for priority in dict.fromkeys(self.priorities)
+        )
         return f"worst wait beside {each} of {self.inputs:,} x {self.words} words"
 
 
@@ -69,7 +71,7 @@ def _bulk(mix: Mix) -> list[dict[str, object]]:
     chance = random.Random(mix.words)
     texts = [" ".join(chance.choices(SAID.split(), k=mix.words)) for _ in range(mix.inputs)]
     said = {"model": "minilm", "inputs": texts, "params": {"encoding": "base64"}}
-    return [{**said, "class": priority} for priority in mix.classes]
+    return [{**said, "priority": priority} for priority in mix.priorities]
 
 
 def _waits(box: Box, bulk: Sequence[dict[str, object]], seconds: float) -> list[float]:

@@ -24,7 +24,7 @@ def ensure(box: Box, wanted: Mapping[str, str], folder: Path, scratch: Path) -> 
         if name not in there:
             rows = ROWS_OF[task](folder, scratch)
             recipe = {"task": task, "name": name, "base": "minilm", "method": "lora", "epochs": 1, "data": rows}
-            body = {"program": "train", "args": recipe, "class": "batch"}
+            body = {"program": "train", "args": recipe, "priority": "batch"}
             finish(box, box.ask("POST", "/v1/processes", body)["pid"], f"the training of {name}")
 
 

@@ -141,14 +141,14 @@ def _how(model: Json) -> str:
 def _promoted_version(box: Box, recipe: Json) -> Json:
     """The promoted version of this name, trained now if there is none."""
     if not any(model["name"] == recipe["name"] for model in box.ask("GET", "/v1/models")["data"]):
-        _run(box, {"program": "train", "args": recipe, "class": "batch"}, f"the training of {recipe['name']}")
+        _run(box, {"program": "train", "args": recipe, "priority": "batch"}, f"the training of {recipe['name']}")
     return box.ask("GET", f"/v1/models/{recipe['name']}")
 
 
 def _again(box: Box, ref: str, test: str, metric: str, dtype: str) -> float:
     """What the version reaches on these rows in this dtype, measured as `llmos quantize` does; nothing is made."""
     args = {"model": ref, "data": {"train": test}, "dtype": dtype}
-    asked = {"program": "evaluate", "args": args, "class": "batch"}
+    asked = {"program": "evaluate", "args": args, "priority": "batch"}
     return float(_run(box, asked, f"the evaluation of {ref} in {dtype}")["progress"]["figures"][metric])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from llmos.abi.json_type import Json
 
-CLASSES = ("interactive", "interactive", "batch", "background")
+PRIORITIES = ("interactive", "interactive", "batch", "background")
 STREAMED = 0.5  # of the calls that generate
 LEAVE, HURRY = 0.12, 0.12  # of all calls: whose caller goes away, and whose time is short
 PATIENCE_S = (0.0, 1.5)  # so long does somebody who leaves stay
@@ -119,7 +119,7 @@ class Caller:
 
     def ask(self, question: Question) -> tuple[str, int]:
         """One call, as luck has it: how it ended, and how many answers it brought. Wrong where one is wrong."""
-        body = self._body(question, question.params) | {"class": self._random.choice(CLASSES)}
+        body = self._body(question, question.params) | {"priority": self._random.choice(PRIORITIES)}
         luck = 1.0 if self._is_calm else self._random.random()
         stays_s = self._random.uniform(*PATIENCE_S) if luck < LEAVE else None
         if LEAVE <= luck < LEAVE + HURRY:

@@ -42,11 +42,11 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run in the foreground until SIGTERM or SIGINT; whoever holds the ready pipe hears how the start went."""
     make_private()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # it would hold texts
-    given = arguments(words)
-    ready = given.pop("ready_fd")
-    restores = given.pop("restore")
+    flags = arguments(words)
+    ready = flags.pop("ready_fd")
+    restores = flags.pop("restore")
     try:
-        config = read_config(given)
+        config = read_config(flags)
         check(config.cpu_kernels)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         with holding_home(config.home), listening(config) as sock:
@@ -70,12 +70,12 @@ def arguments(words: Sequence[str] | None) -> dict[str, Any]:  # Any: settings a
     return vars(parser.parse_args(words))
 
 
-def tell(ready: int | None, said: dict[str, Any]) -> None:  # Any: JSON
+def tell(ready: int | None, message: dict[str, Any]) -> None:  # Any: JSON
     """One line down the ready pipe, where there is one; nobody may be listening any more."""
     if ready is None:
         return
     with contextlib.suppress(OSError):
-        os.write(ready, to_json(said) + b"\n")
+        os.write(ready, to_json(message) + b"\n")
         os.close(ready)
 
 
@@ -162,33 +162,33 @@ def listening(config: Config) -> Iterator[socket.socket]:
 async def announcing(config: Config, every_s: float = ANNOUNCE_EVERY_S) -> AsyncIterator[None]:
     """`daemon.json` says where this daemon is, while it is there; it is written again when it was lost or damaged."""
     path = config.home / "daemon.json"
-    said = (
+    content = (
         to_json({"os_pid": os.getpid(), "url": config.url, "started_at": time.time(), "version": __version__}) + b"\n"
     )
-    _announce(path, said)
-    keeping = asyncio.get_running_loop().create_task(_keep_announced(path, said, every_s))
+    _announce(path, content)
+    keeping = asyncio.get_running_loop().create_task(_keep_announced(path, content, every_s))
     try:
         yield
     finally:
         keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping
-        if _read(path) == said:  # not what another daemon wrote, whose home now lies where this one's was
+        if _read(path) == content:  # not what another daemon wrote, whose home now lies where this one's was
             path.unlink(missing_ok=True)
 
 
-async def _keep_announced(path: Path, said: bytes, every_s: float) -> None:
+async def _keep_announced(path: Path, content: bytes, every_s: float) -> None:
     lock = inode_of(path.with_name(LOCK))
     while True:
         await asyncio.sleep(every_s)
-        if lock is not None and inode_of(path.with_name(LOCK)) == lock and _read(path) != said:
-            _announce(path, said)
+        if lock is not None and inode_of(path.with_name(LOCK)) == lock and _read(path) != content:
+            _announce(path, content)
 
 
-def _announce(path: Path, said: bytes) -> None:
+def _announce(path: Path, content: bytes) -> None:
     aside = path.with_suffix(".new")
     try:
-        aside.write_bytes(said)
+        aside.write_bytes(content)
         aside.replace(path)
     except OSError as error:  # a full disk: whoever asks at the configured address still finds it
         log.warning("%s is not written: %s", path, error)

@@ -65,10 +65,10 @@ def daemon_of(home: Path) -> OsProcess | None:
     """
     daemons = [os_pid for os_pid in _all() if is_daemon(os_pid)]
     lock = inode_of(home / LOCK)
-    found = [os_pid for os_pid in daemons if lock is not None and any(held == lock for held, _ in _locks(os_pid))]
-    found = found or [os_pid for os_pid in daemons if _was_started_on(home, os_pid, is_moved=lock is None)]
-    for os_pid in found:
-        if _parent(os_pid) in found:  # a fork of it that is about to run another program
+    os_pids = [os_pid for os_pid in daemons if lock is not None and any(held == lock for held, _ in _locks(os_pid))]
+    os_pids = os_pids or [os_pid for os_pid in daemons if _was_started_on(home, os_pid, is_moved=lock is None)]
+    for os_pid in os_pids:
+        if _parent(os_pid) in os_pids:  # a fork of it that is about to run another program
             continue
         with suppress(ProcessLookupError):
             process = OsProcess(os_pid)
@@ -91,13 +91,13 @@ def mark(home: Path) -> str:
 
 def children_of(home: Path | None = None, daemon: int | None = None) -> list[int]:
     """What the daemons of this home have started, and what those have started in turn; or what this daemon has."""
-    found = []
+    os_pids = []
     for os_pid in _all():
         holder, its_home = _read_mark(os_pid)
         is_meant = holder > 0 and daemon in (None, holder) and (home is None or its_home == str(home.resolve()))
         if is_meant and state_of(os_pid) not in ENDED:
-            found.append(os_pid)
-    return found
+            os_pids.append(os_pid)
+    return os_pids
 
 
 def orphans_of(home: Path) -> list[int]:
@@ -132,8 +132,8 @@ def config_of(os_pid: int) -> Config | None:
     """The settings that a daemon was started with; None where they cannot be read."""
     words, environ = _words(os_pid), _environ(os_pid)
     pairs = (word[2:].partition("=") for word in words if word.startswith("--") and "=" in word)
-    given = {key.replace("-", "_"): value for key, _, value in pairs}
-    flags = {setting.key: given[setting.key] for setting in SETTINGS if setting.key in given}
+    flagged = {key.replace("-", "_"): value for key, _, value in pairs}
+    flags = {setting.key: flagged[setting.key] for setting in SETTINGS if setting.key in flagged}
     flags.setdefault("home", environ.get("LLMOS_HOME") or f"{environ.get('HOME', '~')}/.llmos")
     try:
         return read_config(flags, environ)
@@ -172,18 +172,18 @@ def _locks(os_pid: int) -> Iterator[tuple[Inode, str]]:
             link = f"/proc/{os_pid}/fd/{fd}"
             with suppress(OSError):
                 path = os.readlink(link)
-                found = inode_of(Path(link))
-                if Path(path.removesuffix(DELETED)).name == LOCK and found is not None:
-                    yield found, path
+                inode = inode_of(Path(link))
+                if Path(path.removesuffix(DELETED)).name == LOCK and inode is not None:
+                    yield inode, path
 
 
 def inode_of(path: Path) -> Inode | None:
     """The file itself, whatever it is called: its device and number there; None where it cannot be seen."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _read_mark(os_pid: int) -> tuple[int, str]:

@@ -40,7 +40,7 @@ def run(
         str | None, typer.Option("--priority", "--class", help="The priority: interactive, batch or background.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="The engine: pytorch, llamacpp, onnx or vllm.")] = None,
-    given: Annotated[
+    pairs: Annotated[
         list[str] | None, typer.Option("--set", help="A param of the task, as key=value; may be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry per text.")] = False,
@@ -48,12 +48,12 @@ def run(
     """Ask a model."""
     if not texts and file is None:
         raise BadInput("There is no text. Give one or more, or - to read lines, or --file")
-    params = settings_of(given or [])
+    params = settings_of(pairs or [])
     if labels is not None:
         task, params["labels"] = task or "classify", [one.strip() for one in labels.split(",")]
     with box() as client:
-        asked = task or client.model(model).task
-        inputs, places = inputs_of(asked, texts or [], file)
+        task_name = task or client.model(model).task
+        inputs, places = inputs_of(task_name, texts or [], file)
         n = params.get("n")
         at_once = max(1, MAX_INPUTS // n) if isinstance(n, int) and n > 1 else MAX_INPUTS
         results: list[Result] = []
@@ -61,7 +61,7 @@ def run(
             some = inputs[start : start + at_once]
             with naming_line(places[start : start + at_once]):
                 results += client.run(
-                    model, some, task=asked, timeout_s=timeout, priority=priority, engine=engine, **params
+                    model, some, task=task_name, timeout_s=timeout, priority=priority, engine=engine, **params
                 )
     if as_json:
         say_json([_format_result(result) for result in results])
@@ -73,8 +73,8 @@ def run(
 
 def _format_result(result: Result) -> dict[str, Json]:
     """What the result says; of log-probabilities only where it has some."""
-    said = {field.name: getattr(result, field.name) for field in fields(result)}
-    return {key: value for key, value in said.items() if key != "logprobs" or value}
+    shown = {field.name: getattr(result, field.name) for field in fields(result)}
+    return {key: value for key, value in shown.items() if key != "logprobs" or value}
 
 
 @contextmanager
@@ -86,16 +86,16 @@ def naming_line(places: Sequence[str]) -> Iterator[None]:
         index = error.detail.get("index")
         if not isinstance(index, int) or not 0 <= index < len(places) or not places[index]:
             raise
-        said = error.message.removeprefix(f"inputs[{index}]: ")
-        raise type(error)(f"{places[index]}: {said}", **error.detail) from error
+        sentence = error.message.removeprefix(f"inputs[{index}]: ")
+        raise type(error)(f"{places[index]}: {sentence}", **error.detail) from error
 
 
 def inputs_of(task: str, words: Sequence[str], file: Path | None) -> tuple[list[Json], list[str]]:
     """The texts of a command line and of a file as inputs of this task, and where each was read (of words: nothing)."""
     from llmos.tasks.command_texts import arrange_texts  # not above: other verbs need no task
 
-    found = arrange_texts(task, Texts(words, file))
-    return [one.data for one in found], [one.place for one in found]
+    arranged = arrange_texts(task, Texts(words, file))
+    return [one.data for one in arranged], [one.place for one in arranged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +146,11 @@ def read_text(data: bytes, where: str) -> str:
         raise BadInput(f"{where} is not UTF-8 at byte {error.start}. Convert it, for one with iconv") from error
 
 
-def readable(asked: Json, result: Result, *, is_alone: bool) -> str:
-    """A result for people; where there are several, what was asked stands before it."""
+def readable(data: Json, result: Result, *, is_alone: bool) -> str:
+    """A result for people; if there are several, its input stands before it."""
     from llmos.sdk.result import Answered, Classified, Embedded, Reranked, Similar, Tagged
 
-    text = str(next(iter(asked.values()))) if isinstance(asked, dict) else asked
+    text = str(next(iter(data.values()))) if isinstance(data, dict) else data
     lead = "" if is_alone else f"{text}\n  "
     if isinstance(result, Answered):
         where = f"  [{result.start}:{result.end}] {result.score:.3f}"
@@ -158,7 +158,7 @@ def readable(asked: Json, result: Result, *, is_alone: bool) -> str:
     if isinstance(result, Similar):
         return f"{lead}{result.score:.3f}"
     if isinstance(result, Reranked):
-        return "\n".join(f"{one.score:6.3f}  {asked['documents'][one.index]}" for one in result.ranking)
+        return "\n".join(f"{one.score:6.3f}  {data['documents'][one.index]}" for one in result.ranking)
     if isinstance(result, Classified):
         if result.label is None:
             return lead + (", ".join(f"{one} {result.scores.get(one, 0):.3f}" for one in result.labels) or "no label")

@@ -38,20 +38,20 @@ def chat(
         str | None, typer.Option("--priority", "--class", help="The priority: interactive, batch or background.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="The engine: pytorch, llamacpp or vllm.")] = None,
-    given: Annotated[
+    pairs: Annotated[
         list[str] | None, typer.Option("--set", help="Any other param, as key=value; may be repeated.")
     ] = None,
 ) -> None:
     """Talk to a model."""
     chosen = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    params = settings_of(given or []) | {key: value for key, value in chosen.items() if value is not None}
+    params = settings_of(pairs or []) | {key: value for key, value in chosen.items() if value is not None}
     if params.get("n") not in (None, 1):
         several = f"llmos run {model} TEXT --set n={params['n']}"
         raise BadInput(
             f"n is {params['n']}, and a conversation goes on with one answer. For several: {several}", key="n"
         )
-    asked = {"timeout_s": timeout, "priority": priority, "engine": engine}
-    params |= {key: value for key, value in asked.items() if value is not None}
+    options = {"timeout_s": timeout, "priority": priority, "engine": engine}
+    params |= {key: value for key, value in options.items() if value is not None}
     if json_schema is not None:
         params["json_schema"] = _schema(json_schema)
     messages: Messages = [{"role": "system", "content": system}] if system else []
@@ -59,10 +59,10 @@ def chat(
         if text is None and sys.stdin.isatty():
             _converse(client, model, messages, params)
             return
-        said = text if text is not None else _read()
-        if not said.strip():
+        content = text if text is not None else _read()
+        if not content.strip():
             raise BadInput("The message is empty. Say something: llmos chat MODEL TEXT")
-        messages.append({"role": "user", "content": said})
+        messages.append({"role": "user", "content": content})
         _answer(client, model, messages, params)
 
 

@@ -33,7 +33,7 @@ def up(
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
     engine: Annotated[str | None, typer.Option(help="The default engine: pytorch, llamacpp, vllm or null.")] = None,
-    given: Annotated[
+    pairs: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as key=value; may be repeated.")
     ] = None,
     foreground: Annotated[bool, typer.Option(help="Stay in this terminal and log to it.")] = False,
@@ -54,7 +54,7 @@ def up(
         "engine": engine,
         "insecure": insecure or None,
     }  # Any: settings
-    flags |= settings_of(given or [])
+    flags |= settings_of(pairs or [])
     config = read_config(flags)  # a bad value is said here, before anything starts
     roots = config.data_roots or None
     flags |= {"home": config.home, "catalog": config.catalog, "data_roots": roots}  # absolute: it runs elsewhere
@@ -118,14 +118,14 @@ def log_of(home: Path) -> Path:
 
 def _parse_ready(line: bytes, log: Path) -> dict[str, Any]:  # Any: as spawn
     try:
-        told = json.loads(line)
+        reply = json.loads(line)
     except ValueError:
         tail = "".join(log.read_text(errors="replace").splitlines(keepends=True)[-TAIL_LINES:])
         raise Internal(f"The daemon did not start. The end of {log}:\n{tail}") from None
-    fault = told.get("error")
+    fault = reply.get("error")
     if fault:
         raise error_of(Fault(fault["code"], fault["message"], fault.get("detail") or {}))
-    return dict(told)
+    return dict(reply)
 
 
 def down() -> None:

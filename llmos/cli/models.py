@@ -43,14 +43,14 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Bring in a base model, or an adapter for one."""
-    said = None if labels is None else [one.strip() for one in labels.split(",")]
+    label_list = None if labels is None else [one.strip() for one in labels.split(",")]
     with box() as client:
         also: dict[str, Any] = {
             "dtype": dtype,
             "max_drop": max_drop,
             "engine": engine,
             "task": task,
-            "labels": said,
+            "labels": label_list,
         }  # Any: of each its own
         process = client.pull(source, name=name, base=base, wait=False, **also)
         if wait:
@@ -191,10 +191,10 @@ def _template(tried: dict[str, Any]) -> str | None:  # Any: JSON
     """What a base's chat template does with the conversations it was tried on, where that is worth a word."""
     if "error" in tried:
         return str(tried["error"])
-    said = [f"refuses {kind}: {why}" for kind, why in (tried.get("refuses") or {}).items()]
+    notes = [f"refuses {kind}: {why}" for kind, why in (tried.get("refuses") or {}).items()]
     if tried.get("parts"):
-        said.append(f"reads by parts the text of: {', '.join(tried['parts'])}")
-    return "; ".join(said) or None
+        notes.append(f"reads by parts the text of: {', '.join(tried['parts'])}")
+    return "; ".join(notes) or None
 
 
 def _format_lineage(lineage: dict[str, Any]) -> dict[str, Any]:  # Any: JSON

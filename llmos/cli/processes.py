@@ -83,9 +83,9 @@ def _load(figures: Mapping[str, float]) -> str:
     if "live" not in figures:
         return ""
     waits = f", {figures['waiting']:.0f} wait" if figures.get("waiting") else ""
-    held = f", kv {figures['kv_held'] / max(figures['kv_blocks'], 1):.0%}" if "kv_held" in figures else ""
-    found = f", {figures['prefix_hit_rate']:.0%} found" if figures.get("prefix_hit_rate") else ""
-    return f"{figures['live']:.0f} live{waits}{held}{found}"
+    kv = f", kv {figures['kv_held'] / max(figures['kv_blocks'], 1):.0%}" if "kv_held" in figures else ""
+    hits = f", {figures['prefix_hit_rate']:.0%} found" if figures.get("prefix_hit_rate") else ""
+    return f"{figures['live']:.0f} live{waits}{kv}{hits}"
 
 
 def top() -> None:

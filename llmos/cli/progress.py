@@ -37,16 +37,16 @@ def _quiet() -> Iterator[Show]:
 @contextmanager
 def lines() -> Iterator[Show]:
     """A line where the phase or the state changes."""
-    said: list[str] = []
+    shown: list[str] = []
 
     def show(process: Process) -> None:
         text = process.progress.phase if process.progress else str(process.state)
-        if text not in said[-1:]:
-            said.append(text)
+        if text not in shown[-1:]:
+            shown.append(text)
             note(f"pid {process.pid}: {text}")
-        if (found := found_by(process.progress)) not in ("", *said):
-            said.append(found)
-            said.append(text)
+        if (found := found_by(process.progress)) not in ("", *shown):
+            shown.append(found)
+            shown.append(text)
             note(f"pid {process.pid}: {found}")
 
     yield show
@@ -62,15 +62,15 @@ def bar() -> Iterator[Show]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("queued", total=None, text="")
-        said: set[str] = set()
+        shown: set[str] = set()
 
         def show(process: Process) -> None:
             progress = process.progress
             if progress is None:
                 bars.update(task, description=str(process.state), text=process.reason)
                 return
-            if (found := found_by(progress)) and found not in said:
-                said.add(found)
+            if (found := found_by(progress)) and found not in shown:
+                shown.add(found)
                 bars.console.print(found, markup=False, highlight=False)
             total = progress.total or None
             bars.update(task, description=progress.phase, completed=progress.done, total=total, text=figures(progress))

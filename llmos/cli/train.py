@@ -58,7 +58,7 @@ def train(
     lora_alpha: Annotated[int | None, typer.Option(help="LoRA's scale (alpha).")] = None,
     lora_dropout: Annotated[float | None, typer.Option(help="LoRA's dropout.")] = None,
     device: On = None,
-    given: Set = None,
+    pairs: Set = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +83,7 @@ def train(
         "lora_alpha": lora_alpha,
         "lora_dropout": lora_dropout,
         **declared_settings(ctx),
-        **settings_of(given or []),
+        **settings_of(pairs or []),
     }
     with box() as client:
         called = name or name_of(data)
@@ -108,15 +108,15 @@ def evaluate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or int8 (default: what it is served in).")
     ] = None,
-    given: Set = None,
+    pairs: Set = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on labelled rows."""
     with box() as client:
         read: dict[str, Any] = {"text": text, "label": label, "format": format}  # Any: text, among other settings
-        told: dict[str, Any] = {"task": task, "options": settings_of(given or [])}  # Any: they differ in kind
-        process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **told, **read)
+        what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: they differ in kind
+        process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **what, **read)
         _finish(client, process, wait=wait, as_json=as_json)
 
 

@@ -36,10 +36,10 @@ class Watch:
         sees that by himself."""
         os_pid = self._stopped()
         if os_pid is not None:
-            said = (
+            sentence = (
                 f"The daemon at {self._url} (pid {os_pid}) was stopped by a signal. Let it go on: kill -CONT {os_pid}"
             )
-            raise Unavailable(f"{said}. Or: {WAY_OUT}", url=self._url, os_pid=os_pid)
+            raise Unavailable(f"{sentence}. Or: {WAY_OUT}", url=self._url, os_pid=os_pid)
         self._silent = 0 if self._answers(self._url) else self._silent + 1
         if self._silent >= LOOKS:
             raise Unavailable(f"The daemon at {self._url} does not answer. {WAY_OUT}", url=self._url, hangs=True)
