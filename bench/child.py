@@ -36,7 +36,8 @@ class Child:
         self._scratch = tempfile.TemporaryDirectory()
         self._assignment = Job(
             pid=1,
-            program=Program.SERVE,
+            program=Program("serve"),
+            is_ready_when_it_says=True,
             args={"base": base.manifest.ref, "engine": "pytorch", "token_budget": TOKEN_BUDGET},
             scratch=self._scratch.name,
             device=device,

@@ -8,7 +8,6 @@ from pathlib import Path
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest
-from llmos.abi.process import Program
 from llmos.testing import tiny
 
 # How far a loss may lie from the same in another order of sums: of its size.
@@ -55,4 +54,4 @@ def assignment(folder: Path, recipe: dict[str, Json], *, dtype: str = "float32",
     scratch.mkdir(exist_ok=True)
     plain = {"name": "sorter", "base": "tiny:1", "epochs": 4.0, "learning_rate": 3e-3, "batch_size": 8, **recipe}
     models = {"base": base(folder), **models}
-    return Job(1, Program.TRAIN, plain, str(scratch), dtype=dtype, threads=1, models=models)
+    return Job(1, "train", plain, str(scratch), dtype=dtype, threads=1, models=models)

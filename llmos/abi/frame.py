@@ -45,6 +45,8 @@ class Job:
     datasets: dict[str, str] = field(default_factory=dict)  # every dataset they name -> its folder, read-only
     roots: tuple[str, ...] = ()  # folders below which files that a request names lie; none: anywhere
     cpu_kernels: str = "auto"  # which instructions its loops may use: abi/cpu.py
+    main: str = ""  # the module whose `main(channel, job)` it runs; empty: the program's own of llmos/programs
+    is_ready_when_it_says: bool = False  # else as soon as it starts
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import isfinite
-from typing import Any
+from typing import Any, NewType
 
 from llmos.abi.error import Fault
 from llmos.abi.json_type import Json
@@ -13,15 +13,8 @@ from llmos.abi.json_type import Json
 DONE = "done"  # the phase of a process's last word: what came of it
 
 
-class Program(StrEnum):
-    """What can run; each is a module `llmos.programs.<name>`."""
-
-    PROBE = "probe"
-    PULL = "pull"
-    TRAIN = "train"
-    EVALUATE = "evaluate"
-    QUANTIZE = "quantize"
-    SERVE = "serve"
+Program = NewType("Program", str)
+"""The name of what runs. The set is open: see llmos/kernel/programs."""
 
 
 class Priority(StrEnum):

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llmos.abi.error import BadInput, Internal, LlmosError, TooLong
-from llmos.abi.process import Priority, Program
+from llmos.abi.process import Priority
 from llmos.api.budget import BudgetShare
 from llmos.api.compression import LEAST_BYTES, compress_answer
 from llmos.api.errors import refusal
@@ -34,7 +34,6 @@ HALF_PAIR = re.compile(  # it begins with a plain text, which is found in a larg
 CHOICES = {
     "$.priority": Priority,
     "$.class": Priority,
-    "$.program": Program,
 }  # of our bodies: the fields that are one of a few words
 PLACE = " - at `$"  # how msgspec says where in a body something is wrong, before the end of what it says
 FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there

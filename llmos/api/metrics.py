@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from llmos.abi.call import Tokens
 from llmos.abi.histogram import Histogram
-from llmos.abi.process import Program, State
+from llmos.abi.process import State
 from llmos.api.endpoint import Endpoint
 from llmos.kernel.interface import KernelInterface
+from llmos.kernel.programs import traits_of
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -138,7 +139,7 @@ class Metrics:
         for process in self._kernel.processes.all():
             figures = process.progress.figures if process.state is State.READY and process.progress else {}
             for figure, value in figures.items():
-                if process.spec.program is Program.SERVE:
+                if traits_of(process.spec.program).answers_calls:
                     generation.add_metric([str(process.pid), process.spec.title, figure], value)
         yield generation
         wakes = CounterMetricFamily(

@@ -11,14 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.api_types import Model, ModelView, model_of, process_json
-from llmos.abi.arguments import check_arguments
 from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST
-from llmos.abi.process import Process, Program, Spec
+from llmos.abi.process import Process, Spec
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
 from llmos.api.errors import CREATED
 from llmos.kernel.interface import KernelInterface
+from llmos.kernel.programs.arguments import check_arguments
+from llmos.kernel.programs.pull import Pull
 
 REPORT = "report.html"
 
@@ -116,8 +117,8 @@ class Models:
         }
         said |= {"task": body.task, "labels": body.labels}
         args = {"source": body.source, "name": body.name, **{k: v for k, v in said.items() if v is not None}}
-        check_arguments(Program.PULL, args)
-        process = await self._processes.submit(Spec(Program.PULL, args, f"pull {body.source}"))
+        check_arguments(Pull.name, args)
+        process = await self._processes.submit(Spec(Pull.name, args, f"pull {body.source}"))
         return reply(process_json(process), CREATED)
 
 

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.api_types import StreamEvent, process_json, stream_event_json
-from llmos.abi.arguments import check_arguments
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority, Process, Program, Spec
@@ -20,14 +19,14 @@ from llmos.api.endpoint import Bodies, Endpoint, Media, Query, Reply, asked_of, 
 from llmos.api.errors import CREATED, shape_of
 from llmos.api.stream import EVENTS, ServerSentEvents, event
 from llmos.kernel.interface import KernelInterface
-
-BACKGROUND = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # every other program's class is batch
+from llmos.kernel.programs import declaration_of
+from llmos.kernel.programs.arguments import check_arguments
 
 
 class ProcessRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A program and its arguments. `priority` (earlier name: `class`) defaults to the program's own."""
 
-    program: Program
+    program: Annotated[Program, msgspec.Meta(max_length=64)]
     args: dict[str, Json] = {}
     title: str = ""
     priority: Priority | None = None
@@ -102,7 +101,7 @@ class Processes:
         body = await self._bodies.read(request, START)
         check_arguments(body.program, body.args)
         asked = one_priority(body.priority, body.earlier_priority)
-        priority = asked or (Priority.BACKGROUND if body.program in BACKGROUND else Priority.BATCH)
+        priority = asked or declaration_of(body.program).default_priority
         args = {key: value for key, value in body.args.items() if value is not None}
         process = await self._processes.submit(Spec(body.program, args, body.title, priority, body.device))
         return reply(process_json(process), CREATED)

@@ -17,6 +17,7 @@ from llmos.api.endpoint import Endpoint, Media, Query, Reply, reply
 from llmos.api.errors import CREATED, STATUS
 from llmos.api.processes import PID_DIGITS
 from llmos.api.stream import DONE, EVENTS
+from llmos.kernel.programs import declarations
 
 MODEL = "mine"  # in examples
 REF = "#/components/schemas/{name}"
@@ -81,6 +82,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> Json:
     kinds = [*takes, *(media.gives for one in endpoints for media in one.answers), Refusal]
     components = msgspec.json.schema_components([kind for kind in kinds if kind is not None], ref_template=REF)[1]
     _say_class(components)
+    _list_programs(components)
     paths: dict[str, dict[str, Json]] = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
@@ -165,3 +167,10 @@ def _say_class(components: dict[str, Json]) -> None:
     """A process in JSON has its priority under the earlier name `class` too."""
     properties = components["Spec"]["properties"]
     properties["class"] = properties["priority"]
+
+
+def _list_programs(components: dict[str, Json]) -> None:
+    """A program is a text in our types, for the set is open; here are those that this daemon has."""
+    components["Program"] = {"title": "Program", "enum": sorted(declarations())}
+    for name in ("ProcessRequest", "Spec"):
+        components[name]["properties"]["program"] = {"$ref": REF.format(name="Program")}

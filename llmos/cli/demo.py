@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmos.abi.error import Internal, NotFound
-from llmos.abi.process import Process, Program, State
+from llmos.abi.process import Process, State
 from llmos.cli import daemon
 from llmos.cli.client import box
 from llmos.cli.progress import follow
@@ -111,7 +111,7 @@ def ensure_pulled(client: Client, base: str) -> str:
     """Bring a base in, unless it is here; says which."""
     if any(model.name == base for model in client.models()):
         return f"{base} is here already"
-    process = running(client, Program.PULL, base) or client.pull(base, wait=False)
+    process = running(client, "pull", base) or client.pull(base, wait=False)
     return f"{', '.join(follow(client, process, quiet=False).made) or base} is here"
 
 
@@ -119,7 +119,7 @@ def ensure_trained(client: Client, lesson: Lesson, rows: Path) -> str:
     """Fine-tune and let the gate decide, unless it is done; says what the gate said."""
     if any(model.name == lesson.name and model.promoted for model in client.models()):
         return f"{lesson.name} is promoted already; its numbers follow"
-    process = running(client, Program.TRAIN, lesson.name) or client.train(
+    process = running(client, "train", lesson.name) or client.train(
         lesson.task,
         data=rows / lesson.files.format("train"),
         validation=str(rows / lesson.files.format("validation")),
@@ -134,10 +134,10 @@ def ensure_trained(client: Client, lesson: Lesson, rows: Path) -> str:
     return ended.reason or f"made {', '.join(ended.made)}"
 
 
-def running(client: Client, program: Program, name: str) -> Process | None:
+def running(client: Client, program: str, name: str) -> Process | None:
     """The process of an earlier demo that still works on this; one that was interrupted at it goes on."""
     for process in client.processes():
-        if process.spec.program is program and process.state is not State.EXITED:
+        if process.spec.program == program and process.state is not State.EXITED:
             args = process.spec.args
             if name in (args.get("name"), args.get("source")):
                 return client.resume(process.pid) if process.state is State.INTERRUPTED else process

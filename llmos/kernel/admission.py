@@ -1,71 +1,53 @@
-"""Admission: checks a program's arguments before it is queued, and builds the job that its child gets."""
+"""Admission: checks a program's arguments before it is queued, and builds the job that its child gets.
+
+What is particular to a program is in its declaration (kernel/programs).
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.engine import DEFAULT, ENGINES, check_engine, engine_of
-from llmos.abi.error import BadInput, BadSetting, Corrupt, NotFound
+from llmos.abi.engine import DEFAULT
+from llmos.abi.error import BadInput, Corrupt
 from llmos.abi.form import INT8, form_dtype
-from llmos.abi.frame import Job, ModelPath
-from llmos.abi.model import Kind, Manifest, check_name
-from llmos.abi.process import Process, Program, Spec
-from llmos.abi.recipe import DTYPES, Recipe, check, recipe_of
+from llmos.abi.frame import Job
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.process import Process, Spec
+from llmos.abi.recipe import DTYPES
 from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shorten
-from llmos.abi.task import generative_tasks
 from llmos.config import Config
 from llmos.kernel.paths import Roots
-from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, footprint_of, shape_of
+from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, shape_of
+from llmos.kernel.programs import declaration_of
+from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
+from llmos.kernel.programs.rows import row_sources
 from llmos.kernel.store.store import Store
 
-NAMES_A_MODEL = {
-    Program.TRAIN: "base",
-    Program.SERVE: "base",
-    Program.EVALUATE: "model",
-    Program.QUANTIZE: "model",
-}
 CONFIG = "config.json"
-MOST_SOURCE = 4096  # characters
 
 
 def admit(
     spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int, engine: str = DEFAULT, threads: int = 0
 ) -> tuple[Spec, dict[LeaseKind, int]]:
     """The spec with its model pinned to a version, its title and its need filled in; raises for what cannot work."""
+    declaration = declaration_of(spec.program)
     check_args(spec)
-    manifest = _model(spec, store)
-    if manifest is not None:
-        spec = replace(spec, args={**spec.args, NAMES_A_MODEL[spec.program]: manifest.ref})
-    match spec.program:
-        case Program.TRAIN if manifest is not None:
-            check_engine(DEFAULT, manifest)
-            _check_recipe(recipe_of(spec.args), store, tasks)
-            spec = _on_floats(spec, manifest, store)
-            manifest = _model(spec, store)
-        case Program.PULL:
-            _check_pull(spec)
-        case Program.SERVE if manifest is not None:
-            asked = spec.args.get("engine")
-            engine = engine_of(manifest, None if asked is None else str(asked), engine)
-            spec = replace(spec, args={**spec.args, "engine": engine})
-        case Program.EVALUATE | Program.QUANTIZE if manifest is not None:
-            check_engine(DEFAULT, manifest)
-            _check_data(spec, store)
-    _check_dtype(spec, manifest)
-    is_resident = manifest is not None and manifest.kind is Kind.BASE and spec.args.get("engine", DEFAULT) == DEFAULT
-    resident_bytes = store.resident_bytes(manifest) if manifest is not None and is_resident else 0
-    shape = _shape(manifest, store) if manifest is not None and spec.program is Program.TRAIN else None
-    facts = FootprintFacts(resident_bytes, shape, kv_bytes, threads or len(os.sched_getaffinity(0)))
-    needs = footprint_of(spec, {} if manifest is None else {"model": manifest}, facts)
-    title = shorten(spec.title or title_of(spec), MOST_TITLE)
-    if manifest is not None and manifest.dtype and spec.program is Program.SERVE:
-        title += f" in {manifest.dtype}"
+    model = _model(declaration, spec, store)
+    if model is not None:
+        spec = replace(spec, args={**spec.args, declaration.model_argument: model.ref})
+    spec = declaration.check(spec, model, AdmissionFacts(store, tasks, engine))
+    model = _model(declaration, spec, store)  # the check may have chosen another version
+    facts = _footprint_facts(declaration, spec, model, store)
+    needs = declaration.footprint(spec, model, replace(facts, kv_bytes=kv_bytes, threads=threads or facts.threads))
+    title = shorten(spec.title or declaration.title(spec), MOST_TITLE)
+    if model is not None and model.dtype and declaration.traits.answers_calls:
+        title += f" in {model.dtype}"
     return replace(spec, title=title, need_bytes=sum(needs.values())), needs
 
 
@@ -89,6 +71,31 @@ def check_args(spec: Spec) -> None:
         )
 
 
+def _model(declaration: Declaration, spec: Spec, store: Store) -> Manifest | None:
+    """The model that the arguments name, where the program takes one."""
+    word = declaration.model_argument
+    if not word:
+        return None
+    named = spec.args.get(word)
+    if not isinstance(named, str) or not named:
+        raise BadInput(f"{spec.program} needs {word!r}: the name of a model in the store. See: llmos ls")
+    manifest = store.resolve(named)
+    if declaration.needs_base and manifest.kind is not Kind.BASE:
+        raise BadInput(f"{manifest.ref} is a fine-tuned model. Name the base it stands on instead: {manifest.base}")
+    return manifest
+
+
+def _footprint_facts(declaration: Declaration, spec: Spec, model: Manifest | None, store: Store) -> FootprintFacts:
+    if model is None:
+        return FootprintFacts(threads=len(os.sched_getaffinity(0)))
+    is_resident = model.kind is Kind.BASE and spec.args.get("engine", DEFAULT) == DEFAULT
+    return FootprintFacts(
+        resident_bytes=store.resident_bytes(model) if is_resident else 0,
+        shape=_shape(model, store) if declaration.needs_shape else None,
+        threads=len(os.sched_getaffinity(0)),
+    )
+
+
 def _shape(base: Manifest, store: Store) -> ModelShape | None:
     """By the base's own config, or that of a resident form, which every base has that was pulled packed."""
     for dtype in DTYPES:
@@ -103,51 +110,33 @@ def _shape(base: Manifest, store: Store) -> ModelShape | None:
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Job:
     """What the child of this process is told: everything its arguments name, found, and its model proven."""
+    spec, declaration = process.spec, declaration_of(process.spec.program)
     roots = Roots(config)
-    args = roots.named(process.spec.program, process.spec.args)
-    dtype = _dtype(process.spec, store, config, device)
-    models: dict[str, ModelPath] = {}
-    datasets = {ref: str(store.dataset_folder(ref)) for ref in _sources(args) if "@" in ref}
-    word = NAMES_A_MODEL.get(process.spec.program)
-    if word is not None:
-        store.prove(args[word], dtype)
-        models[word] = store.located(args[word], dtype)
-    if process.spec.program is Program.TRAIN:
-        version = store.promoted(args["name"])
-        if version is not None:
-            models["promoted"] = store.located(f"{args['name']}:{version}", dtype)
-            datasets |= _training_dataset(models["promoted"].manifest, store)
-        models |= _in_int8(models["base"].manifest, store, dtype)
-    if process.spec.program is Program.QUANTIZE:
-        models |= _to_quantize(models["model"].manifest, store, dtype)
-        datasets |= _training_dataset(models["model"].manifest, store)
-    if process.spec.program is Program.SERVE:
-        args |= {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
-        args["vllm_command"] = config.vllm_command
-    if process.spec.program is Program.EVALUATE:
-        args["reports"] = str(config.home / "evaluations" / str(process.pid))
-    if process.spec.program is Program.PULL:
-        args["downloads"] = str(config.home / "downloads")
-        if config.hub_token:
-            args["token"] = config.hub_token
-        if config.catalog is not None:
-            args["catalog"] = str(config.catalog)
-        models = bases_of(store, dtype)
+    args = roots.named(spec.program, spec.args)
+    word = declaration.model_argument
+    model = store.resolve(args[word]) if word else None
+    dtype = declaration.dtype(spec, model, dtype_of(config, device))
+    if model is not None:
+        store.prove(model.ref, dtype)
     scratch = config.home / "scratch" / str(process.pid)
-    scratch.mkdir(parents=True, exist_ok=True)
-    return Job(
+    job = Job(
         pid=process.pid,
-        program=process.spec.program,
+        program=spec.program,
         args=args,
         scratch=str(scratch),
         device=device.name,
         dtype=dtype,
         threads=config.threads,
-        models=models,
-        datasets=datasets,
+        models={} if model is None else {word: store.located(model.ref, dtype)},
+        datasets={ref: str(store.dataset_folder(ref)) for ref in row_sources(args) if "@" in ref},
         roots=roots.folders,
         cpu_kernels=config.cpu_kernels,
+        main=declaration.main,
+        is_ready_when_it_says=declaration.traits.is_ready_when_it_says,
     )
+    job = declaration.job(job, store, config)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return job
 
 
 def dtype_of(config: Config, device: Device, manifest: Manifest | None = None) -> str:
@@ -162,166 +151,3 @@ def unreachable_dtypes(config: Config, devices: Iterable[Device]) -> frozenset[s
     known = [one for one in devices if one.kind == "cpu" and (config.dtype != "auto" or one.gflops)]
     reached = {form_dtype(INT8, dtype_of(config, one)) for one in known}
     return frozenset(form_dtype(INT8, dtype) for dtype in DTYPES) - reached if reached else frozenset()
-
-
-def _dtype(spec: Spec, store: Store, config: Config, device: Device) -> str:
-    """What a process computes in: who answers or measures, as the version is served; who trains, in float."""
-    if spec.program is Program.EVALUATE and spec.args.get("dtype"):
-        return form_dtype(str(spec.args["dtype"]), dtype_of(config, device))
-    is_served = spec.program in (Program.SERVE, Program.EVALUATE)
-    return dtype_of(config, device, store.resolve(spec.args[NAMES_A_MODEL[spec.program]]) if is_served else None)
-
-
-def title_of(spec: Spec) -> str:
-    """One line that tells this process from others in a list."""
-    args = spec.args
-    match spec.program:
-        case Program.TRAIN:
-            return f"train {args.get('task')} {args.get('name')} on {args.get('base')}"
-        case Program.PULL:
-            return f"pull {args.get('source')}"
-        case Program.SERVE:
-            engine = args.get("engine", DEFAULT)
-            return f"serve {args.get('base')}" + (f" with {engine}" if engine != DEFAULT else "")
-        case Program.QUANTIZE:
-            return f"quantize {args.get('model')}"
-        case Program.EVALUATE:
-            return f"evaluate {args.get('model')}"
-        case Program.PROBE:
-            return "measure the devices"
-
-
-def _training_dataset(manifest: Manifest, store: Store) -> dict[str, str]:
-    """The dataset that a model was trained on, if it is still here: nothing is compared on rows that one side knows."""
-    ref = manifest.lineage.get("dataset")
-    try:
-        return {str(ref): str(store.dataset_folder(str(ref)))}
-    except (NotFound, BadInput):
-        return {}
-
-
-def _on_floats(spec: Spec, base: Manifest | None, store: Store) -> Spec:
-    """Training on a base that is served in int8 is training on the same one in float, and serving that in int8."""
-    if base is None or not base.dtype:
-        return spec
-    floats = store.in_dtype(base.ref, "")
-    if floats is None:
-        raise BadInput(f"{base.ref} is served in {base.dtype}, and its version in float is gone. Bring it in again")
-    return replace(spec, args={**spec.args, "base": floats, "serve_dtype": spec.args.get("serve_dtype") or base.dtype})
-
-
-def _in_int8(manifest: Manifest, store: Store, floats: str) -> dict[str, ModelPath]:
-    """The int8 version of a base, or of a model's base, where there is one, beside what computes in `floats`."""
-    found = store.in_dtype(manifest.base or manifest.ref, INT8)
-    return {} if found is None else {INT8: store.located(found, form_dtype(INT8, floats))}
-
-
-def _to_quantize(manifest: Manifest, store: Store, floats: str) -> dict[str, ModelPath]:
-    """The int8 version of the base, where there is one, and the promoted version of the name."""
-    found = _in_int8(manifest, store, floats)
-    if (version := store.promoted(manifest.name)) is not None:
-        found["promoted"] = store.located(f"{manifest.name}:{version}")
-    return found
-
-
-def bases_of(store: Store, dtype: str) -> dict[str, ModelPath]:
-    """Every whole base by its bare name, where a puller looks before it fetches, and brings a damaged one again; and
-    every version by its ref, for an adapter may stand on any."""
-    bases = {}
-    manifests = [manifest for manifest in store.manifests() if manifest.kind is Kind.BASE]
-    for named in dict.fromkeys([*(one.name for one in manifests), *(one.ref for one in manifests)]):
-        with suppress(Corrupt):
-            bases[named] = store.located(named, dtype)
-    return bases
-
-
-def _model(spec: Spec, store: Store) -> Manifest | None:
-    word = NAMES_A_MODEL.get(spec.program)
-    if word is None:
-        return None
-    named = spec.args.get(word)
-    if not isinstance(named, str) or not named:
-        raise BadInput(f"{spec.program} needs {word!r}: the name of a model in the store. See: llmos ls")
-    manifest = store.resolve(named)
-    if word == "base" and manifest.kind is not Kind.BASE:
-        raise BadInput(f"{manifest.ref} is a fine-tuned model. Name the base it stands on instead: {manifest.base}")
-    return manifest
-
-
-def _check_recipe(recipe: Recipe, store: Store, tasks: Collection[str]) -> None:
-    if recipe.task not in tasks:
-        raise BadInput(f"No task {recipe.task!r}. There are: {', '.join(tasks)}")
-    check(recipe)
-    check_name(recipe.name)
-    if any(m.name == recipe.name and m.kind is Kind.BASE for m in store.manifests()):
-        raise BadInput(f"{recipe.name!r} is the name of a base model. Give the new model another name")
-    for source in (recipe.data.train, recipe.data.validation, recipe.data.test):
-        if source is not None:
-            _check_source(source, store)
-
-
-def _check_pull(spec: Spec) -> None:
-    source, name = spec.args.get("source"), spec.args.get("name")
-    if not isinstance(source, str) or not source:
-        raise BadInput(
-            "pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder, .gguf or .onnx"
-        )
-    if len(source) > MOST_SOURCE:
-        raise BadInput(f"'source' has {len(source):,} characters; a path has at most {MOST_SOURCE:,}", key="source")
-    if name is not None:
-        check_name(str(name))
-    path = Path(source)
-    if source.startswith("/") and not (path.is_dir() or (path.suffix in (".gguf", ".onnx") and path.is_file())):
-        said = "Name a folder with config.json and model.safetensors, or a .gguf or .onnx file"
-        raise BadInput(f"No folder {source}. {said}")
-    if (engine := spec.args.get("engine")) is not None and engine not in ENGINES:
-        raise BadInput(f"No engine {engine!r}. There are: {', '.join(ENGINES)}", key="engine")
-    graphs, generative = ENGINES["onnx"].tasks, generative_tasks()
-    if (task := spec.args.get("task")) is not None and task not in (*graphs, *generative):
-        raise BadInput(
-            f"task is {task!r}; an ONNX graph is for {', '.join(graphs)}, an adapter that writes for "
-            f"{', '.join(generative)}",
-            key="task",
-        )
-
-
-def _check_dtype(spec: Spec, manifest: Manifest | None) -> None:
-    """BadSetting for a dtype that there is none of, or not on the device."""
-    said = spec.args.get("dtype") if spec.program in (Program.EVALUATE, Program.QUANTIZE, Program.PULL) else None
-    if said is not None and said not in ("float32", "bfloat16", INT8):
-        expected = "float32, bfloat16 or int8"
-        raise BadSetting(f"dtype is {said!r}; expected {expected}", key="dtype", value=str(said), expected=expected)
-    is_served = spec.program in (Program.SERVE, Program.EVALUATE)
-    served = said or (manifest.dtype if manifest is not None and is_served else "")
-    if served == INT8 and not spec.device.startswith("cpu"):
-        what = manifest.ref if manifest is not None else spec.args.get("source")
-        raise BadSetting(
-            f"{what} in int8 runs only on CPUs, not on {spec.device}. Use a version in float there (llmos ls)",
-            key="device",
-            value=spec.device,
-            expected="cpu0",
-        )
-
-
-def _check_data(spec: Spec, store: Store) -> None:
-    for source in _sources(spec.args):
-        _check_source(source, store)
-
-
-def _check_source(source: str, store: Store) -> None:
-    if source.startswith("/"):
-        if not Path(source).is_file():
-            raise BadInput(f"No file {source}. Check the path; it is read by the daemon, on its machine", file=source)
-    elif "@" in source:
-        store.dataset(source)
-    else:
-        raise BadInput(f"{source!r} is neither an absolute path nor a dataset like name@1", file=source)
-
-
-def _sources(args: dict[str, object]) -> Iterator[str]:
-    """Every file or dataset that the arguments name as data."""
-    data = args.get("data")
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, dict):
-        yield from (data[key] for key in ("train", "validation", "test") if isinstance(data.get(key), str))

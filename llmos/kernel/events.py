@@ -10,6 +10,7 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault
 from llmos.abi.model import Offer
 from llmos.abi.process import DONE, Priority, Progress, Spec, Usage
+from llmos.kernel.programs.traits import Traits
 
 
 class Durability(IntEnum):
@@ -41,6 +42,7 @@ class Submitted(Event):
     pid: int
     spec: Spec
     needs: dict[LeaseKind, int]
+    traits: Traits | None = None  # of its program; None in journals of before
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from llmos.abi.device import Device
 from llmos.abi.engine import DEFAULT
 from llmos.abi.error import LlmosError
 from llmos.abi.frame import Job
-from llmos.abi.process import Priority, Process, Program, Spec
-from llmos.abi.wire import to_plain
+from llmos.abi.process import Process
 from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import events as ev
@@ -39,6 +38,8 @@ from llmos.kernel.loop import Loop, replay
 from llmos.kernel.processes.process_service import ProcessService
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View
+from llmos.kernel.programs import traits_of
+from llmos.kernel.programs.probe import probe_spec
 from llmos.kernel.registry import Registry
 from llmos.kernel.store.store import Store
 
@@ -117,9 +118,8 @@ class Kernel:
         key = f"{config.engine} | {probe_key(devices, cpu_kernels=config.cpu_kernels)}"
         await self._loop.ask(ev.DevicesFound(self._clock(), devices, key))
         if self._table.probe_key != self._table.probed_key:
-            args = {"devices": to_plain(devices), "engine": config.engine}
             try:
-                await self.processes.submit(Spec(Program.PROBE, args, priority=Priority.INTERACTIVE))
+                await self.processes.submit(probe_spec(devices, config.engine))
             except LlmosError as error:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
 
@@ -256,11 +256,11 @@ class Kernel:
         for process in self._table.drain_changes():
             self._event_stream.publish(kind, process=process)
         match event:
-            case ev.BecameReady() if self._table.process(event.pid).spec.program is Program.SERVE:
+            case ev.BecameReady() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1
             case ev.Attached(model=model):
                 self._wakes[model] += 1
-            case ev.Submitted(spec=spec) if spec.program is Program.SERVE:
+            case ev.Submitted(spec=spec) if traits_of(spec.program).answers_calls:
                 self._router.serve(event.pid, spec.args["base"], spec.device, str(spec.args.get("engine", DEFAULT)))
             case ev.RestartAsked(pid=pid) | ev.Evicted(pid=pid) if self._table.runtimes[pid].is_returning:
                 self._router.restarting(pid)

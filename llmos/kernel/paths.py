@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmos.abi.json_type import Json
-from llmos.abi.process import Program
 from llmos.abi.roots import refusal
 from llmos.config import Config, is_loopback
+from llmos.kernel.programs import declaration_of
 
 MAX_PATH = 4096  # PATH_MAX of Linux
-SOURCES = ("train", "validation", "test")  # of `data`
 
 
 class Roots:
@@ -31,24 +30,12 @@ class Roots:
         """The folders, without links; none where any file may be named."""
         return tuple(map(str, self._roots or ()))
 
-    def named(self, program: Program, args: Mapping[str, Json]) -> dict[str, Json]:
+    def named(self, program: str, args: Mapping[str, Json]) -> dict[str, Json]:
         """These arguments with every path in them followed to where it leads; PathNotAllowed for one outside."""
         found = dict(args)
-        if self._roots is None:
-            return found
-        data = found.get("data")
-        if isinstance(data, str):
-            found["data"] = self._follow(data)
-        elif isinstance(data, dict):
-            paths = {key: self._follow(data[key]) for key in SOURCES if isinstance(data.get(key), str)}
-            found["data"] = {**data, **paths}
-        source = found.get("source")
-        if program is Program.PULL and isinstance(source, str) and "/" in source and not source.startswith("hf:"):
-            found["source"] = self._follow(os.path.abspath(os.path.expanduser(source)))
-            self._check_inside(Path(found["source"]))
-        return found
+        return found if self._roots is None else declaration_of(program).follow_paths(found, self)
 
-    def _follow(self, source: str) -> str:
+    def follow(self, source: str) -> str:
         """Where a path leads; what is no path (a dataset, a name of the catalog, a hub's repository) as it is."""
         if not source.startswith("/"):
             return source
@@ -56,7 +43,7 @@ class Roots:
         self._check(source, real)
         return real
 
-    def _check_inside(self, folder: Path) -> None:
+    def check_inside(self, folder: Path) -> None:
         """Nothing in a folder that is pulled leads out of the roots: neither it nor what stands beside a graph."""
         for path in (folder if folder.is_dir() else folder.parent).rglob("*"):
             self._check(str(path), os.path.realpath(path))

@@ -16,7 +16,7 @@ from llmos.abi.capability import capabilities_of
 from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
 from llmos.abi.model import DatasetManifest, Manifest, split_ref
-from llmos.abi.process import Process, Program, State
+from llmos.abi.process import Process, State
 from llmos.kernel import events as ev
 from llmos.kernel.calls.router import Router
 from llmos.kernel.children import cleanup
@@ -24,9 +24,9 @@ from llmos.kernel.event_stream import EventStream
 from llmos.kernel.loop import Loop
 from llmos.kernel.processes.process_runtime import ALIVE
 from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.programs import traits_of
 from llmos.kernel.store.store import Store
 
-USERS = (Program.TRAIN, Program.EVALUATE, Program.QUANTIZE)  # of models that must not go meanwhile
 log = logging.getLogger(__name__)
 
 
@@ -142,7 +142,7 @@ class Registry:
         name = ref.partition(":")[0]
         for process in self._table.processes.values():
             args = process.spec.args
-            is_user = process.spec.program in USERS and not process.is_ended
+            is_user = traits_of(process.spec.program).uses_models and not process.is_ended
             if is_user and any(
                 isinstance(args.get(word), str) and _is_of(args[word], ref) for word in ("base", "model")
             ):
@@ -157,7 +157,7 @@ class Registry:
         return [
             process
             for process in self._table.processes.values()
-            if process.spec.program in USERS and process.state in ALIVE and self._base_of(process) == base
+            if traits_of(process.spec.program).uses_models and process.state in ALIVE and self._base_of(process) == base
         ]
 
     def _base_of(self, process: Process) -> str:
@@ -171,7 +171,7 @@ class Registry:
         return [
             process
             for process in self._table.processes.values()
-            if process.spec.program is Program.SERVE
+            if traits_of(process.spec.program).answers_calls
             and process.spec.args["base"] == base
             and process.state not in (State.EXITED, State.STOPPING)
         ]

@@ -17,7 +17,6 @@ from typing import NoReturn
 
 from llmos.abi.error import LlmosError, fault_of
 from llmos.abi.frame import Failed, Job, Ready
-from llmos.abi.process import Program
 from llmos.abi.redact import redact, redacted_fault, secrets_in
 from llmos.abi.roots import restrict
 from llmos.abi.stdio import LogOutput
@@ -56,8 +55,8 @@ def _run(channel: Channel) -> int:
         tempfile.tempdir = assignment.scratch  # what a kill leaves there, the daemon removes
         restrict(assignment.roots)
         cpu_path.use(assignment.cpu_kernels)
-        program = import_module(f"llmos.programs.{assignment.program}")
-        if assignment.program is not Program.SERVE:  # serve is ready when its engine has loaded
+        program = import_module(assignment.main or f"llmos.programs.{assignment.program}")
+        if not assignment.is_ready_when_it_says:
             channel.send(Ready())
         with room_said(Path(assignment.scratch)):
             program.main(channel, assignment)

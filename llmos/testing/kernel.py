@@ -30,11 +30,12 @@ from llmos.abi.error import (
 from llmos.abi.frame import ModelPath
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
-from llmos.abi.process import DONE, Priority, Process, Program, Progress, Spec, State
+from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.interface import KernelInterface
+from llmos.kernel.programs import declaration_of
 
 NOON = 1_750_000_000.0
 
@@ -164,7 +165,7 @@ class MemoryProcesses:
         self._sequence = 0
 
     async def submit(self, spec: Spec) -> Process:
-        if spec.program is Program.TRAIN:
+        if declaration_of(spec.program).needs_base:
             self._models.get(spec.args["base"])
         pid = len(self.table) + 1
         self._put(Process(pid, spec, created_at=NOON))
@@ -186,14 +187,14 @@ class MemoryProcesses:
                 pid, Progress("train", done, 2.0, "steps", {"loss": 1 / done, "rate": 80.0, "eta_s": 1})
             )
             await asyncio.sleep(0)
-        if self.table[pid].spec.program is Program.QUANTIZE:
-            said = f"{self.table[pid].spec.args['model']} is served in int8 already"
+        spec = self.table[pid].spec
+        if spec.program == "quantize":
+            said = f"{spec.args['model']} is served in int8 already"
             self.report_progress(pid, Progress(DONE, 1, 1, message=said))
         if self.fault is not None:
             self.move(pid, State.EXITED, exit_code=1, fault=self.fault)
             return
-        spec = self.table[pid].spec
-        made = (self._models.add(spec),) if spec.program is Program.TRAIN else ()
+        made = (self._models.add(spec),) if spec.program == "train" else ()
         self.move(pid, State.EXITED, exit_code=0, made=made, reason="It is as good as the version before")
 
     def move(self, pid: int, to: State, **changes: Any) -> Process:  # Any: fields of Process

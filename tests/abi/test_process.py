@@ -3,12 +3,12 @@
 import pytest
 
 from llmos.abi.api_types import process_json, process_of
-from llmos.abi.process import TRANSITIONS, Process, Program, Progress, Spec, State
+from llmos.abi.process import TRANSITIONS, Process, Progress, Spec, State
 from llmos.abi.wire import from_json, to_json
 
 
 def process(state):
-    return Process(1, Spec(Program.TRAIN), state)
+    return Process(1, Spec("train"), state)
 
 
 @pytest.mark.parametrize("state", State)
@@ -37,7 +37,7 @@ def test_an_interrupted_process_may_be_queued_again():
 def test_a_figure_that_is_no_number_is_left_out_and_the_process_can_be_read_again():
     progress = Progress("done", 1, 1, figures={"f1": 0.5, "macro_f1": float("nan"), "loss": float("inf")})
     assert progress.figures == {"f1": 0.5}
-    running = Process(1, Spec(Program.EVALUATE), progress=progress)
+    running = Process(1, Spec("evaluate"), progress=progress)
     assert process_of(process_json(running)) == running
     assert from_json(to_json(running), Process) == running
 

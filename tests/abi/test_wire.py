@@ -11,7 +11,7 @@ from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, Fault
 from llmos.abi.frame import Accepted, Ask, Chunks, Job, ModelPath, Report, Stop
 from llmos.abi.model import File, Kind, Manifest, Part
-from llmos.abi.process import Priority, Program, Progress
+from llmos.abi.process import Priority, Progress
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20) | st.binary(max_size=20),
@@ -50,7 +50,7 @@ def test_frames_cut_anywhere_arrive_whole_and_in_order(sent, data):
 
 def test_an_assignment_keeps_its_models_and_their_files():
     base = Manifest("minilm", 1, Kind.BASE, "embed", (File("model.safetensors", "ab" * 32, 10, Part.WEIGHTS),))
-    sent = Job(7, Program.TRAIN, {"epochs": 3}, "/s", models={"base": ModelPath(base, "/m/minilm/1")})
+    sent = Job(7, "train", {"epochs": 3}, "/s", models={"base": ModelPath(base, "/m/minilm/1")})
     assert wire.Splitter().feed(wire.encode(sent)) == [sent]
 
 

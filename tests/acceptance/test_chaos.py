@@ -19,7 +19,7 @@ from conftest import CLOSE, House, computed_in, family, is_alive, pulled
 
 from llmos import Client
 from llmos.abi.error import LlmosError
-from llmos.abi.process import Process, Program, State
+from llmos.abi.process import Process, State
 from llmos.home import children_of, daemon_of
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -97,7 +97,7 @@ class Load:
         return all(count >= wanted for count, wanted in zip(self._answered, goal, strict=True))
 
 
-def alive(box: Client, program: Program) -> Process | None:
+def alive(box: Client, program: str) -> Process | None:
     return next((p for p in box.processes() if p.spec.program is program and p.os_pid is not None), None)
 
 
@@ -108,7 +108,7 @@ def hit(os_pid: int | None, number: int) -> None:
 
 def serve(house: House, number: int) -> None:
     with house.client() as box:
-        process = alive(box, Program.SERVE)
+        process = alive(box, "serve")
     hit(process and process.os_pid, number)
 
 
@@ -119,7 +119,7 @@ def zygote(house: House, number: int) -> None:
 def trainer(house: House, number: int) -> None:
     """What was killed is interrupted, what was stopped does not respond: both go on when they are told to."""
     with house.client() as box:
-        process = alive(box, Program.TRAIN)
+        process = alive(box, "train")
         if process is None:
             return
         hit(process.os_pid, number)
@@ -144,7 +144,7 @@ def daemon(house: House, number: int) -> None:
     assert done.returncode == 0, done.stderr
     with house.client() as box:
         for process in box.processes():
-            if process.spec.program is Program.TRAIN and process.state is State.INTERRUPTED:
+            if process.spec.program == "train" and process.state is State.INTERRUPTED:
                 box.resume(process.pid)
 
 
@@ -184,7 +184,7 @@ def test_rounds_of_kill_and_stop_under_load_end_with_right_answers_and_no_orphan
         load.close()
     with house.client() as box:
         for process in box.processes():
-            if process.spec.program is Program.TRAIN:
+            if process.spec.program == "train":
                 assert process.state is not State.EXITED, process
                 box.kill(process.pid, force=True)
                 for _ in box.watch(process.pid):

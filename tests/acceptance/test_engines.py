@@ -7,8 +7,6 @@ import threading
 import openai
 import pytest
 
-from llmos.abi.process import Program
-
 pytestmark = pytest.mark.acceptance
 
 pytest.importorskip("xllamacpp", reason="the extra gguf is not installed")
@@ -18,7 +16,7 @@ HELLO = [{"role": "user", "content": "Say hello."}]
 
 
 def serving(box, engine):
-    (one,) = [p for p in box.processes() if p.spec.program is Program.SERVE and p.spec.args["engine"] == engine]
+    (one,) = [p for p in box.processes() if p.spec.program == "serve" and p.spec.args["engine"] == engine]
     return one
 
 
@@ -48,7 +46,7 @@ def test_llama_cpp_answers_beside_pytorch_streams_and_comes_back_from_a_kill(new
             "chat", "smollm2", "Say hello.", "--temperature", "0", "--max-tokens", "12", "--engine", "pytorch"
         )
         assert done.returncode == 0, done.stderr
-        titles = {p.spec.title for p in box.processes() if p.spec.program is Program.SERVE}
+        titles = {p.spec.title for p in box.processes() if p.spec.program == "serve"}
         assert titles == {"serve smollm2:1", "serve smollm2:1 with llamacpp"}
         found = serving(box, "llamacpp")
         assert list((new_house.home / "scratch" / str(found.pid)).glob("*/s.sock")), "what is cleared after a kill"

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from llmos.abi.error import Busy
-from llmos.abi.process import Program, Progress, Spec, State
+from llmos.abi.process import Progress, Spec, State
 from llmos.api.tasks import floats
 
 
@@ -98,8 +98,8 @@ def test_calls_are_counted_by_how_they_ended(ask):
 
 
 def test_how_full_a_process_that_generates_is_can_be_scraped(kernel, ask):
-    serve = asyncio.run(kernel.processes.submit(Spec(Program.SERVE, {"base": "smollm2:1"}, title="serve smollm2:1")))
-    other = asyncio.run(kernel.processes.submit(Spec(Program.EVALUATE, {}, title="evaluate")))
+    serve = asyncio.run(kernel.processes.submit(Spec("serve", {"base": "smollm2:1"}, title="serve smollm2:1")))
+    other = asyncio.run(kernel.processes.submit(Spec("evaluate", {}, title="evaluate")))
     for pid in (serve.pid, other.pid):
         kernel.processes.move(pid, State.STARTING)
         kernel.processes.move(pid, State.READY)

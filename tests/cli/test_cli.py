@@ -16,7 +16,7 @@ from llmos.abi.api_types import Damage, process_json, process_of
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.cpu import AUTO, NAMES, NONE, PATHS, check, compiler, features
 from llmos.abi.error import Fault, TooLong
-from llmos.abi.process import Process, Program, Progress, Spec, State
+from llmos.abi.process import Process, Progress, Spec, State
 from llmos.cli import doctor
 from llmos.cli.main import run_verb
 from llmos.cli.processes import rows
@@ -317,7 +317,7 @@ def test_the_daemon_of_another_home_on_the_same_port_is_told_from_ones_own(llmos
 
 def test_a_process_that_serves_shows_how_busy_it_is_and_nothing_once_it_is_over():
     figures = {"live": 3.0, "waiting": 2.0, "kv_blocks": 40.0, "kv_held": 10.0, "prefix_hit_rate": 0.324}
-    serve = Process(1, Spec(Program.SERVE), State.READY, progress=Progress("serving", figures=figures))
+    serve = Process(1, Spec("serve"), State.READY, progress=Progress("serving", figures=figures))
     without_blocks = replace(serve, progress=Progress("serving", figures={"live": 3.0, "waiting": 0.0}))
     encoder = replace(serve, progress=Progress("serving"))
     over = replace(serve, state=State.EXITED)
@@ -326,7 +326,7 @@ def test_a_process_that_serves_shows_how_busy_it_is_and_nothing_once_it_is_over(
 
 
 def test_a_process_that_does_not_respond_is_shown_to_be_so_and_since_when():
-    serve = Process(1, Spec(Program.SERVE), State.READY, unresponsive_since=time.time() - 12)
+    serve = Process(1, Spec("serve"), State.READY, unresponsive_since=time.time() - 12)
     assert rows([serve])[0][2] == "ready, not responding for 12s"
     assert process_of(process_json(serve)) == serve
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmos.abi.process import Process, Program, Spec, State
+from llmos.abi.process import Process, Spec, State
 from llmos.cli.demo import ensure_pulled
 from llmos.config import Config
 from llmos.sdk.client import Client
@@ -13,7 +13,7 @@ from llmos.testing.server import serving
 @pytest.mark.parametrize("state", [State.INTERRUPTED, State.EXITED])
 def test_a_pull_that_was_interrupted_goes_on_and_one_that_ended_is_begun_again(tmp_path, state):
     kernel = MemoryKernel(plays=True)
-    kernel.processes.table[1] = Process(1, Spec(Program.PULL, {"source": "other"}), state)
+    kernel.processes.table[1] = Process(1, Spec("pull", {"source": "other"}), state)
     with serving(kernel, Config(tmp_path)) as url, Client(url) as client:
         assert ensure_pulled(client, "other") == "other is here"
     assert len(kernel.processes.table) == (1 if state is State.INTERRUPTED else 2)

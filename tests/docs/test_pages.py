@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from llmos.abi.process import Priority, Program, State
+from llmos.abi.process import Priority, State
 from llmos.abi.task import BUILT_IN
 from llmos.config import SETTINGS
+from llmos.kernel.programs import built_in
 
 TREE = Path(__file__).parents[2]
 DOCS = TREE / "docs"
@@ -18,7 +19,7 @@ FILES = sorted(file.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py
 FOLDERS = sorted({file.parent.relative_to(TREE).as_posix() for file in PACKAGE.rglob("*.py")})
 WORDS = {
     *BUILT_IN,
-    *Program,
+    *built_in(),
     *Priority,
     "model",
     "base",

@@ -10,7 +10,7 @@ import pytest
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.model import Offer, OfferKind, Part
-from llmos.abi.process import Process, Program, Spec
+from llmos.abi.process import Process, Spec
 from llmos.config import Config
 from llmos.kernel.admission import admit, assignment, unreachable_dtypes
 from llmos.kernel.store.store import Store
@@ -34,7 +34,7 @@ def test_a_trainer_is_given_what_the_promoted_version_has_learned_from(tmp_path:
     taught = add_dataset(store, tmp_path, "mood")
     add_model(store, "mood", "tiny:1", pid=901, lineage={"dataset": taught})
     store.promote("mood:1")
-    process = Process(7, Spec(Program.TRAIN, {"name": "mood", "base": "tiny:1", "data": DATA}))
+    process = Process(7, Spec("train", {"name": "mood", "base": "tiny:1", "data": DATA}))
     told = assignment(process, store, Config(tmp_path), CPU)
     assert told.datasets == {taught: str(store.dataset_folder(taught))}
     store.remove_dataset(taught)
@@ -42,7 +42,7 @@ def test_a_trainer_is_given_what_the_promoted_version_has_learned_from(tmp_path:
 
 
 def test_the_hub_s_token_goes_to_a_puller_and_into_no_process_that_is_kept(tmp_path: Path) -> None:
-    process = Process(7, Spec(Program.PULL, {"source": "hf:a/b"}))
+    process = Process(7, Spec("pull", {"source": "hf:a/b"}))
     config = Config(tmp_path, hub_token="secret")
     assert assignment(process, Store(tmp_path), config, CPU).args["token"] == "secret"
     assert "token" not in process.spec.args
@@ -52,13 +52,13 @@ def test_the_hub_s_token_goes_to_a_puller_and_into_no_process_that_is_kept(tmp_p
 def test_an_evaluation_keeps_its_report_where_it_outlives_the_process(tmp_path: Path) -> None:
     store = Store(tmp_path)
     add_base(store)
-    process = Process(7, Spec(Program.EVALUATE, {"model": "tiny:1", "data": DATA}))
+    process = Process(7, Spec("evaluate", {"model": "tiny:1", "data": DATA}))
     assert assignment(process, store, Config(tmp_path), CPU).args["reports"] == str(tmp_path / "evaluations" / "7")
 
 
 def test_one_file_of_weights_may_be_pulled_as_well_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "small.gguf").write_bytes(b"GGUF")
-    spec, _ = admit(Spec(Program.PULL, {"source": str(tmp_path / "small.gguf")}), Store(tmp_path), (), 0)
+    spec, _ = admit(Spec("pull", {"source": str(tmp_path / "small.gguf")}), Store(tmp_path), (), 0)
     assert spec.title == f"pull {tmp_path / 'small.gguf'}"
 
 
@@ -81,12 +81,12 @@ def test_a_version_in_int8_is_served_and_measured_in_it_and_trained_on_in_float(
     config, rows = Config(tmp_path), str(tmp_path / "rows.csv")
     Path(rows).write_text("text,label")
     asked = {
-        "serve": Spec(Program.SERVE, {"base": in_int8}),
-        "serve float": Spec(Program.SERVE, {"base": "tiny:1"}),
-        "measure": Spec(Program.EVALUATE, {"model": model.ref, "data": DATA}),
-        "measure in": Spec(Program.EVALUATE, {"model": model.ref, "data": DATA, "dtype": "float32"}),
-        "train": Spec(Program.TRAIN, {"name": "mind", "base": in_int8, "task": "classify", "data": {"train": rows}}),
-        "quantize": Spec(Program.QUANTIZE, {"model": "tiny:1"}),
+        "serve": Spec("serve", {"base": in_int8}),
+        "serve float": Spec("serve", {"base": "tiny:1"}),
+        "measure": Spec("evaluate", {"model": model.ref, "data": DATA}),
+        "measure in": Spec("evaluate", {"model": model.ref, "data": DATA, "dtype": "float32"}),
+        "train": Spec("train", {"name": "mind", "base": in_int8, "task": "classify", "data": {"train": rows}}),
+        "quantize": Spec("quantize", {"model": "tiny:1"}),
     }
     told = {name: assignment(Process(7, spec), store, config, CPU) for name, spec in asked.items()}
     assert {name: one.dtype for name, one in told.items()} == {
@@ -128,8 +128,8 @@ def test_forms_in_int8_beside_another_format_than_a_cpu_computes_in_are_reached_
     }
 
 
-@pytest.mark.parametrize("program", [Program.SERVE, Program.EVALUATE])
-def test_int8_on_a_gpu_is_refused(tmp_path: Path, program: Program) -> None:
+@pytest.mark.parametrize("program", ["serve", "evaluate"])
+def test_int8_on_a_gpu_is_refused(tmp_path: Path, program: str) -> None:
     store = Store(tmp_path)
     add_base(store)
     in_int8 = add_int8(store, tmp_path, "tiny:1")
@@ -140,7 +140,7 @@ def test_int8_on_a_gpu_is_refused(tmp_path: Path, program: Program) -> None:
 
 def test_a_dtype_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="expected float32, bfloat16 or int8"):
-        admit(Spec(Program.PULL, {"source": "tiny", "dtype": "int3"}), Store(tmp_path), (), 0)
+        admit(Spec("pull", {"source": "tiny", "dtype": "int3"}), Store(tmp_path), (), 0)
 
 
 def test_a_serve_process_is_told_who_computes_and_its_title_says_it(tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_a_serve_process_is_told_who_computes_and_its_title_says_it(tmp_path: Pa
         ("null", "pytorch", "pytorch", "serve tiny:1"),
     ):
         args = {"base": "tiny"} | ({"engine": asked} if asked else {})
-        spec, _ = admit(Spec(Program.SERVE, args), store, (), 0, default)
+        spec, _ = admit(Spec("serve", args), store, (), 0, default)
         assert (spec.args["engine"], spec.title) == (engine, title)
     with pytest.raises(BadInput, match="llamacpp cannot serve tiny:1"):
-        admit(Spec(Program.SERVE, {"base": "tiny", "engine": "llamacpp"}), store, (), 0)
+        admit(Spec("serve", {"base": "tiny", "engine": "llamacpp"}), store, (), 0)
 
 
 def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp
     draft = {"base": base.ref, "dtype": "float32"}
     store.commit(Offer(9, OfferKind.RESIDENT, base.name, str(folder), files, draft), 902)
     for engine, least in (("pytorch", 4 * 4096), ("vllm", 0)):
-        spec = Spec(Program.SERVE, {"base": "talk", "engine": engine})
+        spec = Spec("serve", {"base": "talk", "engine": engine})
         _, needs = admit(spec, store, (), 1 << 20)
         assert (needs[LeaseKind.WEIGHTS] >= 4 * 4096) == (least > 0)
 
@@ -185,10 +185,10 @@ def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp
 )
 def test_arguments_that_a_journal_must_not_keep_are_refused_and_not_said_again(tmp_path, args, said):
     with pytest.raises(BadInput, match=said) as refused:
-        admit(Spec(Program.PULL, args), Store(tmp_path), (), 0)
+        admit(Spec("pull", args), Store(tmp_path), (), 0)
     assert "thissecret1" not in f"{refused.value.message} {refused.value.detail}"
 
 
 def test_a_title_is_as_long_as_a_line_of_a_list(tmp_path):
-    spec, _ = admit(Spec(Program.PULL, {"source": "s" * 4_000}), Store(tmp_path), (), 0)
+    spec, _ = admit(Spec("pull", {"source": "s" * 4_000}), Store(tmp_path), (), 0)
     assert len(spec.title) == 200

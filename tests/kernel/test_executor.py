@@ -13,7 +13,7 @@ from llmos.abi.call import Call
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Corrupt
 from llmos.abi.frame import Attach, ModelPath, ToChild
-from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.process import Priority, Spec
 from llmos.config import Config
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
@@ -24,7 +24,7 @@ from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base, add_model
 
-SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
+SERVE = Spec("serve", {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
 
 
 class Meddling(Store):

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import Corrupt, Fault, LlmosError
 from llmos.abi.model import Offer, OfferKind, Part, Verdict
-from llmos.abi.process import Priority, Program, Progress, Spec
+from llmos.abi.process import Priority, Progress, Spec
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal, restore
 from llmos.kernel.journal_copy import place, read
 from llmos.kernel.loop import replay
 from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.programs import declarations
 
 PIDS = st.integers(1, 4)
 FAULTS = st.builds(Fault, st.sampled_from(["bad_row", "offline"]), st.text(max_size=20))
@@ -38,7 +39,9 @@ OFFERS = st.builds(
     st.just((("head.safetensors", Part.HEAD),)),
     verdict=st.none() | st.builds(Verdict, st.booleans(), st.text(max_size=9), st.none() | st.just("ner:1")),
 )
-SPECS = st.builds(Spec, st.sampled_from(Program), st.just({"base": "tiny:1"}), priority=st.sampled_from(Priority))
+SPECS = st.builds(
+    Spec, st.sampled_from(list(declarations())), st.just({"base": "tiny:1"}), priority=st.sampled_from(Priority)
+)
 EVENTS = st.one_of(
     st.builds(ev.Submitted, st.floats(0, 9), PIDS, SPECS, st.just({LeaseKind.WEIGHTS: 3})),
     st.builds(ev.Admitted, st.floats(0, 9), PIDS),
@@ -159,7 +162,7 @@ def test_an_event_of_another_version_is_said_to_be_unreadable(tmp_path):
 
 
 def submitted(pid: int, **args: object) -> ev.Submitted:
-    return ev.Submitted(1.0, pid, Spec(Program.PULL, args, f"pull {pid}"), {})
+    return ev.Submitted(1.0, pid, Spec("pull", args, f"pull {pid}"), {})
 
 
 @pytest.fixture
@@ -410,13 +413,13 @@ from llmos.kernel.events import Submitted
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import replay
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.abi.process import Program, Spec
+from llmos.abi.process import Spec
 journal = Journal(Path(sys.argv[1]))
 table = ProcessTable(journal.snapshot())
 replay(journal, table)
 chance = random.Random(int(sys.argv[2]))
 for pid in range(table.last_pid + 1, table.last_pid + 1_000_000):
-    event = Submitted(1.0, pid, Spec(Program.PULL, {"source": "x" * chance.randrange(500)}), {})
+    event = Submitted(1.0, pid, Spec("pull", {"source": "x" * chance.randrange(500)}), {})
     journal.append(event)
     table.apply(event)
     print(pid, flush=True)

@@ -36,7 +36,7 @@ from llmos.abi.error import (
 )
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import SLOT
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Spec, State
 from llmos.config import Config
 from llmos.kernel.calls.call_service import task_of
 from llmos.kernel.children.logs import log_path, rotated_numbers
@@ -87,7 +87,7 @@ async def ask(box: Kernel, model: str, text: str = "hello", task: str | None = N
 
 
 def server(box: Kernel) -> Process:
-    (process,) = [p for p in box.processes.all() if p.spec.program is Program.SERVE and p.state is not State.EXITED]
+    (process,) = [p for p in box.processes.all() if p.spec.program == "serve" and p.state is not State.EXITED]
     return process
 
 
@@ -103,7 +103,7 @@ def test_models_of_one_base_share_a_process_and_the_same_text_gets_the_same_answ
         first, again, base = await asyncio.gather(ask(box, "mood:1"), ask(box, "mood:1"), ask(box, "tiny"))
         assert first.outputs == again.outputs
         assert base.outputs[0]["dim"] > 0
-        assert len([p for p in box.processes.all() if p.spec.program is Program.SERVE]) == 1
+        assert len([p for p in box.processes.all() if p.spec.program == "serve"]) == 1
         assert box.models.get("mood:1").is_attached
         assert not box.models.get("mood:2").is_attached
 
@@ -139,7 +139,7 @@ def test_a_call_that_cannot_work_is_refused_before_any_process_is_started(home, 
     async def act(box: Kernel) -> None:
         with pytest.raises(error):
             await ask(box, model, task=task)
-        assert not any(p.spec.program is Program.SERVE for p in box.processes.all())
+        assert not any(p.spec.program == "serve" for p in box.processes.all())
 
     with_box(home, act)
 
@@ -165,7 +165,7 @@ def test_more_than_a_call_may_ask_for_is_refused_before_any_process_is_started(h
     async def act(box: Kernel) -> None:
         with pytest.raises(BadInput, match=rf"{said}, and one call may have 2,048\. Send them in several calls"):
             await box.calls.answer(CallRequest("mood", tuple(inputs), params))
-        assert not any(p.spec.program is Program.SERVE for p in box.processes.all())
+        assert not any(p.spec.program == "serve" for p in box.processes.all())
 
     with_box(home, act)
 
@@ -377,23 +377,23 @@ def test_a_removed_model_is_gone_for_the_next_call_and_a_base_in_use_stays(home)
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (Spec(Program.TRAIN, {"base": "nobody"}), "No model 'nobody'"),
-        (Spec(Program.TRAIN, {"base": "mood:1"}), "Name the base it stands on"),
-        (Spec(Program.TRAIN, {"base": "tiny"}), "Not a valid Recipe"),
+        (Spec("train", {"base": "nobody"}), "No model 'nobody'"),
+        (Spec("train", {"base": "mood:1"}), "Name the base it stands on"),
+        (Spec("train", {"base": "tiny"}), "Not a valid Recipe"),
         (
-            Spec(Program.TRAIN, {"base": "tiny", "task": "guess", "name": "x", "data": {"train": "/x"}}),
+            Spec("train", {"base": "tiny", "task": "guess", "name": "x", "data": {"train": "/x"}}),
             "No task 'guess'",
         ),
-        (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "X", "data": {"train": "/x"}}), "no valid name"),
-        (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "tiny", "data": {"train": "/x"}}), "of a base"),
-        (Spec(Program.TRAIN, {"base": "tiny", "task": "tag", "name": "x", "data": {"train": "/x"}}), "No file /x"),
-        (Spec(Program.TRAIN, {**RECIPE, "learning_rte": 1e-4}), "no setting learning_rte .near: learning_rate"),
-        (Spec(Program.TRAIN, {**RECIPE, "data": {"train": "/x", "txt": "a"}}), "no setting data.txt .near: data.text"),
-        (Spec(Program.TRAIN, {**RECIPE, "epochs": -1}), "epochs is -1.0; it must be over 0"),
-        (Spec(Program.TRAIN, {**RECIPE, "data": {"train": __file__}}, device="cuda7"), "No device 'cuda7' here"),
-        (Spec(Program.PULL, {"source": "/nowhere/model.gguf"}), "No folder /nowhere/model.gguf"),
-        (Spec(Program.PULL, {}), "needs 'source'"),
-        (Spec(Program.EVALUATE, {}), "needs 'model'"),
+        (Spec("train", {"base": "tiny", "task": "tag", "name": "X", "data": {"train": "/x"}}), "no valid name"),
+        (Spec("train", {"base": "tiny", "task": "tag", "name": "tiny", "data": {"train": "/x"}}), "of a base"),
+        (Spec("train", {"base": "tiny", "task": "tag", "name": "x", "data": {"train": "/x"}}), "No file /x"),
+        (Spec("train", {**RECIPE, "learning_rte": 1e-4}), "no setting learning_rte .near: learning_rate"),
+        (Spec("train", {**RECIPE, "data": {"train": "/x", "txt": "a"}}), "no setting data.txt .near: data.text"),
+        (Spec("train", {**RECIPE, "epochs": -1}), "epochs is -1.0; it must be over 0"),
+        (Spec("train", {**RECIPE, "data": {"train": __file__}}, device="cuda7"), "No device 'cuda7' here"),
+        (Spec("pull", {"source": "/nowhere/model.gguf"}), "No folder /nowhere/model.gguf"),
+        (Spec("pull", {}), "needs 'source'"),
+        (Spec("evaluate", {}), "needs 'model'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -420,7 +420,7 @@ def test_a_process_that_no_eviction_could_make_room_for_is_refused_with_numbers(
 async def leave_free(box: Kernel, size_bytes: int) -> None:
     """Let the processor have as much memory as serving has leased, and so much more."""
     for process in box.processes.all():
-        if process.spec.program is Program.PROBE:
+        if process.spec.program == "probe":
             await until(box, process.pid, State.EXITED)
     (device,) = box.devices()
     leased = sum(lease.size_bytes for lease in box.status().leases)
@@ -550,7 +550,7 @@ def test_the_log_of_a_process_is_kept_and_can_be_followed(home):
         with pytest.raises(ProcessNotFound):
             await box.processes.log(99)
         (home / "empty").mkdir()
-        process = await box.processes.submit(Spec(Program.PULL, {"source": str(home / "empty")}))
+        process = await box.processes.submit(Spec("pull", {"source": str(home / "empty")}))
         text = "".join([piece async for piece in box.processes.follow_log(process.pid)])
         ended = box.processes.get(process.pid)
         assert ended.state is State.EXITED
@@ -624,7 +624,7 @@ def test_a_daemon_starts_answers_and_ends_what_runs_though_its_disk_is_full(home
         await box.start()
         assert box.models.get("mood").manifest.ref == "mood:2"
         with pytest.raises(LlmosError):
-            await box.processes.submit(Spec(Program.EVALUATE, {"model": "mood:1", "data": []}))
+            await box.processes.submit(Spec("evaluate", {"model": "mood:1", "data": []}))
         await box.stop()
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -9,7 +9,7 @@ import pytest
 
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import DiskFull, Unavailable
-from llmos.abi.process import Priority, Process, Program, Progress, Spec, State, Usage
+from llmos.abi.process import Priority, Process, Progress, Spec, State, Usage
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal
@@ -18,7 +18,7 @@ from llmos.kernel.processes.process_runtime import Snapshot
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View
 
-SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
+SERVE = Spec("serve", {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
 
 
 class Paper(Journal):

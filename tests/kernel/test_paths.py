@@ -8,7 +8,7 @@ import pytest
 
 from llmos.abi.device import Device
 from llmos.abi.error import PathNotAllowed
-from llmos.abi.process import Process, Program, Spec
+from llmos.abi.process import Process, Spec
 from llmos.config import Config
 from llmos.kernel.admission import assignment
 from llmos.kernel.paths import Roots
@@ -32,13 +32,13 @@ def roots(home, *folders, host="0.0.0.0"):
 
 
 NAMED = {
-    "rows to train on": (Program.TRAIN, lambda path: {"data": {"train": path}}),
-    "rows to validate on": (Program.TRAIN, lambda path: {"data": {"train": "rows@1", "validation": path}}),
-    "rows to test on": (Program.TRAIN, lambda path: {"data": {"train": "rows@1", "test": path}}),
-    "rows to evaluate on": (Program.EVALUATE, lambda path: {"data": path}),
-    "rows of a file with columns": (Program.EVALUATE, lambda path: {"data": {"train": path, "text": "a"}}),
-    "rows to quantize by": (Program.QUANTIZE, lambda path: {"data": path}),
-    "a folder to pull": (Program.PULL, lambda path: {"source": path}),
+    "rows to train on": ("train", lambda path: {"data": {"train": path}}),
+    "rows to validate on": ("train", lambda path: {"data": {"train": "rows@1", "validation": path}}),
+    "rows to test on": ("train", lambda path: {"data": {"train": "rows@1", "test": path}}),
+    "rows to evaluate on": ("evaluate", lambda path: {"data": path}),
+    "rows of a file with columns": ("evaluate", lambda path: {"data": {"train": path, "text": "a"}}),
+    "rows to quantize by": ("quantize", lambda path: {"data": path}),
+    "a folder to pull": ("pull", lambda path: {"source": path}),
 }
 
 
@@ -77,7 +77,7 @@ def test_a_symbolic_link_is_followed_before_it_is_compared(tmp_path, root, progr
 
 def test_a_root_may_be_a_link_itself(tmp_path, root):
     (tmp_path / "link").symlink_to(root)
-    found = roots(tmp_path, tmp_path / "link").named(Program.EVALUATE, {"data": str(tmp_path / "link" / "rows.csv")})
+    found = roots(tmp_path, tmp_path / "link").named("evaluate", {"data": str(tmp_path / "link" / "rows.csv")})
     assert found == {"data": str(root / "rows.csv")}
 
 
@@ -85,21 +85,21 @@ def test_nothing_in_a_folder_that_is_pulled_leads_out(tmp_path, root):
     model = root / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    assert roots(tmp_path, root).named(Program.PULL, {"source": str(model)}) == {"source": str(model)}
+    assert roots(tmp_path, root).named("pull", {"source": str(model)}) == {"source": str(model)}
     (model / "tokenizer.json").symlink_to(SECRET)
     with pytest.raises(PathNotAllowed, match="tokenizer"):
-        roots(tmp_path, root).named(Program.PULL, {"source": str(model)})
+        roots(tmp_path, root).named("pull", {"source": str(model)})
 
 
 @pytest.mark.parametrize("source", ["~/model", "../model", "./model", "a/b"])
 def test_every_spelling_that_a_puller_takes_for_a_folder_is_one(tmp_path, root, source):
     with pytest.raises(PathNotAllowed):
-        roots(tmp_path, root).named(Program.PULL, {"source": source})
+        roots(tmp_path, root).named("pull", {"source": source})
 
 
 @pytest.mark.parametrize("source", ["minilm", "hf:org/name@main"])
 def test_a_name_of_the_catalog_and_a_repository_are_no_paths(tmp_path, source):
-    assert roots(tmp_path).named(Program.PULL, {"source": source}) == {"source": source}
+    assert roots(tmp_path).named("pull", {"source": source}) == {"source": source}
 
 
 def test_a_link_that_is_put_there_while_the_process_waits_is_seen_as_it_starts(tmp_path, root):
@@ -107,8 +107,8 @@ def test_a_link_that_is_put_there_while_the_process_waits_is_seen_as_it_starts(t
     add_base(store)
     config = Config(tmp_path, host="0.0.0.0", insecure=True, data_roots=(root,))
     rows = root / "rows.csv"
-    args = Roots(config).named(Program.EVALUATE, {"model": "tiny:1", "data": str(rows)})
-    process = Process(7, Spec(Program.EVALUATE, args))
+    args = Roots(config).named("evaluate", {"model": "tiny:1", "data": str(rows)})
+    process = Process(7, Spec("evaluate", args))
     assert assignment(process, store, config, CPU).args["data"] == str(rows)
     rows.unlink()
     rows.symlink_to(SECRET)
@@ -119,9 +119,9 @@ def test_a_link_that_is_put_there_while_the_process_waits_is_seen_as_it_starts(t
 @pytest.mark.parametrize("path", ["/a\0b", "/" + "x" * 5000])
 def test_a_path_that_no_system_opens_is_refused(tmp_path, root, path):
     with pytest.raises(PathNotAllowed):
-        roots(tmp_path, root).named(Program.EVALUATE, {"data": path})
+        roots(tmp_path, root).named("evaluate", {"data": path})
 
 
 def test_what_is_no_path_at_all_is_left_to_whoever_checks_it(tmp_path):
     for args in ({}, {"data": 3}, {"data": {"train": None}}, {"data": []}, {"source": 3}):
-        assert roots(Path(tmp_path)).named(Program.PULL, args) == args
+        assert roots(Path(tmp_path)).named("pull", args) == args

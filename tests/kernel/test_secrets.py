@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from llmos.abi.api_types import process_json, stream_event_json
-from llmos.abi.process import Program, Spec
+from llmos.abi.process import Spec
 from llmos.config import Config
 from llmos.kernel.kernel import Kernel
 
@@ -38,7 +38,7 @@ def test_after_a_pull_with_a_token_no_file_of_the_home_and_nothing_that_is_shown
         await box.start()
         box.warm()
         args = {"source": "hf:org/gated", "hub": f"http://127.0.0.1:{hub.server_port}"}
-        process = await box.processes.submit(Spec(Program.PULL, args))
+        process = await box.processes.submit(Spec("pull", args))
         shown.extend([str(stream_event_json(one)) async for one in box.processes.watch(process.pid)])
         shown.append(str([process_json(one) for one in box.processes.all()]))
         shown.append(await box.processes.log(process.pid))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from llmos.abi.frame import Accepted, Job
 from llmos.abi.model import Offer
-from llmos.abi.process import Program, Progress
-from llmos.kernel.admission import bases_of
+from llmos.abi.process import Progress
+from llmos.kernel.programs.pull import bases_of
 from llmos.kernel.store.store import Store
 
 
@@ -41,7 +41,7 @@ class Box:
         scratch = self.home / "scratch" / str(self.pid)
         scratch.mkdir(parents=True, exist_ok=True)
         named = bases_of(self.store, dtype)
-        return Job(self.pid, Program.PULL, {"source": source, **args}, str(scratch), dtype=dtype, models=named)
+        return Job(self.pid, "pull", {"source": source, **args}, str(scratch), dtype=dtype, models=named)
 
     def phases(self) -> list[str]:
         return list(dict.fromkeys(report.phase for report in self.reports))

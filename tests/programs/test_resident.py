@@ -8,7 +8,6 @@ import pytest
 
 from llmos.abi.frame import Job, ModelPath, Ready, Stop
 from llmos.abi.model import Kind, Manifest, OfferKind
-from llmos.abi.process import Program
 from llmos.testing import tiny
 from llmos.testing.daemon import beside
 
@@ -23,7 +22,7 @@ def test_a_base_without_its_resident_form_gets_one_before_it_is_served(tmp_path:
     args = {"engine": "pytorch", "token_budget": 64}
     daemon, channel, close = beside()
     daemon.send(Stop())
-    serve.main(channel, Job(1, Program.SERVE, args, str(tmp_path), threads=1, models={"base": base}))
+    serve.main(channel, Job(1, "serve", args, str(tmp_path), threads=1, models={"base": base}))
     close()
     (form,) = daemon.offers
     assert (form.kind, form.draft) == (OfferKind.RESIDENT, {"base": "tiny:1", "dtype": "float32"})

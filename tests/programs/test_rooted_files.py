@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from llmos.abi.error import PathNotAllowed
-from llmos.abi.process import Program
 from llmos.abi.recipe import Data
 from llmos.abi.roots import open_below, restrict
 from llmos.config import Config
@@ -45,7 +44,7 @@ def swap_folder(folder):
 @pytest.mark.parametrize("swap", [swap_file, swap_folder])
 def test_what_was_checked_is_what_is_read(box, swap):
     folder, roots = box
-    named = roots.named(Program.TRAIN, {"data": {"train": str(folder / "root/data/rows.csv")}})["data"]["train"]
+    named = roots.named("train", {"data": {"train": str(folder / "root/data/rows.csv")}})["data"]["train"]
     assert [row.input["text"] for row in read_rows(named, Data(named), "classify", {}).rows] == ["hello", "bye"]
     swap(folder)
     with pytest.raises(PathNotAllowed, match=r"rows\.csv is not below a folder that requests may read"):

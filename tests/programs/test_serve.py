@@ -34,7 +34,7 @@ from llmos.abi.frame import (
 )
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import Note, open_note, read
-from llmos.abi.process import Priority, Program
+from llmos.abi.process import Priority
 from llmos.abi.wire import Splitter, encode
 from llmos.engines.intake import Intake
 from llmos.programs import serve
@@ -55,7 +55,7 @@ class Daemon:
         self._socket.settimeout(20.0)
         self._splitter = Splitter()
         self._frames: list[FromChild] = []
-        assignment = Job(1, Program.SERVE, {"engine": "null", "token_budget": 64}, "/nowhere", models={"base": BASE})
+        assignment = Job(1, "serve", {"engine": "null", "token_budget": 64}, "/nowhere", models={"base": BASE})
         self.gone = threading.Event()
         channel = Channel(theirs, on_gone=self.gone.set)
         self._theirs = theirs

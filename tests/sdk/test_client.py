@@ -7,7 +7,7 @@ import pytest
 
 from llmos import AsyncClient, Client
 from llmos.abi.error import BadInput, BadSetting, Conflict, Fault, ModelNotFound, TooLong, Unavailable, WrongTask
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Spec, State
 from llmos.config import Config
 from llmos.sdk import request
 from llmos.sdk.result import Classified, Embedded, Generated, Tagged
@@ -214,7 +214,7 @@ def test_text_that_no_utf8_can_say_is_bad_input(box):
 
 def test_a_wait_that_the_daemon_s_end_cut_short_is_no_success():
     with pytest.raises(Unavailable, match="went down while pid 3 was queued"):
-        raise_unless_done(Process(3, Spec(Program.TRAIN)))
+        raise_unless_done(Process(3, Spec("train")))
 
 
 def test_events_are_put_together_whatever_else_the_stream_says():

@@ -14,7 +14,6 @@ from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Job, ModelPath, Stop
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, OfferKind, Part
-from llmos.abi.process import Program
 from llmos.testing import tiny
 from llmos.testing.daemon import FakeDaemon, beside
 
@@ -45,7 +44,7 @@ def quantized(
     scratch.mkdir(exist_ok=True)
     told = Job(
         5,
-        Program.QUANTIZE,
+        "quantize",
         {"model": model.manifest.ref, **args},
         str(scratch),
         dtype=dtype,
@@ -212,7 +211,7 @@ def test_it_ends_when_it_is_told_to_and_keeps_nothing(tmp_path, trained):
     model, datasets = trained
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    told = Job(5, Program.QUANTIZE, {"model": "sorter:1"}, str(scratch), models={"model": model})
+    told = Job(5, "quantize", {"model": "sorter:1"}, str(scratch), models={"model": model})
     daemon, channel, close = beside()
     daemon.send(Stop("make room"))
     while not channel.stop_asked:
@@ -230,7 +229,7 @@ def test_a_pull_may_bring_the_version_in_int8_as_well(tmp_path):
     (tmp_path / "scratch").mkdir()
     args = {"source": str(source), "name": "tiny", "dtype": "int8", "max_drop": 0.2}
     daemon, channel, close = beside()
-    pull.main(channel, Job(1, Program.PULL, args, str(tmp_path / "scratch"), threads=1))
+    pull.main(channel, Job(1, "pull", args, str(tmp_path / "scratch"), threads=1))
     close()
     plain, floats, integers, made = daemon.offers
     assert [one.kind for one in (plain, made)] == [OfferKind.BASE, OfferKind.BASE]

@@ -16,7 +16,6 @@ from llmos.abi.error import BadInput, BadRow, Conflict
 from llmos.abi.frame import Job, ModelPath, Stop
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
-from llmos.abi.process import Program
 from llmos.testing.daemon import FakeDaemon, beside
 
 pytestmark = pytest.mark.torch
@@ -85,7 +84,7 @@ def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, dtype:
         told = tiny_training.assignment(tmp_path, {}, dtype=dtype)
         asked = replace(
             told,
-            program=Program.EVALUATE,
+            program="evaluate",
             args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(kept)},
             models={"model": located(made, tiny_training.base(tmp_path))},
         )
@@ -106,7 +105,7 @@ def test_an_evaluation_told_to_stop_ends_and_keeps_nothing(tmp_path: Path) -> No
     made = trained(tmp_path, {"task": "classify", "epochs": 0.1, "data": {"train": str(path)}}).offers[1]
     asked = replace(
         tiny_training.assignment(tmp_path, {}),
-        program=Program.EVALUATE,
+        program="evaluate",
         args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(tmp_path / "evaluations" / "1")},
         models={"model": located(made, tiny_training.base(tmp_path))},
     )

@@ -16,7 +16,7 @@ from llmos.abi.form import INT8
 from llmos.abi.frame import ToChild
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import Kind, Manifest
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Process, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.calls.pending_call import Deadlines, PendingCall
@@ -24,6 +24,7 @@ from llmos.kernel.calls.router import Router
 from llmos.kernel.processes.footprint import weights_bytes
 from llmos.kernel.processes.ledger import MIB
 from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.programs.serve import serve_spec
 from llmos.kernel.store.store import Store
 
 OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
@@ -158,8 +159,7 @@ class CallService:
         return await asyncio.shield(self._opening[key])
 
     async def _open_server(self, target: Target) -> int:
-        args = {"base": target.base, "engine": target.engine}
-        return (await self._submit(Spec(Program.SERVE, args, priority=Priority.INTERACTIVE, device=target.device))).pid
+        return (await self._submit(serve_spec(target.base, target.engine, target.device))).pid
 
     def _attach(self, pid: int, model: str) -> None:
         """Ask for a model that calls wait for; the scheduler finds room for it."""

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from llmos.abi.frame import Beat, FromChild
-from llmos.abi.process import Priority, Process, Program, State
+from llmos.abi.process import Priority, Process, State
 from llmos.kernel import events as ev
 from llmos.kernel.events import Event
 from llmos.kernel.processes.process_runtime import ALIVE
+from llmos.kernel.programs import traits_of
 
 TICK_S = 1.0
 LONGEST_TICK_S = 2.0
 NOTICED_AFTER_S = 5.0  # a child beats once a second
 LOADING = 4.0  # so many times as long may a child be silent that loads its base: code it imports may hold all threads
-REPLACED = (Program.SERVE, Program.PROBE)  # others lose work that a person may prefer to save
 
 
 @dataclass(slots=True)
@@ -79,7 +79,10 @@ class Heartbeats:
 
     def _why_to_end(self, process: Process, heard: LastHeard, quiet_s: float) -> str:
         """Why this process is to be ended now; nothing if it is not."""
-        may_be = process.spec.program in REPLACED and process.state in (State.STARTING, State.READY)
+        may_be = traits_of(process.spec.program).is_replaced_when_hung and process.state in (
+            State.STARTING,
+            State.READY,
+        )
         if not may_be or self._timeout_s <= 0:
             return ""
         if quiet_s >= self._timeout_s and self._is_stopped(heard.os_pid):
@@ -95,6 +98,6 @@ class Heartbeats:
 
 def _standing_still_s(process: Process, beat: Beat) -> float:
     """How long a serve process's loop has been at one step without computing or reading anything."""
-    if process.spec.program is not Program.SERVE or process.state is not State.READY:
+    if not traits_of(process.spec.program).answers_calls or process.state is not State.READY:
         return 0.0
     return min(beat.stuck_s, beat.still_s)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.abi.device import Lease, LeaseKind
 from llmos.abi.error import CODES, BadInput, Fault, NotFound, ProcessDied
-from llmos.abi.process import Process, Program, State
+from llmos.abi.process import Process, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
 from llmos.kernel.events import Event
-from llmos.kernel.processes.process_runtime import ALIVE, RESUMABLE, without_models
+from llmos.kernel.processes.process_runtime import ALIVE, without_models
 from llmos.kernel.processes.scheduler import STARTS_TO_FAIL, backoff_s
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def on_forked(table: ProcessTable, event: ev.Forked) -> list[Effect]:
 
 def on_start_failed(table: ProcessTable, event: ev.StartFailed) -> list[Effect]:
     process = replace(table.process(event.pid), fault=event.fault)
-    state = State.EXITED if process.spec.program not in RESUMABLE or _is_final(event.fault) else State.INTERRUPTED
+    is_resumable = table.traits(process).is_resumable
+    state = State.INTERRUPTED if is_resumable and not _is_final(event.fault) else State.EXITED
     ended = table.end(process, event.at, state, _fault_sentence(process.pid, event.fault, state))
     return [*ended, *table.fail_calls(process, event.fault)]
 
@@ -49,7 +50,7 @@ def on_ready(table: ProcessTable, event: ev.BecameReady) -> list[Effect]:
     if event.weights_bytes:
         process = _weigh(table, process, event.weights_bytes)
     table.put(process.moved(State.READY))
-    return [do.ReleaseCalls(process.pid)] if process.spec.program is Program.SERVE else []
+    return [do.ReleaseCalls(process.pid)] if table.traits(process).answers_calls else []
 
 
 def on_attached(table: ProcessTable, event: ev.Attached) -> list[Effect]:
@@ -121,12 +122,12 @@ def on_exited(table: ProcessTable, event: ev.ChildExited) -> list[Effect]:
     process = replace(process, exit_code=event.code, usage=usage, progress=progress)
     if process.state not in ALIVE:
         return []
-    if process.spec.program is Program.SERVE and process.state is not State.STOPPING:
+    if table.traits(process).is_restarted and process.state is not State.STOPPING:
         return _on_serve_crash(table, process, event)
     runtime = table.runtimes[event.pid]
     if runtime.is_returning:
         return _back_off(table, process, runtime.crashes, 0.0, process.reason)
-    state = _state_after(process, event.code)
+    state = _state_after(process, event.code, is_resumable=table.traits(process).is_resumable)
     why = runtime.hung or _why(process, event.code, state)
     ended = table.end(process, event.at, state, why)
     return [*ended, *table.fail_calls(process, _death_fault(process))]
@@ -198,9 +199,9 @@ def is_own_fault(code: int) -> bool:
     return code > 0 or (code < 0 and -code not in FROM_OUTSIDE)
 
 
-def _state_after(process: Process, code: int) -> State:
+def _state_after(process: Process, code: int, *, is_resumable: bool) -> State:
     """Interrupted if the program can go on from what it left, and there is a reason to; else it is over."""
-    if process.spec.program not in RESUMABLE:
+    if not is_resumable:
         return State.EXITED
     if process.state is State.STOPPING:
         is_done = code == 0 and any(":" in ref for ref in process.made)

@@ -13,8 +13,7 @@ from math import ceil
 from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest, Part
-from llmos.abi.process import Program, Spec
-from llmos.abi.recipe import Recipe, batch_size_of, recipe_of, shares_of, token_budget_of
+from llmos.abi.recipe import Recipe, batch_size_of, shares_of, token_budget_of
 from llmos.abi.task import find_spec, is_generative
 from llmos.kernel.processes.ledger import MIB
 
@@ -114,31 +113,30 @@ class FootprintFacts:
 NOTHING = FootprintFacts()
 
 
-def footprint_of(
-    spec: Spec, manifests: Mapping[str, Manifest], facts: FootprintFacts = NOTHING
+def serving_footprint(model: Manifest, facts: FootprintFacts = NOTHING) -> dict[LeaseKind, int]:
+    """The bytes of a process that loads a model and computes its forward pass, without a KV cache."""
+    return {
+        LeaseKind.WEIGHTS: _loaded_bytes(model, facts),
+        LeaseKind.WORKSPACE: CHILD_BYTES + WORKSPACE_BYTES,
+    }
+
+
+def training_footprint(
+    recipe: Recipe, device: str, base: Manifest, facts: FootprintFacts = NOTHING
 ) -> dict[LeaseKind, int]:
-    """What a process will hold, from the weights of the models its arguments name, and from the base's resident form,
-    for packed weights are smaller on the disk."""
-    weights = max((weights_bytes(manifest) for manifest in manifests.values()), default=0)
-    is_smaller = any(manifest.dtype for manifest in manifests.values())  # than what it was made from: int8
-    weights = facts.resident_bytes if is_smaller and facts.resident_bytes else max(weights, facts.resident_bytes)
-    match spec.program:
-        case Program.TRAIN:
-            if facts.shape is not None and facts.shape.is_half:
-                weights = max(2 * max(map(weights_bytes, manifests.values()), default=0), facts.resident_bytes)
-            limits = [manifest.options.get("max_tokens") for manifest in manifests.values()]
-            limit = min((one for one in limits if isinstance(one, int)), default=0)
-            return _of_training(recipe_of(spec.args), spec.device, weights, limit, facts)
-        case Program.SERVE | Program.EVALUATE | Program.QUANTIZE:
-            needs = {LeaseKind.WEIGHTS: weights, LeaseKind.WORKSPACE: CHILD_BYTES + WORKSPACE_BYTES}
-            is_generating = any(
-                is_generative(task) for manifest in manifests.values() for task in manifest.options.get("tasks", ())
-            )
-            if spec.program is Program.SERVE and is_generating:
-                needs[LeaseKind.KV] = facts.kv_bytes
-            return needs
-        case Program.PULL | Program.PROBE:
-            return {LeaseKind.WORKSPACE: CHILD_BYTES}
+    """The bytes of a training on this base."""
+    weights = _loaded_bytes(base, facts)
+    if facts.shape is not None and facts.shape.is_half:
+        weights = max(2 * weights_bytes(base), facts.resident_bytes)
+    limit = base.options.get("max_tokens")
+    return _of_training(recipe, device, weights, limit if isinstance(limit, int) else 0, facts)
+
+
+def _loaded_bytes(model: Manifest, facts: FootprintFacts) -> int:
+    """Of a model's weights, or of the base's resident form, for packed weights are smaller on the disk."""
+    if model.dtype and facts.resident_bytes:  # int8 is smaller than what it was made from
+        return facts.resident_bytes
+    return max(weights_bytes(model), facts.resident_bytes)
 
 
 def _of_training(recipe: Recipe, device: str, weights: int, limit: int, facts: FootprintFacts) -> dict[LeaseKind, int]:

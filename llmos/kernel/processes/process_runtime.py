@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from llmos.abi.device import Device, Lease, LeaseKind
-from llmos.abi.process import Process, Program, State
+from llmos.abi.process import Process, State
 from llmos.kernel.processes.pending_commits import PendingCommits
+from llmos.kernel.programs.traits import Traits
 
-RESUMABLE = frozenset({Program.TRAIN, Program.PULL})
 CALLED = frozenset({State.READY, State.SUSPENDED})  # a serve process that has its base
 ALIVE = frozenset({State.STARTING, State.READY, State.SUSPENDED, State.STOPPING})
 
@@ -29,6 +29,7 @@ class ProcessRuntime:
     leaving: tuple[str, ...] = ()  # of these models: those that were told to go
     is_returning: bool = False  # once it has stopped it starts again, and its calls wait for that
     place: int = 0  # in the queue of those that wait to start: whoever is queued again stands behind the others
+    traits: Traits | None = None  # of its program, as it was submitted; None in journals of before
 
 
 @dataclass(frozen=True, slots=True)

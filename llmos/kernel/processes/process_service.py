@@ -8,9 +8,8 @@ from dataclasses import replace
 from itertools import count
 
 from llmos.abi.api_types import StreamEvent
-from llmos.abi.engine import device_for
 from llmos.abi.error import BadSetting
-from llmos.abi.process import Priority, Process, Program, Spec
+from llmos.abi.process import Priority, Process, Spec
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.admission import admit
@@ -21,6 +20,7 @@ from llmos.kernel.loop import Loop
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.ledger import no_room
 from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.programs import declaration_of, traits_of
 from llmos.kernel.store.store import Store
 
 
@@ -52,7 +52,7 @@ class ProcessService:
         spec, needs = await asyncio.to_thread(admit, spec, *known)
         self._check_fits(spec)
         pid = next(self._pids)
-        await self._loop.ask(ev.Submitted(self._clock(), pid, spec, needs))
+        await self._loop.ask(ev.Submitted(self._clock(), pid, spec, needs, traits_of(spec.program)))
         return self._table.process(pid)
 
     def all(self) -> list[Process]:
@@ -98,8 +98,7 @@ class ProcessService:
         if spec.device not in devices:
             said = f"No device {spec.device!r} here. There are: {', '.join(devices)}. See: llmos status"
             raise BadSetting(said, key="device", value=spec.device, expected=devices)
-        if spec.program is Program.SERVE:
-            device_for(str(spec.args["engine"]), [self._table.device(spec.device)])
+        declaration_of(spec.program).check_device(spec, self._table.device(spec.device))
         capacity = self._table.ledger.capacity(spec.device)
         if spec.need_bytes > capacity:
             raise no_room(spec.device, spec.need_bytes, capacity)

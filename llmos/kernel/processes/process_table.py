@@ -12,7 +12,7 @@ from typing import Any
 
 from llmos.abi.device import Device, Lease
 from llmos.abi.error import Cancelled, Fault, IllegalMove, ProcessNotFound, Unavailable
-from llmos.abi.process import Priority, Process, Program, State
+from llmos.abi.process import Priority, Process, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
@@ -20,9 +20,11 @@ from llmos.kernel.events import Event
 from llmos.kernel.processes import child_events, pending_commits
 from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget
 from llmos.kernel.processes.ledger import Ledger
-from llmos.kernel.processes.process_runtime import ALIVE, CALLED, RESUMABLE, ProcessRuntime, Snapshot, without_models
+from llmos.kernel.processes.process_runtime import ALIVE, CALLED, ProcessRuntime, Snapshot, without_models
 from llmos.kernel.processes.scheduler import RANK, AttachRequest, View
 from llmos.kernel.processes.turns import NOBODY, Crowd, Holding
+from llmos.kernel.programs import traits_of
+from llmos.kernel.programs.traits import Traits
 
 KEEP_ENDED = 200
 FORCE_AGAIN_S = 3.0  # what was to be ended by force while it was being born is there by then
@@ -54,6 +56,10 @@ class ProcessTable:
         if pid not in self.processes:
             raise ProcessNotFound(f"No process {pid}. See what there is: llmos ps --all", pid=pid)
         return self.processes[pid]
+
+    def traits(self, process: Process) -> Traits:
+        """As the journal has them, for its events must replay to the same table whatever programs there are today."""
+        return self.runtimes[process.pid].traits or traits_of(process.spec.program)
 
     def put(self, process: Process) -> None:
         """The process is like this from now on."""
@@ -92,7 +98,7 @@ class ProcessTable:
     def is_probing(self) -> bool:
         """The speeds of this machine's devices are not known, and a process is about to find them out."""
         return self.probe_key != self.probed_key and any(
-            p.spec.program is Program.PROBE and not p.is_ended for p in self.processes.values()
+            self.traits(p).measures_devices and not p.is_ended for p in self.processes.values()
         )
 
     # What the scheduler decides from.
@@ -194,7 +200,7 @@ class ProcessTable:
     def crowd(self) -> Crowd:
         """The serve processes that wait for memory, in the order in which the scheduler starts them, and those that
         hold it."""
-        queued = [p for p in self.queued() if p.spec.program is Program.SERVE]
+        queued = [p for p in self.queued() if self.traits(p).answers_calls]
         if not queued:
             return NOBODY
         leaving = self.leaving_bytes()
@@ -205,7 +211,7 @@ class ProcessTable:
         holding = {
             p.pid: Holding(self.ledger.held(p.pid, p.spec.device), self._start_s(p))
             for p in self.processes.values()
-            if p.spec.program is Program.SERVE and p.state is State.READY
+            if self.traits(p).answers_calls and p.state is State.READY
         }
         return Crowd(missing, holding)
 
@@ -262,7 +268,7 @@ class ProcessTable:
 
     def _on_submitted(self, event: ev.Submitted) -> list[Effect]:
         self.last_pid = max(self.last_pid, event.pid)
-        self.runtimes[event.pid] = ProcessRuntime(needs=event.needs)
+        self.runtimes[event.pid] = ProcessRuntime(needs=event.needs, traits=event.traits)
         self.put(Process(event.pid, event.spec, created_at=event.at))
         self.enqueue(event.pid)
         return []
@@ -396,10 +402,10 @@ class ProcessTable:
             if process.state in ALIVE:
                 if process.os_pid is not None:
                     effects.append(do.KillOrphan(process.os_pid, self.runtimes[process.pid].born_at))
-                state = State.INTERRUPTED if process.spec.program in RESUMABLE else State.EXITED
+                state = State.INTERRUPTED if self.traits(process).is_resumable else State.EXITED
                 on = f"; go on with: llmos resume {process.pid}" if state is State.INTERRUPTED else ""
                 effects += self.end(process, event.at, state, f"ended with the daemon{on}")
-            elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
+            elif process.state is State.QUEUED and not self.traits(process).is_resumable:
                 effects += self.end(process, event.at, State.EXITED, "ended with the daemon")
         return [*effects, *self.pending_commits.unfinished()]
 
@@ -410,7 +416,7 @@ class ProcessTable:
             is_returning = self.runtimes[process.pid].is_returning
             if process.state in ALIVE - {State.STOPPING} or is_returning:
                 effects += self.stop(process, "the daemon goes down")
-            elif process.state is State.QUEUED and process.spec.program not in RESUMABLE:
+            elif process.state is State.QUEUED and not self.traits(process).is_resumable:
                 effects += self.end(process, event.at, State.EXITED, "the daemon goes down")
                 effects += self.fail_calls(process, Fault(Unavailable.code, "The daemon is going down"))
         return effects
@@ -481,7 +487,7 @@ class ProcessTable:
 
     def fail_calls(self, process: Process, fault: Fault) -> list[Effect]:
         """Calls of this serve process, sent or waiting, are answered with the fault."""
-        return [do.FailCalls(process.pid, fault)] if process.spec.program is Program.SERVE else []
+        return [do.FailCalls(process.pid, fault)] if self.traits(process).answers_calls else []
 
     def release(self, pid: int) -> None:
         """The process holds nothing any more, and waits for no model."""

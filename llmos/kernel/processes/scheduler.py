@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import Cancelled, Fault, fault_of
-from llmos.abi.process import Priority, Process, Program, State
+from llmos.abi.process import Priority, Process, State
 from llmos.kernel.events import Admitted, AttachGranted, AttachRefused, Delayed, Displaced, Event, Evicted
 from llmos.kernel.processes.eviction import EvictionCandidate, cheapest
 from llmos.kernel.processes.ledger import MIB, no_room
+from llmos.kernel.programs import traits_of
 
 RANK = {Priority.INTERACTIVE: 0, Priority.BATCH: 1, Priority.BACKGROUND: 2}
 RUNNING = frozenset({State.STARTING, State.READY, State.STOPPING})
@@ -90,20 +91,23 @@ def schedule(view: View) -> list[Event]:
     )
     events = [event for device in view.free_bytes for event in _balance_device(device, view, plan)]
     events += [event for request in view.attach_requests for event in _grant(request, plan)]
-    training = {p.spec.device: p.pid for p in view.running if p.spec.program is Program.TRAIN and p.state in RUNNING}
+    working = {  # who does what only one of a device may do at a time
+        (p.spec.device, traits_of(p.spec.program).exclusive_work): p.pid for p in view.running if p.state in RUNNING
+    }
     for process in sorted(view.queued, key=lambda p: RANK[p.spec.priority]):
         device = process.spec.device
-        is_training = process.spec.program is Program.TRAIN
-        if view.is_probing and process.spec.program is not Program.PROBE:
+        traits = traits_of(process.spec.program)
+        work = (device, traits.exclusive_work)
+        if view.is_probing and not traits.measures_devices:
             events.append(Delayed(view.at, process.pid, "waits until the devices are measured"))
-        elif is_training and device in training:
-            events.append(Delayed(view.at, process.pid, f"waits for pid {training[device]}, which trains on {device}"))
+        elif traits.exclusive_work and work in working:
+            said = f"waits for pid {working[work]}, which {traits.exclusive_work} on {device}"
+            events.append(Delayed(view.at, process.pid, said))
         elif device in plan.blocked:
             events.append(Delayed(view.at, process.pid, f"waits for memory of {device}, behind others"))
         elif plan.take(device, process.spec.need_bytes):
             events.append(Admitted(view.at, process.pid))
-            if is_training:
-                training[device] = process.pid
+            working[work] = process.pid
         elif process.pid in view.forsaken:
             events.append(Evicted(view.at, process.pid, "there was no room for it, and nobody waits for it any more"))
         else:
@@ -125,7 +129,7 @@ def _balance_device(device: str, view: View, plan: MemoryPlan) -> list[Event]:
     victims = cheapest(overdrawn, [one for one in plan.idle if one.device == device])
     if victims:
         return plan.give_up(victims, f"room for {overdrawn / MIB:,.0f} MiB more of {device} than was estimated")
-    serving = [p for p in view.running if p.spec.device == device and p.spec.program is Program.SERVE]
+    serving = [p for p in view.running if p.spec.device == device and traits_of(p.spec.program).answers_calls]
     ready = [p for p in serving if p.state is State.READY]
     last = max(ready, key=lambda p: (p.started_at or 0.0, p.pid), default=None)
     if last is None:

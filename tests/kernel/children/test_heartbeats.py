@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.frame import Beat, Chunks, Ready
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Spec, State
 from llmos.kernel import events as ev
 from llmos.kernel.children.heartbeats import LOADING, NOTICED_AFTER_S, Heartbeats
 
-SERVE = Process(1, Spec(Program.SERVE, priority=Priority.INTERACTIVE), State.READY, os_pid=11)
-TRAIN = Process(1, Spec(Program.TRAIN, priority=Priority.BACKGROUND), State.READY, os_pid=11)
+SERVE = Process(1, Spec("serve", priority=Priority.INTERACTIVE), State.READY, os_pid=11)
+TRAIN = Process(1, Spec("train", priority=Priority.BACKGROUND), State.READY, os_pid=11)
 STARTING = replace(SERVE, state=State.STARTING)
 SUSPENDED = replace(SERVE, state=State.SUSPENDED)
 STOPPING = replace(SERVE, state=State.STOPPING)

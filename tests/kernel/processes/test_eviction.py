@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.frame import Ask, Cancel, Detach, ToChild
-from llmos.abi.process import Priority, Program, Spec, State
+from llmos.abi.process import Priority, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.calls.call_queue import HALF_LIFE_S, PATIENCE_S, RecentUse
@@ -173,7 +173,7 @@ class World:
 
     def apply(self, event: ev.Event) -> None:
         effects = self.table.apply(event)
-        if isinstance(event, ev.Submitted) and event.spec.program is Program.SERVE:
+        if isinstance(event, ev.Submitted) and event.spec.program == "serve":
             self.router.serve(event.pid, event.spec.args["base"], "cpu0")
         if isinstance(event, ev.ChildExited):
             self.router.lost(event.pid)
@@ -236,7 +236,7 @@ class World:
             and not self.table.runtimes[pid].is_returning
         ):
             pid = next(self.pids)
-            spec = Spec(Program.SERVE, {"base": base}, priority=Priority.INTERACTIVE, need_bytes=self.need)
+            spec = Spec("serve", {"base": base}, priority=Priority.INTERACTIVE, need_bytes=self.need)
             self.post(ev.Submitted(self.clock(), pid, spec, {LeaseKind.WEIGHTS: self.need}))
         self.calls.append(self.router.open(pid, Call(next(self.ids), model, "embed", ("x",), priority=priority)))
         self.look()
@@ -423,7 +423,7 @@ def test_bases_that_fit_together_never_end_for_each_other():
 
 def test_a_base_that_would_not_fit_even_then_ends_nobody():
     world = World(need=60)
-    train = Spec(Program.TRAIN, {"name": "x"}, need_bytes=30)
+    train = Spec("train", {"name": "x"}, need_bytes=30)
     world.post(ev.Submitted(world.clock(), next(world.pids), train, {LeaseKind.WEIGHTS: 30}))
     world.call("red:1")
     world.begin(2)
@@ -499,7 +499,7 @@ def test_a_base_that_gave_way_and_is_queued_ends_with_the_daemon():
 def also(world: World, base: str, need: int) -> None:
     """A serve process of another size is submitted, and called."""
     pid = next(world.pids)
-    spec = Spec(Program.SERVE, {"base": base}, priority=Priority.INTERACTIVE, need_bytes=need)
+    spec = Spec("serve", {"base": base}, priority=Priority.INTERACTIVE, need_bytes=need)
     world.post(ev.Submitted(world.clock(), pid, spec, {LeaseKind.WEIGHTS: need}))
     world.calls.append(world.router.open(pid, Call(next(world.ids), base, "embed", ("x",))))
     world.look()
@@ -546,7 +546,7 @@ def test_a_queued_base_whose_callers_have_left_keeps_nobody_from_starting():
     world.begin(1)
     world.work(1)
     world.call("blue:1")
-    train = Spec(Program.TRAIN, {"name": "x"}, need_bytes=30)
+    train = Spec("train", {"name": "x"}, need_bytes=30)
     world.post(ev.Submitted(world.clock(), next(world.pids), train, {LeaseKind.WEIGHTS: 30}))
     assert world.table.process(3).state is State.QUEUED
     world.leave(world.calls[-1])

@@ -7,8 +7,9 @@ import pytest
 from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
 from llmos.abi.model import File, Kind, Manifest, Part
-from llmos.abi.process import Program, Spec
-from llmos.kernel.processes.footprint import MIB, FootprintFacts, ModelShape, footprint_of, shape_of
+from llmos.abi.process import Spec
+from llmos.kernel.processes.footprint import MIB, NOTHING, FootprintFacts, ModelShape, shape_of
+from llmos.kernel.programs import declaration_of
 
 SMOLLM2: Json = {
     "hidden_size": 576,
@@ -54,6 +55,10 @@ BASES: dict[str, tuple[Json, int, dict[str, Json]]] = {
 }
 
 
+def footprint_of(spec: Spec, model: Manifest, facts: FootprintFacts = NOTHING) -> dict[LeaseKind, int]:
+    return declaration_of(spec.program).footprint(spec, model, facts)
+
+
 def recipe(task: str, **told: Json) -> dict[str, Json]:
     return {"task": task, "name": "n", "base": "b", "data": {"train": "/rows.csv"}, **told}
 
@@ -61,8 +66,8 @@ def recipe(task: str, **told: Json) -> dict[str, Json]:
 def leased(task: str, *, threads: int = 2, device: str = "cpu0", **told: Json) -> int:
     config, weights, options = BASES[task]
     base = Manifest("b", 1, Kind.BASE, "embed", (File("w", "d", weights, Part.WEIGHTS),), options=options)
-    spec = Spec(Program.TRAIN, recipe(task, **told), device=device)
-    return sum(footprint_of(spec, {"base": base}, FootprintFacts(weights, shape_of(config), threads=threads)).values())
+    spec = Spec("train", recipe(task, **told), device=device)
+    return sum(footprint_of(spec, base, FootprintFacts(weights, shape_of(config), threads=threads)).values())
 
 
 @pytest.mark.parametrize(
@@ -95,11 +100,11 @@ def test_what_makes_a_training_smaller_makes_its_lease_smaller() -> None:
 def test_a_base_whose_config_says_nothing_is_counted_by_its_weights() -> None:
     base = Manifest("tiny", 1, Kind.BASE, "embed", (File("w", "d", 400_000_000, Part.WEIGHTS),))
 
-    def need(program: Program, **args: Json) -> int:
-        return sum(footprint_of(Spec(program, args), {"base": base}).values())
+    def need(program: str, **args: Json) -> int:
+        return sum(footprint_of(Spec(program, args), base).values())
 
-    full, lora = (need(Program.TRAIN, **recipe("classify", method=method)) for method in ("full", "lora"))
-    assert full > lora > need(Program.SERVE) > 400_000_000
+    full, lora = (need("train", **recipe("classify", method=method)) for method in ("full", "lora"))
+    assert full > lora > need("serve") > 400_000_000
     assert full > 4 * 400_000_000
     assert shape_of({"model_type": "unheard of"}) is None
 
@@ -119,9 +124,7 @@ def test_an_encoder_with_a_decoder_is_counted_with_both_by_whichever_names_it_ha
 def test_weights_kept_in_sixteen_bits_are_trained_in_twice_as_many() -> None:
     base = Manifest("half", 1, Kind.BASE, "embed", (File("w", "d", 1000, Part.WEIGHTS),))
     for config, size in ((MINILM, 1000), ({**MINILM, "torch_dtype": "bfloat16"}, 2000)):
-        found = footprint_of(
-            Spec(Program.TRAIN, recipe("classify")), {"base": base}, FootprintFacts(1000, shape_of(config))
-        )
+        found = footprint_of(Spec("train", recipe("classify")), base, FootprintFacts(1000, shape_of(config)))
         assert found[LeaseKind.WEIGHTS] == size
 
 
@@ -130,6 +133,6 @@ def test_a_base_that_generates_is_served_with_room_for_keys_and_values() -> None
     speaker = Manifest("talk", 1, Kind.BASE, "chat", weights, options={"tasks": ["chat", "generate"]})
     encoder = Manifest("embed", 1, Kind.BASE, "embed", weights)
     room = FootprintFacts(kv_bytes=5)
-    assert footprint_of(Spec(Program.SERVE), {"base": speaker}, room)[LeaseKind.KV] == 5
-    assert LeaseKind.KV not in footprint_of(Spec(Program.SERVE), {"base": encoder}, room)
-    assert LeaseKind.KV not in footprint_of(Spec(Program.EVALUATE), {"base": speaker}, room)
+    assert footprint_of(Spec("serve"), speaker, room)[LeaseKind.KV] == 5
+    assert LeaseKind.KV not in footprint_of(Spec("serve"), encoder, room)
+    assert LeaseKind.KV not in footprint_of(Spec("evaluate"), speaker, room)

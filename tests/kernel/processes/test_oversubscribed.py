@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.process import Program, Spec
+from llmos.abi.process import Spec
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.calls.pending_call import PendingCall
@@ -36,7 +36,7 @@ class Box:
         self.router = Router(lambda pid, frame: None, self._asked, self.clock, max_waiting_calls=1000)
         for event in (
             ev.DevicesFound(0.0, (device,), "key"),
-            ev.Submitted(1.0, 1, Spec(Program.SERVE, {"base": BASE}, need_bytes=BASE_BYTES), {LeaseKind.WEIGHTS: 100}),
+            ev.Submitted(1.0, 1, Spec("serve", {"base": BASE}, need_bytes=BASE_BYTES), {LeaseKind.WEIGHTS: 100}),
             ev.Admitted(2.0, 1),
             ev.Forked(3.0, 1, os_pid=77, born_at=2.5),
             ev.BecameReady(4.0, 1),

@@ -11,7 +11,7 @@ import pytest
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault, IllegalMove, ProcessNotFound, Unavailable
 from llmos.abi.model import Offer, OfferKind, Verdict
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.processes.child_events import is_own_fault
@@ -20,8 +20,8 @@ from llmos.kernel.processes.process_runtime import Snapshot
 from llmos.kernel.processes.process_table import ProcessTable
 
 CPU = Device("cpu0", "cpu", "a processor", memory_bytes=1000, cores=2)
-SERVE = Spec(Program.SERVE, {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
-TRAIN = Spec(Program.TRAIN, {"base": "tiny:1"}, priority=Priority.BACKGROUND, need_bytes=10)
+SERVE = Spec("serve", {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
+TRAIN = Spec("train", {"base": "tiny:1"}, priority=Priority.BACKGROUND, need_bytes=10)
 
 
 def table_with(spec: Spec, state: State = State.QUEUED) -> ProcessTable:
@@ -189,7 +189,7 @@ def test_a_queued_serve_process_that_is_killed_answers_the_calls_that_wait_for_i
 
 
 def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_back():
-    table = table_with(replace(TRAIN, program=Program.PULL), State.READY)
+    table = table_with(replace(TRAIN, program="pull"), State.READY)
     table.apply(ev.ChildFailed(5.0, 1, Fault("offline", "no network")))
     table.apply(exited(1))
     assert table.process(1).state is State.INTERRUPTED
@@ -375,7 +375,7 @@ def test_a_daemon_that_goes_down_stops_everybody_and_takes_nothing_new():
 
 
 def test_what_the_probe_measured_counts_until_the_machine_changes():
-    table = table_with(Spec(Program.PROBE), State.READY)
+    table = table_with(Spec("probe"), State.READY)
     assert table.is_probing
     table.apply(ev.DevicesProbed(5.0, 1, (replace(CPU, gflops={"float32": 100.0}, dtype="bfloat16"),)))
     assert not table.is_probing

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmos.abi.process import Priority, Process, Program, Spec, State
+from llmos.abi.process import Priority, Process, Spec, State
 from llmos.kernel.events import Admitted, Delayed, Displaced, Evicted
 from llmos.kernel.processes.eviction import EvictionCandidate
 from llmos.kernel.processes.scheduler import View, backoff_s, schedule
 
 
-def queued(
-    pid: int, need_bytes: int, program: Program = Program.SERVE, priority: Priority = Priority.INTERACTIVE
-) -> Process:
+def queued(pid: int, need_bytes: int, program: str = "serve", priority: Priority = Priority.INTERACTIVE) -> Process:
     return Process(pid, Spec(program, priority=priority, need_bytes=need_bytes))
 
 
@@ -52,7 +50,7 @@ def test_nobody_is_evicted_for_memory_that_is_coming_free_anyway():
 
 
 def ready(pid: int, started_at: float) -> Process:
-    spec = Spec(Program.SERVE, need_bytes=8 << 20, title=f"serve base {pid}")
+    spec = Spec("serve", need_bytes=8 << 20, title=f"serve base {pid}")
     return Process(pid, spec, State.READY, started_at=started_at)
 
 
@@ -77,7 +75,7 @@ def test_a_device_that_is_overdrawn_by_what_is_leaving_needs_nobody_else_to_go()
 
 
 def test_the_interactive_start_before_the_background_whatever_their_pids():
-    slow = queued(1, 6, Program.TRAIN, Priority.BACKGROUND)
+    slow = queued(1, 6, "train", Priority.BACKGROUND)
     events = schedule(view(slow, queued(2, 6)))
     assert Admitted(50.0, 2) in events
     assert Admitted(50.0, 1) not in events
@@ -89,16 +87,16 @@ def test_small_ones_behind_a_big_one_wait_so_that_it_is_not_passed_for_ever():
 
 
 def test_one_training_run_at_a_time_on_a_device():
-    training = replace(queued(1, 1, Program.TRAIN, Priority.BACKGROUND), state=State.READY)
-    (event,) = schedule(view(queued(2, 1, Program.TRAIN, Priority.BACKGROUND), running=(training,)))
+    training = replace(queued(1, 1, "train", Priority.BACKGROUND), state=State.READY)
+    (event,) = schedule(view(queued(2, 1, "train", Priority.BACKGROUND), running=(training,)))
     assert isinstance(event, Delayed)
     assert "waits for pid 1" in event.reason
     resting = replace(training, state=State.SUSPENDED)
-    assert schedule(view(queued(2, 1, Program.TRAIN), running=(resting,))) == [Admitted(50.0, 2)]
+    assert schedule(view(queued(2, 1, "train"), running=(resting,))) == [Admitted(50.0, 2)]
 
 
 def test_everybody_but_the_probe_waits_until_the_devices_are_measured():
-    events = schedule(replace(view(queued(1, 1), queued(2, 1, Program.PROBE)), is_probing=True))
+    events = schedule(replace(view(queued(1, 1), queued(2, 1, "probe")), is_probing=True))
     assert Admitted(50.0, 2) in events
     assert Admitted(50.0, 1) not in events
 

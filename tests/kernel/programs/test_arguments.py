@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.abi.arguments import ARGUMENTS, check_arguments
 from llmos.abi.error import BadInput, BadSetting, LlmosError
-from llmos.abi.process import Program
+from llmos.kernel.programs import declarations
+from llmos.kernel.programs.arguments import check_arguments, startable
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -16,29 +16,30 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("program", ARGUMENTS)
+@pytest.mark.parametrize("program", startable())
 def test_every_argument_that_is_declared_may_be_given(program):
-    for key in ARGUMENTS[program]:
+    arguments = declarations()[program].arguments or {}
+    for key in arguments:
         with pytest.raises(BadSetting, match=f"{key} of {program} does not fit"):
             check_arguments(program, {key: object()})
-    check_arguments(program, dict.fromkeys((*ARGUMENTS[program], "of nobody")))
+    check_arguments(program, dict.fromkeys((*arguments, "of nobody")))
 
 
 @pytest.mark.parametrize(
     ("program", "args"),
     [
-        (Program.PULL, {"labels": [["hf_abcdefghijk"]]}),
-        (Program.PULL, {"labels": {"a": 1}}),
-        (Program.PULL, {"labels": ["a" * 4_097]}),
-        (Program.PULL, {"source": 5}),
-        (Program.PULL, {"max_drop": "0.1"}),
-        (Program.SERVE, {"base": ["minilm"]}),
-        (Program.EVALUATE, {"data": 5}),
-        (Program.EVALUATE, {"options": {"a": [{"b": "x" * 4_097}]}}),
-        (Program.QUANTIZE, {"data": [1]}),
-        (Program.TRAIN, {"epochs": "3"}),
-        (Program.TRAIN, {"data": {"train": 5}}),
-        (Program.TRAIN, {"name": "n" * 4_097}),
+        ("pull", {"labels": [["hf_abcdefghijk"]]}),
+        ("pull", {"labels": {"a": 1}}),
+        ("pull", {"labels": ["a" * 4_097]}),
+        ("pull", {"source": 5}),
+        ("pull", {"max_drop": "0.1"}),
+        ("serve", {"base": ["minilm"]}),
+        ("evaluate", {"data": 5}),
+        ("evaluate", {"options": {"a": [{"b": "x" * 4_097}]}}),
+        ("quantize", {"data": [1]}),
+        ("train", {"epochs": "3"}),
+        ("train", {"data": {"train": 5}}),
+        ("train", {"name": "n" * 4_097}),
     ],
 )
 def test_an_argument_of_another_type_or_with_a_text_too_long_is_refused_by_its_name(program, args):
@@ -50,11 +51,11 @@ def test_an_argument_of_another_type_or_with_a_text_too_long_is_refused_by_its_n
 @pytest.mark.parametrize(
     ("program", "args"),
     [
-        (Program.PULL, {"source": "hf:a/b", "labels": ["no", "yes"], "max_drop": 0, "task": None}),
-        (Program.EVALUATE, {"model": "m:1", "data": {"test": "/a.csv", "text": "0"}, "options": {"max_tokens": 3}}),
-        (Program.QUANTIZE, {"model": "m:1", "data": "rows@1", "max_drop": 0.01}),
+        ("pull", {"source": "hf:a/b", "labels": ["no", "yes"], "max_drop": 0, "task": None}),
+        ("evaluate", {"model": "m:1", "data": {"test": "/a.csv", "text": "0"}, "options": {"max_tokens": 3}}),
+        ("quantize", {"model": "m:1", "data": "rows@1", "max_drop": 0.01}),
         (
-            Program.TRAIN,
+            "train",
             {"task": "classify", "name": "n", "base": "b", "data": {"train": "/a"}, "epochs": 3, "lora": None},
         ),
     ],
@@ -64,16 +65,16 @@ def test_arguments_of_their_types_are_let_through(program, args):
 
 
 def test_a_program_that_only_the_daemon_starts_is_refused_with_those_that_a_client_may_start():
-    with pytest.raises(BadInput, match=r"probe is started by the daemon alone\. There are: pull, train") as refused:
-        check_arguments(Program.PROBE, {"devices": [], "engine": "null"})
+    with pytest.raises(BadInput, match=r"probe is started by the daemon alone\. There are: evaluate, pull") as refused:
+        check_arguments("probe", {"devices": [], "engine": "null"})
     assert refused.value.detail["key"] == "program"
 
 
 @pytest.mark.parametrize(
     ("program", "key"),
-    [(Program.PULL, key) for key in ("token", "catalog", "hub", "index", "downloads")]
-    + [(Program.SERVE, key) for key in ("vllm_command", "token_budget", "kv_bytes")]
-    + [(Program.EVALUATE, "reports"), (Program.QUANTIZE, "dtype"), (Program.TRAIN, "scratch")],
+    [("pull", key) for key in ("token", "catalog", "hub", "index", "downloads")]
+    + [("serve", key) for key in ("vllm_command", "token_budget", "kv_bytes")]
+    + [("evaluate", "reports"), ("quantize", "dtype"), ("train", "scratch")],
 )
 def test_what_the_daemon_fills_in_no_client_may_give(program, key):
     with pytest.raises(BadSetting, match=f"{program} takes no argument '{key}'") as refused:
@@ -83,13 +84,13 @@ def test_what_the_daemon_fills_in_no_client_may_give(program, key):
 
 def test_a_slip_is_told_the_nearest():
     with pytest.raises(BadSetting, match=r"near: source"):
-        check_arguments(Program.PULL, {"sorce": "minilm"})
+        check_arguments("pull", {"sorce": "minilm"})
 
 
-@given(st.sampled_from(Program), st.dictionaries(st.text(), JSON, max_size=3))
+@given(st.sampled_from(list(declarations())), st.dictionaries(st.text(), JSON, max_size=3))
 def test_no_arguments_make_the_check_itself_fail(program, args):
     try:
         check_arguments(program, args)
     except LlmosError:
         return
-    assert {key for key, value in args.items() if value is not None} <= {*ARGUMENTS[program]}
+    assert {key for key, value in args.items() if value is not None} <= {*(declarations()[program].arguments or ())}

@@ -1,0 +1,59 @@
+"""The programs: one file each. Finds a program's declaration by its name, here and in installed packages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
+
+from llmos.abi.error import BadInput
+from llmos.kernel.programs.declaration import Declaration, check_declaration
+from llmos.kernel.programs.traits import Traits
+
+GROUP = "llmos.programs"  # the entry-point group by which other packages add programs
+UNKNOWN = Traits()  # of a program whose package is gone, in a home that it ran in
+log = logging.getLogger(__name__)
+
+
+def declaration_of(name: str) -> Declaration:
+    """The program of this name; BadInput that lists the others if there is none."""
+    if name not in declarations():
+        raise BadInput(f"No program {name!r}; program is one of {', '.join(declarations())}", key="program")
+    return declarations()[name]
+
+
+def traits_of(name: str) -> Traits:
+    """How the kernel treats processes of this program."""
+    declaration = declarations().get(name)
+    return UNKNOWN if declaration is None else declaration.traits
+
+
+@cache
+def declarations() -> Mapping[str, Declaration]:
+    """Every program by its name: those of this folder, then those of other packages. They are loaded once."""
+    return with_plugins(built_in(), entry_points(group=GROUP))
+
+
+def built_in() -> dict[str, Declaration]:
+    """The programs of this folder: of every file that has one, its `PROGRAM`."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    programs = [module.PROGRAM for module in modules if hasattr(module, "PROGRAM")]
+    return {program.name: program for program in programs}
+
+
+def with_plugins(known: Mapping[str, Declaration], points: Iterable[EntryPoint]) -> dict[str, Declaration]:
+    """These programs and those of other packages. One that is broken is logged and left out."""
+    found = dict(known)
+    for point in sorted(points, key=lambda one: (one.name, one.value)):
+        try:
+            program = check_declaration(point.load())
+            if program.name in found:
+                raise ValueError(f"there is a program {program.name!r} already")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # another's code: the daemon starts without it
+            log.error("the program %s (%s) is left out: %s: %s", point.name, point.value, type(error).__name__, error)
+        else:
+            found[program.name] = program
+    return found

@@ -1,0 +1,121 @@
+"""A program's declaration: its arguments and their check, footprint, title, priority, and the job of its child."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from llmos.abi.device import Device, LeaseKind
+from llmos.abi.engine import DEFAULT
+from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
+from llmos.abi.model import Manifest
+from llmos.abi.process import Priority, Program, Spec
+from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts
+from llmos.kernel.programs.traits import Traits
+
+if TYPE_CHECKING:
+    from llmos.config import Config
+    from llmos.kernel.store.store import Store
+
+Arguments = Mapping[str, Any]  # Any: a type expression that msgspec checks by
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+class PathRules(Protocol):
+    """Which local files a request may name (kernel/paths.py)."""
+
+    def follow(self, source: str) -> str:
+        """Where an absolute path leads; what is no path as it is. PathNotAllowed for one outside."""
+        ...
+
+    def check_inside(self, folder: Path) -> None:
+        """PathNotAllowed if anything in this folder leads outside."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionFacts:
+    """What a program's arguments are checked against."""
+
+    store: Store
+    tasks: Collection[str]  # that there are
+    engine: str = DEFAULT  # the daemon's own choice
+
+
+class Declaration:
+    """What the kernel knows of a program. Each is a subclass; what it does not say is as here."""
+
+    name: ClassVar[Program]
+    main: ClassVar[str]
+    """The module whose `main(channel, job)` runs in the child. The daemon never imports it."""
+
+    arguments: ClassVar[Arguments | None] = None
+    """What a client may give, and the type of each; None: only the daemon starts it."""
+
+    model_argument: ClassVar[str] = ""
+    """The argument that names a model of the store. It is pinned to a version, and the child gets its files."""
+
+    needs_base: ClassVar[bool] = False
+    """That model must be a base."""
+
+    needs_shape: ClassVar[bool] = False
+    """Its footprint grows with the layers of its model: `FootprintFacts.shape` is read for it."""
+
+    default_priority: ClassVar[Priority] = Priority.BATCH
+    traits: ClassVar[Traits] = Traits()
+
+    def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
+        """The spec with what its arguments leave open filled in; raises for arguments that cannot work."""
+        return spec
+
+    def check_device(self, spec: Spec, device: Device) -> None:
+        """Raises if the program cannot run on this device."""
+
+    def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
+        """The bytes that a process of it holds, by kind: here, a child that loads no model."""
+        return {LeaseKind.WORKSPACE: CHILD_BYTES}
+
+    def title(self, spec: Spec) -> str:
+        """One line that tells this process from others in a list."""
+        return self.name
+
+    def dtype(self, spec: Spec, model: Manifest | None, floats: str) -> str:
+        """The dtype that it computes in; `floats` is the one that the device computes in by default."""
+        return floats
+
+    def follow_paths(self, args: dict[str, Json], rules: PathRules) -> dict[str, Json]:
+        """The arguments with the path of each file followed to where it leads: here, the rows that `data` names."""
+        data = args.get("data")
+        if isinstance(data, str):
+            return {**args, "data": rules.follow(data)}
+        if isinstance(data, dict):
+            return {**args, "data": {**data, **{key: rules.follow(path) for key, path in row_files(data)}}}
+        return args
+
+    def job(self, job: Job, store: Store, config: Config) -> Job:
+        """The job of its child, with what the daemon adds to the arguments, models and datasets that it names."""
+        return job
+
+
+def row_files(data: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """The parts of `data` (train, validation, test) that name files or datasets of rows."""
+    return [(key, data[key]) for key in ("train", "validation", "test") if isinstance(data.get(key), str)]
+
+
+def check_declaration(found: object) -> Declaration:
+    """A declaration from another package, if it is one; raises what is wrong with it."""
+    if not isinstance(found, Declaration):
+        raise TypeError(f"it must name an instance of {Declaration.__qualname__}, not {type(found).__name__}")
+    if not NAME.fullmatch(getattr(found, "name", "")):
+        raise ValueError("its name must be small letters, digits and -, at most 32")
+    if not getattr(found, "main", ""):
+        raise ValueError("its main must be the name of a module")
+    if found.traits.answers_calls and found.model_argument != "base":
+        raise ValueError("a program that answers calls names its base in the argument `base`")
+    if not isinstance(found.traits, Traits):
+        raise TypeError(f"its traits must be {Traits.__qualname__}, not {type(found.traits).__name__}")
+    return found

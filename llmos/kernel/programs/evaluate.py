@@ -1,0 +1,65 @@
+"""evaluate: measures any model of the store on labelled rows, in the dtype that it is served in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from llmos.abi.device import LeaseKind
+from llmos.abi.engine import DEFAULT, check_engine
+from llmos.abi.form import form_dtype
+from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
+from llmos.abi.model import Manifest
+from llmos.abi.process import Priority, Program, Spec
+from llmos.kernel.processes.footprint import FootprintFacts, serving_footprint
+from llmos.kernel.programs.arguments import Rows, Text
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.dtypes import check_dtype
+from llmos.kernel.programs.rows import check_rows
+from llmos.kernel.programs.traits import Traits
+
+if TYPE_CHECKING:
+    from llmos.config import Config
+    from llmos.kernel.store.store import Store
+
+
+class Evaluate(Declaration):
+    """Its report outlives it, in the home's `evaluations`."""
+
+    name = Program("evaluate")
+    main = "llmos.programs.evaluate"
+    arguments: ClassVar[Arguments] = {
+        "model": Text,
+        "data": Rows,
+        "task": Text,
+        "options": dict[str, Json],
+        "dtype": Text,
+    }
+    model_argument = "model"
+    default_priority = Priority.BACKGROUND
+    traits = Traits(uses_models=True)
+
+    def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
+        assert model is not None
+        check_engine(DEFAULT, model)
+        check_rows(spec.args, facts.store)
+        check_dtype(spec, model.dtype, model.ref)
+        return spec
+
+    def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
+        assert model is not None
+        return serving_footprint(model, facts)
+
+    def title(self, spec: Spec) -> str:
+        return f"evaluate {spec.args.get('model')}"
+
+    def dtype(self, spec: Spec, model: Manifest | None, floats: str) -> str:
+        assert model is not None
+        return form_dtype(str(spec.args.get("dtype") or model.dtype), floats)
+
+    def job(self, job: Job, store: Store, config: Config) -> Job:
+        return replace(job, args=job.args | {"reports": str(config.home / "evaluations" / str(job.pid))})
+
+
+PROGRAM = Evaluate()

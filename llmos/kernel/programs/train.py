@@ -1,0 +1,83 @@
+"""train: fine-tunes a base by a recipe into a candidate with its evidence. One at a time on a device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_type_hints
+
+from llmos.abi.device import LeaseKind
+from llmos.abi.engine import DEFAULT, check_engine
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Job
+from llmos.abi.model import Kind, Manifest, check_name
+from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.recipe import Recipe, check, recipe_of
+from llmos.kernel.processes.footprint import FootprintFacts, training_footprint
+from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
+from llmos.kernel.programs.related_models import in_int8, promoted, training_dataset
+from llmos.kernel.programs.rows import check_source
+from llmos.kernel.programs.traits import Traits
+
+if TYPE_CHECKING:
+    from llmos.config import Config
+    from llmos.kernel.store.store import Store
+
+
+class Train(Declaration):
+    """Its arguments are a recipe."""
+
+    name = Program("train")
+    main = "llmos.programs.train"
+    arguments = get_type_hints(Recipe)
+    model_argument = "base"
+    needs_base = True
+    needs_shape = True
+    default_priority = Priority.BACKGROUND
+    traits = Traits(is_resumable=True, uses_models=True, exclusive_work="trains")
+
+    def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
+        assert model is not None
+        check_engine(DEFAULT, model)
+        _check_recipe(recipe_of(spec.args), facts)
+        return _on_floats(spec, model, facts.store)
+
+    def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
+        assert model is not None
+        return training_footprint(recipe_of(spec.args), spec.device, model, facts)
+
+    def title(self, spec: Spec) -> str:
+        args = spec.args
+        return f"train {args.get('task')} {args.get('name')} on {args.get('base')}"
+
+    def job(self, job: Job, store: Store, config: Config) -> Job:
+        before = promoted(job.args["name"], store, job.dtype)
+        datasets = {
+            ref: folder for one in before.values() for ref, folder in training_dataset(one.manifest, store).items()
+        }
+        quantized = in_int8(job.models["base"].manifest, store, job.dtype)
+        return replace(job, models=job.models | before | quantized, datasets=job.datasets | datasets)
+
+
+def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:
+    if recipe.task not in facts.tasks:
+        raise BadInput(f"No task {recipe.task!r}. There are: {', '.join(facts.tasks)}")
+    check(recipe)
+    check_name(recipe.name)
+    if any(m.name == recipe.name and m.kind is Kind.BASE for m in facts.store.manifests()):
+        raise BadInput(f"{recipe.name!r} is the name of a base model. Give the new model another name")
+    for source in (recipe.data.train, recipe.data.validation, recipe.data.test):
+        if source is not None:
+            check_source(source, facts.store)
+
+
+def _on_floats(spec: Spec, base: Manifest, store: Store) -> Spec:
+    """Training on a base that is served in int8 is training on the same one in float, and serving that in int8."""
+    if not base.dtype:
+        return spec
+    floats = store.in_dtype(base.ref, "")
+    if floats is None:
+        raise BadInput(f"{base.ref} is served in {base.dtype}, and its version in float is gone. Bring it in again")
+    return replace(spec, args={**spec.args, "base": floats, "serve_dtype": spec.args.get("serve_dtype") or base.dtype})
+
+
+PROGRAM = Train()
