@@ -15,13 +15,6 @@ from llmos.abi.json_type import Json
 from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain
 
-TASKS = ("classify", "tag", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
-GENERATIVE = (
-    "generate",
-    "chat",
-    "summarize",
-    "translate",
-)  # tasks whose answers are texts: they want a base that writes
 STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
 TOKEN_BUDGET = 4096
 TOKEN_BUDGET_WRITING = 1024  # decoders are large: activations of more tokens take gigabytes, and save no time
@@ -33,12 +26,6 @@ CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
 SERVE_DTYPES = ("float", "int8")
 POOLINGS = ("mean", "cls", "last", "max")
-OPTIONS = frozenset(
-    {
-        *("multi_label", "threshold", "pooling", "max_tokens", "truncate", "skip_empty", "scale"),
-        *("stride", "max_answer_tokens", "answered_rows", "source_language", "target_language"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

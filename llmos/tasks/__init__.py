@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from llmos.abi.json_type import Json
-from llmos.abi.recipe import GENERATIVE as GENERATIVE
 from llmos.abi.task import TaskSpec, is_generative, load_task
 from llmos.abi.task import spec_of as spec_of
 
