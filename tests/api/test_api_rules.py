@@ -6,15 +6,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import openai  # noqa: E402
-from openai.lib.streaming.chat import ChatCompletionStreamState  # noqa: E402
+import openai
+from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from llmos.abi.frame import ModelPath  # noqa: E402
-from llmos.config import Config  # noqa: E402
-from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
-from llmos.testing.kernel import MemoryKernel, manifest  # noqa: E402
-from llmos.testing.server import serving  # noqa: E402
+from llmos.abi.frame import ModelPath
+from llmos.config import Config
+from llmos.engines.pytorch import PyTorchEngine
+from llmos.testing import tiny
+from llmos.testing.kernel import MemoryKernel, manifest
+from llmos.testing.server import serving
 
 pytestmark = pytest.mark.torch
 

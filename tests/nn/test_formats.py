@@ -9,20 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from torch.nn import functional  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
 
-from llmos.abi.cpu import compiler  # noqa: E402
-from llmos.nn.attention import NAME  # noqa: E402
-from llmos.nn.cpu import cpu_kernels  # noqa: E402
-from llmos.nn.cpu.fused import fuse  # noqa: E402
-from llmos.nn.cpu.int8_linear import Int8, quantize, quantize_layer  # noqa: E402
-from llmos.nn.generation.block_pool import origin  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
-from llmos.nn.generation.paged_attention import Plan  # noqa: E402
-from llmos.nn.packing import forward, next_logits, pack  # noqa: E402
-from llmos.testing.tiny import DECODERS, plain  # noqa: E402
+from llmos.abi.cpu import compiler
+from llmos.nn.attention import NAME
+from llmos.nn.cpu import cpu_kernels
+from llmos.nn.cpu.fused import fuse
+from llmos.nn.cpu.int8_linear import Int8, quantize, quantize_layer
+from llmos.nn.generation.block_pool import origin
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache
+from llmos.nn.generation.paged_attention import Plan
+from llmos.nn.packing import forward, next_logits, pack
+from llmos.testing.tiny import DECODERS, plain
 
 pytestmark = [
     pytest.mark.torch,

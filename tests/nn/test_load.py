@@ -9,15 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file, save_file
 
-from llmos.abi.error import BadInput, Corrupt, UnsafeWeights  # noqa: E402
-from llmos.nn import resident  # noqa: E402
-from llmos.nn.adapters.adapter_file import load_adapter  # noqa: E402
-from llmos.nn.adapters.head import SequenceHead, TokenHead, load_head, save_head  # noqa: E402
-from llmos.nn.load import load_folder, torch_device, torch_dtype  # noqa: E402
-from llmos.nn.packing import forward, pack  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
+from llmos.nn import resident
+from llmos.nn.adapters.adapter_file import load_adapter
+from llmos.nn.adapters.head import SequenceHead, TokenHead, load_head, save_head
+from llmos.nn.load import load_folder, torch_device, torch_dtype
+from llmos.nn.packing import forward, pack
+from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
 

@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.abi.error import BadInput  # noqa: E402
-from llmos.nn.attention import NAME, Layout  # noqa: E402
-from llmos.nn.generation.paged_attention import window  # noqa: E402
-from llmos.nn.packing import forward, pack, pool  # noqa: E402
-from llmos.testing.tiny import ARCHITECTURES, SHARED, plain  # noqa: E402
+from llmos.abi.error import BadInput
+from llmos.nn.attention import NAME, Layout
+from llmos.nn.generation.paged_attention import window
+from llmos.nn.packing import forward, pack, pool
+from llmos.testing.tiny import ARCHITECTURES, SHARED, plain
 
 pytestmark = pytest.mark.torch
 

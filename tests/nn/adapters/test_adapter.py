@@ -6,14 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.nn.adapters.adapter import Adapter, Segment, applying_segments  # noqa: E402
-from llmos.nn.adapters.adapter_file import load_adapter  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.nn.packing import forward, pack  # noqa: E402
-from llmos.testing import adapters, tiny  # noqa: E402
+from llmos.nn.adapters.adapter import Adapter, Segment, applying_segments
+from llmos.nn.adapters.adapter_file import load_adapter
+from llmos.nn.load import load_folder
+from llmos.nn.packing import forward, pack
+from llmos.testing import adapters, tiny
 
 pytestmark = pytest.mark.torch
 

@@ -13,15 +13,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 
-from llmos.abi.cpu import PATHS, CpuPath, choose_path, compiler, features  # noqa: E402
-from llmos.nn.cpu import cpu_kernels, cpu_path  # noqa: E402
-from llmos.nn.generation.block_pool import origin  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
-from llmos.nn.generation.paged_attention import Plan, window  # noqa: E402
+from llmos.abi.cpu import PATHS, CpuPath, choose_path, compiler, features
+from llmos.nn.cpu import cpu_kernels, cpu_path
+from llmos.nn.generation.block_pool import origin
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache
+from llmos.nn.generation.paged_attention import Plan, window
 
 pytestmark = [
     pytest.mark.torch,

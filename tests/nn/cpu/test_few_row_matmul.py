@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llmos.nn.cpu.few_row_matmul import MOST_ROWS, TransposedWeights, turn  # noqa: E402
-from llmos.testing.tiny import plain  # noqa: E402
+from llmos.nn.cpu.few_row_matmul import MOST_ROWS, TransposedWeights, turn
+from llmos.testing.tiny import plain
 
 pytestmark = pytest.mark.torch
 

@@ -8,17 +8,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmos.abi.cpu import compiler  # noqa: E402
-from llmos.abi.error import BadInput  # noqa: E402
-from llmos.nn.attention import NAME  # noqa: E402
-from llmos.nn.cpu.fused import fuse  # noqa: E402
-from llmos.nn.cpu.int8_linear import quantize  # noqa: E402
-from llmos.nn.generation.block_pool import origin  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
-from llmos.nn.packing import next_logits, pack  # noqa: E402
-from llmos.testing.tiny import DECODER, plain  # noqa: E402
+from llmos.abi.cpu import compiler
+from llmos.abi.error import BadInput
+from llmos.nn.attention import NAME
+from llmos.nn.cpu.fused import fuse
+from llmos.nn.cpu.int8_linear import quantize
+from llmos.nn.generation.block_pool import origin
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache
+from llmos.nn.packing import next_logits, pack
+from llmos.testing.tiny import DECODER, plain
 
 pytestmark = [
     pytest.mark.torch,

@@ -8,18 +8,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torch import nn  # noqa: E402
-from transformers import AutoConfig, AutoModel  # noqa: E402
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModel
 
-from llmos.nn import resident  # noqa: E402
-from llmos.nn.cpu import half_embeddings  # noqa: E402
-from llmos.nn.cpu.cpu_kernels import kernels  # noqa: E402
-from llmos.nn.cpu.half_embeddings import HalfEmbeddings  # noqa: E402
-from llmos.nn.cpu.int8_linear import Int8  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.nn.packing import forward, pack  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.nn import resident
+from llmos.nn.cpu import half_embeddings
+from llmos.nn.cpu.cpu_kernels import kernels
+from llmos.nn.cpu.half_embeddings import HalfEmbeddings
+from llmos.nn.cpu.int8_linear import Int8
+from llmos.nn.load import load_folder
+from llmos.nn.packing import forward, pack
+from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
 SHORT = "int8-bfloat16"

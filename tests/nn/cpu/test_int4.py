@@ -6,23 +6,23 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torch import nn  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmos.abi.error import Corrupt  # noqa: E402
-from llmos.nn import resident  # noqa: E402
-from llmos.nn.attention import NAME  # noqa: E402
-from llmos.nn.cpu import int4, int8_linear  # noqa: E402
-from llmos.nn.cpu.cpu_kernels import kernels  # noqa: E402
-from llmos.nn.cpu.fused import fuse  # noqa: E402
-from llmos.nn.cpu.int4 import FINE, Int4Weights  # noqa: E402
-from llmos.nn.cpu.int8_linear import Int8  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.nn.packing import forward, pack  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.abi.error import Corrupt
+from llmos.nn import resident
+from llmos.nn.attention import NAME
+from llmos.nn.cpu import int4, int8_linear
+from llmos.nn.cpu.cpu_kernels import kernels
+from llmos.nn.cpu.fused import fuse
+from llmos.nn.cpu.int4 import FINE, Int4Weights
+from llmos.nn.cpu.int8_linear import Int8
+from llmos.nn.load import load_folder
+from llmos.nn.packing import forward, pack
+from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
 compiled = pytest.mark.skipif(kernels() is None, reason="there is no C compiler here, and floats depend on the batch")

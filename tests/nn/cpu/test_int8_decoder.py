@@ -6,20 +6,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from llmos.abi.cpu import compiler  # noqa: E402
-from llmos.nn.adapters import adapter  # noqa: E402
-from llmos.nn.attention import NAME  # noqa: E402
-from llmos.nn.cpu import cpu_kernels, int8_decoder  # noqa: E402
-from llmos.nn.cpu.fused import fuse  # noqa: E402
-from llmos.nn.cpu.int8_linear import quantize  # noqa: E402
-from llmos.nn.generation.block_pool import origin  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
-from llmos.nn.packing import next_logits, pack  # noqa: E402
-from llmos.testing.tiny import DECODER  # noqa: E402
+from llmos.abi.cpu import compiler
+from llmos.nn.adapters import adapter
+from llmos.nn.attention import NAME
+from llmos.nn.cpu import cpu_kernels, int8_decoder
+from llmos.nn.cpu.fused import fuse
+from llmos.nn.cpu.int8_linear import quantize
+from llmos.nn.generation.block_pool import origin
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache
+from llmos.nn.packing import next_logits, pack
+from llmos.testing.tiny import DECODER
 
 pytestmark = [
     pytest.mark.torch,

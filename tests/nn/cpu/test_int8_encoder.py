@@ -6,18 +6,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from transformers import AutoConfig, AutoModel  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModel
 
-from llmos.abi.cpu import compiler  # noqa: E402
-from llmos.nn.adapters import adapter  # noqa: E402
-from llmos.nn.attention import NAME  # noqa: E402
-from llmos.nn.cpu import cpu_kernels, int8_encoder  # noqa: E402
-from llmos.nn.cpu.fused import fuse  # noqa: E402
-from llmos.nn.cpu.int8_linear import quantize  # noqa: E402
-from llmos.nn.packing import forward, pack  # noqa: E402
-from llmos.testing.tiny import SHARED  # noqa: E402
+from llmos.abi.cpu import compiler
+from llmos.nn.adapters import adapter
+from llmos.nn.attention import NAME
+from llmos.nn.cpu import cpu_kernels, int8_encoder
+from llmos.nn.cpu.fused import fuse
+from llmos.nn.cpu.int8_linear import quantize
+from llmos.nn.packing import forward, pack
+from llmos.testing.tiny import SHARED
 
 pytestmark = [
     pytest.mark.torch,

@@ -8,13 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file
 
-from llmos.abi.error import BadInput  # noqa: E402
-from llmos.abi.form import form_dtype  # noqa: E402
-from llmos.nn import resident  # noqa: E402
-from llmos.nn.cpu.int8_gain import BUDGET_S, ROWS, TRIES, Gain, GainPlan, gain, measure_gain, plan  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.abi.error import BadInput
+from llmos.abi.form import form_dtype
+from llmos.nn import resident
+from llmos.nn.cpu.int8_gain import BUDGET_S, ROWS, TRIES, Gain, GainPlan, gain, measure_gain, plan
+from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
 WIDE = GainPlan({(64, 64): 4, (128, 64): 2}, other=50_000, floats=100_000, generates=False)

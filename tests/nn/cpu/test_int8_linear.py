@@ -8,23 +8,23 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torch import nn  # noqa: E402
-from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
-from transformers.pytorch_utils import Conv1D  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
-from llmos.abi.error import BadInput, Corrupt  # noqa: E402
-from llmos.nn import resident  # noqa: E402
-from llmos.nn.adapters.adapter import Segment, applying_segments  # noqa: E402
-from llmos.nn.adapters.adapter_file import load_adapter  # noqa: E402
-from llmos.nn.cpu import int8_linear  # noqa: E402
-from llmos.nn.cpu.cpu_kernels import BLOCK, kernels  # noqa: E402
-from llmos.nn.cpu.int8_linear import Int8  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.nn.packing import forward, pack  # noqa: E402
-from llmos.testing import adapters, tiny  # noqa: E402
+from llmos.abi.error import BadInput, Corrupt
+from llmos.nn import resident
+from llmos.nn.adapters.adapter import Segment, applying_segments
+from llmos.nn.adapters.adapter_file import load_adapter
+from llmos.nn.cpu import int8_linear
+from llmos.nn.cpu.cpu_kernels import BLOCK, kernels
+from llmos.nn.cpu.int8_linear import Int8
+from llmos.nn.load import load_folder
+from llmos.nn.packing import forward, pack
+from llmos.testing import adapters, tiny
 
 pytestmark = pytest.mark.torch
 compiled = pytest.mark.skipif(kernels() is None, reason="there is no C compiler here, and floats depend on the batch")

@@ -8,12 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule  # noqa: E402
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from llmos.nn.generation.block_pool import BlockPool, next_key, origin  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache  # noqa: E402
+from llmos.nn.generation.block_pool import BlockPool, next_key, origin
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache
 
 pytestmark = pytest.mark.torch
 

@@ -6,13 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llmos.nn.generation import encoder_state  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache, token_bytes  # noqa: E402
-from llmos.nn.generation.sequence import Generation  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.nn.packing import pack  # noqa: E402
-from llmos.tasks.generate import Sampling  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.nn.generation import encoder_state
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache, token_bytes
+from llmos.nn.generation.sequence import Generation
+from llmos.nn.load import load_folder
+from llmos.nn.packing import pack
+from llmos.tasks.generate import Sampling
+from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
 

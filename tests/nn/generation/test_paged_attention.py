@@ -9,14 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.nn.attention import NAME  # noqa: E402
-from llmos.nn.generation.block_pool import origin  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache, token_bytes  # noqa: E402
-from llmos.nn.packing import forward, next_logits, pack  # noqa: E402
-from llmos.testing.tiny import DECODERS, SHARED, plain  # noqa: E402
+from llmos.nn.attention import NAME
+from llmos.nn.generation.block_pool import origin
+from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache, token_bytes
+from llmos.nn.packing import forward, next_logits, pack
+from llmos.testing.tiny import DECODERS, SHARED, plain
 
 pytestmark = pytest.mark.torch
 

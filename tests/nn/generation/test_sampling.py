@@ -8,12 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.abi.error import BadInput  # noqa: E402
-from llmos.nn.generation.sampling import Sampler, check_biases, score  # noqa: E402
-from llmos.tasks.generate import Sampling  # noqa: E402
+from llmos.abi.error import BadInput
+from llmos.nn.generation.sampling import Sampler, check_biases, score
+from llmos.tasks.generate import Sampling
 
 pytestmark = pytest.mark.torch
 

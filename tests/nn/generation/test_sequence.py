@@ -6,12 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given
+from hypothesis import strategies as st
 
-from llmos.nn.generation.sampling import Sampler  # noqa: E402
-from llmos.nn.generation.sequence import StopBuffer  # noqa: E402
-from llmos.tasks.generate import Sampling  # noqa: E402
+from llmos.nn.generation.sampling import Sampler
+from llmos.nn.generation.sequence import StopBuffer
+from llmos.tasks.generate import Sampling
 
 pytestmark = pytest.mark.torch
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 llguidance = pytest.importorskip("llguidance")
 
-from llmos.nn.grammar.ending import shortest  # noqa: E402
-from llmos.nn.grammar.keys import Keys  # noqa: E402
-from llmos.tasks.grammar import SPACING  # noqa: E402
+from llmos.nn.grammar.ending import shortest
+from llmos.nn.grammar.keys import Keys
+from llmos.tasks.grammar import SPACING
 
 
 def matcher(schema, said=b""):

@@ -8,11 +8,11 @@ import pytest
 
 llguidance = pytest.importorskip("llguidance")
 
-from llmos.nn.grammar.grammar_text import text_of  # noqa: E402
-from llmos.nn.grammar.instance import instance, of_pattern  # noqa: E402
-from llmos.tasks.generate import Sampling  # noqa: E402
-from llmos.tasks.grammar import SPACING, Grammar  # noqa: E402
-from llmos.tasks.tools import check_tools, tools_of, with_tool_rule  # noqa: E402
+from llmos.nn.grammar.grammar_text import text_of
+from llmos.nn.grammar.instance import instance, of_pattern
+from llmos.tasks.generate import Sampling
+from llmos.tasks.grammar import SPACING, Grammar
+from llmos.tasks.tools import check_tools, tools_of, with_tool_rule
 
 
 def closed(**properties):

@@ -9,17 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.abi.error import BadInput  # noqa: E402
-from llmos.nn.generation.sampling import Sampler  # noqa: E402
-from llmos.nn.generation.sequence import Generation  # noqa: E402
-from llmos.nn.grammar.matcher import matcher  # noqa: E402
-from llmos.nn.text.tokenizer import FastTokenizer  # noqa: E402
-from llmos.tasks.generate import Sampling, sampling  # noqa: E402
-from llmos.tasks.tools import Tools, read, with_tool_rule  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.abi.error import BadInput
+from llmos.nn.generation.sampling import Sampler
+from llmos.nn.generation.sequence import Generation
+from llmos.nn.grammar.matcher import matcher
+from llmos.nn.text.tokenizer import FastTokenizer
+from llmos.tasks.generate import Sampling, sampling
+from llmos.tasks.tools import Tools, read, with_tool_rule
+from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
 
