@@ -45,6 +45,7 @@ check: $(VENV)/.dev  ## style, types, import arrows, names, the made client
 	@$(BIN)/mypy
 	@$(BIN)/python tools/sync_client.py --check
 	@$(BIN)/python tools/names.py
+	@$(BIN)/python tools/tests.py
 	@$(BIN)/python -m pytest tests/test_arrows.py tests/docs
 
 bench: $(VENV)/.peers  ## ratios against peers, measured in the same run (BENCH="encoder --full" chooses)

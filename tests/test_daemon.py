@@ -121,7 +121,7 @@ def exchange(port, head, body=b"", *, only_status=False):
     return int(came.split(b" ", 2)[1]), came.partition(b"\r\n\r\n")[2]
 
 
-def test_what_a_stranger_sends_over_a_socket_is_refused_on_every_route_of_the_document(tmp_path):
+def test_what_a_stranger_sends_over_a_socket_is_refused_on_every_route(tmp_path):
     port = free_port()
     own = f"Host: 127.0.0.1:{port}\n"
     with start(tmp_path, port) as daemon:
@@ -216,7 +216,7 @@ def test_a_path_that_the_processor_lacks_stops_the_start_with_what_is_lacking(tm
         assert "Leave the setting at auto" in errors
 
 
-def test_what_says_where_it_is_is_written_again_when_it_is_lost_but_never_over_that_of_another(tmp_path):
+def test_a_lost_daemon_json_is_written_again_but_never_over_anothers(tmp_path):
     home, moved = tmp_path / "home", tmp_path / "moved"
     path = home / "daemon.json"
 

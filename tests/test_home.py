@@ -106,7 +106,7 @@ def test_the_daemon_of_a_home_is_found_whatever_became_of_its_files(tmp_path):
         assert found(home) == daemon.pid
 
 
-def test_of_two_daemons_that_were_started_on_one_name_each_is_that_of_where_its_home_lies_now(tmp_path):
+def test_of_two_daemons_of_one_name_each_is_that_of_where_its_home_lies_now(tmp_path):
     home, moved = tmp_path / "home", tmp_path / "moved"
     home.mkdir()
     with up(home, free_port()) as first:
@@ -127,7 +127,7 @@ def test_a_daemon_is_known_with_the_settings_it_was_started_with(tmp_path):
     assert not is_daemon(os.getpid())
 
 
-def test_a_number_that_was_written_down_and_is_another_process_s_by_now_is_left_alone(tmp_path):
+def test_a_recorded_pid_that_is_another_process_by_now_is_left_alone(tmp_path):
     with sleeper() as stranger:
         (tmp_path / "daemon.json").write_text(json.dumps({"os_pid": stranger.pid, "url": "http://127.0.0.1:1"}))
         (tmp_path / "daemon.lock").touch()
@@ -188,7 +188,7 @@ def test_down_does_not_wait_for_a_process_that_a_stopped_zygote_was_to_fork(tmp_
     assert children_of(tmp_path) == []
 
 
-def test_a_daemon_that_was_killed_leaves_nothing_and_what_was_left_the_next_down_ends(tmp_path):
+def test_what_a_killed_daemon_left_is_ended_by_the_next_down(tmp_path):
     add_base(Store(tmp_path))
     with up(tmp_path, port := free_port()) as daemon, Client(f"http://127.0.0.1:{port}") as box:
         box.run("tiny", "hello", task="embed")

@@ -44,7 +44,7 @@ def doctor(
 ) -> None:
     """Check this machine and the home; say how to fix problems."""
     config = read_config()
-    findings = [check(config) for check in (*CHECKS, *((_store,) if deep else ()))]
+    findings = [check(config) for check in (*CHECKS, *((check_store,) if deep else ()))]
     if as_json:
         say_json(findings)
     else:
@@ -56,12 +56,12 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _python(config: Config) -> Finding:
+def check_python(config: Config) -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
     return Finding("python", sys.version_info >= LEAST_PYTHON, found, "llmos needs Python 3.11 or newer")
 
 
-def _torch(config: Config) -> Finding:
+def check_torch(config: Config) -> Finding:
     code = "import torch, transformers; print(torch.__version__, transformers.__version__, torch.cuda.is_available())"
     hint = "Install llmos again: pip install --force-reinstall llmos"
     try:
@@ -76,7 +76,7 @@ def _torch(config: Config) -> Finding:
     return Finding("torch", True, f"{torch}, transformers {transformers}, {device}")
 
 
-def _cpu(config: Config) -> Finding:
+def check_cpu(config: Config) -> Finding:
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:  # not Linux: the daemon's own probe measures what counts
@@ -85,12 +85,12 @@ def _cpu(config: Config) -> Finding:
     return Finding("cpu", True, f"{os.cpu_count()} cores, {', '.join(isa) or 'no wide vectors known'}")
 
 
-def _compiler(config: Config) -> Finding:
+def check_compiler(config: Config) -> Finding:
     """Well either way: without one there are slower loops."""
     return Finding("compiler", True, compiler() or "none: a CPU generates more slowly without. Install gcc or clang")
 
 
-def _kernels(config: Config) -> Finding:
+def check_kernels(config: Config) -> Finding:
     """The instructions that compiled loops use here, or why those that are asked for cannot be had."""
     try:
         path = check(config.cpu_kernels)
@@ -105,7 +105,7 @@ def _kernels(config: Config) -> Finding:
     return Finding("kernels", True, bare if is_ours else f"{bare}: torch's products, our loops {path.loops}")
 
 
-def _memory(config: Config) -> Finding:
+def check_memory(config: Config) -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
@@ -113,13 +113,13 @@ def _memory(config: Config) -> Finding:
     return Finding("memory", memory.available >= LEAST_MEMORY_BYTES, found, "Training needs about 2 GB: end others")
 
 
-def _disk(config: Config) -> Finding:
+def check_disk(config: Config) -> Finding:
     free = shutil.disk_usage(_existing(config.home)).free
     found, hint = f"{size(free)} free under {config.home}", "Free some, or choose another disk with LLMOS_HOME"
     return Finding("disk", free >= LEAST_DISK_BYTES, found, hint)
 
 
-def _home(config: Config) -> Finding:
+def check_home(config: Config) -> Finding:
     is_writable = os.access(_existing(config.home), os.W_OK | os.X_OK)
     hint = f"Make it yours (chown {os.getuid()} {config.home}), or choose another with LLMOS_HOME"
     return Finding("home", is_writable, f"{config.home} {'can' if is_writable else 'cannot'} be written", hint)
@@ -129,7 +129,7 @@ def _existing(path: Path) -> Path:
     return next((one for one in (path, *path.parents) if one.exists()), Path("/"))
 
 
-def _daemon(config: Config) -> Finding:
+def check_daemon(config: Config) -> Finding:
     """The daemon answers, or it could listen."""
     try:
         with box() as client:
@@ -150,7 +150,7 @@ def _daemon(config: Config) -> Finding:
     return Finding("daemon", is_free, found, hint)
 
 
-def _store(config: Config) -> Finding:
+def check_store(config: Config) -> Finding:
     """Every byte of the store is what it was when it came."""
     try:
         with box() as client:
@@ -174,14 +174,14 @@ def _can_listen(host: str, port: int) -> bool:
 
 
 CHECKS: tuple[Callable[[Config], Finding], ...] = (
-    _python,
-    _torch,
-    _cpu,
-    _compiler,
-    _kernels,
-    _memory,
-    _disk,
-    _home,
-    _daemon,
+    check_python,
+    check_torch,
+    check_cpu,
+    check_compiler,
+    check_kernels,
+    check_memory,
+    check_disk,
+    check_home,
+    check_daemon,
 )
 VERBS: dict[str, Any] = {"doctor": doctor}  # Any: verbs differ in what they take

@@ -88,7 +88,7 @@ def least_of(refused):
 
 
 @pytest.mark.parametrize("schema", STRICT.values(), ids=STRICT)
-def test_strings_with_a_format_or_a_pattern_are_brought_to_a_valid_end_or_the_least_is_said(chat, schema):
+def test_strings_with_a_format_or_pattern_end_validly_or_the_least_is_said(chat, schema):
     with pytest.raises(openai.BadRequestError) as refused:
         chat(response_format=formatted(schema), max_tokens=1)
     least = least_of(refused)
@@ -99,7 +99,7 @@ def test_strings_with_a_format_or_a_pattern_are_brought_to_a_valid_end_or_the_le
         assert choice.finish_reason == "stop"
 
 
-def test_a_call_that_must_be_made_is_whole_or_refused_and_its_markup_is_never_content(exact_chat):
+def test_a_required_tool_call_is_whole_or_refused_and_never_content(exact_chat):
     chat, required = exact_chat, {"tools": [TRACK], "tool_choice": "required"}
     with pytest.raises(openai.BadRequestError) as refused:
         chat(**required, max_tokens=5)

@@ -63,7 +63,7 @@ def _taught(house, root):
     return house
 
 
-def test_days_that_were_never_seen_are_written_in_each_models_own_words_and_after_a_kill_again(writing, same):
+def test_unseen_days_are_written_in_each_models_words_also_after_a_kill(writing, same):
     days = list(dates.held_out("english"))
 
     def right(model):
@@ -107,7 +107,7 @@ def test_openai_s_client_continues_what_the_encoder_reads(writing, same):
     assert isinstance(json.loads(shaped)["day"], int)
 
 
-def test_what_is_too_long_or_empty_is_refused_with_the_numbers_and_its_neighbours_are_answered(writing, same):
+def test_what_is_too_long_or_empty_is_refused_and_its_neighbours_are_answered(writing, same):
     days = list(dates.held_out("english"))[:2]
     (wanted,) = written(writing, "english", days[:1])
     for asked, said in (("01-02 " * 40, "tokens; the model takes 64"), (" ", "The text is empty")):

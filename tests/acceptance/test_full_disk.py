@@ -132,7 +132,7 @@ def half_pulled(house, least):
     return pid
 
 
-def test_gc_frees_a_full_disk_of_what_is_half_way_and_says_which_command_gives_up_the_rest(house, index):
+def test_gc_frees_a_full_disk_and_says_which_command_gives_up_the_rest(house, index):
     assert house("up").returncode == 0
     pid = half_pulled(house, index.wheel_bytes // 4)
     (part,) = (house.home / "downloads").glob("*.part")
@@ -154,7 +154,7 @@ def test_gc_frees_a_full_disk_of_what_is_half_way_and_says_which_command_gives_u
     assert house.free_bytes >= held + (1 << 19)
 
 
-def test_a_pull_that_does_not_fit_is_refused_with_numbers_before_a_byte_of_it_is_fetched(house, index):
+def test_a_pull_that_does_not_fit_is_refused_before_a_byte_is_fetched(house, index):
     assert house("up").returncode == 0
     house.fill(but=8 << 20)
     before = house.free_bytes

@@ -17,7 +17,7 @@ def cosine(one, other):
     return sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
 
 
-def test_bases_become_versions_in_int8_that_say_what_they_cost_and_answer_beside_those_in_float(new_house, starters):
+def test_int8_versions_of_bases_say_their_cost_and_answer_beside_float(new_house, starters):
     if starters is None:
         pytest.skip("the starter models cannot be pulled from here")
     assert new_house("up").returncode == 0

@@ -142,7 +142,7 @@ def test_pages_that_the_daemon_knows_are_said_and_written_again(shop):
     assert answers(shop) == before
 
 
-def test_pages_that_nobody_knows_any_more_are_said_with_commands_that_mend_what_can_be_and_let_go_of_the_rest(shop):
+def test_lost_manifests_are_said_with_the_commands_that_mend_or_remove_them(shop):
     before = answers(shop)
     with shop.client() as box:
         (rows,) = box.datasets()

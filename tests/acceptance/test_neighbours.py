@@ -31,7 +31,7 @@ def are_answered(sockets):
 
 
 @pytest.mark.parametrize("classes", [("interactive",), ("background",), ("background", "batch", "interactive")])
-def test_a_small_call_is_answered_while_full_bulk_calls_of_its_class_and_lower_are_under_way(minilm, classes):
+def test_a_small_call_is_answered_while_bulk_calls_of_its_class_are_under_way(minilm, classes):
     with minilm.client() as box:
         assert box.run("minilm", "warm").vector
         with ExitStack() as calls:

@@ -138,7 +138,7 @@ def test_the_stream_helper_gives_the_same_as_a_whole_answer(client, n):
     assert fired.count("content.done") == n
 
 
-def test_tokens_are_in_a_last_chunk_without_choices_and_only_where_they_are_asked_for(client):
+def test_usage_is_in_a_last_chunk_without_choices_only_where_asked_for(client):
     asked = {"model": "smollm2", "messages": HELLO, "stream": True}
     *others, last = client.chat.completions.create(**asked, stream_options={"include_usage": True})
     assert (last.choices, last.usage.total_tokens > 0) == ([], True)

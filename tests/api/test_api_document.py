@@ -92,7 +92,7 @@ def test_every_status_that_a_refusal_can_have_is_in_the_document_of_every_route(
 @pytest.mark.parametrize(
     "tail", ["x", "", "-1", "0", "1.5", "1e3", "%2B1", "1_000", "%D9%A3", "%C2%B2", "1000000000", "9" * 5000, "true"]
 )
-def test_a_tail_that_is_no_whole_number_from_1_is_refused_whether_the_log_is_followed_or_not(ask, follow, tail):
+def test_a_tail_that_is_no_whole_number_from_1_is_refused(ask, follow, tail):
     answer = ask("GET", f"{LOG}?{follow}tail={tail}")
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "bad_input", "tail")
@@ -138,7 +138,7 @@ def test_a_parameter_is_taken_exactly_where_its_schema_in_the_document_holds(tex
         assert value == (int(text) if fits else None)
 
 
-def test_a_path_s_pid_is_a_number_in_the_document_and_its_task_one_of_those_there_are(ask, document):
+def test_in_the_document_a_pid_is_a_number_and_a_task_one_of_a_list(ask, document):
     (pid,) = document["paths"]["/v1/processes/{pid}"]["get"]["parameters"]
     (task,) = document["paths"]["/v1/tasks/{task}"]["post"]["parameters"]
     assert ask("GET", f"/v1/processes/{pid['schema']['maximum']}").status_code == 404

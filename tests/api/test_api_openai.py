@@ -84,7 +84,7 @@ def test_several_answers_are_choices_whole_and_streamed(client):
     assert said == texts
 
 
-def test_completions_have_choices_of_each_prompt_in_order_and_may_be_streamed_together(client):
+def test_completions_have_each_prompts_choices_in_order_also_streamed(client):
     asked = {"model": "smollm2", "prompt": ["once", "twice"], "n": 2, "seed": 1, "max_tokens": 3}
     done = client.completions.create(**asked)
     assert [choice.index for choice in done.choices] == [0, 1, 2, 3]

@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_a_request_that_is_none_is_a_sentence(dial, line, status):
     assert (found, bool(body["error"]["message"])) == (status, True)
 
 
-def test_who_asks_for_a_websocket_is_told_that_there_are_none_and_who_asks_for_http2_is_answered(dial, caplog):
+def test_an_upgrade_to_websocket_is_refused_and_one_to_http2_is_answered(dial, caplog):
     upgrade = b"Connection: Upgrade\r\nUpgrade: %s\r\n"
     websocket = b"GET /v1/events HTTP/1.1\r\n" + HOST + upgrade % b"websocket" + b"\r\n"
     status, body = answer_of(sent(dial(), websocket))
@@ -249,18 +250,17 @@ class Clock(asyncio.SelectorEventLoop):
 
     def call_later(self, delay, callback, *args, context=None):
         timer = super().call_later(1e6, callback, *args, context=context)
-        self.timers.append((delay, timer))
+        self.timers.append((delay, timer, partial(callback, *args)))
         return timer
 
     def ring(self, seconds):
         """Every timer that is due after so long, once."""
-        due = [timer for delay, timer in self.timers if delay <= seconds]
-        self.timers = [(delay, timer) for delay, timer in self.timers if timer not in due]
-        for timer in due:
+        due = [entry for entry in self.timers if entry[0] <= seconds]
+        self.timers = [entry for entry in self.timers if entry[0] > seconds]
+        for _, timer, call in due:
             if not timer.cancelled():
-                callback, args = timer._callback, timer._args
                 timer.cancel()
-                callback(*args)
+                call()
 
 
 class Wire(asyncio.Transport):
@@ -346,7 +346,7 @@ def test_empty_lines_hold_no_connection(wired):
     assert wire.is_closed
 
 
-def test_a_connection_that_stays_quiet_after_an_answer_is_closed_and_one_that_asks_again_is_not(wired):
+def test_only_a_connection_that_stays_quiet_after_an_answer_is_closed(wired):
     made, wire, loop, turn = wired
     made.data_received(ALIVE)
     turn()
@@ -361,7 +361,7 @@ def test_a_connection_that_stays_quiet_after_an_answer_is_closed_and_one_that_as
     assert wire.is_closed
 
 
-def test_a_head_that_is_being_sent_is_not_cut_short_by_the_time_of_quiet_connections(wired):
+def test_a_head_that_is_being_sent_is_not_cut_short_by_the_idle_timeout(wired):
     made, wire, loop, turn = wired
     made.data_received(ALIVE)
     turn()

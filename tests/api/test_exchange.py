@@ -124,7 +124,7 @@ def test_an_app_that_goes_wrong_in_the_middle_ends_the_connection(caplog):
     assert (done.wire.is_closed, done.exchange.response_complete, len(caplog.records)) == (True, False, 1)
 
 
-def test_who_works_for_a_client_that_leaves_ends_at_once_and_nothing_is_sent_or_logged(caplog):
+def test_work_for_a_client_that_leaves_ends_at_once_without_a_log_line(caplog):
     heard = []
 
     async def app(scope, receive, send):

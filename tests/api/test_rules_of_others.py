@@ -87,7 +87,7 @@ def test_what_contradicts_or_cannot_be_is_refused_by_its_name(said, key):
     assert refused.value.detail["key"] == key
 
 
-def test_what_cannot_be_enforced_is_refused_with_strict_and_else_left_out_and_named_in_a_header():
+def test_what_cannot_be_enforced_is_refused_if_strict_else_named_in_a_header():
     def wrapped(**strict):
         return asked(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": LOOSE, **strict}})
 

@@ -62,7 +62,7 @@ def test_the_margin_of_a_token_is_to_the_likeliest_other() -> None:
     assert margin({"bytes": [1], "logprob": 0.0, "top_logprobs": top[:1]}) == math.inf
 
 
-def test_a_caller_finds_an_answer_right_that_is_the_one_given_alone_and_any_other_wrong(tmp_path) -> None:
+def test_only_the_answer_given_alone_counts_as_right(tmp_path) -> None:
     with serving(MemoryKernel(), Config(tmp_path)) as url, closing(Caller(url, seed=1, is_calm=True)) as caller:
         asked, _ = caller.alone(Question("classify", "support", ("Where is it?", "Why?"), {}))
         said, _ = caller.alone(Question("generate", "smollm2", ("Once",), {"temperature": 0, "max_tokens": 4}))

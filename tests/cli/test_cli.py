@@ -360,7 +360,7 @@ def test_a_version_in_int8_shows_what_it_costs_against_what_and_what_it_saves(ll
 
 @pytest.mark.parametrize("name", NAMES)
 def test_doctor_names_the_path_of_the_loops_or_says_what_is_lacking_for_it(tmp_path, name):
-    found = doctor._kernels(Config(tmp_path, cpu_kernels=name))
+    found = doctor.check_kernels(Config(tmp_path, cpu_kernels=name))
     if (path := next((path for path in PATHS if path.name == name), None)) and not features().issuperset(path.needs):
         assert not found.is_well
         assert found.found.startswith(f"cpu_kernels is '{name}', and this processor (")
@@ -372,20 +372,20 @@ def test_doctor_names_the_path_of_the_loops_or_says_what_is_lacking_for_it(tmp_p
 
 
 def test_doctor_reads_every_byte_where_it_is_asked_to(home, kernel):
-    assert doctor._store(Config(home)).is_well
+    assert doctor.check_store(Config(home)).is_well
     kernel.models.damages = (Damage("ner:1", "adapter.safetensors", "it is damaged on the disk"),)
-    found = doctor._store(Config(home))
+    found = doctor.check_store(Config(home))
     assert (found.is_well, found.found) == (False, "ner:1: it is damaged on the disk")
 
 
 def test_doctor_says_whose_the_port_is(home, tmp_path, monkeypatch):
-    found = doctor._daemon(Config(home))
+    found = doctor.check_daemon(Config(home))
     assert (found.is_well, found.found.endswith("but it is that of /home/box")) == (False, True)
     page = HTTPServer(("127.0.0.1", 0), _Page)
     Thread(target=page.handle_request, daemon=True).start()
     (home / "daemon.json").unlink()
     monkeypatch.setenv("LLMOS_PORT", str(page.server_port))
-    found = doctor._daemon(Config(home, port=page.server_port))
+    found = doctor.check_daemon(Config(home, port=page.server_port))
     page.server_close()
     assert (found.found, found.hint.partition(".")[0]) == (
         f"not up; port {page.server_port} is in use",
@@ -443,7 +443,7 @@ def test_pull_eval_and_the_store(llmos, home):
     assert "cpu0" in llmos("status")[1]
 
 
-def test_log_probabilities_are_in_the_json_of_an_answer_only_where_they_were_asked_for(llmos):
+def test_logprobs_are_in_an_answers_json_only_where_asked_for(llmos):
     words = ("run", "smollm2", "hi", "--task", "generate", "--set", "max_tokens=2", "--json")
     assert set(json.loads(llmos(*words)[1])[0]) == {"text", "finish_reason"}
     assert json.loads(llmos(*words, "--set", "logprobs=true")[1])[0]["logprobs"]

@@ -254,7 +254,7 @@ def test_cancelling_what_is_unknown_or_over_changes_nothing(subject):
     assert subject.engine.is_idle
 
 
-def test_a_model_that_it_cannot_attach_is_refused_with_a_sentence_and_the_base_stays(subject, tmp_path):
+def test_a_model_that_cannot_be_attached_is_refused_and_the_base_stays(subject, tmp_path):
     if subject.name == "null":
         pytest.skip("null attaches everything")
     manifest = Manifest("mine", 1, Kind.MODEL, "classify", (), base=subject.base.manifest.ref, method="magic")

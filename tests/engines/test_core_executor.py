@@ -152,7 +152,7 @@ def test_inputs_beside_an_answer_wait_for_their_class_s_turn(folders, threads, w
     assert steps_until(engine, 2) == steps
 
 
-def test_inputs_under_way_when_an_answer_begins_are_answered_as_soon_as_they_are_there(folders, threads):
+def test_inputs_under_way_when_an_answer_begins_are_answered_when_computed(folders, threads):
     engine = engine_on(folders["llama"], 2)
     for number in range(3):  # a row each: one for each core, and one to go on with
         engine.add(Call(number, "base:1", "embed", ("w" * 90,) * 3))
@@ -231,7 +231,7 @@ def test_a_large_call_of_a_higher_class_passes_one_of_a_lower_class(folders, thr
 
 
 @given(st.integers(LEAST_PART, 8192), st.floats(1, 1e7))
-def test_a_row_of_a_large_call_is_as_long_as_its_time_allows_and_never_too_short_to_be_fast(size, pace):
+def test_a_large_calls_row_fits_its_time_and_is_never_too_short_to_be_fast(size, pace):
     tokens = short(size, pace)
     assert LEAST_PART <= tokens <= size
     assert tokens == LEAST_PART or tokens <= pace * LARGE_ROW_S
@@ -240,7 +240,7 @@ def test_a_row_of_a_large_call_is_as_long_as_its_time_allows_and_never_too_short
 
 def test_the_pace_is_that_of_rows_that_were_computed(folders, threads):
     engine = engine_on(folders["bert"], 2)
-    assert engine._rows._cores.pace is None
+    assert engine.pace is None
     engine.add(Call(1, "base:1", "embed", ("w" * 60,) * 100))
     drain(engine)
-    assert engine._rows._cores.pace > 0
+    assert engine.pace > 0

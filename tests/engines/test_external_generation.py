@@ -86,7 +86,7 @@ def test_every_token_of_a_text_has_its_logprob(speaker):
     (one,) = outputs(run(speaker, asked(1, "hello", temperature=0, logprobs=True, top_logprobs=2, max_tokens=8)))
     entries = one["logprobs"]
     assert b"".join(bytes(entry["bytes"]) for entry in entries).decode(errors="replace") == one["text"]
-    prompt = speaker._models["talk:1"].loaded.tokenizer.encode(["hello"])[0].ids
+    prompt = speaker.models["talk:1"].loaded.tokenizer.encode(["hello"])[0].ids
     ids = torch.tensor([prompt + [tiny.tokenizer().token_to_id(_letter(entry["bytes"])) for entry in entries]])
     expected = tiny.plain("llama")(ids).logits[0, len(prompt) - 1 :].detach().log_softmax(-1)
     for place, entry in enumerate(entries):
@@ -139,7 +139,7 @@ def test_more_tokens_than_the_context_has_are_as_many_as_fit(speaker):
         speaker.add(asked(1, "hello", max_tokens=0))
 
 
-def test_beside_others_a_token_s_log_probability_differs_by_no_more_than_its_format_is_said_to(speaker, dtype):
+def test_beside_others_a_logprob_differs_no_more_than_its_format_allows(speaker, dtype):
     """As docs/api.md says at `seed`: up to the first token that differs, and there too, for what comes before is the
     same. Of a random model the likeliest tokens are compared: the unlikely ones have logits in which nobody trusts."""
     texts, told = ("abc", "de", "a third one, longer than these", "x" * 20), {"logprobs": True, "top_logprobs": 3}

@@ -52,7 +52,7 @@ def generate(call_id, prompt, priority=Priority.INTERACTIVE, stream=False, **par
 
 
 def pool_of(engine):
-    return engine._streams.pool
+    return engine.pool
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def run_alone(engine, prompt):
     live=st.integers(1, 8),
 )
 @settings(max_examples=12, deadline=None)
-def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent_back(
+def test_greedy_answers_are_those_given_alone_whoever_comes_or_goes(
     folders, alone, architecture, arrivals, blocks, step_tokens, live
 ):
     engine = engine_of(folders, architecture, blocks, step_tokens, live)
@@ -96,9 +96,7 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
 
 
 @pytest.mark.parametrize("architecture", tiny.DECODERS)
-def test_in_bfloat16_whoever_else_comes_is_answered_no_block_is_lost_and_a_token_is_as_likely_as_in_float32(
-    folders, architecture
-):
+def test_in_bfloat16_no_block_is_lost_and_tokens_are_as_likely_as_in_float32(folders, architecture):
     """What is said may be other words: docs/api.md, `seed`."""
     engine = engine_of(folders, architecture, 5, step_tokens=11, live=3, dtype="bfloat16")
     asked = [
@@ -135,7 +133,7 @@ def test_a_batch_answer_gives_its_slot_to_an_interactive_call_and_goes_on_after_
     assert engine.figures["preempted"] == 1
 
 
-def test_batch_answers_give_their_blocks_to_an_interactive_call_no_more_than_it_needs(folders, alone):
+def test_batch_answers_give_an_interactive_call_only_the_blocks_it_needs(folders, alone):
     engine = engine_of(folders, "llama", 8)
     for i in range(3):
         engine.add(generate(i, PROMPTS[1], Priority.BATCH, cache_salt=str(i), max_tokens=12))
@@ -161,7 +159,7 @@ def test_nobody_goes_back_for_a_call_that_would_not_fit_for_it(folders):
 
 @given(steps=st.lists(st.integers(0, 9), min_size=1, max_size=4), seed=st.integers(0, 5))
 @settings(max_examples=8, deadline=None)
-def test_a_batch_answer_that_is_sent_back_keeps_its_choices_its_logprobs_and_its_grammar(folders, steps, seed):
+def test_a_preempted_answer_keeps_its_choices_logprobs_and_grammar(folders, steps, seed):
     params = {"temperature": 1.0, "seed": seed, "top_logprobs": 2, "logprobs": True, "regex": "[a-z]{3,18} [0-9]{4}"}
     asked = generate(1, PROMPTS[1], Priority.BATCH, stream=True, max_tokens=24, **params)
 
@@ -220,7 +218,7 @@ def test_a_salt_that_utf_8_cannot_say_is_refused_by_its_name(folders):
     with pytest.raises(BadInput, match="cache_salt has half of a surrogate pair at character 4"):
         engine.add(generate(1, "a", cache_salt="mine\ud800"))
     assert engine.is_idle
-    assert not engine._streams
+    assert (engine.figures["live"], engine.figures["waiting"]) == (0, 0)
 
 
 def test_a_cancelled_answer_gives_its_blocks_back_at_once(folders):
@@ -281,7 +279,7 @@ def test_batch_work_waits_for_interactive_calls_but_not_for_ever(folders):
 
 @pytest.mark.parametrize("priority", Priority)
 @pytest.mark.parametrize("calls", [1, 3])
-def test_a_prompt_beside_calls_for_many_answers_is_read_and_answered_in_its_first_steps(folders, priority, calls):
+def test_a_prompt_beside_calls_for_many_answers_is_answered_in_its_first_steps(folders, priority, calls):
     engine = engine_of(folders, "llama", 40, step_tokens=32, live=16)
     many = {"temperature": 0, "max_tokens": 40, "logit_bias": {tiny.SEP: -100}}
     for number in range(calls):
@@ -318,7 +316,7 @@ def test_a_call_with_many_texts_lets_others_between_them(folders):
 
 def test_weights_that_are_no_numbers_fault_their_calls_and_leave_nothing_behind(folders, dtype):
     engine = engine_of(folders, "llama", 4, dtype=dtype)
-    weight = engine._models["talk:1"].loaded.causal.model.norm.weight
+    weight = engine.models["talk:1"].loaded.causal.model.norm.weight
     kept = weight.clone()
     engine.add(generate(1, PROMPTS[1]))
     with torch.inference_mode():
@@ -328,7 +326,7 @@ def test_weights_that_are_no_numbers_fault_their_calls_and_leave_nothing_behind(
     assert pool_of(engine).usage.held == 0
 
 
-def test_another_model_under_the_name_of_one_that_was_removed_finds_nothing_of_its_reading(folders, tmp_path):
+def test_a_model_under_a_removed_ones_name_finds_none_of_its_cached_prefixes(folders, tmp_path):
     """Versions of a name start again once all are removed: the ref is the same, and the adapter is not."""
 
     def lora(seed):
@@ -356,7 +354,7 @@ def test_another_model_under_the_name_of_one_that_was_removed_finds_nothing_of_i
     assert answers == {0: fresh[1], 1: fresh[2], 2: fresh[1]}
 
 
-def test_an_answer_under_a_rule_has_no_more_tokens_than_asked_for_and_fewer_than_it_needs_are_refused(folders, dtype):
+def test_a_grammars_answer_keeps_to_max_tokens_and_too_few_are_refused(folders, dtype):
     engine = engine_of(folders, "llama", 8, dtype=dtype)
     rule = {"type": "string", "minLength": 6}
     with pytest.raises(BadInput, match="max_tokens is 1; the shortest answer") as refused:
@@ -369,7 +367,7 @@ def test_an_answer_under_a_rule_has_no_more_tokens_than_asked_for_and_fewer_than
         assert len(json.loads(chunk.outputs[0]["text"])) >= 6
 
 
-def test_a_rule_whose_shortest_answer_has_no_room_beside_its_prompt_is_refused_as_too_long(folders):
+def test_a_grammar_whose_shortest_answer_does_not_fit_is_refused_as_too_long(folders):
     engine = engine_of(folders, "llama", 2)
     with pytest.raises(TooLong):
         engine.add(generate(1, "x" * 20, json_schema={"type": "string", "minLength": 500}, max_tokens=2**31 - 1))

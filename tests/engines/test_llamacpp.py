@@ -127,7 +127,7 @@ def test_an_answer_that_broke_off_is_no_answer():
         heard.end()
 
 
-def test_its_folder_may_lie_deeper_than_the_path_of_a_socket_is_long_and_goes_with_it(tiny, tmp_path, monkeypatch):
+def test_its_folder_may_lie_deeper_than_a_sockets_path_is_long(tiny, tmp_path, monkeypatch):
     pytest.importorskip("xllamacpp", reason="the extra gguf is not installed")
     deep = tmp_path / ("d" * 120)
     deep.mkdir()

@@ -95,7 +95,7 @@ def test_a_graph_that_embeds_compares_and_ranks_as_well(tmp_path):
 
 
 @pytest.mark.parametrize("zipmap", [True, False], ids=["as maps", "as a tensor"])
-def test_a_pipeline_of_scikit_learn_reads_plain_texts_and_its_probabilities_stay_what_they_are(tmp_path, zipmap):
+def test_a_scikit_learn_pipeline_reads_texts_and_keeps_its_probabilities(tmp_path, zipmap):
     pytest.importorskip("skl2onnx", reason="the tools for tests are not installed")
     engine = engine_on(write_pipeline(tmp_path, zipmap=zipmap), "classify", ("billing", "delivery"))
     bill, parcel = ask(engine, "classify", "the bill please", "where is the parcel")
@@ -116,7 +116,7 @@ def test_a_pipeline_of_scikit_learn_reads_plain_texts_and_its_probabilities_stay
         ({"task": "classify"}, "chat", r"for classify, tag, embed, not for 'chat'"),
     ],
 )
-def test_a_graph_that_does_not_fit_its_task_is_told_what_it_has_and_what_it_should_have(tmp_path, made, task, sentence):
+def test_a_graph_that_does_not_fit_its_task_is_refused_with_what_it_has(tmp_path, made, task, sentence):
     inputs = made.get("inputs", ("input_ids",))
     made = {**made, "inputs": ("input_ids",)}
     folder = write_onnx(tmp_path, **made)

@@ -114,7 +114,7 @@ class Patient:
         say(Delta("done", "stop", made=1))
 
 
-def test_large_calls_and_those_in_no_hurry_leave_slots_to_who_is_small_and_in_a_hurry():
+def test_large_and_background_calls_leave_slots_to_small_interactive_ones():
     writer = Patient()
     answers = ExternalGeneration(writer, "talk:1", ("generate",), Settings(max_tokens=1000))
     said = {"max_tokens": 10}

@@ -169,7 +169,7 @@ def test_every_call_gets_exactly_one_answer_unless_it_was_cancelled(folders, arr
     assert all(len(c.outputs) == len(arrivals[c.call_id]) and c.is_last for c in chunks)
 
 
-def test_lora_models_on_one_base_answer_by_their_own_adapter_and_leave_the_base_alone(engine, folders, dtype):
+def test_lora_models_answer_by_their_own_adapter_and_leave_the_base_alone(engine, folders, dtype):
     root = folders["root"]
     before = vectors(run(engine, embed(1, *TEXTS)))
     one, two = (lora_on(folders["bert"], root, name, seed=seed) for name, seed in (("one", 1), ("two", 2)))
@@ -267,7 +267,7 @@ def test_an_adapter_computes_what_peft_computes(engine, folders, dtype):
 def test_a_model_that_computes_no_numbers_says_so_and_its_neighbours_are_answered(
     engine, folders, task, asked, head, labels
 ):
-    backbone = engine._models["base:1"].loaded.backbone
+    backbone = engine.models["base:1"].loaded.backbone
     folder = adapters.write(folders["root"] / f"huge-{task}", backbone, strength=1e37)  # finite, and too much
     if head is not None:
         save_head(head, folder)
@@ -280,7 +280,7 @@ def test_a_model_that_computes_no_numbers_says_so_and_its_neighbours_are_answere
 
 
 def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answered(speaker, folders):
-    backbone = speaker._models["talk:1"].loaded.backbone
+    backbone = speaker.models["talk:1"].loaded.backbone
     folder = adapters.write(folders["root"] / "loud", backbone, strength=1e37)
     speaker.attach(located("loud", folder, "generate", "lora"))
     (alone,) = outputs(run(speaker, generate(1, "a text")))
@@ -292,7 +292,7 @@ def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answe
 
 
 @pytest.mark.parametrize("head", ["pooled", None])
-def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_says_where(speaker, head, capfd):
+def test_an_answer_that_cannot_be_parsed_faults_that_call_alone_and_is_logged(speaker, head, capfd):
     """Whatever goes wrong there: a model may write what no parser can take."""
     from llmos.engines.pytorch.active_call import ActiveCall
     from llmos.tasks import Rendered
@@ -308,9 +308,9 @@ def test_an_answer_that_cannot_be_read_is_that_call_s_fault_alone_and_the_log_sa
     alone = [outputs(run(speaker, call), call.call_id) for call in neighbours]
     speaker.add(neighbours[0])
     job = ActiveCall(
-        Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker._models["talk:1"], odd, [Rendered([5, 6])]
+        Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker.models["talk:1"], odd, [Rendered([5, 6])]
     )
-    speaker._put(job, () if head else whole(speaker._streams.make(job)))
+    whole(speaker.prepare(job))()
     speaker.add(neighbours[1])
     chunks = drain(speaker)
     assert [close(outputs(chunks, i), one) for i, one in zip((1, 3), alone, strict=True)] == [True, True]
@@ -339,11 +339,11 @@ def test_a_token_that_the_tokenizer_has_and_the_model_lacks_is_refused(folders):
 
 def test_twenty_adapters_cost_their_files_only(engine, folders):
     model = lora_on(folders["bert"], folders["root"], "small", seed=4)
-    weights = {id(p): p.clone() for p in engine._models["base:1"].loaded.backbone.parameters()}
+    weights = {id(p): p.clone() for p in engine.models["base:1"].loaded.backbone.parameters()}
     for _ in range(20):
         engine.attach(model)
-    backbone = engine._models["small:1"].loaded.backbone
-    assert backbone is engine._models["base:1"].loaded.backbone
+    backbone = engine.models["small:1"].loaded.backbone
+    assert backbone is engine.models["base:1"].loaded.backbone
     assert all(torch.equal(p, weights[id(p)]) for p in backbone.parameters())
 
 
@@ -461,7 +461,7 @@ def test_an_adapter_for_another_base_is_refused(speaker, folders):
 @exact
 def test_greedy_text_is_what_transformers_generates(speaker, folders):
     (got,) = outputs(run(speaker, generate(1, "hello there")))
-    loaded = speaker._models["talk:1"].loaded
+    loaded = speaker.models["talk:1"].loaded
     (encoded,) = loaded.tokenizer.encode(["hello there"])
     made = tiny.plain("llama").generate(torch.tensor([encoded.ids]), max_new_tokens=12, do_sample=False)
     assert got["text"] == loaded.tokenizer.decode(made[0, len(encoded.ids) :].tolist())

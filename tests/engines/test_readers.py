@@ -82,7 +82,7 @@ def test_an_answer_is_what_transformers_writes_of_the_text_with_its_prefix(folde
     step_tokens=st.integers(5, 80),
 )
 @settings(max_examples=6, deadline=None)
-def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent_back(
+def test_greedy_answers_are_those_given_alone_whoever_comes_or_goes(
     folders, alone, name, arrivals, blocks, step_tokens
 ):
     engine = engine_of(folders, name, blocks, step_tokens)
@@ -94,19 +94,17 @@ def test_greedy_answers_are_those_given_alone_whoever_else_comes_goes_or_is_sent
     stayed = {i for i, (_, _, goes, _) in enumerate(arrivals) if not goes}
     assert stayed <= found.keys()
     assert found == {i: alone[name, arrivals[i][0]] for i in found}
-    usage = engine._streams.pool.usage
+    usage = engine.pool.usage
     assert (usage.held, usage.tokens_held) == (0, 0)
 
 
 @pytest.mark.parametrize("name", [*KINDS, "t5_gated"])
-def test_in_bfloat16_whoever_else_comes_is_answered_no_block_is_lost_and_a_token_is_as_likely_as_in_float32(
-    folders, tmp_path, name
-):
+def test_in_bfloat16_no_block_is_lost_and_tokens_are_as_likely_as_in_float32(folders, tmp_path, name):
     folders = folders if name in folders else {name: tiny.write(tmp_path / name, name)}
     engine = engine_of(folders, name, 7, step_tokens=11, dtype="bfloat16")
     asked = [(ask(i, TEXTS[i % 3], n=1 + i % 2), i % 3, i == 3) for i in range(5)]
     assert {0, 1, 2, 4} <= come_and_go(engine, asked).keys()
-    assert (engine._streams.pool.usage.held, engine._streams.pool.usage.tokens_held) == (0, 0)
+    assert (engine.pool.usage.held, engine.pool.usage.tokens_held) == (0, 0)
     assert is_near(likeliest(engine, ask(9, TEXTS[1])), likeliest(engine_of(folders, name), ask(9, TEXTS[1])))
 
 
@@ -249,7 +247,7 @@ def test_mbart_reads_in_one_language_and_writes_in_another_as_its_tokens_say(mba
     for i, params in enumerate(asked):
         engine.add(ask(i, "some words", task="translate", **params))
     found = texts(drain(engine))
-    loaded = engine._models["talk:1"].loaded
+    loaded = engine.models["talk:1"].loaded
     languages = loaded.reader.codes
     assert len(languages) == 52
     (encoded,) = loaded.tokenizer.encode(["some words"])
@@ -265,7 +263,7 @@ def test_mbart_reads_in_one_language_and_writes_in_another_as_its_tokens_say(mba
     assert len(set(found.values())) == 3
 
 
-def test_a_language_that_mbart_has_not_is_refused_with_those_it_has_and_its_neighbour_is_answered(mbart):
+def test_a_language_that_mbart_lacks_is_refused_and_its_neighbour_is_answered(mbart):
     engine = engine_of({"mbart": mbart}, "mbart")
     engine.add(ask(1, "some words", task="translate", target_language="de"))
     with pytest.raises(BadInput, match=r"target_language is 'Klingon', and .* no such language\. It has 52: ar"):

@@ -55,7 +55,7 @@ def drain(engine):
 
 
 def test_the_server_that_dies_is_the_engine_s_end_also_when_nothing_is_asked(engine):
-    process = engine._server._process
+    process = engine.server.process
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not engine.is_idle
@@ -66,13 +66,13 @@ def test_the_server_that_dies_is_the_engine_s_end_also_when_nothing_is_asked(eng
 def test_closing_the_engine_ends_the_server(base):
     one = VllmEngine(command=FAKE)
     one.load(base, "cuda0", "bfloat16", 0)
-    process = one._server._process
+    process = one.server.process
     one.close()
     assert process.returncode == -signal.SIGTERM
 
 
 def test_only_who_has_the_key_may_ask(engine):
-    engine._server.key = "another"
+    engine.server.key = "another"
     engine.add(generate())
     (chunk,) = drain(engine)
     assert (chunk.fault.code, "401" in chunk.fault.message) == ("unavailable", True)

@@ -116,7 +116,7 @@ def test_a_version_in_int8_is_served_and_measured_in_it_and_trained_on_in_float(
     assert admit(asked["serve"], store, (), 0)[0].title == f"serve {in_int8} in int8"
 
 
-def test_forms_in_int8_beside_another_format_than_a_cpu_computes_in_are_reached_by_nothing(tmp_path: Path) -> None:
+def test_int8_forms_beside_a_format_that_no_cpu_here_uses_are_unreachable(tmp_path: Path) -> None:
     config, gpu = Config(tmp_path), replace(CPU, name="cuda0", kind="cuda", dtype="bfloat16", gflops={"bfloat16": 9.0})
     measured = replace(CPU, gflops={"float32": 1.0})
     assert unreachable_dtypes(config, (CPU, gpu)) == set()  # it is not known yet

@@ -113,7 +113,7 @@ def test_a_model_that_is_removed_while_it_is_brought_never_gets_there(ground: Gr
     assert ground.posted == [ev.Detached(6.0, 1, "mood:1")]
 
 
-def test_a_new_version_under_a_removed_one_s_number_is_not_answered_by_the_old_weights(ground: Ground) -> None:
+def test_a_new_version_under_a_removed_ones_number_is_not_answered_by_old_weights(ground: Ground) -> None:
     def replaced() -> None:
         ground.store.remove("mood:1")
         assert add_model(Store(ground.home), "mood", "tiny:1", pid=902).ref == "mood:1"

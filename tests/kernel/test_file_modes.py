@@ -43,7 +43,7 @@ def test_a_home_that_a_link_leads_to_is_closed_where_it_lies(tmp_path):
     assert mode(tmp_path / "big") == 0o700
 
 
-def test_a_home_in_which_others_keep_something_has_the_mode_it_has_and_what_is_llmos_s_is_closed(tmp_path):
+def test_a_home_shared_with_others_keeps_its_mode_and_our_files_are_closed(tmp_path):
     tmp_path.chmod(0o755)
     rows, journal = write(tmp_path / "datasets/rows", 0o644), write(tmp_path / "journal.db", 0o644)
     photo = write(tmp_path / "photos" / "cat.png", 0o644)
@@ -82,7 +82,7 @@ def test_an_empty_folder_for_all_such_as_tmp_is_no_home(tmp_path):
 
 
 @pytest.mark.parametrize("sign", ["daemon.lock", "journal.db"])
-def test_a_folder_for_all_that_was_a_home_before_goes_on_being_one_and_has_the_mode_it_has(tmp_path, caplog, sign):
+def test_a_world_readable_folder_that_was_a_home_stays_one_and_keeps_its_mode(tmp_path, caplog, sign):
     journal = write(tmp_path / sign, 0o644)
     tmp_path.chmod(0o1777)
     check_home(tmp_path)

@@ -236,7 +236,7 @@ def read_all(path: Path) -> ProcessTable:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_journal_is_a_sentence_with_the_way_back_to_the_snapshot_beside_it(kept, damage):
+def test_a_damaged_journals_error_says_how_to_return_to_the_snapshot(kept, damage):
     DAMAGES[damage](kept)
     before = kept.read_bytes() if kept.exists() else None
     with pytest.raises(Corrupt, match=r"The journal .*journal.db cannot be read: .*llmos up --restore") as found:
@@ -313,7 +313,7 @@ def test_a_whole_journal_is_not_put_back(kept):
     assert len(read_all(kept).processes) == 80
 
 
-def test_without_a_snapshot_that_can_be_read_nothing_is_restored_and_the_other_way_is_said(kept):
+def test_without_a_readable_snapshot_nothing_is_restored_and_the_way_out_is_said(kept):
     overwritten(kept, 1)
     copy = place(kept)
     copy.write_bytes(copy.read_bytes()[:-7])
@@ -328,7 +328,7 @@ def test_without_a_snapshot_that_can_be_read_nothing_is_restored_and_the_other_w
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage\n", None], ids=["empty", "garbage", "a flipped bit"])
-def test_a_damaged_copy_beside_a_whole_journal_is_said_stops_nobody_and_is_written_anew(kept, content):
+def test_a_damaged_copy_beside_a_whole_journal_is_reported_and_written_anew(kept, content):
     copy = place(kept)
     whole = copy.read_bytes()
     copy.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:] if content is None else content)

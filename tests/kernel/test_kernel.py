@@ -144,7 +144,7 @@ def test_a_call_that_cannot_work_is_refused_before_any_process_is_started(home, 
     with_box(home, act)
 
 
-def test_an_encoder_with_a_decoder_does_what_its_base_is_said_to_do_and_a_model_on_it_its_own_task() -> None:
+def test_an_encoder_decoder_base_does_its_tasks_and_a_model_on_it_its_own() -> None:
     does = {"tasks": ["translate", "summarize", "generate"]}
     base = Manifest("opus", 1, Kind.BASE, "translate", (), options=does)
     assert [task_of(base, task) for task in (None, "summarize", "generate")] == ["translate", "summarize", "generate"]
@@ -220,7 +220,7 @@ def noted(os_pid: int, call_id: int) -> None:
                 note.write(SLOT.pack(call_id + 1))
 
 
-def test_a_call_over_which_its_process_crashed_is_told_so_and_its_neighbours_are_answered_at_once(home):
+def test_a_call_that_crashed_its_process_fails_and_its_neighbours_are_answered(home):
     async def act(box: Kernel) -> None:
         await ask(box, "mood")
         os_pid = server(box).os_pid
@@ -273,7 +273,7 @@ def test_a_process_killed_by_force_answers_its_calls_with_that(home):
     with_box(home, act)
 
 
-def test_children_share_one_session_and_none_its_group_for_what_is_scheduled_by_session_yields_within_one(home):
+def test_children_share_one_session_and_have_process_groups_of_their_own(home):
     async def act(box: Kernel) -> None:
         await asyncio.gather(ask(box, "tiny"))
         child, zygote = server(box).os_pid, box._supervisor.zygote.os_pid
@@ -328,7 +328,7 @@ def test_a_bare_name_follows_promotion_and_rollback(home):
     with_box(home, act)
 
 
-def test_a_name_of_which_nothing_is_promoted_serves_no_candidate_and_can_still_be_looked_at(home):
+def test_a_name_without_a_promoted_version_serves_none_and_can_be_looked_at(home):
     store = Store(home)
     add_model(store, "raw", "tiny:1", pid=903)
     add_model(store, "raw", "tiny:1", pid=904)
@@ -427,7 +427,7 @@ async def leave_free(box: Kernel, size_bytes: int) -> None:
     box._table.ledger.own([replace(device, memory_bytes=leased + size_bytes)], 1.0)
 
 
-def test_an_idle_model_gives_way_to_another_of_its_base_and_comes_again_with_its_next_call(home):
+def test_an_idle_model_gives_way_to_another_and_returns_with_its_next_call(home):
     async def act(box: Kernel) -> None:
         first = await ask(box, "mood:1")
         await leave_free(box, 8)
@@ -455,7 +455,7 @@ def test_an_idle_process_of_another_base_gives_way_to_a_model(home):
     with_box(home, act)
 
 
-def test_a_model_that_could_never_fit_is_refused_with_numbers_and_what_was_there_stays(home):
+def test_a_model_that_could_never_fit_is_refused_and_what_was_there_stays(home):
     async def act(box: Kernel) -> None:
         await ask(box, "mood:1")
         await leave_free(box, 0)
@@ -609,7 +609,7 @@ async def nothing(box: Kernel) -> None:
     """A start and an end are all."""
 
 
-def test_a_home_whose_journal_was_moved_away_has_no_old_scratch_for_a_new_process_of_the_same_number(home):
+def test_a_home_without_its_journal_gives_no_old_scratch_to_a_new_process(home):
     old = home / "scratch" / "1" / "checkpoint"
     old.mkdir(parents=True)
     with_box(home, nothing)
@@ -675,7 +675,7 @@ def test_children_end_with_a_killed_daemon_and_the_next_start_knows_what_was(hom
     with_box(home, act)
 
 
-def test_a_serve_process_that_a_signal_stopped_is_noticed_replaced_and_its_calls_are_answered_by_the_next(home):
+def test_a_stopped_serve_process_is_replaced_and_the_next_answers_its_calls(home):
     async def act(box: Kernel) -> None:
         before = await ask(box, "mood", "steady")
         process = server(box)
@@ -723,7 +723,7 @@ def test_a_trainer_like_process_that_was_stopped_is_shown_and_may_be_resumed(hom
     with_box(home, act, heartbeat_timeout_s=0.0)
 
 
-def test_a_stopped_zygote_is_replaced_and_who_waits_for_a_child_gets_one_from_the_next(home):
+def test_a_stopped_zygote_is_replaced_and_the_next_one_forks_what_waits(home):
     async def act(box: Kernel) -> None:
         zygote = await with_a_stopped_zygote(box)
         assert (await ask(box, "mood")).fault is None
@@ -732,7 +732,7 @@ def test_a_stopped_zygote_is_replaced_and_who_waits_for_a_child_gets_one_from_th
     with_box(home, act, heartbeat_timeout_s=3.0)
 
 
-def test_a_process_that_is_killed_while_a_stopped_zygote_was_to_fork_it_ends_and_its_calls_hear_of_it(home):
+def test_a_process_killed_while_a_stopped_zygote_was_to_fork_it_fails_its_calls(home):
     async def act(box: Kernel) -> None:
         await with_a_stopped_zygote(box)
         starting = asyncio.ensure_future(

@@ -43,7 +43,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize(("program", "args"), NAMED.values(), ids=NAMED)
-def test_a_path_is_read_as_it_is_on_a_loopback_address_and_nowhere_else_without_the_setting(tmp_path, program, args):
+def test_without_the_setting_paths_are_read_as_they_are_on_loopback_only(tmp_path, program, args):
     for host in ("127.0.0.1", "::1", "localhost"):
         assert roots(tmp_path, host=host).named(program, args(SECRET)) == args(SECRET)
     with pytest.raises(PathNotAllowed, match="data_roots names no folder") as refused:

@@ -28,7 +28,7 @@ class Hub(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def test_after_a_pull_with_a_token_no_file_of_the_home_and_nothing_that_is_shown_has_it(tmp_path: Path) -> None:
+def test_after_a_pull_with_a_token_neither_home_nor_output_has_it(tmp_path: Path) -> None:
     hub = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()
     shown: list[str] = []

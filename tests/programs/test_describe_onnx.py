@@ -25,7 +25,7 @@ def pulled(tmp_path, source, **args):
     return box, box.store.resolve("graph")
 
 
-def test_a_folder_becomes_a_base_that_names_its_engine_task_and_labels_and_has_no_other_form(tmp_path):
+def test_a_folder_becomes_a_base_with_engine_task_and_labels_and_no_other_form(tmp_path):
     box, made = pulled(tmp_path, write_onnx(tmp_path / "mine"), task="classify")
     assert (made.task, made.labels) == ("classify", ("no", "yes", "perhaps"))
     assert made.options == {"engine": "onnx", "tasks": ["classify"], "max_tokens": 64}
@@ -33,7 +33,7 @@ def test_a_folder_becomes_a_base_that_names_its_engine_task_and_labels_and_has_n
     assert "tokenizer.json" in {file.path for file in made.files}
 
 
-def test_labels_that_are_given_come_before_those_of_a_file_and_those_before_the_config_s(tmp_path):
+def test_given_labels_come_before_a_files_and_those_before_the_configs(tmp_path):
     folder = write_onnx(tmp_path / "mine")
     (folder / "labels.txt").write_text("a\nb\n\nc\n")
     assert pulled(tmp_path / "1", folder, task="classify")[1].labels == ("a", "b", "c")

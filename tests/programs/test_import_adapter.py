@@ -133,11 +133,11 @@ def test_a_tagger_answers_what_peft_answers(box, tmp_path, architecture):
     pull(box, tmp_path / "tagger")
     text = "Ada lives in Zürich now"
     engine = engine_with(box, "tagger:1")
-    head, loaded = engine._models["tagger:1"].head, engine._models["base:1"].loaded
+    head, loaded = engine.models["tagger:1"].head, engine.models["base:1"].loaded
     from llmos.nn.packing import forward, pack
 
     (row,) = ids(text, folder).tolist()
-    with torch.inference_mode(), engine._models["tagger:1"].adapter.on():
+    with torch.inference_mode(), engine.models["tagger:1"].adapter.on():
         got = head(forward(loaded.backbone, pack([row])), [len(row)])
     with torch.inference_mode():
         torch.testing.assert_close(got, model(input_ids=torch.tensor([row])).logits[0], atol=1e-5, rtol=1e-5)
@@ -445,9 +445,7 @@ def test_the_name_of_a_base_is_not_taken(box, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["t5", "marian", "bart", "mbart"])
-def test_an_adapter_of_an_encoder_with_a_decoder_writes_what_peft_writes_beside_its_bare_base(
-    box, tmp_path, architecture
-):
+def test_an_encoder_decoders_adapter_writes_what_peft_writes(box, tmp_path, architecture):
     folder = base(box, tmp_path, architecture)
     targets = ["q", "v"] if architecture == "t5" else ["q_proj", "v_proj", "fc1", "fc2"]  # as published ones have them
     model = trained(folder, tmp_path / "mine", "SEQ_2_SEQ_LM", targets=targets)
@@ -481,9 +479,7 @@ def test_an_adapter_of_an_encoder_with_a_decoder_says_which_tasks_it_may_be_for(
 @pytest.mark.parametrize(
     ("architecture", "kind"), [("t5", "SEQ_2_SEQ_LM"), ("bart", "SEQ_2_SEQ_LM"), ("llama", "CAUSAL_LM")]
 )
-def test_an_adapter_that_was_trained_here_to_write_is_one_for_peft_around_the_whole_model(
-    box, tmp_path, architecture, kind
-):
+def test_an_adapter_trained_here_to_generate_is_one_for_peft(box, tmp_path, architecture, kind):
     from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 
     from llmos.abi.recipe import Lora

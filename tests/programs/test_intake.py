@@ -59,7 +59,7 @@ def read(name: str, steps: int, said: list[str], begin: threading.Event) -> Inta
     return lambda: None
 
 
-def test_a_large_call_does_not_wait_until_all_the_text_of_another_of_its_class_has_been_read():
+def test_a_large_call_does_not_wait_until_another_of_its_class_is_tokenized():
     awake, begin, said = threading.Semaphore(0), threading.Event(), list[str]()
     note = Note()
     taking = TakingIn(note, awake.release)

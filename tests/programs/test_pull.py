@@ -303,7 +303,7 @@ def reader(kind, architecture, **more):
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_an_encoder_with_a_decoder_is_for_what_most_of_its_kind_are_and_may_be_asked_for_the_rest(tmp_path, kind):
+def test_an_encoder_decoder_has_its_kinds_usual_task_and_may_be_asked_for_others(tmp_path, kind):
     architecture, task = READERS[kind]
     files = reader(kind, architecture)
     folder = write(tmp_path / kind, files)
@@ -314,7 +314,7 @@ def test_an_encoder_with_a_decoder_is_for_what_most_of_its_kind_are_and_may_be_a
 
 
 @pytest.mark.parametrize(("kind", "architecture"), [("led", "LEDForConditionalGeneration"), ("t5", "T5EncoderModel")])
-def test_an_encoder_with_a_decoder_that_does_not_run_here_is_refused_with_those_that_do(tmp_path, kind, architecture):
+def test_an_encoder_decoder_that_does_not_run_here_is_refused(tmp_path, kind, architecture):
     files = reader(kind, architecture)
     with pytest.raises(BadInput, match="t5, mt5, marian, mbart, bart"):
         describe(write(tmp_path / kind, files), list(files))
@@ -415,7 +415,7 @@ def test_a_file_that_is_no_gguf_is_said_to_be_none_in_our_words(tmp_path, data, 
         describe(tmp_path, ["model.gguf"])
 
 
-def test_a_gguf_file_that_ends_before_its_tensors_do_is_refused_though_its_header_is_whole(tmp_path):
+def test_a_gguf_file_that_ends_before_its_tensors_do_is_refused(tmp_path):
     from llmos.testing.tiny_gguf import MAX_TOKENS, write_gguf
 
     path = write_gguf(tmp_path / "model.gguf")
@@ -591,7 +591,7 @@ def test_the_form_of_a_gguf_is_counted_before_it_is_copied(small, tmp_path):
     assert "copy" not in small.phases()
 
 
-def test_a_download_from_a_hub_is_counted_twice_as_it_is_copied_and_refused_before_it_is_begun(small, server):
+def test_a_hub_download_needs_its_size_twice_and_is_refused_before_it_begins(small, server):
     data = tensors("F32", 150_000)
     files = [{"rfilename": name, "size": len(body)} for name, body in {**ENCODER, "model.safetensors": data}.items()]
     server.pages["/api/models/org/big/revision/main"] = {"sha": "abc", "siblings": files}

@@ -312,7 +312,7 @@ def test_what_is_wrong_with_a_large_call_is_its_answer(slow):
     assert talk.server.is_done
 
 
-def test_while_a_rule_is_compiled_all_others_are_answered_and_who_leaves_is_not_taken_in(slow):
+def test_while_a_grammar_is_compiled_other_calls_are_answered(slow):
     engine, talk = slow
     ruled = [Ask(Call(number, "mood:1", "chat", ("x",), {"regex": "(a{9}){9}"})) for number in (1, 2)]
     talk.say(*ruled)

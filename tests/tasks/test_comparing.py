@@ -41,7 +41,7 @@ def test_an_input_that_cannot_be_compared_says_what_to_send(name: str, data: obj
     assert "Send" in refused.value.message or "Every document" in refused.value.message
 
 
-def test_a_base_reads_query_and_documents_apart_and_a_trained_model_each_pair_as_one() -> None:
+def test_a_base_reads_query_and_documents_apart_and_a_trained_model_pairs() -> None:
     checked = task("rerank").check(ASKED)
     (apart,) = task("rerank").render([checked], PieceTokenizer(), BASE)
     (together,) = task("rerank").render([checked], PieceTokenizer(), TRAINED)

@@ -17,7 +17,7 @@ class Plain(PieceTokenizer):
     has_template = False
 
 
-def test_an_order_is_a_message_where_the_base_chats_and_else_a_prompt_that_its_answer_continues() -> None:
+def test_an_instruction_is_a_message_where_the_base_chats_and_else_a_prompt() -> None:
     chats, plain = PieceTokenizer(), Plain(closes=False)
     (rendered,) = with_params("translate", {"source_language": "Swiss German"}).render(
         [{"text": "Guten Tag"}], chats, GERMAN
@@ -73,7 +73,7 @@ def test_a_param_that_cannot_be_is_refused(name: str, params: dict[str, object],
         with_params(name, params)
 
 
-def test_a_translation_needs_its_language_and_the_likeliest_text_is_what_one_gets_unless_said() -> None:
+def test_a_translation_needs_its_language_and_is_greedy_unless_said() -> None:
     with pytest.raises(BadInput, match="translate needs target_language, such as German"):
         task("translate").render([{"text": "hello"}], PieceTokenizer(), Settings())
     assert with_defaults(with_params("translate", {}), {"max_tokens": 3}) == {"temperature": 0.0, "max_tokens": 3}

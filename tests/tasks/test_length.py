@@ -161,7 +161,7 @@ def test_one_text_is_read_up_to_the_last_character_that_may_be() -> None:
     assert refused.value.detail == {"size": MOST + 1, "limit": LIMIT, "most_chars": MOST}
 
 
-def test_where_a_conversation_may_be_cut_what_is_beyond_all_reading_is_never_rendered() -> None:
+def test_of_a_conversation_that_may_be_cut_what_cannot_fit_is_never_rendered() -> None:
     tokenizer, last = Noting(), {"role": "user", "content": "the last"}
     old = [{"role": "user", "content": "a" * MOST}, {"role": "system", "content": "be kind"}]
     (made,) = task("chat").render([{"messages": [*old, last]}], tokenizer, Settings(("a",), {"truncate": True}, 64))

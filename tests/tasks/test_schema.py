@@ -100,7 +100,7 @@ def test_what_is_told_has_a_bound():
     assert len(describe_left_out(long)) == MAX_TOLD
 
 
-def test_a_strict_tool_that_cannot_be_enforced_names_itself_and_the_keyword_and_another_is_enforced_in_part():
+def test_a_strict_tool_that_cannot_be_enforced_is_refused_by_name_and_keyword():
     def tools(**said):
         parameters = {**PLAIN, "properties": {"a": {"type": "array", "uniqueItems": True}}}
         function = {"name": "f", "parameters": parameters, **said}

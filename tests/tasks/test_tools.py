@@ -84,7 +84,7 @@ def test_who_must_call_and_how_often_is_what_was_chosen():
     assert tools_of(check_tools({}), knows_tools=True) is None
 
 
-def test_a_template_without_tools_is_told_in_the_system_text_and_reads_calls_and_results_as_text():
+def test_a_template_without_tools_has_them_in_its_system_text_and_reads_text():
     history = [
         {"role": "system", "content": "Be brief."},
         *ASK,
@@ -105,7 +105,7 @@ def test_a_template_without_tools_is_told_in_the_system_text_and_reads_calls_and
     assert write_as_text(ASK, ()) == ASK
 
 
-def test_earlier_calls_are_accepted_with_their_arguments_as_text_and_refused_where_that_is_no_json():
+def test_earlier_tool_calls_may_have_arguments_as_text_if_that_is_json():
     def said(arguments):
         function = {"name": "weather", "arguments": arguments}
         calls = [{"id": "call_1", "type": "function", "function": function}]

@@ -150,7 +150,7 @@ def test_rows_become_a_model_that_writes_their_answers_and_ends_them(
 
 
 @pytest.mark.torch
-def test_translations_are_learnt_measured_and_served_by_the_words_that_a_base_is_asked_with(tmp_path: Path) -> None:
+def test_translations_are_learnt_measured_and_served_by_the_same_prompt(tmp_path: Path) -> None:
     from test_trainer import located, trained
 
     from llmos.abi.call import Call
@@ -181,7 +181,7 @@ def test_translations_are_learnt_measured_and_served_by_the_words_that_a_base_is
 
 
 @pytest.mark.torch
-def test_what_is_learnt_of_a_conversation_is_what_serving_renders_and_the_answers_behind_it(tmp_path: Path) -> None:
+def test_training_reads_a_conversation_as_serving_renders_it_with_its_answers(tmp_path: Path) -> None:
     from llmos.nn.load import load_folder
     from llmos.tasks import Settings, writer
     from llmos.testing import tiny
@@ -216,7 +216,7 @@ def test_what_is_learnt_of_a_conversation_is_what_serving_renders_and_the_answer
 
 
 @pytest.mark.torch
-def test_the_loss_is_the_answer_s_alone_and_the_same_in_any_number_of_chunks_and_passes(
+def test_the_loss_is_the_answers_alone_in_any_number_of_chunks_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch

@@ -103,7 +103,7 @@ def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_pat
     assert {part for _, part in made.files} == {Part.EVIDENCE}
 
 
-def test_a_model_that_writes_is_measured_by_how_likely_and_how_right_its_answers_are_in_int8(tmp_path):
+def test_in_int8_a_generating_model_is_measured_by_likelihood_and_answers(tmp_path):
     from test_generation_eval import sorting
 
     recipe = {"task": "generate", "method": "lora", "learning_rate": 2e-2, "options": {"answered_rows": 2}}
@@ -119,7 +119,7 @@ def test_a_model_that_writes_is_measured_by_how_likely_and_how_right_its_answers
     assert cost["int8"] == after["likelihood"] != cost["float32"]
 
 
-def test_a_model_that_loses_more_than_it_may_is_refused_with_the_numbers_and_the_way_out(tmp_path, trained):
+def test_a_model_that_loses_more_than_it_may_in_int8_is_refused(tmp_path, trained):
     from llmos.programs import quantize
 
     model, datasets = trained

@@ -156,7 +156,7 @@ def test_what_cannot_be_is_said_before_training(tmp_path: Path) -> None:
         trained(tmp_path, recipe, base=tiny_training.base(tmp_path, "marian"))
 
 
-def test_a_marian_with_its_sentencepiece_files_learns_dates_it_has_not_seen_and_an_adapter_of_it_writes_them_otherwise(
+def test_a_marian_with_sentencepiece_files_and_its_adapter_learn_unseen_dates(
     tmp_path: Path,
 ) -> None:
     from test_trainer import located, trained

@@ -64,6 +64,11 @@ class Batcher:
     def __bool__(self) -> bool:
         return self._first() is not None or self._cores.busy > 0
 
+    @property
+    def pace(self) -> float | None:
+        """Tokens that one core computes in a second, of late."""
+        return self._cores.pace
+
     def spread(self, cores: int) -> None:
         """From now on rows are computed side by side on so many cores of a CPU."""
         self._cores = CoreExecutor(cores)

@@ -7,7 +7,7 @@ class has its part of every eighth step: it is slow then, and does not starve.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -96,7 +96,11 @@ class PyTorchEngine:
         for index, one in enumerate(made if model.loaded.tokenizer.lacks_tokens else ()):
             with naming_place(index=index):
                 model.loaded.tokenizer.check(one.sequences)
-        if task.spec.head is not None:
+        return (yield from self.prepare(job))
+
+    def prepare(self, job: ActiveCall) -> Intake:
+        """Make the sequences of a call that generates; what is returned puts the call in hand."""
+        if job.task.spec.head is not None:
             return lambda: self._put(job)
         assert self._streams is not None, "A base without a next-token layer has no task that generates"
         streams = yield from self._streams.make(job)
@@ -148,6 +152,22 @@ class PyTorchEngine:
     def _highest(self, *, writes: bool) -> Priority:
         """The highest class of the calls in hand that write, or do not: who waits lends it to those in front."""
         return highest(job.call.priority for job in self._jobs.values() if (job.task.spec.head is None) is writes)
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """The base and what is attached to it, by ref."""
+        return self._models
+
+    @property
+    def pool(self) -> KVCache:
+        """The KV cache of a base that generates."""
+        assert self._streams is not None, "A base without a next-token layer has no KV cache"
+        return self._streams.pool
+
+    @property
+    def pace(self) -> float | None:
+        """Tokens of inputs that one core computes in a second, of late; None before any was computed."""
+        return self._rows.pace
 
     @property
     def is_idle(self) -> bool:

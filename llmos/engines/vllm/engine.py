@@ -34,7 +34,7 @@ class VllmEngine(BaseOnly):
         """How many tokens a step has, vLLM decides."""
         self._kv_bytes = kv_bytes
         self._command = command
-        self._server: VllmServer | None = None
+        self.server: VllmServer | None = None
 
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         manifest, folder = base.manifest, Path(base.folder)
@@ -46,29 +46,29 @@ class VllmEngine(BaseOnly):
         tokenizer = FastTokenizer(folder, manifest.ref)
         options = manifest.options
         room = int(options.get("max_tokens") or tokenizer.max_tokens or DEFAULT_MAX_TOKENS)
-        self._server = VllmServer(
+        self.server = VllmServer(
             self._command, arguments(base, dtype, room, self._kv_bytes), int(device.removeprefix("cuda"))
         )
-        self._server.wait_ready()
+        self.server.wait_ready()
         tasks = tuple(str(task) for task in options.get("tasks", open_ended_tasks()))
-        writer = Vllm(self._server, manifest.ref, tokenizer, SLOTS, room)
+        writer = Vllm(self.server, manifest.ref, tokenizer, SLOTS, room)
         self.answers = ExternalGeneration(writer, manifest.ref, tasks, Settings((), options, room))
         return sum(weights_bytes(folder / path, dtype) for path in weights_of(manifest))
 
     def step(self) -> list[Chunk]:
         """Raises ProcessDied once the server has ended: without it this process is for nothing."""
-        if self._server is not None and self._server.has_ended:
-            raise self._server.death()
+        if self.server is not None and self.server.has_ended:
+            raise self.server.death()
         return super().step()
 
     @property
     def is_idle(self) -> bool:
-        return self._server is None or (super().is_idle and not self._server.has_ended)
+        return self.server is None or (super().is_idle and not self.server.has_ended)
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._server = self.answers = None
+        if self.server is not None:
+            self.server.close()
+        self.server = self.answers = None
 
 
 def arguments(base: ModelPath, dtype: str, room: int, kv_bytes: int) -> list[str]:

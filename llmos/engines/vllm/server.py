@@ -46,7 +46,7 @@ class VllmServer:
         self.port = _free_port()
         self.key = secrets.token_urlsafe(24)  # whoever reaches the port of this machine may not ask
         told = {"VLLM_API_KEY": self.key, "CUDA_VISIBLE_DEVICES": str(gpu)}
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [found, *argv[1:], *arguments, "--host", HOST, "--port", str(self.port)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -54,12 +54,12 @@ class VllmServer:
             process_group=0,  # so that its own children can be ended with it
             preexec_fn=lambda: _become(told),
         )
-        assert self._process.stdout is not None
-        threading.Thread(target=_pass_on, args=(self._process.stdout,), name="vllm's log", daemon=True).start()
+        assert self.process.stdout is not None
+        threading.Thread(target=_pass_on, args=(self.process.stdout,), name="vllm's log", daemon=True).start()
 
     @property
     def has_ended(self) -> bool:
-        return self._process.poll() is not None
+        return self.process.poll() is not None
 
     def wait_ready(self) -> None:
         """Until /health answers; ProcessDied if it ends before, Unavailable if it never does."""
@@ -67,7 +67,7 @@ class VllmServer:
             if self._is_healthy():
                 return
             try:
-                self._process.wait(LOOK_EVERY_S)
+                self.process.wait(LOOK_EVERY_S)
             except subprocess.TimeoutExpired:
                 continue
             raise self.death()
@@ -78,7 +78,7 @@ class VllmServer:
 
     def death(self) -> ProcessDied:
         """Why nothing can be asked of it any more."""
-        code = self._process.poll()
+        code = self.process.poll()
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
         return ProcessDied(f"vLLM's server {how}. Its log says more: llmos logs PID")
 
@@ -87,9 +87,9 @@ class VllmServer:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.has_ended:
                 break
-            os.killpg(self._process.pid, number)
+            os.killpg(self.process.pid, number)
             try:
-                self._process.wait(END_WITHIN_S)
+                self.process.wait(END_WITHIN_S)
             except subprocess.TimeoutExpired:
                 continue
 

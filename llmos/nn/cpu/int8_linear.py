@@ -144,6 +144,11 @@ def _reach(blocks: Tensor) -> Tensor:
     return torch.maximum(up, down)
 
 
+def furthest_reach(values: Tensor) -> int:
+    """How far the furthest sum of four goes in a matrix of integers."""
+    return int(_reach(_blocks(values.int())).max())
+
+
 def put(model: nn.Module, layers: Mapping[str, Weights]) -> None:
     """Put integer layers of these weights in the place of the layers at these paths."""
     made: dict[nn.Module, Int8] = {}
@@ -211,7 +216,7 @@ def _is_sound(weights: Weights, like: Tensor) -> bool:
     if values.shape != like.shape or scales.shape != (len(like), -(-like.shape[1] // BLOCK)):
         return False
     loops = kernels()
-    furthest = loops.reach(values) if loops else int(_reach(_blocks(values.int())).max())
+    furthest = loops.reach(values) if loops else furthest_reach(values)
     return furthest <= REACH and bool((scales.isfinite() & (scales > 0)).all())
 
 

@@ -112,7 +112,7 @@ def test_calls_in_hand_when_the_process_dies_are_sent_again_once_it_is_back():
     assert answer_of(opened).outputs == ("y",)
 
 
-def test_a_call_that_has_begun_to_be_answered_or_must_not_be_repeated_is_not_sent_again():
+def test_a_call_with_an_answer_begun_or_not_to_be_repeated_is_not_sent_again():
     ground = Ground()
     ground.router.became_ready(1)
     begun, once = ground.open(1), ground.open(2, is_idempotent=False)
@@ -144,7 +144,7 @@ def test_a_call_that_kills_its_process_ends_and_takes_no_other_with_it():
     assert all(answer_of(one).fault is None for one in innocents)
 
 
-def test_a_call_over_which_its_process_died_while_taking_it_in_is_not_sent_again_and_the_others_are():
+def test_of_the_calls_of_a_crash_only_the_one_being_taken_in_is_not_resent():
     ground = Ground()
     ground.router.became_ready(1)
     poison, innocent = ground.open(1), ground.open(2)
@@ -159,7 +159,7 @@ def test_a_call_over_which_its_process_died_while_taking_it_in_is_not_sent_again
     assert answer_of(innocent).fault is None
 
 
-def test_of_several_that_were_taken_in_only_the_one_that_ends_its_process_alone_is_blamed():
+def test_of_several_calls_only_the_one_that_ends_its_process_alone_is_blamed():
     ground = Ground()
     ground.router.became_ready(1)
     innocent, poison, other = (ground.open(number) for number in (1, 2, 3))
@@ -247,7 +247,7 @@ def test_a_process_gone_for_good_answers_all_its_calls():
     assert ground.router.serving(BASE, "cpu0") is None
 
 
-def test_a_process_rests_from_its_last_answer_on_and_a_busy_one_s_models_without_calls_do():
+def test_a_process_is_idle_from_its_last_answer_on_and_so_are_unused_models():
     ground = Ground()
     ground.router.became_ready(1)
     ground.open(1, "ner:1")
@@ -290,7 +290,7 @@ def test_a_removed_model_is_detached_where_it_was():
     assert ground.sent[-1] == Detach("ner:1")
 
 
-def test_a_model_that_is_removed_on_its_way_to_a_process_is_not_found_there_and_its_files_are_not_to_blame():
+def test_a_model_removed_while_it_is_attached_is_not_found_rather_than_corrupt():
     ground = Ground()
     ground.router.became_ready(1)
     opened = ground.open(1, "ner:1")
@@ -301,7 +301,7 @@ def test_a_model_that_is_removed_on_its_way_to_a_process_is_not_found_there_and_
     assert answer_of(opened).fault == Fault("model_not_found", "no such model")
 
 
-def test_a_call_over_the_limit_of_its_class_is_refused_and_those_of_another_class_are_not():
+def test_only_calls_over_the_limit_of_their_class_are_refused():
     ground = Ground()
     for number in (1, 2, 3):
         ground.open(number, priority=Priority.BATCH)
@@ -343,7 +343,7 @@ def large(number: int, priority: Priority = Priority.INTERACTIVE, size: int = IN
     return Call(number, BASE, "embed", ("x",) * size, priority=priority)
 
 
-def test_a_process_with_its_hands_full_gets_the_next_large_call_when_one_is_answered_or_dropped():
+def test_a_full_process_gets_its_next_large_call_when_one_is_over_or_dropped():
     ground = Ground()
     ground.router.became_ready(1)
     first = ground.router.open(1, large(1))
@@ -410,7 +410,7 @@ def test_a_base_served_by_two_engines_has_a_process_for_each():
     assert ground.router.serving(BASE, "cpu0", "vllm") is None
 
 
-def test_a_process_that_restarts_answers_what_it_has_and_what_came_later_waits_for_its_return():
+def test_a_restarting_process_answers_what_it_has_and_later_calls_wait():
     ground = Ground()
     ground.router.became_ready(1)
     sent = ground.open(1)

@@ -89,7 +89,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_on_a_full_disk_scratch_and_a_download_of_today_are_freed_without_writing_a_byte(full_disk: Path) -> None:
+def test_on_a_full_disk_scratch_and_downloads_are_freed_without_writing(full_disk: Path) -> None:
     assert shutil.disk_usage(full_disk).free == 0
     assert is_tight(full_disk)
     assert sweep_ended(full_disk, set(), last_pid=1) == 8192

@@ -47,7 +47,7 @@ def everything(reader: LogReader) -> bytes:
 
 @settings(deadline=None)
 @given(STEPS)
-def test_a_reader_gets_all_that_was_written_once_and_in_order_whatever_was_rotated_between(steps: list[str]) -> None:
+def test_a_reader_gets_every_line_once_and_in_order_across_rotations(steps: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         written = Written(Path(folder) / "7.log")
         reader, read = LogReader(written.path), b""

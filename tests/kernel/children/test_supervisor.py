@@ -24,7 +24,7 @@ print(schedule(os.getpid(), Priority.BACKGROUND), schedule(os.getpid(), Priority
 """
 
 
-def test_an_ordinary_user_s_process_goes_down_to_the_background_and_learns_that_it_cannot_come_up_again() -> None:
+def test_an_ordinary_users_process_cannot_leave_the_background_class_again() -> None:
     said = subprocess.run([sys.executable, "-c", ORDINARY_USER], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["True", "False"]
 

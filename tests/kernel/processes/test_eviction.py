@@ -93,7 +93,7 @@ def test_a_model_that_fits_comes_and_one_that_never_can_is_refused_with_numbers(
     assert refused.fault.detail == {"device": "cpu0", "need_bytes": 50, "free_bytes": 40}
 
 
-def test_a_model_that_would_fit_if_others_were_not_in_use_waits_and_nobody_goes_in_vain():
+def test_a_model_waits_for_others_in_use_and_none_is_evicted_in_vain():
     assert (
         decided(
             request(50),
@@ -373,7 +373,7 @@ def test_calls_one_after_the_other_are_all_answered_if_each_model_fits_alone(mod
         assert (chunk.fault is None) == (MODELS[model] + NEED <= CAPACITY)
 
 
-def test_a_model_in_hand_is_never_displaced_and_the_other_waits_until_it_is_answered():
+def test_a_model_with_calls_is_never_displaced_and_the_other_waits():
     world = World()
     world.call("red-c:1")
     world.begin(1)

@@ -86,7 +86,7 @@ class Box:
 
 
 @pytest.mark.parametrize(("models", "fit"), [(2, 1), (10, 3), (30, 3), (4, 4)])
-def test_models_that_are_asked_without_end_take_turns_and_each_waits_no_longer_than_the_others_stay(models, fit):
+def test_models_that_are_asked_without_end_take_turns_within_a_bound(models, fit):
     sizes = {f"m{i}:1": 10 for i in range(models)}
     box = Box(10 * fit, sizes)
     for model in sizes:

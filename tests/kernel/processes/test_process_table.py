@@ -56,7 +56,7 @@ def test_a_ready_serve_process_gets_the_calls_that_waited():
     assert table.apply(ev.BecameReady(4.0, 1)) == [do.ReleaseCalls(1)]
 
 
-def test_a_serve_process_killed_from_outside_starts_again_after_a_while_and_gives_its_memory_back_meanwhile():
+def test_a_killed_serve_process_restarts_later_and_frees_its_memory_meanwhile():
     table = table_with(SERVE, State.READY)
     assert table.apply(exited(-9)) == [do.SetTimer(1, 1, "restart", 0.1)]
     process = table.process(1)
@@ -94,7 +94,7 @@ def test_how_long_a_process_was_healthy_is_not_told_by_a_clock_that_was_set(at):
     assert waits == [0.8, 0.1]
 
 
-def test_a_process_that_died_over_a_call_starts_again_at_once_and_that_is_no_crash_of_its_own():
+def test_a_process_that_died_over_a_call_restarts_at_once_without_a_crash_count():
     table = table_with(SERVE, State.READY)
     waits = []
     for taking_in in ((), (7,), (8,), ()):
@@ -113,7 +113,7 @@ def test_a_fault_of_its_own_is_told_from_a_kill(code, is_own):
     assert is_own_fault(code) is is_own
 
 
-def test_a_serve_process_that_never_gets_ready_is_given_up_and_its_calls_are_answered():
+def test_a_serve_process_that_never_gets_ready_is_given_up_and_its_calls_fail():
     table = table_with(SERVE, State.STARTING)
     for attempt in range(1, 5):
         table.apply(exited(-11))
@@ -149,7 +149,7 @@ def test_a_trainer_with_bad_data_is_over_and_says_why():
 
 
 @pytest.mark.parametrize("code", ["internal", "corrupt", "conflict", "disk_full", "process_died", "never_heard_of"])
-def test_a_trainer_that_failed_by_no_fault_of_its_input_keeps_its_checkpoint_and_says_how_to_go_on(code):
+def test_a_trainer_that_failed_without_bad_input_can_go_on_from_its_checkpoint(code):
     table = table_with(TRAIN, State.READY)
     table.apply(ev.ChildFailed(5.0, 1, Fault(code, "The evaluation broke.")))
     assert table.apply(exited(1)) == []
@@ -195,7 +195,7 @@ def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_ba
     assert table.process(1).state is State.INTERRUPTED
 
 
-def test_a_trainer_that_is_to_stop_is_woken_and_asked_first_and_killed_when_its_grace_is_over():
+def test_a_trainer_that_is_to_stop_is_asked_first_and_killed_after_its_grace():
     table = table_with(TRAIN, State.READY)
     effects = table.apply(ev.KillAsked(5.0, 1, reason="enough"))
     asked = [do.Signal(1, signal.SIGCONT), do.Renice(1, Priority.INTERACTIVE), do.Stop(1, "enough")]
@@ -308,7 +308,7 @@ def test_what_is_idle_says_what_bringing_it_back_would_take():
 
 
 @pytest.mark.parametrize("weights_bytes", [4, 10, 25, 2000])
-def test_what_a_process_found_its_weights_to_be_is_what_it_holds_and_asks_for_next_time(weights_bytes):
+def test_the_weight_bytes_that_a_process_reports_are_its_next_footprint(weights_bytes):
     table = table_with(SERVE, State.STARTING)
     table.apply(ev.BecameReady(4.0, 1, weights_bytes))
     assert table.ledger.held(1, "cpu0") == weights_bytes
@@ -329,7 +329,7 @@ def test_a_process_that_ends_wishes_for_nothing_any_more():
     assert table.apply(ev.AttachAsked(6.0, 1, "small:1", LeaseKind.ADAPTERS, 20)) == []
 
 
-def test_an_offer_is_committed_then_promoted_as_its_gate_said_and_only_then_accepted():
+def test_an_offer_is_committed_then_promoted_by_its_gate_and_then_accepted():
     table = table_with(TRAIN, State.READY)
     verdict = Verdict(True, "better", against="ner:1")
     made = Offer(2, OfferKind.MODEL, "ner", "/nowhere", (), verdict=verdict)
@@ -341,7 +341,7 @@ def test_an_offer_is_committed_then_promoted_as_its_gate_said_and_only_then_acce
     assert table.pending_commits.unfinished() == []
 
 
-def test_a_candidate_that_another_overtook_is_accepted_and_says_why_it_is_not_promoted():
+def test_a_candidate_that_was_overtaken_is_accepted_and_not_promoted():
     table = table_with(TRAIN, State.READY)
     made = Offer(2, OfferKind.MODEL, "ner", "/nowhere", (), verdict=Verdict(True, "better"))
     table.apply(ev.OfferMade(5.0, 1, made))
@@ -351,7 +351,7 @@ def test_a_candidate_that_another_overtook_is_accepted_and_says_why_it_is_not_pr
     assert table.process(1).reason == "ner:3 was faster"
 
 
-def test_a_daemon_that_died_finds_its_trainers_interrupted_its_servers_over_and_its_promises_open():
+def test_a_daemon_that_died_finds_trainers_interrupted_and_commits_pending():
     table = table_with(TRAIN, State.READY)
     made = Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())
     table.apply(ev.OfferMade(5.0, 1, made))

@@ -64,7 +64,7 @@ def test_arguments_of_their_types_are_let_through(program, args):
     check_arguments(program, args)
 
 
-def test_a_program_that_only_the_daemon_starts_is_refused_with_those_that_a_client_may_start():
+def test_a_program_that_only_the_daemon_starts_is_refused():
     with pytest.raises(BadInput, match=r"probe is started by the daemon alone\. There are: evaluate, pull") as refused:
         check_arguments("probe", {"devices": [], "engine": "null"})
     assert refused.value.detail["key"] == "program"

@@ -37,7 +37,7 @@ def form(home: Path, pid: int):
     return type(made)(made.offer_id, made.kind, made.name, made.folder, made.files, {"base": "minilm:1", "dtype": "x"})
 
 
-def test_a_base_brought_in_again_mends_its_blob_its_folder_and_takes_away_what_was_made_of_it(store, tmp_path):
+def test_a_base_brought_in_again_mends_its_files_and_drops_what_was_made_of_it(store, tmp_path):
     made = Path(store.commit(form(tmp_path, 4), 4))
     weights = tmp_path / "models/minilm/1/model.safetensors"
     whole = weights.read_bytes()
@@ -54,7 +54,7 @@ def test_a_base_brought_in_again_mends_its_blob_its_folder_and_takes_away_what_w
     assert store.located("ner").base is not None
 
 
-def test_a_mending_that_was_stopped_behind_the_blob_is_brought_to_its_end_by_the_next(store, tmp_path):
+def test_a_repair_that_was_stopped_after_the_blob_is_completed_by_the_next(store, tmp_path):
     blob, weights = tmp_path / "blobs" / store.resolve("minilm").base_digest, tmp_path / "models/minilm/1"
     whole = blob.read_bytes()
     flip(blob)
@@ -90,7 +90,7 @@ def test_a_manifest_that_is_garbled_while_it_is_known_is_written_again(store, tm
     assert again.promoted("ner") == 1
 
 
-def test_what_nobody_knows_any_more_is_said_with_the_command_that_helps_and_no_byte_of_it_is_collected(store, tmp_path):
+def test_lost_versions_are_said_with_the_command_that_helps_and_never_collected(store, tmp_path):
     weights = tmp_path / "models/ner/1/head.safetensors"
     (tmp_path / "names/ner/1.json").write_bytes(b"{")
     (tmp_path / "names/minilm/promoted.json").write_bytes(b"[1")
@@ -113,7 +113,7 @@ def test_what_nobody_knows_any_more_is_said_with_the_command_that_helps_and_no_b
 
 
 @pytest.mark.parametrize("is_flipped", [False, True])
-def test_a_base_whose_manifest_is_lost_gets_its_version_back_and_its_models_their_base(store, tmp_path, is_flipped):
+def test_a_base_whose_manifest_is_lost_gets_its_version_and_models_back(store, tmp_path, is_flipped):
     blob = tmp_path / "blobs" / store.resolve("minilm").base_digest
     whole = blob.read_bytes()
     (tmp_path / "names/minilm/1.json").write_bytes(b"")
@@ -150,7 +150,7 @@ def test_a_damaged_base_says_where_it_came_from(tmp_path):
     ]
 
 
-def test_a_base_from_the_catalog_is_asked_for_by_the_catalog_s_name_whatever_it_is_called_here(tmp_path):
+def test_a_catalog_base_is_asked_for_by_its_catalog_name_whatever_its_name_here(tmp_path):
     own = tmp_path / "catalog.toml"
     own.write_text(
         """[mine]
@@ -174,7 +174,7 @@ wheel = {package = "p", version = "1", filename = "p.whl", sha256 = "", size_byt
     assert [one.hint for one in store.examine().damages] == [commands[0], "llmos pull b", commands[2]]
 
 
-def test_an_adapter_that_was_pulled_is_pulled_again_and_what_was_trained_here_is_trained_again(store, tmp_path):
+def test_a_pulled_adapter_is_pulled_again_and_a_trained_one_is_trained_again(store, tmp_path):
     weights = b"\7" * 8
     for pid, source in ((8, "folder:/my/adapter"), (9, "folder:/my/adapter")):
         made = model(tmp_path, pid, "style", values=weights)
@@ -193,7 +193,7 @@ def test_an_adapter_that_was_pulled_is_pulled_again_and_what_was_trained_here_is
     assert [one.hint for one in store.examine().damages] == ["llmos rm ner:1, and train it again"]
 
 
-def test_a_base_that_lost_a_file_while_models_stand_on_it_is_said_with_the_command_that_brings_it_back(tmp_path, store):
+def test_a_base_in_use_that_lost_a_file_is_said_with_the_command_that_restores_it(tmp_path, store):
     (tmp_path / "blobs" / store.resolve("minilm").base_digest).unlink()
     (tmp_path / "models/minilm/1/model.safetensors").unlink()
     again = Store(tmp_path)

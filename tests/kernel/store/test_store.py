@@ -40,7 +40,7 @@ def test_the_same_base_or_dataset_from_another_process_is_not_kept_twice(store, 
     assert store.dataset("tickets").ref == "tickets@2"
 
 
-def test_a_number_is_never_given_to_another_version_also_once_all_of_a_name_are_removed(store, tmp_path):
+def test_a_version_number_is_never_used_again_even_when_all_are_removed(store, tmp_path):
     store.commit(base(tmp_path, 1), 1)
     store.commit(model(tmp_path, 2), 2)
     store.commit(model(tmp_path, 3), 3)
@@ -173,7 +173,7 @@ def test_forms_named_by_the_weights_alone_are_swept_at_the_start_and_made_again(
     assert again.commit(form(tmp_path, 2, manifest.ref, dtype, safetensors(b"\1" * 16)), 2) == str(folder)
 
 
-def test_forms_in_a_dtype_that_nothing_here_computes_in_go_with_what_no_name_reaches(store, tmp_path):
+def test_forms_in_a_dtype_that_no_device_here_uses_are_collected(store, tmp_path):
     manifest = store.commit(base(tmp_path), 1)
     dtypes = ("float32", "bfloat16", "int8", "int8-bfloat16")
     for pid, dtype in enumerate(dtypes, 2):

@@ -68,7 +68,7 @@ def ours(one, sequences, most=ANSWER, step=1):
 
 
 @pytest.mark.parametrize("name", tiny.READERS)
-def test_greedy_answers_of_many_together_are_those_that_transformers_gives_one_by_one(loaded, name):
+def test_greedy_answers_of_a_batch_are_those_of_transformers_one_by_one(loaded, name):
     one = loaded[name]
     sequences = [encoded.ids for encoded in one.tokenizer.encode(TEXTS)]
     assert ours(one, sequences) == [theirs(name, ids) for ids in sequences]

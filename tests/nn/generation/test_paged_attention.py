@@ -80,7 +80,7 @@ def test_going_on_piece_by_piece_equals_computing_the_whole_sequence(architectur
 
 
 @pytest.mark.parametrize("architecture", DECODERS)
-def test_in_a_smaller_dtype_a_token_sees_the_same_of_others_however_the_sequence_was_cut(architecture):
+def test_in_a_smaller_dtype_a_token_sees_the_same_however_a_sequence_is_cut(architecture):
     ids = sequence(80)
 
     def computed(pieces, dtype):

@@ -75,7 +75,7 @@ def fits(value):
 
 @given(seed=st.integers(0, 10_000), most=st.integers(40, 200))
 @settings(max_examples=25, deadline=None)
-def test_a_schema_is_kept_to_by_random_logits_within_any_number_of_tokens_that_suffices(tokenizer, seed, most):
+def test_random_logits_keep_to_a_schema_within_any_number_of_tokens_that_suffices(tokenizer, seed, most):
     said = sampling({"json_schema": PERSON, "max_tokens": most, "seed": seed, "temperature": 1})
     text, reason = answered(tokenizer, said, random_logits(seed), most)
     assert fits(json.loads(text))
@@ -90,7 +90,7 @@ def test_any_object_ends_in_time(tokenizer, seed):
     assert isinstance(json.loads(text), dict)
 
 
-def test_an_answer_that_had_to_be_ended_says_so_and_one_that_ended_by_itself_does_not(tokenizer):
+def test_only_an_answer_that_had_to_be_ended_says_so(tokenizer):
     endless = torch.zeros(260)
     endless[tiny.tokenizer().token_to_id("a")] = 50.0  # never a quote, while there is a string
     said = sampling({"json_schema": PERSON, "max_tokens": 90, "temperature": 0})
@@ -148,7 +148,7 @@ def wider(inner):
 
 @given(schema=st.recursive(leaves(), wider, max_leaves=5), seed=st.integers(0, 10_000), more=st.integers(0, 40))
 @settings(max_examples=60, deadline=None)
-def test_whatever_the_schema_an_answer_of_at_least_the_least_tokens_is_whole_and_fits(tokenizer, schema, seed, more):
+def test_an_answer_of_at_least_the_fewest_tokens_is_whole_and_fits_its_schema(tokenizer, schema, seed, more):
     jsonschema = pytest.importorskip("jsonschema")
     rule = matcher(sampling({"json_schema": schema}).grammar, tokenizer, ENDS)
     assert rule.least > 0

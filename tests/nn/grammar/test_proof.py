@@ -51,7 +51,7 @@ def test_small_plain_rules_need_no_proof_and_what_multiplies_does():
         assert not is_plain(Grammar(kind, text))
 
 
-def test_a_proof_that_nobody_waits_for_is_broken_off_and_made_again_for_the_next_who_asks():
+def test_a_proof_without_waiters_is_broken_off_and_made_again_for_the_next():
     rule = Grammar("regex", "(a{700}){700}")  # seconds of compiling
     looks = iter([False, True])
     with waited_for(lambda: next(looks)), pytest.raises(Cancelled):

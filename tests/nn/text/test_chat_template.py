@@ -156,7 +156,7 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("text", BOMBS)
-def test_no_template_fills_the_memory_and_what_it_would_need_is_refused_by_the_models_name(text):
+def test_a_template_that_would_fill_the_memory_is_refused_by_the_models_name(text):
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(BadInput, match="chat template of fix:2 refuses this conversation: ") as refused:
         ChatTemplate(text, "fix:2").render(HELLO, [], opens=True, named=NAMED)

@@ -173,7 +173,7 @@ def unigram() -> Tokenizer:
 
 
 @pytest.mark.parametrize("text", ["a</s>b", "</s>", "a\N{FULLWIDTH LESS-THAN SIGN}/s>"])
-def test_neither_a_piece_of_a_vocabulary_nor_a_normal_form_is_a_way_to_a_control_token(tmp_path, text):
+def test_no_vocabulary_piece_or_normal_form_leads_to_a_control_token(tmp_path, text):
     unigram().save(str(tmp_path / "tokenizer.json"))
     one = FastTokenizer(tmp_path)
     assert one.parsing().encode([text])[0].ids.count(1) == 2

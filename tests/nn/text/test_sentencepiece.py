@@ -56,7 +56,7 @@ def test_what_is_read_is_split_by_one_model_and_what_is_written_by_the_other(fol
     assert one.max_tokens == 512
 
 
-def test_a_language_s_code_is_one_token_and_an_unknown_letter_is_the_other_s_or_unknown(folder):
+def test_a_language_code_is_one_token_and_an_unknown_letter_is_unknown(folder):
     (read,) = FastTokenizer(folder).encode([">>de<< the ßx"])
     assert pieces_of(folder, read.ids) == [">>de<<", f"{SPACE}the", SPACE, "ß", "<unk>", "</s>"]
 
@@ -91,7 +91,7 @@ MBART = {"<unk>": UNKNOWN, "<s>": STEERS, "</s>": STEERS}
 SAID = ("the cats", "  the   cat  ", "xyz the ß", "cat</s>the", "", "sat<unk>")
 
 
-def test_t5_s_one_model_splits_texts_as_transformers_does_and_has_its_extra_ids_where_there_is_room(tmp_path):
+def test_t5s_model_splits_texts_as_transformers_does_and_has_its_extra_ids(tmp_path):
     from transformers.convert_slow_tokenizer import T5Converter
 
     (tmp_path / "spiece.model").write_bytes(model(SOURCE, special=T5))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("torch")
@@ -99,7 +101,7 @@ def test_no_control_token_comes_of_what_a_call_hands_to_the_template(tmp_path):
     (folder / "chat_template.jinja").write_text("{{ loud }}{{ messages[0].content }}{{ eos_token }}")
     tokenizer = FastTokenizer(folder)
     plain = tokenizer.encode([tokenizer.chat([{"role": "user", "content": "hi"}])], special=False)[0].ids
-    name, end = tokenizer._config["eos_token"], plain[-1]
+    name, end = json.loads((folder / "tokenizer_config.json").read_text())["eos_token"], plain[-1]
     assert end == tokenizer.end_id
     text = tokenizer.chat([{"role": "user", "content": "hi"}], (), {"loud": name})
     assert tokenizer.encode([text], special=False)[0].ids.count(end) == 1

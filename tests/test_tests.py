@@ -1,0 +1,40 @@
+"""Tests keep to what is said of them: they use public names, and their own are short enough to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools import tests
+
+
+def test_no_test_reaches_into_a_private_attribute():
+    assert len(tests.private_accesses()) <= tests.MOST_PRIVATE, "\n".join(tests.private_accesses())
+
+
+def test_every_test_has_a_name_under_80_characters():
+    assert tests.long_names() == []
+
+
+def test_a_private_attribute_or_name_of_another_is_found(tmp_path: Path):
+    lines = [
+        "from llmos.thing import _part, whole",
+        "import os",
+        "os._exit(1)",
+        "class Fake:",
+        "    def own(self): return self._mine + self.engine._models",
+        "box._table.ledger",
+    ]
+    (tmp_path / "test_thing.py").write_text("\n".join(lines))
+    found = [line.split(": ", 1)[1] for line in tests.private_accesses(tmp_path)]
+    assert sorted(found) == ["box._table", "import _part", "self.engine._models"]
+
+
+def test_a_long_name_is_found_where_it_is_a_tests(tmp_path: Path):
+    long = "x" * 75
+    (tmp_path / "test_thing.py").write_text(f"def test_{long}(): ...\nasync def help_{long}(): ...\n")
+    assert tests.long_names(tmp_path) == [f"test_thing.py:1: 80 test_{long}"]
+
+
+def test_lines_that_turn_a_rule_off_are_counted(tmp_path: Path):
+    (tmp_path / "thing.py").write_text("import os  # noqa: E402\nname = 'noqa'\nimport re  #noqa\n")
+    assert tests.noqa_count(tmp_path) == 2
