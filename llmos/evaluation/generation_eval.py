@@ -108,7 +108,7 @@ def write(
                 logits = next_logits(loaded.causal, packed, kvs).float()
         for (one, ids), scores in zip(row, logits, strict=True):
             one.kv.advance(ids)
-            one.generation.computed(len(ids), scores)
+            one.generation.advance(len(ids), scores)
             if one.generation.finish_reason is not None:
                 texts[one.place] = one.generation.text
                 one.release()

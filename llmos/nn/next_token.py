@@ -63,7 +63,7 @@ class NextHead(nn.Module):
         with torch.no_grad():
             return torch.cat([self._costs(some, wanted) for some, wanted in self.chunks(hidden, targets)])
 
-    def summed(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def sum_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """What all targets cost together; its gradients are there when it returns."""
         weight, bias = self._weights()
         found: Tensor = _Summed.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's

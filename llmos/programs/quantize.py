@@ -55,7 +55,7 @@ class Cost:
     drop: float
     count: int  # rows, or texts, that it was measured on
 
-    def said(self, limit: float) -> str:
+    def sentence(self, limit: float) -> str:
         allowed = "" if limit == NO_LIMIT else f", and {limit:.4g} may be"
         both = f"{self.measure} {self.after:.4f} in int8, {self.before:.4f} in {self.against}"
         return f"{both}: {max(self.drop, 0.0):.4f} is lost{allowed}"
@@ -88,7 +88,7 @@ def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -
     except Stopped:
         print("Stopped before it was measured; nothing is kept", flush=True)  # noqa: T201  # the process's log
         return
-    channel.report(Progress(DONE, 1, 1, figures=gain.figures, message=f"{ref}: {said}. {gain.said}"))
+    channel.report(Progress(DONE, 1, 1, figures=gain.figures, message=f"{ref}: {said}. {gain.sentence}"))
 
 
 def report_gain(channel: Channel, assignment: Job, base: ModelPath, measure: Measure | None = None) -> Gain:
@@ -99,8 +99,8 @@ def report_gain(channel: Channel, assignment: Job, base: ModelPath, measure: Mea
         base = with_resident(channel, assignment, base)
     plan = gains.plan(Path(base.resident if is_packed and base.resident else base.folder), is_whole=not is_packed)
     found = gains.gain(plan, assignment.dtype, measure)
-    print(found.said, flush=True)  # noqa: T201  # the process's log
-    channel.report(Progress(WEIGH, 1, 1, figures=found.figures, message=found.said))
+    print(found.sentence, flush=True)  # noqa: T201  # the process's log
+    channel.report(Progress(WEIGH, 1, 1, figures=found.figures, message=found.sentence))
     return found
 
 
@@ -137,7 +137,7 @@ def quantize_base(
     other = load(replace(base, resident=form), dtype=dtype, device="cpu0")
     cost = fidelity.compare_bases(plain, other, pooling)
     lost = Cost(cost.measure, FLOAT, cost.plain, cost.other, cost.lost, len(fidelity.TEXTS))
-    said = lost.said(limit)
+    said = lost.sentence(limit)
     if cost.lost > limit:
         raise _refusal(manifest, said, cost.lost)
     evidence = {
@@ -186,7 +186,7 @@ def quantize_model(
     other = _judge_cost(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
     before, after = plain.metrics[name], other.metrics[name]
     lost = Cost(name, assignment.dtype, before, after, before - after, len(rows))
-    said = lost.said(limit)
+    said = lost.sentence(limit)
     if lost.drop > limit:
         raise _refusal(manifest, said, lost.drop)
     on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False, gain=gain)

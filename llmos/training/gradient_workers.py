@@ -57,10 +57,10 @@ class _Worker:
     _buffer: bytes = field(default=b"")
 
     def ask(self, words: object) -> None:
-        with suppress(ConnectionError):  # it has died: `told` says so
+        with suppress(ConnectionError):  # it has died: `receive` says so
             self.line.sendall(json.dumps(words).encode() + b"\n")
 
-    def told(self) -> dict[str, object]:
+    def receive(self) -> dict[str, object]:
         while b"\n" not in self._buffer:
             data = b""
             with suppress(ConnectionError):
@@ -120,7 +120,7 @@ class GradientWorkers:
 
     def _join(self, worker: _Worker) -> float:
         """Add what a worker left in its memory to the gradients here."""
-        said = worker.told()
+        said = worker.receive()
         if said.get("fault"):
             raise error_of(from_plain(said["fault"], Fault))
         mine: list[Tensor] = []
@@ -180,13 +180,13 @@ class GradientWorkers:
                 _follow(parent)
                 log.reopen()
                 try:
-                    said = self._left(index, told, gradients, rows)
+                    said = self._compute_share(index, told, gradients, rows)
                 except Exception as error:  # noqa: BLE001  # the trainer raises it as its own
                     traceback.print_exc()
                     said = {"fault": to_plain(fault_of(error))}
                 line.sendall(json.dumps(said).encode() + b"\n")  # not msgspec, which has no word for a loss of NaN
 
-    def _left(
+    def _compute_share(
         self, index: int, told: dict[str, object], gradients: dict[str, Tensor], rows: dict[str, Tensor]
     ) -> dict[str, object]:
         """Compute one share and leave its gradients where the trainer sees them; returns what it is told."""

@@ -125,7 +125,7 @@ class NextTokenLoss:
         return float(sum(len(one.target.tokens) for one in examples))
 
     def __call__(self, given: Tensor, examples: Sequence[Example[TextTarget]]) -> Tensor:
-        return self.head.summed(*supervised_tokens(given, examples))
+        return self.head.sum_losses(*supervised_tokens(given, examples))
 
 
 def supervised_tokens(given: Tensor, examples: Sequence[Example[TextTarget]]) -> tuple[Tensor, Tensor]:

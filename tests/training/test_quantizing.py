@@ -125,7 +125,7 @@ def test_a_model_that_loses_more_than_it_may_in_int8_is_refused(tmp_path, traine
     model, datasets = trained
     cost = quantize.Cost("accuracy", "bfloat16", 0.9, 0.7, 0.2, 36)
     with pytest.raises(BadInput, match=r"sorter:1 stays in float: accuracy 0\.\d+ in int8, 0\.\d+ in bfloat16: 0\.2"):
-        raise quantize._refusal(model.manifest, cost.said(0.01), cost.drop)
+        raise quantize._refusal(model.manifest, cost.sentence(0.01), cost.drop)
     promoted = replace(model, manifest=replace(model.manifest, lineage={}))
     with pytest.raises(BadInput, match="no test rows of sorter:1"):
         quantized(tmp_path, promoted, datasets=datasets)

@@ -59,7 +59,7 @@ class RunningSequence:
     @property
     def is_reading(self) -> bool:
         """Whether it has more to compute before the next token than the one before."""
-        return self.generation.left > 1 or self.unread > 0
+        return self.generation.tokens_left > 1 or self.unread > 0
 
     @property
     def unread(self) -> int:
@@ -218,7 +218,7 @@ class GenerationScheduler:
         sent_back: set[RunningSequence] = set()
         while self._waiting and self._waiting[0] not in sent_back and not self._is_full(self._waiting[0]):
             stream = self._waiting.pop(0)
-            found = stream.kv.found()
+            found = stream.kv.cached_prefix()
             if any(key in coming for key in stream.kv.ahead[len(found) : len(found) + 1]):
                 still.append(stream)
                 continue
@@ -246,8 +246,8 @@ class GenerationScheduler:
         """
         blocks, kept = self.pool.blocks, self._live[: len(self._live) - len(less)]
         shared = sum(blocks.holders(block) > 0 for block in found)
-        needed = stream.lacks(stream.generation.left) - shared
-        needed += sum(max(1, one.lacks(one.generation.left)) for one in kept)
+        needed = stream.lacks(stream.generation.tokens_left) - shared
+        needed += sum(max(1, one.lacks(one.generation.tokens_left)) for one in kept)
         room = blocks.available + self._freeable_blocks(less, stream, found)
         return len(kept) < self._most and (not kept or needed <= room)
 
@@ -319,7 +319,7 @@ def _order(share: TokenGrant) -> tuple[tuple[int, int], tuple[int, str]]:
 
 
 def _coming(stream: RunningSequence) -> Sequence[Key]:
-    return stream.kv.ahead if stream.generation.left > 1 else ()
+    return stream.kv.ahead if stream.generation.tokens_left > 1 else ()
 
 
 def _settings(job: ActiveCall, index: int, capacity: int) -> Sampling:
@@ -368,7 +368,7 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
             continue
         stream.kv.advance(ids)
         try:
-            yield from _text_chunks(stream, stream.generation.computed(len(ids), scores))
+            yield from _text_chunks(stream, stream.generation.advance(len(ids), scores))
         except Exception as error:  # noqa: BLE001  one answer's fault, whatever it was, is no neighbour's
             yield from stream.job.fail(log_fault(error))
 

@@ -38,7 +38,7 @@ class Change(NamedTuple):
         wide, high = self.layer.weight.shape
         return tokens * (wide + high) > FOLD_FROM * wide * high
 
-    def folded(self) -> Tensor:
+    def fold(self) -> Tensor:
         """The layer's weights with the change in them, [out, in] as it has them."""
         assert isinstance(self.layer.weight, Tensor)
         return torch.addmm(self.layer.weight, self.up.T, self.down.T, alpha=self.scale)
@@ -133,7 +133,7 @@ def _apply_change(change: Change, x: Tensor) -> Tensor:
     """The layer's output with the change, for all of x."""
     layer, down, up, scale = change
     if change.folds(x.numel() // x.shape[-1]) and not torch.is_autocast_enabled(x.device.type):
-        return functional.linear(x, change.folded(), layer.bias)  # type: ignore[arg-type]  # it is a Linear's
+        return functional.linear(x, change.fold(), layer.bias)  # type: ignore[arg-type]  # it is a Linear's
     plain: Tensor = type(layer).forward(layer, x)
     return torch.add(plain, (x @ down) @ up, alpha=scale)
 
@@ -160,7 +160,7 @@ def _with_folds(layer: nn.Module, parts: Sequence[AdapterSlice], rows: Tensor) -
     done = 0
     for change, start, end in folds:
         _linear(rows[done:start], layer.weight.T, layer.bias, out[done:start])
-        _linear(rows[start:end], change.folded().T, layer.bias, out[start:end])
+        _linear(rows[start:end], change.fold().T, layer.bias, out[start:end])
         done = end
     _linear(rows[done:], layer.weight.T, layer.bias, out[done:])
     return out

@@ -107,7 +107,7 @@ def _check_memory(lacks_memory: int) -> None:
         raise MemoryError("There is no memory for what a layer computes in between")
 
 
-def _held(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> HeldKV:
+def _cached_kv(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> HeldKV:
     keys, values = held
     is_half = keys.dtype == torch.float16
     return HeldKV(keys.data_ptr(), values.data_ptr(), *(x.data_ptr() for x in reach[:-1]), keys.shape[2], is_half)
@@ -249,7 +249,7 @@ class Kernels:
         places = reach[-1]
         lacks = self._attend(
             *(part for x in (query, key, value) for part in (x.data_ptr(), x.stride(0), x.stride(1))),
-            *(byref(_held(held, reach)), places.data_ptr()),
+            *(byref(_cached_kv(held, reach)), places.data_ptr()),
             *(len(places), heads, kv_heads, d, scale, out.data_ptr()),
             torch.get_num_threads(),
         )
@@ -276,7 +276,7 @@ class Kernels:
         out = torch.empty_like(x)
         lacks = self._decode(
             byref(layer),
-            *(x.data_ptr(), tokens, cosine.data_ptr(), sine.data_ptr(), byref(_held(held, reach)), out.data_ptr()),
+            *(x.data_ptr(), tokens, cosine.data_ptr(), sine.data_ptr(), byref(_cached_kv(held, reach)), out.data_ptr()),
             torch.get_num_threads(),
         )
         _check_memory(lacks)

@@ -103,7 +103,7 @@ def _agree(layer: Layer, kind: Kind) -> bool:
     pool = KVCache(2 * len(TRIED) * BLOCK, 1)
     kvs = [SequenceCache(pool, bytes([place]), [0] * tokens) for place, tokens in enumerate(TRIED)]
 
-    def computed(by: Kind, lengths: tuple[int, ...]) -> Tensor:
+    def compute(by: Kind, lengths: tuple[int, ...]) -> Tensor:
         for kv, length in zip(kvs, lengths, strict=True):
             kv.grow(length)
         tokens = sum(lengths)
@@ -115,13 +115,13 @@ def _agree(layer: Layer, kind: Kind) -> bool:
         return out if isinstance(out, Tensor) else torch.empty(0)
 
     try:
-        computed(type(layer), TRIED)
+        compute(type(layer), TRIED)
         for kv, length in zip(kvs, TRIED, strict=True):
             kv.advance([0] * length)
         state = drawn.get_state()
-        wanted = computed(type(layer), (1,) * len(TRIED))
+        wanted = compute(type(layer), (1,) * len(TRIED))
         drawn.set_state(state)
-        got = computed(kind, (1,) * len(TRIED))
+        got = compute(kind, (1,) * len(TRIED))
     except Exception:  # noqa: BLE001  a layer with parts like theirs that takes something else
         return False
     finally:

@@ -88,7 +88,7 @@ class Gain:
         return {"float_bytes": float(self.float_bytes), "int8_bytes": float(self.int8_bytes), **speeds}
 
     @property
-    def said(self) -> str:
+    def sentence(self) -> str:
         """What is to be expected here, in a sentence; another where there is nothing to be won."""
         at_most = "" if self.is_whole else "at most "
         sizes = f"{at_most}{self.int8_bytes / 1e6:,.1f} MB for {self.float_bytes / 1e6:,.1f} MB in {self.dtype}"

@@ -66,11 +66,11 @@ class BlockPool:
         return len(self._free) + len(self._kept)
 
     @property
-    def held(self) -> int:
+    def held_blocks(self) -> int:
         return self.count - self.available
 
     @property
-    def kept(self) -> int:
+    def cached_blocks(self) -> int:
         return len(self._kept)
 
     def holders(self, block: int) -> int:

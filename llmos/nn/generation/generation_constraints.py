@@ -71,7 +71,7 @@ class GenerationConstraints:
     ngram: int = 0
     begun: int = 1
 
-    def kept(self, logits: Tensor, ids: Sequence[int]) -> Tensor:
+    def apply(self, logits: Tensor, ids: Sequence[int]) -> Tensor:
         """The logits of what may come after these tokens; -inf is what may not."""
         barred = self._banned_tokens(list(ids))
         if not barred:

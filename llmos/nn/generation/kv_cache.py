@@ -51,13 +51,13 @@ class KVCache:
 
     @property
     def usage(self) -> BlockUsage:
-        held, kept = self.blocks.held, self.blocks.kept
+        held, kept = self.blocks.held_blocks, self.blocks.cached_blocks
         return BlockUsage(self.blocks.count, held, kept, self.tokens_held, self.tokens_asked, self.tokens_found)
 
     @property
     def waste(self) -> float:
         """The share of the held blocks' room that is empty; below zero where sharing saves more than that."""
-        room = self.blocks.held * BLOCK
+        room = self.blocks.held_blocks * BLOCK
         return 1 - self.tokens_held / room if room else 0.0
 
     def layer(self, index: int, key: Tensor, value: Tensor) -> Pair:
@@ -67,7 +67,7 @@ class KVCache:
             held = self._layers[index] = self._zeros(key), self._zeros(value)
         return held
 
-    def rounded(self, new: Tensor) -> Tensor:
+    def round(self, new: Tensor) -> Tensor:
         """Keys or values as they are read again: a token sees the same of those beside it and of those before."""
         return new if self._dtype in (None, new.dtype) else new.to(self._dtype).to(new.dtype)
 
@@ -127,7 +127,7 @@ class SequenceCache:
         """The keys of the blocks that it will fill with what was expected."""
         return self._ahead[len(self._keys) :]
 
-    def found(self) -> list[int]:
+    def cached_prefix(self) -> list[int]:
         """The blocks that the pool has of what is expected, from the first on."""
         blocks = (self.pool.blocks.find(key) for key in self._ahead)
         return list(takewhile(lambda block: block is not None, blocks))  # type: ignore[arg-type]  # none of them is None
@@ -135,7 +135,7 @@ class SequenceCache:
     def resume(self) -> int:
         """Hold what is found, as the first thing; returns how many tokens that are."""
         assert not self.table, "a sequence resumes once, before it has blocks of its own"
-        for block in self.found():
+        for block in self.cached_prefix():
             self.pool.blocks.hold(block)
             self.table.append(block)
         self._keys = self._ahead[: len(self.table)]

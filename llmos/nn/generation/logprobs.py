@@ -21,7 +21,7 @@ class Logprobs:
         if scored is not None:
             self._waiting.append((start, scored))
 
-    def said(self, chars: int, *, is_all: bool) -> list[Json]:
+    def entries_up_to(self, chars: int, *, is_all: bool) -> list[Json]:
         """So many characters have been said; the entries that go with them and have not gone yet."""
         gone = []
         while self._waiting and (is_all or self._waiting[0][0] < chars):
@@ -29,9 +29,9 @@ class Logprobs:
         return gone
 
     def _entry(self, scored: TokenLogprob) -> Json:
-        top = [self._shown(token, logprob) for token, logprob in scored.top]
-        return {**self._shown(scored.token, scored.logprob), "top_logprobs": top}
+        top = [self._token_entry(token, logprob) for token, logprob in scored.top]
+        return {**self._token_entry(scored.token, scored.logprob), "top_logprobs": top}
 
-    def _shown(self, token: int, logprob: float) -> Json:
+    def _token_entry(self, token: int, logprob: float) -> Json:
         data = self._tokenizer.bytes_of(token)
         return {"token": data.decode(errors="replace"), "bytes": list(data), "logprob": logprob}

@@ -73,7 +73,7 @@ class Plan:
             compiled = None
         if compiled is None or len(self._lone) < len(self.lengths):
             self._put(held, key, value)
-            key, value = self.pool.rounded(key), self.pool.rounded(value)
+            key, value = self.pool.round(key), self.pool.round(value)
         if compiled is not None and self._lone:
             compiled.attend((query, key, value), held, self._span(size), scale, out)
         elif compiled is None and len(self._lone) == len(self.lengths) > 1:

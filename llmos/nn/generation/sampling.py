@@ -48,7 +48,7 @@ class Sampler:
     def choose(self, logits: Tensor) -> int:
         """A token from its logits, [vocabulary]."""
         self._left -= 1
-        scores = logits if self._odds is None else self._odds.shifted(logits)
+        scores = logits if self._odds is None else self._odds.apply(logits)
         token = self._choose(scores) if self._matcher is None else self._allowed_token(scores, self._matcher)
         if logits[token].isnan():  # what argmax takes for the highest
             raise _unusable()
@@ -75,7 +75,7 @@ class Sampler:
 
     def _allowed_token(self, scores: Tensor, matcher: Matcher) -> int:
         """A token that the grammar allows, and after which its end can be reached."""
-        scores = matcher.masked(scores)
+        scores = matcher.mask(scores)
         while not bool(scores.isneginf().all()):  # which they are where the model's own rules bar all that is allowed
             token = self._choose(scores)
             if scores[token].isnan():
@@ -83,7 +83,7 @@ class Sampler:
             if (taken := matcher.take(token, self._left)) is not None:
                 return taken
             scores[token] = -torch.inf
-        return matcher.forced()
+        return matcher.force()
 
     def _choose(self, scores: Tensor) -> int:
         return int(scores.argmax()) if self._settings.temperature < COLDEST else self._draw(scores.float().cpu())
@@ -106,7 +106,7 @@ class Penalties:
         self._made: dict[int, int] = {}  # tokens chosen, and how often
         self._seen = dict.fromkeys(prompt)  # those of the prompt too, in a dict for its order
 
-    def shifted(self, logits: Tensor) -> Tensor:
+    def apply(self, logits: Tensor) -> Tensor:
         """The logits with all of that in them."""
         settings = self._settings
         scores = logits.to("cpu", torch.float32, copy=True)

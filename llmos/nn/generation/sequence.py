@@ -67,7 +67,7 @@ class Generation:
         return self._ids
 
     @property
-    def left(self) -> int:
+    def tokens_left(self) -> int:
         """How many tokens are to compute before the next one can be chosen."""
         return len(self._ids) - self._done
 
@@ -81,26 +81,28 @@ class Generation:
 
     def skip(self, count: int) -> None:
         """The next `count` tokens need no prefill: the KV cache has them."""
-        assert count < self.left, f"{count} of {self.left} tokens skipped: the last one's logits are needed"
+        left = self.tokens_left
+        assert count < left, f"{count} of {left} tokens skipped: the last one's logits are needed"
         self._done += count
 
     def again(self) -> None:
         """All tokens need prefill again: their part of the KV cache was freed."""
         self._done = 0
 
-    def computed(self, count: int, logits: Tensor) -> str:
+    def advance(self, count: int, logits: Tensor) -> str:
         """So many of them are computed, these are the last one's logits; returns the text that may be said now."""
         self._done += count
-        said = "" if self.left else self._take(self._sampler.choose(self._allow(logits)))
+        said = "" if self.tokens_left else self._take(self._sampler.choose(self._allow(logits)))
         self.text += said
         return said
 
     def logprobs(self) -> list[Json]:
         """What the model thought of the tokens whose text has been said since this was asked last."""
-        return self._logprobs.said(len(self.text), is_all=self.finish_reason is not None and not self._held.is_stopped)
+        is_all = self.finish_reason is not None and not self._held.is_stopped
+        return self._logprobs.entries_up_to(len(self.text), is_all=is_all)
 
     def _allow(self, logits: Tensor) -> Tensor:
-        return logits if self._rules is None else self._rules.kept(logits, self._ids)
+        return logits if self._rules is None else self._rules.apply(logits, self._ids)
 
     def _take(self, token: int) -> str:
         self.made.append(token)

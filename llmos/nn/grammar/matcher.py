@@ -69,7 +69,7 @@ class Matcher:
         """Whether what was said so far is an answer, and no prose that was merely cut."""
         return not self._grammar.prose_until and self._is_end()
 
-    def masked(self, logits: Tensor) -> Tensor:
+    def mask(self, logits: Tensor) -> Tensor:
         """The logits with all tokens ruled out that the grammar does not allow next."""
         allowed = self._allow()
         if not allowed.any():
@@ -99,12 +99,12 @@ class Matcher:
         found = self._find_end(token, data, keys, left)
         if found is None:
             self._matcher.rollback(1)
-            return self.forced()
+            return self.force()
         self._way, self._text = found
         self._came(data, keys)
         return token
 
-    def forced(self) -> int:
+    def force(self) -> int:
         """The next token on the way to an end, or one that ends; it is taken."""
         if self._way is None or not (self._way or self._ends):
             raise self._refuse("no token can come next")

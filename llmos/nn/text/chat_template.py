@@ -67,7 +67,7 @@ class ChatTemplate:
     ) -> str:
         said: dict[str, Json] = {**named, "messages": list(messages), "tools": list(tools) or None, "documents": None}
         with SandboxBudget(self._limit_s) as budget:
-            return budget.joined(self._compiled.generate(said | {"add_generation_prompt": opens}))
+            return budget.join(self._compiled.generate(said | {"add_generation_prompt": opens}))
 
     def takes_parts(self, role: str) -> bool:
         """Messages of this role lose their text unless it comes as a list of parts, which the template goes through."""
@@ -101,7 +101,7 @@ class ChatTemplate:
             if tools and not knows_tools(self.text):  # as they are told to such a one: in a system text
                 messages, tools = write_as_text(messages, tools), []
             try:
-                self._render([self.shaped(one) for one in messages], tools, opens=True, named=named or NAMED)
+                self._render([self.shape_message(one) for one in messages], tools, opens=True, named=named or NAMED)
             except Exception as error:  # noqa: BLE001  # likewise
                 refuses[kind] = _error_line(error)
                 if isinstance(error, TooMuch):
@@ -109,7 +109,7 @@ class ChatTemplate:
         parts = [role for role in ROLES if self.takes_parts(role)]
         return {"parts": parts, "refuses": refuses}
 
-    def shaped(self, message: Message) -> Message:
+    def shape_message(self, message: Message) -> Message:
         """A message with its text as this template takes it."""
         if not isinstance(message.get("content"), str) or not self.takes_parts(str(message.get("role"))):
             return message

@@ -39,7 +39,7 @@ class Marks:
         return _either(self.ids)
 
     @cached_property
-    def _marked(self) -> re.Pattern[str] | None:
+    def _pattern(self) -> re.Pattern[str] | None:
         return _either(self._names)
 
     def mark(self, text: str) -> str:
@@ -48,15 +48,15 @@ class Marks:
 
     def unmark(self, text: str) -> str:
         """The same as the tokenizer itself would read it."""
-        if self._marked is None or text.isascii():
+        if self._pattern is None or text.isascii():
             return text
-        return self._marked.sub(lambda found: self._names[found[0]], text)
+        return self._pattern.sub(lambda found: self._names[found[0]], text)
 
     def meant(self, text: str) -> list[int]:
         """The control tokens that are marked in the text."""
-        if self._marked is None or text.isascii():
+        if self._pattern is None or text.isascii():
             return []
-        return [self.ids[self._names[mark]] for mark in self._marked.findall(text)]
+        return [self.ids[self._names[mark]] for mark in self._pattern.findall(text)]
 
     def is_as_meant(self, ids: Sequence[int], meant: Sequence[int], texts: Sequence[str] = ()) -> bool:
         """The tokens have these control tokens and no others, so that none came of what a user wrote.
@@ -86,9 +86,9 @@ class Marks:
 
     def pieces(self, text: str) -> list[str | int]:
         """The text cut at its marks: pieces of text, and the control tokens between them."""
-        if self._marked is None:
+        if self._pattern is None:
             return [text] if text else []
-        cut = re.split(f"({self._marked.pattern})", text)
+        cut = re.split(f"({self._pattern.pattern})", text)
         return [self.ids[self._names[one]] if one in self._names else one for one in cut if one]
 
 

@@ -80,12 +80,12 @@ class SandboxBudget:
         if self._steps % 64 == 0 and time.thread_time() > self._ends_at:
             raise TooMuch(f"it computes for more than {self._limit_s:g} seconds")
 
-    def made(self, size_bytes: int) -> None:
+    def count(self, size_bytes: int) -> None:
         self._bytes += size_bytes
         if self._bytes > MOST_BYTES:
             raise TooMuch(f"it makes more than {MOST_BYTES:,} bytes of texts and lists")
 
-    def joined(self, pieces: Iterable[str]) -> str:
+    def join(self, pieces: Iterable[str]) -> str:
         """The rendered conversation."""
         return "".join(map(self._wrote, pieces))
 
@@ -187,9 +187,9 @@ def _count_value(value: Json) -> Json:
     if budget is not None:
         budget.step()
         if isinstance(value, (str, bytes)):
-            budget.made(sys.getsizeof(value))
+            budget.count(sys.getsizeof(value))
         elif isinstance(value, (list, tuple, dict)):
-            budget.made(64 * (len(value) + 1))
+            budget.count(64 * (len(value) + 1))
     if isinstance(value, str):
         _check_chars(len(value))
     elif isinstance(value, (list, tuple, dict)):
@@ -300,7 +300,7 @@ def _count_filter(name: str, function: Callable[..., Json]) -> Callable[..., Jso
     passes = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @wraps(function)  # jinja's own marks too, of what it passes
-    def counted(*args: Json, **named: Json) -> Json:
+    def count_result(*args: Json, **named: Json) -> Json:
         value, given = args[passes], [*args[passes + 1 :], *named.values()]
         if name == "sum" and any(isinstance(one, (list, tuple)) for one in given):
             raise TooMuch("it adds up what are no numbers")
@@ -324,7 +324,7 @@ def _count_filter(name: str, function: Callable[..., Json]) -> Callable[..., Jso
             _check_items(len(value))
         return function(*args, **named) if name in HANDED else _count_value(function(*args, **named))
 
-    return counted
+    return count_result
 
 
 class _Generation(Extension):
@@ -351,7 +351,7 @@ def _bound_filter(values: Iterable[Json]) -> Iterator[Json]:
     for one in values:
         if budget is not None:
             budget.step()
-            budget.made(512)  # what a turn may make of its own, beside what is counted as it is made
+            budget.count(512)  # what a turn may make of its own, beside what is counted as it is made
         yield one
 
 

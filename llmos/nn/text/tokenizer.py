@@ -285,11 +285,11 @@ class FastTokenizer:
         template = self._compile_template
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
         if self.parses_special:
-            said = [template.shaped(one) for one in messages]
+            said = [template.shape_message(one) for one in messages]
             return template.render(said, tools, opens=opens, named={**given, **named})
         disguise = self.controls.disguise()
         disguise.look([messages, tools, given])
-        hidden = [template.shaped(disguise.message(one)) for one in messages]
+        hidden = [template.shape_message(disguise.message(one)) for one in messages]
         handed = {**disguise.value(given), **named}
         rendered = template.render(hidden, disguise.value(list(tools)), opens=opens, named=handed)
         return disguise.off(self.controls.mark(rendered))

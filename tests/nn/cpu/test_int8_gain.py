@@ -62,16 +62,16 @@ def test_the_measurement_is_given_the_products_and_what_the_device_computes_in()
 )
 def test_what_is_not_smaller_or_not_faster_is_said_so(int8_bytes, speeds, lacking):
     found = Gain("bfloat16", 100, int8_bytes, speeds)
-    assert ("It will not" in found.said) == (lacking is not None)
-    assert lacking is None or found.said.endswith(lacking)
+    assert ("It will not" in found.sentence) == (lacking is not None)
+    assert lacking is None or found.sentence.endswith(lacking)
     assert found.plain["speeds"] == {str(rows): speed for rows, speed in speeds.items()}
     assert found.figures["int8_bytes"] == int8_bytes
 
 
 def test_of_layers_that_may_be_of_four_bits_the_most_is_said():
     found = gain(replace(WIDE, is_whole=False), "bfloat16", lambda told, dtype: {1: 2.0})
-    assert "at most 0.1 MB for 0.2 MB in bfloat16" in found.said
-    assert "It will not" not in replace(found, int8_bytes=1_000_000).said
+    assert "at most 0.1 MB for 0.2 MB in bfloat16" in found.sentence
+    assert "It will not" not in replace(found, int8_bytes=1_000_000).sentence
 
 
 class Ticking:

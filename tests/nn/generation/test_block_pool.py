@@ -74,7 +74,7 @@ class Sequences(RuleBasedStateMachine):
         blocks = self.pool.blocks
         holders = Counter(block for kv in self.there for block in kv.table)
         assert [blocks.holders(block) for block in range(COUNT)] == [holders[block] for block in range(COUNT)]
-        assert blocks.held == len(holders)
+        assert blocks.held_blocks == len(holders)
         usage = self.pool.usage
         assert usage.free + usage.kept + usage.held == COUNT
         assert usage.tokens_held == sum(map(len, self.there.values()))
@@ -88,7 +88,7 @@ class Sequences(RuleBasedStateMachine):
     def teardown(self):
         for kv in self.there:
             kv.release()
-        assert self.pool.blocks.held == 0
+        assert self.pool.blocks.held_blocks == 0
         assert self.pool.blocks.available == COUNT
 
 

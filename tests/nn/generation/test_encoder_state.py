@@ -58,7 +58,7 @@ def ours(one, sequences, most=ANSWER, step=1):
             logits = encoder_state.next_logits(one.causal, packed, kvs, [read[i].kv for i in live])
             for i, ids, scores in zip(live, row, logits, strict=True):
                 answers[i][1].advance(ids)
-                answers[i][0].computed(len(ids), scores)
+                answers[i][0].advance(len(ids), scores)
     for (_, kv), some in zip(answers, read, strict=True):
         kv.release()
         some.drop()

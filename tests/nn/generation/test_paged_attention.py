@@ -106,7 +106,7 @@ def test_sequences_that_share_a_beginning_compute_as_if_they_were_alone(architec
     tails = [sequence(8, seed) for seed in (1, 2, 3)]
     others = [SequenceCache(pool, MINE, shared + tail) for tail in tails]
     assert [kv.resume() for kv in others] == [2 * BLOCK] * 3
-    assert pool.blocks.held == 2
+    assert pool.blocks.held_blocks == 2
     got = [
         go_on(architecture, [(kv, tail[i : i + 1]) for kv, tail in zip(others, tails, strict=True)]) for i in range(8)
     ]

@@ -177,7 +177,7 @@ def test_json_that_was_brought_to_its_end_stops(tokenizer, most):
         [5], sampling({"json_schema": schema, "max_tokens": most, "temperature": 0}), tokenizer, ENDS, 500
     )
     while made.finish_reason is None:
-        made.computed(len(made.next_ids(10)), likes_x)
+        made.advance(len(made.next_ids(10)), likes_x)
     assert made.finish_reason == "stop"
     assert json.loads(made.text)["n"] == 0
     assert len(made.made) <= most
@@ -220,7 +220,7 @@ def test_a_call_that_may_be_made_and_has_no_room_is_not_begun(tokenizer):
             break
         likes = torch.zeros(260)
         likes[token] = 50.0
-        prose.computed(len(prose.next_ids(10)), likes)
+        prose.advance(len(prose.next_ids(10)), likes)
     assert prose.finish_reason == "length"
     assert read(prose.text, Tools({"f": {}}), is_over=True) == ("Well.", [])
 
@@ -289,4 +289,4 @@ def test_two_answers_under_one_rule_do_not_touch_each_other(tokenizer):
     one, two = (matcher(said.grammar, tokenizer, ENDS) for _ in range(2))
     brace = tiny.tokenizer().token_to_id("{")
     one.take(brace, 100)
-    assert two.masked(torch.zeros(260)).argmax() == brace
+    assert two.mask(torch.zeros(260)).argmax() == brace

@@ -81,7 +81,7 @@ def test_one_that_reads_content_by_parts_gets_parts(text, roles):
     template = ChatTemplate(text, "fix:2")
     assert template.trial()["parts"] == roles
     messages = [{"role": "system", "content": "be kind"}, *HELLO]
-    shaped = [template.shaped(one) for one in messages]
+    shaped = [template.shape_message(one) for one in messages]
     assert [one["content"] for one in shaped] == [
         in_parts(str(one["content"])) if one["role"] in roles else one["content"] for one in messages
     ]
