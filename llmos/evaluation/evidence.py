@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmos.abi.json_type import Json
 from llmos.abi.model import Part
+from llmos.abi.task import Family, spec_of
 from llmos.abi.wire import to_json
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.training.checkpoint import EpochRecord
@@ -86,7 +87,10 @@ def page(evidence: Evidence) -> str:
         }
     classes = sorted(evidence.judged.per_class.items(), key=lambda pair: -pair[1]["f1"])
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(e=evidence, judged=evidence.judged, classes=classes, **plots)
+    is_by_word = spec_of(evidence.task).family is Family.TAGS
+    return environment.from_string(template).render(
+        e=evidence, judged=evidence.judged, classes=classes, is_by_word=is_by_word, **plots
+    )
 
 
 def _confusion(judged: EvaluationResult) -> Figure:

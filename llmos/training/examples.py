@@ -95,7 +95,7 @@ def batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[li
 
 
 def passes(batch: Sequence[int], lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """The batch in parts of at most so many tokens, each sorted by length; one longer than that stands alone."""
+    """The batch in micro-batches of at most `token_budget` tokens, sorted by length; a longer example is one alone."""
     part: list[int] = []
     tokens = 0
     for i in sorted(batch, key=lengths.__getitem__):

@@ -35,7 +35,7 @@ Compute = Callable[[Sequence[int], float], float]
 
 
 def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
-    """The batch in at most `size` parts of about equally many tokens, none of them empty, sorted by length."""
+    """The batch in at most `size` micro-batches of about equally many tokens, none of them empty, sorted by length."""
     ordered = sorted(batch, key=lengths.__getitem__)
     total = sum(lengths[i] for i in ordered)
     parts: list[list[int]] = [[] for _ in range(size)]
@@ -74,7 +74,7 @@ class _Worker:
 
 
 class GradientWorkers:
-    """Gradients of whole steps: `with` begins it and ends it. The same seed and size give the same bits."""
+    """Computes the gradients of a step on all workers; a context manager. The same seed and size give the same bits."""
 
     def __init__(self, weights: Mapping[str, nn.Parameter], tables: set[str], compute: Compute, size: int, seed: int):
         self._weights, self._tables, self._compute = dict(weights), tables, compute
@@ -99,7 +99,7 @@ class GradientWorkers:
         self._workers = []
 
     def gradients(self, step: int, batch: Sequence[int], lengths: Sequence[int], normalizer: float) -> float:
-        """Leave the whole batch's gradients on the weights; returns its loss. `mass` is what its labels weigh."""
+        """Leave the whole batch's gradients on the weights; returns its loss, divided by `normalizer`."""
         parts = shares(batch, lengths, self._size)
         busy = self._workers[: len(parts) - 1]
         for worker, part in zip(busy, parts[1:], strict=True):
@@ -172,7 +172,7 @@ class GradientWorkers:
         return {name: self._weights[name] for name in sorted(self._tables)}
 
     def _work(self, index: int, line: socket.socket, gradients: dict[str, Tensor], rows: dict[str, Tensor]) -> None:
-        """In the worker: share after share, until the line ends."""
+        """In the worker: micro-batch after micro-batch, until the socket closes."""
         parent, log = os.getppid(), LogOutput.from_fd()
         with line.makefile("rb") as asked:
             for words in asked:
@@ -207,7 +207,7 @@ class GradientWorkers:
 
 
 def _settle(parent: int, line: socket.socket) -> None:
-    """A worker's place: it ends with its trainer, holds nothing of it but its own line, and has one thread."""
+    """Set up a forked worker: it ends with its trainer, keeps only its own socket open, and has one thread."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
@@ -233,7 +233,7 @@ def _follow(parent: int) -> None:
 
 
 def _share_tensors(like: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Room for tensors like these that stays one and the same in every process forked from here."""
+    """Tensors like these in shared memory, which processes forked from here see as well."""
     starts: dict[str, int] = {}
     end = 0
     for name, parameter in like.items():

@@ -47,7 +47,7 @@ class Optimizer:
         self._clip_norm = recipe.clip_norm
 
     def step(self, factor: float) -> None:
-        """Clip, then change the weights at this share of their rates, then forget the gradients."""
+        """Clip the gradients, step at `factor` times the learning rates, and clear the gradients."""
         self._clip()
         for one, rates in zip(self._all, self._rates, strict=True):
             for group, rate in zip(one.param_groups, rates, strict=True):
@@ -93,7 +93,7 @@ class Optimizer:
 
 
 def factor_at(step: int, total: int, warmup_share: float, schedule: str) -> float:
-    """The share of the full rate at a step: up a line, then down a line or half a cosine."""
+    """The factor of the learning rate at a step: linear warm-up, then linear or cosine decay."""
     warmup = max(1, round(total * warmup_share))
     if step < warmup:
         return (step + 1) / warmup

@@ -26,7 +26,7 @@ LOSSES_KEPT = 200
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the loop may ask of the world around it."""
+    """What the trainer calls: where progress goes, when to stop, the validation metric, and the clock."""
 
     report: Callable[[Progress], None]
     stop_asked: Callable[[], bool]
@@ -88,7 +88,7 @@ class Trainer:
     def _train(self, crew: GradientWorkers) -> bool:
         position = self.position
         saved_at = self.around.clock()
-        while position.step < self.total and not self._is_patient_no_more():
+        while position.step < self.total and not self._should_stop_early():
             epoch, first = divmod(position.step, self.epoch_steps)
             order = batches(self.lengths, self.size, self.recipe.seed, epoch)
             self.candidate.train()
@@ -113,7 +113,7 @@ class Trainer:
         self.checkpoints.write(self.position, self.weights, self.optimizer.state(), self.best)
 
     def _gradients(self, batch: Sequence[int], normalizer: float) -> float:
-        """Add the gradients of these examples to those there are, pass by pass; returns their share of the loss."""
+        """Accumulate the gradients of these examples, micro-batch by micro-batch; returns their share of the loss."""
         total = 0.0
         for part in passes(batch, self.lengths, self.token_budget):
             examples = [self.examples[i] for i in part]
@@ -144,7 +144,7 @@ class Trainer:
             self.position.losses.append((self.position.step, total))
 
     def _mark(self) -> None:
-        """The end of an epoch: validate, and keep the weights if they are the best so far."""
+        """At the end of an epoch: validate, and keep the weights if they are the best so far."""
         position = self.position
         self.candidate.train(False)
         metric = self.around.validate()
@@ -160,7 +160,7 @@ class Trainer:
                 self.best = {name: p.detach().clone() for name, p in self.weights.items()}
         self._report(f"epoch {epoch:.3g}: loss {position.marks[-1].loss:.4f}, validation {metric:.4f}")
 
-    def _is_patient_no_more(self) -> bool:
+    def _should_stop_early(self) -> bool:
         marks = self.position.marks
         if self.recipe.patience is None or not marks:
             return False

@@ -104,7 +104,7 @@ def test_a_worker_ends_with_its_trainer_even_if_that_is_killed() -> None:
 
 def test_a_worker_that_dies_ends_the_step_with_a_sentence() -> None:
     done = subprocess.run([sys.executable, "-c", ALONE, "worker"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[1].startswith("Unavailable A process that helps to train has died")
+    assert done.stdout.splitlines()[1].startswith("Unavailable A gradient worker has died")
 
 
 def test_a_run_in_two_shares_learns_what_a_run_alone_learns(tmp_path: Path) -> None:

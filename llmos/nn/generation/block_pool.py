@@ -31,11 +31,11 @@ def origin(*parts: str) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class BlockUsage:
-    """How a pool is used, in blocks. Tokens found in it were not computed again."""
+    """How a pool is used, in blocks; and tokens that the prefix cache had, so that they needed no prefill."""
 
     total: int
     held: int  # by sequences, shared ones once
-    kept: int  # held by nobody, for the next that begins alike; given up, the longest unused first, when room is needed
+    kept: int  # cached for prefix reuse; evicted least recently used first
     tokens_held: int  # in the tables of sequences, shared ones as often as they are shared
     tokens_asked: int
     tokens_found: int
@@ -50,7 +50,7 @@ class BlockUsage:
 
 
 class BlockPool:
-    """So many blocks; each is free, kept, or held by one or more."""
+    """A fixed number of blocks. Each is free, in the prefix cache, or held by one or more sequences."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -83,7 +83,7 @@ class BlockPool:
         return block
 
     def find(self, key: Key) -> int | None:
-        """The full block of this key, if it is still there. To keep it there, hold it."""
+        """The full block of this key, if the prefix cache still has it. Hold it, or it may be evicted."""
         return self._by_key.get(key)
 
     def hold(self, block: int) -> None:
@@ -98,7 +98,7 @@ class BlockPool:
             self._key_of[block] = key
 
     def drop(self, block: int) -> None:
-        """One holder less; without any, a block that can be found is kept, and every other is free."""
+        """One holder less. With none left, a full block stays in the prefix cache; any other is free."""
         assert self._holders[block] > 0, f"block {block} is dropped and nobody holds it"
         self._holders[block] -= 1
         if self._holders[block]:

@@ -35,7 +35,7 @@ _positions: ContextVar[Tensor | None] = ContextVar("positions", default=None)
 
 
 class EncoderState:
-    """What one input's answers are written of; it holds blocks while somebody holds it."""
+    """An encoded input, which all of its answers share; its blocks are in the KV cache while somebody holds it."""
 
     def __init__(self, pool: KVCache, ids: Sequence[int]) -> None:
         self.ids = list(ids)
@@ -51,7 +51,7 @@ class EncoderState:
         self.holders += 1
 
     def drop(self) -> None:
-        """One holder less; without any its blocks are free, and it would have to be read again."""
+        """One holder less. With none left its blocks are free, and it would need prefill again."""
         assert self.holders > 0, "a source is dropped and nobody holds it"
         self.holders -= 1
         if not self.holders:
@@ -154,7 +154,7 @@ def _cache_name(model: Any) -> str:  # Any: as encode
 
 
 class _Told(EncoderDecoderCache):  # type: ignore[misc]  # transformers' classes are Any here
-    """In place of a cache: of the source all is there, and of what is written nothing is kept here."""
+    """A placeholder cache: cross-attention keys and values are in our pool; self-attention ones are not stored here."""
 
     def __init__(self, nothing: Tensor, layers: int) -> None:
         self.self_attention_cache = _Passed()

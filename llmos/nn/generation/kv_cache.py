@@ -21,7 +21,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 class KVCache:
-    """The blocks, [blocks, kv heads, BLOCK, d] of keys and of values per layer: as they come, or in `dtype`."""
+    """The blocks of the KV cache: [blocks, kv heads, BLOCK, d] of keys and values per layer, as given or in `dtype`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class KVCache:
         return held
 
     def round(self, new: Tensor) -> Tensor:
-        """Keys or values as they are read again: a token sees the same of those beside it and of those before."""
+        """Keys or values rounded to the cache's dtype, so that prefill at once or in chunks gives the same answer."""
         return new if self._dtype in (None, new.dtype) else new.to(self._dtype).to(new.dtype)
 
     def read(self, keys: Tensor, values: Tensor, blocks: Tensor | slice) -> Pair:
@@ -101,7 +101,7 @@ class KVCache:
 
 
 class SequenceCache:
-    """One sequence's part of the pool: blocks that it takes with `grow` or finds with `resume`, until `release`."""
+    """One sequence's block table: blocks from `grow` or, out of the prefix cache, from `resume`, until `release`."""
 
     def __init__(self, pool: KVCache, origin: Key, ids: Sequence[int]) -> None:
         self.pool = pool
@@ -128,12 +128,12 @@ class SequenceCache:
         return self._ahead[len(self._keys) :]
 
     def cached_prefix(self) -> list[int]:
-        """The blocks that the pool has of what is expected, from the first on."""
+        """The blocks of the longest prefix of the expected tokens that the prefix cache has."""
         blocks = (self.pool.blocks.find(key) for key in self._ahead)
         return list(takewhile(lambda block: block is not None, blocks))  # type: ignore[arg-type]  # none of them is None
 
     def resume(self) -> int:
-        """Hold what is found, as the first thing; returns how many tokens that are."""
+        """Take the cached prefix before anything else; returns how many tokens need no prefill."""
         assert not self.table, "a sequence resumes once, before it has blocks of its own"
         for block in self.cached_prefix():
             self.pool.blocks.hold(block)
@@ -145,11 +145,11 @@ class SequenceCache:
         return self.length
 
     def lacks(self, count: int) -> int:
-        """Blocks to take before so many more tokens fit."""
+        """Blocks to take before this many more tokens fit."""
         return max(0, -(-(self.length + count) // BLOCK) - len(self.table))
 
     def grow(self, count: int) -> bool:
-        """Take the blocks that so many more tokens need; takes none and says False if the pool has too few."""
+        """Take the blocks that this many more tokens need; False, and none taken, if the pool has too few."""
         lacking = self.lacks(count)
         if lacking > self.pool.blocks.available:
             return False
@@ -157,7 +157,7 @@ class SequenceCache:
         return True
 
     def advance(self, ids: Sequence[int]) -> None:
-        """The keys and values of these tokens have been written; what is full now can be found by others."""
+        """The keys and values of these tokens were written; blocks that are full now join the prefix cache."""
         self._count(len(ids))
         self._open += ids
         while len(self._open) >= BLOCK:
@@ -168,7 +168,7 @@ class SequenceCache:
             self._keys.append(key)
 
     def hold(self, count: int) -> None:
-        """So many tokens' keys and values are there, and no other sequence is to find them."""
+        """This many tokens' keys and values are there, and stay out of the prefix cache."""
         self._count(count)
 
     def wipe(self) -> None:
@@ -176,7 +176,7 @@ class SequenceCache:
         self.pool.wipe(self.table[len(self._keys) :])
 
     def release(self) -> None:
-        """Give everything back: last blocks first, so that a beginning outlives what follows it."""
+        """Give all blocks back, the last first: the prefix cache keeps a beginning longer than what follows it."""
         for block in reversed(self.table):
             self.pool.blocks.drop(block)
         self._count(-self.length)

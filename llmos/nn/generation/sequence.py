@@ -23,7 +23,7 @@ STOP, LENGTH = "stop", "length"
 
 
 class Generation:
-    """Compute what `next_ids` gives, then call `computed`; again until `finish_reason` is set."""
+    """Prefill, then decode: compute what `next_ids` gives and call `advance`, until `finish_reason` is set."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Generation:
 
     @property
     def tokens_left(self) -> int:
-        """How many tokens are to compute before the next one can be chosen."""
+        """Tokens to compute before the next one can be chosen: over 1 during prefill, 1 during decode."""
         return len(self._ids) - self._done
 
     @property
@@ -76,7 +76,7 @@ class Generation:
         return self._settings.top_logprobs is not None
 
     def next_ids(self, most: int) -> list[int]:
-        """The next tokens to compute, at most so many."""
+        """The next tokens to compute, at most this many: a prompt may be cut into chunks (chunked prefill)."""
         return self._ids[self._done : self._done + most]
 
     def skip(self, count: int) -> None:
@@ -90,7 +90,7 @@ class Generation:
         self._done = 0
 
     def advance(self, count: int, logits: Tensor) -> str:
-        """So many of them are computed, these are the last one's logits; returns the text that may be said now."""
+        """`count` tokens were computed, and these are the last one's logits; returns the text that is final now."""
         self._done += count
         said = "" if self.tokens_left else self._take(self._sampler.choose(self._allow(logits)))
         self.text += said
