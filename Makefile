@@ -25,7 +25,7 @@ IMPORTS   := import llmos.daemon, llmos.cli.demo, llmos.programs.train, llmos.pr
              from llmos.nn.cpu.cpu_kernels import kernels; kernels(); from llmos.programs.zygote import preload; preload("pytorch")
 HINT      = { echo "make: $(1)" >&2; exit 1; }
 
-.PHONY: help demo test chaos check bench docs clients fuzz clean
+.PHONY: help demo test quick chaos check bench docs clients fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ demo: $(VENV)/.runtime  ## from nothing to two promoted models and a chat answer
 
 test: $(VENV)/.dev  ## every test: units, tiny random models, the real daemon with the starter models
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS)
+
+quick: $(VENV)/.dev  ## the tests that need neither torch nor a model: for every save
+	@$(BIN)/python -m pytest $(WORKERS) -m "not torch and not acceptance"
 
 chaos: $(VENV)/.dev  ## 20 rounds of kill -9 and SIGSTOP at random under load; a plain `make test` goes 5
 	@LLMOS_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/acceptance/test_chaos.py

@@ -5,11 +5,23 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as children have it: before torch is imported, or it is not read
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
 settings.register_profile("llmos", deadline=None)
 settings.load_profile("llmos")
+
+NEEDS_TORCH = re.compile(r'^(pytest\.importorskip\("torch"\)|pytestmark = pytest\.mark\.torch$)', re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where tests with torch are not wanted, a file of them is not even imported: torch alone takes seconds."""
+    if "not torch" not in config.option.markexpr or collection_path.suffix != ".py":
+        return None
+    return True if NEEDS_TORCH.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 @pytest.fixture(autouse=True)

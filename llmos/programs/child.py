@@ -63,12 +63,12 @@ def _run(channel: Channel) -> int:
     except LlmosError as error:
         channel.send(Failed(redacted_fault(fault_of(error), secrets)))  # before the log, whose disk may be full
         with suppress(OSError):
-            print(redact(error.message, secrets), file=sys.stderr)  # noqa: T201  # the child's log
+            print(redact(error.message, secrets), file=sys.stderr)  # the child's log
         return 1
     except BaseException as error:  # noqa: BLE001  # the top of a child: the failure becomes an event
         channel.send(Failed(redacted_fault(fault_of(error), secrets)))
         with suppress(OSError):
-            print(redact(traceback.format_exc(), secrets), end="", file=sys.stderr)  # noqa: T201  # as above
+            print(redact(traceback.format_exc(), secrets), end="", file=sys.stderr)
         return 1
     return 0
 

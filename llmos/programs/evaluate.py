@@ -45,7 +45,7 @@ def main(channel: Channel, assignment: Job) -> None:
     channel.report(Progress("read", unit="rows"))
     read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets)
     if read.note:
-        print(read.note, flush=True)  # noqa: T201  # the process's log
+        print(read.note, flush=True)
     rows_of(task).refuse_unknown(read.rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":
@@ -59,7 +59,7 @@ def main(channel: Channel, assignment: Job) -> None:
             report_rows(channel, "answer", len(chosen_of(count, evaluator.settings))),
         )
     except Stopped:
-        print(f"Stopped before all of {count:,} rows were answered; nothing is kept", flush=True)  # noqa: T201  # the process's log
+        print(f"Stopped before all of {count:,} rows were answered; nothing is kept", flush=True)
         return
     judged = evaluator.judge(read.rows, predicted)
     evidence = Evidence(

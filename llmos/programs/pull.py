@@ -53,7 +53,7 @@ def main(channel: Channel, assignment: Job) -> None:
     if there is not None and wrong:
         said = f"{there.manifest.ref} is damaged ({', '.join(wrong)}): it is brought in again"
         channel.report(Progress("fetch", message=said))
-        print(said, flush=True)  # noqa: T201  # the process's log
+        print(said, flush=True)
     fresh = _empty_folder(scratch / "base")
     brought = bring(channel, assignment, source, fresh)
     if is_adapter(path for path, _ in brought.files):

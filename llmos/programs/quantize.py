@@ -86,7 +86,7 @@ def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -
             gain = report_gain(channel, assignment, model.base, measure)
             ref, said = quantize_model(channel, assignment, model, rows, limit, promotes=promotes, gain=gain)
     except Stopped:
-        print("Stopped before it was measured; nothing is kept", flush=True)  # noqa: T201  # the process's log
+        print("Stopped before it was measured; nothing is kept", flush=True)
         return
     channel.report(Progress(DONE, 1, 1, figures=gain.figures, message=f"{ref}: {said}. {gain.sentence}"))
 
@@ -99,7 +99,7 @@ def report_gain(channel: Channel, assignment: Job, base: ModelPath, measure: Mea
         base = with_resident(channel, assignment, base)
     plan = gains.plan(Path(base.resident if is_packed and base.resident else base.folder), is_whole=not is_packed)
     found = gains.gain(plan, assignment.dtype, measure)
-    print(found.sentence, flush=True)  # noqa: T201  # the process's log
+    print(found.sentence, flush=True)
     channel.report(Progress(WEIGH, 1, 1, figures=found.figures, message=found.sentence))
     return found
 

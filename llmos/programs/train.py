@@ -56,10 +56,10 @@ def main(channel: Channel, assignment: Job) -> None:
     recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
     for note in data.notes:
-        print(note, flush=True)  # noqa: T201  # the process's log
+        print(note, flush=True)
     for leak in data.leaks:
         channel.report(Progress("read", message=f"Leakage: {leak}"))
-        print(f"Leakage: {leak}", flush=True)  # noqa: T201  # the process's log
+        print(f"Leakage: {leak}", flush=True)
     _Training(channel, assignment, recipe, data).run()
 
 
@@ -108,14 +108,14 @@ class _Training:
             self._digest(),
         )
         if run.resume():
-            print(f"Goes on from step {run.position.step:,}", flush=True)  # noqa: T201  # the process's log
+            print(f"Goes on from step {run.position.step:,}", flush=True)
         if run.train():
             self._finish(evaluator, run, dataset)
 
     def _report(self, progress: Progress) -> None:
         self.channel.report(progress)
         if progress.message:
-            print(progress.message, flush=True)  # noqa: T201  # the process's log
+            print(progress.message, flush=True)
 
     def _settings(self, candidate: Candidate) -> Settings:
         limit = candidate.loaded.max_tokens

@@ -8,20 +8,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import numpy as np  # noqa: E402
-from driving import CLOSE, drain  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+import numpy as np
+from driving import CLOSE, drain
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.frame import ModelPath  # noqa: E402
-from llmos.abi.model import Kind, Manifest  # noqa: E402
-from llmos.abi.process import Priority  # noqa: E402
-from llmos.engines.priority import SELDOM  # noqa: E402
-from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.engines.pytorch.batcher import LARGE_ROW_S, LEAST_PART, parts, short  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.testing import adapters, tiny  # noqa: E402
+from llmos.abi.call import Call
+from llmos.abi.frame import ModelPath
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.process import Priority
+from llmos.engines.priority import SELDOM
+from llmos.engines.pytorch import PyTorchEngine
+from llmos.engines.pytorch.batcher import LARGE_ROW_S, LEAST_PART, parts, short
+from llmos.nn.load import load_folder
+from llmos.testing import adapters, tiny
 
 pytestmark = pytest.mark.torch
 

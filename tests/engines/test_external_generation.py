@@ -6,14 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from driving import exact  # noqa: E402
+from driving import exact
 
-from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import BadInput, TooLong  # noqa: E402
-from llmos.abi.frame import ModelPath  # noqa: E402
-from llmos.abi.model import Kind, Manifest  # noqa: E402
-from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.testing import tiny  # noqa: E402
+from llmos.abi.call import Call
+from llmos.abi.error import BadInput, TooLong
+from llmos.abi.frame import ModelPath
+from llmos.abi.model import Kind, Manifest
+from llmos.engines.pytorch import PyTorchEngine
+from llmos.testing import tiny
 
 pytestmark = pytest.mark.torch
 

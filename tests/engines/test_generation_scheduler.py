@@ -8,20 +8,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from driving import KV_BYTES, come_and_go, drain, is_near, likeliest, texts  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from driving import KV_BYTES, come_and_go, drain, is_near, likeliest, texts
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import BadInput, TooLong, error_of  # noqa: E402
-from llmos.abi.frame import ModelPath  # noqa: E402
-from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
-from llmos.abi.process import Priority  # noqa: E402
-from llmos.engines.priority import BEHIND  # noqa: E402
-from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.engines.pytorch.generation_scheduler import LIVE  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, token_bytes  # noqa: E402
-from llmos.testing import adapters, tiny  # noqa: E402
+from llmos.abi.call import Call
+from llmos.abi.error import BadInput, TooLong, error_of
+from llmos.abi.frame import ModelPath
+from llmos.abi.model import File, Kind, Manifest, Part
+from llmos.abi.process import Priority
+from llmos.engines.priority import BEHIND
+from llmos.engines.pytorch import PyTorchEngine
+from llmos.engines.pytorch.generation_scheduler import LIVE
+from llmos.nn.generation.kv_cache import BLOCK, token_bytes
+from llmos.testing import adapters, tiny
 
 pytestmark = pytest.mark.torch
 

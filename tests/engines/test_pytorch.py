@@ -8,24 +8,24 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import numpy as np  # noqa: E402
-from driving import CLOSE, exact  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+import numpy as np
+from driving import CLOSE, exact
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import BadInput, ModelNotFound, TooLong, WrongTask, error_of  # noqa: E402
-from llmos.abi.frame import ModelPath  # noqa: E402
-from llmos.abi.model import Kind, Manifest  # noqa: E402
-from llmos.abi.recipe import Lora  # noqa: E402
-from llmos.abi.task import spec_of  # noqa: E402
-from llmos.engines import driver  # noqa: E402
-from llmos.engines.intake import whole  # noqa: E402
-from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head  # noqa: E402
-from llmos.nn.adapters.lora import add_lora, save_adapter  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.testing import adapters, tiny  # noqa: E402
+from llmos.abi.call import Call
+from llmos.abi.error import BadInput, ModelNotFound, TooLong, WrongTask, error_of
+from llmos.abi.frame import ModelPath
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.recipe import Lora
+from llmos.abi.task import spec_of
+from llmos.engines import driver
+from llmos.engines.intake import whole
+from llmos.engines.pytorch import PyTorchEngine
+from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
+from llmos.nn.adapters.lora import add_lora, save_adapter
+from llmos.nn.load import load_folder
+from llmos.testing import adapters, tiny
 
 pytestmark = pytest.mark.torch
 

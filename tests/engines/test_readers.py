@@ -10,19 +10,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from driving import KV_BYTES, come_and_go, drain, is_near, likeliest, texts  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from driving import KV_BYTES, come_and_go, drain, is_near, likeliest, texts
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import BadInput, TooLong, WrongTask  # noqa: E402
-from llmos.abi.frame import ModelPath  # noqa: E402
-from llmos.abi.model import File, Kind, Manifest, Part  # noqa: E402
-from llmos.abi.process import Priority  # noqa: E402
-from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.nn.generation.kv_cache import BLOCK, token_bytes  # noqa: E402
-from llmos.nn.text import sentencepiece  # noqa: E402
-from llmos.testing import adapters, dates, pieces, tiny  # noqa: E402
+from llmos.abi.call import Call
+from llmos.abi.error import BadInput, TooLong, WrongTask
+from llmos.abi.frame import ModelPath
+from llmos.abi.model import File, Kind, Manifest, Part
+from llmos.abi.process import Priority
+from llmos.engines.pytorch import PyTorchEngine
+from llmos.nn.generation.kv_cache import BLOCK, token_bytes
+from llmos.nn.text import sentencepiece
+from llmos.testing import adapters, dates, pieces, tiny
 
 pytestmark = pytest.mark.torch
 

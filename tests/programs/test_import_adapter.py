@@ -10,17 +10,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pulling import Box  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from pulling import Box
+from safetensors.torch import load_file, save_file
 
-from llmos.abi.call import Call  # noqa: E402
-from llmos.abi.error import BadInput, Conflict, UnsafeWeights  # noqa: E402
-from llmos.abi.model import Offer, OfferKind, Part, Verdict  # noqa: E402
-from llmos.engines.pytorch import PyTorchEngine  # noqa: E402
-from llmos.nn.adapters.lora import save_adapter  # noqa: E402
-from llmos.nn.load import load_folder  # noqa: E402
-from llmos.programs.pull import main  # noqa: E402
-from llmos.testing import adapters, tiny  # noqa: E402
+from llmos.abi.call import Call
+from llmos.abi.error import BadInput, Conflict, UnsafeWeights
+from llmos.abi.model import Offer, OfferKind, Part, Verdict
+from llmos.engines.pytorch import PyTorchEngine
+from llmos.nn.adapters.lora import save_adapter
+from llmos.nn.load import load_folder
+from llmos.programs.pull import main
+from llmos.testing import adapters, tiny
 
 pytestmark = [
     pytest.mark.torch,
