@@ -17,7 +17,7 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
 PACKAGE = TREE / "llmos"
-MOST_PARTICIPLES = 33
+MOST_PARTICIPLES = 18
 OF_ONE_THING = {"Attach", "Attached", "Detach", "Detached", "Stop"}  # an effect or event, and the frame it is said by
 IRREGULAR = re.compile(
     "begun|born|bound|brought|built|chosen|done|drawn|fed|forgotten|found|given|gone|heard|held|hidden|hung|kept|known|"

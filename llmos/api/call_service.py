@@ -93,7 +93,9 @@ class CallApi:
         self._calls = kernel.calls
         self._meter = meter
 
-    def wanted(self, said: CallFields, task: str, inputs: list[Json], params: dict[str, Json], field: Field) -> Wanted:
+    def call_for(
+        self, said: CallFields, task: str, inputs: list[Json], params: dict[str, Json], field: Field
+    ) -> Wanted:
         """The call that a body means: of the version that its name means now, which the answer says answered."""
         ref, priority = self._calls.ref(said.model), said.runs_as
         call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, priority, said.engine)
@@ -103,12 +105,12 @@ class CallApi:
         """The answer in one piece; Cancelled if the client left before it was there."""
         try:
             with Attended(request.scope, request.receive), Counted(self._meter, wanted) as counted:
-                return counted.told(await self._calls.answer(wanted.call))
+                return counted.count_piece(await self._calls.answer(wanted.call))
         except BadInput as error:
             raise name_input(error, wanted.field) from error
         raise _client_left()
 
-    async def streamed(self, wanted: Wanted, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def stream_chunks(self, wanted: Wanted, request: Request) -> AsyncGenerator[Chunk, None]:
         """The answer in pieces. The first is waited for here, so that a refusal still has a status of its own."""
         chunks = self._pieces(wanted)
         with Attended(request.scope, request.receive):
@@ -124,7 +126,7 @@ class CallApi:
             with Counted(self._meter, wanted, is_streamed=True) as counted:
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        yield counted.told(chunk)
+                        yield counted.count_piece(chunk)
         except BadInput as error:
             raise name_input(error, wanted.field) from error
 
@@ -140,7 +142,7 @@ class Counted:
         self._first_at: float | None = None
         self._tokens = Tokens()
 
-    def told(self, chunk: Chunk) -> Chunk:
+    def count_piece(self, chunk: Chunk) -> Chunk:
         """A piece is about to be handed on; whoever takes it may never come back. A fault is raised instead."""
         if chunk.fault is not None:
             raise error_of(chunk.fault)

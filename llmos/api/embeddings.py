@@ -77,7 +77,7 @@ class Embeddings:
             )
         field = Field("input", isinstance(body.input, list), is_openai=True)
         params = without_unset({PARSE_SPECIAL: body.parse_special, **{key: getattr(body, key) for key in CUTS}})
-        wanted = self._caller.wanted(body, "embed", _texts(body.input), params, field)
+        wanted = self._caller.call_for(body, "embed", _texts(body.input), params, field)
         chunk = await self._caller.whole(wanted, request)
         _check_dimensions(body.dimensions, chunk.outputs[0]["dim"], wanted.model)
         is_text = body.encoding_format == "base64"

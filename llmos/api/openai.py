@@ -91,14 +91,14 @@ class OpenAI:
 
     async def chat(self, request: Request) -> Reply:
         asked = await self._bodies.read_as(request, BODY, _asked_chat)
-        wanted = self._caller.wanted(asked.body, "chat", asked.inputs, asked.params, MESSAGES)
+        wanted = self._caller.call_for(asked.body, "chat", asked.inputs, asked.params, MESSAGES)
         head = _head("chatcmpl", "chat.completion", wanted.model)
         return await self._answer(request, asked, wanted, head, is_chat=True)
 
     async def complete(self, request: Request) -> Reply:
         asked = await self._bodies.read_as(request, BODY, _asked_completion)
         field = Field("prompt", asked.is_list, is_openai=True)
-        wanted = self._caller.wanted(asked.body, "generate", asked.inputs, asked.params, field)
+        wanted = self._caller.call_for(asked.body, "generate", asked.inputs, asked.params, field)
         head = _head("cmpl", "text_completion", wanted.model)
         return await self._answer(request, asked, wanted, head, is_chat=False)
 
@@ -125,7 +125,7 @@ class OpenAI:
         self, request: Request, asked: OpenAICall, wanted: Wanted, head: Completion, choices: Choices
     ) -> Reply:
         headers = headers_of(asked.left_out, wanted.model)
-        chunks = await self._caller.streamed(wanted, request)
+        chunks = await self._caller.stream_chunks(wanted, request)
         if head.object == "chat.completion":
             head.object = "chat.completion.chunk"
         events = _events(chunks, head, choices, asked.body.stream_options or StreamOptions(), asked.rule)

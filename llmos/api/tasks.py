@@ -70,7 +70,7 @@ class Tasks:
         if encoding not in ("float", "base64"):
             raise BadInput(f"encoding is {encoding!r}; it must be float or base64", key="encoding")
         field = Field("input" if body.inputs is msgspec.UNSET else "inputs", body.inputs is not msgspec.UNSET)
-        wanted = self._caller.wanted(body, task, inputs, params, field)
+        wanted = self._caller.call_for(body, task, inputs, params, field)
         if body.stream:
             return await self._stream(wanted, request)
         chunk = await self._caller.whole(wanted, request)
@@ -91,7 +91,7 @@ class Tasks:
             except Exception as error:  # noqa: BLE001  # the top of a stream
                 yield fault(error, name="error")
 
-        chunks = await self._caller.streamed(wanted, request)
+        chunks = await self._caller.stream_chunks(wanted, request)
         return ServerSentEvents(events())
 
 

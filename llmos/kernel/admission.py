@@ -112,7 +112,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
     """What the child of this process is told: everything its arguments name, found, and its model proven."""
     spec, declaration = process.spec, declaration_of(process.spec.program)
     roots = Roots(config)
-    args = roots.named(spec.program, spec.args)
+    args = roots.with_real_paths(spec.program, spec.args)
     word = declaration.model_argument
     model = store.resolve(args[word]) if word else None
     dtype = declaration.dtype(spec, model, dtype_of(config, device))

@@ -253,7 +253,7 @@ def restore(path: Path) -> str:
     kept = journal_copy.read(path)
     if kept is None:
         raise Corrupt(why, path=str(path))
-    snapshot = journal_copy.as_of_now(kept.decoded(), path.parent)
+    snapshot = journal_copy.as_of_now(kept.decode(), path.parent)
     made = path.with_suffix(".new")
     for old in (made, *journal_copy.companions(made)):
         old.unlink(missing_ok=True)
@@ -261,7 +261,7 @@ def restore(path: Path) -> str:
     named = journal_copy.set_aside(path)
     made.replace(path)
     disk.sync(path.parent)
-    return f"The journal is the snapshot of {kept.taken} again. The damaged one is kept as {named}"
+    return f"The journal is the snapshot of {kept.taken_at} again. The damaged one is kept as {named}"
 
 
 def _write(path: Path, snapshot: Snapshot, sequence: int) -> None:

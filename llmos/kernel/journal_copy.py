@@ -41,11 +41,11 @@ class Copy:
     body: bytes
 
     @property
-    def taken(self) -> str:
+    def taken_at(self) -> str:
         """When, for people."""
         return datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
-    def decoded(self) -> Snapshot:
+    def decode(self) -> Snapshot:
         """The table it holds; Corrupt if it is another version's."""
         try:
             return msgspec.json.decode(current(bytes(self.body)), type=Snapshot)
@@ -93,7 +93,7 @@ def damage(journal: Path) -> str:
     """What is wrong with the copy, as a sentence; empty if nothing is, or there is none."""
     try:
         if (kept := read(journal)) is not None:
-            kept.decoded()
+            kept.decode()
     except Corrupt as error:
         return error.message
     return ""
@@ -107,10 +107,10 @@ def way_back(journal: Path) -> str:
         kept = read(journal)
         if kept is None:
             return anew
-        count = len(kept.decoded().processes)
+        count = len(kept.decode().processes)
     except Corrupt as error:
         return f"{error.message}. {anew}"
-    return f"Go back to the snapshot of {kept.taken} beside it ({count} processes): llmos up --restore. {anew}"
+    return f"Go back to the snapshot of {kept.taken_at} beside it ({count} processes): llmos up --restore. {anew}"
 
 
 def as_of_now(snapshot: Snapshot, home: Path) -> Snapshot:

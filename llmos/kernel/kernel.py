@@ -282,7 +282,7 @@ class Kernel:
             self._clock(),
             router.rests(),
             self._config.idle_timeout_s,
-            router.wanted(),
+            router.wanted_models(),
             idle_at=self._steady(),
             forsaken=router.forsaken(),
         )

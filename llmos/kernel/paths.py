@@ -30,7 +30,7 @@ class Roots:
         """The folders, without links; none where any file may be named."""
         return tuple(map(str, self._roots or ()))
 
-    def named(self, program: str, args: Mapping[str, Json]) -> dict[str, Json]:
+    def with_real_paths(self, program: str, args: Mapping[str, Json]) -> dict[str, Json]:
         """These arguments with every path in them followed to where it leads; PathNotAllowed for one outside."""
         found = dict(args)
         return found if self._roots is None else declaration_of(program).follow_paths(found, self)

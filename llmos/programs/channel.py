@@ -82,9 +82,9 @@ class Channel:
         if is_edge or now - self._reported_at >= REPORT_EVERY_S:
             self._reported_at, self._phase = now, progress.phase
             self.send(Report(progress))
-        self.spent()
+        self.report_usage()
 
-    def spent(self) -> None:
+    def report_usage(self) -> None:
         """Say what this process has used, once a second at most."""
         self.moves += 1
         now = time.monotonic()

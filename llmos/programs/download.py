@@ -118,7 +118,7 @@ class Download:
         self._complete(url, file, size_bytes, dict(headers or {}), title)
         self.parts.append(part)
         try:
-            return self.checked(part, sha256, size_bytes, url)
+            return self.check_file(part, sha256, size_bytes, url)
         except Corrupt:
             part.unlink()
             raise
@@ -176,7 +176,7 @@ class Download:
         if need_bytes > free_bytes:
             raise disk_full(self._folder, need_bytes, free_bytes)
 
-    def checked(self, path: Path, sha256: str | None, size_bytes: int = 0, url: str = "") -> Path:
+    def check_file(self, path: Path, sha256: str | None, size_bytes: int = 0, url: str = "") -> Path:
         """The file itself if its size and digest, as far as they are known, are these; Corrupt otherwise."""
         has_bytes = path.stat().st_size
         if size_bytes and has_bytes != size_bytes:

@@ -48,7 +48,7 @@ class Foreign:
     digest: str | None
 
     @property
-    def named(self) -> str:
+    def base_name(self) -> str:
         return str(self.config.get("base_model_name_or_path") or "")
 
 
@@ -177,7 +177,7 @@ def _possible_bases(adapter: Foreign, bases: dict[str, ModelPath], assignment: J
                 f"none of these is: {_listing(bases)}. Pull that base first"
             )
         return "known by its digest", same
-    folder = Path(adapter.named).expanduser()
+    folder = Path(adapter.base_name).expanduser()
     is_there = folder.is_absolute() and (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
     if is_there and not assignment.args.get("base"):
         same = {ref: one for ref, one in bases.items() if _same_weights(folder, one, assignment.dtype)}
@@ -187,9 +187,9 @@ def _possible_bases(adapter: Foreign, bases: dict[str, ModelPath], assignment: J
                 f"Pull that base first: llmos pull {folder}"
             )
         return f"whose weights are those in {folder}", same
-    named = {ref: one for ref, one in bases.items() if adapter.named in _origins(one, assignment)}
+    named = {ref: one for ref, one in bases.items() if adapter.base_name in _origins(one, assignment)}
     if named:
-        return f"known by its name {adapter.named}", named
+        return f"known by its name {adapter.base_name}", named
     return f"found by its layers and shapes{_of_base(adapter)}", bases
 
 
@@ -296,4 +296,4 @@ def _listing(bases: Iterable[str]) -> str:
 
 
 def _of_base(adapter: Foreign) -> str:
-    return f" (it names {adapter.named})" if adapter.named else ""
+    return f" (it names {adapter.base_name})" if adapter.base_name else ""

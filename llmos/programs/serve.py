@@ -94,7 +94,7 @@ class ServeLoop:
             self._say(self._engine.step())
             self._say_computed()
         self._report()  # also where the last call was taken back
-        self._channel.spent()
+        self._channel.report_usage()
 
     def _report(self) -> None:
         """How the engine is doing, at most once a second, and once more when it comes to rest."""

@@ -94,7 +94,7 @@ def from_entry(
 
 def _wheel_file(wheel: Wheel, places: Places, download: Download) -> Path:
     for path in places.local(wheel):
-        return download.checked(path, wheel.sha256)
+        return download.check_file(path, wheel.sha256)
     failure: LlmosError | None = None
     for index in places.indexes:
         if index.startswith("file:"):

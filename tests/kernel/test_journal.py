@@ -341,7 +341,7 @@ def test_a_damaged_copy_beside_a_whole_journal_is_reported_and_written_anew(kept
     journal.compact(table.snapshot())
     assert journal.damage() == ""
     journal.close()
-    assert len(read(kept).decoded().processes) == 80
+    assert len(read(kept).decode().processes) == 80
 
 
 def test_what_goes_on_from_a_snapshot_gives_no_pid_twice_and_repeats_no_old_move(tmp_path):
@@ -359,7 +359,7 @@ def test_what_goes_on_from_a_snapshot_gives_no_pid_twice_and_repeats_no_old_move
     restore(path)
     again = read_all(path)
     assert again.last_pid == 7
-    assert again.pending_commits.unfinished() == []
+    assert again.pending_commits.remaining_effects() == []
 
 
 def test_damage_that_comes_while_it_is_open_is_found_by_whoever_looks(kept):
@@ -445,7 +445,7 @@ def test_a_journal_and_the_snapshot_beside_it_never_disagree_wherever_a_kill_fal
         kept = read(path)
         if kept is None:
             continue
-        then = ProcessTable(kept.decoded())
+        then = ProcessTable(kept.decode())
         assert then.last_pid == kept.sequence  # one event a pid: it is the state after exactly these
         assert kept.sequence <= table.last_pid
         assert all(table.process(pid) == process for pid, process in then.processes.items())

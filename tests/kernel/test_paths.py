@@ -45,9 +45,9 @@ NAMED = {
 @pytest.mark.parametrize(("program", "args"), NAMED.values(), ids=NAMED)
 def test_without_the_setting_paths_are_read_as_they_are_on_loopback_only(tmp_path, program, args):
     for host in ("127.0.0.1", "::1", "localhost"):
-        assert roots(tmp_path, host=host).named(program, args(SECRET)) == args(SECRET)
-    with pytest.raises(PathNotAllowed, match="data_roots names no folder") as refused:
-        roots(tmp_path).named(program, args(SECRET))
+        assert roots(tmp_path, host=host).with_real_paths(program, args(SECRET)) == args(SECRET)
+    with pytest.raises(PathNotAllowed) as refused:
+        roots(tmp_path).with_real_paths(program, args(SECRET))
     assert refused.value.detail == {"key": "data_roots", "value": SECRET}
 
 
@@ -56,10 +56,10 @@ def test_without_the_setting_paths_are_read_as_they_are_on_loopback_only(tmp_pat
 def test_only_what_lies_below_a_folder_of_the_setting_is_read(tmp_path, root, host, program, args):
     known = roots(tmp_path, root, host=host)
     inside = str(root / "rows.csv")
-    assert known.named(program, args(inside)) == args(inside)
+    assert known.with_real_paths(program, args(inside)) == args(inside)
     for outside in (SECRET, f"{root}/../secret", f"{root}-beside/rows.csv"):
         with pytest.raises(PathNotAllowed):
-            known.named(program, args(outside))
+            known.with_real_paths(program, args(outside))
 
 
 @pytest.mark.parametrize(("program", "args"), NAMED.values(), ids=NAMED)
@@ -69,15 +69,17 @@ def test_a_symbolic_link_is_followed_before_it_is_compared(tmp_path, root, progr
     (root / "in").symlink_to(root / "rows.csv")
     for outside in ("out", "etc/passwd"):
         with pytest.raises(PathNotAllowed):
-            roots(tmp_path, root).named(program, args(str(root / outside)))
+            roots(tmp_path, root).with_real_paths(program, args(str(root / outside)))
     (root / "out").unlink()
     (root / "etc").unlink()
-    assert roots(tmp_path, root).named(program, args(str(root / "in"))) == args(str(root / "rows.csv"))
+    assert roots(tmp_path, root).with_real_paths(program, args(str(root / "in"))) == args(str(root / "rows.csv"))
 
 
 def test_a_root_may_be_a_link_itself(tmp_path, root):
     (tmp_path / "link").symlink_to(root)
-    found = roots(tmp_path, tmp_path / "link").named("evaluate", {"data": str(tmp_path / "link" / "rows.csv")})
+    found = roots(tmp_path, tmp_path / "link").with_real_paths(
+        "evaluate", {"data": str(tmp_path / "link" / "rows.csv")}
+    )
     assert found == {"data": str(root / "rows.csv")}
 
 
@@ -85,21 +87,21 @@ def test_nothing_in_a_folder_that_is_pulled_leads_out(tmp_path, root):
     model = root / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    assert roots(tmp_path, root).named("pull", {"source": str(model)}) == {"source": str(model)}
+    assert roots(tmp_path, root).with_real_paths("pull", {"source": str(model)}) == {"source": str(model)}
     (model / "tokenizer.json").symlink_to(SECRET)
     with pytest.raises(PathNotAllowed, match="tokenizer"):
-        roots(tmp_path, root).named("pull", {"source": str(model)})
+        roots(tmp_path, root).with_real_paths("pull", {"source": str(model)})
 
 
 @pytest.mark.parametrize("source", ["~/model", "../model", "./model", "a/b"])
 def test_every_spelling_that_a_puller_takes_for_a_folder_is_one(tmp_path, root, source):
     with pytest.raises(PathNotAllowed):
-        roots(tmp_path, root).named("pull", {"source": source})
+        roots(tmp_path, root).with_real_paths("pull", {"source": source})
 
 
 @pytest.mark.parametrize("source", ["minilm", "hf:org/name@main"])
 def test_a_name_of_the_catalog_and_a_repository_are_no_paths(tmp_path, source):
-    assert roots(tmp_path).named("pull", {"source": source}) == {"source": source}
+    assert roots(tmp_path).with_real_paths("pull", {"source": source}) == {"source": source}
 
 
 def test_a_link_that_is_put_there_while_the_process_waits_is_seen_as_it_starts(tmp_path, root):
@@ -107,7 +109,7 @@ def test_a_link_that_is_put_there_while_the_process_waits_is_seen_as_it_starts(t
     add_base(store)
     config = Config(tmp_path, host="0.0.0.0", insecure=True, data_roots=(root,))
     rows = root / "rows.csv"
-    args = Roots(config).named("evaluate", {"model": "tiny:1", "data": str(rows)})
+    args = Roots(config).with_real_paths("evaluate", {"model": "tiny:1", "data": str(rows)})
     process = Process(7, Spec("evaluate", args))
     assert assignment(process, store, config, CPU).args["data"] == str(rows)
     rows.unlink()
@@ -119,9 +121,9 @@ def test_a_link_that_is_put_there_while_the_process_waits_is_seen_as_it_starts(t
 @pytest.mark.parametrize("path", ["/a\0b", "/" + "x" * 5000])
 def test_a_path_that_no_system_opens_is_refused(tmp_path, root, path):
     with pytest.raises(PathNotAllowed):
-        roots(tmp_path, root).named("evaluate", {"data": path})
+        roots(tmp_path, root).with_real_paths("evaluate", {"data": path})
 
 
 def test_what_is_no_path_at_all_is_left_to_whoever_checks_it(tmp_path):
     for args in ({}, {"data": 3}, {"data": {"train": None}}, {"data": []}, {"source": 3}):
-        assert roots(Path(tmp_path)).named("pull", args) == args
+        assert roots(Path(tmp_path)).with_real_paths("pull", args) == args

@@ -168,7 +168,7 @@ class ServeProcess:
         idle = {model for model in self.came_at if not self.calls_of[model] or model in self.yielding}
         return {model for model in idle if not self.sent_of[model] and now - self.came_at[model] >= SETTLES_S}
 
-    def wanted(self) -> set[str]:
+    def wanted_models(self) -> set[str]:
         """The models that calls wait for here."""
         return self.attaching & self.calls_of.keys() if self.attaching else set()
 

@@ -68,9 +68,9 @@ class Router:
         servers = self._servers.values()
         return {server.pid for server in servers if server.uses and not server.calls_of and not server.is_ready}
 
-    def wanted(self) -> set[tuple[int, str]]:
+    def wanted_models(self) -> set[tuple[int, str]]:
         """The models that calls wait for, each with the process that is to get it."""
-        return {(server.pid, model) for server in self._servers.values() for model in server.wanted()}
+        return {(server.pid, model) for server in self._servers.values() for model in server.wanted_models()}
 
     def make_room(self, crowd: Crowd = NOBODY) -> None:
         """Where calls wait for a model or a base that has no room, what has been there for its time yields.
@@ -94,7 +94,7 @@ class Router:
             self._make_room([server for server in self._servers.values() if server.device == device], now)
 
     def _make_room(self, servers: list[ServeProcess], now: float) -> None:
-        if not any(server.wanted() for server in servers):
+        if not any(server.wanted_models() for server in servers):
             for server in servers:
                 for model in server.yielding:
                     server.waiting.let_go(model)
@@ -352,7 +352,7 @@ class Router:
         if opened.crashes >= CRASHES_TO_SUSPECT:
             server.waiting.let_go(SUSPECTS)
         is_free = not server.sent if server.is_yielding else call.model in server.resting(server.used_at)
-        if is_free and (server.is_yielding or self.wanted()):
+        if is_free and (server.is_yielding or self.wanted_models()):
             self._rested()
         return True
 

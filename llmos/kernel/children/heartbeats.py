@@ -41,7 +41,7 @@ class Heartbeats:
         self._is_stopped = is_stopped
         self._heard: dict[int, LastHeard] = {}
 
-    def heard(self, pid: int, frame: FromChild) -> None:
+    def hear(self, pid: int, frame: FromChild) -> None:
         """A child has said something, whatever it is."""
         heard = self._heard.get(pid)
         if heard is not None:

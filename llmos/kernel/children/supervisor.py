@@ -161,7 +161,7 @@ class Supervisor:
     def hear(self, child: Child, frame: FromChild) -> None:
         """A child says something: pieces of answers go straight to the router, the rest becomes events."""
         pid, now = child.pid, self._clock()
-        self._heartbeats.heard(pid, frame)
+        self._heartbeats.hear(pid, frame)
         match frame:
             case Chunks(chunks):
                 self._router.answered(chunks)

@@ -69,7 +69,7 @@ class Ledger:
             self.give_back(lease)
         return sum(lease.size_bytes for lease in held)
 
-    def held(self, pid: int, device: str) -> int:
+    def held_bytes(self, pid: int, device: str) -> int:
         return sum(size for (owner, where, _), size in self._leases.items() if owner == pid and where == device)
 
     def leases(self) -> tuple[Lease, ...]:

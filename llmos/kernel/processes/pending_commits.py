@@ -29,7 +29,7 @@ class PendingCommits:
     commits: dict[str, Commit] = field(default_factory=dict)
     moves: dict[str, SetPromoted] = field(default_factory=dict)
 
-    def unfinished(self) -> list[Effect]:
+    def remaining_effects(self) -> list[Effect]:
         """Everything to do again after a restart; each is harmless if it was done already."""
         return [*self.commits.values(), *self.moves.values()]
 

@@ -48,7 +48,7 @@ class ProcessService:
 
     async def submit(self, spec: Spec) -> Process:
         known = (self._store, self._tasks, self._config.kv_bytes, self._config.engine, self._config.threads)
-        spec = replace(spec, args=await asyncio.to_thread(Roots(self._config).named, spec.program, spec.args))
+        spec = replace(spec, args=await asyncio.to_thread(Roots(self._config).with_real_paths, spec.program, spec.args))
         spec, needs = await asyncio.to_thread(admit, spec, *known)
         self._check_fits(spec)
         pid = next(self._pids)

@@ -147,7 +147,7 @@ class ProcessTable:
                 continue
             device = process.spec.device
             if rest.model is None:
-                size_bytes = self.ledger.held(rest.pid, device)
+                size_bytes = self.ledger.held_bytes(rest.pid, device)
                 reload_s = self._start_s(process) + sum(runtime.loads.values())
             elif rest.model in runtime.loads and rest.model not in runtime.leaving:
                 size_bytes, reload_s = runtime.models[rest.model][1], runtime.loads[rest.model]
@@ -181,7 +181,7 @@ class ProcessTable:
                 continue
             device, runtime = process.spec.device, self.runtimes[process.pid]
             if process.state is State.STOPPING:
-                size_bytes = self.ledger.held(process.pid, device)
+                size_bytes = self.ledger.held_bytes(process.pid, device)
             else:
                 size_bytes = sum(runtime.models[model][1] for model in runtime.leaving)
             leaving[device] = leaving.get(device, 0) + size_bytes
@@ -209,7 +209,7 @@ class ProcessTable:
             for p in sorted(queued, key=lambda p: RANK[p.spec.priority])
         }
         holding = {
-            p.pid: Holding(self.ledger.held(p.pid, p.spec.device), self._start_s(p))
+            p.pid: Holding(self.ledger.held_bytes(p.pid, p.spec.device), self._start_s(p))
             for p in self.processes.values()
             if self.traits(p).answers_calls and p.state is State.READY
         }
@@ -407,7 +407,7 @@ class ProcessTable:
                 effects += self.end(process, event.at, state, f"ended with the daemon{on}")
             elif process.state is State.QUEUED and not self.traits(process).is_resumable:
                 effects += self.end(process, event.at, State.EXITED, "ended with the daemon")
-        return [*effects, *self.pending_commits.unfinished()]
+        return [*effects, *self.pending_commits.remaining_effects()]
 
     def _on_down_asked(self, event: ev.DownAsked) -> list[Effect]:
         self.is_down = True

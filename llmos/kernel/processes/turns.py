@@ -40,7 +40,7 @@ NOBODY = Crowd()
 
 def model_to_yield(servers: Collection[ServeProcess], now: float) -> tuple[ServeProcess, str] | None:
     """The model that gives way on a device whose servers these are, if one waits there: the longest there first."""
-    waited = [server.asked_at[model] for server in servers for model in server.wanted()]
+    waited = [server.asked_at[model] for server in servers for model in server.wanted_models()]
     is_leaving = any(server.sent_of[model] for server in servers for model in server.yielding)
     if not waited or is_leaving or now - min(waited) < STAYS_S:
         return None

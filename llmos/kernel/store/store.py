@@ -193,7 +193,7 @@ class Store:
                         self._mended.put(model.ref)
         with self._writing:
             pages = self._pages.examine(self._index)
-        return replace(found.verified, damages=(*found.verified.damages, *pages))
+        return replace(found.result, damages=(*found.result.damages, *pages))
 
     def _made_of(self, form: str) -> str:
         """The base that a form is of, as people know it, and its dtype."""

@@ -20,7 +20,7 @@ class Verification:
         self._damages: list[Damage] = []
 
     @property
-    def verified(self) -> Verified:
+    def result(self) -> Verified:
         """What was found up to here."""
         return Verified(len(self._read), self._bytes, tuple(self._damages))
 

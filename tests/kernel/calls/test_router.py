@@ -264,9 +264,9 @@ def test_a_model_is_wanted_while_a_call_waits_for_it():
     ground = Ground()
     ground.router.became_ready(1)
     opened = ground.open(1, "ner:1")
-    assert ground.router.wanted() == {(1, "ner:1")}
+    assert ground.router.wanted_models() == {(1, "ner:1")}
     ground.router.drop(opened)
-    assert ground.router.wanted() == set()
+    assert ground.router.wanted_models() == set()
 
 
 def test_a_detached_model_is_attached_again_by_its_next_call():

@@ -35,7 +35,7 @@ class Watch:
         for _ in range(seconds):
             self.at += tick_s
             for frame in frames:
-                self.heartbeats.heard(1, frame)
+                self.heartbeats.hear(1, frame)
             for event in self.heartbeats.tick(self.at, tick_s, [self.process]):
                 events.append(event)
                 if isinstance(event, ev.Unresponsive):

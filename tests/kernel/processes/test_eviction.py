@@ -189,7 +189,7 @@ class World:
 
     def look(self) -> None:
         self.router.make_room(self.table.crowd())
-        rests, wanted, forsaken = self.router.rests(), self.router.wanted(), self.router.forsaken()
+        rests, wanted, forsaken = self.router.rests(), self.router.wanted_models(), self.router.forsaken()
         view = self.table.view(self.clock(), rests, self.idle_timeout_s, wanted, self.clock(), forsaken)
         for event in schedule(view):
             self.apply(event)
@@ -292,7 +292,7 @@ class World:
         ledger.audit(pid for pid, process in self.table.processes.items() if process.state is not State.EXITED)
         assert ledger.free("cpu0") >= 0
         for child in self.children.values():
-            assert child.size_bytes <= ledger.held(child.pid, "cpu0"), "a child holds more than it leased"
+            assert child.size_bytes <= ledger.held_bytes(child.pid, "cpu0"), "a child holds more than it leased"
 
     def settle(self) -> None:
         """Let everybody do all there is to do."""
@@ -354,7 +354,7 @@ def test_the_ledger_never_goes_over_and_never_leaks_and_every_call_is_answered(n
         codes = {chunk.fault.code for chunk in opened.chunks if chunk.fault is not None}
         assert codes <= {"no_room", "cancelled", "process_died"}
     held = {pid: child.size_bytes for pid, child in world.children.items()}
-    assert held == {pid: world.table.ledger.held(pid, "cpu0") for pid in held}
+    assert held == {pid: world.table.ledger.held_bytes(pid, "cpu0") for pid in held}
     for pid in list(world.children):
         world.post(ev.KillAsked(world.clock(), pid))
         world.end(pid, 0)

@@ -30,7 +30,7 @@ def test_the_ledger_never_leases_more_than_there_is_and_always_audits(steps):
                 ledger.take(step)
         ledger.audit(range(1, 6))
         for device in DEVICES:
-            held = sum(ledger.held(pid, device.name) for pid in range(1, 6))
+            held = sum(ledger.held_bytes(pid, device.name) for pid in range(1, 6))
             assert held + ledger.free(device.name) == device.memory_bytes
             assert ledger.free(device.name) >= 0
 

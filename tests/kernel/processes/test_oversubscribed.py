@@ -63,7 +63,7 @@ class Box:
             del self.calls[one.call.call_id]
         self._take()
         self.router.make_room()
-        view = self.table.view(self.clock(), self.router.rests(), 0.0, self.router.wanted())
+        view = self.table.view(self.clock(), self.router.rests(), 0.0, self.router.wanted_models())
         self.events += schedule(view)
         self._take()
         self.table.ledger.audit([1])

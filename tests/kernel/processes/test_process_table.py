@@ -48,7 +48,7 @@ def test_an_admitted_process_holds_its_memory_and_is_started():
     table = table_with(SERVE)
     assert table.apply(ev.Admitted(2.0, 1)) == [do.Start(1)]
     assert table.process(1).state is State.STARTING
-    assert table.ledger.held(1, "cpu0") == 10
+    assert table.ledger.held_bytes(1, "cpu0") == 10
 
 
 def test_a_ready_serve_process_gets_the_calls_that_waited():
@@ -272,12 +272,12 @@ def attach(table: ProcessTable, model: str, size_bytes: int) -> None:
 def test_a_model_is_counted_from_when_it_may_come_until_it_has_gone():
     table = table_with(SERVE, State.READY)
     attach(table, "small:1", 20)
-    assert table.ledger.held(1, "cpu0") == 30
+    assert table.ledger.held_bytes(1, "cpu0") == 30
     assert table.apply(ev.Displaced(7.0, 1, "small:1", "room")) == [do.Detach(1, "small:1")]
     view = table.view(7.0, [IdleTarget(1, "small:1", 6.0, 1.0)], 0.0)
     assert (view.free_bytes, view.leaving_bytes, view.idle) == ({"cpu0": 970}, {"cpu0": 20}, [])
     table.apply(ev.Detached(8.0, 1, "small:1"))
-    assert table.ledger.held(1, "cpu0") == 10
+    assert table.ledger.held_bytes(1, "cpu0") == 10
 
 
 def test_a_model_asked_for_again_while_it_leaves_comes_once_it_has_gone():
@@ -294,7 +294,7 @@ def test_a_model_that_is_there_already_is_counted_once():
     table = table_with(SERVE, State.READY)
     attach(table, "small:1", 20)
     assert table.apply(ev.AttachAsked(7.0, 1, "small:1", LeaseKind.ADAPTERS, 20)) == [do.Attach(1, "small:1", 1)]
-    assert table.ledger.held(1, "cpu0") == 30
+    assert table.ledger.held_bytes(1, "cpu0") == 30
 
 
 def test_what_is_idle_says_what_bringing_it_back_would_take():
@@ -311,14 +311,14 @@ def test_what_is_idle_says_what_bringing_it_back_would_take():
 def test_the_weight_bytes_that_a_process_reports_are_its_next_footprint(weights_bytes):
     table = table_with(SERVE, State.STARTING)
     table.apply(ev.BecameReady(4.0, 1, weights_bytes))
-    assert table.ledger.held(1, "cpu0") == weights_bytes
+    assert table.ledger.held_bytes(1, "cpu0") == weights_bytes
     table.ledger.audit([1])
     table.apply(exited(-9))
     assert table.ledger.leases() == ()
     table.apply(ev.TimerFired(101.0, 1, 1, "restart"))
     assert [p.spec.need_bytes for p in table.view(101.0, [], 0.0).queued] == [weights_bytes]
     table.apply(ev.Admitted(102.0, 1))
-    assert table.ledger.held(1, "cpu0") == weights_bytes
+    assert table.ledger.held_bytes(1, "cpu0") == weights_bytes
 
 
 def test_a_process_that_ends_wishes_for_nothing_any_more():
@@ -338,7 +338,7 @@ def test_an_offer_is_committed_then_promoted_by_its_gate_and_then_accepted():
     (move,) = table.apply(ev.Committed(6.0, 1, 2, "ner:2", "/folder"))
     assert move == do.SetPromoted("ner", 2, "1/2", guarded=True, against="ner:1", answer=answer)
     assert table.apply(ev.PromotionChanged(7.0, "ner", 2, "1/2")) == [answer]
-    assert table.pending_commits.unfinished() == []
+    assert table.pending_commits.remaining_effects() == []
 
 
 def test_a_candidate_that_was_overtaken_is_accepted_and_not_promoted():
@@ -415,7 +415,7 @@ def test_a_serve_process_that_is_to_restart_stops_in_its_grace_and_is_queued_aga
     assert table.apply(ev.RestartAsked(5.5, 1, "again")) == []
     assert table.apply(exited(0)) == [do.SetTimer(1, 1, "restart", 0.0)]
     assert (table.process(1).state, table.process(1).reason) == (State.QUEUED, "tiny:1 is mended")
-    assert table.ledger.held(1, "cpu0") == 0
+    assert table.ledger.held_bytes(1, "cpu0") == 0
     table.apply(ev.TimerFired(100.0, 1, 1, "restart"))
     table.apply(ev.Admitted(101.0, 1))
     table.apply(ev.KillAsked(102.0, 1))
