@@ -1,4 +1,4 @@
-"""/v1/tasks/{task}: any model by its task, whole or streamed. The hot path: decoded and encoded by msgspec alone."""
+"""/v1/run and /v1/tasks/{task}: asks any model, whole or streamed. The hot path: only msgspec decodes and encodes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RAW = "application/octet-stream"  # asks for vectors as little-endian float32, w
 
 
 class Tasks:
-    """The route of all tasks."""
+    """The routes that ask a model: for its own task, or for the one in the path."""
 
     def __init__(self, caller: CallApi, bodies: Bodies) -> None:
         self._caller = caller
@@ -54,15 +54,25 @@ class Tasks:
     def endpoints(self) -> list[Endpoint]:
         names, generative = ", ".join(task_names()), ", ".join(generative_tasks())
         doc = f"Ask a model. Tasks: {names}. With `stream` ({generative}), server-sent events"
+        own = "Ask a model for its own task. The reply says which one it is"
         also = (Media(EVENTS, TaskReply), Media(RAW))
-        return [Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also)]
+        return [
+            Endpoint("POST", "/v1/run", self.run, own, TaskRequest, TaskReply, also=also),
+            Endpoint("POST", "/v1/tasks/{task}", self.ask, doc, TaskRequest, TaskReply, also=also),
+        ]
+
+    async def run(self, request: Request) -> Reply:
+        body = await self._bodies.read(request, DECODER)
+        return await self._answer(request, body, self._caller.task_of(body.model))
 
     async def ask(self, request: Request) -> Reply:
         task = request.path_params["task"]
-        spec = find_spec(task)
-        if spec is None:
+        if find_spec(task) is None:
             raise NotFound(f"No task {task!r}. There are: {', '.join(task_names())}")
-        body = await self._bodies.read(request, DECODER)
+        return await self._answer(request, await self._bodies.read(request, DECODER), task)
+
+    async def _answer(self, request: Request, body: TaskRequest, task: str) -> Reply:
+        spec = spec_of(task)
         params = without_unset(body.params)
         check_params(task, params)
         inputs = _inputs(body)

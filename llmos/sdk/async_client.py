@@ -244,8 +244,7 @@ class AsyncClient:
         given, is_one = request.inputs_of(inputs)
         options = request.call_options(timeout_s, priority, engine, params)
         said = request.one_answer(params) if is_one else params
-        asked = task or await self._task_of(model)
-        results = await self._ask(request.run(asked, model, given, said, options))
+        results = await self._ask(request.run(task or None, model, given, said, options))
         return results[0] if is_one else results
 
     async def chat(
@@ -310,10 +309,6 @@ class AsyncClient:
     async def _start(self, asked: Request[Process], *, wait: bool, on_progress: OnProgress | None) -> Process:
         process = await self._ask(asked)
         return await self.wait(process.pid, on_progress=on_progress) if wait else process
-
-    async def _task_of(self, ref: str) -> str:
-        model = await self.model(ref)
-        return model.task
 
     async def _ask(self, asked: Request[T]) -> T:
         response = await self._send(asked.method, asked.path, asked.body, asked.query)

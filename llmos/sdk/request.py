@@ -202,16 +202,16 @@ def call_options(
 
 
 def run(
-    task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json], asked: Mapping[str, Json] | None = None
+    task: str | None, model: str, inputs: Sequence[Json], params: Mapping[str, Json], asked: Mapping[str, Json] | None = None
 ) -> Request[list[Result]]:
-    """`inputs` answered by a model of this task, in order; `asked` is what `call_options` makes."""
+    """`inputs` answered by a model, in order: for this task, or for its own; `asked` is what `call_options` makes."""
 
     def read(answer: Json) -> list[Result]:
-        return [result_of(task, output) for output in answer["outputs"]]
+        return [result_of(answer["task"], output) for output in answer["outputs"]]
 
-    said = {**params, "encoding": "base64"} if spec_of(task).gives_vectors else dict(params)
+    said = {**params, "encoding": "base64"} if task is not None and spec_of(task).gives_vectors else dict(params)
     body = {"model": model, "inputs": list(inputs), "params": said, **(asked or {})}
-    return Request("POST", f"/v1/tasks/{task}", read, body)
+    return Request("POST", "/v1/run" if task is None else f"/v1/tasks/{task}", read, body)
 
 
 def chat_body(

@@ -148,6 +148,8 @@ def _to_tagged(output: Json) -> Result:
 
 
 def _to_embedded(output: Json) -> Result:
+    if isinstance(output["vector"], list):
+        return Embedded(array("f", output["vector"]))
     vector = array("f", b64decode(output["vector"]))
     if byteorder == "big":
         vector.byteswap()

@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 def folder(tmp_path):
     """A folder with every second training row of the project's example: the demo takes those that lie where it runs."""
     (tmp_path / SUPPORT).mkdir(parents=True)
-    for path in (TREE / SUPPORT).iterdir():
+    for path in filter(Path.is_file, (TREE / SUPPORT).iterdir()):
         text = path.read_text()
         if path.name == "intents.train.csv":
             head, *rows = text.splitlines()

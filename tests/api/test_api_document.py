@@ -26,6 +26,7 @@ ANSWERS = [
     ("GET", "/v1/processes/{pid}/events", "/v1/processes/1/events", None, ""),
     ("POST", "/v1/tasks/{task}", "/v1/tasks/embed", {"model": "minilm", "input": "a"}, "application/octet-stream"),
     ("POST", "/v1/tasks/{task}", "/v1/tasks/embed", {"model": "minilm", "input": "a"}, ""),
+    ("POST", "/v1/run", "/v1/run", {"model": "support", "input": "a"}, ""),
     ("POST", "/v1/tasks/{task}", "/v1/tasks/generate", {"model": "smollm2", "input": "a", "stream": True}, ""),
     ("POST", "/v1/chat/completions", "/v1/chat/completions", CHAT, ""),
     ("POST", "/v1/chat/completions", "/v1/chat/completions", {**CHAT, "stream": True}, ""),

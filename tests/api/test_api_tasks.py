@@ -20,6 +20,14 @@ def test_several_inputs_are_answered_in_order_by_the_promoted_version(ask):
     assert answer["tokens"]["prompt"] > 0
 
 
+def test_a_model_asked_without_a_task_does_its_own(ask):
+    body = {"model": "ner", "input": "Ada met Charles in London"}
+    assert ask("POST", "/v1/run", body).json() == ask("POST", "/v1/tasks/tag", body).json()
+    assert ask("POST", "/v1/run", {"model": "nobody", "input": "a"}).json()["error"]["code"] == "model_not_found"
+    refused = ask("POST", "/v1/run", body | {"params": {"top_k": 1}}).json()["error"]
+    assert (refused["code"], "tag" in refused["message"]) == ("bad_input", True)
+
+
 def test_a_tagger_gives_spans_that_lie_where_they_say(ask):
     text = "Ada Lovelace met Charles Babbage in London"
     (output,) = ask("POST", "/v1/tasks/tag", {"model": "ner", "input": text}).json()["outputs"]

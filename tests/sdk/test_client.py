@@ -49,6 +49,17 @@ def test_one_input_gives_one_result_and_a_list_a_list(box):
     assert isinstance(box.run("smollm2", "once", task="generate", max_tokens=2), Generated)
 
 
+def test_a_model_is_asked_for_its_own_task_in_one_request(box, kernel):
+    vector = box.run("minilm", "hello")
+    assert vector == box.run("minilm", "hello", task="embed")
+    assert isinstance(vector, Embedded)
+    with pytest.raises(ModelNotFound):
+        box.run("nobody", "hello")
+    with pytest.raises(WrongTask):
+        box.run("ner", "hello", task="classify")
+    assert [call.task for call in kernel.calls.asked] == ["embed", "embed"]
+
+
 def test_a_call_carries_its_time_and_its_class(box, kernel):
     box.run("ner", "Ada", timeout_s=9.0, priority="batch")
     assert kernel.calls.asked[-1].priority == "batch"
