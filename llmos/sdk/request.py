@@ -202,7 +202,11 @@ def call_options(
 
 
 def run(
-    task: str | None, model: str, inputs: Sequence[Json], params: Mapping[str, Json], asked: Mapping[str, Json] | None = None
+    task: str | None,
+    model: str,
+    inputs: Sequence[Json],
+    params: Mapping[str, Json],
+    asked: Mapping[str, Json] | None = None,
 ) -> Request[list[Result]]:
     """`inputs` answered by a model, in order: for this task, or for its own; `asked` is what `call_options` makes."""
 
