@@ -38,14 +38,11 @@ def settings() -> str:
     return "\n".join(rows) + "\n"
 
 
-def rooms() -> str:
-    """Every room of the package and every file in it, each with its own first line."""
-    package = TREE / "llmos"
-    parts = []
-    for folder in sorted({file.parent for file in package.rglob("*.py")}):
-        parts.append(f"\n### `{folder.relative_to(TREE).as_posix()}/`\n\n{first_line(folder / '__init__.py')}\n")
-        parts += [f"- `{f.name}`: {first_line(f)}" for f in sorted(folder.glob("*.py")) if f.name != "__init__.py"]
-    return "\n".join(parts).lstrip("\n") + "\n"
+def packages() -> str:
+    """The table of all packages, each with the first line of its `__init__.py`."""
+    folders = sorted(file.parent for file in (TREE / "llmos").rglob("__init__.py"))
+    rows = [f"| `{one.relative_to(TREE).as_posix()}/` | {first_line(one / '__init__.py')} |" for one in folders]
+    return "\n".join(["| package | what it holds |", "|---|---|", *rows]) + "\n"
 
 
 def tasks() -> str:
@@ -64,7 +61,7 @@ def first_line(file: Path) -> str:
     return said.splitlines()[0]
 
 
-MAKERS: dict[str, Callable[[], str]] = {"settings": settings, "rooms": rooms, "tasks": tasks}
+MAKERS: dict[str, Callable[[], str]] = {"settings": settings, "packages": packages, "tasks": tasks}
 
 
 def made(text: str) -> str:
