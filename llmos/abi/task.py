@@ -226,7 +226,7 @@ def _external() -> dict[str, Any]:  # Tasks of llmos.tasks
             if entry.name in BUILT_IN or entry.name in found:
                 raise BadInput("there is a task of this name already")
             found[entry.name] = _check_plugin(entry.name, entry.load())
-        except Exception as error:  # noqa: BLE001  # foreign code: whatever is wrong with it, the others work
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # foreign code: whatever is wrong with it, the others work
             log.error(
                 "The task %r (%s) is not available: %s: %s. Correct or uninstall its package",
                 entry.name,

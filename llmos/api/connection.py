@@ -349,8 +349,11 @@ class Connection(HttpToolsProtocol):
         if is_of_a_body:
             self.cycle.leave()
         self._say(error)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        except OSError:  # the client has left already
+            return self.transport.abort()
         self.loop.call_later(LINGER_S, self.transport.abort)
         return None
 

@@ -16,7 +16,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
-from llmos.abi.task import recipe_options, spec_of
+from llmos.abi.task import find_spec, recipe_options
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
 
@@ -213,7 +213,8 @@ def run(
     def read(answer: Json) -> list[Result]:
         return [result_of(answer["task"], output) for output in answer["outputs"]]
 
-    said = {**params, "encoding": "base64"} if task is not None and spec_of(task).gives_vectors else dict(params)
+    spec = None if task is None else find_spec(task)  # the daemon may know a task that is not installed here
+    said = {**params, "encoding": "base64"} if spec is not None and spec.gives_vectors else dict(params)
     body = {"model": model, "inputs": list(inputs), "params": said, **(asked or {})}
     return Request("POST", "/v1/run" if task is None else f"/v1/tasks/{task}", read, body)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.task import find_spec
 from llmos.tasks import task
 
 
@@ -39,7 +40,7 @@ class CommandTexts(Protocol):
 
 def arrange_texts(name: str, texts: CommandTexts) -> list[SourcedInput]:
     """The inputs; BadInput where the texts are too few for the task."""
-    arrange = getattr(task(name), "arrange_texts", None)
+    arrange = getattr(task(name), "arrange_texts", None) if find_spec(name) else None  # the daemon refuses what it must
     found: list[SourcedInput] = (
         arrange(texts) if arrange else [SourcedInput(one.text, one.place) for one in texts_of(texts)]
     )

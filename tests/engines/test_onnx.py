@@ -229,7 +229,7 @@ def test_weights_that_are_no_numbers_fault_their_call_and_not_the_engine(tmp_pat
     engine = engine_on(tmp_path, "classify")
     engine.add(Call(1, "graph:1", "classify", ("hello",)))
     (chunk,) = engine.step()
-    assert "not a number" in chunk.fault.message
+    assert "NaN" in chunk.fault.message
     assert engine.is_idle
 
 

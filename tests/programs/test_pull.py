@@ -152,7 +152,7 @@ def test_a_stopped_download_is_gone_on_with_by_the_next_process(server, box, tmp
 
 def test_a_file_with_another_digest_is_thrown_away(server, download, tmp_path):
     server.pages["/x"] = b"evil"
-    with pytest.raises(Corrupt, match="distrust"):
+    with pytest.raises(Corrupt, match="do not trust"):
         download.fetch(f"{server.url}/x", sha256="0" * 64)
     assert list((tmp_path / "downloads").iterdir()) == []
 

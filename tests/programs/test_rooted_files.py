@@ -44,7 +44,7 @@ def swap_folder(folder):
 @pytest.mark.parametrize("swap", [swap_file, swap_folder])
 def test_what_was_checked_is_what_is_read(box, swap):
     folder, roots = box
-    named = roots.named("train", {"data": {"train": str(folder / "root/data/rows.csv")}})["data"]["train"]
+    named = roots.with_real_paths("train", {"data": {"train": str(folder / "root/data/rows.csv")}})["data"]["train"]
     assert [row.input["text"] for row in read_rows(named, Data(named), "classify", {}).rows] == ["hello", "bye"]
     swap(folder)
     with pytest.raises(PathNotAllowed, match=r"rows\.csv is not below a folder that requests may read"):

@@ -6,7 +6,17 @@ import json
 import pytest
 
 from llmos import AsyncClient, Client
-from llmos.abi.error import BadInput, BadSetting, Conflict, Fault, ModelNotFound, TooLong, Unavailable, WrongTask
+from llmos.abi.error import (
+    BadInput,
+    BadSetting,
+    Conflict,
+    Fault,
+    ModelNotFound,
+    NotFound,
+    TooLong,
+    Unavailable,
+    WrongTask,
+)
 from llmos.abi.process import Priority, Process, Spec, State
 from llmos.config import Config
 from llmos.sdk import request
@@ -57,6 +67,8 @@ def test_a_model_is_asked_for_its_own_task_in_one_request(box, kernel):
         box.run("nobody", "hello")
     with pytest.raises(WrongTask):
         box.run("ner", "hello", task="classify")
+    with pytest.raises(NotFound):
+        box.run("ner", "hello", task="of another package")
     assert [call.task for call in kernel.calls.asked] == ["embed", "embed"]
 
 
