@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT
-from llmos.abi.error import BadInput, Corrupt
+from llmos.abi.error import BadInput, Corrupt, Unavailable
 from llmos.abi.form import INT8, form_dtype
 from llmos.abi.frame import Job
 from llmos.abi.model import Kind, Manifest
@@ -24,7 +24,7 @@ from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO,
 from llmos.config import Config
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, shape_of
-from llmos.kernel.programs import declaration_of
+from llmos.kernel.programs import declaration_of, declarations
 from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
 from llmos.kernel.programs.rows import row_sources
 from llmos.kernel.store.store import Store
@@ -110,8 +110,13 @@ def _shape(base: Manifest, store: Store) -> ModelShape | None:
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Job:
     """What the child of this process is told: everything its arguments name, found, and its model proven."""
-    spec, declaration = process.spec, declaration_of(process.spec.program)
-    roots = Roots(config)
+    spec = process.spec
+    if spec.program not in declarations():  # no fault of the process: what it has done is kept
+        raise Unavailable(
+            f"The package that brings the program {spec.program} is gone or broken (see the daemon's log). Install it, "
+            f"restart the daemon, then: llmos resume {process.pid}"
+        )
+    declaration, roots = declaration_of(spec.program), Roots(config)
     args = roots.with_real_paths(spec.program, spec.args)
     word = declaration.model_argument
     model = store.resolve(args[word]) if word else None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.error import BadInput, BadSetting, Unavailable
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.abi.process import Process, Spec
 from llmos.config import Config
@@ -26,6 +26,11 @@ def add_dataset(store: Store, home: Path, name: str) -> str:
     (folder / "train.parquet").write_bytes(b"rows")
     offer = Offer(1, OfferKind.DATASET, name, str(folder), (("train.parquet", Part.OTHER),), {"task": "classify"})
     return store.commit(offer, 800).ref
+
+
+def test_a_process_whose_programs_package_is_gone_is_not_to_blame(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="llmos resume 7"):
+        assignment(Process(7, Spec("of another package", {})), Store(tmp_path), Config(tmp_path), CPU)
 
 
 def test_a_trainer_is_given_what_the_promoted_version_has_learned_from(tmp_path: Path) -> None:
