@@ -91,12 +91,11 @@ class CallApi:
 
     def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
         self._calls = kernel.calls
-        self._models = kernel.models
         self._meter = meter
 
     def task_of(self, model: str) -> str:
         """The task of the version that a call to this name or ref goes to now."""
-        return self._models.get(self._calls.ref(model)).manifest.task
+        return self._calls.task_of(model)
 
     def call_for(
         self, said: CallFields, task: str, inputs: list[Json], params: dict[str, Json], field: Field

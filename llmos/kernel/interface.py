@@ -91,6 +91,10 @@ class ModelsInterface(Protocol):
 class CallsInterface(Protocol):
     """Calls to models."""
 
+    def task_of(self, model: str) -> str:
+        """The task that a call to this name or ref does if it names none; raises as `ref` does."""
+        ...
+
     def ref(self, model: str) -> str:
         """The version (`name:version`) that a call to this name or ref goes to now; ModelNotFound otherwise.
 

@@ -296,6 +296,9 @@ class MemoryCalls:
             raise Conflict(f"No version of {name} is promoted. There are candidates: {', '.join(candidates)}")
         return self._models.get(model).manifest.ref
 
+    def task_of(self, model: str) -> str:
+        return self._models.get(self.ref(model)).manifest.task
+
     async def answer(self, request: CallRequest) -> Chunk:
         chunks = self._chunks(request, is_stream=False)
         async with aclosing(chunks):

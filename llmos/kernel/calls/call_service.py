@@ -62,6 +62,10 @@ class CallService:
         """The version (`name:version`) that a call to this model goes to now."""
         return self._targets.ref(model)
 
+    def task_of(self, model: str) -> str:
+        """The task that a call to this model does if it names none."""
+        return self._targets.find(model, None, None).task
+
     @property
     def queue_times(self) -> Histogram:
         return self.router.queue_times
