@@ -13,19 +13,23 @@ from difflib import get_close_matches
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
-from llmos.abi.wire import from_plain
+from llmos.abi.wire import from_plain, to_json, to_plain
 
 STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
 TOKEN_BUDGET = 4096
 TOKEN_BUDGET_WRITING = 1024  # decoders are large: activations of more tokens take gigabytes, and save no time
 LEAST_SHARE = 4  # examples; one more who computes costs memory for two sets of gradients
 MOST_SHARES = 16
+ON_BAD_ROW = ("stop", "skip")
 METHODS = ("full", "lora")
 SCHEDULES = ("linear", "cosine")
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
 SERVE_DTYPES = ("float", "int8")
 POOLINGS = ("mean", "cls", "last", "max")
+
+
+LATER = {"later": True}  # of a field that the first recipes did not have: at its default, it changes no identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Data:
     has_header: bool | None = None
     validation_share: float = 0.1
     test_share: float = 0.1
+    on_bad_row: str = field(default="stop", metadata=LATER)  # or skip: bad rows are left out, and counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,17 @@ class Recipe:
     save_best: bool = True  # keep the epoch with the best validation metric rather than the last
     serve_dtype: str | None = None  # int8: a version that is served in it as well; None: as the base is served
     max_drop: float = 0.01  # so much of the headline metric may int8 lose
+
+
+def identity_of(recipe: Recipe) -> bytes:
+    """The recipe as bytes that tell it from others; fields that came later count only where they are not at their
+    defaults, so that a checkpoint of before still matches its recipe."""
+    plain = to_plain(recipe)
+    for kind, part in ((Recipe, plain), (Data, plain["data"]), (Lora, plain["lora"])):
+        for one in fields(kind):
+            if one.metadata.get("later") and part[one.name] == one.default:
+                del part[one.name]
+    return to_json(plain)
 
 
 def starter(task: str) -> str:
@@ -143,6 +159,7 @@ def check(recipe: Recipe) -> None:
         ("dtype", recipe.dtype or DTYPES[0], DTYPES),
         ("serve_dtype", recipe.serve_dtype or SERVE_DTYPES[0], SERVE_DTYPES),
         ("pooling", recipe.options.get("pooling", POOLINGS[0]), POOLINGS),
+        ("data.on_bad_row", recipe.data.on_bad_row, ON_BAD_ROW),
     ):
         if value not in allowed:
             raise _bad(key, value, f"one of {', '.join(allowed)}")

@@ -23,6 +23,9 @@ Text = Annotated[str | None, typer.Option("--text", help="The column with the te
 Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
 On = Annotated[str | None, typer.Option("--device", help="The device to compute on, as `llmos status` shows it.")]
 Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet, conll or squad.")]
+OnBadRow = Annotated[
+    str | None, typer.Option("--on-bad-row", help="stop (list all bad rows, the default) or skip (leave them out).")
+]
 MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="The most that int8 may lose (default 0.01).")]
 
 
@@ -48,7 +51,8 @@ def train(
     seed: Annotated[int | None, typer.Option(help="The random seed.")] = None,
     text: Text = None,
     label: Label = None,
-    format: Annotated[str | None, typer.Option(help="csv, tsv, jsonl, parquet, conll or squad.")] = None,
+    format: Format = None,
+    on_bad_row: OnBadRow = None,
     min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
     serve_dtype: Annotated[str | None, typer.Option(help="int8: also make a version that is served in int8.")] = None,
     max_drop: MaxDrop = None,
@@ -74,6 +78,7 @@ def train(
         "text": text,
         "label": label,
         "format": format,
+        "on_bad_row": on_bad_row,
         "min_metric": min_metric,
         "serve_dtype": serve_dtype,
         "max_drop": max_drop,
@@ -104,6 +109,7 @@ def evaluate(
     text: Text = None,
     label: Label = None,
     format: Format = None,
+    on_bad_row: OnBadRow = None,
     device: On = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or int8 (default: what it is served in).")
@@ -114,7 +120,12 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled rows."""
     with box() as client:
-        read: dict[str, Any] = {"text": text, "label": label, "format": format}  # Any: text, among other settings
+        read: dict[str, Any] = {  # Any: text, among other settings
+            "text": text,
+            "label": label,
+            "format": format,
+            "on_bad_row": on_bad_row,
+        }
         what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: they differ in kind
         process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **what, **read)
         _finish(client, process, wait=wait, as_json=as_json)
@@ -127,12 +138,18 @@ def quantize(
     text: Text = None,
     label: Label = None,
     format: Format = None,
+    on_bad_row: OnBadRow = None,
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Make an int8 version, if it loses little; its evidence says how much."""
     with box() as client:
-        read: dict[str, Any] = {"text": text, "label": label, "format": format}  # Any: text, among other settings
+        read: dict[str, Any] = {  # Any: text, among other settings
+            "text": text,
+            "label": label,
+            "format": format,
+            "on_bad_row": on_bad_row,
+        }
         process = client.quantize(model, data=data, max_drop=max_drop, wait=False, **read)
         _finish(client, process, wait=wait, as_json=as_json)
 

@@ -14,7 +14,8 @@ MANY = "|"  # between the labels of one cell, in multi-label files that have onl
 def text_in(table: Table, line: int, cell: Json, what: str = "text") -> str:
     if not isinstance(cell, str) or not cell.strip():
         way_out = "Fill it in, remove the row, or set the option skip_empty"
-        raise bad_row(table.path, line, f"the {what} is {kind_of(cell)}", way_out, cell)
+        kind = "no_text" if kind_of(cell) == "empty" else "text_type"
+        raise bad_row(table.path, line, f"the {what} is {kind_of(cell)}", way_out, cell, kind=kind)
     if len(cell) > MAX_TEXT_CHARS:
         raise bad_row(
             table.path,
@@ -22,6 +23,7 @@ def text_in(table: Table, line: int, cell: Json, what: str = "text") -> str:
             f"a {what} of {len(cell):,} characters, and {MAX_TEXT_CHARS:,} is the most",
             "Cut it into several rows, or check for a quote that is not closed",
             cell,
+            kind="long_text",
         )
     return cell
 
@@ -34,7 +36,7 @@ def number_in(table: Table, line: int, cell: Json, what: str) -> float:
         found = math.nan
     if not math.isfinite(found):
         said = f"{cell!r}, not a number" if isinstance(cell, str) and cell.strip() else kind_of(cell)
-        raise bad_row(table.path, line, f"the {what} is {said}", "Give a number, like 1 or 0.5", cell)
+        raise bad_row(table.path, line, f"the {what} is {said}", "Give a number, like 1 or 0.5", cell, kind="number")
     return found
 
 
@@ -43,7 +45,9 @@ def label_in(table: Table, line: int, cell: Json) -> str:
         cell = int(cell)
     if isinstance(cell, (bool, int, str)) and str(cell).strip():
         return str(cell).strip()
-    raise bad_row(table.path, line, f"the label is {kind_of(cell)}", "Give a text or a whole number", cell)
+    raise bad_row(
+        table.path, line, f"the label is {kind_of(cell)}", "Give a text or a whole number", cell, kind="label"
+    )
 
 
 def labels_in(table: Table, line: int, cell: Json) -> tuple[str, ...]:
@@ -52,12 +56,13 @@ def labels_in(table: Table, line: int, cell: Json) -> tuple[str, ...]:
     if cell is None:
         cell = []
     if not isinstance(cell, (list, tuple)):
-        raise bad_row(table.path, line, f"the labels are {kind_of(cell)}", f"Give a list, or text with {MANY}", cell)
+        way_out = f"Give a list, or text with {MANY}"
+        raise bad_row(table.path, line, f"the labels are {kind_of(cell)}", way_out, cell, kind="labels")
     return tuple(dict.fromkeys(label_in(table, line, one) for one in cell))
 
 
 def is_filled(cell: Json) -> bool:
-    return cell is not None and bool(str(cell).strip())
+    return cell is not None and cell != [] and bool(str(cell).strip())
 
 
 def is_number(text: str) -> bool:

@@ -110,7 +110,8 @@ def _plain_label(table: Table) -> int:
 
 def _note(table: Table, texts: Sequence[int], label: int) -> str:
     def describe(i: int) -> str:
-        return f"{table.names[i]!r} ({len(set(map(str, table.column(i)))):,} different values)"
+        where = "" if table.is_whole else f" in the first {len(table.sample):,} rows"
+        return f"{table.names[i]!r} ({len(set(map(str, table.column(i)))):,} different values{where})"
 
     return (
         f"{table.path.name}: column {' and '.join(map(describe, texts))} is taken as the text, "
@@ -144,7 +145,7 @@ def _first_named(table: Table, names: Sequence[str], taken: Sequence[int]) -> in
 def _no_column(table: Table, what: str) -> BadRow:
     there = ", ".join(table.names) if table.has_names else f"no header, so numbers 0 to {len(table.names) - 1}"
     message = f"{table.path}, line 1: {what}. There are: {there}. Name them with the options text and label"
-    return BadRow(message, file=str(table.path), line=1, value=list(table.names))
+    return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns")
 
 
 def assign_columns(table: Table, roles: Roles, data: Data) -> tuple[dict[str, int], str]:
@@ -182,4 +183,4 @@ def _lacking(table: Table, role: str, roles: Roles) -> BadRow:
         f"{table.path}, line 1: no column that is called like the {role} ({', '.join(roles[role][:4])} ...). "
         f"There are: {there}. Name them with the options text ({','.join(texts)}, with the comma) and label ({last})"
     )
-    return BadRow(message, file=str(table.path), line=1, value=list(table.names))
+    return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns")

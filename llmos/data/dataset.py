@@ -12,10 +12,11 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
-from llmos.data.families import read_rows, rows_of
+from llmos.data.decoding import sha256_of_file
+from llmos.data.families import rows_of
+from llmos.data.reader import read_rows
 from llmos.data.row import Row, Rows
 from llmos.data.splits import Leak, Splits, key_of, leaks_of, make_splits
-from llmos.data.table import bytes_of_file
 
 SPLITS = ("train", "validation", "test")
 
@@ -51,7 +52,7 @@ def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str
     shares = (data.validation_share, data.test_share)
     splits = make_splits(task, train, given["validation"], given["test"], shares)
     described = {name: _describe_source(rows) for name, rows in read.items() if rows is not None}
-    notes = tuple(dict.fromkeys(rows.note for rows in read.values() if rows is not None and rows.note))
+    notes = tuple(dict.fromkeys(note for rows in read.values() if rows is not None for note in rows.notes))
     return LoadedData(splits, described, leaks_of(splits), notes)
 
 
@@ -120,16 +121,18 @@ def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json
     if source is None:
         return None
     how = replace(data, format="parquet", text=None, label=None) if source.is_stored else data
-    return read_rows(source.path, how, task, options)
+    rows = read_rows(source.path, how, task, options)
+    return replace(rows, left_out=()) if source.is_stored else rows  # its file and line columns are provenance
 
 
 def _describe_source(rows: Rows[Any]) -> Json:
     return {
         "path": rows.path,
-        "sha256": hashlib.sha256(bytes_of_file(Path(rows.path))).hexdigest(),
+        "sha256": sha256_of_file(Path(rows.path)),
         "rows": len(rows.rows),
         "format": rows.format,
         "columns": rows.columns,
         **({"scheme": rows.scheme} if rows.scheme else {}),
-        **({"skipped_empty": rows.skipped} if rows.skipped else {}),
+        **({"skipped": rows.skipped_by} if rows.skipped_by else {}),
+        **({"left_out": list(rows.left_out)} if rows.left_out else {}),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from llmos.abi.json_type import Json
@@ -185,5 +185,22 @@ class Rows(Generic[R]):
     format: str
     columns: dict[str, str]
     scheme: str = ""
-    skipped: int = 0  # rows without a text, where the option skip_empty allows it
+    skipped_by: dict[str, int] = field(default_factory=dict)  # rows that were left out, by reason
     note: str = ""  # which column was taken as what, where no name said it
+    left_out: tuple[str, ...] = ()  # columns and fields that nothing was read from
+
+    @property
+    def skipped(self) -> int:
+        return sum(self.skipped_by.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the file was read: columns that were guessed or not read, rows left out."""
+        name = self.path.rsplit("/", 1)[-1]
+        notes = [self.note] if self.note else []
+        if self.left_out:
+            notes.append(f"{name}: nothing is read from {', '.join(map(repr, self.left_out))}")
+        if self.skipped_by:
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped_by.items())
+            notes.append(f"{name}: {self.skipped:,} rows are left out ({counts})")
+        return notes

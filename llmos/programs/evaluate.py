@@ -44,8 +44,8 @@ def main(channel: Channel, assignment: Job) -> None:
     options = {**manifest.options, **_report(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
     read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets)
-    if read.note:
-        print(read.note, flush=True)
+    for note in read.notes:
+        print(note, flush=True)
     rows_of(task).refuse_unknown(read.rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":

@@ -19,9 +19,9 @@ from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import Recipe, check
+from llmos.abi.recipe import Recipe, check, identity_of
 from llmos.abi.task import spec_of
-from llmos.abi.wire import from_plain, to_json, to_plain
+from llmos.abi.wire import from_plain, to_plain
 from llmos.data.dataset import LoadedData, gather, keep, training_keys
 from llmos.data.families import rows_of
 from llmos.data.splits import key_of
@@ -126,7 +126,7 @@ class _Training:
 
     def _digest(self) -> str:
         """What must be the same for a checkpoint to be gone on from."""
-        seen = hashlib.sha256(to_json(self.recipe))
+        seen = hashlib.sha256(identity_of(self.recipe))
         seen.update(self.data.digest().encode())
         seen.update((self.base.manifest.base_digest or self.base.manifest.ref).encode())
         return seen.hexdigest()

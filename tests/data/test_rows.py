@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.recipe import Data
 from llmos.data.cells import MAX_TEXT_CHARS
-from llmos.data.conll import as_iob2, scheme_of
 from llmos.data.dataset import test_rows as rows_to_test
-from llmos.data.families import read_rows
+from llmos.data.formats.conll import as_iob2, scheme_of
+from llmos.data.reader import read_rows
 from llmos.data.row import Rows
+from llmos.data.table import SAMPLE_ROWS
 from llmos.tasks.tag import spans_of
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -336,3 +337,60 @@ def test_the_rows_of_a_stored_dataset_go_by_its_ref(tmp_path: Path) -> None:
         pq.write_table(pa.table({"text": ["hi"], "label": ["a"]}), tmp_path / f"{split}.parquet")
     found = rows_to_test(Data("tickets@1"), "classify", {}, {"tickets@1": str(tmp_path)})
     assert (found.path, len(found.rows)) == ("tickets@1", 1)
+
+
+MIXED = "text,label,id\nok,a,1\n,b,2\nfine,b,3\nwide,a,4,5\n ,a,6\n"
+
+
+def test_all_bad_rows_are_found_in_one_reading_and_counted_by_kind(tmp_path: Path) -> None:
+    with pytest.raises(BadRow) as refused:
+        read(wrote(tmp_path, "rows.csv", MIXED))
+    detail = refused.value.detail
+    assert (detail["count"], detail["kinds"], detail["line"]) == (3, {"no_text": 2, "width": 1}, 3)
+    assert [row["line"] for row in detail["rows"]] == [3, 5, 6]
+
+
+def test_bad_rows_are_left_out_and_counted_where_the_user_says_so(tmp_path: Path) -> None:
+    rows = read(wrote(tmp_path, "rows.csv", MIXED), on_bad_row="skip")
+    assert pairs(rows) == [("ok", "a"), ("fine", "b")]
+    assert rows.skipped_by == {"no_text": 2, "width": 1}
+
+
+def test_at_most_twenty_bad_rows_are_listed_and_all_are_counted(tmp_path: Path) -> None:
+    lines = "\n".join(["text,label", *("ok,a" if i % 2 else ",b" for i in range(100))])
+    with pytest.raises(BadRow) as refused:
+        read(wrote(tmp_path, "rows.csv", lines))
+    assert (refused.value.detail["count"], len(refused.value.detail["rows"])) == (50, 20)
+
+
+def test_a_file_of_bad_rows_alone_is_refused_also_where_they_are_skipped(tmp_path: Path) -> None:
+    with pytest.raises(BadRow) as refused:
+        read(wrote(tmp_path, "rows.jsonl", "{\n[\n"), on_bad_row="skip")
+    assert refused.value.detail["kinds"] == {"json": 2}
+
+
+def test_columns_that_nothing_is_read_from_are_named(tmp_path: Path) -> None:
+    rows = read(wrote(tmp_path, "rows.csv", "text,label,id\nhi,a,1\n"))
+    assert rows.left_out == ("id",)
+    assert "'id'" in rows.notes[0]
+
+
+@pytest.mark.parametrize("task", ["classify", "tag", "rerank", "chat"])
+def test_empty_rows_of_every_task_are_skipped_where_the_option_says_so(tmp_path: Path, task: str) -> None:
+    lines = {
+        "classify": ['{"text": "a", "label": "x"}', '{"text": " ", "label": "x"}'],
+        "tag": ['{"tokens": ["a"], "tags": ["B-X"]}', '{"tokens": [], "tags": []}'],
+        "rerank": ['{"query": "a", "document": "b", "label": 1}', '{"query": "a", "document": "", "label": 1}'],
+        "chat": ['{"prompt": "a", "completion": "b"}', '{"prompt": "a", "completion": null}'],
+    }[task]
+    rows = read(wrote(tmp_path, "rows.jsonl", "\n".join(lines)), task, {"skip_empty": True})
+    assert (len(rows.rows), rows.skipped_by) == (1, {"empty": 1})
+
+
+def test_a_table_longer_than_its_sample_gives_every_row_once(tmp_path: Path) -> None:
+    count = SAMPLE_ROWS + 5
+    lines = [json.dumps({"text": f"t{i}", "label": i % 2}) for i in range(count)]
+    lines.append(json.dumps({"text": "last", "label": 1, "weight": 2}))
+    rows = read(wrote(tmp_path, "rows.jsonl", "\n".join(lines)))
+    assert [row.line for row in rows.rows] == list(range(1, count + 2))
+    assert rows.left_out == ("weight",)

@@ -8,8 +8,8 @@ from llmos.abi.error import PathNotAllowed
 from llmos.abi.recipe import Data
 from llmos.abi.roots import open_below, restrict
 from llmos.config import Config
-from llmos.data.families import read_rows
-from llmos.data.files import format_of
+from llmos.data.formats import format_of
+from llmos.data.reader import read_rows
 from llmos.kernel.paths import Roots
 from llmos.programs.sources import from_folder
 

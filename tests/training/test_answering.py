@@ -13,7 +13,7 @@ import tiny_training
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data, Recipe
-from llmos.data.families import read_rows
+from llmos.data.reader import read_rows
 from llmos.data.row import Rows, SpanRow
 from llmos.data.splits import leaks_of, make_splits
 from llmos.tasks import Settings

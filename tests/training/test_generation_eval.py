@@ -14,7 +14,7 @@ from llmos.abi.error import BadInput, BadRow
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data, Recipe
 from llmos.data.dataset import gather, keep
-from llmos.data.families import read_rows
+from llmos.data.reader import read_rows
 from llmos.data.row import Rows, TextRow
 from llmos.data.splits import make_splits
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow, BadSetting
 from llmos.abi.recipe import Data, Recipe
-from llmos.data.families import read_rows
 from llmos.data.families.pairs import scale_of
+from llmos.data.reader import read_rows
 from llmos.data.row import PairRow, Rows
 from llmos.data.splits import key_of, leaks_of, make_splits
 from llmos.tasks import Settings

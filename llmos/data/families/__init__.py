@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.abi.task import Family, spec_of
 from llmos.data.families import labels, pairs, spans, tags, text
-from llmos.data.files import format_of
-from llmos.data.row import Rows
+from llmos.data.row_reader import RowReader
+from llmos.data.table import Table
 
 
 class RowFamily(Protocol):
     """What a family's file has; its rows are of the family's own type, which Any stands for here."""
 
-    def read(self, task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[Any]:
-        """Every row of the file, which has this format; BadRow at the first that cannot be used."""
+    def column_names(self, task: str) -> frozenset[str]:
+        """Names of columns that this task knows, besides those that all tasks know: a header is known by them."""
+        ...
+
+    def row_reader(self, task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[Any]:
+        """How rows are made of this table's records; BadRow or BadInput where its columns do not tell."""
         ...
 
     def stored_columns(self, task: str) -> dict[str, str]:
@@ -54,11 +57,3 @@ FAMILIES: Mapping[Family, RowFamily] = {
 def rows_of(task: str) -> RowFamily:
     """The family of the rows that this task learns from."""
     return FAMILIES[spec_of(task).family]
-
-
-def read_rows(
-    path: str, data: Data, task: str, options: dict[str, Json]
-) -> Rows[Any]:  # Any: rows of the task's family
-    """Every row of the file for this task; BadRow at the first that cannot be used."""
-    file = Path(path)
-    return rows_of(task).read(task, file, data.format or format_of(file), data, options)

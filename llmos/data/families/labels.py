@@ -8,11 +8,11 @@ from pathlib import Path
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
-from llmos.data.cells import is_filled, is_number, label_in, labels_in, text_in
+from llmos.data.cells import is_number, label_in, labels_in, text_in
 from llmos.data.columns import choose
-from llmos.data.files import open_table
-from llmos.data.row import LabelRow, Row, Rows
-from llmos.data.table import Table, bad_row
+from llmos.data.row import LabelRow, Row
+from llmos.data.row_reader import RowReader
+from llmos.data.table import Record, Table, bad_row
 from llmos.tasks.text import quote_value
 
 OTHERS = {
@@ -21,30 +21,26 @@ OTHERS = {
 }
 
 
-def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[LabelRow]:
-    """Every row of the file; BadRow at the first that lacks a text or a label."""
-    if form in OTHERS:
-        raise BadInput(f"{file.name} has {OTHERS[form]}, not {task}. Name another format")
-    table = open_table(file, form, data)
+def column_names(task: str) -> frozenset[str]:
+    """Names of columns besides those that every task knows."""
+    return frozenset()
+
+
+def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[LabelRow]:
+    """Reads a text and its label, or its labels; BadInput where the table holds something else."""
+    if table.format in OTHERS:
+        raise BadInput(f"{table.path.name} has {OTHERS[table.format]}, not {task}. Name another format")
     chosen = choose(table, data.text, data.label, tagged=False)
     many = bool(options.get("multi_label", False))
-    skip = bool(options.get("skip_empty", False))
-    filled = [one for one in table.rows if not skip or any(is_filled(one[1][i]) for i in chosen.texts)]
-    rows = tuple(
-        LabelRow(
-            {"text": " ".join(text_in(table, line, cells[i]) for i in chosen.texts)},
-            _labels_in(table, line, cells[chosen.label], many=many),
-            str(file),
-            line,
-            many,
-        )
-        for line, cells in filled
-    )
-    if not rows:
-        raise bad_row(file, 1, "every text is empty", "It needs at least one row of text and label")
-    if not many:
-        _refuse_nan(table, rows)
-    return Rows(rows, str(file), form, chosen.names_in(table), skipped=len(table.rows) - len(rows), note=chosen.note)
+
+    def row(record: Record) -> LabelRow:
+        text = " ".join(text_in(table, record.line, record.cells[i]) for i in chosen.texts)
+        labels = _labels_in(table, record.line, record.cells[chosen.label], many=many)
+        return LabelRow({"text": text}, labels, str(table.path), record.line, many)
+
+    used = frozenset((*chosen.texts, chosen.label))
+    check = (lambda rows: None) if many else (lambda rows: _refuse_nan(table, rows))
+    return RowReader(row, chosen.names_in(table), used, (chosen.texts,), chosen.note, check)
 
 
 def _labels_in(table: Table, line: int, cell: Json, *, many: bool) -> tuple[str, ...]:
@@ -56,7 +52,8 @@ def _refuse_nan(table: Table, rows: Sequence[LabelRow]) -> None:
     odd = [row for row in rows if row.labels[0].lower() in ("nan", "inf", "-inf")]
     if odd and all(is_number(row.labels[0]) for row in rows):
         (label,) = odd[0].labels
-        raise bad_row(table.path, odd[0].line, f"the label is {label}, not a number", "Correct or remove it", label)
+        what = f"the label is {label}, not a number"
+        raise bad_row(table.path, odd[0].line, what, "Correct or remove it", label, kind="label")
 
 
 def stored_columns(task: str) -> dict[str, str]:
@@ -93,6 +90,7 @@ def refuse_kinds(rows: Iterable[Row], known: set[str], shown: Sequence[str]) -> 
                 f"the label {kind!r} is in no training row",
                 f"Known are: {quote_value(list(shown))}. Correct it, or add rows of it to the training data",
                 kind,
+                kind="unknown_label",
             )
 
 

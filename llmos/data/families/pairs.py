@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
@@ -12,9 +11,9 @@ from llmos.abi.recipe import Data
 from llmos.abi.task import Output, spec_of
 from llmos.data.cells import number_in, text_in
 from llmos.data.columns import Roles, assign_columns
-from llmos.data.files import open_table
-from llmos.data.row import PairRow, Row, Rows
-from llmos.data.table import bad_row
+from llmos.data.row import PairRow, Row
+from llmos.data.row_reader import RowReader
+from llmos.data.table import Record, Table, bad_row
 
 GRADES = ("label", "relevance", "score", "grade", "rating", "target", "relevant", "similarity")
 
@@ -53,24 +52,35 @@ def shape_of(task: str) -> PairShape:
     return GRADED if spec_of(task).output is Output.RANKING else SCORED
 
 
-def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[PairRow]:
-    """Every row of the file; BadRow at the first that lacks a text or has no number."""
-    if form in ("conll", "squad"):
-        raise BadInput(f"{file.name} is read as {form}, which holds no pairs of texts. Give csv, tsv, jsonl or parquet")
+def column_names(task: str) -> frozenset[str]:
+    """Names of columns besides those that every task knows."""
+    return frozenset(name for names in shape_of(task).roles.values() for name in names)
+
+
+def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[PairRow]:
+    """Reads two texts and a number; BadInput where the table holds no pairs."""
+    if table.format in ("conll", "squad"):
+        raise BadInput(
+            f"{table.path.name} is read as {table.format}, which holds no pairs of texts. "
+            "Give csv, tsv, jsonl or parquet"
+        )
     shape = shape_of(task)
-    roles = shape.roles
-    table = open_table(file, form, data, {name for names in roles.values() for name in names})
-    places, note = assign_columns(table, roles, data)
-    first, second, number = roles
-    rows = []
-    for line, cells in table.rows:
+    places, note = assign_columns(table, shape.roles, data)
+    first, second, number = shape.roles
+
+    def row(record: Record) -> PairRow:
+        line, cells = record.line, record.cells
         one, other = (text_in(table, line, cells[places[role]], role) for role in (first, second))
         value = number_in(table, line, cells[places[number]], number)
         if shape.is_graded and value < 0:
-            raise bad_row(file, line, f"the label is {value:g}", "0 says not relevant, and more is better", value)
+            way_out = "0 says not relevant, and more is better"
+            raise bad_row(table.path, line, f"the label is {value:g}", way_out, value, kind="negative_grade")
         asked = {"query": one, "documents": [other]} if shape.is_graded else {"text": one, "other": other}
-        rows.append(PairRow(asked, value, str(file), line))
-    return Rows(tuple(rows), str(file), form, {role: table.names[i] for role, i in places.items()}, note=note)
+        return PairRow(asked, value, str(table.path), line)
+
+    columns = {role: table.names[i] for role, i in places.items()}
+    required = tuple((places[role],) for role in (first, second))
+    return RowReader(row, columns, frozenset(places.values()), required, note)
 
 
 def stored_columns(task: str) -> dict[str, str]:

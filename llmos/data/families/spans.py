@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import is_filled, kind_of, text_in
 from llmos.data.columns import Roles, assign_columns
-from llmos.data.files import open_table
-from llmos.data.row import Row, Rows, SpanRow
-from llmos.data.table import Table, bad_row, text_of_file
+from llmos.data.row import Row, SpanRow
+from llmos.data.row_reader import RowReader
+from llmos.data.table import Record, Table, bad_row
 from llmos.tasks.answer import LABELS
 from llmos.tasks.text import quote_value
 
@@ -22,66 +20,36 @@ ROLES: Roles = {
     "passage": ("passage", "context", "paragraph", "document", "text", "body"),
     "answer": ("answer", "answers", "answer_text", "label", "target"),
 }
-SHAPE = '{"data": [{"paragraphs": [{"context", "qas": [{"question", "answers": [{"text", "answer_start"}]}]}]}]}'
 STARTS = ("start", "starts", "answer_start", "answer_starts", "start_char")
 
 
-def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[SpanRow]:
-    """Every question of the file; BadRow at the first whose answer does not stand where it is said to."""
-    if form == "conll":
-        raise BadInput(f"{file.name} has CoNLL columns, which hold no questions. Give SQuAD's JSON, csv, tsv or jsonl")
-    if form == "squad" or (form == "jsonl" and _is_squad(file)):
-        rows = tuple(_squad(file))
-        if not rows:
-            raise bad_row(file, 1, "the file has no questions", "SQuAD's JSON has them in data, paragraphs, qas")
-        return Rows(rows, str(file), "squad", {"question": "question", "passage": "context", "answer": "answers"})
-    names = {name for some in ROLES.values() for name in some} | set(STARTS)
-    table = open_table(file, form, data, names)
-    places, note = assign_columns(table, ROLES, data)
+def column_names(task: str) -> frozenset[str]:
+    """Names of columns besides those that every task knows."""
+    return frozenset(name for names in ROLES.values() for name in names) | set(STARTS)
+
+
+def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[SpanRow]:
+    """Reads a question, its passage and its answers; BadInput where the table holds no questions."""
+    if table.format == "conll":
+        raise BadInput(
+            f"{table.path.name} has CoNLL columns, which hold no questions. Give SQuAD's JSON, csv, tsv or jsonl"
+        )
+    places, note = assign_columns(table, ROLES, Data(data.train) if table.format == "squad" else data)
     start_at = next((i for i, name in enumerate(table.names) if name.lower() in STARTS and table.has_names), None)
-    rows = tuple(
-        _row(
+
+    def row(record: Record) -> SpanRow:
+        line, cells = record.line, record.cells
+        return _row(
             table,
             line,
             text_in(table, line, cells[places["question"]], "question"),
             text_in(table, line, cells[places["passage"]], "passage"),
             _pairs(table, line, cells[places["answer"]], None if start_at is None else cells[start_at]),
         )
-        for line, cells in table.rows
-    )
-    return Rows(rows, str(file), form, {role: table.names[i] for role, i in places.items()}, note=note)
 
-
-def _is_squad(file: Path) -> bool:
-    """One object with `data`, rather than an object a line."""
-    text = text_of_file(file).lstrip()
-    first = text.partition("\n")[0].rstrip()
-    return text.startswith("{") and '"data"' in text[:4096] and not (first.endswith("}") and "\n" in text.strip())
-
-
-def _squad(file: Path) -> Iterator[SpanRow]:
-    """The questions in their order; their number in the file stands for a line."""
-    try:
-        whole = json.loads(text_of_file(file))
-        number = 0
-        for topic in whole["data"]:
-            for paragraph in topic["paragraphs"]:
-                for asked in paragraph["qas"]:
-                    number += 1
-                    table = Table(file, ("question", "context", "answers"), True, [])
-                    question = text_in(table, number, asked["question"], "question")
-                    passage = text_in(table, number, paragraph["context"], "passage")
-                    said = [] if asked.get("is_impossible") else asked["answers"]
-                    yield _row(table, number, question, passage, [(one["text"], one["answer_start"]) for one in said])
-    except json.JSONDecodeError as error:
-        raise bad_row(file, error.lineno, f"not JSON ({error})", "Give SQuAD's own JSON, or json lines") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise bad_row(
-            file,
-            max(1, number),
-            f"not as SQuAD has it ({type(error).__name__}: {error}); the line counts questions",
-            f"It is {SHAPE}",
-        ) from error
+    columns = {role: table.names[i] for role, i in places.items()}
+    used = frozenset(places.values()) | (frozenset() if start_at is None else {start_at})
+    return RowReader(row, columns, used, ((places["question"],), (places["passage"],)), note)
 
 
 def _pairs(table: Table, line: int, cell: Json, starts: Json) -> list[tuple[Json, Json]]:
@@ -96,7 +64,12 @@ def _pairs(table: Table, line: int, cell: Json, starts: Json) -> list[tuple[Json
     places = starts if isinstance(starts, list) else [starts] if is_filled(starts) else []
     if places and len(places) != len(texts):
         raise bad_row(
-            table.path, line, f"{len(texts)} answers, but starts: {len(places)}", "Give one start to an answer", starts
+            table.path,
+            line,
+            f"{len(texts)} answers, but starts: {len(places)}",
+            "Give one start to an answer",
+            starts,
+            kind="answers",
         )
     return list(zip(texts, places or [None] * len(texts), strict=True))
 
@@ -105,7 +78,14 @@ def _row(table: Table, line: int, question: str, passage: str, pairs: list[tuple
     texts, starts = [], []
     for text, start in pairs:
         if not isinstance(text, str) or not text.strip():
-            raise bad_row(table.path, line, f"an answer is {kind_of(text)}", "Give its text, or no answer at all", text)
+            raise bad_row(
+                table.path,
+                line,
+                f"an answer is {kind_of(text)}",
+                "Give its text, or no answer at all",
+                text,
+                kind="answers",
+            )
         texts.append(text)
         starts.append(_locate_answer(table, line, passage, text, start))
     asked = {"question": question, "passage": passage}
@@ -121,7 +101,12 @@ def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json
                 "Say which with the column start" if count else "An answer is a piece of its passage, letter by letter"
             )
             raise bad_row(
-                table.path, line, f"the answer {quote_value(text)} stands {count} times in the passage", way_out, text
+                table.path,
+                line,
+                f"the answer {quote_value(text)} stands {count} times in the passage",
+                way_out,
+                text,
+                kind="answer_place",
             )
         return passage.index(text)
     try:
@@ -133,6 +118,7 @@ def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json
             f"the start is {quote_value(start)}",
             "Give the number of the answer's first character",
             start,
+            kind="start",
         ) from error
     there = passage[at : at + len(text)] if at >= 0 else ""
     if there != text:
@@ -142,6 +128,7 @@ def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json
             f"at character {at:,} of the passage stands {quote_value(there)}, not the answer {quote_value(text)}",
             "Correct the start (characters count from 0), or leave it out",
             start,
+            kind="answer_place",
         )
     return at
 

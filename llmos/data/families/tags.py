@@ -2,66 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import kind_of, text_in
-from llmos.data.columns import choose
-from llmos.data.conll import TAG, as_iob2, read_conll, scheme_of
+from llmos.data.columns import Columns, choose
 from llmos.data.families.labels import refuse_kinds
-from llmos.data.files import open_table
-from llmos.data.row import Row, Rows, TagRow
-from llmos.data.table import Table, bad_row
+from llmos.data.formats.conll import TAG, SchemeCounts, as_iob2
+from llmos.data.row import Row, TagRow
+from llmos.data.row_reader import RowReader
+from llmos.data.table import Record, Table, bad_row
 from llmos.tasks import task as task_of
 from llmos.tasks.tag import OUTSIDE, Words, words_of
 
 
-def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[TagRow]:
-    """Every sentence of the file; BadRow at the first that cannot be used."""
-    if form in ("csv", "tsv"):
+def column_names(task: str) -> frozenset[str]:
+    """Names of columns besides those that every task knows."""
+    return frozenset()
+
+
+def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[TagRow]:
+    """Reads words and their tags, or a text and its spans; BadInput where the table has cells of one value only."""
+    if table.format in ("csv", "tsv"):
         raise BadInput(
-            f"{file.name}: tags cannot be read from {form}. Give CoNLL columns (format conll), or JSON lines with "
-            '{"tokens": [...], "tags": [...]} or {"text": "...", "spans": [{"start", "end", "label"}]}'
+            f"{table.path.name}: tags cannot be read from {table.format}. Give CoNLL columns (format conll), or JSON "
+            'lines with {"tokens": [...], "tags": [...]} or {"text": "...", "spans": [{"start", "end", "label"}]}'
         )
-    if form == "conll":
-        sentences = read_conll(file, data.text, data.label)
-        columns, note = {"text": data.text or "0", "label": data.label or "-1"}, ""
-        found = [(line, {"tokens": words}, tags) for line, words, tags in sentences]
-    else:
-        table = open_table(file, form, data)
-        chosen = choose(table, data.text, data.label, tagged=True)
-        columns, note = chosen.names_in(table), chosen.note
-        cells = ((line, row[chosen.texts[0]], row[chosen.label]) for line, row in table.rows)
-        found = list(_tagged_cells(table, task, cells))
-    scheme = scheme_of(tags for _, _, tags in found)
-    rows = tuple(TagRow(words, as_iob2(tags), str(file), line) for line, words, tags in found)
-    return Rows(rows, str(file), form, columns, scheme, note=note)
-
-
-def _tagged_cells(
-    table: Table, task: str, cells: Iterator[tuple[int, Json, Json]]
-) -> Iterator[tuple[int, dict[str, Json], list[str]]]:
+    is_conll = table.format == "conll"
+    chosen = Columns((0,), 1) if is_conll else choose(table, data.text, data.label, tagged=True)
+    columns = {"text": data.text or "0", "label": data.label or "-1"} if is_conll else chosen.names_in(table)
+    counts = SchemeCounts()
     check = task_of(task).check
-    for line, text, label in cells:
+
+    def row(record: Record) -> TagRow:
+        line, text, label = record.line, record.cells[chosen.texts[0]], record.cells[chosen.label]
         if isinstance(text, str):
             words = words_of(check({"text": text_in(table, line, text)}))
-            tokens = [words.text[start:end] for start, end in words.offsets]
-            yield line, {"tokens": tokens}, _tags_of_spans(table, line, words, label)
-            continue
-        data = _check_row(table, line, {"tokens": text}, check)
-        if not isinstance(label, list) or len(label) != len(data["tokens"]):
-            size = len(label) if isinstance(label, list) else kind_of(label)
-            raise bad_row(
-                table.path, line, f"{len(data['tokens'])} tokens, but tags: {size}", "Give one tag per token", label
-            )
-        for tag in label:
-            if not isinstance(tag, str) or not TAG.fullmatch(tag):
-                raise bad_row(table.path, line, f"{tag!r} is no tag", "Tags are O, B-PER, I-PER and the like", tag)
-        yield line, data, label
+            tokens, tags = [words.text[a:b] for a, b in words.offsets], _tags_of_spans(table, line, words, label)
+        else:
+            tokens = _check_row(table, line, {"tokens": text}, check)["tokens"]
+            tags = _tags_in(table, line, label, len(tokens))
+        counts.add(tags)
+        return TagRow({"tokens": tokens}, as_iob2(tags), str(table.path), line)
+
+    used = frozenset((*chosen.texts, chosen.label))
+    return RowReader(row, columns, used, (chosen.texts,), chosen.note, scheme=lambda: counts.scheme)
+
+
+def _tags_in(table: Table, line: int, label: Json, count: int) -> list[str]:
+    """A tag for each of this many words."""
+    if not isinstance(label, list) or len(label) != count:
+        size = len(label) if isinstance(label, list) else kind_of(label)
+        what = f"{count} tokens, but tags: {size}"
+        raise bad_row(table.path, line, what, "Give one tag per token", label, kind="tag_count")
+    for tag in label:
+        if not isinstance(tag, str) or not TAG.fullmatch(tag):
+            way_out = "Tags are O, B-PER, I-PER and the like"
+            raise bad_row(table.path, line, f"{tag!r} is no tag", way_out, tag, kind="tag")
+    return label
 
 
 def _tags_of_spans(table: Table, line: int, words: Words, spans: Json) -> list[str]:
@@ -77,12 +78,12 @@ def _tags_of_spans(table: Table, line: int, words: Words, spans: Json) -> list[s
                 "a span lacks start, end or label",
                 'Give {"start": 0, "end": 3, "label": "PER"}',
                 span,
+                kind="span_fields",
             ) from error
         inside = [i for i, (a, b) in enumerate(words.offsets) if a < end and b > start]
         if not (0 <= start < end <= len(words.text)) or not inside or any(tags[i] != "O" for i in inside):
-            raise bad_row(
-                table.path, line, "a span is outside of its text, or on another one", "Correct its start and end", span
-            )
+            what = "a span is outside of its text, or on another one"
+            raise bad_row(table.path, line, what, "Correct its start and end", span, kind="span_place")
         for nth, i in enumerate(inside):
             tags[i] = f"{'I' if nth else 'B'}-{label}"
     return tags
@@ -92,7 +93,7 @@ def _check_row(table: Table, line: int, value: Json, check: Any) -> Json:  # Any
     try:
         return check(value)
     except LlmosError as error:
-        raise bad_row(table.path, line, error.message, "Fill it in, or remove the row", value) from error
+        raise bad_row(table.path, line, error.message, "Fill it in, or remove the row", value, kind="input") from error
 
 
 def stored_columns(task: str) -> dict[str, str]:

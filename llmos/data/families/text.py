@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
@@ -13,9 +12,9 @@ from llmos.abi.recipe import Data
 from llmos.abi.task import spec_of
 from llmos.data.cells import text_in
 from llmos.data.columns import Roles, assign_columns, find
-from llmos.data.files import open_table
-from llmos.data.row import Row, Rows, TextRow
-from llmos.data.table import Table, bad_row
+from llmos.data.row import Row, TextRow
+from llmos.data.row_reader import RowReader
+from llmos.data.table import Record, Table, bad_row
 from llmos.tasks import task as task_of
 
 
@@ -64,28 +63,38 @@ def shape_of(task: str) -> TextShape:
     return TALK if spec_of(task).is_conversation else BY_TASK.get(task, CONTINUED)
 
 
-def read(task: str, file: Path, form: str, data: Data, options: dict[str, Json]) -> Rows[TextRow]:
-    """Every row of the file; BadRow at the first that lacks what it asks or what it answers."""
-    if form in ("conll", "squad"):
-        raise BadInput(f"{file.name} is read as {form}, which holds no texts to write. Give csv, tsv, jsonl or parquet")
+def column_names(task: str) -> frozenset[str]:
+    """Names of columns besides those that every task knows."""
+    return frozenset((*(name for names in shape_of(task).roles.values() for name in names), *TALKS))
+
+
+def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[TextRow]:
+    """Reads what is asked and what is answered, or a conversation; BadInput where the table holds no such texts."""
+    if table.format in ("conll", "squad"):
+        raise BadInput(
+            f"{table.path.name} is read as {table.format}, which holds no texts to write. "
+            "Give csv, tsv, jsonl or parquet"
+        )
     shape = shape_of(task)
     roles = shape.roles
-    table = open_table(file, form, data, {*(name for names in roles.values() for name in names), *TALKS})
     at = _talks(table, data) if shape.finds_talks else None
     if at is not None:
         if not shape.learns_talks:
             raise BadInput(
-                f"{file.name} has conversations ({table.names[at]}), which {task} has no use for. Train chat, or name "
-                "the columns with the options text and label"
+                f"{table.path.name} has conversations ({table.names[at]}), which {task} has no use for. Train chat, or "
+                "name the columns with the options text and label"
             )
-        return _conversations(task, table, at, form)
+        return _conversation_reader(task, table, at)
     places, note = assign_columns(table, roles, data)
     check = task_of(task).check
-    rows = []
-    for line, cells in table.rows:
-        asked, said = (text_in(table, line, cells[places[role]], role) for role in roles)
-        rows.append(TextRow(check(asked), said, str(file), line))
-    return Rows(tuple(rows), str(file), form, {role: table.names[i] for role, i in places.items()}, note=note)
+
+    def row(record: Record) -> TextRow:
+        asked, said = (text_in(table, record.line, record.cells[places[role]], role) for role in roles)
+        return TextRow(check(asked), said, str(table.path), record.line)
+
+    columns = {role: table.names[i] for role, i in places.items()}
+    required = tuple((places[role],) for role in roles)
+    return RowReader(row, columns, frozenset(places.values()), required, note)
 
 
 def _talks(table: Table, data: Data) -> int | None:
@@ -97,13 +106,15 @@ def _talks(table: Table, data: Data) -> int | None:
     return next((i for i, name in enumerate(table.names) if name.lower() in TALKS), None)
 
 
-def _conversations(task: str, table: Table, at: int, form: str) -> Rows[TextRow]:
+def _conversation_reader(task: str, table: Table, at: int) -> RowReader[TextRow]:
     tools = next((i for i, name in enumerate(table.names) if name.lower() == "tools"), None)
-    rows = [
-        _conversation(task, table, line, cells[at], None if tools is None else cells[tools])
-        for line, cells in table.rows
-    ]
-    return Rows(tuple(rows), str(table.path), form, {"messages": table.names[at]})
+
+    def row(record: Record) -> TextRow:
+        cells = record.cells
+        return _conversation(task, table, record.line, cells[at], None if tools is None else cells[tools])
+
+    used = frozenset({at} if tools is None else {at, tools})
+    return RowReader(row, {"messages": table.names[at]}, used, ((at,),))
 
 
 def _conversation(task: str, table: Table, line: int, messages: Json, tools: Json) -> TextRow:
@@ -114,13 +125,17 @@ def _conversation(task: str, table: Table, line: int, messages: Json, tools: Jso
     try:
         checked = task_of(task).check(said)
     except LlmosError as error:
-        raise bad_row(table.path, line, error.message, f"A conversation is {EXAMPLE}", messages) from error
+        raise bad_row(
+            table.path, line, error.message, f"A conversation is {EXAMPLE}", messages, kind="messages"
+        ) from error
     *before, last = checked["messages"]
     if last["role"] != "assistant":
         way_out = "Let it end with what the assistant says, which is what is learnt"
-        raise bad_row(table.path, line, f"the conversation ends with the {last['role']}", way_out, last["content"])
+        what = f"the conversation ends with the {last['role']}"
+        raise bad_row(table.path, line, what, way_out, last["content"], kind="last_role")
     if not before:
-        raise bad_row(table.path, line, "the assistant's message answers nothing", f"Give {EXAMPLE}", last["content"])
+        what = "the assistant's message answers nothing"
+        raise bad_row(table.path, line, what, f"Give {EXAMPLE}", last["content"], kind="no_question")
     whole = json.dumps(last, ensure_ascii=False, sort_keys=True) if last.keys() - {"role", "content"} else ""
     return TextRow({**checked, "messages": before}, last["content"], str(table.path), line, whole)
 
@@ -132,7 +147,7 @@ def _parse_list(table: Table, line: int, cell: Json) -> Json:
     try:
         return json.loads(cell)
     except ValueError as error:
-        raise bad_row(table.path, line, f"not JSON ({error})", f"Messages are {EXAMPLE}", cell) from error
+        raise bad_row(table.path, line, f"not JSON ({error})", f"Messages are {EXAMPLE}", cell, kind="json") from error
 
 
 def _plain(cell: Json) -> Json:

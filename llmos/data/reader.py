@@ -1,0 +1,111 @@
+"""Reads a file's rows for a task: one reader for training, evaluation and import, that finds every bad row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic
+
+from llmos.abi.error import BadRow
+from llmos.abi.json_type import Json
+from llmos.abi.recipe import Data
+from llmos.data.bad_rows import BadRows
+from llmos.data.families import rows_of
+from llmos.data.formats import open_table
+from llmos.data.row import R, Rows
+from llmos.data.row_reader import LeftOut, RowReader
+from llmos.data.table import Record, Table, bad_row
+
+EMPTY = "empty"
+
+
+@dataclass(slots=True)
+class RowStream(Generic[R]):
+    """The rows of one file, one at a time; what was skipped and what was bad is counted meanwhile."""
+
+    table: Table
+    reader: RowReader[R]
+    stops: bool = True  # at bad rows, rather than skip them
+    skips_empty: bool = False
+    bad: BadRows = field(default_factory=BadRows)
+    skipped: Counter[str] = field(default_factory=Counter)
+    count: int = 0  # records so far, the bad ones among them
+
+    def __iter__(self) -> Iterator[R]:
+        """Every usable row; at the end BadRow with all that are not, unless they are to be skipped."""
+        for item in self.table:
+            self.count += 1
+            try:
+                row = self._read(_record(item))
+            except BadRow as error:
+                self.bad.add(error)
+                continue
+            if isinstance(row, LeftOut):
+                self.skipped[row.reason] += 1
+                continue
+            yield row
+        if self.bad.count and (self.stops or self.bad.count == self.count):
+            raise self.bad.error(str(self.table.path), self.count)
+
+    def _read(self, record: Record) -> R | LeftOut:
+        return LeftOut(EMPTY) if self.skips_empty and self.reader.is_empty(record) else self.reader.row(record)
+
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the columns that no row was read from, and of fields that begin too late in the file to be one."""
+        names = (name for i, name in enumerate(self.table.names) if i not in self.reader.used)
+        return (*names, *self.table.late_names)
+
+    def summary(self, rows: tuple[R, ...] = ()) -> Rows[R]:
+        """How the file was read, with these rows."""
+        return Rows(
+            rows,
+            str(self.table.path),
+            self.table.format,
+            self.reader.columns,
+            self.reader.scheme(),
+            dict(self.skipped + self.bad.by_kind),
+            self.reader.note,
+            self.left_out(),
+        )
+
+
+def _record(item: Record | BadRow) -> Record:
+    if isinstance(item, BadRow):
+        raise item
+    return item
+
+
+def stream_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> RowStream[Any]:
+    """The file opened for this task; BadRow or BadInput where its columns do not tell what they are for."""
+    family = rows_of(task)
+    table = open_table(Path(path), data, family.column_names(task))
+    if not table.sample:
+        raise _unreadable(table)
+    reader = family.row_reader(task, table, data, options)
+    return RowStream(table, reader, data.on_bad_row != "skip", bool(options.get("skip_empty", False)))
+
+
+def _unreadable(table: Table) -> BadRow:
+    """The error of a file whose first rows, as many as a sample holds, are all bad."""
+    bad = BadRows()
+    for item in table:
+        if isinstance(item, BadRow):
+            bad.add(item)
+    way_out = "It needs at least one row of text and label"
+    return bad.error(str(table.path), bad.count) if bad.count else bad_row(table.path, 1, "no rows", way_out)
+
+
+def read_rows(
+    path: str, data: Data, task: str, options: dict[str, Json]
+) -> Rows[Any]:  # Any: rows of the task's family
+    """All rows of the file; one BadRow that lists those that cannot be used, unless they are to be skipped."""
+    stream = stream_rows(path, data, task, options)
+    rows = tuple(stream)
+    if not rows:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in stream.skipped.items()) or "it has none"
+        way_out = "It needs at least one row of text and label"
+        raise bad_row(Path(path), 1, f"no row is left to read ({counts})", way_out, kind="no_rows")
+    stream.reader.check(rows)
+    return stream.summary(rows)
