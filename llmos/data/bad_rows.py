@@ -47,10 +47,10 @@ class BadRows:
             **{key: first.detail[key] for key in ("file", "line", "value", "kind")},
             count=self.count,
             kinds=dict(self.by_kind),
-            rows=self.listed(),
+            rows=self.list_first(),
         )
 
-    def listed(self) -> list[dict[str, Json]]:
+    def list_first(self) -> list[dict[str, Json]]:
         """The first bad rows, each with line, kind, problem and value."""
         return [{key: one.detail.get(key) for key in ("line", "kind", "problem", "value")} for one in self.first]
 

@@ -133,6 +133,6 @@ def _describe_source(rows: Rows[Any]) -> Json:
         "format": rows.format,
         "columns": rows.columns,
         **({"scheme": rows.scheme} if rows.scheme else {}),
-        **({"skipped": rows.skipped_by} if rows.skipped_by else {}),
+        **({"skipped": rows.skip_counts} if rows.skip_counts else {}),
         **({"left_out": list(rows.left_out)} if rows.left_out else {}),
     }

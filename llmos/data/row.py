@@ -185,13 +185,13 @@ class Rows(Generic[R]):
     format: str
     columns: dict[str, str]
     scheme: str = ""
-    skipped_by: dict[str, int] = field(default_factory=dict)  # rows that were left out, by reason
+    skip_counts: dict[str, int] = field(default_factory=dict)  # rows that were left out, by reason
     note: str = ""  # which column was taken as what, where no name said it
     left_out: tuple[str, ...] = ()  # columns and fields that nothing was read from
 
     @property
-    def skipped(self) -> int:
-        return sum(self.skipped_by.values())
+    def skip_count(self) -> int:
+        return sum(self.skip_counts.values())
 
     @property
     def notes(self) -> list[str]:
@@ -200,7 +200,7 @@ class Rows(Generic[R]):
         notes = [self.note] if self.note else []
         if self.left_out:
             notes.append(f"{name}: nothing is read from {', '.join(map(repr, self.left_out))}")
-        if self.skipped_by:
-            counts = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped_by.items())
-            notes.append(f"{name}: {self.skipped:,} rows are left out ({counts})")
+        if self.skip_counts:
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in self.skip_counts.items())
+            notes.append(f"{name}: {self.skip_count:,} rows are left out ({counts})")
         return notes

@@ -317,7 +317,7 @@ def test_what_cannot_be_read_says_how_to_go_on(tmp_path: Path) -> None:
 def test_real_data_is_read_as_it_comes(file: str, task: str, count: int, labels: set[str] | None) -> None:
     rows = read(REAL / file, task, {"skip_empty": True})
     assert len(rows.rows) == count
-    assert rows.skipped == (1 if "chn" in file else 0)
+    assert rows.skip_count == (1 if "chn" in file else 0)
     if task == "tag":
         assert rows.scheme == "IOB1"
         kinds = {label for row in rows.rows for label, _, _ in spans_of(row.tags)}
@@ -353,7 +353,7 @@ def test_all_bad_rows_are_found_in_one_reading_and_counted_by_kind(tmp_path: Pat
 def test_bad_rows_are_left_out_and_counted_where_the_user_says_so(tmp_path: Path) -> None:
     rows = read(wrote(tmp_path, "rows.csv", MIXED), on_bad_row="skip")
     assert pairs(rows) == [("ok", "a"), ("fine", "b")]
-    assert rows.skipped_by == {"no_text": 2, "width": 1}
+    assert rows.skip_counts == {"no_text": 2, "width": 1}
 
 
 def test_at_most_twenty_bad_rows_are_listed_and_all_are_counted(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_empty_rows_of_every_task_are_skipped_where_the_option_says_so(tmp_path:
         "chat": ['{"prompt": "a", "completion": "b"}', '{"prompt": "a", "completion": null}'],
     }[task]
     rows = read(wrote(tmp_path, "rows.jsonl", "\n".join(lines)), task, {"skip_empty": True})
-    assert (len(rows.rows), rows.skipped_by) == (1, {"empty": 1})
+    assert (len(rows.rows), rows.skip_counts) == (1, {"empty": 1})
 
 
 def test_a_table_longer_than_its_sample_gives_every_row_once(tmp_path: Path) -> None:
