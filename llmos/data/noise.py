@@ -101,7 +101,7 @@ def words_of(text: str) -> list[Word]:
     return [one for one in found if not HAN_SIGN.search(one.text)]
 
 
-def _chosen(places: Sequence[Word], rng: Random, share: float, least: int) -> list[Word]:
+def _choose(places: Sequence[Word], rng: Random, share: float, least: int) -> list[Word]:
     """This share of the places, in order; the part of one that is left over is one by chance."""
     count = min(len(places), max(least, int(len(places) * share + rng.random())))
     return [places[i] for i in sorted(rng.sample(range(len(places)), count))]
@@ -115,7 +115,7 @@ def _long_words(text: str) -> list[Word]:
 def typo(text: str, rng: Random, share: float, least: int) -> list[Edit]:
     """A letter doubled, dropped or swapped with the next; of Chinese and Japanese, two neighbours swapped."""
     places = sorted([*_long_words(text), *_han_places(text)], key=lambda one: one.start)
-    return [_slip(place, rng) for place in _chosen(places, rng, share, least)]
+    return [_slip(place, rng) for place in _choose(places, rng, share, least)]
 
 
 def _han_places(text: str) -> Iterator[Word]:
@@ -181,7 +181,7 @@ def _replaced_letters(
         for word in _long_words(text)
     }
     edits = []
-    for word in _chosen([word for word, inside in places.items() if inside], rng, share, least):
+    for word in _choose([word for word, inside in places.items() if inside], rng, share, least):
         at = rng.choice(places[word])
         new = rng.choice(others[word.text[at].lower()])
         edits.append(Edit(word.start + at, word.start + at + 1, new.upper() if word.text[at].isupper() else new))
@@ -193,10 +193,10 @@ ACCENTED = {"a": "áàâä", "e": "éèêë", "i": "íìîï", "o": "óòôö", 
 
 def accents(text: str, rng: Random, share: float, least: int) -> list[Edit]:
     """Accents left out where the Latin text has some; else letters with one that does not belong there."""
-    return unaccented(text, rng, share, least) or _replaced_letters(text, rng, share, least, ACCENTED)
+    return strip_accents(text, rng, share, least) or _replaced_letters(text, rng, share, least, ACCENTED)
 
 
-def unaccented(text: str, rng: Random, share: float, least: int) -> list[Edit]:
+def strip_accents(text: str, rng: Random, share: float, least: int) -> list[Edit]:
     """All accents of Latin letters left out."""
     edits, is_latin = [], False
     for i, sign in enumerate(text):
@@ -288,11 +288,11 @@ def contraction(text: str, rng: Random, share: float, least: int) -> list[Edit]:
     for one in shortened or SPELT_OUT.finditer(text):
         new = other.get(one[0].lower().replace("’", "'"))
         if new is not None:  # a letter such as ı matches i in any case, and is none
-            edits.append(Edit(one.start(), one.end(), _cased(one[0], new)))
+            edits.append(Edit(one.start(), one.end(), _copy_case(one[0], new)))
     return edits
 
 
-def _cased(model: str, text: str) -> str:
+def _copy_case(model: str, text: str) -> str:
     """The text in the case of what it stands for; `I` stays a capital."""
     if model.isupper() and len(model) > 3:
         return text.upper()
@@ -337,15 +337,15 @@ def _other_digits(digits: str, rng: Random) -> str:
 
 def name(text: str, rng: Random, share: float, least: int) -> list[Edit]:
     """Other names for the persons whom the lexicon knows: a woman's for a woman's."""
-    return replaced(text, NAME_GROUPS, rng)
+    return replace_entries(text, NAME_GROUPS, rng)
 
 
 def place(text: str, rng: Random, share: float, least: int) -> list[Edit]:
     """Other places for those that the lexicon knows: a country for a country."""
-    return replaced(text, PLACE_GROUPS, rng)
+    return replace_entries(text, PLACE_GROUPS, rng)
 
 
-def replaced(text: str, groups: Groups, rng: Random) -> list[Edit]:
+def replace_entries(text: str, groups: Groups, rng: Random) -> list[Edit]:
     """Every entry of these groups by another of its group: the same everywhere in the text, no two by one."""
     group_of = {entry.lower(): group for group in groups for entry in group}
     found = [one for one in _pattern(groups).finditer(text) if one[0].lower() in group_of]
@@ -356,11 +356,11 @@ def replaced(text: str, groups: Groups, rng: Random) -> list[Edit]:
             present = {one[0].lower() for one in found} | {one.lower() for one in new.values()}
             others = [one for one in group_of[old] if one.lower() not in present]
             new[old] = rng.choice(others) if others else match[0]
-    edits = [Edit(one.start(), one.end(), _in_case_of(one[0], new[one[0].lower()])) for one in found]
+    edits = [Edit(one.start(), one.end(), _copy_style(one[0], new[one[0].lower()])) for one in found]
     return [one for one in edits if text[one.start : one.end] != one.new]
 
 
-def _in_case_of(model: str, text: str) -> str:
+def _copy_style(model: str, text: str) -> str:
     if model.islower():
         return text.lower()
     return text.upper() if model.isupper() and len(model) > 1 else text

@@ -22,10 +22,10 @@ from llmos.data.noise import (
     outside,
     place,
     punctuation,
-    replaced,
+    replace_entries,
     sentence,
+    strip_accents,
     typo,
-    unaccented,
     words_of,
 )
 
@@ -124,7 +124,7 @@ def test_names_and_places_are_replaced_by_their_like_wherever_they_stand():
     assert "Lisbon" not in moved
     assert "北京" not in moved
     assert moved.startswith("Olga Tanaka met Ahmed; olga went to ")
-    assert replaced("no one is here", NAME_GROUPS, Random(1)) == []
+    assert replace_entries("no one is here", NAME_GROUPS, Random(1)) == []
 
 
 def test_two_names_are_never_replaced_by_one():
@@ -153,7 +153,7 @@ def test_case_takes_whichever_changes_the_text():
 
 def test_accents_are_left_out_composed_or_not():
     for text in ("café", "cafe\u0301"):
-        assert apply(text, unaccented(text, Random(1), 1.0, 1)) == "cafe"
+        assert apply(text, strip_accents(text, Random(1), 1.0, 1)) == "cafe"
     assert noisy("kettle", "accents") != "kettle"
 
 
