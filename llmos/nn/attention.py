@@ -1,7 +1,7 @@
-"""Attention over packed sequences: each token attends within its own sequence of the row (the varlen layout).
+"""Attention over packed sequences: each token attends within its own sequence of the row (varlen layout).
 
-transformers calls it under the name `NAME` through its AttentionInterface. It has no mask function there, and that
-is how one asks for no mask: what a token may see follows from the layout, which travels as the keyword `layout`.
+transformers calls it through its AttentionInterface under the name `NAME`. No mask function is registered for that
+name, so transformers builds no mask. The layout travels as the keyword `layout` and says what each token may see.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from llmos.nn.generation.paged_attention import Plan, window
 from llmos.nn.relative_bias import RelativeBias
 
 NAME = "llmos_packed"
-UNKNOWN = ("softcap", "s_aux", "indexer_topk")  # would change the answer if they were left out
+UNKNOWN = ("softcap", "s_aux", "indexer_topk")  # options that change the result if they are ignored
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The lengths of the sequences of a packed row, in order; with a plan, each goes on from what came before it.
+    """The lengths of the sequences of a packed row, in order; with a plan, each sequence continues from its KV cache.
 
-    Where there is a list in `told`, each layer leaves there what it asks of this function beside the layout. In a
-    decoder that reads what an encoder has read, `sources` are the lengths of that, or `across` is where it lies.
+    If `told` is a list, each layer appends the options that it passes to this function. In a decoder with an encoder,
+    `sources` are the lengths of the encoder's sequences, or `across` is the cross-attention over their KV cache.
     """
 
     lengths: tuple[int, ...]
@@ -41,7 +41,8 @@ class Layout:
     across: CrossAttention | None = None
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Neighbours of equal length, as (first token, sequences, length): each is one product without padding."""
+        """Group neighbours of equal length as (first token, sequences, length): each group is one product without
+        padding."""
         start = 0
         for length, group in groupby(self.lengths):
             count = sum(1 for _ in group)
@@ -63,7 +64,7 @@ def attend(
     is_causal: bool | None = None,
     **rest: Any,  # Any: whatever an architecture passes to every attention function
 ) -> tuple[Tensor, None]:
-    """Heads attend within their own sequence: [1, heads, T, d] in, [1, T, heads, d] out."""
+    """Attend within each sequence: queries [1, heads, T, d] in, [1, T, heads, d] out."""
     if layout.told is not None:
         asked = {"scaling": scaling, "sliding_window": sliding_window, "is_causal": is_causal}
         layout.told.append(asked | {name: value for name, value in rest.items() if name in UNKNOWN})
@@ -79,7 +80,7 @@ def attend(
         return layout.plan.attend(_index(module), *mine, scaling, sliding_window, bias).unsqueeze(0), None
     held = layout.sources if is_across and layout.sources is not None else layout.lengths
     is_plain = bias is None and not dropout
-    if query.is_cuda and query.dtype != torch.float32 and is_plain:  # what its kernels can do
+    if query.is_cuda and query.dtype != torch.float32 and is_plain:  # what torch's varlen kernels support
         return _varlen(query, key, value, layout.lengths, held, causal, scaling, sliding_window), None
     loops = kernels() if is_plain and fits(query, key, value) else None
     if loops is not None:
@@ -90,7 +91,7 @@ def attend(
         if made is not None:
             return made.unsqueeze(0), None
     runs = [(*pair, sum(1 for _ in group)) for pair, group in groupby(zip(layout.lengths, held, strict=True))]
-    # Split, not slices: each slice's gradient would be a whole row of zeros with its part filled in.
+    # Split, not slices: the gradient of a slice is a row of zeros as long as the whole, one for each slice.
     queries = torch.split(query[0], [count * length for length, _, count in runs], dim=1)
     keys, values = (torch.split(x[0], [count * length for _, length, count in runs], dim=1) for x in (key, value))
     parts = []
@@ -130,7 +131,7 @@ def _varlen(
     scaling: float | None,
     size: int | None,
 ) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn  # only where there is a GPU: the import costs
+    from torch.nn.attention.varlen import varlen_attn  # imported late, and only with a GPU: the import is slow
 
     ends, kept = (torch.tensor((0, *some), device=query.device).cumsum(0, dtype=torch.int32) for some in (asked, held))
     reach = -1 if size is None else size - 1

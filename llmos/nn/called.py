@@ -1,4 +1,4 @@
-"""What a folder is called in errors: the model that is read from it, and not the folder's own name in the store."""
+"""The name of a model folder in errors: the ref of the loaded model, not the folder's name in the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KNOWN: ContextVar[tuple[Path, str] | None] = ContextVar("known", default=None)
 
 @contextmanager
 def calling_folder(folder: Path, ref: str) -> Iterator[None]:
-    """Within, this folder is called by this ref."""
+    """Inside this block, errors call this folder by this ref."""
     token = _KNOWN.set((folder, ref))
     try:
         yield
@@ -21,6 +21,6 @@ def calling_folder(folder: Path, ref: str) -> Iterator[None]:
 
 
 def name_of(folder: Path) -> str:
-    """What to call this folder: the ref of the model that is being read from it, else its own name."""
+    """The ref of the model that is being read from this folder, or else the folder's own name."""
     known = _KNOWN.get()
     return known[1] if known is not None and known[0] == folder else folder.name

@@ -45,10 +45,10 @@ NO_LIMIT = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `causal` is the same weights with the layer that gives next-token logits, if it has one.
+    """A model in memory. `causal` is the same weights with the output layer for next-token logits, if there is one.
 
-    `ends` are the tokens that end an answer, `kv_dtype` is the dtype of the KV cache. One with a `reader` is an
-    encoder with a decoder: `max_tokens` is then how much it reads, and `rules` are what its files say of its answers.
+    `ends` are the tokens that end an answer; `kv_dtype` is the KV cache's dtype. A model with a `reader` is an
+    encoder-decoder: `max_tokens` is then the encoder's limit, and `rules` are its generation constraints.
     """
 
     backbone: nn.Module
@@ -70,18 +70,22 @@ class Loaded:
 
 
 def load(located: ModelPath, *, dtype: str, device: str, trainable: bool = False) -> Loaded:
-    """The model in the resident form, or else in the folder. Only a trainable one has weights of its own."""
+    """Load the model from its resident form, or else from its folder.
+
+    Only a trainable model gets a private copy of weights.
+    """
     folder = Path(located.resident or located.folder)
     with calling_folder(folder, located.manifest.ref):
         return load_folder(folder, dtype=dtype, device=device, trainable=trainable)
 
 
 def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", trainable: bool = False) -> Loaded:
-    """As `load`, from a plain folder."""
+    """Load as in `load`, from a plain folder."""
     model = _read(folder, dtype, torch_device(device), trainable=trainable)
     if trainable:
         for parameter in model.parameters():
-            parameter.data = parameter.data.clone()  # mapped pages are everyone's
+            # a private copy: memory-mapped pages are shared with other processes
+            parameter.data = parameter.data.clone()
     model.requires_grad_(trainable).train(trainable)
     generates = model.can_generate()
     if generates and not trainable:
@@ -132,13 +136,13 @@ def load_folder(folder: Path, *, dtype: str = "float32", device: str = "cpu", tr
 
 
 def _kv_dtype(model: PreTrainedModel, dtype: str) -> torch.dtype:
-    """Of a model in int8 float16 where the loops read it: that rounds far less than its products do."""
+    """float16 for an int8 model if the C kernels read it: that rounds far less than the int8 products do."""
     loops = kernels()
     return torch.float16 if is_int8(dtype) and loops is not None and loops.has_halves else model.dtype
 
 
 def _ends(folder: Path, config: Any, tokenizer: FastTokenizer) -> frozenset[int]:  # Any: as Loaded.config
-    """The tokens that end an answer, by whichever of its files say so: they name different ones."""
+    """The tokens that end an answer, from all of its files: these name different ones."""
     named = [getattr(config, "eos_token_id", None), tokenizer.end_id]
     named.append(generation_constraints.read_constraints(folder).get("eos_token_id"))
     flat = [one for some in named for one in (some if isinstance(some, list) else [some])]
@@ -155,11 +159,10 @@ def _read(folder: Path, dtype: str, device: torch.device, *, trainable: bool) ->
 
 
 def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The architecture that the folder's config names, with linear layers in int8: as they are in the folder, or made,
-    and then with all else rounded to `rest`.
+    """The model with int8 linear layers, read from an int8 form or quantized now; then all else is rounded to `rest`.
 
-    They are packed for the kernel in this process's own memory. Embeddings stand on mapped weights, and so does the
-    rest where it is kept in float32; of 16 bits it is small, and widened here, for nothing computes in bfloat16.
+    The layers are packed for the kernel in this process's own memory. Embeddings stay memory-mapped, and so do other
+    weights in float32. Other weights in 16 bits are few and are widened, because nothing computes in bfloat16.
     """
     check_int8(AutoConfig.from_pretrained(folder))
     weights = read_weights(folder)
@@ -173,7 +176,7 @@ def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedMode
         return model
     model = _empty(folder, torch.float32)
     layers = int8_linear.layers_of(weights, model, name_of(folder))
-    blank = model.state_dict()  # what stands in the layers until they are replaced: never touched, so it costs nothing
+    blank = model.state_dict()  # placeholders until the layers are replaced: never touched, so they take no memory
     named = {path + int8_linear.WEIGHT for path in layers}
     found = {name: blank[name] if name in named else weights.get(name) for name in blank}
     tied = set(model.all_tied_weights_keys)
@@ -193,7 +196,7 @@ def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedMode
 
 
 def check_int8(config: Any) -> None:  # Any: as Loaded.config
-    """BadInput for an architecture that is not computed in int8."""
+    """Raise BadInput for an architecture that int8 does not support."""
     if config.is_encoder_decoder:
         raise BadInput(
             f"An encoder with a decoder ({config.model_type}) is not computed in int8 here. Leave the dtype out, to "
@@ -202,7 +205,7 @@ def check_int8(config: Any) -> None:  # Any: as Loaded.config
 
 
 def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The architecture that the folder's config names, standing on the folder's mapped weights."""
+    """The model of the folder's config, on the folder's memory-mapped weights."""
     weights = read_weights(folder)
     if int8_linear.is_form(weights):
         raise BadInput(f"{name_of(folder)} holds weights in int8. Load it in int8")
@@ -215,7 +218,7 @@ def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the folder's safetensors, mapped; UnsafeWeights if it has only pickled ones."""
+    """Every tensor of the folder's safetensors, memory-mapped; UnsafeWeights if there are only pickled weights."""
     if (folder / INDEX).exists():
         shards = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
     elif (folder / WEIGHTS).exists():
@@ -234,19 +237,19 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def empty(folder: Path) -> PreTrainedModel:
-    """A model of the folder's config to look at, without weights; BadInput for one that is not computed in int8."""
+    """The model of the folder's config without weights; BadInput for an architecture that int8 does not support."""
     check_int8(AutoConfig.from_pretrained(folder))
     return _empty(folder, torch.float32)
 
 
 def names(folder: Path) -> frozenset[str]:
-    """What the tensors of this folder's model are called in its own words, without those that are others' too."""
+    """The tensor names of this folder's model, each shared tensor once."""
     model = _empty(folder, torch.float32)
     return frozenset(model.state_dict()) - set(model.all_tied_weights_keys)
 
 
 def _empty(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The module with its buffers made and its parameters not yet touched, so that they cost no memory."""
+    """The model with buffers but uninitialized parameters, which take no memory until touched."""
     config, kind, options = _plan(folder)
     with no_init_weights():
         made: PreTrainedModel = kind.from_config(config, dtype=dtype, **options)
@@ -256,7 +259,7 @@ def _empty(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 def _plan(
     folder: Path,
 ) -> tuple[Any, Any, dict[str, Any]]:  # Any: as Loaded.config; a factory of transformers; its arguments
-    """The config, who makes the model from it, and how: with our attention, without a pooler, which no task reads."""
+    """The config, the factory and its arguments: with our attention, and without a pooler, which no task reads."""
     config = AutoConfig.from_pretrained(folder).get_text_config()
     if config.is_encoder_decoder:
         if config.model_type not in KINDS:
@@ -275,7 +278,7 @@ def _plan(
 
 
 def _rename_weights(weights: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor] | None:
-    """The weights under the model's own names, which may differ by the base model's prefix; None if some lack."""
+    """The weights under the model's names, which may differ by the base model's prefix; None if some are missing."""
     prefix = f"{model.base_model_prefix}."
     tied = set(model.all_tied_weights_keys)
     found: dict[str, Tensor] = {}
@@ -290,7 +293,7 @@ def _rename_weights(weights: Mapping[str, Tensor], model: PreTrainedModel) -> di
 
 
 def _convert_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """For files whose tensors transformers knows how to rename or regroup; `resident.make` does it once for all."""
+    """For files whose tensors transformers renames or regroups; `resident.make` does this once for all loads."""
     config, kind, options = _plan(folder)
     model, report = kind.from_pretrained(
         folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
@@ -309,6 +312,6 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def torch_device(name: str) -> torch.device:
-    """Our cpu0 and cuda1 as torch names them."""
+    """torch's name of our cpu0 or cuda1."""
     kind = name.rstrip("0123456789")
     return torch.device("cpu") if kind == "cpu" else torch.device(kind, int(name[len(kind) :] or 0))

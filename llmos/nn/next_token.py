@@ -1,7 +1,7 @@
-"""The language modelling head in training: cross-entropy of next tokens, with logits only where there is a target.
+"""The language modelling head in training: next-token cross-entropy, with logits only where there is a target.
 
-A vocabulary is large: logits of one row of a few thousand tokens can take more memory than the model. So they are made
-a chunk of places at a time, and each chunk's gradients before the next chunk's logits.
+With a large vocabulary, the logits of a few thousand tokens can take more memory than the model. So they are computed
+in chunks: each chunk's gradients before the next chunk's logits.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from llmos.nn.load import Loaded
 from llmos.nn.packing import forward, next_logits, pack
 
 CHUNK_BYTES = 1 << 26  # of logits at a time
-PROBE = (3, 5, 2, 4)  # tokens that any vocabulary has
+PROBE = (3, 5, 2, 4)  # token ids that any vocabulary has
 
 
 class NextHead(nn.Module):
-    """Over packed hidden states it gives them as they are; what the next tokens cost there, `losses` says.
+    """Returns hidden states unchanged in `forward`; `losses` computes next-token losses from them.
 
-    A layer that is tied to the token embeddings is the backbone's: this module then has no weights of its own.
+    A layer that is tied to the token embeddings belongs to the backbone; this module then has no weights of its own.
     """
 
     kind = "next"
@@ -46,31 +46,32 @@ class NextHead(nn.Module):
         tokens = loaded.backbone.get_input_embeddings()  # type: ignore[operator]  # likewise
         self.is_tied = getattr(layer, "weight", None) is tokens.weight
         self.vocabulary = int(layer.weight.shape[0])
-        self._layer = (layer,)  # in a tuple: a module would take it for a part of itself
+        self._layer = (layer,)  # in a tuple, so that the module does not register it
         if not any(layer.weight is weight for weight in loaded.backbone.parameters()):
             self.out = layer
         self.scale = float(getattr(config, "logit_scale", None) or 1.0 / getattr(config, "logits_scaling", 1.0))
-        if getattr(config, "scale_decoder_outputs", False):  # T5's family, where the layer is tied
+        if getattr(config, "scale_decoder_outputs", False):  # T5's family, if the output layer is tied
             self.scale *= config.d_model**-0.5
-        self._shift: tuple[Tensor | None] = (getattr(causal, "final_logits_bias", None),)  # BART's: nothing learns it
+        # BART's bias, which is not trained
+        self._shift: tuple[Tensor | None] = (getattr(causal, "final_logits_bias", None),)
         self.cap: float | None = getattr(config, "final_logit_softcapping", None)
 
     def forward(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         return hidden
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """What each target costs, [n], from the hidden states [n, hidden] before them; no gradients."""
+        """The loss of each target, [n], from the hidden states [n, hidden] before them; without gradients."""
         with torch.no_grad():
             return torch.cat([self._costs(some, wanted) for some, wanted in self.chunks(hidden, targets)])
 
     def sum_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """What all targets cost together; its gradients are there when it returns."""
+        """The summed loss of all targets; its gradients are computed by the time it returns."""
         weight, bias = self._weights()
         found: Tensor = _Summed.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
         return found
 
     def logits(self, made: Tensor) -> Tensor:
-        """What the architecture makes of its layer's output."""
+        """The architecture's logits from the raw output of its layer."""
         made = made.float()
         if self.scale != 1:
             made = made * self.scale
@@ -80,11 +81,11 @@ class NextHead(nn.Module):
         return made if self.cap is None else self.cap * torch.tanh(made / self.cap)
 
     def check(self, loaded: Loaded) -> None:
-        """BadInput if the architecture makes something else of hidden states than is made here."""
+        """Raise BadInput if the architecture's own logits differ from those computed here."""
         causal = loaded.causal
         assert causal is not None
         is_training = causal.training
-        causal.eval()  # dropout would make any two passes differ
+        causal.eval()  # dropout would make two passes differ
         with torch.inference_mode():
             packed = pack([PROBE], loaded.device)
             is_read = loaded.reader is not None
@@ -125,7 +126,7 @@ class NextHead(nn.Module):
 
 
 class _Summed(torch.autograd.Function):
-    """The sum of what targets cost, with the gradients made chunk by chunk as it goes."""
+    """The summed loss, whose gradients are computed chunk by chunk in the forward pass."""
 
     @staticmethod
     def forward(  # Any: torch's context

@@ -19,9 +19,9 @@ POOLINGS = ("mean", "cls", "last", "max")
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Sequences as one row: token ids and their positions, both [1, T], and the lengths that tell them apart.
+    """Sequences as one row: token ids and positions, both [1, T], and the length of each sequence.
 
-    Neighbours of equal length attend in one product, so sequences sorted by length run fastest.
+    Neighbours of equal length attend in one product, so rows sorted by length run fastest.
     """
 
     ids: Tensor
@@ -30,7 +30,7 @@ class Packed:
 
 
 def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu", starts: Sequence[int] = ()) -> Packed:
-    """One row of these sequences, in this order; `starts` are the positions where they go on, none: from 0."""
+    """Pack these sequences into one row, in this order; `starts` are their first positions, 0 by default."""
     lengths = tuple(len(sequence) for sequence in sequences)
     if not lengths or not all(lengths):
         raise BadInput("There is nothing to compute: every input must have at least one token")
@@ -41,9 +41,9 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu",
 
 
 def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | None = None) -> Tensor:
-    """The last hidden state of every token, [T, hidden]; with kvs, each sequence goes on from its own.
+    """The last hidden state of every token, [T, hidden]; with kvs, each sequence continues from its KV cache.
 
-    The keys and values of these tokens are written then, but they count only once each sequence is told to `advance`.
+    The tokens' keys and values are written, but count only after `advance`.
     """
     config = backbone.config
     if config._attn_implementation != NAME:  # type: ignore[union-attr]  # transformers has no public name for it
@@ -60,7 +60,7 @@ def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | 
 
 
 def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache]) -> Tensor:
-    """The next token's logits after each sequence, [sequences, vocabulary]; each goes on as in `forward`."""
+    """The next token's logits of each sequence, [sequences, vocabulary]; each continues as in `forward`."""
     if causal.config._attn_implementation != NAME:  # type: ignore[union-attr]  # as above
         raise BadInput(f"{type(causal).__name__} has its own attention; it can embed here, but not generate")
     lasts = torch.tensor(packed.lengths, device=packed.ids.device).cumsum(0) - 1
@@ -80,7 +80,7 @@ def _layout(packed: Packed, kvs: Sequence[SequenceCache] | None) -> Layout:
 
 
 def _by_length(backbone: nn.Module, packed: Packed) -> Tensor:
-    """For architectures that bring an attention of their own: one plain batch per length, so still no padding."""
+    """For architectures with an attention of their own: one batch per length, so there is still no padding."""
     parts = []
     for start, count, length in Layout(packed.lengths).runs():
         ids = packed.ids[0, start : start + count * length].view(count, length)
@@ -89,14 +89,15 @@ def _by_length(backbone: nn.Module, packed: Packed) -> Tensor:
 
 
 def position_offset(backbone: nn.Module) -> int:
-    """What the first token's position is: RoBERTa's family counts from after its padding index, all others from 0."""
+    """The position of the first token: RoBERTa's family counts from after its padding index, all others from 0."""
     embeddings = getattr(backbone, "embeddings", None)
     padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
     return 0 if padding is None else int(padding) + 1
 
 
 def pool(hidden: Tensor, lengths: Sequence[int], how: str) -> Tensor:
-    """One vector per sequence from [T, hidden], in float32: its tokens' mean or maximum, or its first or last one."""
+    """One vector per sequence from [T, hidden], in float32: the mean or maximum of its tokens, or the first or last
+    one."""
     if how not in POOLINGS:
         raise BadInput(f"No pooling {how!r}. There are: {', '.join(POOLINGS)}")
     sizes = torch.tensor(lengths, device=hidden.device)

@@ -1,6 +1,6 @@
 """Writes the resident form: a base's weights in one number format, memory-mapped by every process.
 
-In int8 that is the linear layers; what is no product with weights is kept in what the device computes in.
+In an int8 form the linear layers are int8; all other weights have the dtype in which the device computes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CARRIED = (
 def make(source: Path, dtype: str, out: Path, ref: str = "") -> None:
     """Write the resident form of the base in `source`, from its safetensors or its one GGUF file, into `out`.
 
-    `ref` is what errors call it. A change of what is written here needs a higher `LAYOUT` in resident_forms.py.
+    Errors call the model `ref`. A change of the written format needs a higher `LAYOUT` in resident_forms.py.
     """
     with calling_folder(source, ref or source.name):
         _make(source, dtype, out)
@@ -68,7 +68,7 @@ def _make(source: Path, dtype: str, out: Path) -> None:
 
 
 def _carry_rules(source: Path, model: PreTrainedModel, out: Path) -> None:
-    """What older models say of their answers in config.json, which does not keep it here."""
+    """Copy the generation constraints that older models have in config.json, which transformers drops there."""
     config: Any = model.config  # Any: as in _write_config
     if config.is_encoder_decoder and not (out / generation_constraints.GENERATION).exists():
         (out / generation_constraints.GENERATION).write_text(
@@ -86,8 +86,8 @@ def _gguf(source: Path) -> str | None:
 
 
 def _read_gguf(source: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with its weights as plain numbers again; they were quantized in the file."""
-    from transformers import AutoModelForCausalLM, GgufConfig  # reading GGUF is rare and its imports are slow
+    """Load a GGUF file, with its quantized weights turned back into floats."""
+    from transformers import AutoModelForCausalLM, GgufConfig  # imported late: GGUF is rare and its imports are slow
 
     config = GgufConfig(gguf_file=name, dequantize=True)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -114,7 +114,7 @@ def _carry_tokenizer(source: Path, out: Path) -> None:
 
 
 def _is_resident(source: Path, model: PreTrainedModel) -> bool:
-    """The file already is what would be written: this dtype, these names (others, unused, may lie beside them)."""
+    """Whether the file is a resident form already: this dtype and these names; further unused tensors may be there."""
     if not (source / load.WEIGHTS).exists():
         return False
     with safe_open(source / load.WEIGHTS, framework="pt") as file:
@@ -127,13 +127,16 @@ def _is_resident(source: Path, model: PreTrainedModel) -> bool:
 def _link(source: Path, to: Path) -> None:
     try:
         os.link(source.resolve(), to)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, to)
 
 
 def _write_weights(model: PreTrainedModel, out: Path, rest: torch.dtype | None) -> None:
-    """The weights under the model's own names; in int8, which has a rest, a layer that shares its weights gets integers
-    of its own, made of what was not rounded."""
+    """Write the weights under the model's own names.
+
+    In an int8 form, with `rest` as the dtype of all else, a layer with shared weights gets its own integers, made from
+    unrounded weights.
+    """
     tied = set(model.all_tied_weights_keys)
     kept = {name: x.contiguous() for name, x in model.state_dict().items() if name not in tied}
     if rest is not None:

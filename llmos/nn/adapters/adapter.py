@@ -1,7 +1,8 @@
-"""LoRA adapters in memory, and a packed row computed with several adapters at once (multi-LoRA batching).
+"""LoRA adapters in memory, and multi-LoRA batching: one packed row computed with several adapters.
 
-What an adapter adds to a layer is `(x @ A) @ B` (LoRA, Hu et al. 2021, arXiv:2106.09685). A long stretch gets the same
-from weights made on the way, `W + A @ B`, and forgotten after it. The base's own weights are never changed.
+An adapter adds `(x @ A) @ B` to a layer's output (LoRA, Hu et al. 2021, arXiv:2106.09685). For a segment of many tokens
+a merged weight `W + A @ B` is faster; it is computed for that pass and then discarded. The base's own weights never
+change.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FOLD_FROM = 1.25  # times in * out / (in + out) tokens: from there on folding costs less; measured, see docs/log.md
+FOLD_FROM = 1.25  # Merge from this many times in * out / (in + out) tokens on; measured, see docs/log.md.
 
 
 class Change(NamedTuple):
@@ -29,9 +30,9 @@ class Change(NamedTuple):
     scale: float
 
     def folds(self, tokens: int) -> bool:
-        """Whether so many tokens are cheaper with weights of their own than with two thin products.
+        """Whether merged weights are cheaper than two low-rank products for this many tokens.
 
-        In float32 alone: rounded once more to fewer bits, the change could drown in the rounding of the weights.
+        Only in float32: in fewer bits, rounding the merged weight could erase the change.
         """
         if type(self.layer) is not nn.Linear or self.layer.weight.dtype != torch.float32:
             return False
@@ -39,14 +40,14 @@ class Change(NamedTuple):
         return tokens * (wide + high) > FOLD_FROM * wide * high
 
     def fold(self) -> Tensor:
-        """The layer's weights with the change in them, [out, in] as it has them."""
+        """The layer's weights merged with the change, in the layer's own layout."""
         assert isinstance(self.layer.weight, Tensor)
         return torch.addmm(self.layer.weight, self.up.T, self.down.T, alpha=self.scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter in memory. A mixable one changes only layers that see every token of a row once, and in order."""
+    """An adapter in memory. A mixable adapter changes only layers that see every token of a row once, and in order."""
 
     layers: tuple[Change, ...]
     is_mixable: bool = True
@@ -57,13 +58,13 @@ class Adapter:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Within, the base computes with this adapter, whatever it computes."""
+        """Inside this block, every pass of the base on this thread uses this adapter."""
         with _replace_forward({one.layer: partial(_apply_change, one) for one in self.layers}):
             yield
 
 
 class Segment(NamedTuple):
-    """A stretch of a row, from one token to before another, and its adapter; none: the base as it is."""
+    """A range of a row, [start, end) in tokens, and its adapter; None means the base alone."""
 
     adapter: Adapter | None
     start: int
@@ -72,7 +73,10 @@ class Segment(NamedTuple):
 
 @contextmanager
 def applying_segments(segments: Sequence[Segment]) -> Iterator[None]:
-    """Within, one forward pass over a row computes each segment with its own adapter; together they cover the row."""
+    """Inside this block, one forward pass computes each segment of a row with its own adapter.
+
+    The segments cover the row.
+    """
     if len(segments) == 1 and (only := segments[0].adapter) is not None:
         with only.on():
             yield
@@ -87,7 +91,7 @@ def applying_segments(segments: Sequence[Segment]) -> Iterator[None]:
 
 
 class AdapterSlice(NamedTuple):
-    """A change, and the stretch of the row that it is for."""
+    """A layer's change and the range of the row that it applies to."""
 
     change: Change
     start: int
@@ -95,9 +99,9 @@ class AdapterSlice(NamedTuple):
 
 
 class _Now(threading.local):
-    """What the pass of this thread computes with, layer by layer: each core may compute a row of its own."""
+    """The layer functions that replace the base's in this thread's pass. Each thread may compute a row of its own."""
 
-    forwards: Mapping[nn.Module, partial[Tensor]] = {}  # never changed, only replaced
+    forwards: Mapping[nn.Module, partial[Tensor]] = {}  # replaced as a whole, never mutated
 
 
 _now = _Now()
@@ -116,12 +120,15 @@ def _replace_forward(forwards: Mapping[nn.Module, partial[Tensor]]) -> Iterator[
 
 
 def is_any_on() -> bool:
-    """Whether this thread's pass computes with an adapter."""
+    """Whether an adapter is active in this thread's pass."""
     return bool(_now.forwards)
 
 
 def _forward_changed(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer that some adapter changes, in a pass that may or may not have it; once put in place it stays there."""
+    """The forward of a layer that an adapter has changed once.
+
+    It looks up this thread's adapter; without one it is plain.
+    """
     forward = _now.forwards.get(layer)
     if forward is not None:
         return forward(x)
@@ -130,7 +137,7 @@ def _forward_changed(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _apply_change(change: Change, x: Tensor) -> Tensor:
-    """The layer's output with the change, for all of x."""
+    """The layer's output with the change applied to all of x."""
     layer, down, up, scale = change
     if change.folds(x.numel() // x.shape[-1]) and not torch.is_autocast_enabled(x.device.type):
         return functional.linear(x, change.fold(), layer.bias)  # type: ignore[arg-type]  # it is a Linear's
@@ -139,7 +146,7 @@ def _apply_change(change: Change, x: Tensor) -> Tensor:
 
 
 def _apply_parts(layer: nn.Module, parts: Sequence[AdapterSlice], size: int, x: Tensor) -> Tensor:
-    """The layer's output for the row x, each part of it with its own change."""
+    """The layer's output for the row x, with each slice's own change."""
     rows = x.reshape(-1, x.shape[-1])
     assert len(rows) == size, f"{type(layer).__name__} sees {len(rows)} of the {size} tokens of a row: not mixable"
     out = _with_folds(layer, parts, rows)
@@ -150,7 +157,7 @@ def _apply_parts(layer: nn.Module, parts: Sequence[AdapterSlice], size: int, x: 
 
 
 def _with_folds(layer: nn.Module, parts: Sequence[AdapterSlice], rows: Tensor) -> Tensor:
-    """The parts that fold with their own weights, the stretches between them with the layer's."""
+    """Compute the slices that use merged weights; all other tokens use the layer's weights."""
     folds = [part for part in parts if part.change.folds(part.end - part.start)]
     if not folds:
         plain: Tensor = type(layer).forward(layer, rows)

@@ -21,10 +21,10 @@ Config = dict[str, Any]  # Any: peft's file, read by key
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 CONFIG = "adapter_config.json"
-BASE_DIGEST = "base_digest"  # in the weights' metadata, where we wrote them
+BASE_DIGEST = "base_digest"  # the key in the metadata of the weights that we write
 PREFIX = "base_model.model."
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
-UNKNOWN = (  # each adds something else than `(x @ A) @ B`, or adds it elsewhere
+UNKNOWN = (  # PEFT settings that add something else than `(x @ A) @ B`, or add it elsewhere
     "use_dora",
     "use_qalora",
     "use_bdlora",
@@ -38,20 +38,20 @@ UNKNOWN = (  # each adds something else than `(x @ A) @ B`, or adds it elsewhere
     "trainable_token_indices",
     "ensure_weight_tying",
 )
-REBASING = ("pissa", "corda", "olora", "loftq", "lora_ga")  # beginnings of training that also change the base's weights
-HEADS = ("classifier", "score")  # the names of task heads that peft keeps beside an adapter
-UNREAD = ("pooler.",)  # layers of a base that no task reads, so that a change of them changes nothing
+REBASING = ("pissa", "corda", "olora", "loftq", "lora_ga")  # initializations that also change the base's weights
+HEADS = ("classifier", "score")  # PEFT's names of task heads saved beside an adapter
+UNREAD = ("pooler.",)  # base layers that no task reads, so a change of them has no effect
 
 
 def load_adapter(folder: Path, backbone: nn.Module, name: str = "") -> Adapter:
-    """The adapter in this folder for this backbone; BadInput if it is of a kind, or for a model, that does not fit."""
+    """Load the adapter in this folder for this backbone; BadInput if its kind is not supported or it does not fit."""
     name = name or folder.name
     config = read_config(folder, name)
     return adapter_of(read_tensors(folder, name), config, backbone, name)
 
 
 def read_config(folder: Path, name: str) -> Config:
-    """The adapter's settings; BadInput if it is of a kind that adds more than `(x @ A) @ B`."""
+    """Read the adapter's settings; BadInput if its kind adds more than `(x @ A) @ B`."""
     if not (folder / WEIGHTS).exists():
         if (folder / PICKLED).exists():
             raise UnsafeWeights(
@@ -72,7 +72,7 @@ def read_config(folder: Path, name: str) -> Config:
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """The adapter's weights by name, mapped; Corrupt if the file cannot be read."""
+    """Read the adapter's weights by name, memory-mapped; Corrupt if the file cannot be read."""
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
@@ -81,14 +81,14 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def base_digest(folder: Path) -> str | None:
-    """The digest of the base that the adapter says it was trained on, if it says one."""
+    """The digest of the base that the adapter was trained on, or None if the file does not say."""
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         said = (file.metadata() or {}).get(BASE_DIGEST)
     return said if said is None else str(said)
 
 
 def adapter_of(tensors: Mapping[str, Tensor], config: Config, backbone: nn.Module, name: str) -> Adapter:
-    """The adapter that these weights make on this backbone; those of a task head beside it are left out."""
+    """Build the adapter that these weights make on this backbone. Task head weights beside it are skipped."""
     saved = config.get("modules_to_save") or ()
     layers: dict[str, dict[str, Tensor]] = {}
     for key, weight in tensors.items():
@@ -113,7 +113,7 @@ def adapter_of(tensors: Mapping[str, Tensor], config: Config, backbone: nn.Modul
 
 
 def scale_of(layer: str, rank: int, config: Config) -> float:
-    """What the adapter's product at this layer is multiplied with, by the rules peft has for it."""
+    """The scale of the adapter's product at this layer, by PEFT's rules."""
     patterns = config.get("alpha_pattern") or {}
     alpha = next((value for key, value in patterns.items() if _matches(key, layer)), config.get("lora_alpha"))
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
@@ -122,7 +122,7 @@ def scale_of(layer: str, rank: int, config: Config) -> float:
 
 
 def check_finite(weights: Iterable[tuple[str, Tensor]], name: str) -> None:
-    """BadInput, naming the first, if one of the weights has a NaN or an infinity."""
+    """Raise BadInput that names the first weight with a NaN or an infinity."""
     for key, weight in weights:
         if not bool(torch.isfinite(weight.sum(dtype=torch.float32))) and not bool(torch.isfinite(weight).all()):
             raise BadInput(f"{name} has numbers in {key} that are not finite (NaN or infinite). Train it again")
@@ -167,7 +167,7 @@ def _change(backbone: nn.Module, path: str, pair: dict[str, Tensor], config: Con
 
 
 def _check_rank(layer: str, rank: int, config: Config, name: str) -> None:
-    """BadInput where the settings say another rank than the weights have: one of them is another adapter's."""
+    """Raise BadInput if the rank of the weights is not the rank in the settings: one of them is another adapter's."""
     patterns = config.get("rank_pattern") or {}
     said = next((value for key, value in patterns.items() if _matches(key, layer)), config.get("r", rank))
     if said != rank:
@@ -178,7 +178,7 @@ def _check_rank(layer: str, rank: int, config: Config, name: str) -> None:
 
 
 def _inside(backbone: nn.Module, path: str) -> str:
-    """The path within the backbone, also where the adapter was trained on a model that wraps this backbone."""
+    """The layer's path within the backbone, also if the adapter was trained on a model that wraps the backbone."""
     return path.removeprefix(f"{getattr(backbone, 'base_model_prefix', '')}.")
 
 
@@ -192,7 +192,7 @@ def _find(backbone: nn.Module, path: str) -> nn.Module | None:
 
 
 def _matches(key: str, layer: str) -> bool:
-    """As peft does: the key is a pattern for the end of the layer's path."""
+    """Whether the key matches the layer's path; as in PEFT, the key is a pattern for the end of the path."""
     try:
         return re.match(rf"(.*\.)?({key})$", layer) is not None
     except re.error as error:

@@ -30,7 +30,7 @@ class SequenceHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = pooling
-        self.activation = activation  # where heads from elsewhere have a layer more, after the pooling
+        self.activation = activation  # only imported heads have a layer with an activation after pooling
         self.dense = None if activation is None else nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, labels)
@@ -59,7 +59,7 @@ class TokenHead(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """Vectors of length one per sequence, [sequences, hidden]. It learns nothing itself, so no file holds it."""
+    """Unit vectors per sequence, [sequences, hidden]. It has no weights, so it has no file."""
 
     kind = "pooled"
 
@@ -75,7 +75,7 @@ Head = SequenceHead | TokenHead
 
 
 def save_head(head: Head, folder: Path) -> Path:
-    """Write the head into its file in this folder, with what it takes to build it again."""
+    """Write the head's file into this folder, with the settings needed to build it again."""
     about = {"kind": head.kind}
     if isinstance(head, SequenceHead):
         about["pooling"] = head.pooling
@@ -83,12 +83,13 @@ def save_head(head: Head, folder: Path) -> Path:
             about["activation"] = head.activation
     path = folder / FILE
     weights = {name: x.detach().float().cpu().contiguous() for name, x in head.state_dict().items()}
-    save_file(weights, path, {"head": json.dumps(about)})  # one entry: the file format keeps no order of several
+    # one metadata entry, because safetensors does not keep the order of several
+    save_file(weights, path, {"head": json.dumps(about)})
     return path
 
 
 def load_head(folder: Path, device: torch.device | str = "cpu") -> Head:
-    """The head in this folder, ready to answer."""
+    """Load the head in this folder in evaluation mode."""
     path = folder / FILE
     with safe_open(path, framework="pt", device=str(device)) as file:
         about = json.loads((file.metadata() or {}).get("head", "{}"))

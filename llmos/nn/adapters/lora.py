@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 def add_lora(backbone: nn.Module, lora: Lora, seed: int) -> PeftModel:
-    """Put a fresh adapter, the only trainable part, into the backbone's layers; it computes as before until trained."""
-    from peft import LoraConfig, get_peft_model  # only training needs it
+    """Insert a fresh LoRA adapter into the backbone as its only trainable part; outputs do not change until it is
+    trained."""
+    from peft import LoraConfig, get_peft_model  # imported late: only training needs it
 
     config = LoraConfig(
         r=lora.rank,
@@ -31,19 +32,19 @@ def add_lora(backbone: nn.Module, lora: Lora, seed: int) -> PeftModel:
         target_modules=list(lora.targets) if lora.targets else "all-linear",
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft reads names that transformers is about to drop
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses names that transformers has deprecated
         torch.manual_seed(seed)
         try:
             return get_peft_model(backbone, config)
-        except ValueError as error:  # peft's word for targets that the model does not have
+        except ValueError as error:  # raised by peft for target layers that the model does not have
             raise BadInput(f"LoRA cannot be added to {', '.join(lora.targets or ('all-linear',))}: {error}") from error
 
 
 def save_adapter(model: PeftModel, folder: Path, base_digest: str | None = None, loaded: Loaded | None = None) -> None:
-    """Write the adapter as peft does, less its model card. The digest says for which base.
+    """Write the adapter in PEFT's format, without a model card, with the digest of its base.
 
-    Of a model that writes (`loaded`), whose backbone was trained, names and kind are those of the model around it,
-    which is what peft is given to serve it.
+    For a generative model, pass `loaded`: only its backbone was trained, but names and task type are written for the
+    whole model, because PEFT loads the adapter on that.
     """
     from peft import get_peft_model_state_dict
 
@@ -55,6 +56,6 @@ def save_adapter(model: PeftModel, folder: Path, base_digest: str | None = None,
         if loaded.causal is not loaded.backbone:
             within = f"{PREFIX}{loaded.causal.base_model_prefix}."
             kept = {within + name.removeprefix(PREFIX): x for name, x in kept.items()}
-    # One entry: the file format keeps no order of several, and the same weights shall be the same bytes.
+    # One entry, because safetensors does not keep the order of several; equal weights must give equal bytes.
     save_file(kept, folder / WEIGHTS, {BASE_DIGEST: base_digest} if base_digest else {"format": "pt"})
     config.save_pretrained(folder)

@@ -15,14 +15,14 @@ from llmos.nn.adapters.adapter_file import DOWN, HEADS, PREFIX, UP, Config, chec
 from llmos.nn.adapters.head import Head, SequenceHead, TokenHead
 from llmos.nn.load import read_weights
 
-TYPES = ("SEQ_CLS", "TOKEN_CLS")  # of adapters with a head, as PEFT names them
+TYPES = ("SEQ_CLS", "TOKEN_CLS")  # task types of adapters with a head, in PEFT's names
 POOLER = "pooler.dense"
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLayout:
-    """What an architecture's classifier of whole texts does with the hidden states: which token it takes, the layer
-    before the last (none: it has none), and the last."""
+    """An architecture's sequence classifier: the pooled token, the layer before the last (None if there is none), and
+    the last."""
 
     pooling: str
     dense: str | None
@@ -44,9 +44,9 @@ DECODER = HeadLayout("last", None, None, "score")
 
 
 def head_of(tensors: Mapping[str, Tensor], config: Config, architecture: str, base: Path) -> Head | None:
-    """The head that an adapter's weights bring, for its base's kind of model; None if they bring none.
+    """The head in an adapter's weights, built for its base's architecture; None if there is none.
 
-    BadInput if they bring one whose layers are not all here: in the adapter's file, or a pooler among the base's.
+    BadInput if some of the head's layers are missing from the adapter's file or, for a pooler, from the base's.
     """
     named = {key.removeprefix(PREFIX): weight for key, weight in tensors.items()}
     kept = {key: weight for key, weight in named.items() if key.startswith(tuple(f"{head}." for head in HEADS))}
@@ -78,7 +78,7 @@ def head_of(tensors: Mapping[str, Tensor], config: Config, architecture: str, ba
 
 
 def _before(dense: str, named: Mapping[str, Tensor], config: Config, base: Path) -> dict[str, Tensor]:
-    """The layer before a classifier as the base has it, with what the adapter changes in it."""
+    """The layer before a classifier: the base's weights plus the adapter's change."""
     of_base = {
         key[key.index(dense) :]: weight.float()
         for key, weight in read_weights(base).items()
@@ -124,7 +124,7 @@ def _shape(kept: Mapping[str, Tensor], name: str) -> tuple[int, int]:
 
 
 def _fill_head(head: Head, kept: Mapping[str, Tensor], **names: str) -> Head:
-    """The head with these layers' weights in it; a layer without a bias adds nothing."""
+    """Load these layers' weights into the head; a layer without a bias gets zeros."""
     for ours, theirs in names.items():
         layer: Any = getattr(head, ours)  # Any: a Linear of the head's, by name
         weight, bias = kept[f"{theirs}.weight"], kept.get(f"{theirs}.bias")

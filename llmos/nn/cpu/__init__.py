@@ -1,1 +1,1 @@
-"""What a CPU computes: the loops in C, and layers in 8-bit and 4-bit integers."""
+"""CPU computation: kernels in C, and layers in 8-bit and 4-bit integers."""

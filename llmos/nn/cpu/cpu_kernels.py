@@ -1,7 +1,7 @@
 """C kernels (kernels.c): compiled once per CPU path with the system's compiler, and called through ctypes.
 
-Whoever calls has another way for where there is none, with the same numbers up to the order of sums. The same way is
-taken for tensors that a loop was not made for: it then returns None, and has changed nothing.
+Without a compiler, callers compute the same numbers in torch, up to the order of sums. A kernel returns None for
+tensors that it does not support, and has then changed nothing; the caller uses torch for these too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from llmos.nn.cpu import cpu_path
 from llmos.nn.cpu.int4 import Int4Weights
 
 SOURCE = Path(__file__).with_name("kernels.c")
-PANEL, BLOCK = 16, 64  # as in kernels.c: outputs side by side; inputs that share a scale
-# What -ffast-math has, less what makes a compiler believe that no number is NaN or infinite.
+PANEL, BLOCK = 16, 64  # as in kernels.c: outputs per panel; inputs that share a scale
+# The flags of -ffast-math, without those that assume there is no NaN and no infinity.
 FLAGS = (
     *("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"),
     *("-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
@@ -40,7 +40,7 @@ FLAGS = (
 
 
 class Matrix(Structure):
-    """As in kernels.c."""
+    """A weight matrix; the same struct as in kernels.c."""
 
     _fields_ = (
         *((name, c_void_p) for name in ("nibbles", "packed", "scales", "less", "bias")),
@@ -50,7 +50,7 @@ class Matrix(Structure):
 
 
 class HeldKV(Structure):
-    """As in kernels.c."""
+    """The KV cache and block tables of one attention call; the same struct as in kernels.c."""
 
     _fields_ = (
         *((name, c_void_p) for name in ("keys", "values", "tables", "starts", "first", "last")),
@@ -59,7 +59,7 @@ class HeldKV(Structure):
 
 
 class Decoder(Structure):
-    """As in kernels.c."""
+    """A decoder layer; the same struct as in kernels.c."""
 
     _fields_ = (
         *((name, Matrix) for name in ("query", "key", "value", "out", "gate", "up", "down")),
@@ -70,7 +70,7 @@ class Decoder(Structure):
 
 
 class Encoder(Structure):
-    """As in kernels.c."""
+    """An encoder layer; the same struct as in kernels.c."""
 
     _fields_ = (
         *((name, Matrix) for name in ("query", "key", "value", "out", "widen", "narrow")),
@@ -81,15 +81,15 @@ class Encoder(Structure):
 
 
 class Product:
-    """A product with weights that are packed: rows [..., ins] -> [..., outs] in float32 on the CPU, None for others."""
+    """A product with packed weights: float32 rows [..., ins] -> [..., outs] on the CPU; None for other tensors."""
 
     def __init__(
         self, function: Any, ins: int, outs: int, bias: Tensor | None, **packed: Tensor
-    ) -> None:  # Any: a function of a library, which has no type of its own
+    ) -> None:  # Any: a ctypes function has no type of its own
         self._function, self._ins, self._outs = function, ins, outs
-        if bias is not None:  # another tensor on the same numbers: a parameter may be given others
+        if bias is not None:  # a copy, because a parameter's data may be replaced
             packed["bias"] = bias.detach().float().contiguous()
-        self._held = packed  # whose addresses follow
+        self._held = packed  # keeps the tensors alive whose addresses are in the struct
         self.matrix = Matrix(ins=ins, outs=outs, **{name: x.data_ptr() for name, x in self._held.items()})
 
     def __call__(self, x: Tensor) -> Tensor | None:
@@ -114,7 +114,7 @@ def _cached_kv(held: tuple[Tensor, Tensor], reach: tuple[Tensor, Tensor, Tensor,
 
 
 def _takes(*tensors: Tensor) -> bool:
-    """The loops can read these: dense float32 on the CPU, some numbers of at least one dimension."""
+    """Whether the kernels can read these: non-empty, dense float32 tensors on the CPU."""
     return all(
         x.dtype == torch.float32 and x.device.type == "cpu" and x.layout == torch.strided and x.dim() and x.numel()
         for x in tensors
@@ -122,18 +122,18 @@ def _takes(*tensors: Tensor) -> bool:
 
 
 def fits(*tensors: Tensor) -> bool:
-    """The loops can compute with these as they are: no gradient is wanted, and no product is to be in another dtype."""
+    """Whether the kernels can compute with these now: inference mode, no autocast, readable tensors."""
     return torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu") and _takes(*tensors)
 
 
 class Kernels:
-    """The functions of kernels.c over tensors on the CPU, of float32 where nothing else is said.
+    """The functions of kernels.c over tensors on the CPU, in float32 unless stated otherwise.
 
-    Each checks what it is given before it reads or writes any of it, for a loop in C believes what it is told.
+    Each checks its arguments before it reads or writes memory, because C checks nothing.
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        """The library at this place, and the name of the CPU path that it was compiled for."""
+        """Open the library at this path; `name` is the CPU path that it was compiled for."""
         library = ctypes.CDLL(str(path))
         self.name = name
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
@@ -192,15 +192,15 @@ class Kernels:
         )
 
     def attends(self, new: tuple[Tensor, Tensor, Tensor], held: tuple[Tensor, Tensor]) -> bool:
-        """Whether `attend`, and `row` over what is read of `held`, can compute these queries, keys and values."""
+        """Whether `attend` and `row` support these queries, keys and values with this KV cache."""
         query, key, _ = new
         is_right = _go_together(*new) and query.shape[1] == key.shape[1]
         return is_right and self._holds(held, len(key), query.shape[2])
 
     def product(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Product:
-        """A layer's int8 weights, [outs, ins], and what one of every BLOCK of an output's is worth.
+        """Pack a layer's int8 weights, [outs, ins], with the scale of every BLOCK of an output's inputs.
 
-        Of four weights that are added up at once those of one sign are at most 128 together (int8_linear.py, REACH).
+        The kernel adds four products at once: their weights of one sign may sum to at most 128 (int8_linear.py, REACH).
         """
         outs, ins = weight.shape
         panels, blocks = -(-outs // PANEL), -(-ins // BLOCK)
@@ -213,12 +213,12 @@ class Kernels:
         return Product(self._product, ins, outs, bias, packed=packed, scales=scales, less=less)
 
     def reach(self, weight: Tensor) -> int:
-        """Of int8 weights, [outs, ins], the largest sum of four that are added up at once (int8_linear.py, REACH)."""
+        """The largest sum of four int8 weights, [outs, ins], that the kernel adds at once (int8_linear.py, REACH)."""
         weight = weight.contiguous()
         return int(self._reach(weight.data_ptr(), *weight.shape, torch.get_num_threads()))
 
     def product_of_nibbles(self, weights: Int4Weights, bias: Tensor | None) -> Product:
-        """As `product`, of weights of 4 bits."""
+        """Pack a layer's 4-bit weights, as `product` does for int8."""
         codes, scale, least = weights.codes.contiguous(), weights.scale.float(), weights.least.float()
         outs, ins = len(codes), 2 * codes.shape[1]
         packed = torch.empty(self._nibbles_bytes(outs, ins), dtype=torch.uint8)
@@ -234,13 +234,13 @@ class Kernels:
         scale: float,
         out: Tensor,
     ) -> None:
-        """Tokens that continue their sequences alone: their keys and values join `held`, their outputs go to `out`.
+        """Decode: attention of sequences with one new token each; writes their keys and values to `held`, outputs to
+        `out`.
 
-        Only for what `attends` says yes to: half of it cannot be taken back.
-
-        `new` are queries, keys and values of a row, [heads, T, d]; `held` [blocks, kv heads, size, d]; `out` [T, heads,
-        d]; `held` may be of float16 where `has_halves`. `reach` says of each such token: all tokens' blocks (int32),
-        where its own begin, the first and the last position that it sees, and its place in the row (int64).
+        Call it only if `attends` is true: a call that fails halfway cannot be undone. `new` are the row's queries, keys
+        and values, [heads, T, d]; `held` is [blocks, kv heads, size, d], in float16 only if `has_halves`; `out` is [T,
+        heads, d]. `reach` holds, for these tokens: the block tables one after another (int32), the start of each table,
+        the first and the last visible position, and the token's place in the row (int64).
         """
         assert self.attends(new, held), "attends says which tensors these may be"
         assert (out.dtype, out.shape) == (torch.float32, new[0].transpose(0, 1).shape)
@@ -263,9 +263,9 @@ class Kernels:
         held: tuple[Tensor, Tensor],
         reach: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     ) -> Tensor | None:
-        """A layer over tokens that all continue their sequences alone, [T, hidden] -> [T, hidden]; more as in `attend`.
+        """Compute a decoder layer for sequences with one new token each, [T, hidden] -> [T, hidden]; see `attend`.
 
-        `positions` are cosines and sines, [T, d]. What `layer` points to is the caller's to keep.
+        `positions` are cosines and sines, [T, d]. The caller keeps the tensors alive that `layer` points to.
         """
         tokens = len(reach[-1])
         if not _takes(x, *positions) or not self._holds(held, layer.kv_heads, layer.d):
@@ -292,10 +292,11 @@ class Kernels:
         is_causal: bool,
         window: int | None,
     ) -> Tensor | None:
-        """Sequences side by side, each within its own: queries [heads, T, d], keys and values -> [T, heads, d].
+        """Attention of several sequences in a row: queries [heads, T, d], keys and values -> [T, heads, d].
 
-        `asked` and `held` are where each one's queries and keys begin, and the end; a sequence's last query is its last
-        key's. A query sees those of its position and before if causal, and only those nearer than `window`.
+        `asked` and `held` are the offsets of each sequence's queries and keys, with the end; the last query has the
+        position of the last key. A causal query sees keys up to its own position, and with a window only the nearest
+        `window` of these.
         """
         if not _go_together(*qkv) or not _cover(asked, qkv[0].shape[1]) or not _cover(held, qkv[1].shape[1]):
             return None
@@ -315,7 +316,8 @@ class Kernels:
         return out
 
     def gelu(self, x: Tensor) -> Tensor | None:
-        """Gaussian error linear units (Hendrycks and Gimpel 2016, arXiv:1606.08415), within 1.5e-7 of x of them."""
+        """Gaussian error linear units (Hendrycks and Gimpel 2016, arXiv:1606.08415), with an error below 1.5e-7 times
+        x."""
         if not _takes(x):
             return None
         x = x.contiguous()
@@ -343,9 +345,9 @@ class Kernels:
         return out
 
     def encode(self, layer: Encoder, x: Tensor, lengths: Sequence[int]) -> Tensor | None:
-        """An encoder's layer over sequences of these lengths side by side, [T, hidden] -> [T, hidden].
+        """Compute an encoder layer over sequences of these lengths, [T, hidden] -> [T, hidden].
 
-        What `layer` points to is the caller's to keep.
+        The caller keeps the tensors alive that `layer` points to.
         """
         if not _takes(x) or x.shape != (sum(lengths), layer.out.outs) or min(lengths) <= 0:
             return None
@@ -356,7 +358,7 @@ class Kernels:
         return out
 
     def gate(self, gate: Tensor, up: Tensor) -> Tensor | None:
-        """SiLU of the gate times `up`, both of one shape; in the gate's memory where both lie there in one order."""
+        """SiLU of the gate times `up`, both of one shape; written over the gate if both are contiguous alike."""
         if not _takes(gate, up) or gate.shape != up.shape:
             return None
         is_turned = gate.dim() > 1 and gate.mT.is_contiguous() and up.mT.is_contiguous()
@@ -366,7 +368,7 @@ class Kernels:
         return gate
 
     def rotate(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor | None:
-        """Rotary positions (Su et al. 2021, arXiv:2104.09864) of [..., T, heads, d], in place where it lies in order.
+        """Rotary positions (Su et al. 2021, arXiv:2104.09864) of [..., T, heads, d], in place if x is contiguous.
 
         `cosine` and `sine` are [..., T, d].
         """
@@ -382,26 +384,27 @@ class Kernels:
 
 
 def _go_together(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Queries, [heads, T, d], whose heads share those of keys and values, [kv heads, S, d]."""
+    """Whether queries, [heads, T, d], match keys and values, [kv heads, S, d]: the heads are a multiple of the kv
+    heads."""
     if not _takes(query, key, value) or any(x.dim() != 3 for x in (query, key, value)):
         return False
     return len(query) % len(key) == 0 and key.shape == value.shape and key.shape[2] == query.shape[2]
 
 
 def _cover(bounds: Sequence[int], count: int) -> bool:
-    """Where sequences begin, and the end, of so many: none is empty."""
+    """Whether these offsets, with the end, cover `count` tokens, with no sequence empty."""
     return len(bounds) > 1 and (bounds[0], bounds[-1]) == (0, count) and all(one < end for one, end in pairwise(bounds))
 
 
 def _reach_back(asked: Sequence[int], held: Sequence[int]) -> bool:
-    """Each sequence has a key for each of its queries."""
+    """Whether each sequence has at least as many keys as queries."""
     return all(b - a <= d - c for (a, b), (c, d) in zip(pairwise(asked), pairwise(held), strict=True))
 
 
 def kernels() -> Kernels | None:
-    """The compiled functions of this process's CPU path (nn/cpu/cpu_path.py); None where there are to be none.
+    """The compiled kernels of this process's CPU path (nn/cpu/cpu_path.py); None if C kernels are switched off.
 
-    None too where they cannot be made, with the reason on standard error; BadSetting if the path was asked for by name.
+    Also None, with the reason on standard error, if they cannot be compiled; BadSetting if the path was set by name.
     """
     with _making:
         return _kernels(cpu_path.setting())
@@ -431,22 +434,23 @@ def _kernels(setting: str) -> Kernels | None:
 
 
 def load_library(path: CpuPath, source: Path = SOURCE, compilers: Sequence[str] = COMPILERS) -> Kernels:
-    """The library for this source and this path, beside it; made anew where it is damaged or not there.
+    """Load the library for this source and CPU path, kept beside the source; compile it if it is missing or damaged.
 
-    Where that folder cannot be written, it is compiled for this process alone. OSError where there is no compiler,
-    CalledProcessError with what it said where it fails.
+    If that folder is not writable, the library is compiled for this process alone. OSError without a compiler;
+    CalledProcessError with the compiler's message if it fails.
     """
     name = path.loops or path.name
     there = source.with_name(f"kernels-{name}-{_fingerprint(source, path)}.so")
     if there.exists():
-        with suppress(OSError):  # damaged, by a full disk it may be
+        with suppress(OSError):  # a damaged file, for example after a full disk
             return Kernels(there, name)
     command = compiler(compilers)
     if command is None:
         raise OSError(f"there is no C compiler ({', '.join(compilers)}). Install one, such as gcc, and start again")
     if os.access(source.parent, os.W_OK):
         with TemporaryDirectory(prefix=".kernels-", dir=source.parent) as folder:
-            return Kernels(_compile(command, source, path, Path(folder)).rename(there), name)  # whole, for others too
+            # renamed when whole, so that other processes never see a part
+            return Kernels(_compile(command, source, path, Path(folder)).rename(there), name)
     with TemporaryDirectory(prefix="llmos-kernels-") as folder:
         return Kernels(_compile(command, source, path, Path(folder)), name)
 
@@ -459,10 +463,11 @@ def _compile(command: str, source: Path, path: CpuPath, folder: Path) -> Path:
 
 
 def _fingerprint(source: Path, path: CpuPath) -> str:
-    """Of all that decides the library's bytes: a folder may be shared by machines with different processors.
+    """A digest of everything that decides the library's bytes, because machines with other processors may share the
+    folder.
 
-    A path's flags are all that its library may use, and a path is only chosen where the processor has them; where the
-    compiler itself asks the processor, what that has is a part of it.
+    A path's flags bound the instructions that its library uses. If the compiler reads the processor itself, the
+    processor's features are part of the digest.
     """
     has = " ".join(sorted(features())) if path.name == NATIVE else ""
     parts = source.read_text(), " ".join((*path.flags, *FLAGS)), platform.machine(), platform.libc_ver()[1], has

@@ -10,7 +10,7 @@ _setting = AUTO
 
 
 def use(setting: str) -> None:
-    """From now on. A path that is forced bounds torch too, in a process that has computed nothing yet."""
+    """Set the CPU path for this process, before it computes anything. A forced path limits torch's instructions too."""
     global _setting
     path = choose_path(setting, features())
     _setting = setting
@@ -19,15 +19,15 @@ def use(setting: str) -> None:
 
 
 def setting() -> str:
-    """What was said: `auto`, `none` or a path's name."""
+    """The setting's value: `auto`, `none` or a path's name."""
     return _setting
 
 
 def is_forced() -> bool:
-    """A path was asked for by name, so that nothing else may stand in for it."""
+    """Whether a path was set by name, so that no other may replace it."""
     return _setting not in (AUTO, NONE)
 
 
 def path() -> CpuPath | None:
-    """The path in use; None for no loops in C."""
+    """The CPU path in use; None without C kernels."""
     return choose_path(_setting, features())

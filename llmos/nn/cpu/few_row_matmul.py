@@ -1,7 +1,7 @@
 """Matrix products of few rows (decode): which weight layout this CPU multiplies fastest.
 
-`x @ W.T` and `(W @ x.T).T` are the same numbers. Libraries are made for many rows; with few, having the large matrix
-on the left can be twice as fast, and nothing is copied for it.
+`x @ W.T` and `(W @ x.T).T` are the same numbers. Libraries are optimized for many rows; for few, the large matrix on
+the left can be twice as fast. The weights are not copied.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-MOST_ROWS = 512  # above it both ways take the same time, and this one's answer is laid out worse for what comes next
+MOST_ROWS = 512  # from here on both ways take the same time, and this one's output is not contiguous
 TRIED_ROWS = 16
 TRIES = 3
 
 
 class TransposedWeights(nn.Linear):
-    """A linear layer that computes few rows with its weights on the left."""
+    """A linear layer that multiplies few rows with its weights on the left."""
 
     def forward(self, input: Tensor) -> Tensor:
         rows = input.numel() // input.shape[-1]
         if not 1 < rows <= MOST_ROWS:
             return linear(input, self.weight, self.bias)
-        # Two copies of few rows at most: a row whose numbers lie apart makes the product far slower.
+        # Copy the few rows, at most twice: non-contiguous rows make the product far slower.
         return transposed_matmul(input.reshape(rows, -1).contiguous(), self.weight, self.bias).view(
             *input.shape[:-1], -1
         )
@@ -38,7 +38,7 @@ def transposed_matmul(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def turn(model: nn.Module) -> bool:
-    """Make the linear layers compute that way if it is the faster one here; returns whether it is."""
+    """Switch the linear layers to that order if it is faster on this CPU; returns whether it is."""
     layers = [module for module in model.modules() if type(module) is nn.Linear]
     if not layers or layers[0].weight.is_cuda or not _is_faster(max(layers, key=lambda layer: layer.weight.numel())):
         return False
@@ -49,7 +49,10 @@ def turn(model: nn.Module) -> bool:
 
 @torch.inference_mode()
 def _is_faster(layer: nn.Linear) -> bool:
-    """Tried on a part of one layer, and by the fastest of some tries, for other programs may run beside."""
+    """Whether it is faster for a part of one layer.
+
+    The fastest of several tries counts: other programs may run beside.
+    """
     weight = layer.weight[:4096]
     x = torch.ones(TRIED_ROWS, weight.shape[1], dtype=weight.dtype)
     return _time(lambda: transposed_matmul(x, weight, None)) < _time(lambda: linear(x, weight))

@@ -1,7 +1,7 @@
 """Fused norms, gates, rotary embeddings and activations, each as one C kernel.
 
-It knows no architecture: a layer's class is replaced where a trial shows that the loop gives the layer's own numbers.
-Outside of inference mode, and for what the loops cannot do, a layer computes as it did.
+It does not depend on the architecture: a layer's class is replaced if a trial gives the layer's own numbers. Outside of
+inference mode, and for tensors that a kernel does not support, the layer computes as before.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from llmos.nn.cpu.int8_linear import Int8
 CLOSE, CLOSE_IN_INTEGERS = 1e-5, 2e-2
 TRIED_ROWS = 6
 
-Layer = Any  # Any: a layer of some architecture, with the parts that were looked for
+Layer = Any  # Any: a layer of some architecture, whose parts were checked
 Kind = type[nn.Module]
 Trial = dict[str, Any]  # Any: the arguments of a layer's forward
 
 
 def fuse(model: nn.Module) -> int:
-    """Replace what can be; returns how many layers that are."""
+    """Replace the layers that have a fused kernel; returns how many were replaced."""
     loops = kernels()
     if loops is None:
         return 0
@@ -40,7 +40,7 @@ def fuse(model: nn.Module) -> int:
         if (better := found[alike]) is not None:
             layer.__class__ = better
             made += 1
-    for layer in model.modules():  # now that their parts are replaced
+    for layer in model.modules():  # after their parts were replaced
         if (better := decoder_class(layer) or encoder_class(layer, loops)) is not None:
             layer.__class__ = better
             made += 1
@@ -48,7 +48,10 @@ def fuse(model: nn.Module) -> int:
 
 
 def _alike(layer: nn.Module) -> Hashable:
-    """Equal for layers that compute alike: one class, the same settings and parts. Each attention stands for itself."""
+    """A key that is equal for layers that compute alike: one class, equal settings and parts.
+
+    Each attention has its own.
+    """
     plain = (bool, int, float, str, type(None))
     settings = {name: value for name, value in vars(layer).items() if isinstance(value, plain)}
     parts = tuple((name, type(part)) for name, part in layer.named_children())
@@ -61,7 +64,7 @@ def _alike(layer: nn.Module) -> Hashable:
 
 
 def _fused_class(layer: nn.Module, loops: Kernels) -> Kind | None:
-    """The class that computes what this layer does, if there is one."""
+    """The class that computes this layer with a fused kernel, or None."""
     kind = type(layer)
     parameters = [*layer.parameters()]
     if any(parameter.dtype != torch.float32 or parameter.device.type != "cpu" for parameter in parameters):
@@ -86,8 +89,11 @@ def _fused_class(layer: nn.Module, loops: Kernels) -> Kind | None:
 
 
 def _attention(layer: Layer, loops: Kernels) -> Kind | None:
-    """The layer itself says what it asks of its attention function: a window shows in no trial of a few tokens."""
-    told: list[dict[str, Any]] = []  # Any: that function's arguments
+    """The fused class of a rotary attention layer, or None.
+
+    The options are recorded from a trial call of the layer: a sliding window shows in no output of a few tokens.
+    """
+    told: list[dict[str, Any]] = []  # Any: the attention function's arguments
     trial = _attention_trial(layer, told)
     try:
         with torch.inference_mode():
@@ -115,7 +121,7 @@ def _eps(layer: nn.Module) -> float | None:
 
 
 def _norm(kind: Kind, loops: Kernels, offset: float) -> Kind:
-    """`offset` is added to the weights: some architectures keep them less one."""
+    """An RMS norm. `offset` is added to the weights: some architectures store them minus one."""
 
     def forward(layer: Layer, x: Tensor, *more: Any, **named: Any) -> Tensor:  # Any: a gate, as some norms have it
         weight = layer.weight
@@ -162,9 +168,9 @@ def _gated_mlp(kind: Kind, loops: Kernels) -> Kind:
 
 
 def _rotary_attention(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind:  # Any: as in _attention
-    """Attention with rotary positions, and norms of queries and keys where the layer has them.
+    """Attention with rotary positions, and norms of queries and keys if the layer has them.
 
-    `asked` is what the layer asks of its attention function beside the layout.
+    `asked` are the options that the layer passes to its attention function, apart from the layout.
     """
 
     def forward(
@@ -194,13 +200,13 @@ def _rotary_attention(kind: Kind, loops: Kernels, asked: dict[str, Any]) -> Kind
     return _with(kind, forward, asked=asked)
 
 
-def _with(kind: Kind, forward: Callable[..., Any], **said: Any) -> Kind:  # Any: what that class's forward gives
-    """`said` is for nn/cpu/int8_decoder.py: what this class does in its loop."""
+def _with(kind: Kind, forward: Callable[..., Any], **said: Any) -> Kind:  # Any: what the class's forward returns
+    """A subclass with this forward. The attributes `said` describe it to nn/cpu/int8_decoder.py and int8_encoder.py."""
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__, **said})
 
 
 def _rows(width: int) -> Tensor:
-    """Rows of every size that a layer sees, for a wrong function may be right for small numbers, or for large ones."""
+    """Rows of very different magnitudes: a wrong function may be right for small numbers alone, or for large ones."""
     spread = torch.logspace(-3, 2, TRIED_ROWS).unsqueeze(1)
     return torch.randn(TRIED_ROWS, width, generator=torch.Generator().manual_seed(0)) * spread
 
@@ -217,8 +223,8 @@ def _attention_trial(layer: Layer, told: list[dict[str, Any]]) -> Trial:  # Any:
 
 @torch.inference_mode()
 def _agree(layer: Layer, kind: Kind, args: tuple[Tensor, ...], named: Trial) -> bool:
-    """The layer and the other class give the same numbers."""
-    if "layout" in named:  # the layer has told what it asks; now both are only to compute
+    """Whether the layer and the other class give the same numbers."""
+    if "layout" in named:  # the options are recorded by now; from here on both only compute
         named = {**named, "layout": Layout(named["layout"].lengths)}
     try:
         wanted, got = (one.forward(layer, *args, **named) for one in (type(layer), kind))
@@ -230,6 +236,6 @@ def _agree(layer: Layer, kind: Kind, args: tuple[Tensor, ...], named: Trial) -> 
         wanted, got = wanted[0], got[0]
     if got.shape != wanted.shape:
         return False
-    # An input that lies at the edge of two integers may be rounded either way, and then all outputs of its row differ.
+    # Inputs on the edge between two integers may round either way, which changes all outputs of their row.
     close = CLOSE_IN_INTEGERS if any(isinstance(part, Int8) for part in layer.modules()) else CLOSE
     return bool(((got - wanted).abs() <= close * wanted.abs().amax(-1, keepdim=True)).all())

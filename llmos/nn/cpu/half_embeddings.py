@@ -1,7 +1,7 @@
-"""16-bit embedding tables beside a float32 model; only the rows looked up are widened.
+"""16-bit embedding tables in a float32 model; only the rows looked up are widened.
 
-A table is most of a small model and none of its products, so it is kept as short as the device keeps numbers. What is
-computed is what the same table in float32 would give, to the bit.
+An embedding table is most of a small model's bytes and takes part in no product, so it stays in 16 bits. Results are
+equal, to the bit, to those of the same table in float32.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-TRIED = 6  # rows of a table that a lookup is tried on
+TRIED = 6  # rows of the table that the trial looks up
 
 Kind = type[nn.Embedding]
 
 
 class HalfEmbeddings(nn.Embedding):
-    """A table whose rows are no parameters: nothing trains them, and no model takes their dtype for its own."""
+    """An embedding table whose rows are not parameters: they are not trained and do not decide the model's dtype."""
 
     rows: Tensor
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Embedding has a parameter there, which this has not
-        """The rows as float32, made each time that they are asked for."""
+        """The rows as float32, converted at each access."""
         return self.rows.float()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class HalfEmbeddings(nn.Embedding):
 
 
 def hold(model: nn.Module) -> None:
-    """Keep the embeddings that have 16 bits as they are, and let them give float32; those that cannot are widened."""
+    """Keep 16-bit embeddings in 16 bits and return float32 rows; tables that do not support this are widened."""
     for layer in model.modules():
         if (
             not isinstance(layer, nn.Embedding)
@@ -50,7 +50,7 @@ def hold(model: nn.Module) -> None:
 
 
 def narrow(model: nn.Module, dtype: torch.dtype, *, keep: frozenset[str]) -> None:
-    """Round what a form of this dtype rounds: all parameters and buffers but the weights of the layers at `keep`."""
+    """Round all parameters and buffers to this dtype, except the weights of the layers at `keep`."""
     for path, layer in model.named_modules():
         for name, parameter in list(layer._parameters.items()):
             if parameter is None or not parameter.is_floating_point() or (path in keep and name == "weight"):
@@ -64,24 +64,24 @@ def narrow(model: nn.Module, dtype: torch.dtype, *, keep: frozenset[str]) -> Non
 
 
 def names(model: nn.Module) -> frozenset[str]:
-    """What a form may hold in 16 bits that stays so in memory."""
+    """The names of the tensors that stay in 16 bits in memory."""
     return frozenset(f"{path}.weight" for path, layer in model.named_modules() if isinstance(layer, nn.Embedding))
 
 
 def tables_bytes(model: nn.Module) -> int:
-    """The bytes of the tables in this model."""
+    """The bytes of the 16-bit tables in this model."""
     return sum(layer.rows.nbytes for layer in model.modules() if isinstance(layer, HalfEmbeddings))
 
 
 def _kind(layer: nn.Embedding, rows: Tensor) -> Kind | None:
-    """The class that looks up as this layer does; None for one that does more with its table than look up rows."""
+    """The class that looks up rows like this layer; None for a layer that does more than look up rows."""
     kind = type(layer)
     if layer.max_norm is not None:
         return None
     if kind is nn.Embedding:
         return HalfEmbeddings
 
-    def forward(layer: Any, input: Tensor) -> Tensor:  # Any: a table of some architecture
+    def forward(layer: Any, input: Tensor) -> Tensor:  # Any: an embedding of some architecture
         found = embedding(input, layer.rows).float()
         order = torch.arange(input.numel(), device=input.device).view(input.shape)
         made: Tensor = _with(layer, kind, found.reshape(-1, found.shape[-1]))(order)
@@ -92,7 +92,7 @@ def _kind(layer: nn.Embedding, rows: Tensor) -> Kind | None:
 
 
 def _with(layer: nn.Embedding, kind: Kind, weight: Tensor, **more: Tensor) -> nn.Embedding:
-    """The layer as one of that class over other rows."""
+    """A copy of the layer as this class, with other rows."""
     made = kind.__new__(kind)
     made.__dict__ = {**layer.__dict__, **more, "padding_idx": None, "num_embeddings": len(weight)}
     made.__dict__["_parameters"] = {} if more else {"weight": weight}

@@ -1,8 +1,8 @@
-"""4-bit weights of GGUF models (Q4_0, Q4_1), recovered exactly from their floats and kept as they are.
+"""4-bit weights of GGUF models (Q4_0, Q4_1), recovered exactly from their floats and kept in 4 bits.
 
-A GGUF file in Q4_1 holds, of every 32 inputs of an output, a scale, a least number, and 32 numbers from 0 to 15; a
-float is `least + number * scale`. One in Q4_0 can be said in the same way; where its scale is negative, the largest
-stands for the least. Rounded to 8 bits these would lose something more and take twice the memory.
+For every 32 inputs of an output, Q4_1 stores a scale, a minimum, and 32 numbers from 0 to 15; a weight is `least +
+number * scale`. Q4_0 is a special case of this; if its scale is negative, the maximum takes the minimum's place. In 8
+bits these weights would be rounded once more and take twice the memory.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class Int4Weights(NamedTuple):
 
 @torch.inference_mode()
 def recover_int4(weights: Tensor) -> Int4Weights | None:
-    """The 4 bits that these floats, [out, in], stand for to the last bit; None if they stand for none."""
+    """The 4-bit weights that equal these floats, [out, in], to the last bit; None if there are none."""
     if weights.shape[1] % FINE or not weights.numel():
         return None
-    if _fit_block(weights[:1]) is None:  # of most models it is the first output that tells
+    if _fit_block(weights[:1]) is None:  # for most models the first output decides
         return None
     return _fit_block(weights)
 
 
 def plain(nibbles: Int4Weights) -> Tensor:
-    """The numbers that these stand for, [out, in] in float32."""
+    """The weights as floats, [out, in] in float32."""
     codes, scale, least = nibbles
     numbers = torch.stack((codes & LEVELS, codes >> 4), -1).view(len(codes), -1, FINE).float()
     return (numbers * scale.float().unsqueeze(-1) + least.float().unsqueeze(-1)).flatten(1)
 
 
 def is_sound(nibbles: Int4Weights, shape: tuple[int, int]) -> bool:
-    """They are the weights of a layer of this shape, [out, in]."""
+    """Whether they are the weights of a layer of this shape, [out, in]."""
     outs, ins = shape
     codes, *rest = nibbles
     if codes.dtype is not torch.uint8 or ins % FINE or codes.shape != (outs, ins // 2):
@@ -52,13 +52,16 @@ def is_sound(nibbles: Int4Weights, shape: tuple[int, int]) -> bool:
 
 
 def _fit_block(weights: Tensor) -> Int4Weights | None:
-    """A block's 0 is its least number, or its largest; the other end is some steps of the scale away, 15 of most."""
+    """Fit a scale and a start to each block.
+
+    A number 0 is the minimum or the maximum; the other end is mostly 15 steps away.
+    """
     blocks = weights.reshape(len(weights), -1, FINE)
     ends = blocks.aminmax(dim=-1)
     span = ends.max - ends.min
     scale, numbers = torch.zeros_like(span, dtype=torch.float16), torch.zeros_like(blocks, dtype=torch.uint8)
     least = ends.min.half()
-    left = (span > 0) | (least.float() != ends.min)  # a block of one number has a scale of 0
+    left = (span > 0) | (least.float() != ends.min)  # a block of equal numbers has a scale of 0
     for steps, (first, sign) in product(range(LEVELS, 0, -1), ((ends.min, 1), (ends.max, -1))):
         if not bool(left.any()):
             break

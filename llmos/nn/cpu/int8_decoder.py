@@ -1,7 +1,7 @@
 """An int8 decoder layer as one C kernel for decode steps of one token per sequence.
 
-Called layer by layer from Python, norms, products and attention of one token take less time than the calls do. What it
-replaces was replaced part by part before (nn/cpu/fused.py), and it computes these parts' numbers to the bit.
+For one token, the Python calls of norms, products and attention take longer than the computation. The layer's parts use
+fused kernels already (nn/cpu/fused.py); the result is equal to theirs to the bit.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from llmos.nn.generation.paged_attention import Plan
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 GATE = ("gate_proj", "up_proj", "down_proj")
-TRIED = (BLOCK + 3, 2)  # tokens of each sequence in a trial; then each gets one more
+TRIED = (BLOCK + 3, 2)  # tokens of each sequence in a trial; one decode step follows
 
-Layer = Any  # Any: a layer of some architecture, with the parts that were looked for
+Layer = Any  # Any: a layer of some architecture, whose parts were checked
 Kind = type[nn.Module]
 
 
 class Made(NamedTuple):
-    """What the loop is told of one layer, and the tensors that it points to."""
+    """The kernel's arguments for one layer, and the tensors that they point to."""
 
     decoder: Decoder
     kept: tuple[Tensor | None, ...]
 
 
 def decoder_class(layer: Layer) -> Kind | None:
-    """The class whose steps are one loop, if a trial shows that they give the layer's own numbers."""
+    """The class that computes a decode step in one kernel, if a trial gives the layer's own numbers; else None."""
     if not _is_like(layer):
         return None
     asked = layer.self_attn.asked
@@ -57,7 +57,10 @@ def decoder_class(layer: Layer) -> Kind | None:
 
 
 def _is_like(layer: Layer) -> bool:
-    """Its parts are those of Llama's (Touvron et al. 2023, arXiv:2302.13971), each replaced by a loop already."""
+    """Whether its parts are those of Llama (Touvron et al.
+
+    2023, arXiv:2302.13971), each with a fused kernel already.
+    """
     if {name for name, _ in layer.named_children()} != PARTS:
         return False
     attention, gate = layer.self_attn, layer.mlp
@@ -71,11 +74,12 @@ def _is_like(layer: Layer) -> bool:
     products = [getattr(attention, name) for name in PROJECTIONS] + [getattr(gate, name) for name in GATE]
     if not all(isinstance(one, Int8) and one.packed is not None and "forward" not in vars(one) for one in products):
         return False
-    return all(len({one.is_nibbles for one in some}) == 1 for some in (products[:3], products[4:6]))  # of one input
+    # they share an input
+    return all(len({one.is_nibbles for one in some}) == 1 for some in (products[:3], products[4:6]))
 
 
 def kernel_args(layer: Layer) -> Made:
-    """What the loop is told of this layer, whose parts are those of `decoded`."""
+    """The kernel's arguments for this layer, which `_is_like` has accepted."""
     attention, gate = layer.self_attn, layer.mlp
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
     norms += [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
@@ -97,7 +101,7 @@ def kernel_args(layer: Layer) -> Made:
 
 @torch.inference_mode()
 def _agree(layer: Layer, kind: Kind) -> bool:
-    """Both give the same numbers for sequences of which something is held."""
+    """Whether both give the same numbers for a decode step over a filled KV cache."""
     hidden, d = layer.self_attn.q_proj.in_features, layer.self_attn.head_dim
     drawn = torch.Generator().manual_seed(0)
     pool = KVCache(2 * len(TRIED) * BLOCK, 1)
@@ -111,7 +115,7 @@ def _agree(layer: Layer, kind: Kind) -> bool:
         x = torch.randn(1, tokens, hidden, generator=drawn)
         named = {"position_embeddings": (angles.cos(), angles.sin()), "attention_mask": None}
         plan = Plan(lengths, kvs, torch.device("cpu"))
-        out: Any = by.forward(layer, x, layout=Layout(lengths, plan), **named)  # Any: what an architecture gives
+        out: Any = by.forward(layer, x, layout=Layout(lengths, plan), **named)  # Any: what the architecture returns
         return out if isinstance(out, Tensor) else torch.empty(0)
 
     try:

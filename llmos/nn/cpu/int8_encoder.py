@@ -1,6 +1,6 @@
-"""An int8 encoder layer as one C kernel whose intermediate results stay in cache.
+"""An int8 encoder layer as one C kernel whose intermediate results stay in the CPU's cache.
 
-What it replaces was replaced part by part before (nn/cpu/fused.py), and it computes these parts' numbers to the bit.
+The layer's parts use fused kernels already (nn/cpu/fused.py); the result is equal to theirs to the bit.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from llmos.nn.cpu.int8_linear import Int8
 PARTS = {"attention", "intermediate", "output"}
 TRIED = (5, 1, 40)  # tokens of each sequence in a trial
 
-Layer = Any  # Any: a layer of some architecture, with the parts that were looked for
+Layer = Any  # Any: a layer of some architecture, whose parts were checked
 Kind = type[nn.Module]
 
 
 class Told(NamedTuple):
-    """What the loop is told of one layer, and the tensors that it points to."""
+    """The kernel's arguments for one layer, and the tensors that they point to."""
 
     encoder: Encoder
     kept: tuple[Tensor, ...]
 
 
 def encoder_class(layer: Layer, loops: Kernels) -> Kind | None:
-    """The class that computes this layer as one loop, if a trial shows that it gives the layer's own numbers."""
+    """The class that computes this layer in one kernel, if a trial gives the layer's own numbers; else None."""
     if not _is_like(layer) or (scale := _scale(layer)) is None:
         return None
     kind = type(layer)
@@ -52,7 +52,7 @@ def encoder_class(layer: Layer, loops: Kernels) -> Kind | None:
 
 
 def _is_like(layer: Layer) -> bool:
-    """Its parts are those of BERT's (Devlin et al. 2018, arXiv:1810.04805), each replaced by a loop already."""
+    """Whether its parts are those of BERT (Devlin et al. 2018, arXiv:1810.04805), each with a fused kernel already."""
     if {name for name, _ in layer.named_children()} != PARTS:
         return False
     try:
@@ -64,7 +64,7 @@ def _is_like(layer: Layer) -> bool:
         return False
     if not all(isinstance(one, Int8) and one.packed is not None and "forward" not in vars(one) for one in products):
         return False
-    return len({one.is_nibbles for one in products[:3]}) == 1  # queries, keys and values are of the same numbers
+    return len({one.is_nibbles for one in products[:3]}) == 1  # queries, keys and values share one number format
 
 
 def _products(layer: Layer) -> list[Layer]:
@@ -78,7 +78,7 @@ def _norms(layer: Layer) -> list[Layer]:
 
 @torch.inference_mode()
 def _scale(layer: Layer) -> float | None:
-    """What the layer asks its attention function to multiply with; None if it asks for more than that."""
+    """The scale that the layer passes to its attention function; None if it passes other options too."""
     asked: list[dict[str, Any]] = []  # Any: as attention.attend takes it
     try:
         layer(torch.zeros(1, 3, layer.output.dense.out_features), layout=Layout((2, 1), told=asked))
@@ -109,7 +109,7 @@ def _kernel_args(layer: Layer, scale: float) -> Told:
 
 @torch.inference_mode()
 def _agree(layer: Layer, kind: Kind) -> bool:
-    """Both give the same numbers."""
+    """Whether both give the same numbers."""
     drawn = torch.Generator().manual_seed(0)
     x = torch.randn(1, sum(TRIED), layer.output.dense.out_features, generator=drawn)
     try:

@@ -1,7 +1,7 @@
 """What int8 would save on this machine, in bytes and in time, measured before a base is converted.
 
-Bytes are counted from the shapes of its tensors. Time is measured on products of its shapes, float and int8 in turn,
-by the fastest of a few tries, for other programs may run beside.
+Bytes follow from the tensors' shapes. Time is measured on products of these shapes, float and int8 in turn; the fastest
+of a few tries counts, because other programs may run beside.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from llmos.nn.cpu.cpu_kernels import BLOCK
 from llmos.nn.cpu.few_row_matmul import turn
 from llmos.nn.cpu.int8_linear import Int8
 
-ROWS = (1, 16, 128)  # tokens that go through a layer at once: a step of one answer, of some; a text or a prompt
+ROWS = (1, 16, 128)  # tokens per pass: decode of one sequence, decode of a batch, a text or a prompt
 BUDGET_S = 2.5
 TRIES = 5
-MOST_WEIGHTS = 1 << 21  # of a product that is tried: of a larger layer so many outputs are, and counted for the rest
+# of a product that is tried; of a larger layer this many weights are tried and the time is scaled up
+MOST_WEIGHTS = 1 << 21
 MOST_SHAPES = 8
 
-Shapes = Mapping[tuple[int, int], int]  # (out, in) -> how many layers of this shape a pass goes through
-Measure = Callable[["GainPlan", str], Mapping[int, float]]  # -> how many times as fast int8 is, by rows
+Shapes = Mapping[tuple[int, int], int]  # (out, in) -> the number of layers of this shape
+Measure = Callable[["GainPlan", str], Mapping[int, float]]  # -> the speed of int8 relative to float, by rows
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class GainPlan:
-    """A base by the shapes of its tensors: what its forms take, and which products it computes.
+    """A base by the shapes of its tensors: the bytes of its forms, and the products that it computes.
 
-    `is_whole` is false where layers may turn out to be of 4 bits (GGUF), and int8 then takes less.
+    `is_whole` is false if some layers may be recovered in 4 bits (GGUF); int8 then takes less than computed here.
     """
 
     shapes: Shapes
-    other: int  # numbers that are no weights of layers in int8
-    floats: int  # numbers of the form in float, where layers may share theirs
+    other: int  # elements outside of the layers that int8 converts
+    floats: int  # elements of the float form, where layers may share weights
     generates: bool
     is_whole: bool = True
 
@@ -50,14 +51,15 @@ class GainPlan:
         return self.floats * load.torch_dtype(dtype).itemsize
 
     def int8_bytes(self, dtype: str) -> int:
-        """Of the form beside a device that computes in `dtype`."""
+        """The bytes of the int8 form, for a device that computes in `dtype`."""
         integers = sum(count * (out * ins + 4 * out * -(-ins // BLOCK)) for (out, ins), count in self.shapes.items())
         return integers + self.other * load.torch_dtype(rest_of(form_dtype(INT8, dtype))).itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Bytes of a base's weights in the dtype of the device and in int8; how many times as fast int8's products are."""
+    """The bytes of a base's weights in the device's dtype and in int8, and the speed of int8's products relative to
+    float."""
 
     dtype: str
     float_bytes: int
@@ -71,25 +73,25 @@ class Gain:
 
     @property
     def is_faster(self) -> bool:
-        """For some number of rows."""
+        """Whether int8 is faster for some number of rows."""
         return any(speed > 1 for speed in self.speeds.values())
 
     @property
     def plain(self) -> dict[str, object]:
-        """As evidence keeps it."""
+        """The figures in the form that evidence stores."""
         speeds = {str(rows): round(speed, 3) for rows, speed in self.speeds.items()}
         sizes: dict[str, object] = {"float_bytes": self.float_bytes, "int8_bytes": self.int8_bytes}
         return {"dtype": self.dtype, **sizes, "is_whole": self.is_whole, "speeds": speeds}
 
     @property
     def figures(self) -> dict[str, float]:
-        """As progress carries it."""
+        """The figures in the form that progress reports carry."""
         speeds = {f"speed_{rows}": round(speed, 3) for rows, speed in self.speeds.items()}
         return {"float_bytes": float(self.float_bytes), "int8_bytes": float(self.int8_bytes), **speeds}
 
     @property
     def sentence(self) -> str:
-        """What is to be expected here, in a sentence; another where there is nothing to be won."""
+        """The expected gain in one sentence, or that there is none."""
         at_most = "" if self.is_whole else "at most "
         sizes = f"{at_most}{self.int8_bytes / 1e6:,.1f} MB for {self.float_bytes / 1e6:,.1f} MB in {self.dtype}"
         speeds = ", ".join(f"{speed:.2f} for {rows}" for rows, speed in self.speeds.items())
@@ -100,7 +102,7 @@ class Gain:
 
 
 def plan(folder: Path, *, is_whole: bool = True) -> GainPlan:
-    """The base in this folder by its config alone; BadInput for an architecture that is not computed in int8."""
+    """Plan from the config of the base in this folder; BadInput for an architecture that int8 does not support."""
     model = load.empty(folder)
     layers = dict(int8_linear.eligible(model))
     names = {path + int8_linear.WEIGHT for path in layers}
@@ -113,14 +115,14 @@ def plan(folder: Path, *, is_whole: bool = True) -> GainPlan:
 
 
 def gain(plan: GainPlan, dtype: str, measure: Measure | None = None) -> Gain:
-    """What int8 saves beside a device that computes in `dtype`."""
+    """What int8 saves on a device that computes in `dtype`."""
     speeds = (measure or measure_gain)(plan, dtype)
     return Gain(dtype, plan.float_bytes(dtype), plan.int8_bytes(dtype), speeds, plan.is_whole)
 
 
 @torch.inference_mode()
 def measure_gain(plan: GainPlan, dtype: str, *, clock: Callable[[], float] = time.perf_counter) -> Mapping[int, float]:
-    """Products of the plan's largest shapes in this dtype and in int8, tried in turn until the budget is spent."""
+    """Time products of the plan's largest shapes in this dtype and in int8, in turn, until the time budget is spent."""
     until = clock() + BUDGET_S
     taken = sorted(plan.shapes.items(), key=lambda one: one[1] * one[0][0] * one[0][1], reverse=True)[:MOST_SHAPES]
     spent = {rows: [0.0, 0.0] for rows in ROWS}
@@ -136,7 +138,7 @@ def measure_gain(plan: GainPlan, dtype: str, *, clock: Callable[[], float] = tim
 
 
 def _both(out: int, ins: int, dtype: torch.dtype, *, is_turned: bool) -> tuple[Run, Run]:
-    """The same product in this dtype, the way round that serving would take, and in int8."""
+    """The same product in this dtype and in int8, in the order that serving would use."""
     layer = nn.Linear(ins, out, bias=False)
     layer.weight = nn.Parameter(torch.randn(out, ins, generator=torch.Generator().manual_seed(0)) * 0.02)
     integers = Int8(int8_linear.quantize_layer(layer), None)
@@ -149,7 +151,7 @@ def _both(out: int, ins: int, dtype: torch.dtype, *, is_turned: bool) -> tuple[R
 def _time_products(
     both: tuple[Run, Run], rows: int, ins: int, clock: Callable[[], float], until: float
 ) -> tuple[float, float]:
-    """The fastest of some tries of each, after one that warms up; once at least, however late it is."""
+    """Each product's fastest time after one warm-up; at least one try, even past the time limit."""
     x = torch.randn(rows, ins, generator=torch.Generator().manual_seed(1))
     for run in both:
         run(x)

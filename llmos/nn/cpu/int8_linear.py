@@ -1,11 +1,10 @@
-"""int8 linear layers: weights quantized once, activations on the fly, integer accumulation, float output.
+"""int8 linear layers: weights quantized once, activations quantized on the fly, integer accumulation, float output.
 
-Every BLOCK of an output's weights has a scale of its own, and every BLOCK of a token's inputs, so that a large number
-spoils its block alone. A token's answer does not depend on those beside it: sums of integers have no order. A CPU
-without VNNI adds four products in 16 bits; a block's scale is so large that this cannot overflow, and every CPU
-computes the same. Where the loop in C was not compiled, the same rounded numbers are multiplied as floats.
-
-Weights that are numbers of 4 bits already (nn/cpu/int4.py) are kept as these: then the inputs alone are rounded.
+Every BLOCK of an output's weights has its own scale, and so has every BLOCK of a token's inputs: an outlier affects its
+own block alone. A token's result does not depend on the other tokens in the batch, because integer sums have no order.
+A CPU without VNNI adds four products in 16 bits; the scales are chosen so that this cannot overflow, and all CPUs give
+the same numbers. Without the C kernel the same rounded numbers are multiplied as floats. // Weights that are 4-bit
+numbers already (nn/cpu/int4.py) stay in 4 bits: then only the inputs are rounded.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from llmos.nn.cpu.few_row_matmul import TransposedWeights
 from llmos.nn.cpu.int4 import FINE, Int4Weights
 
 LEVELS = 127
-REACH = 128  # of the sum of four weights of one sign that the kernel adds up at once: 255 * 128 < 2^15
-LEAST_OUTPUTS = 16  # a layer with fewer (a router of experts, a score) decides much and costs nothing: it stays float
+REACH = 128  # limit of the sum of four weights of one sign that the kernel adds at once: 255 * 128 < 2^15
+LEAST_OUTPUTS = 16  # smaller layers (a router of experts, a score) stay float: they decide much and cost little
 SMALLEST = 1e-12  # a block of zeros still needs a scale
 WEIGHT, SCALE, LEAST = ".weight", ".weight_scale", ".weight_least"
 
@@ -35,7 +34,7 @@ Product = Callable[[Tensor], Tensor]  # [..., in] -> [..., out]
 
 
 class QuantizedRows(NamedTuple):
-    """A layer's weights, [out, in] in int8, and what each block of an output's is multiplied with, [out, blocks]."""
+    """A layer's weights, [out, in] in int8, and the scale of each block of an output, [out, blocks]."""
 
     values: Tensor
     scales: Tensor
@@ -45,7 +44,7 @@ Weights = QuantizedRows | Int4Weights
 
 
 class Int8(nn.Linear):
-    """A linear layer whose weights are packed for the kernel. They are not parameters: nothing trains them."""
+    """A linear layer whose weights are packed for the kernel. They are not parameters, so nothing trains them."""
 
     bias: nn.Parameter | None  # type: ignore[assignment]  # Linear says that it always has one
 
@@ -64,7 +63,7 @@ class Int8(nn.Linear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # Linear has a parameter there, which this layer has not
-        """The weights as plain numbers again, made each time that it is asked."""
+        """The weights as floats, converted at each access."""
         return plain(self._weights)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -81,12 +80,12 @@ def _pack(loops: Kernels, weights: Weights, bias: Tensor | None) -> Packed:
 
 
 def quantize(model: nn.Module, *, keep: Collection[str] = ()) -> None:
-    """Put integer layers in the place of the model's float ones, but for those at the paths to keep."""
+    """Replace the model's float linear layers by integer ones, except those at the paths in `keep`."""
     put(model, {path: quantize_layer(layer) for path, layer in eligible(model) if path not in keep})
 
 
 def eligible(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that can compute in integers, by path: products with weights, whichever way round they are kept."""
+    """The layers that int8 supports, by path: those with a weight matrix, in either orientation."""
     for path, layer in model.named_modules():
         if type(layer) in (nn.Linear, TransposedWeights, Conv1D) and len(matrix(layer)) >= LEAST_OUTPUTS:
             yield path, layer
@@ -101,7 +100,7 @@ def matrix(layer: nn.Module) -> Tensor:
 
 @torch.inference_mode()
 def quantize_layer(layer: nn.Module) -> Weights:
-    """The layer's weights as they are if 4 bits hold them, else rounded, each block of an output's with its scale."""
+    """The layer's weights in 4 bits if that is exact; else in int8, with a scale for each block of an output."""
     whole = matrix(layer).float()
     if (kept := int4.recover_int4(whole)) is not None:
         return kept
@@ -110,14 +109,14 @@ def quantize_layer(layer: nn.Module) -> Weights:
     blocks = _blocks(whole)
     reach = _reach(blocks).amax(-1, keepdim=True)
     scales = torch.maximum(_scales(blocks), reach / REACH)
-    is_over = _reach((blocks / scales).round()).amax(-1, keepdim=True) > REACH  # rounding adds a half to each at most
+    is_over = _reach((blocks / scales).round()).amax(-1, keepdim=True) > REACH  # rounding adds at most a half to each
     scales = torch.where(is_over, torch.maximum(_scales(blocks), reach / (REACH - 2)), scales)
     values = (blocks / scales).round().to(torch.int8)
     return QuantizedRows(values.flatten(-2)[:, : whole.shape[1]].contiguous(), scales.squeeze(-1))
 
 
 def plain(weights: Weights) -> Tensor:
-    """The numbers that these stand for, [out, in]."""
+    """The weights as floats, [out, in]."""
     if isinstance(weights, Int4Weights):
         return int4.plain(weights)
     values, scales = weights
@@ -125,19 +124,20 @@ def plain(weights: Weights) -> Tensor:
 
 
 def _blocks(x: Tensor, size: int = BLOCK) -> Tensor:
-    """[..., n] -> [..., blocks, size], with zeros for what the last one lacks."""
+    """[..., n] -> [..., blocks, size]; the last block is padded with zeros."""
     return pad(x, (0, -x.shape[-1] % size)).view(*x.shape[:-1], -1, size)
 
 
 def _scales(blocks: Tensor) -> Tensor:
-    """[..., size] -> [..., 1]: what one of LEVELS is worth."""
+    """The scale of each block, [..., size] -> [..., 1]: the value of one of LEVELS steps."""
     return blocks.abs().amax(-1, keepdim=True).clamp_min(SMALLEST) / LEVELS
 
 
 def _reach(blocks: Tensor) -> Tensor:
-    """[..., BLOCK] -> [..., BLOCK / 4]: how far each sum of four goes to either side, for inputs from 0 to 1.
+    """[..., BLOCK] -> [..., BLOCK / 4]: the largest absolute sum of each group of four, for inputs from 0 to 1.
 
-    The four are two neighbours and the two that stand four behind them: a loop adds eight inputs as two fours.
+    A group is two neighbours and the two that stand four behind them, because the kernel adds eight inputs as two
+    fours.
     """
     fours = blocks.view(*blocks.shape[:-1], -1, 2, 2, 2)
     up, down = (x.clamp_min(0).sum((-3, -1)).flatten(-2) for x in (fours, -fours))
@@ -145,12 +145,12 @@ def _reach(blocks: Tensor) -> Tensor:
 
 
 def furthest_reach(values: Tensor) -> int:
-    """How far the furthest sum of four goes in a matrix of integers."""
+    """The largest absolute sum of such a group in an int8 matrix."""
     return int(_reach(_blocks(values.int())).max())
 
 
 def put(model: nn.Module, layers: Mapping[str, Weights]) -> None:
-    """Put integer layers of these weights in the place of the layers at these paths."""
+    """Install integer layers with these weights at these paths of the model."""
     made: dict[nn.Module, Int8] = {}
     for path, weights in layers.items():
         layer = model.get_submodule(path)
@@ -168,17 +168,17 @@ def weights_bytes(model: nn.Module) -> int:
     return sum(layer.size_bytes for layer in model.modules() if isinstance(layer, Int8))
 
 
-# The form in a file: `<layer>.weight` in int8 beside `<layer>.weight_scale`, or in uint8, two in a byte, beside that
-# and `<layer>.weight_least`; everything else in one dtype of floats (abi/form.py).
+# The int8 form in a file: `<layer>.weight` in int8 with `<layer>.weight_scale`, or in uint8, two numbers in a byte,
+# with `<layer>.weight_scale` and `<layer>.weight_least`; all other tensors in one float dtype (abi/form.py).
 
 
 def is_form(weights: Mapping[str, Tensor]) -> bool:
-    """These are the tensors of a model whose linear layers are in int8."""
+    """Whether these are the tensors of an int8 form."""
     return any(name.endswith(SCALE) for name in weights)
 
 
 def form_of(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors to write for the layers of a float model."""
+    """The tensors of the int8 form for the layers of a float model."""
     form: dict[str, Tensor] = {}
     for path, layer in eligible(model):
         form |= zip((path + end for end in (WEIGHT, SCALE, LEAST)), quantize_layer(layer), strict=False)
@@ -186,7 +186,7 @@ def form_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def layers_of(weights: Mapping[str, Tensor], model: nn.Module, name: str) -> dict[str, Weights]:
-    """The integer layers in a form's tensors, by path; Corrupt, naming the first, if one is not what this makes."""
+    """The integer layers in a form's tensors, by path; Corrupt that names the first malformed one."""
     there = dict(eligible(model))
     found: dict[str, Weights] = {}
     for key in weights:
@@ -221,7 +221,7 @@ def _is_sound(weights: Weights, like: Tensor) -> bool:
 
 
 def _in_floats(weights: Weights, bias: Tensor | None) -> Product:
-    """The same numbers, multiplied as floats: no faster than float32, for where nothing was compiled."""
+    """The same rounded numbers multiplied as floats, if there is no C kernel. It is no faster than float32."""
     whole, size = plain(weights), FINE if isinstance(weights, Int4Weights) else BLOCK
 
     def compute(x: Tensor) -> Tensor:

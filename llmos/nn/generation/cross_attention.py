@@ -1,6 +1,6 @@
-"""Cross-attention of a decoder over an encoder's output, whose keys and values lie in the KV cache.
+"""Cross-attention of a decoder over an encoder's output, whose keys and values are in the KV cache.
 
-They are computed once (`encoder_state.py`) and only read here. A source's blocks are a pool's like any others.
+They are computed once (`encoder_state.py`) and only read here. Their blocks come from the same pool as all others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from llmos.nn.generation.paged_attention import each, visible_range
 
 
 class CrossAttention:
-    """One step's tokens, so many of each sequence, and the sources of those sequences; planned once for all layers."""
+    """Cross-attention of one step: the number of tokens per sequence, and each sequence's source; planned once for all
+    layers."""
 
     def __init__(self, lengths: Sequence[int], sources: Sequence[SequenceCache], device: torch.device) -> None:
         self._pool = sources[0].pool
@@ -32,7 +33,7 @@ class CrossAttention:
         )
 
     def attend(self, layer: int, query: Tensor, scale: float | None) -> Tensor:
-        """[heads, T, d] of queries -> [T, heads, d], each over all of its own source."""
+        """Attend from queries [heads, T, d] to all of each sequence's source -> [T, heads, d]."""
         held = self._pool.layer(layer, query, query)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         if self._reach is not None and len(self._lone) == len(self._lengths):

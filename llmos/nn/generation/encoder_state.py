@@ -1,8 +1,8 @@
-"""Encoder states: an encoder-decoder's input, encoded once (its prefill) and kept in the KV cache for decoding.
+"""Encoder states: the input of an encoder-decoder, encoded once (its prefill) and kept in the KV cache for decoding.
 
-What the decoder's layers see of a source, its keys and values, lies in blocks of the same pool as those of what is
-written, counted like them. No architecture is rewritten: positions reach the layers that count from 0 by a hook, and
-a decoder is told that its source is in a cache already.
+Cross-attention keys and values lie in blocks of the same pool as the decoder's own, and are counted like them.
+transformers' classes are used as they are: a hook passes positions to layers that count from 0, and a placeholder cache
+tells the decoder that its source is cached.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from llmos.nn.generation.kv_cache import KVCache, SequenceCache
 from llmos.nn.generation.paged_attention import Plan
 from llmos.nn.packing import Packed
 
-Layer = Any  # Any: a layer of some architecture, with the parts that were looked for
-PROJECTIONS = (("k_proj", "v_proj"), ("k", "v"))  # how architectures call what makes keys and values
+Layer = Any  # Any: a layer of some architecture, whose parts were checked
+PROJECTIONS = (("k_proj", "v_proj"), ("k", "v"))  # the names of the key and value projections, by architecture
 POSITIONS = "embed_positions"
 
 _positions: ContextVar[Tensor | None] = ContextVar("positions", default=None)
 
 
 class EncoderState:
-    """An encoded input, which all of its answers share; its blocks are in the KV cache while somebody holds it."""
+    """An encoded input, shared by all of its answers. Its blocks stay in the KV cache while it has a holder."""
 
     def __init__(self, pool: KVCache, ids: Sequence[int]) -> None:
         self.ids = list(ids)
@@ -44,14 +44,14 @@ class EncoderState:
 
     @property
     def unread(self) -> int:
-        """Tokens that the encoder has still to read: all of them, or none."""
+        """The tokens that the encoder still has to read: all of them, or none."""
         return 0 if self.kv.length else len(self.ids)
 
     def hold(self) -> None:
         self.holders += 1
 
     def drop(self) -> None:
-        """One holder less. With none left its blocks are free, and it would need prefill again."""
+        """Remove a holder. Without holders its blocks are freed, and it would need prefill again."""
         assert self.holders > 0, "a source is dropped and nobody holds it"
         self.holders -= 1
         if not self.holders:
@@ -59,14 +59,15 @@ class EncoderState:
 
 
 def watch(model: nn.Module) -> None:
-    """From now on the model computes packed rows: its positions and its distances are those of each sequence."""
+    """Make the model compute packed rows from now on: positions and distances are counted per sequence."""
     relative_bias.watch(model)
     for name, layer in model.named_modules():
         if name.endswith(POSITIONS):
             layer.register_forward_pre_hook(_place, with_kwargs=True)
 
 
-def _place(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any] | None:  # Any: its own
+# Any: the layer's own arguments
+def _place(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any] | None:
     positions = _positions.get()
     return None if positions is None else (args, named | {"position_ids": positions})
 
@@ -89,7 +90,7 @@ def encode(model: Any, packed: Packed) -> Tensor:  # Any: transformers' methods,
 
 
 def read(model: Any, packed: Packed, sources: Sequence[SequenceCache]) -> None:  # Any: as encode
-    """Encode these sources, and leave in their blocks what each of the decoder's layers sees of them."""
+    """Encode these sources and write the keys and values of each cross-attention layer into their blocks."""
     hidden = encode(model, packed)
     plan = Plan(packed.lengths, sources, hidden.device)
     for layer in _crossing(model):
@@ -103,9 +104,9 @@ def read(model: Any, packed: Packed, sources: Sequence[SequenceCache]) -> None: 
 def next_logits(
     model: Any, packed: Packed, kvs: Sequence[SequenceCache], sources: Sequence[SequenceCache]
 ) -> Tensor:  # Any: as encode
-    """The next token's logits after each sequence, [sequences, vocabulary], each going on from its own and its source.
+    """The next token's logits of each sequence, [sequences, vocabulary], given its KV cache and its source.
 
-    As in `pack.forward`, what is written counts once each sequence is told to `advance`.
+    As in `packing.forward`, the new keys and values count only after `advance`.
     """
     device = packed.ids.device
     plan, across = Plan(packed.lengths, kvs, device), CrossAttention(packed.lengths, sources, device)
@@ -113,7 +114,7 @@ def next_logits(
     with _place_positions(packed):
         out = model(
             decoder_input_ids=packed.ids,
-            encoder_outputs=BaseModelOutput(last_hidden_state=packed.ids),  # which is not read
+            encoder_outputs=BaseModelOutput(last_hidden_state=packed.ids),  # not read, because the source is cached
             layout=Layout(packed.lengths, plan, across=across),
             **{_cache_name(model): told},
         )
@@ -122,7 +123,7 @@ def next_logits(
 
 
 def hidden_of(model: Any, sources: Packed, packed: Packed) -> Tensor:  # Any: as encode
-    """The decoder's last hidden state of every token, [T, hidden], each sequence beside its source: for training."""
+    """For training: the decoder's last hidden state of every token, [T, hidden], given each sequence's source."""
     hidden = encode(model, sources)
     with _place_positions(packed):
         out = model.get_decoder()(
@@ -136,7 +137,7 @@ def hidden_of(model: Any, sources: Packed, packed: Packed) -> Tensor:  # Any: as
 
 
 def _crossing(model: Any) -> Iterator[Layer]:  # Any: as encode
-    """The layers in which a decoder sees its source: those of its attention that look both ways."""
+    """The decoder's cross-attention layers: its attention layers that are not causal."""
     for layer in model.get_decoder().modules():
         if getattr(layer, "is_causal", True) is False and getattr(layer, "layer_idx", None) is not None:
             yield layer
@@ -150,7 +151,7 @@ def _by_head(layer: Layer, x: Tensor) -> Tensor:
 
 def _cache_name(model: Any) -> str:  # Any: as encode
     named = inspect.signature(model.forward).parameters
-    return "cache" if "cache" in named else "past_key_values"  # its name in transformers before
+    return "cache" if "cache" in named else "past_key_values"  # the name in older versions of transformers
 
 
 class _Told(EncoderDecoderCache):  # type: ignore[misc]  # transformers' classes are Any here
@@ -163,19 +164,23 @@ class _Told(EncoderDecoderCache):  # type: ignore[misc]  # transformers' classes
 
 
 class _Kept:
-    """A layer of it: keys and values that nobody reads, for they lie in the pool."""
+    """A layer of that cache. Its keys and values are never read, because they are in the pool."""
 
     def __init__(self, nothing: Tensor) -> None:
         self.keys = self.values = nothing
 
 
 class _Passed(Cache):  # type: ignore[misc]  # as above
-    """New keys and values go through: the attention function writes them into the pool."""
+    """A self-attention layer of that cache.
 
-    def __init__(self, layers: Sequence[Any] = ()) -> None:  # Any: transformers wants layers of its own kind
+    It returns new keys and values unchanged; the attention function stores them.
+    """
+
+    def __init__(self, layers: Sequence[Any] = ()) -> None:  # Any: transformers' type for cache layers
         self.layers = list(layers)
 
-    def update(self, key: Tensor, value: Tensor, *args: Any, **named: Any) -> tuple[Tensor, Tensor]:  # Any: its own
+    # Any: transformers' arguments
+    def update(self, key: Tensor, value: Tensor, *args: Any, **named: Any) -> tuple[Tensor, Tensor]:
         return key, value
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

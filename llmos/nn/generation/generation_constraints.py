@@ -1,8 +1,8 @@
 """Constraints from generation_config.json: banned tokens, minimum length, no repeated n-grams.
 
-Of transformers' generation_config those that bind a greedy answer are kept: `bad_words_ids`, `suppress_tokens`,
-`begin_suppress_tokens`, `min_length`, `min_new_tokens` and `no_repeat_ngram_size`. How long an answer may be, how many
-beams are searched and how it is drawn, a request says itself; so no end is forced on an answer that is cut.
+Only settings that bind greedy decoding are read: `bad_words_ids`, `suppress_tokens`, `begin_suppress_tokens`,
+`min_length`, `min_new_tokens` and `no_repeat_ngram_size`. Each request sets its own maximum length, beams and sampling.
+`forced_eos_token_id` is not read: no end is forced on an answer that reaches its maximum length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llmos.nn.called import name_of
 from llmos.tasks.text import quote_value
 
 GENERATION = "generation_config.json"
-FILES = ("config.json", GENERATION)  # the later one counts; older models have all in the first
+FILES = ("config.json", GENERATION)  # the later file wins; older models have everything in config.json
 
 
 def _is_whole(value: Json) -> bool:
@@ -62,17 +62,17 @@ FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class GenerationConstraints:
-    """`never` are sequences whose last token may not come after the others; `begun` is the length of the opening."""
+    """`never` are token sequences whose last token is banned after the others; `begun` is the length of the opening."""
 
     never: tuple[tuple[int, ...], ...] = ()
     not_first: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
-    least: int = 0  # tokens before which none ends, the opening among them
+    least: int = 0  # no end token before this length, which includes the opening
     ngram: int = 0
     begun: int = 1
 
     def apply(self, logits: Tensor, ids: Sequence[int]) -> Tensor:
-        """The logits of what may come after these tokens; -inf is what may not."""
+        """The logits with banned tokens set to -inf, given the tokens so far."""
         barred = self._banned_tokens(list(ids))
         if not barred:
             return logits
@@ -94,7 +94,7 @@ class GenerationConstraints:
 
 
 def read_constraints(folder: Path) -> dict[str, Json]:
-    """What the folder's files say of all this; BadInput that names the first value that cannot be."""
+    """Read the constraints from the folder's files; BadInput that names the first malformed value."""
     found: dict[str, Json] = {}
     for name in FILES:
         path = folder / name
@@ -129,7 +129,7 @@ def opening_of(told: dict[str, Json], name: str) -> tuple[int, ...]:
 def rules_of(
     told: dict[str, Json], opening: Sequence[int], ends: frozenset[int], vocabulary: int
 ) -> GenerationConstraints:
-    """The rules in what was said; tokens that the model does not have are left out."""
+    """Build the constraints from the files' values; tokens outside the model's vocabulary are skipped."""
     given = [tuple(words) for words in told.get("bad_words_ids") or () if words]
     never = [words for words in given if 0 <= min(words) <= max(words) < vocabulary]
     never = [words for words in never if words not in {(end,) for end in ends}]

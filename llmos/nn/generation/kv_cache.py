@@ -1,6 +1,6 @@
 """The KV cache: a pool of blocks for one base and device, and each sequence's block table.
 
-Which block is whose is counted in `block_pool.py`; what attention makes of them is in `paged_attention.py`.
+`block_pool.py` counts the blocks' holders; `paged_attention.py` computes attention over them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ Pair = tuple[Tensor, Tensor]
 
 
 class KVCache:
-    """The blocks of the KV cache: [blocks, kv heads, BLOCK, d] of keys and values per layer, as given or in `dtype`."""
+    """The blocks of the KV cache: keys and values per layer, [blocks, kv heads, BLOCK, d].
+
+    The dtype is `dtype`, or else that of the first keys.
+    """
 
     def __init__(
         self,
@@ -41,12 +44,12 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
-        """Tokens that fit in it."""
+        """The number of tokens that fit."""
         return self.blocks.count * BLOCK
 
     @property
     def layers(self) -> int:
-        """How many layers have some."""
+        """The number of layers that have keys and values."""
         return len(self._layers)
 
     @property
@@ -56,28 +59,32 @@ class KVCache:
 
     @property
     def waste(self) -> float:
-        """The share of the held blocks' room that is empty; below zero where sharing saves more than that."""
+        """The empty share of the held blocks; negative if prefix sharing saves more than is empty."""
         room = self.blocks.held_blocks * BLOCK
         return 1 - self.tokens_held / room if room else 0.0
 
     def layer(self, index: int, key: Tensor, value: Tensor) -> Pair:
-        """One layer's keys and values; made when it first has some, for only then it is known how large they are."""
+        """One layer's keys and values.
+
+        They are allocated at the layer's first use, because their shape is known only then.
+        """
         held = self._layers.get(index)
         if held is None:
             held = self._layers[index] = self._zeros(key), self._zeros(value)
         return held
 
     def round(self, new: Tensor) -> Tensor:
-        """Keys or values rounded to the cache's dtype, so that prefill at once or in chunks gives the same answer."""
+        """Round keys or values to the cache's dtype, so that prefill at once and in chunks give the same result."""
         return new if self._dtype in (None, new.dtype) else new.to(self._dtype).to(new.dtype)
 
     def read(self, keys: Tensor, values: Tensor, blocks: Tensor | slice) -> Pair:
-        """A layer's blocks: as they lie where they lie together, else a copy that lasts until the next one is read."""
+        """A layer's keys and values of these blocks: a view if the blocks are adjacent, else a copy valid until the
+        next call."""
         if isinstance(blocks, slice):
             return keys[blocks], values[blocks]
         room = len(blocks)
         if self._copies is None or len(self._copies[0]) < room or self._copies[0].shape[1:] != keys.shape[1:]:
-            # Kept from layer to layer: fresh memory would be mapped page by page every time, which costs more.
+            # The buffer is reused for every layer: mapping fresh memory page by page costs more.
             self._copies = keys.new_empty(2 * room, *keys.shape[1:]), values.new_empty(2 * room, *values.shape[1:])
         copies = self._copies[0][:room], self._copies[1][:room]
         torch.index_select(keys, 0, blocks, out=copies[0])
@@ -85,14 +92,17 @@ class KVCache:
         return copies
 
     def wipe(self, blocks: Sequence[int]) -> None:
-        """Zeros again: what is not a number would stay where a shorter sequence does not write it over."""
+        """Set blocks to zero: a NaN would stay in places that a later, shorter sequence does not overwrite."""
         for keys, values in self._layers.values():
             for block in blocks:
                 keys[block].zero_()
                 values[block].zero_()
 
     def _zeros(self, like: Tensor) -> Tensor:
-        """Zeros, for what is masked out must at least be a number. On a CPU they cost nothing until written over."""
+        """A tensor of zeros, because masked places must hold finite numbers.
+
+        On a CPU, pages take memory when written.
+        """
         shape, dtype = (self.blocks.count, like.shape[0], BLOCK, like.shape[2]), self._dtype or like.dtype
         if self._device.type != "cpu":
             return torch.zeros(shape, dtype=dtype, device=self._device)
@@ -101,30 +111,34 @@ class KVCache:
 
 
 class SequenceCache:
-    """One sequence's block table: blocks from `grow` or, out of the prefix cache, from `resume`, until `release`."""
+    """One sequence's block table.
+
+    Blocks come from `grow`, or from the prefix cache by `resume`, and stay until `release`.
+    """
 
     def __init__(self, pool: KVCache, origin: Key, ids: Sequence[int]) -> None:
         self.pool = pool
         self.table: list[int] = []
-        self.length = 0  # tokens whose keys and values are there
+        self.length = 0  # tokens whose keys and values are in the cache
         self._origin = origin
         self._keys: list[Key] = []  # of its full blocks
-        self._open: list[int] = []  # the tokens of its last block, while that is not full
+        self._open: list[int] = []  # the tokens of the last block, until it is full
         self._ahead: list[Key] = []
         self.expect(ids)
 
     def expect(self, ids: Sequence[int]) -> None:
-        """These are the tokens it will compute, as far as they are known; said again after a release."""
+        """Set the tokens that the sequence will compute, as far as they are known; call it again after a release."""
         self._asked = len(ids)
         self._ahead = []
         key = self._origin
-        for start in range(0, len(ids) - BLOCK, BLOCK):  # whole blocks, never the last token: its logits are needed
+        # whole blocks only, and never the last token: its logits must be computed
+        for start in range(0, len(ids) - BLOCK, BLOCK):
             key = next_key(key, ids[start : start + BLOCK])
             self._ahead.append(key)
 
     @property
     def ahead(self) -> Sequence[Key]:
-        """The keys of the blocks that it will fill with what was expected."""
+        """The keys of the blocks that the expected tokens will still fill."""
         return self._ahead[len(self._keys) :]
 
     def cached_prefix(self) -> list[int]:
@@ -133,7 +147,7 @@ class SequenceCache:
         return list(takewhile(lambda block: block is not None, blocks))  # type: ignore[arg-type]  # none of them is None
 
     def resume(self) -> int:
-        """Take the cached prefix before anything else; returns how many tokens need no prefill."""
+        """Take the cached prefix before any other block; returns how many tokens need no prefill."""
         assert not self.table, "a sequence resumes once, before it has blocks of its own"
         for block in self.cached_prefix():
             self.pool.blocks.hold(block)
@@ -145,11 +159,11 @@ class SequenceCache:
         return self.length
 
     def lacks(self, count: int) -> int:
-        """Blocks to take before this many more tokens fit."""
+        """The number of blocks to take before this many more tokens fit."""
         return max(0, -(-(self.length + count) // BLOCK) - len(self.table))
 
     def grow(self, count: int) -> bool:
-        """Take the blocks that this many more tokens need; False, and none taken, if the pool has too few."""
+        """Take the blocks for this many more tokens; if the pool has too few, take none and return False."""
         lacking = self.lacks(count)
         if lacking > self.pool.blocks.available:
             return False
@@ -157,7 +171,7 @@ class SequenceCache:
         return True
 
     def advance(self, ids: Sequence[int]) -> None:
-        """The keys and values of these tokens were written; blocks that are full now join the prefix cache."""
+        """Count these tokens as written. Blocks that are full now join the prefix cache."""
         self._count(len(ids))
         self._open += ids
         while len(self._open) >= BLOCK:
@@ -168,15 +182,15 @@ class SequenceCache:
             self._keys.append(key)
 
     def hold(self, count: int) -> None:
-        """This many tokens' keys and values are there, and stay out of the prefix cache."""
+        """Count this many tokens as written, without adding them to the prefix cache."""
         self._count(count)
 
     def wipe(self) -> None:
-        """What the last step wrote is no numbers: leave none of it. It was not told to advance over it."""
+        """Clear what the last step wrote, because it contains NaN. `advance` was not called for it."""
         self.pool.wipe(self.table[len(self._keys) :])
 
     def release(self) -> None:
-        """Give all blocks back, the last first: the prefix cache keeps a beginning longer than what follows it."""
+        """Return all blocks, the last first, so that the prefix cache evicts a prompt's end before its beginning."""
         for block in reversed(self.table):
             self.pool.blocks.drop(block)
         self._count(-self.length)
@@ -188,7 +202,7 @@ class SequenceCache:
 
 
 def token_bytes(config: Any, itemsize: int) -> int:  # Any: transformers' config class of this architecture
-    """What one token's keys and values take over all layers; of an encoder with a decoder, over the decoder's."""
+    """Bytes of one token's keys and values over all layers; for an encoder-decoder, over the decoder's layers."""
     heads, layers = config.num_attention_heads, config.num_hidden_layers
     if getattr(config, "is_encoder_decoder", False):
         heads = getattr(config, "decoder_attention_heads", heads)

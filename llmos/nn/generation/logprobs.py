@@ -10,19 +10,23 @@ from llmos.nn.text.tokenizer import FastTokenizer
 
 
 class Logprobs:
-    """Entries of one answer. A token of a stop string is never said, so neither is its entry."""
+    """The log-probability entries of one answer.
+
+    Tokens of a stop string are not released, and neither are their entries.
+    """
 
     def __init__(self, tokenizer: FastTokenizer) -> None:
         self._tokenizer = tokenizer
         self._waiting: deque[tuple[int, TokenLogprob]] = deque()
 
     def add(self, scored: TokenLogprob | None, start: int) -> None:
-        """A token was chosen whose text begins after so many characters of the answer."""
+        """Add the entry of a token whose text begins after `start` characters of the answer."""
         if scored is not None:
             self._waiting.append((start, scored))
 
     def entries_up_to(self, chars: int, *, is_all: bool) -> list[Json]:
-        """So many characters have been said; the entries that go with them and have not gone yet."""
+        """The entries that belong to the first `chars` characters and were not returned before; all of them if
+        `is_all`."""
         gone = []
         while self._waiting and (is_all or self._waiting[0][0] < chars):
             gone.append(self._entry(self._waiting.popleft()[1]))

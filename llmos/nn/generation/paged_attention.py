@@ -1,8 +1,8 @@
 """Paged attention: planned once a step for all layers, computed over the blocks of the KV cache.
 
-A token that continues its sequence alone is one query, and products with one query are slow. On a CPU those go through
-a loop in C, block by block. Where that was not compiled, and on other devices, they go together: for every block a
-product with the query of the sequence that holds it, then each sequence adds up its blocks.
+A decode step has one query per sequence, and products with one query are slow. On a CPU a C kernel computes these,
+block by block. Without the kernel, and on other devices, they are batched: one product for every block with the query
+of its sequence, then a sum over each sequence's blocks.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from llmos.nn.cpu.cpu_kernels import Decoder, fits, kernels
 from llmos.nn.generation.kv_cache import BLOCK, KVCache, Pair, SequenceCache
 from llmos.nn.relative_bias import RelativeBias
 
-Span = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # as Kernels.attend takes it
+Span = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # the arguments of Kernels.attend
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What lone tokens see: `blocks` of the pool, whose each is, and which of its tokens are out of reach.
+    """The visible tokens of decode queries: `blocks` of the pool, the owner of each, and a mask of hidden positions.
 
-    `table` has a row of places in `blocks` for each token; shorter rows repeat their first. `distances` are those from
-    each token to the ones in its blocks.
+    `table` has a row for each query, with indices into `blocks`; shorter rows repeat their first index. `distances` are
+    from each query to the tokens in its blocks.
     """
 
     blocks: Tensor | slice
@@ -38,7 +38,7 @@ class Reach:
 
 
 class Plan:
-    """One step's tokens: so many new ones of each of these sequences, whose blocks have room for them."""
+    """One step: the number of new tokens of each sequence. The sequences' blocks must have room for them."""
 
     def __init__(
         self, lengths: Sequence[int], kvs: Sequence[SequenceCache], device: torch.device, *, is_compiled: bool = True
@@ -64,7 +64,7 @@ class Plan:
         size: int | None,
         bias: RelativeBias | None = None,
     ) -> Tensor:
-        """[heads, T, d] of queries, with keys and values that join the pool -> [T, heads, d]; `size` of a window."""
+        """Store keys and values and attend, queries [heads, T, d] -> [T, heads, d]; `size` is the sliding window's."""
         held = self.pool.layer(layer, key, value)
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         out = query.new_empty(query.shape[1], len(query), value.shape[-1])
@@ -97,22 +97,23 @@ class Plan:
 
     @property
     def is_lone(self) -> bool:
-        """Every sequence gets one token, and the loops in C are there for them."""
+        """Whether every sequence has one token in this step and the C kernels are there."""
         return self._kernels is not None and len(self._lone) == len(self.lengths)
 
     def decode(
         self, layer: int, told: Decoder, x: Tensor, positions: tuple[Tensor, Tensor], size: int | None
     ) -> Tensor | None:
-        """A whole layer over these lone tokens, [T, hidden] -> [T, hidden]; what they add joins the pool.
+        """Compute a decoder layer for a step of one token per sequence, [T, hidden] -> [T, hidden], and store keys and
+        values.
 
-        None, and nothing was done, for what the loop was not made for.
+        None, with nothing changed, for tensors that the kernel does not support.
         """
         assert self._kernels is not None, "without the loops no layer is a loop"
         none = x.new_empty(told.kv_heads, 0, told.d)
         return self._kernels.decode(told, x, positions, self.pool.layer(layer, none, none), self._span(size))
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """[heads, T, d] of keys and values join the pool, and nothing is asked of them yet."""
+        """Store keys and values, [heads, T, d], without computing attention."""
         self._put(self.pool.layer(layer, key, value), key, value)
 
     def _put(self, held: Pair, key: Tensor, value: Tensor) -> None:
@@ -121,7 +122,7 @@ class Plan:
             whole.view(-1, whole.shape[-1]).index_copy_(0, rows, new.reshape(-1, new.shape[-1]).to(whole.dtype))
 
     def _span(self, size: int | None) -> Span:
-        """What the lone tokens see, as the compiled loop takes it."""
+        """The visible tokens of decode queries, in the form that the C kernel takes."""
         if size not in self._spans:
             lone = [self._kvs[i] for i in self._lone]
             blocks = torch.tensor([block for kv in lone for block in kv.table], dtype=torch.int32)
@@ -133,7 +134,7 @@ class Plan:
     def _visible_kv(
         self, i: int, keys: Tensor, values: Tensor, new: tuple[Tensor, Tensor], size: int | None
     ) -> tuple[Tensor, Tensor]:
-        """The keys and values that a sequence's new tokens can see, in order, [kv heads, seen, d]."""
+        """The keys and values visible to a sequence's new tokens, in order, [kv heads, seen, d]."""
         kv, length = self._kvs[i], self.lengths[i]
         if kv.length == 0:
             return new
@@ -151,7 +152,7 @@ class Plan:
         return self._reaches[size]
 
     def _rows_of(self, kv_heads: int) -> Tensor:
-        """Where each new token's keys go, head by head, in a layer's blocks laid out as rows."""
+        """The rows for the new tokens' keys, head by head, in a layer's blocks viewed as rows."""
         if kv_heads not in self._rows:
             written = list(self._write_positions())
             block = self._tensor([kv.table[position // BLOCK] for kv, position in written])
@@ -161,7 +162,7 @@ class Plan:
         return self._rows[kv_heads]
 
     def _write_positions(self) -> Iterator[tuple[SequenceCache, int]]:
-        """Every new token's sequence and position."""
+        """The sequence and position of every new token."""
         for kv, length in zip(self._kvs, self.lengths, strict=True):
             yield from ((kv, kv.length + i) for i in range(length))
 
@@ -172,9 +173,9 @@ class Plan:
 def visible_range(
     tables: Sequence[Sequence[int]], first: Sequence[int], last: Sequence[int], device: torch.device
 ) -> Reach:
-    """What tokens see that each see the positions from `first` to `last` of the sequence whose blocks are in its table.
+    """The visible tokens of queries that see the positions `first` to `last` of the sequence with that block table.
 
-    Blocks in the order of the pool, so that those which lie together can be read without a copy.
+    Blocks are in the pool's order, so that adjacent ones are read without a copy.
     """
     held = sorted(
         (table[place], owner, place * BLOCK)
@@ -199,7 +200,7 @@ def visible_range(
 def each(
     pool: KVCache, query: Tensor, held: Pair, reach: Reach, scale: float, bias: RelativeBias | None = None
 ) -> Tensor:
-    """Tokens, [heads, tokens, d], each over what it sees of a layer's blocks -> [tokens, heads, d]."""
+    """Batched decode attention over the blocks of a layer: queries [heads, tokens, d] -> [tokens, heads, d]."""
     heads, tokens, d = query.shape
     k, v = (x.to(query.dtype) for x in pool.read(*held, reach.blocks))
     blocks, kv_heads, _, out_d = v.shape
@@ -218,34 +219,36 @@ def each(
 
 
 def _first(kv: SequenceCache, size: int | None) -> int:
-    """The first position that its next token sees."""
+    """The first position that the sequence's next token sees."""
     return 0 if size is None else max(0, kv.length + 1 - size)
 
 
 def _newest(
     query: Tensor, key: Tensor, value: Tensor, scale: float, size: int | None, bias: RelativeBias | None = None
 ) -> Tensor:
-    """The newest tokens of one sequence, [heads, new, d], over all it sees, [kv heads, seen, d] -> [new, heads, d]."""
+    """Attention of one sequence's new tokens, [heads, new, d], over its visible keys, [kv heads, seen, d] -> [new,
+    heads, d]."""
     heads, new, d = query.shape
     kv_heads, seen, _ = key.shape
     k, v = key.unsqueeze(0), value.unsqueeze(0)
-    if bias is not None:  # whose architectures have neither windows nor shared keys
+    if bias is not None:  # architectures with a bias have neither windows nor shared kv heads
         added = bias.between(new, seen, causal=True).to(query.dtype)
         return scaled_dot_product_attention(query.unsqueeze(0), k, v, added, scale=scale)[0].transpose(0, 1)
-    if new == 1:  # it sees all but what is out of the window, and the query heads of a kv head are its rows
+    if new == 1:  # the token sees all keys in the window; the query heads of a kv head become its rows
         first = 0 if size is None else max(0, seen - size)
         q = query.reshape(1, kv_heads, -1, d)
         return scaled_dot_product_attention(q, k[:, :, first:], v[:, :, first:], scale=scale).reshape(1, heads, -1)
     is_whole = new == seen and (size is None or size >= new)
     mask = None if is_whole else window(new, seen, size, causal=True, device=query.device)
-    if heads != kv_heads:  # not enable_gqa: on a CPU that leaves the fused kernel for one that writes all scores out
+    # not enable_gqa: on a CPU that switches from the fused kernel to one that writes all scores to memory
+    if heads != kv_heads:
         k, v = (x.repeat_interleave(heads // kv_heads, 1) for x in (k, v))
     out = scaled_dot_product_attention(query.unsqueeze(0), k, v, mask, is_causal=is_whole, scale=scale)
     return out[0].transpose(0, 1)
 
 
 def window(queries: int, keys: int, size: int | None, *, causal: bool, device: torch.device) -> Tensor:
-    """Which keys each of the last `queries` tokens sees: those nearer than `size`, and none ahead if causal."""
+    """The mask of the last `queries` tokens over all keys: nearer than `size`, and none ahead if causal."""
     seen_from = torch.arange(keys - queries, keys, device=device).unsqueeze(1)
     distance = seen_from - torch.arange(keys, device=device)
     near = distance.abs() < (keys if size is None else size)

@@ -12,14 +12,14 @@ from llmos.abi.error import BadInput
 from llmos.nn.grammar.matcher import Matcher
 from llmos.tasks.generate import Sampling
 
-COLDEST = 1e-4  # what is colder would only overflow: it takes the likeliest, as 0 does
-LEAST = -9999.0  # JSON has no infinity
-FEW = 512  # so many of the likeliest nearly always have top_p among them; finding them costs far less than sorting all
+COLDEST = 1e-4  # a lower temperature would overflow: it is greedy, like 0
+LEAST = -9999.0  # the lowest log-probability shown: JSON has no infinity
+FEW = 512  # this many of the likeliest nearly always cover top_p; finding them costs far less than sorting all
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token that was chosen and the likeliest that could have been, each with its log-probability."""
+    """A chosen token and the likeliest alternatives, each with its log-probability."""
 
     token: int
     logprob: float
@@ -27,10 +27,10 @@ class TokenLogprob:
 
 
 class Sampler:
-    """One request's choices: the same seed and logits give the same tokens, whoever else is being answered.
+    """The sampler of one request: the same seed and logits give the same tokens, whatever else is in the batch.
 
-    `scored` is what the model thought of the latest choice, before penalties, biases and temperature; None where the
-    request does not ask for it.
+    `scored` are the log-probabilities of the latest choice, before penalties, biases and temperature; None if the
+    request does not ask for them.
     """
 
     def __init__(self, settings: Sampling, prompt: Sequence[int] = (), matcher: Matcher | None = None) -> None:
@@ -46,11 +46,11 @@ class Sampler:
         self.scored: TokenLogprob | None = None
 
     def choose(self, logits: Tensor) -> int:
-        """A token from its logits, [vocabulary]."""
+        """Choose a token from its logits, [vocabulary]."""
         self._left -= 1
         scores = logits if self._odds is None else self._odds.apply(logits)
         token = self._choose(scores) if self._matcher is None else self._allowed_token(scores, self._matcher)
-        if logits[token].isnan():  # what argmax takes for the highest
+        if logits[token].isnan():  # argmax takes NaN for the highest
             raise _unusable()
         if self._odds is not None:
             self._odds.count(token)
@@ -60,23 +60,24 @@ class Sampler:
 
     @property
     def is_whole(self) -> bool:
-        """Whether a grammar lets nothing follow."""
+        """Whether the grammar allows nothing more."""
         return self._matcher is not None and self._matcher.is_whole
 
     @property
     def is_complete(self) -> bool:
-        """Whether what was chosen so far is an answer that its grammar allows."""
+        """Whether the tokens so far are a complete answer under the grammar."""
         return self._matcher is not None and self._matcher.is_complete
 
     @property
     def was_cut(self) -> bool:
-        """Whether an answer that follows a grammar had to be ended early, for its tokens ran out."""
+        """Whether the answer was forced to its end because its token budget ran out."""
         return self._matcher is not None and self._matcher.was_cut
 
     def _allowed_token(self, scores: Tensor, matcher: Matcher) -> int:
-        """A token that the grammar allows, and after which its end can be reached."""
+        """A token that the grammar allows and that leaves enough tokens to complete the answer."""
         scores = matcher.mask(scores)
-        while not bool(scores.isneginf().all()):  # which they are where the model's own rules bar all that is allowed
+        # all -inf: the model's own constraints ban everything that the grammar allows
+        while not bool(scores.isneginf().all()):
             token = self._choose(scores)
             if scores[token].isnan():
                 raise _unusable()
@@ -93,21 +94,21 @@ class Sampler:
         sums = shares.double().cumsum(-1)
         at = torch.rand(1, generator=self._random, dtype=torch.float64) * sums[-1]
         place = int(torch.searchsorted(sums, at, right=True))
-        if place == len(sums):  # only where the sum is no number
+        if place == len(sums):  # only if the sum is NaN
             raise _unusable()
         return place if ids is None else int(ids[place])
 
 
 class Penalties:
-    """What a request adds to the logits: its biases, and penalties on what was said before."""
+    """A request's changes of the logits: its biases, and penalties on earlier tokens."""
 
     def __init__(self, settings: Sampling, prompt: Sequence[int]) -> None:
         self._settings = settings
-        self._made: dict[int, int] = {}  # tokens chosen, and how often
-        self._seen = dict.fromkeys(prompt)  # those of the prompt too, in a dict for its order
+        self._made: dict[int, int] = {}  # chosen tokens and their counts
+        self._seen = dict.fromkeys(prompt)  # tokens of prompt and answer; a dict keeps their order
 
     def apply(self, logits: Tensor) -> Tensor:
-        """The logits with all of that in them."""
+        """The logits with biases and penalties applied."""
         settings = self._settings
         scores = logits.to("cpu", torch.float32, copy=True)
         if settings.repetition_penalty != 1 and self._seen:
@@ -123,13 +124,13 @@ class Penalties:
         return scores
 
     def count(self, token: int) -> None:
-        """This token was chosen."""
+        """Count a chosen token."""
         self._made[token] = self._made.get(token, 0) + 1
         self._seen[token] = None
 
 
 def check_biases(settings: Sampling, vocabulary: int) -> None:
-    """BadInput for a bias on a token that the model does not have."""
+    """Raise BadInput for a bias on a token outside the model's vocabulary."""
     for token, _ in settings.logit_bias:
         if token >= vocabulary:
             said = f"the model's tokens are 0 to {vocabulary - 1:,}"
@@ -144,7 +145,7 @@ def _unusable() -> BadInput:
 
 
 def score(logits: Tensor, token: int, top: int) -> TokenLogprob:
-    """A token's log-probability in float32, and those of the `top` likeliest."""
+    """The log-probability of a token, in float32, and of the `top` likeliest."""
     logprobs = logits.float().log_softmax(-1).clamp(min=LEAST)
     best, ids = logprobs.topk(min(top, len(logprobs)))
     return TokenLogprob(token, float(logprobs[token]), tuple(zip(ids.tolist(), best.tolist(), strict=True)))
@@ -156,10 +157,9 @@ def _shifts(settings: Sampling) -> bool:
 
 
 def _keep_likely(scores: Tensor, settings: Sampling) -> tuple[Tensor, Tensor | None]:
-    """The shares of the tokens that may be chosen, and which tokens these are where it is not all of them.
+    """The probabilities of the tokens that may be sampled, and their ids; None for the ids if all tokens remain.
 
-    First the `top_k` likeliest, of those the first that together have `top_p`, of those the ones that have `min_p`
-    of the likeliest's share.
+    Filters apply in this order: `top_k`, then `top_p` of those, then `min_p` relative to the likeliest.
     """
     ids: Tensor | None = None
     if 0 < settings.top_k < len(scores):
@@ -174,10 +174,10 @@ def _keep_likely(scores: Tensor, settings: Sampling) -> tuple[Tensor, Tensor | N
 
 
 def _first(shares: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The likeliest that together have `top_p`, never none: their shares and places, best first."""
+    """The fewest likeliest tokens whose probabilities reach `top_p`, at least one: probabilities and indices."""
     best, places = shares.topk(min(FEW, len(shares)))
     if len(best) < len(shares) and best.sum() < top_p:
         best, places = shares.sort(descending=True)
-    enough = best.cumsum(-1) - best >= top_p  # what comes before a token already is enough
+    enough = best.cumsum(-1) - best >= top_p  # the tokens before it reach top_p already
     enough[0] = False
     return best[~enough], places[~enough]

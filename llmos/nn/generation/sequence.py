@@ -1,6 +1,7 @@
 """One sequence being generated: prefill and decode positions, text released so far, stop texts and the end.
 
-It holds no keys and values: whoever computes says with `skip` and `again` what of it is there and what is lost.
+It holds no keys and values: whoever computes reports with `skip` what is cached, and with `again` that the cache is
+lost.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Generation:
         self.made: list[int] = []
         self.text = ""
         self.finish_reason: str | None = None
-        self._ids = list(prompt)  # all of them, and what was made
-        self._done = 0  # so many are computed
+        self._ids = list(prompt)  # prompt and answer
+        self._done = 0  # tokens computed so far
         self._settings = settings
         check_biases(settings, tokenizer.size)
         rule = matcher(settings.grammar, tokenizer, ends)
@@ -63,12 +64,12 @@ class Generation:
 
     @property
     def ids(self) -> Sequence[int]:
-        """Prompt and answer as far as they are known; the last one is always still to compute."""
+        """The tokens of prompt and answer so far; the last one is always still to compute."""
         return self._ids
 
     @property
     def tokens_left(self) -> int:
-        """Tokens to compute before the next one can be chosen: over 1 during prefill, 1 during decode."""
+        """Tokens to compute before the next one can be chosen: more than 1 during prefill, 1 during decode."""
         return len(self._ids) - self._done
 
     @property
@@ -76,28 +77,28 @@ class Generation:
         return self._settings.top_logprobs is not None
 
     def next_ids(self, most: int) -> list[int]:
-        """The next tokens to compute, at most this many: a prompt may be cut into chunks (chunked prefill)."""
+        """The next tokens to compute, at most `most`: a prompt may be cut into chunks (chunked prefill)."""
         return self._ids[self._done : self._done + most]
 
     def skip(self, count: int) -> None:
-        """The next `count` tokens need no prefill: the KV cache has them."""
+        """Mark the next `count` tokens as computed: they are in the KV cache and need no prefill."""
         left = self.tokens_left
         assert count < left, f"{count} of {left} tokens skipped: the last one's logits are needed"
         self._done += count
 
     def again(self) -> None:
-        """All tokens need prefill again: their part of the KV cache was freed."""
+        """Start prefill again, because the sequence's part of the KV cache was freed."""
         self._done = 0
 
     def advance(self, count: int, logits: Tensor) -> str:
-        """`count` tokens were computed, and these are the last one's logits; returns the text that is final now."""
+        """Record that `count` tokens were computed, with the last one's logits; returns text that is now final."""
         self._done += count
         said = "" if self.tokens_left else self._take(self._sampler.choose(self._allow(logits)))
         self.text += said
         return said
 
     def logprobs(self) -> list[Json]:
-        """What the model thought of the tokens whose text has been said since this was asked last."""
+        """Log-probabilities of the tokens whose text was released since the last call."""
         is_all = self.finish_reason is not None and not self._held.is_stopped
         return self._logprobs.entries_up_to(len(self.text), is_all=is_all)
 
@@ -121,7 +122,7 @@ class Generation:
         return said
 
     def _end_reason(self) -> str:
-        """Why an answer ends of which the end was chosen, or had to be."""
+        """The finish reason of an answer whose end token was chosen or forced."""
         return LENGTH if self._sampler.was_cut and not self._sampler.is_complete else STOP
 
     def _finish(self, reason: str) -> str:
@@ -131,7 +132,7 @@ class Generation:
 
 
 def too_few(asked: int, least: int) -> BadInput:
-    """What is said where `max_tokens` cannot hold the shortest answer that the rule allows."""
+    """The error if `max_tokens` is below the shortest answer that the grammar allows."""
     said = (
         f"max_tokens is {asked:,}; the shortest answer that the rule allows has {least:,} tokens. Ask for at least that"
     )
@@ -139,7 +140,7 @@ def too_few(asked: int, least: int) -> BadInput:
 
 
 class StopBuffer:
-    """Text on its way out: what may be the beginning of a stop string waits until that is known."""
+    """Holds text back while it may be the beginning of a stop string."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
@@ -148,11 +149,11 @@ class StopBuffer:
 
     @property
     def size(self) -> int:
-        """How many characters wait."""
+        """The number of characters held back."""
         return len(self._waiting)
 
     def push(self, piece: str) -> str:
-        """What may be said after this piece has come; nothing from a stop string on."""
+        """The text that can be released after this piece; nothing from a stop string on."""
         if self.is_stopped:
             return ""
         self._waiting += piece
@@ -172,5 +173,5 @@ class StopBuffer:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of the text are the beginning of the stop string."""
+    """The number of characters at the end of the text that are the beginning of the stop string."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,7 +1,7 @@
 """The shortest completion of a constrained answer, by search over bytes.
 
-The search keeps the likeliest few of all continuations of each length: what it finds is an end, and nearly always the
-shortest one.
+It is a beam search: of all continuations of each length it keeps a few. The completion it finds is valid, and nearly
+always the shortest.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from llmos.nn.grammar.keys import Keys
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-MAX_BYTES = 1 << 15  # no end is looked for further than this
-SAME = 2  # continuations of one length after which the same bytes may come: so many are followed
-FEW = 16  # where no more bytes may come, each is tried; of more, some of each kind
-TRIED = b'a0A.@-:/_ "TZ1,+=()[]{}\n'  # of many bytes that may come, those that most often lead further
+MAX_BYTES = 1 << 15  # no longer completion is searched for
+SAME = 2  # the number of continuations followed per state: equal length and equal next bytes
+FEW = 16  # if at most this many bytes may come, all are tried; of more, this many
+TRIED = b'a0A.@-:/_ "TZ1,+=()[]{}\n'  # the bytes tried first where many may come: they complete an answer most often
 BETWEEN = b',:{[ "'  # a string or another value may begin next
-BEYOND_ASCII = 0x80  # where letters of one byte may come, those of more are not tried
+BEYOND_ASCII = 0x80  # where single-byte letters may come, multi-byte ones are not tried
 QUOTE, CLOSING, COMMA = ord('"'), frozenset(b"}]"), ord(",")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An end, or why there is none: `is_over` if the search was given up."""
+    """A completion, or None. `is_over` means that the search was given up at its limit."""
 
     end: bytes | None
     is_over: bool = False
 
 
 def shortest(matcher: LLMatcher, keys: Keys | None, states: int) -> Found:
-    """A shortest end from this state of a matcher over single bytes, looking at no more than so many states.
+    """A shortest completion from this state of a byte-level matcher, after at most this many states.
 
-    With `keys`, what is written is JSON, which is closed as soon as it may be, and has no key twice.
+    With `keys`, the text is JSON: strings and containers are closed as early as possible, and no key comes twice.
     """
     order = count()
     waiting = [Node(0, next(order), b"", matcher.deep_copy(), keys)]
     seen: Counter[tuple[int, bytes, Keys | None, int]] = Counter()
-    closed: set[int] = set()  # strings of which the shortest way to their end is known
+    closed: set[int] = set()  # strings whose shortest completion is known
     while states > 0:
         if not waiting:
             return Found(None)
@@ -73,9 +73,12 @@ def shortest(matcher: LLMatcher, keys: Keys | None, states: int) -> Found:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Node:
-    """A continuation. `string` numbers the JSON string that it is in, or has just closed, unless that is a key; else 0:
-    what comes after a string does not depend on what it says. `parts` counts commas, colons and brackets between
-    strings: after as many of them, whatever is shortest goes on."""
+    """A continuation. `string` numbers the JSON string that it is in or has just closed; 0 for a key and outside of
+    strings.
+
+    What comes after a string does not depend on the string's content. `parts` counts commas, colons and brackets
+    outside of strings: among continuations with equal counts the shortest is followed first.
+    """
 
     size: int
     place: int
@@ -87,7 +90,7 @@ class Node:
 
 
 def _after(node: Node, order: Iterator[int]) -> Iterator[Node]:
-    """The continuations of a continuation."""
+    """The continuations that extend this one."""
     for more in _next(node.state, node.keys):
         keys = None if node.keys is None else node.keys.after(more)
         if node.keys is not None and keys is None:
@@ -109,7 +112,7 @@ def _string(node: Node, keys: Keys | None, place: int) -> int:
 
 
 def _next(state: LLMatcher, keys: Keys | None) -> Iterator[bytes]:
-    """What may come next: what is forced, as far as the next quote, or single bytes, what closes most first."""
+    """The bytes that may come next: forced bytes up to the next quote, or else single bytes, closing ones first."""
     if forced := bytes(state.compute_ff_bytes()):
         before, quote, _ = forced.partition(b'"')
         yield forced if keys is None else before + quote
@@ -122,7 +125,7 @@ def _next(state: LLMatcher, keys: Keys | None) -> Iterator[bytes]:
 
 
 def _worth(allowed: list[int], keys: Keys | None) -> list[int]:
-    """Those of the bytes that are worth trying."""
+    """The bytes that are tried, out of those allowed."""
     may = set(allowed)
     if keys is not None and keys.string is not None and QUOTE in may and not keys.is_key:
         return [QUOTE]
@@ -137,7 +140,7 @@ def _worth(allowed: list[int], keys: Keys | None) -> list[int]:
 
 
 def _shape(keys: Keys | None) -> Keys | None:
-    """What of the keys decides how long an end is."""
+    """The part of the keys' state that decides the length of a completion."""
     if keys is None:
         return None
     opened: tuple[frozenset[str] | None, ...] = tuple(None if one is None else frozenset() for one in keys.opened)

@@ -9,13 +9,16 @@ from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 if TYPE_CHECKING:
     from llguidance import LLParserLimits  # imported late: only answers that follow a grammar need it
 
-FIRST_FUEL = 50_000  # of the first mask: ~50 ms; of the largest rules of use, a twentieth is spent
-STEP_FUEL = 100_000  # of each: ~10 ms
-STEP_ITEMS = 20_000  # ~50 ms
+FIRST_FUEL = 50_000  # of the first mask: about 50 ms; the largest rules in use need a twentieth of it
+STEP_FUEL = 100_000  # of each step: about 10 ms
+STEP_ITEMS = 20_000  # about 50 ms
 
 
 def limits() -> LLParserLimits:
-    """What one mask may cost: neighbours wait for it. A rule that needs more ends its own answer."""
+    """The limits of one mask: other sequences in the batch wait for it.
+
+    A rule that exceeds them ends its own answer.
+    """
     from llguidance import LLParserLimits
 
     return LLParserLimits(
@@ -24,7 +27,7 @@ def limits() -> LLParserLimits:
 
 
 def text_of(grammar: Grammar) -> str:
-    """The grammar as llguidance's own text; ValueError where JSON is nested too deeply to be read."""
+    """The grammar in llguidance's format; ValueError if JSON is nested too deeply to be read."""
     from llguidance import LLMatcher
 
     if grammar.kind == JSON_SCHEMA:
@@ -35,10 +38,10 @@ def text_of(grammar: Grammar) -> str:
 
 
 def lark_of(text: str) -> str:
-    """A grammar in Lark, whether it came so or as GBNF; ValueError for what is none."""
+    """A grammar in Lark, converted if it is GBNF; ValueError if it is neither."""
     from llguidance.gbnf_to_lark import any_to_lark
 
     try:
         return str(any_to_lark(text)) if "::=" in text else text
-    except Exception as error:  # it raises Exception itself
+    except Exception as error:  # llguidance raises plain Exception
         raise ValueError(str(error)) from error

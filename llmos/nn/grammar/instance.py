@@ -1,6 +1,6 @@
 """A shortest valid instance of a JSON schema or a regular expression.
 
-It is a guess, for what a rule means in full is llguidance's to say: whoever uses it tries it first.
+It is a guess: llguidance decides what a rule allows, so the caller validates it first.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from llmos.abi.json_type import Json
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, TOOLS, Grammar
 from llmos.tasks.tools import CLOSE, OPEN, parts_of
 
-Parsed = Any  # Any: a pattern as Python's own parser has it, which has no types
+Parsed = Any  # Any: a pattern parsed by Python's own untyped parser
 
 MAX_CHARS = 1 << 15
-ROUNDS = 16  # what refers to what refers to ...
+ROUNDS = 16  # depth of references that refer to references
 LIKED = 'a0A.@-:/_ "' + "".join(map(chr, range(33, 127))) + "\n\té"
 ANYTHING = "0"
 SAMPLES = {
@@ -38,7 +38,7 @@ SAMPLES = {
 
 
 def instance(grammar: Grammar) -> bytes | None:
-    """A short answer that this rule may allow; None where none comes to mind."""
+    """A short answer that this rule may allow; None if no guess is found."""
     try:
         if grammar.kind == JSON_SCHEMA:
             found = of_schema(json.loads(grammar.text))
@@ -52,7 +52,7 @@ def instance(grammar: Grammar) -> bytes | None:
 
 
 def of_schema(schema: Json) -> str | None:
-    """A short text of JSON that fits this schema, as far as its keywords say."""
+    """A short JSON text for this schema, according to the keywords that are known here."""
     known: dict[str, str] = {}
     for _ in range(ROUNDS):
         before = len(known)
@@ -63,7 +63,7 @@ def of_schema(schema: Json) -> str | None:
 
 
 def of_calls(text: str) -> str | None:
-    """The shortest call of a rule that tools make, where a call there must be."""
+    """The shortest call under a tools rule that requires a call; else None."""
     if f'start: "{OPEN}" calls' not in text:
         return None
     calls = ((one.name, of_schema(json.loads(one.schema))) for one in parts_of(text))
@@ -73,7 +73,7 @@ def of_calls(text: str) -> str | None:
 
 
 class _Instances:
-    """The shortest instance of each schema. What a reference leads to is known once it was found without itself."""
+    """The shortest instance of each schema. A reference is resolved once an instance without itself is known."""
 
     def __init__(self, root: Json, known: dict[str, str]) -> None:
         self._root, self._known = root, known
@@ -139,7 +139,7 @@ class _Instances:
 
 
 def of_pattern(pattern: str) -> str | None:
-    """A short text that this regular expression matches; None where Python reads it otherwise, or cannot."""
+    """A short text that matches this regular expression; None if Python parses it differently or cannot."""
     parse: Callable[[str], Parsed] = importlib.import_module("re._parser").parse
     try:
         with warnings.catch_warnings():
@@ -198,7 +198,7 @@ def _is_one(char: str, kind: str, value: Parsed) -> bool:
 
 
 def _first(members: Parsed) -> str | None:
-    """Of a set without any letter that is liked, the first."""
+    """The first character of a set that has none of the preferred letters."""
     for kind, value in members:
         if str(kind) in ("LITERAL", "RANGE"):
             return chr(value if str(kind) == "LITERAL" else value[0])
@@ -215,7 +215,7 @@ def _string(schema: Json) -> str | None:
 
 
 def _number(schema: Json) -> str | None:
-    """The number nearest to zero within the bounds; one digit where that does."""
+    """The number nearest to zero within the bounds, with one digit if possible."""
     step = schema.get("multipleOf", 1)
     above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
     low, high = max(above, schema.get("minimum", -math.inf)), min(below, schema.get("maximum", math.inf))
@@ -234,7 +234,7 @@ def _implied_types(schema: Json) -> str | tuple[str, ...]:
 
 
 def _merge_schemas(one: Json, other: Json) -> Json:
-    """What says the same as both, where they speak of different things."""
+    """One schema that means both; keywords of the second replace equal ones of the first."""
     if not one or not isinstance(other, dict):
         return one if other is True else other
     made = {**one, **other}

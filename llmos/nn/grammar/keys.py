@@ -10,10 +10,11 @@ QUOTE, ESCAPE = b'"\\'
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What has come of JSON, as far as keys are concerned. What is not JSON around it must have no braces and quotes.
+    """The state of a partial JSON text, as far as keys are concerned. Text around the JSON must have no braces or
+    quotes.
 
-    `opened` has the keys of each open object, None for an open array. `string` is what has come of an open string,
-    which is a key where `is_key`; `awaits_key`: a string that begins next is one.
+    `opened` has the keys of each open object, and None for an open array. `string` is the content of an open string;
+    `is_key` says whether it is a key. `awaits_key` says whether the next string would be a key.
     """
 
     opened: tuple[frozenset[str] | None, ...] = ()
@@ -23,7 +24,7 @@ class Keys:
     awaits_key: bool = False
 
     def after(self, data: bytes) -> Keys | None:
-        """The state once these bytes have come too; None where they end a key that its object has already."""
+        """The state after these bytes; None if they complete a key that the object already has."""
         opened, string, is_escaped = self.opened, self.string, self.is_escaped
         is_key, awaits_key = self.is_key, self.awaits_key
         for at, byte in enumerate(data):
@@ -51,7 +52,7 @@ class Keys:
 
 
 def _read(string: bytes) -> str:
-    """A key's text, however it is escaped."""
+    """A key's text, with escapes decoded."""
     try:
         return str(json.loads(b'"' + string + b'"'))
     except ValueError:

@@ -1,6 +1,6 @@
 """Constrained decoding: the token mask of a grammar, and a way to complete the answer within its token budget.
 
-llguidance knows the grammars; here it is asked, and what it says becomes a mask over logits.
+llguidance enforces the grammar; this file turns its answers into a mask over logits.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from llmos.tasks.grammar import JSON_SCHEMA, TOOLS, Grammar
 from llmos.tasks.tools import called_in
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer  # imported late: only answers that follow a grammar need it
+    from llguidance import LLMatcher, LLTokenizer  # imported late: only constrained answers need it
 
-STATES = 8_000  # that the search for the first end looks at, some tenths of a second
-FEW_STATES = 1_000  # where an end is known, and a shorter one is looked for
-STEP_STATES = 600  # of one for an end from where an answer stands: neighbours wait for it
-RESTS = 64  # so many of its bytes are left out one by one to see whether the rest of a way is one
+STATES = 8_000  # limit of the first search for a completion, some tenths of a second
+FEW_STATES = 1_000  # limit where a completion is known and a shorter one is sought
+STEP_STATES = 600  # limit of a search in the middle of an answer: the rest of the batch waits for it
+RESTS = 64  # at most this many bytes of the known completion are dropped, to reuse its rest
 
 
 class Matcher:
-    """One answer and its grammar. `take` must be told every token in order, starting with the first.
+    """One answer and its grammar. Call `take` with every token in order, from the first on.
 
-    It always knows a way to an end, and takes no token after which there is none within the tokens that are left. Of a
-    grammar whose end was not found (`way` None) that does not hold.
+    It always knows a completion that fits the token budget, and refuses tokens after which there is none. If no
+    completion was found for the grammar (`way` is None), there is no such guarantee.
     """
 
     def __init__(self, compiled: Compiled, ends: frozenset[int], grammar: Grammar) -> None:
@@ -47,16 +47,16 @@ class Matcher:
         self._vocabulary = compiled.vocabulary
         self._way, self._text = compiled.way, compiled.text
         self._keys = _keys(grammar)
-        self._said = b""  # what came, where it may call a tool
-        self._prose = b""  # what came before the JSON in it
-        self._unread = b""  # what came and the matcher over bytes does not know yet
+        self._said = b""  # the answer's bytes, kept if it may call a tool
+        self._prose = b""  # the bytes before the JSON
+        self._unread = b""  # the bytes that the byte-level matcher has not consumed yet
         self._ends = ends
         self._grammar = grammar
         self.was_cut = False
 
     @property
     def least(self) -> int:
-        """Tokens of the shortest answer that is known, with none said yet; 0 where none is known."""
+        """The tokens of the shortest known answer, before the first token; 0 if none is known."""
         return len(self._way or ())
 
     @property
@@ -66,11 +66,11 @@ class Matcher:
 
     @property
     def is_complete(self) -> bool:
-        """Whether what was said so far is an answer, and no prose that was merely cut."""
+        """Whether the text so far is a complete answer, and not prose that was cut off."""
         return not self._grammar.prose_until and self._is_end()
 
     def mask(self, logits: Tensor) -> Tensor:
-        """The logits with all tokens ruled out that the grammar does not allow next."""
+        """The logits with -inf for all tokens that the grammar does not allow next."""
         allowed = self._allow()
         if not allowed.any():
             raise self._refuse("no token can come next")
@@ -81,9 +81,10 @@ class Matcher:
         return scores
 
     def take(self, token: int, left: int) -> int | None:
-        """The token that is taken, with `left` to come after it: this one, or one from which the end can be reached.
+        """Accept this token, with `left` tokens to come, or force another that can still be completed; returns the one
+        taken.
 
-        None if this one cannot be taken and another is to be chosen: it would end a key that has come before.
+        None if this token would repeat a key; the caller must then choose another.
         """
         if token in self._ends:
             return token
@@ -105,7 +106,7 @@ class Matcher:
         return token
 
     def force(self) -> int:
-        """The next token on the way to an end, or one that ends; it is taken."""
+        """Take the next token of the known completion, or an end token."""
         if self._way is None or not (self._way or self._ends):
             raise self._refuse("no token can come next")
         self.was_cut = True
@@ -129,7 +130,7 @@ class Matcher:
             self._keys = Keys().after(rest) if found else None
 
     def _find_end(self, token: int, data: bytes, keys: Keys | None, left: int) -> Way | None:
-        """A way to an end after this token, which is consumed: the one there was, its rest, or a new one."""
+        """A completion after this token, which is consumed: the known one, a rest of it, or a new one."""
         if self._way and token == self._way[0]:
             return self._way[1:], self._text[len(data) :]
         for text in dict.fromkeys(self._rests(data)):
@@ -150,13 +151,13 @@ class Matcher:
         return way, text_found
 
     def _rests(self, data: bytes) -> Iterator[bytes]:
-        """What may be left of the way there was, once these bytes have come."""
+        """Candidates for the rest of the known completion after these bytes."""
         if self._text.startswith(data):
             yield self._text[len(data) :]
         yield self._text
         yield self._text[len(data) :]
         yield from (self._text[at:] for at in range(1, min(len(self._text), RESTS)))
-        if self._keys is not None:  # a string may have been begun where the way has another value
+        if self._keys is not None:  # a string may have begun where the known completion has another value
             after = (at for at in range(min(len(self._text), RESTS)) if self._text[at] in b",}]")
             yield from (b'"' + self._text[at:] for at in after)
 
@@ -194,12 +195,13 @@ class Matcher:
         return refusal_of(self._grammar, why, called=called_in(self._said.decode(errors="replace")))
 
 
-Way = tuple[tuple[int, ...], bytes]  # tokens, and their text
+Way = tuple[tuple[int, ...], bytes]  # tokens and their text
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A grammar over a vocabulary and over single bytes, and the shortest answer that was found: tokens and text."""
+    """A grammar compiled over a vocabulary and over single bytes, with the tokens and text of the shortest known
+    answer."""
 
     vocabulary: LLTokenizer
     matcher: LLMatcher
@@ -209,12 +211,12 @@ class Compiled:
 
 
 def least(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> int:
-    """Tokens of the shortest answer under this grammar, as far as it is known; 0 without one."""
+    """The tokens of the shortest known answer under this grammar; 0 without a grammar."""
     return 0 if grammar is None else len(_compile_grammar(grammar, _vocabulary(tokenizer, ends)).way or ())
 
 
 def matcher(grammar: Grammar | None, tokenizer: FastTokenizer, ends: frozenset[int]) -> Matcher | None:
-    """What keeps one answer to this grammar; BadInput where it is malformed or nothing can match it."""
+    """The matcher for one answer; BadInput if the grammar is malformed or nothing can match it."""
     if grammar is None:
         return None
     return Matcher(_compile_grammar(grammar, _vocabulary(tokenizer, ends)), ends, grammar)
@@ -228,9 +230,9 @@ def _vocabulary(tokenizer: FastTokenizer, ends: frozenset[int]) -> LLTokenizer:
 
 
 def _llguidance_tokenizer(text: str) -> str:
-    """The tokenizer as llguidance can use it: of SentencePiece's, with Llama's decoder, which says the same.
+    """The tokenizer's JSON for llguidance. SentencePiece tokenizers get Llama's equivalent decoder.
 
-    What it splits are pieces of an answer, so that no space may be put before one, or taken from it.
+    It tokenizes pieces of an answer, so it must not add or remove a leading space.
     """
     held = json.loads(text)
     decoder = held.get("decoder") or {}
@@ -254,7 +256,7 @@ def _compile_grammar(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
     if first.is_error():
         raise refusal_of(grammar, "nothing can match it", searches=True)
     over_bytes = _matcher(grammar, _single_bytes())
-    if over_bytes.is_error():  # it names a token of the vocabulary
+    if over_bytes.is_error():  # it names a token of the vocabulary, which single bytes do not have
         return Compiled(vocabulary, made, None, None, b"")
     ends = ((_tokens(vocabulary, end), end) for end in _ends(grammar, over_bytes))
     ways = [(way, end) for way, end in ends if way is not None and made.validate_tokens(list(way)) == len(way)]
@@ -262,7 +264,7 @@ def _compile_grammar(grammar: Grammar, vocabulary: LLTokenizer) -> Compiled:
 
 
 def _ends(grammar: Grammar, over_bytes: LLMatcher) -> list[bytes]:
-    """Whole answers, short ones: what the rule says itself is tried, and then a shorter one is looked for."""
+    """Short complete answers: a guess from the rule itself, and the result of a search for a shorter one."""
     guess, keys = instance(grammar), _keys(grammar)
     known = [guess] if guess is not None and _is_answer(over_bytes, guess, keys) else []
     found = shortest(over_bytes, keys, FEW_STATES if known else STATES).end
@@ -290,16 +292,16 @@ def _matcher(grammar: Grammar, vocabulary: LLTokenizer) -> LLMatcher:
 
     try:
         return LLMatcher(vocabulary, text_of(grammar), log_level=0, limits=limits())
-    except ValueError as error:  # nested too deeply to be read
+    except ValueError as error:  # JSON nested too deeply
         raise refusal_of(grammar, str(error), searches=True) from error
 
 
 def _keys(grammar: Grammar) -> Keys | None:
-    """Keys from the beginning, where an answer is JSON, or a call, which is JSON but for what stands around it."""
+    """The initial key state for answers that are JSON or a tool call; None for other grammars."""
     return Keys() if grammar.kind == JSON_SCHEMA or (grammar.key == TOOLS and not grammar.prose_until) else None
 
 
 def _tokens(vocabulary: LLTokenizer, text: bytes) -> tuple[int, ...] | None:
-    """A text as tokens; None where the vocabulary cannot say it."""
+    """The text as tokens; None if the vocabulary cannot express it."""
     tokens = tuple(vocabulary.tokenize_bytes(text)) if text else ()
     return tokens if vocabulary.decode_bytes(list(tokens)) == text else None

@@ -1,6 +1,6 @@
 """Compiles an untrusted grammar in a throw-away process first, bounded in time and memory.
 
-What crashes llguidance, takes too long or too much memory ends that process, and is an answer to who sent the rule.
+A grammar that crashes llguidance or exceeds the bounds ends only that process; its sender gets an error.
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ from llmos.tasks.grammar import JSON_SCHEMA, LARK, REGEX, TOOLS, Grammar
 from llmos.tasks.text import quote_value
 from llmos.tasks.tools import ANSWER, ToolRule, alone, parts_of
 
-CPU_S = 8  # of compiling and the steps
-WITHIN_S = 60.0  # of the clock, on a machine that has much else to do
-LOOK_EVERY_S = 0.1  # so soon a process ends whose rule nobody waits for any more
+CPU_S = 8  # CPU time of compilation and the steps
+WITHIN_S = 60.0  # wall-clock time, for a machine under load
+LOOK_EVERY_S = 0.1  # how soon the process ends after its client has left
 MEMORY_BYTES = 2 << 30
-STACK_BYTES = 1 << 20  # less than any thread that compiles has: what needs more is nested too deeply
+STACK_BYTES = 1 << 20  # smaller than the stack of any compiling thread: a rule that needs more is nested too deeply
 STEPS = 8
-STEP_CPU_S = 0.5  # neighbours wait for a step
+STEP_CPU_S = 0.5  # per step: the rest of the batch waits for it
 PLAIN_CHARS = 8_000
-LARGE = re.compile(r"\d{4}")  # numbers from a thousand on
+LARGE = re.compile(r"\d{4}")  # numbers from 1,000 on
 MAX_MESSAGE = 400
-EXCERPT = re.compile(r"^ *(\d+ \|.*|\^+ *)$", re.MULTILINE)  # lines of a grammar, and what points into them
-STATE = re.compile(r"<(?:state|non-verbose)")  # what follows is for whoever mends llguidance
+# lines of a grammar in an error, and markers that point into them
+EXCERPT = re.compile(r"^ *(\d+ \|.*|\^+ *)$", re.MULTILINE)
+STATE = re.compile(r"<(?:state|non-verbose)")  # what follows is internal state of llguidance
 WHERE = re.compile(r"(?:at )?(\d+)\(\d+\): ")
 COMPILING = "failed to compile JSON schema: "
 
 
 def prove(grammar: Grammar) -> None:
-    """BadInput for a rule that cannot be compiled, or not within the bounds; each is tried once, and small plain ones
-    are not."""
+    """Raise BadInput if a rule cannot be compiled within the bounds.
+
+    The result is cached; small plain rules are not tried.
+    """
     why = "" if is_plain(grammar) else _verdict(grammar.kind, grammar.text)
     if why:
         raise refusal_of(grammar, why, searches=True)
 
 
 def is_plain(grammar: Grammar) -> bool:
-    """Whether the rule is so small, and has so little in it that multiplies, that it needs no proof."""
+    """Whether the rule is small and has no construct that multiplies, so that it needs no trial."""
     if len(grammar.text) > PLAIN_CHARS or LARGE.search(grammar.text):
         return False
     if grammar.kind == REGEX:
@@ -58,8 +61,10 @@ def is_plain(grammar: Grammar) -> bool:
 
 
 def refusal_of(grammar: Grammar, why: str, *, called: str = "", searches: bool = False) -> BadInput:
-    """What is said of a rule that cannot be kept to, and of tools, of which: the one that is `called`, the one that the
-    error points at, or, if it `searches`, the one that is refused alone."""
+    """The error for a rule that cannot be enforced. For tools it names the tool.
+
+    That is the tool in `called`, or the one at which the error points; with `searches`, the one that fails alone.
+    """
     said = cause_of(grammar, why)
     if grammar.key != TOOLS:
         return BadInput(f"The {grammar.param} cannot be enforced: {said}", key=grammar.param)
@@ -77,15 +82,14 @@ def refusal_of(grammar: Grammar, why: str, *, called: str = "", searches: bool =
 
 
 def _pointed_at(grammar: Grammar, why: str) -> str:
-    """The name of the rule at whose line of the grammar an error points; empty where it points nowhere."""
+    """The name of the rule at the line to which an error points; empty if it points nowhere."""
     found = WHERE.match(why)
     lines = grammar.text.split("\n")[int(found[1]) - 1 :] if found else []
     return lines[0].partition(":")[0] if lines else ""
 
 
 def cause_of(grammar: Grammar, why: str) -> str:
-    """What llguidance says is wrong, in a line: without the lines of a grammar that it was shown, and but for who wrote
-    the grammar, without where."""
+    """llguidance's error in one line, without lines of the grammar. Only the grammar's own author sees positions."""
     said = STATE.split(why)[0]
     said = " ".join(EXCERPT.sub("", said).split())
     if grammar.kind != LARK or grammar.key:
@@ -94,7 +98,7 @@ def cause_of(grammar: Grammar, why: str) -> str:
 
 
 def _guilty(parts: list[ToolRule]) -> list[ToolRule]:
-    """The one of these that is refused alone, by halves; all of them where none is."""
+    """The one tool that fails alone, found by bisection; all of them if there is none."""
     while len(parts) > 1:
         half = len(parts) // 2
         wrong = (some for some in (parts[:half], parts[half:]) if _verdict(LARK, alone(some)))
@@ -106,10 +110,11 @@ def _guilty(parts: list[ToolRule]) -> list[ToolRule]:
 
 @lru_cache(maxsize=512)
 def _verdict(kind: str, text: str) -> str:
-    """Why a rule cannot be used; empty where it can."""
+    """Why a rule cannot be used; empty if it can."""
     command = [sys.executable, "-m", "llmos.nn.grammar.proof"]
     said = json.dumps({"kind": kind, "text": text}).encode()
-    with os.fdopen(os.memfd_create("rule"), "w+b") as rule:  # not a pipe, which would have to be kept filled
+    # not a pipe: the parent would have to write while the child reads
+    with os.fdopen(os.memfd_create("rule"), "w+b") as rule:
         rule.write(said)
         rule.seek(0)
         with subprocess.Popen(command, stdin=rule, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -125,7 +130,7 @@ def _verdict(kind: str, text: str) -> str:
 
 
 def _read_verdict(process: subprocess.Popen[bytes]) -> bytes | None:
-    """What the process says, None if it takes too long; Cancelled, and it is killed, once nobody waits for that."""
+    """The process's output; None if it takes too long. If the client has left, kill it and raise Cancelled."""
     until = time.monotonic() + WITHIN_S
     try:
         while time.monotonic() < until:
@@ -135,11 +140,11 @@ def _read_verdict(process: subprocess.Popen[bytes]) -> bytes | None:
                 raise Cancelled("The client that sent the rule has left")
         return None
     finally:
-        process.kill()  # nothing, where it has ended
+        process.kill()  # no effect if it has ended
 
 
 def main() -> None:
-    """Read a rule, prove it, and print what is wrong with it."""
+    """Read a rule from stdin, try it, and print what is wrong with it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
@@ -159,7 +164,7 @@ def _wrong_with(grammar: Grammar) -> str:
 
     try:
         made = LLMatcher(LLTokenizer("byte"), text_of(grammar), log_level=0, limits=limits())
-    except ValueError as error:  # nested too deeply to be read
+    except ValueError as error:  # JSON nested too deeply
         return str(error)
     if made.is_error():
         return "" if "special token" in made.get_error() else str(made.get_error())

@@ -1,6 +1,6 @@
 """Chat templates: compiled, tried at the pull, and rendered within bounds of time and memory.
 
-The environment is the one that transformers renders templates in, so that a conversation reads here as it does there.
+The Jinja environment equals that of transformers, so that a conversation renders as it does there.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from llmos.tasks.tools import knows_tools, write_as_text
 
 Message = dict[str, Json]
 
-LIMIT_S = 5.0  # of processor time for one conversation
-WORD = "magpie"  # which the trial looks for in what was rendered
+LIMIT_S = 5.0  # of CPU time for one conversation
+WORD = "magpie"  # the text that trials look for in the rendered conversation
 CALL: Json = {"type": "function", "function": {"name": "look", "arguments": {"at": 1}}}
 TOOL: Json = {
     "type": "function",
@@ -40,7 +40,7 @@ ROLES = ("system", "user", "assistant", "tool")
 
 
 class ChatTemplate:
-    """One template; `name` is the model whose it is, in errors."""
+    """A compiled chat template. Errors call its model `name`."""
 
     def __init__(self, text: str, name: str, limit_s: float = LIMIT_S) -> None:
         self.text, self.name, self._limit_s = text, name, limit_s
@@ -48,16 +48,16 @@ class ChatTemplate:
         try:
             self._tree = environment.parse(text)
             self._compiled = environment.from_string(text)
-        except Exception as error:  # the template is whoever's it is: whatever it does is its fault, said as such
+        except Exception as error:  # a template is foreign code: any failure in it is a fault of the template
             raise BadInput(f"The chat template of {name} does not compile: {_error_line(error)}. {WAY_OUT}") from error
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
     ) -> str:
-        """The conversation as the model reads it; BadInput for one that the template refuses, or fails at."""
+        """Render the conversation as the model reads it; BadInput if the template refuses it or fails."""
         try:
             return self._render(messages, tools, opens=opens, named=named)
-        except Exception as error:  # likewise
+        except Exception as error:  # as above
             raise BadInput(
                 f"The chat template of {self.name} refuses this conversation: {_error_line(error)}"
             ) from error
@@ -70,14 +70,15 @@ class ChatTemplate:
             return budget.join(self._compiled.generate(said | {"add_generation_prompt": opens}))
 
     def takes_parts(self, role: str) -> bool:
-        """Messages of this role lose their text unless it comes as a list of parts, which the template goes through."""
+        """Whether messages of this role lose their text unless it is a list of parts, because the template loops over
+        parts."""
         return self._by_parts.get(role, False)
 
     @cached_property
     def _by_parts(self) -> dict[str, bool]:
         try:
             return {role: not self._shows(role, WORD) and self._shows(role, in_parts(WORD)) for role in ROLES}
-        except TooMuch:  # which each conversation is told
+        except TooMuch:  # the error appears when a conversation is rendered
             return {}
 
     def _shows(self, role: str, content: Json) -> bool:
@@ -94,11 +95,11 @@ class ChatTemplate:
         return False
 
     def trial(self, named: Mapping[str, str] | None = None) -> dict[str, Json]:
-        """What it takes of the conversations that all templates meet: the roles whose text it reads by parts, and of
-        those that it refuses, why."""
+        """The result of the pull's trials: the roles that need parts, and the refused kinds of conversation with the
+        reason."""
         refuses: dict[str, str] = {}
         for kind, (messages, tools) in TRIALS.items():
-            if tools and not knows_tools(self.text):  # as they are told to such a one: in a system text
+            if tools and not knows_tools(self.text):  # such a template gets tools as part of the system text
                 messages, tools = write_as_text(messages, tools), []
             try:
                 self._render([self.shape_message(one) for one in messages], tools, opens=True, named=named or NAMED)
@@ -110,14 +111,14 @@ class ChatTemplate:
         return {"parts": parts, "refuses": refuses}
 
     def shape_message(self, message: Message) -> Message:
-        """A message with its text as this template takes it."""
+        """The message with its content as text or as parts, as this template needs."""
         if not isinstance(message.get("content"), str) or not self.takes_parts(str(message.get("role"))):
             return message
         return {**message, "content": in_parts(message["content"])}
 
     @cached_property
     def sought(self) -> frozenset[str]:
-        """The texts that it looks for in what it is given, such as `</think>` in an answer."""
+        """The literals that the template compares with or searches for, such as `</think>` in an answer."""
         found: set[str] = set()
         compared = [one for node in self._tree.find_all(nodes.Compare) for one in (node.expr, *_others(node))]
         calls = (node for node in self._tree.find_all(nodes.Call) if isinstance(node.node, nodes.Getattr))
@@ -132,7 +133,7 @@ WAY_OUT = "Bring in the model with a mended one, or use the task generate"
 
 
 def in_parts(text: str) -> list[Json]:
-    """A text as OpenAI's parts of content."""
+    """The text as a list of OpenAI's content parts."""
     return [{"type": "text", "text": text}]
 
 
@@ -141,7 +142,7 @@ def _others(comparison: nodes.Compare) -> list[nodes.Expr]:
 
 
 def _error_line(error: Exception) -> str:
-    """What went wrong, in a line."""
+    """The error in one line."""
     if isinstance(error, RecursionError):
         return "it calls itself without end"
     line = getattr(error, "lineno", None)

@@ -1,8 +1,9 @@
 """Control tokens (end of turn, separators), and tokenizing user text so that it can never produce one.
 
-A tokenizer matches control tokens wherever their names stand. Here a second one, the same but for those names, which
-nobody can write in it, splits what has them in a text; a chat template's own are marked with the names that it knows.
-A text without any control token's name is split by the first, and comes to the same tokens by both.
+A tokenizer turns every control token's name into that token, wherever it stands. So a text that contains such a name is
+split by a second tokenizer, in which each control token has a random, secret mark for a name. A chat template writes
+marks where it means control tokens. Texts without any such name use the first tokenizer; both give the same tokens for
+them.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from tokenizers import Tokenizer, models
 
 from llmos.abi.json_type import Json
 
-PRIVATE = range(0x100000, 0x10FFFE)  # characters that Unicode leaves to private use
-MARK_CHARS = 6  # of 16 bits each: nobody guesses a mark
-MARKUP = re.compile(r"[<\[{][^\s]*[>\]}]")  # what is no special token, but looks like one: <think>, <tool_call>
-UNKNOWN_ID = re.compile(rb'"unk_id":([0-9]+)')  # as a unigram's own JSON says it, in which no piece has a bare quote
+PRIVATE = range(0x100000, 0x10FFFE)  # Unicode's private use area
+MARK_CHARS = 6  # 16 random bits each: marks cannot be guessed
+MARKUP = re.compile(r"[<\[{][^\s]*[>\]}]")  # markup that may be no special token: <think>, <tool_call>
+UNKNOWN_ID = re.compile(rb'"unk_id":([0-9]+)')  # from a unigram model's JSON, whose pieces contain no bare quote
 
 
 class Marks:
-    """Control tokens by name, each with the mark that stands for it where it is meant."""
+    """Control tokens by name, each with the mark that stands for it."""
 
     def __init__(self, ids: dict[str, int]) -> None:
         self.ids = ids
         self.known = frozenset(ids.values())
-        self.unknown: int | None = None  # which of them stands for what the vocabulary has not, if it is known
+        self.unknown: int | None = None  # the token for text outside of the vocabulary, if it is known
         self.marks = {name: _mark() for name in ids}
         self._names = {mark: name for name, mark in self.marks.items()}
 
@@ -43,25 +44,25 @@ class Marks:
         return _either(self._names)
 
     def mark(self, text: str) -> str:
-        """The text of a template, with its control tokens marked as meant."""
+        """The text of a template with all control tokens' names replaced by marks."""
         return text if self._exact is None else self._exact.sub(lambda found: self.marks[found[0]], text)
 
     def unmark(self, text: str) -> str:
-        """The same as the tokenizer itself would read it."""
+        """The text with all marks replaced by names."""
         if self._pattern is None or text.isascii():
             return text
         return self._pattern.sub(lambda found: self._names[found[0]], text)
 
     def meant(self, text: str) -> list[int]:
-        """The control tokens that are marked in the text."""
+        """The control tokens whose marks are in the text, in order."""
         if self._pattern is None or text.isascii():
             return []
         return [self.ids[self._names[mark]] for mark in self._pattern.findall(text)]
 
     def is_as_meant(self, ids: Sequence[int], meant: Sequence[int], texts: Sequence[str] = ()) -> bool:
-        """The tokens have these control tokens and no others, so that none came of what a user wrote.
+        """Whether exactly these control tokens are among the ids, so that none came from user text.
 
-        `texts` are what they were made of: a token for what is unknown need not come of its name.
+        `texts` are the texts behind the ids: the unknown token may also stand for text outside of the vocabulary.
         """
         found = [*filter(self.known.__contains__, ids)]
         if self.unknown is not None and self.unknown in found:
@@ -71,17 +72,17 @@ class Marks:
         return len(found) == len(meant) and sorted(found) == sorted(meant) and not (meant and self._may_overlap)
 
     def names_unknown(self, text: str) -> bool:
-        """Whether the text has the name of the token that stands for what is unknown."""
+        """Whether the text contains the name of the unknown token."""
         return False
 
     @cached_property
     def _may_overlap(self) -> bool:
-        """One control token's name may end as another begins, so that text before one could take a part of it."""
+        """Whether a control token's name ends as another begins: text before one could then take a part of it."""
         starts = {name[:size] for name in self.ids for size in range(1, len(name))}
         return any(name[-size:] in starts for name in self.ids for size in range(1, len(name)))
 
     def disguise(self) -> Disguise:
-        """For the texts of one conversation, on their way through a template."""
+        """A disguise for the texts of one conversation, while a template renders them."""
         return Disguise(tuple(self.ids))
 
     def pieces(self, text: str) -> list[str | int]:
@@ -93,7 +94,8 @@ class Marks:
 
 
 class ControlTokens(Marks):
-    """The control tokens of one tokenizer: the special ones, those that end an answer, those its template writes."""
+    """The control tokens of one tokenizer: special tokens, those that end an answer, and those that its template
+    writes."""
 
     def __init__(
         self,
@@ -102,7 +104,10 @@ class ControlTokens(Marks):
         written: str = "",
         sought: frozenset[str] = frozenset(),
     ) -> None:
-        """`written` is the text of a chat template; what it seeks in a conversation stays as users write it."""
+        """`written` is the text of a chat template.
+
+        Names in `sought`, which it searches for in messages, stay user text.
+        """
         self._fast = fast
         found = {}
         for i, one in sorted(fast.get_added_tokens_decoder().items()):
@@ -116,7 +121,7 @@ class ControlTokens(Marks):
         named = getattr(self._fast.model, "unk_token", None)
         if named is not None:
             return self.ids.get(named)
-        if isinstance(self._fast.model, models.Unigram):  # which says it only where it says all
+        if isinstance(self._fast.model, models.Unigram):  # its unknown token is only in its full state
             found = UNKNOWN_ID.search(self._fast.model.__getstate__())
             return int(found[1]) if found is not None and int(found[1]) in self.known else None
         return None
@@ -133,7 +138,7 @@ class ControlTokens(Marks):
 
     @cached_property
     def plain(self) -> Tokenizer:
-        """The tokenizer for which the marks are the control tokens, and their names are text."""
+        """The tokenizer in which marks are the control tokens, and their names are plain text."""
         held = json.loads(self._fast.to_str())
         for one in held.get("added_tokens") or ():
             one["content"] = self.marks.get(one["content"], one["content"])
@@ -141,7 +146,7 @@ class ControlTokens(Marks):
         vocabulary = model.get("vocab")
         if isinstance(vocabulary, dict):
             model["vocab"] = {self.marks.get(piece, piece): i for piece, i in vocabulary.items()}
-        elif isinstance(vocabulary, list):  # a unigram's: pieces with their scores, whose ids are their places
+        elif isinstance(vocabulary, list):  # a unigram's: pieces with scores, whose ids are their indices
             model["vocab"] = [[self.marks.get(piece, piece), *rest] for piece, *rest in vocabulary]
         if isinstance(model.get("unk_token"), str):
             model["unk_token"] = self.marks.get(model["unk_token"], model["unk_token"])
@@ -155,10 +160,10 @@ class ControlTokens(Marks):
 
 
 class Disguise:
-    """What of user's texts could be read as a control token, in characters that no text has until it is rendered.
+    """Replaces what could be read as a control token in user texts by private characters, until rendering is done.
 
-    Whole names, the beginnings and ends of names where a text ends or begins, which a template could complete, and
-    texts that are a piece of one.
+    Replaced are whole names, a name's beginning at a text's end or its end at a text's beginning (the template could
+    complete it), and texts that are a part of a name.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -171,7 +176,7 @@ class Disguise:
         self._used: set[str] = set()
 
     def look(self, value: Json) -> None:
-        """Learn which private characters the texts have: none of these is taken for another."""
+        """Note the private characters that occur in the value, so that none of them is used as a replacement."""
         if isinstance(value, str):
             if not value.isascii():
                 self._used.update(one for one in value if ord(one) in PRIVATE)
@@ -184,18 +189,18 @@ class Disguise:
                 self.look(one)
 
     def text(self, text: str) -> str:
-        """A text whose ends stand beside what a template writes."""
+        """Disguise a text that the template puts between texts of its own."""
         return self._change(text, [*self._whole(text), *self._edges(text)])
 
     def message(self, message: Json) -> Json:
-        """A message: its text, and the calls in it."""
+        """Disguise a message: its text and its tool calls."""
         changed = {**message, "content": self.text(message["content"])}
         if message.get("tool_calls"):
             changed["tool_calls"] = self.value(message["tool_calls"])
         return changed
 
     def value(self, value: Json) -> Json:
-        """Of tools and arguments: whole names only, for templates read what they hold by its keys."""
+        """Disguise only whole names in tools and arguments, because templates read their keys and values."""
         if isinstance(value, str):
             return self._change(value, [*self._whole(value)])
         if isinstance(value, dict):
@@ -205,7 +210,7 @@ class Disguise:
         return value
 
     def off(self, rendered: str) -> str:
-        """The rendered text with what users wrote as they wrote it."""
+        """Undo the disguise in the rendered text."""
         if not self._twins:
             return rendered
         return rendered.translate({ord(twin): one for one, twin in self._twins.items()})
@@ -221,7 +226,7 @@ class Disguise:
         start = len(text) - len(text.lstrip())
         end = start + len(bare)
         low = bare.lower()
-        if len(low) != len(bare):  # a letter whose small form is longer: none of these is in a name
+        if len(low) != len(bare):  # a letter with a longer lower-case form: no name contains one
             return
         if len(low) < self._longest and low in self._inside:
             yield start, end
@@ -239,7 +244,7 @@ class Disguise:
         return text if letters is None else "".join(letters)
 
     def _twin(self, letter: str) -> str:
-        if letter.isspace():  # which templates trim
+        if letter.isspace():  # templates trim whitespace
             return letter
         if letter not in self._twins:
             taken = self._used | {*self._twins.values()}
@@ -255,8 +260,9 @@ def _mark() -> str:
     return "".join(chr(PRIVATE.start + secrets.randbelow(len(PRIVATE))) for _ in range(MARK_CHARS))
 
 
-def _either(words: Sequence[str] | dict[str, Any], flags: int = 0) -> re.Pattern[str] | None:  # Any: keys count alone
-    """The longest of these words that stands somewhere; None of none."""
+# Any: only the keys count
+def _either(words: Sequence[str] | dict[str, Any], flags: int = 0) -> re.Pattern[str] | None:
+    """A pattern for the longest of these words at each place; None for no words."""
     if not words:
         return None
     return re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))), flags)

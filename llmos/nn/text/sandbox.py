@@ -1,8 +1,8 @@
 """The Jinja sandbox of chat templates: limited names, steps, output and memory.
 
-The environment is the one that transformers renders templates in. A template comes with a model from anywhere: whatever
-could make much of little (repeats, widths, joins, nested lists as text) is measured before it is made, and all that
-is made is counted.
+The environment equals the one that transformers renders templates in. A template comes from an untrusted source:
+operations that make large values from small ones (repeats, widths, joins, nested lists as text) are measured before
+they run, and all values that are made are counted.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from jinja2.visitor import NodeTransformer
 
 from llmos.abi.json_type import Json
 
-MOST_CHARS = 1 << 26  # of one rendered conversation, and of every text on the way to it
-MOST_ITEMS = 1 << 18  # of one list, and of what is written as text or JSON
-MOST_BYTES = 1 << 30  # of all that one rendering makes, kept or not
-MOST_BITS = 1 << 12  # of a whole number
-WIDEST = 10_000  # to which a text is filled up
+MOST_CHARS = 1 << 26  # of one rendered conversation, and of each text on the way
+MOST_ITEMS = 1 << 18  # of one list, and of values written as text or JSON
+MOST_BYTES = 1 << 30  # of all values that one rendering makes, kept or not
+MOST_BITS = 1 << 12  # of an integer
+WIDEST = 10_000  # the largest width to pad a text to
 DEEPEST = 64  # spaces of an indent
-SHORT = 8  # items of a list that is written out, and as nothing
-PERCENT = re.compile(r"%[#0\- +]*[\d.]*(?:\d{5}|\*)")  # a width of five digits in a format, or one of an argument's
+SHORT = 8  # a list of at most this many items is written without being counted
+# a width of at least five digits in a % format, or one taken from an argument
+PERCENT = re.compile(r"%[#0\- +]*[\d.]*(?:\d{5}|\*)")
 BRACES = re.compile(r"\{[^{}]*(?:\d{5}|\{)")
 NEVER = frozenset({"translate", "encode", "to_bytes", "from_bytes"})  # methods of texts and numbers
 FILLED = frozenset({"center", "ljust", "rjust", "zfill"})
-# Filters that make no text of what they are given, which may be the whole conversation at every turn of a loop.
-HANDED = frozenset({"attr", "d", "default", "first", "last", "max", "min", "random"})  # which make nothing new either
+# Filters that make no text of their argument, which may be the whole conversation in every turn of a loop.
+HANDED = frozenset({"attr", "d", "default", "first", "last", "max", "min", "random"})  # they make no new values either
 PLAIN = HANDED | frozenset(
     {
         *("abs", "count", "dictsort", "float", "groupby", "int", "items", "length", "list", "map", "reject"),
@@ -51,15 +52,15 @@ PLAIN = HANDED | frozenset(
 HEAVY = frozenset(
     {"capitalize", "e", "escape", "forceescape", "striptags", "title", "urlencode", "wordcount", "wordwrap"}
 )
-HEAVY_CHARS = 1 << 20  # in pieces, or as others, they take many times as much
+HEAVY_CHARS = 1 << 20  # texts above this size, whose pieces or conversions take many times as much
 
 
 class TooMuch(Exception):
-    """The template takes longer, or makes more, than any conversation needs."""
+    """The template takes more time or memory than any conversation needs."""
 
 
 class SandboxBudget:
-    """What one rendering may take; while the block runs, all that its thread renders is counted here."""
+    """The budget of one rendering. Inside the block, everything that this thread renders is counted."""
 
     def __init__(self, limit_s: float) -> None:
         self._ends_at = time.thread_time() + limit_s
@@ -86,7 +87,7 @@ class SandboxBudget:
             raise TooMuch(f"it makes more than {MOST_BYTES:,} bytes of texts and lists")
 
     def join(self, pieces: Iterable[str]) -> str:
-        """The rendered conversation."""
+        """Join the rendered pieces into the conversation."""
         return "".join(map(self._wrote, pieces))
 
     def _wrote(self, piece: str) -> str:
@@ -99,7 +100,7 @@ _CURRENT: ContextVar[SandboxBudget | None] = ContextVar("budget", default=None)
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, whose loops, texts and lists count."""
+    """Jinja's sandbox with counted loops, texts and lists."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -109,7 +110,7 @@ class Environment(ImmutableSandboxedEnvironment):
         )
         self.filters["tojson"], self.filters["join"] = _tojson, _join
         self.filters["replace"] = lambda text, old, new, count=-1: _replace_filter(str(text), str(old), str(new), count)
-        for name in ("xmlattr", "urlize", "pprint"):  # no template of a conversation has them
+        for name in ("xmlattr", "urlize", "pprint"):  # no chat template uses them
             del self.filters[name]
         self.filters = {name: _count_filter(name, function) for name, function in self.filters.items()}
         self.filters |= {"llmos_bounded": _bound_filter, "llmos_concat": _concat, "llmos_made": _count_value}
@@ -133,7 +134,7 @@ class Environment(ImmutableSandboxedEnvironment):
         budget = _CURRENT.get()
         if budget is not None:
             budget.step()
-        method = getattr(called, "__wrapped__", called)  # jinja's own around `format`
+        method = getattr(called, "__wrapped__", called)  # jinja wraps `format`
         owner, name = getattr(method, "__self__", None), getattr(called, "__name__", "")
         if isinstance(owner, (str, int, float, bytes)):
             if isinstance(owner, str) and name == "join" and len(args) == 1:
@@ -142,12 +143,12 @@ class Environment(ImmutableSandboxedEnvironment):
                 return _replace_filter(owner, *args)
             _check_method(owner, name, args, kwargs)
         given = super().call(context, called, *args, **kwargs)
-        return given if isinstance(owner, dict) else _count_value(given)  # whose values are there already
+        return given if isinstance(owner, dict) else _count_value(given)  # the values of a dict exist already
 
 
 class _Counting(NodeTransformer):
-    """Lets what jinja computes without asking its environment go through filters of ours: loops, `~`, slices, and lists
-    that are written out."""
+    """Routes loops, `~`, slices and written lists through our filters, because jinja computes them without its
+    environment."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -182,7 +183,7 @@ def _check_items(count: int) -> None:
 
 
 def _count_value(value: Json) -> Json:
-    """A value that the template has made, counted."""
+    """Count a value that the template has made."""
     budget = _CURRENT.get()
     if budget is not None:
         budget.step()
@@ -198,7 +199,7 @@ def _count_value(value: Json) -> Json:
 
 
 def _check_text(value: Json) -> None:
-    """TooMuch for what would be too much as a text: lists in lists have as many as they refer to, however often."""
+    """Raise TooMuch for a value that is too large as text; nested lists count as often as they are referred to."""
     if not isinstance(value, (list, tuple, dict)):
         return
     chars, items = 0, 0
@@ -218,7 +219,7 @@ def _check_text(value: Json) -> None:
 
 
 def _check_operands(operator: str, left: Json, right: Json) -> None:
-    """Nothing is repeated, filled or raised to a size that no conversation needs."""
+    """Raise TooMuch for a repeat, padding or power larger than any conversation needs."""
     sized = [one for one in (left, right) if isinstance(one, (str, bytes, list, tuple))]
     whole = [one for one in (left, right) if isinstance(one, int)]
     if operator == "%" and isinstance(left, str):
@@ -234,7 +235,7 @@ def _check_operands(operator: str, left: Json, right: Json) -> None:
 
 
 def _check_format(text: str, args: Iterable[Json]) -> None:
-    """A format may not fill up to a width of its own, nor say the same over and over."""
+    """Raise TooMuch for a format with a large width or many repetitions."""
     chars = 0
     for one in args:
         _check_text(one)
@@ -290,16 +291,16 @@ def _together(values: Iterable[Json], by: str) -> str:
 
 @pass_context
 def _finalize(context: Context, value: Json) -> Json:
-    """What is written. That it asks for the context keeps jinja from computing anything as it compiles."""
+    """Count what is written. It takes the context, so that jinja does not evaluate constants when it compiles."""
     _check_text(value)
     return value
 
 
 def _count_filter(name: str, function: Callable[..., Json]) -> Callable[..., Json]:
-    """A filter whose arguments are bounded, and what it makes is counted."""
+    """A filter with bounded arguments and a counted result."""
     passes = 1 if hasattr(function, "jinja_pass_arg") else 0
 
-    @wraps(function)  # jinja's own marks too, of what it passes
+    @wraps(function)  # also copies jinja's own markers of what it passes
     def count_result(*args: Json, **named: Json) -> Json:
         value, given = args[passes], [*args[passes + 1 :], *named.values()]
         if name == "sum" and any(isinstance(one, (list, tuple)) for one in given):
@@ -328,7 +329,8 @@ def _count_filter(name: str, function: Callable[..., Json]) -> Callable[..., Jso
 
 
 class _Generation(Extension):
-    """`{% generation %}`, which marks the answers in a template for training elsewhere: its inside as it is."""
+    """`{% generation %}`, which marks the answers in a template for training elsewhere; its content is rendered
+    unchanged."""
 
     tags = {"generation"}  # noqa: RUF012  # as jinja's extensions say it
 
@@ -338,7 +340,7 @@ class _Generation(Extension):
 
 
 class _Namespace(Namespace):
-    """Jinja's, without names by which a template could reach Python's own."""
+    """Jinja's namespace, without names that lead to Python's own."""
 
     def __setitem__(self, name: str, value: Json) -> None:
         if name.startswith("_"):
@@ -351,7 +353,7 @@ def _bound_filter(values: Iterable[Json]) -> Iterator[Json]:
     for one in values:
         if budget is not None:
             budget.step()
-            budget.count(512)  # what a turn may make of its own, beside what is counted as it is made
+            budget.count(512)  # an estimate of a turn's own objects, beside the values counted separately
         yield one
 
 
@@ -369,7 +371,7 @@ def _tojson(
 
 
 def _now(form: str) -> str:
-    """The day of whoever asks."""
+    """The caller's local date, formatted."""
     if re.search(r"\d{3}", form) or len(form) > WIDEST:
         raise TooMuch("it writes a date that no conversation needs")
     return datetime.now().strftime(form)

@@ -1,7 +1,7 @@
 """SentencePiece models (T5, mBART, Marian) as fast tokenizers.
 
-A model file is a protocol buffer; of it are read the pieces with their scores, and how text is normalized. transformers
-wants the package sentencepiece for these files, and splits text slowly; here they become tokenizer.json's kind.
+A model file is a protocol buffer, of which the pieces, their scores and the normalization are read. transformers needs
+the package sentencepiece for these files and tokenizes slowly; here they become a tokenizer.json.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from llmos.nn.called import name_of
 
 SOURCE, TARGET, VOCABULARY, SETTINGS = "source.spm", "target.spm", "vocab.json", "tokenizer_config.json"
 T5, MBART = "spiece.model", "sentencepiece.bpe.model"
-NORMAL, UNIGRAM = 1, 1  # a piece of text; the kind of model
-SPECIAL = (2, 3)  # kinds of piece: what is unknown, and what steers
-OPENED = ("<s>", "<pad>", "</s>", "<unk>")  # mBART's first ids; its file has three of its own in their place
-EXTRA_IDS = 100  # tokens for gaps in a text, which T5's vocabulary has behind the file's
+NORMAL, UNIGRAM = 1, 1  # the type of a normal piece; the type of a unigram model
+SPECIAL = (2, 3)  # types of pieces: unknown, and control
+OPENED = ("<s>", "<pad>", "</s>", "<unk>")  # mBART's first ids; the file has three others in their place
+EXTRA_IDS = 100  # tokens for gaps in a text, which T5's vocabulary has after the file's pieces
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-FOREIGN = 1e4  # so much worse, a character, is a piece of the other language: single ones stand where nothing else can
+FOREIGN = 1e4  # penalty per character on pieces of the other language: they stand only where no other piece fits
 END, UNKNOWN, PADDING = "</s>", "<unk>", "<pad>"
 
-Field = tuple[int, int, Any]  # Any: a number or bytes, by its kind: (number, kind, value)
+Field = tuple[int, int, Any]  # Any: an integer or bytes, by its type: (number, type, value)
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What a model file says."""
+    """The contents of a model file."""
 
-    ordered: Sequence[tuple[str, float, int]]  # with their kinds; an id is a place in them
+    ordered: Sequence[tuple[str, float, int]]  # with their types; an id is an index
     charsmap: bytes
     falls_to_bytes: bool
 
@@ -45,7 +45,7 @@ class Pieces:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether Marian's files are; BadInput where a folder that has no other tokenizer has only some of them."""
+    """Whether Marian's files are in the folder; BadInput if it has only some of them and no other tokenizer."""
     lacking = [name for name in (SOURCE, TARGET, VOCABULARY) if not (folder / name).exists()]
     is_marian = _json(folder / SETTINGS).get("tokenizer_class") == "MarianTokenizer"
     is_begun = is_marian or not {SOURCE, TARGET} <= {*lacking}
@@ -58,7 +58,7 @@ def is_there(folder: Path) -> bool:
 
 
 def single(folder: Path) -> Tokenizer | None:
-    """The tokenizer of a folder with one model for all it reads and writes; None if there is none."""
+    """The tokenizer of a folder with one SentencePiece model for input and output; None if there is none."""
     settings = _json(folder / SETTINGS)
     if (folder / T5).exists():
         pieces = read(folder / T5)
@@ -81,7 +81,7 @@ def single(folder: Path) -> Tokenizer | None:
 
 
 def _codes(*, fifty: bool) -> Sequence[str]:
-    """mBART's languages, in the order of their ids."""
+    """mBART's language codes, in the order of their ids."""
     if fifty:
         from transformers.models.mbart50 import tokenization_mbart50 as module
     else:
@@ -91,7 +91,7 @@ def _codes(*, fifty: bool) -> Sequence[str]:
 
 
 def _whole(ordered: Sequence[tuple[str, float, int]], pieces: Pieces, form: str) -> Tokenizer:
-    """A tokenizer with these pieces as its ids; `form` is what stands around a text."""
+    """A tokenizer with these pieces as its ids; `form` is the template of tokens around a text."""
     ids = {piece: i for i, (piece, _, _) in enumerate(ordered)}
     if not {END, UNKNOWN} <= ids.keys() or len(ids) != len(ordered):
         raise BadInput(f"The SentencePiece model has no {END} or no {UNKNOWN}, or a piece twice. Fetch it again")
@@ -105,7 +105,7 @@ def _whole(ordered: Sequence[tuple[str, float, int]], pieces: Pieces, form: str)
 
 
 def _as_read(made: Tokenizer, pieces: Pieces) -> None:
-    """Text comes to the tokenizer and goes from it as SentencePiece has it."""
+    """Add SentencePiece's normalization before tokenizing and its decoding after."""
     steps = [normalizers.Precompiled(pieces.charsmap)] if pieces.charsmap else []
     made.normalizer = normalizers.Sequence([*steps, normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
     made.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")
@@ -115,7 +115,7 @@ def _as_read(made: Tokenizer, pieces: Pieces) -> None:
 
 
 def tokenizer(folder: Path, name: str) -> Tokenizer:
-    """The tokenizer that one of the two makes, as transformers' MarianTokenizer splits text."""
+    """The tokenizer of one of the two models, tokenizing as transformers' MarianTokenizer does."""
     settings = _json(folder / SETTINGS)
     if settings.get("separate_vocabs"):
         raise BadInput(
@@ -132,14 +132,14 @@ def tokenizer(folder: Path, name: str) -> Tokenizer:
     made = Tokenizer(models.Unigram(scored, unk_id=ids[UNKNOWN]))
     _as_read(made, pieces)
     made.add_special_tokens([one for one in (END, UNKNOWN, PADDING) if one in ids])
-    codes = [one for one in ordered if one.startswith(">>") and one.endswith("<<")]  # languages to write
+    codes = [one for one in ordered if one.startswith(">>") and one.endswith("<<")]  # target languages
     made.add_tokens([AddedToken(one, normalized=False) for one in codes])
     made.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, ids[END])])
     return made
 
 
 def read(path: Path) -> Pieces:
-    """The pieces of a SentencePiece model; BadInput for a file that is none, or of a kind that is not read here."""
+    """Read a SentencePiece model; BadInput if the file is not one, or not of a supported type."""
     ordered: list[tuple[str, float, int]] = []
     charsmap, kind, falls_to_bytes = b"", UNIGRAM, False
     try:
@@ -159,15 +159,15 @@ def read(path: Path) -> Pieces:
     return Pieces(ordered, charsmap, falls_to_bytes)
 
 
-def _json(path: Path) -> dict[str, Any]:  # Any: transformers' file, read by key
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # Any: likewise
+def _json(path: Path) -> dict[str, Any]:  # Any: a file of transformers, read by key
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # Any: as above
     if not isinstance(found, dict):
         raise BadInput(f"{name_of(path.parent)}/{path.name} is no JSON object. Fetch it again")
     return found
 
 
 def _fields(data: bytes) -> Iterator[Field]:
-    """The fields of a protocol buffer's message, in order."""
+    """The fields of a protocol buffer message, in order."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

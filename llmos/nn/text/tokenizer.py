@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from llmos.nn.text.chat_template import ChatTemplate
 
 FILE = "tokenizer.json"
-ANSWERS = "tokenizer_answers.json"  # where what is written is split otherwise than what is read
+ANSWERS = "tokenizer_answers.json"  # the tokenizer of answers, if it differs from that of the input
 CONFIG = "tokenizer_config.json"
 SPECIAL = "special_tokens_map.json"
 TEMPLATE = "chat_template.jinja"
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decodes where bytes of a character are still to come
-Message = dict[str, Any]  # Any: a message or a tool, as the template reads it
-WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # a space, as vocabularies of SentencePiece write it
-BYTE = re.compile("<0x([0-9A-F]{2})>")  # and a byte that no piece has
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # the decoded text of an incomplete character
+Message = dict[str, Any]  # Any: a message or a tool, in the template's form
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # a space, as SentencePiece vocabularies write it
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # a byte without a piece of its own
 LANGUAGE = re.compile("[a-z]{2,3}_[A-Z]{2}")
-NO_LIMIT = 1 << 30  # transformers writes 1e30 where a tokenizer has no limit of its own
+NO_LIMIT = 1 << 30  # transformers writes 1e30 for a tokenizer without a limit
 
 
 def _letters() -> dict[str, int]:
-    """Byte-level vocabularies write each byte as a letter: printable ones as themselves, others from U+0100 on."""
+    """The letters of byte-level vocabularies: printable bytes are their own, others start at U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
@@ -48,14 +48,15 @@ BYTES = _letters()
 
 
 class FastTokenizer:
-    """A folder's tokenizer; fills tasks.Tokenizer.
+    """A folder's tokenizer; implements tasks.Tokenizer.
 
-    What a user writes is text: no name of a control token in it becomes one, unless it `parses_special`. The chat
-    template's own are marked (see `ControlTokens`), and are theirs in every text that is encoded.
+    User text never becomes a control token, even if it contains a control token's name, unless it `parses_special`.
+    Control tokens of the chat template are marked (see `ControlTokens`), and marks are read as such in every encoded
+    text.
     """
 
     def __init__(self, folder: Path, name: str = "") -> None:
-        """`name` is what errors call it."""
+        """Errors call the tokenizer's model `name`."""
         self.folder, self.name = folder, name or name_of(folder)
         with calling_folder(folder, self.name):
             self._fast = read(folder)
@@ -64,17 +65,17 @@ class FastTokenizer:
         self.parses_special = False
         self._controls: ControlTokens | None = None
         self._making = threading.Lock()
-        self.ends: frozenset[int] = frozenset()  # what ends an answer; more files than its own say that: see nn/load
-        self.reader: EncoderDecoderInfo | None = None  # of an encoder with a decoder; likewise
-        self.held: int | None = None  # how many of its tokens the model has; likewise
+        self.ends: frozenset[int] = frozenset()  # the tokens that end an answer, set by nn/load from several files
+        self.reader: EncoderDecoderInfo | None = None  # for an encoder-decoder, set by nn/load
+        self.held: int | None = None  # the number of tokens that the model has, set by nn/load
 
     @cached_property
-    def _config(self) -> dict[str, Any]:  # Any: transformers' file, read by key
-        found: dict[str, Any] = {}  # Any: likewise
+    def _config(self) -> dict[str, Any]:  # Any: a file of transformers, read by key
+        found: dict[str, Any] = {}  # Any: as above
         for path in (
             self.folder / SPECIAL,
             self.folder / CONFIG,
-        ):  # the later one counts; older ones have only the first
+        ):  # the later file wins; older models have only the first
             found |= json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         return found
 
@@ -84,25 +85,25 @@ class FastTokenizer:
 
     @property
     def max_tokens(self) -> int | None:
-        """The limit the tokenizer's own file names, if it names one."""
+        """The limit in the tokenizer's own file, or None."""
         limit = int(self._config.get("model_max_length") or NO_LIMIT)
         return limit if limit < NO_LIMIT else None
 
     @property
     def end_id(self) -> int | None:
-        """The token that ends a text, where the tokenizer's own file names one."""
+        """The end-of-text token in the tokenizer's own file, or None."""
         named = self._config.get("eos_token")
         found: int | None = None if named is None else self._fast.token_to_id(_text(named))
         return found
 
     @property
     def languages(self) -> dict[str, int]:
-        """Special tokens that are codes of languages, as mBART has them, with their ids."""
+        """Special tokens that are language codes, as mBART has them, with their ids."""
         added = self._fast.get_added_tokens_decoder()
         return {one.content: i for i, one in sorted(added.items()) if LANGUAGE.fullmatch(one.content)}
 
     def parsing(self) -> FastTokenizer:
-        """The same tokenizer for those who mean the control tokens that they write."""
+        """The same tokenizer for callers whose texts contain control tokens on purpose."""
         assert self.controls is not None, "Both have the same marks"
         other = copy.copy(self)
         other.parses_special = True
@@ -111,7 +112,7 @@ class FastTokenizer:
     @property
     def controls(self) -> ControlTokens:
         if self._controls is None:
-            with self._making:  # marks are made once: texts are marked and split in threads of their own
+            with self._making:  # marks are made once, because texts are marked and tokenized in different threads
                 self._controls = self._controls or self._made_controls()
         return self._controls
 
@@ -126,7 +127,7 @@ class FastTokenizer:
 
     @cached_property
     def _around(self) -> dict[str, list[int]]:
-        """The control tokens that stand around a text, and around a pair of them."""
+        """The control tokens that the tokenizer adds around a text, and around a pair."""
         known = self.controls.known
         alone, pair = self._fast.encode("").ids, self._fast.encode("", "").ids
         return {"text": [i for i in alone if i in known], "pair": [i for i in pair if i in known]}
@@ -150,7 +151,7 @@ class FastTokenizer:
         return [Encoded(ids) for ids in made]
 
     def encode_answer(self, text: str, *, special: bool) -> list[int]:
-        """An answer's text, as the model writes it."""
+        """Encode an answer's text with the tokenizer of answers."""
         fast, controls = self._answers or self._fast, self._answer_controls
         (empty, read) = fast.encode_batch_fast(["", text], add_special_tokens=special)
         around = [i for i in empty.ids if i in controls.known]
@@ -173,7 +174,7 @@ class FastTokenizer:
         return [Encoded(encoding.ids, encoding.word_ids) for encoding in made]
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]:
-        """The second texts' offsets count characters. All tokens are of one segment, as everywhere here."""
+        """Encode pairs; offsets of the second texts count characters. All tokens have segment 0."""
         made = self._fast.encode_batch(list(pairs))
         others = [] if self.parses_special else self._others(pairs, made, self._around["pair"])
         if others:
@@ -186,35 +187,39 @@ class FastTokenizer:
         ]
 
     def _others(self, texts: Sequence[Sequence[str]], made: Sequence[Encoding], around: Sequence[int]) -> Sequence[int]:
-        """Which of these hold a control token that their texts were not to have. Batches of them leave others time."""
+        """The indices of texts with control tokens that came from user text.
+
+        Texts come in batches, to let other threads run.
+        """
         is_as_meant = self.controls.is_as_meant
         pairs = enumerate(zip(texts, made, strict=True))
         return [at for at, (some, one) in pairs if not is_as_meant(one.ids, around, some)]
 
     @cached_property
     def longest(self) -> int:
-        """How many characters its longest token has, as its file writes it."""
+        """The length of the longest token, in characters of its file."""
         return max(map(len, self._fast.get_vocab()), default=1)
 
     @cached_property
     def _needs_spaces(self) -> bool:
-        """Byte-level vocabularies tell a word that follows another by its space, which lone words have lost."""
+        """Whether words after the first need a leading space: byte-level vocabularies encode it, and lone words have
+        lost it."""
         as_text = self._fast.encode("a a", add_special_tokens=False).ids
         return bool(as_text != self._fast.encode(["a", "a"], is_pretokenized=True, add_special_tokens=False).ids)
 
     @property
     def size(self) -> int:
-        """How many tokens there are, for a model that has as many."""
+        """The number of tokens: the tokenizer's, or the model's if it has fewer."""
         known = int(self._fast.get_vocab_size(with_added_tokens=True))
         return known if self.held is None else min(known, self.held)
 
     @property
     def lacks_tokens(self) -> bool:
-        """Whether there are tokens here that the model has not."""
+        """Whether the tokenizer has tokens that the model does not have."""
         return self.held is not None and int(self._fast.get_vocab_size(with_added_tokens=True)) > self.held
 
     def check(self, sequences: Iterable[Sequence[int]]) -> None:
-        """BadInput for a token that was added here and that the model lacks: nothing computes it."""
+        """Raise BadInput for a token of the tokenizer that the model does not have."""
         if self.held is None or not self.lacks_tokens:
             return
         for ids in sequences:
@@ -226,11 +231,11 @@ class FastTokenizer:
                 )
 
     def as_json(self) -> str:
-        """All of it, as tokenizer.json has it."""
+        """The whole tokenizer as the text of a tokenizer.json."""
         return str(self._fast.to_str())
 
     def bytes_of(self, token: int) -> bytes:
-        """What a token stands for. Not always whole characters: byte-level vocabularies cut where they like."""
+        """The bytes of a token. They may be a part of a character in byte-level vocabularies."""
         written = self._fast.id_to_token(token) or ""
         if token in self._fast.get_added_tokens_decoder():
             return written.encode()
@@ -249,30 +254,30 @@ class FastTokenizer:
         return str(self._fast.decode(list(ids), skip_special_tokens=True))
 
     def stream(self) -> Stream:
-        """Text token by token, a piece at a time as soon as it is whole characters."""
+        """A decoder for a growing answer, token by token; it returns text as soon as its characters are complete."""
         return Stream(self._fast)
 
     @property
     def has_template(self) -> bool:
-        """Whether there is a chat template, and one that compiles."""
+        """Whether there is a chat template that compiles."""
         return self._template is not None and self._is_sound
 
     @property
     def knows_tools(self) -> bool:
-        """Whether the template tells the model of tools."""
+        """Whether the template has a place for tools."""
         return knows_tools(self._template or "")
 
     def chat(
         self, messages: Sequence[Message], tools: Sequence[Message] = (), given: Mapping[str, Any] | None = None
     ) -> str:
-        """The conversation as the model was taught to read it, up to where its answer begins.
+        """The conversation in the model's chat format, up to where its answer begins.
 
-        `given`: what a call hands to the template beside.
+        `given` are the call's additional variables of the template.
         """
         return self._chat(messages, tools, given or {}, opens=True)
 
     def chat_whole(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
-        """The same, with nothing opened behind the last message."""
+        """The same conversation without an opened answer at its end."""
         return self._chat(messages, tools, {}, opens=False)
 
     def _chat(
@@ -296,8 +301,8 @@ class FastTokenizer:
 
     @cached_property
     def _compile_template(self) -> ChatTemplate:
-        """BadInput for a template that cannot be compiled."""
-        from llmos.nn.text.chat_template import ChatTemplate  # only what chats needs it
+        """Compile the template; BadInput if it does not compile."""
+        from llmos.nn.text.chat_template import ChatTemplate  # imported late: only chat needs it
 
         assert self._template is not None, "There is a template to compile"
         return ChatTemplate(self._template, self.name)
@@ -306,7 +311,7 @@ class FastTokenizer:
     def _is_sound(self) -> bool:
         try:
             return bool(self._compile_template)
-        except BadInput:  # which is said to those who chat
+        except BadInput:  # reported when a conversation is rendered
             return False
 
     @cached_property
@@ -315,26 +320,26 @@ class FastTokenizer:
         if path.exists():
             return path.read_text(encoding="utf-8")
         held = self._config.get("chat_template")
-        if isinstance(held, list):  # several, by name
+        if isinstance(held, list):  # several templates, by name
             held = next((entry["template"] for entry in held if entry["name"] == "default"), None)
         return held
 
 
 class Stream:
-    """The text of a growing answer; it holds back a character until all of its bytes have come."""
+    """The text of a growing answer; it holds back a character until all of its bytes are there."""
 
     def __init__(self, fast: Tokenizer) -> None:
         self._fast = fast
         self._ids: list[int] = []
-        self._from = 0  # decoding starts here: far enough back to tell whether a space belongs before the newest token
-        self._said = 0  # tokens whose text has been given out
+        self._from = 0  # decoding starts here: far enough back to see whether a space belongs before the newest token
+        self._said = 0  # tokens whose text was returned
 
     def push(self, token: int) -> str:
         self._ids.append(token)
         return "" if self._decode(self._from).endswith(UNFINISHED) else self.flush()
 
     def flush(self) -> str:
-        """What was held back, as it is."""
+        """Return the text that was held back, as it is."""
         before = self._fast.decode(self._ids[self._from : self._said], skip_special_tokens=True)
         piece = self._decode(self._from)[len(before) :]
         self._from, self._said = self._said, len(self._ids)
@@ -345,7 +350,7 @@ class Stream:
 
 
 def _with(made: Sequence[Encoding], places: Sequence[int], others: Sequence[Encoding]) -> list[Encoding]:
-    """These, with the others in their places."""
+    """A copy of `made` with the others at these indices."""
     found = dict(zip(places, others, strict=True))
     return [found.get(at, one) for at, one in enumerate(made)]
 
@@ -355,7 +360,7 @@ def _text(token: Any) -> str:  # Any: a plain string, or the dict of an added to
 
 
 def read(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder, from its file, or from older files by conversion."""
+    """The tokenizer of a folder, from tokenizer.json, or converted from older files."""
     if (folder / FILE).exists():
         return Tokenizer.from_file(str(folder / FILE))
     if sentencepiece.is_there(folder):
@@ -373,7 +378,7 @@ def read(folder: Path) -> Tokenizer:
 
 
 def read_answers(folder: Path) -> Tokenizer | None:
-    """The tokenizer of what is written, where a folder has one beside that of what is read."""
+    """The tokenizer of answers, if the folder has one beside that of the input."""
     if (folder / ANSWERS).exists():
         return Tokenizer.from_file(str(folder / ANSWERS))
     return sentencepiece.tokenizer(folder, sentencepiece.TARGET) if sentencepiece.is_there(folder) else None
