@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device
 from llmos.abi.error import Fault
+from llmos.abi.gate import DEFAULT_POLICY, GatePolicy
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest, Offer
 from llmos.abi.process import Program, Progress, Usage
@@ -47,6 +48,7 @@ class Job:
     cpu_kernels: str = "auto"  # which instructions its loops may use: abi/cpu.py
     main: str = ""  # the module whose `main(channel, job)` it runs; empty: the program's own of llmos/programs
     is_ready_when_it_says: bool = False  # else as soon as it starts
+    gate: GatePolicy = DEFAULT_POLICY  # of the name that a new model gets
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from llmos.evaluation.statistics.samples import Floats, Values, ratio
 from llmos.tasks.tag import spans_of
 
 Rates = dict[str, float]  # precision, recall, f1
@@ -65,6 +68,30 @@ def summary(first: str, value: float, tally: Counts) -> dict[str, float]:
     plain = by["micro" if first == "f1" else "macro"]
     metrics = {first: value, "f1": plain["f1"], "precision": plain["precision"], "recall": plain["recall"]}
     return metrics | {f"{name}_{key}": rate for name, rates in by.items() for key, rate in rates.items()}
+
+
+def summaries(first: str, value: Floats | None, hits: Floats, given: Floats, true: Floats, there: Floats) -> Values:
+    """`summary` of many tallies at once, each [tallies, classes]; `value` is None where it is the f1 of entities.
+
+    A class that is `there` in the rows, and neither true nor given in a resample, is left out of its macro average.
+    """
+    rates = {"precision": ratio(hits, given), "recall": ratio(hits, true), "f1": ratio(2 * hits, given + true)}
+    count = hits.shape[1] - ((there > 0) & (given + true == 0)).sum(axis=1)
+    sums = hits.sum(axis=1), given.sum(axis=1), true.sum(axis=1)
+    micro = {
+        "precision": ratio(sums[0], sums[1]),
+        "recall": ratio(sums[0], sums[2]),
+        "f1": ratio(2 * sums[0], sums[1] + sums[2]),
+    }
+    by = {
+        "macro": {key: ratio(rate.sum(axis=1), count.astype(np.float64)) for key, rate in rates.items()},
+        "micro": micro,
+        "weighted": {key: ratio((rate * true).sum(axis=1), sums[2]) for key, rate in rates.items()},
+    }
+    plain = by["micro" if first == "f1" else "macro"]
+    found = {first: micro["f1"] if value is None else value}
+    found |= {"f1": plain["f1"], "precision": plain["precision"], "recall": plain["recall"]}
+    return found | {f"{name}_{key}": rate for name, these in by.items() for key, rate in these.items()}
 
 
 def per_class(tally: Counts) -> dict[str, dict[str, float]]:

@@ -7,19 +7,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from llmos.evaluation.statistics.intervals import Interval
+
 MISTAKES = 20  # that are shown
 Probabilities = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What an evaluation found: the headline first in `metrics`; rows and columns of the confusion are in `names`."""
+    """What an evaluation found: the headline first in `metrics`; rows and columns of the confusion are in `names`.
+
+    `intervals` are of the metrics that have one: counts have none.
+    """
 
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float]]
     names: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     mistakes: tuple[Mistake, ...] = field(default_factory=tuple)
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

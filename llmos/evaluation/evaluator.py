@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmos.abi.frame import ModelPath
@@ -11,8 +11,10 @@ from llmos.abi.json_type import Json
 from llmos.data.row import Row
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.generation_eval import generate_answers
-from llmos.evaluation.metrics import judge, primary_metric
+from llmos.evaluation.metrics import judge, primary_metric, sample_of
 from llmos.evaluation.predictions import predict
+from llmos.evaluation.statistics.intervals import intervals
+from llmos.evaluation.statistics.samples import Sample
 from llmos.tasks import Settings
 from llmos.training.candidate import Candidate, load_stored
 from llmos.training.examples import Example, make_examples
@@ -36,15 +38,30 @@ class Evaluator:
         """The rows as tokens; BadRow at the first that is longer than the model takes."""
         return make_examples(self.task, rows, self.candidate.loaded.tokenizer, self.settings)
 
-    def predict(self, rows: Sequence[Row], on_row: OnDone = _ignore, on_answer: OnDone = _ignore) -> list[Any]:
-        """Predictions of the rows, in order; with generated answers to some of them where the task writes."""
+    def predict(
+        self,
+        rows: Sequence[Row],
+        on_row: OnDone = _ignore,
+        on_answer: OnDone = _ignore,
+        answered: Sequence[int] | None = None,
+    ) -> list[Any]:
+        """Predictions of the rows, in order; where the task writes, with generated answers to those at the places
+        `answered`, or to as many as the options say."""
         examples = self.examples(rows)
         predicted = predict(self.candidate, self.task, examples, self.settings, on_done=on_row)
-        return generate_answers(self.candidate, self.task, rows, examples, predicted, self.settings, on_done=on_answer)
+        return generate_answers(
+            self.candidate, self.task, rows, examples, predicted, self.settings, answered, on_done=on_answer
+        )
 
     def judge(self, rows: Sequence[Row], predicted: Sequence[Any]) -> EvaluationResult:
-        """All metrics of these predictions, the primary one first, and the worst mistakes."""
-        return judge(self.task, rows, predicted, self.settings)
+        """All metrics of these predictions with their intervals, the primary one first, and the worst mistakes."""
+        result = judge(self.task, rows, predicted, self.settings)
+        found = intervals(self.sample(rows, predicted))
+        return replace(result, intervals={name: found[name] for name in result.metrics if name in found})
+
+    def sample(self, rows: Sequence[Row], predicted: Sequence[Any]) -> Sample:
+        """What each unit contributes to the metrics, to be compared with another model's of the same rows."""
+        return sample_of(self.task, rows, predicted, self.settings)
 
     def primary_metric(self, rows: Sequence[Row], predicted: Sequence[Any]) -> float:
         """The one metric that decides."""

@@ -40,6 +40,7 @@ class Evidence:
     verdict: str = ""
     is_promoted: bool | None = None  # None: nothing was decided
     compared: dict[str, Json] = field(default_factory=dict)
+    gate: dict[str, Json] = field(default_factory=dict)  # what each condition found
     leaks: tuple[str, ...] = ()
     validated: str = ""  # what the validation rows gave, where it is not the headline
     facts: dict[str, str] = field(default_factory=dict)
@@ -51,10 +52,12 @@ class Evidence:
         judged = self.judged
         return {
             "metrics": judged.metrics,
+            "intervals": {name: interval.plain() for name, interval in judged.intervals.items()},
             "per_class": judged.per_class,
             "confusion": {"labels": list(judged.names), "counts": [list(row) for row in judged.confusion]},
             "rows": self.rows,
             "compared": self.compared,
+            "gate": self.gate,
             "leaks": list(self.leaks),
         }
 

@@ -1,41 +1,59 @@
-"""The promotion gate: whether a candidate may replace the promoted version, decided from metrics alone."""
+"""The promotion gate: whether a candidate may replace the promoted version, by the policy of its name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
 
+from llmos.abi.gate import AT_LEAST, KINDS, METRIC, GatePolicy, Requirement
+from llmos.abi.json_type import Json
 from llmos.abi.model import Verdict
+from llmos.evaluation.conditions import CONDITIONS
+from llmos.evaluation.conditions.condition import Checked, GateFacts
 
 
 @dataclass(frozen=True, slots=True)
-class Incumbent:
-    """The promoted version: what it scored on the same test rows, or why it could not be measured on them."""
+class Decision:
+    """The verdict, and what each condition found; the first finding is the comparison's."""
 
-    ref: str
-    metric: float | None
-    task: str
-    note: str = ""  # how it was judged, where its labels differ
-    ours: float | None = None  # the candidate's on the same rows, where those are not all the test rows
+    verdict: Verdict
+    findings: tuple[tuple[Requirement, Checked], ...]
+
+    @property
+    def standing(self) -> str:
+        """How the candidate stands to the promoted version, in a word or two."""
+        return next((one.standing for _, one in self.findings if one.standing), "")
+
+    def plain(self, margin: float) -> dict[str, Json]:
+        """As evidence keeps it."""
+        return {
+            "promoted": self.verdict.promote,
+            "standing": self.standing,
+            "margin": margin,
+            "conditions": [finding.plain(requirement) for requirement, finding in self.findings],
+        }
 
 
-def decide(task: str, headline: str, metric: float, min_metric: float | None, rival: Incumbent | None) -> Verdict:
-    """Promote what reaches the least metric and is at least as good as the promoted version."""
-    for figure in (metric, *((rival.metric, rival.ours) if rival else ())):
-        assert figure is None or isfinite(figure), f"a {headline} of {figure} decides nothing"
-    against = rival.ref if rival else None
-    ours = f"{headline} {metric:.4f} on the test rows"
-    if min_metric is not None and metric < min_metric:
-        return Verdict(False, f"{ours} is below the least that was asked, {min_metric:.4f}", against)
-    if rival is None:
-        return Verdict(True, f"{ours}; no version was promoted before", None)
-    if rival.metric is None:
-        why = rival.note or f"it does another task, {rival.task} and not {task}"
-        return Verdict(False, f"{ours}, but {rival.ref} cannot be compared with it: {why}", against)
-    theirs = f"{rival.ref} has {rival.metric:.4f}" + (f" ({rival.note})" if rival.note else "")
-    compared = metric if rival.ours is None else rival.ours
-    if rival.ours is not None:
-        ours += f", {compared:.4f} on those that the promoted version has not learned from"
-    if compared < rival.metric:
-        return Verdict(False, f"{ours}, and the promoted {theirs}: {rival.metric - compared:.4f} better", against)
-    return Verdict(True, f"{ours}, at least as good as the promoted version: {theirs}", against)
+def decide(policy: GatePolicy, facts: GateFacts, min_metric: float | None = None) -> Decision:
+    """Promote what meets every requirement. `min_metric` is the recipe's own floor under the primary metric."""
+    value = facts.result.metrics[facts.metric]
+    compared = facts.incumbent.comparison if facts.incumbent else None
+    for figure in (value, *((compared.ours, compared.theirs) if compared else ())):
+        assert isfinite(figure), f"a {facts.metric} of {figure} decides nothing"
+    requirements = [*policy.requirements]
+    if min_metric is not None:
+        requirements.append(Requirement(METRIC, facts.metric, operator=AT_LEAST, number=min_metric))
+    requirements.sort(key=lambda one: not KINDS[one.kind].is_comparison)
+    findings = tuple((one, CONDITIONS[one.kind](one, facts)) for one in requirements)
+    return Decision(_verdict(facts, findings), findings)
+
+
+def _verdict(facts: GateFacts, findings: tuple[tuple[Requirement, Checked], ...]) -> Verdict:
+    """The failures alone where there are any; else all that was found."""
+    failed = [finding for _, finding in findings if not finding.is_met]
+    interval = facts.result.intervals.get(facts.metric)
+    within = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
+    ours = f"{facts.metric} {facts.result.metrics[facts.metric]:.4f}{within} on the test rows"
+    said = "; ".join(finding.sentence for finding in (failed or [finding for _, finding in findings]))
+    against = facts.incumbent.ref if facts.incumbent else None
+    return Verdict(not failed, f"{ours}; {'not met: ' if failed else ''}{said}", against)

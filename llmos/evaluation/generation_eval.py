@@ -36,13 +36,15 @@ def generate_answers(
     examples: Sequence[Example[Any]],  # Any: targets and predictions of the task's family
     predicted: Sequence[Any],
     settings: Settings,
+    answered: Sequence[int] | None = None,
     *,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> list[Any]:
-    """The predictions, with what is written to as many of the rows as the options say, evenly out of all of them."""
+    """The predictions, with what is written to the rows at the places `answered`, or else to as many of the rows as the
+    options say, evenly out of all of them."""
     if not is_generative(task):
         return list(predicted)
-    chosen = chosen_of(len(rows), settings)
+    chosen = chosen_of(len(rows), settings) if answered is None else answered
     longest = max((len(lesson.targets) for i in chosen for lesson in examples[i].rendered.context[-1:]), default=1)
     prompts = [task_of(task).render([rows[i].input], candidate.loaded.tokenizer, settings)[0] for i in chosen]
     candidate.train(False)
@@ -57,6 +59,11 @@ def chosen_of(count: int, settings: Settings) -> list[int]:
     """Which rows are answered: all, or so many at equal distances."""
     most = int(settings.options.get("answered_rows", ROWS))
     return list(range(count)) if count <= most else [i * count // most for i in range(most)]
+
+
+def places_answered(predicted: Sequence[Any]) -> list[int]:  # Any: as above
+    """Which of these predictions have a generated answer: none where the task does not write."""
+    return [i for i, one in enumerate(predicted) if getattr(one, "answer", None) is not None]
 
 
 def said_of_answers(task: str, count: int, settings: Settings) -> dict[str, str]:

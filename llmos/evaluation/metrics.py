@@ -13,6 +13,7 @@ from llmos.abi.task import spec_of
 from llmos.data.row import Row
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.families import evaluation_of, text
+from llmos.evaluation.statistics.samples import FunctionOfRows, Joined, Sample
 from llmos.tasks import Settings
 
 OwnMetric = Callable[
@@ -37,6 +38,18 @@ def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Any], set
         return _primary_of(task, _own_metrics(task, rows, predicted, settings))
     found = evaluation_of(task).metric(spec.primary_metric, rows, predicted, settings)
     return judge(task, rows, predicted, settings).metrics[spec.primary_metric] if found is None else found
+
+
+def sample_of(task: str, rows: Sequence[Row], predicted: Sequence[Any], settings: Settings) -> Sample:
+    """What each unit of the rows contributes to the metrics of the task's family and to its own."""
+    sample = evaluation_of(task).sample_of(task, rows, predicted, settings)
+    if spec_of(task).metric is None:
+        return sample
+
+    def own(places: Sequence[int]) -> dict[str, float]:
+        return _own_metrics(task, [rows[i] for i in places], [predicted[i] for i in places], settings)
+
+    return Joined((sample, FunctionOfRows(own, len(rows)))) if sample.units == len(rows) else sample
 
 
 def _own_metrics(task: str, rows: Sequence[Row], predicted: Sequence[Any], settings: Settings) -> dict[str, float]:

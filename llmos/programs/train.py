@@ -26,10 +26,12 @@ from llmos.data.dataset import LoadedData, gather, keep, training_keys
 from llmos.data.families import rows_of
 from llmos.data.splits import key_of
 from llmos.evaluation import gate
+from llmos.evaluation.conditions.condition import GateFacts, Incumbent
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.evidence import Evidence
-from llmos.evaluation.generation_eval import chosen_of, said_of_answers
+from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of_answers
 from llmos.evaluation.predictions import predict
+from llmos.evaluation.statistics.comparison import compare
 from llmos.programs.channel import Channel
 from llmos.programs.evaluate import Stopped
 from llmos.programs.quantize import quantize_model
@@ -156,8 +158,25 @@ class _Training:
         predicted = evaluator.predict(rows, self._evaluate("evaluate", rows), on_answer)
         judged = evaluator.judge(rows, predicted)
         name = spec_of(task).primary_metric
-        rival = self._rival(evaluator, predicted)
-        verdict = gate.decide(task, name, judged.metrics[name], self.recipe.min_metric, rival)
+        incumbent = self._incumbent(evaluator, predicted)
+        folder = self.scratch / "model"
+        saved = evaluator.candidate.save(folder, self.base)
+        decision = gate.decide(
+            self.assignment.gate,
+            GateFacts(
+                task=task,
+                metric=name,
+                result=judged,
+                margin=self.assignment.gate.margin,
+                incumbent=incumbent,
+                size_bytes=sum((folder / path).stat().st_size for path, _ in saved),
+                rows=rows,
+                predicted=predicted,
+                evaluator=evaluator,
+            ),
+            self.recipe.min_metric,
+        )
+        verdict = decision.verdict
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
             task=task,
@@ -166,17 +185,15 @@ class _Training:
             rows=self.data.counts(),
             verdict=verdict.reason,
             is_promoted=verdict.promote,
-            compared={}
-            if rival is None
-            else {"ref": rival.ref, name: rival.metric, "ours": rival.ours, "note": rival.note},
+            compared={} if incumbent is None else _comparison_json(incumbent, name),
+            gate=decision.plain(self.assignment.gate.margin),
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings),
             validated="likelihood" if spec_of(task).is_generative else "",
             losses=run.position.losses,
             marks=run.position.marks,
         )
-        folder = self.scratch / "model"
-        files = (*evaluator.candidate.save(folder, self.base), *evidence.write(folder))
+        files = (*saved, *evidence.write(folder))
         draft = self._draft(settings, evidence, run, dataset)
         offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
         accepted = self.channel.offer(offer)
@@ -207,40 +224,48 @@ class _Training:
         theirs = other.base.manifest if other.base is not None else None
         return theirs is not None and content_digest(theirs.files) == content_digest(self.base.manifest.files)
 
-    def _rival(self, evaluator: Evaluator, predicted: Sequence[Any]) -> gate.Incumbent | None:
-        """The promoted version on the test rows that it has not learned from, and this candidate on the same."""
+    def _incumbent(self, evaluator: Evaluator, predicted: Sequence[Any]) -> Incumbent | None:
+        """The promoted version, compared with this candidate on the test rows that it has not learned from."""
         promoted = self.assignment.models.get("promoted")
         if promoted is None:
             return None
         manifest = promoted.manifest
+        if note := self._why_not_comparable(promoted):
+            return Incumbent(manifest.ref, manifest.task, note=note)
         if manifest.task != self.recipe.task:
-            return gate.Incumbent(manifest.ref, None, manifest.task)
-        if bool(manifest.options.get("multi_label", False)) != self.many:
-            return gate.Incumbent(manifest.ref, None, manifest.task, "one gives one label to a text, the other many")
-        if spec_of(manifest.task).primary_metric == "likelihood" and not self._reads_alike(promoted):
-            note = f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
-            return gate.Incumbent(manifest.ref, None, manifest.task, note)
+            return Incumbent(manifest.ref, manifest.task)
         known = self._training_keys(promoted)
-        fair = [
-            (row, one) for row, one in zip(self.data.splits.test, predicted, strict=True) if key_of(row) not in known
-        ]
+        fair = [i for i, row in enumerate(self.data.splits.test) if key_of(row) not in known]
         if not fair:
-            return gate.Incumbent(
-                manifest.ref, None, manifest.task, "it has learned from every test row. Give a test file"
-            )
-        rows = [row for row, _ in fair]
+            return Incumbent(manifest.ref, manifest.task, note="it has learned from every test row. Give a test file")
+        rows, mine = [self.data.splits.test[i] for i in fair], [predicted[i] for i in fair]
         dtype = self.recipe.dtype or "float32"
         if manifest.method == "lora":
             promoted = with_resident(self.channel, self.assignment, promoted)
         theirs = load_evaluator(promoted, manifest.task, dtype, self.assignment.device)
-        metric = theirs.primary_metric(rows, theirs.predict(rows, self._evaluate("compare", rows)))
+        its = theirs.predict(rows, self._evaluate("compare", rows), answered=places_answered(mine))
+        name = spec_of(manifest.task).primary_metric
+        comparison = compare(evaluator.sample(rows, mine), theirs.sample(rows, its), name)
+        if comparison is None:
+            return Incumbent(manifest.ref, manifest.task, note=f"{name} cannot be computed of both on these rows")
         lacking = sorted(set(self.data.splits.labels) - set(manifest.labels))
         notes = [f"rows of {len(lacking)} labels that it does not have count as its mistakes"] if lacking else []
-        ours, left_out = None, len(predicted) - len(fair)
+        left_out = len(predicted) - len(fair)
         if left_out:
             notes.append(f"{left_out:,} of the {len(predicted):,} test rows are left out: it has learned from them")
-            ours = evaluator.primary_metric(rows, [one for _, one in fair])
-        return gate.Incumbent(manifest.ref, metric, manifest.task, "; ".join(notes), ours)
+        ours = comparison.ours if left_out else None
+        return Incumbent(manifest.ref, manifest.task, comparison, "; ".join(notes), ours)
+
+    def _why_not_comparable(self, promoted: ModelPath) -> str:
+        """Why a model of the same task cannot be compared with; empty where it can, or does another task."""
+        manifest = promoted.manifest
+        if manifest.task != self.recipe.task:
+            return ""
+        if bool(manifest.options.get("multi_label", False)) != self.many:
+            return "one gives one label to a text, the other many"
+        if spec_of(manifest.task).primary_metric == "likelihood" and not self._reads_alike(promoted):
+            return f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
+        return ""
 
     def _training_keys(self, model: ModelPath) -> frozenset[str]:
         """What a version has learned from, where the store still has its dataset."""
@@ -304,6 +329,13 @@ class _Training:
             "license": base.license,
             "source": f"train, pid {self.assignment.pid}",
         }
+
+
+def _comparison_json(incumbent: Incumbent, metric: str) -> dict[str, Json]:
+    """For the evidence; `ours` is null where all test rows were compared."""
+    found = incumbent.comparison
+    said = {"ref": incumbent.ref, metric: found and found.theirs, "ours": incumbent.ours, "note": incumbent.note}
+    return {**found.plain(), **said, "our_metric": found.ours} if found is not None else said
 
 
 def _rate(run: Trainer) -> float:

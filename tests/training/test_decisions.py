@@ -1,4 +1,4 @@
-"""What a run decides before and after training: splits, defaults, batches, rates, the gate."""
+"""What a run decides before and after training: splits, defaults, batches, rates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from llmos.abi.recipe import Data, Lora, Recipe, check
 from llmos.data.families import labels, tags
 from llmos.data.row import LabelRow, TagRow
 from llmos.data.splits import key_of, leaks_of, make_splits
-from llmos.evaluation.gate import Incumbent, decide
 from llmos.tasks import Settings
 from llmos.testing.tokenizer import PieceTokenizer
 from llmos.training.examples import batches, make_examples, passes
@@ -199,37 +198,3 @@ def test_a_word_s_first_token_carries_its_tag() -> None:
     words = tagged("B-PER", "O", "B-LOC", tokens=("Lovelace", "in", "London"))
     (one,) = make_examples("tag", [words], PieceTokenizer(), Settings(("O", "B-LOC", "B-PER"), {}, 16))
     assert one.target.labels == [-100, 2, -100, 0, 1, -100, -100]
-
-
-def test_the_gate_promotes_what_is_at_least_as_good() -> None:
-    rival = Incumbent("m:1", 0.8, "classify")
-    assert decide("classify", "accuracy", 0.8, None, rival).promote
-    assert decide("classify", "accuracy", 0.8, None, rival).against == "m:1"
-    assert decide("classify", "accuracy", 0.1, None, None).promote
-    worse = decide("classify", "accuracy", 0.75, None, rival)
-    assert (worse.promote, "m:1 has 0.8000" in worse.reason, "0.7500" in worse.reason) == (False, True, True)
-    low = decide("classify", "accuracy", 0.85, 0.9, rival)
-    assert (low.promote, "0.9000" in low.reason) == (False, True)
-
-
-def test_the_gate_compares_on_the_rows_that_neither_has_learned_from() -> None:
-    fair = decide("classify", "accuracy", 0.9, None, Incumbent("m:1", 0.8, "classify", "3 of 9 left out", 0.7))
-    assert not fair.promote
-    assert fair.reason == (
-        "accuracy 0.9000 on the test rows, 0.7000 on those that the promoted version has not learned from, "
-        "and the promoted m:1 has 0.8000 (3 of 9 left out): 0.1000 better"
-    )
-    assert decide("classify", "accuracy", 0.5, None, Incumbent("m:1", 0.8, "classify", ours=0.8)).promote
-
-
-def test_the_gate_says_when_it_cannot_compare_and_how_it_did() -> None:
-    other = decide("tag", "f1", 0.9, None, Incumbent("m:1", None, "classify"))
-    assert (other.promote, "another task" in other.reason) == (False, True)
-    noted = decide("tag", "f1", 0.9, None, Incumbent("m:1", 0.5, "tag", "rows of 1 labels that it does not have ..."))
-    assert (noted.promote, "does not have" in noted.reason) == (True, True)
-
-
-@pytest.mark.parametrize(("metric", "theirs"), [(float("nan"), 0.5), (0.5, float("nan")), (float("inf"), 0.5)])
-def test_the_gate_decides_nothing_on_a_number_that_is_none(metric: float, theirs: float) -> None:
-    with pytest.raises(AssertionError, match="decides nothing"):
-        decide("tag", "f1", metric, None, Incumbent("m:1", theirs, "tag"))

@@ -168,7 +168,7 @@ def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path) -> Non
     verdict = daemon.offers[1].verdict
     assert verdict is not None
     assert (verdict.promote, verdict.against) == (False, "sorter:1")
-    assert "better" in verdict.reason
+    assert "not met: worse than sorter:1 with 1.0000: -0.6667" in verdict.reason
     assert any("has learned from are not known" in one.message for one in daemon.progress)
 
 

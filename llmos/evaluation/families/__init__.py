@@ -10,6 +10,7 @@ from torch import Tensor
 from llmos.abi.task import Family, spec_of
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.families import labels, pairs, spans, tags, text
+from llmos.evaluation.statistics.samples import Sample
 from llmos.tasks import Settings
 
 
@@ -28,6 +29,10 @@ class EvaluationFamily(Protocol):
 
     def judge(self, task: str, rows: Any, predicted: Any, settings: Settings) -> EvaluationResult:
         """All metrics of these predictions against their rows, and the worst mistakes."""
+        ...
+
+    def sample_of(self, task: str, rows: Any, predicted: Any, settings: Settings) -> Sample:
+        """What each unit of the rows contributes to the metrics, for intervals and comparisons."""
         ...
 
 

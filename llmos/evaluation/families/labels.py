@@ -9,8 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from llmos.data.row import LabelRow
-from llmos.evaluation.counts import ClassCounts, per_class, summary
+from llmos.evaluation.counts import ClassCounts, per_class, summaries, summary
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
+from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, beside, ratio
 from llmos.tasks import Settings
 from llmos.training.examples import Example
 from llmos.training.objectives.labels import LabelTarget
@@ -39,6 +40,31 @@ def judge(
     task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings
 ) -> EvaluationResult:
     return (_judge_multi if _is_multi(settings) else _judge_single)(rows, predicted, settings)
+
+
+def sample_of(task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings) -> Sample:
+    """A text is a unit; of each class whether it was given rightly, given, and true. Labels of the rows that the model
+    does not have are classes as well."""
+    labels = list(dict.fromkeys([*settings.labels, *(label for row in rows for label in row.labels)]))
+    index = {label: i for i, label in enumerate(labels)}
+    shares = np.stack([one.probabilities for one in predicted])
+    true = np.zeros((len(rows), len(labels)), dtype=bool)
+    given = np.zeros_like(true)
+    for i, row in enumerate(rows):
+        true[i, [index[label] for label in row.labels]] = True
+    if _is_multi(settings):
+        given[:, : shares.shape[1]] = shares >= _threshold(settings)
+    else:
+        given[np.arange(len(rows)), shares.argmax(-1)] = True
+    right = (true == given).all(axis=1).astype(np.float64)
+    classes, there = len(labels), (true | given).sum(axis=0).astype(np.float64)
+
+    def metrics(sums: Floats) -> Values:
+        hits, gives, trues = (sums[:, 2 + classes * k : 2 + classes * (k + 1)] for k in range(3))
+        return summaries("accuracy", ratio(sums[:, 0], sums[:, 1]), hits, gives, trues, there)
+
+    statistics = beside(np.stack([right, np.ones(len(rows))], axis=1), true & given, given, true)
+    return Sums(statistics, metrics, len(rows), {"accuracy": right})
 
 
 def _is_multi(settings: Settings) -> bool:

@@ -14,6 +14,7 @@ from llmos.abi.task import spec_of
 from llmos.data.families.pairs import shape_of
 from llmos.data.row import PairRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.evaluation.statistics.samples import Correlations, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
 from llmos.training.examples import Example
 from llmos.training.objectives.pairs import PairTarget
@@ -75,6 +76,27 @@ def _judge_ranking(
         "queries": float(len(found)),
     }
     return EvaluationResult(metrics, {}, mistakes=_misranked_queries(rows, true, given))
+
+
+def sample_of(task: str, rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings) -> Sample:
+    """A query with all its documents is a unit; of two texts, the pair."""
+    true, given = _numbers(rows), _scores(predicted)
+    if not shape_of(task).is_graded:
+        return Correlations(true, given)
+    cells = np.zeros((len(rows), 5))  # of each row what is right, and of each query's first row what its ranking gains
+    cells[:, 3] = (true / _scale(settings) >= RIGHT) == (given >= RIGHT)
+    cells[:, 4] = 1
+    for some in _answerable_queries(rows, true):
+        cells[some[0], :3] = ndcg(true[some], given[some]), reciprocal_rank(true[some], given[some]), 1
+
+    def metrics(sums: Floats) -> Values:
+        return {
+            "ndcg_at_10": ratio(sums[:, 0], sums[:, 2]),
+            "mrr": ratio(sums[:, 1], sums[:, 2]),
+            "accuracy": ratio(sums[:, 3], sums[:, 4]),
+        }
+
+    return Sums(columns_of(cells.T, [row.input["query"] for row in rows]), metrics, len(rows))
 
 
 def ndcg(grades: Floats, scores: Floats, cut: int = CUT) -> float:

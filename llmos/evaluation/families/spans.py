@@ -14,6 +14,7 @@ from torch import Tensor
 
 from llmos.data.row import SpanRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
 from llmos.training.examples import Example
@@ -70,6 +71,29 @@ def judge(
     return EvaluationResult(
         metrics, {}, mistakes=tuple(_mistake(rows[i], golds[i], predicted[i]) for i in wrong[:MISTAKES])
     )
+
+
+def sample_of(task: str, rows: Sequence[SpanRow], predicted: Sequence[SpanPrediction], settings: Settings) -> Sample:
+    """A passage with all its questions is a unit."""
+    golds = [_golds(row) for row in rows]
+    f1s = np.array([best(f1, gold, one.text) for gold, one in zip(golds, predicted, strict=True)])
+    exacts = np.array([best(exact, gold, one.text) for gold, one in zip(golds, predicted, strict=True)])
+    has = np.array([float(gold != ("",)) for gold in golds])
+    is_mixed = 0 < has.sum() < len(rows)
+
+    def metrics(sums: Floats) -> Values:
+        total, with_answer = sums[:, 2], sums[:, 5]
+        found = {"f1": ratio(sums[:, 0], total), "exact_match": ratio(sums[:, 1], total)}
+        if is_mixed:
+            found["f1_with_answer"] = ratio(sums[:, 3], with_answer)
+            found["exact_match_with_answer"] = ratio(sums[:, 4], with_answer)
+            found["accuracy_without_answer"] = ratio(sums[:, 1] - sums[:, 4], total - with_answer)
+        return found
+
+    columns = [f1s, exacts, np.ones(len(rows)), f1s * has, exacts * has, has]
+    passages = [row.input["passage"] for row in rows]
+    shares = {"exact_match": exacts} if len(set(passages)) == len(rows) else {}
+    return Sums(columns_of(columns, passages), metrics, len(rows), shares)
 
 
 def normalize_answer(text: str) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from llmos.data.row import TagRow
-from llmos.evaluation.counts import entities, per_class, summary, total
+from llmos.evaluation.counts import entities, per_class, summaries, summary, total
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
+from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
 from llmos.tasks.tag import spans_of
 from llmos.training.examples import Example
@@ -73,6 +74,27 @@ def judge(
         _confused_words(true, tags, kinds),
         _tag_mistakes(rows, predicted, tags),
     )
+
+
+def sample_of(task: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> Sample:
+    """A sentence is a unit; of each kind of entity how many were given rightly, given, and true."""
+    tags = [_tags_given(one, settings) for one in predicted]
+    tallies = [entities([row.tags], [given]) for row, given in zip(rows, tags, strict=True)]
+    index = {kind: i for i, kind in enumerate(sorted({kind for tally in tallies for kind in tally}))}
+    kinds = len(index)
+    cells = np.zeros((len(rows), 2 + 3 * kinds))
+    for i, (row, given, tally) in enumerate(zip(rows, tags, tallies, strict=True)):
+        cells[i, 0] = sum(a == b for a, b in zip(row.tags, given, strict=True))
+        cells[i, 1] = len(given)
+        for kind, count in tally.items():
+            cells[i, [2 + k * kinds + index[kind] for k in range(3)]] = count.hits, count.given, count.true
+    there = np.ones(kinds)
+
+    def metrics(sums: Floats) -> Values:
+        hits, gives, trues = (sums[:, 2 + kinds * k : 2 + kinds * (k + 1)] for k in range(3))
+        return summaries("f1", None, hits, gives, trues, there) | {"accuracy": ratio(sums[:, 0], sums[:, 1])}
+
+    return Sums(columns_of(cells.T), metrics, len(rows))
 
 
 def _confused_words(

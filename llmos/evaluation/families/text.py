@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from llmos.abi.task import spec_of
 from llmos.data.row import TextRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.evaluation.families.translation import OVERLAP_COUNTS, overlap_counts, overlap_scores
+from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.nn.next_token import NextHead
 from llmos.tasks import Settings
 from llmos.training.examples import Example
@@ -75,6 +79,50 @@ def judge(
         for true, given, row in (pairs[i],)
     )
     return EvaluationResult(metrics, {}, mistakes=tuple(mistakes))
+
+
+def sample_of(task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings) -> Sample:
+    """A row is a unit; what its true answer costs, and what the generated one has in common with it, if it has one."""
+    cost = [[one.cost for one in predicted], [float(one.tokens) for one in predicted]]
+    if not is_answered(predicted):
+        return Sums(columns_of(cost), _likelihoods, len(rows))
+    is_there = [float(one.answer is not None) for one in predicted]
+    pairs = [(row.answer, one.answer or "") for row, one in zip(rows, predicted, strict=True)]
+    answered = [pair if there else None for pair, there in zip(pairs, is_there, strict=True)]
+    exacts = [float(pair is not None and _is_exact(*pair)) for pair in answered]
+    f1s = [f1(*pair) if pair else 0.0 for pair in answered]
+    names, statistics, overlaps = _overlap_statistics(spec_of(task).primary_metric, answered)
+
+    def metrics(sums: Floats) -> Values:
+        count = sums[:, 2]
+        found = {"exact_match": ratio(sums[:, 3], count), "f1": ratio(sums[:, 4], count)}
+        return _likelihoods(sums) | found | overlaps(sums[:, 5 : 5 + names], count)
+
+    shares = {"exact_match": np.array(exacts)} if all(is_there) else {}
+    return Sums(columns_of([*cost, is_there, exacts, f1s, *statistics.T]), metrics, len(rows), shares)
+
+
+def _likelihoods(sums: Floats) -> Values:
+    likely = np.exp(-ratio(sums[:, 0], sums[:, 1]))
+    return {"likelihood": likely, "perplexity": 1 / np.maximum(likely, 1e-300)}
+
+
+def _overlap_statistics(
+    primary_metric: str, pairs: Sequence[Pair | None]
+) -> tuple[int, Floats, Callable[[Floats, Floats], Values]]:
+    """How many statistics there are of each pair, these, and what their sums make: as `_overlaps` does of all pairs."""
+    if primary_metric == "chrf":
+        counted = [overlap_counts(*pair) if pair else (0.0,) * OVERLAP_COUNTS for pair in pairs]
+        return OVERLAP_COUNTS, np.array(counted), lambda sums, count: overlap_scores(sums)
+    measures: dict[str, Callable[[str, str], float]] = {"rouge_l": rouge_l}
+    if primary_metric == "rouge_l":
+        measures = {"rouge_1": partial(rouge, size=1), "rouge_2": partial(rouge, size=2), **measures}
+    scores = np.array([[measure(*pair) if pair else 0.0 for measure in measures.values()] for pair in pairs])
+    return (
+        len(measures),
+        scores,
+        lambda sums, count: {name: ratio(sums[:, i], count) for i, name in enumerate(measures)},
+    )
 
 
 def likelihood(predicted: Sequence[TextPrediction]) -> float:

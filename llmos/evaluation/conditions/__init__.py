@@ -1,0 +1,19 @@
+"""The conditions of the gate: a file for each kind of requirement, found by its word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmos.abi.gate import AS_GOOD, BETTER, METRIC, NO_COMPARISON, NOT_WORSE
+from llmos.evaluation.conditions import comparison, cost, metric
+from llmos.evaluation.conditions.condition import Condition
+
+CONDITIONS: Mapping[str, Condition] = {
+    AS_GOOD: comparison.check,
+    NOT_WORSE: comparison.check,
+    BETTER: comparison.check,
+    NO_COMPARISON: comparison.check,
+    METRIC: metric.check,
+    "latency_ms": cost.check_latency,
+    "size_mb": cost.check_size,
+}
