@@ -12,27 +12,27 @@ from llmos.engines.intake import Intake
 
 
 class Engine(Protocol):
-    """What a driver promises: one base on one device, any number of models on it, calls computed in steps."""
+    """The interface of a driver: one base on one device, any number of models on it, calls computed in steps."""
 
-    uses_resident: bool  # it computes from the base's resident form, which is there before it loads
+    uses_resident: bool  # it loads the base's resident form, which exists before `load`
 
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         """Load the base; returns the bytes of its weights."""
         ...
 
     def attach(self, model: ModelPath) -> None:
-        """Make a model on this base answerable under its `name:version`; the base itself is from the start."""
+        """Make a model on this base available under its `name:version`. The base itself is available after `load`."""
         ...
 
     def detach(self, model: str) -> None:
-        """Forget a model; unknown ones are ignored."""
+        """Remove a model; an unknown one is ignored."""
         ...
 
     def take_in(self, call: Call) -> Intake:
-        """Check, tokenize and compile a call step by step; what that returns at last puts it in hand.
+        """Check, tokenize and compile a call step by step; the function returned at the end adds the call.
 
-        A step raises BadInput, TooLong or ModelNotFound for a call that cannot be answered. The first looks the model
-        up and, like what is returned, belongs to the engine's thread; the others may run in another one.
+        A step raises BadInput, TooLong or ModelNotFound for a call that cannot be answered. The first step and the
+        returned function must run in the engine's thread; the other steps may run in another.
         """
         ...
 
@@ -41,30 +41,33 @@ class Engine(Protocol):
         ...
 
     def cancel(self, call_id: int) -> None:
-        """Drop a call; unknown or finished ones are ignored."""
+        """Drop a call; an unknown or finished one is ignored."""
         ...
 
     def step(self) -> list[Chunk]:
-        """Compute one batch of what waits and return what it finished; never raises for one call's fault."""
+        """Compute one batch and return the chunks it finished. It never raises for the fault of one call."""
         ...
 
     @property
     def is_idle(self) -> bool:
-        """Nothing waits and nothing is being generated. An engine whose server has died is not: its step says so."""
+        """Whether no call is in progress.
+
+        It is false after the engine's server has died, so that `step` can report that.
+        """
         ...
 
     @property
     def figures(self) -> dict[str, float]:
-        """How it is doing, for whoever watches the process; empty if there is nothing to say."""
+        """The engine's figures for whoever watches the process; may be empty."""
         ...
 
     @property
     def progress(self) -> dict[int, float]:
-        """How much of each large call in hand is done, from 0 to 1; small ones are soon answered."""
+        """The finished share of each large call in progress, from 0 to 1."""
         ...
 
     def close(self) -> None:
-        """End what would outlive this process, and let go of the rest; nothing is asked of it afterwards."""
+        """Release everything that would outlive this process. The engine cannot be used afterwards."""
         ...
 
 
@@ -78,10 +81,10 @@ DRIVERS = {
 
 
 def driver(name: str, token_budget: int = 8192, kv_bytes: int = 1 << 30, command: str = "vllm") -> Engine:
-    """A new engine of this kind, for so many tokens in one step; BadInput that lists the others if there is none.
+    """A new engine of this kind with this token budget per step; BadInput that lists the known kinds.
 
-    `kv_bytes` is the largest size of the KV cache; memory is allocated as it is needed.
-    `command` starts the server of an engine that has one.
+    `kv_bytes` is the largest size of the KV cache; memory is allocated as needed. `command` starts the server of an
+    engine that has one.
     """
     if name not in DRIVERS:
         raise BadInput(f"No engine {name!r}. There are: {', '.join(DRIVERS)}")

@@ -11,7 +11,7 @@ from llmos.engines.intake import Intake, whole
 
 
 class BaseOnly:
-    """Fills engines.Engine, but for `load`, after which there are `answers`, and `close`: those are the driver's."""
+    """Implements engines.Engine except `load`, which must set `answers`, and `close`: the driver adds both."""
 
     name: str
     uses_resident = False
@@ -21,7 +21,7 @@ class BaseOnly:
         raise BadInput(refusal(self.name, model.manifest) or f"{model.manifest.ref} is no model on this base")
 
     def detach(self, model: str) -> None:
-        """There is the base alone, which stays."""
+        """No effect: the base is the only model, and it stays."""
 
     def take_in(self, call: Call) -> Intake:
         return self._load_model.take_in(call)

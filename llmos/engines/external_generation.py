@@ -1,6 +1,7 @@
 """Calls answered by an external generator (llama.cpp, vLLM): one request per answer, bounded concurrency, chunks out.
 
-A writer says what it makes from a thread of its own for each leg; everything else happens in the engine's thread.
+Each answer is generated in a thread of its own, which sends its pieces over a queue; everything else happens in the
+engine's thread.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from llmos.tasks.inputs import naming_place, render_inputs
 from llmos.tasks.params import reading
 from llmos.tasks.tools import with_tool_rule
 
-MANY = 8  # answers: a call with more is large, and yields to smaller ones
-YIELDED = 0.75  # of the slots, and of their room, large calls and those in no hurry have at most so much between them
-WAIT_S = 0.005  # a step waits so long for something to be said, then frames that came meanwhile are taken
+MANY = 8  # a call with more answers than this is large, and yields to smaller ones
+YIELDED = 0.75  # the largest share of slots and KV cache for all large and lower-priority calls together
+WAIT_S = 0.005  # how long a step waits for a piece before new calls are read
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What was made of an answer since the last piece. The last one says why it ends, and how many tokens it had."""
+    """A piece of an answer. The last one has the finish reason and the number of tokens."""
 
     text: str = ""
     finish_reason: str | None = None
@@ -42,7 +43,7 @@ class Delta:
 
 @dataclass(slots=True, eq=False)
 class Leg:
-    """One answer to one input. `wake` is called, from the engine's thread, when nobody wants it any more."""
+    """One answer to one input. The engine's thread calls `wake` when the answer is no longer wanted."""
 
     place: tuple[float, int]
     job: GenerationJob
@@ -57,7 +58,7 @@ class Leg:
 
     @property
     def size(self) -> int:
-        """Tokens it may come to."""
+        """The most tokens that prompt and answer may take."""
         return len(self.ids) + self.settings.max_tokens
 
     @property
@@ -66,13 +67,13 @@ class Leg:
 
     @property
     def yields(self) -> bool:
-        """Whether some slots are kept from it, for calls that are small and in a hurry."""
+        """Whether it is large or of lower priority, and some slots are kept free from it."""
         return self.job.is_large or self.job.call.priority is not Priority.INTERACTIVE
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class GenerationJob:
-    """A call in hand: its answers as far as they have come."""
+    """A call in progress, with the parts of its answers so far."""
 
     call: Call
     task: Task
@@ -87,7 +88,7 @@ class GenerationJob:
     outputs: dict[int, Json] = field(default_factory=dict)
 
     def take_piece(self, index: int, piece: Delta, *, has_logprobs: bool) -> list[Chunk]:
-        """A piece has come: a chunk for who reads along, and at the end of the last answer the call's last one."""
+        """Add a piece of an answer; returns a chunk if the call streams, and the call's last chunk at the end."""
         before = self.texts.get(index, "")
         self.texts[index] = before + piece.text
         self.scored.setdefault(index, []).extend(piece.logprobs)
@@ -115,7 +116,7 @@ class GenerationJob:
         return Chunk(self.call.call_id, outputs, tokens=Tokens(self.prompt_tokens, self.made))
 
     def fail(self, fault: Fault) -> list[Chunk]:
-        """The call's end by a fault, said once."""
+        """End the call with a fault; returns one chunk, or none if it is over already."""
         if self.is_over:
             return []
         self.is_over = True
@@ -123,7 +124,8 @@ class GenerationJob:
 
 
 class Writer(Protocol):
-    """Who generates: `slots` answers at a time, of `room` tokens at most with their prompt, of `capacity` in all."""
+    """An external generator: `slots` answers at a time, each of at most `room` tokens with its prompt, of `capacity` in
+    all."""
 
     slots: int
     room: int
@@ -134,11 +136,12 @@ class Writer(Protocol):
     def tokenizer(self) -> Tokenizer: ...
 
     def check(self, settings: Sampling) -> None:
-        """BadInput for what it cannot do of what a request asks."""
+        """Raise BadInput for settings that the generator does not support."""
         ...
 
     def write(self, leg: Leg, say: Callable[[Delta], None]) -> None:
-        """Make this answer, saying each piece; return when it is whole or the leg is over. Runs in its own thread."""
+        """Generate this answer in the calling thread and pass on each piece; return when it is complete or the leg is
+        over."""
         ...
 
 
@@ -146,7 +149,7 @@ Said = tuple[Leg, Delta | Fault | None]
 
 
 class ExternalGeneration:
-    """What a base's engine has in hand: legs that wait in order, legs that are being written."""
+    """The calls in progress of a base's engine: answers that wait in order, and answers being generated."""
 
     def __init__(self, writer: Writer, ref: str, tasks: tuple[str, ...], settings: Settings) -> None:
         self._writer = writer
@@ -164,7 +167,7 @@ class ExternalGeneration:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Running and waiting answers, and how much of the KV cache they may need."""
+        """Running and waiting answers, and the share of the KV cache that they may need."""
         live = [leg for leg in self._writing if not leg.is_over]
         held = sum(leg.size for leg in live)
         waiting = sum(not leg.is_over for leg in self._waiting)
@@ -175,7 +178,7 @@ class ExternalGeneration:
         return {call_id: len(job.outputs) / len(job.rendered) for call_id, job in self._jobs.items() if job.is_large}
 
     def take_in(self, call: Call) -> Intake:
-        """Take a call in step by step; raises for one that cannot be answered."""
+        """Take a call in step by step; raises for a call that cannot be answered."""
         if call.model != self._ref:
             raise ModelNotFound(f"No model {call.model!r} is attached here. There is: {self._ref}")
         if call.task not in self._tasks:
@@ -208,7 +211,7 @@ class ExternalGeneration:
         whole(self.take_in(call))()
 
     def _put(self, job: GenerationJob, chosen: list[Sampling]) -> None:
-        """A call is in hand from now on."""
+        """Add a call, with the sampling settings of each answer."""
         self._jobs[job.call.call_id] = job
         place, salt = self._turns.enter(job), salt_of(job.call.params)
         for i, settings in enumerate(chosen):
@@ -223,7 +226,7 @@ class ExternalGeneration:
             self._let_go(job)
 
     def step(self) -> list[Chunk]:
-        """Begin what may begin, and hand on what was said meanwhile."""
+        """Start the answers that fit, and return the chunks that have come."""
         chunks = self._hear(wait=False)
         self._begin()
         return chunks or self._hear(wait=True)
@@ -251,14 +254,14 @@ class ExternalGeneration:
             return leg.job.fail(said)
         try:
             return leg.job.take_piece(leg.index, said, has_logprobs=leg.settings.top_logprobs is not None)
-        except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+        except LlmosError as error:  # only this call's fault, not its neighbours'
             return leg.job.fail(fault_of(error))
 
     def _begin(self) -> None:
-        """In order, as long as there are slots, and room for all that those under way may come to."""
+        """Start waiting answers in order, while there are slots and KV cache for the most tokens they may take."""
         self._waiting = [leg for leg in self._waiting if not leg.is_over]
         still: list[Leg] = []
-        is_left_to_others = False  # what room is left is for those who do not have to yield
+        is_left_to_others = False  # whether the remaining room is kept for small calls of high priority
         for place, leg in enumerate(self._waiting):
             if not self._has_room(leg, 1.0):
                 still += self._waiting[place:]
@@ -273,14 +276,15 @@ class ExternalGeneration:
         self._waiting = still
 
     def _has_room(self, leg: Leg, share: float) -> bool:
-        """Whether this one more fits into such a share of slots and room, beside all or those that yield as it does."""
+        """Whether the answer fits into this share of slots and capacity, beside all others or beside those that also
+        yield."""
         beside = [one for one in self._writing if share == 1.0 or one.yields]
         if len(beside) >= self._writer.slots * share:
             return False
         return not beside or sum(one.size for one in beside) + leg.size <= self._writer.capacity * share
 
     def _write(self, leg: Leg) -> None:
-        """The leg's thread: every end of it is heard of."""
+        """Runs in the answer's thread. It always sends an end, also after an exception."""
         end: Fault | None = None
         try:
             self._writer.write(leg, lambda piece: self._heard.put((leg, piece)))
@@ -289,13 +293,13 @@ class ExternalGeneration:
         self._heard.put((leg, end))
 
     def _let_go(self, job: GenerationJob) -> None:
-        """Who still writes for this call may stop."""
+        """Wake the call's generating threads, so that they stop."""
         for leg in self._writing:
             if leg.job is job and leg.wake is not None:
                 leg.wake()
 
     def _sampling_of(self, job: GenerationJob, index: int, said: Sampling) -> Sampling:
-        """What the request says for this answer, which is never longer than there is room for."""
+        """The request's settings for this answer, with `max_tokens` cut to the room there is."""
         one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
         settings = with_tool_rule(said, one.context).for_answer(index % said.n)
         self._writer.check(settings)

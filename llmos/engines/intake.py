@@ -9,12 +9,12 @@ from llmos.abi.json_type import Json
 
 Intake = Generator[None, None, Callable[[], None]]
 
-PART_INPUTS = 64  # of a step, or of fewer inputs so many characters
+PART_INPUTS = 64  # of a step, or fewer inputs with this many characters
 PART_CHARS = 1 << 16
 
 
 def parts(inputs: Sequence[Json]) -> Iterator[Sequence[Json]]:
-    """The inputs in parts for one step each; an input is not divided."""
+    """Split the inputs into one part per step; a single input is never split."""
     start = chars = 0
     for end, one in enumerate(inputs, 1):
         chars += characters(one)
@@ -24,7 +24,7 @@ def parts(inputs: Sequence[Json]) -> Iterator[Sequence[Json]]:
 
 
 def whole(intake: Intake) -> Callable[[], None]:
-    """All steps at once; raises what a step raises."""
+    """Run all steps at once; raises what a step raises."""
     while True:
         try:
             next(intake)

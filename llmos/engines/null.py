@@ -24,19 +24,19 @@ from llmos.tasks.zeroshot import describe_labels, refuse_labels
 DIM = 32
 WORDS = ("yes", "the", "box", "hears", "you", "and", "answers", "from", "nothing", "but", "a", "hash")
 MAX_NEW_TOKENS = 8
-LABELS = ("A", "B")  # of a base that is asked to classify or tag, and has none of its own
+LABELS = ("A", "B")  # the labels of a base without labels of its own
 
 
 @dataclass(slots=True)
 class Written:
-    """One answer of words: those still to be said, why it ends, and of how many others each word's logprobs tell."""
+    """One answer: the words still to come, its finish reason, and how many alternatives each word's logprobs list."""
 
     words: list[str]
     reason: str
     top_logprobs: int | None
 
     def output(self, task_name: str, count: int) -> Json:
-        """So many of its words as a piece of the task's answer."""
+        """The next `count` words as a piece of the task's answer."""
         said, self.words = self.words[:count], self.words[count:]
         raw: Json = {"text": "".join(said), "finish_reason": None if self.words else self.reason}
         if self.top_logprobs is not None:
@@ -46,7 +46,7 @@ class Written:
 
 @dataclass(slots=True)
 class Reading:
-    """A streamed call: its answers, and the tokens read and made."""
+    """A streamed call: its answers, and the tokens read and written so far."""
 
     call: Call
     answers: list[Written]
@@ -55,12 +55,12 @@ class Reading:
 
 
 class NullEngine:
-    """A whole driver: the same input to the same model always gives the same answer."""
+    """A complete driver: the same input to the same model always gives the same answer."""
 
     uses_resident = False
 
     def __init__(self, token_budget: int = 0, kv_bytes: int = 0) -> None:
-        """The budgets are for drivers that compute: a hash of any text costs the same."""
+        """Both budgets are accepted and ignored: a hash costs the same for any text."""
         self._models: dict[str, Manifest] = {}
         self._calls: dict[int, Call] = {}
         self._streams: dict[int, Reading] = {}
@@ -79,7 +79,7 @@ class NullEngine:
         if call.model not in self._models:
             raise ModelNotFound(f"{call.model} is not attached here")
         yield
-        parses_special(call.params)  # which changes nothing here, and is refused where it says neither
+        parses_special(call.params)  # no effect here, but an invalid value is refused
         normal = check_inputs(with_params(call.task, call.params), call.inputs)
         if not (call.stream and is_generative(call.task)):
             return lambda: self._calls.update({call.call_id: call})
@@ -94,7 +94,7 @@ class NullEngine:
         self._streams.pop(call_id, None)
 
     def step(self) -> list[Chunk]:
-        """Every whole answer that waits, and the next piece of every streamed one."""
+        """Return every waiting answer, and the next piece of every streamed one."""
         calls, self._calls = self._calls, {}
         chunks = [self._answer_call(call) for call in calls.values()]
         for reading in list(self._streams.values()):
@@ -116,7 +116,7 @@ class NullEngine:
         return {}
 
     def close(self) -> None:
-        """There is nothing that would outlive its process."""
+        """No effect: nothing outlives the process."""
 
     def _answer_call(self, call: Call) -> Chunk:
         try:
@@ -146,7 +146,7 @@ def _classify(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
 
 
 def _tag(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
-    """Every third word, about, is an entity."""
+    """About every third word is an entity."""
     labels = tuple(dict.fromkeys(label.partition("-")[2] or label for label in manifest.labels if label != "O"))
     spans, position, text = [], 0, _text(one)
     for word in text.split():
@@ -166,7 +166,7 @@ def _embed(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
 
 
 def _answer(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
-    """Some word of the passage, unless the question's hash is divisible by eight."""
+    """A word of the passage, or no answer if the question's hash is divisible by eight."""
     words = one["passage"].split()
     number = _hash(manifest.ref, one["question"])
     if number % 8 == 0:
@@ -188,7 +188,7 @@ def _rerank(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:
 
 
 def _closeness(manifest: Manifest, one: str, other: str) -> float:
-    """Of a text and itself 1, of two others whatever their hash says."""
+    """1 for equal texts, else a value from the texts' hash."""
     return 1.0 if one == other else _hash(manifest.ref, *sorted((one, other))) / 2**31 - 1.0
 
 
@@ -203,7 +203,7 @@ ANSWERS: dict[Output, Callable[[Manifest, Json, dict[str, Json]], Json]] = {
 
 
 def _write_answers(call: Call, checked: list[Json]) -> list[Written]:
-    """The answers of a call: `n` to each input, in order."""
+    """The answers of a call: `n` for each input, in order."""
     settings = sampling(call.params)
     if settings.grammar is not None or any(one.get("tool_choice", AUTO) != AUTO for one in checked):
         raise BadInput("The null engine computes nothing: it cannot follow a rule or call functions")
@@ -222,7 +222,7 @@ def _words(model: str, text: str, seed: int, count: int) -> list[str]:
 
 
 def _score_word(word: str, top: int) -> Json:
-    """A word's entry of logprobs: hashes, like everything here, but they sort as the real ones do."""
+    """A word's logprobs entry, from hashes, sorted as real ones are."""
     ranked = sorted((-_hash("logprob", one) / 2**28, one) for one in WORDS)[::-1][:top]
     return _entry(word, -_hash("logprob", word.strip()) / 2**28) | {
         "top_logprobs": [_entry(one, logprob) for logprob, one in ranked]
@@ -234,7 +234,7 @@ def _entry(word: str, logprob: float) -> dict[str, Json]:
 
 
 def _next_pieces(reading: Reading) -> list[Chunk]:
-    """The next word of every answer that has one; the last of them ends the call."""
+    """The next word of every answer that has one; the last word ends the call."""
     call, chunks = reading.call, []
     for index, one in enumerate(reading.answers):
         if not one.words:

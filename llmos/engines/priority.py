@@ -1,9 +1,9 @@
 """Fair queueing of calls in an engine: small calls first, large ones share, lower priorities last.
 
-A place is a number of tokens. A call gets its place when it comes, and who has the lowest goes next; of a large call
-each input stands behind the last by what that one costs. The present place advances by half of what is computed,
-divided by the large calls in hand: so small calls stand before all that a large one has still to do, as long as they
-leave it half of the work; beyond that it takes its turns, and none starves.
+A place is a position in virtual time, counted in tokens; the lowest place goes next. A call gets its place when it
+arrives, and each further input of a large call stands behind the last one by that one's cost. Virtual time advances by
+half of the computed tokens, divided by the number of large calls. So small calls overtake large ones until they take
+half of the work; beyond that, large calls get their turns, and none starves.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from weakref import WeakSet
 from llmos.abi.call import Call
 from llmos.abi.process import Priority
 
-SELDOM = 8  # a step for those of a lower class, while a higher one has work
+SELDOM = 8  # while a higher priority has work, a lower one gets every eighth step
 BEHIND = {
     Priority.INTERACTIVE: 0,
     Priority.BATCH: 1 << 12,
     Priority.BACKGROUND: 1 << 14,
-}  # tokens that a class stands behind
+}  # the tokens that a priority starts behind
 APART = {
     Priority.INTERACTIVE: 1,
     Priority.BATCH: 4,
     Priority.BACKGROUND: 16,
-}  # times its cost, an input is before the next
+}  # the distance to the next input of a large call, times the cost
 
 
 class PrioritizedJob(Protocol):
-    """A call in hand, as far as turns go."""
+    """A call in progress, as the queue sees it."""
 
     call: Call
     is_large: bool
@@ -37,15 +37,15 @@ class PrioritizedJob(Protocol):
 
 
 class PriorityQueue:
-    """Gives calls their places."""
+    """Assigns places to calls."""
 
     def __init__(self) -> None:
         self._now = 0.0
         self._large: WeakSet[PrioritizedJob] = WeakSet()
-        self._front: dict[Priority, float] = {}  # where the large calls of a class are by now
+        self._front: dict[Priority, float] = {}  # the place that the large calls of each priority have reached
 
     def enter(self, job: PrioritizedJob) -> float:
-        """The place of a call's first input. A large one begins beside those of its class that are under way."""
+        """The place of a call's first input. A large call starts where the other large calls of its priority are."""
         priority, place = job.call.priority, self._now + BEHIND[job.call.priority]
         if not job.is_large:
             return place
@@ -57,11 +57,11 @@ class PriorityQueue:
         return place
 
     def step_of(self, job: PrioritizedJob, tokens: int) -> int:
-        """How far behind an input of so many tokens the next one of the same call stands."""
+        """The distance to the call's next input, after one of this many tokens."""
         return tokens * APART[job.call.priority] if job.is_large else 0
 
     def start_row(self, row: Iterable[tuple[PrioritizedJob, float, int]]) -> None:
-        """A row is being computed: of these calls, whose places these were, so many tokens."""
+        """Advance virtual time by a row, given as (call, place, tokens)."""
         tokens = 0
         for job, place, count in row:
             tokens += count
@@ -71,10 +71,10 @@ class PriorityQueue:
 
 
 def highest(classes: Iterable[Priority]) -> Priority:
-    """That of those whose turn comes first; where there are none, the lowest of all."""
+    """The highest of these priorities; the lowest there is if there are none."""
     return min(classes, key=BEHIND.__getitem__, default=Priority.BACKGROUND)
 
 
 def is_lower(priority: Priority, other: Priority) -> bool:
-    """Whether those of this class yield to those of the other."""
+    """Whether the first priority yields to the other."""
     return BEHIND[priority] > BEHIND[other]

@@ -67,8 +67,8 @@ class Candidate:
     ) -> None:
         self.loaded = loaded
         self.head = head
-        self.adapted = adapted  # where an adapter is being trained: peft's model around the backbone
-        self.adapter = adapter  # where a stored one is evaluated
+        self.adapted = adapted  # the PEFT model around the backbone, while an adapter is trained
+        self.adapter = adapter  # a stored adapter that is evaluated
         self.device = torch_device(device)
         self.amp = torch.bfloat16 if dtype == "bfloat16" else None
 
@@ -81,10 +81,9 @@ class Candidate:
             module.train(mode)
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """What the head gives, in float32: a row for each sequence, or for each token.
+        """The head's output in float32: a row for each sequence, or for each token.
 
-        Of a base that reads before it writes, sequences come by twos: what is read, and what is written of it, whose
-        tokens are the rows.
+        For an encoder-decoder, sequences alternate between encoder input and decoder input; rows are the decoder's.
         """
         backbone, is_read = self.loaded.backbone, self.loaded.reader is not None
         packed = pack(sequences[1::2] if is_read else sequences, self.device)
@@ -97,33 +96,36 @@ class Candidate:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Within, the base computes with the candidate's adapter, in its dtype."""
+        """Inside this block, the base computes with the candidate's adapter, in its dtype."""
         adapted = self.adapter.on() if self.adapter else nullcontext()
         with adapted, torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
             yield
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """Everything that training changes, by name."""
+        """All trainable parameters, by name."""
         named = (("backbone", self.loaded.backbone), ("head", self.head))
         return {f"{part}.{name}": p for part, m in named for name, p in m.named_parameters() if p.requires_grad}
 
     def sparse_tables(self) -> set[str]:
-        """The trained token embeddings, by name, from now on with gradients of only the rows that a step touches."""
+        """Switch the trained token embeddings to sparse gradients, of touched rows only, if possible; returns their
+        names."""
         backbone: Any = self.loaded.backbone  # Any: transformers' methods, which nn.Module does not declare
         table = backbone.get_input_embeddings()
         names = {name for name, p in self.weights().items() if p is getattr(table, "weight", None)}
-        if not names or (isinstance(self.head, NextHead) and self.head.is_tied):  # then every row changes at every step
+        # with tied weights every row changes in every step
+        if not names or (isinstance(self.head, NextHead) and self.head.is_tied):
             return set()
-        if self.loaded.reader is not None:  # whose encoder and decoder each look up in a table that may be one
+        if self.loaded.reader is not None:  # encoder and decoder may look up in one shared table
             return set()
         table.sparse = True
         return names
 
     def save(self, folder: Path, base: ModelPath) -> tuple[tuple[str, Part], ...]:
-        """Write the model's files for the store: weights or adapter, head, and what a full model needs beside them."""
+        """Write the model's files for the store: weights or adapter, head, and for a full model its config and
+        tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
         head: tuple[tuple[str, Part], ...] = ()
-        if not isinstance(self.head, PooledHead | NextHead):  # which have nothing of their own to keep
+        if not isinstance(self.head, PooledHead | NextHead):  # these heads have no weights of their own
             save_head(self.head, folder)
             head = ((HEAD_FILE, Part.HEAD),)
         if self.adapted is not None:
@@ -138,7 +140,7 @@ class Candidate:
 
 
 def _copy_config(source: Path, folder: Path) -> list[tuple[str, Part]]:
-    """The config and the tokenizer's files, which a model with weights of its own needs beside them."""
+    """Copy the config and the tokenizer's files, which a full model needs beside its weights."""
     found = sorted({file for pattern in BESIDE for file in source.glob(pattern)})
     for file in found:
         shutil.copyfile(file, folder / file.name)
@@ -146,7 +148,7 @@ def _copy_config(source: Path, folder: Path) -> list[tuple[str, Part]]:
 
 
 def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
-    """A candidate to train: the base's weights (its own copy, or mapped under an adapter) and a fresh head."""
+    """A candidate to train: the base's weights (a private copy, or memory-mapped under an adapter) and a fresh head."""
     is_full = recipe.method == "full"
     loaded = load(_published_base(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
     adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
@@ -166,13 +168,13 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
 
 
 def _published_base(base: ModelPath) -> ModelPath:
-    """The base as it was published, where its folder can be read: a resident form may have been rounded."""
+    """The base as published, if its folder can be read, because a resident form may have been rounded."""
     folder = Path(base.folder)
     return replace(base, resident=None) if any(folder.glob("*.safetensors")) else base
 
 
 def load_stored(model: ModelPath, dtype: str, device: str) -> Candidate:
-    """A model of the store, to evaluate; a base computes vectors."""
+    """A model from the store, for evaluation. A plain base computes embeddings."""
     is_lora = model.manifest.method == "lora"
     assert model.base is not None or not is_lora, f"{model.manifest.ref} names no base"
     computed = dtype if is_int8(dtype) else "float32"

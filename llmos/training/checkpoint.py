@@ -34,16 +34,16 @@ class EpochRecord:
 
 @dataclass(slots=True)
 class TrainState:
-    """Where a run is. The order of its data follows from seed and epoch; `step` counts optimizer steps."""
+    """The position of a run. The order of its data follows from seed and epoch; `step` counts optimizer steps."""
 
     step: int = 0
     losses: list[tuple[int, float]] = field(default_factory=list)
     marks: list[EpochRecord] = field(default_factory=list)
     best_step: int = -1
     best_metric: float = -1.0
-    loss_sum: float = 0.0  # of the epoch so far
+    loss_sum: float = 0.0  # of this epoch
     trained_s: float = 0.0
-    threads: int = 0  # sums are made in another order by another number of threads
+    threads: int = 0  # the order of sums depends on the number of threads
     recipe_digest: str = ""
 
 
@@ -58,7 +58,7 @@ class SavedState:
 
 
 class Checkpoints:
-    """The checkpoints of one run in a folder: the newest whole one counts, older ones are removed."""
+    """The checkpoints of one run in a folder: the newest complete one counts; older ones are removed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Checkpoints:
         moments: Mapping[str, Tensor],
         best: Mapping[str, Tensor],
     ) -> Path:
-        """Write and fsync every file beside, then rename the folder into place."""
+        """Write and fsync every file in a temporary folder, then rename it into place."""
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"step-{position.step}"
         if target.exists():
@@ -100,7 +100,7 @@ class Checkpoints:
         return target
 
     def read(self, recipe_digest: str) -> SavedState | None:
-        """The newest checkpoint; None if there is none. Random numbers follow from the step, so none are kept."""
+        """The newest checkpoint, or None. It needs no generator state: random numbers follow from the step."""
         found = self._newest()
         if found is None:
             return None

@@ -15,14 +15,14 @@ from llmos.tasks import Rendered, Settings, TrainingTokenizer
 from llmos.training.objectives import objective_of
 
 RENDERED_AT_ONCE = 1024
-WINDOW_BATCHES = 16  # batches are cut out of this many at a time, sorted by length
+WINDOW_BATCHES = 16  # sort by length within windows of this many batches
 
-T = TypeVar("T")  # the target, of the family's own type
+T = TypeVar("T")  # the target type of the family
 
 
 @dataclass(frozen=True, slots=True)
 class Example(Generic[T]):
-    """One row as the forward pass takes it, in one sequence or several, and what is to be learned of it."""
+    """One row as the forward pass takes it, in one or several sequences, with its target."""
 
     rendered: Rendered
     target: T
@@ -37,14 +37,14 @@ class Example(Generic[T]):
 
     @property
     def size(self) -> int:
-        """Tokens, over all its sequences."""
+        """The tokens of all its sequences."""
         return self.rendered.size
 
 
 def make_examples(
     task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, settings: Settings
 ) -> list[Example[Any]]:  # Any: the target of the task's family
-    """One example per row, in order; BadRow at the first that is longer than the model takes."""
+    """One example per row, in order; BadRow at the first row longer than the model's limit."""
     targets_of = objective_of(task).targets_of
     examples: list[Example[Any]] = []
     for start in range(0, len(rows), RENDERED_AT_ONCE):
@@ -79,9 +79,9 @@ def _render_one(task: str, row: Row, tokenizer: TrainingTokenizer, settings: Set
 
 
 def batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The examples of each optimizer step of an epoch: shuffled, then cut so that neighbours in length meet.
+    """The examples of each optimizer step of an epoch: shuffled, then sorted by length within windows.
 
-    Equal lengths attend in one product. Only within a window, so that an epoch is no walk from short to long.
+    Sequences of equal length attend in one product. Sorting the whole epoch would order its steps from short to long.
     """
     order = list(range(len(lengths)))
     shuffle = random.Random(f"{seed} epoch {epoch}").shuffle
@@ -95,7 +95,8 @@ def batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[li
 
 
 def passes(batch: Sequence[int], lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """The batch in micro-batches of at most `token_budget` tokens, sorted by length; a longer example is one alone."""
+    """Cut the batch into micro-batches of at most `token_budget` tokens, sorted by length; a longer example is one
+    alone."""
     part: list[int] = []
     tokens = 0
     for i in sorted(batch, key=lengths.__getitem__):

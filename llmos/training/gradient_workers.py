@@ -1,7 +1,7 @@
 """Data-parallel workers: forked processes that each compute the gradients of a micro-batch on their own core.
 
-Threads that share one product meet at a barrier in every layer, and each barrier waits for the thread that was
-descheduled; a crew meets once a step. Weights and gradients lie in memory that all of it sees. It does not step.
+Threads that share a product meet at a barrier in every layer and wait for the slowest one; workers meet once a step.
+Weights and gradients are in shared memory. The trainer takes the optimizer step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Compute = Callable[[Sequence[int], float], float]
 
 
 def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
-    """The batch in at most `size` micro-batches of about equally many tokens, none of them empty, sorted by length."""
+    """Cut the batch into at most `size` non-empty micro-batches of about equally many tokens, sorted by length."""
     ordered = sorted(batch, key=lengths.__getitem__)
     total = sum(lengths[i] for i in ordered)
     parts: list[list[int]] = [[] for _ in range(size)]
@@ -48,16 +48,17 @@ def shares(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list
 
 @dataclass(slots=True)
 class _Worker:
-    """One worker as the trainer knows it: its process, its connection, and where it leaves its gradients."""
+    """One worker as the trainer sees it: its process, its connection, and the memory for its gradients."""
 
     os_pid: int
     line: socket.socket
     gradients: dict[str, Tensor]
-    rows: dict[str, Tensor]  # of an embedding table: which rows a step touched; their gradients come first in its table
+    # for each embedding table, the touched rows; their gradients come first in the table's memory
+    rows: dict[str, Tensor]
     _buffer: bytes = field(default=b"")
 
     def ask(self, words: object) -> None:
-        with suppress(ConnectionError):  # it has died: `receive` says so
+        with suppress(ConnectionError):  # the worker has died: `receive` reports it
             self.line.sendall(json.dumps(words).encode() + b"\n")
 
     def receive(self) -> dict[str, object]:
@@ -94,12 +95,12 @@ class GradientWorkers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for worker in self._workers:
-            worker.line.close()  # it ends as its line does
+            worker.line.close()  # the worker ends when its connection closes
             os.waitpid(worker.os_pid, 0)
         self._workers = []
 
     def gradients(self, step: int, batch: Sequence[int], lengths: Sequence[int], normalizer: float) -> float:
-        """Leave the whole batch's gradients on the weights; returns its loss, divided by `normalizer`."""
+        """Set the whole batch's gradients on the weights; returns its loss, divided by `normalizer`."""
         parts = shares(batch, lengths, self._size)
         busy = self._workers[: len(parts) - 1]
         for worker, part in zip(busy, parts[1:], strict=True):
@@ -114,12 +115,15 @@ class GradientWorkers:
         return loss
 
     def _one(self, index: int, step: int, part: Sequence[int], normalizer: float) -> float:
-        """A share, with random numbers that follow from seed, step and share alone: a resumed run draws the same."""
+        """Compute one share.
+
+        Its random numbers follow from seed, step and index alone, so a resumed run draws the same.
+        """
         torch.manual_seed(random.Random(f"{self._seed} step {step} share {index}").getrandbits(63))
         return self._compute(part, normalizer)
 
     def _join(self, worker: _Worker) -> float:
-        """Add what a worker left in its memory to the gradients here."""
+        """Add a worker's gradients to those of this process."""
         said = worker.receive()
         if said.get("fault"):
             raise error_of(from_plain(said["fault"], Fault))
@@ -172,7 +176,7 @@ class GradientWorkers:
         return {name: self._weights[name] for name in sorted(self._tables)}
 
     def _work(self, index: int, line: socket.socket, gradients: dict[str, Tensor], rows: dict[str, Tensor]) -> None:
-        """In the worker: micro-batch after micro-batch, until the socket closes."""
+        """The worker's loop: one micro-batch after another, until the socket closes."""
         parent, log = os.getppid(), LogOutput.from_fd()
         with line.makefile("rb") as asked:
             for words in asked:
@@ -184,12 +188,12 @@ class GradientWorkers:
                 except Exception as error:  # noqa: BLE001  # the trainer raises it as its own
                     traceback.print_exc()
                     said = {"fault": to_plain(fault_of(error))}
-                line.sendall(json.dumps(said).encode() + b"\n")  # not msgspec, which has no word for a loss of NaN
+                line.sendall(json.dumps(said).encode() + b"\n")  # not msgspec, which cannot encode a loss of NaN
 
     def _compute_share(
         self, index: int, told: dict[str, object], gradients: dict[str, Tensor], rows: dict[str, Tensor]
     ) -> dict[str, object]:
-        """Compute one share and leave its gradients where the trainer sees them; returns what it is told."""
+        """Compute one share and write its gradients to shared memory; returns the reply to the trainer."""
         loss = self._one(index, told["step"], told["part"], told["mass"])  # type: ignore[arg-type]  # as `gradients` asked
         found = {name: p.grad for name, p in self._weights.items() if p.grad is not None}
         dense = [name for name, gradient in found.items() if not gradient.is_sparse]
@@ -207,20 +211,20 @@ class GradientWorkers:
 
 
 def _settle(parent: int, line: socket.socket) -> None:
-    """Set up a forked worker: it ends with its trainer, keeps only its own socket open, and has one thread."""
+    """Set up a forked worker: it dies with its trainer, keeps only its own socket open, and has one thread."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
     for fd in (int(name) for name in os.listdir("/proc/self/fd")):
         if fd > 2 and fd != line.fileno():
-            with suppress(OSError):  # the listing's own
+            with suppress(OSError):  # the descriptor of the listing itself
                 os.close(fd)
-    torch.set_num_threads(1)  # and never more: a forked process has lost the threads that torch believes in
+    torch.set_num_threads(1)  # a forked process does not have the threads that torch assumes
 
 
 def _follow(parent: int) -> None:
-    """Yield to whom the trainer yields: its class may have changed since the last step."""
+    """Copy the trainer's scheduling priority, which may have changed since the last step."""
     try:
         policy = os.sched_getscheduler(parent)
         if policy != os.sched_getscheduler(0):
@@ -228,12 +232,12 @@ def _follow(parent: int) -> None:
         nice = os.getpriority(os.PRIO_PROCESS, parent)
         if nice != os.getpriority(os.PRIO_PROCESS, 0):
             os.setpriority(os.PRIO_PROCESS, 0, nice)
-    except OSError:  # it has gone, or what it may do this process may not: the next step asks again
+    except OSError:  # the trainer has gone, or this process lacks the permission: the next step tries again
         return
 
 
 def _share_tensors(like: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Tensors like these in shared memory, which processes forked from here see as well."""
+    """Tensors with these shapes in shared memory, visible to processes forked from here."""
     starts: dict[str, int] = {}
     end = 0
     for name, parameter in like.items():
@@ -244,7 +248,7 @@ def _share_tensors(like: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
 
 
 def _memory(size_bytes: int) -> mmap.mmap:
-    return mmap.mmap(-1, max(size_bytes, mmap.PAGESIZE))  # anonymous: no file, and no room of /dev/shm
+    return mmap.mmap(-1, max(size_bytes, mmap.PAGESIZE))  # anonymous: no file, and no use of /dev/shm
 
 
 def _tensor(memory: mmap.mmap, start: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:

@@ -45,7 +45,7 @@ class LabelLoss:
 
 
 class MultiLabelLoss:
-    """Binary cross-entropy of each label, where a text may have many."""
+    """Binary cross-entropy of each label, for texts with any number of labels."""
 
     prefers_later = False
 
@@ -64,9 +64,9 @@ class MultiLabelLoss:
 
 
 class GradeLoss:
-    """Binary cross-entropy of a pair's one logit against its grade, scaled to 0 to 1."""
+    """Binary cross-entropy of a pair's logit against its grade, scaled to 0 to 1."""
 
-    prefers_later = True  # few queries are soon all in order, while their scores do not yet mean much
+    prefers_later = True  # with few queries the ranking metric is soon perfect, while scores still improve
 
     def normalizer(self, examples: Sequence[Example[PairTarget]]) -> float:
         return float(len(examples))
@@ -92,7 +92,7 @@ class CosineLoss:
 
 
 class SpanLoss:
-    """Cross-entropy of where an answer starts and of where it ends, over each window's passage and nowhere."""
+    """Cross-entropy of an answer's start and end over each window's passage tokens and the position for no answer."""
 
     prefers_later = False
 
@@ -114,7 +114,7 @@ class SpanLoss:
 
 
 class NextTokenLoss:
-    """Cross-entropy of each token of the answer; the prompt's tokens cost nothing."""
+    """Cross-entropy of each token of the answer; tokens of the prompt do not count."""
 
     prefers_later = False
 
@@ -138,7 +138,7 @@ def supervised_tokens(given: Tensor, examples: Sequence[Example[TextTarget]]) ->
 
 
 def balance_labels(examples: Labelled, labels: int) -> Tensor:
-    """Weights that make every label count alike, one on average over the examples; a label never seen weighs one."""
+    """Weights that give every label the same total; their mean over the examples is 1. An unseen label weighs 1."""
     counts = torch.zeros(labels)
     for target in _labels(examples):
         if target != IGNORED:

@@ -1,7 +1,8 @@
 """AdamW with decoupled weight decay, a row-wise form for embeddings, gradient clipping, warm-up and decay.
 
-A step of a few hundred tokens touches a percent of an embedding table, yet a dense AdamW reads and writes all of it and
-its moments: half of a small encoder's step. The row-wise form (torch's SparseAdam) brings only touched rows up to date.
+A step of a few hundred tokens touches one percent of an embedding table. A dense AdamW reads and writes the whole table
+and its moments, which takes half of a small encoder's step. The row-wise form (torch's SparseAdam) updates only touched
+rows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ BETAS = (0.9, 0.999)
 
 
 class Optimizer:
-    """Steps over named weights; its whole state is named tensors, so that a checkpoint is a plain file."""
+    """Optimizer steps over named weights; all state is in named tensors, so that a checkpoint is a plain file."""
 
     def __init__(self, weights: Mapping[str, nn.Parameter], tables: set[str], recipe: Recipe) -> None:
         assert recipe.learning_rate is not None
@@ -71,7 +72,7 @@ class Optimizer:
         return {f"{name}/{kind}": value for name, kind, value in self._held_rows()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state that `state` gave, bit for bit."""
+        """Continue from a state that `state` returned, bit for bit."""
         owners = {id(p): name for name, p in self._weights.items()}
         for one in self._all:
             for group in one.param_groups:
@@ -93,7 +94,7 @@ class Optimizer:
 
 
 def factor_at(step: int, total: int, warmup_share: float, schedule: str) -> float:
-    """The factor of the learning rate at a step: linear warm-up, then linear or cosine decay."""
+    """The learning rate's factor at a step: linear warm-up, then linear or cosine decay."""
     warmup = max(1, round(total * warmup_share))
     if step < warmup:
         return (step + 1) / warmup

@@ -1,8 +1,7 @@
 """Resolves a recipe: defaults for what the user left open, by task, labels and number of rows.
 
-The families' defaults carry what was measured on CoNLL-2003, SST-2 and Banking77 with MiniLM (docs/log.md); for tasks
-that write, on SmolLM2 and 20 intents of Banking77. Those of answer, rerank and similarity are usual ones, and not
-measured.
+The defaults were measured on CoNLL-2003, SST-2 and Banking77 with MiniLM (docs/log.md), and for generative tasks on
+SmolLM2 with 20 intents of Banking77. Those of answer, rerank and similarity are usual values, not measured.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ POOLING_HEADS = ("sequence", "pooled")
 
 
 def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
-    """The recipe with every None decided; with few rows, as many epochs as make the least steps."""
+    """The recipe with every None decided; with few rows, epochs are raised to reach the least number of steps."""
     start = objective_of(recipe.task).defaults(recipe.task, recipe.method, labels)
     batch_size = batch_size_of(recipe)
     epochs = recipe.epochs

@@ -26,7 +26,7 @@ LOSSES_KEPT = 200
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the trainer calls: where progress goes, when to stop, the validation metric, and the clock."""
+    """The trainer's callbacks: progress, whether to stop, the validation metric, and the clock."""
 
     report: Callable[[Progress], None]
     stop_asked: Callable[[], bool]
@@ -63,7 +63,7 @@ class Trainer:
         self.position = TrainState(threads=torch.get_num_threads(), recipe_digest=digest)
 
     def resume(self) -> bool:
-        """Go to the newest checkpoint; False if there is none."""
+        """Load the newest checkpoint; False if there is none."""
         held = self.checkpoints.read(self.position.recipe_digest)
         if held is None:
             return False
@@ -74,7 +74,7 @@ class Trainer:
         return True
 
     def train(self) -> bool:
-        """Train to the end, or to a checkpoint when asked to stop: False then."""
+        """Train to the end and return True, or to a checkpoint when asked to stop and return False."""
         with self._crew() as crew:
             is_done = self._train(crew)
         if is_done and self.recipe.save_best and self.best:
@@ -109,11 +109,12 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of the current state."""
         self.checkpoints.write(self.position, self.weights, self.optimizer.state(), self.best)
 
     def _gradients(self, batch: Sequence[int], normalizer: float) -> float:
-        """Accumulate the gradients of these examples, micro-batch by micro-batch; returns their share of the loss."""
+        """Accumulate the gradients of these examples, micro-batch by micro-batch; returns their part of the step's
+        loss."""
         total = 0.0
         for part in passes(batch, self.lengths, self.token_budget):
             examples = [self.examples[i] for i in part]
@@ -144,7 +145,7 @@ class Trainer:
             self.position.losses.append((self.position.step, total))
 
     def _mark(self) -> None:
-        """At the end of an epoch: validate, and keep the weights if they are the best so far."""
+        """End an epoch: validate, and keep the weights if they are the best so far."""
         position = self.position
         self.candidate.train(False)
         metric = self.around.validate()

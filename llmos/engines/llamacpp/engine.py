@@ -19,12 +19,12 @@ from llmos.engines.llamacpp.writer import LlamaCpp
 from llmos.tasks import Settings
 
 SLOTS = 16  # answers at a time
-BATCH_TOKENS = 256  # of a pass over a prompt: who reads along, or cancels, waits no longer than this takes
+BATCH_TOKENS = 256  # of one prefill pass: streams and cancellations wait no longer than this takes
 KV_BYTES = 1 << 30
 
 
 class LlamaCppEngine(BaseOnly):
-    """Fills engines.Engine."""
+    """Implements engines.Engine."""
 
     name = "llamacpp"
 
@@ -55,14 +55,14 @@ class LlamaCppEngine(BaseOnly):
         return path.stat().st_size
 
     def close(self) -> None:
-        """Let the weights go. A serve process ends with its own end instead."""
+        """Free the weights. A serve process does not call it: its exit frees them."""
         if self._writer is not None:
             self._writer.close()
         self._writer = self.answers = None
 
 
 def room_of(header: Header, kv_bytes: int, limit: object) -> tuple[int, int]:
-    """How many tokens one answer may have with its prompt, and how many there is room for in all."""
+    """The most tokens of one answer with its prompt, and of all answers together."""
     most = int(limit) if isinstance(limit, int) else header.max_tokens
     capacity = min(kv_bytes // max(header.token_bytes, 1), SLOTS * most)
     if capacity < 1 or most < 1:
@@ -85,12 +85,12 @@ def _server(path: Path, socket: Path, capacity: int, batch: int, threads: int) -
     params = library.CommonParams()
     params.model.path = str(path)
     params.n_ctx = capacity
-    params.n_parallel, params.kv_unified = SLOTS, True  # one pool that all slots share, as long as they need it
+    params.n_parallel, params.kv_unified = SLOTS, True  # one pool, shared by all slots as needed
     params.n_batch = params.n_ubatch = batch
-    params.cache_ram_mib = 0  # prompts are kept in the pool alone: what is beside it is on no account
+    params.cache_ram_mib = 0  # no prompt cache beside the pool, because its memory is in no account
     params.flash_attn_type = (
         library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )  # its sums in half precision change with whom a pass is shared
+    )  # results in half precision depend on the other sequences in a batch
     params.fit_params = False
     params.n_gpu_layers = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or len(os.sched_getaffinity(0))

@@ -12,20 +12,23 @@ from typing import Any, BinaryIO
 
 from llmos.abi.error import BadInput
 
-Value = Any  # Any: a number, a text, or of a list how many it has
+Value = Any  # Any: a number, a text, or the length of a list
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TEXT, LIST = 8, 9
 TOKENS, KINDS = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
-CONTROL = 3  # the kind of a token that steers
+CONTROL = 3  # the type of a control token
 START = struct.Struct("<4sIQQ")  # magic, version, tensors, entries
-START_OF_TENSOR = struct.Struct("<IQ")  # its kind, and where its bytes begin
-HALF_BYTES = 2  # a key or value as it is kept
+START_OF_TENSOR = struct.Struct("<IQ")  # its type, and the offset of its bytes
+HALF_BYTES = 2  # of a key or value in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The entries by name. Lists are kept as their length, but for short ones of numbers, one for each layer."""
+    """The header's entries by name.
+
+    Lists are stored as their length, except short numeric lists with one value per layer.
+    """
 
     entries: dict[str, Value]
 
@@ -34,7 +37,7 @@ class Header:
         return str(self.entries.get("general.architecture", ""))
 
     def of_model(self, name: str) -> Value:
-        """An entry of the architecture's own."""
+        """An entry under the architecture's own prefix."""
         return self.entries.get(f"{self.architecture}.{name}")
 
     @property
@@ -57,13 +60,13 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of this file; BadInput if it is none."""
+    """Read the header of this file; BadInput if it is not a GGUF file."""
     with path.open("rb") as file, _read(path):
         return Header(_entries(file)[0])
 
 
 def read_controls(path: Path) -> dict[str, int]:
-    """The control tokens of this file by name, with their ids; BadInput if it is no GGUF file."""
+    """The control tokens of this file by name, with their ids; BadInput if it is not a GGUF file."""
     with path.open("rb") as file, _read(path):
         _, _, _, count = START.unpack(file.read(START.size))
         found: dict[str, list[Value]] = {}
@@ -90,7 +93,7 @@ def _format_list(file: BinaryIO) -> list[Value]:
 
 
 def count_numbers(file: BinaryIO) -> int:
-    """How many numbers the tensors of a GGUF file hold together; ValueError or struct.error if it is none."""
+    """The total number of elements of a GGUF file's tensors; ValueError or struct.error if it is not one."""
     _, tensors = _entries(file)
     found = 0
     for _ in range(tensors):
@@ -101,8 +104,9 @@ def count_numbers(file: BinaryIO) -> int:
 
 
 def check_whole(path: Path) -> None:
-    """BadInput where the file ends before its tensors do: its header alone would not show that."""
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType  # not above: only who brings a file in needs it
+    """Raise BadInput if the file ends before its tensors do, which the header alone does not show."""
+    # imported late: only an import of a file needs it
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     with path.open("rb") as file, _read(path):
         entries, tensors = _entries(file)
@@ -129,7 +133,7 @@ def _read(path: Path) -> Iterator[None]:
 
 
 def _entries(file: BinaryIO) -> tuple[dict[str, Value], int]:
-    """The entries, and how many tensors are told of behind them."""
+    """The entries, and the number of tensors described after them."""
     magic, version, tensors, count = START.unpack(file.read(START.size))
     if magic != b"GGUF" or version not in (2, 3):
         raise ValueError(f"{magic!r}, version {version}")

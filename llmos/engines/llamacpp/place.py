@@ -11,7 +11,7 @@ SOCKET = "s.sock"
 
 
 class Place:
-    """A folder that nobody else can open. A child's temporary files lie in its scratch, so that it goes with it."""
+    """A private folder for the socket. It lies in the child's scratch folder and is removed with it."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="llamacpp-"))
@@ -19,7 +19,8 @@ class Place:
 
     @property
     def socket(self) -> Path:
-        """Its path within this process: a socket's path has no more than 107 letters, and a scratch may have."""
+        """The socket's path relative to this process: socket paths are limited to 107 bytes, and a scratch folder's may
+        be longer."""
         return Path(f"/proc/self/fd/{self._fd}/{SOCKET}")
 
     def close(self) -> None:

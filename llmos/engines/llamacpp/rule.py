@@ -1,6 +1,6 @@
 """Checks a rule before generation and the answer after it, because llama.cpp ignores rules it cannot enforce.
 
-So it is read here first, by the same library, and what was written is held against it.
+The same library is used for both: the rule is compiled here first, and the finished answer is matched against it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from llmos.nn.grammar.grammar_text import lark_of, limits
 from llmos.nn.grammar.proof import prove, refusal_of
 from llmos.tasks.grammar import JSON_SCHEMA, REGEX, SPACING, Grammar
 
-BYTES = "byte"  # a vocabulary of single bytes: a rule is about text, whatever the model's tokens are
-SLASH = re.compile(r"\\.|/", re.DOTALL)  # and what is escaped already
+BYTES = "byte"  # a vocabulary of single bytes, because the rule is about text and not about the model's tokens
+SLASH = re.compile(r"\\.|/", re.DOTALL)  # a slash, or anything that is escaped already
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -24,7 +24,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class LlamaCppRule:
-    """One answer's rule; BadInput where it is malformed, or nothing can match it."""
+    """One answer's rule; BadInput if it is malformed or nothing can match it."""
 
     def __init__(self, grammar: Grammar) -> None:
         prove(grammar)
@@ -45,11 +45,11 @@ class LlamaCppRule:
 
     @property
     def as_llguidance(self) -> str:
-        """As llama.cpp takes it."""
+        """The rule in the form that llama.cpp takes."""
         return f"%llguidance {{}}\n{self.text}\n"
 
     def check(self, text: str, *, is_whole: bool) -> None:
-        """Unavailable if an answer, or what there was time for of it, does not follow the rule."""
+        """Raise Unavailable if an answer, or its part before a limit, does not follow the rule."""
         tokens = list(self._bytes.tokenize_bytes(text.encode()))
         kept = self._matcher.deep_copy()
         follows = kept.validate_tokens(tokens) == len(tokens)

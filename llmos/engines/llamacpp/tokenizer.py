@@ -17,10 +17,10 @@ from llmos.tasks.templating import PARAM
 
 
 class ServedTokenizer:
-    """Fills tasks.Tokenizer, as far as generating needs it."""
+    """Implements the parts of tasks.Tokenizer that generation needs."""
 
     def __init__(self, socket: Path, header: Header, controls: Mapping[str, int], name: str) -> None:
-        """`controls` are the file's control tokens by name; `name` is what errors call the model."""
+        """`controls` are the file's control tokens by name; errors call the model `name`."""
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://llamacpp", timeout=60.0
         )
@@ -30,13 +30,16 @@ class ServedTokenizer:
         self._parses_special = False
 
     def parsing(self) -> ServedTokenizer:
-        """The same, for those who mean the control tokens that they write."""
+        """The same tokenizer for callers whose texts contain control tokens on purpose."""
         other = copy(self)
         other._parses_special = True
         return other
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]:
-        """Without `special` nothing is added. Names of control tokens are text but for those a template wrote."""
+        """Encode the texts; control tokens' names are text unless a template wrote them.
+
+        Without `special` nothing is added.
+        """
         return [Encoded(self._encode(text, special=special)) for text in texts]
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
@@ -46,7 +49,7 @@ class ServedTokenizer:
         around = [i for i in self._split("", special=True, parses=True) if i in self._marks.known] if special else []
         if self._marks.is_as_meant(ids, [*around, *self._marks.meant(text)]):
             return ids
-        if special:  # no template wrote of it
+        if special:  # no part of it came from a template
             return self._split(text, special=True, parses=False)
         found: list[int] = []
         for one in self._marks.pieces(text):
@@ -68,11 +71,11 @@ class ServedTokenizer:
 
     @property
     def knows_tools(self) -> bool:
-        """Templates are applied by llama.cpp, which writes tools as it likes: a system text tells of them instead."""
+        """Always false: llama.cpp formats tools in its own way, so tools are described in a system text instead."""
         return False
 
     reader = None
-    longest = 1  # it is not known: that of most vocabularies is less than what a text may have for each token anyway
+    longest = 1  # unknown; most vocabularies have less than a text may have per token anyway
 
     @property
     def has_template(self) -> bool:
@@ -104,10 +107,10 @@ class ServedTokenizer:
 
 
 def _with_text_arguments(message: Json) -> Json:
-    """Calls made earlier, with their arguments as JSON in a text, which is how OpenAI's shape has them."""
+    """A message with the arguments of earlier calls as JSON text, as in OpenAI's format."""
     if not message.get("tool_calls"):
         return message
-    import msgspec  # only conversations with tools need it
+    import msgspec  # imported late: only conversations with tools need it
 
     calls = [
         {

@@ -16,13 +16,14 @@ from llmos.engines.llamacpp.tokenizer import ServedTokenizer
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import Grammar
 
-ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]  # as everywhere here: temperature before what it cuts
-RANDOM = 0xFFFFFFFF  # its word for no seed
+# the order of all our samplers: temperature before the filters
+ORDER = ["penalties", "temperature", "top_k", "top_p", "min_p"]
+RANDOM = 0xFFFFFFFF  # llama.cpp's value for no seed
 REFUSALS = {"invalid_request_error", "exceed_context_size_error"}
 
 
 class LlamaCpp:
-    """Fills answers.Writer."""
+    """Implements external_generation.Writer."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class LlamaCpp:
 
 
 class LlamaCppEvent:
-    """What the server says of one answer, event by event. Called from its thread; True ends it."""
+    """Receives the events of one answer in llama.cpp's thread; returning True ends the answer."""
 
     def __init__(self, leg: Leg, say: Callable[[Delta], None], rule: LlamaCppRule | None) -> None:
         self._leg, self._say, self._rule = leg, say, rule
@@ -89,7 +90,7 @@ class LlamaCppEvent:
         return False
 
     def end(self) -> None:
-        """The server says no more: the last piece, or the reason why there is none."""
+        """The stream ended: send the last piece, or the fault."""
         if self._leg.is_over:
             return
         if self._refused is not None:
@@ -114,13 +115,13 @@ class LlamaCppEvent:
 
 
 def body_of(ids: list[int], settings: Sampling, salt: str, rule: LlamaCppRule | None = None) -> Json:
-    """One answer's request, in llama.cpp's words."""
+    """One answer's request in llama.cpp's format."""
     body: Json = {
         "prompt": ids,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "return_progress": True,  # an event for each pass over the prompt, at which a cancelled one ends
-        "cache_prompt": not salt,  # a slot whose beginning fits is used again, whoever asked before
+        "return_progress": True,  # an event after each prefill pass, at which a cancelled answer ends
+        "cache_prompt": not salt,  # reuse a slot with the same prefix, also of another client
         "n_predict": settings.max_tokens,
         "samplers": ORDER,
         "temperature": settings.temperature,

@@ -12,14 +12,14 @@ from llmos.abi.json_type import Json
 from llmos.engines.priority import PriorityQueue
 from llmos.tasks import Rendered, Settings, Task
 
-LARGE = 2048  # tokens: a call with more yields to smaller ones
-STEP = 1024  # tokens of a step beside a large call: who comes meanwhile waits no longer than it takes
-FULL = 0.75  # of a rectangle's longest row the shortest has at least so much: padding is computed too
+LARGE = 2048  # tokens: a larger call yields to smaller ones
+STEP = 1024  # tokens of a step with a large call: a new call waits no longer than such a step
+FULL = 0.75  # the shortest row of a rectangle has at least this share of the longest: padding costs computation too
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class OnnxJob:
-    """One call; `is_over` once its chunk is made, or nobody waits for it. What inputs share is there once."""
+    """One call; `is_over` once its chunk is made or it was cancelled. A sequence that inputs share is stored once."""
 
     call: Call
     task: Task
@@ -28,7 +28,7 @@ class OnnxJob:
     is_over: bool = False
     is_large: bool = False
     sequences: list[list[int]] = field(default_factory=list)
-    _places: list[list[int]] = field(default_factory=list)  # of each input, where its sequences stand
+    _places: list[list[int]] = field(default_factory=list)  # for each input, the indices of its sequences
     _raws: dict[int, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -41,11 +41,11 @@ class OnnxJob:
 
     @property
     def share(self) -> float:
-        """How much of it is computed."""
+        """The finished share of the call."""
         return len(self._raws) / len(self.sequences)
 
     def put(self, at: int, raw: Json) -> list[Chunk]:
-        """One sequence's raw answer has come; the last to come makes the call's chunk."""
+        """Add one sequence's raw answer; the last one makes the call's chunk."""
         self._raws[at] = raw
         if self.is_over or len(self._raws) < len(self.sequences):
             return []
@@ -57,7 +57,7 @@ class OnnxJob:
         return [Chunk(self.call.call_id, tuple(outputs), tokens=Tokens(sum(map(len, self.sequences))))]
 
     def fail(self, fault: Fault) -> list[Chunk]:
-        """The call's end by a fault, said once."""
+        """End the call with a fault; returns one chunk, or none if it is over already."""
         if self.is_over:
             return []
         self.is_over = True
@@ -77,7 +77,7 @@ class OnnxItem:
 
 
 class OnnxBatcher:
-    """What waits, by whose turn it is."""
+    """The queue of sequences, in order of their turns."""
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
@@ -94,8 +94,10 @@ class OnnxBatcher:
             place += self._turns.step_of(job, len(ids))
 
     def next(self) -> list[OnnxItem]:
-        """Those whose turn it is that somebody still waits for, up to the budget; none of a large call behind small
-        ones, which are soon done."""
+        """Take the next sequences, up to the token budget, without cancelled ones.
+
+        Sequences of a large call are not added behind those of small calls, which are soon done.
+        """
         chosen: list[tuple[OnnxJob, float, int]] = []
         items: list[OnnxItem] = []
         tokens = 0
@@ -116,8 +118,11 @@ class OnnxBatcher:
 
 
 def rectangles(items: Sequence[OnnxItem], most: int | None, *, is_exact: bool, budget: int) -> Iterator[list[OnnxItem]]:
-    """The items by length, in pieces that waste little on padding: none where it must be exact, at most so many each,
-    and padded within the budget."""
+    """Group the items by length into padded rectangles with little padding: none if `is_exact`, at most `most` rows
+    each.
+
+    A rectangle with its padding stays within the budget.
+    """
     piece: list[OnnxItem] = []
     for item in sorted(items, key=lambda item: -len(item.ids)):
         longest = len(piece[0].ids) if piece else 0

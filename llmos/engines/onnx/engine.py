@@ -24,21 +24,21 @@ from llmos.tasks.embed import is_unit
 from llmos.tasks.inputs import render_inputs
 from llmos.tasks.params import reading
 
-Array = Any  # Any: numpy's, or a list of maps where the graph gives those
+Array = Any  # Any: a numpy array, or a list of maps if the graph returns those
 
 TOKEN_BUDGET = 4096
-LEAST = 1e-30  # a probability of nothing at all has no logarithm
+LEAST = 1e-30  # log(0) does not exist
 DEFAULT_MAX_TOKENS = 512
-MAX_TEXT_BYTES = 1 << 20  # of a graph that reads strings, where nothing says less
+MAX_TEXT_BYTES = 1 << 20  # for a graph that reads strings and states no limit
 
 
 class OnnxEngine:
-    """Fills engines.Engine."""
+    """Implements engines.Engine."""
 
     uses_resident = False
 
     def __init__(self, token_budget: int = TOKEN_BUDGET, kv_bytes: int = 0) -> None:
-        """There is no KV cache: a graph answers in one pass."""
+        """`kv_bytes` is ignored: a graph answers in one pass, without a KV cache."""
         self._token_budget = token_budget
         self._rows = OnnxBatcher(token_budget)
         self._jobs: dict[int, OnnxJob] = {}
@@ -62,7 +62,7 @@ class OnnxEngine:
         raise BadInput(refusal("onnx", model.manifest) or f"{model.manifest.ref} is no model on this base")
 
     def detach(self, model: str) -> None:
-        """There is the graph alone, which stays."""
+        """No effect: the graph is the only model, and it stays."""
 
     def take_in(self, call: Call) -> Intake:
         if call.model != self._ref:
@@ -114,7 +114,7 @@ class OnnxEngine:
         return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
 
     def close(self) -> None:
-        """There is nothing that would outlive its process."""
+        """No effect: nothing outlives the process."""
 
     def _task(self, name: str, params: dict[str, Json]) -> Task:
         if name not in self._tasks:
@@ -136,12 +136,12 @@ class OnnxEngine:
         for item, raw in zip(items, raws, strict=True):
             try:
                 chunks += item.job.put(item.at, raw)
-            except LlmosError as error:  # its own parameters were wrong; its neighbours' may be right
+            except LlmosError as error:  # only this call's fault, not its neighbours'
                 chunks += item.job.fail(fault_of(error))
         return chunks
 
     def _feed(self, items: list[OnnxItem]) -> dict[str, Array]:
-        """The graph's inputs: texts, or tokens padded to the longest, with a mask that says so."""
+        """The graph's inputs: texts, or tokens padded to the longest with an attention mask."""
         graph = self._graph
         if graph.reads_text:
             ((name, kind),) = graph.inputs.items()
@@ -162,7 +162,7 @@ class OnnxEngine:
         return {name: made[name].astype(kind) for name, kind in graph.inputs.items()}
 
     def _raw(self, item: OnnxItem, output: Array) -> Json:
-        """One row of the output, as the task's parse takes it."""
+        """One row of the output, in the form that the task parses."""
         form, is_multi = self._graph.form, bool(self._settings.options.get("multi_label"))
         if form is GraphForm.MAP:
             by_label = {str(label): float(share) for label, share in output.items()}
@@ -199,7 +199,7 @@ def _pool(hidden: Array, settings: Settings) -> Array:
 
 
 def _as_logit(share: float, *, is_multi: bool) -> float:
-    """What the task turns back into this probability."""
+    """The logit that the task turns back into this probability."""
     share = min(max(share, LEAST), 1.0)
     return math.log(share) - math.log(max(1.0 - share, LEAST)) if is_multi else math.log(share)
 

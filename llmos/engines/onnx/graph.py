@@ -22,10 +22,10 @@ TOKENS = (IDS, MASK, "token_type_ids", "position_ids")
 INTEGERS = {"tensor(int64)": "int64", "tensor(int32)": "int32"}
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 TEXT = "tensor(string)"
-SOURCE = re.compile(r"/\S+\.(?:h|cc):\d+ .*?\) (?=[A-Z])")  # where in its own source it noticed
+SOURCE = re.compile(r"/\S+\.(?:h|cc):\d+ .*?\) (?=[A-Z])")  # the place in onnxruntime's own source
 UNREADABLE = "it is no ONNX graph, or is cut short or damaged. Fetch or export it again"
 TOO_NEW = "it is made for a newer one. Export it with an older opset (opset_version=17), or install a newer onnxruntime"
-KNOWN = {  # what its message is known by -> what is wrong, and what to do
+KNOWN = {  # part of onnxruntime's message -> the cause, and what to do
     "INVALID_PROTOBUF": UNREADABLE,
     "No graph was found": UNREADABLE,
     "Unsupported model IR version": TOO_NEW,
@@ -39,30 +39,30 @@ VECTOR_NAMES = ("sentence_embedding", "embeddings", "text_embeds")
 
 
 class GraphForm(StrEnum):
-    """What the output that is read holds, for each input."""
+    """The meaning of the graph's output, for each input."""
 
     LOGITS = "logits"  # [labels]
     SHARES = "shares"  # [labels], each already a probability
     MAP = "map"  # label -> probability
     TOKEN_LOGITS = "token_logits"  # [tokens, labels]
     VECTOR = "vector"  # [width]
-    HIDDEN = "hidden"  # [tokens, width], to be pooled
+    HIDDEN = "hidden"  # [tokens, width], which needs pooling
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """How to run a graph for its task. `batch` and `length` are what it fixes of each; None: any."""
+    """How to run a graph for its task. `batch` and `length` are its fixed sizes; None means any."""
 
-    inputs: dict[str, str]  # name -> the type its numbers have; of texts "text", or "texts" where it wants a column
+    inputs: dict[str, str]  # name -> its number type; for texts "text", or "texts" if the shape is a column
     output: str
     form: GraphForm
-    width: int | None  # labels, or numbers of a vector, where the graph says
+    width: int | None  # labels, or the size of a vector, if the graph states it
     batch: int | None = None
     length: int | None = None
 
     @property
     def reads_text(self) -> bool:
-        """Plain strings, not tokens."""
+        """Whether it reads plain strings instead of tokens."""
         return IDS not in self.inputs
 
     @property
@@ -71,7 +71,7 @@ class Graph:
 
 
 def open_session(path: Path, threads: int) -> Session:
-    """The graph, ready to run on the processor; BadInput if it cannot be read."""
+    """Open the graph on the CPU; BadInput if it cannot be read."""
     try:
         library = import_module("onnxruntime")
     except ImportError as error:
@@ -85,15 +85,16 @@ def open_session(path: Path, threads: int) -> Session:
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a core that waits is somebody else's
+    # idle threads must not spin, because other processes need the cores
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors are a dozen classes, and each says that the file is not fit
+    except Exception as error:  # onnxruntime has a dozen error classes, and each means that the file is unusable
         raise BadInput(f"{path.name} cannot be run by onnxruntime {library.__version__}: {_why(error)}") from error
 
 
 def _why(error: Exception) -> str:
-    """What is wrong and what to do, where it is known; else what onnxruntime says, without where in its source."""
+    """The cause and what to do, if known; else onnxruntime's message without its source location."""
     said = " ".join(str(error).split())
     for sign, known in KNOWN.items():
         if re.search(sign, said):
@@ -117,7 +118,7 @@ def graph_of(session: Session, task: str) -> Graph:
 
 
 def _inputs(inputs: Sequence[Any]) -> tuple[dict[str, str], int | None, int | None]:
-    """What it reads, and the batch and length it is fixed to."""
+    """The graph's inputs, and its fixed batch and length."""
     if len(inputs) == 1 and inputs[0].type == TEXT and len(inputs[0].shape) in (1, 2):
         return {inputs[0].name: "text" if len(inputs[0].shape) == 1 else "texts"}, _fixed_size(inputs[0].shape[0]), None
     shown = ", ".join(f"{one.name}: {one.type}{list(one.shape)}" for one in inputs)
@@ -138,7 +139,7 @@ def _inputs(inputs: Sequence[Any]) -> tuple[dict[str, str], int | None, int | No
     return {one.name: INTEGERS[one.type] for one in inputs}, batch, length
 
 
-def _fixed_size(axis: Any) -> int | None:  # Any: a number, or the name of an axis that has any size
+def _fixed_size(axis: Any) -> int | None:  # Any: a number, or the name of a free axis
     return axis if isinstance(axis, int) else None
 
 
@@ -186,7 +187,7 @@ def _unfit(task: str, needs: str, outputs: Sequence[Any]) -> BadInput:
 
 
 def check_labels(graph: Graph, task: str, labels: Sequence[str]) -> None:
-    """BadInput if a task with labels has none, or others than the graph."""
+    """Raise BadInput if a task with labels has none, or if their number differs from the graph's."""
     if not spec_of(task).has_labels:
         return
     if not labels:

@@ -10,7 +10,7 @@ from llmos.tasks import Encoded, EncodedPair
 
 
 class Bytes:
-    """Fills tasks.Tokenizer."""
+    """Implements tasks.Tokenizer."""
 
     longest = 1
     knows_tools = False
@@ -27,7 +27,7 @@ class Bytes:
         raise BadInput("This graph reads one text at a time, and no pairs. Use one that reads tokens")
 
     def parsing(self) -> Bytes:
-        """There is no control among bytes."""
+        """Itself: bytes have no control tokens."""
         return self
 
     def decode(self, ids: Sequence[int]) -> str:

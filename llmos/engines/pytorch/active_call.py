@@ -14,7 +14,7 @@ from llmos.tasks import Rendered, Task
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class ActiveCall:
-    """One call; `is_over` once its last chunk is made, or nobody waits for it. Each input is there `copies` times."""
+    """One call; `is_over` once its last chunk is made or it was cancelled. Each input is rendered `copies` times."""
 
     call: Call
     model: ServedModel
@@ -24,10 +24,10 @@ class ActiveCall:
     is_over: bool = False
     is_large: bool = False  # it yields to smaller ones
     completion_tokens: int = 0
-    sequences: list[list[int]] = field(default_factory=list)  # what is computed: all inputs' parts, a shared one once
-    _places: list[list[int]] = field(default_factory=list)  # of each input, where its sequences stand
-    _users: list[set[int]] = field(default_factory=list)  # of each sequence, the inputs that wait for it
-    _lacking: list[int] = field(default_factory=list)  # of each input, how many sequences have still to come
+    sequences: list[list[int]] = field(default_factory=list)  # the sequences of all inputs' parts; shared ones once
+    _places: list[list[int]] = field(default_factory=list)  # for each input, the indices of its sequences
+    _users: list[set[int]] = field(default_factory=list)  # for each sequence, the inputs that need it
+    _lacking: list[int] = field(default_factory=list)  # for each input, how many of its sequences are still missing
     _raws: dict[int, Json] = field(default_factory=dict)
     _outputs: dict[int, Json] = field(default_factory=dict)
 
@@ -44,17 +44,17 @@ class ActiveCall:
                 self._users[at].add(index)
 
     def repeat(self, times: int) -> None:
-        """Every input is to be answered so many times."""
+        """Answer every input this many times."""
         self.copies = times
         self.rendered = [one for one in self.rendered for _ in range(times)]
 
     @property
     def share(self) -> float:
-        """How much of it is computed."""
+        """The finished share of the call."""
         return max(len(self._raws) / max(1, len(self.sequences)), len(self._outputs) / len(self.rendered))
 
     def stream_piece(self, index: int, raw: Json) -> list[Chunk]:
-        """A piece of an answer has come for whoever reads along; the last answer's end is the call's."""
+        """Add a piece of a streamed answer; the end of the last answer ends the call."""
         output = self.parse(index, raw)
         if len(self.rendered) > 1:
             output["index"] = index
@@ -65,13 +65,16 @@ class ActiveCall:
         return [self.last((output,))]
 
     def put_answer(self, index: int, raw: Json) -> list[Chunk]:
-        """One input's raw answer has come; the last one to come makes the call's chunk."""
+        """Add one input's raw answer; the last one makes the call's chunk."""
         self._outputs[index] = self.parse(index, raw)
         return self._whole()
 
     def put(self, at: int, raw: Json) -> list[Chunk]:
-        """One sequence's raw answer has come. An input that has all of its own is parsed; the last makes the chunk."""
-        if self.is_over:  # it was computed while the call was cancelled
+        """Add one sequence's raw answer.
+
+        An input with all of its sequences is parsed; the last input makes the chunk.
+        """
+        if self.is_over:  # cancelled while it was computed
             return []
         self._raws[at] = raw
         for index in self._users[at]:
@@ -95,7 +98,7 @@ class ActiveCall:
         return Chunk(self.call.call_id, outputs, tokens=Tokens(prompt, self.completion_tokens))
 
     def fail(self, fault: Fault) -> list[Chunk]:
-        """The call's end by a fault, said once."""
+        """End the call with a fault; returns one chunk, or none if it is over already."""
         if self.is_over:
             return []
         self.is_over = True
@@ -103,7 +106,7 @@ class ActiveCall:
 
 
 def log_fault(error: Exception) -> Fault:
-    """What those who wait learn of it; of one that is not ours, the process's log keeps where it came from."""
+    """The fault for the clients; for an unexpected error the traceback goes to the process's log."""
     if not isinstance(error, LlmosError):
         traceback.print_exception(error)
     return fault_of(error)

@@ -1,6 +1,6 @@
 """Batches single-pass inputs (embeddings, classification) into packed rows, one per core.
 
-Rows are so small that something still waits when a core is done: who was answered asks again meanwhile.
+Rows are small, so that another row is queued when a core finishes: answered clients send again at once.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from llmos.engines.pytorch.model import applying_adapters, no_number
 from llmos.nn.packing import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
-LARGE = 2048  # tokens: a call with more yields to smaller ones
-LEAST_PART = 256  # tokens: a shorter row is no faster than its share of a longer one
-MOST_PART = 1024  # a longer one is no faster either, and who comes next waits for it
-LARGE_ROW_S = 0.1  # that a row of a large call may take: who comes meanwhile waits for that and for one more
-AHEAD = 2  # so many rows a core is what waits cut into, unless that makes them too short
-Raw = Any  # Any: bytes of a vector, or logits as lists; what the task's parse takes
+LARGE = 2048  # tokens: a larger call yields to smaller ones
+LEAST_PART = 256  # tokens: a shorter row costs more per token than a longer one
+MOST_PART = 1024  # tokens: a longer row is no faster per token, and the next call waits longer for it
+LARGE_ROW_S = 0.1  # the longest time for a row of a large call: a new call waits for that row and one more
+AHEAD = 2  # split the queue into this many rows per core, but none below LEAST_PART
+Raw = Any  # Any: a vector's bytes, or logits as lists; what the task parses
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sequence of a call; `place` orders them: whose turn it is, in the order of arrival where that is equal."""
+    """One sequence of a call; `place` orders them by turn, then by arrival."""
 
     job: ActiveCall
     index: int
@@ -50,15 +50,15 @@ Queue = list[tuple[tuple[float, int], Item]]  # a heap, by place
 
 
 class Batcher:
-    """What waits for a forward pass, by whose turn it is."""
+    """The queue of sequences for single-pass inference, in order of their turns."""
 
     def __init__(self, token_budget: int) -> None:
         self._token_budget = token_budget
-        self._most = token_budget  # of one row
+        self._most = token_budget  # tokens of one row
         self._cores = CoreExecutor(1)
         self._turns = PriorityQueue()
         self._waiting: dict[tuple[int, int], Queue] = {}
-        self._tokens = 0  # that wait
+        self._tokens = 0  # queued tokens
         self._sequences = 0
 
     def __bool__(self) -> bool:
@@ -66,11 +66,11 @@ class Batcher:
 
     @property
     def pace(self) -> float | None:
-        """Tokens that one core computes in a second, of late."""
+        """The recent speed of one core, in tokens per second."""
         return self._cores.pace
 
     def spread(self, cores: int) -> None:
-        """From now on rows are computed side by side on so many cores of a CPU."""
+        """Compute rows side by side on this many CPU cores from now on."""
         self._cores = CoreExecutor(cores)
         self._most = min(self._token_budget, MOST_PART)
 
@@ -84,7 +84,7 @@ class Batcher:
             place += self._turns.step_of(job, len(ids))
 
     def step(self) -> list[Chunk]:
-        """Give each core a row, and one to go on with, and answer what is done first."""
+        """Give each core a row, and one core a second one; return the chunks of the rows that finish first."""
         size = self._most
         if (cores := self._cores.count) > 1:
             size = min(max(self._tokens // (AHEAD * cores), LEAST_PART), self._most)
@@ -92,15 +92,15 @@ class Batcher:
         return _deliver(self._cores.wait_done())
 
     def share(self, tokens: int) -> list[Chunk]:
-        """As `step`, for a step that others share: about so many tokens, and no core computes when it returns."""
+        """As `step`, for a step shared with generation: about `tokens` tokens, and all cores are idle at its return."""
         chunks = _deliver(self._cores.wait_done(is_all=True))
         self._start(self._cores.count, max(tokens // self._cores.count, LEAST_PART), tokens)
         return chunks + _deliver(self._cores.wait_done(is_all=True))
 
     def _start(self, count: int, size: int, most: int) -> None:
-        """At most so many rows of no fewer than `size` tokens each, of the first `most` that wait; the rest waits on.
+        """Start at most `count` rows of at least `size` tokens each, from the first `most` tokens of the queue.
 
-        Small calls have rows of their own, which are soon done.
+        Small calls get rows of their own, which are soon done.
         """
         rows: list[list[Item]] = []
         while len(rows) < count and most > 0 and (group := self._first()) is not None:
@@ -122,7 +122,7 @@ class Batcher:
         return min(self._waiting.values(), key=lambda group: group[0][0], default=None)
 
     def _next(self, group: Queue, most: int) -> list[Item]:
-        """The group's first input and those behind it, up to so many tokens; none of a large call behind small ones."""
+        """Take the group's first inputs, up to `most` tokens; none of a large call behind small ones."""
         chosen: list[Item] = []
         tokens = 0
         while self._live(group) and (not chosen or tokens + len(group[0][-1].ids) <= most):
@@ -133,7 +133,7 @@ class Batcher:
         return chosen
 
     def _live(self, group: Queue) -> bool:
-        """Whether the group has an input that someone still waits for; those in front of it are let go."""
+        """Whether the group has an input that is still wanted; cancelled ones in front of it are removed."""
         while group and group[0][-1].job.is_over:
             self._pop(group)
         return bool(group)
@@ -149,13 +149,13 @@ class Batcher:
 
 
 def short(size: int, pace: float | None) -> int:
-    """The tokens of a large call's row, no more than `size`: so many as a core computes in time at this pace, few while
-    none is known."""
+    """The row size for a large call, at most `size`: the tokens that take LARGE_ROW_S at this pace, or the least if
+    unknown."""
     return min(size, max(LEAST_PART, int((pace or 0.0) * LARGE_ROW_S)))
 
 
 def _rows(items: list[Item], size: int) -> list[list[Item]]:
-    """The items as rows: those of an adapter stand side by side, and the row of whose turn it is comes first."""
+    """Cut the items into rows, grouped by adapter; the row with the first turn comes first."""
     if len({item.job.model.place for item in items}) > 1:
         items.sort(key=lambda item: (item.job.model.place, item.place))
     rows = parts(items, max(1, sum(len(item.ids) for item in items) // size))
@@ -163,7 +163,7 @@ def _rows(items: list[Item], size: int) -> list[list[Item]]:
 
 
 def parts(items: list[Item], count: int) -> list[list[Item]]:
-    """The items in at most so many pieces of about equally many tokens, none of them empty."""
+    """Cut the items into at most `count` non-empty parts of about equally many tokens."""
     lengths = [len(item.ids) for item in items]
     middles = [2 * end - length for end, length in zip(accumulate(lengths), lengths, strict=True)]
     places = [middle * count // (2 * sum(lengths)) for middle in middles]
@@ -171,26 +171,29 @@ def parts(items: list[Item], count: int) -> list[list[Item]]:
 
 
 class CoreExecutor:
-    """The cores of a CPU, each with a row: threads that share one pass wait at every product. Else it is one device."""
+    """A thread per CPU core, each with a row: threads that share one pass wait for each other at every product.
+
+    With a count of 1 it is one device, used from the calling thread.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._threads = ThreadPoolExecutor(count, "row", torch.set_num_threads, (1,)) if count > 1 else None
         self._rows: dict[Future[Tensor], list[Item]] = {}
-        self.pace: float | None = None  # tokens that one computes in a second, of late
+        self.pace: float | None = None  # the recent speed of one core, in tokens per second
 
     @property
     def busy(self) -> int:
-        """Rows under way."""
+        """The number of rows in progress."""
         return len(self._rows)
 
     @property
     def room(self) -> int:
-        """How many more rows keep the cores busy until someone looks again: one each, and one for who is done first."""
+        """How many more rows can start: one per core, and one in reserve for the core that finishes first."""
         return self.count + (self.count > 1) - self.busy
 
     def start(self, items: list[Item], *, is_alone: bool) -> None:
-        """Compute a row; one that is alone is done when this returns, unless others are under way."""
+        """Start a row. A row alone is computed before this returns, unless others are in progress."""
         if self._threads is not None and (self._rows or not is_alone):
             self._rows[self._threads.submit(self._compute, items)] = items
             return
@@ -205,19 +208,19 @@ class CoreExecutor:
         started = perf_counter()
         hidden = _hidden_states(items)
         tokens = sum(len(item.ids) for item in items)
-        if tokens >= LEAST_PART:  # of a shorter one most of the time is no matter of tokens
+        if tokens >= LEAST_PART:  # the time of a shorter row says little about its tokens
             pace = tokens / max(perf_counter() - started, 1e-6)
             self.pace = pace if self.pace is None else (3 * self.pace + pace) / 4
         return hidden
 
     def wait_done(self, *, is_all: bool = False) -> list[tuple[list[Item], Future[Tensor]]]:
-        """Wait for a row, or for all that are under way."""
+        """Wait for the first row to finish, or for all."""
         found = wait(self._rows, return_when=FIRST_COMPLETED).done if not is_all else wait(self._rows).done
         return [(self._rows.pop(one), one) for one in list(self._rows) if one in found]
 
 
 def _deliver(rows: Sequence[tuple[list[Item], Future[Tensor]]]) -> list[Chunk]:
-    """What the rows are to those who wait; a fault is the answer to every call in one."""
+    """The chunks of finished rows; a fault of a row ends every call in it."""
     chunks: list[Chunk] = []
     for items, hidden in rows:
         try:
@@ -236,7 +239,7 @@ def _hidden_states(items: list[Item]) -> Tensor:
 
 
 def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
-    """Each model's own output layer over its slice of the row."""
+    """Each model's output layer over its slice of the row."""
     start = 0
     for _, some in groupby(items, key=lambda item: item.job.model.ref):
         mine = list(some)
@@ -254,7 +257,7 @@ def _answers(items: list[Item], hidden: Tensor) -> Iterator[Chunk]:
 
 
 def _raws(items: list[Item], hidden: Tensor) -> Sequence[Raw | None]:
-    """What each input's task parses, from its model's slice of the hidden states; None for what is not a number."""
+    """The raw answers that tasks parse, from the hidden states; None for one that is not finite."""
     model = items[0].job.model
     lengths = [len(item.ids) for item in items]
     made = pool(hidden, lengths, model.pooling) if model.head is None else model.head(hidden, lengths)

@@ -1,8 +1,8 @@
 """The PyTorch engine: admits calls, and runs steps of continuous batching within a token budget.
 
-A row of inputs, a stretch of a prompt and the next token of an answer are all tokens to compute. Inputs alone have rows
-as large as is fastest. Beside answers under way they share steps of a bounded number of tokens, and who is of a lower
-class has its part of every eighth step: it is slow then, and does not starve.
+Single-pass inputs, prompt chunks and decode tokens all count as tokens to compute. Without generation, rows have the
+fastest size. Beside generation they share steps of a bounded number of tokens. Work of a lower priority gets every
+eighth step: it is slow then, but does not starve.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from llmos.tasks import Rendered, with_defaults
 from llmos.tasks.inputs import naming_place, render_inputs
 from llmos.tasks.params import reading
 
-TOKEN_BUDGET = 4096  # of a row of inputs that take one pass
-STEP_TOKENS = 256  # of a step of generation: those who read along wait no longer for a token than this takes
+TOKEN_BUDGET = 4096  # of a row of single-pass inputs
+STEP_TOKENS = 256  # of a generation step: streams wait no longer than this for a token
 KV_BYTES = 1 << 30  # of the KV cache
 
 
 class PyTorchEngine:
-    """Fills engines.Engine."""
+    """Implements engines.Engine."""
 
     uses_resident = True
 
@@ -48,10 +48,10 @@ class PyTorchEngine:
         self._models: dict[str, ServedModel] = {}
         self._jobs: dict[int, ActiveCall] = {}
         self._rows = Batcher(token_budget)
-        self._streams: GenerationScheduler | None = None  # a base that generates has them
+        self._streams: GenerationScheduler | None = None  # None if the base does not generate
         self._kv_bytes, self._step_tokens, self._live = kv_bytes, step_tokens, live
         self._base: ServedModel | None = None
-        self._steps = 0  # that inputs and answers shared
+        self._steps = 0  # steps with both single-pass inputs and generation
         self._device = ""
         self._dtype = ""
 
@@ -99,7 +99,7 @@ class PyTorchEngine:
         return (yield from self.prepare(job))
 
     def prepare(self, job: ActiveCall) -> Intake:
-        """Make the sequences of a call that generates; what is returned puts the call in hand."""
+        """Tokenize a generative call step by step; the function returned at the end adds it."""
         if job.task.spec.head is not None:
             return lambda: self._put(job)
         assert self._streams is not None, "A base without a next-token layer has no task that generates"
@@ -110,7 +110,7 @@ class PyTorchEngine:
         whole(self.take_in(call))()
 
     def _put(self, job: ActiveCall, streams: Sequence[RunningSequence] = ()) -> None:
-        """A call is in hand from now on."""
+        """Add a call to its queue."""
         if self._streams is not None and streams:
             self._streams.add(job, streams)
         else:
@@ -138,7 +138,7 @@ class PyTorchEngine:
         return chunks
 
     def _split_step(self, streams: GenerationScheduler) -> list[Chunk]:
-        """A step of both, or of those alone that are of the higher class."""
+        """A step of both queues, or only of the one with the higher priority."""
         self._steps += 1
         is_for_all = self._steps % SELDOM == 0
         inputs, answers = self._highest(writes=False), self._highest(writes=True)
@@ -150,23 +150,26 @@ class PyTorchEngine:
         return chunks
 
     def _highest(self, *, writes: bool) -> Priority:
-        """The highest class of the calls in hand that write, or do not: who waits lends it to those in front."""
+        """The highest priority of the generative or of the single-pass calls.
+
+        Calls in front inherit it from those behind.
+        """
         return highest(job.call.priority for job in self._jobs.values() if (job.task.spec.head is None) is writes)
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
-        """The base and what is attached to it, by ref."""
+        """The base and the models attached to it, by ref."""
         return self._models
 
     @property
     def pool(self) -> KVCache:
-        """The KV cache of a base that generates."""
+        """The KV cache of a generative base."""
         assert self._streams is not None, "A base without a next-token layer has no KV cache"
         return self._streams.pool
 
     @property
     def pace(self) -> float | None:
-        """Tokens of inputs that one core computes in a second, of late; None before any was computed."""
+        """The recent speed of one core on single-pass inputs, in tokens per second; None before the first."""
         return self._rows.pace
 
     @property
@@ -182,4 +185,4 @@ class PyTorchEngine:
         return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
 
     def close(self) -> None:
-        """There is nothing that would outlive its process."""
+        """No effect: nothing outlives the process."""

@@ -1,8 +1,8 @@
 """The generation scheduler: continuous batching, chunked prefill, and preemption when the KV cache is full.
 
-Every answer has tokens still to compute, and a step gives out so many: reading a prompt and writing an answer are the
-same thing. Who comes first changes from step to step: prompts alone, so that a first token is soon there, then those
-under way, and prompts with what they leave.
+Each sequence has tokens to compute, of its prompt or of its answer, and a step has a token budget for all of them.
+Steps alternate: first prefill alone, so that first tokens come soon; then decode, with prefill in the rest of the
+budget.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import naming_place
 from llmos.tasks.tools import with_tool_rule
 
-LIVE = 256  # answers under way at a time
-MANY = 8  # answers: a call with more yields to smaller ones
+LIVE = 256  # sequences running at a time
+MANY = 8  # a call with more answers is large, and yields to smaller ones
 
 TokenGrant = tuple["RunningSequence", list[int]]
 
 
 @dataclass(slots=True, eq=False)
 class RunningSequence:
-    """One input of a call whose answer is being generated. `place` orders them: who has the lower one goes first.
+    """One answer being generated; a lower `place` goes first.
 
-    What an encoder reads for it is its source; the answers to one input share theirs.
+    `source` is the encoder's input, shared by all of its answers.
     """
 
     job: ActiveCall
@@ -49,7 +49,7 @@ class RunningSequence:
     generation: Generation
     kv: SequenceCache
     source: EncoderState | None = None
-    cost: int = 0  # tokens that it may come to
+    cost: int = 0  # the most tokens that it may take
     place: tuple[float, int] = (0.0, 0)
 
     @property
@@ -58,27 +58,27 @@ class RunningSequence:
 
     @property
     def is_reading(self) -> bool:
-        """Whether it has more to compute before the next token than the one before."""
+        """Whether it is in prefill: more than one token to compute."""
         return self.generation.tokens_left > 1 or self.unread > 0
 
     @property
     def unread(self) -> int:
-        """Tokens of its source that are to be read first, all at once."""
+        """The tokens of its source that the encoder still has to read, all at once."""
         return 0 if self.source is None else self.source.unread
 
     def lacks(self, count: int) -> int:
-        """Blocks to take before so many more tokens fit, and what is unread."""
+        """The number of blocks to take before this many more tokens fit, with those of an unread source."""
         own = self.kv.lacks(count)
         return own if self.source is None else own + self.source.kv.lacks(self.source.unread)
 
     def grow(self, count: int) -> bool:
-        """Take them; takes none and says False if the pool has too few."""
+        """Take these blocks; if the pool has too few, take none and return False."""
         if self.lacks(count) > self.kv.pool.blocks.available:
             return False
         return self.kv.grow(count) and (self.source is None or self.source.kv.grow(self.source.unread))
 
     def hold(self) -> None:
-        """Hold what the pool has of it already."""
+        """Hold the blocks that are cached for it already."""
         self.generation.skip(self.kv.resume())
         if self.source is not None:
             self.source.hold()
@@ -90,30 +90,30 @@ class RunningSequence:
 
 
 class GenerationScheduler:
-    """What is being generated, and what waits for its blocks; both in order."""
+    """The running sequences, and those that wait for blocks; both in order."""
 
     def __init__(self, step_tokens: int, pool: KVCache, most: int = LIVE) -> None:
         self.pool = pool
         self.preempted = 0
-        self._most = most  # answers under way at a time
+        self._most = most  # sequences running at a time
         self._step_tokens = step_tokens
         self._live: list[RunningSequence] = []
         self._waiting: list[RunningSequence] = []
         self._numbers = count()
         self._turns = PriorityQueue()
-        self._has_read = False  # the last step was for prompts alone
+        self._has_read = False  # whether the last step was prefill alone
 
     def __len__(self) -> int:
         return len(self._live) + len(self._waiting)
 
     @property
     def live(self) -> int:
-        """Answers under way."""
+        """The number of running sequences."""
         return len(self._live)
 
     def make(self, job: ActiveCall) -> Generator[None, None, list[RunningSequence]]:
-        """The answers of a call, step by step and in any thread; raises TooLong for a prompt that leaves no room for
-        the tokens asked for."""
+        """Make the sequences of a call, step by step and in any thread; TooLong if the prompt leaves no room for an
+        answer."""
         job.repeat(sampling(job.call.params).n)
         job.is_large = len(job.rendered) > MANY
         salt = salt_of(job.call.params)
@@ -127,7 +127,7 @@ class GenerationScheduler:
         return made
 
     def add(self, job: ActiveCall, made: Sequence[RunningSequence]) -> None:
-        """A call's answers wait for their turns."""
+        """Queue a call's sequences."""
         place = self._turns.enter(job)
         for stream in made:
             stream.place = (place, next(self._numbers))
@@ -135,7 +135,7 @@ class GenerationScheduler:
             insort(self._waiting, stream, key=_place)
 
     def step(self) -> list[Chunk]:
-        """One forward pass for each group of models that compute alike; a fault ends those of its row."""
+        """One forward pass for each group of models that share rows; a fault ends the calls of its row."""
         self.let_go()
         self._admit()
         chunks: list[Chunk] = []
@@ -150,7 +150,7 @@ class GenerationScheduler:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Answers under way and waiting, and how full the pool is; `kv_waste`: how much of what is held is empty."""
+        """Running and waiting sequences, and the use of the KV cache; `kv_waste` is the empty share of held blocks."""
         usage = self.pool.usage
         return {
             "live": len(self._live),
@@ -165,7 +165,7 @@ class GenerationScheduler:
         }
 
     def let_go(self) -> None:
-        """Those that are over give their blocks back."""
+        """Release the blocks of finished sequences."""
         for stream in self._live:
             if stream.is_over:
                 stream.release()
@@ -189,7 +189,8 @@ class GenerationScheduler:
         return RunningSequence(job, index, generation, SequenceCache(self.pool, start, ids), cost=most)
 
     def _writing(self, job: ActiveCall, index: int, salt: str, source: EncoderState) -> RunningSequence:
-        """An answer of an encoder with a decoder: what it is written of is its source, and it begins by itself."""
+        """The sequence of an answer of an encoder-decoder: its prompt is the answer's opening, and its input is the
+        source."""
         loaded = job.model.loaded
         assert loaded.reader is not None
         opening = job.rendered[index].opening or loaded.reader.opening
@@ -209,9 +210,10 @@ class GenerationScheduler:
         )
 
     def _admit(self) -> None:
-        """In order, as long as there is room; those of a later place make some, and come again in a later step.
+        """Start waiting sequences in order while they fit, preempting sequences with a later place if needed.
 
-        Who begins like one whose prompt is being read waits for that.
+        Preempted sequences start again in a later step. A sequence waits if another one's prefill is computing its
+        prefix.
         """
         coming = {key for stream in self._live for key in _coming(stream)}
         still: list[RunningSequence] = []
@@ -236,13 +238,13 @@ class GenerationScheduler:
         self._waiting = still + self._waiting
 
     def _is_full(self, stream: RunningSequence) -> bool:
-        """Whether there is no slot that this one could have."""
+        """Whether all slots are taken by sequences with an earlier place."""
         return len(self._live) >= self._most and self._live[-1].place <= stream.place
 
     def _fits(self, stream: RunningSequence, found: Sequence[int], less: Sequence[RunningSequence] = ()) -> bool:
-        """Room for all it has to compute, and for each that is under way, or a block: else it would soon be sent back.
+        """Whether the KV cache has blocks for it and for the rest of every running sequence, at least one block each.
 
-        As it would be without some of these, the youngest.
+        Without that reserve it would soon be preempted. `less` are running sequences assumed to be preempted.
         """
         blocks, kept = self.pool.blocks, self._live[: len(self._live) - len(less)]
         shared = sum(blocks.holders(block) > 0 for block in found)
@@ -252,7 +254,7 @@ class GenerationScheduler:
         return len(kept) < self._most and (not kept or needed <= room)
 
     def _preemption_victims(self, stream: RunningSequence, found: Sequence[int]) -> list[RunningSequence]:
-        """The fewest of the youngest without whom it fits, all of a later place; none where that would not do."""
+        """The fewest of the latest sequences whose preemption makes it fit; none if no preemption does."""
         later = [one for one in reversed(self._live) if one.place > stream.place]
         if not later or not self._fits(stream, found, later):
             return []
@@ -260,7 +262,7 @@ class GenerationScheduler:
         return later[: fewest + 1]
 
     def _freeable_blocks(self, some: Sequence[RunningSequence], stream: RunningSequence, found: Sequence[int]) -> int:
-        """Blocks that would be free without these; what this one is to hold itself is none of them."""
+        """The blocks that preempting these sequences would free, without those that this one would share."""
         shared = set(found)
         held = Counter(block for one in some for block in one.kv.table if block not in shared)
         read = Counter(one.source for one in some if one.source is not None and one.source is not stream.source)
@@ -268,14 +270,15 @@ class GenerationScheduler:
         return own + sum(len(source.kv.table) for source, times in read.items() if source.holders == times)
 
     def _with_blocks(self, wanted: Sequence[TokenGrant]) -> list[TokenGrant]:
-        """The shares that have their blocks: the oldest get theirs first, and the youngest make room by going back."""
+        """Give the granted sequences their blocks, earliest first; the latest ones are preempted if blocks run out."""
         for stream, ids in sorted(wanted, key=lambda share: share[0].place):
             while stream in self._live and not stream.grow(len(ids)):
                 self._preempt(self._live[-1])
         return [(stream, ids) for stream, ids in wanted if stream in self._live]
 
     def _preempt(self, stream: RunningSequence) -> None:
-        """Its blocks go to an older one; later it reads prompt and answer again, or finds them still there."""
+        """Free its blocks and queue it again; later it needs prefill of prompt and answer, except for blocks still
+        cached."""
         self.preempted += 1
         self._live.remove(stream)
         stream.release()
@@ -285,9 +288,9 @@ class GenerationScheduler:
 
 
 def token_grants(live: Iterable[RunningSequence], left: int, *, is_for_prompts: bool) -> list[TokenGrant]:
-    """Who gets how much of a step: the oldest prompts all of it, or a token for each answer under way comes first.
+    """Divide a step's token budget: all of it to the earliest prompts, or first one token for each decoding sequence.
 
-    A source is read whole: one that is larger than what is left waits for a step that it begins.
+    An encoder's source is read whole. If it exceeds what is left, it waits until it can be first in a step.
     """
     ordered = sorted(live, key=lambda stream: (stream.is_reading, stream.place))
     prompts = [stream for stream in ordered if stream.is_reading]
@@ -313,7 +316,7 @@ def _group(share: TokenGrant) -> tuple[int, int]:
 
 
 def _order(share: TokenGrant) -> tuple[tuple[int, int], tuple[int, str]]:
-    """Group by group, and within one those of an adapter side by side."""
+    """Sort key: group by group, and by adapter within a group."""
     model = share[0].job.model
     return model.group, model.place
 
@@ -323,7 +326,7 @@ def _coming(stream: RunningSequence) -> Sequence[Key]:
 
 
 def _settings(job: ActiveCall, index: int, capacity: int) -> Sampling:
-    """What the request says; an answer is never longer than there is room for, unless its rule needs as much."""
+    """The request's settings, with `max_tokens` cut to the room there is, but not below what its grammar needs."""
     one = job.rendered[index]
     settings = with_tool_rule(sampling(job.call.params), one.context).for_answer(index % job.copies)
     loaded = job.model.loaded
@@ -336,7 +339,7 @@ def _settings(job: ActiveCall, index: int, capacity: int) -> Sampling:
 
 
 def _compute_row(row: list[TokenGrant]) -> list[Chunk]:
-    """One row: the next tokens of these answers, which compute alike."""
+    """Compute the next tokens of these sequences in one row; a fault ends their calls."""
     chunks: list[Chunk] = []
     try:
         chunks += _advance(row)
@@ -374,7 +377,7 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
 
 
 def _read(row: list[TokenGrant]) -> None:
-    """The encoder's pass over those sources of the row that have still to be read."""
+    """Encode the sources in the row that are still unread."""
     new = {id(stream.source): stream for stream, _ in row if stream.unread}
     if not new:
         return
@@ -386,7 +389,7 @@ def _read(row: list[TokenGrant]) -> None:
 
 
 def _text_chunks(stream: RunningSequence, text: str) -> Iterator[Chunk]:
-    """The chunk that this step's text makes, if it makes one."""
+    """The chunk for this step's text, if there is one."""
     job, generation = stream.job, stream.generation
     if generation.finish_reason is not None:
         job.completion_tokens += len(generation.made)

@@ -28,9 +28,10 @@ POOLING = "mean"
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model in the engine. What it shares with others it holds by reference.
+    """One model in the engine; weights shared with others are held by reference.
 
-    `files` tell it from another that had its ref before: all versions of a name removed, the numbers start again.
+    `files` distinguish it from an earlier model with the same ref: version numbers restart when all versions of a name
+    were removed.
     """
 
     ref: str
@@ -39,7 +40,7 @@ class ServedModel:
     loaded: Loaded
     adapter: Adapter | None = None
     head: Head | None = None
-    files: tuple[str, ...] = ()  # their digests
+    files: tuple[str, ...] = ()  # digests of its files
 
     @property
     def pooling(self) -> str:
@@ -47,14 +48,15 @@ class ServedModel:
 
     @property
     def group(self) -> tuple[int, int]:
-        """Models of one group share rows: those on one backbone, each adapter changing its own stretch of the row."""
-        is_one_piece = self.loaded.config._attn_implementation == NAME  # an attention of its own takes a row by lengths
+        """The key of models that share rows: those on one backbone, with each adapter applied to its own segment."""
+        # an architecture with its own attention computes rows by lengths
+        is_one_piece = self.loaded.config._attn_implementation == NAME
         shares = self.adapter is None or (self.adapter.is_mixable and is_one_piece)
         return id(self.loaded.backbone), 0 if shares else id(self.adapter)
 
     @property
     def place(self) -> tuple[int, str]:
-        """Where in a row the model's tokens stand: beside those of the same adapter, the base's own first."""
+        """The sort key within a row: the base first, and tokens of one adapter side by side."""
         return (id(self.adapter) if self.adapter is not None else 0), self.ref
 
     def task(self, name: str, params: dict[str, Json]) -> Task:
@@ -69,7 +71,8 @@ class ServedModel:
 
 
 def applying_adapters(row: Iterable[tuple[ServedModel, int]]) -> AbstractContextManager[None]:
-    """Within, one forward pass computes a row of these models' tokens, so many of each, with each one's adapter."""
+    """Inside this block, one forward pass computes a row of these models' tokens, each segment with its model's
+    adapter."""
     segments: list[Segment] = []
     end = 0
     for _, some in groupby(row, key=lambda part: id(part[0].adapter)):
@@ -80,7 +83,7 @@ def applying_adapters(row: Iterable[tuple[ServedModel, int]]) -> AbstractContext
 
 
 def no_number(ref: str) -> BadInput:
-    """What is said to those who wait where a model's numbers are none."""
+    """The error for a model whose outputs are NaN or infinite."""
     return BadInput(
         f"{ref} computes NaN or infinity: its weights are damaged, or too large for this dtype. Bring it in "
         "again, or serve it in float32"
@@ -88,7 +91,7 @@ def no_number(ref: str) -> BadInput:
 
 
 def base_of(located: ModelPath, loaded: Loaded) -> ServedModel:
-    """The base as it came: it embeds, and if it has a next-token layer, it writes; one with a decoder beside writes."""
+    """The base itself: it embeds, and generates if it has a next-token layer."""
     tasks = (*vector_tasks(), *(generative_tasks() if loaded.causal else ()))
     if loaded.reader is not None:
         tasks = READING
@@ -97,7 +100,7 @@ def base_of(located: ModelPath, loaded: Loaded) -> ServedModel:
 
 
 def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> ServedModel:
-    """A model that stands on this base."""
+    """A model on this base."""
     manifest, folder = located.manifest, Path(located.folder)
     if manifest.method not in ("lora", "full"):
         raise BadInput(

@@ -22,16 +22,16 @@ from llmos.tasks import Settings
 SLOTS = 128  # answers at a time
 KV_BYTES = 1 << 30
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-DEFAULT_MAX_TOKENS = 4096  # of a base that names no limit
+DEFAULT_MAX_TOKENS = 4096  # for a base that states no limit
 
 
 class VllmEngine(BaseOnly):
-    """Fills engines.Engine."""
+    """Implements engines.Engine."""
 
     name = "vllm"
 
     def __init__(self, token_budget: int = 0, kv_bytes: int = KV_BYTES, command: str = "vllm") -> None:
-        """How many tokens a step has, vLLM decides."""
+        """`token_budget` is ignored: vLLM decides how many tokens a step has."""
         self._kv_bytes = kv_bytes
         self._command = command
         self.server: VllmServer | None = None
@@ -56,7 +56,7 @@ class VllmEngine(BaseOnly):
         return sum(weights_bytes(folder / path, dtype) for path in weights_of(manifest))
 
     def step(self) -> list[Chunk]:
-        """Raises ProcessDied once the server has ended: without it this process is for nothing."""
+        """Raises ProcessDied once the server has ended, because this process is then useless."""
         if self.server is not None and self.server.has_ended:
             raise self.server.death()
         return super().step()
@@ -72,14 +72,14 @@ class VllmEngine(BaseOnly):
 
 
 def arguments(base: ModelPath, dtype: str, room: int, kv_bytes: int) -> list[str]:
-    """What the command is told, beside where to listen."""
+    """The command's arguments, except for its address."""
     return [
         "serve",
         base.folder,
         "--served-model-name",
         base.manifest.ref,
         "--dtype",
-        dtype if dtype in ITEM_BYTES else "auto",  # int8 is a form of ours
+        dtype if dtype in ITEM_BYTES else "auto",  # int8 is our own format, unknown to vLLM
         "--max-model-len",
         str(room),
         "--max-num-seqs",
@@ -90,7 +90,7 @@ def arguments(base: ModelPath, dtype: str, room: int, kv_bytes: int) -> list[str
 
 
 def weights_bytes(path: Path, dtype: str) -> int:
-    """What a file's weights take once they are of this dtype."""
+    """The bytes of a file's weights in this dtype."""
     with path.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
         entries = json.loads(file.read(size))

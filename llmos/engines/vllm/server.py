@@ -30,7 +30,7 @@ LIBC = ctypes.CDLL(None)
 
 
 class VllmServer:
-    """One server. What it prints goes where this process prints, which is its log."""
+    """One server process. Its output goes to this process's output, which is its log."""
 
     def __init__(self, command: str, arguments: Sequence[str], gpu: int) -> None:
         argv = shlex.split(command)
@@ -44,14 +44,14 @@ class VllmServer:
                 extra=extra,
             )
         self.port = _free_port()
-        self.key = secrets.token_urlsafe(24)  # whoever reaches the port of this machine may not ask
+        self.key = secrets.token_urlsafe(24)  # other users of this machine can reach the port, but do not have the key
         told = {"VLLM_API_KEY": self.key, "CUDA_VISIBLE_DEVICES": str(gpu)}
         self.process = subprocess.Popen(
             [found, *argv[1:], *arguments, "--host", HOST, "--port", str(self.port)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            process_group=0,  # so that its own children can be ended with it
+            process_group=0,  # so that its children can be ended with it
             preexec_fn=lambda: _become(told),
         )
         assert self.process.stdout is not None
@@ -62,7 +62,7 @@ class VllmServer:
         return self.process.poll() is not None
 
     def wait_ready(self) -> None:
-        """Until /health answers; ProcessDied if it ends before, Unavailable if it never does."""
+        """Wait until /health answers; ProcessDied if the server ends first, Unavailable after START_WITHIN_S."""
         for _ in range(int(START_WITHIN_S / LOOK_EVERY_S)):
             if self._is_healthy():
                 return
@@ -77,13 +77,13 @@ class VllmServer:
         )
 
     def death(self) -> ProcessDied:
-        """Why nothing can be asked of it any more."""
+        """The error for a server that has ended."""
         code = self.process.poll()
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
         return ProcessDied(f"vLLM's server {how}. Its log says more: llmos logs PID")
 
     def close(self) -> None:
-        """End it and its children."""
+        """End the server and its children."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.has_ended:
                 break
@@ -105,23 +105,22 @@ class VllmServer:
 
 
 def _pass_on(said: IO[bytes]) -> None:
-    """Print what the server prints: it would write for ever to a log that was rotated, as it knows nothing of that."""
+    """Print what the server prints. It cannot write to the log itself, because it would not notice log rotation."""
     with said:
         while data := os.read(said.fileno(), READ_BYTES):
-            with suppress(OSError):  # the disk that the log is on may be full
+            with suppress(OSError):  # the log's disk may be full
                 os.write(STDOUT, data)
 
 
 def _become(told: dict[str, str]) -> None:
-    """In the new process: it is told things that no list of processes shows, and is killed when this one ends, however
-    that comes."""
+    """Runs in the new process: sets secrets that must not appear in process lists, and makes it die with its parent."""
     for name, value in told.items():
         os.putenv(name, value)
     LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _free_port() -> int:
-    """A port that nobody listens on just now. Who takes it first is a race that a new start wins."""
+    """A port that is free now. If another process takes it first, the start fails and must be repeated."""
     with socket.socket() as one:
         one.bind((HOST, 0))
         return int(one.getsockname()[1])

@@ -21,11 +21,11 @@ DONE = b"[DONE]"
 
 
 class Vllm:
-    """Fills answers.Writer."""
+    """Implements external_generation.Writer."""
 
     def __init__(self, server: VllmServer, model: str, tokenizer: FastTokenizer, slots: int, room: int) -> None:
         self.tokenizer = tokenizer
-        self.slots, self.room, self.capacity = slots, room, slots * room  # what does not fit at a time, vLLM lets wait
+        self.slots, self.room, self.capacity = slots, room, slots * room  # vLLM queues what exceeds its KV cache
         self.vocabulary = tokenizer.size
         self._server = server
         self._model = model
@@ -46,7 +46,7 @@ class Vllm:
             if not leg.is_over:
                 self._write(leg, say, connection)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if leg.is_over:  # that is why the line went dead
+            if leg.is_over:  # the connection was cut on purpose
                 return
             if self._server.has_ended:
                 raise self._server.death() from error
@@ -80,7 +80,7 @@ class Vllm:
 
 
 def body_of(model: str, ids: list[int], settings: Sampling, salt: str) -> Json:
-    """One answer's request, in vLLM's words."""
+    """One answer's request in vLLM's format."""
     body: Json = {
         "model": model,
         "prompt": ids,
@@ -88,7 +88,7 @@ def body_of(model: str, ids: list[int], settings: Sampling, salt: str) -> Json:
         "stream_options": {"include_usage": True},
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
-        "top_p": settings.top_p or 1e-6,  # it takes no 0, which means the likeliest alone
+        "top_p": settings.top_p or 1e-6,  # vLLM refuses 0, which means the likeliest token alone
         "top_k": settings.top_k,
         "min_p": settings.min_p,
         "repetition_penalty": settings.repetition_penalty,
@@ -121,7 +121,7 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[Json]:
 
 
 def _entries(columns: Json, top: int) -> list[Json]:
-    """Its columns of log-probabilities as an entry for each token."""
+    """vLLM's columns of log-probabilities as one entry per token."""
     if not columns:
         return []
     likeliest = columns.get("top_logprobs") or [None] * len(columns["tokens"])
@@ -154,7 +154,7 @@ def _refusal(status: int, data: bytes) -> Exception:
 
 
 def _cut(line: socket.socket | None) -> None:
-    """End a connection under whoever waits on it, which tells both sides at once."""
+    """Shut down a connection, which wakes the thread that waits on it."""
     if line is not None:
         with suppress(OSError):
             line.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""What is learned of a row, and by which loss: a file for each family of tasks, found by a task's declaration."""
+"""The target and the loss of each task: a file for each family of tasks, found by a task's declaration."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ OBJECTIVES: Mapping[Family, Objective] = {
 
 
 def objective_of(task: str) -> Objective:
-    """What this task's family brings to a training run."""
+    """The objective of this task's family."""
     return OBJECTIVES[spec_of(task).family]
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None = None, head: object = None) -> Loss:
-    """The loss that this recipe trains by; where it is in the words of an answer, the head says what each costs."""
+    """The loss of this recipe; for generative tasks, the head computes it."""
     return objective_of(recipe.task).loss_of(recipe, labels, weights, head)

@@ -22,7 +22,7 @@ MANY_LABELS = 20
 
 @dataclass(frozen=True, slots=True)
 class LabelTarget:
-    """Indexes of the text's labels: one, or any number where a text may have many."""
+    """The indices of the text's labels: one, or any number for multi-label tasks."""
 
     labels: list[int]
 
@@ -40,7 +40,7 @@ def targets_of(rows: Sequence[LabelRow], rendered: Sequence[Rendered], settings:
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
-    from llmos.training.losses import LabelLoss, MultiLabelLoss  # torch, which reading rows does without
+    from llmos.training.losses import LabelLoss, MultiLabelLoss  # imports torch, which reading rows does not need
 
     if recipe.options.get("multi_label", False):
         return MultiLabelLoss(recipe.label_smoothing, labels)
@@ -48,7 +48,7 @@ def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -
 
 
 def defaults(task: str, method: str, labels: int) -> Defaults:
-    """Few labels want a low rate, many a high one and more passes over the rows."""
+    """Few labels need a low learning rate; many need a high one and more epochs."""
     if method == "lora":
         return Defaults(8, 2e-3, 2) if labels >= MANY_LABELS else Defaults(3, 1e-3, 2)
     return Defaults(6, 3e-4, 10) if labels >= MANY_LABELS else Defaults(4, 1e-4, 10)

@@ -21,7 +21,7 @@ __all__ = ["PairTarget", "defaults", "loss_of", "render", "targets_of"]
 
 @dataclass(frozen=True, slots=True)
 class PairTarget:
-    """The pair's score, with 1 as the best."""
+    """The pair's score; the best is 1."""
 
     score: float
 
@@ -32,7 +32,7 @@ def targets_of(rows: Sequence[PairRow], rendered: Sequence[Rendered], settings: 
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
-    from llmos.training.losses import CosineLoss, GradeLoss  # torch, which reading rows does without
+    from llmos.training.losses import CosineLoss, GradeLoss  # imports torch, which reading rows does not need
 
     return CosineLoss() if _compares_vectors(recipe.task) else GradeLoss()
 

@@ -21,7 +21,7 @@ __all__ = ["SpanTarget", "defaults", "loss_of", "render", "targets_of"]
 
 @dataclass(frozen=True, slots=True)
 class SpanTarget:
-    """The first and the last token of the first answer in every window; NOWHERE for both where it has none."""
+    """The first and the last token of the first answer in every window; NOWHERE for both without an answer."""
 
     places: list[tuple[int, int]]
 
@@ -39,7 +39,7 @@ def _places(row: SpanRow, rendered: Rendered) -> list[tuple[int, int]]:
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
-    from llmos.training.losses import SpanLoss  # torch, which reading rows does without
+    from llmos.training.losses import SpanLoss  # imports torch, which reading rows does not need
 
     return SpanLoss()
 

@@ -20,7 +20,7 @@ __all__ = ["TagTarget", "defaults", "loss_of", "render", "targets_of"]
 
 @dataclass(frozen=True, slots=True)
 class TagTarget:
-    """The index of a tag for every token; IGNORED for those that no tag is learned at."""
+    """The index of a tag for every token; IGNORED for tokens without a target."""
 
     labels: list[int]
 
@@ -39,11 +39,11 @@ def _labels(row: TagRow, rendered: Rendered, index: dict[str, int]) -> list[int]
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
-    from llmos.training.losses import LabelLoss  # torch, which reading rows does without
+    from llmos.training.losses import LabelLoss  # imports torch, which reading rows does not need
 
     return LabelLoss(recipe.label_smoothing, weights)
 
 
 def defaults(task: str, method: str, labels: int) -> Defaults:
-    """A high rate and few epochs."""
+    """A high learning rate and few epochs."""
     return Defaults(4, 1.5e-3, 2) if method == "lora" else Defaults(3, 2e-4, 10)

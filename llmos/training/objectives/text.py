@@ -14,18 +14,18 @@ from llmos.training.objectives.objective import Defaults, Loss
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST_STEPS = 60  # there is no head that starts at random
+LEAST_STEPS = 60  # there is no head with a random start
 
 
 @dataclass(frozen=True, slots=True)
 class TextTarget:
-    """The answer's tokens. Where each of them is learned stands in the SFT examples that the row is rendered to."""
+    """The answer's tokens. Their positions are in the SFT examples that the row is rendered to."""
 
     tokens: list[int]
 
 
 def render(task: str, rows: Sequence[TextRow], tokenizer: TrainingTokenizer, settings: Settings) -> list[Rendered]:
-    """Each prompt with its answer behind it."""
+    """Render each prompt with its answer."""
     teach = writer(task).teach
     return [teach(row.input, row.completion, tokenizer, settings) for row in rows]
 
@@ -35,7 +35,7 @@ def targets_of(rows: Sequence[TextRow], rendered: Sequence[Rendered], settings: 
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
-    from llmos.nn.next_token import NextHead  # torch, which reading rows does without
+    from llmos.nn.next_token import NextHead  # imports torch, which reading rows does not need
     from llmos.training.losses import NextTokenLoss
 
     assert isinstance(head, NextHead), f"{recipe.task} trains a language modelling head"
