@@ -40,7 +40,7 @@ MODELS = "/v1/models/"
 
 @dataclass(slots=True)
 class Route:
-    """One path, and the door of each method there."""
+    """One path with an error boundary for each method."""
 
     path: str
     doors: dict[str, ErrorBoundary] = field(default_factory=dict)
@@ -51,7 +51,10 @@ class Route:
 
 
 class App:
-    """The app. Starlette's own passes each request through two layers that catch errors, which our doors do already."""
+    """The ASGI app.
+
+    Starlette's class would add two layers that catch errors; every route here has an error boundary already.
+    """
 
     def __init__(self, found: Sequence[Endpoint], guard: Guard, budget: BodyBudget, meter: Meter) -> None:
         self._guard = guard
@@ -76,7 +79,7 @@ class App:
             if isinstance(answer, LlmosError):
                 answer = self._refusal(answer)
             if answer is not None:
-                # OpenAI's clients put it into what they raise.
+                # OpenAI's clients put this id into their exceptions.
                 answer.raw_headers.append((b"x-request-id", b"req_" + os.urandom(12).hex().encode()))
                 if self._guard.knows_origins:
                     let_read(verdict.origin, answer.raw_headers)
@@ -85,7 +88,7 @@ class App:
             share.give_back()
 
     async def _answer(self, request: Request) -> Reply | LlmosError | None:
-        """What the endpoint of this request answers; None where the client has left."""
+        """The endpoint's response to this request; None if the client has left."""
         scope = request.scope
         method, place = scope["method"], self._place(scope)
         door = None if place is None else place.doors.get("GET" if method == "HEAD" else method)
@@ -96,7 +99,7 @@ class App:
     def _refusal(
         self, error: LlmosError, *, status: int | None = None, headers: dict[str, str] | None = None
     ) -> Response:
-        """The refusal of what no route has seen, counted with those of the routes."""
+        """The refusal of a request outside of all routes. It is counted like those of routes."""
         self._refused[error.code] += 1
         return refusal(error, status=status, headers=headers)
 
@@ -106,7 +109,8 @@ class App:
             allowed = ", ".join(sorted(place.methods))
             reason = BadInput(f"{method} does not work on {path}. It takes: {allowed}. All routes are at /docs")
             return self._refusal(reason, status=WRONG_METHOD, headers={"Allow": allowed})
-        if method in ("GET", "HEAD") and path.startswith(MODELS):  # of a name with a slash, percent-encoded or not
+        # a model name may contain a slash, percent-encoded or not
+        if method in ("GET", "HEAD") and path.startswith(MODELS):
             return self._refusal(_no_model(path.removeprefix(MODELS)))
         return self._refusal(NotFound(f"No route {method} {path}. All routes are at /docs"))
 
@@ -125,14 +129,14 @@ class App:
 
 
 def create_app(kernel: KernelInterface, config: Config) -> App:
-    """The app that serves this kernel."""
+    """Create the app that serves this kernel."""
     budget = BodyBudget(max(config.max_held_bytes, config.max_body_bytes))
     meter = Meter()
     return App(endpoints(kernel, config, meter), Guard(config), budget, meter)
 
 
 def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = None) -> list[Endpoint]:
-    """Every endpoint of the box, with what it takes and gives."""
+    """Every endpoint of the daemon, with its request and response types."""
     bodies, meter = Bodies(config.max_body_bytes), meter or Meter()
     caller = CallApi(kernel, meter)
     found = [

@@ -32,8 +32,11 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What the body of every call may say: the `model`; `timeout_s`, within which the answer is there; its `priority`
-    (earlier name: `class`), which says who goes first where calls must wait; and the `engine` that answers."""
+    """The fields that every call's body may have.
+
+    `model`; `timeout_s`, the time limit for the answer; `priority` (earlier name: `class`), which decides who goes
+    first when calls must wait; and `engine`, which must answer.
+    """
 
     model: str
     timeout_s: Seconds | None = None
@@ -43,12 +46,12 @@ class CallFields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def runs_as(self) -> Priority:
-        """The priority asked for, by either name."""
+        """The requested priority, under either name."""
         return one_priority(self.priority, self.earlier_priority) or Priority.INTERACTIVE
 
 
 def one_priority(priority: Priority | None, earlier: Priority | None) -> Priority | None:
-    """What a body says by `priority` or by its earlier name `class`; BadInput if both are said and differ."""
+    """The value of `priority` or of its earlier name `class`; BadInput if both are given and differ."""
     if priority is not None and earlier is not None and priority is not earlier:
         raise BadInput(
             f"priority is {priority} and class is {earlier}; class is its earlier name. Send only priority",
@@ -59,15 +62,15 @@ def one_priority(priority: Priority | None, earlier: Priority | None) -> Priorit
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """The field of a body that holds the inputs, for refusals to name; `is_openai`: of a route of OpenAI's."""
+    """The body's field with the inputs, which refusals name; `is_openai` on OpenAI's routes."""
 
     name: str
     is_list: bool = False
     is_openai: bool = False
 
     def path(self, index: int, at: str = "") -> str:
-        """The input of this number, or the part `at` of it."""
-        if at.startswith(self.name):  # a chat's messages are its one input
+        """The path of the input with this index, or of the part `at` of it."""
+        if at.startswith(self.name):  # a chat's messages are its only input
             return at
         whole = f"{self.name}[{index}]" if self.is_list else self.name
         return f"{whole}.{at}" if at else whole
@@ -75,7 +78,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a client asks of a model, by the full ref that the name it said meant when it asked."""
+    """A call with its model resolved to a full ref."""
 
     call: CallRequest
     task: str
@@ -87,26 +90,26 @@ class Wanted:
 
 
 class CallApi:
-    """Makes calls for the routes."""
+    """Makes kernel calls for the routes."""
 
     def __init__(self, kernel: KernelInterface, meter: Meter) -> None:
         self._calls = kernel.calls
         self._meter = meter
 
     def task_of(self, model: str) -> str:
-        """The task of the version that a call to this name or ref goes to now."""
+        """The task of the version to which a call to this name or ref goes now."""
         return self._calls.task_of(model)
 
     def call_for(
         self, said: CallFields, task: str, inputs: list[Json], params: dict[str, Json], field: Field
     ) -> Wanted:
-        """The call that a body means: of the version that its name means now, which the answer says answered."""
+        """The call in a body, to the version that its model name means now; the answer reports that version."""
         ref, priority = self._calls.ref(said.model), said.runs_as
         call = CallRequest(ref, tuple(inputs), params, task, said.timeout_s, priority, said.engine)
         return Wanted(call, task, field)
 
     async def whole(self, wanted: Wanted, request: Request) -> Chunk:
-        """The answer in one piece; Cancelled if the client left before it was there."""
+        """The whole answer; Cancelled if the client left first."""
         try:
             with Attended(request.scope, request.receive), Counted(self._meter, wanted) as counted:
                 return counted.count_piece(await self._calls.answer(wanted.call))
@@ -115,7 +118,10 @@ class CallApi:
         raise _client_left()
 
     async def stream_chunks(self, wanted: Wanted, request: Request) -> AsyncGenerator[Chunk, None]:
-        """The answer in pieces. The first is waited for here, so that a refusal still has a status of its own."""
+        """The answer in chunks.
+
+        The first chunk is awaited here, so that an error before it still has its own HTTP status.
+        """
         chunks = self._pieces(wanted)
         with Attended(request.scope, request.receive):
             async for first in chunks:
@@ -136,7 +142,7 @@ class CallApi:
 
 
 class Counted:
-    """One call, counted when the block ends: ok once its last piece was told, else by its error's code."""
+    """Counts one call when the block ends: as ok after its last chunk, else by the error's code."""
 
     def __init__(self, meter: Meter, wanted: Wanted, *, is_streamed: bool = False) -> None:
         self._meter = meter
@@ -147,7 +153,7 @@ class Counted:
         self._tokens = Tokens()
 
     def count_piece(self, chunk: Chunk) -> Chunk:
-        """A piece is about to be handed on; whoever takes it may never come back. A fault is raised instead."""
+        """Note a chunk that is about to be sent, because sending it may never return. A fault is raised instead."""
         if chunk.fault is not None:
             raise error_of(chunk.fault)
         if self._first_at is None:
@@ -176,8 +182,10 @@ class Counted:
 
 
 def name_input(error: BadInput, field: Field) -> BadInput:
-    """The refusal of one input names it, by the field of the body and its number: as `key`, and before its sentence
-    where that is one of several. OpenAI's routes use OpenAI's code."""
+    """Add the input's path to an error about one input: as `key`, and before the message if there are several inputs.
+
+    OpenAI's routes use OpenAI's code.
+    """
     kind, message = type(error), error.message
     if field.is_openai and isinstance(error, TooLong) and "unit" not in error.detail:
         kind, message = ContextLengthExceeded, f"{_context(error)} {message}"
@@ -190,7 +198,7 @@ def name_input(error: BadInput, field: Field) -> BadInput:
 
 
 def _context(error: TooLong) -> str:
-    """The limit in the words, and with the plain digits, by which OpenAI's clients tell this refusal from others."""
+    """The context limit in the words and digits by which OpenAI's clients recognize this error."""
     limit, context = error.detail["limit"], error.detail.get("context")
     if context is None:
         return f"This model's maximum context length is {limit} tokens."

@@ -10,23 +10,23 @@ from llmos.abi.json_type import Json
 
 
 class Choices(Protocol):
-    """Choices of a streamed answer, one for each chunk."""
+    """Converts the chunks of a streamed answer to OpenAI's choices."""
 
     def of(self, piece: Json) -> Iterator[Json]:
-        """What the newest piece of the task's output comes to."""
+        """The choices for the newest chunk of the task's output."""
         ...
 
 
 class ChatChoices:
-    """Of a chat: `role` in the first delta alone, then content and calls, then `finish_reason` in a chunk of its own.
+    """Chat choices: `role` only in the first delta, then content and tool calls, then `finish_reason` in a chunk of its
+    own.
 
-    The clients keep answers in a list by their index, so the first deltas come in the order of `index`. Of a tool call
-    `id` and name come before its arguments. `finish_reason` makes them close what they have: whatever followed, or came
-    with it, would be lost.
+    Clients keep answers in a list by index, so the first deltas come in the order of `index`. A tool call's `id` and
+    name come before its arguments. Clients close an answer at `finish_reason`, so nothing may come with or after it.
     """
 
     def __init__(self) -> None:
-        self._opened = 0  # answers that had their first delta
+        self._opened = 0  # answers whose first delta was sent
 
     def of(self, piece: Json) -> Iterator[Json]:
         index, message = piece.get("index", 0), piece["message"]
@@ -43,7 +43,7 @@ class ChatChoices:
             yield _delta(index, {}, reason=piece["finish_reason"])
 
     def _openings(self, index: int, content: str | None) -> Iterator[Json]:
-        """The first deltas of this answer and of those before it, of which nothing is known yet."""
+        """The first deltas of this answer and of those before it that have none yet."""
         for at in range(self._opened, index + 1):
             yield _delta(at, {"role": "assistant", "content": content if at == index else None})
         self._opened = max(self._opened, index + 1)
@@ -54,15 +54,15 @@ def _delta(index: int, delta: Json, scored: list[Json] | None = None, reason: st
 
 
 def chat_logprobs(scored: list[Json] | None) -> Json:
-    """Log-probabilities as chats have them."""
+    """Log-probabilities in the format of chats."""
     return None if scored is None else {"content": scored, "refusal": None}
 
 
 class TextChoices:
-    """Of a plain completion: pieces of text, then `finish_reason` in a chunk of its own."""
+    """Choices of a plain completion: pieces of text, then `finish_reason` in a chunk of its own."""
 
     def __init__(self) -> None:
-        self._lengths: dict[int, int] = {}  # characters of each answer so far: its logprobs say where tokens begin
+        self._lengths: dict[int, int] = {}  # characters of each answer so far, for the text offsets of logprobs
 
     def of(self, piece: Json) -> Iterator[Json]:
         index, text, scored = piece.get("index", 0), piece["text"], piece.get("logprobs")
@@ -83,7 +83,7 @@ def text_choice(
 
 
 def _columns(scored: list[Json], start: int) -> Json:
-    """Log-probabilities as plain completions have them: a column each, and where in the text each token begins."""
+    """Log-probabilities in the format of completions: one list per field, and the text offset of each token."""
     ends = accumulate((len(one["token"]) for one in scored), initial=start)
     return {
         "tokens": [one["token"] for one in scored],

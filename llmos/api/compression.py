@@ -9,16 +9,16 @@ import zlib
 from starlette.responses import Response
 from starlette.types import Scope
 
-LEAST_BYTES = 16 * 1024  # below this, the time to compress is more than that of sending
-BESIDE_BYTES = 256 * 1024  # from here on it is done in a thread, so that other calls do not wait for it
-LEVEL = 1  # the figures of an answer: half the bytes, in a third of the default level's time
-SAMPLE_BYTES = 4096  # from the middle: whether these shrink says whether all would; vectors in base64 hardly do
-WORTH = 0.6  # at most so much is to be left of them
+LEAST_BYTES = 16 * 1024  # below this, compression takes longer than sending
+BESIDE_BYTES = 256 * 1024  # from here on it runs in a thread, so that other calls do not wait
+LEVEL = 1  # for numbers: half the bytes, in a third of the default level's time
+SAMPLE_BYTES = 4096  # from the middle: it shows whether the body compresses; vectors in base64 hardly do
+WORTH = 0.6  # compress only if the sample shrinks to at most this share
 MEDIA = ("application/json", "text/")
 
 
 async def compress_answer(answer: Response, scope: Scope) -> Response:
-    """The answer, its body as gzip if it is large, shrinks, and the client reads gzip."""
+    """The response with its body in gzip if it is large, compressible, and the client accepts gzip."""
     body = bytes(answer.body)
     media = answer.headers.get("content-type", "")
     if len(body) < LEAST_BYTES or not media.startswith(MEDIA) or not _reads_gzip(scope):
@@ -36,7 +36,7 @@ async def compress_answer(answer: Response, scope: Scope) -> Response:
 
 
 def _reads_gzip(scope: Scope) -> bool:
-    """The client names gzip (or everything) in Accept-Encoding, and not with a weight of zero."""
+    """Whether Accept-Encoding names gzip (or everything) with a weight above zero."""
     for name, value in scope["headers"]:
         if name == b"accept-encoding":
             for word in value.decode("latin-1").lower().split(","):

@@ -20,22 +20,22 @@ from llmos.api.crowd import Connections
 from llmos.api.errors import body_of, status_of
 from llmos.api.exchange import Exchange
 
-MAX_HEAD_BYTES = 32_768  # of a request line and its headers; of trailers and sizes of chunks between parts of a body
+MAX_HEAD_BYTES = 32_768  # of a request line with its headers; also of trailers and chunk sizes within a body
 MAX_HEADERS = 100
-MAX_PIPELINED = 32  # requests that came before the first was answered; what comes after them is not read
+MAX_PIPELINED = 32  # pipelined requests; reading stops after this many
 HEAD_S = 30.0  # from a connection's start, or a later request's first byte, to the end of the headers
-BODY_S = 15.0  # in each such time LEAST_BYTES of a body come, or its end
-WRITE_S = 60.0  # in each such time LEAST_BYTES of what waits for the client are read
+BODY_S = 15.0  # in each such interval LEAST_BYTES of a body must arrive, or its end
+WRITE_S = 60.0  # in each such interval the client must read LEAST_BYTES of waiting data
 LEAST_BYTES = 15_360
 ASGI = {"version": "3.0", "spec_version": "2.3"}
-LINGER_S = 2.0  # a client that was refused may go on sending for so long, so that it reads why and not of a reset
-READ_BYTES = 65_536  # at most at once from a socket
+LINGER_S = 2.0  # how long a refused client may go on sending, so that it reads the refusal and not a reset
+READ_BYTES = 65_536  # the most to read from a socket at once
 ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")  # RFC 9112, 3.2.2
 log = logging.getLogger(__name__)
 
 
 class Serving(uvicorn.Config):
-    """How this app is served: over HTTP/1.1, by at most so many connections."""
+    """How this app is served: HTTP/1.1, with a limit of connections."""
 
     def __init__(self, app: ASGIApp, max_connections: int, farewell_s: float) -> None:
         super().__init__(
@@ -45,17 +45,17 @@ class Serving(uvicorn.Config):
             lifespan="off",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # nobody asks who the client is
+            proxy_headers=False,  # client addresses are not used
             timeout_graceful_shutdown=farewell_s,  # type: ignore[arg-type]  # whole seconds by its annotation only
         )
         self.crowd: Connections[Connection] = Connections(max_connections)
 
 
 class Connection(HttpToolsProtocol):
-    """One client. Whoever sends or reads too slowly, or too much beside a body, is refused and closed.
+    """One client. A client that sends or reads too slowly, or sends too much outside of a body, is refused and closed.
 
-    Memory: a head is at most MAX_HEAD_BYTES, what is read ahead of a body READ_BYTES and uvicorn's 64 KiB; of those
-    there are as many as connections, so all of it together is bounded. Bodies have a budget of their own (budget.py).
+    Memory per connection: a head of at most MAX_HEAD_BYTES, READ_BYTES read ahead of a body, and uvicorn's 64 KiB. The
+    number of connections is limited, so the total is bounded. Bodies have a budget of their own (budget.py).
     """
 
     cycle: Exchange  # type: ignore[assignment]  # the newest one; uvicorn knows its own kind
@@ -66,27 +66,27 @@ class Connection(HttpToolsProtocol):
         server_state: Any,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:  # Any: uvicorn's own
+    ) -> None:  # Any: uvicorn's types
         super().__init__(config, server_state, app_state, _loop)
         self._crowd = config.crowd
-        self._waits_since = self.loop.time()  # for its client: with no request under way
-        self._phase = "idle"  # of the parser: idle, head or body
+        self._waits_since = self.loop.time()  # since when it has no request in progress
+        self._phase = "idle"  # the parser's phase: idle, head or body
         self._timed = ""  # the phase whose deadline is set
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
-        self._unread_bytes = 0  # that waited for the client when that deadline was set
-        self._is_refused = False  # nothing more is taken of this client
-        self._brought = False  # the piece that is being read ended a head or a message, or had a part of a body
-        self._barren_bytes = 0  # read since such a piece
+        self._unread_bytes = 0  # unread bytes when the write deadline was set
+        self._is_refused = False  # no more input is accepted
+        self._brought = False  # whether the current data ended a head or a message, or had a part of a body
+        self._barren_bytes = 0  # bytes read since such data
         self._body_bytes = 0  # since the body's deadline was set
         self._has_too_many = False
-        self._is_upgrade = False  # the head asked for another protocol
-        self._is_replaying = False  # the head was read before
+        self._is_upgrade = False  # the head asks for another protocol
+        self._is_replaying = False  # the head was parsed before
         self._head_bytes = 0
         self._answering: Exchange | None = None
-        self._queue: deque[Exchange] = deque()  # read before that one was answered
+        self._queue: deque[Exchange] = deque()  # pipelined requests
 
-    # What the transport says.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -102,7 +102,7 @@ class Connection(HttpToolsProtocol):
         self._time("", None)
         self._unset_keepalive_if_required()
         self.resume_writing()
-        self._queue.clear()  # nobody reads their answers
+        self._queue.clear()  # nobody reads their responses
         if self._answering is not None and not self._answering.response_complete:
             self._answering.leave()
         super().connection_lost(exc)
@@ -123,8 +123,11 @@ class Connection(HttpToolsProtocol):
             self._refuse(BadInput("This is no HTTP/1.1 request"))
 
     def _go_on(self, rest: bytes) -> None:
-        """Who asks for another protocol is answered in this one (RFC 9110, 7.8), its body read too: the parser takes no
-        body for part of such a request, so a second one takes over that knows the body's length from the head."""
+        """Answer a request for another protocol in HTTP/1.1 (RFC 9110, 7.8), including its body.
+
+        The parser reads no body for some of these requests. So a second parser, which gets the body's length from the
+        head, takes over.
+        """
         framing = [pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
         self.parser = httptools.HttpRequestParser(self)
         self._is_replaying, self._is_upgrade = True, False
@@ -137,7 +140,7 @@ class Connection(HttpToolsProtocol):
         if self._is_refused:
             return
         self._barren_bytes = 0 if self._brought else self._barren_bytes + size_bytes
-        phase = self._phase if self._brought or self._phase != "idle" else "head"  # of empty lines before it
+        phase = self._phase if self._brought or self._phase != "idle" else "head"  # empty lines before a head
         if self._barren_bytes > MAX_HEAD_BYTES:
             self._refuse(_too_large())
         elif phase != self._timed:
@@ -155,18 +158,21 @@ class Connection(HttpToolsProtocol):
             self._write_deadline = None
 
     def timeout_keep_alive_handler(self) -> None:
-        """A timer is not set anew for each request: one that rings too early is set again for what is left."""
+        """uvicorn's keep-alive timer.
+
+        It is not set for each request: one that fires too early is set again for the remaining time.
+        """
         self.timeout_keep_alive_task = None
-        if not self.waits or self._timed != "idle":  # it is at work, or sends a head that has a deadline of its own
+        if not self.waits or self._timed != "idle":  # in use, or receiving a head that has its own deadline
             return
         left_s = self._waits_since + self.timeout_keep_alive - self.loop.time()
         if left_s > 0:
             self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
             return
         self.transport.close()
-        self.loop.call_later(WRITE_S, self.transport.abort)  # if the last answer is not read by then
+        self.loop.call_later(WRITE_S, self.transport.abort)  # in case the last response is not read by then
 
-    # What the parser says.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
         if self._is_replaying:
@@ -180,7 +186,7 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._phase != "head" or self._is_replaying:
-            return  # a trailer, which may be dropped (RFC 9110, 6.5.1)
+            return  # trailers may be dropped (RFC 9110, 6.5.1)
         self._head_bytes += len(name) + len(value) + 4
         if len(self.headers) < MAX_HEADERS:
             super().on_header(name, value)
@@ -231,12 +237,12 @@ class Connection(HttpToolsProtocol):
         self._refuse(BadInput(msg))
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing is wrong: whoever asked is answered."""
+        """uvicorn's warning is not needed: the request is answered."""
 
-    # A request, and the next.
+    # The requests.
 
     def _open(self) -> None:
-        """The head of a request is here: it is answered, once those before it are."""
+        """Start a request whose head is complete, or queue it behind earlier ones."""
         parser, previous = self.parser, self.cycle
         version = parser.get_http_version()
         target = httptools.parse_url(self.url)
@@ -276,15 +282,15 @@ class Connection(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    # What is decided.
+    # Decisions.
 
     @property
     def waits(self) -> bool:
-        """It waits for its client: no request of it is under way."""
+        """Whether it is idle: no request in progress."""
         return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
 
     def _make_room(self) -> None:
-        """Who has waited longest for its client goes; where all are at work, this one is told to come back."""
+        """Close the connection that has been idle longest; if none is idle, refuse this one."""
         longest = self._crowd.longest()
         if longest is None or longest is self:
             self._refuse(Unavailable(f"{self._crowd.most} connections are open and busy. Try again later"))
@@ -293,7 +299,7 @@ class Connection(HttpToolsProtocol):
             longest.transport.abort()
 
     def _read_target(self) -> None:
-        """A target with a host in it says who the request is for, whatever the Host header says (RFC 9112, 3.2.2)."""
+        """Take the host from an absolute request target, which overrides the Host header (RFC 9112, 3.2.2)."""
         if self.url.startswith(b"/"):
             return
         absolute = ABSOLUTE.match(self.url)
@@ -303,7 +309,7 @@ class Connection(HttpToolsProtocol):
             self.url = b"/*"
 
     def _time(self, phase: str, seconds: float | None) -> None:
-        """From now on this phase may take so long; None: nothing is waited for."""
+        """Set the deadline of this phase; None removes it."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._timed = phase
@@ -311,10 +317,10 @@ class Connection(HttpToolsProtocol):
 
     def _check_sending(self, seconds: float) -> None:
         is_fast = self._timed == "body" and self._body_bytes >= LEAST_BYTES
-        if is_fast or self.flow.read_paused:  # paused: it is we who do not read
+        if is_fast or self.flow.read_paused:  # paused: reading was stopped by us
             self._body_bytes = 0
             self._time(self._timed, seconds)
-        elif self._phase == "idle":  # it has said nothing yet, or empty lines
+        elif self._phase == "idle":  # nothing was sent yet, or only empty lines
             if self.waits:
                 self.transport.close()
         else:
@@ -331,13 +337,13 @@ class Connection(HttpToolsProtocol):
         self._write_deadline = self.loop.call_later(WRITE_S, self._check_reading)
 
     def _end_after_answers(self) -> None:
-        """Nothing more is read; the connection ends once all that was read is answered."""
+        """Stop reading; the connection ends once all requests read so far are answered."""
         self._is_refused = True
         self._time("", None)
         self.cycle.keep_alive = False
 
     def _refuse(self, error: LlmosError) -> None:
-        """Tell the client why, where nothing else has been or is still to be told, and close."""
+        """Send the client this error if no response is in progress, and close."""
         is_of_a_body = self._phase == "body"
         is_answered = self.cycle is None or self.cycle.response_complete
         if not is_of_a_body and not is_answered:

@@ -27,38 +27,40 @@ from llmos.api.weight import check_weight
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
-HALF_PAIR = re.compile(  # it begins with a plain text, which is found in a large body many times faster
+HALF_PAIR = re.compile(  # the plain text at its start is found many times faster in a large body
     rb"\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"
 )
 CHOICES = {
     "$.priority": Priority,
     "$.class": Priority,
-}  # of our bodies: the fields that are one of a few words
-PLACE = " - at `$"  # how msgspec says where in a body something is wrong, before the end of what it says
-FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")  # of the object there
-AS_ONES = bytes(ord("1") if chr(byte).isdecimal() else 0 for byte in range(256))  # what each byte becomes
+}  # our bodies' fields with a fixed set of values
+PLACE = " - at `$"  # msgspec's words before the path of an error, at the end of its message
+# a field of the object at that path
+FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")
+AS_ONES = bytes(ord("1") if chr(byte).isdecimal() else 0 for byte in range(256))  # for each byte: 1 if it is a digit
 LONG_NUMBER = b"1" * 19
 LOOK_BYTES = 1 << 16
-PAIR_BYTES = 12  # of a surrogate pair, escaped
-AT_BYTE = re.compile(r"\(byte (\d+)\)$")  # where msgspec met it
-MAX_SAID = 300  # characters of what msgspec says of a body, which may quote it
+PAIR_BYTES = 12  # of an escaped surrogate pair
+AT_BYTE = re.compile(r"\(byte (\d+)\)$")  # the place in msgspec's message
+MAX_SAID = 300  # the most characters of msgspec's message, which may quote the body
 MAX_KEY = 100
 CODINGS = {"identity": 0, "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 MAX_COUNT = 999_999_999
 COUNT = re.compile(r"0*([1-9][0-9]{0,8})")  # from 1 to MAX_COUNT
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
-AT_ONCE_BYTES = 16_384  # larger bodies are read beside the loop
-READERS = 2  # threads: what they do in Python takes turns with the loop
-MEMBERS = 4_096  # of a body in gzip; some writers make one every 64 KiB
-PIECE_BYTES = 65_536  # inflated at a time: each member copies what follows it in its piece
-MAX_RATIO = 100  # of a body inflated to what was sent; text has 3 to 30
-FREE_BYTES = 1 << 20  # that any body may inflate to
-DRAIN_FACTOR = 8  # how much of an oversized body is read and dropped, so that its sender reads the answer, not a reset
+AT_ONCE_BYTES = 16_384  # larger bodies are decoded in a thread
+READERS = 2  # threads: their Python parts compete with the event loop
+MEMBERS = 4_096  # gzip members of a body; some writers make one every 64 KiB
+PIECE_BYTES = 65_536  # inflated at a time, because each member copies the input after it
+MAX_RATIO = 100  # of inflated to compressed size; text has 3 to 30
+FREE_BYTES = 1 << 20  # any body may inflate to this size
+# how much of an oversized body is read and dropped, so that its sender reads the refusal and not a reset
+DRAIN_FACTOR = 8
 
 
 class Reply(Protocol):
-    """What a handler gives back: something that sends itself with these headers, whole or as a stream."""
+    """A handler's result: something that sends itself with these headers, whole or as a stream."""
 
     raw_headers: list[tuple[bytes, bytes]]
 
@@ -67,7 +69,7 @@ class Reply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query parameter: a whole number from 1 (`integer`) or true or false (`boolean`); it may come once."""
+    """One query parameter: an integer from 1 (`integer`) or true or false (`boolean`); it may be given once."""
 
     name: str
     doc: str
@@ -75,11 +77,11 @@ class Query:
 
     @property
     def schema(self) -> dict[str, str | int]:
-        """What it may be, as JSON Schema."""
+        """Its type as JSON Schema."""
         return {"type": self.kind, **({"minimum": 1, "maximum": MAX_COUNT} if self.kind == "integer" else {})}
 
     def read(self, given: Sequence[str]) -> int | bool:
-        """Its value, of all that were given under its name; BadInput unless that is one, of its kind."""
+        """Parse the values given under its name; BadInput unless there is exactly one valid value."""
         if len(given) != 1:
             raise BadInput(f"{self.name} comes {len(given)} times. Send it once", key=self.name)
         if self.kind == "boolean":
@@ -94,9 +96,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A media type that a route answers in. `gives` is the type of its body, of server-sent events that of their data.
+    """A media type of a route's response. `gives` is the type of its body or, for server-sent events, of their data.
 
-    `ended`: behind the last event comes one more, whose data is `[DONE]`.
+    `ended`: one more event with the data `[DONE]` follows the last.
     """
 
     name: str
@@ -106,9 +108,9 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method on one path. `takes` and `gives` are the types of its bodies; `media` is what it answers in.
+    """One method on one path. `takes` and `gives` are its body types; `media` is the response's media type.
 
-    `also` are the other media types it answers in, where the request asks for one.
+    `also` are further media types, used if the request accepts one.
     """
 
     method: str
@@ -123,7 +125,7 @@ class Endpoint:
 
     @property
     def answers(self) -> tuple[Media, ...]:
-        """Every media type it answers in."""
+        """Every media type of its responses."""
         return (Media(self.media, self.gives), *self.also)
 
     @property
@@ -133,15 +135,15 @@ class Endpoint:
 
 
 class ErrorBoundary:
-    """Runs one endpoint's handler for a request; every error leaves as a refusal, never as a closed connection."""
+    """Runs one endpoint's handler; every error becomes a refusal, never a closed connection."""
 
     def __init__(self, endpoint: Endpoint, refused: Counter[str]) -> None:
         self._handle = endpoint.handle
         self._query = endpoint.query
-        self._refused = refused  # how many, by code
+        self._refused = refused  # refusals by code
 
     async def answer(self, request: Request) -> Reply | None:
-        """What the handler answers, or the refusal; None where the client left before its body was there."""
+        """The handler's response, or a refusal; None if the client left before its body was complete."""
         scope = request.scope
         try:
             if self._query:
@@ -155,7 +157,7 @@ class ErrorBoundary:
         except ClientDisconnect:
             log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
             return None
-        except Exception as error:  # the top of a request: logged here, and the client is told
+        except Exception as error:  # the top of a request: logged here, and reported to the client
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._refused[Internal.code] += 1
             return refusal(error)
@@ -163,18 +165,18 @@ class ErrorBoundary:
 
 
 class Bodies:
-    """Reads request bodies: within the limit and the request's `share` of the budget, as JSON, as the type wanted."""
+    """Reads request bodies: within the size limit and the request's share of the budget, decoded as JSON to a type."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
         self._beside = ThreadPoolExecutor(READERS, "bodies")
 
     async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
-        """The body as the decoder's type; an empty body counts as an empty object."""
+        """Read the body as the decoder's type; an empty body counts as an empty object."""
         return await self.read_as(request, decoder, lambda value: value)
 
     async def read_as(self, request: Request, decoder: msgspec.json.Decoder[T], meaning: Callable[[T], R]) -> R:
-        """What `meaning` makes of the body as the decoder's type: beside the loop, where the body is large."""
+        """Read the body and pass it to `meaning`; a large body is handled in a thread."""
         body = await self._bytes(request) or b"{}"
         if len(body) <= AT_ONCE_BYTES:
             return meaning(decode_body(body, decoder))
@@ -186,7 +188,7 @@ class Bodies:
         return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
     async def _bytes(self, request: Request) -> bytes:
-        """What was sent, inflated where it is in gzip: neither may have more bytes than the limit."""
+        """The body's bytes, inflated if it is gzip. Neither form may exceed the limit."""
         coding = header_of(request.scope, b"content-encoding") or "identity"
         coding = coding.strip().lower()
         if coding not in CODINGS:
@@ -222,7 +224,7 @@ class Bodies:
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:
-    """The first header of this name (lower case) in a request, None where there is none."""
+    """The request's first header of this name (lower case), or None."""
     for key, value in scope["headers"]:
         if key == name:
             return str(value, "latin-1")
@@ -230,8 +232,10 @@ def header_of(scope: Scope, name: bytes) -> str | None:
 
 
 def decompress_body(sent: bytes, limit: int, *, wbits: int) -> bytes:
-    """The body that was compressed, of all its members where it is in gzip (RFC 1952); TooLong once it is over the
-    limit, or far more than was sent, without inflating the rest of it."""
+    """Decompress a body with all of its gzip members (RFC 1952).
+
+    TooLong as soon as it exceeds the limit or the largest ratio, without inflating the rest.
+    """
     most = min(limit, max(FREE_BYTES, MAX_RATIO * len(sent)))
     pieces: list[bytes] = []
     size, members, stream = 0, 1, zlib.decompressobj(wbits)
@@ -271,7 +275,7 @@ def _too_large(size: int, limit: int) -> TooLong:
 
 
 def decode_body(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """The body as the decoder's type; BadInput that says whether the encoding, the JSON or the content is wrong."""
+    """Decode the body; BadInput that says whether the encoding, the JSON or the content is wrong."""
     try:
         value = _decode_fields(body, decoder)
         if has_long_number(body):
@@ -286,16 +290,17 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def has_long_number(body: bytes) -> bool:
-    """It has so many digits in a row that they may be more than 64 bits: rare, and only then is each number looked at.
+    """Whether enough digits follow each other for an integer above 64 bits.
 
-    Ten times as fast as a regular expression, for nobody else is answered meanwhile.
+    This is rare; only then is each number checked. It is ten times as fast as a regular expression, which would block
+    the event loop.
     """
     ends = range(0, len(body), LOOK_BYTES)
     return any(LONG_NUMBER in body[at : at + LOOK_BYTES + len(LONG_NUMBER) - 1].translate(AS_ONES) for at in ends)
 
 
 def _decode_fields(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """The body as the decoder's type, whose fields are as if not sent where they are null and it takes no null."""
+    """Decode the body; fields that are null and do not allow null count as not given."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError:
@@ -308,7 +313,7 @@ def _decode_fields(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def unfit(error: msgspec.ValidationError) -> BadInput:
-    """What is wrong with a body that is JSON, and the name of its field as `key`."""
+    """The error for valid JSON of the wrong content, with the name of its field as `key`."""
     said = str(error)
     name = _name_of(said)
     for place, words in CHOICES.items():
@@ -319,7 +324,7 @@ def unfit(error: msgspec.ValidationError) -> BadInput:
 
 
 def _name_of(said: str) -> str | None:
-    """The field that the decoder speaks of, by its path: `max_tokens`, `stream_options.include_usage`, `input[2]`."""
+    """The path of the field in the decoder's message: `max_tokens`, `stream_options.include_usage`, `input[2]`."""
     before, place, path = said.rpartition(PLACE)
     field = FIELD.search(before if place else said)
     path = path.removesuffix("`").removeprefix(".") if place else ""
@@ -333,13 +338,13 @@ def _cut(said: str, most: int) -> str:
 
 
 def _unreadable(body: bytes, error: Exception) -> BadInput:
-    """What is wrong with a body that is no JSON, and at which of its bytes where that can be told."""
+    """The error for a body that is not JSON, with the position of the fault if it is known."""
     try:
         body.decode()
-    except UnicodeDecodeError as first:  # the decoder's own place is that within one text
+    except UnicodeDecodeError as first:  # the decoder's position is relative to one text
         return BadInput(f"The body is not valid UTF-8: {first.reason} at byte {first.start}")
     met = AT_BYTE.search(str(error))
-    at = int(met[1]) if met else len(body)  # it says no place where the text would end before the other half
+    at = int(met[1]) if met else len(body)  # it states no position if the text ends before the second half
     if half := HALF_PAIR.search(body, max(at - 2 * PAIR_BYTES, 0), at + PAIR_BYTES):
         return BadInput(
             f"The body is not valid JSON: {half[0].decode()} at byte {half.start()} is half of a surrogate pair, which "
@@ -349,7 +354,7 @@ def _unreadable(body: bytes, error: Exception) -> BadInput:
 
 
 def _check_integers(value: object) -> None:
-    """BadInput where a whole number is among the values that no frame can carry to a process."""
+    """Raise BadInput for integers above 64 bits, which a frame to a process cannot carry."""
     try:
         msgspec.msgpack.encode(value)
     except OverflowError as error:
@@ -358,7 +363,7 @@ def _check_integers(value: object) -> None:
 
 
 def _too_long(value: Any) -> int | None:  # Any: a JSON value
-    """The first whole number of more than 64 bits."""
+    """The first integer above 64 bits, or None."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -367,17 +372,17 @@ def _too_long(value: Any) -> int | None:  # Any: a JSON value
 
 
 def reply(value: object, status: int = 200) -> Response:
-    """A value as a JSON answer."""
+    """A JSON response."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 def asked_of(request: Request) -> Mapping[str, int | bool]:
-    """The values of those query parameters of the route that were given."""
+    """The parsed query parameters of the request."""
     asked: dict[str, int | bool] = request.scope["asked"]
     return asked
 
 
 def _read_query(query: Sequence[Query], request: Request) -> dict[str, int | bool]:
-    """Each that was given, read; what is no parameter of the route is let through."""
+    """Parse the given parameters; unknown ones are ignored."""
     given = request.query_params
     return {one.name: one.read(given.getlist(one.name)) for one in query if one.name in given}

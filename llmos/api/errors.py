@@ -47,12 +47,12 @@ CREATED = 201
 
 
 def status_of(error: BaseException) -> int:
-    """The status of an error: its own, or that of the nearest kind it is; what is not ours is our mistake."""
+    """The HTTP status of an error: of its class or of the nearest parent; 500 for anything else."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
 
 
 def body_of(fault: Fault, status: int) -> dict[str, dict[str, object]]:
-    """The shape of every refusal; `message`, `type`, `param` and `code` are what OpenAI's clients read."""
+    """The body of every refusal; `message`, `type`, `param` and `code` are those that OpenAI's clients read."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     detail = fault.detail
     return {
@@ -67,12 +67,12 @@ def body_of(fault: Fault, status: int) -> dict[str, dict[str, object]]:
 
 
 def shape_of(error: BaseException) -> dict[str, dict[str, object]]:
-    """The body that refuses a request because of this error."""
+    """The body of the refusal for this error."""
     return body_of(fault_of(error), status_of(error))
 
 
 def refusal(error: BaseException, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to a request that failed with this error."""
+    """The response to a request that failed with this error."""
     number = status_of(error) if status is None else status
     if isinstance(error, Busy):
         headers = {**(headers or {}), "Retry-After": str(error.detail.get("retry_after_s", 1))}

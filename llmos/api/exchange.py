@@ -13,16 +13,17 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from llmos.api.stream import Leaving
 
-UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # would end a header, or is none of its characters (RFC 9110, 5.5)
+UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # characters that may not be in a header (RFC 9110, 5.5)
 WITHOUT_BODY = (204, 304)
 Headers = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger(__name__)
 
 
 class Exchange:
-    """Its connection puts in the body and says when the client has left; the app takes and sends.
+    """One request with its response. The connection feeds the body and reports a disconnect; the app receives and
+    sends.
 
-    A head whose body follows at once leaves with it, in one system call and packet.
+    Headers and the first part of the body leave together, in one system call.
     """
 
     __slots__ = (
@@ -63,24 +64,24 @@ class Exchange:
         self._on_response = on_response
         self._expects_continue = expects_continue
         self._leaving = scope["leaving"] = Leaving()
-        self._head = b""  # of the answer, until it leaves
+        self._head = b""  # the response's head, until it is sent
         self._is_chunked = False
-        self._left_bytes = 0  # of a body of known length
+        self._left_bytes = 0  # remaining bytes of a response of known length
         self.keep_alive = keep_alive
-        self.message_event = asyncio.Event()  # there is something to receive
-        self.body = bytearray()  # what has come and was not received
+        self.message_event = asyncio.Event()  # set when there is something to receive
+        self.body = bytearray()  # received and not yet read by the app
         self.more_body = True
         self.disconnected = False
-        self.response_started = False  # some of it has left
+        self.response_started = False  # a part of it was sent
         self.response_complete = False
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the app answer. What it does wrong is logged, and ends the connection where no status can say it."""
+        """Run the app. Its errors are logged; without a response so far the status is 500, else the connection ends."""
         try:
             await app(self._scope, self.receive, self.send)
-        except asyncio.CancelledError:  # the daemon goes down, and waits no longer
+        except asyncio.CancelledError:  # the daemon stops and waits no longer
             await self._break_off()
-        except Exception:  # the top of a request: what went wrong while the answer was being sent
+        except Exception:  # the top of a request: an error while the response was sent
             log.exception("%s %s failed", self._scope["method"], self._scope["path"])
             await self._break_off()
         else:
@@ -89,7 +90,7 @@ class Exchange:
                 await self._break_off()
 
     def leave(self) -> None:
-        """The client has left, or is not answered any more: whoever works for it hears so."""
+        """Report that the client has left or is not answered any more."""
         self.disconnected = True
         self.message_event.set()
         self._leaving.tell()
@@ -109,8 +110,8 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         if not self.disconnected and self._transport.is_closing():
-            self.leave()  # a write had failed; asyncio warns of each one after that
-            await asyncio.sleep(0)  # whoever waits for the client's leaving ends here
+            self.leave()  # a write failed; asyncio would warn about each further one
+            await asyncio.sleep(0)  # lets tasks that wait for the disconnect end here
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
         if self.disconnected:
@@ -168,7 +169,7 @@ class Exchange:
         self._on_response()
 
     async def _break_off(self) -> None:
-        """Nothing more can be said of it: a status where none has left yet, else the end of the connection."""
+        """End a failed response: status 500 if nothing was sent yet, else close the connection."""
         if self.response_started or self.disconnected:
             self._transport.close()
             return

@@ -16,17 +16,17 @@ from llmos.abi.error import BadHost, HostNotAllowed, LlmosError, OriginNotAllowe
 from llmos.config import Config, is_loopback
 
 AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@\\,]+)(?::(?P<port>[0-9]{0,5}))?")  # RFC 3986, 3.2
-OWN_SITES = ("same-origin", "none")  # of Sec-Fetch-Site: our own page, and a user who typed the address
+OWN_SITES = ("same-origin", "none")  # values of Sec-Fetch-Site: our own page, and an address typed by the user
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 JUDGED = (b"host", b"origin", b"sec-fetch-site")
 HOSTS_KEPT = 64
 Address = tuple[str, int | None]
-MAX_AGE_S = "600"  # so long may a browser remember what a preflight was told
+MAX_AGE_S = "600"  # how long a browser may cache a preflight
 
 
 @dataclass(frozen=True, slots=True)
 class GuardVerdict:
-    """What becomes of a request: `answer` instead of routing it, and the origin that may read what is answered."""
+    """The decision on a request: `answer` replaces routing; `origin` may read the response."""
 
     answer: Response | LlmosError | None = None
     origin: str | None = None
@@ -36,29 +36,30 @@ ROUTED = GuardVerdict()
 
 
 class Guard:
-    """Decides by the headers that a browser sets and no page can change: Host, Origin and Sec-Fetch-Site.
+    """Decides by headers that a browser sets and pages cannot change: Host, Origin and Sec-Fetch-Site.
 
-    A page of another site whose name was rebound to this address (DNS rebinding) still says its own name as Host.
-    A page that sends a form or a request here says its Origin, or `cross-site` or `same-site` as Sec-Fetch-Site.
-    X-Forwarded-Host and its like are never read: anyone may send them.
+    In DNS rebinding, a page of another site still sends its own name as Host. A page of another site that sends a form
+    or a request has its own Origin, or `cross-site` or `same-site` as Sec-Fetch-Site. X-Forwarded-Host and similar
+    headers are ignored: any client can send them.
     """
 
     def __init__(self, config: Config) -> None:
         self._hosts = {*map(bare, config.allowed_hosts), bare(config.host)}
         self._origins = frozenset(config.allowed_origins)
-        self._host_once = lru_cache(maxsize=HOSTS_KEPT)(self._host)  # which keeps those that are let in alone
+        self._host_once = lru_cache(maxsize=HOSTS_KEPT)(self._host)  # it caches only accepted hosts
 
     @property
     def knows_origins(self) -> bool:
-        """Whether pages of other origins may call, so that an answer depends on who asks."""
+        """Whether pages of other origins may call, so that responses depend on the origin."""
         return bool(self._origins)
 
     def judge(self, scope: Scope) -> GuardVerdict:
-        """Whether this request is routed, refused, or a preflight that is answered here."""
+        """Decide whether this request is routed, refused, or a preflight that is answered here."""
         judged = [pair for pair in scope["headers"] if pair[0] in JUDGED]
         server = scope.get("server")
         try:
-            if len(judged) == 1 and judged[0][0] == b"host":  # of what is no browser: the same one again and again
+            # for clients other than browsers, which send the same Host in every request
+            if len(judged) == 1 and judged[0][0] == b"host":
                 self._host_once((judged[0][1].decode("latin-1"),), server)
                 return ROUTED
             return self._verdict(Headers(scope=scope), server, is_options=scope.get("method") == "OPTIONS")
@@ -73,7 +74,7 @@ class Guard:
         return GuardVerdict(_preflight(headers) if is_preflight else None, origin)
 
     def _host(self, given: Sequence[str], server: Address | None) -> tuple[str, int]:
-        """The host and port that the request is for; raises unless they are this daemon's."""
+        """The host and port of the request; raises unless they are this daemon's."""
         found = AUTHORITY.fullmatch(given[0].strip()) if len(given) == 1 else None
         if found is None:
             said = repr(given[0][:100]) if len(given) == 1 else f"{len(given)} of them"
@@ -89,7 +90,7 @@ class Guard:
         return host, int(found["port"] or 80)
 
     def _origin(self, headers: Headers, authority: tuple[str, int]) -> str | None:
-        """The origin to answer by CORS, None for our own page and for what is no browser; raises for any other."""
+        """The origin that needs CORS headers; None for our own page and for non-browsers; raises for any other."""
         given = headers.getlist("origin")
         if len(given) == 1 and given[0] in self._origins:
             return given[0]
@@ -102,9 +103,9 @@ class Guard:
 
 
 def let_read(origin: str | None, raw_headers: list[tuple[bytes, bytes]]) -> None:
-    """Let pages of this origin read an answer with these headers, and them too (WHATWG Fetch, CORS protocol).
+    """Add the headers that let pages of this origin read the response (WHATWG Fetch, CORS protocol).
 
-    Without an origin too it says that the answer depends on it, so that no cache gives a page what another was told.
+    The Vary header is added without an origin too, so that no cache serves one origin's response to another.
     """
     headers = MutableHeaders(raw=raw_headers)
     if origin is not None:
@@ -115,14 +116,14 @@ def let_read(origin: str | None, raw_headers: list[tuple[bytes, bytes]]) -> None
 
 
 def bare(host: str) -> str:
-    """A host to compare: lower case, without brackets and the dot that may end a name."""
+    """A host for comparison: lower case, without brackets and trailing dot."""
     return host.strip("[]").rstrip(".").lower()
 
 
 def _preflight(headers: Headers) -> Response:
-    """What may be sent: every method of ours, and whatever headers the page asks for, or those of any client.
+    """The response to a preflight: all of our methods, and the headers that the page asks for.
 
-    Credentials are never allowed: there are no cookies here, and a page may send Authorization without them.
+    Credentials are not allowed: there are no cookies, and a page may send Authorization without that permission.
     """
     allowed = {
         "Access-Control-Allow-Methods": METHODS,
@@ -136,16 +137,16 @@ def _preflight(headers: Headers) -> Response:
 
 
 def _authority_of(origin: str) -> tuple[str, int] | None:
-    """Host and port of an origin over plain HTTP, which is all that this daemon speaks; None for any other."""
+    """Host and port of an http origin; None for any other scheme, because this daemon only speaks plain HTTP."""
     scheme, _, rest = origin.partition("://")
     found = AUTHORITY.fullmatch(rest) if scheme.lower() == "http" else None
     return None if found is None else (bare(found["host"]), int(found["port"] or 80))
 
 
 def _same_address(host: str, bound: str) -> bool:
-    """The host is the address, not the name, that this connection came in by: no name can be rebound to it."""
+    """Whether the host is the IP address to which the client connected: an address cannot be rebound."""
     try:
-        mapped = getattr(ip_address(bound), "ipv4_mapped", None)  # of a socket that listens for both
+        mapped = getattr(ip_address(bound), "ipv4_mapped", None)  # of a dual-stack socket
         return ip_address(host) == (mapped or ip_address(bound))
     except ValueError:
         return False

@@ -65,7 +65,7 @@ class Health:
         ]
 
     async def front(self, request: Request) -> Reply:
-        """A page for clients that ask for HTML, else plain text."""
+        """An HTML page for browsers, else plain text."""
         headers = {"Vary": "Accept"}
         if "text/html" in request.headers.get("accept", ""):
             return Response(PAGE, media_type="text/html; charset=utf-8", headers=headers)

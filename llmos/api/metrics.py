@@ -27,7 +27,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def family(histogram: Histogram, name: str, doc: str) -> Metric:
-    """All of a histogram, in Prometheus' form."""
+    """A histogram in Prometheus' format."""
     from prometheus_client.core import HistogramMetricFamily
 
     made = HistogramMetricFamily(name, doc, labels=["model", "class"])
@@ -39,7 +39,7 @@ def family(histogram: Histogram, name: str, doc: str) -> Metric:
 
 
 class Meter:
-    """Counts finished calls: how many and how they ended, how long they took, the tokens they cost."""
+    """Counts finished calls by outcome, with their duration and tokens."""
 
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str, str]] = Counter()
@@ -51,7 +51,7 @@ class Meter:
         self.each_token = Histogram(EACH_TOKEN_S)
 
     def count(self, task: str, model: str, outcome: str, seconds: float, tokens: Tokens) -> None:
-        """One call has ended; `outcome` is ok, or the code of its error."""
+        """Count a finished call; `outcome` is ok, or the error's code."""
         self.calls[task, model, outcome] += 1
         self.tokens[task, model, "prompt"] += tokens.prompt
         self.tokens[task, model, "completion"] += tokens.completion
@@ -70,14 +70,15 @@ class Metrics:
         return [Endpoint("GET", "/metrics", self.show, "Counters and gauges for Prometheus", media="text/plain")]
 
     async def show(self, request: Request) -> Response:
-        from prometheus_client import CollectorRegistry, generate_latest  # only a box that is scraped pays for it
+        # imported late: only a daemon that is scraped needs it
+        from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
         registry.register(self)
         return Response(generate_latest(registry), media_type=TEXT)
 
     def describe(self) -> list[Metric]:
-        """Nothing: the registry would otherwise collect once only to learn the names."""
+        """Returns nothing, so that registration does not collect once just for the names."""
         return []
 
     def collect(self) -> Iterator[Metric]:

@@ -25,11 +25,11 @@ REPORT = "report.html"
 
 
 class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The base or adapter to bring in.
+    """The base or adapter to pull. `source` is a catalog name, `hf:org/name`, or an absolute path; `name` is its name
+    here.
 
-    `source` is a name of the catalog, `hf:org/name`, or an absolute path; `name` its name here. `base` chooses the base
-    of an adapter that fits several. `dtype` int8 also makes an int8 version, if it loses no more than `max_drop`.
-    `engine` serves it. `task` is for ONNX graphs and generative adapters, `labels` for ONNX graphs.
+    `base` is the base of an adapter that fits several. `dtype` int8 also makes an int8 version, if it loses no more
+    than `max_drop`. `engine` serves it. `task` is for ONNX graphs and generative adapters, `labels` for ONNX graphs.
     """
 
     source: str
@@ -93,7 +93,7 @@ class Models:
 
     async def remove(self, request: Request) -> Reply:
         ref = request.path_params["ref"]
-        if ref.endswith(f":{LATEST}"):  # that version alone, where the bare name would mean all of them
+        if ref.endswith(f":{LATEST}"):  # that version alone: the bare name would mean all of them
             ref = self._models.get(ref).manifest.ref
         return reply(Removed(await self._models.remove(ref)))
 

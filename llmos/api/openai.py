@@ -45,7 +45,7 @@ class Completion(msgspec.Struct):
     created: int
     model: str
     choices: list[dict[str, Json]]
-    usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET  # of a stream: only where it is asked for
+    usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET  # in a stream only on request
 
 
 STREAMED = (Media(EVENTS, Completion, ended=True),)
@@ -53,7 +53,7 @@ STREAMED = (Media(EVENTS, Completion, ended=True),)
 
 @dataclass(frozen=True, slots=True)
 class OpenAICall:
-    """What a body asks: its inputs and params, the rule of its answer, and what of its schemas is not enforced."""
+    """The call in a body: inputs, params, the answer's rule, and the parts of its schemas that are not enforced."""
 
     body: Sampled
     inputs: list[Json]
@@ -137,7 +137,7 @@ class OpenAI:
 async def _events(
     chunks: AsyncGenerator[Chunk, None], head: Completion, choices: Choices, options: StreamOptions, rule: Rule | None
 ) -> AsyncGenerator[bytes, None]:
-    """Each choice in an event of its own; behind the last of them the tokens, where they are asked for."""
+    """One event per choice; the usage comes last if it is requested."""
     tokens = Tokens()
     if options.include_usage:
         head.usage = None

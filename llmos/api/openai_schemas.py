@@ -10,7 +10,7 @@ from llmos.tasks import tools
 from llmos.tasks.generate import MAX_TOKENS
 from llmos.tasks.schema import Enforced
 
-NO_LIMIT = -1  # as `max_tokens`: so many as there is room for
+NO_LIMIT = -1  # as `max_tokens`: as many as fit
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -21,10 +21,10 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
-    """What chat and plain completions share.
+    """The fields common to chat and completions.
 
-    Ours beside: `top_k`, `min_p`, `repetition_penalty`, `parse_special`, the rules `json_schema`, `regex` and
-    `grammar`, and what every call may say: `timeout_s`, `class`, `engine`.
+    Our own are `top_k`, `min_p`, `repetition_penalty`, `parse_special`, the rules `json_schema`, `regex` and `grammar`,
+    and the fields of every call: `timeout_s`, `priority` (earlier name: `class`) and `engine`.
     """
 
     stream: bool | None = False
@@ -44,22 +44,22 @@ class Sampled(Ruled, forbid_unknown_fields=True, kw_only=True):
     parse_special: bool | None = None
 
     def rule(self) -> Rule | None:
-        """The rule that the answer follows; BadInput for two of them."""
+        """The rule of the answer; BadInput if there are two."""
         return rule_of(self)
 
     def left_out(self, rule: Rule | None) -> dict[str, Enforced]:
-        """What cannot be enforced of the schemas in the body, by where it stands there. `rule` is its own."""
+        """The parts of the body's schemas that cannot be enforced, by path. `rule` is the body's own rule."""
         return {} if rule is None else rule.left_out
 
     def params(self, rule: Rule | None) -> dict[str, Json]:
-        """The task's params: those that were given. `rule` is its own."""
+        """The task's params that were given. `rule` is the body's own rule."""
         said = without_unset({key: getattr(self, key) for key in SAMPLING})
         if self.max_tokens == NO_LIMIT:
             said["max_tokens"] = MAX_TOKENS
         return said if rule is None else said | {rule.name: rule.value}
 
 
-# What is no param of a task.
+# Fields that are not params of a task.
 BESIDE = {*Ruled.__struct_fields__, "stream", "stream_options"}
 SAMPLING = tuple(field for field in Sampled.__struct_fields__ if field not in BESIDE)
 
@@ -81,7 +81,7 @@ class ChatRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
             self.max_tokens = self.max_completion_tokens
 
     def input(self) -> Json:
-        """The conversation, and what it may call."""
+        """The conversation and its tools."""
         return {"messages": self.messages, **without_unset({key: getattr(self, key) for key in TOOLS})}
 
     def params(self, rule: Rule | None) -> dict[str, Json]:
@@ -108,5 +108,5 @@ class CompletionRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
 
 
 def without_unset(said: dict[str, Json]) -> dict[str, Json]:
-    """Those that have a value."""
+    """The fields that have a value."""
     return {key: value for key, value in said.items() if value is not None}

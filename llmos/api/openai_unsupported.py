@@ -1,4 +1,4 @@
-"""OpenAI parameters that are not implemented: ignored where they change no answer, refused where they do."""
+"""OpenAI parameters that are not implemented: ignored if they change no answer, refused if they do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmos.tasks.grammar import JSON_SCHEMA
 
 T = TypeVar("T")
 
-# What says who asks, what a provider may keep or charge, how hard to think: no value of it changes an answer here.
+# Identity, storage, billing and effort: no value of these changes an answer here.
 HINTS = frozenset(
     {
         "cache_prompt",
@@ -34,7 +34,7 @@ HINTS = frozenset(
         "verbosity",
     }
 )
-# Parameter -> the values with which it asks for nothing; null always does.
+# Parameter -> the values that have no effect; null never has one.
 NEUTRAL: dict[str, tuple[Json, ...]] = {
     "add_generation_prompt": (True,),
     "allowed_token_ids": ([],),
@@ -71,14 +71,14 @@ NEUTRAL: dict[str, tuple[Json, ...]] = {
     "web_search_options": (),
 }
 Within = dict[str, "Within"]
-# The objects of ours in a body: what is deeper is a schema's, a tool's or a message's.
+# Our own objects in a body; deeper ones belong to a schema, a tool or a message.
 WITHIN: Within = {"stream_options": {}, "response_format": {JSON_SCHEMA: {}}, "structured_outputs": {}}
-# Of parameters that there are: the values with which other servers' clients say that they are not set.
+# Of supported parameters: values that other servers' clients send for "not set".
 UNSET: dict[str, tuple[Json, ...]] = {"priority": (0,), "stop": ("", [""]), "top_k": (-1,)}
 
 
 def parse_supported(body: dict[str, Json], kind: type[T]) -> T:
-    """The body as a request of this kind; BadInput for whatever it asks that would otherwise be ignored."""
+    """Parse a request of this kind; BadInput for parameters that would otherwise be ignored silently."""
     kept: dict[str, Json] = {}
     for key, value in without_nulls(body, WITHIN).items():
         if key in HINTS or _is_one(value, UNSET.get(key, ())):
@@ -94,7 +94,7 @@ def parse_supported(body: dict[str, Json], kind: type[T]) -> T:
 
 
 def without_nulls(body: dict[str, Json], within: Within) -> dict[str, Json]:
-    """The fields that have a value, of these fields' objects too."""
+    """The fields that are not null, also within these objects."""
     return {
         key: without_nulls(value, within[key]) if key in within and isinstance(value, dict) else value
         for key, value in body.items()
@@ -103,5 +103,5 @@ def without_nulls(body: dict[str, Json], within: Within) -> dict[str, Json]:
 
 
 def _is_one(value: Json, values: tuple[Json, ...]) -> bool:
-    """Whether it is one of these; to Python true is 1 as well."""
+    """Whether the value is one of these, with true and 1 distinct."""
     return any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in values)

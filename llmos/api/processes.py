@@ -153,7 +153,7 @@ async def event_stream(source: AsyncGenerator[StreamEvent, None]) -> AsyncGenera
         async with aclosing(source):
             async for one in source:
                 yield event(stream_event_json(one), name=one.kind, sequence=one.sequence)
-    except LlmosError as error:  # the status is long sent: the error is the stream's last event
+    except LlmosError as error:  # the status was sent long ago: the error becomes the stream's last event
         yield event(shape_of(error), name="error")
 
 

@@ -1,4 +1,4 @@
-"""Structured output in the shapes of OpenAI, Hugging Face and vLLM, as the param of ours that it means."""
+"""Structured output in the formats of OpenAI, Hugging Face and vLLM, converted to our params."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llmos.tasks.text import quote_value
 
 log = logging.getLogger(__name__)
 
-NOT_ENFORCED = b"x-llmos-not-enforced"  # the header that names what was left out of a request's schemas
+NOT_ENFORCED = b"x-llmos-not-enforced"  # the header that names the parts of a request's schemas that are not enforced
 MAX_CHOICES = 10_000
 TEXT, ANY_JSON = "text", ("json_object", "json")
 
@@ -77,7 +77,7 @@ class Ruled(CallFields, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule as a param of ours: its `name` there, the `key` that the request gave it by, and what is left out."""
+    """A rule as our param: its `name` there, the request's `key`, and the parts that are left out."""
 
     key: str
     name: str
@@ -87,7 +87,7 @@ class Rule:
 
 @contextmanager
 def naming_rule(rule: Rule | None) -> Iterator[None]:
-    """Errors about this rule leave with the key that the request gave it by."""
+    """Inside this block, errors about the rule carry the key that the request used."""
     try:
         yield
     except LlmosError as error:
@@ -95,7 +95,7 @@ def naming_rule(rule: Rule | None) -> Iterator[None]:
 
 
 def rename_key(error: LlmosError, rule: Rule | None) -> LlmosError:
-    """An error about this rule, with the key that the request gave it by."""
+    """An error about this rule, with the key that the request used."""
     if rule is None or rule.key == rule.name or error.detail.get("key") != rule.name:
         return error
     message = error.message.replace(rule.name, rule.key, 1)
@@ -103,7 +103,7 @@ def rename_key(error: LlmosError, rule: Rule | None) -> LlmosError:
 
 
 def headers_of(left_out: Mapping[str, Enforced], model: str) -> list[tuple[bytes, bytes]]:
-    """The header, and a line in the log, that name what of a request's schemas is not enforced; none where all is."""
+    """The header that names the schema parts that are not enforced, also logged; none if all are."""
     line = describe_left_out(left_out)
     if not line:
         return []
@@ -112,7 +112,7 @@ def headers_of(left_out: Mapping[str, Enforced], model: str) -> list[tuple[bytes
 
 
 def rule_of(said: Ruled) -> Rule | None:
-    """The one rule that a request says; BadInput where it says two, or one that cannot be kept to."""
+    """The one rule of a request; BadInput if there are two, or one that cannot be enforced."""
     found = [
         *((name, name, value) for name in (JSON_SCHEMA, REGEX, LARK) if (value := getattr(said, name)) is not None),
         *(_of_format(said.response_format) if said.response_format is not None else ()),
@@ -125,7 +125,7 @@ def rule_of(said: Ruled) -> Rule | None:
     if not found:
         return None
     key, name, value = found[0]
-    if name != JSON_SCHEMA or key == JSON_SCHEMA:  # ours says itself what cannot be enforced
+    if name != JSON_SCHEMA or key == JSON_SCHEMA:  # our own param reports itself what cannot be enforced
         return Rule(key, name, value)
     return _schema(key, value, is_strict=_is_strict(said), is_closed=_is_closed(said))
 
@@ -147,7 +147,7 @@ def _of_format(said: ResponseFormat) -> list[Found]:
     if said.type != JSON_SCHEMA:
         raise BadInput(f"{key}.type is {quote_value(said.type)}; it must be text, json_object or json_schema", key=key)
     schema = said.json_schema.schema if said.json_schema is not None else said.schema
-    if schema is None and isinstance(said.value, dict):  # Hugging Face's newer shape
+    if schema is None and isinstance(said.value, dict):  # Hugging Face's newer format
         schema = said.value.get("schema", said.value)
     if schema is None:
         example = '{"type": "json_schema", "json_schema": {"name": "...", "schema": {...}}}'
@@ -188,7 +188,7 @@ def _vllm_fields(
     grammar: str | None = None,
     json_object: bool | None = None,
 ) -> list[Found]:
-    """What vLLM's names for rules mean."""
+    """The rule in vLLM's fields."""
     found: list[Found] = []
     if json is not None:
         found.append((key, JSON_SCHEMA, _decode_schema(key, json)))
@@ -213,7 +213,7 @@ def _decode_schema(key: str, schema: Json) -> Json:
 
 
 def _one_of(key: str, choices: list[str]) -> str:
-    """A regular expression that matches these texts and no other."""
+    """A regular expression that matches exactly these texts."""
     if not 0 < len(choices) <= MAX_CHOICES or "" in choices:
         said = f"it has {len(choices):,}" if "" not in choices else "one is empty"
         raise BadInput(f"{key} is 1 to {MAX_CHOICES:,} texts to choose from; {said}", key=key)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the endpoints, and the page that shows it without other sources."""
+"""The OpenAPI document, made from the endpoints, and the page that shows it without external resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llmos.kernel.programs import declarations
 
 MODEL = "mine"  # in examples
 REF = "#/components/schemas/{name}"
-PATH: dict[str, Json] = {  # every other is a text
+PATH: dict[str, Json] = {  # all others are texts
     "pid": {"type": "integer", "minimum": 0, "maximum": 10**PID_DIGITS - 1},
 }
 MEANING = {
@@ -51,7 +51,7 @@ class Refused(msgspec.Struct):
 
 
 class Refusal(msgspec.Struct):
-    """Every error has this shape."""
+    """The format of every error."""
 
     error: Refused
 
@@ -120,7 +120,7 @@ def _content(endpoint: Endpoint) -> Json:
 
 
 def _examples(endpoint: Endpoint, make: Callable[[TaskSpec], Json]) -> dict[str, Json]:
-    """Of a route of tasks, one example for each task, from its declaration."""
+    """For a task's route, one example for each task, from its declaration."""
     if "{task}" not in endpoint.path:
         return {}
     return {"examples": {one.name: {"summary": one.about, "value": make(one)} for one in all_specs()}}
@@ -136,10 +136,10 @@ def _example_reply(spec: TaskSpec) -> Json:
 
 
 def _body(media: Media) -> Json:
-    """The schema of a body; of a stream, that of each of its events (WHATWG HTML, 9.2), as OpenAPI 3.1 has it."""
+    """The schema of a body or, for a stream, of each event (WHATWG HTML, 9.2), in OpenAPI 3.1's form."""
     if media.name != EVENTS:
         return _schema(media.gives)
-    data = {"anyOf": [_schema(media.gives), _schema(Refusal)]}  # an error is the last event
+    data = {"anyOf": [_schema(media.gives), _schema(Refusal)]}  # an error may be the last event
     said: Json = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     if media.ended:
         said = {"anyOf": [said, {"const": DONE}]}
@@ -164,13 +164,13 @@ def _in_query(query: Query) -> Json:
 
 
 def _say_class(components: dict[str, Json]) -> None:
-    """A process in JSON has its priority under the earlier name `class` too."""
+    """Document that a process's JSON also has its priority under the earlier name `class`."""
     properties = components["Spec"]["properties"]
     properties["class"] = properties["priority"]
 
 
 def _list_programs(components: dict[str, Json]) -> None:
-    """A program is a text in our types, for the set is open; here are those that this daemon has."""
+    """List this daemon's programs: the type is a plain text, because the set is open."""
     components["Program"] = {"title": "Program", "enum": sorted(declarations())}
     for name in ("ProcessRequest", "Spec"):
         components[name]["properties"]["program"] = {"$ref": REF.format(name="Program")}

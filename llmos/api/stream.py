@@ -16,7 +16,7 @@ from llmos.api.errors import shape_of
 
 log = logging.getLogger(__name__)
 EVENTS = "text/event-stream"
-DONE = "[DONE]"  # the data of the last event of a stream in OpenAI's shape
+DONE = "[DONE]"  # the data of the last event in OpenAI's streams
 HEADERS = [
     (b"content-type", f"{EVENTS}; charset=utf-8".encode()),
     (b"cache-control", b"no-store"),
@@ -25,7 +25,7 @@ HEADERS = [
 
 
 class Leaving:
-    """A client's leaving, and who is to hear of it. A connection that can tell of it puts one into the scope."""
+    """A client's disconnect and its listeners. A connection that can report it puts one into the scope."""
 
     __slots__ = ("hears", "is_over")
 
@@ -34,17 +34,17 @@ class Leaving:
         self.hears: Callable[[], None] | None = None
 
     def tell(self) -> None:
-        """The client has left."""
+        """Report that the client has left."""
         self.is_over = True
         if self.hears is not None:
             self.hears()
 
 
 class Attended:
-    """While the block runs the client is watched; if it leaves, the block is cancelled and `is_left` says so.
+    """Watches the client while the block runs; if it leaves, the block is cancelled and `is_left` is set.
 
-    Where no connection tells of it the client's leaving is received: it is all that still can be, for the request's
-    body must have been read.
+    If the connection does not report a disconnect, it is received as a message: the request's body has been read, so no
+    other message can come.
     """
 
     __slots__ = ("_leaving", "_receive", "_task", "_watch", "is_left")
@@ -89,7 +89,7 @@ class Attended:
 
 
 class ServerSentEvents:
-    """An answer of server-sent events, sent as they are made; the source is closed when the client leaves."""
+    """A response of server-sent events, sent as they are made; the source is closed when the client leaves."""
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         self._events = events
@@ -114,8 +114,7 @@ def event(data: object, *, name: str | None = None, sequence: int | None = None)
 
 
 def fault(error: Exception, *, name: str | None = None) -> bytes:
-    """The event by which a stream that has begun, so that its status is long sent, says that it fails; what is our own
-    mistake is logged as well."""
+    """The error event of a stream whose status was sent already; unexpected errors are logged too."""
     if not isinstance(error, LlmosError):
         log.error("a stream failed", exc_info=error)
     return event(shape_of(error), name=name)

@@ -31,7 +31,10 @@ class TaskRequest(CallFields, kw_only=True, forbid_unknown_fields=True):
 
 
 class TaskReply(msgspec.Struct):
-    """One output per answer. In a stream: the newest delta (with `index` of several answers); `done` in the last."""
+    """One output per answer.
+
+    In a stream: the newest delta (with `index` if there are several answers); `done` in the last.
+    """
 
     model: str
     task: str
@@ -41,11 +44,11 @@ class TaskReply(msgspec.Struct):
 
 
 DECODER = msgspec.json.Decoder(TaskRequest)
-RAW = "application/octet-stream"  # asks for vectors as little-endian float32, without JSON around them
+RAW = "application/octet-stream"  # for vectors as little-endian float32 without JSON
 
 
 class Tasks:
-    """The routes that ask a model: for its own task, or for the one in the path."""
+    """The routes for calls: to a model's own task, or to the one in the path."""
 
     def __init__(self, caller: CallApi, bodies: Bodies) -> None:
         self._caller = caller
@@ -128,7 +131,7 @@ def _vector(output: Json, encoding: str) -> Json:
 
 
 def _raw(model: str, chunk: Chunk) -> Response:
-    """The vectors as they are, one behind the other; what JSON would say of them is in the headers."""
+    """The vectors, one after another, as raw bytes; headers carry the rest."""
     headers = {
         "X-Llmos-Model": model,
         "X-Llmos-Shape": f"{len(chunk.outputs)},{chunk.outputs[0]['dim']}",

@@ -1,4 +1,4 @@
-"""Checks lists of texts in OpenAI's shapes: detects token ids, and names an item that is no text."""
+"""Checks lists of texts in OpenAI's formats: detects token ids, and names an item that is not a text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from llmos.tasks.text import quote_value
 
 
 def are_token_ids(given: list[Json]) -> bool:
-    """Whether the list is token ids, or lists of them: what a client sends that has a tokenizer of its own."""
+    """Whether the list contains token ids, or lists of them, from a client with its own tokenizer."""
     return bool(given) and (all(map(_is_id, given)) or all(map(_are_ids, given)))
 
 
 def texts_of(given: list[Json], field: str) -> list[Json]:
-    """The list, where each is a text; raise BadInput that names the first that is none by its index."""
+    """The list if every item is a text; BadInput that names the first other item by its index."""
     for index, one in enumerate(given):
         if not isinstance(one, str):
             key = f"{field}[{index}]"

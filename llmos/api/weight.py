@@ -1,22 +1,22 @@
-"""Estimates the cost of decoding a body beforehand: decoding is one call in C that blocks the event loop."""
+"""Estimates the cost of decoding a body in advance: decoding is one call in C that blocks the event loop."""
 
 from __future__ import annotations
 
 from llmos.abi.error import TooLong
 
-MAX_VALUES = 100_000  # of 0.05 to 0.5 us each; a call has 2,048 inputs at most
-MAX_EXPONENTS = 2_000  # of 15 us each where the number is far from 1
+MAX_VALUES = 100_000  # at 0.05 to 0.5 us each; a call has at most 2,048 inputs
+MAX_EXPONENTS = 2_000  # at 15 us each for numbers far from 1
 NAMES_WITH_E = (b"true", b"false")
 
 
 def check_weight(body: bytes) -> None:
     """TooLong for a body with more values, or more numbers with an exponent, than any request needs.
 
-    Takes time in proportion to the body's size, in few calls of C.
+    Its time is linear in the body's size, in few calls of C.
     """
     if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # so that each quote begins or ends a text
-    _check("values", body.count(b'"') // 4, MAX_VALUES)  # of an object's, each may have two texts
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a text
+    _check("values", body.count(b'"') // 4, MAX_VALUES)  # of an object's members, each may have two texts
     rest = b"".join(body.split(b'"')[::2])
     _check("values", sum(map(rest.count, (b",", b"[", b"{"))), MAX_VALUES)
     exponents = rest.count(b"e") + rest.count(b"E") - sum(map(rest.count, NAMES_WITH_E))

@@ -66,20 +66,20 @@ def run(
     if as_json:
         say_json([_format_result(result) for result in results])
         return
-    copies = len(results) // len(inputs)  # more than one where `n` was set
+    copies = len(results) // len(inputs)  # more than one if `n` was set
     for i, result in enumerate(results):
         say(readable(inputs[i // copies], result, is_alone=len(results) == 1))
 
 
 def _format_result(result: Result) -> dict[str, Json]:
-    """What the result says; of log-probabilities only where it has some."""
+    """The result as text; with log-probabilities if it has any."""
     shown = {field.name: getattr(result, field.name) for field in fields(result)}
     return {key: value for key, value in shown.items() if key != "logprobs" or value}
 
 
 @contextmanager
 def naming_line(places: Sequence[str]) -> Iterator[None]:
-    """A refusal of one of several inputs says where it was read, instead of its number in the call."""
+    """Inside this block, a refusal of one input names the line it was read from, instead of its index in the call."""
     try:
         yield
     except BadInput as error:
@@ -91,8 +91,8 @@ def naming_line(places: Sequence[str]) -> Iterator[None]:
 
 
 def inputs_of(task: str, words: Sequence[str], file: Path | None) -> tuple[list[Json], list[str]]:
-    """The texts of a command line and of a file as inputs of this task, and where each was read (of words: nothing)."""
-    from llmos.tasks.command_texts import arrange_texts  # not above: other verbs need no task
+    """The inputs of this task from the command line and a file, and where each was read (empty for words)."""
+    from llmos.tasks.command_texts import arrange_texts  # imported late: other verbs need no task
 
     arranged = arrange_texts(task, Texts(words, file))
     return [one.data for one in arranged], [one.place for one in arranged]
@@ -100,14 +100,14 @@ def inputs_of(task: str, words: Sequence[str], file: Path | None) -> tuple[list[
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The texts of one command line: words, and a file. Fills tasks.texts.CommandTexts."""
+    """The texts of a command line: words, and a file. Implements tasks.command_texts.CommandTexts."""
 
     words: Sequence[str]
     file: Path | None
 
     def read(self, words: Sequence[str]) -> list[SourcedText]:
-        """These words as texts; a lone "-" stands for the lines of standard input."""
-        from llmos.tasks.command_texts import SourcedText  # likewise
+        """These words as texts; a lone "-" means the lines of standard input."""
+        from llmos.tasks.command_texts import SourcedText  # as above
 
         if words != ["-"]:
             return [SourcedText(text) for text in words]
@@ -124,8 +124,8 @@ class Texts:
 
 
 def _lines(where: str, data: bytes) -> list[SourcedText]:
-    """The lines that are not empty, numbered as an editor does: those that are count as well."""
-    from llmos.tasks.command_texts import SourcedText  # likewise
+    """The non-empty lines, numbered as in an editor, where empty lines count too."""
+    from llmos.tasks.command_texts import SourcedText  # as above
 
     lines = enumerate(io.StringIO(read_text(data, where), newline=None), 1)
     return [SourcedText(line.removesuffix("\n"), f"{where}, line {number}") for number, line in lines if line.strip()]
@@ -139,7 +139,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def read_text(data: bytes, where: str) -> str:
-    """The bytes as UTF-8; BadInput that says where they are from."""
+    """Decode as UTF-8; BadInput that names the source."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -147,7 +147,7 @@ def read_text(data: bytes, where: str) -> str:
 
 
 def readable(data: Json, result: Result, *, is_alone: bool) -> str:
-    """A result for people; if there are several, its input stands before it."""
+    """A result for people, with its input before it if there are several."""
     from llmos.sdk.result import Answered, Classified, Embedded, Reranked, Similar, Tagged
 
     text = str(next(iter(data.values()))) if isinstance(data, dict) else data

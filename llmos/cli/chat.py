@@ -69,7 +69,7 @@ def chat(
 def _read() -> str:
     from llmos.cli.ask import read_text
 
-    return read_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")  # the shell's, not the message's
+    return read_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")  # the shell adds it
 
 
 def _schema(file: Path) -> Any:  # Any: JSON, checked by the daemon
@@ -106,7 +106,7 @@ def _converse(client: Client, model: str, messages: Messages, params: Mapping[st
         messages.append({"role": "user", "content": text})
         try:
             messages.append({"role": "assistant", "content": _answer(client, model, messages, params)})
-        except LlmosError as error:  # the conversation goes on without the message that failed
+        except LlmosError as error:  # the conversation goes on without the failed message
             messages.pop()
             say_error(error, as_json=False)
 

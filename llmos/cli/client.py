@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def box() -> Iterator[Client]:
-    """The daemon of this user, watched while it is asked; imported late, for `llmos --help` needs none of it."""
+    """A client of this user's daemon, watched during requests.
+
+    It is imported late, because `llmos --help` does not need it.
+    """
     from llmos.cli.watch import Watch, watching
     from llmos.sdk.client import Client
 
@@ -26,7 +29,7 @@ def box() -> Iterator[Client]:
 
 
 def settings_of(pairs: Sequence[str]) -> dict[str, Json]:
-    """`key=value` as a dict; a value is JSON where it reads as such (true, 3, 0.5), else a text."""
+    """`key=value` pairs as a dict; a value is parsed as JSON if possible (true, 3, 0.5), else it is a text."""
     settings: dict[str, Json] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

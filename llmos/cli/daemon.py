@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmos.abi.api_types import Status
 
 READY_TIMEOUT_S = 60.0
-DOWN_MARGIN_S = 10.0  # beyond the grace of its processes: to keep the journal short, to end connections
+DOWN_MARGIN_S = 10.0  # beyond the processes' grace: to compact the journal and end connections
 KILL_TIMEOUT_S = 10.0
 NEIGHBOUR_TIMEOUT_S = 2.0
 TAIL_LINES = 15
@@ -55,9 +55,10 @@ def up(
         "insecure": insecure or None,
     }  # Any: settings
     flags |= settings_of(pairs or [])
-    config = read_config(flags)  # a bad value is said here, before anything starts
+    config = read_config(flags)  # a bad value is reported here, before anything starts
     roots = config.data_roots or None
-    flags |= {"home": config.home, "catalog": config.catalog, "data_roots": roots}  # absolute: it runs elsewhere
+    # absolute, because the daemon runs in another folder
+    flags |= {"home": config.home, "catalog": config.catalog, "data_roots": roots}
     words = [f"--{key.replace('_', '-')}={_word(value)}" for key, value in flags.items() if value is not None]
     command = [sys.executable, "-m", "llmos.daemon", *words, *(["--restore"] if restore else [])]
     if foreground:
@@ -72,11 +73,11 @@ def _word(value: Any) -> str:  # Any: a setting's value
 
 
 def spawn(command: list[str], home: Path) -> dict[str, Any]:
-    """The daemon in a session of its own; what it wrote to its ready pipe, once it has. Any: that JSON."""
+    """Start the daemon in a session of its own and return what it wrote to its ready pipe. Any: that JSON."""
     log = log_of(home)
     was_home = log.parent.exists()
     try:
-        os.umask(0o077)  # the home is its owner's alone
+        os.umask(0o077)  # only the owner may read the home
         log.parent.mkdir(parents=True, exist_ok=True)
         sink = log.open("ab")
     except OSError as error:
@@ -105,14 +106,14 @@ def spawn(command: list[str], home: Path) -> dict[str, Any]:
 
 
 def _take_back(log: Path) -> None:
-    """The log of a daemon that refused this folder as a home, which has been said: the folder is left as it was."""
+    """Remove the log of a daemon that refused this folder as a home, so that the folder stays as it was."""
     with contextlib.suppress(OSError):
         log.unlink()
         log.parent.rmdir()
 
 
 def log_of(home: Path) -> Path:
-    """Where the daemon of a home writes what it has to say."""
+    """The path of a home's daemon log."""
     return home / "logs" / "daemon.log"
 
 
@@ -152,12 +153,12 @@ def down() -> None:
 
 
 def _end_daemon(daemon: OsProcess) -> bool:
-    """End the daemon, if need be by force; whether it was. Its children end with it, however it ends."""
+    """End the daemon, by force if needed; returns whether force was used. Its children end with it in any case."""
     from llmos.config import read_config
 
     config = config_of(daemon.os_pid) or read_config()
     daemon.signal(signal.SIGTERM)
-    daemon.signal(signal.SIGCONT)  # one that was stopped hears of it only so
+    daemon.signal(signal.SIGCONT)  # a stopped process handles signals only after this
     if daemon.has_ended(config.stop_grace_s + DOWN_MARGIN_S):
         return False
     daemon.signal(signal.SIGKILL)
@@ -167,7 +168,7 @@ def _end_daemon(daemon: OsProcess) -> bool:
 
 
 def running() -> bool:
-    """The daemon of this home runs."""
+    """Whether this home's daemon runs."""
     from llmos.config import read_config
 
     daemon = daemon_of(read_config().home)
@@ -177,14 +178,14 @@ def running() -> bool:
 
 
 def same_home(home: str) -> bool:
-    """That home is the one that the settings name."""
+    """Whether that home is the one in the settings."""
     from llmos.config import read_config
 
     return Path(home).resolve() == read_config().home.resolve()
 
 
 def _neighbour() -> str:
-    """Whose daemon it is that answers on this home's port, where it is another home's."""
+    """The home of the daemon that answers on this home's port, if it is another one."""
     from llmos.config import read_config
     from llmos.sdk.client import Client
 
@@ -192,7 +193,7 @@ def _neighbour() -> str:
     try:
         with Client(url, timeout_s=NEIGHBOUR_TIMEOUT_S) as client:
             now = client.status()
-    except LlmosError:  # nobody, or a program that is no daemon
+    except LlmosError:  # nobody listens, or another program
         return ""
     home = now.home
     if same_home(home):

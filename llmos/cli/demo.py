@@ -30,9 +30,9 @@ QUESTION = "Explain in one sentence what an operating system does."
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One model that the demo makes: its task, its files, and a text to ask it about.
+    """One model of the demo: its task, its files, and a text to try it on.
 
-    The epochs are fewer than the recipe's own choice for so few rows: enough to see it work, within minutes.
+    It trains for fewer epochs than the recipe's default, so that the demo takes minutes.
     """
 
     name: str
@@ -87,7 +87,7 @@ def demo() -> None:
 
 
 def examples() -> Path:
-    """The folder with the example rows: below here, or in the source tree this was installed from."""
+    """The folder with the example rows: in the current folder, or in the source tree of this installation."""
     tree = Path(__file__).resolve().parents[2]
     for top in (Path.cwd(), tree):
         if (top / "examples" / "support" / "intents.train.csv").is_file():
@@ -100,7 +100,7 @@ def examples() -> Path:
 
 @contextmanager
 def stage(title: str) -> Iterator[None]:
-    """A heading, and how long what is under it took."""
+    """Print a heading, and afterwards how long the stage took."""
     say(f"\n── {title}")
     begun = time.monotonic()
     yield
@@ -108,7 +108,7 @@ def stage(title: str) -> Iterator[None]:
 
 
 def ensure_pulled(client: Client, base: str) -> str:
-    """Bring a base in, unless it is here; says which."""
+    """Pull a base unless it is here, and print which."""
     if any(model.name == base for model in client.models()):
         return f"{base} is here already"
     process = running(client, "pull", base) or client.pull(base, wait=False)
@@ -116,7 +116,7 @@ def ensure_pulled(client: Client, base: str) -> str:
 
 
 def ensure_trained(client: Client, lesson: Lesson, rows: Path) -> str:
-    """Fine-tune and let the gate decide, unless it is done; says what the gate said."""
+    """Fine-tune with the gate unless that is done, and print the gate's verdict."""
     if any(model.name == lesson.name and model.promoted for model in client.models()):
         return f"{lesson.name} is promoted already; its numbers follow"
     process = running(client, "train", lesson.name) or client.train(
@@ -135,7 +135,7 @@ def ensure_trained(client: Client, lesson: Lesson, rows: Path) -> str:
 
 
 def running(client: Client, program: str, name: str) -> Process | None:
-    """The process of an earlier demo that still works on this; one that was interrupted at it goes on."""
+    """The unfinished process of an earlier demo for the same model; an interrupted one is continued."""
     for process in client.processes():
         if process.spec.program == program and process.state is not State.EXITED:
             args = process.spec.args
@@ -145,7 +145,7 @@ def running(client: Client, program: str, name: str) -> Process | None:
 
 
 def compare(client: Client, rows: Path) -> None:
-    """Each model's headline on the test rows, and what the bag of words makes of the same rows."""
+    """Print each model's primary metric on the test rows, and a bag of words' on the same rows."""
     baseline = subprocess.run(
         [sys.executable, str(rows / "baseline.py"), "--json"], capture_output=True, text=True, check=False
     )
@@ -184,7 +184,7 @@ def chat(client: Client) -> None:
 
 
 def next_commands(rows: Path) -> tuple[str, ...]:
-    """What to paste next, as this shell must spell it."""
+    """The next commands to try, in the form that this shell needs."""
     llmos = spell_llmos()
     with box() as client:
         url = client.url
@@ -202,7 +202,7 @@ def next_commands(rows: Path) -> tuple[str, ...]:
 
 
 def spell_llmos() -> str:
-    """`llmos` where the shell finds this one under that name, else its path."""
+    """`llmos` if the shell finds this installation under that name, else its path."""
     here = Path(sys.argv[0]).absolute()
     found = shutil.which("llmos")
     if found and Path(found).resolve() == here.resolve():

@@ -30,7 +30,7 @@ FAST_ISA = ("avx512_bf16", "amx_bf16", "avx512f", "avx2", "asimd")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; `hint` is the way out where it is not well."""
+    """The result of one check; `hint` is the way out if there is a problem."""
 
     name: str
     is_well: bool
@@ -79,19 +79,19 @@ def check_torch(config: Config) -> Finding:
 def check_cpu(config: Config) -> Finding:
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:  # not Linux: the daemon's own probe measures what counts
+    except OSError:  # not Linux: the daemon's own probe reports memory
         words = set()
     isa = [flag for flag in FAST_ISA if flag in words]
     return Finding("cpu", True, f"{os.cpu_count()} cores, {', '.join(isa) or 'no wide vectors known'}")
 
 
 def check_compiler(config: Config) -> Finding:
-    """Well either way: without one there are slower loops."""
+    """Never a problem: without a compiler the fallback is slower."""
     return Finding("compiler", True, compiler() or "none: a CPU generates more slowly without. Install gcc or clang")
 
 
 def check_kernels(config: Config) -> Finding:
-    """The instructions that compiled loops use here, or why those that are asked for cannot be had."""
+    """The instruction set that C kernels use here, or why the requested one is not available."""
     try:
         path = check(config.cpu_kernels)
     except BadSetting as error:
@@ -130,7 +130,7 @@ def _existing(path: Path) -> Path:
 
 
 def check_daemon(config: Config) -> Finding:
-    """The daemon answers, or it could listen."""
+    """Check that the daemon answers, or that it could listen."""
     try:
         with box() as client:
             now = client.status()
@@ -151,7 +151,7 @@ def check_daemon(config: Config) -> Finding:
 
 
 def check_store(config: Config) -> Finding:
-    """Every byte of the store is what it was when it came."""
+    """Check every byte of the store against its checksum."""
     try:
         with box() as client:
             verified = client.verify()

@@ -51,7 +51,7 @@ def pull(
             "engine": engine,
             "task": task,
             "labels": label_list,
-        }  # Any: of each its own
+        }  # Any: the values differ in type
         process = client.pull(source, name=name, base=base, wait=False, **also)
         if wait:
             from llmos.cli.progress import follow
@@ -124,19 +124,19 @@ def show(
 
 
 def _dtype(model: Model) -> str | None:
-    """What it is served in where that is its own, and what that costs."""
+    """The version's own dtype if it has one, and what it costs."""
     cost = model.evidence.get("quantized")
     if not cost:
         return model.dtype or None
     if not cost["measured_on"]:
         return f"{cost['dtype']}: not measured. Do: llmos eval {model.ref} --data ROWS, and again with --dtype float32"
-    against = cost.get("against", "float32")  # which versions made earlier do not say
+    against = cost.get("against", "float32")  # earlier versions do not record it
     measured = f"{cost['measure']} {number(cost['int8'])}, in {against} {number(cost[against])}"
     return f"{model.dtype}: {measured}, on {cost['measured_on']} {'texts' if model.kind is Kind.BASE else 'rows'}"
 
 
 def _format_int8_gain(model: Model) -> str | None:
-    """What int8 saved on the machine that it was made on, as was said before it was made."""
+    """What int8 saves, as measured before the version was made, on the machine that made it."""
     here = (model.evidence.get("quantized") or {}).get("here")
     if not here:
         return None
@@ -188,7 +188,7 @@ def _say_model(model: Model) -> None:
 
 
 def _template(tried: dict[str, Any]) -> str | None:  # Any: JSON
-    """What a base's chat template does with the conversations it was tried on, where that is worth a word."""
+    """The problems of a base's chat template in its trials, if there are any."""
     if "error" in tried:
         return str(tried["error"])
     notes = [f"refuses {kind}: {why}" for kind, why in (tried.get("refuses") or {}).items()]
@@ -198,7 +198,7 @@ def _template(tried: dict[str, Any]) -> str | None:  # Any: JSON
 
 
 def _format_lineage(lineage: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
-    """Where a version comes from, without what only the store needs to tell one offer from another."""
+    """A version's lineage, without keys that only the store needs."""
     facts = {key: value for key, value in lineage.items() if isinstance(value, str | int | float)}
     made = {"made by": f"process {facts['pid']}"} if "pid" in facts else {}
     return {**{key: value for key, value in facts.items() if key not in ("pid", "offer", "born")}, **made}

@@ -78,8 +78,8 @@ def _progress(process: Process) -> str:
 
 
 def _load(figures: Mapping[str, float]) -> str:
-    """How busy a serve process is: running and waiting answers and, if its engine reports them, the KV cache in use and
-    the hit rate of the prefix cache."""
+    """The load of a serve process: running and waiting answers and, if reported, KV cache use and prefix cache hit
+    rate."""
     if "live" not in figures:
         return ""
     waits = f", {figures['waiting']:.0f} wait" if figures.get("waiting") else ""

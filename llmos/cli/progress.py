@@ -19,7 +19,7 @@ Show = Callable[[Process], None]
 
 
 def follow(client: Client, process: Process, *, quiet: bool) -> Process:
-    """The process once it has ended well; its error is raised. Ctrl-C says how to come back."""
+    """Wait for a process and return it; its error is raised. Ctrl-C ends the waiting and prints how to come back."""
     try:
         with _quiet() if quiet else bar() if sys.stderr.isatty() else lines() as show:
             return client.wait(process.pid, on_progress=show)
@@ -36,7 +36,7 @@ def _quiet() -> Iterator[Show]:
 
 @contextmanager
 def lines() -> Iterator[Show]:
-    """A line where the phase or the state changes."""
+    """Print a line when the phase or the state changes."""
     shown: list[str] = []
 
     def show(process: Process) -> None:
@@ -54,7 +54,7 @@ def lines() -> Iterator[Show]:
 
 @contextmanager
 def bar() -> Iterator[Show]:
-    """A bar with the figures beside it."""
+    """Show a bar with figures."""
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bars
@@ -79,14 +79,14 @@ def bar() -> Iterator[Show]:
 
 
 def found_by(progress: Progress | None) -> str:
-    """What a phase found that counts nothing, said at its end; nothing of the last, whose word is the process's own."""
+    """The result of a phase that counts nothing, printed at its end; the last phase has its own message."""
     if progress is None or progress.phase == DONE or progress.unit or not 0 < progress.total <= progress.done:
         return ""
     return progress.message
 
 
 def figures(progress: Progress) -> str:
-    """The figures of a progress as people read them: how far, how fast, how long still."""
+    """The figures of a progress for people: how far, how fast, how long still."""
     is_bytes = progress.unit == "bytes"
     parts = []
     if progress.total:

@@ -1,6 +1,6 @@
 """What tasks declare for the command line: flags of `llmos train`, and how `llmos run` takes texts.
 
-Declarations are read when a command is asked for, so that other verbs load no task.
+The declarations are read only when a command needs them, so that other verbs load no task.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ TASKS = "{tasks}"  # in a help text: the tasks that can be trained
 
 
 class TrainCommand(TyperCommand):
-    """`llmos train` with a flag for each setting that a task declares with a help text."""
+    """`llmos train`, with a flag for each setting that a task declares with a help text."""
 
-    _all: list[Any] | None = None  # Any: click's parameters, which typer keeps to itself
+    _all: list[Any] | None = None  # Any: click's parameters, which typer does not expose
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The function's own parameters and the declared ones."""
@@ -38,10 +38,10 @@ class TrainCommand(TyperCommand):
 
 
 class RunCommand(TyperCommand):
-    """`llmos run` whose help says of each task that takes several texts in which order it takes them."""
+    """`llmos run`, whose help lists the order of texts for tasks that take several."""
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """The function's text, and that of the tasks."""
+        """The function's help text and that of the tasks."""
         plain = self.help or ""
         self.help = " ".join((plain, *(f"{one.name}: {one.texts}." for one in all_specs() if one.texts)))
         super().format_help_text(ctx, formatter)
@@ -54,11 +54,11 @@ def declared_settings(ctx: typer.Context) -> dict[str, Json]:
 
 
 def _declared_options() -> list[Any]:
-    """Each declared flag as typer makes it of a parameter; its value goes to `declared_settings`."""
+    """Each declared flag, as typer makes it from a parameter; its value goes to `declared_settings`."""
     settings = {one.name: one for spec in all_specs() for one in spec.settings if one.help}
 
     def command() -> None:
-        """Has the parameters below."""
+        """A function that has the declared parameters."""
 
     parameters = [
         Parameter(one.name, Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(one))
@@ -74,7 +74,7 @@ def _declared_options() -> list[Any]:
     return options
 
 
-def _annotation(setting: TaskSetting) -> Any:  # Any: a type that is made of a value
+def _annotation(setting: TaskSetting) -> Any:  # Any: a type made from a value
     flag = f"--{setting.name.replace('_', '-')}"
     return Annotated[setting.kind | None, typer.Option(flag, help=setting.help)]
 

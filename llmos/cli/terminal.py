@@ -16,24 +16,24 @@ INTERRUPTED = 130
 
 
 def say(text: str = "") -> None:
-    """A line for the one who asked."""
+    """Print a line of the answer to stdout."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """A line beside the answer: how far something is, what to do next."""
+    """Print a line beside the answer to stderr: progress, and what to do next."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def say_json(value: Any) -> None:  # Any: one of our dataclasses, or plain data
-    """A value as JSON, indented for people."""
+    """Print a value as indented JSON."""
     say(msgspec.json.format(msgspec.json.encode(value, enc_hook=list), indent=2).decode())
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns, aligned; the last one is not padded, so that lines can be cut."""
+    """Print aligned columns; the last one is not padded."""
     cells = [list(head), *([("-" if cell in (None, "") else str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     for number, row in enumerate(cells):
@@ -42,7 +42,7 @@ def say_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def say_error(error: LlmosError, *, as_json: bool) -> int:
-    """The error on stderr, as its sentence or as JSON; the exit code it stands for."""
+    """Print the error on stderr, as a sentence or as JSON; returns its exit code."""
     if as_json:
         sys.stderr.write(msgspec.json.encode({"error": fault_of(error)}, enc_hook=str).decode() + "\n")
     else:
@@ -51,7 +51,7 @@ def say_error(error: LlmosError, *, as_json: bool) -> int:
 
 
 def exit_code(error: LlmosError) -> int:
-    """2 where the request was wrong, 3 where no daemon answers, 1 for all else."""
+    """2 for wrong input, 3 if no daemon answers, 1 for all other errors."""
     if isinstance(error, BadInput | Forbidden | NotFound):
         return WRONG_INPUT
     if type(error) is Unavailable and "url" in error.detail:
@@ -60,7 +60,7 @@ def exit_code(error: LlmosError) -> int:
 
 
 def size(number: float) -> str:
-    """Bytes as people say them."""
+    """Bytes in human-readable units."""
     for unit in ("B", "KB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
@@ -69,7 +69,7 @@ def size(number: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time as people say it."""
+    """A duration in human-readable units."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"

@@ -97,7 +97,7 @@ def train(
 
 
 def name_of(data: str) -> str:
-    """A model's name made from the file that its rows come from."""
+    """A model name made from the data's file name."""
     stem = data.replace("\\", "/").rsplit("/", 1)[-1].partition(".")[0].partition("@")[0]
     return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("._-") or "model"
 
@@ -126,7 +126,7 @@ def evaluate(
             "format": format,
             "on_bad_row": on_bad_row,
         }
-        what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: they differ in kind
+        what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: the values differ in type
         process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **what, **read)
         _finish(client, process, wait=wait, as_json=as_json)
 

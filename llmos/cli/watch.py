@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 5.0
 ANSWERS_WITHIN_S = 10.0
-LOOKS = 2  # so many in a row without an answer, and it hangs: on a busy machine it may stand still for a while
+LOOKS = 2  # failed checks in a row before the daemon counts as hung: on a busy machine one may fail
 WAY_OUT = "End it and what it runs: llmos down. Then start it again: llmos up"
 
 
 class Watch:
-    """Looks after the daemon at this address. `answers` says whether it does, `stopped` its os_pid if it is stopped."""
+    """Watches the daemon at this address.
+
+    `answers` checks whether it responds; `stopped` returns its os_pid if it is stopped.
+    """
 
     def __init__(
         self, url: str, answers: Callable[[str], bool] | None = None, stopped: Callable[[], int | None] | None = None
@@ -32,8 +35,10 @@ class Watch:
         self._silent = 0
 
     def look(self) -> None:
-        """Unavailable if it is stopped, or has not answered several times now. Nothing if it is gone: who waits for it
-        sees that by himself."""
+        """Raise Unavailable if the daemon is stopped by a signal or has not answered several times.
+
+        A daemon that is gone is no error here: the waiting request notices it.
+        """
         os_pid = self._stopped()
         if os_pid is not None:
             sentence = (
@@ -47,8 +52,10 @@ class Watch:
 
 @contextmanager
 def watching(look: Callable[[], None], every_s: float = LOOK_EVERY_S) -> Iterator[None]:
-    """Look from time to time while the block runs, whatever it waits for: the alarm rings in the main
-    thread and interrupts that. In other threads nothing is watched."""
+    """Check periodically while the block runs, by an alarm signal in the main thread, which interrupts any waiting.
+
+    In other threads nothing is watched.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -66,7 +73,7 @@ def watching(look: Callable[[], None], every_s: float = LOOK_EVERY_S) -> Iterato
 
 
 def _answers(url: str) -> bool:
-    """It says that it is there. A connection that is refused is an answer as well: nobody hangs."""
+    """Whether the daemon responds. A refused connection counts too: then nothing hangs."""
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
 

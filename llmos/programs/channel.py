@@ -23,23 +23,23 @@ DAEMON_GONE = 70  # the exit code of a child whose daemon went away
 
 
 class Channel:
-    """Frames to and from the daemon. Sending is safe from any thread; receiving belongs to one."""
+    """Frames to and from the daemon. Sending is thread-safe; receiving belongs to one thread."""
 
     def __init__(self, sock: socket.socket, *, on_gone: Callable[[], None] = lambda: os._exit(DAEMON_GONE)) -> None:
         self._socket = sock
         self._on_gone = on_gone
-        self._inbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()  # None: only to wake who waits
+        self._inbox: queue.SimpleQueue[ToChild | None] = queue.SimpleQueue()  # None only wakes the receiver
         self._accepted: queue.SimpleQueue[Accepted] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._stop = threading.Event()
         self._reported_at = 0.0
         self._phase = ""
         self._spent_at = 0.0
-        self.moves = 0  # how often the loop of this process has come by here: a heartbeat tells from it
+        self.moves = 0  # how often this process's loop has polled the channel: the heartbeat reports it
         threading.Thread(target=self._read, name="channel", daemon=True).start()
 
     def send(self, frame: FromChild) -> None:
-        """Send one frame, whole; the child ends here if nobody listens any more."""
+        """Send one frame; this process ends here if the daemon is gone."""
         data = encode(frame)
         try:
             with self._sending:
@@ -48,7 +48,7 @@ class Channel:
             self._on_gone()
 
     def receive(self, within_s: float | None = None) -> ToChild | None:
-        """The next frame, waiting for it; None if none has come within this time, or `wake` was called."""
+        """Wait for the next frame; None if none came within this time, or `wake` was called."""
         self.moves += 1
         try:
             return self._inbox.get(timeout=within_s)
@@ -56,7 +56,7 @@ class Channel:
             return None
 
     def waiting(self) -> list[ToChild]:
-        """Every frame that has arrived and was not taken yet, without waiting."""
+        """All frames that have arrived and were not taken yet, without waiting."""
         taken: list[ToChild] = []
         while True:
             try:
@@ -67,16 +67,16 @@ class Channel:
                 taken.append(frame)
 
     def wake(self) -> None:
-        """Whoever waits for a frame waits no longer. Safe from any thread."""
+        """Wake the thread that waits for a frame. Thread-safe."""
         self._inbox.put(None)
 
     @property
     def stop_asked(self) -> bool:
-        """The daemon wants this process to finish what is in hand and end."""
+        """Whether the daemon wants this process to finish its work and end."""
         return self._stop.is_set()
 
     def report(self, progress: Progress, *, is_last: bool = False) -> None:
-        """Say how far the work is, as often as one likes: ten a second are sent, and each phase's first and last."""
+        """Report progress. At most ten reports a second are sent, and always each phase's first and last."""
         now = time.monotonic()
         is_edge = is_last or progress.phase != self._phase or (progress.total > 0 and progress.done >= progress.total)
         if is_edge or now - self._reported_at >= REPORT_EVERY_S:
@@ -85,7 +85,7 @@ class Channel:
         self.report_usage()
 
     def report_usage(self) -> None:
-        """Say what this process has used, once a second at most."""
+        """Report resource usage, at most once a second."""
         self.moves += 1
         now = time.monotonic()
         if now - self._spent_at >= SPENT_EVERY_S:
@@ -93,7 +93,7 @@ class Channel:
             self.send(UsageReport(usage_now()))
 
     def offer(self, offer: Offer) -> Accepted:
-        """Ask the kernel to commit files, and wait until it has; raises the fault that stopped it."""
+        """Offer files to the kernel and wait until they are committed; raises the fault if they are refused."""
         self.send(Offered(offer))
         while True:
             accepted = self._accepted.get()
@@ -115,7 +115,7 @@ class Channel:
             self._feed(splitter, data)
 
     def _feed(self, splitter: Splitter, data: bytes) -> None:
-        """A function of its own: whoever waits for more must not hold the last frame, which may be large."""
+        """A function of its own, so that the thread's frame does not keep the last, possibly large, message alive."""
         for frame in splitter.feed(data):
             self._take(frame)
 
@@ -129,7 +129,7 @@ class Channel:
 
 
 def usage_now() -> Usage:
-    """What this operating system process has used so far, with the processor time of those it has forked."""
+    """The resources that this process has used so far, with the CPU time of its forked children."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     page = resource.getpagesize()
     with open("/proc/self/statm", encoding="ascii") as statm:
@@ -146,6 +146,6 @@ def _cpu_s_of_children() -> float:
                 with open(f"/proc/{pid}/stat", "rb") as stat:
                     user, system = stat.read().rpartition(b")")[2].split()[11:13]
                     ticks += int(user) + int(system)
-    except OSError:  # a child has just ended, or this kernel keeps no list of them
+    except OSError:  # a child has just ended, or /proc does not list children
         pass
     return ticks / os.sysconf("SC_CLK_TCK")

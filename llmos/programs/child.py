@@ -30,19 +30,19 @@ PR_SET_NAME = 15
 
 
 def be_child(channel_fd: int, log_fd: int, daemon_pid: int) -> NoReturn:
-    """Run the program that the daemon assigns, and end with 0, or with 1 after having said why."""
-    # No session of its own: where the system schedules by session (autogroup), SCHED_IDLE yields only within one.
+    """Run the assigned program, and exit with 0, or with 1 after reporting the fault."""
+    # No session of its own: with autogroup scheduling, SCHED_IDLE yields only within a session.
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the daemon's terminal is the daemon's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the daemon's terminal is for the daemon
     _redirect(log_fd)
     _end_with(daemon_pid)
     channel = Channel(socket.socket(fileno=channel_fd))
     Heartbeat(channel, also=LogOutput.from_fd().reopen).start()
     code = _run(channel)
-    with suppress(OSError):  # the disk that its log is on may be full
+    with suppress(OSError):  # the log's disk may be full
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(code)  # not sys.exit: nothing of the zygote's state is to be torn down here
+    os._exit(code)  # not sys.exit: the zygote's state must not be torn down here
 
 
 def _run(channel: Channel) -> int:
@@ -52,7 +52,7 @@ def _run(channel: Channel) -> int:
         assert isinstance(assignment, Job), f"the first frame is {type(assignment).__name__}"
         secrets = secrets_in(assignment.args)
         _name(f"llmos-{assignment.program}-{assignment.pid}")
-        tempfile.tempdir = assignment.scratch  # what a kill leaves there, the daemon removes
+        tempfile.tempdir = assignment.scratch  # the daemon removes it after a kill
         restrict(assignment.roots)
         cpu_path.use(assignment.cpu_kernels)
         program = import_module(assignment.main or f"llmos.programs.{assignment.program}")
@@ -84,7 +84,7 @@ def _redirect(log_fd: int) -> None:
 
 
 def _end_with(daemon_pid: int) -> None:
-    """Have the operating system kill this process, even a stopped one, when its daemon ends."""
+    """Have the operating system kill this process, even if it is stopped, when its daemon ends."""
     between = os.getppid()
     if between != daemon_pid:
         try:
@@ -92,7 +92,8 @@ def _end_with(daemon_pid: int) -> None:
         except ProcessLookupError:
             pass
         else:
-            select.select([watch], [], [])  # readable as soon as it has ended, and this process has its new parent
+            # readable as soon as the forking process has ended, and the daemon is the parent
+            select.select([watch], [], [])
             os.close(watch)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != daemon_pid:

@@ -1,6 +1,6 @@
-"""What a base is, read from its files: which of them count, its architecture, task, limits, pooling and license.
+"""Describes a base from its files: which of them count, its architecture, task, limits, pooling and license.
 
-Of an adapter it says which files count; what it fits is for `programs/import_adapter.py`.
+Of an adapter it only chooses the files; `programs/import_adapter.py` finds its base.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from llmos.tasks.encoder_decoder import KINDS, MADE, TASKS
 
 SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 INDEX = "model.safetensors.index.json"
-MODULES = "modules.json"  # what sentence-transformers makes a vector with, in order
+MODULES = "modules.json"  # the modules of a sentence-transformers model, in order
 PICKLED = re.compile(r"(pytorch_model.*\.bin|.*\.(pt|pth|pkl|pickle|ckpt))")
-MARIAN = ("source.spm", "target.spm")  # which make a tokenizer with the ids of vocab.json
+MARIAN = ("source.spm", "target.spm")  # the two make a tokenizer, with the ids of vocab.json
 TOKENIZER = {
     "tokenizer.json",
     "tokenizer_config.json",
@@ -40,9 +40,9 @@ VOCABULARY = {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "s
 CONFIG = {"config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json", MODULES, INDEX}
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-LABELS = "labels.txt"  # of an ONNX graph, one a line
+LABELS = "labels.txt"  # labels of an ONNX graph, one per line
 OTHER = {"README.md", "LICENSE", "LICENSE.txt", "LICENSE.md"}
-WRITES = re.compile(r".*(ForConditionalGeneration|MTModel)")  # of encoders with a decoder, those that write
+WRITES = re.compile(r".*(ForConditionalGeneration|MTModel)")  # encoder-decoder architectures that generate
 DECODER = re.compile(r".*(ForCausalLM|LMHeadModel)")
 POOLING = {
     "pooling_mode_mean_tokens": "mean",
@@ -51,12 +51,12 @@ POOLING = {
     "pooling_mode_lasttoken": "last",
 }
 KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
-TRIAL_S = 1.0  # of processor time for each conversation that a chat template is tried on
-NO_LIMIT = 1_000_000  # tokenizers write a huge number where they mean that there is none
+TRIAL_S = 1.0  # of CPU time for each trial conversation of a chat template
+NO_LIMIT = 1_000_000  # tokenizers write a huge number for no limit
 
 
 def choose_files(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
-    """Which of a model folder's files make the base, weights first; UnsafeWeights or BadInput if they make none."""
+    """The files of a model folder that make the base, weights first; UnsafeWeights or BadInput if they make none."""
     there = set(paths)
     if is_adapter(there):
         return _adapter(there, where)
@@ -78,7 +78,7 @@ def choose_files(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
 
 
 def _graph(weights: Sequence[str], there: set[str]) -> list[tuple[str, Part]]:
-    """A graph with the numbers kept beside it, and whatever says how its input is made and its output is read."""
+    """An ONNX graph with its external data, and the files that describe its input and output."""
     beside = [path for path in (f"{weights[0]}.data", f"{weights[0]}_data") if path in there]
     parts = ((CONFIG, Part.CONFIG), (TOKENIZER, Part.TOKENIZER), (OTHER | {LABELS}, Part.OTHER))
     rest = [(path, part) for names, part in parts for path in sorted(there & names) if path != INDEX]
@@ -86,13 +86,13 @@ def _graph(weights: Sequence[str], there: set[str]) -> list[tuple[str, Part]]:
 
 
 def is_adapter(paths: Iterable[str]) -> bool:
-    """Whether a folder of these files holds an adapter, and not a base of its own."""
+    """Whether these files are an adapter, and not a base."""
     there = set(paths)
     return ADAPTER_CONFIG in there and not any(path == "model.safetensors" or SHARD.fullmatch(path) for path in there)
 
 
 def _adapter(there: set[str], where: str) -> list[tuple[str, Part]]:
-    """An adapter's weights and settings; the config beside them, if there is one, says the labels of its head."""
+    """An adapter's weights and settings, and the config beside them, which may have its head's labels."""
     if ADAPTER not in there:
         pickled = sorted(path for path in there if path.startswith("adapter_model") or PICKLED.fullmatch(path))
         if pickled:
@@ -138,14 +138,14 @@ def _weights(there: set[str], where: str) -> list[str]:
 
 
 def part_of(path: str) -> Part:
-    """What a file of a resident form is for, by its name."""
+    """The role of a resident form's file, by its name."""
     if path.endswith(".safetensors"):
         return Part.WEIGHTS
     return Part.TOKENIZER if path in TOKENIZER else Part.CONFIG if path in CONFIG else Part.OTHER
 
 
 def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
-    """The draft of a base's manifest, less what only its source knows."""
+    """The draft of a base's manifest, without the fields that its source sets."""
     if paths[0].endswith(".gguf"):
         return _of_gguf(folder / paths[0], folder)
     config = _json(folder / "config.json")
@@ -164,7 +164,7 @@ def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
 
 
 def _check_marian(config: dict[str, Json], folder: Path, paths: Sequence[str]) -> None:
-    """Its vocabulary alone is no tokenizer."""
+    """Check Marian's files: its vocabulary alone is not a tokenizer."""
     lacking = [name for name in (*MARIAN, "vocab.json") if name not in paths]
     if config.get("model_type") == "marian" and lacking and "tokenizer.json" not in paths:
         raise BadInput(
@@ -173,7 +173,7 @@ def _check_marian(config: dict[str, Json], folder: Path, paths: Sequence[str]) -
 
 
 def _of_reader(config: dict[str, Json], architecture: str, limits: Iterable[Json], license: str) -> dict[str, Json]:
-    """Of an encoder with a decoder: what most of its kind are for; it may be asked for whatever such a base does."""
+    """An encoder-decoder's draft: its default task is that of most of its kind; it accepts all tasks of such bases."""
     kind = str(config.get("model_type"))
     if kind not in KINDS or not WRITES.fullmatch(architecture):
         raise BadInput(
@@ -196,7 +196,7 @@ def _limits(folder: Path, config: dict[str, Json]) -> list[Json]:
 
 
 def limits_of(folder: Path, config: dict[str, Json]) -> int | None:
-    """The fewest tokens that one of its files allows; None where none says."""
+    """The smallest token limit in its files; None if there is none."""
     return _least(_limits(folder, config))
 
 
@@ -216,7 +216,7 @@ def _refuse_unknown(folder: Path, config: dict[str, Json], architecture: str) ->
 
 
 def pooling_of(folder: Path) -> str:
-    """How the base pools, by its own config; BadInput for a way that is not known here, or for several at once."""
+    """The pooling in the base's own config; BadInput for unknown or combined modes."""
     told = _json(folder / "1_Pooling" / "config.json")
     modes = [key for key, value in told.items() if key.startswith("pooling_mode") and value is True]
     if isinstance(told.get("pooling_mode"), str):
@@ -234,13 +234,13 @@ def pooling_of(folder: Path) -> str:
 
 
 def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
-    from llmos.engines.llamacpp.header import check_whole, read_header  # not above: only GGUF bases need it
+    from llmos.engines.llamacpp.header import check_whole, read_header  # imported late: only GGUF bases need it
 
     header = read_header(path)
     check_whole(path)
     if not header.architecture:
         raise BadInput(f"{path.name} names no architecture. Convert it again, with llama.cpp's convert_hf_to_gguf.py")
-    pooled = header.of_model("pooling_type") is not None  # llama.cpp writes it for embedding models alone
+    pooled = header.of_model("pooling_type") is not None  # llama.cpp writes it only for embedding models
     draft = _draft(
         header.architecture,
         not pooled,
@@ -249,14 +249,14 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
         str(header.entries.get("general.license") or license_of(folder)),
         "mean",
     )
-    vocabulary = header.entries.get("tokenizer.ggml.model")  # which decides whether llama.cpp keeps to rules
+    vocabulary = header.entries.get("tokenizer.ggml.model")  # it decides whether llama.cpp can enforce rules
     return draft if vocabulary is None else draft | {"options": draft["options"] | {"vocabulary": str(vocabulary)}}
 
 
 def _draft(
     architecture: str, is_decoder: bool, tried: Json, limits: Iterable[Json], license: str, pooling: str
 ) -> dict[str, Json]:
-    """`tried` is what `tried_template` found of the chat template, which makes a decoder one that chats."""
+    """`tried` is the result of `tried_template`; a decoder with a working chat template is for chat."""
     options: dict[str, Json] = {
         "pooling": pooling,
         "tasks": tasks_of_encoders(),
@@ -273,17 +273,20 @@ def _draft(
 
 
 def tasks_of_encoders() -> list[str]:
-    """What a base that embeds is good for, without training and once it is trained."""
+    """The tasks of an embedding base, without training and with it."""
     trained = [one.name for one in all_specs() if one.is_trainable and not one.is_generative]
     return list(dict.fromkeys((*vector_tasks(), *trained)))
 
 
 def tried_template(text: str | None, named: dict[str, str]) -> Json:
-    """What a chat template does with a plain text, answers, a system text and tools: the roles whose text it reads by
-    `parts`, and what it `refuses`, with why; {"error"} for one that cannot be compiled, None of none."""
+    """The trials of a chat template with a text, answers, a system text and tools.
+
+    The result has the roles whose text it reads by `parts`, and what it `refuses` with the reason; {"error"} if it does
+    not compile; None without a template.
+    """
     if text is None:
         return None
-    from llmos.nn.text.chat_template import ChatTemplate  # not above: only what chats has one
+    from llmos.nn.text.chat_template import ChatTemplate  # imported late: only models that chat need it
 
     try:
         return ChatTemplate(text, "it", TRIAL_S).trial(named)
@@ -292,7 +295,7 @@ def tried_template(text: str | None, named: dict[str, str]) -> Json:
 
 
 def said_of_template(tried: Json) -> str:
-    """What whoever pulls a base should know of its chat template; empty where all is well."""
+    """A warning about a base's chat template for whoever pulls it; empty if there is no problem."""
     if not tried:
         return ""
     if "error" in tried:
@@ -304,14 +307,14 @@ def said_of_template(tried: Json) -> str:
 
 
 def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The chat template of a folder, and the tokens that it may name."""
+    """The chat template of a folder, and the special tokens that it may name."""
     about = _json(folder / "tokenizer_config.json")
     named = {key: _content(value) for key, value in about.items() if key.endswith("_token") and value is not None}
     path = folder / "chat_template.jinja"
     if path.exists():
         return path.read_text(encoding="utf-8", errors="replace"), named
     held = about.get("chat_template")
-    if isinstance(held, list):  # several, by name
+    if isinstance(held, list):  # several templates, by name
         held = next((one.get("template") for one in held if one.get("name") == "default"), None)
     return (held if isinstance(held, str) else None), named
 
@@ -321,7 +324,7 @@ def _content(token: Json) -> str:
 
 
 def license_of(folder: Path) -> str:
-    """The license a README's front matter names, else the first line of a LICENSE, else `unknown`."""
+    """The license in the README's front matter, else the first line of LICENSE, else `unknown`."""
     readme = folder / "README.md"
     if readme.exists():
         text = readme.read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Describes an ONNX graph from elsewhere: its task, inputs and outputs."""
+"""Describes an imported ONNX graph: its task, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from llmos.engines.onnx.graph import Graph, GraphForm, Session, check_labels, gr
 from llmos.programs.describe import LABELS, VOCABULARY, license_of, limits_of, pooling_of
 
 MANY = "multi_label_classification"
-TRIED = "a"  # what a graph that gives a map is asked, to hear which labels it has
+TRIED = "a"  # a probe input that shows the labels of a graph whose output is a map
 
 
 def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) -> dict[str, Json]:
-    """The draft of its manifest; BadInput where graph, task, labels and tokenizer do not fit each other."""
+    """The draft of its manifest; BadInput if graph, task, labels and tokenizer do not fit each other."""
     config = _config(folder)
     task = str(args.get("task") or _task_of(config))
     session = open_session(folder / paths[0], threads=1)
@@ -69,7 +69,7 @@ def _task_of(config: dict[str, Json]) -> str:
 
 
 def _labels(folder: Path, config: dict[str, Json], args: dict[str, Json]) -> list[str]:
-    """As they were given, else one a line in their file, else those of the config."""
+    """The given labels, else those in the labels file, else those of the config."""
     if args.get("labels"):
         return [str(label) for label in args["labels"]]
     if (folder / LABELS).exists():
@@ -79,14 +79,14 @@ def _labels(folder: Path, config: dict[str, Json], args: dict[str, Json]) -> lis
 
 
 def _probability_labels(session: Session, graph: Graph) -> list[str]:
-    """The labels of a graph that gives a probability by label, which is what it says of any text."""
+    """The labels of a graph whose output is a map from label to probability."""
     ((name, kind),) = graph.inputs.items()
     (found,) = session.run([graph.output], {name: [[TRIED]] if kind == "texts" else [TRIED]})
     return [str(label) for label in found[0]]
 
 
 def _check_map(labels: Sequence[str], has: Sequence[str]) -> None:
-    """BadInput for other labels than the graph's map has: an answer is looked up there by its label."""
+    """Raise BadInput if the labels differ from those of the graph's map, where answers are looked up."""
     if len(labels) != len(has) or set(labels) != set(has):
         raise BadInput(
             f"The graph gives a map of {len(has)} labels ({', '.join(has[:12])}) and there are {len(labels)}: "

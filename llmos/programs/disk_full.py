@@ -1,4 +1,4 @@
-"""Checks the disk's free space before a download or conversion begins, and reports what it lacks."""
+"""Checks free disk space before a download or conversion begins, and reports how much is missing."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import BinaryIO
 
 from llmos.abi.error import DiskFull
 
-WRITE_BYTES = 1 << 20  # what is said to be needed when a disk fills up in the middle of something
+WRITE_BYTES = 1 << 20  # the stated need if a disk fills up while something is written
 MOST_HEADER_BYTES = 100_000_000
-WHOLE = "model.safetensors"  # a form may be this very file; of shards it never is
-GGUF = "GGUF"  # whatever it is quantized to, the form holds plain numbers
+WHOLE = "model.safetensors"  # a resident form may be this very file; a sharded file never is one
+GGUF = "GGUF"  # quantized weights are floats in the resident form
 BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, GGUF: 1}
 KINDS = {"float32": "F32", "bfloat16": "BF16"}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-IN_WORDS = "No space left on device"  # what libraries make of ENOSPC that raise errors of their own
+IN_WORDS = "No space left on device"  # ENOSPC in the messages of libraries that raise their own errors
 
 
 @contextmanager
 def room_said(folder: Path) -> Iterator[None]:
-    """A disk that fills up within is said as DiskFull, with the numbers."""
+    """Inside this block, a full disk is raised as DiskFull, with the numbers."""
     try:
         yield
     except Exception as error:
@@ -37,7 +37,7 @@ def room_said(folder: Path) -> Iterator[None]:
 
 
 def check_room(folder: Path, need_bytes: int, what: str) -> None:
-    """DiskFull, with the numbers and what they are for, before anything is written."""
+    """Raise DiskFull, with the numbers and the purpose, before anything is written."""
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     free_bytes = shutil.disk_usage(there).free
     if need_bytes > free_bytes:
@@ -52,31 +52,31 @@ def check_room(folder: Path, need_bytes: int, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A file of weights as its header tells of it: for each tensor its name, dtype and number of elements."""
+    """A weights file by its header: name, dtype and number of elements of each tensor."""
 
     path: str
     tensors: tuple[tuple[str, str, int], ...]
 
 
 def read_weights(path: str, file: BinaryIO) -> Weights:
-    """The header of safetensors or GGUF; no tensors of what has none that can be read, or is another kind of file."""
+    """Read the header of safetensors or GGUF; no tensors if it is unreadable or of another format."""
     try:
         if path.endswith(".safetensors"):
             return Weights(path, tuple(_tensors(file)))
         if path.endswith(".gguf"):
-            from llmos.engines.llamacpp.header import count_numbers  # not above: only GGUF bases need it
+            from llmos.engines.llamacpp.header import count_numbers  # imported late: only GGUF bases need it
 
             return Weights(path, (("", GGUF, count_numbers(file)),))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, OverflowError, MemoryError):
-        pass  # whoever reads it next says what is wrong with it
+        pass  # the next reader reports the fault
     return Weights(path, ())
 
 
 def form_bytes(weights: Iterable[Weights], dtype: str, names: Callable[[], Collection[str]] | None = None) -> int:
-    """At most so many bytes does the form of these files in this dtype take beside them.
+    """An upper bound of the bytes that a resident form of these files in this dtype adds.
 
-    None where it is the same file: one of safetensors that has this dtype already, and every tensor of `names`, which
-    are those of the model; where that is not given, it is taken for granted.
+    It is 0 if the form is the same file: one safetensors file in this dtype already, with every tensor in `names`.
+    Without `names`, all are assumed to be there.
     """
     weights = list(weights)
     to = KINDS.get(dtype, "F32")
@@ -100,7 +100,7 @@ def _tensors(file: BinaryIO) -> Iterator[tuple[str, str, int]]:
 
 
 def disk_full(folder: Path, need_bytes: int, free_bytes: int) -> DiskFull:
-    """The error that says what is needed and what is there."""
+    """The error with the needed and the free bytes."""
     return DiskFull(
         f"The disk under {folder} is full: {need_bytes:,} bytes are needed and {free_bytes:,} are free. "
         "Free some (llmos gc, llmos rm) and go on; what is there so far is kept",

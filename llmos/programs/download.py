@@ -29,7 +29,7 @@ ATTEMPTS = 4
 
 
 def pip_settings() -> dict[str, str]:
-    """What pip is configured with here (index-url, extra-index-url, find-links, cert), asked of pip itself."""
+    """pip's configuration on this machine (index-url, extra-index-url, find-links, cert), as pip reports it."""
     try:
         listed = subprocess.run(
             [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=30, check=False
@@ -40,13 +40,13 @@ def pip_settings() -> dict[str, str]:
     for line in listed.stdout.splitlines():
         key, equals, value = line.partition("=")
         scope, _, name = key.rpartition(".")
-        if equals and (name not in settings or scope == ":env:"):  # pip gives the environment the last word
+        if equals and (name not in settings or scope == ":env:"):  # in pip, the environment has precedence
             settings[name] = value.strip().strip("'\"")
     return settings
 
 
 def open_client(cert: str | None = None) -> httpx.Client:
-    """A client that trusts what this machine trusts, and gives up soon on a place it cannot reach."""
+    """An HTTP client that trusts this machine's certificates and soon gives up on an unreachable host."""
     return httpx.Client(
         verify=ssl.create_default_context(cafile=cert if cert and Path(cert).is_file() else None),
         timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
@@ -56,7 +56,7 @@ def open_client(cert: str | None = None) -> httpx.Client:
 
 
 def get(client: httpx.Client, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-    """One small page; Offline if nobody answers, NotFound or Offline for what was answered instead."""
+    """Get one small page; Offline if there is no answer, NotFound or Offline for an error status."""
     try:
         answer = client.get(url, headers=dict(headers or {}))
     except httpx.HTTPError as error:
@@ -66,9 +66,9 @@ def get(client: httpx.Client, url: str, headers: Mapping[str, str] | None = None
 
 
 class Download:
-    """The downloads of one process: into a folder whose partial files are found again, with progress on its channel.
+    """The downloads of one process: into a folder whose partial files survive it, with progress on its channel.
 
-    They are locked until it is closed: nobody else fetches them, and no collection of garbage takes them away.
+    Partial files are locked until `close`: no other process fetches them, and garbage collection leaves them.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Download:
         self.close()
 
     def close(self) -> None:
-        """Let go of what was fetched."""
+        """Unlock the files."""
         self._held.close()
 
     def fetch(
@@ -102,9 +102,9 @@ class Download:
         title: str = "",
         beside_bytes: int = 0,
     ) -> Path:
-        """The file at this address, going on from what an earlier process left; Corrupt if its digest is another.
+        """Download this file, continuing a partial one; Corrupt if its digest is wrong.
 
-        `beside_bytes` is what will be made of it while it is there, for which there has to be room as well.
+        `beside_bytes` is the size of what is made from it while it is there, for which space is needed too.
         """
         part = self._part(url)
         file = self._held.enter_context(_lock_partial(part, url))
@@ -112,7 +112,7 @@ class Download:
             try:
                 self._check_room(max(0, size_bytes - file.tell()) + beside_bytes)
             except DiskFull:
-                if not file.tell():  # nothing of it is here but the name
+                if not file.tell():  # only the name is here
                     part.unlink()
                 raise
         self._complete(url, file, size_bytes, dict(headers or {}), title)
@@ -124,7 +124,7 @@ class Download:
             raise
 
     def held_bytes(self, url: str) -> int:
-        """How much of this file is here already."""
+        """The bytes of this file that are here already."""
         try:
             return self._part(url).stat().st_size
         except FileNotFoundError:
@@ -134,7 +134,7 @@ class Download:
         return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.part"
 
     def _complete(self, url: str, file: BinaryIO, size_bytes: int, headers: dict[str, str], title: str) -> None:
-        """Fetch what the partial file lacks, asking again for the rest when the line is cut."""
+        """Fetch the missing part of the file, and retry if the connection breaks."""
         failure: httpx.HTTPError | None = None
         for _ in range(ATTEMPTS):
             try:
@@ -149,12 +149,13 @@ class Download:
 
     def _stream(self, url: str, file: BinaryIO, size_bytes: int, headers: dict[str, str], title: str) -> None:
         held = file.tell()
-        headers = {**headers, "Accept-Encoding": "identity"}  # a range of a packed answer is bytes of another file
+        # a range of a compressed response would be bytes of another file
+        headers = {**headers, "Accept-Encoding": "identity"}
         if held:
             headers["Range"] = f"bytes={held}-"
         with self.client.stream("GET", url, headers=headers) as answer:
             if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # all of it was here; the digest says whether it is right
+                return  # all of it was here; the digest shows whether it is right
             _refused_error(answer, url)
             if answer.status_code != httpx.codes.PARTIAL_CONTENT:
                 held = file.truncate(0)
@@ -163,7 +164,7 @@ class Download:
             self._check_room(total - held)
             began, start = self._clock(), held
             with room_said(self._folder):
-                for piece in answer.iter_raw():  # as it comes: a cut loses nothing that had arrived
+                for piece in answer.iter_raw():  # in raw pieces: a broken connection loses nothing that has arrived
                     file.write(piece)
                     held += len(piece)
                     self._channel.report(_progress(title, held, total, held - start, self._clock() - began))
@@ -177,7 +178,7 @@ class Download:
             raise disk_full(self._folder, need_bytes, free_bytes)
 
     def check_file(self, path: Path, sha256: str | None, size_bytes: int = 0, url: str = "") -> Path:
-        """The file itself if its size and digest, as far as they are known, are these; Corrupt otherwise."""
+        """The file if its size and digest match, as far as they are known; Corrupt otherwise."""
         has_bytes = path.stat().st_size
         if size_bytes and has_bytes != size_bytes:
             raise _damaged_error(url or str(path), f"{size_bytes:,} bytes", f"{has_bytes:,} bytes")
@@ -193,12 +194,12 @@ class Download:
 
 
 def _lock_partial(part: Path, url: str) -> BinaryIO:
-    """The partial file, this process's alone; Conflict if another one has it."""
+    """Open and lock the partial file; Conflict if another process has it."""
     while True:
         file = part.open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(part, file):  # else it was collected as garbage between the two
+            if _is_still(part, file):  # else garbage collection removed it between the two steps
                 return file
         except BlockingIOError as error:
             file.close()

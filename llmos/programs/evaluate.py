@@ -1,6 +1,6 @@
-"""evaluate: any model of the store on any labelled rows; its numbers are the last report, its evidence two files.
+"""evaluate: any model of the store on any labelled rows; the last report has the metrics, two files are the evidence.
 
-Arguments: `model`, `data`, `options`, the `task` of a base that writes, and the machine's own `reports`: the folder
+Arguments: `model`, `data`, `options`, the `task` of a generative base, and the machine's own `reports`: the folder
 where the evidence is kept.
 """
 
@@ -32,11 +32,11 @@ from llmos.programs.resident import with_resident
 
 
 class Stopped(Exception):
-    """The daemon wants this process to end; there is nothing half-done worth keeping."""
+    """The daemon wants this process to end. There is no partial work to keep."""
 
 
 def main(channel: Channel, assignment: Job) -> None:
-    """Measure the model that the arguments name on the rows of their data."""
+    """Evaluate the model in the arguments on the rows of their data."""
     model = assignment.models["model"]
     manifest = model.manifest
     task = str(assignment.args.get("task") or manifest.task)
@@ -77,7 +77,7 @@ def main(channel: Channel, assignment: Job) -> None:
 
 
 def report_rows(channel: Channel, phase: str, count: int) -> Callable[[int], None]:
-    """Reports how many rows of this phase are done; raises Stopped once the process is asked to stop."""
+    """A callback that reports finished rows of this phase; it raises Stopped once the process is asked to stop."""
 
     def on_done(done: int) -> None:
         if channel.stop_asked:
@@ -88,7 +88,7 @@ def report_rows(channel: Channel, phase: str, count: int) -> Callable[[int], Non
 
 
 def _refuse_others(manifest: Manifest, task: str) -> None:
-    """A model is measured at its own task; a base that writes, at any that is written."""
+    """Raise unless the task is the model's own; a generative base may be evaluated at any generative task."""
     is_any = manifest.kind is Kind.BASE and is_generative(manifest.task)
     if task not in trainable_tasks() or (task != manifest.task and not (is_any and is_generative(task))):
         able = ", ".join(generative_tasks() if is_any else trainable_tasks())
@@ -102,18 +102,18 @@ def _refuse_others(manifest: Manifest, task: str) -> None:
 
 
 def _keep_evidence(evidence: Evidence, scratch: Path, reports: Json) -> Path:
-    """Write the evidence where it outlives the process, whole or not at all; returns its page."""
+    """Move the evidence, atomically, to where it outlives the process; returns its page."""
     folder = Path(str(reports or scratch / "reports"))
     aside = scratch / "evaluation"
     evidence.write(aside)
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed between here and its last report
+    shutil.rmtree(folder, ignore_errors=True)  # left by an attempt that was killed after this point
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside.rename(folder)
     return folder / PAGE
 
 
 def data_of(told: Json) -> Data:
-    """Where the rows are that the arguments name."""
+    """The data source in the arguments."""
     if isinstance(told, str):
         return Data(told)
     if not isinstance(told, dict):

@@ -1,8 +1,8 @@
 """Imports a foreign PEFT adapter: matches it to a base in the store, or refuses it with the reason.
 
-Which base that is: the one with the digest that the adapter names, or with the very weights of the folder that it
-names. Where neither can be known, the one it fits by its layers and their shapes; if it fits several, the one whose
-origin it names. The argument `base` says it outright, and is checked in the same way.
+The base is the one whose digest the adapter names, or whose weights equal those of the folder that it names. If neither
+is known, it is the one that fits by layers and shapes; if several fit, the one whose origin it names. The argument
+`base` overrides this, with the same checks.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from llmos.programs.describe import license_of
 from llmos.programs.sources import Brought
 from llmos.tasks.encoder_decoder import TASKS as READING
 
-CARRIED = ("max_tokens", "pooling")  # options of a base that hold for a model on it
+CARRIED = ("max_tokens", "pooling")  # options of a base that also hold for models on it
 SAID = ("r", "lora_alpha", "task_type", "target_modules", "base_model_name_or_path", "revision")
 MANY = "multi_label_classification"
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """An adapter that was brought: its settings, its weights, and what it says of its base."""
+    """An imported adapter: its settings, its weights, and what it states about its base."""
 
     name: str
     config: Config
@@ -54,7 +54,7 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The base that the adapter stands on, and how that was found."""
+    """The adapter's base, and how it was found."""
 
     base: ModelPath
     loaded: Loaded
@@ -62,11 +62,11 @@ class Match:
 
 
 def adopt(channel: Channel, assignment: Job, brought: Brought, folder: Path, name: str) -> None:
-    """Find the adapter's base, take its task head over, offer it; the first of its name is promoted."""
+    """Find the adapter's base, import its task head, and offer it; the first version of a name is promoted."""
     channel.report(Progress("match", message="looking for the adapter's base"))
     try:
         adapter = Foreign(name, read_config(folder, name), read_tensors(folder, name), base_digest(folder))
-    except Corrupt as error:  # not of the store: what it was brought from is so
+    except Corrupt as error:  # the damaged file is in the source, not in the store
         raise BadInput(error.message) from error
     match = match_of(adapter, assignment)
     head = head_of(adapter.tensors, adapter.config, match.loaded.config.model_type, Path(match.base.folder))
@@ -89,7 +89,7 @@ def adopt(channel: Channel, assignment: Job, brought: Brought, folder: Path, nam
 
 
 def _doubts(ref: str, draft: Mapping[str, Json], asked: Json, *, is_read: bool) -> str:
-    """What its source does not say and nobody has measured, and what to do about it."""
+    """What is unknown or unmeasured about the adapter, and what to do about it."""
     doubts = ""
     spec = spec_of(draft["task"])
     if spec.is_conversation and asked is None:
@@ -103,7 +103,7 @@ def _doubts(ref: str, draft: Mapping[str, Json], asked: Json, *, is_read: bool) 
 
 
 def match_of(adapter: Foreign, assignment: Job) -> Match:
-    """The base for this adapter; BadInput, with the reasons, if the store has none that it can stand on."""
+    """The base for this adapter; BadInput, with the reasons, if none in the store fits."""
     bases = _asked_base(adapter, assignment)
     how, bases = _possible_bases(adapter, bases, assignment)
     fits: dict[str, Loaded] = {}
@@ -127,7 +127,7 @@ def match_of(adapter: Foreign, assignment: Job) -> Match:
 
 
 def _unfit(adapter: Foreign, reasons: Mapping[str, BadInput]) -> BadInput:
-    """Why it stands on none of these bases: of those that have its layers, where there are such, else of all."""
+    """The error if no base fits, with the reasons; bases without its layers are named only if all lack them."""
     told = {ref: error.message for ref, error in reasons.items() if "layer" not in error.detail}
     told = told or {ref: error.message for ref, error in reasons.items()}
     why = "; ".join(reason if len(told) == 1 else f"{ref}: {reason}" for ref, reason in told.items())
@@ -135,7 +135,7 @@ def _unfit(adapter: Foreign, reasons: Mapping[str, BadInput]) -> BadInput:
 
 
 def _asked_base(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
-    """By ref, the base that was asked for: any version in full, or what a bare name means. Else all that names mean."""
+    """The requested base, by ref: a full ref or a bare name. Without a request, every base that a bare name means."""
     bases = {key: one for key, one in assignment.models.items() if one.manifest.kind is Kind.BASE}
     asked = assignment.args.get("base")
     if asked in bases:
@@ -156,7 +156,7 @@ def _asked_base(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
 
 
 def _in_float(base: ModelPath, others: Iterable[ModelPath]) -> ModelPath:
-    """The newest version of this base in float, which adapters are trained on; itself where there is none."""
+    """The newest float version of this base, because adapters are trained on float; else the base itself."""
     known = base.manifest
     same = [one for one in others if one.manifest.name == known.name]
     floats = [
@@ -168,7 +168,7 @@ def _in_float(base: ModelPath, others: Iterable[ModelPath]) -> ModelPath:
 
 
 def _possible_bases(adapter: Foreign, bases: dict[str, ModelPath], assignment: Job) -> tuple[str, dict[str, ModelPath]]:
-    """Those of the bases that can be the adapter's by what is known of it, and how that was told."""
+    """The bases that can be the adapter's by digest, weights, fit or origin, and how that was decided."""
     if adapter.digest is not None:
         same = {ref: one for ref, one in bases.items() if one.manifest.base_digest == adapter.digest}
         if not same:
@@ -194,7 +194,7 @@ def _possible_bases(adapter: Foreign, bases: dict[str, ModelPath], assignment: J
 
 
 def _same_weights(folder: Path, base: ModelPath, dtype: str) -> bool:
-    """Whether the model in this folder has the base's weights, whatever files they are in."""
+    """Whether the model in this folder has the base's weights, whatever its files are."""
     if any(file.samefile(other) for file in folder.glob("*.safetensors") for other in _weights_of(base)):
         return True
     ours = load(base, dtype=dtype, device="cpu0").backbone.state_dict()
@@ -208,7 +208,7 @@ def _weights_of(base: ModelPath) -> list[Path]:
 
 
 def _origins(base: ModelPath, assignment: Job) -> set[str]:
-    """The names under which the world knows this base."""
+    """The base's public names."""
     source = base.manifest.source
     more = assignment.args.get("catalog")
     entries = catalog(Path(more) if more else None).values()
@@ -217,7 +217,7 @@ def _origins(base: ModelPath, assignment: Job) -> set[str]:
 
 
 def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, asked: Json) -> dict[str, Json]:
-    """The model's manifest, less what its source says."""
+    """The model's manifest, without the fields that its source sets."""
     base = match.base.manifest
     config = _published_name(folder)
     options = {key: base.options[key] for key in CARRIED if key in base.options}
@@ -262,12 +262,12 @@ def _task(adapter: Foreign, match: Match, head: Head | None) -> str:
 
 
 def _writes(base: Loaded) -> tuple[str, ...]:
-    """The tasks that an adapter which writes may be for, on this base."""
+    """The possible tasks of a generative adapter on this base."""
     return open_ended_tasks() if base.reader is None else READING
 
 
 def _labels(task: str, count: int, config: Mapping[str, Json], name: str) -> tuple[str, ...]:
-    """The labels that the config beside the adapter names; transformers' own for a classifier that has none."""
+    """The labels in the config beside the adapter; transformers' default names for a classifier without any."""
     named = config.get("id2label") or {}
     labels = tuple(str(named[key]) for key in sorted(named, key=int)) if all(map(str.isdecimal, named)) else ()
     if count < 2 or config.get("problem_type") == "regression":

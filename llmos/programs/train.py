@@ -49,7 +49,7 @@ VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
 
 
 def main(channel: Channel, assignment: Job) -> None:
-    """Train to the end, or to a checkpoint when asked to stop; the same call again goes on from there."""
+    """Train to the end, or to a checkpoint when asked to stop; the same call again continues from there."""
     recipe = from_plain(assignment.args, Recipe)
     check(recipe)
     channel.report(Progress("read", unit="rows"))
@@ -66,7 +66,7 @@ def main(channel: Channel, assignment: Job) -> None:
 
 
 def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
-    """The options, and what of them the rows and the base decide: which number is the best, how vectors are pooled."""
+    """The options, with those that rows and base decide: the number of the best grade, and the pooling."""
     options = dict(recipe.options)
     for name, value in rows_of(recipe.task).options_of(recipe.task, data.splits.train).items():
         options.setdefault(name, value)
@@ -76,7 +76,7 @@ def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[
 
 
 class _Training:
-    """One run with all it holds."""
+    """One run with its state."""
 
     def __init__(self, channel: Channel, assignment: Job, recipe: Recipe, data: LoadedData) -> None:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
@@ -127,7 +127,7 @@ class _Training:
         return Settings(self.data.splits.labels, self.recipe.options, limit)
 
     def _digest(self) -> str:
-        """What must be the same for a checkpoint to be gone on from."""
+        """The digest of everything that must be unchanged to continue from a checkpoint."""
         seen = hashlib.sha256(identity_of(self.recipe))
         seen.update(self.data.digest().encode())
         seen.update((self.base.manifest.base_digest or self.base.manifest.ref).encode())
@@ -203,7 +203,7 @@ class _Training:
         self._report(last)
 
     def _in_int8(self, accepted: Accepted, draft: dict[str, Json], verdict: Verdict) -> str:
-        """The same version once more, served in int8, if that costs little enough; what came of it."""
+        """Make an int8 copy of the version if it loses little enough; returns a summary."""
         name, _, version = accepted.ref.partition(":")
         manifest = from_plain({**draft, "name": name, "version": int(version), "files": ()}, Manifest)
         model, rows, limit = (
@@ -220,7 +220,7 @@ class _Training:
         return f"{ref} is the same in int8: {said}"
 
     def _reads_alike(self, other: ModelPath) -> bool:
-        """The other model stands on a base of the same files: weights alone do not say what its tokens are."""
+        """Whether the other model's base has the same files: equal weights may still have another tokenizer."""
         theirs = other.base.manifest if other.base is not None else None
         return theirs is not None and content_digest(theirs.files) == content_digest(self.base.manifest.files)
 
@@ -268,7 +268,7 @@ class _Training:
         return ""
 
     def _training_keys(self, model: ModelPath) -> frozenset[str]:
-        """What a version has learned from, where the store still has its dataset."""
+        """The keys of the rows that a version was trained on, if the store still has its dataset."""
         ref = str(model.manifest.lineage.get("dataset", ""))
         if ref not in self.assignment.datasets:
             self._report(

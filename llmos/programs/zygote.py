@@ -39,14 +39,16 @@ MAX_FDS = 2
 
 
 def main(arguments: list[str]) -> None:
-    """Serve fork requests on the socket whose number is given, until the daemon closes it."""
+    """Serve fork requests on this socket until the daemon closes it."""
     control = socket.socket(fileno=int(arguments[0]))
     daemon_pid, engine = int(arguments[1]), arguments[2]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)  # a stopped one sees no socket close
+    # a stopped process does not notice that a socket closes
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != daemon_pid:
         return
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads as it is imported, and forks would lose them
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin at a barrier keep the one that is late from its core
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads at its import, which forks would lose
+    # threads that spin at a barrier take the core of the thread they wait for
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     preload(engine)
     gc.collect()
     gc.freeze()
@@ -59,8 +61,8 @@ def main(arguments: list[str]) -> None:
 
 
 def preload(engine: str) -> None:
-    """Import what children of this engine need; one that fails is told by the child that meets it again."""
-    for name in PRELOAD.get(engine, PRELOAD["pytorch"]):  # whatever serves, pytorch trains
+    """Import what children of this engine need. An import that fails is reported by the child that repeats it."""
+    for name in PRELOAD.get(engine, PRELOAD["pytorch"]):  # whatever engine serves, pytorch trains
         try:
             import_module(name)
         except ImportError:
@@ -88,7 +90,7 @@ def _be_between(control: socket.socket, request: int, fds: list[int], daemon_pid
         os._exit(1)
     if os_pid == 0:
         control.close()
-        from llmos.programs.child import be_child  # not above: the zygote itself has no use for it
+        from llmos.programs.child import be_child  # imported late: the zygote itself does not need it
 
         be_child(fds[0], fds[1], daemon_pid)
     control.send(json.dumps({"request": request, "os_pid": os_pid}).encode())

@@ -27,7 +27,7 @@ OnProgress = Callable[[Process], None]
 
 
 class AsyncClient:
-    """The box. `base_url` is where the daemon listens; without it, where this user's daemon wrote that it does."""
+    """A client of the daemon. `base_url` is its address; by default the address that this user's daemon wrote down."""
 
     def __init__(self, base_url: str | None = None, *, timeout_s: float | None = 600.0) -> None:
         self.url = address(base_url)
@@ -42,7 +42,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let the connections go."""
+        """Close all connections."""
         await self._http.aclose()
 
     async def status(self) -> Status:
@@ -54,15 +54,15 @@ class AsyncClient:
         return await self._ask(request.devices())
 
     async def disk(self) -> DiskUse:
-        """Bytes of the store by room."""
+        """The bytes in each part of the store."""
         return await self._ask(request.disk())
 
     async def gc(self) -> int:
-        """Remove what no name reaches; the bytes freed."""
+        """Delete everything that no name refers to; returns the freed bytes."""
         return await self._ask(request.collect())
 
     async def verify(self) -> Verified:
-        """Read every byte of the store; which files are not what they were when they came."""
+        """Read every byte of the store; returns the files that are damaged."""
         return await self._ask(request.verify())
 
     async def models(self) -> list[Model]:
@@ -82,7 +82,7 @@ class AsyncClient:
         return await self._ask(request.rollback(name))
 
     async def remove(self, ref: str) -> list[str]:
-        """Forget a version, or a whole name; the refs that are gone."""
+        """Remove a version, or all versions of a name; returns the removed refs."""
         return await self._ask(request.remove(ref))
 
     async def datasets(self) -> list[DatasetManifest]:
@@ -94,7 +94,7 @@ class AsyncClient:
         return await self._ask(request.dataset(ref))
 
     async def remove_dataset(self, ref: str) -> list[str]:
-        """Forget a dataset; the refs that are gone."""
+        """Remove a dataset; returns the removed refs."""
         return await self._ask(request.remove_dataset(ref))
 
     async def processes(self) -> list[Process]:
@@ -102,7 +102,7 @@ class AsyncClient:
         return await self._ask(request.processes())
 
     async def process(self, pid: int) -> Process:
-        """A process as it is now."""
+        """A process in its current state."""
         return await self._ask(request.process(pid))
 
     async def kill(self, pid: int, *, force: bool = False) -> Process:
@@ -110,11 +110,11 @@ class AsyncClient:
         return await self._ask(request.kill(pid, force=force))
 
     async def suspend(self, pid: int) -> Process:
-        """Let a process pause."""
+        """Pause a process."""
         return await self._ask(request.suspend(pid))
 
     async def resume(self, pid: int) -> Process:
-        """Let a process go on, an interrupted one from its checkpoint."""
+        """Continue a process; an interrupted one goes on from its checkpoint."""
         return await self._ask(request.resume(pid))
 
     async def nice(self, pid: int, priority: Priority | str) -> Process:
@@ -135,10 +135,10 @@ class AsyncClient:
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> Process:
-        """Bring in a base or an adapter: a name of the catalog, `hf:org/name`, or a folder; with `dtype="int8"` also a
-        version of the base that is served in it.
+        """Bring in a base or an adapter: a catalog name, `hf:org/name`, or a folder.
 
-        `engine` is to serve it. An ONNX graph says its `task`, and `labels` where its folder names none.
+        `dtype="int8"` also makes an int8 version of the base. `engine` is the engine that serves it. An ONNX graph
+        needs `task`, and `labels` if its folder has none.
         """
         said = None if labels is None else list(labels)
         asked = request.pull(source, name, base, dtype, max_drop, engine=engine, task=task, labels=said)
@@ -156,12 +156,11 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
-        """Fine-tune `base` on labelled rows into a new version of `name`; `made` of the process says which.
+        """Fine-tune `base` on labelled rows into a new version of `name`; the process's `made` is its ref.
 
-        Without `base` it is minilm, or smollm2 for tasks that write.
-
-        Settings are the recipe's (`method`, `epochs`, `seed` ...), the data's (`validation`, `test`, `text` ...),
-        LoRA's with `lora_` before them, and the task's options (`multi_label` ...).
+        The default base is minilm, or smollm2 for generative tasks. Settings are the recipe's (`method`, `epochs`,
+        `seed` ...), the data's (`validation`, `test`, `text` ...), LoRA's with the prefix `lora_`, and the task's
+        options (`multi_label` ...).
         """
         recipe = request.recipe(task, name, base, data, settings)
         return await self._start(request.train(recipe, device), wait=wait, on_progress=on_progress)
@@ -179,9 +178,9 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
-        """Measure a model on labelled rows, in the dtype that it is served in unless another is said.
+        """Evaluate a model on labelled rows, in the dtype that it is served in by default.
 
-        A base that writes is measured at whichever `task` is named, with that task's `options`.
+        A generative base is evaluated at the given `task`, with that task's `options`.
         """
         asked = request.evaluate(model, request.data_of(data, **settings), device, dtype, task, options)
         return await self._start(asked, wait=wait, on_progress=on_progress)
@@ -196,7 +195,7 @@ class AsyncClient:
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
-        """The same version again, served in int8, if it loses no more than `max_drop` of its headline metric."""
+        """Make an int8 version of the model, if it loses no more than `max_drop` of its primary metric."""
         rows = None if data is None else request.data_of(data, **settings)
         return await self._start(request.quantize(model, rows, max_drop), wait=wait, on_progress=on_progress)
 
@@ -235,11 +234,11 @@ class AsyncClient:
         engine: str | None = None,
         **params: Json,
     ) -> Result | list[Result]:
-        """Ask a model: one input gives one result, a list gives a list. `task` and `engine` are the model's own unless
-        said.
+        """Call a model: one input gives one result, a list gives a list. `task` and `engine` default to the model's
+        own.
 
-        With `n` (generate and chat) a list gives n results for each of its inputs, in order. The answer is there
-        within `timeout_s`; `priority` is interactive, batch or background: who the call yields to.
+        With `n` (generate and chat) a list gives n results for each of its inputs, in order. The answer comes within
+        `timeout_s` or fails. `priority` is interactive, batch or background.
         """
         given, is_one = request.inputs_of(inputs)
         options = request.call_options(timeout_s, priority, engine, params)
@@ -257,7 +256,7 @@ class AsyncClient:
         engine: str | None = None,
         **params: Json,
     ) -> AsyncIterator[str]:
-        """The next message of a conversation, piece by piece as it is made."""
+        """The next message of a conversation, in pieces as it is generated."""
         body = request.chat_body(model, messages, params, request.call_options(timeout_s, priority, engine, params))
         async for _, data in self._events("POST", "/v1/tasks/chat", body):
             for output in data["outputs"]:
@@ -273,21 +272,21 @@ class AsyncClient:
         engine: str | None = None,
         **params: Json,
     ) -> AsyncIterator[str]:
-        """Text that continues a prompt, piece by piece as it is made."""
+        """Text that continues a prompt, in pieces as it is generated."""
         body = request.generate_body(model, prompt, params, request.call_options(timeout_s, priority, engine, params))
         async for _, data in self._events("POST", "/v1/tasks/generate", body):
             for output in data["outputs"]:
                 yield output["text"]
 
     async def wait(self, pid: int, *, on_progress: OnProgress | None = None) -> Process:
-        """The process once it has ended well; the error that ended it is raised."""
+        """Wait for a process to end and return it; if it failed, its error is raised."""
         async for stream_event in self.watch(pid):
             if stream_event.process is not None and on_progress is not None:
                 on_progress(stream_event.process)
         return raise_unless_done(await self.process(pid))
 
     async def watch(self, pid: int | None = None) -> AsyncIterator[StreamEvent]:
-        """What happens from now on; of one process, its present state first, and to its end."""
+        """Events from now on; of one process: its present state first, then its events to its end."""
         path = "/v1/events" if pid is None else f"/v1/processes/{pid}/events"
         async for _, data in self._events("GET", path):
             yield stream_event_of(data)
@@ -301,7 +300,7 @@ class AsyncClient:
         return response.text
 
     async def follow(self, pid: int, *, tail: int | None = None) -> AsyncIterator[str]:
-        """The log of a process from its start or its last lines, and on as it grows."""
+        """The log of a process from its start or its last lines, and further lines as they are written."""
         last = "" if tail is None else f"&tail={tail}"
         async for _, text in self._events("GET", f"/v1/processes/{pid}/log?follow=true{last}"):
             yield text

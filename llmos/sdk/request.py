@@ -75,7 +75,7 @@ def models() -> Request[list[Model]]:
 
 
 def _versions(body: Json) -> list[Model]:
-    """Each version once: in the list promoted ones come by their bare names, too."""
+    """Each version once, because promoted ones are also listed under their bare names."""
     return [_model for one, _model in zip(body["data"], _many(Model)(body), strict=True) if one["id"] == one["ref"]]
 
 
@@ -146,7 +146,7 @@ def pull(
     max_drop: float | None = None,
     **also: Json,
 ) -> Request[Process]:
-    """`also`: engine, task, labels; those that are None say nothing."""
+    """The request for a pull. `also` are engine, task and labels; those that are None are left out."""
     path = Path(source).expanduser()
     is_here = ":" not in source and (
         path.is_dir() or path.suffix in (".gguf", ".onnx") or source.startswith((".", "/", "~"))
@@ -182,7 +182,7 @@ def quantize(model: str, data: Data | None, max_drop: float | None) -> Request[P
 
 
 def inputs_of(given: Json) -> tuple[list[Json], bool]:
-    """What was given as a list of inputs, and whether it was only one; BadInput for what cannot be either."""
+    """The inputs as a list, and whether there was only one; BadInput for values that cannot be inputs."""
     if isinstance(given, str | Mapping):
         return [given], True
     if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray):
@@ -193,9 +193,9 @@ def inputs_of(given: Json) -> tuple[list[Json], bool]:
 def call_options(
     timeout_s: float | None, priority: Priority | str | None, engine: str | None, params: dict[str, Json]
 ) -> dict[str, Json]:
-    """The part of a call's body that says how long it may take, who it yields to, and who is to answer.
+    """The body's fields `timeout_s`, `priority` and `engine`.
 
-    `klass`, the earlier name of `priority`, is taken out of the task's `params`.
+    `klass`, the earlier name of `priority`, is taken out of `params`.
     """
     said = {"timeout_s": timeout_s, "priority": params.pop("klass", None) or priority, "engine": engine}
     return {key: value for key, value in said.items() if value is not None}
@@ -208,7 +208,7 @@ def run(
     params: Mapping[str, Json],
     asked: Mapping[str, Json] | None = None,
 ) -> Request[list[Result]]:
-    """`inputs` answered by a model, in order: for this task, or for its own; `asked` is what `call_options` makes."""
+    """The request for a call, to this task or to the model's own; `asked` is the result of `call_options`."""
 
     def read(answer: Json) -> list[Result]:
         return [result_of(answer["task"], output) for output in answer["outputs"]]
@@ -222,18 +222,18 @@ def run(
 def chat_body(
     model: str, messages: str | Sequence[Mapping[str, Json]], params: Mapping[str, Json], asked: Mapping[str, Json]
 ) -> Json:
-    """The body of a streamed chat; a bare text is the user's one message."""
+    """The body of a streamed chat; a plain text is one message of the user."""
     said = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
     return generate_body(model, {"messages": said}, params, asked)
 
 
 def generate_body(model: str, given: Json, params: Mapping[str, Json], asked: Mapping[str, Json]) -> Json:
-    """The body of one answer, streamed; `asked` is what `call_options` makes."""
+    """The body of one streamed answer; `asked` is the result of `call_options`."""
     return {"model": model, "input": given, "params": one_answer(params), "stream": True, **asked}
 
 
 def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
-    """These params; BadInput where they ask for several answers and there is a place for one."""
+    """These params; BadInput if they ask for several answers, because a stream returns one."""
     if isinstance(params.get("n"), int) and params["n"] > 1:
         raise BadInput(
             f"n is {params['n']}, and this gives one answer. Send a list: run(model, [text], n=...)", key="n"
@@ -247,9 +247,9 @@ LORA_KEYS = {f.name for f in fields(Lora)}
 
 
 def recipe(task: str, name: str, base: str | None, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:
-    """The recipe that these settings make: a setting goes to the data, to LoRA (`lora_rank` ...), or to the run.
+    """The recipe with these settings: each belongs to the data, to LoRA (`lora_rank` ...), or to the run.
 
-    What none of them knows must be an option of the task (`multi_label`, `max_tokens` ...).
+    All others must be options of the task (`multi_label`, `max_tokens` ...).
     """
     given = {key: value for key, value in settings.items() if value is not None}
     read = {key: given.pop(key) for key in DATA_KEYS & given.keys()}
@@ -273,7 +273,7 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
 
 
 def data_of(data: str | Path | Data, **settings: Json) -> Data:
-    """Where the rows come from, with paths that the daemon can open whatever folder it runs in."""
+    """The data's source with absolute paths, because the daemon runs in another folder."""
     return from_plain(_data(data, {key: value for key, value in settings.items() if value is not None}), Data)
 
 
@@ -284,7 +284,7 @@ def _data(data: str | Path | Data, read: Mapping[str, Json]) -> Json:
 
 
 def _absolute(source: str) -> str:
-    """A path made absolute, and there; a dataset's ref (`name@version`) as it is."""
+    """An existing file's absolute path; a dataset's ref (`name@version`) unchanged."""
     path = Path(source).expanduser()
     if path.exists():
         return str(path.absolute())

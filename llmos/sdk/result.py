@@ -60,7 +60,10 @@ class Logprob:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The piece of a passage that answers; `passage[start:end]` is it. An empty text: the passage does not say."""
+    """The part of a passage that answers; `passage[start:end]` is it.
+
+    An empty text means that the passage has no answer.
+    """
 
     text: str
     start: int | None
@@ -94,7 +97,7 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Text that continues a prompt; `logprobs` where they were asked for."""
+    """Text that continues a prompt; `logprobs` if they were requested."""
 
     text: str
     finish_reason: str | None = None
@@ -103,7 +106,7 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class Chatted:
-    """The next message of a conversation; `logprobs` where they were asked for."""
+    """The next message of a conversation; `logprobs` if they were requested."""
 
     text: str
     role: str = "assistant"
@@ -113,7 +116,7 @@ class Chatted:
 
 @dataclass(frozen=True, slots=True)
 class Summarized:
-    """What a text says, in fewer words."""
+    """A shorter version of a text."""
 
     text: str
     finish_reason: str | None = None
@@ -196,7 +199,7 @@ READERS: dict[Output, Callable[[Json], Result]] = {
     Output.TEXT: _to_generated,
     Output.MESSAGE: _to_chatted,
 }
-OWN_READERS: dict[str, Callable[[Json], Result]] = {  # of tasks with a class of their own
+OWN_READERS: dict[str, Callable[[Json], Result]] = {  # for tasks with a result class of their own
     "summarize": _to_summarized,
     "translate": _to_translated,
 }

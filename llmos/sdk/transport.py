@@ -18,7 +18,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def address(base_url: str | None) -> str:
-    """The daemon's address: the one given, the one that the running daemon wrote down, the one in the settings."""
+    """The daemon's address: the given one, else the one that the daemon wrote down, else the one in the settings."""
     if base_url is not None:
         return base_url.rstrip("/")
     config = read_config()
@@ -31,7 +31,7 @@ def address(base_url: str | None) -> str:
 
 
 def encode_body(body: Json) -> bytes | None:
-    """A body as JSON; BadInput for a number that JSON has no word for, which would arrive as nothing at all."""
+    """A body as JSON; BadInput for NaN and infinity, which JSON cannot represent."""
     if body is None:
         return None
     key = _not_finite(body, "a value")
@@ -69,14 +69,14 @@ def check_reply(response: httpx.Response) -> Json:
 
 
 def error_of_reply(response: httpx.Response, body: Json) -> LlmosError:
-    """The error of an answer that is none."""
+    """The error in a response, also if its body is not JSON of ours."""
     if isinstance(body, dict) and isinstance(body.get("error"), dict) and "code" in body["error"]:
         return fault_in(body)
     return Internal(f"{response.request.url} answered {response.status_code} in an unknown format. Is it a daemon?")
 
 
 def unreachable(url: str, error: httpx.TransportError) -> LlmosError:
-    """What a connection that failed means to the one who asked."""
+    """The error for a failed connection."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return Unavailable(f"No daemon answers at {url}. Start it: llmos up", url=url)
     if isinstance(error, httpx.TimeoutException):

@@ -1,4 +1,4 @@
-"""Waiting for a process: what its stream of events says, and how its end is told."""
+"""Waiting for a process: the events of its stream, and its end as a result or an error."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from llmos.abi.process import Process, State
 
 @dataclass(slots=True)
 class SSEParser:
-    """Puts server-sent events together from the lines of a stream."""
+    """Parses server-sent events from the lines of a stream."""
 
     _name: str = ""
     _data: list[str] = field(default_factory=list)
 
     def feed(self, line: str) -> Iterator[tuple[str, Json]]:
-        """The event that this line ends, if it does; an error event is raised."""
+        """The event that ends with this line, or None; an error event is raised."""
         key, _, value = line.partition(":")
         if key == "event":
             self._name = value.strip()
@@ -35,13 +35,13 @@ class SSEParser:
 
 
 def fault_in(body: Json) -> LlmosError:
-    """The error that a refusal's body carries."""
+    """The error in a refusal's body."""
     error = body["error"]
     return error_of(Fault(error["code"], error["message"], error.get("detail") or {}))
 
 
 def raise_unless_done(process: Process) -> Process:
-    """The process itself where it ended well; otherwise the error that ended it, or says how to go on."""
+    """Return a process that ended well; else raise its error, or an error that says how to continue it."""
     if process.fault is not None:
         raise error_of(process.fault)
     if process.state is State.INTERRUPTED:
