@@ -1,6 +1,6 @@
 """Admission: checks a program's arguments before it is queued, and builds the job that its child gets.
 
-What is particular to a program is in its declaration (kernel/programs).
+Everything specific to one program is in its declaration (kernel/programs).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CONFIG = "config.json"
 def admit(
     spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int, engine: str = DEFAULT, threads: int = 0
 ) -> tuple[Spec, dict[LeaseKind, int]]:
-    """The spec with its model pinned to a version, its title and its need filled in; raises for what cannot work."""
+    """Complete a spec: model pinned to a version, title, footprint; raises for arguments that cannot work."""
     declaration = declaration_of(spec.program)
     check_args(spec)
     model = _model(declaration, spec, store)
@@ -52,7 +52,7 @@ def admit(
 
 
 def check_args(spec: Spec) -> None:
-    """BadInput for arguments that a journal and a list must not hold: secrets, or more than anybody reads."""
+    """Raise BadInput for arguments that may not be journalled or listed: secrets, or oversized values."""
     if found := sorted(SECRET_ARGS & spec.args.keys()):
         raise BadInput(
             f"{found[0]!r} is a secret, and the arguments of a process are kept and listed. Leave it out, and tell the "
@@ -72,7 +72,7 @@ def check_args(spec: Spec) -> None:
 
 
 def _model(declaration: Declaration, spec: Spec, store: Store) -> Manifest | None:
-    """The model that the arguments name, where the program takes one."""
+    """The model in the arguments, if the program takes one."""
     word = declaration.model_argument
     if not word:
         return None
@@ -97,21 +97,21 @@ def _footprint_facts(declaration: Declaration, spec: Spec, model: Manifest | Non
 
 
 def _shape(base: Manifest, store: Store) -> ModelShape | None:
-    """By the base's own config, or that of a resident form, which every base has that was pulled packed."""
+    """The shape in the base's config, or in its resident form's: a base that was pulled in packed form has one."""
     for dtype in DTYPES:
-        with suppress(Corrupt):  # which its start will say
+        with suppress(Corrupt):  # the start of the process will report it
             found = store.located(base.ref, dtype)
             for folder in filter(None, (found.folder, found.resident)):
-                with suppress(OSError, ValueError):  # it has no config, or none that can be read
+                with suppress(OSError, ValueError):  # no config, or an unreadable one
                     config = json.loads((Path(folder) / CONFIG).read_text())
                     return shape_of(config if isinstance(config, dict) else {})
     return None
 
 
 def assignment(process: Process, store: Store, config: Config, device: Device) -> Job:
-    """What the child of this process is told: everything its arguments name, found, and its model proven."""
+    """The job for this process's child: all models, datasets and files of its arguments, with the model verified."""
     spec = process.spec
-    if spec.program not in declarations():  # no fault of the process: what it has done is kept
+    if spec.program not in declarations():  # not the process's fault: its work is kept
         raise Unavailable(
             f"The package that brings the program {spec.program} is gone or broken (see the daemon's log). Install it, "
             f"restart the daemon, then: llmos resume {process.pid}"
@@ -145,14 +145,16 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
 
 
 def dtype_of(config: Config, device: Device, manifest: Manifest | None = None) -> str:
-    """The number format that models compute in there, and this one is served in; of int8 with what is beside it."""
+    """The dtype in which the device serves this version; for int8, with the dtype of the other tensors."""
     floats = device.dtype if config.dtype == "auto" else config.dtype
     return form_dtype(manifest.dtype if manifest is not None else "", floats)
 
 
 def unreachable_dtypes(config: Config, devices: Iterable[Device]) -> frozenset[str]:
-    """Dtypes of forms in int8 that no CPU here answers or measures from: they were made under another setting, or for
-    another processor. None of them until it is known what a CPU computes in."""
+    """The dtypes of int8 forms that no device here uses any more, after a change of settings or processor.
+
+    Empty until the CPU's dtype is known.
+    """
     known = [one for one in devices if one.kind == "cpu" and (config.dtype != "auto" or one.gflops)]
     reached = {form_dtype(INT8, dtype_of(config, one)) for one in known}
     return frozenset(form_dtype(INT8, dtype) for dtype in DTYPES) - reached if reached else frozenset()

@@ -12,12 +12,12 @@ EVENTS = {
 
 
 def kind_of(name: str) -> str:
-    """The event of this name."""
+    """The event type of this name."""
     return EVENTS.get(name, name)
 
 
 def current(body: bytes | str) -> bytes:
-    """The JSON of an event or a snapshot under today's names: `priority` of processes was `klass`."""
+    """An event's or snapshot's JSON with today's names: `priority` of processes was `klass`."""
     body = body.encode() if isinstance(body, str) else body
     if b'"klass":' not in body:
         return body

@@ -1,7 +1,7 @@
 """Effects: what the loop decided to do about an event, as plain values that the executor carries out.
 
-Those that can fail (Start, Stop, Attach, Detach, Commit, Move) end in exactly one event each, also when they fail; the
-others are messages to somebody who may be gone already, which is no failure.
+Effects that can fail (Start, Stop, Attach, Detach, Commit, SetPromoted) end in exactly one event each, also when they
+fail. The others are messages whose receiver may be gone, which is not a failure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Ask a child to finish; ends in ChildExited, if need be by the signals that its alarms bring."""
+    """Ask a child to finish; ends in ChildExited, if needed after the signals that its timers bring."""
 
     pid: int
     reason: str
@@ -38,7 +38,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Renice:
-    """Give a child's threads the operating system's scheduling policy of this class."""
+    """Set the scheduling priority of a child's threads."""
 
     pid: int
     priority: Priority
@@ -46,7 +46,7 @@ class Renice:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Ring after so many seconds."""
+    """Fire a timer after this many seconds."""
 
     pid: int
     life: int
@@ -65,7 +65,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Tell a child what became of its offer."""
+    """Tell a child the outcome of its offer."""
 
     pid: int
     offer_id: int
@@ -76,10 +76,10 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class SetPromoted:
-    """Let a name mean a version; ends in Moved or MoveRefused.
+    """Promote a version; ends in PromotionChanged or PromotionRefused.
 
-    `guarded` moves only if the name still means `against` (None: nothing), for that is what the gate compared with.
-    `answer` is the Accept that waits for the outcome.
+    `guarded` promotes only if the name still means `against` (None: nothing), with which the gate compared. `answer` is
+    the Accept that waits for the outcome.
     """
 
     name: str
@@ -93,14 +93,14 @@ class SetPromoted:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseCalls:
-    """The serve process is ready: send it the calls that wait for it."""
+    """The serve process is ready: send it the queued calls."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class FailCalls:
-    """The serve process has ended for good: answer all its calls with the fault."""
+    """The serve process has ended for good: fail all its calls with the fault."""
 
     pid: int
     fault: Fault
@@ -108,7 +108,7 @@ class FailCalls:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Bring a model to a process, if that still lives its life of this number; ends in Attached or Detached."""
+    """Attach a model to a process in this life of it; ends in Attached or Detached."""
 
     pid: int
     model: str
@@ -117,7 +117,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Take a model away from a process; ends in Detached, or with the process."""
+    """Detach a model from a process; ends in Detached, or with the process."""
 
     pid: int
     model: str
@@ -125,7 +125,7 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Calls that wait for a model on this process get the fault."""
+    """Fail the calls that wait for a model on this process."""
 
     pid: int
     model: str
@@ -141,7 +141,7 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class KillOrphan:
-    """End an operating system process that an earlier daemon left, if it is still the same one."""
+    """Kill an operating system process left by an earlier daemon, if it is still the same one."""
 
     os_pid: int
     born_at: float

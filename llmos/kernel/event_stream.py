@@ -12,7 +12,7 @@ from llmos.abi.process import Process
 
 
 class EventStream:
-    """Publishes to any number of watchers; each has its own queue, so that a slow one holds up nobody."""
+    """Publishes to any number of watchers; each has its own queue, so a slow one delays nobody."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -25,7 +25,7 @@ class EventStream:
             watcher.put_nowait(stream_event)
 
     async def watch(self, process: Process | None = None) -> AsyncGenerator[StreamEvent, None]:
-        """Everything from now on; of one process first its present state, then what concerns it, until it has ended."""
+        """Events from now on; of one process: its present state first, then its events until it has ended."""
         queue: asyncio.Queue[StreamEvent | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
@@ -43,7 +43,7 @@ class EventStream:
             self._watchers.discard(queue)
 
     def close(self) -> None:
-        """Nothing happens any more: every watch ends."""
+        """End every watch."""
         for watcher in self._watchers:
             watcher.put_nowait(None)
 

@@ -14,11 +14,11 @@ from llmos.kernel.programs.traits import Traits
 
 
 class Durability(IntEnum):
-    """How an event lives in the journal."""
+    """How durably the journal keeps an event."""
 
-    NONE = 0  # not at all: it says how things look just now
-    WRITTEN = 1  # written, and safe from a kill of the daemon
-    FSYNCED = 2  # synced to the disk before anybody hears of it
+    NONE = 0  # not written: it only reports a current state
+    WRITTEN = 1  # written, and safe if the daemon is killed
+    FSYNCED = 2  # synced to the disk before anybody learns of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,23 @@ class Event:
     """Something that happened at a time (seconds since the epoch)."""
 
     durability: ClassVar[Durability] = Durability.WRITTEN
-    is_quiet: ClassVar[bool] = False  # it says only how things look: nobody can start or must go because of it
-    is_fact: ClassVar[bool] = False  # somebody may wait for it, but it comes true even where it cannot be written
+    is_quiet: ClassVar[bool] = False  # it only reports a state: nothing can start or must stop because of it
+    is_fact: ClassVar[bool] = False  # a caller may wait for it, but it is applied even if it cannot be written
     at: float
 
 
-# Asked by somebody who waits for the outcome.
+# Requests whose caller waits for the outcome.
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted(Event):
-    """A process is wanted; its pid is given out by the loop."""
+    """A process is requested; the loop assigns its pid."""
 
     durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
     spec: Spec
     needs: dict[LeaseKind, int]
-    traits: Traits | None = None  # of its program; None in journals of before
+    traits: Traits | None = None  # its program's traits; None in old journals
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class KillAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class RestartAsked(Event):
-    """A serve process is to end once its calls are answered, and to start again under its pid."""
+    """A serve process must answer its calls and then restart under its pid."""
 
     pid: int
     reason: str
@@ -81,9 +81,9 @@ class NiceAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class PromotionAsked(Event):
-    """The bare name is to mean this version from now on; `ticket` tells apart who asked.
+    """A request to promote a version; `ticket` identifies the caller.
 
-    `back_from` says that this takes the promotion of that version back, rather than adding one.
+    With `back_from`, it undoes the promotion of that version instead of adding one.
     """
 
     durability: ClassVar[Durability] = Durability.FSYNCED
@@ -95,7 +95,7 @@ class PromotionAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttachAsked(Event):
-    """A serve process is to hold one more model of its base, as soon as there is room."""
+    """A request to attach one more model to a serve process, as soon as there is memory."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -104,19 +104,19 @@ class AttachAsked(Event):
     size_bytes: int
 
 
-# Decided by the scheduler.
+# Decisions of the scheduler.
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted(Event):
-    """There is room: this process starts now."""
+    """There is memory: this process starts now."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Delayed(Event):
-    """This process stays queued, and why."""
+    """This process stays queued, with the reason."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -125,9 +125,9 @@ class Delayed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Evicted(Event):
-    """A serve process that has no call in hand is to end: others need its memory, or nobody has called it for long.
+    """A serve process without calls in progress must end, because others need its memory or it was idle for long.
 
-    It starts again if calls wait for it, behind those that wait for room by now.
+    If calls wait for it, it queues again, behind those that wait for memory now.
     """
 
     pid: int
@@ -137,7 +137,7 @@ class Evicted(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttachGranted(Event):
-    """There is room: this model comes to its process now."""
+    """There is memory: this model is attached now."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -146,7 +146,7 @@ class AttachGranted(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttachRefused(Event):
-    """This model cannot come to its process, and why."""
+    """This model cannot be attached, with the reason."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -156,7 +156,7 @@ class AttachRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Displaced(Event):
-    """An idle model is to leave its process: others need its memory."""
+    """An idle model is detached, because others need its memory."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -164,12 +164,12 @@ class Displaced(Event):
     reason: str
 
 
-# From the children and their operating system processes.
+# Reports of children and their operating system processes.
 
 
 @dataclass(frozen=True, slots=True)
 class Forked(Event):
-    """The child exists; `born_at` is its start time, so that its os_pid cannot be mistaken for another's later."""
+    """The child exists; with `born_at`, its start time, its os_pid cannot be mistaken for a later one's."""
 
     pid: int
     os_pid: int
@@ -190,7 +190,7 @@ class BecameReady(Event):
 
 @dataclass(frozen=True, slots=True)
 class Attached(Event):
-    """A model can answer on its process; loading it took so long."""
+    """A model can answer on its process; `load_s` is how long it took."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -200,7 +200,7 @@ class Attached(Event):
 
 @dataclass(frozen=True, slots=True)
 class Detached(Event):
-    """A model is no longer on its process, or never came to it."""
+    """A model was detached, or could not be attached."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -209,7 +209,7 @@ class Detached(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReniceRefused(Event):
-    """The operating system keeps a child below the class that was asked for."""
+    """The operating system keeps a child below the requested priority."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -224,7 +224,7 @@ class Progressed(Event):
 
     @property
     def durability(self) -> Durability:  # type: ignore[override]  # of the others, the kind decides; of this one, what it says
-        """How far a process is passes; what came of it, its last word, stays."""
+        """NONE for progress, FSYNCED or WRITTEN for the last report, which is kept."""
         return Durability.WRITTEN if self.progress.phase == DONE else Durability.NONE
 
 
@@ -238,7 +238,7 @@ class Metered(Event):
 
 @dataclass(frozen=True, slots=True)
 class Unresponsive(Event):
-    """Nothing was heard of a child, or its loop has stood still, since then."""
+    """Since then a child has sent nothing, or its loop has not moved."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -248,7 +248,7 @@ class Unresponsive(Event):
 
 @dataclass(frozen=True, slots=True)
 class Responsive(Event):
-    """It is heard again."""
+    """The child responds again."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -257,7 +257,7 @@ class Responsive(Event):
 
 @dataclass(frozen=True, slots=True)
 class Hung(Event):
-    """It has not responded for so long that it is ended, and why."""
+    """The child has not responded for too long and is killed, with the reason."""
 
     pid: int
     os_pid: int
@@ -266,7 +266,7 @@ class Hung(Event):
 
 @dataclass(frozen=True, slots=True)
 class ChildFailed(Event):
-    """The child said why it is about to end."""
+    """The child reported why it ends."""
 
     pid: int
     fault: Fault
@@ -274,9 +274,9 @@ class ChildFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ChildExited(Event):
-    """The operating system process has ended; a negative code is the signal that ended it.
+    """The operating system process has ended; a negative code is the signal.
 
-    What was known of it at last is written with its end, for what it used and how far it was pass until then.
+    Its last usage and progress are stored with this event, because reports before it are not.
     """
 
     durability: ClassVar[Durability] = Durability.FSYNCED
@@ -285,13 +285,13 @@ class ChildExited(Event):
     code: int
     usage: Usage | None = None
     progress: Progress | None = None
-    ready_s: float | None = None  # for how long it was ready, by a clock that nobody sets; None: not known
-    taking_in: tuple[int, ...] = ()  # the calls that it took in when it ended by its own fault
+    ready_s: float | None = None  # how long it was ready, by a monotonic clock; None: unknown
+    taking_in: tuple[int, ...] = ()  # the calls that it was taking in when it crashed
 
 
 @dataclass(frozen=True, slots=True)
 class DevicesFound(Event):
-    """What this machine has, without measurement; `probe_key` says which measurement belongs to it."""
+    """The machine's devices, unmeasured; `probe_key` says which measurement applies to them."""
 
     is_fact: ClassVar[bool] = True
     devices: tuple[Device, ...]
@@ -304,7 +304,7 @@ class DevicesProbed(Event):
     devices: tuple[Device, ...]
 
 
-# From the store.
+# Reports of the store.
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +342,7 @@ class PromotionChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class PromotionRefused(Event):
-    """A name stayed where it was, and why."""
+    """A promotion was refused, with the reason."""
 
     name: str
     version: int
@@ -355,7 +355,7 @@ class PromotionRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class TimerFired(Event):
-    """A timer that an Alarm effect set has rung; an old one (its `life` is over) means nothing."""
+    """A timer of a SetTimer effect has fired; one of an earlier `life` is ignored."""
 
     durability: ClassVar[Durability] = Durability.NONE
     pid: int

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Executor:
-    """Performs effects. The store is changed by one thread, in the order in which changes were asked for."""
+    """Performs effects. One thread changes the store, in the order of requests."""
 
     def __init__(
         self,
@@ -91,13 +91,13 @@ class Executor:
                 slay(effect.os_pid, effect.born_at)
 
     async def close(self) -> None:
-        """Let what is under way come to its end."""
+        """Wait for effects in progress."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._store_thread.shutdown)
 
     async def in_store(self, change: Callable[[], Any]) -> Any:  # Any: whatever the change returns
-        """A change of the store, after those asked for before it."""
+        """Run a change of the store, after those requested before it."""
         return await asyncio.get_running_loop().run_in_executor(self._store_thread, change)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:  # Any: what a coroutine may be sent, here nothing
@@ -127,9 +127,10 @@ class Executor:
         self._post(ev.Forked(self._clock(), pid, os_pid, born_at))
         self._supervisor.send(pid, assignment)
         priority, process = process.spec.priority, self._table.process(pid)
-        if process.spec.priority is not priority:  # asked for while it was being born
+        if process.spec.priority is not priority:  # it was requested while the child was being forked
             self._renice(pid, process.spec.priority)
-        if process.state is State.STOPPING:  # told to while it was being born, when nobody could hear it
+        # it was requested while the child was being forked, and could not be delivered
+        if process.state is State.STOPPING:
             self._supervisor.send(pid, StopFrame(process.reason))
 
     async def _attach(self, effect: do.Attach) -> None:
@@ -142,7 +143,7 @@ class Executor:
             located = _fault(error)
         is_alive = self._table.process(pid).state in CALLED
         if not is_alive or self._table.runtimes[pid].number != effect.life:
-            return  # it died meanwhile; in its next life the model is asked for again
+            return  # it died meanwhile; the model is requested again after its restart
         if isinstance(located, ModelPath) and not self._store.holds(located.manifest):
             located = fault_of(ModelNotFound(f"{model} was removed just now. See what there is: llmos ls"))
         if isinstance(located, Fault):
@@ -185,7 +186,7 @@ class Executor:
         self._post(ev.PromotionChanged(self._clock(), effect.name, effect.version, effect.ticket))
 
     def _set_promoted(self, move: do.SetPromoted) -> None:
-        """Move the name; done before, it is left as it is."""
+        """Promote a version; repeating it has no effect."""
         present = self._store.promoted(move.name)
         if move.back_from is not None:
             if present == move.back_from:

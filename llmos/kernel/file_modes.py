@@ -10,7 +10,7 @@ from pathlib import Path
 from llmos.abi.error import BadSetting
 
 UMASK = 0o077  # of the daemon and, by inheritance, of every child
-OTHERS = 0o077  # what group and others may do
+OTHERS = 0o077  # the permissions of group and others
 WRITABLE = 0o022
 BY_ALL = 0o002
 ROOMS = ("blobs", "datasets", "downloads", "evaluations", "logs", "models", "names", "resident", "run", "scratch")
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def make_private() -> None:
-    """What this process and its children write from now on is their user's alone."""
+    """Make files that this process and its children create private to the user."""
     os.umask(UMASK)
 
 
 def check_home(home: Path) -> None:
-    """BadSetting for a folder in which others keep something, where llmos would be unsafe or mix its own with theirs.
+    """Raise BadSetting for a folder with other users' or unrelated files.
 
-    One that has been a home before is taken as it is.
+    A folder that was a home before is accepted.
     """
     if _was_home(home):
         return
@@ -41,10 +41,9 @@ def check_home(home: Path) -> None:
 
 
 def close_home(home: Path) -> None:
-    """Take from group and others what an older version let them read; what cannot be changed is said in the log.
+    """Remove permissions of group and others that an earlier version left; failures are logged.
 
-    A folder that is somebody else's, or in which others keep something too, has the mode that it has: what llmos puts
-    there is closed.
+    A shared or foreign folder keeps its own mode; only llmos' files in it are made private.
     """
     strangers = _strangers(home)
     is_own = home.stat().st_uid == os.getuid() and not home.stat().st_mode & stat.S_ISVTX and not strangers
@@ -67,12 +66,12 @@ def close_home(home: Path) -> None:
 
 
 def _was_home(home: Path) -> bool:
-    """A daemon has run here, though this or that may have been deleted since."""
+    """Whether a daemon has run here, even if parts were deleted since."""
     return any((home / page).exists() for page in SIGNS) or all((home / room).exists() for room in ("blobs", "names"))
 
 
 def _strangers(home: Path) -> list[str]:
-    """What lies in it that llmos does not put there."""
+    """The entries that llmos did not create."""
     ours = (*ROOMS, *PAGES, *NOBODYS)
     return sorted(path.name for path in home.iterdir() if not any(path.match(one) for one in ours))
 
@@ -87,8 +86,8 @@ def _shared_home(home: Path, why: str) -> BadSetting:
 
 
 def _below(home: Path) -> list[Path]:
-    """What llmos itself put there: a home may be a folder in which others keep something too."""
-    rooms = [home / name for name in ROOMS if not (home / name).is_symlink()]  # else it leads to a folder elsewhere
+    """The files that llmos created: a home may also hold others."""
+    rooms = [home / name for name in ROOMS if not (home / name).is_symlink()]  # a link leads to a folder elsewhere
     inside = [Path(at, name) for room in rooms for at, folders, files in os.walk(room) for name in (*folders, *files)]
     return [*(room for room in rooms if room.exists()), *(page for one in PAGES for page in home.glob(one)), *inside]
 
@@ -99,7 +98,7 @@ def _close_mode(path: Path) -> bool:
         if stat.S_ISLNK(mode) or not mode & OTHERS:
             return True
         path.chmod(stat.S_IMODE(mode) & ~OTHERS)
-    except FileNotFoundError:  # it went between the listing and the look
+    except FileNotFoundError:  # it was removed after it was listed
         return True
     except OSError:
         return False

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class ProcessesInterface(Protocol):
-    """What runs: started, listed, signalled, and watched."""
+    """Processes: started, listed, signalled, and watched."""
 
     async def submit(self, spec: Spec) -> Process:
         """Queue a process; BadInput at once for arguments that cannot work (unknown base, missing file, bad name)."""
@@ -35,56 +35,56 @@ class ProcessesInterface(Protocol):
     def all(self) -> list[Process]: ...
     def get(self, pid: int) -> Process: ...
     async def kill(self, pid: int, *, force: bool = False) -> Process:
-        """Stop a process (a trainer checkpoints first); `force` sends SIGKILL. An interrupted one is given up."""
+        """Stop a process (a trainer checkpoints first); `force` sends SIGKILL. An interrupted one is ended for good."""
         ...
 
     async def suspend(self, pid: int) -> Process: ...
     async def resume(self, pid: int) -> Process:
-        """Go on with a suspended process, or queue an interrupted one again from its checkpoint."""
+        """Continue a suspended process, or queue an interrupted one again from its checkpoint."""
         ...
 
     async def nice(self, pid: int, priority: Priority) -> Process: ...
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str: ...
     def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
-        """The log from its start or its last lines, and on as it grows, until the process has ended."""
+        """The log from its start or its last lines, as it grows, until the process has ended."""
         ...
 
     def watch(self, pid: int | None = None) -> AsyncGenerator[StreamEvent, None]:
-        """What happens from now on, to one process or to all; for one, first its present state, and it ends with it."""
+        """Events from now on, of one process or of all; of one: its present state first, until it has ended."""
         ...
 
 
 class ModelsInterface(Protocol):
-    """What the store holds: models, datasets, and the disk that all of it lies on."""
+    """The store's contents: models, datasets, and their disk use."""
 
     def all(self) -> list[ModelView]: ...
     def get(self, ref: str) -> ModelView:
-        """To look at: by `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
+        """For display: `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
         ...
 
     def file(self, ref: str, path: str) -> str:
-        """Where a file of a model lies on disk (its evaluation page, for one); NotFound otherwise."""
+        """The path of a model's file on disk, such as its evaluation page; NotFound otherwise."""
         ...
 
     async def promote(self, ref: str) -> ModelView: ...
     async def rollback(self, name: str) -> ModelView:
-        """Back to the version promoted before this one; Conflict if there is none."""
+        """Promote the version promoted before this one; Conflict if there is none."""
         ...
 
     async def remove(self, ref: str) -> list[str]:
-        """Forget a version, or a whole name; Conflict while another model stands on it. Returns the refs removed."""
+        """Remove a version, or a whole name; Conflict if another model stands on it. Returns the removed refs."""
         ...
 
     def datasets(self) -> list[DatasetManifest]: ...
     def dataset(self, ref: str) -> DatasetManifest: ...
     async def remove_dataset(self, ref: str) -> list[str]: ...
     async def collect(self) -> int:
-        """Garbage collection; returns the bytes freed."""
+        """Garbage collection; returns the freed bytes."""
         ...
 
     async def disk_use(self) -> DiskUse: ...
     async def verify(self) -> Verified:
-        """Read every byte of the store and compare it with its digest, whatever was proven before."""
+        """Read every byte of the store and compare it with its digest, also what was verified before."""
         ...
 
 
@@ -92,35 +92,36 @@ class CallsInterface(Protocol):
     """Calls to models."""
 
     def task_of(self, model: str) -> str:
-        """The task that a call to this name or ref does if it names none; raises as `ref` does."""
+        """The default task of a call to this name or ref; raises as `ref` does."""
         ...
 
     def ref(self, model: str) -> str:
-        """The version (`name:version`) that a call to this name or ref goes to now; ModelNotFound otherwise.
+        """The version (`name:version`) to which a call goes now; ModelNotFound otherwise.
 
-        A bare name means its promoted version; Conflict, with the candidates, where none is.
+        A bare name means its promoted version; Conflict, with the candidates, if there is none.
         """
         ...
 
     async def answer(self, request: CallRequest) -> Chunk:
-        """The whole answer; raises whatever is wrong, or TimedOut. Whoever waits no longer cancels the call."""
+        """The whole answer; raises its error, or TimedOut. Cancelling the task cancels the call."""
         ...
 
     def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
-        """The answer in pieces, as they are made. Raises before the first one; closing the iterator cancels the call.
+        """The answer in chunks. An error before the first chunk is raised at once; closing the iterator cancels the
+        call.
 
-        The last piece is there within the request's `timeout_s`, or TimedOut is raised.
+        The last chunk comes within the request's `timeout_s`, or TimedOut is raised.
         """
         ...
 
     @property
     def queue_times(self) -> Histogram:
-        """How long calls waited until a serve process was given them, since the daemon's start."""
+        """The waiting times of calls before they were sent to a serve process, since the daemon's start."""
         ...
 
 
 class KernelInterface(Protocol):
-    """Everything the api does goes through here. Methods raise the errors of abi/error.py."""
+    """The API's only access to the kernel. Methods raise the errors of abi/error.py."""
 
     @property
     def processes(self) -> ProcessesInterface: ...

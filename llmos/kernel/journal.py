@@ -1,7 +1,7 @@
 """The journal: events that must survive the daemon, in SQLite, compacted into a snapshot.
 
-Every row has a checksum and events have no gaps, so that damage is found as it is opened, before anything is written.
-A copy of the last snapshot is kept beside it (kernel/journal_copy.py): the way back.
+Every row has a checksum and event numbers have no gaps, so that damage is found at opening, before anything is written.
+A copy of the last snapshot beside it (kernel/journal_copy.py) allows a restore.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from llmos.kernel.events import EVENTS, Durability, Event
 from llmos.kernel.processes.process_runtime import Snapshot
 from llmos.kernel.store import disk
 
-FORM = 2  # PRAGMA user_version; 0 is that of journals before checksums, which are read and written on
-COLUMNS = {  # of each table: those it always had, and those that came with FORM 2
+FORM = 2  # PRAGMA user_version; 0 means a journal without checksums, which is still read and continued
+COLUMNS = {  # of each table: the original columns, and those added by FORM 2
     "events": (("sequence", "kind", "body"), ("checksum",)),
     "snapshot": (("only", "body"), ("checksum", "sequence")),
 }
@@ -42,14 +42,14 @@ DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Journal:
-    """Append-only. A promised event is on the disk when `append` returns; a noted one is safe from a kill.
+    """Append-only. A FSYNCED event is on the disk when `append` returns; a WRITTEN one survives a kill of the daemon.
 
-    Corrupt, with the way back, if what lies there is no journal, is damaged, or is a newer version's.
+    Corrupt, with the way to restore, if the file is not a journal, is damaged, or is from a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()  # the daemon's loop writes, and a doctor may look meanwhile
+        self._lock = threading.Lock()  # the daemon's loop writes while `llmos doctor` may read
         self.appended = 0  # since the last snapshot
         self._check_there()
         try:
@@ -63,7 +63,7 @@ class Journal:
             raise self._failure(error) from error
 
     def append(self, event: Event) -> None:
-        """Write one event as well as it asks to be kept; DiskFull or Unavailable if it could not be."""
+        """Write one event with its durability; DiskFull or Unavailable if that fails."""
         if event.durability is Durability.NONE:
             return
         level = "FULL" if event.durability is Durability.FSYNCED else "NORMAL"
@@ -75,7 +75,7 @@ class Journal:
         self.appended += 1
 
     def snapshot(self) -> Snapshot | None:
-        """The last snapshot, if there is one."""
+        """The last snapshot, or None."""
         with self._using() as db:
             row = db.execute("SELECT body, checksum FROM snapshot").fetchone()
         if row is None:
@@ -88,7 +88,7 @@ class Journal:
             raise self._damage(f"its snapshot is none: {error}") from error
 
     def events(self) -> Iterable[Event]:
-        """The events after the snapshot, in their order."""
+        """The events after the snapshot, in order."""
         with self._using() as db:
             started = db.execute("SELECT sequence FROM snapshot").fetchone()
             rows = db.execute("SELECT sequence, kind, body, checksum FROM events ORDER BY sequence").fetchall()
@@ -105,9 +105,9 @@ class Journal:
                 raise self._damage(f"event {sequence} ({kind}) is none of this version: {error}") from error
 
     def compact(self, snapshot: Snapshot) -> None:
-        """Replace all events by the state they led to, in one transaction; then keep a copy of it beside.
+        """Replace all events by the resulting state, in one transaction; then copy it beside the journal.
 
-        In this order the copy is never newer than the journal, whatever a kill or a power cut leaves.
+        In this order the copy is never newer than the journal, whenever a kill or power cut happens.
         """
         body = msgspec.json.encode(snapshot)
         with self._using() as db:
@@ -122,13 +122,13 @@ class Journal:
                 db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
-            with suppress(sqlite3.DatabaseError):  # a full disk: it is done again the next time
+            with suppress(sqlite3.DatabaseError):  # a full disk: it is done the next time
                 self._forget(db)
         self.appended = 0
         journal_copy.keep(self._path, sequence, body)
 
     def damage(self) -> str:
-        """What is wrong with the journal or the copy beside it, as a sentence with the way out; empty if nothing is."""
+        """The damage of the journal or its copy, as a sentence with the way out; empty if there is none."""
         if found := self.own_damage():
             return found
         found = journal_copy.damage(self._path)
@@ -136,7 +136,7 @@ class Journal:
         return f"{found}. {way_out}" if found else ""
 
     def own_damage(self) -> str:
-        """What is wrong with the journal itself, whose copy may be damaged or lost without harm."""
+        """The damage of the journal itself; its copy may be damaged or lost without harm."""
         try:
             with self._using() as db:
                 self._check_whole(db)
@@ -152,16 +152,16 @@ class Journal:
             self._db.close()
 
     def _open(self) -> None:
-        """Look before anything is written: what is not ours stays as it is."""
+        """Check before anything is written: a foreign file stays as it is."""
         db = self._db
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # else a full disk has no room for the file it shares
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # else a full disk has no room for its shared-memory file
         (form,) = db.execute("PRAGMA user_version").fetchone()
         if form > FORM:
             raise self._damage(f"a newer llmos wrote it (form {form}; this one reads up to {FORM}). Start that one")
         self._check_schema(db)
         self._check_whole(db)
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA secure_delete = ON")  # what is deleted is gone from the file as well
+        db.execute("PRAGMA secure_delete = ON")  # deleted data is also erased from the file
         self._form = form
         db.executescript(SCHEMA)
         for table, (_, added) in COLUMNS.items():
@@ -181,7 +181,7 @@ class Journal:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         tables = {name for name in tables if not name.startswith("sqlite_")}
         if not tables and not journal_copy.exists(self._path):
-            return  # a new one, or one whose maker was killed before its first table
+            return  # a new file, or one whose creator was killed before its first table
         if tables != COLUMNS.keys():
             raise self._damage(f"it is a database of something else (tables: {', '.join(sorted(tables)) or 'none'})")
         for table, (always, _) in COLUMNS.items():
@@ -194,7 +194,7 @@ class Journal:
             raise self._damage(" ".join(str(said).split()))
         try:
             kept = journal_copy.read(self._path)
-        except Corrupt:  # it tells nothing, and the journal does without it
+        except Corrupt:  # the copy is unreadable, and not needed here
             return
         if kept is not None and kept.sequence > _last_sequence(db):
             raise self._damage(
@@ -202,7 +202,7 @@ class Journal:
             )
 
     def _forget(self, db: sqlite3.Connection) -> None:
-        """Leave nothing of what was deleted in the file, which an older version did."""
+        """Erase deleted data that an earlier version left in the file."""
         if self._form < FORM:
             db.execute("VACUUM")
             db.execute(f"PRAGMA user_version = {FORM}")
@@ -236,9 +236,9 @@ class Journal:
 
 
 def restore(path: Path) -> str:
-    """Put a journal made of the snapshot beside in the place of a damaged one, which is kept under another name.
+    """Replace a damaged journal by one made from the snapshot's copy; the damaged one is kept under another name.
 
-    What it did, as a sentence; a journal that is whole stays. Corrupt if there is no snapshot that can be read.
+    Returns a sentence on what was done; an intact journal stays. Corrupt if the copy is unreadable too.
     """
     try:
         journal = Journal(path)
@@ -265,7 +265,7 @@ def restore(path: Path) -> str:
 
 
 def _write(path: Path, snapshot: Snapshot, sequence: int) -> None:
-    """A journal that holds this snapshot alone, in one file."""
+    """Create a journal with only this snapshot, in one file."""
     body = msgspec.json.encode(snapshot)
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -291,7 +291,7 @@ def _columns(db: sqlite3.Connection, table: str) -> set[str]:
     return {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
 
 
-# What older journals hold that may not be kept, and is not shown either.
+# Values in earlier journals that may be neither kept nor shown.
 
 
 def _redact_snapshot(snapshot: Snapshot) -> Snapshot:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The first line of the file: what the rest is, and after which event of the journal it was taken."""
+    """The first line of the file: a description of the rest, and the last event that it includes."""
 
     form: int
     at: float
@@ -33,7 +33,7 @@ class Head(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A snapshot as it lies beside the journal, its bytes found to be what was written."""
+    """The copy of a snapshot, with its checksum verified."""
 
     path: Path
     at: float
@@ -42,11 +42,11 @@ class Copy:
 
     @property
     def taken_at(self) -> str:
-        """When, for people."""
+        """When it was taken, for people."""
         return datetime.fromtimestamp(self.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
     def decode(self) -> Snapshot:
-        """The table it holds; Corrupt if it is another version's."""
+        """The table in it; Corrupt if it is another version's."""
         try:
             return msgspec.json.decode(current(bytes(self.body)), type=Snapshot)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -54,7 +54,7 @@ class Copy:
 
 
 def place(journal: Path) -> Path:
-    """Where the copy of this journal's snapshot lies."""
+    """The path of this journal's copy."""
     return journal.with_suffix(SUFFIX)
 
 
@@ -63,7 +63,7 @@ def exists(journal: Path) -> bool:
 
 
 def keep(journal: Path, sequence: int, body: bytes) -> None:
-    """Write the copy, in one step; on a full disk the one before stays, and the log says so."""
+    """Write the copy atomically; on a full disk the previous one stays, which is logged."""
     head = Head(FORM, time.time(), sequence, hashlib.sha256(body).hexdigest())
     try:
         disk.write(place(journal), msgspec.json.encode(head) + b"\n" + body)
@@ -72,7 +72,7 @@ def keep(journal: Path, sequence: int, body: bytes) -> None:
 
 
 def read(journal: Path) -> Copy | None:
-    """The copy; None if there is none, Corrupt if its bytes are not what was written."""
+    """The copy; None if there is none, Corrupt if its checksum is wrong."""
     path = place(journal)
     try:
         first, _, body = path.read_bytes().partition(b"\n")
@@ -90,7 +90,7 @@ def read(journal: Path) -> Copy | None:
 
 
 def damage(journal: Path) -> str:
-    """What is wrong with the copy, as a sentence; empty if nothing is, or there is none."""
+    """The damage of the copy, as a sentence; empty if there is none, or no copy."""
     try:
         if (kept := read(journal)) is not None:
             kept.decode()
@@ -100,7 +100,7 @@ def damage(journal: Path) -> str:
 
 
 def way_back(journal: Path) -> str:
-    """How to go on without the journal, as a sentence."""
+    """How to continue without the journal, as a sentence."""
     files = " ".join(str(path) for path in (journal, *companions(journal), place(journal)) if path.exists())
     anew = f"Move it away to start without process history: mv {files} {journal.parent / 'run'}"
     try:
@@ -114,21 +114,21 @@ def way_back(journal: Path) -> str:
 
 
 def as_of_now(snapshot: Snapshot, home: Path) -> Snapshot:
-    """A snapshot to go on from: the store's work of then is long done or given up, and no pid is given out twice."""
+    """The snapshot adapted for a restart now: the store's old pending work is dropped, and no pid is reused."""
     used = (path.name.partition(".")[0] for room in ("logs", "scratch") for path in (home / room).glob("*"))
     last_pid = max([snapshot.last_pid, *(int(stem) for stem in used if stem.isdecimal() and len(stem) < 18)])
     return replace(snapshot, promises=PendingCommits(), last_pid=last_pid)
 
 
 def companions(journal: Path) -> tuple[Path, Path]:
-    """The files that SQLite keeps beside the journal's own."""
+    """SQLite's files beside the journal."""
     return Path(f"{journal}-wal"), Path(f"{journal}-shm")
 
 
 def set_aside(journal: Path) -> Path:
-    """Give the journal and its companions another name, which is returned; none that is taken.
+    """Rename the journal and its companions to a free name, and return it.
 
-    The journal goes first: whatever a kill leaves then is a journal that is gone, and never one without its companions.
+    The journal goes first: a kill in between leaves no journal, and never one without its companions.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     number = 0

@@ -44,15 +44,15 @@ from llmos.kernel.registry import Registry
 from llmos.kernel.store.store import Store
 
 SWEEP_EVERY_S = 3600.0
-LATE_S = 5.0  # a tick that comes so late is told
+LATE_S = 5.0  # a tick this late is logged
 JOURNAL = "journal.db"
 log = logging.getLogger(__name__)
 
 
 class Kernel:
-    """One home's kernel: its `processes`, `models` and `calls`. `start` before anything else, `stop` at the end.
+    """One home's kernel: its `processes`, `models` and `calls`. Call `start` first and `stop` at the end.
 
-    `clock` is the wall's, for what is shown and kept; `steady` is the one that nobody sets, for all that is waited for.
+    `clock` is wall time, for what is shown and stored; `steady` is monotonic, for all waiting.
     """
 
     processes: ProcessService
@@ -81,18 +81,18 @@ class Kernel:
             clock=clock,
             steady=steady,
         )
-        self._wakes: Counter[str] = Counter()  # how often each base was started, each model attached
+        self._wakes: Counter[str] = Counter()  # starts of each base, and attachments of each model
         self._logs = Logs(config.home, Limits(config.max_log_bytes, config.max_log_files))
         self._running: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
 
     def warm(self) -> None:
-        """Start the zygote, whose imports keep a core busy for seconds: best once the daemon can answer."""
+        """Start the zygote, whose imports take a core for seconds: best once the daemon can answer."""
         self._supervisor.zygote.start()
 
     async def start(self) -> None:
-        """Replay the journal, finish what was promised, and begin; children wait for `warm`."""
+        """Replay the journal, finish pending commits, and begin; children wait for `warm`."""
         config = self._config
         if ended := await asyncio.to_thread(end_orphans, config.home):
             log.warning("%d processes that an earlier daemon of this home had left were ended", ended)
@@ -124,7 +124,7 @@ class Kernel:
                 log.error("the devices are not measured: %s", error.message)  # the next start tries again
 
     def _plug(self) -> None:
-        """Put the loop and those around it together."""
+        """Connect the loop with the other parts."""
         config, table, store, supervisor, clock = (
             self._config,
             self._table,
@@ -171,7 +171,7 @@ class Kernel:
         )
 
     async def stop(self) -> None:
-        """End every child, trainers at a checkpoint; keep the journal short; let go of everything."""
+        """End every child, trainers at a checkpoint; compact the journal; release everything."""
         await self._loop.ask(ev.DownAsked(self._clock()))
         async with contextlib.AsyncExitStack() as stack:
             event_stream = await stack.enter_async_context(contextlib.aclosing(self.processes.watch()))
@@ -191,11 +191,11 @@ class Kernel:
         self._journal.close()
 
     def _compact(self) -> None:
-        """A journal that stays long is read all the same: a full disk must not lock its owner out."""
+        """Compact the journal. A failure is only logged, so that a full disk does not prevent the start."""
         try:
             self._journal.compact(self._table.snapshot())
         except LlmosError as error:
-            log.error("the journal stays long: %s", error.message)  # the sentence says it all
+            log.error("the journal stays long: %s", error.message)  # the message says everything
 
     # The machine.
 
@@ -219,10 +219,10 @@ class Kernel:
             processes=dict(Counter(str(process.state) for process in self._table.processes.values())),
         )
 
-    # Between the loop and those around it.
+    # Connections of the loop.
 
     async def _tick(self) -> None:
-        """Once a second, see who lives: children, the zygote, and this loop itself."""
+        """Check once a second that children, the zygote and this loop respond."""
         clock = asyncio.get_running_loop().time
         then = clock()
         while True:
@@ -234,11 +234,11 @@ class Kernel:
                 for event in self._heartbeats.tick(self._clock(), elapsed_s, self._table.processes.values()):
                     self._loop.post(event)
                 self._supervisor.tick(min(elapsed_s, LONGEST_TICK_S), self._config.heartbeat_timeout_s)
-            except Exception:  # the top of a loop: our own mistake must not leave everybody unwatched
+            except Exception:  # the top of a loop: our own fault must not end the checks
                 log.exception("a tick failed")
 
     async def _tidy(self) -> None:
-        """Keep the logs bounded, in a thread: a disk that does not answer must not leave children unwatched."""
+        """Rotate and clean logs in a thread, so that a blocked disk does not stop the checks."""
         swept_at = -SWEEP_EVERY_S
         while True:
             processes = list(self._table.processes.values())
@@ -251,7 +251,7 @@ class Kernel:
             await asyncio.sleep(TICK_S)
 
     def _on_applied(self, event: ev.Event) -> None:
-        """Tell the router and the watchers what the loop has just made true."""
+        """Tell the router and the watchers about an applied event."""
         kind = "progress" if isinstance(event, (ev.Progressed, ev.Metered)) else "process"
         for process in self._table.drain_changes():
             self._event_stream.publish(kind, process=process)
@@ -266,7 +266,8 @@ class Kernel:
                 self._router.restarting(pid)
             case ev.ChildExited():
                 self._router.lost(event.pid, event.taking_in)
-            case ev.Committed() | ev.CommitFailed():  # what mends comes first, and may be all that is kept
+            # repaired files come first: a failed commit may still have replaced some
+            case ev.Committed() | ev.CommitFailed():
                 self.models.restart_mended()
                 if isinstance(event, ev.Committed) and event.ref:
                     self._event_stream.publish("model", pid=event.pid, model=event.ref)

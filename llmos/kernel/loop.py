@@ -22,9 +22,9 @@ Waiter = asyncio.Future[None]
 
 
 class Loop:
-    """Everybody posts; it alone changes the table.
+    """The single writer of the table: others post events.
 
-    `perform` must return at once, `applied` hears every event, `view` is what there is to decide from just now.
+    `perform` must return at once, `applied` gets every event, and `view` returns the state to decide from.
     """
 
     def __init__(
@@ -43,28 +43,28 @@ class Loop:
         self._applied = applied
         self._view = view
         self._schedule_every_s = schedule_every_s
-        self._is_behind = False  # the journal lacks something that came true: only a snapshot can follow
+        self._is_behind = False  # the journal lacks an applied event: the next write must be a snapshot
         self._is_over = False
         self._inbox: asyncio.Queue[tuple[Event | None, Waiter | None]] = asyncio.Queue()
 
     def post(self, event: Event) -> None:
-        """Something has happened; the loop will get to it."""
+        """Queue an event."""
         self._inbox.put_nowait((event, None))
 
     def schedule_soon(self) -> None:
-        """Something may be decided now that could not before, though no event says so."""
+        """Schedule again soon, although there is no event for it."""
         self._inbox.put_nowait((None, None))
 
     async def ask(self, event: Event) -> None:
-        """Post, and wait until it is applied; raises if it could not be."""
-        if self._is_over:  # nobody would take it any more
+        """Post an event and wait until it is applied; raises if it could not be."""
+        if self._is_over:  # the loop has ended
             raise Unavailable("The daemon is going down")
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait((event, waiter))
         await waiter
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         clock = asyncio.get_running_loop().time
         look_at = clock() + self._schedule_every_s
         try:
@@ -95,7 +95,7 @@ class Loop:
         except LlmosError as error:
             _refuse(waiter, error)
             return
-        except Exception as error:  # the top of the loop: our own mistake must not stop the box
+        except Exception as error:  # the top of the loop: our own fault must not stop the daemon
             log.exception("event %s could not be applied", event)
             _refuse(waiter, Internal(f"{type(error).__name__}: {error}"))
             return
@@ -106,7 +106,10 @@ class Loop:
             self._perform(effect)
 
     async def _write(self, event: Event, *, is_asked: bool) -> None:
-        """First the paper, then the act. A fact that cannot be written is a fact all the same; a wish is refused."""
+        """Journal, then apply.
+
+        If the write fails, requests are refused; facts are applied, and a later snapshot includes them.
+        """
         if event.durability is Durability.NONE:
             return
         try:
@@ -118,18 +121,20 @@ class Loop:
             if is_asked and not event.is_fact:
                 raise
             self._is_behind = True
-            log.error("not in the journal: %s (%s)", event, error.message)  # the sentence says it all
+            log.error("not in the journal: %s (%s)", event, error.message)  # the message says everything
 
     def _append(self, event: Event) -> None:
-        """After what could not be written comes the state that it led to, and only then the next event."""
+        """Append an event; after a failed write, a snapshot of the state is written first."""
         if self._is_behind:
             self._journal.compact(self._table.snapshot())
             self._is_behind = False
         self._journal.append(event)
 
     async def _schedule(self) -> None:
-        """Decide, and act on it. Nothing else happens in between: no decided event is kept so well that it is waited
-        for, so what was idle when it was chosen to go is idle when it goes."""
+        """Decide, and apply the decisions at once.
+
+        No decision is FSYNCED, so there is no await in between: what was idle when it was chosen is still idle.
+        """
         for event in schedule(self._view()):
             assert event.durability is not Durability.FSYNCED
             await self._take(event, None)
@@ -140,13 +145,13 @@ class Loop:
         try:
             await asyncio.to_thread(self._journal.compact, self._table.snapshot())
         except LlmosError as error:
-            log.error("the journal stays long: %s", error.message)  # the sentence says it all
+            log.error("the journal stays long: %s", error.message)  # the message says everything
 
     def _audit(self) -> None:
         try:
             self._table.ledger.audit(pid for pid, process in self._table.processes.items() if process.state in ALIVE)
         except LlmosError as error:
-            log.error("%s", error.message)  # the sentence has the numbers
+            log.error("%s", error.message)  # the message has the numbers
 
 
 def replay(journal: Journal, table: ProcessTable) -> None:
@@ -154,7 +159,7 @@ def replay(journal: Journal, table: ProcessTable) -> None:
     for event in journal.events():
         try:
             table.apply(event)
-        except Exception:  # as when it happened: an event that could not be applied is logged and passed over
+        except Exception:  # as in `run`: an event that cannot be applied is logged and skipped
             log.exception("journalled event %s could not be applied", event)
 
 

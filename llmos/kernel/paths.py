@@ -15,10 +15,10 @@ MAX_PATH = 4096  # PATH_MAX of Linux
 
 
 class Roots:
-    """The folders below which requests may name files. Symbolic links are followed before a path is compared.
+    """The folders below which requests may name files. Symbolic links are resolved before the comparison.
 
-    `named` is asked when a request comes and again when its process starts, and only the path without links is
-    handed on; the process looks once more at what it has opened (abi/roots).
+    Paths are checked when a request comes and again when its process starts, and only the resolved path is passed on.
+    The process checks once more what it has opened (abi/roots).
     """
 
     def __init__(self, config: Config) -> None:
@@ -27,16 +27,16 @@ class Roots:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders, without links; none where any file may be named."""
+        """The folders, resolved; empty if any file may be named."""
         return tuple(map(str, self._roots or ()))
 
     def with_real_paths(self, program: str, args: Mapping[str, Json]) -> dict[str, Json]:
-        """These arguments with every path in them followed to where it leads; PathNotAllowed for one outside."""
+        """These arguments with every path resolved; PathNotAllowed for one outside."""
         found = dict(args)
         return found if self._roots is None else declaration_of(program).follow_paths(found, self)
 
     def follow(self, source: str) -> str:
-        """Where a path leads; what is no path (a dataset, a name of the catalog, a hub's repository) as it is."""
+        """Resolve a path; a value that is not a path (a dataset, a catalog name, a hub repository) stays as it is."""
         if not source.startswith("/"):
             return source
         real = os.path.realpath(source) if len(source) <= MAX_PATH and "\0" not in source else ""
@@ -44,7 +44,7 @@ class Roots:
         return real
 
     def check_inside(self, folder: Path) -> None:
-        """Nothing in a folder that is pulled leads out of the roots: neither it nor what stands beside a graph."""
+        """Raise PathNotAllowed if a link in this folder leads outside of the roots, also for files beside a graph."""
         for path in (folder if folder.is_dir() else folder.parent).rglob("*"):
             self._check(str(path), os.path.realpath(path))
 

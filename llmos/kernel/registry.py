@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    """Moves of names go through the loop; whatever else changes the store goes to its own thread (`in_store`)."""
+    """Promotions go through the loop; all other changes of the store run in its own thread (`in_store`)."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Registry:
         self._in_store = in_store
         self._kill = kill
         self._journal_damage = journal_damage
-        self._unreached = unreached  # dtypes of forms that nothing here computes in
+        self._unreached = unreached  # dtypes of resident forms that nothing here computes in
         self._clock = clock
         self._moving: dict[str, asyncio.Future[None]] = {}
 
@@ -100,7 +100,7 @@ class Registry:
         return removed
 
     def moved(self, event: ev.PromotionChanged | ev.PromotionRefused) -> None:
-        """A move of a name has ended: whoever asked for it hears how."""
+        """A promotion has ended: tell the caller who waits for it."""
         if isinstance(event, ev.PromotionChanged):
             self._event_stream.publish("promoted", model=f"{event.name}:{event.version}")
         self._answer(event.ticket, error_of(event.fault) if isinstance(event, ev.PromotionRefused) else None)
@@ -131,7 +131,7 @@ class Registry:
         return ModelView(manifest, is_promoted, is_attached, engine, self._able(manifest, engine))
 
     def _able(self, manifest: Manifest, engine: str) -> tuple[str, ...]:
-        """What a call may ask of it; nothing of a model whose base cannot be read."""
+        """The tasks that a call may use; none for a model whose base cannot be read."""
         try:
             base = None if manifest.base is None else self._store.found(manifest.base)
         except LlmosError:
@@ -153,7 +153,7 @@ class Registry:
                 )
 
     def _using(self, base: str) -> list[Process]:
-        """Processes that have a base open, or a model on it, and are not to be restarted for its sake."""
+        """The processes that have this base open, or a model on it, and that must not be restarted for it."""
         return [
             process
             for process in self._table.processes.values()
@@ -203,12 +203,12 @@ class Registry:
         return replace(use, reclaimable_bytes=use.reclaimable_bytes + sizes)
 
     def _pids(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Those of all processes, and of those that have ended."""
+        """The pids of all processes, and of those that have ended."""
         processes = self._table.processes
         return frozenset(processes), frozenset(pid for pid, process in processes.items() if process.is_ended)
 
     async def verify(self) -> Verified:
-        """Read the store and the journal. A serve process that maps what was damaged is restarted."""
+        """Verify the store and the journal. A serve process that maps damaged files is restarted."""
         verified = await asyncio.to_thread(self._store.examine)
         said = await asyncio.to_thread(self._journal_damage)
         self.restart_mended()
@@ -216,8 +216,11 @@ class Registry:
         return replace(verified, damages=(*verified.damages, *damages))
 
     def restart_mended(self) -> None:
-        """Whoever serves a base whose bytes were replaced has the old ones mapped: it answers the calls it has and
-        starts again. Who trains or measures on it goes on with the bytes that it has read, and the log says so."""
+        """Restart serve processes whose base's files were replaced, because they map the old ones; their calls are
+        answered first.
+
+        Trainings and evaluations continue with the bytes they have read, which is logged.
+        """
         for base in self._store.drain_mended():
             for process in self._serving(base):
                 self._loop.post(ev.RestartAsked(self._clock(), process.pid, f"{base} was damaged and is mended"))

@@ -31,7 +31,7 @@ OPEN_STATES = (State.QUEUED, State.STARTING, State.READY, State.SUSPENDED)
 
 
 class CallService:
-    """Takes calls in, and opens a serve process for a base that has none."""
+    """Takes calls in, and starts a serve process for a base that has none."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class CallService:
         self._store = store
         self._post = post
         self._submit = submit
-        self._clock = clock  # of events
-        self._steady = steady  # of what is waited for, which nobody sets
+        self._clock = clock  # for the times of events
+        self._steady = steady  # monotonic, for waiting times
         self.router = Router(send, self._attach, steady, max_waiting_calls=config.max_waiting_calls, rested=rested)
         self._targets = Targets(store, table, config.engine)
         self._deadlines = Deadlines()
@@ -59,11 +59,11 @@ class CallService:
         self._opening: dict[tuple[str, str, str], asyncio.Task[int]] = {}
 
     def ref(self, model: str) -> str:
-        """The version (`name:version`) that a call to this model goes to now."""
+        """The version (`name:version`) to which a call to this model goes now."""
         return self._targets.ref(model)
 
     def task_of(self, model: str) -> str:
-        """The task that a call to this model does if it names none."""
+        """The default task of a call to this model."""
         return self._targets.find(model, None, None).task
 
     @property
@@ -71,7 +71,7 @@ class CallService:
         return self.router.queue_times
 
     async def answer(self, request: CallRequest) -> Chunk:
-        """The whole answer of a model; raises what is wrong. Cancelling it cancels the call."""
+        """The whole answer of a model; raises its error. Cancelling it cancels the call."""
         opened = await self._open(request, is_stream=False)
         try:
             return await self._next_chunk(opened, request.timeout_s)
@@ -79,7 +79,7 @@ class CallService:
             self.router.drop(opened)
 
     async def stream(self, request: CallRequest) -> AsyncGenerator[Chunk, None]:
-        """The answer in pieces; raises what is wrong before its first piece, and closing it cancels the call."""
+        """The answer in chunks; an error is raised before the first chunk, and closing it cancels the call."""
         opened = await self._open(request, is_stream=True)
         try:
             while True:
@@ -109,7 +109,7 @@ class CallService:
         return chunk
 
     def _no_room(self, opened: PendingCall, within_s: float) -> TimedOut:
-        """What a call hears that has waited for its model to come all its time."""
+        """The error for a call whose model found no memory within its timeout."""
         device, model = self._table.process(opened.pid).spec.device, opened.call.model
         request = self._table.attach_requests.get((opened.pid, model))
         size_bytes, free_bytes = 0 if request is None else request.size_bytes, self._table.ledger.free(device)
@@ -123,10 +123,10 @@ class CallService:
             free_bytes=free_bytes,
         )
 
-    # The process that answers.
+    # The serve process.
 
     async def _open(self, request: CallRequest, *, is_stream: bool) -> PendingCall:
-        """The call, given to the router with the serve process that answers it."""
+        """Open the call and give it to the router with its serve process."""
         inputs, params, timeout_s = request.inputs, request.params, request.timeout_s
         check_inputs(inputs, params)
         target = self._targets.find(request.model, request.task, request.engine)
@@ -143,7 +143,7 @@ class CallService:
         return self.router.open(pid, call, deadline_at)
 
     def _server(self, target: Target) -> int | None:
-        """The process that serves this base there with this engine, or will as soon as it can."""
+        """The process that serves this base on that device with this engine; it may still be starting."""
         pid = self.router.serving(target.base, target.device, target.engine)
         if pid is None:
             return None
@@ -155,7 +155,7 @@ class CallService:
         return pid if state in OPEN_STATES or self._table.runtimes[pid].is_returning else None
 
     async def _opened_server(self, target: Target) -> int:
-        """A new serve process; whoever asks for the same one meanwhile gets the same one."""
+        """A new serve process; concurrent callers share one."""
         key = (target.base, target.device, target.engine)
         if key not in self._opening:
             self._opening[key] = asyncio.get_running_loop().create_task(self._open_server(target))
@@ -166,10 +166,10 @@ class CallService:
         return (await self._submit(serve_spec(target.base, target.engine, target.device))).pid
 
     def _attach(self, pid: int, model: str) -> None:
-        """Ask for a model that calls wait for; the scheduler finds room for it."""
+        """Request a model that calls wait for; the scheduler finds memory for it."""
         try:
             manifest = self._store.resolve(model)
-        except LlmosError as error:  # it was removed a moment ago: its calls get the fault
+        except LlmosError as error:  # it was removed just now: its calls get the fault
             self.router.attach_failed(pid, model, fault_of(error))
             return
         kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
@@ -186,7 +186,7 @@ def _timed_out(opened: PendingCall, process: Process, within_s: float) -> TimedO
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What answers a call: a version (`model`), for a task, and the base, device and engine of its serve process."""
+    """The destination of a call: a version (`model`), a task, and the base, device and engine of its serve process."""
 
     model: str
     task: str
@@ -196,18 +196,18 @@ class Target:
 
 
 class Targets:
-    """What answers each model, task and engine that was asked for; forgotten when the store or the devices change."""
+    """A cache of the destinations of calls; cleared when the store or the devices change."""
 
     def __init__(self, store: Store, table: ProcessTable, engine: str) -> None:
         self._store = store
         self._table = table
-        self._engine = engine  # of the box, where neither call nor manifest names one
-        self._index, self._devices = store.index, table.devices  # of what is kept
+        self._engine = engine  # the daemon's own, if neither call nor manifest names one
+        self._index, self._devices = store.index, table.devices  # of the cached targets
         self._refs: dict[str, str] = {}
         self._targets: dict[tuple[str, str | None, str | None], Target] = {}
 
     def ref(self, model: str) -> str:
-        """The version that a name means; raises what is wrong with it."""
+        """The version that a name means; raises if there is none."""
         self._forget_old()
         found = self._refs.get(model)
         if found is None:
@@ -215,7 +215,7 @@ class Targets:
         return found
 
     def find(self, model: str, task: str | None, engine: str | None) -> Target:
-        """Raises what is wrong with the name, the task asked of it, or the engine."""
+        """The target of a call; raises if the name, the task or the engine does not fit."""
         self._forget_old()
         key = (model, task, engine)
         found = self._targets.get(key)
@@ -234,13 +234,13 @@ class Targets:
         return Target(manifest.ref, task, manifest.base or manifest.ref, self._device(manifest, engine).name, engine)
 
     def _device(self, manifest: Manifest, engine: str) -> Device:
-        """Where it is served: on a GPU where there is one and the engine may, but for int8, which CPUs compute."""
+        """The device for this model: a GPU if there is one and the engine can use it; for int8 a CPU."""
         found = next((one for one in self._devices if one.kind == "cpu" and manifest.dtype == INT8), None)
         return found or device_for(engine, self._devices)
 
 
 def task_of(manifest: Manifest, task: str | None) -> str:
-    """The task that is asked of a model; WrongTask if it does another."""
+    """The task of a call; WrongTask if the model does not do it."""
     does = allowed_tasks(manifest)
     if task is None:
         return manifest.task

@@ -18,14 +18,16 @@ from llmos.kernel.processes.eviction import IdleTarget
 from llmos.kernel.processes.turns import DRAINS_S, NOBODY, Crowd, bases_to_yield, model_to_yield
 
 QUEUE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0)
-CRASHES_TO_GIVE_UP = 3  # a call that was in hand in so many deaths of its process is not sent again
-CRASHES_TO_SUSPECT = 2  # from so many on it is sent alone, so that it takes no innocent call with it
-SUSPECTS = "suspects"  # what those are held under; no model has such a name, for a model's has a colon
+CRASHES_TO_GIVE_UP = 3  # a call in progress at this many crashes of its process is not sent again
+CRASHES_TO_SUSPECT = 2  # from this many on it is sent alone, so that it cannot take other calls down
+SUSPECTS = "suspects"  # the key under which suspects are held; model refs have a colon, so none equals it
 
 
 class Router:
-    """All serve processes and all open calls. `attach` starts bringing a model to a process; how that ended is said by
-    `attached_to` or `attach_failed`."""
+    """All serve processes and all open calls.
+
+    `attach` requests a model for a process; the outcome arrives by `attached_to` or `attach_failed`.
+    """
 
     def __init__(
         self,
@@ -40,17 +42,17 @@ class Router:
         self._attach = attach
         self._clock = clock
         self._max_waiting_calls = max_waiting_calls
-        self._rested = rested  # called when a model or a base that another one waits for is needed no more
+        self._rested = rested  # called when something idle may make room for something awaited
         self._servers: dict[int, ServeProcess] = {}
         self._calls: dict[int, PendingCall] = {}
-        self.queue_times = Histogram(QUEUE_S)  # of calls: from their coming until they were sent for the first time
+        self.queue_times = Histogram(QUEUE_S)  # from a call's arrival until it is first sent
 
     @property
     def in_flight(self) -> int:
         return len(self._calls)
 
     def rests(self) -> list[IdleTarget]:
-        """What no call needs: of a ready process without a call all, of another the models that no call names."""
+        """Idle targets: ready processes without calls, and models of busy processes that no call names."""
         now = self._clock()
         found = []
         for server in self._servers.values():
@@ -64,19 +66,19 @@ class Router:
         return found
 
     def forsaken(self) -> set[int]:
-        """The processes that calls were waiting for, and none is any more, before they were ready."""
+        """The processes that are not ready and that no call waits for any more."""
         servers = self._servers.values()
         return {server.pid for server in servers if server.uses and not server.calls_of and not server.is_ready}
 
     def wanted_models(self) -> set[tuple[int, str]]:
-        """The models that calls wait for, each with the process that is to get it."""
+        """The models that calls wait for, each with its process."""
         return {(server.pid, model) for server in self._servers.values() for model in server.wanted_models()}
 
     def make_room(self, crowd: Crowd = NOBODY) -> None:
-        """Where calls wait for a model or a base that has no room, what has been there for its time yields.
+        """Time sharing of memory: where calls wait for a model or base that does not fit, one that had its time yields.
 
-        Its calls wait from then on; when those in hand are answered it rests, and it comes back after those before it.
-        So each has its time, and none waits longer than that of all others, by as many as there is room for.
+        New calls of a yielding model or base wait. Once its calls in progress are answered it is idle and can be
+        evicted; it then queues behind the others. So each gets its time in turn.
         """
         now = self._clock()
         for server in self._servers.values():
@@ -106,17 +108,17 @@ class Router:
             server.yielding.add(model)
 
     def is_attached(self, model: str) -> bool:
-        """The model is answerable somewhere without loading."""
+        """Whether the model can answer on some process without loading."""
         return any(model in server.models for server in self._servers.values())
 
     def serve(self, pid: int, base: str, device: str, engine: str = DEFAULT) -> None:
-        """This process is to serve this base; calls may be given to it from now on, ready or not."""
+        """Add a serve process for this base; it may get calls before it is ready."""
         self._servers[pid] = ServeProcess(
             pid, base, device, engine, CallQueue(self._max_waiting_calls), used_at=self._clock()
         )
 
     def serving(self, base: str, device: str, engine: str = DEFAULT) -> int | None:
-        """The newest process that serves this base there with this engine."""
+        """The newest process that serves this base on that device with this engine."""
         newest: int | None = None
         for pid, one in self._servers.items():
             if one.base == base and one.device == device and one.engine == engine and pid > (newest or 0):
@@ -124,9 +126,9 @@ class Router:
         return newest
 
     def open(self, pid: int, call: Call, deadline_at: float | None = None) -> PendingCall:
-        """Give a call to a process: it is sent when the process is ready, has the model, and it is its turn.
+        """Queue a call at a process; it is sent once the process is ready, has the model, and it is the call's turn.
 
-        Raises Busy if too many wait already.
+        Busy if the queue is full.
         """
         server, now = self._servers[pid], self._clock()
         opened = PendingCall(call, pid, now, deadline_at)
@@ -139,7 +141,7 @@ class Router:
         return opened
 
     def drop(self, opened: PendingCall) -> None:
-        """Nobody waits for this call any more: its place is free at once."""
+        """Remove a call that is not wanted any more."""
         was_sent = opened.is_sent
         if self._close(opened):
             if was_sent:
@@ -147,7 +149,7 @@ class Router:
             self._forward_to(opened.pid)
 
     def answered(self, chunks: Iterable[Chunk]) -> None:
-        """Pieces of answers have come; those of calls that were dropped are for nobody."""
+        """Deliver chunks; chunks of dropped calls are discarded."""
         pids = set()
         for chunk in chunks:
             opened = self._calls.get(chunk.call_id)
@@ -164,13 +166,13 @@ class Router:
             self._forward_to(pid)
 
     def taken_in(self, call_id: int) -> None:
-        """A call that was sent alone did its process no harm: it is no suspect any more, and others may be sent."""
+        """A call sent alone did not crash its process: it is no suspect any more, and others may be sent."""
         opened = self._calls.get(call_id)
         if opened is not None and self._servers[opened.pid].apart.pop(call_id, None) is not None:
             self._forward_to(opened.pid)
 
     def computed(self, call_id: int, share: float) -> None:
-        """A process is so far with a large call: as much of another may be sent."""
+        """A process has computed this share of a large call, so more of another may be sent."""
         opened = self._calls.get(call_id)
         if opened is not None and opened.is_sent:
             done = max(opened.done, min(int(share * opened.size), opened.size))
@@ -179,7 +181,7 @@ class Router:
             self._forward_to(opened.pid)
 
     def became_ready(self, pid: int) -> None:
-        """The process has its base: send it what waits."""
+        """The process has its base: send the queued calls."""
         server = self._servers[pid]
         server.is_ready, server.is_returning = True, False
         server.models, server.used_at = {server.base}, self._clock()
@@ -187,10 +189,10 @@ class Router:
         self._forward(server)
 
     def attached_to(self, pid: int, model: str) -> None:
-        """The process was told of the model: calls that name it may follow."""
+        """The process has the model: send the calls that wait for it."""
         server = self._servers.get(pid)
         if server is None or model not in server.attaching:
-            return  # it died meanwhile; at its next start the model is attached again
+            return  # it died meanwhile; after its restart the model is attached again
         server.attaching.discard(model)
         server.models.add(model)
         server.came_at[model] = self._clock()
@@ -198,50 +200,50 @@ class Router:
         self._forward(server)
 
     def waits_for_room(self, opened: PendingCall) -> bool:
-        """Whether what a call waits for is that its model comes to its process."""
+        """Whether the call waits for its model to be attached."""
         server = self._servers.get(opened.pid)
         return server is not None and server.is_ready and opened.call.model in server.attaching
 
     def attach_failed(self, pid: int, model: str, fault: Fault) -> None:
-        """The process cannot have the model: its calls get the reason."""
+        """The process cannot attach the model: its calls get the fault."""
         server = self._servers.get(pid)
         if server is None or model not in server.models | server.attaching:
-            return  # it was taken away on its way there, which is what its calls hear
+            return  # it was removed before it was attached; its calls get this fault
         server.attaching.discard(model)
         server.forget(model)
         for opened in self._open_calls(server):
             if opened.call.model == model:
                 self._fail(opened, fault)
-        self._forward(server)  # one of them may have been waiting to be sent alone
+        self._forward(server)  # a suspect among them may have been awaited
 
     def detach(self, pid: int, model: str) -> None:
-        """Take the model away from this process; the next call that names it brings it again."""
+        """Detach a model from this process; the next call that names it attaches it again."""
         server = self._servers.get(pid)
         if server is not None and model in server.models:
             server.forget(model)
-            server.waiting.let_go(model)  # its calls bring it again, at their turn
+            server.waiting.let_go(model)  # its calls attach it again, when it is their turn
             self._send(pid, Detach(model))
             self._forward(server)
 
     def forget(self, model: str) -> list[int]:
-        """The model has left the store: detach it wherever it is; returns the processes that had it."""
+        """Detach a model that has left the store; returns the processes that had it."""
         having = [server.pid for server in self._servers.values() if model in server.models]
         for pid in having:
             self.detach(pid, model)
         return having
 
     def restarting(self, pid: int) -> None:
-        """The process is to end and to start again: it answers what was sent, and what comes waits for its return."""
+        """The process will restart: it answers the calls that were sent, and new ones wait."""
         server = self._servers.get(pid)
         if server is not None:
             server.is_ready, server.is_returning, server.is_yielding = False, True, False
-            server.attaching = set()  # it asks for them again when it is back
+            server.attaching = set()  # it requests them again after the restart
 
     def lost(self, pid: int, taking_in: Collection[int] = ()) -> None:
-        """The process has died: calls without a chunk wait to be sent again, the others get their answer now.
+        """The process has died: calls without a chunk are queued again, the others fail now.
 
-        `taking_in`: the calls that it was taking in as it died. A single one is what it died over, and is not sent
-        again; of several it is not known which, so that each is sent again alone.
+        `taking_in` are the calls that it was taking in when it died. A single one caused the crash and is not sent
+        again; of several the cause is unknown, so each is sent alone.
         """
         server = self._servers.get(pid)
         if server is None:
@@ -263,7 +265,7 @@ class Router:
         server.waiting.let_go()
 
     def closed(self, pid: int, fault: Fault) -> None:
-        """The process is gone for good: whoever still waits for it gets the reason."""
+        """The process has ended for good: all its calls fail with this fault."""
         server = self._servers.get(pid)
         if server is not None:
             for opened in self._open_calls(server):
@@ -279,7 +281,7 @@ class Router:
             self._forward(server)
 
     def _forward(self, server: ServeProcess) -> None:
-        """Send what waits, as far as it may go now."""
+        """Send queued calls, as far as limits allow."""
         if server.is_yielding:
             return
         now = self._clock()
@@ -298,12 +300,12 @@ class Router:
             elif model in server.yielding:
                 server.waiting.hold(opened, model)
             elif opened.crashes >= CRASHES_TO_SUSPECT and _has_suspect_in_hand(server):
-                server.waiting.hold(opened, SUSPECTS)  # its turn comes when the one in hand has been answered
+                server.waiting.hold(opened, SUSPECTS)  # until the call in progress is answered
             else:
                 self._ask(server, opened)
 
     def _forward_apart(self, server: ServeProcess, now: float) -> None:
-        """Send the next of the calls that go alone, unless one of them is in hand. Nothing else goes before them."""
+        """Send the next suspect, unless one is in progress. Nothing else is sent before it."""
         for opened in sorted(server.apart.values(), key=lambda one: one.call.call_id):
             model = opened.call.model
             if not server.is_ready or not server.apart.keys().isdisjoint(server.sent):
@@ -320,7 +322,7 @@ class Router:
     def _ask(self, server: ServeProcess, opened: PendingCall, *, is_alone: bool = False) -> None:
         try:
             self._send(server.pid, Ask(opened.call, is_alone))
-        except LlmosError as error:  # no frame can carry it: that is this call's answer, and no other's concern
+        except LlmosError as error:  # it cannot be encoded: only this call fails
             self._fail(opened, fault_of(error))
             return
         server.waiting.remove(opened)
@@ -358,7 +360,7 @@ class Router:
 
 
 def late(opened: PendingCall) -> Fault:
-    """What a call hears whose time is over."""
+    """The error for a call that timed out."""
     return Fault(TimedOut.code, f"{opened.call.model} did not answer within the call's timeout_s")
 
 

@@ -13,26 +13,28 @@ from llmos.kernel.children.logs import surplus
 from llmos.kernel.store.disk import files_under
 from llmos.kernel.store.space import freed_bytes
 
-OLD_S = 7 * 24 * 3600.0  # so long a download may wait for its pull to be asked for again
+OLD_S = 7 * 24 * 3600.0  # how long a download is kept for its pull to be repeated
 TIGHT_BYTES = 1 << 30
 log = logging.getLogger(__name__)
 
 
 def sweep_scratch(home: Path, kept: Collection[int]) -> None:
-    """Remove the scratch folder of every pid that will not go on: its number may be another process's by now."""
+    """Remove the scratch folders of pids that will not continue, because pids may be given out again."""
     for folder in (home / "scratch").iterdir():
         if folder.name.isdecimal() and int(folder.name) not in kept:
             try:
                 shutil.rmtree(folder)
             except FileNotFoundError:
-                continue  # the process that just ended is tidied away at the same time
+                continue  # another cleanup may run at the same time
             except OSError as error:
                 log.warning("the scratch folder %s stays: %s", folder, error)
 
 
 def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
-    """Remove the scratch folders that no process comes back for, of those known when `returning` was asked; returns
-    the bytes that freed. It writes nothing."""
+    """Remove the scratch folders of processes that will not continue, out of those known when `returning` was asked.
+
+    Returns the freed bytes. It writes nothing.
+    """
     folders = [one for one in (home / "scratch").iterdir() if one.name.isdecimal() and int(one.name) <= last_pid]
     gone = [folder for folder in folders if int(folder.name) not in returning]
     freed = freed_bytes(path for folder in gone for path, _ in files_under(folder))
@@ -42,13 +44,15 @@ def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
 
 
 def collect(home: Path, known: Collection[int], ended: Collection[int], now: float) -> int:
-    """Remove old downloads that no process holds, logs of pids that are forgotten, and the oldest of those that have
-    ended where they are too many; returns the bytes that freed."""
+    """Remove old downloads without a process, logs of forgotten pids, and the oldest logs beyond the limit.
+
+    Returns the freed bytes.
+    """
     return sum(_remove_download(path) for path, _ in collectable(home, known, ended, now))
 
 
 def _remove_download(path: Path) -> int:
-    """A download goes while it is locked, so that a puller that comes now finds that the file is gone."""
+    """Remove a download while holding its lock, so that a puller that opens it now notices."""
     size_bytes = _size_bytes(path)
     if path.suffix != ".part":
         path.unlink(missing_ok=True)
@@ -61,20 +65,20 @@ def _remove_download(path: Path) -> int:
 
 
 def collectable(home: Path, known: Collection[int], ended: Collection[int], now: float) -> list[tuple[Path, int]]:
-    """What `collect` would remove, and its sizes."""
+    """What `collect` would remove, with sizes."""
     age_s = 0.0 if is_tight(home) else OLD_S
     parts = [path for path in (home / "downloads").glob("*.part") if now - _changed_at(path) > age_s and _is_free(path)]
     return [*((path, _size_bytes(path)) for path in parts), *surplus(home, known, ended)]
 
 
 def is_tight(home: Path) -> bool:
-    """The disk is so full that downloads half-way are worth less than their room."""
+    """Whether the disk is so full that partial downloads should be removed."""
     disk = shutil.disk_usage(home)
     return disk.free < min(TIGHT_BYTES, disk.total // 20)
 
 
 def _is_free(path: Path) -> bool:
-    """No puller has it locked."""
+    """Whether no puller has it locked."""
     with suppress(OSError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True

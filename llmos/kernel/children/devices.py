@@ -19,7 +19,7 @@ TELLING_ARM = ("asimd", "asimddp", "bf16", "i8mm", "sve", "sve2")
 
 
 def discover(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> tuple[Device, ...]:
-    """The processor as a device, with the memory that this process may really use."""
+    """The CPU as a device, with the memory that this process may really use."""
     title, flags = _cpu(proc / "cpuinfo")
     return (
         Device(
@@ -35,7 +35,7 @@ def discover(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> tuple[Devi
 
 
 def probe_key(devices: tuple[Device, ...], dev: Path = Path("/dev"), cpu_kernels: str = AUTO) -> str:
-    """What a measurement depends on: the processor, its cores, GPUs, torch's version, and which loops it may have."""
+    """What a measurement depends on: the processor, its cores, GPUs, torch's version, and the allowed CPU paths."""
     try:
         torch = version("torch")
     except PackageNotFoundError:
@@ -47,7 +47,7 @@ def probe_key(devices: tuple[Device, ...], dev: Path = Path("/dev"), cpu_kernels
 
 
 def memory_limit(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> int:
-    """The bytes of memory this machine has, or the least that a control group of ours allows."""
+    """The machine's memory in bytes, or the smallest limit of a control group above us."""
     limits: list[int] = [psutil.virtual_memory().total]
     for path in _cgroup_files(proc, sys):
         try:
@@ -60,7 +60,7 @@ def memory_limit(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> int:
 
 
 def _cgroup_files(proc: Path, sys: Path) -> list[Path]:
-    """Where limits may stand: version 2 in our group and every one above it, and version 1."""
+    """The files that may hold limits: version 2 for our group and its ancestors, and version 1."""
     root = sys / "fs/cgroup"
     files = [root / "memory/memory.limit_in_bytes"]
     try:

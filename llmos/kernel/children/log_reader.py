@@ -17,13 +17,13 @@ GAP = b"[... %d full files of this log were removed here ...]\n"
 
 
 def read_log(path: Path, tail_lines: int | None = None) -> str:
-    """The whole log, or its last lines; empty if nothing was ever written."""
+    """The whole log, or its last lines; empty if there is none."""
     reader = LogReader(path, tail_lines)
     try:
         text = b"".join(iter(reader.read, b""))
     finally:
         reader.close()
-    if tail_lines is not None:  # more may have come since its place was found
+    if tail_lines is not None:  # more may have been written since the place was found
         text = b"".join(text.splitlines(keepends=True)[-tail_lines:]) if tail_lines > 0 else b""
     return text.decode("utf-8", "replace")
 
@@ -31,8 +31,7 @@ def read_log(path: Path, tail_lines: int | None = None) -> str:
 async def follow_log(
     path: Path, is_over: Callable[[], bool], tail_lines: int | None = None
 ) -> AsyncGenerator[str, None]:
-    """The log from its start or its last lines, piece by piece as it grows; `is_over` says when nobody writes to it any
-    more."""
+    """The log from its start or its last lines, as it grows, until `is_over` says that nobody writes any more."""
     reader = await asyncio.to_thread(LogReader, path, tail_lines)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     was_over = False
@@ -45,7 +44,7 @@ async def follow_log(
                 continue
             if was_over:
                 break
-            was_over = is_over()  # look once more after that: the last words may just have come
+            was_over = is_over()  # read once more after that: the last lines may have just come
             if not was_over:
                 await asyncio.sleep(LOOK_EVERY_S)
         if rest := decoder.decode(b"", final=True):
@@ -55,8 +54,10 @@ async def follow_log(
 
 
 class LogReader:
-    """A place in a log: a file by its number, and an offset in it. It holds that file open, whatever becomes of its
-    name, and the one before it, which a process that has not looked yet may still write to."""
+    """A position in a log: a file number and an offset.
+
+    It keeps that file open, also after rotation, because a process may still write to it.
+    """
 
     def __init__(self, path: Path, tail_lines: int | None = None) -> None:
         self._path = path
@@ -71,7 +72,7 @@ class LogReader:
                 self._file.seek(offset)
 
     def read(self) -> bytes:
-        """What comes next, up to a block of it; nothing if nothing more was written until now."""
+        """The next block; empty if nothing was written since."""
         while True:
             for file in (self._before, self._file):
                 if file is not None and (data := file.read(BLOCK_BYTES)):
@@ -88,7 +89,7 @@ class LogReader:
                 file.close()
 
     def _advance(self) -> bool:
-        """Go on to the next file; False if this one is still written to, or the next is not there yet."""
+        """Move to the next file; False if this one is still written to, or there is no next one."""
         numbers = rotated_numbers(self._path)
         current = _next(numbers)
         if self._file is not None and self._number >= current and os.fstat(self._file.fileno()).st_nlink:
@@ -108,32 +109,32 @@ class LogReader:
 
 
 def _next(numbers: list[int]) -> int:
-    """The number that the file which is being written to will get."""
+    """The number that the current file will get."""
     return numbers[-1] + 1 if numbers else 1
 
 
 def _open(path: Path, number: int) -> FileIO | None:
-    """A log's file by its number, though it may be given it just now; None if it is gone, or not there yet."""
+    """Open a log's file by number, also during its rotation; None if it does not exist."""
     while True:
         try:
             return FileIO(rotated_path(path, number))
         except FileNotFoundError:
             if number != _next(rotated_numbers(path)):
                 if number in rotated_numbers(path):
-                    continue  # it has just been rotated
+                    continue  # it was rotated just now
                 return None
         try:
             file = FileIO(path)
         except FileNotFoundError:
             file = None
-        if number not in rotated_numbers(path):  # so it had not got its number when it was opened
+        if number not in rotated_numbers(path):  # so it was still the current file when it was opened
             return file
         if file is not None:
             file.close()
 
 
 def _start_of(path: Path, lines: int) -> tuple[int, int]:
-    """Where the last lines begin: the number of a file and an offset in it."""
+    """The start of the last lines: a file number and an offset."""
     numbers = rotated_numbers(path)
     left, is_end = lines, True
     for number in (_next(numbers), *reversed(numbers)):
@@ -148,7 +149,7 @@ def _start_of(path: Path, lines: int) -> tuple[int, int]:
                 size = min(BLOCK_BYTES, at)
                 at = file.seek(at - size)
                 data = file.read(size)
-                end = len(data) - (is_end and data.endswith(b"\n"))  # the newline that ends the last line begins none
+                end = len(data) - (is_end and data.endswith(b"\n"))  # the newline at the end starts no further line
                 is_end = False
                 while (end := data.rfind(b"\n", 0, end)) >= 0:
                     left -= 1

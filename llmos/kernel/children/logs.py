@@ -1,7 +1,7 @@
 """Log files of the daemon, the zygote and each process: rotated by size, removed when old.
 
-`7.log` is being written to; when it is full it becomes `7.log.1`, the next one `7.log.2`, and so on. A file never
-changes its number. The first file of a process is kept, and the newest; those between go.
+`7.log` is the current file; when it is full it becomes `7.log.1`, the next one `7.log.2`, and so on. A file never
+changes its number. A process's first file and its newest ones are kept; those between are removed.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pathlib import Path
 
 from llmos.abi.stdio import LogOutput
 
-ENDED_BYTES = 1 << 30  # the logs of processes that have ended may take up so much together
+ENDED_BYTES = 1 << 30  # the limit for the logs of ended processes together
 LOGS = "logs"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A log's file is full at so many bytes, and a log has at most so many files."""
+    """The largest size of a log's file, and the most files of a log."""
 
     file_bytes: int
     files: int
 
 
 def log_path(home: Path, pid: int) -> Path:
-    """The file that a process is writing its log to."""
+    """The current log file of a process."""
     return home / LOGS / f"{pid}.log"
 
 
@@ -42,12 +42,12 @@ def zygote_log(home: Path) -> Path:
 
 
 def rotated_path(path: Path, number: int) -> Path:
-    """What a log's file of this number is called once it was rotated."""
+    """The name of a log's rotated file with this number."""
     return path.with_name(f"{path.name}.{number}")
 
 
 def rotated_numbers(path: Path) -> list[int]:
-    """The numbers of a log's rotated files, oldest first. The file that is being written to will get the next one."""
+    """The numbers of a log's rotated files, oldest first."""
     prefix = f"{path.name}."
     with suppress(FileNotFoundError):
         ends = (name.removeprefix(prefix) for name in os.listdir(path.parent) if name.startswith(prefix))
@@ -56,9 +56,9 @@ def rotated_numbers(path: Path) -> list[int]:
 
 
 def rotate(path: Path, limits: Limits, *, keeps_first: bool = True) -> bool:
-    """Give the log's file its number if it is full, and remove those that are too many; False if it is not full.
+    """Rotate a full log file and remove surplus ones; False if it is not full.
 
-    One rename and nothing else: whoever has it open writes on to it, and makes the next one: see abi/stdio.py.
+    It is a rename only: a writer keeps writing to the renamed file and then opens the new one (abi/stdio.py).
     """
     try:
         if path.stat().st_size < limits.file_bytes:
@@ -75,15 +75,15 @@ def rotate(path: Path, limits: Limits, *, keeps_first: bool = True) -> bool:
 
 
 class Logs:
-    """Keeps the logs of one home within their limits. It blocks: call it in a thread, one call at a time."""
+    """Keeps a home's logs within their limits. It blocks: call it in a thread, one call at a time."""
 
     def __init__(self, home: Path, limits: Limits) -> None:
         self._home = home
         self._limits = limits
-        self._output = LogOutput.of(daemon_log(home))  # none in the foreground: that is the terminal's
+        self._output = LogOutput.of(daemon_log(home))  # None in the foreground, where output goes to the terminal
 
     def tick(self, pids: Iterable[int]) -> None:
-        """Rotate what is full: the logs of daemon and zygote, and those of these processes."""
+        """Rotate full logs of the daemon, the zygote and these processes."""
         try:
             rotate(daemon_log(self._home), self._limits, keeps_first=False)
             self._output.reopen()
@@ -94,7 +94,7 @@ class Logs:
             log.error("a log is not rotated: %s", error)
 
     def sweep(self, known: Collection[int], ended: Collection[int]) -> int:
-        """Remove what `surplus` names; returns the bytes that freed."""
+        """Remove the files that `surplus` lists; returns the freed bytes."""
         freed = 0
         try:
             for path, size_bytes in surplus(self._home, known, ended):
@@ -108,14 +108,14 @@ class Logs:
 def surplus(
     home: Path, known: Collection[int], ended: Collection[int], ended_bytes: int = ENDED_BYTES
 ) -> list[tuple[Path, int]]:
-    """Logs of pids that are forgotten, and the oldest of ended ones beyond `ended_bytes`; with their sizes."""
+    """The logs of forgotten pids, and the oldest of ended ones beyond `ended_bytes`, with sizes."""
     files: dict[int, list[tuple[Path, os.stat_result]]] = {}
     for path in (home / LOGS).iterdir():
         name, _, rest = path.name.partition(".")
         if name.isdecimal() and rest.partition(".")[0] == "log":
             with suppress(FileNotFoundError):
                 files.setdefault(int(name), []).append((path, path.stat()))
-    newest = max(known, default=0)  # a log of a later pid is that of a process which came meanwhile
+    newest = max(known, default=0)  # a later pid belongs to a process that was submitted meanwhile
     gone = [pid for pid in files if pid not in known and pid < newest]
     left = ended_bytes
     for pid in sorted(files.keys() & set(ended), key=lambda pid: max(s.st_mtime for _, s in files[pid]), reverse=True):

@@ -45,26 +45,26 @@ from llmos.kernel.children.zygote import Zygote
 from llmos.kernel.processes.child_events import is_own_fault
 
 PR_SET_CHILD_SUBREAPER = 36
-LAST_WORDS_S = 1.0  # a child that has ended: so long may its socket stay open in somebody else's hands
+LAST_WORDS_S = 1.0  # how long an ended child's socket may be kept open by others
 log = logging.getLogger(__name__)
 POLICY = {Priority.INTERACTIVE: os.SCHED_OTHER, Priority.BATCH: os.SCHED_BATCH, Priority.BACKGROUND: os.SCHED_IDLE}
 
 
 @dataclass(slots=True)
 class Child:
-    """One living child: its frames go through `line`; it is over when the line has ended and a code is known."""
+    """One living child. It is over when its connection has ended and its exit code is known."""
 
     pid: int
     os_pid: int
     line: asyncio.Transport | None = None
     unsent: list[bytes] = field(default_factory=list)
     code: int | None = None
-    ready_at: float | None = None  # by the clock that nobody sets
-    note: mmap.mmap | None = None  # of a serve process: which calls it was taking in at last
+    ready_at: float | None = None  # monotonic
+    note: mmap.mmap | None = None  # of a serve process: the calls that it is taking in
 
 
 class Supervisor:
-    """All children. From `start` on, what they say is posted as events; their ends too, each after its last frame."""
+    """All children. From `start` on, their frames are posted as events, and their exits after their last frame."""
 
     _router: Router
     _post: Callable[[ev.Event], None]
@@ -83,19 +83,19 @@ class Supervisor:
         self._steady = steady
         self._children: dict[int, Child] = {}
         self._births: dict[int, asyncio.Task[tuple[int, socket.socket]]] = {}
-        self._strays: set[int] = set()  # children of children that have died, as the last tick saw them
+        self._strays: set[int] = set()  # orphaned grandchildren, as of the last tick
 
     def start(self, router: Router, post: Callable[[ev.Event], None]) -> None:
-        """Become the parent of every descendant whose own parent ends, and watch for ends.
+        """Become the parent of every orphaned descendant, and watch for exits.
 
-        Answers of calls go to the router, and whatever else happens to children is posted.
+        Chunks of calls go to the router; all other events are posted.
         """
         self._router, self._post = router, post
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
     async def fork(self, pid: int, log: Path, priority: Priority) -> tuple[int, float]:
-        """A new child for this process, waiting for its job; returns its os_pid and when it was born."""
+        """Fork a child for this process; returns its os_pid and start time."""
         self._births[pid] = birth = asyncio.get_running_loop().create_task(self.zygote.fork(log))
         try:
             os_pid, sock = await birth
@@ -108,19 +108,19 @@ class Supervisor:
         schedule(os_pid, priority)
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: ChildProtocol(self, child), sock=sock)
-        self._reap()  # it may have ended before it was known here
+        self._reap()  # it may have ended before it was recorded here
         return os_pid, born_at
 
     def send(self, pid: int, frame: ToChild) -> None:
-        """Say something to a child; one that has gone hears nothing, and its end is on its way here."""
+        """Send a frame to a child; it is dropped if the child has gone, whose exit is then on its way."""
         child = self._children.get(pid)
         if child is not None and child.line is not None:
             child.unsent.append(encode(frame))
-            if len(child.unsent) == 1:  # what else is said in this turn of the event loop goes with it
+            if len(child.unsent) == 1:  # further frames of this turn of the event loop are sent with it
                 asyncio.get_running_loop().call_soon(_flush, child)
 
     def signal(self, pid: int, number: int) -> None:
-        """Send a signal to a child, if it is there. SIGKILL also gives up one that is still being born."""
+        """Send a signal to a child, if it exists. SIGKILL also cancels one that is still being forked."""
         if number == signal.SIGKILL and pid in self._births:
             self._births[pid].cancel()
         child = self._children.get(pid)
@@ -129,23 +129,23 @@ class Supervisor:
                 os.kill(child.os_pid, number)
 
     def renice(self, pid: int, priority: Priority) -> bool:
-        """Schedule a child by this class, if it is there; False if the operating system refuses."""
+        """Set a child's scheduling priority, if it exists; False if the operating system refuses."""
         child = self._children.get(pid)
         return child is None or child.code is not None or schedule(child.os_pid, priority)
 
     def tick(self, elapsed_s: float, timeout_s: float) -> None:
-        """So much time has gone by: a zygote that is silent is replaced, and who has lost his parent is ended."""
+        """Advance time: replace a silent zygote, and kill orphaned grandchildren."""
         self.zygote.tick(elapsed_s, timeout_s)
         known = {child.os_pid for child in self._children.values()}
         strays = {os_pid for os_pid in own_children() if os_pid not in known and self.zygote.is_ours(os_pid)}
-        for os_pid in strays & self._strays:  # seen before: it is not one that was born a moment ago
+        for os_pid in strays & self._strays:  # seen at two ticks, so it was not forked just now
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(os_pid, signal.SIGKILL)
                 os.waitpid(os_pid, os.WNOHANG)
         self._strays = strays
 
     def close(self) -> None:
-        """End whatever is left, at once."""
+        """Kill all remaining children."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         for child in self._children.values():
             if child.code is None:
@@ -159,7 +159,7 @@ class Supervisor:
         self.zygote.close()
 
     def hear(self, child: Child, frame: FromChild) -> None:
-        """A child says something: pieces of answers go straight to the router, the rest becomes events."""
+        """Handle a child's frame: chunks go straight to the router, the rest becomes events."""
         pid, now = child.pid, self._clock()
         self._heartbeats.hear(pid, frame)
         match frame:
@@ -192,7 +192,7 @@ class Supervisor:
             case Probed(devices):
                 self._post(ev.DevicesProbed(now, pid, devices))
             case Beat():
-                pass  # that it came is all it says here
+                pass  # only its arrival matters, as a sign of life
 
     def line_ended(self, child: Child) -> None:
         child.line = None
@@ -205,7 +205,7 @@ class Supervisor:
                 continue
             try:
                 ended, status = os.waitpid(child.os_pid, os.WNOHANG)
-            except ChildProcessError:  # not ours yet: its in-between parent is just ending, and another SIGCHLD comes
+            except ChildProcessError:  # not ours yet: the intermediate parent is exiting, and another SIGCHLD follows
                 ended, status = (0, 0) if psutil.pid_exists(child.os_pid) else (child.os_pid, 1 << 8)
             if ended:
                 child.code = os.waitstatus_to_exitcode(status)
@@ -241,7 +241,7 @@ class ChildProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             frames = self._splitter.feed(data)
-        except LlmosError:  # it talks gibberish: whatever it is, it is no child of this version any more
+        except LlmosError:  # undecodable data: it is not a child of this version
             self._supervisor.signal(self._child.pid, signal.SIGKILL)
             return
         for frame in frames:
@@ -254,7 +254,7 @@ class ChildProtocol(asyncio.Protocol):
 def _open_note(child: Child, os_pid: int, fd: int) -> None:
     try:
         child.note = open_note(os_pid, fd)
-    except OSError as error:  # it ends without one: its calls are sent again, as those of any that dies
+    except OSError as error:  # it ends without a note: its calls are sent again, as after any crash
         log.warning("the note of pid %s cannot be read: %s", child.pid, error)
 
 
@@ -265,9 +265,9 @@ def _flush(child: Child) -> None:
 
 
 def schedule(os_pid: int, priority: Priority) -> bool:
-    """Give every thread of a process the operating system's policy for this class; nice 19 where it refuses idle.
+    """Apply the operating system's scheduling policy for this priority to all threads; nice 19 if idle is refused.
 
-    False if a thread has to stay below its class: only who may raise priorities gets one out of idle again.
+    False if a thread stays below its priority, because only privileged processes can leave the idle policy.
     """
     is_done = True
     for thread in _threads(os_pid):
@@ -289,7 +289,7 @@ def _set_policy(thread: int, priority: Priority) -> bool:
 
 
 def start_time(os_pid: int) -> float | None:
-    """When this process started, or None if there is none: with its number, that names a process for good."""
+    """A process's start time, or None; with the os_pid it identifies a process for good."""
     try:
         return float(psutil.Process(os_pid).create_time())
     except psutil.NoSuchProcess:
@@ -297,7 +297,7 @@ def start_time(os_pid: int) -> float | None:
 
 
 def slay(os_pid: int, born_at: float) -> None:
-    """Kill a process if it is the one born then, and not a later one under the same number."""
+    """Kill the process with this os_pid if it started at that time, and not a later one with the same os_pid."""
     alive_since = start_time(os_pid)
     if alive_since is not None and abs(alive_since - born_at) < 0.02:
         with contextlib.suppress(ProcessLookupError):
@@ -305,7 +305,7 @@ def slay(os_pid: int, born_at: float) -> None:
 
 
 def own_children() -> set[int]:
-    """The children of this process, adopted ones and those that have ended too; none where the kernel keeps no list."""
+    """The children of this process, including adopted and ended ones; empty if /proc does not list them."""
     found: set[int] = set()
     for thread in _threads(os.getpid()):
         with contextlib.suppress(OSError):

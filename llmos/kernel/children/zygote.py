@@ -16,14 +16,14 @@ from pathlib import Path
 from llmos.abi.error import Internal, LlmosError, Unavailable
 from llmos.home import MARK, is_stopped
 
-DEATHS_TO_FAIL = 3  # so many deaths in a row before it was ever warm, and nobody waits for it any longer
+DEATHS_TO_FAIL = 3  # after this many failed starts in a row, waiting requests fail
 REPLY_BYTES = 4096
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class ForkRequest:
-    """One child asked for: its log, the daemon's end of its socket once the zygote was asked, and who waits."""
+    """A requested child: its log, the daemon's end of its socket once it was requested, and the waiting future."""
 
     log: Path
     reply: asyncio.Future[tuple[int, socket.socket]]
@@ -34,7 +34,7 @@ class Zygote:
     """Forks children. `is_warm` once the zygote has finished its imports."""
 
     def __init__(self, engine: str, log_file: Path, mark: str) -> None:
-        """`mark` is what children have in their environment, so that they are known for whose they are."""
+        """`mark` is put into the children's environment, to recognize them."""
         self._engine = engine
         self._environ = {MARK: mark}
         self._log = log_file
@@ -45,7 +45,7 @@ class Zygote:
         self._deaths = 0
         self._is_closed = False
         self._sessions: set[int] = set()  # of all zygotes so far: their children stay in them
-        self._silent_s = 0.0  # for so long it has owed an answer, or was stopped
+        self._silent_s = 0.0  # how long it has owed an answer, or was stopped
         self.is_warm = False
 
     @property
@@ -53,10 +53,10 @@ class Zygote:
         return None if self._zygote is None else self._zygote.pid
 
     def start(self) -> None:
-        """Start the zygote; it imports while the daemon goes on. One that cannot be started is tried again."""
+        """Start the zygote; it imports in the background. A failed start is repeated."""
         try:
             self._control = self._spawn()
-        except OSError as error:  # no memory, no number, no folder for its log
+        except OSError as error:  # no memory, no free pid, no folder for its log
             log.error("children cannot be forked: %s", error)
             self._on_death()
             return
@@ -86,7 +86,7 @@ class Zygote:
         return ours
 
     async def fork(self, log_file: Path) -> tuple[int, socket.socket]:
-        """A new child: its os_pid and the daemon's end of its socket; raises if no child can be had."""
+        """Fork a child; returns its os_pid and the daemon's end of its socket; raises if that fails."""
         if self._is_closed:
             raise Unavailable("The daemon is going down")
         number = next(self._numbers)
@@ -97,13 +97,13 @@ class Zygote:
             return await reply
         except BaseException:
             if request.channel is not None:
-                request.channel.close()  # a child that is forked for it all the same sees this and ends
+                request.channel.close()  # a child that is forked nevertheless sees this and exits
             raise
         finally:
             self._requests.pop(number, None)
 
     def refuse(self) -> None:
-        """No more children: whoever waits for one hears so, for the zygote may be stopped and never answer."""
+        """Fail all waiting requests, because a stopped zygote may never answer."""
         self._is_closed = True
         self._disconnect()
         for request in self._requests.values():
@@ -117,16 +117,16 @@ class Zygote:
             self._zygote.wait()
 
     def is_ours(self, os_pid: int) -> bool:
-        """A child of this process comes from a zygote of ours, is none itself, and no other is being born just now."""
+        """Whether an orphan comes from our zygotes, and no fork is in progress that it could belong to."""
         try:
             return not self._requests and os_pid not in self._sessions and os.getsid(os_pid) in self._sessions
         except ProcessLookupError:
             return False
 
     def tick(self, elapsed_s: float, timeout_s: float) -> None:
-        """So much time has gone by: a zygote that was stopped or has not answered for too long is replaced.
+        """Advance time: replace a zygote that was stopped or has not answered for too long.
 
-        It answers nobody while it imports, which may take long.
+        While it imports, which may take long, it answers nothing.
         """
         if self._zygote is None or self._zygote.returncode is not None:
             return
@@ -135,25 +135,25 @@ class Zygote:
         if 0 < timeout_s <= self._silent_s:
             self._silent_s = 0.0
             log.error("the zygote (pid %d) has not answered for %g s: another is started", self._zygote.pid, timeout_s)
-            self._zygote.kill()  # its socket ends, and what it was asked for is asked of the next
+            self._zygote.kill()  # its socket closes, and the next zygote gets its requests
 
     def reap(self) -> None:
-        """Take note if the zygote is the child that has ended."""
+        """Record the zygote's exit, if it has ended."""
         if self._zygote is not None:
             self._zygote.poll()
 
     def _ask(self, number: int, request: ForkRequest) -> None:
         if self._control is None:
-            return  # the next zygote is asked as it starts
+            return  # the next zygote gets the requests at its start
         if request.channel is not None:
-            request.channel.close()  # a child forked for it by a zygote that then died sees this and ends
+            request.channel.close()  # a child forked by a zygote that then died sees this and exits
         request.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         message = json.dumps({"request": number}).encode()
         try:
             with theirs, request.log.open("ab") as sink:
                 socket.send_fds(self._control, [message], [theirs.fileno(), sink.fileno()])
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it has just died: _read sees the same, and asks the next one
+            pass  # it just died: _read notices, and asks the next one
         except BlockingIOError:
             _refuse(request, Unavailable("Too many processes start at once. Try again"))
         except OSError as error:
@@ -177,7 +177,7 @@ class Zygote:
             return
         request = self._requests.pop(said["request"], None)
         if request is None or request.reply.done():
-            return  # nobody waits for it any more; its socket is closed, so that it ends
+            return  # the request was cancelled; its socket is closed, so the child exits
         if "error" in said:
             _refuse(request, Unavailable(said["error"]))
         else:

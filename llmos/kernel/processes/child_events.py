@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 PASSING_FAULTS = frozenset({"offline", "unavailable", "disk_full", "no_room", "cancelled"})
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP})
-HEALTHY_AFTER_S = 10.0  # a serve process that was ready for so long starts again with a clean record
+HEALTHY_AFTER_S = 10.0  # a serve process that was ready this long starts again without a crash count
 
 
 def on_forked(table: ProcessTable, event: ev.Forked) -> list[Effect]:
     process = table.process(event.pid)
-    if process.state not in ALIVE:  # it ended as soon as it was born, and that was heard first
+    if process.state not in ALIVE:  # it ended right after its start, and that was reported first
         return []
     table.runtimes[event.pid] = replace(table.runtimes[event.pid], born_at=event.born_at)
     table.put(replace(process, os_pid=event.os_pid))
@@ -44,7 +44,7 @@ def on_start_failed(table: ProcessTable, event: ev.StartFailed) -> list[Effect]:
 
 def on_ready(table: ProcessTable, event: ev.BecameReady) -> list[Effect]:
     process = table.process(event.pid)
-    if process.state is not State.STARTING:  # it was told to stop, or suspended, just before
+    if process.state is not State.STARTING:  # it was stopped or suspended just before
         return []
     table.runtimes[event.pid] = replace(table.runtimes[event.pid], ready_at=event.at)
     if event.weights_bytes:
@@ -54,7 +54,7 @@ def on_ready(table: ProcessTable, event: ev.BecameReady) -> list[Effect]:
 
 
 def on_attached(table: ProcessTable, event: ev.Attached) -> list[Effect]:
-    """The model has come: what loading it took is what giving it up would cost."""
+    """The model is attached: its loading time is the cost of evicting it."""
     runtime = table.runtimes[event.pid]
     if event.model in runtime.models:
         table.runtimes[event.pid] = replace(runtime, loads={**runtime.loads, event.model: event.took_s})
@@ -70,7 +70,7 @@ def on_renice_refused(table: ProcessTable, event: ev.ReniceRefused) -> list[Effe
     process = table.process(event.pid)
     if (
         process.state in ALIVE - {State.STOPPING} and process.spec.priority is event.priority
-    ):  # who stops has another reason
+    ):  # a stop has another reason
         said = (
             f"the operating system lets only root raise it to {event.priority}, so that it runs on as slowly as before"
         )
@@ -103,10 +103,10 @@ def on_responsive(table: ProcessTable, event: ev.Responsive) -> list[Effect]:
 
 
 def on_hung(table: ProcessTable, event: ev.Hung) -> list[Effect]:
-    """It is killed, and what follows is what follows any death."""
+    """Kill a hung process; its exit is handled as any other."""
     process = table.process(event.pid)
     if process.os_pid != event.os_pid or process.state not in (State.STARTING, State.READY):
-        return []  # it has ended meanwhile, or is about to
+        return []  # it has ended, or is about to
     table.runtimes[event.pid] = replace(table.runtimes[event.pid], hung=event.reason)
     return [do.Signal(event.pid, signal.SIGKILL)]
 
@@ -133,7 +133,8 @@ def on_exited(table: ProcessTable, event: ev.ChildExited) -> list[Effect]:
     return [*ended, *table.fail_calls(process, _death_fault(process))]
 
 
-HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # Any: each handler takes its own event
+# Any: each handler takes its own event type
+HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     ev.Forked: on_forked,
     ev.StartFailed: on_start_failed,
     ev.BecameReady: on_ready,
@@ -151,7 +152,7 @@ HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # 
 
 
 def _on_serve_crash(table: ProcessTable, process: Process, event: ev.ChildExited) -> list[Effect]:
-    """A serve process ended unasked: it starts again after a while, unless it never gets as far as ready."""
+    """A serve process has crashed: restart it after a backoff, unless it repeatedly fails before it is ready."""
     runtime = table.runtimes[event.pid]
     if event.taking_in:
         return _back_off(table, process, runtime.crashes, 0.0, f"{_why(process, event.code, State.QUEUED)} over a call")
@@ -170,12 +171,12 @@ def _on_serve_crash(table: ProcessTable, process: Process, event: ev.ChildExited
 
 
 def _weigh(table: ProcessTable, process: Process, weights_bytes: int) -> Process:
-    """The weights it loaded are so big, whatever was estimated: it holds that, and needs it at its next start."""
+    """Correct the process's lease and footprint to its real weights."""
     runtime = table.runtimes[process.pid]
     more = weights_bytes - runtime.needs.get(LeaseKind.WEIGHTS, 0)
     difference = Lease(process.pid, process.spec.device, LeaseKind.WEIGHTS, abs(more))
     if more > 0:
-        table.ledger.book(difference)  # it has the bytes already, so the account may be overdrawn
+        table.ledger.book(difference)  # the memory is in use already, so the account may be overdrawn
     else:
         table.ledger.give_back(difference)
     table.runtimes[process.pid] = replace(runtime, needs={**runtime.needs, LeaseKind.WEIGHTS: weights_bytes})
@@ -183,7 +184,7 @@ def _weigh(table: ProcessTable, process: Process, weights_bytes: int) -> Process
 
 
 def _back_off(table: ProcessTable, process: Process, crashes: int, wait_s: float, reason: str) -> list[Effect]:
-    """It gives back what it holds and is queued again, to start after a while."""
+    """Release what the process holds, and queue it to start after a backoff."""
     runtime = table.runtimes[process.pid]
     table.release(process.pid)
     table.runtimes[process.pid] = replace(
@@ -195,12 +196,12 @@ def _back_off(table: ProcessTable, process: Process, crashes: int, wait_s: float
 
 
 def is_own_fault(code: int) -> bool:
-    """Whether a process that ended like this was not ended by somebody else."""
+    """Whether the process ended by its own fault, and was not killed from outside."""
     return code > 0 or (code < 0 and -code not in FROM_OUTSIDE)
 
 
 def _state_after(process: Process, code: int, *, is_resumable: bool) -> State:
-    """Interrupted if the program can go on from what it left, and there is a reason to; else it is over."""
+    """INTERRUPTED if the program can resume and there is a reason to; else EXITED."""
     if not is_resumable:
         return State.EXITED
     if process.state is State.STOPPING:
@@ -212,12 +213,15 @@ def _state_after(process: Process, code: int, *, is_resumable: bool) -> State:
 
 
 def _is_final(fault: Fault) -> bool:
-    """The user's input cannot work, so that trying again would fail again; hours of work outlive any other fault."""
+    """Whether a repeat would fail again because the user's input is wrong.
+
+    Any other fault keeps hours of work resumable.
+    """
     return issubclass(CODES.get(fault.code, Exception), (BadInput, NotFound))
 
 
 def _fault_sentence(pid: int, fault: Fault, state: State) -> str:
-    """The fault's sentence, and the way on if there is one."""
+    """The fault's sentence, with the way to continue if there is one."""
     if state is not State.INTERRUPTED:
         return fault.message
     return f"{fault.message.rstrip('.')}. Go on with: llmos resume {pid}"

@@ -8,38 +8,38 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class IdleTarget:
-    """Something that no call needs just now, as the router sees it: a serve process, or one model of a busy one."""
+    """Something idle, as the router sees it: a serve process, or one model of a busy process."""
 
     pid: int
-    model: str | None  # None: all of the process
+    model: str | None  # None: the whole process
     since: float
-    use: float  # calls of late
-    is_returning: bool = False  # calls wait for it: it gives way to another base, and starts again after that one
+    use: float  # recent calls
+    is_returning: bool = False  # calls wait for it: it yields to another base and starts again after that
 
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """What may be given up: a serve process, or one model of a busy one, and what bringing it back would cost."""
+    """A candidate: a serve process, or one model of a busy process, with its memory and the cost of reloading it."""
 
     pid: int
     since: float
     held_bytes: int
     model: str | None = None
     device: str = "cpu0"
-    reload_s: float = 0.0  # what loading it took
+    reload_s: float = 0.0  # how long loading it took
     use: float = 0.0
-    is_returning: bool = False  # it starts again when there is room, for calls wait for it
+    is_returning: bool = False  # it starts again when there is memory, because calls wait for it
 
     @property
     def cost(self) -> tuple[float, float]:
-        """Seconds of reloading that each byte given up will cost about; among equals the longest unused is cheapest."""
+        """The expected reloading time per byte freed; among equals the least recently used is cheapest."""
         return self.reload_s * self.use / max(self.held_bytes, 1), self.since
 
 
 def cheapest(at_least_bytes: int, *tiers: Iterable[EvictionCandidate]) -> list[EvictionCandidate]:
-    """What is cheapest to give up and together holds so many bytes, and no more than that needs; none if it cannot.
+    """The cheapest candidates that together hold this many bytes, without unneeded ones; none if all are too few.
 
-    Nothing of a later tier goes while an earlier one is enough.
+    A later tier is used only if earlier ones are not enough.
     """
     chosen: list[EvictionCandidate] = []
     total = 0
@@ -50,7 +50,7 @@ def cheapest(at_least_bytes: int, *tiers: Iterable[EvictionCandidate]) -> list[E
         total += one.held_bytes
     if total < at_least_bytes:
         return []
-    for one in reversed(chosen[:]):  # a big one chosen late may make smaller ones before it needless
+    for one in reversed(chosen[:]):  # a large one chosen late may make smaller ones unnecessary
         if total - one.held_bytes >= at_least_bytes:
             chosen.remove(one)
             total -= one.held_bytes

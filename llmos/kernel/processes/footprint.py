@@ -1,7 +1,7 @@
 """The memory footprint of a process, in bytes by kind, estimated before it starts.
 
-Of a training it is the most that was measured (docs/log.md), with rows that fill every pass: shorter rows take less.
-What cannot be known here is a row longer than a pass, which takes its own activations.
+For training it is the measured maximum (docs/log.md), with rows that fill every pass: shorter rows take less. A single
+row longer than a pass needs more than estimated.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from llmos.abi.recipe import Recipe, batch_size_of, shares_of, token_budget_of
 from llmos.abi.task import find_spec, is_generative
 from llmos.kernel.processes.ledger import MIB
 
-FLOAT_BYTES = 4  # whatever a base is served in, training keeps its weights in float32
+FLOAT_BYTES = 4  # training keeps weights in float32, whatever the base is served in
 CHILD_BYTES = 160 * MIB  # private memory of a forked child before it loads anything
 WORKSPACE_BYTES = 256 * MIB  # activations and scratch buffers of a serving forward pass
-LOGITS_BYTES = 320 * MIB  # a chunk of next-token logits in training (nn/next_token.py), with all that is made of it
-LORA_LOOSE = 1.5  # so much more an adapter's small tensors in between make of what a pass leaves
-ADAPTED_SHARE = 8  # of a base whose shape is not known, an adapter with its moments takes one in so many bytes
-INNER = ("encoder_ffn_dim", "decoder_ffn_dim")  # as BART's kind calls what both of its halves have
+LOGITS_BYTES = 320 * MIB  # a chunk of next-token logits in training (nn/next_token.py), with its gradients
+LORA_LOOSE = 1.5  # the factor of an adapter's small tensors on activations
+ADAPTED_SHARE = 8  # without a known shape: adapter and moments take one byte per this many bytes of the base
+INNER = ("encoder_ffn_dim", "decoder_ffn_dim")  # the config keys of BART's family, for encoder and decoder
 HEADS = ("encoder_attention_heads", "decoder_attention_heads")
-UNKNOWN_BYTES = 80  # likewise, activations of a token: so many bytes times the root of the weights
+UNKNOWN_BYTES = 80  # without a known shape: bytes per token of activations, times the root of the weights
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A transformer as its config says it: what its activations and its adapters grow with."""
+    """A transformer's sizes from its config, from which activations and adapters are estimated."""
 
     hidden: int
     inner: int
@@ -38,40 +38,39 @@ class ModelShape:
     vocabulary: int
     heads: int
     attention_dropout: float = 0.0
-    is_half: bool = False  # its weights are kept in 16 bits
-    writing: int = 0  # layers of a decoder that sees what an encoder of `layers` has read
+    is_half: bool = False  # its weights are in 16 bits
+    writing: int = 0  # the layers of the decoder in an encoder-decoder with `layers` encoder layers
 
     @property
     def table(self) -> int:
-        """Weights of the token embeddings."""
+        """The number of weights of the token embeddings."""
         return self.vocabulary * self.hidden
 
     def token_floats(self, weights: int, length: int) -> int:
-        """What a token leaves for the backward pass, in a sequence of this length, of a model of so many weights.
+        """The floats that one token leaves for the backward pass, in a sequence of this length.
 
-        Beside an encoder a token is read or written, whichever leaves more; what is read leaves a key and a value for
-        each layer that writes.
+        In an encoder-decoder it is the larger of an encoder's and a decoder's token. An encoder token also leaves a key
+        and a value for each decoder layer.
         """
-        across = 4 * self.hidden * self.writing  # floats that the products with the source give
+        across = 4 * self.hidden * self.writing  # floats of cross-attention
         products = (weights - self.table) / max(1, self.hidden) - across
         is_gated = products / max(1, self.layers + self.writing) - 4 * self.hidden > 2.25 * self.inner
         each = 10 * self.hidden + (4 if is_gated else 2) * self.inner
-        seen = 3 * self.heads * length if self.attention_dropout else 0  # what every head thinks of every other token
+        # attention weights of each head over all tokens
+        seen = 3 * self.heads * length if self.attention_dropout else 0
         read = self.layers * (each + seen) + 2 * self.hidden * self.writing
         written = self.writing * (each + 6 * self.hidden + 2 * seen)
         return max(read, written)
 
     def adapter(self, rank: int) -> int:
-        """Weights of LoRA on every linear layer, at most: four square ones and three of the inner size.
-
-        A layer that sees a source has four square ones more.
-        """
+        """The most weights of LoRA on every linear layer: four square ones and three of the inner size; cross-attention
+        adds four."""
         square, inner = 8 * self.hidden, 3 * (self.hidden + self.inner)
         return rank * ((self.layers + self.writing) * (square + inner) + self.writing * square)
 
 
 def shape_of(config: Mapping[str, Json]) -> ModelShape | None:
-    """By the names that architectures use; None where the config does not say."""
+    """The shape from a config, by the names that architectures use; None if the config is incomplete."""
     hidden = _first(config, "hidden_size", "n_embd", "d_model", "dim")
     layers = _first(config, "encoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     vocabulary = _first(config, "vocab_size")
@@ -92,7 +91,7 @@ def shape_of(config: Mapping[str, Json]) -> ModelShape | None:
 
 
 def _most(config: Mapping[str, Json], *names: str) -> int:
-    """The largest of those it has: an encoder's and its decoder's may differ."""
+    """The largest of these values, because encoder and decoder may differ."""
     return max((_first(config, name) for name in names), default=0)
 
 
@@ -102,9 +101,9 @@ def _first(config: Mapping[str, Json], *names: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FootprintFacts:
-    """What admission knows of the base and the box beside the manifests."""
+    """What admission knows about base and machine, beside the manifests."""
 
-    resident_bytes: int = 0  # of the base's resident form; 0 where none is
+    resident_bytes: int = 0  # of the base's resident form; 0 if there is none
     shape: ModelShape | None = None
     kv_bytes: int = 0
     threads: int = 1
@@ -124,7 +123,7 @@ def serving_footprint(model: Manifest, facts: FootprintFacts = NOTHING) -> dict[
 def training_footprint(
     recipe: Recipe, device: str, base: Manifest, facts: FootprintFacts = NOTHING
 ) -> dict[LeaseKind, int]:
-    """The bytes of a training on this base."""
+    """The bytes of a training run on this base."""
     weights = _loaded_bytes(base, facts)
     if facts.shape is not None and facts.shape.is_half:
         weights = max(2 * weights_bytes(base), facts.resident_bytes)
@@ -133,18 +132,18 @@ def training_footprint(
 
 
 def _loaded_bytes(model: Manifest, facts: FootprintFacts) -> int:
-    """Of a model's weights, or of the base's resident form, for packed weights are smaller on the disk."""
-    if model.dtype and facts.resident_bytes:  # int8 is smaller than what it was made from
+    """The bytes of the model's weights, or of its resident form: packed files are smaller than what is loaded."""
+    if model.dtype and facts.resident_bytes:  # int8 is smaller than its source
         return facts.resident_bytes
     return max(weights_bytes(model), facts.resident_bytes)
 
 
 def _of_training(recipe: Recipe, device: str, weights: int, limit: int, facts: FootprintFacts) -> dict[LeaseKind, int]:
-    """Weights, which all share who compute; what changes, its moments, best epoch and gradients; what a pass leaves."""
+    """Shared weights; trained weights with moments, best epoch and gradients; activations of a pass."""
     is_full, shape = recipe.method == "full", facts.shape
     shares = shares_of(facts.threads, batch_size_of(recipe), device)
     changed = weights if is_full else _adapter_bytes(recipe, weights, shape)
-    # Whoever computes beside the trainer has gradients of its own, and a copy of them that the trainer sees.
+    # Each gradient worker has its own gradients, and a copy of them in shared memory.
     gradients = (2 * shares - 1) * (changed - (_sparse_bytes(recipe, shape) if is_full else 0))
     tokens = budget = token_budget_of(recipe)
     longest = min(one for one in (recipe.options.get("max_tokens"), limit, budget) if isinstance(one, int) and one > 0)
@@ -172,11 +171,11 @@ def _token_bytes(weights: int, length: int, shape: ModelShape | None, is_full: b
 
 
 def _sparse_bytes(recipe: Recipe, shape: ModelShape | None) -> int:
-    """Bytes of the token embeddings where a step has gradients of only the rows that it touches."""
+    """The bytes of token embeddings that get sparse gradients."""
     return 0 if shape is None or is_generative(recipe.task) else FLOAT_BYTES * shape.table
 
 
 def weights_bytes(manifest: Manifest) -> int:
-    """The bytes of a model's own weights, heads and adapters; its base's are the base's."""
+    """The bytes of a model's own weights, heads and adapters, without its base's."""
     kinds = (Part.WEIGHTS, Part.ADAPTER, Part.HEAD)
     return sum(file.size_bytes for file in manifest.files if file.part in kinds)

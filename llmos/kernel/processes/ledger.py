@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 
 class Ledger:
-    """The account of all leases. Every sum is kept twice, in the leases and per device, so that it can audit itself."""
+    """The account of all leases. Every sum is kept twice, per lease and per device, so that it can audit itself."""
 
     def __init__(self, devices: Iterable[Device] = (), share: float = 1.0) -> None:
         self._capacity: dict[str, int] = {}
@@ -20,7 +20,7 @@ class Ledger:
         self.own(devices, share)
 
     def own(self, devices: Iterable[Device], share: float) -> None:
-        """Lease from these devices from now on, this share of each one's memory."""
+        """Set the devices, and the share of each one's memory that may be leased."""
         self._capacity = {device.name: int(device.memory_bytes * share) for device in devices}
 
     def capacity(self, device: str) -> int:
@@ -34,17 +34,17 @@ class Ledger:
         return self._capacity[device]
 
     def free(self, device: str) -> int:
-        """Bytes of this device nobody holds; below zero if the device shrank under its leases."""
+        """The free bytes of this device; negative if the device shrank below its leases."""
         return self.capacity(device) - self._used.get(device, 0)
 
     def take(self, lease: Lease) -> None:
-        """Add a lease to what its process holds; NoRoom, with the numbers, if the device has not the bytes."""
+        """Add a lease; NoRoom, with the numbers, if the device lacks the bytes."""
         if lease.size_bytes > self.free(lease.device):
             raise no_room(lease.device, lease.size_bytes, self.free(lease.device))
         self.book(lease)
 
     def book(self, lease: Lease) -> None:
-        """Add a lease that was found to fit; a replay books again what fitted then, whatever the device has now."""
+        """Add a lease without a check, because a replay must repeat what fitted then."""
         assert lease.size_bytes >= 0, f"a lease of {lease.size_bytes} bytes for pid {lease.pid}"
         if lease.size_bytes:
             key = (lease.pid, lease.device, lease.kind)
@@ -52,7 +52,7 @@ class Ledger:
             self._used[lease.device] = self._used.get(lease.device, 0) + lease.size_bytes
 
     def give_back(self, lease: Lease) -> None:
-        """Take a part of what a process holds away from it again."""
+        """Return a part of what a process holds."""
         key = (lease.pid, lease.device, lease.kind)
         left = self._leases.get(key, 0) - lease.size_bytes
         assert left >= 0, f"pid {lease.pid} gives back {lease.size_bytes} bytes and holds {left + lease.size_bytes}"
@@ -63,7 +63,7 @@ class Ledger:
             self._leases.pop(key, None)
 
     def release(self, pid: int) -> int:
-        """Everything a process holds comes free; returns how many bytes that were."""
+        """Release everything that a process holds; returns the bytes."""
         held = [lease for lease in self.leases() if lease.pid == pid]
         for lease in held:
             self.give_back(lease)
@@ -76,7 +76,7 @@ class Ledger:
         return tuple(Lease(pid, device, kind, size) for (pid, device, kind), size in self._leases.items())
 
     def audit(self, living: Iterable[int]) -> None:
-        """Raises Internal, with the numbers, if sums and leases differ or somebody who is gone still holds bytes."""
+        """Raise Internal, with the numbers, if sums and leases differ or an ended process holds bytes."""
         sums: dict[str, int] = dict.fromkeys(self._used, 0)
         for lease in self.leases():
             sums[lease.device] = sums.get(lease.device, 0) + lease.size_bytes

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PendingCommits:
-    """Unfinished work of the store, by process and offer, and by ticket. Changed by the table alone."""
+    """Unfinished commits and promotions, by process and offer, and by ticket. Only the table changes it."""
 
     commits: dict[str, Commit] = field(default_factory=dict)
     moves: dict[str, SetPromoted] = field(default_factory=dict)
 
     def remaining_effects(self) -> list[Effect]:
-        """Everything to do again after a restart; each is harmless if it was done already."""
+        """Effects to repeat after a restart; each has no effect if it was done already."""
         return [*self.commits.values(), *self.moves.values()]
 
     def offered(self, event: OfferMade, born: float) -> list[Effect]:
@@ -39,7 +39,7 @@ class PendingCommits:
         return [commit]
 
     def committed(self, event: Committed) -> tuple[Offer | None, list[Effect]]:
-        """The offer is in the store: promote it first if its gate said so, then tell the child."""
+        """The offer is committed: promote it first if the gate said so, then tell the child."""
         key = _key(event.pid, event.offer_id)
         commit = self.commits.pop(key, None)
         answer = Accept(event.pid, event.offer_id, event.ref, event.folder)
@@ -63,7 +63,7 @@ class PendingCommits:
         return [move]
 
     def moved(self, event: PromotionChanged | PromotionRefused) -> list[Effect]:
-        """A move has an end, whichever: whoever offered the version hears that it is committed all the same."""
+        """A promotion has ended, in either way: the child that made the offer learns that it is committed."""
         move = self.moves.pop(event.ticket, None)
         return [move.answer] if move is not None and move.answer is not None else []
 
@@ -72,7 +72,7 @@ def _key(pid: int, offer_id: int) -> str:
     return f"{pid}/{offer_id}"
 
 
-# How the process table changes on what comes of them.
+# Handlers of the outcomes.
 
 
 def on_offer_made(table: ProcessTable, event: OfferMade) -> list[Effect]:
@@ -109,7 +109,8 @@ def on_promotion_refused(table: ProcessTable, event: PromotionRefused) -> list[E
     return effects
 
 
-HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # Any: each handler takes its own event
+# Any: each handler takes its own event type
+HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     OfferMade: on_offer_made,
     Committed: on_committed,
     CommitFailed: on_commit_failed,

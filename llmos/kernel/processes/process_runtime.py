@@ -1,4 +1,4 @@
-"""What the process table remembers of each process beside what it shows; and its snapshot, as the journal keeps it."""
+"""The process table's internal state of each process, beside what it shows; and the snapshot in the journal."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from llmos.abi.process import Process, State
 from llmos.kernel.processes.pending_commits import PendingCommits
 from llmos.kernel.programs.traits import Traits
 
-CALLED = frozenset({State.READY, State.SUSPENDED})  # a serve process that has its base
+CALLED = frozenset({State.READY, State.SUSPENDED})  # the states of a serve process that has its base
 ALIVE = frozenset({State.STARTING, State.READY, State.SUSPENDED, State.STOPPING})
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRuntime:
-    """What is remembered of a process beside what it shows."""
+    """The internal state of a process."""
 
     needs: dict[LeaseKind, int]
-    number: int = 0  # how often it was started: an alarm of an earlier life means nothing
+    number: int = 0  # how often it was started: timers of an earlier life are ignored
     born_at: float = 0.0
     ready_at: float | None = None
-    crashes: int = 0  # in a row
+    crashes: int = 0  # consecutive crashes
     is_backing_off: bool = False
     models: dict[str, tuple[LeaseKind, int]] = field(default_factory=dict)
-    loads: dict[str, float] = field(default_factory=dict)  # of these models: the seconds that loading took, once it has
-    hung: str = ""  # why it was ended, if it was because it did not respond
-    leaving: tuple[str, ...] = ()  # of these models: those that were told to go
-    is_returning: bool = False  # once it has stopped it starts again, and its calls wait for that
-    place: int = 0  # in the queue of those that wait to start: whoever is queued again stands behind the others
-    traits: Traits | None = None  # of its program, as it was submitted; None in journals of before
+    # attached models, with the seconds that loading took once it is done
+    loads: dict[str, float] = field(default_factory=dict)
+    hung: str = ""  # why it was killed, if it did not respond
+    leaving: tuple[str, ...] = ()  # attached models that were told to go
+    is_returning: bool = False  # it starts again once it has stopped, and its calls wait for that
+    place: int = 0  # in the start queue: a process that is queued again goes to the end
+    traits: Traits | None = None  # its program's traits at submission; None in old journals
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A whole table as the journal keeps it, under the names that are written there."""
+    """A whole table as the journal stores it, with the stored names."""
 
     processes: tuple[Process, ...] = ()
     lives: dict[int, ProcessRuntime] = field(default_factory=dict)

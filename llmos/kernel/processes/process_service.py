@@ -1,4 +1,4 @@
-"""Processes for the API: what is asked of one becomes an event, and is done once the loop has applied it."""
+"""Processes for the API: each request becomes an event, and returns once the loop has applied it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ProcessService:
         return self._event_stream.watch(None if pid is None else self._table.process(pid))
 
     def _is_over(self, pid: int) -> bool:
-        """Nobody writes to its log any more."""
+        """Whether nobody writes to its log any more."""
         process = self._table.processes.get(pid)
         return process is None or process.is_ended
 

@@ -1,6 +1,6 @@
 """The process table: all kernel state, changed only by `apply(event) -> effects`.
 
-It is pure: no clock, no lock, no await, no log line. Replaying the journal's events gives the same table again.
+It is pure: no clock, no lock, no await, no log line. Replaying the journal's events gives the same table.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.traits import Traits
 
 KEEP_ENDED = 200
-FORCE_AGAIN_S = 3.0  # what was to be ended by force while it was being born is there by then
+FORCE_AGAIN_S = 3.0  # by then a process that was being forked exists and can be killed
 
 
 class ProcessTable:
-    """The processes, what they hold, the devices, and the store's unfinished work."""
+    """The processes, their leases, the devices, and unfinished commits."""
 
     def __init__(
         self, snapshot: Snapshot | None = None, *, memory_share: float = 0.8, stop_grace_s: float = 60.0
@@ -43,7 +43,7 @@ class ProcessTable:
             self.ledger.book(lease)
         self.processes = {process.pid: process for process in kept.processes}
         self.runtimes = dict(kept.lives)
-        self.attach_requests: dict[tuple[int, str], AttachRequest] = {}  # for models that wait for room
+        self.attach_requests: dict[tuple[int, str], AttachRequest] = {}  # models that wait for memory
         self._changed: dict[int, None] = {}
         self._stop_grace_s = stop_grace_s
         self.devices = kept.devices
@@ -58,22 +58,22 @@ class ProcessTable:
         return self.processes[pid]
 
     def traits(self, process: Process) -> Traits:
-        """As the journal has them, for its events must replay to the same table whatever programs there are today."""
+        """The traits in the journal, so that a replay does not depend on today's programs."""
         return self.runtimes[process.pid].traits or traits_of(process.spec.program)
 
     def put(self, process: Process) -> None:
-        """The process is like this from now on."""
+        """Replace the process's record."""
         self.processes[process.pid] = process
         self._changed[process.pid] = None
 
     def drain_changes(self) -> list[Process]:
-        """The processes that changed since the last time this was asked."""
+        """The processes that changed since the last call."""
         changed = [self.processes[pid] for pid in self._changed]
         self._changed.clear()
         return changed
 
     def snapshot(self) -> Snapshot:
-        """The whole table, less the oldest of the processes that are over."""
+        """A snapshot of the table, without the oldest ended processes."""
         over = [pid for pid, process in self.processes.items() if process.state is State.EXITED]
         forgotten = set(over[:-KEEP_ENDED])
         return Snapshot(
@@ -89,19 +89,19 @@ class ProcessTable:
         )
 
     def device(self, name: str | None = None) -> Device:
-        """The device of this name, or the one that a process gets when nobody said which: a GPU where there is one."""
+        """The device of this name, or the default one: a GPU if there is one."""
         if name is None:
             return next((device for device in self.devices if device.kind == "cuda"), self.devices[0])
         return next(device for device in self.devices if device.name == name)
 
     @property
     def is_probing(self) -> bool:
-        """The speeds of this machine's devices are not known, and a process is about to find them out."""
+        """Whether the devices' speeds are unknown and a probe is about to measure them."""
         return self.probe_key != self.probed_key and any(
             self.traits(p).measures_devices and not p.is_ended for p in self.processes.values()
         )
 
-    # What the scheduler decides from.
+    # The scheduler's input.
 
     def view(
         self,
@@ -112,8 +112,10 @@ class ProcessTable:
         idle_at: float | None = None,
         forsaken: Collection[int] = (),
     ) -> View:
-        """What the scheduler decides from, given what no call needs and which models calls wait for; `idle_at` is the
-        time by the clock of `rests`, where that is another."""
+        """The scheduler's input, given the idle targets and the models that calls wait for.
+
+        `idle_at` is the time by the clock of `rests`, if that differs from `at`.
+        """
         rests = list(rests)
         idle = self.idle(rests)
         return View(
@@ -132,14 +134,14 @@ class ProcessTable:
         )
 
     def queued(self) -> list[Process]:
-        """Those that may start, in the order in which they were queued."""
+        """The processes that may start, in queue order."""
         found = [
             p for p in self.processes.values() if p.state is State.QUEUED and not self.runtimes[p.pid].is_backing_off
         ]
         return sorted(found, key=lambda p: (self.runtimes[p.pid].place, p.pid))
 
     def idle(self, rests: Iterable[IdleTarget]) -> list[EvictionCandidate]:
-        """What of all that no call needs may go: ready processes, and models that have come and are to stay."""
+        """The targets that may be evicted: ready processes, and attached models that are not leaving."""
         found = []
         for rest in rests:
             process, runtime = self.process(rest.pid), self.runtimes[rest.pid]
@@ -161,7 +163,7 @@ class ProcessTable:
         return found
 
     def in_use_bytes(self, idle: Iterable[EvictionCandidate]) -> dict[str, int]:
-        """What models hold that stay and are not idle, by device."""
+        """The bytes of models that are in use and stay, by device."""
         resting = {(one.pid, one.model) for one in idle}
         found: dict[str, int] = {}
         for process in self.processes.values():
@@ -174,7 +176,7 @@ class ProcessTable:
         return found
 
     def leaving_bytes(self) -> dict[str, int]:
-        """What processes and models that were told to go will give back, by device."""
+        """The bytes that leaving processes and models will free, by device."""
         leaving: dict[str, int] = {}
         for process in self.processes.values():
             if process.state not in ALIVE:
@@ -190,7 +192,7 @@ class ProcessTable:
     def open_attach_requests(
         self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()
     ) -> list[AttachRequest]:
-        """Those that may be granted, and whether anybody waits for them still; none of processes that give way."""
+        """The attach requests that may be granted, and whether calls still wait; none of yielding processes."""
         return [
             replace(request, is_wanted=key in wanted)
             for key, request in self.attach_requests.items()
@@ -198,8 +200,7 @@ class ProcessTable:
         ]
 
     def crowd(self) -> Crowd:
-        """The serve processes that wait for memory, in the order in which the scheduler starts them, and those that
-        hold it."""
+        """The serve processes that wait for memory, in start order, and those that hold it."""
         queued = [p for p in self.queued() if self.traits(p).answers_calls]
         if not queued:
             return NOBODY
@@ -216,19 +217,19 @@ class ProcessTable:
         return Crowd(missing, holding)
 
     def _start_s(self, process: Process) -> float:
-        """What loading its base took, as far as is known."""
+        """The loading time of its base, as far as it is known."""
         ready_at, started_at = self.runtimes[process.pid].ready_at, process.started_at
         return 0.0 if ready_at is None or started_at is None else max(0.0, ready_at - started_at)
 
     def returning(self) -> frozenset[int]:
-        """Those that may come back for what lies in their scratch folder, or whose offer there is not committed yet."""
+        """The processes that may continue from their scratch folder, or whose offer there is not committed yet."""
         alive = (pid for pid, process in self.processes.items() if process.state is not State.EXITED)
         return frozenset({*alive, *(commit.pid for commit in self.pending_commits.commits.values())})
 
     # Events.
 
     def check(self, event: Event) -> None:
-        """Raises if what an event asks for cannot be done now; an event that passed may be applied."""
+        """Raise if an event's request cannot be done now; an event that passed may be applied."""
         match event:
             case ev.Submitted() if self.is_down:
                 raise Unavailable("The daemon is going down. Start it again: llmos up")
@@ -237,7 +238,7 @@ class ProcessTable:
             case ev.SuspendAsked():
                 self._check_state(event.pid, "suspend", frozenset({State.READY}))
             case ev.ResumeAsked() if self.process(event.pid).unresponsive_since is not None:
-                pass  # somebody else may have stopped it
+                pass  # it may have been stopped already
             case ev.ResumeAsked():
                 self._check_state(event.pid, "resume", frozenset({State.SUSPENDED, State.INTERRUPTED}))
             case ev.NiceAsked():
@@ -254,17 +255,17 @@ class ProcessTable:
             )
 
     def with_final_usage(self, event: Event) -> Event:
-        """The event as it is to be written: the end of a child takes what was known of it at last along."""
+        """The event as it is written: a child's exit includes its last usage and progress."""
         if not isinstance(event, ev.ChildExited) or event.pid not in self.processes:
             return event
         process = self.process(event.pid)
         return replace(event, usage=process.usage, progress=process.progress)
 
     def apply(self, event: Event) -> list[Effect]:
-        """Change the table as the event says; what is to be done about it comes back."""
+        """Change the table and return the resulting effects."""
         return _HANDLERS[type(event)](self, event)
 
-    # Asked.
+    # Requests.
 
     def _on_submitted(self, event: ev.Submitted) -> list[Effect]:
         self.last_pid = max(self.last_pid, event.pid)
@@ -293,7 +294,7 @@ class ProcessTable:
             self.put(process.moved(State.READY, reason=""))
             return [do.Signal(event.pid, signal.SIGCONT)]
         if process.state in ALIVE:
-            return [do.Signal(event.pid, signal.SIGCONT)]  # one that does not respond
+            return [do.Signal(event.pid, signal.SIGCONT)]  # it may be stopped by a signal from outside
         again = process.moved(State.QUEUED, ended_at=None, exit_code=None, fault=None, reason="to be continued")
         self.put(again)
         self.enqueue(event.pid)
@@ -304,7 +305,7 @@ class ProcessTable:
         self.put(replace(process, spec=replace(process.spec, priority=event.priority)))
         return [do.Renice(event.pid, event.priority)] if process.state in ALIVE else []
 
-    # Decided by the scheduler.
+    # Decisions of the scheduler.
 
     def _on_admitted(self, event: ev.Admitted) -> list[Effect]:
         return self.start(self.process(event.pid), event.at)
@@ -324,13 +325,13 @@ class ProcessTable:
         restart_or_stop = self.restart if event.is_returning else self.stop
         return restart_or_stop(process, event.reason)
 
-    # Models that come to a serve process, and leave it.
+    # Attached models.
 
     def _on_attach_asked(self, event: ev.AttachAsked) -> list[Effect]:
-        """The process is to hold this model too: at once if it holds it already, else when there is room."""
+        """Request a model for the process, unless it is attached already."""
         process, runtime = self.process(event.pid), self.runtimes[event.pid]
         if process.state not in CALLED:
-            return []  # it asks again at its next start, or answers its calls with its end
+            return []  # it requests the model again after its start, or its calls fail with its end
         if event.model in runtime.models and event.model not in runtime.leaving:
             return [do.Attach(event.pid, event.model, runtime.number)]
         request = AttachRequest(event.pid, event.model, event.kind, event.size_bytes, process.spec.device)
@@ -338,7 +339,7 @@ class ProcessTable:
         return []
 
     def _on_attach_granted(self, event: ev.AttachGranted) -> list[Effect]:
-        """The model comes to the process, which holds its bytes from now on."""
+        """The model is attached to the process and holds its memory from now on."""
         pid, model = event.pid, event.model
         request, runtime = self.attach_requests.pop((pid, model)), self.runtimes[pid]
         self.ledger.book(Lease(pid, request.device, request.kind, request.size_bytes))
@@ -350,16 +351,16 @@ class ProcessTable:
         return [do.Refuse(event.pid, event.model, event.fault)]
 
     def _on_displaced(self, event: ev.Displaced) -> list[Effect]:
-        """The model is told to go; its bytes come free when it has."""
+        """The model is told to go; its memory is free once it has."""
         pid, model = event.pid, event.model
         runtime = self.runtimes[pid]
         if model not in runtime.models or model in runtime.leaving:
-            return []  # it has gone already, or is about to
+            return []  # it has gone, or is about to
         self.runtimes[pid] = replace(runtime, leaving=(*runtime.leaving, model))
         return [do.Detach(pid, model)]
 
     def detach(self, pid: int, model: str) -> None:
-        """The process holds this model no more, if it did."""
+        """Remove a model from the process, if it is attached."""
         runtime = self.runtimes.get(pid)
         if runtime is not None and model in runtime.models:
             kind, size_bytes = runtime.models[model]
@@ -371,7 +372,7 @@ class ProcessTable:
                 leaving=tuple(name for name in runtime.leaving if name != model),
             )
 
-    # Of the devices.
+    # Devices.
 
     def _on_devices_found(self, event: ev.DevicesFound) -> list[Effect]:
         self.probe_key = event.probe_key
@@ -383,10 +384,10 @@ class ProcessTable:
         self._own(self.devices)
         return []
 
-    # From the clock and the daemon.
+    # The clock and the daemon.
 
     def _on_timer_fired(self, event: ev.TimerFired) -> list[Effect]:
-        """An alarm: its backoff is over, or it has not ended when it was asked to."""
+        """A timer: a backoff is over, or a process has not ended in time."""
         process, runtime = self.process(event.pid), self.runtimes[event.pid]
         if event.life != runtime.number:
             return []
@@ -396,7 +397,7 @@ class ProcessTable:
         return [do.Signal(event.pid, signal.SIGKILL)] if process.state is State.STOPPING else []
 
     def _on_daemon_started(self, event: ev.DaemonStarted) -> list[Effect]:
-        """An earlier daemon's children ended with it: say so of each, and finish what the store was promised."""
+        """The children of an earlier daemon ended with it: record that, and finish pending commits."""
         effects: list[Effect] = []
         for process in list(self.processes.values()):
             if process.state in ALIVE:
@@ -422,7 +423,7 @@ class ProcessTable:
         return effects
 
     def _own(self, found: Iterable[Device]) -> None:
-        """The devices found, with what the probe measured of them, and those that only the probe could see."""
+        """The devices found, with the probe's measurements and the devices that only the probe could see."""
         probed = {device.name: device for device in self.probed} if self.probe_key == self.probed_key else {}
         devices = {device.name: device for device in found}
         for name, known in probed.items():
@@ -431,10 +432,10 @@ class ProcessTable:
         self.devices = tuple(devices.values())
         self.ledger.own(self.devices, self._share)
 
-    # From its start to its end.
+    # The life of a process.
 
     def start(self, process: Process, at: float) -> list[Effect]:
-        """A new life: it holds what it needs, and no models yet."""
+        """Begin a new life: the process holds its footprint, and no models yet."""
         runtime = self.runtimes[process.pid]
         for kind, size_bytes in runtime.needs.items():
             self.ledger.book(Lease(process.pid, process.spec.device, kind, size_bytes))
@@ -445,7 +446,7 @@ class ProcessTable:
         return [do.Start(process.pid)]
 
     def stop(self, process: Process, reason: str, *, is_forced: bool = False) -> list[Effect]:
-        """Ask it to end, and set the alarm for when it does not."""
+        """Ask the process to end, and set the timer for the case that it does not."""
         runtime = self.runtimes[process.pid]
         if process.state is not State.STOPPING:
             self.put(process.moved(State.STOPPING, reason=reason))
@@ -457,14 +458,14 @@ class ProcessTable:
                 do.SetTimer(process.pid, runtime.number, "kill", FORCE_AGAIN_S),
             ]
         return [
-            do.Signal(process.pid, signal.SIGCONT),  # whoever has stopped it: else it could not hear what comes next
-            do.Renice(process.pid, Priority.INTERACTIVE),  # what must end should not have to wait for its turn
+            do.Signal(process.pid, signal.SIGCONT),  # it may be stopped by a signal, and could not react
+            do.Renice(process.pid, Priority.INTERACTIVE),  # an ending process should not wait for CPU time
             do.Stop(process.pid, reason),
             do.SetTimer(process.pid, runtime.number, "kill", self._stop_grace_s),
         ]
 
     def restart(self, process: Process, reason: str) -> list[Effect]:
-        """Ask it to end, to start again afterwards; one that is about to start or to end is left to it."""
+        """Ask the process to end and start again; one that is starting or ending already is left alone."""
         if process.state not in (State.STARTING, *CALLED):
             return []
         effects = self.stop(process, reason)
@@ -472,7 +473,7 @@ class ProcessTable:
         return effects
 
     def end(self, process: Process, at: float, state: State, reason: str) -> list[Effect]:
-        """It is over, or interrupted, and holds nothing any more."""
+        """The process is over, or interrupted, and holds nothing any more."""
         self.release(process.pid)
         self.runtimes[process.pid] = replace(
             without_models(self.runtimes[process.pid]), is_backing_off=False, is_returning=False
@@ -481,16 +482,16 @@ class ProcessTable:
         return [do.Clean(process.pid)] if state is State.EXITED else []
 
     def enqueue(self, pid: int) -> None:
-        """It is queued behind all others."""
+        """Queue the process at the end."""
         last = max(runtime.place for runtime in self.runtimes.values())
         self.runtimes[pid] = replace(self.runtimes[pid], place=last + 1)
 
     def fail_calls(self, process: Process, fault: Fault) -> list[Effect]:
-        """Calls of this serve process, sent or waiting, are answered with the fault."""
+        """Fail all calls of this serve process, sent or waiting, with the fault."""
         return [do.FailCalls(process.pid, fault)] if self.traits(process).answers_calls else []
 
     def release(self, pid: int) -> None:
-        """The process holds nothing any more, and waits for no model."""
+        """Release everything that the process holds, and its attach requests."""
         self.ledger.release(pid)
         self._drop_attach_requests(pid)
 
@@ -498,7 +499,8 @@ class ProcessTable:
         self.attach_requests = {key: request for key, request in self.attach_requests.items() if request.pid != pid}
 
 
-_HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {  # Any: each handler takes its own event
+# Any: each handler takes its own event type
+_HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     **child_events.HANDLERS,
     **pending_commits.HANDLERS,
     ev.Submitted: ProcessTable._on_submitted,

@@ -17,52 +17,53 @@ RANK = {Priority.INTERACTIVE: 0, Priority.BATCH: 1, Priority.BACKGROUND: 2}
 RUNNING = frozenset({State.STARTING, State.READY, State.STOPPING})
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 30.0
-STARTS_TO_FAIL = 5  # so many deaths in a row before it was ever ready, and a serve process is given up
+STARTS_TO_FAIL = 5  # a serve process is given up after this many crashes in a row before it was ever ready
 
 
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
-    """A serve process is to hold one more model of its base."""
+    """A request to attach one more model to a serve process."""
 
     pid: int
     model: str
     kind: LeaseKind
     size_bytes: int
     device: str = "cpu0"
-    is_wanted: bool = True  # somebody's call still waits for it
+    is_wanted: bool = True  # a call still waits for it
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the decisions are made from."""
+    """The scheduler's input."""
 
     at: float
-    queued: Sequence[Process]  # those that may start, in the order of their coming: none that waits out its backoff
+    queued: Sequence[Process]  # processes that may start, in queue order, without those in backoff
     running: Collection[Process]
     free_bytes: Mapping[str, int]
-    leaving_bytes: Mapping[str, int]  # what processes and models that were told to go will give back
+    leaving_bytes: Mapping[str, int]  # the bytes that leaving processes and models will free
     idle: Sequence[EvictionCandidate]
     attach_requests: Sequence[AttachRequest] = ()  # oldest first; none for a model that is still leaving
-    is_probing: bool = False  # the devices' speeds are being measured: whoever depends on them waits
+    is_probing: bool = False  # a probe measures the devices: programs that depend on the speeds wait
     idle_timeout_s: float = 0.0
-    in_use_bytes: Mapping[str, int] = field(default_factory=dict)  # models that calls need now, and that take turns
-    forsaken: Collection[int] = ()  # serve processes whose callers have all left before they were ready
-    idle_at: float | None = None  # now, by the clock that says since when something is idle; None: that is `at` too
+    in_use_bytes: Mapping[str, int] = field(default_factory=dict)  # models that are in use and take turns
+    forsaken: Collection[int] = ()  # serve processes that are not ready and have no waiting calls
+    idle_at: float | None = None  # now, by the clock of idle times; None: the same as `at`
 
 
 @dataclass(slots=True)
 class MemoryPlan:
-    """The memory of all devices while decisions are made: what is free, what is coming free, what may be given up."""
+    """The memory of all devices during scheduling: free, becoming free, and evictable."""
 
     at: float
     free: dict[str, int]
     leaving: dict[str, int]
     idle: list[EvictionCandidate]
     in_use: dict[str, int] = field(default_factory=dict)
-    blocked: set[str] = field(default_factory=set)  # somebody waits for memory there, and must not be passed
+    # devices where an earlier one waits for memory and must not be overtaken
+    blocked: set[str] = field(default_factory=set)
 
     def take(self, device: str, size_bytes: int) -> bool:
-        """The bytes, if they are free and nobody waits for them."""
+        """Take the bytes, if they are free and no earlier one waits for the device."""
         if device in self.blocked or size_bytes > self.free.get(device, 0):
             return False
         self.free[device] -= size_bytes
@@ -72,7 +73,7 @@ class MemoryPlan:
         return size_bytes - self.free.get(device, 0) - self.leaving.get(device, 0)
 
     def give_up(self, victims: Iterable[EvictionCandidate], reason: str) -> list[Event]:
-        """These go; their bytes come free once they have."""
+        """Evict these; their bytes become free once they have gone."""
         events: list[Event] = []
         for one in victims:
             self.idle.remove(one)
@@ -85,13 +86,13 @@ class MemoryPlan:
 
 
 def schedule(view: View) -> list[Event]:
-    """All that can be decided now: who starts, who waits for what, and what that is idle gives way."""
+    """Everything that can be decided now: starts, delays with reasons, and evictions of idle targets."""
     plan = MemoryPlan(
         view.at, dict(view.free_bytes), dict(view.leaving_bytes), list(view.idle), dict(view.in_use_bytes)
     )
     events = [event for device in view.free_bytes for event in _balance_device(device, view, plan)]
     events += [event for request in view.attach_requests for event in _grant(request, plan)]
-    working = {  # who does what only one of a device may do at a time
+    working = {  # programs that run one at a time on a device
         (p.spec.device, traits_of(p.spec.program).exclusive_work): p.pid for p in view.running if p.state in RUNNING
     }
     for process in sorted(view.queued, key=lambda p: RANK[p.spec.priority]):
@@ -116,13 +117,15 @@ def schedule(view: View) -> list[Event]:
 
 
 def backoff_s(crashes: int) -> float:
-    """How long a serve process waits before it is started again after so many crashes in a row."""
+    """The wait before a serve process is restarted after this many crashes in a row."""
     return float(min(FIRST_BACKOFF_S * 2 ** (min(crashes, 20) - 1), LONGEST_BACKOFF_S))
 
 
 def _balance_device(device: str, view: View, plan: MemoryPlan) -> list[Event]:
-    """Weights that turned out bigger than was estimated overdraw a device: what is idle gives way, else the process
-    that became ready last, for it is the one that does not fit."""
+    """Handle a device that is overdrawn because weights were larger than estimated.
+
+    Idle targets are evicted, or else the process that became ready last, which is the one that does not fit.
+    """
     overdrawn = plan.missing(device, 0)
     if overdrawn <= 0:
         return []
@@ -139,10 +142,10 @@ def _balance_device(device: str, view: View, plan: MemoryPlan) -> list[Event]:
 
 
 def _grant(request: AttachRequest, plan: MemoryPlan) -> list[Event]:
-    """The model may come, or something gives way for it, or it waits until something can; it is refused if all
-    that is idle, and all models that are in use and take turns, would not be enough.
+    """Grant an attach request, or evict for it, or let it wait.
 
-    First its own process's idle models go, then whatever else is idle on the device.
+    It is refused if evicting all idle targets and all models that take turns would not be enough. Idle models of its
+    own process go first, then other idle targets on the device.
     """
     if not request.is_wanted:
         return [_refuse(request, plan, fault_of(Cancelled(f"Nobody waits for {request.model} any more")))]
@@ -167,7 +170,7 @@ def _refuse(request: AttachRequest, plan: MemoryPlan, fault: Fault) -> Event:
 
 
 def _delay(process: Process, plan: MemoryPlan) -> list[Event]:
-    """The process waits for its memory, and what is idle gives way if that is enough."""
+    """The process waits for memory, and idle targets are evicted if that is enough."""
     device = process.spec.device
     plan.blocked.add(device)
     missing = plan.missing(device, process.spec.need_bytes)

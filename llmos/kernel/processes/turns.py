@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 from llmos.kernel.calls.call_queue import PATIENCE_S, ServeProcess
 
-STAYS_S = 1.0  # so long a model that was brought answers its calls before it has to make room for one that waits
-BASE_WAITS_S = 5.0  # so long the calls of a base wait before another's process is ended for it
-BASE_STAYS_S = 10.0  # so long that process has answered by then, or LOADS_STAYED times what loading it took if longer
+STAYS_S = 1.0  # a model answers calls at least this long before it must make room
+BASE_WAITS_S = 5.0  # calls of a base wait this long before another base's process is ended for it
+BASE_STAYS_S = 10.0  # how long that process must have served, or LOADS_STAYED times its loading time if longer
 LOADS_STAYED = 4
 LONGEST_STAY_S = 30.0
-DRAINS_S = 30.0  # what it has in hand is waited for so long; then it answers on for another stay
+DRAINS_S = 30.0  # after this long a drain is given up, and the process serves for another stay
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a ready serve process holds, and the seconds that loading it took."""
+    """What a ready serve process holds, and how long loading it took."""
 
     held_bytes: int
     load_s: float
@@ -29,7 +29,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Queued serve processes, by pid in the order of their starts with the bytes that each misses, and ready ones."""
+    """The queued serve processes with the bytes that each lacks, in start order, and the ready ones."""
 
     missing_bytes: Mapping[int, int] = field(default_factory=dict)
     holding: Mapping[int, Holding] = field(default_factory=dict)
@@ -39,7 +39,7 @@ NOBODY = Crowd()
 
 
 def model_to_yield(servers: Collection[ServeProcess], now: float) -> tuple[ServeProcess, str] | None:
-    """The model that gives way on a device whose servers these are, if one waits there: the longest there first."""
+    """The model that must yield on a device, if another one waits there: the longest attached one."""
     waited = [server.asked_at[model] for server in servers for model in server.wanted_models()]
     is_leaving = any(server.sent_of[model] for server in servers for model in server.yielding)
     if not waited or is_leaving or now - min(waited) < STAYS_S:
@@ -57,11 +57,11 @@ def model_to_yield(servers: Collection[ServeProcess], now: float) -> tuple[Serve
 
 
 def bases_to_yield(servers: Collection[ServeProcess], crowd: Crowd, now: float) -> set[int]:
-    """The serve processes that give way, by pid: on each device for the first of the queue, which the scheduler starts
-    first, once the calls of any that queues there have waited for long.
+    """The serve processes that must yield, by pid: on each device for the first of the queue.
 
-    The longest there go first, together as many as make enough room, and none where that would not be enough. Idle
-    processes are ended before, by the scheduler, so that what they hold counts as free.
+    They yield once calls of a queued process have waited long enough. The longest serving ones go first, as many as
+    make enough room; none if that is not enough. The scheduler has evicted idle processes before, so their memory
+    counts as free.
     """
     by_pid = {server.pid: server for server in servers}
     queued = [by_pid[pid] for pid in crowd.missing_bytes if pid in by_pid]
@@ -86,7 +86,7 @@ def _enough(missing_bytes: int, servers: Iterable[ServeProcess], crowd: Crowd) -
 
 
 def _waited_s(server: ServeProcess, now: float) -> float:
-    """How long its calls have waited, those of a lower class less what they are patient for."""
+    """How long its calls have waited, less the patience of lower priorities."""
     return max((now - one.since - PATIENCE_S[one.call.priority] for one in server.waiting), default=0.0)
 
 

@@ -14,38 +14,38 @@ from llmos.kernel.programs.declaration import Declaration, check_declaration
 from llmos.kernel.programs.traits import Traits
 
 GROUP = "llmos.programs"  # the entry-point group by which other packages add programs
-UNKNOWN = Traits()  # of a program whose package is gone, in a home that it ran in
+UNKNOWN = Traits()  # for a program whose package was removed, in a home that ran it
 log = logging.getLogger(__name__)
 
 
 def declaration_of(name: str) -> Declaration:
-    """The program of this name; BadInput that lists the others if there is none."""
+    """The program of this name; BadInput that lists all programs if there is none."""
     if name not in declarations():
         raise BadInput(f"No program {name!r}; program is one of {', '.join(declarations())}", key="program")
     return declarations()[name]
 
 
 def traits_of(name: str) -> Traits:
-    """How the kernel treats processes of this program."""
+    """The traits of this program."""
     declaration = declarations().get(name)
     return UNKNOWN if declaration is None else declaration.traits
 
 
 @cache
 def declarations() -> Mapping[str, Declaration]:
-    """Every program by its name: those of this folder, then those of other packages. They are loaded once."""
+    """Every program by name: those of this folder, then those of other packages. They are loaded once."""
     return with_plugins(built_in(), entry_points(group=GROUP))
 
 
 def built_in() -> dict[str, Declaration]:
-    """The programs of this folder: of every file that has one, its `PROGRAM`."""
+    """The programs of this folder: the `PROGRAM` of every file that has one."""
     modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
     programs = [module.PROGRAM for module in modules if hasattr(module, "PROGRAM")]
     return {program.name: program for program in programs}
 
 
 def with_plugins(known: Mapping[str, Declaration], points: Iterable[EntryPoint]) -> dict[str, Declaration]:
-    """These programs and those of other packages. One that is broken is logged and left out."""
+    """These programs and those of other packages. A broken one is logged and left out."""
     found = dict(known)
     for point in sorted(points, key=lambda one: (one.name, one.value)):
         try:

@@ -1,4 +1,4 @@
-"""The arguments that a client may give a program, checked. What is not declared, the daemon alone fills in."""
+"""The arguments that a client may give a program, checked. The daemon alone sets undeclared ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from llmos.kernel.programs import declaration_of, declarations
 MAX_TEXT = 4_096  # characters of a name, a path, a label
 MAX_KEY = 60
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
-Rows = Text | dict[str, Json]  # a file or dataset, or that and how to read it
+Rows = Text | dict[str, Json]  # a file or dataset, or one with settings for reading it
 
 
 def check_arguments(program: str, args: Mapping[str, Json]) -> None:
-    """BadInput for a program that only the daemon starts, BadSetting for an argument that no client gives it,
-    or that is not of its type; one that is null is as if it was not given."""
+    """Check the arguments; null counts as not given.
+
+    BadInput for a program that only the daemon starts; BadSetting for an unknown argument or one of the wrong type.
+    """
     types = declaration_of(program).arguments
     if types is None:
         raise BadInput(f"{program} is started by the daemon alone. There are: {', '.join(startable())}", key="program")
@@ -63,7 +65,7 @@ def _check_type(program: str, key: str, value: Json, kind: Any) -> None:  # Any:
 
 
 def _longest(value: Json) -> int:
-    """Characters of the longest text in it."""
+    """The length of the longest text in it."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):

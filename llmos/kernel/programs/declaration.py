@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmos.config import Config
     from llmos.kernel.store.store import Store
 
-Arguments = Mapping[str, Any]  # Any: a type expression that msgspec checks by
+Arguments = Mapping[str, Any]  # Any: a type expression, checked by msgspec
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -29,25 +29,25 @@ class PathRules(Protocol):
     """Which local files a request may name (kernel/paths.py)."""
 
     def follow(self, source: str) -> str:
-        """Where an absolute path leads; what is no path as it is. PathNotAllowed for one outside."""
+        """Resolve an absolute path; a value that is not a path stays. PathNotAllowed for one outside."""
         ...
 
     def check_inside(self, folder: Path) -> None:
-        """PathNotAllowed if anything in this folder leads outside."""
+        """Raise PathNotAllowed if anything in this folder leads outside."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionFacts:
-    """What a program's arguments are checked against."""
+    """The facts that a program's arguments are checked against."""
 
     store: Store
-    tasks: Collection[str]  # that there are
-    engine: str = DEFAULT  # the daemon's own choice
+    tasks: Collection[str]  # all tasks
+    engine: str = DEFAULT  # the daemon's default
 
 
 class Declaration:
-    """What the kernel knows of a program. Each is a subclass; what it does not say is as here."""
+    """What the kernel knows about a program. Each program is a subclass that overrides these defaults."""
 
     name: ClassVar[Program]
     main: ClassVar[str]
@@ -69,14 +69,14 @@ class Declaration:
     traits: ClassVar[Traits] = Traits()
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
-        """The spec with what its arguments leave open filled in; raises for arguments that cannot work."""
+        """The spec with defaults filled in; raises for arguments that cannot work."""
         return spec
 
     def check_device(self, spec: Spec, device: Device) -> None:
-        """Raises if the program cannot run on this device."""
+        """Raise if the program cannot run on this device."""
 
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
-        """The bytes that a process of it holds, by kind: here, a child that loads no model."""
+        """The bytes of its process, by kind; by default a child that loads no model."""
         return {LeaseKind.WORKSPACE: CHILD_BYTES}
 
     def title(self, spec: Spec) -> str:
@@ -84,11 +84,11 @@ class Declaration:
         return self.name
 
     def dtype(self, spec: Spec, model: Manifest | None, floats: str) -> str:
-        """The dtype that it computes in; `floats` is the one that the device computes in by default."""
+        """The dtype that it computes in; `floats` is the device's default."""
         return floats
 
     def follow_paths(self, args: dict[str, Json], rules: PathRules) -> dict[str, Json]:
-        """The arguments with the path of each file followed to where it leads: here, the rows that `data` names."""
+        """The arguments with every file's path resolved; by default those of rows in `data`."""
         data = args.get("data")
         if isinstance(data, str):
             return {**args, "data": rules.follow(data)}
@@ -97,7 +97,7 @@ class Declaration:
         return args
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
-        """The job of its child, with what the daemon adds to the arguments, models and datasets that it names."""
+        """The child's job, with the models, datasets and daemon settings that it needs."""
         return job
 
 
@@ -107,7 +107,7 @@ def row_files(data: Mapping[str, Json]) -> list[tuple[str, str]]:
 
 
 def check_declaration(found: object) -> Declaration:
-    """A declaration from another package, if it is one; raises what is wrong with it."""
+    """Check a declaration from another package; raises if it is not one."""
     if not isinstance(found, Declaration):
         raise TypeError(f"it must name an instance of {Declaration.__qualname__}, not {type(found).__name__}")
     if not NAME.fullmatch(getattr(found, "name", "")):

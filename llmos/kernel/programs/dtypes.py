@@ -10,9 +10,9 @@ DTYPES = ("float32", "bfloat16", INT8)
 
 
 def check_dtype(spec: Spec, served: str, what: object) -> None:
-    """BadSetting for an argument `dtype` that there is none of, or for int8 elsewhere than on a CPU.
+    """Raise BadSetting for an unknown `dtype`, or for int8 on another device than a CPU.
 
-    `served` is the dtype where the arguments name none; `what` is computed in it.
+    `served` is the dtype if the arguments name none; `what` is what is computed in it.
     """
     dtype = spec.args.get("dtype")
     if dtype is not None and dtype not in DTYPES:

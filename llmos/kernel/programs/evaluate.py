@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Evaluate(Declaration):
-    """Its report outlives it, in the home's `evaluations`."""
+    """Its report is kept in the home's `evaluations`."""
 
     name = Program("evaluate")
     main = "llmos.programs.evaluate"

@@ -12,7 +12,7 @@ from llmos.kernel.programs.traits import Traits
 
 
 class Probe(Declaration):
-    """The daemon alone starts it: what it measures becomes the machine's dtype."""
+    """Only the daemon starts it: its measurements decide the machine's dtype."""
 
     name = Program("probe")
     main = "llmos.programs.probe"

@@ -28,7 +28,7 @@ MOST_SOURCE = 4096  # characters
 
 
 class Pull(Declaration):
-    """What has been downloaded when it is interrupted is kept."""
+    """Its downloads survive an interruption."""
 
     name = Program("pull")
     main = "llmos.programs.pull"
@@ -74,8 +74,7 @@ class Pull(Declaration):
 
 
 def bases_of(store: Store, dtype: str) -> dict[str, ModelPath]:
-    """Every whole base by its bare name, where a puller looks before it fetches, and brings a damaged one again; and
-    every version by its ref, for an adapter may stand on any."""
+    """Every intact base by bare name, for a puller to reuse or repair; and every version by ref, for adapters."""
     bases = {}
     manifests = [manifest for manifest in store.manifests() if manifest.kind is Kind.BASE]
     for named in dict.fromkeys([*(one.name for one in manifests), *(one.ref for one in manifests)]):

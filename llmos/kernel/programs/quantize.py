@@ -1,4 +1,4 @@
-"""quantize: makes a version that is served in int8 of one in float, with what that costs as its evidence."""
+"""quantize: makes an int8 version of a float one, with what that costs as its evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""serve: one base on one device, and the models attached to it, until nobody calls any of them."""
+"""serve: one base on one device, and the models attached to it, until it is idle for long or evicted."""
 
 from __future__ import annotations
 

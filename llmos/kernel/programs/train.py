@@ -71,7 +71,7 @@ def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:
 
 
 def _on_floats(spec: Spec, base: Manifest, store: Store) -> Spec:
-    """Training on a base that is served in int8 is training on the same one in float, and serving that in int8."""
+    """The spec with a base that is served in int8 replaced by the same base in float, and the result served in int8."""
     if not base.dtype:
         return spec
     floats = store.in_dtype(base.ref, "")

@@ -1,4 +1,4 @@
-"""Traits: how the kernel treats the processes of a program, so that nothing asks for a program by its name."""
+"""Traits: how the kernel treats the processes of a program, so that no code compares program names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What scheduler, process table, heartbeats and registry ask of a program. The journal keeps them for a process."""
+    """What scheduler, process table, heartbeats and registry need to know. The journal stores them with a process."""
 
     answers_calls: bool = False
     """Calls for the base in its argument `base` go to it: models are attached to it, and it is evicted when idle."""

@@ -1,4 +1,4 @@
-"""Blobs: files named by the sha256 of their bytes, never changed, linked into every folder that shows them."""
+"""Blobs: files named by the sha256 of their bytes, never changed, hard-linked into every folder that shows them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHT_PARTS = (Part.WEIGHTS, Part.ADAPTER, Part.HEAD)
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A file of an offer, checked and hashed: where it lies now, and what a manifest will say of it."""
+    """An offered file, checked and hashed: its present path, and its entry for the manifest."""
 
     source: Path
     file: File
@@ -30,7 +30,7 @@ def digest_of(path: Path) -> str:
 
 
 def stage(offer: Offer, scratch: Path) -> tuple[Staged, ...]:
-    """Every file of the offer, checked, hashed and synced where it lies; nothing in the store changes."""
+    """Check, hash and sync every file of the offer in place; nothing in the store changes."""
     folder = Path(offer.folder).resolve()
     if not folder.is_relative_to(scratch.resolve()):
         raise BadInput(f"An offer's files lie in the process's own scratch folder; {offer.folder} is elsewhere")
@@ -43,7 +43,7 @@ def stage(offer: Offer, scratch: Path) -> tuple[Staged, ...]:
 
 
 def check_path(path: str) -> str:
-    """The path itself if it stays inside the folder it will be put into; else BadInput."""
+    """The path itself if it stays inside its target folder; else BadInput."""
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\0" in path or "\\" in path:
         raise BadInput(f"{path!r} is no path inside a model folder. Use plain relative names like tokenizer.json")
@@ -68,7 +68,7 @@ def _stage_file(folder: Path, path: str, part: Part, kind: OfferKind) -> Staged:
 
 
 class Blobs:
-    """The folder of blobs. It keeps and gives; who still needs one is not its business."""
+    """The folder of blobs. It does not know which blobs are still needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,19 +79,19 @@ class Blobs:
         return self.folder / digest
 
     def is_sound(self, file: File) -> bool:
-        """The blob is there and its bytes are what its name says."""
+        """Whether the blob exists and its bytes match its name."""
         path = self.path(file.digest)
         return self.has(file) and digest_of(path) == file.digest
 
     def has(self, file: File) -> bool:
-        """The blob is there with the right size; the cheap look."""
+        """Whether the blob exists with the right size; a cheap check."""
         try:
             return self.path(file.digest).stat().st_size == file.size_bytes
         except FileNotFoundError:
             return False
 
     def place(self, staged: Staged) -> None:
-        """Put a staged file under its digest, replacing whatever lies there; both names are then one file."""
+        """Put a staged file under its digest, replacing an existing blob; both names are then one file."""
         target = self.path(staged.file.digest)
         aside = disk.temporary(target)
         try:
@@ -101,7 +101,7 @@ class Blobs:
             aside.unlink(missing_ok=True)
 
     def check(self, file: File, path: Path) -> None:
-        """Nothing if the bytes at this path are the file's; Corrupt otherwise."""
+        """Raise Corrupt unless the bytes at this path are the file's."""
         actual = digest_of(path) if path.exists() else "nothing"
         if actual != file.digest:
             raise Corrupt(

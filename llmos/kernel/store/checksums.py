@@ -1,7 +1,7 @@
 """Checksums: which files have been verified against their sha256, so that none is hashed twice without need.
 
-Each file is proven once in a daemon's life. A large one stays proven over a restart, while its inode, size and time of
-change are what they were.
+Each file is verified once in a daemon's life. A large one stays verified over a restart, as long as its inode, size and
+change time are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmos.abi.model import File
 from llmos.abi.wire import from_json, to_json
 from llmos.kernel.store import disk
 
-LARGE_BYTES = 16 * 1024 * 1024  # what hashes in less time than anybody notices is hashed at every start
+LARGE_BYTES = 16 * 1024 * 1024  # smaller files are hashed at every start, which takes no noticeable time
 MOST_MARKS = 4096
 
 
@@ -32,7 +32,7 @@ class Checksums:
             self._marks = from_json(path.read_bytes(), dict[str, str])
 
     def prove(self, file: File, path: Path) -> None:
-        """Nothing if the bytes at this path are the file's, or were when last looked at; Corrupt otherwise."""
+        """Raise Corrupt unless the bytes at this path are the file's; a verified file is not read again."""
         if (file.digest, path) in self._proven:
             return
         if not self._is_marked(file, path):
@@ -41,10 +41,10 @@ class Checksums:
         self._proven.add((file.digest, path))
 
     def remember(self, file: File, path: Path) -> None:
-        """The file was hashed just now, and is what it should be."""
+        """Record that the file was hashed just now and is correct."""
         if file.size_bytes < self._large_bytes:
             return
-        with self._lock, suppress(OSError, DiskFull):  # one that is not written down is hashed again
+        with self._lock, suppress(OSError, DiskFull):  # an unrecorded file is hashed again
             self._marks[_mark(path)] = file.digest
             self._marks = dict(list(self._marks.items())[-MOST_MARKS:])
             disk.write(self._path, to_json(self._marks))

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from llmos.abi.error import DiskFull
 
-TEMPORARY = ".tmp-"  # what starts with this is half-written: nothing reads it, the next start sweeps it away
+TEMPORARY = ".tmp-"  # the prefix of half-written files: nothing reads them, and the next start removes them
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-MARGIN_BYTES = 64 * 1024  # what links, folders and a manifest take
+MARGIN_BYTES = 64 * 1024  # for links, folders and a manifest
 
 
 @contextmanager
 def room_for(folder: Path, need_bytes: int = MARGIN_BYTES) -> Iterator[None]:
-    """Raise DiskFull, with the numbers, if the bytes are not there before or run out within."""
+    """Raise DiskFull, with the numbers, if there is too little space now or it runs out inside the block."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < need_bytes:
         raise _full(folder, need_bytes)
@@ -43,12 +43,12 @@ def _full(folder: Path, need_bytes: int) -> DiskFull:
 
 
 def temporary(beside: Path) -> Path:
-    """A new name in the same folder that a start would sweep away."""
+    """A new name in the same folder that the next start would remove."""
     return beside.with_name(f"{TEMPORARY}{beside.name}-{uuid.uuid4().hex[:8]}")
 
 
 def sync(path: Path) -> None:
-    """Bring a file's bytes, or a folder's entries, to the disk."""
+    """Sync a file's bytes, or a folder's entries, to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -57,7 +57,7 @@ def sync(path: Path) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put these bytes under this name, replacing what was there in one step."""
+    """Write these bytes to this path, atomically."""
     aside = temporary(path)
     try:
         with aside.open("wb") as file:
@@ -71,7 +71,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and those above it, so that they are still there after a power cut."""
+    """Make the folder and its parents, and sync them, so that they survive a power cut."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -80,7 +80,7 @@ def make_folder(path: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give the file a second name; a copy where the two lie on different file systems, or links are unknown."""
+    """Hard-link the file; copy it if the file systems differ or have no links."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -91,7 +91,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def replace_folder(aside: Path, path: Path) -> None:
-    """Move a finished folder to its name; what stood there goes."""
+    """Rename a finished folder to its name, replacing what was there."""
     for folder, _, _ in os.walk(aside):
         sync(Path(folder))
     if path.exists():
@@ -107,7 +107,7 @@ def sweep(folder: Path) -> None:
 
 
 def inode(path: Path) -> int | None:
-    """Which file it is on its disk; None where there is none."""
+    """The file's inode; None if there is no file."""
     try:
         return path.lstat().st_ino
     except FileNotFoundError:
@@ -115,11 +115,11 @@ def inode(path: Path) -> int | None:
 
 
 def files_under(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every regular file below a folder, however deep, that is still there when looked at."""
+    """Every regular file below a folder that exists when it is reached."""
     for at, _, names in os.walk(folder):
         for name in names:
             path = Path(at, name)
             try:
                 yield path, path.lstat()
             except FileNotFoundError:
-                continue  # a child tidied its scratch between the listing and the look
+                continue  # a child removed it after it was listed

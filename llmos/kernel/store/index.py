@@ -22,12 +22,12 @@ class Index:
     residents: frozenset[str] = frozenset()
 
     def promoted(self, name: str) -> int | None:
-        """The version a bare name means by promotion."""
+        """The promoted version of a name, or None."""
         history = self.promotions.get(name)
         return history[-1] if history else None
 
     def resolve(self, ref: str) -> Manifest:
-        """Exactly `name:version`, or what the bare name means: the promoted version, of a base else the newest."""
+        """The version of `name:version`, or the promoted one of a bare name; of a base else the newest."""
         found = self.found(ref)
         name, version = split_ref(ref)
         if version is None and found.kind is not Kind.BASE and self.promoted(name) is None:
@@ -40,7 +40,7 @@ class Index:
         return found
 
     def found(self, ref: str) -> Manifest:
-        """As `resolve`, but a bare name without a promoted version shows its newest: to look at, not to serve."""
+        """As `resolve`, for display: a bare name without a promoted version means its newest."""
         name, version = split_ref(ref)
         versions = self.models.of(name)
         if not versions:
@@ -74,21 +74,21 @@ class Index:
         return versions[version or max(versions)]
 
     def digests(self) -> frozenset[str]:
-        """Every blob that a manifest reaches."""
+        """The digests of every blob that a manifest refers to."""
         return frozenset(file.digest for shelf in (self.models, self.datasets) for m in shelf for file in m.files)
 
     def needs_resident(self, name: str, unreached: Collection[str] = ()) -> bool:
-        """A base is here whose form, as it is made today, has this name, in a dtype that is not `unreached`."""
+        """Whether a base here has a resident form of this name, as made today, in a dtype that is not `unreached`."""
         key, _, dtype = name.partition("-")
         return dtype not in unreached and any(m.kind is Kind.BASE and key == form_key(m) for m in self.models)
 
     def made_of(self, key: str) -> str:
-        """The refs of the bases that have forms of this key."""
+        """The refs of the bases that have resident forms of this key."""
         refs = (m.ref for m in self.models if m.kind is Kind.BASE and form_key(m) == key)
         return ", ".join(refs) or "no base"
 
     def removable(self, ref: str) -> list[Manifest]:
-        """The versions this ref names, if no model that would stay stands on one of them."""
+        """The versions that this ref names; raises if a remaining model stands on one of them."""
         name, _ = split_ref(ref)
         chosen = [self.resolve(ref)] if ":" in ref else list(self.models.of(name).values()) or [self.resolve(ref)]
         refs = {manifest.ref for manifest in chosen}

@@ -1,4 +1,4 @@
-"""Builds the manifest of an offer, and finds out whether the store holds the same already. It writes nothing."""
+"""Builds the manifest of an offer, and checks whether the store holds the same already. It writes nothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Lineage = dict[str, float]
 
 
 def lineage_of(offer: Offer, pid: int, born: float) -> Lineage:
-    """What tells this offer from every other, a repeated one from a new one."""
+    """The identity of an offer, which tells a repeated one from a new one."""
     return {"pid": pid, "offer": offer.offer_id, "born": born}
 
 
 def kept_before(index: Index, offer: Offer, lineage: Lineage) -> Manifest | DatasetManifest | None:
-    """What this very offer became when it was committed before."""
+    """The version that this same offer became when it was committed before, or None."""
     if offer.kind is OfferKind.DATASET:
         sets = index.datasets.of(offer.name).values()
         return next((one for one in sets if lineage.items() <= one.provenance.items()), None)
@@ -31,7 +31,7 @@ def kept_before(index: Index, offer: Offer, lineage: Lineage) -> Manifest | Data
 
 
 def model_of(offer: Offer, staged: tuple[Staged, ...], index: Index, lineage: Lineage) -> Manifest:
-    """The next version of the offer's name, standing on the base it says."""
+    """The next version of the offer's name, standing on the base in its draft."""
     draft = {key: value for key, value in offer.draft.items() if key not in GIVEN_BY_STORE}
     manifest = from_plain(
         {
@@ -79,7 +79,7 @@ def dataset_of(offer: Offer, staged: tuple[Staged, ...], index: Index, lineage: 
 
 
 def is_same(one: Manifest | DatasetManifest, other: Manifest | DatasetManifest) -> bool:
-    """The two hold the same thing, whenever and by whom they were made."""
+    """Whether both have the same contents, whenever and by whom they were made."""
     return _content(one) == _content(other)
 
 

@@ -19,7 +19,7 @@ MANIFEST, PROMOTED = "its manifest", "its promotions"
 
 
 class Pages:
-    """Examines the pages of a store. The caller holds the store's lock."""
+    """Checks the pages of a store. The caller holds the store's lock."""
 
     def __init__(
         self,
@@ -28,16 +28,16 @@ class Pages:
         promotions: Promotions,
         lost: Collection[str],
     ) -> None:
-        """`lost` are the files of promotions that could not be read at the start: nobody knows what they said."""
+        """`lost` are promotion files that were unreadable at the start, so that their content is unknown."""
         self._models, self._datasets, self._promotions = models, datasets, promotions
         self._lost_promotions = set(lost)
 
     def promoted(self, name: str) -> None:
-        """The name's promotions were written anew."""
+        """Record that the name's promotions were written anew."""
         self._lost_promotions.discard(self._promotions.path(name))
 
     def examine(self, index: Index) -> list[Damage]:
-        """Every page that is damaged, mended where the daemon knows what it said."""
+        """Every damaged page; those whose content the daemon knows are rewritten."""
         pages = [(m.ref, self._models.is_written(m), partial(self._models.write, m)) for m in index.models]
         pages += [(d.ref, self._datasets.is_written(d), partial(self._datasets.write, d)) for d in index.datasets]
         found = [_rewritten(ref, MANIFEST, again) for ref, is_written, again in pages if not is_written]
@@ -55,7 +55,7 @@ class Pages:
         return _rewritten(name, PROMOTED, partial(self._promotions.write, name, history))
 
     def _unreadable(self, index: Index, page: str, mark: str) -> Damage:
-        """A version that is on the disk and not in the index, for its manifest cannot be read."""
+        """A version that is on the disk but not in the index, because its manifest is unreadable."""
         name, number = Path(page).parent.name, Path(page).stem
         ref, shelf = f"{name}{mark}{number}", self._models if mark == ":" else self._datasets
         standing = sorted(model.ref for model in index.models if model.base == ref)
@@ -66,7 +66,7 @@ class Pages:
 
 
 def way_out(manifest: Manifest, more: Path | None = None) -> str:
-    """The command that mends a version whose bytes are damaged. `more` is the user's own catalog."""
+    """The command that repairs a version with damaged bytes. `more` is the user's own catalog."""
     if manifest.kind is not Kind.BASE and not manifest.source.startswith(("folder:", "hf:")):
         return f"llmos rm {manifest.ref}, and train it again"
     kind, _, place = manifest.source.partition(":")
@@ -76,17 +76,17 @@ def way_out(manifest: Manifest, more: Path | None = None) -> str:
 
 
 def _catalog_name(manifest: Manifest, more: Path | None) -> str:
-    """What the catalog calls the wheel that this base came in; its own name where no entry has that wheel any more."""
+    """The catalog's name of the wheel that this base came in; else the base's own name."""
     try:
         entries = catalog(more)
-    except BadInput:  # the user's own catalog cannot be read, which `llmos pull` says
+    except BadInput:  # the user's own catalog is unreadable, which `llmos pull` reports
         entries = catalog()
     names = [entry.name for entry in entries.values() if entry.wheel and entry.wheel.source == manifest.source]
     return manifest.name if manifest.name in names else next(iter(names), manifest.name)
 
 
 def _as_asked(manifest: Manifest) -> list[str]:
-    """The options that it was pulled with: without them another version would be made."""
+    """The options of its pull, without which another version would be made."""
     engine, labels = manifest.options.get("engine"), ",".join(manifest.labels)
     if manifest.base is not None:  # an adapter
         return ["--base", manifest.base, "--task", manifest.task]

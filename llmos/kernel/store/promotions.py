@@ -12,7 +12,7 @@ from llmos.kernel.store.versions import VersionFolders, Versions
 
 PROMOTED = "promoted.json"
 
-History = tuple[int, ...]  # the last one is in force, the one before is where a rollback goes
+History = tuple[int, ...]  # the last one is in force; rollback returns to the one before
 
 
 class Promotions:
@@ -22,7 +22,7 @@ class Promotions:
         self._shelf = shelf
 
     def read(self, versions: Versions[Manifest]) -> tuple[dict[str, History], list[str]]:
-        """Every name's history, and the paths of those that cannot be read."""
+        """Every name's history, and the paths of unreadable ones."""
         histories: dict[str, History] = {}
         damaged: list[str] = []
         for name, there in versions.by_name.items():
@@ -38,7 +38,7 @@ class Promotions:
         disk.write(self._shelf.paper(name) / PROMOTED, to_json(history))
 
     def is_written(self, name: str, history: History, versions: Iterable[int]) -> bool:
-        """The file on the disk says this."""
+        """Whether the file on the disk has this history."""
         try:
             return still_there(self._read(name), versions) == tuple(history)
         except (OSError, BadInput):
@@ -55,7 +55,7 @@ class Promotions:
 
 
 def still_there(history: Iterable[int], versions: Iterable[int]) -> History:
-    """A history less the versions that are gone, and less moves that then go nowhere."""
+    """A history without removed versions, and without promotions that then change nothing."""
     there = set(versions)
     kept = [number for number in history if number in there]
     return tuple(number for i, number in enumerate(kept) if i == 0 or kept[i - 1] != number)

@@ -1,7 +1,8 @@
-"""Resident forms: a base's weights in the dtype a device computes in, with all that is read beside them.
+"""Resident forms: a base's weights in the dtype a device computes in, with its tokenizer, template and configs.
 
-Derived: one that is lost is made again. A form is named by everything that goes into it: the digests of the base's
-files, the dtype, and the version of the code that makes it. So a mended tokenizer or chat template is another form.
+They are derived, so a lost one is made again. A form's name covers everything that it depends on: the digests of the
+base's files, the dtype, and the version of the code that makes it. So a repaired tokenizer or chat template gives
+another form.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from llmos.abi.wire import from_json, to_json
 from llmos.kernel.store import disk
 from llmos.kernel.store.blobs import Blobs, Staged, digest_of
 
-LAYOUT = 2  # raised whenever nn/resident.py would write another form of the same files than it did
-MAKERS = ("transformers", "tokenizers")  # whose versions decide the names of tensors, and how tokenizers are converted
-PAGE = "resident.json"  # what the folder holds; written into it before the folder gets its name
+LAYOUT = 2  # raised whenever nn/resident.py would write a different form of the same files
+MAKERS = ("transformers", "tokenizers")  # their versions decide the names of tensors and the conversion of tokenizers
+PAGE = "resident.json"  # the list of files, written into the folder before the folder gets its name
 
 
 def form_key(base: Manifest) -> str:
-    """What the names of all forms of this base begin with, whatever their dtype."""
+    """The prefix of the names of all forms of this base, in any dtype."""
     return _key(base.files)
 
 
@@ -49,7 +50,7 @@ def _makers() -> tuple[str, ...]:
 def _version(package: str) -> str:
     try:
         return f"{package} {version(package)}"
-    except PackageNotFoundError:  # nothing is made here then
+    except PackageNotFoundError:  # not installed: then nothing is made here
         return f"{package} none"
 
 
@@ -71,7 +72,7 @@ class ResidentForms:
         return self._folder / name
 
     def read(self) -> frozenset[str]:
-        """The names of the whole ones; one that lost a file is removed, for it can be made again."""
+        """The names of the complete ones; one that lost a file is removed, because it can be made again."""
         disk.sweep(self._folder)
         whole = set()
         for folder in self._folder.iterdir():
@@ -90,7 +91,7 @@ class ResidentForms:
             return False
 
     def files(self, name: str) -> dict[Path, File]:
-        """Its files and where they lie; none if it has just been lost."""
+        """Its files with their paths; empty if it was just lost."""
         try:
             page = from_json((self.path(name) / PAGE).read_bytes(), Page)
         except (OSError, BadInput):
@@ -101,8 +102,10 @@ class ResidentForms:
         return sum(file.size_bytes for file in self.files(name).values())
 
     def twins(self, names: Iterable[str], staged: Iterable[Staged]) -> dict[str, Path]:
-        """Of these offered files, by digest, those that another of these forms has already, byte for byte: such as the
-        converted weights, where only the tokenizer is another. Reads what it finds."""
+        """Which of these files, by digest, another of these forms has byte for byte.
+
+        For example the weights, if only the tokenizer differs. It reads the files it finds.
+        """
         wanted = {one.file.digest: one.file for one in staged}
         found: dict[str, Path] = {}
         for name in names:
@@ -112,8 +115,11 @@ class ResidentForms:
         return found
 
     def put(self, name: str, staged: tuple[Staged, ...], twins: Mapping[str, Path]) -> None:
-        """Show these files under the name, in one rename; bytes that are there already, as a sound blob or in another
-        form, are not kept twice: one file is one set of pages in memory too."""
+        """Show these files under the name, in one rename.
+
+        Bytes that exist already, as a sound blob or in another form, are linked: one file is also one set of pages in
+        memory.
+        """
         if any(one.file.path == PAGE for one in staged):
             raise BadInput(f"{PAGE} is written by the store itself. Leave it out of the offer")
         path = self.path(name)
@@ -124,7 +130,7 @@ class ResidentForms:
                 target = aside / one.file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 twin = twins.get(one.file.digest)
-                is_there = twin is not None and twin.exists()  # the form that had it may have been dropped meanwhile
+                is_there = twin is not None and twin.exists()  # the form that had it may have been dropped
                 disk.link(twin if twin is not None and is_there else one.source, target)
             disk.write(aside / PAGE, to_json(Page(tuple(one.file for one in staged))))
             disk.replace_folder(aside, path)
@@ -132,7 +138,7 @@ class ResidentForms:
             shutil.rmtree(aside, ignore_errors=True)
 
     def check(self, name: str) -> None:
-        """Nothing if every file hashes to what it was; Corrupt otherwise."""
+        """Raise Corrupt unless every file has its digest."""
         page = from_json((self.path(name) / PAGE).read_bytes(), Page)
         for file in page.files:
             self._blobs.check(file, self.path(name) / file.path)

@@ -13,7 +13,7 @@ from llmos.kernel.store import disk
 
 
 def disk_use(home: Path, garbage: Iterable[Path]) -> DiskUse:
-    """Bytes by room, each file counted once, however many links show it."""
+    """The bytes per folder of the home; a file counts once, however many links it has."""
     seen: set[int] = set()
     return DiskUse(
         datasets_bytes=_size(home / "datasets", seen),
@@ -29,7 +29,7 @@ def disk_use(home: Path, garbage: Iterable[Path]) -> DiskUse:
 
 
 def freed_bytes(paths: Iterable[Path]) -> int:
-    """What unlinking all of these gives back: a file whose other links stay gives nothing."""
+    """The bytes that unlinking all of these frees; a file with other links frees nothing."""
     stats = []
     for path in paths:
         with suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""The store: commits what children offer, says what there is and where it lies, promotes, forgets, collects garbage.
+"""The store: commits what children offer, looks up, promotes and removes versions, and collects garbage.
 
-Reading looks into an immutable index and may happen on any thread at any time. Changing happens in one thread at a
-time (the lock is for that alone), and ends with a new index in the place of the old.
+Reads use an immutable index and may happen on any thread. Changes happen in one thread at a time, under a lock, and
+replace the index.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from llmos.kernel.store.versions import VersionFolders
 
 
 class Store:
-    """Everything kept under one home. Open it once: the home's lock is the daemon's business."""
+    """Everything kept under one home. Open it once: the daemon holds the home's lock."""
 
     def __init__(self, home: Path, catalog: Path | None = None) -> None:
-        """`catalog` is the user's own, where what came from it is brought in again."""
+        """`catalog` is the user's own, for the commands that repair bases from it."""
         self.home = home
         self._catalog = catalog
         self._scratch = home / "scratch"
@@ -61,21 +61,21 @@ class Store:
         models, damaged_models = self._models.read()
         datasets, damaged_datasets = self._datasets.read()
         promotions, damaged_promotions = self._promotions.read(models)
-        # Files no one can read, for the log.
+        # Unreadable files, for the log.
         self.damaged: tuple[str, ...] = (*damaged_models, *damaged_datasets, *damaged_promotions)
         self._pages = Pages(self._models, self._datasets, self._promotions, damaged_promotions)
-        self._mended: SimpleQueue[str] = SimpleQueue()  # refs of bases whose bytes were brought again
+        self._mended: SimpleQueue[str] = SimpleQueue()  # bases whose files were replaced
         self._missing = {m.ref: missing for m in models if (missing := self._models.missing(m))}
         self._index = Index(models, datasets, promotions, self._residents.read())
         self._sweep_residents()
         for orphan in (*self._models.orphans(models), *self._datasets.orphans(datasets)):
             shutil.rmtree(orphan)
 
-    # Looking
+    # Lookups
 
     @property
     def index(self) -> Index:
-        """What is here now: after each change it is another value."""
+        """The present contents, as an immutable value."""
         return self._index
 
     def manifests(self) -> list[Manifest]:
@@ -83,27 +83,27 @@ class Store:
         return sorted(self._index.models, key=lambda manifest: (manifest.name, manifest.version))
 
     def resolve(self, ref: str) -> Manifest:
-        """By `name` (the promoted version) or `name:version`; ModelNotFound, or Conflict where none is promoted."""
+        """The version of `name` (promoted) or `name:version`; ModelNotFound, or Conflict if none is promoted."""
         return self._index.resolve(ref)
 
     def found(self, ref: str) -> Manifest:
-        """To look at: by `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
+        """For display: `name` (the promoted version, else the newest) or `name:version`; ModelNotFound otherwise."""
         return self._index.found(ref)
 
     def holds(self, manifest: Manifest) -> bool:
-        """This very version is here, and not another that was given its number later."""
+        """Whether this very version is here, and not another one that got its number later."""
         return self._index.models.of(manifest.name).get(manifest.version) == manifest
 
     def promoted(self, name: str) -> int | None:
-        """The version that the bare name means by promotion, if any was promoted."""
+        """The promoted version of a name, or None."""
         return self._index.promoted(name)
 
     def promotions(self, name: str) -> tuple[int, ...]:
-        """Which versions were promoted, in order; the last is in force and the one before is where rollback goes."""
+        """The promoted versions of a name, in order; the last is in force, and rollback returns to the one before."""
         return self._index.promotions.get(name, ())
 
     def located(self, ref: str, dtype: str | None = None) -> ModelPath:
-        """The manifest, where its files lie, and its base likewise; a base's resident form in this dtype, once made."""
+        """The manifest with its paths, and its base with the resident form in this dtype, if that was made."""
         return self._locate(self._index, self._index.resolve(ref), dtype)
 
     def _locate(self, index: Index, manifest: Manifest, dtype: str | None) -> ModelPath:
@@ -122,18 +122,18 @@ class Store:
         )
 
     def resident(self, ref: str, dtype: str) -> Path | None:
-        """Where the resident form of this base, or of this model's base, lies in this dtype; None if it is not made."""
+        """The folder of this base's resident form, or of this model's base's, in this dtype; None if it is not made."""
         found = form_name(self._base_of(self._index, self._index.resolve(ref)), dtype)
         return self._residents.path(found) if found in self._index.residents else None
 
     def resident_bytes(self, base: Manifest) -> int:
-        """The bytes of the resident form that it is served from, the biggest where it says no dtype; 0 if none is."""
+        """The bytes of the resident form that the base is served from, or of its largest one; 0 if there is none."""
         form = form_name(base, base.dtype)
         made = (name for name in self._index.residents if name.startswith(form))
         return max(map(self._residents.size_bytes, made), default=0)
 
     def file(self, ref: str, path: str) -> Path:
-        """Where one file of a model lies, its bytes checked against its digest; NotFound if it has no such file."""
+        """The path of a model's file, verified against its digest; NotFound if it has no such file."""
         manifest = self.found(ref)
         for file in manifest.files:
             if file.path == path:
@@ -144,10 +144,10 @@ class Store:
         raise NotFound(f"{manifest.ref} has no file {path!r}. It has: {has}")
 
     def prove(self, ref: str, dtype: str) -> None:
-        """Before a process uses a model: Corrupt if its bytes, or its base's, are not what they were when they came.
+        """Verify a model and its base before use; Corrupt if a file has changed.
 
-        A damaged resident form is thrown away, for it can be made again. It reads what was not proven yet, so it is
-        nothing for the loop.
+        A damaged resident form is removed, because it can be made again. It may read large files, so it must not run in
+        the loop.
         """
         index, manifest = self._index, self.resolve(ref)
         base = self._base_of(index, manifest)
@@ -162,7 +162,7 @@ class Store:
             self._drop_resident(name)
 
     def verify(self, ref: str) -> Manifest:
-        """Hash every file of a model, of its base and of the base's resident forms again; Corrupt for the first bad."""
+        """Hash every file of a model, its base and its resident forms again; Corrupt for the first damaged one."""
         index, manifest = self._index, self.resolve(ref)
         for one in (manifest, index.resolve(manifest.base)) if manifest.base else (manifest,):
             for file in one.files:
@@ -174,9 +174,9 @@ class Store:
         return manifest
 
     def examine(self) -> Verified:
-        """Read every file there is, whatever was proven before, and say which are damaged.
+        """Read every file, also verified ones, and list the damaged ones.
 
-        A damaged resident form is thrown away, for it can be made again.
+        A damaged resident form is removed, because it can be made again.
         """
         index, found = self._index, Verification(self._blobs.check)
         for model in index.models:
@@ -196,7 +196,7 @@ class Store:
         return replace(found.result, damages=(*found.result.damages, *pages))
 
     def _made_of(self, form: str) -> str:
-        """The base that a form is of, as people know it, and its dtype."""
+        """The base of a resident form, and its dtype."""
         key, _, dtype = form.partition("-")
         return f"{self._index.made_of(key)} in {dtype}"
 
@@ -205,7 +205,7 @@ class Store:
         return index.resolve(manifest.base) if manifest.base else manifest
 
     def _drop_forms(self, base: Manifest) -> None:
-        """Take away every form of this base; the caller holds the lock."""
+        """Remove every resident form of this base; the caller holds the lock."""
         gone = {name for name in self._index.residents if name.startswith(f"{form_key(base)}-")}
         self._index = replace(self._index, residents=self._index.residents - gone)
         for name in gone:
@@ -221,35 +221,35 @@ class Store:
         return sorted(self._index.datasets, key=lambda manifest: (manifest.name, manifest.version))
 
     def dataset(self, ref: str) -> DatasetManifest:
-        """By `name` (the newest) or `name@version`; DatasetNotFound otherwise."""
+        """The dataset `name` (the newest) or `name@version`; DatasetNotFound otherwise."""
         return self._index.dataset(ref)
 
     def dataset_folder(self, ref: str) -> Path:
-        """Where the files of a dataset lie under their paths, read-only."""
+        """The read-only folder with a dataset's files."""
         return self._datasets.folder(self.dataset(ref))
 
     def in_dtype(self, base: str, dtype: str) -> str | None:
-        """The newest version of this base that is served in that dtype; None if there is none."""
+        """The newest version of this base in that dtype, or None."""
         known = self.resolve(base)
         named = self._index.models.of(known.name).values()
         content = content_digest(known.files)
         same = [m.ref for m in named if m.dtype == dtype and content_digest(m.files) == content]
         return same[-1] if same else None
 
-    # Committing
+    # Commits
 
     def commit(self, offer: Offer, pid: int, born: float = 0.0) -> Manifest | DatasetManifest | str:
-        """Keep what a process offers: its manifest, or the folder of its resident form. Nothing, or all of it, is kept.
+        """Commit an offer: its manifest, or the folder of its resident form; all of it or nothing.
 
-        The same offer again gives what it gave before. `born` tells two processes of the same pid apart, where a
-        home's journal was lost. The first version of a base is promoted at once.
+        Repeating an offer returns the same result. `born` tells apart two processes with the same pid, after a journal
+        was lost. The first version of a base is promoted at once.
         """
         check_name(offer.name)
         lineage = lineage_of(offer, pid, born)
         done = self._commit_offer(offer, lineage)
         if done is not None:
             return done
-        with disk.room_for(self.home, 0):  # a file system may find the room for written bytes only when synced
+        with disk.room_for(self.home, 0):  # a file system may allocate space only at the sync
             staged = stage(offer, self._scratch)
         rotten = {one.file.digest for one in staged if not self._blobs.is_sound(one.file)}
         twins = self._twins(staged, rotten) if offer.kind is OfferKind.RESIDENT else {}
@@ -259,7 +259,7 @@ class Store:
         for one in staged:
             self._proofs.remember(one.file, one.source)
             one.source.chmod(0o400)
-            one.source.unlink(missing_ok=True)  # one name less: whatever the child writes there next is another file
+            one.source.unlink(missing_ok=True)  # the child loses its link: what it writes there next is another file
         return kept
 
     def _commit_offer(self, offer: Offer, lineage: Lineage) -> Manifest | DatasetManifest | str | None:
@@ -269,14 +269,14 @@ class Store:
         return kept_before(self._index, offer, lineage)
 
     def _form_name(self, offer: Offer) -> str:
-        """What the form that is offered is called; ModelNotFound where its base is gone, Conflict where it is none."""
+        """The offered form's name; ModelNotFound if its base is gone, Conflict if it is not a form of that base."""
         base = self._index.resolve(str(offer.draft.get("base", offer.name)))
         if base.kind is not Kind.BASE:
             raise Conflict(f"{base.ref} stands on {base.base}, and a resident form is of a base. Offer it for that one")
         return form_name(base, str(offer.draft["dtype"]))
 
     def _twins(self, staged: Iterable[Staged], rotten: set[str]) -> dict[str, Path]:
-        """Where the same bytes lie already: as sound blobs, or in other forms."""
+        """Where the same bytes exist already: as sound blobs, or in other forms."""
         blobs = {one.file.digest: self._blobs.path(one.file.digest) for one in staged if one.file.digest not in rotten}
         others = [one for one in staged if one.file.digest in rotten]
         return self._residents.twins(self._index.residents, others) | blobs
@@ -289,7 +289,7 @@ class Store:
         twins: Mapping[str, Path],
         lineage: Lineage,
     ) -> Manifest | DatasetManifest | str:
-        index = self._index  # after the healing, which may have taken forms away
+        index = self._index  # after the repair, which may have removed forms
         if offer.kind is OfferKind.RESIDENT:
             name = self._form_name(offer)
             self._residents.put(name, staged, twins)
@@ -313,7 +313,7 @@ class Store:
             )
         is_first = not index.models.of(manifest.name)
         history = (manifest.version,) if manifest.kind is Kind.BASE and is_first else ()
-        if history:  # before the manifest, which is what makes the version visible
+        if history:  # before the manifest, which makes the version visible
             self._promotions.write(manifest.name, history)
         self._put(self._models, manifest, staged, rotten, is_first=is_first)
         promotions = {**index.promotions, manifest.name: history} if history else index.promotions
@@ -321,7 +321,7 @@ class Store:
         return manifest
 
     def _found_again(self, manifest: Manifest, rotten: Iterable[Staged]) -> Manifest:
-        """A base whose manifest could not be read was brought in again: it has its version, and models their base."""
+        """A base with an unreadable manifest was pulled again: restore its version, so that models find it."""
         for one in rotten:
             self._blobs.place(one)
         disk.sync(self._blobs.folder)
@@ -335,7 +335,8 @@ class Store:
         return manifest
 
     def drain_mended(self) -> set[str]:
-        """The refs of bases whose damaged bytes were replaced since it was last asked: who maps them holds the old."""
+        """The refs of bases whose damaged files were replaced since the last call; processes may still map the old
+        ones."""
         mended = set()
         with suppress(Empty):
             while True:
@@ -343,8 +344,11 @@ class Store:
         return mended
 
     def _heal(self, staged: Iterable[Staged], rotten: set[str]) -> None:
-        """An offer that brings the bytes of a damaged blob again mends every version that shows it, and takes away
-        what was made of the damaged ones. What an earlier mending was stopped in is brought to its end."""
+        """Replace damaged blobs by the offer's bytes in every version that shows them, and remove what was made from
+        them.
+
+        An interrupted repair is completed.
+        """
         offered = {one.file.digest for one in staged}
         mended = rotten & self._index.digests()
         for one in staged:
@@ -373,7 +377,7 @@ class Store:
         *,
         is_first: bool,
     ) -> None:
-        """Blobs, links, manifest, in this order; whatever stops it, nothing of it stays."""
+        """Write blobs, links and manifest, in this order; after a failure nothing of it stays."""
         reached = self._index.digests()
         placed: list[str] = []
         try:
@@ -384,17 +388,17 @@ class Store:
             disk.sync(self._blobs.folder)
             shelf.put(manifest)  # type: ignore[arg-type]  # each caller pairs the folder with its own kind of manifest
         except BaseException:
-            with suppress(OSError):  # a disk that refuses even this is swept at the next start
+            with suppress(OSError):  # if even this fails, the next start removes it
                 shelf.undo(manifest, is_first=is_first)  # type: ignore[arg-type]  # as above
                 for digest in placed:
                     if digest not in reached:
                         self._blobs.path(digest).unlink(missing_ok=True)
             raise
 
-    # Promoting and forgetting
+    # Promotion and removal
 
     def promote(self, ref: str) -> Manifest:
-        """Make this version what its bare name means."""
+        """Promote this version."""
         with self._writing, disk.room_for(self.home):
             manifest = self._index.resolve(ref)
             history = self.promotions(manifest.name)
@@ -403,10 +407,10 @@ class Store:
             return manifest
 
     def rollback(self, name: str) -> Manifest:
-        """Back to the version promoted before the present one; Conflict if there is none."""
+        """Promote the version promoted before the present one; Conflict if there is none."""
         with self._writing, disk.room_for(self.home):
             if not self._index.models.of(name):
-                self._index.resolve(name)  # says that there is no such name, and which are near
+                self._index.resolve(name)  # raises, with near names, if there is no such name
             history = self.promotions(name)
             if len(history) < 2:
                 raise Conflict(
@@ -421,7 +425,7 @@ class Store:
         self._index = replace(self._index, promotions={**self._index.promotions, name: history})
 
     def remove(self, ref: str) -> list[str]:
-        """Forget a version or a whole name; Conflict while a model stands on it. Its blobs wait for `collect`."""
+        """Remove a version or a whole name; Conflict if a model stands on it. `collect` frees its blobs."""
         with self._writing:
             gone = self._index.removable(ref)
             for manifest in gone:
@@ -437,7 +441,7 @@ class Store:
             return [manifest.ref for manifest in gone]
 
     def remove_dataset(self, ref: str) -> list[str]:
-        """Forget a dataset's version, or all of a name; models trained on it keep their evidence."""
+        """Remove a dataset's version, or all of a name; models trained on it keep their evidence."""
         with self._writing:
             name, version = split_dataset_ref(ref)
             found = self._index.dataset(ref)
@@ -448,11 +452,13 @@ class Store:
                 self._index = replace(self._index, datasets=left)
             return [manifest.ref for manifest in gone]
 
-    # Counting and collecting
+    # Garbage collection
 
     def collect(self, unreached: Collection[str] = ()) -> int:
-        """Remove what no manifest reaches, and forms in dtypes that nothing here computes in (`unreached`); returns the
-        bytes that freed. What is being committed is left alone."""
+        """Remove unreferenced blobs, and resident forms in dtypes that nothing here computes in (`unreached`).
+
+        Returns the freed bytes. Files of a commit in progress are spared.
+        """
         with self._writing:
             index = self._index
             garbage = self._garbage(index, unreached)
@@ -475,25 +481,28 @@ class Store:
         return blobs + [path for folder in folders for path, _ in disk.files_under(folder)]
 
     def _spared_files(self, index: Index) -> set[int]:
-        """The files of versions whose manifests cannot be read: they are somebody's, and can be brought back."""
+        """The files of versions with unreadable manifests: they can be restored."""
         folders = [self._models.kept_for(page) for page in self._models.unreadable(index.models)]
         folders += [self._datasets.kept_for(page) for page in self._datasets.unreadable(index.datasets)]
         return {stat.st_ino for folder in folders for _, stat in disk.files_under(folder)}
 
     def _sweep_residents(self, unreached: Collection[str] = ()) -> None:
-        """Take away the forms that no base has: removed bases left them, or other code than today's made them."""
+        """Remove resident forms without a base: of removed bases, or made by other versions of the code."""
         kept = frozenset(name for name in self._index.residents if self._index.needs_resident(name, unreached))
         for name in self._index.residents - kept:
             shutil.rmtree(self._residents.path(name), ignore_errors=True)
         self._index = replace(self._index, residents=kept)
 
     def disk_use(self, unreached: Collection[str] = ()) -> DiskUse:
-        """Bytes by room, and what `collect` would free."""
+        """The bytes per folder, and what `collect` would free."""
         return disk_use(self.home, self._garbage(self._index, unreached))
 
     def _cut_scratch_links(self) -> None:
-        """A kill between a manifest and the end of its commit leaves a blob a second name, through which a child that
-        goes on could write into it: take that name away."""
+        """Remove the scratch links of blobs.
+
+        A kill between manifest and the end of a commit leaves one, through which a child that continues could write
+        into the blob.
+        """
         kept = {stat.st_ino for room in ("blobs", "resident") for _, stat in disk.files_under(self.home / room)}
         for path, stat in disk.files_under(self._scratch):
             if stat.st_nlink > 1 and stat.st_ino in kept:

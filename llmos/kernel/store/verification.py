@@ -11,21 +11,21 @@ from llmos.abi.model import File
 
 
 class Verification:
-    """Reads a file once, however many links show it; `check` raises Corrupt for a damaged one."""
+    """Reads each file once, however many links it has; `check` raises Corrupt for a damaged one."""
 
     def __init__(self, check: Callable[[File, Path], None]) -> None:
         self._check = check
-        self._read: dict[tuple[int, str], str] = {}  # by inode and digest: what was found wrong, if anything
+        self._read: dict[tuple[int, str], str] = {}  # by inode and digest: the damage, or an empty text
         self._bytes = 0
         self._damages: list[Damage] = []
 
     @property
     def result(self) -> Verified:
-        """What was found up to here."""
+        """The findings so far."""
         return Verified(len(self._read), self._bytes, tuple(self._damages))
 
     def read(self, ref: str, files: Mapping[Path, File], hint: str = "") -> bool:
-        """Read what belongs to this ref, which this command would mend; whether all of it is sound."""
+        """Read the files of this ref, which the command `hint` would repair; returns whether all are sound."""
         said = {file.path: self._sentence(file, path) for path, file in files.items()}
         damages = [Damage(ref, path, wrong, hint) for path, wrong in said.items() if wrong]
         self._damages += damages

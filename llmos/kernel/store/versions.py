@@ -15,12 +15,12 @@ from llmos.kernel.store import disk
 from llmos.kernel.store.blobs import Blobs, check_path, digest_of
 
 M = TypeVar("M", Manifest, DatasetManifest)
-GONE = ".gone"  # a removed version's manifest: it keeps its number from being given again
+GONE = ".gone"  # a removed version's manifest, so that its number is not given out again
 
 
 @dataclass(frozen=True, slots=True)
 class Versions(Generic[M]):
-    """Every version of every name in one folder, and the highest number each name has had."""
+    """Every version of every name in one folder, and the highest number of each name."""
 
     by_name: Mapping[str, Mapping[int, M]] = field(default_factory=dict)
     highest: Mapping[str, int] = field(default_factory=dict)
@@ -42,7 +42,10 @@ class Versions(Generic[M]):
         )
 
     def removing(self, manifest: M) -> Versions[M]:
-        """Without this version; with its last version a name goes, but for its highest number: none comes twice."""
+        """The versions without this one.
+
+        A name without versions keeps only its highest number, which is not given out again.
+        """
         left = {number: kept for number, kept in self.of(manifest.name).items() if number != manifest.version}
         others = {name: kept for name, kept in self.by_name.items() if name != manifest.name}
         return replace(self, by_name={**others, manifest.name: left} if left else others)
@@ -63,15 +66,15 @@ class VersionFolders(Generic[M]):
         return self._manifests / name
 
     def folder(self, manifest: M) -> Path:
-        """Where the files of this version lie under their paths."""
+        """The folder of this version's files."""
         return self._folders / manifest.name / str(manifest.version)
 
     def address(self, manifest: M) -> str:
-        """The same as text, for the serving path, where a Path costs more than all the rest of a lookup."""
+        """The same as text, for the serving path, where building a Path costs more than the rest of a lookup."""
         return f"{self._address}/{manifest.name}/{manifest.version}"
 
     def read(self) -> tuple[Versions[M], list[str]]:
-        """What the disk holds, and the paths of manifests that cannot be read; half-written things are swept."""
+        """The versions on the disk, and the paths of unreadable manifests; half-written files are removed."""
         versions: Versions[M] = Versions()
         damaged: list[str] = []
         for folder in sorted(self._manifests.iterdir()):
@@ -86,7 +89,7 @@ class VersionFolders(Generic[M]):
                 except BadInput:
                     damaged.append(str(path))
             if not there:
-                self._prune(folder)  # what a kill before a first manifest, or behind a last one, left
+                self._prune(folder)  # left by a kill before a first manifest, or after a last one
             highest = max((int(path.stem) for path in pages), default=0)
             versions = replace(versions, highest={**versions.highest, folder.name: highest})
         for manifest in versions:
@@ -109,17 +112,17 @@ class VersionFolders(Generic[M]):
             return False
 
     def missing(self, manifest: M) -> list[str]:
-        """The files of this version that are not there, or not whole, by the cheap look."""
+        """The files of this version that are missing or have the wrong size; a cheap check."""
         return [file.path for file in manifest.files if not self._shows(manifest, file)]
 
     def put(self, manifest: M) -> None:
-        """Show the files, then the manifest: it is visible from that last rename on."""
+        """Link the files, then write the manifest, which makes the version visible."""
         self.link(manifest)
         disk.make_folder(self.paper(manifest.name))
         disk.write(self._page(manifest), to_json(manifest))
 
     def link(self, manifest: M) -> None:
-        """Make the folder of links anew from the blobs that are there."""
+        """Rebuild the folder of links from the blobs."""
         path = self.folder(manifest)
         aside = disk.temporary(path)
         disk.make_folder(path.parent)
@@ -134,7 +137,7 @@ class VersionFolders(Generic[M]):
             shutil.rmtree(aside, ignore_errors=True)
 
     def drop(self, manifest: M, *, is_last: bool) -> None:
-        """Remove a version in one rename; with the last version the name goes, but for its number."""
+        """Remove a version in one rename; the last one removes the name, except for its number."""
         page = self._page(manifest)
         page.rename(page.with_suffix(GONE))
         disk.sync(page.parent)
@@ -146,20 +149,20 @@ class VersionFolders(Generic[M]):
                 shutil.rmtree(folder.parent, ignore_errors=True)
 
     def undo(self, manifest: M, *, is_first: bool) -> None:
-        """Leave nothing of a version that could not be put whole."""
+        """Remove everything of a version that could not be written."""
         self._page(manifest).unlink(missing_ok=True)
         if is_first:
             self._prune(self.paper(manifest.name))
         shutil.rmtree(self.folder(manifest), ignore_errors=True)
 
     def _prune(self, folder: Path) -> None:
-        """Of a name without versions its highest number stays; where it never had any, nothing."""
+        """Clean up a name without versions: only its highest number stays, if it ever had one."""
         pages = list(folder.iterdir()) if folder.exists() else []
         if any(page.suffix == ".json" and page.stem.isdecimal() for page in pages):
-            return  # one that cannot be read is still there
+            return  # an unreadable one is still there
         gone = max((page for page in pages if page.suffix == GONE), key=lambda page: int(page.stem), default=None)
         for page in pages:
-            if page.is_dir():  # links that no manifest stands behind
+            if page.is_dir():  # links without a manifest
                 shutil.rmtree(page)
             elif page != gone:
                 page.unlink()
@@ -168,7 +171,7 @@ class VersionFolders(Generic[M]):
         disk.sync(self._manifests if gone is None else folder)
 
     def orphans(self, versions: Versions[M]) -> list[Path]:
-        """Folders of links that no manifest stands behind, readable or not."""
+        """Folders of links without a manifest, readable or not."""
         return [
             folder
             for name in self._folders.iterdir()
@@ -180,7 +183,7 @@ class VersionFolders(Generic[M]):
         ]
 
     def unreadable(self, versions: Versions[M]) -> dict[str, int]:
-        """The pages that stand for no version here, as they cannot be read: their paths, and how they are numbered."""
+        """The pages that are unreadable, with their paths and version numbers."""
         return {
             str(page): int(page.stem)
             for folder in self._manifests.iterdir()
@@ -190,8 +193,10 @@ class VersionFolders(Generic[M]):
         }
 
     def shows_damage(self, manifest: M, mended: Collection[str], offered: Collection[str]) -> bool:
-        """Its folder shows other bytes than its manifest says: the old ones of a mended blob, or those that the blob
-        of an offered digest had before a mending that was stopped."""
+        """Whether its folder links other bytes than its manifest says.
+
+        These are the old bytes of a replaced blob, or those of an offered digest before an interrupted repair.
+        """
         return any(
             file.digest in mended or (file.digest in offered and not self._is_sound(manifest, file))
             for file in manifest.files
@@ -199,13 +204,13 @@ class VersionFolders(Generic[M]):
 
     def _is_sound(self, manifest: M, file: File) -> bool:
         folder = self.folder(manifest)
-        try:  # without links to tell by, as on some disks, it is read
+        try:  # on disks without hard links, read the file
             return self._is_in(folder, file) or digest_of(folder / file.path) == file.digest
         except FileNotFoundError:
             return False
 
     def lost(self, manifest: M, versions: Versions[M]) -> int | None:
-        """The number of a version whose page cannot be read and whose files are these; None if there is none."""
+        """The version number of an unreadable page with these files; None if there is none."""
         for path, number in self.unreadable(versions).items():
             folder = self._folders / manifest.name / str(number)
             if Path(path).parent.name == manifest.name and all(self._is_in(folder, file) for file in manifest.files):
@@ -224,14 +229,14 @@ class VersionFolders(Generic[M]):
         return self._folders / path.parent.name / path.stem
 
     def is_written(self, manifest: M) -> bool:
-        """The page on the disk says what is known of this version."""
+        """Whether the page on the disk has this manifest."""
         try:
             return self._check(self._page(manifest)) == manifest
         except (OSError, BadInput):
             return False
 
     def write(self, manifest: M) -> None:
-        """Write the page of a version whose files lie here already."""
+        """Write the page of a version whose files are linked already."""
         disk.write(self._page(manifest), to_json(manifest))
 
     def _page(self, manifest: M) -> Path:

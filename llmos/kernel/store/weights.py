@@ -20,7 +20,7 @@ PICKLE_MAGIC = (
     b"\x80\x04",
     b"\x80\x05",
     b"PK\x03\x04",
-)  # raw pickles, and torch's zip of one
+)  # raw pickles, and torch's zip archives of one
 MAX_HEADER_BYTES = 100_000_000
 LENGTH = struct.Struct("<Q")
 GGUF = struct.Struct("<4sIQQ")  # magic, version, tensors, metadata entries
@@ -43,7 +43,7 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 def refuse_pickle(name: str, start: bytes) -> None:
-    """UnsafeWeights if the file's name or its first bytes say that it is pickled."""
+    """Raise UnsafeWeights if the file's name or first bytes show a pickle."""
     if name.lower().endswith(PICKLED_SUFFIXES) or start.startswith(PICKLE_MAGIC):
         raise UnsafeWeights(
             f"{name} holds pickled weights, and loading a pickle runs the code in it. "
@@ -53,7 +53,7 @@ def refuse_pickle(name: str, start: bytes) -> None:
 
 
 def check_weights(path: Path, name: str, *, allow_gguf: bool) -> None:
-    """Nothing if the file is sound safetensors (or GGUF, where allowed); UnsafeWeights or BadInput otherwise."""
+    """Check that the file is sound safetensors (or GGUF, if allowed); UnsafeWeights or BadInput otherwise."""
     with path.open("rb") as file:
         start = file.read(GGUF.size)
         size_bytes = os.fstat(file.fileno()).st_size
@@ -83,7 +83,7 @@ def _check_gguf(start: bytes, name: str, size_bytes: int, allow_gguf: bool) -> N
 
 
 def _check_graph(start: bytes, name: str, is_base: bool) -> None:
-    """A graph is a protobuf message, whose first field is its version; of numbers beside it nothing can be said."""
+    """Check a graph: a protobuf message that starts with its version. External data cannot be checked."""
     if not is_base:
         raise BadInput(
             f"{name} is ONNX, which only a base may have. Give adapters, heads and fine-tunes as safetensors"
@@ -93,7 +93,7 @@ def _check_graph(start: bytes, name: str, is_base: bool) -> None:
 
 
 def _check_safetensors(file: BinaryIO, name: str, size_bytes: int) -> None:
-    """Header length, JSON, and tensors that fill the rest of the file exactly, without holes or overlaps."""
+    """Check header length, JSON, and that the tensors fill the rest of the file without holes or overlaps."""
     if size_bytes < LENGTH.size:
         raise _unsound(name, f"{size_bytes} bytes are too few")
     (header_bytes,) = LENGTH.unpack(file.read(LENGTH.size))
