@@ -13,7 +13,7 @@ from llmos.abi.wire import from_plain, to_plain
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event as the outside sees it: a process changed or progressed, a model was made or promoted ..."""
+    """One event as API clients see it: a process changed or progressed, a model was made or promoted ..."""
 
     sequence: int
     at: float
@@ -30,7 +30,7 @@ class ModelView:
     manifest: Manifest
     is_promoted: bool
     is_attached: bool = False
-    engine: str = ""  # who answers for it, where a call does not say
+    engine: str = ""  # the engine that answers a call by default
     capabilities: tuple[str, ...] = ()
 
 
@@ -43,18 +43,19 @@ class Status:
     home: str
     started_at: float
     rss_bytes: int
-    is_warm: bool  # the zygote has finished its imports: children start by fork
+    is_warm: bool  # the zygote has finished its imports, so that children start by fork
     devices: tuple[Device, ...] = ()
     leases: tuple[Lease, ...] = ()
     free_bytes: dict[str, int] = field(default_factory=dict)
     in_flight: int = 0
-    processes: dict[str, int] = field(default_factory=dict)  # state -> how many
-    wakes: dict[str, int] = field(default_factory=dict)  # model -> how often it was loaded for calls, since the start
+    processes: dict[str, int] = field(default_factory=dict)  # state -> count
+    # model -> how often it was loaded for calls since the daemon's start
+    wakes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class DiskUse:
-    """Bytes of the store by room, and what garbage collection would free."""
+    """The bytes per part of the store, and what garbage collection would free."""
 
     blobs_bytes: int
     resident_bytes: int
@@ -69,9 +70,9 @@ class DiskUse:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Stored bytes that are not what their digest says: of which model, dataset or resident form, and how.
+    """Damaged files of a model, dataset or resident form.
 
-    `hint` is the command that mends it; empty where nothing is left to do, or `message` says it.
+    `hint` is the command that repairs it; empty if nothing is left to do, or if `message` says what to do.
     """
 
     ref: str
@@ -82,7 +83,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What reading every byte of the store found."""
+    """The result of reading every byte of the store."""
 
     files: int
     read_bytes: int
@@ -93,7 +94,7 @@ class Verified:
 class Model:
     """One version in the store, flat: its manifest, and what the store knows about its name.
 
-    `metrics` are the evidence's, the headline first; `capabilities` are what a call may ask of it (abi/capability).
+    `metrics` are those of the evidence, the primary one first; `capabilities` are what a call may use (abi/capability).
     """
 
     ref: str
@@ -119,12 +120,13 @@ class Model:
     dtype: str = ""
     engine: str = ""
     capabilities: tuple[str, ...] = ()
-    template: dict[str, Json] = field(default_factory=dict)  # of a base that chats: what its template takes, or refuses
+    # of a base that chats: the results of its chat template's trials
+    template: dict[str, Json] = field(default_factory=dict)
     files: tuple[File, ...] = ()
 
 
 def model_of(view: ModelView) -> Model:
-    """The flat form of what the kernel knows about a version."""
+    """The flat form of a version."""
     manifest = view.manifest
     return Model(
         ref=manifest.ref,
@@ -146,7 +148,7 @@ def process_json(process: Process) -> dict[str, Json]:
 
 
 def process_of(plain: dict[str, Json]) -> Process:
-    """The process that `process_json` wrote."""
+    """The process in the JSON of `process_json`."""
     spec = dict(plain["spec"])
     spec["priority"] = spec.pop("class")
     return from_plain({**plain, "spec": spec}, Process)
@@ -159,7 +161,7 @@ def stream_event_json(stream_event: StreamEvent) -> dict[str, Json]:
 
 
 def stream_event_of(plain: dict[str, Json]) -> StreamEvent:
-    """The stream event that `stream_event_json` wrote."""
+    """The stream event in the JSON of `stream_event_json`."""
     process = process_of(plain["process"]) if plain.get("process") else None
     found = from_plain({**plain, "process": None}, StreamEvent)
     return StreamEvent(found.sequence, found.at, found.kind, found.pid, process, found.data)

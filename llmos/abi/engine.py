@@ -1,4 +1,4 @@
-"""The engines: the drivers by name, which bases each can serve, and which of them answers for a model."""
+"""The engines: the drivers by name, which bases each can serve, and which engine answers for a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.model import Kind, Manifest, Part
 from llmos.abi.task import Family, is_encoder_decoder, open_ended_tasks, tasks_in
 
-GRAPHS = (".onnx", ".onnx.data", ".onnx_data")  # a graph, and numbers kept beside it
+GRAPHS = (".onnx", ".onnx.data", ".onnx_data")  # a graph, and its external data
 GRAPH_FAMILIES = (Family.LABELS, Family.TAGS, Family.VECTORS)
 DEFAULT = "pytorch"
 STREAM, LOGPROBS = "stream", "logprobs"
@@ -20,25 +20,25 @@ ALL = (STREAM, LOGPROBS, JSON_SCHEMA, REGEX, GRAMMAR, TOOLS)
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What a driver takes: weights in these formats (none: any), for tasks of these families (none: any).
+    """What a driver supports: weights in these formats, for tasks of these families; empty means any.
 
-    `only_open_ended`: of the family, only tasks whose input is a whole prompt. `features` are what a call may ask of
-    generative models; `device_kind` is what it computes on (none: anything); `extra` is what of this project is to be
-    installed for it.
+    `only_open_ended` limits a family to tasks whose input is a whole prompt. `features` are the capabilities of
+    generative models; `device_kind` is the required kind of device (empty: any); `extra` is this project's optional
+    dependency that it needs.
     """
 
     name: str
     formats: tuple[str, ...] = ()
     families: tuple[Family, ...] = ()
     features: tuple[str, ...] = ()
-    serves_models: bool = True  # whether also for models that stand on a base
+    serves_models: bool = True  # also models that stand on a base
     device_kind: str = ""
     extra: str | None = None
     only_open_ended: bool = False
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks it does; none: any."""
+        """The tasks it supports; empty means any."""
         return open_ended_tasks() if self.only_open_ended else tasks_in(*self.families)
 
 
@@ -73,8 +73,11 @@ ENGINES: dict[str, Driver] = {
 
 
 def engine_of(manifest: Manifest, asked: str | None = None, default: str = DEFAULT) -> str:
-    """Who answers for this model: the engine that is asked for, else the one its manifest names, else the box's own
-    where that can, else pytorch. BadInput if the engine asked for or named cannot."""
+    """The engine for this model: the requested one, else the manifest's, else the daemon's default if it can, else
+    pytorch.
+
+    BadInput if the requested or named engine cannot serve it.
+    """
     named = asked or str(manifest.options.get("engine") or "")
     if named:
         check_engine(named, manifest)
@@ -85,7 +88,7 @@ def engine_of(manifest: Manifest, asked: str | None = None, default: str = DEFAU
 
 
 def check_engine(name: str, manifest: Manifest) -> None:
-    """BadInput if there is no such engine, or it cannot serve this model."""
+    """Raise BadInput for an unknown engine, or one that cannot serve this model."""
     why = refusal(name, manifest)
     if why is not None:
         raise BadInput(why, key="engine")
@@ -103,7 +106,10 @@ def refusal(name: str, manifest: Manifest) -> str | None:
 
 
 def device_for(name: str, devices: Sequence[Device]) -> Device:
-    """Where this engine computes if nobody says: a GPU where there is one and it may. BadInput if there is no place."""
+    """The default device of this engine: a GPU if there is one and the engine can use it.
+
+    BadInput if there is no device.
+    """
     kind = ENGINES[name].device_kind
     fit = [device for device in devices if kind in ("", device.kind)]
     if not fit:
@@ -120,7 +126,7 @@ def weights_of(manifest: Manifest) -> list[str]:
 
 
 def reads(manifest: Manifest) -> bool:
-    """Whether this is an encoder with a decoder, which reads a text whole before it writes."""
+    """Whether this is an encoder-decoder."""
     return is_encoder_decoder(manifest.options.get("tasks", ()))
 
 

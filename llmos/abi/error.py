@@ -9,7 +9,7 @@ Detail = dict[str, Any]  # Any: whatever JSON holds; each error says which keys 
 
 
 class LlmosError(Exception):
-    """What all errors of this project are; `code` is stable, the sentence may improve."""
+    """The base class of all errors of this project. `code` is stable; the message may be improved."""
 
     code: ClassVar[str] = "internal"
 
@@ -32,7 +32,7 @@ class BadRow(BadInput):
 
 
 class BadSetting(BadInput):
-    """A setting has a value that it cannot have; detail: key, value, expected."""
+    """A setting has an invalid value; detail: key, value, expected."""
 
     code = "bad_setting"
 
@@ -46,20 +46,20 @@ class WrongTask(BadInput):
 class TooLong(BadInput):
     """The input has more tokens than the model takes, or more bytes than the server does; detail: size, limit.
 
-    `unit` is there where these are no tokens; `context` is what the model takes with its answer.
+    `unit` is set if these are not tokens; `context` is the model's limit including the answer.
     """
 
     code = "too_long"
 
 
 class Crashed(BadInput):
-    """The process that took this call in ended over it; the same again would end it again; detail: pid."""
+    """The process crashed while it took this call in, and would crash again; detail: pid."""
 
     code = "crashed"
 
 
 class HeadTooLarge(TooLong):
-    """The request line and the headers have more bytes, or are more, than the server takes; detail: limit."""
+    """The request line and headers have too many bytes or fields; detail: limit."""
 
     code = "head_too_large"
 
@@ -71,25 +71,25 @@ class TooSlow(BadInput):
 
 
 class ContextLengthExceeded(BadInput):
-    """TooLong for the model, by the name that OpenAI's clients know; detail: size, limit."""
+    """TooLong for the model, under the code that OpenAI's clients know; detail: size, limit."""
 
     code = "context_length_exceeded"
 
 
 class UnsafeWeights(BadInput):
-    """The weights are pickled, so that reading them would run code; only safetensors and GGUF are read."""
+    """The weights are pickled, and reading them would run code; only safetensors and GGUF are read."""
 
     code = "unsafe_weights"
 
 
 class BadHost(BadInput):
-    """The request's Host header is missing, there twice, or none (RFC 9112, 3.2)."""
+    """The request's Host header is missing, repeated, or malformed (RFC 9112, 3.2)."""
 
     code = "bad_host"
 
 
 class Forbidden(LlmosError):
-    """The box is not open to this; detail: key, the setting that would open it, and value."""
+    """The daemon does not allow this; detail: key, the setting that would allow it, and value."""
 
     code = "forbidden"
 
@@ -107,19 +107,19 @@ class OriginNotAllowed(Forbidden):
 
 
 class PathNotAllowed(Forbidden):
-    """The request names a file that it may not have read; detail: key, value."""
+    """The request names a file that the daemon may not read for it; detail: key, value."""
 
     code = "path_not_allowed"
 
 
 class NotLoopback(Forbidden):
-    """The address to listen on can be reached from other machines; detail: key, value."""
+    """The listening address is reachable from other machines; detail: key, value."""
 
     code = "not_loopback"
 
 
 class NotFound(LlmosError):
-    """What the request names is not there."""
+    """Something that the request names does not exist."""
 
     code = "not_found"
 
@@ -143,7 +143,7 @@ class DatasetNotFound(NotFound):
 
 
 class Conflict(LlmosError):
-    """The request is fine, but not in the present state."""
+    """The request is valid, but conflicts with the present state."""
 
     code = "conflict"
 
@@ -155,13 +155,13 @@ class AlreadyRunning(Conflict):
 
 
 class IllegalMove(Conflict):
-    """The process is not in a state from which it could do this; detail: pid, state."""
+    """The process's state does not allow this; detail: pid, state."""
 
     code = "illegal_move"
 
 
 class NoRoom(LlmosError):
-    """The device has not the bytes this needs; detail: device, need_bytes, free_bytes."""
+    """The device lacks the bytes that this needs; detail: device, need_bytes, free_bytes."""
 
     code = "no_room"
 
@@ -173,25 +173,25 @@ class DiskFull(NoRoom):
 
 
 class Unavailable(LlmosError):
-    """Not now; the same again later may work."""
+    """Not possible now; the same request may work later."""
 
     code = "unavailable"
 
 
 class Busy(Unavailable):
-    """As many calls of this class wait as may; detail: model, waiting, limit, retry_after_s."""
+    """The queue of this priority is full; detail: model, waiting, limit, retry_after_s."""
 
     code = "busy"
 
 
 class TimedOut(Unavailable):
-    """The answer was not there in time, and the call was taken back; detail: timeout_s."""
+    """The answer was not ready in time, and the call was cancelled; detail: timeout_s."""
 
     code = "timed_out"
 
 
 class ProcessDied(Unavailable):
-    """The process that held the call ended before it answered, and the call may not be sent twice."""
+    """The process of the call ended before it answered, and the call may not be sent again."""
 
     code = "process_died"
 
@@ -209,13 +209,13 @@ class Missing(Unavailable):
 
 
 class Corrupt(LlmosError):
-    """Stored bytes are not what their digest says; detail: path, expected, actual."""
+    """The bytes of a stored file do not match its digest; detail: path, expected, actual."""
 
     code = "corrupt"
 
 
 class Cancelled(LlmosError):
-    """Someone took the call or the process back."""
+    """The call or the process was cancelled."""
 
     code = "cancelled"
 
@@ -228,7 +228,7 @@ class Internal(LlmosError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error as it travels: between processes, in the journal, in an HTTP body."""
+    """The serialized form of an error: between processes, in the journal, in an HTTP body."""
 
     code: str
     message: str
@@ -246,14 +246,14 @@ CODES: dict[str, type[LlmosError]] = {**_tree(LlmosError), "internal": Internal}
 
 
 def fault_of(error: BaseException) -> Fault:
-    """The travelling form of any exception; one that is not ours is our mistake and says its type."""
+    """The fault for any exception; an unexpected one becomes Internal, with its type."""
     if isinstance(error, LlmosError):
         return Fault(error.code, error.message, error.detail)
     return Fault(Internal.code, f"{type(error).__name__}: {error}")
 
 
 def error_of(fault: Fault) -> LlmosError:
-    """The exception a fault stands for; a code that this version does not know is kept as Internal's detail."""
+    """The exception of a fault; an unknown code becomes Internal, with the code in its detail."""
     kind = CODES.get(fault.code)
     if kind is None:
         return Internal(fault.message, **{**fault.detail, "code": fault.code})

@@ -1,8 +1,8 @@
 """The frames that daemon and child exchange over the child's unix socket.
 
-Down: Assignment first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. Up: Ready once, then Answer,
-Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered, Failed, Spent, Probed; and a Beat every
-second. A child that sees the socket end ends itself at once.
+To the child: Job first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. From the child: Ready once, then
+Chunks, Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered, Failed, UsageReport, Probed; and
+a Beat every second. A child whose socket closes ends itself at once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from llmos.abi.process import Program, Progress, Usage
 
 @dataclass(frozen=True, slots=True)
 class ModelPath:
-    """A manifest and where its files lie: `folder` holds them under their paths, read-only; `resident` too, once made.
+    """A manifest and its files' place: `folder` has them under their paths, read-only; `resident` too, once made.
 
-    `base` is the located base a model stands on.
+    `base` is the ModelPath of a model's base.
     """
 
     manifest: Manifest
@@ -33,7 +33,7 @@ class ModelPath:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a child is to do: its program, arguments, device, and the only folder it may write to."""
+    """A child's job: its program, arguments, device, and the only folder that it may write to."""
 
     pid: int
     program: Program
@@ -41,33 +41,33 @@ class Job:
     scratch: str
     device: str = "cpu0"
     dtype: str = "float32"
-    threads: int = 0  # 0: as many as the device has cores
-    models: dict[str, ModelPath] = field(default_factory=dict)  # every model the arguments name, by the name they use
-    datasets: dict[str, str] = field(default_factory=dict)  # every dataset they name -> its folder, read-only
-    roots: tuple[str, ...] = ()  # folders below which files that a request names lie; none: anywhere
-    cpu_kernels: str = "auto"  # which instructions its loops may use: abi/cpu.py
-    main: str = ""  # the module whose `main(channel, job)` it runs; empty: the program's own of llmos/programs
-    is_ready_when_it_says: bool = False  # else as soon as it starts
+    threads: int = 0  # 0: one per core of the device
+    models: dict[str, ModelPath] = field(default_factory=dict)  # every model in the arguments, by the name used there
+    datasets: dict[str, str] = field(default_factory=dict)  # every dataset in the arguments -> its folder, read-only
+    roots: tuple[str, ...] = ()  # the folders that requested files must be below; empty: anywhere
+    cpu_kernels: str = "auto"  # the CPU path of its kernels: abi/cpu.py
+    main: str = ""  # the module whose `main(channel, job)` runs; empty: the program's own in llmos/programs
+    is_ready_when_it_says: bool = False  # false: it counts as ready as soon as it starts
     gate: GatePolicy = DEFAULT_POLICY  # of the name that a new model gets
 
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Make this model answerable; the calls that name it come after."""
+    """Attach this model; calls that name it follow."""
 
     model: ModelPath
 
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Forget this model (`name:version`) once its calls in hand are answered."""
+    """Detach this model (`name:version`) once its calls in progress are answered."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A call to answer; of one that `is_alone`, sent without others, it is said when it has been taken in."""
+    """A call to answer. If it `is_alone`, no other is sent before the child replies TakenIn."""
 
     call: Call
     is_alone: bool = False
@@ -75,14 +75,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody waits for this call any more."""
+    """Cancel this call."""
 
     call_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The offer is committed: the ref it got and the folder where it now lies; or the fault that stopped it."""
+    """The offer is committed, with its ref and folder; or it failed with the fault."""
 
     offer_id: int
     ref: str = ""
@@ -92,7 +92,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Finish what is in hand, then end; a trainer writes a checkpoint first."""
+    """Finish the work in progress, then end; a trainer writes a checkpoint first."""
 
     reason: str = ""
 
@@ -106,7 +106,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class TakesIn:
-    """Where this process notes which calls it is taking in: see abi/note.py."""
+    """Where this process notes the calls it is taking in: see abi/note.py."""
 
     os_pid: int
     fd: int
@@ -114,21 +114,21 @@ class TakesIn:
 
 @dataclass(frozen=True, slots=True)
 class TakenIn:
-    """A call that was sent alone has been taken in, and the process lives."""
+    """A call that was sent alone is taken in, and the process lives."""
 
     call_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Pieces of answers to calls, several at a time when a batch finishes."""
+    """Chunks of calls, several at a time when a batch finishes."""
 
     chunks: tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """So much of a large call is done, from 0 to 1; its answer comes when all is."""
+    """The finished share of a large call, from 0 to 1."""
 
     call_id: int
     share: float
@@ -136,7 +136,7 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The model (`name:version`) is answerable; loading it took so long."""
+    """The model (`name:version`) can answer; `load_s` is how long loading took."""
 
     model: str
     took_s: float
@@ -144,7 +144,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """The model is forgotten, and its bytes are free."""
+    """The model is detached, and its memory is free."""
 
     model: str
 
@@ -159,7 +159,7 @@ class AttachFailed:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How far the child is."""
+    """The child's progress."""
 
     progress: Progress
 
@@ -173,29 +173,31 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The child ends because of this; its exit follows."""
+    """The child ends because of this fault; its exit follows."""
 
     fault: Fault
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """What the child has used so far."""
+    """The resources that the child has used so far."""
 
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What the probe program found."""
+    """The probe program's findings."""
 
     devices: tuple[Device, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The heartbeat of a child: for how long its loop has been at one step, and for how long of that the process has
-    neither computed nor read from a disk."""
+    """The heartbeat of a child.
+
+    It says how long its loop has been at one step, and how much of that without CPU time or disk reads.
+    """
 
     stuck_s: float = 0.0
     still_s: float = 0.0

@@ -7,6 +7,6 @@ from contextlib import suppress
 
 
 def give_back() -> None:
-    """Ask the allocator for what lies free in its heaps; takes milliseconds. Safe from any thread."""
+    """Ask the allocator to return free memory to the operating system; takes milliseconds. Thread-safe."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

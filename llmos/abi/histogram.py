@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 
 class Histogram:
-    """Each observation falls into the first bucket whose bound (seconds, inclusive) it does not exceed, or the last."""
+    """Each value counts in the first bucket whose inclusive bound (seconds) it does not exceed, or in the last."""
 
     def __init__(self, bounds_s: tuple[float, ...]) -> None:
         self.bounds_s = bounds_s

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Any
 
-Json = Any  # Any: null, bool, number, text, list or object; whoever takes one checks it against its own schema
+Json = Any  # Any: null, bool, number, text, list or object; its receiver checks it against a schema

@@ -12,19 +12,19 @@ from llmos.abi.error import BadInput, ModelNotFound
 from llmos.abi.json_type import Json
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
-LATEST = "latest"  # as a version: what the bare name means
-VERSION = re.compile(r"[1-9][0-9]{0,8}")  # one way to write each: `a:01` would be another name of `a:1`
+LATEST = "latest"  # as a version: the promoted one
+VERSION = re.compile(r"[1-9][0-9]{0,8}")  # canonical numbers only: `a:01` would be another name of `a:1`
 
 
 class Kind(StrEnum):
-    """What a manifest describes."""
+    """The kind of thing that a manifest describes."""
 
     BASE = "base"
     MODEL = "model"
 
 
 class Part(StrEnum):
-    """What one file of a manifest is for."""
+    """The role of a file in a manifest."""
 
     WEIGHTS = "weights"
     CONFIG = "config"
@@ -35,12 +35,12 @@ class Part(StrEnum):
     OTHER = "other"
 
 
-CONTENT = (Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER)  # the parts of a base that decide what it answers
+CONTENT = (Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER)  # the files of a base that decide its answers
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a manifest: its name inside the model folder, and the blob that holds its bytes."""
+    """One file of a manifest: its path in the model folder, and the blob with its bytes."""
 
     path: str
     digest: str
@@ -52,12 +52,11 @@ class File:
 class Manifest:
     """One immutable version of a base or a model; `ref` is `name:version`.
 
-    `base` is the ref of the base a model stands on (a base names none); `labels` are in head order; `method` is
-    `full` or `lora`; `template` is what a base's chat template does with the conversations that it was tried on;
-    `options` are the task's own settings that decide how it renders and parses (multi-label,
-    threshold, pooling, max tokens, chat template ...); `evidence` is the evaluation's metrics, `metrics.<headline>`
-    first; `lineage` says which process, recipe and data made it. `dtype` is what it is served in, a model as its base;
-    empty: what the device computes in.
+    `base` is the ref of a model's base (empty for a base); `labels` are in head order; `method` is `full` or `lora`;
+    `template` has the results of a base's chat template trials; `options` are the task's settings for rendering and
+    parsing (multi-label, threshold, pooling, max tokens, chat template ...); `evidence` is the evaluation's metrics,
+    the primary one first; `lineage` names the process, recipe and data that made it. `dtype` is the serving dtype, for
+    a model that of its base; empty: the device's dtype.
     """
 
     name: str
@@ -108,7 +107,7 @@ class DatasetManifest:
 
 
 class OfferKind(StrEnum):
-    """What a child asks the kernel to put into the store."""
+    """The kind of offer that a child makes to the store."""
 
     BASE = "base"
     MODEL = "model"
@@ -118,7 +117,7 @@ class OfferKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate said of a candidate: promote it or not, why, and against which promoted version it was measured."""
+    """The gate's verdict on a candidate: whether to promote it, why, and the promoted version it was compared with."""
 
     promote: bool
     reason: str
@@ -127,13 +126,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Files in the child's scratch folder that the kernel is asked to commit.
+    """Files in the child's scratch folder that the kernel shall commit.
 
-    `folder` is absolute and inside the scratch; `files` are (path inside it, part). `draft` is the manifest less
-    name, version, files and created_at, as a plain dict. Of a resident form, `draft` is {"base": the ref of the base
-    that it was made of, "dtype"}; the store names its folder. The same offer committed twice gives the same version
-    (its lineage names the process and offer). `like` is a version of the store whose files the new one
-    has too, where the offer does not bring its own.
+    `folder` is absolute and inside the scratch; `files` are (path inside it, part). `draft` is the manifest without
+    name, version, files and created_at, as a plain dict. For a resident form, `draft` is {"base": the ref of its base,
+    "dtype"}; the store names its folder. Committing the same offer twice gives the same version (its lineage names the
+    process and offer). `like` is a version of the store whose files are reused where the offer has none of its own.
     """
 
     offer_id: int
@@ -147,8 +145,10 @@ class Offer:
 
 
 def split_ref(text: str) -> tuple[str, int | None]:
-    """`name`, `name:latest` or `name:version` -> (name, version or None); ModelNotFound for a name with a slash, which
-    no model here has, BadInput for anything else."""
+    """Split `name`, `name:latest` or `name:version` into (name, version or None).
+
+    ModelNotFound for a name with a slash, which no model here has; BadInput for any other text.
+    """
     name, colon, version = text.partition(":")
     if "/" in name:
         raise ModelNotFound(
@@ -164,7 +164,7 @@ def split_ref(text: str) -> tuple[str, int | None]:
 
 
 def split_dataset_ref(text: str) -> tuple[str, int | None]:
-    """`name` or `name@version` -> (name, version or None); raises BadInput for anything else."""
+    """Split `name` or `name@version` into (name, version or None); BadInput for any other text."""
     name, at, version = text.partition("@")
     check_name(name)
     if not at:
@@ -179,7 +179,7 @@ def _short(text: str) -> str:
 
 
 def weights_digest(files: Iterable[File]) -> str:
-    """What identifies a base's weights: the digest of their one file, or that of all their digests in path order."""
+    """The digest of a base's weights: that of their one file, or one over all their digests in path order."""
     weights = sorted((file.path, file.digest) for file in files if file.part is Part.WEIGHTS)
     if len(weights) == 1:
         return weights[0][1]
@@ -187,14 +187,17 @@ def weights_digest(files: Iterable[File]) -> str:
 
 
 def content_digest(files: Iterable[File]) -> str:
-    """What identifies all that a base computes with and reads text by: the digest over its weights, configs, tokenizer
-    and chat template, in path order. Two bases of the same weights and another template are two."""
+    """The digest of everything that decides a base's answers: weights, configs, tokenizer and chat template, in path
+    order.
+
+    Two bases with equal weights and different templates differ.
+    """
     held = sorted((file.path, file.digest) for file in files if file.part in CONTENT)
     return hashlib.sha256("\n".join(f"{path}\0{digest}" for path, digest in held).encode()).hexdigest()
 
 
 def check_name(name: str) -> str:
-    """The name itself if it may name a model or a dataset; else BadInput."""
+    """The name itself if it is valid for a model or a dataset; else BadInput."""
     if not NAME.fullmatch(name):
         raise BadInput(
             f"{_short(name)} is no valid name. Use lower-case letters, digits, '.', '_' and '-', at most 96, "

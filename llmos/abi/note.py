@@ -1,7 +1,7 @@
-"""The note of a serve process: the calls it is tokenizing, in shared memory that survives its crash.
+"""The note of a serve process: the calls it is taking in, in shared memory that survives its crash.
 
-A page of shared memory, one slot of eight bytes for each thread that takes calls in: the call's number and one, or 0.
-Writing costs no system call, and whatever ends the process, the last writing stands.
+It is a page with one slot of eight bytes for each intake thread: the call's number plus one, or 0. Writing needs no
+system call, and the last value survives any end of the process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SLOT = struct.Struct("<Q")
 
 
 class Note:
-    """The page as the process writes it; `fd` is where the daemon finds it among this process's open files."""
+    """The page as the process writes it; `fd` is the number of its file in this process."""
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("llmos-note")
@@ -23,7 +23,7 @@ class Note:
         self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
 
     def write(self, slot: int, call_id: int | None) -> None:
-        """From now on this is what is taken in there; None: nothing."""
+        """Note the call that is being taken in there; None for no call."""
         SLOT.pack_into(self._page, slot * SLOT.size, 0 if call_id is None else call_id + 1)
 
     def close(self) -> None:
@@ -32,7 +32,7 @@ class Note:
 
 
 def open_note(os_pid: int, fd: int) -> mmap.mmap:
-    """The page of a process that lives; it can be read after its end. Raises OSError if it cannot be had."""
+    """The page of a living process; it stays readable after its end. Raises OSError if it cannot be opened."""
     file = os.open(f"/proc/{os_pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     try:
         return mmap.mmap(file, mmap.PAGESIZE, prot=mmap.PROT_READ)
@@ -41,6 +41,6 @@ def open_note(os_pid: int, fd: int) -> mmap.mmap:
 
 
 def read(page: mmap.mmap) -> tuple[int, ...]:
-    """The calls on it."""
+    """The calls in it."""
     found = (SLOT.unpack_from(page, slot * SLOT.size)[0] for slot in range(SLOTS))
     return tuple(number - 1 for number in found if number)

@@ -10,7 +10,7 @@ from typing import Any, NewType
 from llmos.abi.error import Fault
 from llmos.abi.json_type import Json
 
-DONE = "done"  # the phase of a process's last word: what came of it
+DONE = "done"  # the phase of a process's last report, with its result
 
 
 Program = NewType("Program", str)
@@ -18,7 +18,7 @@ Program = NewType("Program", str)
 
 
 class Priority(StrEnum):
-    """Who yields to whom: interactive before batch before background."""
+    """The scheduling priority: interactive before batch before background."""
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
@@ -26,7 +26,7 @@ class Priority(StrEnum):
 
 
 class State(StrEnum):
-    """Where a process is in its life."""
+    """The state of a process."""
 
     QUEUED = "queued"
     STARTING = "starting"
@@ -50,7 +50,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run: the program, its arguments (program-specific JSON), its class and the bytes it asks of a device."""
+    """What to run: the program, its arguments (program-specific JSON), its priority and its footprint in bytes."""
 
     program: Program
     args: dict[str, Json] = field(default_factory=dict)
@@ -62,11 +62,11 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a process is: `done` of `total` `unit`s in `phase`, and whatever figures belong to it.
+    """A process's progress: `done` of `total` `unit`s in `phase`, with figures.
 
-    Figures a trainer sends: loss, rate (examples/s), eta_s, metric. Figures a puller sends: rate (bytes/s), eta_s.
-    A figure that is not finite is left out: JSON has no word for it, and what was written could not be read again.
-    Figures of a serve process that generates: those of `engines/pytorch/generation_scheduler.py`.
+    A trainer's figures: loss, rate (examples/s), eta_s, metric. A puller's: rate (bytes/s), eta_s. A generative serve
+    process's: those of `engines/pytorch/generation_scheduler.py`. Figures that are not finite are left out, because
+    JSON cannot represent them.
     """
 
     phase: str
@@ -78,7 +78,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         if not (isfinite(self.done) and isfinite(self.total)):
-            raise ValueError(f"{self.done} of {self.total} is no progress")  # of a frame, msgspec makes a decode error
+            raise ValueError(f"{self.done} of {self.total} is no progress")  # msgspec turns it into a decode error
         if not all(map(isfinite, self.figures.values())):
             finite = {name: value for name, value in self.figures.items() if isfinite(value)}
             object.__setattr__(self, "figures", finite)
@@ -86,7 +86,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used so far, as its own operating system process saw it."""
+    """The resources that a process has used so far, as its operating system process measured them."""
 
     cpu_s: float = 0.0
     rss_bytes: int = 0
@@ -109,9 +109,9 @@ class Process:
     restarts: int = 0
     progress: Progress | None = None
     usage: Usage = Usage()
-    made: tuple[str, ...] = ()  # refs of what the kernel committed for it
-    unresponsive_since: float | None = None  # its heartbeat is missing since then, or its loop stands still
-    reason: str = ""  # why it is where it is: queued for memory, stopped by whom, what the gate said
+    made: tuple[str, ...] = ()  # refs of what was committed for it
+    unresponsive_since: float | None = None  # since then there is no heartbeat, or its loop stands still
+    reason: str = ""  # the reason for its state: queued for memory, stopped by a user, the gate's verdict ...
 
     def moved(self, to: State, **changes: Any) -> Process:  # Any: other fields of this class, checked by replace
         assert to in TRANSITIONS[self.state], f"pid {self.pid}: {self.state} -> {to} is not a legal move"

@@ -1,6 +1,6 @@
 """The recipe: all settings of a training run, and checks of their values.
 
-None means: decided from task and data, and written down.
+None means that a default is chosen by task and data, and recorded.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from llmos.abi.json_type import Json
 from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain, to_json, to_plain
 
-STARTERS = {False: "minilm", True: "smollm2"}  # the base where none is named: for tasks that read, and that write
+STARTERS = {False: "minilm", True: "smollm2"}  # the default base, for single-pass and for generative tasks
 TOKEN_BUDGET = 4096
-TOKEN_BUDGET_WRITING = 1024  # decoders are large: activations of more tokens take gigabytes, and save no time
-LEAST_SHARE = 4  # examples; one more who computes costs memory for two sets of gradients
+TOKEN_BUDGET_WRITING = 1024  # decoders are large: more tokens take gigabytes of activations and save no time
+LEAST_SHARE = 4  # examples: each further worker costs memory for two sets of gradients
 MOST_SHARES = 16
 ON_BAD_ROW = ("stop", "skip")
 METHODS = ("full", "lora")
@@ -29,14 +29,15 @@ SERVE_DTYPES = ("float", "int8")
 POOLINGS = ("mean", "cls", "last", "max")
 
 
-LATER = {"later": True}  # of a field that the first recipes did not have: at its default, it changes no identity
+# marks fields that later versions added: at their default they do not change a recipe's identity
+LATER = {"later": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Where the rows come from: absolute paths or dataset refs (`name@version`), and how to read them.
+    """The source of the rows: absolute paths or dataset refs (`name@version`), and how to read them.
 
-    `format` is csv, tsv, jsonl, parquet or conll; columns are names, or numbers from 0 where there is no header.
+    `format` is csv, tsv, jsonl, parquet or conll; columns are names, or indices from 0 if there is no header.
     """
 
     train: str
@@ -48,12 +49,15 @@ class Data:
     has_header: bool | None = None
     validation_share: float = 0.1
     test_share: float = 0.1
-    on_bad_row: str = field(default="stop", metadata=LATER)  # or skip: bad rows are left out, and counted
+    on_bad_row: str = field(default="stop", metadata=LATER)  # or skip: bad rows are left out and counted
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """LoRA's own settings (Hu et al. 2021, arXiv:2106.09685); `targets` end module names, None: all linear."""
+    """LoRA's own settings (Hu et al.
+
+    2021, arXiv:2106.09685); `targets` are endings of module names, None: all linear.
+    """
 
     rank: int = 16
     alpha: int = 32
@@ -73,10 +77,10 @@ class Recipe:
     lora: Lora = Lora()
     options: dict[str, Json] = field(
         default_factory=dict
-    )  # the task's: multi_label, max_tokens, pooling, threshold ...
+    )  # the task's own: multi_label, max_tokens, pooling, threshold ...
     epochs: float | None = None
     learning_rate: float | None = None
-    head_rate_ratio: float | None = None  # the head's learning rate over the encoder's
+    head_rate_ratio: float | None = None  # the head's learning rate relative to the encoder's
     batch_size: int | None = None
     token_budget: int | None = None
     weight_decay: float = 0.01
@@ -85,19 +89,21 @@ class Recipe:
     clip_norm: float = 1.0
     label_smoothing: float = 0.0
     class_weights: str = "none"  # none or balanced
-    patience: int | None = None  # epochs without a better validation metric before stopping; None: run them all
+    patience: int | None = None  # early stopping: epochs without a better validation metric; None: run all
     seed: int = 7
-    dtype: str | None = None  # None: the device's measured best
+    dtype: str | None = None  # None: the device's fastest
     checkpoint_every_s: float = 30.0
     min_metric: float | None = None
-    save_best: bool = True  # keep the epoch with the best validation metric rather than the last
-    serve_dtype: str | None = None  # int8: a version that is served in it as well; None: as the base is served
-    max_drop: float = 0.01  # so much of the headline metric may int8 lose
+    save_best: bool = True  # keep the epoch with the best validation metric instead of the last
+    serve_dtype: str | None = None  # int8: also make a version in int8; None: the base's serving dtype
+    max_drop: float = 0.01  # the largest loss of the primary metric by int8
 
 
 def identity_of(recipe: Recipe) -> bytes:
-    """The recipe as bytes that tell it from others; fields that came later count only where they are not at their
-    defaults, so that a checkpoint of before still matches its recipe."""
+    """The recipe's identity as bytes.
+
+    Later fields count only if they are not at their defaults, so that earlier checkpoints still match their recipe.
+    """
     plain = to_plain(recipe)
     for kind, part in ((Recipe, plain), (Data, plain["data"]), (Lora, plain["lora"])):
         for one in fields(kind):
@@ -107,28 +113,28 @@ def identity_of(recipe: Recipe) -> bytes:
 
 
 def starter(task: str) -> str:
-    """The catalog's base for a task."""
+    """The default base of a task, from the catalog."""
     return STARTERS[is_generative(task)]
 
 
 def batch_size_of(recipe: Recipe) -> int:
-    """Examples of a step."""
+    """Examples of an optimizer step."""
     spec = find_spec(recipe.task)
     return recipe.batch_size or (BATCH_SIZE if spec is None else spec.batch_size)
 
 
 def token_budget_of(recipe: Recipe) -> int:
-    """Tokens of a forward pass, at most, unless one example alone has more."""
+    """The most tokens of a forward pass; only a single longer example may exceed it."""
     return recipe.token_budget or (TOKEN_BUDGET_WRITING if is_generative(recipe.task) else TOKEN_BUDGET)
 
 
 def shares_of(threads: int, batch_size: int, device: str) -> int:
-    """How many compute a step together: one a core, unless the shares get too small; a GPU's streams are not ours."""
+    """The number of gradient workers: one per core, unless their shares get too small; one on a GPU."""
     return max(1, min(threads, batch_size // LEAST_SHARE, MOST_SHARES)) if device.startswith("cpu") else 1
 
 
 def recipe_of(args: Mapping[str, Json]) -> Recipe:
-    """The recipe in these arguments; BadSetting for a setting it does not have, for nothing is dropped in silence."""
+    """The recipe in these arguments; BadSetting for an unknown setting."""
     parts: tuple[tuple[type, str, Json], ...] = (
         (Recipe, "", args),
         (Data, "data.", args.get("data")),
@@ -150,7 +156,7 @@ def recipe_of(args: Mapping[str, Json]) -> Recipe:
 
 
 def check(recipe: Recipe) -> None:
-    """BadSetting at the first value that cannot be, before any device is asked for."""
+    """Raise BadSetting for the first invalid value, before any device is requested."""
     for key, value, allowed in (
         ("task", recipe.task, trainable_tasks()),
         ("method", recipe.method, METHODS),
@@ -196,7 +202,7 @@ def check(recipe: Recipe) -> None:
 
 
 def _check_task_settings(recipe: Recipe) -> None:
-    """Settings that only tasks with labels declare must be neutral elsewhere; numbers must be in range."""
+    """Check that settings for tasks with labels are neutral in other tasks, and that numbers are in range."""
     own = {one.name for one in spec_of(recipe.task).settings}
     for one in {one.name: one for spec in all_specs() for one in spec.settings if one.neutral is not None}.values():
         value = recipe.options.get(one.name, one.neutral) if one.is_option else getattr(recipe, one.name)

@@ -1,4 +1,4 @@
-"""Redaction: finds secrets in texts and arguments, and masks them wherever these are kept or shown."""
+"""Redaction: finds secrets in texts and arguments, and masks them wherever these are stored or shown."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ SECRET_ARGS = frozenset({"token", "hub_token", "password", "api_key", "authoriza
 MACHINE_ARGS = frozenset({"catalog", "downloads", "vllm_command", "reports"})  # the daemon's own settings and paths
 MOST_ARGS_BYTES = 64 * 1024  # of all arguments of a process, as JSON
 MOST_TITLE = 200  # characters
-LEAST_SECRET = 6  # a shorter value is found in too many innocent words
-USERINFO = re.compile(r"(?<=://)[^/?#\s@'\"]+@")  # RFC 3986: user and password stand between these
+LEAST_SECRET = 6  # shorter values occur in too many ordinary words
+USERINFO = re.compile(r"(?<=://)[^/?#\s@'\"]+@")  # RFC 3986: user and password
 HEADER = re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|token)\s+)[^\s'\",]+")  # RFC 9110
-BEARER = re.compile(r"\b([Bb]earer) (?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}")  # RFC 6750; a digit: no prose
-HUB_TOKEN = re.compile(r"\bhf_(?=[A-Za-z]*[0-9A-Z])[A-Za-z0-9]{8,}\b")  # hf_transfer is the name of a library
+# RFC 6750; it must contain a digit, unlike prose
+BEARER = re.compile(r"\b([Bb]earer) (?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}")
+HUB_TOKEN = re.compile(r"\bhf_(?=[A-Za-z]*[0-9A-Z])[A-Za-z0-9]{8,}\b")  # hf_transfer is a library's name
 SIGNED = re.compile(r"(?i)([?&](?:token|access_token|signature|sig|x-amz-[\w-]+|policy|key-pair-id)=)[^&\s'\"]+")
 
 
 def redact(text: str, secrets: Collection[str] = ()) -> str:
-    """The text without these secrets, and without what looks like one: passwords in addresses, tokens in headers."""
+    """The text without these secrets, and without passwords in addresses and tokens in headers."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= LEAST_SECRET:
             text = text.replace(secret, HIDDEN)
@@ -34,12 +35,12 @@ def redact(text: str, secrets: Collection[str] = ()) -> str:
 
 
 def redacted_fault(fault: Fault, secrets: Collection[str] = ()) -> Fault:
-    """The fault, its sentence and its details without secrets."""
+    """The fault with secrets masked in message and details."""
     return replace(fault, message=redact(fault.message, secrets), detail=_redact_value(fault.detail, secrets))
 
 
 def kept_args(args: Mapping[str, Json]) -> dict[str, Json]:
-    """Arguments as they may be kept and shown: no secret, nothing of the machine's own, no text without end."""
+    """The arguments as they may be stored and shown: without secrets and daemon settings, long texts cut."""
     return {key: _without_userinfo(value) for key, value in args.items() if key not in SECRET_ARGS | MACHINE_ARGS}
 
 
@@ -48,7 +49,7 @@ def _without_userinfo(value: Json) -> Json:
 
 
 def secrets_in(args: Mapping[str, Json]) -> tuple[str, ...]:
-    """The secret values among arguments."""
+    """The secret values in the arguments."""
     return tuple(value for key, value in args.items() if key in SECRET_ARGS and isinstance(value, str))
 
 
@@ -63,5 +64,5 @@ def _redact_value(value: Json, secrets: Collection[str]) -> Json:
 
 
 def shorten(text: str, most: int = MOST_ARGS_BYTES) -> str:
-    """The text, its end left out where it is longer than this."""
+    """The text, cut if it is longer than `most`."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -14,15 +14,19 @@ _restricted: tuple[Path, ...] = ()  # of this process, set once at its start
 
 
 def restrict(roots: Sequence[str]) -> None:
-    """From now on, what this process opens by a path below one of these folders must lie there. The daemon has followed
-    all links when it names a path: one that leads elsewhere was put there since."""
+    """From now on, files that this process opens below one of these folders must really lie there.
+
+    The daemon passes resolved paths, so a link that leads elsewhere was created later.
+    """
     global _restricted
     _restricted = tuple(map(Path, roots))
 
 
 def open_below(path: Path) -> BinaryIO:
-    """The file to read; PathNotAllowed if the path lies below a root and what it opens does not (Linux: where the
-    descriptor leads, which no later change of the path changes)."""
+    """Open a file; PathNotAllowed if its path lies below a root but the opened file does not.
+
+    On Linux the descriptor's own path is checked, which later changes cannot affect.
+    """
     file = path.open("rb")
     if any(path.is_relative_to(root) for root in _restricted):
         real = Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
@@ -33,7 +37,7 @@ def open_below(path: Path) -> BinaryIO:
 
 
 def refusal(said: str, roots: Sequence[Path]) -> PathNotAllowed:
-    """What is said of a path that leads out of these folders."""
+    """The error for a path that leads out of these folders."""
     where = ", ".join(map(str, roots)) or f"the setting {SETTING} names none"
     return PathNotAllowed(
         f"{said[:200]} is not below a folder that requests may read: {where}. Add its folder to {SETTING}",

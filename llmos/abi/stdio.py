@@ -8,21 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 STDOUT, STDERR = 1, 2
-ROTATED = re.compile(r"(.+\.log)(\.\d+)?( \(deleted\))?")  # the log's own name, however its file is called now
+ROTATED = re.compile(r"(.+\.log)(\.\d+)?( \(deleted\))?")  # the log's base name, also after rotation or deletion
 
 
 class LogOutput:
-    """What this process prints goes to the file that has this name. Whoever rotates a log gives its file another name;
-    `reopen` then moves on to the next one, and each write goes whole to one of them."""
+    """This process's output to a log file that may be rotated.
+
+    Rotation renames the file; `reopen` then switches to the new one. Each write goes completely to one of them.
+    """
 
     def __init__(self, path: Path | None, fds: Sequence[int] = (STDOUT, STDERR)) -> None:
-        """`fds` are this process's file descriptors for its log; with no path, `reopen` does nothing."""
+        """`fds` are this process's file descriptors for its log; without a path, `reopen` has no effect."""
         self._path = path
         self._fds = tuple(fds)
 
     @classmethod
     def from_fd(cls, fd: int = STDOUT) -> LogOutput:
-        """The log that a child of the daemon was started with; none if it prints elsewhere."""
+        """The log that a child was started with; none if its output goes elsewhere."""
         try:
             named = ROTATED.fullmatch(os.readlink(f"/proc/self/fd/{fd}"))
         except OSError:
@@ -31,13 +33,13 @@ class LogOutput:
 
     @classmethod
     def of(cls, path: Path) -> LogOutput:
-        """That file, as far as this process prints to it."""
+        """The log at this path, for the descriptors that write to it."""
         return cls(path, [fd for fd in (STDOUT, STDERR) if _is(fd, path)])
 
     def reopen(self) -> bool:
-        """Print to the file that has the log's name now, which is made if there is none; True if that is another one.
+        """Switch to the file that has the log's name now, and create it if needed; returns whether it is another one.
 
-        Where it cannot be opened (a full disk, no folder), what is printed goes where it went.
+        If it cannot be opened (a full disk, no folder), output goes on to the old file.
         """
         if self._path is None or not self._fds or _is(self._fds[0], self._path):
             return False

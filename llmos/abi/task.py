@@ -17,22 +17,22 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 
-GROUP = "llmos.tasks"  # the entry points of packages that bring tasks: name = "module:object"
+GROUP = "llmos.tasks"  # the entry points of packages with tasks: name = "module:object"
 BUILT_IN = ("classify", "tag", "embed", "answer", "rerank", "similarity", "generate", "chat", "summarize", "translate")
-COMMON_OPTIONS = frozenset({"pooling", "max_tokens", "truncate", "skip_empty"})  # of recipes for any task
-BATCH_SIZE = 16  # examples per optimizer step, where neither the recipe nor the task says
+COMMON_OPTIONS = frozenset({"pooling", "max_tokens", "truncate", "skip_empty"})  # recipe options of any task
+BATCH_SIZE = 16  # examples per optimizer step, by default
 log = logging.getLogger(__name__)
 
 
 class Family(StrEnum):
-    """What a task predicts. Rows, targets, objectives and metrics are the same within a family."""
+    """What a task predicts. A family shares rows, targets, objectives and metrics."""
 
     LABELS = "labels"  # one label of a text, or several
     TAGS = "tags"  # a label for every word
-    SPANS = "spans"  # where in a passage the answer stands
+    SPANS = "spans"  # the place of an answer in a passage
     PAIRS = "pairs"  # a score for two texts
-    VECTORS = "vectors"  # a vector; nothing is trained for it
-    TEXT = "text"  # a new text, written token by token
+    VECTORS = "vectors"  # a vector; it is not trained
+    TEXT = "text"  # a new text, generated token by token
 
 
 class Output(StrEnum):
@@ -67,35 +67,35 @@ class TaskSpec:
     """The declaration of a task.
 
     `metric` ("module:function") is a pure function of rows, predictions and settings: one number, the `primary_metric`,
-    or several by name, which join those of the family. `params` None: any param is let through. `settings` are what it
+    or several by name, which are added to the family's. `params` None: any param is allowed. `settings` are what it
     adds to recipes.
     """
 
     name: str
     family: Family
     output: Output
-    primary_metric: str  # decides about the best epoch and promotion: accuracy, f1 ...
+    primary_metric: str  # decides the best epoch and promotion: accuracy, f1 ...
     about: str  # one sentence, for documents and help
     head: str | None  # what a trained model computes: "sequence" or "token" logits, "pooled" vectors, None: next token
     metric: str | None = None
     params: frozenset[str] | None = None
-    defaults: Mapping[str, Json] = field(default_factory=dict)  # params where a call does not set them
+    defaults: Mapping[str, Json] = field(default_factory=dict)  # default params of a call
     settings: tuple[TaskSetting, ...] = ()
-    batch_size: int = BATCH_SIZE  # examples per optimizer step, unless the recipe says otherwise
+    batch_size: int = BATCH_SIZE  # examples per optimizer step, by default
     is_trainable: bool = True
-    is_one_sequence: bool = False  # a training row is one sequence, no longer than the model takes
+    is_one_sequence: bool = False  # a training row is one sequence, within the model's limit
     is_open_ended: bool = False  # input is a whole prompt: its models do all tasks of the family, on any engine
-    uses_template: bool = False  # is rendered through the chat template where the model has one
+    uses_template: bool = False  # rendered through the chat template, if the model has one
     also_does: tuple[str, ...] = ()  # other tasks that a model of this one does as it is
-    peft_type: str = ""  # of imported adapters: `task_type` in adapter_config.json
-    architecture: str = ""  # of imported models: how the class in config.json's `architectures` ends
-    texts: str = ""  # which texts `llmos run` takes and in which order, where one input is several
+    peft_type: str = ""  # imported adapters' `task_type` in adapter_config.json
+    architecture: str = ""  # the end of the class name in imported models' `architectures`
+    texts: str = ""  # the texts that `llmos run` takes, in order, if an input has several
     example_input: Json = None
     example_output: Json = None
 
     @property
     def is_generative(self) -> bool:
-        """Whether it writes text token by token: it streams, has sampling params and needs a base that writes."""
+        """Whether it generates text: it streams, has sampling params and needs a generative base."""
         return self.family is Family.TEXT
 
     @property
@@ -110,7 +110,7 @@ class TaskSpec:
 
     @property
     def is_conversation(self) -> bool:
-        """Whether it answers messages with a message; a model without a chat template does not do it."""
+        """Whether it answers messages with a message, which needs a chat template."""
         return self.output is Output.MESSAGE
 
     @property
@@ -127,7 +127,7 @@ def task_names() -> tuple[str, ...]:
 
 @cache
 def load_task(name: str) -> Any:  # a Task of llmos.tasks, which this package does not know
-    """The object that does this task; BadInput that lists all tasks if there is none."""
+    """The object that implements this task; BadInput that lists all tasks if there is none."""
     if name in BUILT_IN:
         return import_module(f"llmos.tasks.{name}").TASK
     if name not in _external():
@@ -142,7 +142,7 @@ def spec_of(name: str) -> TaskSpec:
 
 
 def find_spec(name: str) -> TaskSpec | None:
-    """The declaration of this task; None where it is not installed, as for a model whose package was removed."""
+    """The declaration of this task; None if it is not installed, for example because its package was removed."""
     return spec_of(name) if name in BUILT_IN or name in _external() else None
 
 
@@ -163,7 +163,7 @@ def tasks_in(*families: Family) -> tuple[str, ...]:
 
 
 def generative_tasks() -> tuple[str, ...]:
-    """The tasks that write text."""
+    """The tasks that generate text."""
     return tasks_in(Family.TEXT)
 
 
@@ -174,7 +174,7 @@ def open_ended_tasks() -> tuple[str, ...]:
 
 
 def vector_tasks() -> tuple[str, ...]:
-    """The tasks that a base which embeds does without training."""
+    """The tasks of an embedding base without training."""
     embedding = [one for one in all_specs() if one.gives_vectors]
     return tuple(dict.fromkeys(name for one in embedding for name in (one.name, *one.also_does)))
 
@@ -188,7 +188,7 @@ def also_done(name: str) -> tuple[str, ...]:
 
 
 def is_encoder_decoder(tasks: Iterable[str]) -> bool:
-    """Whether a base of these tasks is an encoder with a decoder: only those name tasks that work by instruction."""
+    """Whether a base of these tasks is an encoder-decoder: only those name tasks that work by instruction."""
     found = (find_spec(name) for name in tasks)
     return any(spec is not None and spec.is_generative and not spec.is_open_ended for spec in found)
 
@@ -205,22 +205,22 @@ def task_of_architecture(architecture: str) -> str | None:
 
 
 def is_generative(name: str) -> bool:
-    """Whether this task writes text; false of one that is not installed."""
+    """Whether this task generates text; false for one that is not installed."""
     spec = find_spec(name)
     return spec is not None and spec.is_generative
 
 
 def recipe_options() -> frozenset[str]:
-    """The options that a recipe may have, whatever its task."""
+    """The options that a recipe may have, for any task."""
     return COMMON_OPTIONS.union(*(one.options for one in all_specs()))
 
 
 @cache
 def _external() -> dict[str, Any]:  # Tasks of llmos.tasks
-    """The tasks of installed packages; one that cannot be used is logged and left out."""
-    from importlib.metadata import entry_points  # 40 ms, which `llmos status` need not pay
+    """The tasks of installed packages; an unusable one is logged and left out."""
+    from importlib.metadata import entry_points  # imported late: 40 ms, which `llmos status` does not need
 
-    found: dict[str, Any] = {}  # likewise
+    found: dict[str, Any] = {}  # as above
     for entry in sorted(entry_points(group=GROUP), key=lambda one: (one.name, one.value)):
         try:
             if entry.name in BUILT_IN or entry.name in found:
@@ -238,7 +238,7 @@ def _external() -> dict[str, Any]:  # Tasks of llmos.tasks
 
 
 def _check_plugin(name: str, task: Any) -> Any:  # anything an entry point names
-    """The task, if it declares what a task must and has its methods."""
+    """The task, if its declaration and methods are complete."""
     spec = getattr(task, "spec", None)
     if not isinstance(spec, TaskSpec) or spec.name != name:
         raise BadInput(f"its `spec` must be a TaskSpec named {name!r}")

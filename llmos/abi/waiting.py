@@ -11,7 +11,7 @@ _has_left: ContextVar[Callable[[], bool] | None] = ContextVar("has_left", defaul
 
 @contextmanager
 def waited_for(has_left: Callable[[], bool]) -> Iterator[None]:
-    """What this thread does in the block is for somebody; `has_left` says whether they wait no longer."""
+    """Inside this block this thread works for a caller; `has_left` says whether the caller is gone."""
     token = _has_left.set(has_left)
     try:
         yield
@@ -20,6 +20,6 @@ def waited_for(has_left: Callable[[], bool]) -> Iterator[None]:
 
 
 def is_for_nobody() -> bool:
-    """Whoever this thread works for has left; False where it was not said for whom it works."""
+    """Whether the caller of this thread's work is gone; False if there is none."""
     has_left = _has_left.get()
     return has_left is not None and has_left()

@@ -28,10 +28,11 @@ T = TypeVar("T")
 
 
 def encode(frame: ToChild | FromChild) -> bytes:
-    """The frame's bytes with their prefix; TooLong if they are more than MAX_FRAME_BYTES, BadInput if it has none."""
+    """The frame's bytes with their prefix; TooLong beyond MAX_FRAME_BYTES, BadInput if it cannot be encoded."""
     try:
         body = _encoder.encode((type(frame).__name__, frame))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # half a surrogate pair, 65 bits, too deep
+    # a lone surrogate, an integer above 64 bits, or too deep nesting
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadInput(f"A value in this {type(frame).__name__} cannot be sent to a process: {error}") from error
     if len(body) > MAX_FRAME_BYTES:
         raise TooLong(
@@ -44,7 +45,7 @@ def encode(frame: ToChild | FromChild) -> bytes:
 
 
 def decode(body: bytes | bytearray | memoryview) -> ToChild | FromChild:
-    """The frame in a body without its prefix; BadInput if it is none of ours."""
+    """The frame in a body without its prefix; BadInput if it is not a frame of ours."""
     try:
         name, raw = _envelope.decode(body)
         return _decoders[name].decode(raw)  # type: ignore[no-any-return]  # the decoder was made for this frame type
@@ -53,7 +54,7 @@ def decode(body: bytes | bytearray | memoryview) -> ToChild | FromChild:
 
 
 class Splitter:
-    """Cuts a stream of bytes into frames, whatever pieces it arrives in."""
+    """Cuts a stream of bytes into frames."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -77,7 +78,7 @@ class Splitter:
 
 
 def to_json(value: Any) -> bytes:  # Any: every dataclass of abi, and plain JSON values
-    """One of our dataclasses, or plain data, as JSON; BadInput for half a surrogate pair, which no UTF-8 can say."""
+    """One of our dataclasses, or plain data, as JSON; BadInput for a lone surrogate, which UTF-8 cannot encode."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError as error:
@@ -87,7 +88,7 @@ def to_json(value: Any) -> bytes:  # Any: every dataclass of abi, and plain JSON
 
 
 def from_json(data: bytes | str, kind: type[T]) -> T:
-    """The dataclass in this JSON; BadInput that names the field if it is not one."""
+    """The dataclass in this JSON; BadInput that names the field if it is malformed."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
@@ -100,7 +101,7 @@ def to_plain(value: Any) -> Any:  # Any: as to_json
 
 
 def from_plain(data: Any, kind: type[T]) -> T:  # Any: as to_json
-    """The dataclass in these dicts and lists; BadInput that names the field if it is not one."""
+    """The dataclass in these dicts and lists; BadInput that names the field if it is malformed."""
     try:
         return msgspec.convert(data, type=kind)
     except msgspec.ValidationError as error:
@@ -120,7 +121,7 @@ WORDS = {
 
 
 def _sentence(said: str, data: Any) -> str | None:  # Any: as to_json
-    """What msgspec says of a field, with the field's value and in words; None where it says something else."""
+    """msgspec's message about a field in plain words, with the field's value; None for other messages."""
     found = MISFIT.fullmatch(said)
     if found is None:
         return None
