@@ -1,6 +1,6 @@
-"""The tasks, one file each: what a task does, and the one of a name.
+"""The tasks, one file each: the interface of a task, and the task of a name.
 
-What a task declares about itself, and the registry, are in abi/task.
+A task's declaration and the registry are in abi/task.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-    """The part of a tokenizer that tasks use; nn wraps the real one. Batches, for it is fastest that way."""
+    """The part of a tokenizer that tasks use; nn implements it. It takes batches, which is fastest."""
 
     def encode(self, texts: Sequence[str], *, special: bool = True) -> list[Encoded]: ...
     def encode_words(self, sentences: Sequence[Sequence[str]], *, special: bool = True) -> list[Encoded]: ...
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[EncodedPair]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
     def parsing(self) -> Tokenizer:
-        """The same, for which the names of control tokens in a text are these tokens, and not text."""
+        """The same tokenizer, for texts whose control token names are meant as control tokens."""
         ...
 
     def chat(
         self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = (), given: Mapping[str, Json] | None = None
     ) -> str:
-        """The conversation as the template writes it, which may read what the call has `given` as well."""
+        """The conversation in the template's format; `given` are the call's further template variables."""
         ...
 
     @property
     def longest(self) -> int:
-        """How many characters its longest token has."""
+        """The length of the longest token in characters."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class Tokenizer(Protocol):
 
 
 class TrainingTokenizer(Tokenizer, Protocol):
-    """What a tokenizer can besides, of a base that learns to write: where answers end, and conversations with them."""
+    """A tokenizer for training: also where answers end, and conversations with them."""
 
     def encode_answer(self, text: str, *, special: bool) -> list[int]: ...
     def chat_whole(self, messages: Sequence[dict[str, Json]], tools: Sequence[Json] = ()) -> str: ...
@@ -60,7 +60,7 @@ class TrainingTokenizer(Tokenizer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One text as tokens. `words[i]` is the index of the word token i belongs to, None for a special token."""
+    """One text as tokens. `words[i]` is the index of the word of token i, None for a special token."""
 
     ids: list[int]
     words: list[int | None] = field(default_factory=list)
@@ -70,8 +70,8 @@ class Encoded:
 class EncodedPair:
     """Two texts as one sequence, by the tokenizer's own template for pairs.
 
-    `offsets[i]` is where in the second text token i lies, None for the first text's tokens and special ones. The
-    second text's tokens stand together.
+    `offsets[i]` is the place of token i in the second text, None for tokens of the first text and special ones. The
+    second text's tokens are contiguous.
     """
 
     ids: list[int]
@@ -80,11 +80,11 @@ class EncodedPair:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One input as the forward pass takes it: token ids, and whatever parse needs to find its way back.
+    """One input as the forward pass takes it: token ids, and what `parse` needs to interpret the output.
 
-    An input that takes several sequences (a query and its documents, the windows of a passage) has them in `parts`;
-    parse then gets a list with one raw answer for each. Inputs of one call may share a part: the same list is
-    computed once. `opening`: what the answer begins with, where a base that reads before it writes is told so.
+    An input with several sequences (a query and its documents, the windows of a passage) has them in `parts`; `parse`
+    then gets a list with one raw answer for each. Inputs of one call may share a part: the same list is computed once.
+    `opening` is the beginning of the answer for an encoder-decoder that is instructed this way.
     """
 
     ids: list[int]
@@ -104,7 +104,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What of a model's manifest a task reads."""
+    """The part of a model's manifest that tasks read."""
 
     labels: tuple[str, ...] = ()
     options: dict[str, Json] = field(default_factory=dict)
@@ -112,28 +112,28 @@ class Settings:
 
 
 class Task(Protocol):
-    """What a task file has as `TASK`; the same object renders for training and for serving."""
+    """The interface of a task file's `TASK`; the same object renders for training and for serving."""
 
     spec: TaskSpec
 
     def check(self, data: Json) -> Json:
-        """The input in its one normal form; BadInput with what was wrong and an example otherwise."""
+        """The input in normal form; BadInput that names the fault and gives an example."""
         ...
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        """The inputs as tokens, never cut in silence: TooLong, unless the options say `truncate`."""
+        """The inputs as tokens, never cut silently: TooLong, unless the options say `truncate`."""
         ...
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
-        """One answer in the task's output schema, from what the head gave for one input."""
+        """One answer in the task's output schema, from the raw output for one input."""
         ...
 
 
 class GenerativeTask(Task, Protocol):
-    """A task whose answer is a text of any length; a model learns it from answers that are there."""
+    """A task whose answer is a free text; models learn it from given answers."""
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
-        """An input with its answer as SFT examples: the prompt as serving renders it, and the answer behind it."""
+        """An input with its answer as SFT examples: the prompt as serving renders it, then the answer."""
         ...
 
 
@@ -144,26 +144,26 @@ def task(name: str) -> Task:
 
 
 def with_params(name: str, params: dict[str, Json]) -> Task:
-    """The task of this name as a call's params ask for it; BadInput for one that cannot be."""
+    """The task of this name with a call's params; BadInput if they are invalid."""
     found = task(name)
     made: Task = found.with_params(params) if hasattr(found, "with_params") else found
     return made
 
 
 def for_model(name: str, params: dict[str, Json], ref: str, labels: Sequence[str]) -> Task:
-    """The task of this name as a call asks it of this model, which was trained on these labels (none: on none)."""
+    """The task of this name with a call's params, for a model trained on these labels (empty: on none)."""
     found = with_params(name, params)
     made: Task = found.of_model(ref, labels, params) if hasattr(found, "of_model") else found
     return made
 
 
 def with_defaults(task: Task, params: dict[str, Json]) -> dict[str, Json]:
-    """The params of a call, and the task's own where the call says nothing."""
+    """The call's params, completed by the task's defaults."""
     return {**task.spec.defaults, **params}
 
 
 def writer(name: str) -> GenerativeTask:
-    """The task of this name, which is one that writes."""
+    """The generative task of this name."""
     assert is_generative(name), f"{name} does not write"
     found: GenerativeTask = load_task(name)
     return found

@@ -17,8 +17,8 @@ from llmos.tasks.pair import LEAST, second_of
 from llmos.tasks.text import quote_value, text_of
 
 EXAMPLE = '{"question": "How long do returns take?", "passage": "Returns are free and take 14 days."}'
-LABELS = ("start", "end")  # what the head gives for every token
-NOWHERE = 0  # the token that stands for "the passage does not say": the first one, which opens every sequence
+LABELS = ("start", "end")  # the head's outputs for every token
+NOWHERE = 0  # the token that means "no answer in the passage": the first one of every sequence
 STRIDE = 128  # tokens that two windows share
 MAX_ANSWER_TOKENS = 30
 MOST_PASSAGE_CHARS = 1 << 20  # a book's: some thousand windows
@@ -26,7 +26,7 @@ MOST_PASSAGE_CHARS = 1 << 20  # a book's: some thousand windows
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of the passage: where in its sequence the passage's tokens begin, and what characters each of them is."""
+    """A part of the passage: the index of its first token in the sequence, and the characters of each token."""
 
     first: int
     offsets: tuple[tuple[int, int], ...]
@@ -34,17 +34,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A passage as it was cut."""
+    """A passage cut into windows."""
 
     text: str
     windows: tuple[Window, ...]
 
 
 class Answer:
-    """`parse` takes, for each window, one row of two logits per token: that an answer starts there, that it ends there.
+    """`parse` takes, for each window, two logits per token: that an answer starts there, and that it ends there.
 
-    Scores are probabilities within a window. An answer is given where its score is at least that of there being none,
-    which every window must say; the param `threshold` asks for more.
+    Scores are probabilities within a window. An answer is given if its score is at least that of no answer in every
+    window; the param `threshold` sets a further minimum.
     """
 
     spec = TaskSpec(
@@ -70,7 +70,7 @@ class Answer:
     )
 
     def arrange_texts(self, texts: CommandTexts) -> list[SourcedInput]:
-        """Questions and a passage: the file, or else the last word."""
+        """Questions and a passage: the passage is the file, or else the last word."""
         passage = texts.whole_file()
         questions = texts.read(texts.words[:-1] if passage is None else texts.words)
         if not questions:
@@ -115,7 +115,7 @@ class Answer:
 
 
 def _cut(text: str, pair: EncodedPair, settings: Settings) -> Rendered:
-    """The pair in as many windows as the limit makes of it: each the question whole and a part of the passage."""
+    """The pair in as many windows as the limit requires: each has the whole question and a part of the passage."""
     limit = limit_of(settings)
     first, after = second_of(pair)
     room = limit - (len(pair.ids) - (after - first))
@@ -133,7 +133,7 @@ def _cut(text: str, pair: EncodedPair, settings: Settings) -> Rendered:
 
 
 def place_in(window: Window, start: int, end: int) -> tuple[int, int]:
-    """The window's tokens from the character `start` to before `end`; nowhere, if it does not hold them all."""
+    """The window's tokens for the characters from `start` to before `end`; NOWHERE if it does not contain them all."""
     inside = [i for i, (a, b) in enumerate(window.offsets) if a < end and b > start]
     if not inside or window.offsets[inside[0]][0] > start or window.offsets[inside[-1]][1] < end:
         return NOWHERE, NOWHERE
@@ -141,11 +141,11 @@ def place_in(window: Window, start: int, end: int) -> tuple[int, int]:
 
 
 def _best(logits: Sequence[Sequence[float]], window: Window, longest: int) -> tuple[float, tuple[int, int], float]:
-    """The likeliest span of this window as (its probability, its characters), and the probability of none."""
+    """The likeliest span of this window as (probability, characters), and the probability of no answer."""
     size = len(window.offsets)
     starts, ends = (_shares(logits, window, side) for side in (0, 1))
     best, span = -math.inf, (0, 0)
-    rising: deque[int] = deque()  # starts that an end may have, the likeliest first
+    rising: deque[int] = deque()  # candidate starts for an end, the likeliest first
     for end in range(1, size + 1):
         while rising and starts[rising[-1]] <= starts[end]:
             rising.pop()
@@ -161,7 +161,7 @@ def _best(logits: Sequence[Sequence[float]], window: Window, longest: int) -> tu
 
 
 def _shares(logits: Sequence[Sequence[float]], window: Window, side: int) -> list[float]:
-    """Log probabilities over nowhere and the passage's tokens: an answer lies in no other."""
+    """Log-probabilities over NOWHERE and the passage's tokens; other tokens cannot be part of an answer."""
     column = [logits[NOWHERE][side]]
     column += [row[side] for row in logits[window.first : window.first + len(window.offsets)]]
     peak = max(column)

@@ -1,15 +1,15 @@
-"""Branches of a JSON schema's `oneOf`: whether no value can fit two of them, so that it is enforced as `anyOf` is."""
+"""Branches of a JSON schema's `oneOf`: whether no value fits two of them, so that `anyOf` can be enforced instead."""
 
 from __future__ import annotations
 
 from llmos.abi.json_type import Json
 
-MAX_TAGS = 8  # properties that tell branches apart, one after the other
+MAX_TAGS = 8  # properties that distinguish branches, one after another
 TYPES = ("string", "number", "integer", "object", "array", "boolean", "null")
 
 
 def differ(branches: list[Json]) -> bool:
-    """Whether certainly no value fits two of these; each is looked at a few times, however many they are."""
+    """Whether certainly no value fits two of these. The time is linear in their number."""
     if not all(isinstance(one, dict) for one in branches):
         return False
     plain, listed = [], []
@@ -29,12 +29,12 @@ def differ(branches: list[Json]) -> bool:
 
 
 def _are_apart(sets: list[frozenset[Json]]) -> bool:
-    """Whether no two of these have a value in common."""
+    """Whether these sets are pairwise disjoint."""
     return len(frozenset().union(*sets)) == sum(map(len, sets))
 
 
 def _are_told_apart(branches: list[dict[str, frozenset[Json]]], depth: int) -> bool:
-    """Whether the values of required properties tell all these objects from each other."""
+    """Whether the values of required properties distinguish all of these objects."""
     if len(branches) <= 1:
         return True
     if not depth:
@@ -49,7 +49,7 @@ def _are_told_apart(branches: list[dict[str, frozenset[Json]]], depth: int) -> b
 
 
 def _tags(node: dict[str, Json]) -> dict[str, frozenset[Json]]:
-    """The required properties that have a few values, and these."""
+    """The required properties with a finite set of values, and these values."""
     properties, needed = node.get("properties") or {}, node.get("required") or ()
     found = ((name, properties[name]) for name in needed if isinstance(properties.get(name), dict))
     known = ((name, _keys_of(_values(one))) for name, one in found)
@@ -57,7 +57,7 @@ def _tags(node: dict[str, Json]) -> dict[str, frozenset[Json]]:
 
 
 def _keys_of(values: list[Json] | None) -> frozenset[Json] | None:
-    """Values as what tells them apart, to which 1 is 1.0 and no truth; None where they are not that simple."""
+    """Keys that make equal JSON values equal (1 and 1.0, but not true); None if a value is not a scalar."""
     if values is None or not all(one is None or isinstance(one, (str, int, float)) for one in values):
         return None
     return frozenset((_kind_of(one), one) for one in values)
@@ -74,7 +74,7 @@ def _listed_types(node: dict[str, Json], values: frozenset[Json]) -> set[str]:
 
 
 def types_of(node: dict[str, Json]) -> list[str]:
-    """The types that a value may have; a number is called an integer, which is one."""
+    """The types that a value may have; `number` includes `integer`."""
     kinds = node.get("type")
     if isinstance(kinds, str):
         kinds = [kinds]

@@ -25,10 +25,10 @@ EXAMPLE = '{"messages": [{"role": "user", "content": "Hello"}]}'
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """`parse` takes {"text", "finish_reason"} as generate does, and in a stream {"before"}: the text up to here.
+    """`parse` takes {"text", "finish_reason"} as generate does, and in a stream also {"before"}: the text so far.
 
-    An input may bring tools: `tools`, `tool_choice` and `parallel_tool_calls`, as OpenAI has them. `given`: what a call
-    hands to the template beside; nobody does in training.
+    An input may have tools: `tools`, `tool_choice` and `parallel_tool_calls`, as in OpenAI's API. `given` are a call's
+    further template variables; training has none.
     """
 
     given: Mapping[str, Json] = field(default_factory=dict)
@@ -48,11 +48,11 @@ class Chat:
     )
 
     def with_params(self, params: dict[str, Json]) -> Chat:
-        """The task as a call asks for it."""
+        """The task with a call's params."""
         return Chat(for_template(params))
 
     def check(self, data: Json) -> Json:
-        if isinstance(data, str):  # a bare text is the user's one message
+        if isinstance(data, str):  # a plain text is one message of the user
             data = [{"role": "user", "content": text_of(data)}]
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, (list, tuple)) or not messages:
@@ -67,7 +67,8 @@ class Chat:
         return [_render_recent(one, tokenizer, settings, given=self.given) for one in inputs]
 
     def teach(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
-        """Every message of the assistant is an answer to all before it; `answer` is the last: its text, or it whole."""
+        """Every message of the assistant is an answer to all before it; `answer` is the last: its text, or the whole
+        message."""
         last = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
         messages = [*asked["messages"], last]
         turns = [i for i, message in enumerate(messages) if i and message["role"] == "assistant"]
@@ -82,7 +83,7 @@ class Chat:
 
 
 def _parse_calls(raw: Json, known: tools.Tools) -> Json:
-    """An answer, or its newest piece, with the calls in it."""
+    """Parse an answer, or its newest piece, with the calls in it."""
     is_over, is_piece = raw["finish_reason"] is not None, "before" in raw
     before = raw.get("before", "")
     said, calls = tools.read(before + raw["text"], known, is_over=is_over)
@@ -103,7 +104,7 @@ def _parse_calls(raw: Json, known: tools.Tools) -> Json:
 
 
 def _turn(one: Json, tokenizer: TrainingTokenizer, settings: Settings) -> tuple[list[int], list[int]]:
-    """The last message's prompt, as it is served, and itself as the template writes it, both as tokens."""
+    """The last message's prompt, as it is served, and the message as the template writes it, both as tokens."""
     *before, last = _recent(one, tokenizer, settings, keep=2)
     known = one.get("tools", ())
     opened = _text(before, known, tokenizer)
@@ -125,7 +126,7 @@ def _text(
 def _template_input(
     messages: Sequence[Json], known: Sequence[Json], tokenizer: Tokenizer
 ) -> tuple[Sequence[Json], Sequence[Json]]:
-    """Messages and tools as the template takes them, which may know no tools."""
+    """Messages and tools in the template's form, also for templates without tools."""
     return (messages, known) if tokenizer.knows_tools else (tools.write_as_text(messages, known), ())
 
 
@@ -136,7 +137,7 @@ def _render_recent(
     room: int | None = None,
     given: Mapping[str, Json] | None = None,
 ) -> Rendered:
-    """The conversation as tokens; where it may be cut, its oldest messages go first, and the system's never."""
+    """The conversation as tokens; if it may be cut, the oldest messages are dropped first, and never the system's."""
     limit = limit_of(settings) - 1 if room is None else room
     known, messages = one.get("tools", ()), _recent(one, tokenizer, settings)
     context = tools.tools_of(one, knows_tools=tokenizer.knows_tools)
@@ -158,7 +159,7 @@ def _ids(
     limit: int,
     given: Mapping[str, Json] | None,
 ) -> list[int]:
-    """This conversation's tokens; TooLong for more than the limit."""
+    """The conversation's tokens; TooLong above the limit."""
     text, context = _text(messages, known, tokenizer, given), limit_of(settings)
     part = part_of(text, WHAT, tokenizer, limit, settings, cuts=False, context=context)
     (encoded,) = tokenizer.encode([part], special=False)
@@ -169,10 +170,10 @@ def _ids(
 
 
 def _recent(one: Json, tokenizer: Tokenizer, settings: Settings, *, keep: int = 1) -> list[Json]:
-    """The messages, or where they may be cut the newest that together have no more characters than are ever read.
+    """The messages, or, if they may be cut, the newest ones within the character limit.
 
-    A template reads all that it is given, so this comes before it. The last `keep` stay, and the system's; TooLong
-    where these are still too many.
+    This comes before rendering, because a template reads everything. The last `keep` and the system's stay; TooLong if
+    these exceed the limit.
     """
     messages, limit = list(one["messages"]), limit_of(settings)
     sizes = [characters(message) for message in messages]
@@ -190,7 +191,7 @@ def _recent(one: Json, tokenizer: Tokenizer, settings: Settings, *, keep: int = 
 
 
 def _oldest(messages: Sequence[Json]) -> int | None:
-    """Which message goes first."""
+    """The index of the message that is dropped first."""
     return next((i for i, one in enumerate(messages[:-1]) if one["role"] != "system"), None)
 
 
@@ -201,7 +202,7 @@ def _message(index: int, message: Json) -> Json:
         )
     role = "system" if message["role"] == "developer" else message["role"]
     content = message.get("content")
-    if role == "assistant" and content is None:  # so the answers are that only called tools, or were cut before a word
+    if role == "assistant" and content is None:  # answers that only called tools, or were cut before a word
         content = ""
     content = _content(index, content)
     calls = message.get("tool_calls") if role == "assistant" else None
@@ -213,7 +214,7 @@ def _message(index: int, message: Json) -> Json:
 
 
 def _call(index: int, call: Json) -> Json:
-    """A call made earlier, its arguments as an object, which is how templates write them."""
+    """An earlier call with its arguments as an object, which templates expect."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         said = 'it is {"id", "type": "function", "function": {"name", "arguments"}}'

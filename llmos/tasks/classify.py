@@ -30,7 +30,8 @@ class Classify:
         primary_metric="accuracy",
         about="The label of a text, or any number of labels.",
         head="sequence",
-        params=frozenset({"top_k", "threshold", "labels", "hypothesis"}),  # the last two of a base, which has no labels
+        # the last two are for bases, which have no labels
+        params=frozenset({"top_k", "threshold", "labels", "hypothesis"}),
         settings=(*LABEL_SETTINGS, TaskSetting("threshold", float)),
         batch_size=32,
         is_one_sequence=True,
@@ -41,7 +42,7 @@ class Classify:
     )
 
     def of_model(self, ref: str, labels: Sequence[str], params: dict[str, Json]) -> Task:
-        """Without labels of its own, a model compares the text with those of the call (zero-shot)."""
+        """A model without labels of its own compares the text with the call's labels (zero-shot)."""
         from llmos.tasks.zeroshot import refuse_labels, zero_shot  # not above: zero-shot is made of this task
 
         if not labels:
@@ -70,7 +71,7 @@ class Classify:
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
-    """The logits as shares of one."""
+    """Softmax of the logits."""
     peak = max(logits)
     weights = [math.exp(x - peak) for x in logits]
     total = math.fsum(weights)
@@ -78,7 +79,7 @@ def softmax(logits: Sequence[float]) -> list[float]:
 
 
 def sigmoid(logit: float) -> float:
-    """The logit as a probability, for any size of it."""
+    """The logistic function, without overflow."""
     if logit >= 0:
         return 1 / (1 + math.exp(-logit))
     grown = math.exp(logit)
@@ -86,7 +87,7 @@ def sigmoid(logit: float) -> float:
 
 
 def threshold_of(settings: Settings, params: dict[str, Json]) -> float:
-    """From which probability on a label counts as given, in multi-label models."""
+    """The least probability of a given label in multi-label models."""
     value = params.get("threshold", settings.options.get("threshold", THRESHOLD))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise BadInput(f"threshold is {value!r}; it must be a number from 0 to 1")
@@ -98,7 +99,7 @@ def _rank_labels(labels: Sequence[str], shares: Sequence[float]) -> list[tuple[s
 
 
 def top(ranked: list[tuple[str, float]], params: dict[str, Json]) -> list[tuple[str, float]]:
-    """As many of the best as the call asks for."""
+    """The best labels, as many as the call asks for."""
     top_k = params.get("top_k")
     if top_k is None:
         return ranked

@@ -14,7 +14,7 @@ from llmos.tasks import task
 
 @dataclass(frozen=True, slots=True)
 class SourcedText:
-    """A text, and the line where it was read; empty for a word of the command line."""
+    """A text, and the line it was read from; empty for a word of the command line."""
 
     text: str
     place: str = ""
@@ -39,7 +39,7 @@ class CommandTexts(Protocol):
 
 
 def arrange_texts(name: str, texts: CommandTexts) -> list[SourcedInput]:
-    """The inputs; BadInput where the texts are too few for the task."""
+    """The inputs; BadInput if there are too few texts for the task."""
     arrange = getattr(task(name), "arrange_texts", None) if find_spec(name) else None  # the daemon refuses what it must
     found: list[SourcedInput] = (
         arrange(texts) if arrange else [SourcedInput(one.text, one.place) for one in texts_of(texts)]
@@ -48,7 +48,7 @@ def arrange_texts(name: str, texts: CommandTexts) -> list[SourcedInput]:
 
 
 def texts_of(texts: CommandTexts) -> list[SourcedText]:
-    """All texts; BadInput where there is none."""
+    """All texts; BadInput if there is none."""
     found = texts.read_all()
     if not found:
         raise BadInput("There is no text: it is all empty lines. Give one or more")

@@ -19,11 +19,10 @@ CUTS = ("truncate", "truncate_prompt_tokens")
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """`parse` takes the pooled vector as little-endian float32 bytes, already of length one where `is_unit` says so.
+    """`parse` takes the pooled vector as little-endian float32 bytes, already normalized if `is_unit`.
 
-    Bytes, for a list of floats costs more to make and send than the vector to compute; the engine scales a whole
-    batch at once. `cuts`: whether a text that is too long loses its end, where a call says so; `most`: so many tokens
-    are kept of it.
+    Bytes, because a list of floats costs more to build and send than the vector to compute; the engine normalizes a
+    whole batch at once. `cuts`: the call allows cutting a text that is too long; `most`: the tokens to keep.
     """
 
     cuts: bool | None = None
@@ -44,7 +43,7 @@ class Embed:
     )
 
     def with_params(self, params: dict[str, Json]) -> Embed:
-        """The task as a call asks for it."""
+        """The task with a call's params."""
         cuts, most = (params.get(key) for key in CUTS)
         if cuts is not None and not isinstance(cuts, bool):
             raise BadInput(f"truncate is {quote_value(cuts)}; it must be true or false", key="truncate")
@@ -80,7 +79,7 @@ class Embed:
 
 
 def is_unit(settings: Settings, params: dict[str, Json]) -> bool:
-    """Vectors are scaled to length one, unless the request or the model says otherwise."""
+    """Whether vectors are normalized: by default yes; the request or the model may say otherwise."""
     return bool(params.get("normalize", settings.options.get("normalize", True)))
 
 

@@ -1,7 +1,7 @@
 """Encoder-decoder bases (T5, BART, Marian): how their inputs, prefixes and languages are rendered.
 
-T5's family is told by words before the text, mBART by the tokens of two languages, one beside the text and one that
-opens the answer; the others were made for one thing and get the text as it is.
+T5's family takes a prefix before the text. mBART takes the tokens of two languages: one beside the text, and one that
+opens the answer. The others have a single purpose and take the plain text.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example
 from llmos.tasks.length import check_chars, encode_within, too_long
 
-TOLD = ("t5", "mt5")  # as their config.json names them
-MADE = {"marian": "translate", "mbart": "translate", "bart": "summarize"}  # what most of each kind are for
+TOLD = ("t5", "mt5")  # model types in config.json
+MADE = {"marian": "translate", "mbart": "translate", "bart": "summarize"}  # the usual task of each model type
 KINDS = (*TOLD, *MADE)
 TASKS = ("translate", "summarize", "generate")
 SUMMARIZE = "summarize: "
@@ -27,40 +27,40 @@ Hebrew hr Croatian id Indonesian ka Georgian km Khmer mk Macedonian ml Malayalam
 Polish ps Pashto pt Portuguese sv Swedish sw Swahili ta Tamil te Telugu th Thai tl Tagalog uk Ukrainian ur Urdu
 xh Xhosa gl Galician sl Slovenian
 """.split()  # noqa: SIM905  # a list of them would be a hundred lines
-NAMES = dict(zip(NAMED[::2], NAMED[1::2], strict=True))  # of mBART's languages, by how their codes begin
+NAMES = dict(zip(NAMED[::2], NAMED[1::2], strict=True))  # mBART's languages by the beginnings of their codes
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderDecoderInput:
-    """How a reader is told what to do: words before the text, the language's token beside it, what opens the answer."""
+    """How an encoder-decoder is instructed: a prefix, the language's token, and the opening of the answer."""
 
     prefix: str = ""
     source: int | None = None
-    opening: tuple[int, ...] = ()  # none: as every answer opens
+    opening: tuple[int, ...] = ()  # empty: the model's usual opening
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderDecoderInfo:
-    """What an answer opens with, the most tokens that one has with it, and what of prefixes its config knows.
+    """The opening of answers, the most tokens of an answer with it, and the prefixes in the config.
 
-    `prefixes` None: it takes none. `opens_whole`: an answer that is learnt has the special tokens that texts have.
+    `prefixes` None: the model takes none. `opens_whole`: a training answer has the special tokens of a text.
     """
 
     opening: tuple[int, ...]
     longest: int
     prefixes: tuple[str, ...] | None = None
     opens_whole: bool = True
-    codes: Mapping[str, int] = field(default_factory=dict)  # languages that are tokens, such as de_DE
+    codes: Mapping[str, int] = field(default_factory=dict)  # languages with a token, such as de_DE
 
     def translate(self, source: str | None, target: str | None) -> EncoderDecoderInput:
-        """How it is told to translate; BadInput where the languages cannot be told so."""
+        """How to instruct a translation; BadInput if the languages are not supported."""
         if self.codes:
             start = () if target is None else (self.opening[0], self._code(target, "target_language"))
             return EncoderDecoderInput("", None if source is None else self._code(source, "source_language"), start)
         return EncoderDecoderInput(self._prefix(source, target))
 
     def _code(self, language: str, key: str) -> int:
-        """The token of a language, by its code, how that begins, or its name in English."""
+        """The token of a language, by its code, its beginning, or its English name."""
         said = language.lower()
         for code, token in self.codes.items():
             short = code.partition("_")[0]
@@ -99,7 +99,7 @@ class EncoderDecoderInfo:
 
 
 def prefixes_of(config: Json) -> tuple[str, ...] | None:
-    """The words that this config has for its tasks; None where a text goes in as it is."""
+    """The prefixes of tasks in this config; None if texts are taken as they are."""
     params = config.get("task_specific_params")
     named = params.values() if isinstance(params, dict) else ()
     found = tuple(str(one["prefix"]) for one in named if isinstance(one, dict) and one.get("prefix"))
@@ -107,14 +107,14 @@ def prefixes_of(config: Json) -> tuple[str, ...] | None:
 
 
 def render_source(asked: EncoderDecoderInput, text: str, tokenizer: Tokenizer, settings: Settings) -> Rendered:
-    """The text as the encoder reads it, whole, or its beginning where the options say that it may be cut."""
+    """The text as the encoder reads it, whole, or its beginning if the options allow cutting."""
     (one,) = encode_within([asked.prefix + text], "The text", tokenizer, settings)
     ids = one.ids if asked.source is None else _add_language(one.ids, asked.source, tokenizer)
     return Rendered(ids, opening=asked.opening)
 
 
 def _add_language(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int]:
-    """The text with this language's token where the tokenizer puts its own: before it, or behind it."""
+    """Put the language's token where the tokenizer puts its own: before or after the text."""
     assert tokenizer.reader is not None, "only what reads is told a language so"
     codes = {*tokenizer.reader.codes.values()}
     at = next((at for at in (0, len(ids) - 1) if ids[at] in codes), None)
@@ -126,7 +126,7 @@ def _add_language(ids: list[int], source: int, tokenizer: Tokenizer) -> list[int
 def render_pair(
     asked: EncoderDecoderInput, text: str, answer: str, tokenizer: TrainingTokenizer, settings: Settings
 ) -> Rendered:
-    """The same with its answer as an SFT example: two sequences, what is read and what is written."""
+    """The text with its answer as an SFT example: the encoder's sequence and the decoder's."""
     reader = tokenizer.reader
     assert reader is not None, "only what reads is taught to write of it"
     source = render_source(asked, text, tokenizer, settings).ids

@@ -21,15 +21,15 @@ MAX_ANSWERS = 128
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 TOKEN_ID = re.compile(r"[0-9]{1,10}")
-MAX_TOKENS = 2**31 - 1  # of an answer, as asked for: there is never room for so many
+MAX_TOKENS = 2**31 - 1  # of an answer, as requested; there is never memory for more
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen, and when to stop. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing.
+    """The sampling settings of a request. Temperature 0 is greedy; top_k 0 and top_p 1 filter nothing.
 
-    `presence_penalty` and `frequency_penalty` count what was answered, `repetition_penalty` the prompt as well. Each
-    input has `n` answers; the k-th is seeded with `seed` + k. `top_logprobs` None: nothing is said of probabilities.
+    `presence_penalty` and `frequency_penalty` count tokens of the answer, `repetition_penalty` of the prompt as well.
+    Each input has `n` answers; the k-th is seeded with `seed` + k. `top_logprobs` None: no log-probabilities.
     """
 
     temperature: float = 0.7
@@ -58,7 +58,7 @@ PARAMS = frozenset({f.name for f in fields(Sampling)} | {"logprobs", "cache_salt
 class Generate:
     """`parse` takes {"text", "finish_reason"}: the whole continuation, or its newest piece (finish_reason None).
 
-    Where log-probabilities were asked for, it takes {"logprobs"} as well: one entry for each token of the text.
+    With log-probabilities it also takes {"logprobs"}: one entry for each token of the text.
     """
 
     spec = TaskSpec(
@@ -78,8 +78,8 @@ class Generate:
         return {"prompt": text_of(data, "prompt")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
-        """A prompt leaves room for at least one token; where it is cut, its end is kept."""
-        if tokenizer.reader is not None:  # whose answer takes no room beside the prompt
+        """Render prompts with room for at least one token; if a prompt is cut, its end is kept."""
+        if tokenizer.reader is not None:  # an encoder-decoder's answer takes no room of the input
             return [
                 encoder_decoder.render_source(encoder_decoder.EncoderDecoderInput(), one["prompt"], tokenizer, settings)
                 for one in inputs
@@ -109,17 +109,17 @@ class Generate:
 
 
 def salt_of(params: dict[str, Json]) -> str:
-    """What keeps the beginnings of this request's prompts to those who know it; empty where it has none."""
+    """A salt for the prefix cache: only requests with the same salt share prefixes; empty for none."""
     return whole("cache_salt", str(params.get("cache_salt") or ""))
 
 
 def ending(raw: Json) -> dict[str, Json]:
-    """What an answer has beside its text, in every task that makes text."""
+    """The fields of an answer beside its text, in every task that generates text."""
     return {key: raw[key] for key in ("finish_reason", "logprobs") if key in raw}
 
 
 def sampling(params: dict[str, Json]) -> Sampling:
-    """What the request says about sampling; BadInput that names the first value that cannot be."""
+    """The sampling settings in the params; BadInput that names the first invalid value."""
     default = Sampling()
     return Sampling(
         temperature=_number(params, "temperature", default.temperature, 0, 2),
@@ -175,7 +175,7 @@ def _top_logprobs(params: dict[str, Json]) -> int | None:
 
 
 def _biases(value: Json) -> tuple[tuple[int, float], ...]:
-    """Token ids with what is added to their logits. JSON's keys are texts, so a text of digits is an id too."""
+    """The token ids and their logit biases. JSON's keys are texts, so digits are accepted as an id."""
     if value is None:
         return ()
     said = 'logit_bias is {"token id": number from -100 to 100}'
@@ -188,7 +188,7 @@ def _biases(value: Json) -> tuple[tuple[int, float], ...]:
 
 
 def _wrap_seed(seed: int) -> int:
-    """A seed within 64 bits, whatever was added to it."""
+    """The seed, wrapped to 64 bits."""
     return (seed + 2**63) % 2**64 - 2**63
 
 
@@ -205,7 +205,7 @@ def _stops(value: Json) -> tuple[str, ...]:
 
 
 def _read(prompt: str, tokenizer: Tokenizer, limit: int, settings: Settings) -> str:
-    """The prompt as far as it counts: its end, where it may be cut."""
+    """The part of the prompt that is read: its end, if it may be cut."""
     cuts, context = may_cut(settings), limit_of(settings)
     return part_of(prompt, "The prompt", tokenizer, limit, settings, cuts=cuts, is_end=cuts, context=context)
 

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from llmos.tasks import EncodedPair, Settings, Tokenizer
 from llmos.tasks.length import Naming, limit_of, may_cut, name_text, part_of, too_long
 
-LEAST = 8  # tokens of the second text that a cut leaves; with less of it there is nothing to read
+LEAST = 8  # the least tokens of the second text after a cut
 
 
 def second_of(pair: EncodedPair) -> tuple[int, int]:
@@ -19,7 +19,7 @@ def second_of(pair: EncodedPair) -> tuple[int, int]:
 def encoded_pairs(
     pairs: Sequence[tuple[str, str]], what: str | Naming, tokenizer: Tokenizer, settings: Settings
 ) -> list[list[int]]:
-    """The pairs as tokens, each within the limit; of a text far beyond it no more is tokenized than says so."""
+    """The pairs as tokens, each within the limit; a text far beyond it is not tokenized whole."""
     limit, cuts = limit_of(settings), may_cut(settings)
     parts = [
         (
@@ -35,7 +35,7 @@ def encoded_pairs(
 def fitted_pairs(
     pairs: Sequence[EncodedPair], what: str | Naming, settings: Settings, *, cut: Container[int] = ()
 ) -> list[list[int]]:
-    """The pairs' tokens, each within the limit: where they may be cut, the end of the second text goes."""
+    """The pairs' tokens, each within the limit; the end of the second text is cut if that is allowed."""
     limit = limit_of(settings)
     return [
         pair.ids if len(pair.ids) <= limit else _cut(pair, name_text(what, i), limit, settings, is_whole=i not in cut)

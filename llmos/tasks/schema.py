@@ -1,7 +1,7 @@
-"""JSON schemas that answers follow: what of one can be enforced while tokens are chosen, and what is left out of it.
+"""JSON schemas that answers follow: what can be enforced during decoding, and what is left out.
 
 The keywords follow JSON Schema 2020-12 and its drafts since 4. What can be enforced is what llguidance enforces; a test
-holds the two against each other.
+compares the two.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ NEVER: dict[str, tuple[Json, ...]] = {
     "$dynamicRef": (),
     "$recursiveRef": (),
 }
-WITHOUT_MEANING = frozenset(("then", "else", "minContains", "maxContains", "$schema", "$id", "id"))  # of themselves
+# they have no meaning of their own
+WITHOUT_MEANING = frozenset(("then", "else", "minContains", "maxContains", "$schema", "$id", "id"))
 ABOUT = frozenset(("title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly"))
 
 
@@ -97,14 +98,14 @@ SHAPES: dict[str, tuple[Callable[[Json], bool], str]] = {  # of keywords that ar
 
 @dataclass(frozen=True, slots=True)
 class Enforced:
-    """A schema without what cannot be enforced. `left_out` maps each such keyword to where it stands first."""
+    """A schema without what cannot be enforced. `left_out` maps each such keyword to its first place."""
 
     schema: Json
     left_out: dict[str, str]
 
 
 def enforceable(key: str, schema: Json, *, is_closed: bool = False) -> Enforced:
-    """What of the schema can be enforced; BadInput with `key` where it is no schema or nested too deeply.
+    """The enforceable part of the schema; BadInput with `key` if it is malformed or nested too deeply.
 
     With `is_closed`, objects with `properties` and without `additionalProperties` allow no other properties.
     """
@@ -113,13 +114,13 @@ def enforceable(key: str, schema: Json, *, is_closed: bool = False) -> Enforced:
 
 
 def not_enforceable(key: str, found: Enforced, way_out: str = "Leave it out, or do not set strict") -> BadInput:
-    """What is said to those who asked for a schema to be enforced in full."""
+    """The error for a request that wants its schema enforced in full."""
     word, place = next(iter(found.left_out.items()))
     return BadInput(f"{key} has {word} at {place}, which cannot be enforced. {way_out}", key=key)
 
 
 def describe_left_out(found: Mapping[str, Enforced]) -> str:
-    """What was left out of the schemas with these names, as one line; empty where all is enforced."""
+    """What was left out of the schemas with these names, in one line; empty if everything is enforced."""
     line = "; ".join(f"{key}: {', '.join(sorted(one.left_out))}" for key, one in found.items() if one.left_out)
     return line if len(line) <= MAX_TOLD else f"{line[: MAX_TOLD - 4]} ..."
 
@@ -128,7 +129,7 @@ Place = tuple[Any, str]  # Any: the place of the schema around it, or None for t
 
 
 class _Walk:
-    """One schema on its way through: a look at all of it, once, and then what is made of it."""
+    """Processes one schema: a check of all of it, then the conversion."""
 
     def __init__(self, key: str, root: Json, *, is_closed: bool) -> None:
         self._key, self._root, self._is_closed = key, root, is_closed

@@ -12,7 +12,10 @@ from llmos.tasks.length import limit_of, too_long
 
 @dataclass(frozen=True, slots=True)
 class SFTExample:
-    """One sequence. At each of `places` the token that comes next is learnt: the one of `targets`. The rest is read."""
+    """One sequence.
+
+    At each of `places` the next token is learned: that of `targets`. All other tokens are only read.
+    """
 
     ids: list[int]
     places: list[int]
@@ -20,7 +23,7 @@ class SFTExample:
 
 
 def close_answer(ids: Sequence[int], tokenizer: TrainingTokenizer) -> list[int]:
-    """An answer's tokens up to the one that ends it, which is a part of it: a model that learns to stop needs it."""
+    """An answer's tokens up to and including the one that ends it, because a model must learn to stop."""
     for i, one in enumerate(ids):
         if one in tokenizer.ends:
             return list(ids[: i + 1])
@@ -32,7 +35,7 @@ def close_answer(ids: Sequence[int], tokenizer: TrainingTokenizer) -> list[int]:
 def continue_answer(
     before: str, said: str, prompt: Sequence[int], tokenizer: TrainingTokenizer, *, special: bool
 ) -> list[int]:
-    """The tokens of `said` behind the prompt, whose text is `before`, as they are where both are read as one."""
+    """The tokens of `said` after the prompt, whose text is `before`, tokenized as one text."""
     (whole,) = tokenizer.encode([before + said], special=special)
     if whole.ids[: len(prompt)] == list(prompt):
         return close_answer(whole.ids[len(prompt) :], tokenizer)
@@ -41,7 +44,7 @@ def continue_answer(
 
 
 def room_for(answer: Sequence[int], settings: Settings) -> int:
-    """The most tokens that a prompt may have before this answer."""
+    """The most tokens of a prompt before this answer."""
     room = limit_of(settings) - len(answer)
     if room < 1:
         raise too_long("The answer", len(answer), limit_of(settings) - 1, settings)
@@ -49,7 +52,7 @@ def room_for(answer: Sequence[int], settings: Settings) -> int:
 
 
 def render_examples(turns: Iterable[tuple[list[int], list[int]]]) -> Rendered:
-    """Prompts with their answers as SFT examples. One whose prompt continues the last one goes on in its row."""
+    """Prompts with their answers as SFT examples. A prompt that continues the last one stays in the same example."""
     lessons: list[SFTExample] = []
     whole: list[int] = []
     places: list[int] = []

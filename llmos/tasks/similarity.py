@@ -38,7 +38,7 @@ class Similarity:
     )
 
     def arrange_texts(self, texts: CommandTexts) -> list[SourcedInput]:
-        """Each text and its next are a pair."""
+        """Each two texts in a row are a pair."""
         read = texts_of(texts)
         if len(read) % 2:
             raise BadInput(f"similarity compares texts in pairs, and there are {len(read)}. Give two, or four ...")
@@ -69,7 +69,7 @@ def _name(number: int) -> str:
 
 
 def vector_of(data: bytes) -> array[float]:
-    """A vector as the engine sends it."""
+    """A vector from the engine's bytes."""
     vector = array("f", data)
     if byteorder == "big":
         vector.byteswap()
@@ -77,7 +77,7 @@ def vector_of(data: bytes) -> array[float]:
 
 
 def cosine(one: array[float], other: array[float]) -> float:
-    """Of two vectors of length one; rounding takes it nowhere beyond -1 and 1."""
+    """The cosine of two unit vectors, clipped to -1 and 1."""
     product: float = sum(map(mul, one, other))
     return max(-1.0, min(1.0, product))
 

@@ -18,7 +18,7 @@ MOST_WORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Summarize:
-    """`parse` takes what generate's does. `max_words` is asked of the model, which may not keep to it."""
+    """`parse` takes what generate's does. `max_words` is only a request to the model."""
 
     max_words: int | None = None
 
@@ -37,7 +37,7 @@ class Summarize:
     )
 
     def with_params(self, params: dict[str, Json]) -> Summarize:
-        """The task as a call asks for it."""
+        """The task with a call's params."""
         words = params.get("max_words")
         if words is None:
             return self

@@ -22,7 +22,7 @@ def text_of(data: Json, field: str = "text") -> str:
 
 
 def whole(key: str, text: str) -> str:
-    """The text; BadInput where it has half of a surrogate pair, which no UTF-8 can say."""
+    """The text; BadInput for a lone surrogate, which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -32,7 +32,7 @@ def whole(key: str, text: str) -> str:
 
 
 def quote_value(value: Json, width: int = 80) -> str:
-    """A value as an error message quotes it: never more than a line, nor more work than that."""
+    """A value as error messages quote it: at most one line."""
     text = repr(_beginning(value, [width], width))
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
