@@ -73,11 +73,15 @@ def check_inputs(inputs: Sequence[Json], params: Mapping[str, Json]) -> None:
     """Raise BadInput for a call with too many inputs, answers (`n`), or documents."""
     copies, documents = _copies(params), _documents(inputs)
     if len(inputs) > MAX_INPUTS:
-        raise _too_many(f"has {len(inputs):,} inputs")
+        raise _too_many(f"has {len(inputs):,} inputs", "inputs", len(inputs))
     if len(inputs) * copies > MAX_INPUTS:
-        raise _too_many(f"asks for {len(inputs) * copies:,} answers, {copies:,} to each of {len(inputs):,} inputs")
+        raise _too_many(
+            f"asks for {len(inputs) * copies:,} answers, {copies:,} to each of {len(inputs):,} inputs",
+            "answers",
+            len(inputs) * copies,
+        )
     if documents > MAX_INPUTS:
-        raise _too_many(f"has {documents:,} documents")
+        raise _too_many(f"has {documents:,} documents", "documents", documents)
 
 
 def size_of(call: Call) -> int:
@@ -109,7 +113,10 @@ def _documents(inputs: Sequence[Json]) -> int:
     return count
 
 
-def _too_many(what: str) -> BadInput:
+def _too_many(what: str, unit: str, size: int) -> BadInput:
     return BadInput(
-        f"The call {what}, and one call may have {MAX_INPUTS:,}. Send them in several calls", limit=MAX_INPUTS
+        f"The call {what}, and one call may have {MAX_INPUTS:,}. Send them in several calls",
+        unit=unit,
+        size=size,
+        limit=MAX_INPUTS,
     )

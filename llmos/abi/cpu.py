@@ -108,6 +108,7 @@ def choose_path(setting: str, has: Collection[str], machine: str = platform.mach
             key=SETTING,
             value=setting,
             expected=AUTO,
+            lacks=lacking,
         )
     return path
 
@@ -134,6 +135,7 @@ def check(
             key=SETTING,
             value=setting,
             expected=f"{AUTO} or {NONE}",
+            compiler=None,
         )
     asked = [command, *path.flags, "-fsyntax-only", "-x", "c", "/dev/null"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
@@ -145,5 +147,7 @@ def check(
             key=SETTING,
             value=setting,
             expected=f"{AUTO} or {NONE}",
+            compiler=command,
+            reason=said,
         )
     return path

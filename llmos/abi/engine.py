@@ -91,7 +91,12 @@ def check_engine(name: str, manifest: Manifest) -> None:
     """Raise BadInput for an unknown engine, or one that cannot serve this model."""
     why = refusal(name, manifest)
     if why is not None:
-        raise BadInput(why, key="engine")
+        raise BadInput(why, key="engine", value=name, model=manifest.ref, expected=engines_for(manifest))
+
+
+def engines_for(manifest: Manifest) -> list[str]:
+    """The engines that can serve this model's format."""
+    return [one.name for one in ENGINES.values() if one.formats and _takes(one, manifest)]
 
 
 def refusal(name: str, manifest: Manifest) -> str | None:
@@ -100,7 +105,7 @@ def refusal(name: str, manifest: Manifest) -> str | None:
         return f"No engine {name!r}. There are: {', '.join(ENGINES)}"
     if _takes(ENGINES[name], manifest):
         return None
-    others = [one.name for one in ENGINES.values() if one.formats and _takes(one, manifest)]
+    others = engines_for(manifest)
     way_out = f"Use {' or '.join(others)}" if others else "Choose another model (llmos ls)"
     return f"The engine {name} cannot serve {manifest.ref}: it {_limit(ENGINES[name], manifest)}. {way_out}"
 
@@ -117,6 +122,8 @@ def device_for(name: str, devices: Sequence[Device]) -> Device:
             f"The engine {name} computes on a device of kind {kind}, and this box has none (it has "
             f"{', '.join(device.name for device in devices)}). Ask another engine: {DEFAULT}",
             key="engine",
+            value=name,
+            kind=kind,
         )
     return next((device for device in fit if device.kind == "cuda"), fit[0])
 

@@ -9,7 +9,7 @@ Detail = dict[str, Any]  # Any: whatever JSON holds; each error says which keys 
 
 
 class LlmosError(Exception):
-    """The base class of all errors of this project. `code` is stable; the message may be improved."""
+    """The base class of all errors of this project. `code` and the keys of `detail` are stable; the message may change."""
 
     code: ClassVar[str] = "internal"
 
@@ -20,13 +20,17 @@ class LlmosError(Exception):
 
 
 class BadInput(LlmosError):
-    """The request or the data is wrong; the same again fails the same way."""
+    """The request or the data is wrong; the same again fails the same way.
+
+    Detail, as far as it applies: key, value and expected of a field; size and limit; model, task, file, path; `lacks`,
+    what is not there; `reason`, a word that tells causes apart which have no other detail.
+    """
 
     code = "bad_input"
 
 
 class BadRow(BadInput):
-    """A data file has a row that cannot be used; detail: file, line, value."""
+    """A data file has a row that cannot be used; detail: file, line, value, and kind, a word for the problem."""
 
     code = "bad_row"
 

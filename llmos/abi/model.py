@@ -153,13 +153,17 @@ def split_ref(text: str) -> tuple[str, int | None]:
     if "/" in name:
         raise ModelNotFound(
             f"No model {_short(text)}: names have no slash. See all names: llmos ls. Bring in a hub's model: "
-            "llmos pull hf:ORG/NAME"
+            "llmos pull hf:ORG/NAME",
+            name=text[:120],
         )
     check_name(name)
     if not colon or version == LATEST:
         return name, None
     if not VERSION.fullmatch(version):
-        raise BadInput(f"{_short(text)} is no model reference: after the colon comes a version number, like {name}:1")
+        raise BadInput(
+            f"{_short(text)} is no model reference: after the colon comes a version number, like {name}:1",
+            reference=_short(text),
+        )
     return name, int(version)
 
 
@@ -170,7 +174,10 @@ def split_dataset_ref(text: str) -> tuple[str, int | None]:
     if not at:
         return name, None
     if not VERSION.fullmatch(version):
-        raise BadInput(f"{_short(text)} is no dataset reference: after the @ comes a version number, like {name}@1")
+        raise BadInput(
+            f"{_short(text)} is no dataset reference: after the @ comes a version number, like {name}@1",
+            reference=_short(text),
+        )
     return name, int(version)
 
 
@@ -201,6 +208,7 @@ def check_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise BadInput(
             f"{_short(name)} is no valid name. Use lower-case letters, digits, '.', '_' and '-', at most 96, "
-            "starting with a letter or digit"
+            "starting with a letter or digit",
+            name=_short(name),
         )
     return name

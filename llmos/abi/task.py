@@ -131,7 +131,9 @@ def load_task(name: str) -> Any:  # a Task of llmos.tasks, which this package do
     if name in BUILT_IN:
         return import_module(f"llmos.tasks.{name}").TASK
     if name not in _external():
-        raise BadInput(f"No task {name!r}. There are: {', '.join(task_names())}")
+        raise BadInput(
+            f"No task {name!r}. There are: {', '.join(task_names())}", task=name, expected=list(task_names())
+        )
     return _external()[name]
 
 

@@ -67,7 +67,11 @@ class Splitter:
         while len(self._held) - start >= PREFIX.size:
             (size,) = PREFIX.unpack_from(self._held, start)
             if size > MAX_FRAME_BYTES:
-                raise BadInput(f"A frame says it has {size:,} bytes; the limit is {MAX_FRAME_BYTES:,}")
+                raise BadInput(
+                    f"A frame says it has {size:,} bytes; the limit is {MAX_FRAME_BYTES:,}",
+                    size=size,
+                    limit=MAX_FRAME_BYTES,
+                )
             end = start + PREFIX.size + size
             if len(self._held) < end:
                 break
@@ -83,7 +87,9 @@ def to_json(value: Any) -> bytes:  # Any: every dataclass of abi, and plain JSON
         return msgspec.json.encode(value)
     except UnicodeEncodeError as error:
         raise BadInput(
-            f"A text is no valid Unicode at its character {error.start}, so that UTF-8 cannot say it"
+            f"A text is no valid Unicode at its character {error.start}, so that UTF-8 cannot say it",
+            reason="surrogate",
+            at_character=error.start,
         ) from error
 
 
@@ -92,7 +98,7 @@ def from_json(data: bytes | str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
-        raise BadInput(f"Not a valid {kind.__name__}: {error}") from error
+        raise BadInput(f"Not a valid {kind.__name__}: {error}", **_named_field(str(error))) from error
 
 
 def to_plain(value: Any) -> Any:  # Any: as to_json
@@ -106,9 +112,11 @@ def from_plain(data: Any, kind: type[T]) -> T:  # Any: as to_json
         return msgspec.convert(data, type=kind)
     except msgspec.ValidationError as error:
         said = _sentence(str(error), data) or f"Not a valid {kind.__name__}: {error}"
-        raise BadInput(said) from error
+        raise BadInput(said, **_named_field(str(error))) from error
 
 
+PLACE = re.compile(r" - at `\$\.?(?P<place>[^`]*)`$")
+LACKED = re.compile(r"(?:missing required|contains unknown) field `(?P<name>[^`]+)`")
 MISFIT = re.compile(r"Expected `(?P<wanted>[a-z| ]+)`, got `[a-z]+` - at `\$\.(?P<path>[\w.]+)`")
 WORDS = {
     "float": "a number",
@@ -118,6 +126,14 @@ WORDS = {
     "array": "a list",
     "object": "an object",
 }
+
+
+def _named_field(said: str) -> dict[str, str]:
+    """The field that msgspec names, as a detail; none where it is the whole that does not fit."""
+    place, lacked = PLACE.search(said), LACKED.search(said)
+    path = [place["place"]] if place and place["place"] else []
+    path += [lacked["name"]] if lacked else []
+    return {"field": ".".join(path)} if path else {}
 
 
 def _sentence(said: str, data: Any) -> str | None:  # Any: as to_json

@@ -82,7 +82,10 @@ class Answer:
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"question", "passage"} <= data.keys():
-            raise BadInput(f"The input has no question and passage: {quote_value(data)}. Send {EXAMPLE}")
+            raise BadInput(
+                f"The input has no question and passage: {quote_value(data)}. Send {EXAMPLE}",
+                expected=["question", "passage"],
+            )
         return {field: text_of(data, field) for field in ("question", "passage")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
@@ -173,7 +176,9 @@ def _longest(settings: Settings, params: dict[str, Json]) -> int:
     value = params.get("max_answer_tokens", settings.options.get("max_answer_tokens", MAX_ANSWER_TOKENS))
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadInput(
-            f"max_answer_tokens is {quote_value(value)}; it must be a whole number, 1 or more", key="max_answer_tokens"
+            f"max_answer_tokens is {quote_value(value)}; it must be a whole number, 1 or more",
+            key="max_answer_tokens",
+            value=quote_value(value),
         )
     return value
 
@@ -181,7 +186,11 @@ def _longest(settings: Settings, params: dict[str, Json]) -> int:
 def _threshold(settings: Settings, params: dict[str, Json]) -> float:
     value = params.get("threshold", settings.options.get("threshold", 0.0))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadInput(f"threshold is {quote_value(value)}; it must be a number from 0 to 1", key="threshold")
+        raise BadInput(
+            f"threshold is {quote_value(value)}; it must be a number from 0 to 1",
+            key="threshold",
+            value=quote_value(value),
+        )
     return float(value)
 
 

@@ -56,7 +56,7 @@ class Chat:
             data = [{"role": "user", "content": text_of(data)}]
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, (list, tuple)) or not messages:
-            raise BadInput(f"The input has no messages: {quote_value(data)}. Send {EXAMPLE}")
+            raise BadInput(f"The input has no messages: {quote_value(data)}. Send {EXAMPLE}", value=quote_value(data))
         normal = []
         for i, message in enumerate(messages):
             with naming_place(at=f"messages[{i}]"):
@@ -198,7 +198,8 @@ def _oldest(messages: Sequence[Json]) -> int | None:
 def _message(index: int, message: Json) -> Json:
     if not isinstance(message, dict) or message.get("role") not in ROLES:
         raise BadInput(
-            f"messages[{index}] is {quote_value(message)}. It needs a role ({', '.join(ROLES)}), as in {EXAMPLE}"
+            f"messages[{index}] is {quote_value(message)}. It needs a role ({', '.join(ROLES)}), as in {EXAMPLE}",
+            value=quote_value(message),
         )
     role = "system" if message["role"] == "developer" else message["role"]
     content = message.get("content")
@@ -209,7 +210,9 @@ def _message(index: int, message: Json) -> Json:
     if not calls:
         return {"role": role, "content": content}
     if not isinstance(calls, (list, tuple)):
-        raise BadInput(f"messages[{index}].tool_calls is {quote_value(calls)}; it must be a list")
+        raise BadInput(
+            f"messages[{index}].tool_calls is {quote_value(calls)}; it must be a list", value=quote_value(calls)
+        )
     return {"role": role, "content": content, "tool_calls": [_call(index, call) for call in calls]}
 
 
@@ -218,14 +221,14 @@ def _call(index: int, call: Json) -> Json:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         said = 'it is {"id", "type": "function", "function": {"name", "arguments"}}'
-        raise BadInput(f"messages[{index}].tool_calls has {quote_value(call)}; {said}")
+        raise BadInput(f"messages[{index}].tool_calls has {quote_value(call)}; {said}", value=quote_value(call))
     arguments = function.get("arguments") or {}
     if isinstance(arguments, str):
         try:
             arguments = msgspec.json.decode(arguments)
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
             said = f"The arguments of {function['name']} in messages[{index}] are not JSON: {quote_value(arguments)}"
-            raise BadInput(said) from error
+            raise BadInput(said, value=quote_value(arguments)) from error
     return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
@@ -235,7 +238,8 @@ def _content(index: int, content: Json) -> str:
     if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
         return "".join(part["text"] for part in content)
     raise BadInput(
-        f"messages[{index}].content is {quote_value(content)}. Only text can be read: a string, or parts of text"
+        f"messages[{index}].content is {quote_value(content)}. Only text can be read: a string, or parts of text",
+        value=quote_value(content),
     )
 
 

@@ -64,7 +64,9 @@ class Classify:
             ranked = _rank_labels(settings.labels, shares)
             return {"labels": [label for label, p in ranked if p >= least], "scores": dict(top(ranked, params))}
         if params.get("threshold") is not None:
-            raise BadInput("threshold is for multi-label models; this model gives one label", key="threshold")
+            raise BadInput(
+                "threshold is for multi-label models; this model gives one label", key="threshold", reason="one_label"
+            )
         ranked = _rank_labels(settings.labels, softmax(raw))
         label, score = ranked[0]
         return {"label": label, "score": score, "scores": dict(top(ranked, params))}
@@ -90,7 +92,7 @@ def threshold_of(settings: Settings, params: dict[str, Json]) -> float:
     """The least probability of a given label in multi-label models."""
     value = params.get("threshold", settings.options.get("threshold", THRESHOLD))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadInput(f"threshold is {value!r}; it must be a number from 0 to 1")
+        raise BadInput(f"threshold is {value!r}; it must be a number from 0 to 1", key="threshold", value=value)
     return float(value)
 
 
@@ -104,7 +106,7 @@ def top(ranked: list[tuple[str, float]], params: dict[str, Json]) -> list[tuple[
     if top_k is None:
         return ranked
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise BadInput(f"top_k is {top_k!r}; it must be a number of labels, 1 or more")
+        raise BadInput(f"top_k is {top_k!r}; it must be a number of labels, 1 or more", key="top_k", value=top_k)
     return ranked[:top_k]
 
 

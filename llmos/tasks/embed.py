@@ -46,12 +46,18 @@ class Embed:
         """The task with a call's params."""
         cuts, most = (params.get(key) for key in CUTS)
         if cuts is not None and not isinstance(cuts, bool):
-            raise BadInput(f"truncate is {quote_value(cuts)}; it must be true or false", key="truncate")
+            raise BadInput(
+                f"truncate is {quote_value(cuts)}; it must be true or false", key="truncate", value=quote_value(cuts)
+            )
         if most is None:
             return Embed(cuts)
         if isinstance(most, bool) or not isinstance(most, int) or (most < 1 and most != ALL):
             said = f"it is a whole number from 1, or {ALL} for as many as the model takes"
-            raise BadInput(f"truncate_prompt_tokens is {quote_value(most)}; {said}", key="truncate_prompt_tokens")
+            raise BadInput(
+                f"truncate_prompt_tokens is {quote_value(most)}; {said}",
+                key="truncate_prompt_tokens",
+                value=quote_value(most),
+            )
         if cuts is False:
             said = "truncate is false, and truncate_prompt_tokens says where to cut. Leave one of them out"
             raise BadInput(said, key="truncate")

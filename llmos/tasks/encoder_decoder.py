@@ -70,6 +70,8 @@ class EncoderDecoderInfo:
             f"{key} is {language!r}, and this model has no such language. It has {len(self.codes)}: "
             f"{', '.join(self.codes)}",
             key=key,
+            value=language,
+            expected=list(self.codes),
         )
 
     def _prefix(self, source: str | None, target: str | None) -> str:
@@ -79,6 +81,7 @@ class EncoderDecoderInfo:
                     "This model translates only between the languages that it was made for. "
                     "Leave source_language and target_language out",
                     key="target_language",
+                    reason="one_pair",
                 )
             return ""
         if target is None:
@@ -86,6 +89,7 @@ class EncoderDecoderInfo:
                 "translate needs target_language, such as German: a param of a "
                 "call, and of training an option, --set target_language=German",
                 key="target_language",
+                reason="lacking",
             )
         if source is None:
             known = (one for one in self.prefixes if one.lower().endswith(f" to {target.lower()}: "))

@@ -144,7 +144,11 @@ def _number(params: dict[str, Json], key: str, default: float, least: float, mos
     if value is None:
         return default
     if not _is_number(value) or not least <= value <= most:
-        raise BadInput(f"{key} is {quote_value(value)}; it must be a number from {least:,} to {most:,}", key=key)
+        raise BadInput(
+            f"{key} is {quote_value(value)}; it must be a number from {least:,} to {most:,}",
+            key=key,
+            value=quote_value(value),
+        )
     return float(value)
 
 
@@ -153,7 +157,11 @@ def _whole(params: dict[str, Json], key: str, default: int, least: int, most: in
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadInput(f"{key} is {quote_value(value)}; it must be a whole number from {least:,} to {most:,}", key=key)
+        raise BadInput(
+            f"{key} is {quote_value(value)}; it must be a whole number from {least:,} to {most:,}",
+            key=key,
+            value=quote_value(value),
+        )
     return value
 
 
@@ -167,10 +175,15 @@ def _top_logprobs(params: dict[str, Json]) -> int | None:
         raise BadInput(
             f"logprobs is {quote_value(wanted)}; it must be true or false, and top_logprobs says how many",
             key="logprobs",
+            value=quote_value(wanted),
         )
     top = _whole(params, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS)
     if top and not wanted:
-        raise BadInput(f"top_logprobs is {top}, but logprobs is not true. Set logprobs as well", key="top_logprobs")
+        raise BadInput(
+            f"top_logprobs is {top}, but logprobs is not true. Set logprobs as well",
+            key="top_logprobs",
+            value=quote_value(top),
+        )
     return top if wanted else None
 
 
@@ -180,10 +193,18 @@ def _biases(value: Json) -> tuple[tuple[int, float], ...]:
         return ()
     said = 'logit_bias is {"token id": number from -100 to 100}'
     if not isinstance(value, dict) or len(value) > MAX_BIASES:
-        raise BadInput(f"{said}, at most {MAX_BIASES:,} of them; this is {quote_value(value)}", key="logit_bias")
+        raise BadInput(
+            f"{said}, at most {MAX_BIASES:,} of them; this is {quote_value(value)}",
+            key="logit_bias",
+            value=quote_value(value),
+        )
     for token, bias in value.items():
         if not TOKEN_ID.fullmatch(str(token)) or not _is_number(bias) or not -100 <= bias <= 100:
-            raise BadInput(f"{said}; this has {quote_value(token)}: {quote_value(bias)}", key="logit_bias")
+            raise BadInput(
+                f"{said}; this has {quote_value(token)}: {quote_value(bias)}",
+                key="logit_bias",
+                value=quote_value(token),
+            )
     return tuple((int(token), float(bias)) for token, bias in value.items())
 
 
@@ -198,9 +219,11 @@ def _stops(value: Json) -> tuple[str, ...]:
         return ()
     if not isinstance(stops, tuple) or not all(isinstance(s, str) and 0 < len(s) <= MAX_STOP_CHARS for s in stops):
         said = f"a string of 1 to {MAX_STOP_CHARS} characters, or a list of such"
-        raise BadInput(f"stop is {quote_value(value)}; it must be {said}", key="stop")
+        raise BadInput(f"stop is {quote_value(value)}; it must be {said}", key="stop", value=quote_value(value))
     if len(stops) > MAX_STOPS:
-        raise BadInput(f"stop has {len(stops):,} strings; it may have {MAX_STOPS}. Send fewer", key="stop")
+        raise BadInput(
+            f"stop has {len(stops):,} strings; it may have {MAX_STOPS}. Send fewer", key="stop", limit=MAX_STOPS
+        )
     return stops
 
 

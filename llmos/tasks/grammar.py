@@ -45,14 +45,18 @@ def grammar_of(params: dict[str, Json]) -> Grammar | None:
         return None
     if len(given) > 1:
         raise BadInput(
-            f"An answer follows one rule, and this has {' and '.join(given)}. Send one of them", key=given[1]
+            f"An answer follows one rule, and this has {' and '.join(given)}. Send one of them",
+            key=given[1],
+            reason="two_rules",
         )
     kind, value = given[0], params[given[0]]
     if kind == JSON_SCHEMA:
         return Grammar(kind, _enforceable_schema(fitting(kind, schema_text(kind, value))))
     if not isinstance(value, str) or not value.strip():
         example = r"[0-9]{5}" if kind == REGEX else 'start: "yes" | "no"'
-        raise BadInput(f"{kind} is {quote_value(value)}; it must be a text, such as {example}", key=kind)
+        raise BadInput(
+            f"{kind} is {quote_value(value)}; it must be a text, such as {example}", key=kind, value=quote_value(value)
+        )
     return Grammar(kind, fitting(kind, value))
 
 
@@ -69,13 +73,19 @@ def schema_text(key: str, schema: Json) -> str:
     """A JSON schema as text, its properties in the order that they were given in."""
     if not isinstance(schema, dict):
         example = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
-        raise BadInput(f"{key} is {quote_value(schema)}; it must be an object, such as {example}", key=key)
+        raise BadInput(
+            f"{key} is {quote_value(schema)}; it must be an object, such as {example}",
+            key=key,
+            value=quote_value(schema),
+        )
     try:
         return msgspec.json.encode(schema).decode()
     except RecursionError as error:
         raise BadInput(f"{key} is nested too deeply. Make it flatter", key=key) from error
     except UnicodeEncodeError as error:
-        raise BadInput(f"{key} has half of a surrogate pair. Send whole characters", key=key) from error
+        raise BadInput(
+            f"{key} has half of a surrogate pair. Send whole characters", key=key, reason="surrogate"
+        ) from error
 
 
 def fitting(kind: str, text: str) -> str:

@@ -19,7 +19,11 @@ def parses_special(params: Mapping[str, Json]) -> bool:
     """Whether the names of control tokens in what a call brings are meant as such; BadInput for what says neither."""
     value = params.get(PARSE_SPECIAL)
     if value is not None and not isinstance(value, bool):
-        raise BadInput(f"{PARSE_SPECIAL} is {quote_value(value)}; it must be true or false", key=PARSE_SPECIAL)
+        raise BadInput(
+            f"{PARSE_SPECIAL} is {quote_value(value)}; it must be true or false",
+            key=PARSE_SPECIAL,
+            value=quote_value(value),
+        )
     return bool(value)
 
 

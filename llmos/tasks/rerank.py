@@ -53,10 +53,16 @@ class Rerank:
 
     def check(self, data: Json) -> Json:
         if not isinstance(data, dict) or not {"query", "documents"} <= data.keys():
-            raise BadInput(f"The input has no query and documents: {quote_value(data)}. Send {EXAMPLE}")
+            raise BadInput(
+                f"The input has no query and documents: {quote_value(data)}. Send {EXAMPLE}",
+                expected=["query", "documents"],
+            )
         documents = data["documents"]
         if not isinstance(documents, (list, tuple)) or not documents:
-            raise BadInput(f"documents is {quote_value(documents)}. Send a list of at least one text, as in {EXAMPLE}")
+            raise BadInput(
+                f"documents is {quote_value(documents)}. Send a list of at least one text, as in {EXAMPLE}",
+                field="documents",
+            )
         return {"query": text_of(data, "query"), "documents": [_document(i, one) for i, one in enumerate(documents)]}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:
@@ -92,6 +98,7 @@ def _document(index: int, document: Json) -> str:
         raise BadInput(
             f"documents[{index}] is {quote_value(document)}. Every document is a text that is not empty",
             at=f"documents[{index}]",
+            value=quote_value(document),
         ) from error
 
 
@@ -107,14 +114,18 @@ def _text_name(number: int) -> str:
 def _top_n(params: dict[str, Json]) -> int | None:
     value = params.get("top_n")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise BadInput(f"top_n is {quote_value(value)}; it must be a number of documents, 1 or more", key="top_n")
+        raise BadInput(
+            f"top_n is {quote_value(value)}; it must be a number of documents, 1 or more",
+            key="top_n",
+            value=quote_value(value),
+        )
     return value
 
 
 def _is_true(params: dict[str, Json], key: str) -> bool:
     value = params.get(key, False)
     if not isinstance(value, bool):
-        raise BadInput(f"{key} is {quote_value(value)}; it must be true or false", key=key)
+        raise BadInput(f"{key} is {quote_value(value)}; it must be true or false", key=key, value=quote_value(value))
     return value
 
 

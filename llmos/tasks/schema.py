@@ -116,7 +116,9 @@ def enforceable(key: str, schema: Json, *, is_closed: bool = False) -> Enforced:
 def not_enforceable(key: str, found: Enforced, way_out: str = "Leave it out, or do not set strict") -> BadInput:
     """The error for a request that wants its schema enforced in full."""
     word, place = next(iter(found.left_out.items()))
-    return BadInput(f"{key} has {word} at {place}, which cannot be enforced. {way_out}", key=key)
+    return BadInput(
+        f"{key} has {word} at {place}, which cannot be enforced. {way_out}", key=key, keyword=word, place=place
+    )
 
 
 def describe_left_out(found: Mapping[str, Enforced]) -> str:
@@ -158,12 +160,12 @@ class _Walk:
             node, place, depth = waiting.pop()
             if depth > MAX_DEPTH:
                 said = f"{self._key} is nested more than {MAX_DEPTH} schemas deep. Make it flatter"
-                raise BadInput(said, key=self._key)
+                raise BadInput(said, key=self._key, limit=MAX_DEPTH)
             if isinstance(node, bool):
                 continue
             if not isinstance(node, dict):
                 said = f"{self._key} has {quote_value(node)} at {_told_place(place)}; a schema is an object"
-                raise BadInput(said, key=self._key)
+                raise BadInput(said, key=self._key, place=_told_place(place))
             self._nodes[id(node)] = node
             self._check(node, place)
             if node.get("$anchor") is not None:
@@ -176,7 +178,11 @@ class _Walk:
             if node[word] is not None and not is_one(node[word]):
                 at = _told_place(place)
                 raise BadInput(
-                    f"{self._key} has {word} = {quote_value(node[word])} at {at}; it must be {said}", key=self._key
+                    f"{self._key} has {word} = {quote_value(node[word])} at {at}; it must be {said}",
+                    key=self._key,
+                    keyword=word,
+                    place=at,
+                    value=quote_value(node[word]),
                 )
 
     def _parts(self) -> set[int]:

@@ -51,7 +51,9 @@ class Similarity:
         if isinstance(data, (list, tuple)) and len(data) == 2:
             data = {"text": data[0], "other": data[1]}
         if not isinstance(data, dict) or not {"text", "other"} <= data.keys():
-            raise BadInput(f"The input is no pair of texts: {quote_value(data)}. Send {EXAMPLE}")
+            raise BadInput(
+                f"The input is no pair of texts: {quote_value(data)}. Send {EXAMPLE}", expected=["text", "other"]
+            )
         return {field: text_of(data, field) for field in ("text", "other")}
 
     def render(self, inputs: Sequence[Json], tokenizer: Tokenizer, settings: Settings) -> list[Rendered]:

@@ -43,7 +43,7 @@ class Summarize:
             return self
         if isinstance(words, bool) or not isinstance(words, int) or not 1 <= words <= MOST_WORDS:
             said = f"max_words is {quote_value(words)}; it must be a whole number from 1 to {MOST_WORDS:,}"
-            raise BadInput(said, key="max_words")
+            raise BadInput(said, key="max_words", value=quote_value(words))
         return replace(self, max_words=words)
 
     def check(self, data: Json) -> Json:

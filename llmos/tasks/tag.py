@@ -160,10 +160,16 @@ def _firsts(encoded: Encoded, count: int) -> tuple[int | None, ...]:
 
 def _tokens_of(tokens: Json) -> list[str]:
     if not isinstance(tokens, (list, tuple)) or not tokens:
-        raise BadInput(f'tokens is {quote_value(tokens)}. Send a list of words, like {{"tokens": ["Ada", "lives"]}}')
+        raise BadInput(
+            f'tokens is {quote_value(tokens)}. Send a list of words, like {{"tokens": ["Ada", "lives"]}}',
+            value=quote_value(tokens),
+        )
     for i, token in enumerate(tokens):
         if not isinstance(token, str) or not token.strip():
-            raise BadInput(f"tokens[{i}] is {quote_value(token)}. Every token is a string that is not empty")
+            raise BadInput(
+                f"tokens[{i}] is {quote_value(token)}. Every token is a string that is not empty",
+                value=quote_value(token),
+            )
     return list(tokens)
 
 

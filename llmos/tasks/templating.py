@@ -49,24 +49,34 @@ def for_template(params: dict[str, Json]) -> dict[str, Json]:
         return {}
     if not isinstance(value, dict):
         raise BadInput(
-            f'{PARAM} is {quote_value(value)}; it must be an object, such as {{"enable_thinking": false}}', key=PARAM
+            f'{PARAM} is {quote_value(value)}; it must be an object, such as {{"enable_thinking": false}}',
+            key=PARAM,
+            value=quote_value(value),
         )
     if len(value) > MOST_NAMES:
-        raise BadInput(f"{PARAM} has {len(value):,} names; it may have {MOST_NAMES}. Send fewer", key=PARAM)
+        raise BadInput(
+            f"{PARAM} has {len(value):,} names; it may have {MOST_NAMES}. Send fewer", key=PARAM, limit=MOST_NAMES
+        )
     for name in value:
         _check_name(name)
     if _levels(value, MOST_LEVELS) > MOST_LEVELS:
-        raise BadInput(f"{PARAM} is nested too deeply; it may have {MOST_LEVELS} levels", key=PARAM)
+        raise BadInput(f"{PARAM} is nested too deeply; it may have {MOST_LEVELS} levels", key=PARAM, limit=MOST_LEVELS)
     size = len(msgspec.json.encode(value))
     if size > MOST_BYTES:
-        raise BadInput(f"{PARAM} has {size:,} bytes; it may have {MOST_BYTES:,}. Send less", key=PARAM)
+        raise BadInput(
+            f"{PARAM} has {size:,} bytes; it may have {MOST_BYTES:,}. Send less", key=PARAM, limit=MOST_BYTES
+        )
     return dict(value)
 
 
 def _check_name(name: str) -> None:
     path = f"{PARAM}.{name[:40]}"
     if not name.isidentifier() or keyword.iskeyword(name) or len(name) > 64:
-        raise BadInput(f"{PARAM} has {quote_value(name)}, which is no name that a template can read", key=PARAM)
+        raise BadInput(
+            f"{PARAM} has {quote_value(name)}, which is no name that a template can read",
+            key=PARAM,
+            value=quote_value(name),
+        )
     if name in OWNED or name.startswith(("_", "llmos_")) or name.endswith("_token"):
         raise BadInput(f"{path} is not for a call to set: the template has it from the model. Leave it out", key=path)
 

@@ -15,9 +15,15 @@ def text_of(data: Json, field: str = "text") -> str:
     """The text of `"..."` or `{field: "..."}`; BadInput with an example if there is none, or it is empty."""
     text = data.get(field) if isinstance(data, dict) else data
     if not isinstance(text, str):
-        raise BadInput(f'The input is no text: {quote_value(data)}. Send a string, or {{"{field}": "..."}}')
+        raise BadInput(
+            f'The input is no text: {quote_value(data)}. Send a string, or {{"{field}": "..."}}',
+            field=field,
+            value=quote_value(data),
+        )
     if not text.strip():
-        raise BadInput(f"The {field} is empty. Send at least one character that is no space")
+        raise BadInput(
+            f"The {field} is empty. Send at least one character that is no space", field=field, value=quote_value(text)
+        )
     return text
 
 
@@ -27,7 +33,7 @@ def whole(key: str, text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         said = f"{key} has half of a surrogate pair at character {error.start:,}. Send whole characters"
-        raise BadInput(said, key=key) from error
+        raise BadInput(said, key=key, reason="surrogate", at_character=error.start) from error
     return text
 
 

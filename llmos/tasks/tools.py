@@ -79,7 +79,9 @@ def check_tools(data: Json) -> dict[str, Json]:
     given = data.get("tools")
     if given is not None and (not isinstance(given, (list, tuple)) or len(given) > MAX_TOOLS):
         raise BadInput(
-            f"tools is {quote_value(given)}; it must be a list of at most {MAX_TOOLS}, each {EXAMPLE}", key="tools"
+            f"tools is {quote_value(given)}; it must be a list of at most {MAX_TOOLS}, each {EXAMPLE}",
+            key="tools",
+            value=quote_value(given),
         )
     _check_size(given)
     tools = [_checked_tool(i, tool) for i, tool in enumerate(given or ())]
@@ -87,12 +89,14 @@ def check_tools(data: Json) -> dict[str, Json]:
     for i, name in enumerate(names):
         if name in names[:i]:
             said = f"tools has two functions called {name!r}, tools[{names.index(name)}] and tools[{i}]"
-            raise BadInput(f"{said}. Give each its own name", key=f"tools[{i}].function.name")
+            raise BadInput(f"{said}. Give each its own name", key=f"tools[{i}].function.name", value=quote_value(name))
     choice = _checked_choice(data.get("tool_choice"), names)
     many = data.get("parallel_tool_calls")
     if many is not None and not isinstance(many, bool):
         raise BadInput(
-            f"parallel_tool_calls is {quote_value(many)}; it must be true or false", key="parallel_tool_calls"
+            f"parallel_tool_calls is {quote_value(many)}; it must be true or false",
+            key="parallel_tool_calls",
+            value=quote_value(many),
         )
     if not tools or choice == NONE:
         return {}
@@ -129,11 +133,15 @@ def _checked_tool(index: int, tool: Json) -> Json:
     key = f"tools[{index}]"
     if not isinstance(function, dict) or not NAME.fullmatch(str(function.get("name", ""))):
         said = "with a name of letters, digits, _ . and -, at most 64"
-        raise BadInput(f"{key} is {quote_value(tool)}; it must be {EXAMPLE}, {said}", key=key)
+        raise BadInput(f"{key} is {quote_value(tool)}; it must be {EXAMPLE}, {said}", key=key, value=quote_value(tool))
     parameters, strict = function.get("parameters"), function.get("strict")
     if strict not in (None, True, False):
         key = f"{key}.function.strict"
-        raise BadInput(f"{_tool_key(key, tool)} is {quote_value(strict)}; it must be true or false", key=key)
+        raise BadInput(
+            f"{_tool_key(key, tool)} is {quote_value(strict)}; it must be true or false",
+            key=key,
+            value=quote_value(strict),
+        )
     schema = NO_ARGUMENTS if parameters is None else parameters
     _enforceable_parameters(index, function["name"], schema, is_strict=strict is True)
     kept = {"name": function["name"], "description": function.get("description") or "", "parameters": schema}
@@ -173,13 +181,15 @@ def _checked_choice(choice: Json, names: Sequence[str]) -> str | dict[str, Json]
         if name not in names:
             known = ", ".join(names) or "there are none"
             said = f"tool_choice names {quote_value(name)}, which is not among the tools: {known}"
-            raise BadInput(said, key="tool_choice")
+            raise BadInput(said, key="tool_choice", value=quote_value(name), expected=list(names))
         return {"type": "function", "function": {"name": name}}
     if choice not in (None, AUTO, NONE, REQUIRED):
         said = 'it is auto, none, required, or {"type": "function", "function": {"name": "..."}}'
-        raise BadInput(f"tool_choice is {quote_value(choice)}; {said}", key="tool_choice")
+        raise BadInput(f"tool_choice is {quote_value(choice)}; {said}", key="tool_choice", value=quote_value(choice))
     if choice == REQUIRED and not names:
-        raise BadInput("tool_choice is required, and there are no tools to call. Send tools", key="tool_choice")
+        raise BadInput(
+            "tool_choice is required, and there are no tools to call. Send tools", key="tool_choice", reason="no_tools"
+        )
     return AUTO if choice is None else str(choice)
 
 
@@ -258,7 +268,7 @@ def _answer(rule: Grammar | None) -> list[str]:
     if rule.kind == JSON_SCHEMA:
         return [f'lead: "{OPEN}"', f"{ANSWER}: {_inline(msgspec.json.decode(rule.text))}"]
     said = f"{rule.kind} and tools cannot both be kept to. Leave one out, or use json_schema"
-    raise BadInput(said, key=rule.kind)
+    raise BadInput(said, key=rule.kind, reason="two_rules")
 
 
 def parts_of(text: str) -> list[ToolRule]:

@@ -76,6 +76,7 @@ class Translate:
                 "translate needs target_language, such as German: a param of a "
                 "call, and of training an option, --set target_language=German",
                 key="target_language",
+                reason="lacking",
             )
         out_of = f" from {source}" if source else ""
         words = f"Translate this text{out_of} into {target}. Answer with the translation only."
@@ -88,7 +89,11 @@ def language_of(value: Json, key: str) -> str | None:
         return None
     is_name = isinstance(value, str) and value.translate(BETWEEN).isalpha()
     if not is_name or not 2 <= len(value) <= MOST_CHARS:
-        raise BadInput(f"{key} is {quote_value(value)}; it must be the name of a language, such as German", key=key)
+        raise BadInput(
+            f"{key} is {quote_value(value)}; it must be the name of a language, such as German",
+            key=key,
+            value=quote_value(value),
+        )
     return str(value)
 
 

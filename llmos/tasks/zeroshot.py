@@ -72,13 +72,20 @@ def describe_labels(labels: Json) -> dict[str, str]:
             if not isinstance(label, str) or not label.strip():
                 raise _bad(label)
         if len(set(labels)) < len(labels):
-            raise BadInput(f"labels is {quote_value(labels)}: some come twice. Send each once", key="labels")
+            raise BadInput(
+                f"labels is {quote_value(labels)}: some come twice. Send each once",
+                key="labels",
+                reason="twice",
+                value=quote_value(labels),
+            )
         labels = {label: _words(label) for label in labels}
     if not isinstance(labels, dict) or not 2 <= len(labels) <= MOST_LABELS:
         raise BadInput(
             f"labels is {quote_value(labels)}. Send from 2 to {MOST_LABELS:,}, as a list or each with a description: "
             '{"refund": "the customer wants money back", ...}',
             key="labels",
+            limit=MOST_LABELS,
+            value=quote_value(labels),
         )
     for label, text in labels.items():
         if not isinstance(label, str) or not isinstance(text, str) or not label.strip() or not text.strip():
@@ -93,6 +100,7 @@ def label_sentence(text: str, params: Mapping[str, Json]) -> str:
         raise BadInput(
             f"hypothesis is {quote_value(hypothesis)}; it must be a sentence with one {HOLE} where the label goes",
             key="hypothesis",
+            value=quote_value(hypothesis),
         )
     return hypothesis.replace(HOLE, text)
 
@@ -105,6 +113,7 @@ def refuse_labels(ref: str, labels: Sequence[str], params: Mapping[str, Json]) -
                 f"{ref} was trained on labels of its own ({quote_value(list(labels))}), so a call cannot bring others. "
                 f"Leave out {key}, or ask a base that embeds",
                 key=key,
+                model=ref,
             )
 
 
@@ -115,5 +124,7 @@ def _words(label: str) -> str:
 
 def _bad(label: Json) -> BadInput:
     return BadInput(
-        f"labels has {quote_value(label)}. Labels and their descriptions are texts that are not empty", key="labels"
+        f"labels has {quote_value(label)}. Labels and their descriptions are texts that are not empty",
+        key="labels",
+        value=quote_value(label),
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
 from llmos.abi.model import NAME, check_name, split_dataset_ref, split_ref
+from llmos.testing.errors import fails_with
 
 BEGINS = string.ascii_lowercase + string.digits
 
@@ -23,9 +24,10 @@ def test_a_reference_splits_into_what_it_was_made_of(first, rest, version):
 @pytest.mark.parametrize(
     "text", ["", ":1", "a:", "a:0", "a:-1", "a:x", "a:1:2", "a:01", "a:²", "a:٣", "A", "-a", "a" * 97]
 )
-def test_anything_else_is_refused_with_a_sentence(text):
-    with pytest.raises(BadInput, match=r"no model reference|no valid name"):
+def test_anything_else_is_refused_by_its_reference_or_its_name(text):
+    with pytest.raises(BadInput) as refused:
         split_ref(text)
+    assert refused.value.detail in ({"reference": repr(text)}, {"name": repr(text.partition(":")[0])})
 
 
 def test_a_reference_of_any_length_is_refused_in_a_short_sentence():
@@ -33,7 +35,7 @@ def test_a_reference_of_any_length_is_refused_in_a_short_sentence():
         with pytest.raises(BadInput) as refused:
             split_ref(text)
         assert len(refused.value.message) < 300
-    with pytest.raises(BadInput, match="no dataset reference"):
+    with fails_with(BadInput, reference=...):
         split_dataset_ref("a@" + "9" * 5000)
 
 

@@ -19,7 +19,7 @@ def test_every_state_has_its_row_in_the_table_and_never_moves_to_itself(state):
 
 def test_an_exited_process_never_moves_again():
     assert TRANSITIONS[State.EXITED] == frozenset()
-    with pytest.raises(AssertionError, match="not a legal move"):
+    with pytest.raises(AssertionError):
         process(State.EXITED).moved(State.READY)
 
 
@@ -43,5 +43,5 @@ def test_a_figure_that_is_no_number_is_left_out_and_the_process_can_be_read_agai
 
 
 def test_progress_counts_in_numbers():
-    with pytest.raises(ValueError, match="no progress"):
+    with pytest.raises(ValueError):
         Progress("train", float("nan"), 1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import Rendered, Settings, task
 from llmos.tasks.answer import NOWHERE, Passage, Window, place_in
+from llmos.testing.errors import fails_with
 from llmos.testing.tokenizer import PieceTokenizer
 
 ROOM = Settings(("start", "end"), {}, 128)
@@ -36,16 +37,18 @@ def pointing(one: Rendered, *spans: tuple[int, int] | None) -> list[list[list[fl
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "detail"),
     [
-        ("hello", "no question and passage"),
-        ({"question": "hello"}, "no question and passage"),
-        ({"question": "hello", "passage": " "}, "passage is empty"),
-        ({"question": 3, "passage": "text"}, "no text"),
+        ("hello", {"expected": ["question", "passage"]}),
+        ({"question": "hello"}, {"expected": ["question", "passage"]}),
+        ({"question": "hello", "passage": " "}, {"field": "passage"}),
+        ({"question": 3, "passage": "text"}, {"field": "question"}),
     ],
 )
-def test_an_input_without_question_or_passage_says_what_to_send(data: object, says: str) -> None:
-    with pytest.raises(BadInput, match=says):
+def test_an_input_without_question_or_passage_is_named_by_what_it_lacks(
+    data: object, detail: dict[str, object]
+) -> None:
+    with fails_with(BadInput, **detail):
         task("answer").check(data)
 
 
@@ -75,7 +78,7 @@ def test_the_threshold_asks_for_surer_answers() -> None:
     assert task("answer").parse(raw, one, ROOM, {"threshold": 0.9})["text"] == "Ada"
     assert task("answer").parse(raw, one, ROOM, {"threshold": 1})["text"] == ""
     for bad in ({"threshold": 2}, {"threshold": True}, {"max_answer_tokens": 0}, {"max_answer_tokens": "x"}):
-        with pytest.raises(BadInput, match=next(iter(bad))):
+        with fails_with(BadInput, key=next(iter(bad))):
             task("answer").parse(raw, one, ROOM, bad)
 
 
@@ -116,7 +119,7 @@ def test_an_answer_cut_by_a_window_is_nowhere_in_it() -> None:
 
 
 def test_a_question_that_leaves_no_room_is_refused_with_the_numbers() -> None:
-    with pytest.raises(TooLong, match="The question, without its passage, has 33 tokens; the model takes 24"):
+    with fails_with(TooLong, size=33, limit=24):
         rendered("a passage of many words, so many that it needs some room", Settings((), {}, 24), "why " * 30)
 
 

@@ -9,6 +9,7 @@ import pytest
 from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import EncodedPair, Rendered, Settings, task
 from llmos.tasks.pair import fitted_pairs, second_of
+from llmos.testing.errors import fails_with
 from llmos.testing.tokenizer import PieceTokenizer
 
 BASE = Settings((), {}, 64)
@@ -21,22 +22,24 @@ def vector(*numbers: float) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "says"),
+    ("name", "data", "detail"),
     [
-        ("rerank", "hello", "no query and documents"),
-        ("rerank", {"query": "hello"}, "no query and documents"),
-        ("rerank", {"query": "hello", "documents": []}, "at least one text"),
-        ("rerank", {"query": "hello", "documents": "one"}, "at least one text"),
-        ("rerank", {"query": "hello", "documents": ["one", " "]}, r"documents\[1\] is ' '"),
-        ("rerank", {"query": "", "documents": ["one"]}, "query is empty"),
-        ("similarity", "hello", "no pair of texts"),
-        ("similarity", {"text": "hello"}, "no pair of texts"),
-        ("similarity", {"text": "hello", "other": ""}, "other is empty"),
-        ("similarity", ["a", "b", "c"], "no pair of texts"),
+        ("rerank", "hello", {"expected": ["query", "documents"]}),
+        ("rerank", {"query": "hello"}, {"expected": ["query", "documents"]}),
+        ("rerank", {"query": "hello", "documents": []}, {"field": "documents"}),
+        ("rerank", {"query": "hello", "documents": "one"}, {"field": "documents"}),
+        ("rerank", {"query": "hello", "documents": ["one", " "]}, {"at": "documents[1]"}),
+        ("rerank", {"query": "", "documents": ["one"]}, {"field": "query"}),
+        ("similarity", "hello", {"expected": ["text", "other"]}),
+        ("similarity", {"text": "hello"}, {"expected": ["text", "other"]}),
+        ("similarity", {"text": "hello", "other": ""}, {"field": "other"}),
+        ("similarity", ["a", "b", "c"], {"expected": ["text", "other"]}),
     ],
 )
-def test_an_input_that_cannot_be_compared_says_what_to_send(name: str, data: object, says: str) -> None:
-    with pytest.raises(BadInput, match=says) as refused:
+def test_an_input_that_cannot_be_compared_says_in_its_sentence_what_to_send(
+    name: str, data: object, detail: dict[str, object]
+) -> None:
+    with fails_with(BadInput, **detail) as refused:
         task(name).check(data)
     assert "Send" in refused.value.message or "Every document" in refused.value.message
 
@@ -64,7 +67,7 @@ def test_documents_are_answered_best_first_as_many_as_asked() -> None:
     apart = task("rerank").parse(vectors, Rendered([], ["a", "b"], ([1], [2], [3])), BASE, {})
     assert [(one["index"], round(one["score"], 4)) for one in apart] == [(1, 0.6), (0, 0.0)]
     for bad in ({"top_n": 0}, {"top_n": True}, {"top_n": "two"}, {"return_documents": 1}):
-        with pytest.raises(BadInput, match=next(iter(bad))):
+        with fails_with(BadInput, key=next(iter(bad))):
             task("rerank").parse(raw, rendered, TRAINED, bad)
 
 
@@ -85,7 +88,7 @@ def test_the_second_text_is_cut_and_the_first_stays_whole() -> None:
     (whole,) = PieceTokenizer().encode_pairs([pair])
     first, after = second_of(whole)
     assert [pair[1][slice(*span)] for span in whole.offsets[first:after] if span] == pair[1].split()
-    with pytest.raises(TooLong, match="51 tokens; the model takes 24"):
+    with fails_with(TooLong, size=51, limit=24):
         fitted_pairs([whole], "The pair", Settings((), {}, 24))
     (cut,) = fitted_pairs([whole], "The pair", Settings((), {"truncate": True}, 24))
     assert (cut[:first], len(cut), cut[-1]) == (whole.ids[:first], 24, whole.ids[-1])

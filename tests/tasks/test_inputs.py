@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import Encoded, Settings, task, with_params
 from llmos.tasks.inputs import check_inputs, naming_place, render_inputs
+from llmos.testing.errors import fails_with
 
 
 class Letters:
@@ -31,7 +32,7 @@ def test_the_first_that_is_no_text_is_numbered(texts):
         return
     with pytest.raises(BadInput) as refused:
         check_inputs(task("embed"), texts)
-    assert refused.value.detail == {"index": bad}
+    assert refused.value.detail["index"] == bad
 
 
 @pytest.mark.parametrize("name", ["embed", "classify", "tag", "generate", "similarity", "rerank"])
@@ -53,7 +54,7 @@ def test_the_first_that_is_too_long_is_numbered(name, sizes):
     assert refused.value.detail["size"] == sizes[bad]
 
 
-def test_the_document_that_is_too_long_is_named():
+def test_the_document_that_is_too_long_is_named_in_the_sentence():
     inputs = [{"query": "a", "documents": ["b"]}, {"query": "a", "documents": ["b", "x" * 9, "c"]}]
     with pytest.raises(TooLong, match=r"^documents\[1\] has 9 tokens; the model takes 8") as refused:
         render_inputs(task("rerank"), inputs, Letters(), Settings(max_tokens=8))
@@ -63,9 +64,8 @@ def test_the_document_that_is_too_long_is_named():
 def test_a_label_that_is_too_long_is_no_fault_of_an_input():
     asked = {"labels": ["short", "far too long"]}
     zero_shot = _zero_shot(asked)
-    with pytest.raises(TooLong, match="The label 'far too long' has 12 tokens") as refused:
+    with fails_with(TooLong, key="labels", size=12, limit=8) as refused:
         render_inputs(zero_shot, [{"text": "a"}], Letters(), Settings(max_tokens=8))
-    assert refused.value.detail["key"] == "labels"
     assert "index" not in refused.value.detail
 
 
@@ -78,7 +78,7 @@ def _zero_shot(params):
 def test_the_message_of_a_conversation_is_named():
     with pytest.raises(BadInput) as refused:
         check_inputs(task("chat"), ["hi", {"messages": [{"role": "user", "content": "hi"}, {"role": "cook"}]}])
-    assert refused.value.detail == {"index": 1, "at": "messages[1]"}
+    assert (refused.value.detail["index"], refused.value.detail["at"]) == (1, "messages[1]")
 
 
 def test_a_param_that_is_wrong_is_about_no_input():

@@ -13,6 +13,7 @@ from llmos.abi.error import TooLong
 from llmos.tasks import Encoded, EncodedPair, Settings, task, writer
 from llmos.tasks.answer import MOST_PASSAGE_CHARS
 from llmos.tasks.length import LEAST_PROBE, PROBE_CHARS, encode_within, fit_length, most_chars, part_of
+from llmos.testing.errors import fails_with
 from llmos.testing.tokenizer import PieceTokenizer
 
 LIMIT = 16
@@ -76,7 +77,7 @@ INPUTS: dict[str, Any] = {  # Any: JSON
 @pytest.mark.parametrize("labels", [(), ("relevance",)], ids=["base", "trained"])
 def test_a_text_far_too_long_is_refused_after_a_part_of_it(name: str, labels: tuple[str, ...]) -> None:
     tokenizer = Counting()
-    with pytest.raises(TooLong, match=r"has more than|characters; the model takes"):
+    with fails_with(TooLong, size=..., limit=...):
         task(name).render([INPUTS[name]], tokenizer, Settings(labels, {}, LIMIT))
     assert tokenizer.chars <= MOST_CHARS
 
@@ -140,7 +141,7 @@ MOST = most_chars(Blind(), LIMIT)
 @pytest.mark.parametrize("labels", [(), ("relevance",)], ids=["base", "trained"])
 def test_a_text_of_few_tokens_is_refused_for_its_characters(name: str, labels: tuple[str, ...], unit: str) -> None:
     tokenizer, text = Blind(), unit * (HUGE // len(unit))
-    with pytest.raises(TooLong, match="characters; the model takes"):
+    with fails_with(TooLong, size=..., most_chars=MOST):
         task(name).render([_with(INPUTS[name], text)], tokenizer, Settings(labels, {}, LIMIT))
     assert tokenizer.chars <= MOST
 
@@ -167,7 +168,7 @@ def test_of_a_conversation_that_may_be_cut_what_cannot_fit_is_never_rendered() -
     (made,) = task("chat").render([{"messages": [*old, last]}], tokenizer, Settings(("a",), {"truncate": True}, 64))
     assert max(tokenizer.rendered) < MOST
     assert made.ids == tokenizer.encode(["<system> be kind <user> the last <assistant> "], special=False)[0].ids
-    with pytest.raises(TooLong, match="The conversation has"):
+    with fails_with(TooLong, size=..., limit=LIMIT, most_chars=MOST):
         task("chat").render([{"messages": [{**last, "content": "a" * HUGE}]}], tokenizer, CUT)
 
 
@@ -175,14 +176,14 @@ def test_of_a_conversation_that_may_be_cut_what_cannot_fit_is_never_rendered() -
 def test_an_example_of_few_tokens_is_refused_as_a_call_would_be(name: str) -> None:
     tokenizer, settings = Blind(), Settings(("a",), {}, LIMIT)
     for asked, answer in ((_with(INPUTS[name], "a" * HUGE), "short"), (_with(INPUTS[name], "short"), "a" * HUGE)):
-        with pytest.raises(TooLong, match="characters; the model takes"):
+        with fails_with(TooLong, size=..., most_chars=MOST):
             writer(name).teach(asked, answer, tokenizer, settings)
     assert tokenizer.chars <= 2 * MOST
 
 
 def test_a_passage_is_bounded_for_what_its_windows_would_take() -> None:
     asked = {"question": "who?", "passage": "a" * (MOST_PASSAGE_CHARS + 1)}
-    with pytest.raises(TooLong, match="The passage has"):
+    with fails_with(TooLong, size=MOST_PASSAGE_CHARS + 1, most_chars=MOST_PASSAGE_CHARS):
         task("answer").render([asked], Blind(), Settings((), {}, LIMIT))
 
 

@@ -92,7 +92,7 @@ def test_tokens_are_taken_as_they_are() -> None:
 
 def test_a_long_text_is_refused_with_its_numbers_or_cut_where_asked() -> None:
     words = {"tokens": ["word"] * 100}
-    with pytest.raises(TooLong, match="102 tokens; the model takes 64") as refused:
+    with pytest.raises(TooLong) as refused:
         TASK.render([words], PieceTokenizer(), SETTINGS)
     assert refused.value.detail == {"size": 102, "limit": 64}
     (rendered,) = TASK.render([words], PieceTokenizer(), Settings(LABELS, {"truncate": True}, 64))
