@@ -59,7 +59,11 @@ def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> C
     if label_at is None or not texts:
         return _guess_missing(table, texts, label_at)
     if label_at in texts:
-        raise BadInput(f"{table.path.name}: column {table.names[label_at]!r} cannot be both text and label")
+        raise BadInput(
+            f"{table.path.name}: column {table.names[label_at]!r} cannot be both text and label",
+            file=str(table.path),
+            column=table.names[label_at],
+        )
     return Columns(texts, label_at)
 
 
@@ -72,15 +76,15 @@ def _guess_missing(table: Table, texts: tuple[int, ...], label: int | None) -> C
     free = tuple(i for i in range(len(table.names)) if i != label and i not in texts)
     if label is None and texts:
         if len(free) != 1:
-            raise _no_column(table, "no column that is called like a label")
+            raise _no_column(table, "no column that is called like a label", "label")
         label = free[0]
     elif label is not None and not texts:
         if not free or (table.has_names and len(free) > 1):
-            raise _no_column(table, "no column that is called like a text")
+            raise _no_column(table, "no column that is called like a text", "text")
         texts = free
     elif label is None:
         if table.has_names and len(free) > 2:
-            raise _no_column(table, "no column that is called like a label")
+            raise _no_column(table, "no column that is called like a label", "label")
         label = _plain_label(table)
         texts = tuple(i for i in free if i != label)
     assert label is not None
@@ -134,7 +138,7 @@ def find(table: Table, name: str) -> int:
         return folded.index(name.lower())
     if name.isdecimal() and int(name) < len(table.names):
         return int(name)
-    raise _no_column(table, f"no column {name!r}")
+    raise _no_column(table, f"no column {name!r}", name)
 
 
 def _first_named(table: Table, names: Sequence[str], taken: Sequence[int]) -> int | None:
@@ -142,10 +146,10 @@ def _first_named(table: Table, names: Sequence[str], taken: Sequence[int]) -> in
     return next((folded[name] for name in names if name in folded), None)
 
 
-def _no_column(table: Table, what: str) -> BadRow:
+def _no_column(table: Table, what: str, column: str | None = None) -> BadRow:
     there = ", ".join(table.names) if table.has_names else f"no header, so numbers 0 to {len(table.names) - 1}"
     message = f"{table.path}, line 1: {what}. There are: {there}. Name them with the options text and label"
-    return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns")
+    return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns", column=column)
 
 
 def assign_columns(table: Table, roles: Roles, data: Data) -> tuple[dict[str, int], str]:
@@ -154,7 +158,10 @@ def assign_columns(table: Table, roles: Roles, data: Data) -> tuple[dict[str, in
     told = dict(zip(texts, (part.strip() for part in data.text.split(",")), strict=False)) if data.text else {}
     if data.text and len(told) != len(texts):
         raise BadInput(
-            f"text is {data.text!r}; it names {len(texts)} columns, {' and '.join(texts)}, with a comma between"
+            f"text is {data.text!r}; it names {len(texts)} columns, {' and '.join(texts)}, with a comma between",
+            key="text",
+            value=data.text,
+            expected=texts,
         )
     if data.label:
         told[last] = data.label
@@ -183,4 +190,4 @@ def _lacking(table: Table, role: str, roles: Roles) -> BadRow:
         f"{table.path}, line 1: no column that is called like the {role} ({', '.join(roles[role][:4])} ...). "
         f"There are: {there}. Name them with the options text ({','.join(texts)}, with the comma) and label ({last})"
     )
-    return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns")
+    return BadRow(message, file=str(table.path), line=1, value=list(table.names), kind="columns", column=role)

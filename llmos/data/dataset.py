@@ -111,7 +111,7 @@ def _sources(data: Data, folders: Mapping[str, str]) -> dict[str, _Source | None
             continue
         path = Path(folders[brought]) / f"{name}.parquet"
         if not path.exists():
-            raise BadInput(f"The dataset {brought} has no {name} split. Name a file for it")
+            raise BadInput(f"The dataset {brought} has no {name} split. Name a file for it", split=name)
         found[name] = _Source(str(path), True)
     return found
 

@@ -80,7 +80,7 @@ def empty(path: Path) -> BadRow:
 
 
 def _unreadable(path: Path, error: OSError) -> BadInput:
-    return BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a file that is there")
+    return BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a file that is there", file=str(path))
 
 
 def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> BadRow:

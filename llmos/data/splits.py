@@ -70,7 +70,11 @@ def stratified_split(rows: list[Row], share: float, name: str) -> tuple[list[Row
     Of each label, those whose texts hash lowest: of a file that has grown, most rows are where they were.
     """
     if not 0 < share < 1:
-        raise BadInput(f"A {name} share of {share:.2f} cannot be taken. Give a share over 0 and under 1, or a file")
+        raise BadInput(
+            f"A {name} share of {share:.2f} cannot be taken. Give a share over 0 and under 1, or a file",
+            split=name,
+            value=share,
+        )
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         groups.setdefault(group_of(row), []).append(i)
@@ -94,7 +98,9 @@ def stratified_split(rows: list[Row], share: float, name: str) -> tuple[list[Row
         owed = min(owed, 1.0)  # what a label of few large groups could not give is not asked of the next
     if not chosen or len(chosen) == len(rows):
         raise BadInput(
-            f"{len(rows):,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file"
+            f"{len(rows):,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file",
+            reason="too_few_rows",
+            split=name,
         )
     return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
 

@@ -111,7 +111,9 @@ def _size(item: object) -> int:
     return sum(len(cell) if isinstance(cell, (str, list)) else 8 for cell in cells)
 
 
-def bad_row(path: Path, line: int, what: str, way_out: str, value: Json = None, *, kind: str = "other") -> BadRow:
+def bad_row(
+    path: Path, line: int, what: str, way_out: str, value: Json = None, *, kind: str = "other", **detail: Json
+) -> BadRow:
     """The error of one row: file, line, what is wrong and how to go on; `kind` is a slug that equal problems share."""
     return BadRow(
         f"{path}, line {line:,}: {what}. {way_out}",
@@ -121,4 +123,5 @@ def bad_row(path: Path, line: int, what: str, way_out: str, value: Json = None, 
         kind=kind,
         problem=what,
         way_out=way_out,
+        **detail,
     )

@@ -73,7 +73,10 @@ def compare_bases(plain: Loaded, other: Loaded, pooling: str = "mean") -> Fideli
     """The same base twice; BadInput if one of them computes what is not a number."""
     found = _compare_vectors(plain, other, pooling)
     if not all(map(isfinite, found.figures.values())):
-        raise BadInput(f"Its {found.measure} is not a number: the weights are damaged. Bring the base in again")
+        raise BadInput(
+            f"Its {found.measure} is not a number: the weights are damaged. Bring the base in again",
+            reason="not_finite",
+        )
     return found
 
 

@@ -66,7 +66,9 @@ def _primary_of(task: str, metrics: Mapping[str, float]) -> float:
     if name not in metrics:
         raise BadInput(
             f"The task {task} is decided by {name}, which was not computed. There are: {', '.join(metrics)}. "
-            "Let its `metric` give it, or name another `primary_metric`"
+            "Let its `metric` give it, or name another `primary_metric`",
+            task=task,
+            metric=name,
         )
     return metrics[name]
 

@@ -109,7 +109,9 @@ def max_drop_of(args: dict[str, Json]) -> float:
     if told is None:
         return MAX_DROP
     if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= 1:
-        raise BadInput(f"max_drop is {told!r}; it must be a number from 0 to 1, such as 0.01")
+        raise BadInput(
+            f"max_drop is {told!r}; it must be a number from 0 to 1, such as 0.01", key="max_drop", value=told
+        )
     return float(told)
 
 
@@ -139,7 +141,7 @@ def quantize_base(
     lost = Cost(cost.measure, FLOAT, cost.plain, cost.other, cost.lost, len(fidelity.TEXTS))
     said = lost.sentence(limit)
     if cost.lost > limit:
-        raise _refusal(manifest, said, cost.lost)
+        raise refusal(manifest, said, cost.lost)
     evidence = {
         "metrics": cost.figures,
         "quantized": lost.plain(limit, gain),
@@ -189,7 +191,7 @@ def quantize_model(
     lost = Cost(name, assignment.dtype, before, after, before - after, len(rows))
     said = lost.sentence(limit)
     if lost.drop > limit:
-        raise _refusal(manifest, said, lost.drop)
+        raise refusal(manifest, said, lost.drop)
     on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False, gain=gain)
     facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
     title = f"{manifest.ref} in int8"
@@ -219,7 +221,9 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
     if told is None and own not in assignment.datasets:
         raise BadInput(
             f"The store has no test rows of {manifest.ref} to measure int8 on. Give some: "
-            f"llmos quantize {manifest.ref} --data FILE"
+            f"llmos quantize {manifest.ref} --data FILE",
+            key="data",
+            model=manifest.ref,
         )
     data = Data(own) if told is None else data_of(told)
     return test_rows(data, manifest.task, manifest.options, assignment.datasets).rows
@@ -233,10 +237,11 @@ def _judge_cost(
     return evaluator.judge(rows, evaluator.predict(rows, on_done, on_done))
 
 
-def _refusal(manifest: Manifest, said: str, drop: float) -> BadInput:
+def refusal(manifest: Manifest, said: str, drop: float) -> BadInput:
+    """The error of a model that loses more than it may; detail: model, drop."""
     enough = -(-drop * 1000 // 1) / 1000
     on = f". Allow more, if that is good enough: llmos quantize {manifest.ref} --max-drop {enough:.3f}"
-    return BadInput(f"{manifest.ref} stays in float: {said}{on if enough <= 1 else ''}", drop=drop)
+    return BadInput(f"{manifest.ref} stays in float: {said}{on if enough <= 1 else ''}", model=manifest.ref, drop=drop)
 
 
 def _is_promoted(model: ModelPath, assignment: Job) -> bool:

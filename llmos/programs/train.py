@@ -123,7 +123,7 @@ class _Training:
         limit = candidate.loaded.max_tokens
         asked = self.recipe.options.get("max_tokens")
         if asked is not None and not 8 <= int(asked) <= limit:
-            raise BadInput(f"max_tokens is {asked}; this base takes from 8 to {limit:,}")
+            raise BadInput(f"max_tokens is {asked}; this base takes from 8 to {limit:,}", key="max_tokens", limit=limit)
         return Settings(self.data.splits.labels, self.recipe.options, limit)
 
     def _digest(self) -> str:

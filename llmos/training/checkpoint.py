@@ -107,7 +107,8 @@ class Checkpoints:
         position = from_json((found / STATE).read_bytes(), TrainState)
         if position.recipe_digest != recipe_digest:
             raise Conflict(
-                "The checkpoint is of another recipe or other data. Start a new training run, or give this one up"
+                "The checkpoint is of another recipe or other data. Start a new training run, or give this one up",
+                reason="other_recipe",
             )
         best = load_file(found / BEST) if (found / BEST).exists() else {}
         self._best_step = position.best_step

@@ -75,6 +75,8 @@ def _render_one(task: str, row: Row, tokenizer: TrainingTokenizer, settings: Set
             f"a text of {size:,} {unit}, and the model takes {takes}",
             "Shorten it, or set the option truncate to have long texts cut",
             row.input,
+            kind="too_long",
+            **error.detail,
         ) from error
 
 

@@ -75,13 +75,14 @@ class Trainer:
 
     def train(self) -> bool:
         """Train to the end and return True, or to a checkpoint when asked to stop and return False."""
-        with self._crew() as crew:
+        with self.workers() as crew:
             is_done = self._train(crew)
         if is_done and self.recipe.save_best and self.best:
             self._put(self.best)
         return is_done
 
-    def _crew(self) -> GradientWorkers:
+    def workers(self) -> GradientWorkers:
+        """What computes the gradients of a batch, to be entered; as many as the recipe and the machine allow."""
         size = shares_of(self.position.threads, self.size, self.candidate.device.type)
         return GradientWorkers(self.weights, self.tables, self._gradients, size, self.recipe.seed)
 
@@ -94,7 +95,7 @@ class Trainer:
             self.candidate.train()
             for batch in order[first : first + self.total - position.step]:
                 began = self.around.clock()
-                self._step(crew, batch)
+                self.step(crew, batch)
                 now = self.around.clock()
                 position.trained_s += now - began
                 self._report()
@@ -126,7 +127,8 @@ class Trainer:
             total += float(loss.detach())
         return total
 
-    def _step(self, crew: GradientWorkers, batch: Sequence[int]) -> None:
+    def step(self, crew: GradientWorkers, batch: Sequence[int]) -> None:
+        """One step of the optimizer on one batch; BadSetting if the loss is no number."""
         normalizer = max(self.loss.normalizer([self.examples[i] for i in batch]), 1e-9)
         total = crew.gradients(self.position.step, batch, self.lengths, normalizer)
         if not math.isfinite(total):

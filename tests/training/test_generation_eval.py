@@ -17,6 +17,7 @@ from llmos.data.dataset import gather, keep
 from llmos.data.reader import read_rows
 from llmos.data.row import Rows, TextRow
 from llmos.data.splits import make_splits
+from llmos.testing.errors import fails_with
 
 ASKED = {"role": "user", "content": "Where is it?"}
 SAID = {"role": "assistant", "content": "On its way."}
@@ -66,26 +67,28 @@ def test_conversations_keep_their_calls_and_come_back_from_a_kept_dataset_the_sa
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "line", "detail"),
     [
-        (lines({"messages": [ASKED]}), "line 1: the conversation ends with the user"),
-        (lines({"messages": [SAID]}), "answers nothing"),
-        (lines({"messages": []}), "no messages"),
-        (lines({"messages": "[{"}), "not JSON"),
-        (lines({"messages": [ASKED, SAID]}, {"messages": [ASKED, {"role": "robot", "content": "x"}]}), "line 2: mess"),
-        (lines({"prompt": "a", "completion": " "}), "line 1: the completion is empty"),
-        (lines({"prompt": "a", "more": "b"}), "called like the completion"),
+        (lines({"messages": [ASKED]}), 1, {"value": repr(ASKED["content"])}),
+        (lines({"messages": [SAID]}), 1, {"value": repr(SAID["content"])}),
+        (lines({"messages": []}), 1, {"value": "[]"}),
+        (lines({"messages": "[{"}), 1, {"value": "'[{'"}),
+        (lines({"messages": [ASKED, SAID]}, {"messages": [ASKED, {"role": "robot", "content": "x"}]}), 2, {}),
+        (lines({"prompt": "a", "completion": " "}), 1, {"value": "' '"}),
+        (lines({"prompt": "a", "more": "b"}), 1, {"column": "completion"}),
     ],
 )
-def test_a_row_that_cannot_be_learnt_is_named(tmp_path: Path, content: str, says: str) -> None:
-    with pytest.raises(BadRow, match=says):
+def test_a_row_that_cannot_be_learnt_is_named(
+    tmp_path: Path, content: str, line: int, detail: dict[str, object]
+) -> None:
+    with fails_with(BadRow, file=str(tmp_path / "a.jsonl"), line=line, **detail):
         read(tmp_path, "a.jsonl", content, "chat")
 
 
 def test_conversations_are_for_chat(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="Train chat"):
+    with fails_with(BadInput, column="messages", task="generate"):
         read(tmp_path, "a.jsonl", lines({"messages": [ASKED, SAID]}), "generate")
-    with pytest.raises(BadInput, match="holds no texts to write"):
+    with fails_with(BadInput, format="conll", task="generate"):
         read(tmp_path, "a.conll", "a O\n", "generate")
 
 
@@ -171,7 +174,7 @@ def test_translations_are_learnt_measured_and_served_by_the_same_prompt(tmp_path
     engine.add(
         Call(2, "sorter:1", "translate", ("eins 7",), {"max_tokens": 6, "target_language": "English"}, stream=True)
     )
-    with pytest.raises(BadInput, match="translate needs target_language"):
+    with fails_with(BadInput, key="target_language"):
         engine.add(Call(3, "tiny:1", "translate", ("eins 7",)))
     engine.add(Call(4, "tiny:1", "summarize", ("eins 7",), {"max_tokens": 6, "max_words": 3}))
     chunks = [chunk for _ in range(20) for chunk in engine.step()]
@@ -276,5 +279,5 @@ def test_an_encoder_cannot_learn_to_write(tmp_path: Path) -> None:
     from test_trainer import trained
 
     recipe = {"task": "generate", "data": {"train": str(sorting(tmp_path))}}
-    with pytest.raises(BadInput, match="can embed but not generate"):
+    with fails_with(BadInput, architecture=...):
         trained(tmp_path, recipe)

@@ -21,6 +21,7 @@ from llmos.data.reader import read_rows
 from llmos.data.row import PairRow, Rows
 from llmos.data.splits import key_of, leaks_of, make_splits
 from llmos.tasks import Settings
+from llmos.testing.errors import fails_with
 
 
 def read(folder: Path, name: str, content: str, task: str, **how: object) -> Rows[Any]:
@@ -51,32 +52,28 @@ def test_pairs_of_texts_are_read_with_their_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "content", "says"),
+    ("task", "content", "line", "detail"),
     [
-        ("rerank", "query,document,label\nq,d,good\n", "line 2: the label is 'good', not a number"),
-        ("rerank", "query,document,label\nq,d,nan\n", "line 2: the label is 'nan', not a number"),
-        ("rerank", "query,document,label\nq,d,-1\n", "line 2: the label is -1. 0 says not relevant"),
-        ("rerank", "query,document,label\nq, ,1\n", "line 2: the document is empty"),
-        (
-            "rerank",
-            "query,label,more\nq,1,x\n",
-            r"called like the document \(document, passage.*text \(query,document, with",
-        ),
-        ("similarity", "text,label\na,1\n", "called like the other"),
-        ("similarity", "text,other,score\na,b,\n", "line 2: the score is empty"),
+        ("rerank", "query,document,label\nq,d,good\n", 2, {"value": "'good'"}),
+        ("rerank", "query,document,label\nq,d,nan\n", 2, {"value": "'nan'"}),
+        ("rerank", "query,document,label\nq,d,-1\n", 2, {"value": "-1.0"}),
+        ("rerank", "query,document,label\nq, ,1\n", 2, {"value": "' '"}),
+        ("rerank", "query,label,more\nq,1,x\n", 1, {"column": "document", "value": ["query", "label", "more"]}),
+        ("similarity", "text,label\na,1\n", 1, {"column": "other"}),
+        ("similarity", "text,other,score\na,b,\n", 2, {"value": "''"}),
     ],
 )
 def test_a_pair_that_cannot_be_used_is_named_where_it_stands(
-    tmp_path: Path, task: str, content: str, says: str
+    tmp_path: Path, task: str, content: str, line: int, detail: dict[str, object]
 ) -> None:
-    with pytest.raises(BadRow, match=says):
+    with fails_with(BadRow, file=str(tmp_path / "rows.csv"), line=line, **detail):
         read(tmp_path, "rows.csv", content, task)
 
 
 def test_columns_of_pairs_are_told_both_or_none(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="it names 2 columns, query and document"):
+    with fails_with(BadInput, key="text", value="query", expected=["query", "document"]):
         read(tmp_path, "rows.csv", "query,document,label\nq,d,1\n", "rerank", text="query")
-    with pytest.raises(BadInput, match="holds no pairs"):
+    with fails_with(BadInput, format="conll", task="rerank"):
         read(tmp_path, "rows.conll", "a O\n", "rerank")
 
 
@@ -96,7 +93,7 @@ def test_a_query_s_documents_all_stand_in_one_split(pairs: list[tuple[int, int]]
 
 
 def test_rows_that_all_have_one_number_teach_nothing() -> None:
-    with pytest.raises(BadInput, match=r"same number \(1.0\)"):
+    with fails_with(BadInput, reason="one_number"):
         make_splits("rerank", [ranked(f"q{i}", "d", 1.0) for i in range(40)], None, None, (0.1, 0.1))
 
 
@@ -118,7 +115,7 @@ def test_numbers_are_scaled_so_that_the_best_is_one() -> None:
 def test_settings_that_mean_nothing_for_pairs_are_refused(changes: dict[str, object], key: str) -> None:
     from llmos.abi.recipe import check
 
-    with pytest.raises(BadSetting, match=key):
+    with fails_with(BadSetting, key=key):
         check(Recipe("rerank", "n", "b:1", Data("/x"), **changes))  # type: ignore[arg-type]
 
 
@@ -132,7 +129,7 @@ def test_ndcg_and_correlations_are_those_of_scikit_learn_and_scipy(pairs: list[t
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import ndcg_score
 
-    from llmos.evaluation.families.pairs import _ranks, correlation, ndcg
+    from llmos.evaluation.families.pairs import correlation, ndcg, ranks
 
     grades, scores = (np.array(one, dtype=float) for one in zip(*pairs, strict=True))
     distinct = scores + np.arange(len(scores)) / 100  # without ties, on which the two differ knowingly
@@ -140,7 +137,7 @@ def test_ndcg_and_correlations_are_those_of_scikit_learn_and_scipy(pairs: list[t
         assert ndcg(grades, distinct) == pytest.approx(ndcg_score([grades], [distinct], k=10))
     if len(set(grades)) > 1 and len(set(scores)) > 1:
         assert correlation(grades, scores) == pytest.approx(pearsonr(grades, scores)[0], abs=1e-9)
-        assert correlation(_ranks(grades), _ranks(scores)) == pytest.approx(spearmanr(grades, scores)[0], abs=1e-9)
+        assert correlation(ranks(grades), ranks(scores)) == pytest.approx(spearmanr(grades, scores)[0], abs=1e-9)
     else:
         assert correlation(grades, scores) == 0
 

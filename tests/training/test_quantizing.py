@@ -16,6 +16,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, OfferKind, Part
 from llmos.testing import tiny
 from llmos.testing.daemon import FakeDaemon, beside
+from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
@@ -124,10 +125,10 @@ def test_a_model_that_loses_more_than_it_may_in_int8_is_refused(tmp_path, traine
 
     model, datasets = trained
     cost = quantize.Cost("accuracy", "bfloat16", 0.9, 0.7, 0.2, 36)
-    with pytest.raises(BadInput, match=r"sorter:1 stays in float: accuracy 0\.\d+ in int8, 0\.\d+ in bfloat16: 0\.2"):
-        raise quantize._refusal(model.manifest, cost.sentence(0.01), cost.drop)
+    with fails_with(BadInput, model="sorter:1", drop=0.2):
+        raise quantize.refusal(model.manifest, cost.sentence(0.01), cost.drop)
     promoted = replace(model, manifest=replace(model.manifest, lineage={}))
-    with pytest.raises(BadInput, match="no test rows of sorter:1"):
+    with fails_with(BadInput, key="data", model="sorter:1"):
         quantized(tmp_path, promoted, datasets=datasets)
 
 
@@ -182,7 +183,7 @@ def test_what_a_models_base_saves_in_int8_is_said_before_it_is_measured(tmp_path
 
 
 def test_a_base_that_loses_more_than_it_may_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"tiny:1 stays in float: mean_cosine .* llmos quantize tiny:1 --max-drop 0\.\d"):
+    with fails_with(BadInput, model="tiny:1", drop=...):
         quantized(tmp_path, tiny_training.base(tmp_path), max_drop=0.0)
 
 
@@ -195,13 +196,13 @@ def test_what_is_in_int8_already_is_left_alone(tmp_path):
 
 def test_a_model_whose_task_cannot_be_measured_is_refused(tmp_path):
     manifest = Manifest("finder", 1, Kind.MODEL, "embed", (), base="tiny:1", method="lora")
-    with pytest.raises(WrongTask, match="what int8 costs is measured for"):
+    with fails_with(WrongTask, model="finder:1", has="embed"):
         quantized(tmp_path, ModelPath(manifest, str(tmp_path), base=tiny_training.base(tmp_path)))
 
 
 @pytest.mark.parametrize("told", [-0.1, 1.5, True, "much"])
 def test_a_limit_that_is_none_is_refused(tmp_path, told):
-    with pytest.raises(BadInput, match="a number from 0 to 1"):
+    with fails_with(BadInput, key="max_drop", value=told):
         quantized(tmp_path, tiny_training.base(tmp_path), max_drop=told)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadSetting
 from llmos.abi.recipe import Data, Recipe
+from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
@@ -57,9 +58,9 @@ def test_a_batch_in_many_passes_is_the_batch_in_one(tmp_path: Path, class_weight
         run.candidate.train = lambda mode=True: None  # dropout draws differ between passes; without it they must agree
         for module in run.candidate.modules:
             module.eval()
-        with run._crew() as crew:
+        with run.workers() as crew:
             for batch in ([0, 1, 2, 3, 4], [5, 6]):
-                run._step(crew, batch)
+                run.step(crew, batch)
         results.append({name: p.detach().clone() for name, p in run.weights.items()})
         losses.append(run.position.loss_sum)
     assert losses[0] == pytest.approx(losses[1], rel=tiny_training.RELATIVE[dtype])
@@ -95,7 +96,7 @@ def test_a_loss_that_runs_away_says_which_rate_to_lower(tmp_path: Path) -> None:
     run = made_run(tmp_path)
     with torch.no_grad():
         run.candidate.head.out.weight.fill_(float("inf"))
-    with pytest.raises(BadSetting, match="Lower the learning rate"):
+    with fails_with(BadSetting, key="learning_rate", value=run.recipe.learning_rate):
         run.train()
 
 

@@ -17,6 +17,7 @@ from llmos.abi.frame import Job, ModelPath, Stop
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
 from llmos.testing.daemon import FakeDaemon, beside
+from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
@@ -197,7 +198,7 @@ def test_a_row_too_long_for_the_base_is_told_before_training(tmp_path: Path) -> 
     path = tmp_path / "long.csv"
     rows = [f"text {i},{'ab'[i % 2]}" for i in range(40)]
     path.write_text("\n".join(["text,label", *rows, f"{'x' * 300},a"]))
-    with pytest.raises(BadRow, match=r"line 42: a text of 302 tokens, and the model takes 128"):
+    with fails_with(BadRow, line=42, size=302, limit=128):
         trained(tmp_path, {"task": "classify", "data": {"train": str(path)}})
 
 
@@ -207,7 +208,7 @@ def test_more_tokens_than_the_base_takes_cannot_be_asked_for(tmp_path: Path) -> 
         "options": {"max_tokens": 4096},
         "data": {"train": str(tiny_training.sorting(tmp_path))},
     }
-    with pytest.raises(BadInput, match="from 8 to 128"):
+    with fails_with(BadInput, key="max_tokens", limit=128):
         trained(tmp_path, recipe)
 
 
@@ -231,7 +232,7 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
     path = tiny_training.sorting(tmp_path)
     trained(tmp_path, {"task": "classify", "checkpoint_every_s": 1e-9, "data": {"train": str(path)}})
     path.write_text(path.read_text().replace("apple", "grape"))
-    with pytest.raises(Conflict, match="another recipe or other data"):
+    with fails_with(Conflict, reason="other_recipe"):
         trained(tmp_path, {"task": "classify", "checkpoint_every_s": 1e-9, "data": {"train": str(path)}})
 
 

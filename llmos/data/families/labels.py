@@ -29,7 +29,12 @@ def column_names(task: str) -> frozenset[str]:
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[LabelRow]:
     """Reads a text and its label, or its labels; BadInput where the table holds something else."""
     if table.format in OTHERS:
-        raise BadInput(f"{table.path.name} has {OTHERS[table.format]}, not {task}. Name another format")
+        raise BadInput(
+            f"{table.path.name} has {OTHERS[table.format]}, not {task}. Name another format",
+            file=str(table.path),
+            format=table.format,
+            task=task,
+        )
     chosen = choose(table, data.text, data.label, tagged=False)
     many = bool(options.get("multi_label", False))
 
@@ -70,7 +75,9 @@ def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:
     kinds = {kind for row in rows for kind in row.kinds}
     if len(kinds) < 2:
         only = ", ".join(kinds) or "none"
-        raise BadInput(f"There is only one label ({only}), so nothing to tell apart. Add rows of another")
+        raise BadInput(
+            f"There is only one label ({only}), so nothing to tell apart. Add rows of another", reason="one_label"
+        )
     if all(kind.removeprefix("-").isdecimal() for kind in kinds):
         return tuple(sorted(kinds, key=int))
     return tuple(sorted(kinds))
@@ -91,6 +98,7 @@ def refuse_kinds(rows: Iterable[Row], known: set[str], shown: Sequence[str]) -> 
                 f"Known are: {quote_value(list(shown))}. Correct it, or add rows of it to the training data",
                 kind,
                 kind="unknown_label",
+                expected=list(shown),
             )
 
 

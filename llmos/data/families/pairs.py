@@ -62,7 +62,10 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     if table.format in ("conll", "squad"):
         raise BadInput(
             f"{table.path.name} is read as {table.format}, which holds no pairs of texts. "
-            "Give csv, tsv, jsonl or parquet"
+            "Give csv, tsv, jsonl or parquet",
+            file=str(table.path),
+            format=table.format,
+            task=task,
         )
     shape = shape_of(task)
     places, note = assign_columns(table, shape.roles, data)
@@ -98,7 +101,8 @@ def labels_of(task: str, rows: Iterable[PairRow]) -> tuple[str, ...]:
     if len(scores) < 2:
         only = ", ".join(f"{score}" for score in scores) or "none"
         raise BadInput(
-            f"Every row has the same number ({only}), so there is nothing to tell apart. Add rows of another"
+            f"Every row has the same number ({only}), so there is nothing to tell apart. Add rows of another",
+            reason="one_number",
         )
     return shape_of(task).labels
 

@@ -32,7 +32,10 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     """Reads a question, its passage and its answers; BadInput where the table holds no questions."""
     if table.format == "conll":
         raise BadInput(
-            f"{table.path.name} has CoNLL columns, which hold no questions. Give SQuAD's JSON, csv, tsv or jsonl"
+            f"{table.path.name} has CoNLL columns, which hold no questions. Give SQuAD's JSON, csv, tsv or jsonl",
+            file=str(table.path),
+            format=table.format,
+            task=task,
         )
     places, note = assign_columns(table, ROLES, Data(data.train) if table.format == "squad" else data)
     start_at = next((i for i, name in enumerate(table.names) if name.lower() in STARTS and table.has_names), None)
@@ -107,6 +110,7 @@ def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json
                 way_out,
                 text,
                 kind="answer_place",
+                count=count,
             )
         return passage.index(text)
     try:
@@ -150,7 +154,9 @@ def stored_cells(task: str, row: SpanRow) -> tuple[Json, ...]:
 def labels_of(task: str, rows: Iterable[SpanRow]) -> tuple[str, ...]:
     """What the head gives for every token; BadInput if no question has an answer."""
     if not any(row.answers for row in rows):
-        raise BadInput("No question has an answer, so there is nothing to learn. Add rows with answers")
+        raise BadInput(
+            "No question has an answer, so there is nothing to learn. Add rows with answers", reason="no_answers"
+        )
     return LABELS
 
 

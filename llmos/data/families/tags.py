@@ -29,7 +29,10 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     if table.format in ("csv", "tsv"):
         raise BadInput(
             f"{table.path.name}: tags cannot be read from {table.format}. Give CoNLL columns (format conll), or JSON "
-            'lines with {"tokens": [...], "tags": [...]} or {"text": "...", "spans": [{"start", "end", "label"}]}'
+            'lines with {"tokens": [...], "tags": [...]} or {"text": "...", "spans": [{"start", "end", "label"}]}',
+            file=str(table.path),
+            format=table.format,
+            task=task,
         )
     is_conll = table.format == "conll"
     chosen = Columns((0,), 1) if is_conll else choose(table, data.text, data.label, tagged=True)
@@ -109,7 +112,9 @@ def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:
     """O first, then B- and I- of every kind of entity by letter; BadInput if no row has an entity."""
     kinds = {kind for row in rows for kind in row.kinds} - {OUTSIDE}
     if not kinds:
-        raise BadInput("No row has a tag other than O: there is nothing to learn. Give rows with tagged words")
+        raise BadInput(
+            "No row has a tag other than O: there is nothing to learn. Give rows with tagged words", reason="no_tags"
+        )
     return (OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI"))
 
 

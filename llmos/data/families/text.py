@@ -73,7 +73,10 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     if table.format in ("conll", "squad"):
         raise BadInput(
             f"{table.path.name} is read as {table.format}, which holds no texts to write. "
-            "Give csv, tsv, jsonl or parquet"
+            "Give csv, tsv, jsonl or parquet",
+            file=str(table.path),
+            format=table.format,
+            task=task,
         )
     shape = shape_of(task)
     roles = shape.roles
@@ -82,7 +85,10 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         if not shape.learns_talks:
             raise BadInput(
                 f"{table.path.name} has conversations ({table.names[at]}), which {task} has no use for. Train chat, or "
-                "name the columns with the options text and label"
+                "name the columns with the options text and label",
+                file=str(table.path),
+                column=table.names[at],
+                task=task,
             )
         return _conversation_reader(task, table, at)
     places, note = assign_columns(table, roles, data)

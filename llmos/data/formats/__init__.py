@@ -54,7 +54,9 @@ def _format_by_content(path: Path) -> str:
         with open_below(path) as file:
             lines = [line.decode("utf-8", "replace").strip() for line in file.read(HEAD_BYTES).split(b"\n")]
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a file that is there") from error
+        raise BadInput(
+            f"{path} cannot be read: {error.strerror}. Give the path of a file that is there", file=str(path)
+        ) from error
     filled = [line for line in lines[:200] if line and not line.startswith("-DOCSTART-")]
     if filled and filled[0].startswith("{"):
         return "jsonl"
@@ -66,14 +68,18 @@ def _format_by_content(path: Path) -> str:
         return "tsv"
     if filled and "," in filled[0]:
         return "csv"
-    raise BadInput(f"{path}: its format cannot be told from its name or its start. Name it: {', '.join(FORMATS)}")
+    raise BadInput(
+        f"{path}: its format cannot be told from its name or its start. Name it: {', '.join(FORMATS)}",
+        file=str(path),
+        expected=list(FORMATS),
+    )
 
 
 def open_table(path: Path, data: Data, names: Collection[str] = ()) -> Table:
     """The file as a table, whatever is in it; `names` are those of columns, besides the ones that every task knows."""
     form = data.format or format_of(path)
     if form not in FORMATS:
-        raise BadInput(f"No format {form!r}. There are: {', '.join(FORMATS)}")
+        raise BadInput(f"No format {form!r}. There are: {', '.join(FORMATS)}", format=form, expected=list(FORMATS))
     named = {name.lower() for name in (data.text, data.label) if name and not name.isdecimal()}
     named |= {part.strip() for name in named for part in name.split(",")} | set(names)
     source = Source(path, data, lambda cell: is_known(cell) or cell.lower() in named, is_nearly_known)

@@ -145,5 +145,7 @@ def _number(path: Path, column: str | None, default: int) -> int:
     except ValueError as error:
         raise BadInput(
             f"{path.name} is read as CoNLL columns, which have numbers and no names: {column!r} is no number. "
-            "Count from 0 (or from -1 at the end), or name another format"
+            "Count from 0 (or from -1 at the end), or name another format",
+            file=str(path),
+            column=column,
         ) from error

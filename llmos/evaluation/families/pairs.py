@@ -43,7 +43,7 @@ def predictions_of(
 def metric(name: str, rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings) -> float | None:
     true, given = _numbers(rows), _scores(predicted)
     if name == "spearman":
-        return correlation(_ranks(true), _ranks(given))
+        return correlation(ranks(true), ranks(given))
     if name == "ndcg_at_10":
         return _mean([ndcg(true[some], given[some]) for some in _answerable_queries(rows, true)])
     return None
@@ -57,7 +57,7 @@ def judge(
 
 def _judge_scores(rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings) -> EvaluationResult:
     true, given = _numbers(rows), _scores(predicted)
-    metrics = {"spearman": correlation(_ranks(true), _ranks(given)), "pearson": correlation(true, given)}
+    metrics = {"spearman": correlation(ranks(true), ranks(given)), "pearson": correlation(true, given)}
     return EvaluationResult(metrics, {}, mistakes=_far(rows, true / _scale(settings), given))
 
 
@@ -130,7 +130,7 @@ def _gain(grades: Floats) -> float:
     return float((grades / np.log2(np.arange(2, len(grades) + 2))).sum())
 
 
-def _ranks(values: Floats) -> Floats:
+def ranks(values: Floats) -> Floats:
     """Ranks from 0, equal values sharing their mean: Pearson's correlation of them is Spearman's."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = counts.cumsum()
