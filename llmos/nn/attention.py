@@ -69,7 +69,11 @@ def attend(
         asked = {"scaling": scaling, "sliding_window": sliding_window, "is_causal": is_causal}
         layout.told.append(asked | {name: value for name, value in rest.items() if name in UNKNOWN})
     if unknown := [name for name in UNKNOWN if rest.get(name) is not None]:
-        raise BadInput(f"{type(module).__name__} needs {', '.join(unknown)}, which packed attention does not do yet")
+        raise BadInput(
+            f"{type(module).__name__} needs {', '.join(unknown)}, which packed attention does not do yet",
+            module=type(module).__name__,
+            needs=unknown,
+        )
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
     bias = _bias(module, rest.get("position_bias"))
     is_across = not causal and (layout.sources is not None or layout.across is not None)
@@ -117,7 +121,11 @@ def _bias(module: nn.Module, given: object) -> RelativeBias | None:
     if isinstance(given, RelativeBias):
         return given
     if given is not None and given is not False:
-        raise BadInput(f"{type(module).__name__} needs a position_bias of its own, which packed attention does not do")
+        raise BadInput(
+            f"{type(module).__name__} needs a position_bias of its own, which packed attention does not do",
+            module=type(module).__name__,
+            needs=["position_bias"],
+        )
     return None
 
 

@@ -154,7 +154,9 @@ def _read(folder: Path, dtype: str, device: torch.device, *, trainable: bool) ->
         return read_model(folder, torch_dtype(dtype)).to(device)
     assert not trainable, "Integers have no gradients: what is trained is loaded in float"
     if device.type != "cpu":
-        raise BadInput(f"int8 runs only on CPUs, not on {device}. Use the float version there")
+        raise BadInput(
+            f"int8 runs only on CPUs, not on {device}. Use the float version there", dtype="int8", device=str(device)
+        )
     return read_int8(folder, torch_dtype(rest_of(dtype)))
 
 
@@ -187,7 +189,9 @@ def read_int8(folder: Path, rest: torch.dtype = torch.float32) -> PreTrainedMode
         if x is not None and name not in tied
     }
     if lacking := sorted(blank.keys() - held.keys() - tied):
-        raise Corrupt(f"{name_of(folder)} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}")
+        raise Corrupt(
+            f"{name_of(folder)} lacks {len(lacking)} of its model's tensors, such as {lacking[0]}", tensors=lacking[:8]
+        )
     model.load_state_dict(held, False, True)
     model.tie_weights()
     half_embeddings.hold(model)
@@ -200,7 +204,9 @@ def check_int8(config: Any) -> None:  # Any: as Loaded.config
     if config.is_encoder_decoder:
         raise BadInput(
             f"An encoder with a decoder ({config.model_type}) is not computed in int8 here. Leave the dtype out, to "
-            "serve it in float32 or bfloat16"
+            "serve it in float32 or bfloat16",
+            dtype="int8",
+            architecture=config.model_type,
         )
 
 
@@ -208,7 +214,7 @@ def read_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The model of the folder's config, on the folder's memory-mapped weights."""
     weights = read_weights(folder)
     if int8_linear.is_form(weights):
-        raise BadInput(f"{name_of(folder)} holds weights in int8. Load it in int8")
+        raise BadInput(f"{name_of(folder)} holds weights in int8. Load it in int8", dtype="int8")
     model = _empty(folder, dtype)
     if (found := _rename_weights(weights, model)) is None:
         return _convert_weights(folder, dtype)
@@ -226,10 +232,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     elif any(file for pattern in PICKLED for file in folder.glob(pattern)):
         raise UnsafeWeights(
             f"{name_of(folder)} has pickled weights only, and loading a pickle runs the code in it. "
-            "If you trust them, convert them to safetensors, or take a revision that has safetensors"
+            "If you trust them, convert them to safetensors, or take a revision that has safetensors",
+            path=name_of(folder),
         )
     else:
-        raise BadInput(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} is there")
+        raise BadInput(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX} is there", lacks=WEIGHTS)
     weights: dict[str, Tensor] = {}
     for shard in shards:
         weights |= load_file(folder / shard)
@@ -265,7 +272,9 @@ def _plan(
         if config.model_type not in KINDS:
             raise BadInput(
                 f"{name_of(folder)} is an encoder with a decoder of a kind ({config.model_type}) that does not run "
-                f"here. There are: {', '.join(KINDS)}"
+                f"here. There are: {', '.join(KINDS)}",
+                architecture=config.model_type,
+                expected=list(KINDS),
             )
         return config, AutoModelForSeq2SeqLM, {"attn_implementation": NAME}
     names = getattr(config, "architectures", None) or ()
@@ -299,7 +308,10 @@ def _convert_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
     )
     if missing := sorted(report["missing_keys"]):
-        raise BadInput(f"{name_of(folder)} lacks {len(missing)} of its model's tensors, such as {missing[0]}")
+        raise BadInput(
+            f"{name_of(folder)} lacks {len(missing)} of its model's tensors, such as {missing[0]}",
+            tensors=missing[:8],
+        )
     assert isinstance(model, PreTrainedModel)
     return model
 
@@ -307,7 +319,11 @@ def _convert_weights(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 def torch_dtype(name: str) -> torch.dtype:
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise BadInput(f"No dtype {name!r} to compute in. There are: float32, bfloat16, float16; int8 to serve")
+        raise BadInput(
+            f"No dtype {name!r} to compute in. There are: float32, bfloat16, float16; int8 to serve",
+            dtype=name,
+            expected=["float32", "bfloat16", "float16", "int8"],
+        )
     return found
 
 

@@ -37,11 +37,15 @@ class NextHead(nn.Module):
         if loaded.causal is None:
             raise BadInput(
                 f"A base of this architecture ({type(loaded.backbone).__name__}) can embed but not generate. Use a "
-                "decoder, such as smollm2"
+                "decoder, such as smollm2",
+                architecture=type(loaded.backbone).__name__,
             )
         config, causal = loaded.config, loaded.causal
         if config._attn_implementation != NAME:
-            raise BadInput(f"{type(causal).__name__} has its own attention; it can embed here, but not generate")
+            raise BadInput(
+                f"{type(causal).__name__} has its own attention; it can embed here, but not generate",
+                architecture=type(causal).__name__,
+            )
         layer = causal.get_output_embeddings()  # type: ignore[operator]  # transformers' method
         tokens = loaded.backbone.get_input_embeddings()  # type: ignore[operator]  # likewise
         self.is_tied = getattr(layer, "weight", None) is tokens.weight
@@ -110,7 +114,8 @@ class NextHead(nn.Module):
         if not torch.allclose(ours, theirs, atol=0.05, rtol=0.05):
             raise BadInput(
                 f"{type(causal).__name__} makes its next-token logits in a way that cannot be trained here. "
-                "Take another base, such as smollm2"
+                "Take another base, such as smollm2",
+                architecture=type(causal).__name__,
             )
 
     def _costs(self, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu",
     """Pack these sequences into one row, in this order; `starts` are their first positions, 0 by default."""
     lengths = tuple(len(sequence) for sequence in sequences)
     if not lengths or not all(lengths):
-        raise BadInput("There is nothing to compute: every input must have at least one token")
+        raise BadInput("There is nothing to compute: every input must have at least one token", reason="empty")
     spans = (range(s, s + n) for s, n in zip(starts or [0] * len(lengths), lengths, strict=True))
     ids = torch.tensor(list(chain.from_iterable(sequences)), device=device)
     positions = torch.tensor(list(chain.from_iterable(spans)), device=device)
@@ -62,7 +62,10 @@ def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | 
 def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache]) -> Tensor:
     """The next token's logits of each sequence, [sequences, vocabulary]; each continues as in `forward`."""
     if causal.config._attn_implementation != NAME:  # type: ignore[union-attr]  # as above
-        raise BadInput(f"{type(causal).__name__} has its own attention; it can embed here, but not generate")
+        raise BadInput(
+            f"{type(causal).__name__} has its own attention; it can embed here, but not generate",
+            architecture=type(causal).__name__,
+        )
     lasts = torch.tensor(packed.lengths, device=packed.ids.device).cumsum(0) - 1
     out = causal(
         input_ids=packed.ids,
@@ -99,7 +102,7 @@ def pool(hidden: Tensor, lengths: Sequence[int], how: str) -> Tensor:
     """One vector per sequence from [T, hidden], in float32: the mean or maximum of its tokens, or the first or last
     one."""
     if how not in POOLINGS:
-        raise BadInput(f"No pooling {how!r}. There are: {', '.join(POOLINGS)}")
+        raise BadInput(f"No pooling {how!r}. There are: {', '.join(POOLINGS)}", pooling=how, expected=list(POOLINGS))
     sizes = torch.tensor(lengths, device=hidden.device)
     if how in ("mean", "max"):
         return torch.segment_reduce(hidden.float(), how, lengths=sizes, axis=0)

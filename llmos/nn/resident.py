@@ -57,7 +57,9 @@ def _make(source: Path, dtype: str, out: Path) -> None:
         try:
             model = load.read_model(source, floats)
         except SafetensorError as error:
-            raise Corrupt(f"The weights in {name_of(source)} cannot be read: {error}. Bring them in again") from error
+            raise Corrupt(
+                f"The weights in {name_of(source)} cannot be read: {error}. Bring them in again", file=str(source)
+            ) from error
         if not has_integers and _is_resident(source, model):
             _link(source / load.WEIGHTS, out / load.WEIGHTS)
         else:
@@ -81,7 +83,9 @@ def _gguf(source: Path) -> str | None:
     if not found or (source / load.WEIGHTS).exists():
         return None
     if len(found) > 1:
-        raise BadInput(f"{name_of(source)} has {len(found)} GGUF files ({', '.join(found)}). Leave the one to use")
+        raise BadInput(
+            f"{name_of(source)} has {len(found)} GGUF files ({', '.join(found)}). Leave the one to use", files=found
+        )
     return found[0]
 
 

@@ -66,10 +66,14 @@ def choose_files(paths: Iterable[str], where: str) -> list[tuple[str, Part]]:
     if weights[0].endswith(".gguf"):
         return [(weights[0], Part.WEIGHTS), *((path, Part.OTHER) for path in sorted(there & OTHER))]
     if "config.json" not in there:
-        raise BadInput(f"{where} has weights but no config.json. Save the model with save_pretrained, which writes it")
+        raise BadInput(
+            f"{where} has weights but no config.json. Save the model with save_pretrained, which writes it",
+            lacks="config.json",
+        )
     if not there & VOCABULARY:
         raise BadInput(
-            f"{where} has no tokenizer (tokenizer.json or the like). Save it there: tokenizer.save_pretrained"
+            f"{where} has no tokenizer (tokenizer.json or the like). Save it there: tokenizer.save_pretrained",
+            lacks="tokenizer.json",
         )
     parts = ((CONFIG, Part.CONFIG), (TOKENIZER, Part.TOKENIZER), (OTHER, Part.OTHER))
     rest = [(path, part) for names, part in parts for path in sorted(there & names) if path != INDEX]
@@ -101,7 +105,9 @@ def _adapter(there: set[str], where: str) -> list[tuple[str, Part]]:
                 "the code in it. If you trust it, save it again: save_pretrained writes safetensors",
                 path=pickled[0],
             )
-        raise BadInput(f"{where} has {ADAPTER_CONFIG} and no {ADAPTER}. Save the adapter with save_pretrained")
+        raise BadInput(
+            f"{where} has {ADAPTER_CONFIG} and no {ADAPTER}. Save the adapter with save_pretrained", lacks=ADAPTER
+        )
     beside = [(path, Part.CONFIG) for path in ("config.json",) if path in there]
     beside += [(path, Part.OTHER) for path in sorted(there & OTHER)]
     return [(ADAPTER, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *beside]
@@ -113,18 +119,24 @@ def _weights(there: set[str], where: str) -> list[str]:
     shards = sorted(path for path in there if SHARD.fullmatch(path))
     if shards:
         if INDEX not in there:
-            raise BadInput(f"{where} has weights in {len(shards)} pieces but no {INDEX}. Fetch that file too")
+            raise BadInput(
+                f"{where} has weights in {len(shards)} pieces but no {INDEX}. Fetch that file too", lacks=INDEX
+            )
         return shards
     gguf = sorted(path for path in there if path.endswith(".gguf") and "/" not in path)
     if len(gguf) == 1:
         return gguf
     if gguf:
-        raise BadInput(f"{where} has {len(gguf)} GGUF files ({', '.join(gguf)}). Put the one to use in its own folder")
+        raise BadInput(
+            f"{where} has {len(gguf)} GGUF files ({', '.join(gguf)}). Put the one to use in its own folder", files=gguf
+        )
     graphs = sorted(path for path in there if path.endswith(".onnx") and "/" not in path)
     if len(graphs) == 1 or "model.onnx" in graphs:
         return ["model.onnx" if "model.onnx" in graphs else graphs[0]]
     if graphs:
-        raise BadInput(f"{where} has {len(graphs)} ONNX graphs ({', '.join(graphs)}). Name the one to use")
+        raise BadInput(
+            f"{where} has {len(graphs)} ONNX graphs ({', '.join(graphs)}). Name the one to use", files=graphs
+        )
     pickled = sorted(path for path in there if PICKLED.fullmatch(path))
     if pickled:
         raise UnsafeWeights(
@@ -133,7 +145,8 @@ def _weights(there: set[str], where: str) -> list[str]:
             path=pickled[0],
         )
     raise BadInput(
-        f"{where} has no weights. It needs model.safetensors (or its shards) with config.json, one .gguf or one .onnx"
+        f"{where} has no weights. It needs model.safetensors (or its shards) with config.json, one .gguf or one .onnx",
+        lacks="model.safetensors",
     )
 
 
@@ -151,7 +164,10 @@ def describe(folder: Path, paths: Sequence[str]) -> dict[str, Json]:
     config = _json(folder / "config.json")
     architecture = next(iter(config.get("architectures") or []), "") or config.get("model_type", "")
     if not architecture:
-        raise BadInput(f"{folder / 'config.json'} names no architecture. Save the model with save_pretrained")
+        raise BadInput(
+            f"{folder / 'config.json'} names no architecture. Save the model with save_pretrained",
+            lacks="architectures",
+        )
     template, named = _template(folder)
     limits = _limits(folder, config)
     _refuse_unknown(folder, config, architecture)
@@ -168,7 +184,8 @@ def _check_marian(config: dict[str, Json], folder: Path, paths: Sequence[str]) -
     lacking = [name for name in (*MARIAN, "vocab.json") if name not in paths]
     if config.get("model_type") == "marian" and lacking and "tokenizer.json" not in paths:
         raise BadInput(
-            f"{folder.name} lacks {' and '.join(lacking)}, of which Marian's tokenizer is made. Fetch what lacks too"
+            f"{folder.name} lacks {' and '.join(lacking)}, of which Marian's tokenizer is made. Fetch what lacks too",
+            lacks=lacking,
         )
 
 
@@ -179,7 +196,9 @@ def _of_reader(config: dict[str, Json], architecture: str, limits: Iterable[Json
         raise BadInput(
             f"{architecture} is an encoder with a decoder of a kind that does not run here. There are: "
             f"{', '.join(KINDS)}, each with its next-token layer (T5ForConditionalGeneration, MarianMTModel and the "
-            "like)"
+            "like)",
+            architecture=architecture,
+            expected=list(KINDS),
         )
     draft = _draft(architecture, False, None, limits, license, "mean")
     most = draft["options"].get("max_tokens")
@@ -211,7 +230,8 @@ def _refuse_unknown(folder: Path, config: dict[str, Json], architecture: str) ->
     if unknown:
         raise BadInput(
             f"Its vectors pass through {', '.join(unknown)} ({MODULES}), which is not supported here: they would "
-            f"differ from its authors'. Pull another base, or a copy without {MODULES} to take it as a plain encoder"
+            f"differ from its authors'. Pull another base, or a copy without {MODULES} to take it as a plain encoder",
+            modules=unknown,
         )
 
 
@@ -228,7 +248,8 @@ def pooling_of(folder: Path) -> str:
         known = ", ".join(POOLING.values())
         raise BadInput(
             f"It pools by {' and '.join(modes)} (1_Pooling/config.json), and here one of: {known}. Its vectors would "
-            "differ from its authors'. Pull another base, or a copy without 1_Pooling to have the mean"
+            "differ from its authors'. Pull another base, or a copy without 1_Pooling to have the mean",
+            pooling=modes,
         )
     return short[modes[0]]
 
@@ -239,7 +260,10 @@ def _of_gguf(path: Path, folder: Path) -> dict[str, Json]:
     header = read_header(path)
     check_whole(path)
     if not header.architecture:
-        raise BadInput(f"{path.name} names no architecture. Convert it again, with llama.cpp's convert_hf_to_gguf.py")
+        raise BadInput(
+            f"{path.name} names no architecture. Convert it again, with llama.cpp's convert_hf_to_gguf.py",
+            lacks="general.architecture",
+        )
     pooled = header.of_model("pooling_type") is not None  # llama.cpp writes it only for embedding models
     draft = _draft(
         header.architecture,
@@ -342,14 +366,14 @@ def license_of(folder: Path) -> str:
 def _json(path: Path) -> dict[str, Json]:
     found = _read(path, {})
     if not isinstance(found, dict):
-        raise BadInput(f"{path.name} is not a JSON object. Fetch it again")
+        raise BadInput(f"{path.name} is not a JSON object. Fetch it again", file=path.name)
     return found
 
 
 def _list(path: Path) -> list[dict[str, Json]]:
     found = _read(path, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise BadInput(f"{path.name} is not a list of JSON objects. Fetch it again")
+        raise BadInput(f"{path.name} is not a list of JSON objects. Fetch it again", file=path.name)
     return found
 
 
@@ -359,4 +383,4 @@ def _read(path: Path, nothing: Json) -> Json:
     except FileNotFoundError:
         return nothing
     except ValueError as error:
-        raise BadInput(f"{path.name} is not valid JSON ({error}). Fetch it again") from error
+        raise BadInput(f"{path.name} is not valid JSON ({error}). Fetch it again", file=path.name) from error

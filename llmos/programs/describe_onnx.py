@@ -25,7 +25,8 @@ def describe_graph(folder: Path, paths: Sequence[str], args: dict[str, Json]) ->
     if not graph.reads_text and not VOCABULARY & set(paths):
         raise BadInput(
             "The graph reads tokens, and there is no tokenizer.json beside it. Save it there: "
-            "tokenizer.save_pretrained(folder)"
+            "tokenizer.save_pretrained(folder)",
+            lacks="tokenizer.json",
         )
     labels = _labels(folder, config, args)
     if graph.form is GraphForm.MAP:
@@ -56,7 +57,7 @@ def _config(folder: Path) -> dict[str, Json]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise BadInput(f"config.json is not valid JSON ({error}). Save it again") from error
+        raise BadInput(f"config.json is not valid JSON ({error}). Save it again", file="config.json") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -64,7 +65,9 @@ def _task_of(config: dict[str, Json]) -> str:
     names = config.get("architectures") or [""]
     found = task_of_architecture(str(names[0]))
     if found is None:
-        raise BadInput("An ONNX graph does not say what it is for. Declare it: --task classify, tag or embed")
+        raise BadInput(
+            "An ONNX graph does not say what it is for. Declare it: --task classify, tag or embed", key="task"
+        )
     return found
 
 
@@ -90,5 +93,8 @@ def _check_map(labels: Sequence[str], has: Sequence[str]) -> None:
     if len(labels) != len(has) or set(labels) != set(has):
         raise BadInput(
             f"The graph gives a map of {len(has)} labels ({', '.join(has[:12])}) and there are {len(labels)}: "
-            f"{', '.join(labels[:12])}. It names its own: leave the labels out"
+            f"{', '.join(labels[:12])}. It names its own: leave the labels out",
+            key="labels",
+            expected=has,
+            count=len(labels),
         )

@@ -169,7 +169,11 @@ class Download:
                     held += len(piece)
                     self._channel.report(_progress(title, held, total, held - start, self._clock() - began))
                     if self._channel.stop_asked:
-                        raise Cancelled(f"Stopped at {held:,} of {total:,} bytes. What is here is kept: pull again")
+                        raise Cancelled(
+                            f"Stopped at {held:,} of {total:,} bytes. What is here is kept: pull again",
+                            size=held,
+                            total=total,
+                        )
                 file.flush()
 
     def _check_room(self, need_bytes: int) -> None:
@@ -203,7 +207,9 @@ def _lock_partial(part: Path, url: str) -> BinaryIO:
                 return file
         except BlockingIOError as error:
             file.close()
-            raise Conflict(f"Another process is fetching {url} right now. Wait for it, then pull again") from error
+            raise Conflict(
+                f"Another process is fetching {url} right now. Wait for it, then pull again", url=url
+            ) from error
         file.close()
 
 

@@ -117,7 +117,9 @@ def data_of(told: Json) -> Data:
     if isinstance(told, str):
         return Data(told)
     if not isinstance(told, dict):
-        raise BadInput('evaluate needs data: an absolute path, or {"train": path, "text": column, "label": column}')
+        raise BadInput(
+            'evaluate needs data: an absolute path, or {"train": path, "text": column, "label": column}', key="data"
+        )
     found = from_plain(told, Data)
     return replace(found, train=found.test or found.train)
 
@@ -125,5 +127,9 @@ def data_of(told: Json) -> Data:
 def _report(options: Json) -> dict[str, Json]:
     options = options or {}
     if not isinstance(options, dict) or not options.keys() <= recipe_options():
-        raise BadInput(f"options is {options!r}; it may have: {', '.join(sorted(recipe_options()))}")
+        raise BadInput(
+            f"options is {options!r}; it may have: {', '.join(sorted(recipe_options()))}",
+            key="options",
+            expected=sorted(recipe_options()),
+        )
     return options

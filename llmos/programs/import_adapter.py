@@ -67,7 +67,7 @@ def adopt(channel: Channel, assignment: Job, brought: Brought, folder: Path, nam
     try:
         adapter = Foreign(name, read_config(folder, name), read_tensors(folder, name), base_digest(folder))
     except Corrupt as error:  # the damaged file is in the source, not in the store
-        raise BadInput(error.message) from error
+        raise BadInput(error.message, **error.detail) from error
     match = match_of(adapter, assignment)
     head = head_of(adapter.tensors, adapter.config, match.loaded.config.model_type, Path(match.base.folder))
     files = list(brought.files)
@@ -120,7 +120,10 @@ def match_of(adapter: Foreign, assignment: Job) -> Match:
     if len(fits) > 1:
         raise BadInput(
             f"{adapter.name} fits several bases by its layers and shapes: {_listing(fits)}{_of_base(adapter)}. Say "
-            f"which it was trained on: --base {next(iter(fits)).partition(':')[0]}"
+            f"which it was trained on: --base {next(iter(fits)).partition(':')[0]}",
+            adapter=adapter.name,
+            bases=list(fits),
+            reason="several_bases",
         )
     ((ref, loaded),) = fits.items()
     return Match(bases[ref], loaded, how)
@@ -130,8 +133,14 @@ def _unfit(adapter: Foreign, reasons: Mapping[str, BadInput]) -> BadInput:
     """The error if no base fits, with the reasons; bases without its layers are named only if all lack them."""
     told = {ref: error.message for ref, error in reasons.items() if "layer" not in error.detail}
     told = told or {ref: error.message for ref, error in reasons.items()}
+    found = next(iter(reasons[ref].detail for ref in told)) if len(told) == 1 else {}
     why = "; ".join(reason if len(told) == 1 else f"{ref}: {reason}" for ref, reason in told.items())
-    return BadInput(f"{adapter.name} does not fit {_listing(told)}{_of_base(adapter)}. {why}")
+    return BadInput(
+        f"{adapter.name} does not fit {_listing(told)}{_of_base(adapter)}. {why}",
+        **found,
+        adapter=adapter.name,
+        bases=list(told),
+    )
 
 
 def _asked_base(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
@@ -145,11 +154,16 @@ def _asked_base(adapter: Foreign, assignment: Job) -> dict[str, ModelPath]:
     if not able:
         raise BadInput(
             f"{adapter.name} needs a base{_of_base(adapter)}, and the store has none that {DEFAULT} serves. "
-            "Pull that first"
+            "Pull that first",
+            adapter=adapter.name,
+            base=adapter.base_name,
+            reason="no_base",
         )
     refs = dict.fromkeys(one.manifest.ref for one in able)
     if asked is not None:
-        raise BadInput(f"The store has no base {asked!r}. It has {_listing(refs)}")
+        raise BadInput(
+            f"The store has no base {asked!r}. It has {_listing(refs)}", key="base", value=asked, expected=list(refs)
+        )
     meant = [bases[name] for name in bases if ":" not in name and bases[name] in able]
     floats = (_in_float(one, able) for one in meant or able)
     return {one.manifest.ref: one for one in floats}
@@ -174,7 +188,11 @@ def _possible_bases(adapter: Foreign, bases: dict[str, ModelPath], assignment: J
         if not same:
             raise BadInput(
                 f"{adapter.name} was trained on the base with digest {adapter.digest[:16]}{_of_base(adapter)}, which "
-                f"none of these is: {_listing(bases)}. Pull that base first"
+                f"none of these is: {_listing(bases)}. Pull that base first",
+                adapter=adapter.name,
+                bases=list(bases),
+                digest=adapter.digest,
+                reason="other_base",
             )
         return "known by its digest", same
     folder = Path(adapter.base_name).expanduser()
@@ -184,7 +202,11 @@ def _possible_bases(adapter: Foreign, bases: dict[str, ModelPath], assignment: J
         if not same:
             raise BadInput(
                 f"{adapter.name} was trained on the weights in {folder}, which are not those of {_listing(bases)}. "
-                f"Pull that base first: llmos pull {folder}"
+                f"Pull that base first: llmos pull {folder}",
+                adapter=adapter.name,
+                bases=list(bases),
+                folder=str(folder),
+                reason="other_base",
             )
         return f"whose weights are those in {folder}", same
     named = {ref: one for ref, one in bases.items() if adapter.base_name in _origins(one, assignment)}
@@ -225,7 +247,13 @@ def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, aske
     if asked not in (None, task):
         able = _writes(match.loaded)
         if not (task in able and asked in able and asked in base.options.get("tasks", able)):
-            raise BadInput(f"{adapter.name} does {task} on {base.ref}, not {asked}. Leave the task out")
+            raise BadInput(
+                f"{adapter.name} does {task} on {base.ref}, not {asked}. Leave the task out",
+                key="task",
+                value=asked,
+                base=base.ref,
+                expected=task,
+            )
         task = asked
     labels: tuple[str, ...] = ()
     if head is not None:
@@ -257,7 +285,9 @@ def _task(adapter: Foreign, match: Match, head: Head | None) -> str:
         return base.task if base.task in _writes(match.loaded) else "generate"
     raise BadInput(
         f"{adapter.name} is for {asked} on a {base.architecture}, which no task here does. There are SEQ_CLS, "
-        "TOKEN_CLS and FEATURE_EXTRACTION, CAUSAL_LM on a decoder, and SEQ_2_SEQ_LM on an encoder with a decoder"
+        "TOKEN_CLS and FEATURE_EXTRACTION, CAUSAL_LM on a decoder, and SEQ_2_SEQ_LM on an encoder with a decoder",
+        task_type=asked,
+        reason="no_task",
     )
 
 
@@ -271,13 +301,23 @@ def _labels(task: str, count: int, config: Mapping[str, Json], name: str) -> tup
     named = config.get("id2label") or {}
     labels = tuple(str(named[key]) for key in sorted(named, key=int)) if all(map(str.isdecimal, named)) else ()
     if count < 2 or config.get("problem_type") == "regression":
-        raise BadInput(f"{name} has a head of {count} output, a number and not labels. No task here does regression")
+        raise BadInput(
+            f"{name} has a head of {count} output, a number and not labels. No task here does regression",
+            reason="regression",
+        )
     if labels and len(labels) != count:
-        raise BadInput(f"{name} has a head of {count} outputs and its config.json names {len(labels)} labels")
+        raise BadInput(
+            f"{name} has a head of {count} outputs and its config.json names {len(labels)} labels",
+            reason="labels",
+            count=count,
+        )
     if not labels and spec_of(task).family is Family.TAGS:
         raise BadInput(
             f"{name} tags with {count} labels and does not say which. Put the config.json of the trained model beside "
-            "it: its id2label names them, like B-PER"
+            "it: its id2label names them, like B-PER",
+            reason="no_labels",
+            lacks="id2label",
+            count=count,
         )
     return labels or tuple(f"LABEL_{i}" for i in range(count))
 
@@ -287,7 +327,7 @@ def _published_name(folder: Path) -> dict[str, Json]:
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
-        raise BadInput(f"{path.name} is not valid JSON ({error}). Correct or remove it") from error
+        raise BadInput(f"{path.name} is not valid JSON ({error}). Correct or remove it", file=path.name) from error
     return found if isinstance(found, dict) else {}
 
 

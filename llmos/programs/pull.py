@@ -126,7 +126,9 @@ def _draft_offer(folder: Path, name: str, brought: Brought, args: dict[str, Json
     is_graph = paths[0].endswith(".onnx")
     if not is_graph and (args.get("task") or args.get("labels")):
         raise BadInput(
-            f"task and labels are declared of an ONNX graph; {paths[0]} says itself what it is. Leave them out"
+            f"task and labels are declared of an ONNX graph; {paths[0]} says itself what it is. Leave them out",
+            key="task",
+            file=paths[0],
         )
     if is_graph:
         draft: dict[str, Json] = import_module("llmos.programs.describe_onnx").describe_graph(folder, paths, args)
@@ -139,10 +141,18 @@ def _draft_offer(folder: Path, name: str, brought: Brought, args: dict[str, Json
     if args.get("dtype") == "int8" and is_encoder_decoder(draft["options"].get("tasks", ())):
         raise BadInput(
             f"{draft['architecture']} is an encoder with a decoder, which is not computed in int8 here. "
-            "Leave the dtype out"
+            "Leave the dtype out",
+            key="dtype",
+            value="int8",
+            architecture=draft["architecture"],
         )
     if args.get("dtype") == "int8" and not _is_resident(draft["options"]):
-        raise BadInput(f"int8 is a form of pytorch's, and {draft['options']['engine']} is to serve this. Leave one out")
+        raise BadInput(
+            f"int8 is a form of pytorch's, and {draft['options']['engine']} is to serve this. Leave one out",
+            key="dtype",
+            value="int8",
+            engine=draft["options"]["engine"],
+        )
     return draft
 
 
@@ -175,7 +185,10 @@ def entry_of(source: str, args: dict[str, Json]) -> CatalogEntry:
     if source not in entries:
         raise BadInput(
             f"The catalog has no {source!r}. It has {', '.join(entries)}; other sources are hf:org/name and a folder, "
-            "written with a slash (./model)"
+            "written with a slash (./model)",
+            key="source",
+            value=source,
+            expected=list(entries),
         )
     return entries[source]
 
@@ -197,7 +210,7 @@ def name_of(source: str) -> str:
     )
     name = re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("._-")[:96]
     if not name:
-        raise BadInput(f"No name can be made of {source!r}. Give one: llmos pull {source} --name NAME")
+        raise BadInput(f"No name can be made of {source!r}. Give one: llmos pull {source} --name NAME", key="name")
     return name
 
 

@@ -129,7 +129,11 @@ def _read(path: Path) -> Iterator[None]:
         with path.open("rb") as file:
             begins = file.read(4) == b"GGUF"
         said = "it is cut short or damaged" if begins else "it does not begin like one"
-        raise BadInput(f"{path.name} is no GGUF file that can be read: {said}. Fetch it again") from error
+        raise BadInput(
+            f"{path.name} is no GGUF file that can be read: {said}. Fetch it again",
+            file=path.name,
+            begins_as_gguf=begins,
+        ) from error
 
 
 def _entries(file: BinaryIO) -> tuple[dict[str, Value], int]:

@@ -90,7 +90,9 @@ def open_session(path: Path, threads: int) -> Session:
     try:
         return library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen error classes, and each means that the file is unusable
-        raise BadInput(f"{path.name} cannot be run by onnxruntime {library.__version__}: {_why(error)}") from error
+        raise BadInput(
+            f"{path.name} cannot be run by onnxruntime {library.__version__}: {_why(error)}", file=path.name
+        ) from error
 
 
 def _why(error: Exception) -> str:
@@ -107,11 +109,17 @@ def graph_of(session: Session, task: str) -> Graph:
     """How this graph does the task; BadInput that says what does not fit, and what would."""
     spec = find_spec(task)
     if spec is None or spec.family not in OUTPUTS:
-        raise BadInput(f"An ONNX graph is for {', '.join(ENGINES['onnx'].tasks)}, not for {task!r}. Say which: --task")
+        raise BadInput(
+            f"An ONNX graph is for {', '.join(ENGINES['onnx'].tasks)}, not for {task!r}. Say which: --task",
+            task=task,
+            expected=list(ENGINES["onnx"].tasks),
+        )
     inputs, batch, length = _inputs(session.get_inputs())
     if spec.family is Family.TAGS and IDS not in inputs:
         raise BadInput(
-            f"{task} needs a graph that reads tokens (input_ids), and this one reads plain strings. Use classify"
+            f"{task} needs a graph that reads tokens (input_ids), and this one reads plain strings. Use classify",
+            task=task,
+            needs="input_ids",
         )
     output, form, width = OUTPUTS[spec.family](task, session.get_outputs(), reads_text=IDS not in inputs)
     return Graph(inputs, output, form, width, batch, length)
@@ -125,17 +133,21 @@ def _inputs(inputs: Sequence[Any]) -> tuple[dict[str, str], int | None, int | No
     if all(one.type == TEXT for one in inputs):
         raise BadInput(
             f"The graph reads {len(inputs)} columns of strings ({shown}); here it reads one text. Export a "
-            "pipeline that takes one"
+            "pipeline that takes one",
+            inputs=[one.name for one in inputs],
         )
     unknown = [one.name for one in inputs if one.name not in TOKENS or one.type not in INTEGERS or len(one.shape) != 2]
     if unknown or IDS not in {one.name for one in inputs}:
         raise BadInput(
             f"The graph reads {shown}. Here it reads one tensor of strings, or whole numbers [batch, tokens] named "
-            f"{', '.join(TOKENS)}, of which {IDS} must be there. Export it with those names"
+            f"{', '.join(TOKENS)}, of which {IDS} must be there. Export it with those names",
+            inputs=[one.name for one in inputs],
         )
     batch, length = (_fixed_size(one) for one in inputs[0].shape)
     if batch not in (None, 1):
-        raise BadInput(f"The graph is fixed to {batch} texts at a time. Export it with a batch axis of any size, or 1")
+        raise BadInput(
+            f"The graph is fixed to {batch} texts at a time. Export it with a batch axis of any size, or 1", batch=batch
+        )
     return {one.name: INTEGERS[one.type] for one in inputs}, batch, length
 
 
@@ -183,7 +195,9 @@ OUTPUTS = {Family.LABELS: _find_label_logits, Family.TAGS: _find_token_logits, F
 
 def _unfit(task: str, needs: str, outputs: Sequence[Any]) -> BadInput:
     has = ", ".join(f"{one.name}: {one.type}{list(one.shape or ())}" for one in outputs)
-    return BadInput(f"{task} needs {needs}; this graph gives {has}. Export it so, or declare another --task")
+    return BadInput(
+        f"{task} needs {needs}; this graph gives {has}. Export it so, or declare another --task", task=task, needs=needs
+    )
 
 
 def check_labels(graph: Graph, task: str, labels: Sequence[str]) -> None:
@@ -193,12 +207,19 @@ def check_labels(graph: Graph, task: str, labels: Sequence[str]) -> None:
     if not labels:
         raise BadInput(
             f"{task} needs the labels, in the order of the graph's output. Give them: --labels a,b,c, or id2label in "
-            "config.json beside the graph, or labels.txt, one a line"
+            "config.json beside the graph, or labels.txt, one a line",
+            key="labels",
+            task=task,
         )
     if len(set(labels)) != len(labels):
-        raise BadInput(f"Two of the labels are the same: {', '.join(labels)}. Give each its own name")
+        raise BadInput(
+            f"Two of the labels are the same: {', '.join(labels)}. Give each its own name", key="labels", reason="twice"
+        )
     if graph.width is not None and graph.width != len(labels):
         raise BadInput(
             f"The graph gives {graph.width} scores ({graph.output}) and there are {len(labels)} labels: "
-            f"{', '.join(labels[:12])}. Give one for each, in its order"
+            f"{', '.join(labels[:12])}. Give one for each, in its order",
+            key="labels",
+            width=graph.width,
+            count=len(labels),
         )

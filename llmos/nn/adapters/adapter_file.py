@@ -59,14 +59,20 @@ def read_config(folder: Path, name: str) -> Config:
                 "If you trust it, save the adapter again: save_pretrained writes safetensors",
                 path=PICKLED,
             )
-        raise BadInput(f"{name} has no adapter: {WEIGHTS} is not there")
+        raise BadInput(f"{name} has no adapter: {WEIGHTS} is not there", lacks=WEIGHTS)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{name} has no {CONFIG} that can be read ({error}). Save the adapter again") from error
+        raise BadInput(
+            f"{name} has no {CONFIG} that can be read ({error}). Save the adapter again", file=CONFIG
+        ) from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise BadInput(f"{name} is an adapter of type {kind!r}; only LORA is served. Train one with LoRA")
+        raise BadInput(
+            f"{name} is an adapter of type {kind!r}; only LORA is served. Train one with LoRA",
+            unsupported=["peft_type"],
+            value=str(kind),
+        )
     _check_kind(config, name)
     return config
 
@@ -77,7 +83,7 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
     except SafetensorError as error:
-        raise Corrupt(f"{name}/{WEIGHTS} cannot be read: {error}. Bring the adapter in again") from error
+        raise Corrupt(f"{name}/{WEIGHTS} cannot be read: {error}. Bring the adapter in again", file=WEIGHTS) from error
 
 
 def base_digest(folder: Path) -> str | None:
@@ -99,7 +105,9 @@ def adapter_of(tensors: Mapping[str, Tensor], config: Config, backbone: nn.Modul
         if suffix is None:
             raise BadInput(
                 f"{name} has {path}, which is no LoRA weight. An adapter may have lora_A and lora_B of layers, and "
-                "a task head. Train it without the rest"
+                "a task head. Train it without the rest",
+                tensor=path,
+                reason="not_lora",
             )
         layers.setdefault(path.removesuffix(suffix), {})[suffix] = weight
     changes = [
@@ -108,7 +116,9 @@ def adapter_of(tensors: Mapping[str, Tensor], config: Config, backbone: nn.Modul
         if not _inside(backbone, layer).startswith(UNREAD)
     ]
     if not changes:
-        raise BadInput(f"{name} changes no layer of the base: it has no LoRA weights. Train it again")
+        raise BadInput(
+            f"{name} changes no layer of the base: it has no LoRA weights. Train it again", reason="no_weights"
+        )
     return Adapter(tuple(changes), is_mixable=not any(".experts." in layer for layer in layers))
 
 
@@ -117,7 +127,11 @@ def scale_of(layer: str, rank: int, config: Config) -> float:
     patterns = config.get("alpha_pattern") or {}
     alpha = next((value for key, value in patterns.items() if _matches(key, layer)), config.get("lora_alpha"))
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise BadInput(f"{CONFIG} says lora_alpha {alpha!r}, which is not a number. Correct it")
+        raise BadInput(
+            f"{CONFIG} says lora_alpha {alpha!r}, which is not a number. Correct it",
+            setting="lora_alpha",
+            value=str(alpha),
+        )
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))
 
 
@@ -125,24 +139,35 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], name: str) -> None:
     """Raise BadInput that names the first weight with a NaN or an infinity."""
     for key, weight in weights:
         if not bool(torch.isfinite(weight.sum(dtype=torch.float32))) and not bool(torch.isfinite(weight).all()):
-            raise BadInput(f"{name} has numbers in {key} that are not finite (NaN or infinite). Train it again")
+            raise BadInput(
+                f"{name} has numbers in {key} that are not finite (NaN or infinite). Train it again",
+                tensor=key,
+                reason="not_finite",
+            )
 
 
 def _check_kind(config: Config, name: str) -> None:
     if unknown := [word for word in UNKNOWN if config.get(word)]:
-        raise BadInput(f"{name} uses {', '.join(unknown)}, which serving does not support. Train it without")
+        raise BadInput(
+            f"{name} uses {', '.join(unknown)}, which serving does not support. Train it without", unsupported=unknown
+        )
     if config.get("bias", "none") != "none":
-        raise BadInput(f"{name} also trains biases ({config['bias']}), which the base cannot share. Use bias none")
+        raise BadInput(
+            f"{name} also trains biases ({config['bias']}), which the base cannot share. Use bias none",
+            unsupported=["bias"],
+        )
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(REBASING):
         raise BadInput(
             f"{name} began with {start}, which changes the base's own weights too, and those are shared. Convert it "
-            "to plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            "to plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)",
+            unsupported=["init_lora_weights"],
         )
     if other := [word for word in config.get("modules_to_save") or () if word not in HEADS]:
         raise BadInput(
             f"{name} has full layers of its own ({', '.join(other)}); only a task head ({' or '.join(HEADS)}) can "
-            "stand beside an adapter. Train it without"
+            "stand beside an adapter. Train it without",
+            unsupported=["modules_to_save"],
         )
 
 
@@ -152,13 +177,14 @@ def _change(backbone: nn.Module, path: str, pair: dict[str, Tensor], config: Con
     if layer is None or not isinstance(weight, Tensor):
         raise BadInput(f"{name} changes {path}, which is not in this base. It was trained for another one", layer=path)
     if len(pair) != 2 or any(x.ndim != 2 or not x.is_floating_point() for x in pair.values()):
-        raise BadInput(f"{name} has no pair of matrices lora_A and lora_B for {path}. Save it again")
+        raise BadInput(f"{name} has no pair of matrices lora_A and lora_B for {path}. Save it again", reason="no_pair")
     down, up = pair[DOWN], pair[UP]
     shape = tuple(weight.shape) if isinstance(layer, nn.Linear) else tuple(weight.shape)[::-1]
     if down.shape[0] != up.shape[1] or not down.shape[0] or shape != (up.shape[0], down.shape[1]):
         raise BadInput(
             f"{name} has shapes {tuple(down.shape)} and {tuple(up.shape)} for {path}, which do not fit the base's "
-            f"{tuple(weight.shape)}. It was trained for another one"
+            f"{tuple(weight.shape)}. It was trained for another one",
+            reason="shapes",
         )
     _check_rank(path, down.shape[0], config, name)
     check_finite(((f"{path}{suffix}", x) for suffix, x in pair.items()), name)
@@ -173,7 +199,10 @@ def _check_rank(layer: str, rank: int, config: Config, name: str) -> None:
     if said != rank:
         raise BadInput(
             f"{CONFIG} of {name} says rank {said} for {layer}, and its weights have rank {rank}: they were not saved "
-            "together. Save the adapter again"
+            "together. Save the adapter again",
+            setting="rank",
+            said=said,
+            rank=rank,
         )
 
 
@@ -196,4 +225,8 @@ def _matches(key: str, layer: str) -> bool:
     try:
         return re.match(rf"(.*\.)?({key})$", layer) is not None
     except re.error as error:
-        raise BadInput(f"{CONFIG} has the pattern {key!r}, which is no valid one ({error}). Correct it") from error
+        raise BadInput(
+            f"{CONFIG} has the pattern {key!r}, which is no valid one ({error}). Correct it",
+            setting="pattern",
+            value=str(key),
+        ) from error

@@ -56,13 +56,17 @@ def head_of(tensors: Mapping[str, Tensor], config: Config, architecture: str, ba
         if kept:
             raise BadInput(
                 f"The adapter brings a task head and its task_type is {asked!r}, so the task of its head is "
-                f"unknown. Name it in adapter_config.json: {' or '.join(TYPES)}"
+                f"unknown. Name it in adapter_config.json: {' or '.join(TYPES)}",
+                task_type=asked,
+                reason="unknown_head",
             )
         return None
     if not kept:
         raise BadInput(
             f"The adapter is for {asked} and brings no task head, so it cannot answer. Train it with "
-            'modules_to_save=["classifier"] (for decoders "score")'
+            'modules_to_save=["classifier"] (for decoders "score")',
+            task_type=asked,
+            reason="no_head",
         )
     if asked == "TOKEN_CLS":
         return _token_head(kept)
@@ -70,7 +74,9 @@ def head_of(tensors: Mapping[str, Tensor], config: Config, architecture: str, ba
     if form is None:
         raise BadInput(
             f"The head of a {architecture} classifier has layers that are not kept beside an adapter, or are not known "
-            f"here. Known are those of {', '.join(FORMS)} and of decoders; train a head here: llmos train classify"
+            f"here. Known are those of {', '.join(FORMS)} and of decoders; train a head here: llmos train classify",
+            architecture=architecture,
+            reason="unknown_head",
         )
     if form.dense is None or form.dense in {key.rpartition(".")[0] for key in kept}:
         return _sequence_head(kept, form)
@@ -87,7 +93,9 @@ def _before(dense: str, named: Mapping[str, Tensor], config: Config, base: Path)
     if len(of_base) != 2:
         raise BadInput(
             f"The adapter's task head stands on the base's {dense}, and this base came without one: it was made up at "
-            "random when the adapter was trained, and is lost. Train it again with modules_to_save naming it"
+            "random when the adapter was trained, and is lost. Train it again with modules_to_save naming it",
+            reason="lost_pooler",
+            part=dense,
         )
     paths = {key.removesuffix(DOWN) for key in named if key.endswith(f"{dense}{DOWN}")}
     for path in paths:

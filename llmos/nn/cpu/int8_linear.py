@@ -105,7 +105,10 @@ def quantize_layer(layer: nn.Module) -> Weights:
     if (kept := int4.recover_int4(whole)) is not None:
         return kept
     if not bool(whole.isfinite().all()):
-        raise BadInput("The weights have numbers that are not finite (NaN or infinite). Bring the model in again")
+        raise BadInput(
+            "The weights have numbers that are not finite (NaN or infinite). Bring the model in again",
+            reason="not_finite",
+        )
     blocks = _blocks(whole)
     reach = _reach(blocks).amax(-1, keepdim=True)
     scales = torch.maximum(_scales(blocks), reach / REACH)

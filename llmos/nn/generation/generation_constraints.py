@@ -101,13 +101,17 @@ def read_constraints(folder: Path) -> dict[str, Json]:
         held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if not isinstance(held, dict):
             raise BadInput(
-                f"{name_of(folder)}/{name} is {quote_value(held)}; it must be a JSON object. Bring the model in again"
+                f"{name_of(folder)}/{name} is {quote_value(held)}; it must be a JSON object. Bring the model in again",
+                file=name,
             )
         kept = {key: held[key] for key in FORMS if held.get(key) is not None}
         for key, value in kept.items():
             if not FORMS[key](value):
                 raise BadInput(
-                    f"{name_of(folder)}/{name} has {key} = {quote_value(value)}; it must be {SAID[FORMS[key]]}"
+                    f"{name_of(folder)}/{name} has {key} = {quote_value(value)}; it must be {SAID[FORMS[key]]}",
+                    file=name,
+                    key=key,
+                    expected=SAID[FORMS[key]],
                 )
         found |= kept
     return found

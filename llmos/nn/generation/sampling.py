@@ -140,7 +140,8 @@ def check_biases(settings: Sampling, vocabulary: int) -> None:
 def _unusable() -> BadInput:
     return BadInput(
         "The model's scores for the next token are not numbers: its weights, or its adapter's, have NaN or infinity in "
-        "them. Bring it in again (llmos pull), or train it again"
+        "them. Bring it in again (llmos pull), or train it again",
+        reason="not_finite",
     )
 
 

@@ -49,7 +49,12 @@ class ChatTemplate:
             self._tree = environment.parse(text)
             self._compiled = environment.from_string(text)
         except Exception as error:  # a template is foreign code: any failure in it is a fault of the template
-            raise BadInput(f"The chat template of {name} does not compile: {_error_line(error)}. {WAY_OUT}") from error
+            raise BadInput(
+                f"The chat template of {name} does not compile: {_error_line(error)}. {WAY_OUT}",
+                model=name,
+                reason="not_compiled",
+                template_line=getattr(error, "lineno", None),
+            ) from error
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Json], *, opens: bool, named: Mapping[str, Json]
@@ -59,7 +64,9 @@ class ChatTemplate:
             return self._render(messages, tools, opens=opens, named=named)
         except Exception as error:  # as above
             raise BadInput(
-                f"The chat template of {self.name} refuses this conversation: {_error_line(error)}"
+                f"The chat template of {self.name} refuses this conversation: {_error_line(error)}",
+                model=self.name,
+                reason="refused",
             ) from error
 
     def _render(

@@ -52,7 +52,8 @@ def is_there(folder: Path) -> bool:
     if lacking and is_begun and not (folder / "tokenizer.json").exists():
         raise BadInput(
             f"{name_of(folder)} lacks {' and '.join(lacking)}: Marian's tokenizer is made of {SOURCE}, {TARGET} and "
-            f"{VOCABULARY} together. Put what lacks beside them"
+            f"{VOCABULARY} together. Put what lacks beside them",
+            lacks=lacking,
         )
     return not lacking
 
@@ -72,7 +73,13 @@ def single(folder: Path) -> Tokenizer | None:
         source = str(settings.get("src_lang") or "en_XX")
         codes = _codes(fifty=fifty)
         if source not in codes:
-            raise BadInput(f"{name_of(folder)}/{SETTINGS} has src_lang {source!r}; there are {', '.join(codes)}")
+            raise BadInput(
+                f"{name_of(folder)}/{SETTINGS} has src_lang {source!r}; there are {', '.join(codes)}",
+                file=SETTINGS,
+                key="src_lang",
+                value=source,
+                expected=list(codes),
+            )
         opened = [(one, 0.0, SPECIAL[1]) for one in OPENED]
         closed = [(one, 0.0, SPECIAL[1]) for one in (*codes, "<mask>")]
         form = f"{source} $A {END}" if fifty else f"$A {END} {source}"
@@ -123,9 +130,17 @@ def tokenizer(folder: Path, name: str) -> Tokenizer:
         )
     ids: dict[str, int] = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
     if not isinstance(ids, dict) or not all(type(one) is int for one in ids.values()):
-        raise BadInput(f"{name_of(folder)}/{VOCABULARY} is no JSON object of pieces and their ids. Fetch it again")
+        raise BadInput(
+            f"{name_of(folder)}/{VOCABULARY} is no JSON object of pieces and their ids. Fetch it again",
+            file=VOCABULARY,
+            reason="no_pieces",
+        )
     if sorted(ids.values()) != list(range(len(ids))) or not {END, UNKNOWN} <= ids.keys():
-        raise BadInput(f"{name_of(folder)}/{VOCABULARY} is not a vocabulary of Marian's: its ids are not 0 to its size")
+        raise BadInput(
+            f"{name_of(folder)}/{VOCABULARY} is not a vocabulary of Marian's: its ids are not 0 to its size",
+            file=VOCABULARY,
+            reason="ids",
+        )
     pieces = read(folder / name)
     ordered, scores = sorted(ids, key=ids.__getitem__), pieces.scores
     scored = [(one, scores.get(one, -FOREIGN * (2 * len(one) - 1))) for one in ordered]
@@ -153,16 +168,23 @@ def read(path: Path) -> Pieces:
             elif number == 3:
                 charsmap = next((v for n, _, v in _fields(value) if n == 2), b"")
     except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
-        raise BadInput(f"{path.name} is no SentencePiece model that can be read. Fetch it again") from error
+        raise BadInput(
+            f"{path.name} is no SentencePiece model that can be read. Fetch it again", file=path.name, reason="damaged"
+        ) from error
     if kind != UNIGRAM or not any(of == NORMAL for _, _, of in ordered):
-        raise BadInput(f"{path.name} is a SentencePiece model of a kind that is not read here: it must be unigram")
+        raise BadInput(
+            f"{path.name} is a SentencePiece model of a kind that is not read here: it must be unigram",
+            file=path.name,
+            reason="kind",
+            expected="unigram",
+        )
     return Pieces(ordered, charsmap, falls_to_bytes)
 
 
 def _json(path: Path) -> dict[str, Any]:  # Any: a file of transformers, read by key
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # Any: as above
     if not isinstance(found, dict):
-        raise BadInput(f"{name_of(path.parent)}/{path.name} is no JSON object. Fetch it again")
+        raise BadInput(f"{name_of(path.parent)}/{path.name} is no JSON object. Fetch it again", file=path.name)
     return found
 
 

@@ -227,7 +227,9 @@ class FastTokenizer:
                 written = self._fast.id_to_token(token)
                 raise BadInput(
                     f"The text has {written!r}, token {token:,} of the tokenizer, and the model has {self.held:,} "
-                    "tokens. Leave it out"
+                    "tokens. Leave it out",
+                    token=token,
+                    limit=self.held,
                 )
 
     def as_json(self) -> str:
@@ -285,7 +287,9 @@ class FastTokenizer:
     ) -> str:
         if self._template is None:
             raise BadInput(
-                f"{self.name} has no chat template, so it was not made for conversations. Use the task generate"
+                f"{self.name} has no chat template, so it was not made for conversations. Use the task generate",
+                model=self.name,
+                lacks="chat_template",
             )
         template = self._compile_template
         named = {k: _text(v) for k, v in self._config.items() if k.endswith("_token") and v is not None}
@@ -372,7 +376,9 @@ def read(folder: Path) -> Tokenizer:
     try:
         found = AutoTokenizer.from_pretrained(folder)
     except (ImportError, OSError, ValueError) as error:
-        raise BadInput(f"{name_of(folder)} has no tokenizer that can be read ({error}). Add its {FILE}") from error
+        raise BadInput(
+            f"{name_of(folder)} has no tokenizer that can be read ({error}). Add its {FILE}", lacks=FILE
+        ) from error
     backend: Tokenizer = found.backend_tokenizer
     return backend
 

@@ -248,7 +248,7 @@ def test_what_does_not_fit_is_left_to_torch_and_not_computed_beside_its_memory(l
         assert loops.row(three, asked, held, 1.0, is_causal=True, window=None) is None
 
 
-def test_without_a_compiler_the_reason_is_said(tmp_path):
+def test_without_a_compiler_the_reason_is_said_in_a_sentence(tmp_path):
     source = Path(shutil.copy(cpu_kernels.SOURCE, tmp_path))
     with pytest.raises(OSError, match="no C compiler"):
         cpu_kernels.load_library(HERE, source, ("no-such-compiler",))

@@ -10,12 +10,13 @@ pytest.importorskip("torch")
 
 from llmos.abi.error import BadInput
 from llmos.nn.generation import generation_constraints
+from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "says"),
+    ("key", "value", "expected"),
     [
         ("bad_words_ids", [7], "a list of lists of whole numbers"),
         ("bad_words_ids", [["7"]], "a list of lists of whole numbers"),
@@ -32,15 +33,15 @@ pytestmark = pytest.mark.torch
     ],
 )
 @pytest.mark.parametrize("name", generation_constraints.FILES)
-def test_what_is_no_rule_is_refused_by_file_and_name(tmp_path, name, key, value, says):
+def test_what_is_no_rule_is_refused_by_file_and_name(tmp_path, name, key, value, expected):
     (tmp_path / name).write_text(json.dumps({key: value}))
-    with pytest.raises(BadInput, match=rf"{name} has {key} = .*; it must be {says}$"):
+    with fails_with(BadInput, file=name, key=key, expected=expected):
         generation_constraints.read_constraints(tmp_path)
 
 
 def test_a_file_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "generation_config.json").write_text("[]")
-    with pytest.raises(BadInput, match=r"generation_config.json is \[\]; it must be a JSON object"):
+    with fails_with(BadInput, file="generation_config.json"):
         generation_constraints.read_constraints(tmp_path)
 
 

@@ -20,6 +20,7 @@ from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks.generate import Sampling, sampling
 from llmos.tasks.tools import Tools, read, with_tool_rule
 from llmos.testing import tiny
+from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
@@ -163,9 +164,8 @@ def test_an_answer_of_at_least_the_fewest_tokens_is_whole_and_fits_its_schema(to
 def test_fewer_tokens_than_the_shortest_answer_has_are_refused_with_that_number(tokenizer):
     schema = closed(mail={"type": "string", "format": "email"}, n={"type": "integer"})
     text = '{"mail": "a@a", "n": 0}'
-    with pytest.raises(BadInput, match=f"max_tokens is 10; .* has {len(text)} tokens") as refused:
+    with fails_with(BadInput, key="max_tokens", least=len(text)):
         Generation([5], sampling({"json_schema": schema, "max_tokens": 10}), tokenizer, ENDS, 500)
-    assert (refused.value.detail["key"], refused.value.detail["least"]) == ("max_tokens", len(text))
 
 
 @pytest.mark.parametrize("most", [23, 24, 60])
@@ -261,10 +261,9 @@ def test_json_is_spaced_as_python_spaces_it(tokenizer):
     ],
     ids=str,
 )
-def test_a_rule_that_cannot_be_kept_to_is_a_sentence(tokenizer, params):
-    with pytest.raises(BadInput, match=r"cannot be enforced|it must be an? (object|list)") as refused:
+def test_a_rule_that_cannot_be_kept_to_is_refused_by_its_name(tokenizer, params):
+    with fails_with(BadInput, key=next(iter(params))):
         matcher(sampling(params).grammar, tokenizer, ENDS)
-    assert refused.value.detail["key"] in params
 
 
 def nested(depth):
@@ -279,8 +278,8 @@ def nested(depth):
     ],
     ids=["long", "deep"],
 )
-def test_a_rule_that_is_too_large_is_a_sentence(tokenizer, rule):
-    with pytest.raises(BadInput, match=r"json_schema (cannot be enforced|is nested more than|has maxLength at #)"):
+def test_a_rule_that_is_too_large_is_refused_by_its_name(tokenizer, rule):
+    with fails_with(BadInput, key="json_schema"):
         matcher(sampling(rule).grammar, tokenizer, ENDS)
 
 

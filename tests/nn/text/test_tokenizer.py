@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.testing import tiny
+from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
@@ -74,12 +75,12 @@ def test_a_conversation_goes_through_the_template(tokenizer):
 
 
 def test_a_model_without_template_does_not_chat(closing):
-    with pytest.raises(BadInput, match="no chat template"):
+    with fails_with(BadInput, lacks="chat_template"):
         closing.chat([{"role": "user", "content": "hi"}])
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"tokenizer.json"):
+    with fails_with(BadInput, lacks="tokenizer.json"):
         FastTokenizer(tmp_path)
 
 
@@ -92,7 +93,7 @@ def test_a_template_reads_what_a_call_hands_to_it(tmp_path):
     plain = tokenizer.chat(asked)
     assert tokenizer.chat(asked, (), {"loud": 1}) == plain.replace("hi", "hi!2")
     assert tokenizer.chat(asked, (), {"eos_token": "not for a call"}) == plain
-    with pytest.raises(BadInput, match="refuses"):
+    with fails_with(BadInput, model=..., reason="refused"):
         tokenizer.chat(asked, (), {"loud": ["not", "a", "number"]})
 
 
