@@ -58,16 +58,22 @@ def check_args(spec: Spec) -> None:
             f"{found[0]!r} is a secret, and the arguments of a process are kept and listed. Leave it out, and tell the "
             "daemon: HF_TOKEN (or LLMOS_HUB_TOKEN) in its environment, or hub_token in config.toml",
             key=found[0],
+            reason="secret",
         )
     for key, value in spec.args.items():
         if isinstance(value, str) and USERINFO.search(value):
-            raise BadInput(f"{key!r} is an address with a password in it, which would be kept and listed", key=key)
+            raise BadInput(
+                f"{key!r} is an address with a password in it, which would be kept and listed",
+                key=key,
+                reason="password",
+            )
     size_bytes = len(json.dumps(spec.args, default=str))
     if size_bytes > MOST_ARGS_BYTES:
         raise BadInput(
             f"The arguments of a process are {size_bytes:,} bytes; at most {MOST_ARGS_BYTES:,} are kept. Name files "
             "instead of what is in them",
             limit=MOST_ARGS_BYTES,
+            size=size_bytes,
         )
 
 
@@ -78,10 +84,14 @@ def _model(declaration: Declaration, spec: Spec, store: Store) -> Manifest | Non
         return None
     named = spec.args.get(word)
     if not isinstance(named, str) or not named:
-        raise BadInput(f"{spec.program} needs {word!r}: the name of a model in the store. See: llmos ls")
+        raise BadInput(f"{spec.program} needs {word!r}: the name of a model in the store. See: llmos ls", key=word)
     manifest = store.resolve(named)
     if declaration.needs_base and manifest.kind is not Kind.BASE:
-        raise BadInput(f"{manifest.ref} is a fine-tuned model. Name the base it stands on instead: {manifest.base}")
+        raise BadInput(
+            f"{manifest.ref} is a fine-tuned model. Name the base it stands on instead: {manifest.base}",
+            model=manifest.ref,
+            base=manifest.base,
+        )
     return manifest
 
 
@@ -114,7 +124,9 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
     if spec.program not in declarations():  # not the process's fault: its work is kept
         raise Unavailable(
             f"The package that brings the program {spec.program} is gone or broken (see the daemon's log). Install it, "
-            f"restart the daemon, then: llmos resume {process.pid}"
+            f"restart the daemon, then: llmos resume {process.pid}",
+            pid=process.pid,
+            program=spec.program,
         )
     declaration, roots = declaration_of(spec.program), Roots(config)
     args = roots.with_real_paths(spec.program, spec.args)

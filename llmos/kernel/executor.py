@@ -145,7 +145,7 @@ class Executor:
         if not is_alive or self._table.runtimes[pid].number != effect.life:
             return  # it died meanwhile; the model is requested again after its restart
         if isinstance(located, ModelPath) and not self._store.holds(located.manifest):
-            located = fault_of(ModelNotFound(f"{model} was removed just now. See what there is: llmos ls"))
+            located = fault_of(ModelNotFound(f"{model} was removed just now. See what there is: llmos ls", name=model))
         if isinstance(located, Fault):
             self._router.attach_failed(pid, model, located)
             self._post(ev.Detached(self._clock(), pid, model))
@@ -196,7 +196,9 @@ class Executor:
         if move.guarded and present != move.version and present_ref != move.against:
             raise Conflict(
                 f"{move.name}:{move.version} stays a candidate: it was compared with {move.against or 'nothing'}, and "
-                f"{present_ref} was promoted meanwhile. Promote it yourself: llmos promote {move.name}:{move.version}"
+                f"{present_ref} was promoted meanwhile. Promote it yourself: llmos promote {move.name}:{move.version}",
+                name=move.name,
+                version=move.version,
             )
         self._store.promote(f"{move.name}:{move.version}")
 

@@ -34,10 +34,10 @@ def check_home(home: Path) -> None:
         return
     mode = home.stat().st_mode
     if mode & stat.S_ISVTX or (mode & BY_ALL and _strangers(home)):
-        raise _shared_home(home, "others may write there")
+        raise _shared_home(home, "others may write there", "shared")
     mixed = [name for name in ROOMS if name != "logs" and (home / name).is_dir() and any((home / name).iterdir())]
     if mixed:
-        raise _shared_home(home, f"the folder {mixed[0]} in it is not llmos's")
+        raise _shared_home(home, f"the folder {mixed[0]} in it is not llmos's", mixed[0])
 
 
 def close_home(home: Path) -> None:
@@ -76,12 +76,13 @@ def _strangers(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if not any(path.match(one) for one in ours))
 
 
-def _shared_home(home: Path, why: str) -> BadSetting:
+def _shared_home(home: Path, why: str, reason: str) -> BadSetting:
     return BadSetting(
         f"The home {home} holds other things, and {why}. Choose a folder of llmos's own: LLMOS_HOME={home / 'llmos'}",
         key="home",
         value=str(home),
         expected="a folder of its own",
+        reason=reason,
     )
 
 

@@ -87,6 +87,16 @@ class Kernel:
         self._ticking: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
 
+    @property
+    def table(self) -> ProcessTable:
+        """The process table, to be read: only the loop changes it."""
+        return self._table
+
+    @property
+    def zygote_os_pid(self) -> int | None:
+        """The operating system's pid of the zygote; None while there is none."""
+        return self._supervisor.zygote.os_pid
+
     def warm(self) -> None:
         """Start the zygote, whose imports take a core for seconds: best once the daemon can answer."""
         self._supervisor.zygote.start()

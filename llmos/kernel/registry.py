@@ -81,11 +81,13 @@ class Registry:
     async def rollback(self, name: str) -> ModelView:
         name, version = split_ref(name)
         if version is not None:
-            raise BadInput(f"rollback takes the bare name: llmos rollback {name}")
+            raise BadInput(f"rollback takes the bare name: llmos rollback {name}", name=name)
         self._store.found(name)
         history = self._store.promotions(name)
         if len(history) < 2:
-            raise Conflict(f"{name} has no version promoted before this one. Name one: llmos promote {name}:VERSION")
+            raise Conflict(
+                f"{name} has no version promoted before this one. Name one: llmos promote {name}:VERSION", name=name
+            )
         return await self._move(name, history[-2], back_from=history[-1])
 
     async def remove(self, ref: str) -> list[str]:

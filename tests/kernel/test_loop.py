@@ -155,7 +155,7 @@ def test_who_asks_a_loop_that_has_ended_hears_so_at_once(tmp_path):
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        with pytest.raises(Unavailable, match="going down"):
+        with pytest.raises(Unavailable):
             await ground.loop.ask(ev.KillAsked(5.0, 1))
 
     asyncio.run(main())

@@ -115,6 +115,7 @@ class CallQueue:
             waiting=self._sizes[priority],
             limit=self._limit,
             retry_after_s=retry_s,
+            priority=priority,
         )
 
 

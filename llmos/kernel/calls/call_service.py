@@ -117,6 +117,7 @@ class CallService:
             f"{model} did not come within {within_s:g} s: {device} has {max(free_bytes, 0) / MIB:,.0f} MiB free, it "
             f"needs {size_bytes / MIB:,.0f} MiB, and models in use take turns there. Try again later, end a "
             "process (llmos ps, llmos kill), or raise memory_share",
+            model=model,
             timeout_s=within_s,
             device=device,
             need_bytes=size_bytes,
@@ -139,7 +140,11 @@ class CallService:
                 async with asyncio.timeout(limit_s):
                     pid = await self._opened_server(target)
             except TimeoutError:
-                raise TimedOut(f"No process for {target.model} within {limit_s:g} s. See: llmos ps") from None
+                raise TimedOut(
+                    f"No process for {target.model} within {limit_s:g} s. See: llmos ps",
+                    model=target.model,
+                    timeout_s=limit_s,
+                ) from None
         return self.router.open(pid, call, deadline_at)
 
     def _server(self, target: Target) -> int | None:
@@ -150,7 +155,7 @@ class CallService:
         state = self._table.process(pid).state
         if state is State.SUSPENDED:
             raise Unavailable(
-                f"Process {pid}, which serves {target.base}, is suspended. Continue it: llmos resume {pid}"
+                f"Process {pid}, which serves {target.base}, is suspended. Continue it: llmos resume {pid}", pid=pid
             )
         return pid if state in OPEN_STATES or self._table.runtimes[pid].is_returning else None
 
@@ -181,6 +186,8 @@ def _timed_out(opened: PendingCall, process: Process, within_s: float) -> TimedO
         f"No answer from {opened.call.model} within {within_s:g} s. Its process {process.pid} is "
         f"{process.state}{': ' + process.reason if process.reason else ''}. See: llmos logs {process.pid}",
         timeout_s=within_s,
+        model=opened.call.model,
+        pid=process.pid,
     )
 
 

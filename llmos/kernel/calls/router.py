@@ -51,6 +51,14 @@ class Router:
     def in_flight(self) -> int:
         return len(self._calls)
 
+    def pending(self, call_id: int) -> PendingCall | None:
+        """The open call of this number; None when it was answered, dropped or never came."""
+        return self._calls.get(call_id)
+
+    def inputs_in_hand(self, pid: int) -> int:
+        """How many inputs this process was sent and has not computed yet."""
+        return sum(self._servers[pid].in_hand.values())
+
     def rests(self) -> list[IdleTarget]:
         """Idle targets: ready processes without calls, and models of busy processes that no call names."""
         now = self._clock()

@@ -30,6 +30,7 @@ class Ledger:
                 device=device,
                 need_bytes=0,
                 free_bytes=0,
+                expected=list(self._capacity),
             )
         return self._capacity[device]
 
@@ -81,11 +82,13 @@ class Ledger:
         for lease in self.leases():
             sums[lease.device] = sums.get(lease.device, 0) + lease.size_bytes
         if sums != self._used:
-            raise Internal(f"The ledger says {self._used} bytes are leased, its leases add up to {sums}")
+            raise Internal(
+                f"The ledger says {self._used} bytes are leased, its leases add up to {sums}", used=dict(self._used)
+            )
         strays = sorted({lease.pid for lease in self.leases()} - set(living))
         if strays:
             held = {pid: sum(lease.size_bytes for lease in self.leases() if lease.pid == pid) for pid in strays}
-            raise Internal(f"The ledger has leases of processes that do not run (pid: bytes): {held}")
+            raise Internal(f"The ledger has leases of processes that do not run (pid: bytes): {held}", strays=held)
 
 
 def no_room(device: str, need_bytes: int, free_bytes: int) -> NoRoom:

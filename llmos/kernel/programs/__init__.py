@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 def declaration_of(name: str) -> Declaration:
     """The program of this name; BadInput that lists all programs if there is none."""
     if name not in declarations():
-        raise BadInput(f"No program {name!r}; program is one of {', '.join(declarations())}", key="program")
+        raise BadInput(
+            f"No program {name!r}; program is one of {', '.join(declarations())}",
+            key="program",
+            value=name,
+            expected=list(declarations()),
+        )
     return declarations()[name]
 
 

@@ -25,7 +25,12 @@ def check_arguments(program: str, args: Mapping[str, Json]) -> None:
     """
     types = declaration_of(program).arguments
     if types is None:
-        raise BadInput(f"{program} is started by the daemon alone. There are: {', '.join(startable())}", key="program")
+        raise BadInput(
+            f"{program} is started by the daemon alone. There are: {', '.join(startable())}",
+            key="program",
+            value=program,
+            expected=list(startable()),
+        )
     for key, value in args.items():
         if value is None:
             continue
@@ -37,6 +42,7 @@ def check_arguments(program: str, args: Mapping[str, Json]) -> None:
                 key=said,
                 value="",
                 expected=list(types),
+                program=program,
             )
         _check_type(program, key, value, types[key])
 
@@ -52,7 +58,7 @@ def _check_type(program: str, key: str, value: Json, kind: Any) -> None:  # Any:
     except msgspec.ValidationError as error:
         said = str(error)
         raise BadSetting(
-            f"{key} of {program} does not fit: {said[:200]}", key=key, value="", expected=said[:200]
+            f"{key} of {program} does not fit: {said[:200]}", key=key, value="", expected=said[:200], program=program
         ) from error
     if (size := _longest(value)) > MAX_TEXT:
         said = f"a text of at most {MAX_TEXT:,} characters"
@@ -61,6 +67,7 @@ def _check_type(program: str, key: str, value: Json, kind: Any) -> None:  # Any:
             key=key,
             value="",
             expected=said,
+            program=program,
         )
 
 

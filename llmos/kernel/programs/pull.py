@@ -41,13 +41,19 @@ class Pull(Declaration):
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         _check_source(spec.args.get("source"), spec.args.get("name"))
         if (engine := spec.args.get("engine")) is not None and engine not in ENGINES:
-            raise BadInput(f"No engine {engine!r}. There are: {', '.join(ENGINES)}", key="engine")
+            raise BadInput(
+                f"No engine {engine!r}. There are: {', '.join(ENGINES)}",
+                key="engine",
+                value=engine,
+                expected=list(ENGINES),
+            )
         graphs, generative = ENGINES["onnx"].tasks, generative_tasks()
         if (task := spec.args.get("task")) is not None and task not in (*graphs, *generative):
             raise BadInput(
                 f"task is {task!r}; an ONNX graph is for {', '.join(graphs)}, an adapter that writes for "
                 f"{', '.join(generative)}",
                 key="task",
+                value=task,
             )
         check_dtype(spec, "", spec.args.get("source"))
         return spec
@@ -86,7 +92,8 @@ def bases_of(store: Store, dtype: str) -> dict[str, ModelPath]:
 def _check_source(source: Json, name: Json) -> None:
     if not isinstance(source, str) or not source:
         raise BadInput(
-            "pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder, .gguf or .onnx"
+            "pull needs 'source': a name of the catalog, hf:organisation/name, or an absolute folder, .gguf or .onnx",
+            key="source",
         )
     if len(source) > MOST_SOURCE:
         raise BadInput(f"'source' has {len(source):,} characters; a path has at most {MOST_SOURCE:,}", key="source")
@@ -95,7 +102,7 @@ def _check_source(source: Json, name: Json) -> None:
     path = Path(source)
     if source.startswith("/") and not (path.is_dir() or (path.suffix in (".gguf", ".onnx") and path.is_file())):
         said = "Name a folder with config.json and model.safetensors, or a .gguf or .onnx file"
-        raise BadInput(f"No folder {source}. {said}")
+        raise BadInput(f"No folder {source}. {said}", key="source", value=source)
 
 
 PROGRAM = Pull()

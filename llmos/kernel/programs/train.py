@@ -60,11 +60,19 @@ class Train(Declaration):
 
 def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:
     if recipe.task not in facts.tasks:
-        raise BadInput(f"No task {recipe.task!r}. There are: {', '.join(facts.tasks)}")
+        raise BadInput(
+            f"No task {recipe.task!r}. There are: {', '.join(facts.tasks)}",
+            task=recipe.task,
+            expected=list(facts.tasks),
+        )
     check(recipe)
     check_name(recipe.name)
     if any(m.name == recipe.name and m.kind is Kind.BASE for m in facts.store.manifests()):
-        raise BadInput(f"{recipe.name!r} is the name of a base model. Give the new model another name")
+        raise BadInput(
+            f"{recipe.name!r} is the name of a base model. Give the new model another name",
+            key="name",
+            value=recipe.name,
+        )
     for source in (recipe.data.train, recipe.data.validation, recipe.data.test):
         if source is not None:
             check_source(source, facts.store)
@@ -76,7 +84,11 @@ def _on_floats(spec: Spec, base: Manifest, store: Store) -> Spec:
         return spec
     floats = store.in_dtype(base.ref, "")
     if floats is None:
-        raise BadInput(f"{base.ref} is served in {base.dtype}, and its version in float is gone. Bring it in again")
+        raise BadInput(
+            f"{base.ref} is served in {base.dtype}, and its version in float is gone. Bring it in again",
+            key="base",
+            value=base.ref,
+        )
     return replace(spec, args={**spec.args, "base": floats, "serve_dtype": spec.args.get("serve_dtype") or base.dtype})
 
 

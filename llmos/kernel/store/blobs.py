@@ -33,12 +33,15 @@ def stage(offer: Offer, scratch: Path) -> tuple[Staged, ...]:
     """Check, hash and sync every file of the offer in place; nothing in the store changes."""
     folder = Path(offer.folder).resolve()
     if not folder.is_relative_to(scratch.resolve()):
-        raise BadInput(f"An offer's files lie in the process's own scratch folder; {offer.folder} is elsewhere")
+        raise BadInput(
+            f"An offer's files lie in the process's own scratch folder; {offer.folder} is elsewhere",
+            folder=offer.folder,
+        )
     if not offer.files:
-        raise BadInput(f"The offer of {offer.name} has no files")
+        raise BadInput(f"The offer of {offer.name} has no files", name=offer.name)
     paths = [path for path, _ in offer.files]
     if len(set(paths)) < len(paths):
-        raise BadInput(f"The offer of {offer.name} names a file twice: {', '.join(paths)}")
+        raise BadInput(f"The offer of {offer.name} names a file twice: {', '.join(paths)}", name=offer.name)
     return tuple(_stage_file(folder, path, part, offer.kind) for path, part in offer.files)
 
 
@@ -46,18 +49,22 @@ def check_path(path: str) -> str:
     """The path itself if it stays inside its target folder; else BadInput."""
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\0" in path or "\\" in path:
-        raise BadInput(f"{path!r} is no path inside a model folder. Use plain relative names like tokenizer.json")
+        raise BadInput(
+            f"{path!r} is no path inside a model folder. Use plain relative names like tokenizer.json", path=path
+        )
     if any(name.startswith(disk.TEMPORARY) for name in pure.parts):
-        raise BadInput(f"{path!r} is named like a half-written file. Leave out the {disk.TEMPORARY!r}")
+        raise BadInput(f"{path!r} is named like a half-written file. Leave out the {disk.TEMPORARY!r}", path=path)
     return path
 
 
 def _stage_file(folder: Path, path: str, part: Part, kind: OfferKind) -> Staged:
     source = folder / check_path(path)
     if not source.resolve().is_relative_to(folder) or not source.exists():
-        raise BadInput(f"The offer names {path}, which is not in its folder {folder}")
+        raise BadInput(f"The offer names {path}, which is not in its folder {folder}", path=path)
     if source.is_symlink() or not stat.S_ISREG(source.stat().st_mode):
-        raise BadInput(f"The offer names {path}, which is no regular file. Copy it in instead of linking to it")
+        raise BadInput(
+            f"The offer names {path}, which is no regular file. Copy it in instead of linking to it", path=path
+        )
     if part in WEIGHT_PARTS:
         check_weights(source, path, allow_gguf=kind is OfferKind.BASE and part is Part.WEIGHTS)
     else:
@@ -110,4 +117,5 @@ class Blobs:
                 path=str(path),
                 expected=file.digest,
                 actual=actual,
+                file=file.path,
             )

@@ -31,11 +31,12 @@ class Index:
         found = self.found(ref)
         name, version = split_ref(ref)
         if version is None and found.kind is not Kind.BASE and self.promoted(name) is None:
-            candidates = ", ".join(f"{name}:{number}" for number in self.models.of(name))
+            candidates = [f"{name}:{number}" for number in self.models.of(name)]
             raise Conflict(
                 f"No version of {name} is promoted, so the bare name means none. There are candidates: "
-                f"{candidates}. Name one of them, or promote it first: llmos promote {found.ref}",
+                f"{', '.join(candidates)}. Name one of them, or promote it first: llmos promote {found.ref}",
                 name=name,
+                candidates=candidates,
             )
         return found
 
@@ -44,10 +45,12 @@ class Index:
         name, version = split_ref(ref)
         versions = self.models.of(name)
         if not versions:
-            near = ", ".join(get_close_matches(name, self.models.by_name)) or "none"
+            near = get_close_matches(name, self.models.by_name)
             raise ModelNotFound(
-                f"No model {name!r} in the store (near: {near}). See all: llmos ls. Bring it in: llmos pull {name}",
+                f"No model {name!r} in the store (near: {', '.join(near) or 'none'}). See all: llmos ls. "
+                f"Bring it in: llmos pull {name}",
                 name=name,
+                near=near,
             )
         number = version or self.promoted(name) or max(versions)
         if number not in versions:
@@ -56,6 +59,7 @@ class Index:
                 f"Model {name!r} has no version {number} (it has {has}). Name one of these: {name}:{max(versions)}",
                 name=name,
                 version=number,
+                versions=list(versions),
             )
         return versions[number]
 

@@ -53,12 +53,17 @@ def model_of(offer: Offer, staged: tuple[Staged, ...], index: Index, lineage: Li
     if other:
         raise Conflict(
             f"{offer.name} is the name of a {other.kind} already. Take another name, or "
-            f"remove that one: llmos rm {offer.name}"
+            f"remove that one: llmos rm {offer.name}",
+            name=offer.name,
+            has=other.kind,
         )
     if manifest.kind is Kind.BASE:
         return replace(manifest, base=None, base_digest=weights_digest(manifest.files))
     if manifest.base is None:
-        raise BadInput(f"The offer of {offer.name} says no base. A model stands on one: draft.base = 'name:version'")
+        raise BadInput(
+            f"The offer of {offer.name} says no base. A model stands on one: draft.base = 'name:version'",
+            name=offer.name,
+        )
     base = index.resolve(manifest.base)
     return replace(manifest, base=base.ref, base_digest=base.base_digest, dtype=base.dtype)
 

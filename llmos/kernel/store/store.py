@@ -112,6 +112,8 @@ class Store:
             raise Corrupt(
                 f"{manifest.ref} lost {', '.join(missing)} on the disk. To mend it: {way_out(manifest, self._catalog)}",
                 path=str(self._models.folder(manifest)),
+                model=manifest.ref,
+                lost=list(missing),
             )
         resident = form_name(manifest, dtype) if manifest.base is None and dtype else ""
         return ModelPath(
@@ -141,7 +143,12 @@ class Store:
                 self._blobs.check(file, found)
                 return found
         has = ", ".join(file.path for file in manifest.files)
-        raise NotFound(f"{manifest.ref} has no file {path!r}. It has: {has}")
+        raise NotFound(
+            f"{manifest.ref} has no file {path!r}. It has: {has}",
+            model=manifest.ref,
+            path=path,
+            files=[file.path for file in manifest.files],
+        )
 
     def prove(self, ref: str, dtype: str) -> None:
         """Verify a model and its base before use; Corrupt if a file has changed.
@@ -272,7 +279,10 @@ class Store:
         """The offered form's name; ModelNotFound if its base is gone, Conflict if it is not a form of that base."""
         base = self._index.resolve(str(offer.draft.get("base", offer.name)))
         if base.kind is not Kind.BASE:
-            raise Conflict(f"{base.ref} stands on {base.base}, and a resident form is of a base. Offer it for that one")
+            raise Conflict(
+                f"{base.ref} stands on {base.base}, and a resident form is of a base. Offer it for that one",
+                model=base.ref,
+            )
         return form_name(base, str(offer.draft["dtype"]))
 
     def _twins(self, staged: Iterable[Staged], rotten: set[str]) -> dict[str, Path]:
@@ -414,7 +424,8 @@ class Store:
             history = self.promotions(name)
             if len(history) < 2:
                 raise Conflict(
-                    f"{name} has no version promoted before the present one. Name one: llmos promote {name}:VERSION"
+                    f"{name} has no version promoted before the present one. Name one: llmos promote {name}:VERSION",
+                    name=name,
                 )
             self._promote(name, history[:-1])
             return self._index.resolve(name)

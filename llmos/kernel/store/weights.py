@@ -71,14 +71,18 @@ def check_weights(path: Path, name: str, *, allow_gguf: bool) -> None:
 def _check_gguf(start: bytes, name: str, size_bytes: int, allow_gguf: bool) -> None:
     if not allow_gguf:
         raise BadInput(
-            f"{name} is GGUF, which only a base may have. Give adapters, heads and fine-tunes as safetensors"
+            f"{name} is GGUF, which only a base may have. Give adapters, heads and fine-tunes as safetensors",
+            path=name,
+            format="gguf",
+            reason="only_a_base",
         )
     if len(start) < GGUF.size:
-        raise BadInput(f"{name} is cut short: {size_bytes:,} bytes are no GGUF file. Fetch it again")
+        raise BadInput(f"{name} is cut short: {size_bytes:,} bytes are no GGUF file. Fetch it again", path=name)
     _, version, tensors, entries = GGUF.unpack(start)
     if version not in (2, 3) or max(tensors, entries) > size_bytes:
         raise BadInput(
-            f"{name} is no GGUF file that can be read (version {version}, {tensors:,} tensors). Fetch it again"
+            f"{name} is no GGUF file that can be read (version {version}, {tensors:,} tensors). Fetch it again",
+            path=name,
         )
 
 
@@ -86,10 +90,13 @@ def _check_graph(start: bytes, name: str, is_base: bool) -> None:
     """Check a graph: a protobuf message that starts with its version. External data cannot be checked."""
     if not is_base:
         raise BadInput(
-            f"{name} is ONNX, which only a base may have. Give adapters, heads and fine-tunes as safetensors"
+            f"{name} is ONNX, which only a base may have. Give adapters, heads and fine-tunes as safetensors",
+            path=name,
+            format="onnx",
+            reason="only_a_base",
         )
     if name.endswith(".onnx") and not start.startswith(b"\x08"):
-        raise BadInput(f"{name} is no ONNX graph that can be read. Export it again")
+        raise BadInput(f"{name} is no ONNX graph that can be read. Export it again", path=name)
 
 
 def _check_safetensors(file: BinaryIO, name: str, size_bytes: int) -> None:
@@ -99,7 +106,9 @@ def _check_safetensors(file: BinaryIO, name: str, size_bytes: int) -> None:
     (header_bytes,) = LENGTH.unpack(file.read(LENGTH.size))
     data_bytes = size_bytes - LENGTH.size - header_bytes
     if header_bytes > MAX_HEADER_BYTES or data_bytes < 0:
-        raise _unsound(name, f"its header claims {header_bytes:,} of the file's {size_bytes:,} bytes")
+        raise _unsound(
+            name, f"its header claims {header_bytes:,} of the file's {size_bytes:,} bytes", header_bytes=header_bytes
+        )
     try:
         entries = msgspec.json.decode(file.read(header_bytes), type=dict[str, msgspec.Raw])
         metadata = entries.pop("__metadata__", None)
@@ -120,5 +129,10 @@ def _check_safetensors(file: BinaryIO, name: str, size_bytes: int) -> None:
         raise _unsound(name, f"its tensors end at byte {end:,} of {data_bytes:,}")
 
 
-def _unsound(name: str, why: str) -> BadInput:
-    return BadInput(f"{name} is not a valid safetensors file: {why}. Write or fetch it again", path=name)
+def _unsound(name: str, why: str, **detail: int) -> BadInput:
+    return BadInput(
+        f"{name} is not a valid safetensors file: {why}. Write or fetch it again",
+        path=name,
+        format="safetensors",
+        **detail,
+    )

@@ -7,6 +7,7 @@ from llmos.abi.error import BadInput, Conflict, ModelNotFound, WrongTask
 from llmos.kernel.calls.call_service import Target, Targets
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.store.store import Store
+from llmos.testing.errors import fails_with
 from llmos.testing.models import add_base, add_model
 
 
@@ -48,7 +49,7 @@ def test_a_version_that_was_removed_is_not_found_any_more(ground):
 def test_a_name_of_which_no_version_is_promoted_is_none_to_serve(ground):
     add_model(ground.store, "fresh", "tiny:1", pid=903)
     for ask in (ground.targets.ref, lambda name: ground.targets.find(name, None, None)):
-        with pytest.raises(Conflict, match="fresh:1"):
+        with fails_with(Conflict, name="fresh", candidates=["fresh:1"]):
             ask("fresh")
     ground.store.promote("fresh:1")
     assert ground.targets.ref("fresh") == "fresh:1"
@@ -57,7 +58,7 @@ def test_a_name_of_which_no_version_is_promoted_is_none_to_serve(ground):
 def test_a_refusal_is_not_kept(ground):
     with pytest.raises(WrongTask):
         ground.targets.find("mood", "tag", None)
-    with pytest.raises(BadInput, match="nothing"):
+    with fails_with(BadInput, key="engine", value="nothing"):
         ground.targets.find("mood", None, "nothing")
     assert ground.targets.find("mood", "classify", "pytorch").engine == "pytorch"
     assert ground.targets.find("mood", "classify", None).engine == "null"

@@ -224,7 +224,7 @@ class World:
         self.apply(ev.AttachAsked(self.clock(), pid, model, LeaseKind.ADAPTERS, MODELS[model]))
 
     def is_open(self, opened: PendingCall) -> bool:
-        return opened.call.call_id in self.router._calls
+        return self.router.pending(opened.call.call_id) is not None
 
     # What may happen.
 

@@ -193,7 +193,7 @@ def test_a_pulled_adapter_is_pulled_again_and_a_trained_one_is_trained_again(sto
     assert [one.hint for one in store.examine().damages] == ["llmos rm ner:1, and train it again"]
 
 
-def test_a_base_in_use_that_lost_a_file_is_said_with_the_command_that_restores_it(tmp_path, store):
+def test_a_base_that_lost_a_file_is_said_in_a_sentence_with_the_way_to_mend_it(tmp_path, store):
     (tmp_path / "blobs" / store.resolve("minilm").base_digest).unlink()
     (tmp_path / "models/minilm/1/model.safetensors").unlink()
     again = Store(tmp_path)

@@ -92,7 +92,7 @@ def test_a_full_disk_is_said_with_numbers_and_leaves_nothing_half_visible(small_
     waiting = model(small_disk, 2)
     before = (store.manifests(), sorted(path.name for path in (small_disk / "blobs").iterdir()))
     (small_disk / "ballast").write_bytes(b"\0" * (shutil.disk_usage(small_disk).free // 4096 * 4096))
-    with pytest.raises(DiskFull, match="bytes are needed") as full:
+    with pytest.raises(DiskFull) as full:
         store.commit(waiting, 2)
     assert full.value.detail["free_bytes"] < full.value.detail["need_bytes"]
     assert (store.manifests(), sorted(path.name for path in (small_disk / "blobs").iterdir())) == before
