@@ -18,7 +18,10 @@ class BaseOnly:
     answers: ExternalGeneration | None = None
 
     def attach(self, model: ModelPath) -> None:
-        raise BadInput(refusal(self.name, model.manifest) or f"{model.manifest.ref} is no model on this base")
+        raise BadInput(
+            refusal(self.name, model.manifest) or f"{model.manifest.ref} is no model on this base",
+            model=model.manifest.ref,
+        )
 
     def detach(self, model: str) -> None:
         """No effect: the base is the only model, and it stays."""

@@ -180,7 +180,9 @@ class ExternalGeneration:
     def take_in(self, call: Call) -> Intake:
         """Take a call in step by step; raises for a call that cannot be answered."""
         if call.model != self._ref:
-            raise ModelNotFound(f"No model {call.model!r} is attached here. There is: {self._ref}")
+            raise ModelNotFound(
+                f"No model {call.model!r} is attached here. There is: {self._ref}", name=call.model, models=[self._ref]
+            )
         if call.task not in self._tasks:
             raise WrongTask(
                 f"{self._ref} does {', '.join(self._tasks)} here, not {call.task}. Ask another engine for it: pytorch",
@@ -189,7 +191,7 @@ class ExternalGeneration:
                 has=list(self._tasks),
             )
         if not call.inputs:
-            raise BadInput("The call has no inputs. Send at least one")
+            raise BadInput("The call has no inputs. Send at least one", reason="no_inputs")
         yield
         asked, said = with_params(call.task, call.params), sampling(call.params)
         tokenizer = reading(self._writer.tokenizer, call.params)
@@ -308,6 +310,7 @@ class ExternalGeneration:
                 raise BadInput(
                     f"logit_bias names token {token:,}; the vocabulary ends at {self._writer.vocabulary - 1:,}",
                     key="logit_bias",
+                    token=token,
                 )
         if len(one.ids) >= room:
             raise TooLong(

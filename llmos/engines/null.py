@@ -77,7 +77,7 @@ class NullEngine:
 
     def take_in(self, call: Call) -> Intake:
         if call.model not in self._models:
-            raise ModelNotFound(f"{call.model} is not attached here")
+            raise ModelNotFound(f"{call.model} is not attached here", name=call.model)
         yield
         parses_special(call.params)  # no effect here, but an invalid value is refused
         normal = check_inputs(with_params(call.task, call.params), call.inputs)

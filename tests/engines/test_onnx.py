@@ -16,6 +16,7 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.engines.onnx import OnnxEngine, graph
 from llmos.engines.onnx.batcher import OnnxItem, OnnxJob, rectangles
+from llmos.testing.errors import fails_with
 from llmos.testing.tiny_onnx import LABELS, write_onnx, write_pipeline
 
 pytestmark = pytest.mark.torch
@@ -107,21 +108,21 @@ def test_a_scikit_learn_pipeline_reads_texts_and_keeps_its_probabilities(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("made", "task", "sentence"),
+    ("made", "task", "detail"),
     [
-        ({"task": "classify"}, "tag", r"tag needs one output of floats \[batch, tokens, labels\].*logits.*--task"),
-        ({"task": "classify", "inputs": ("words",)}, "classify", r"reads words.*input_ids must be there"),
-        ({"task": "classify", "inputs": ("input_ids", "pixels")}, "classify", r"pixels.*Export it with those names"),
-        ({"task": "tag"}, "classify", r"classify needs one output of floats \[batch, labels\]"),
-        ({"task": "classify"}, "chat", r"for classify, tag, embed, not for 'chat'"),
+        ({"task": "classify"}, "tag", {"task": "tag", "needs": ...}),
+        ({"task": "classify", "inputs": ("words",)}, "classify", {"inputs": ["words"]}),
+        ({"task": "classify", "inputs": ("input_ids", "pixels")}, "classify", {"inputs": ["input_ids", "pixels"]}),
+        ({"task": "tag"}, "classify", {"task": "classify", "needs": ...}),
+        ({"task": "classify"}, "chat", {"task": "chat", "expected": ["classify", "tag", "embed"]}),
     ],
 )
-def test_a_graph_that_does_not_fit_its_task_is_refused_with_what_it_has(tmp_path, made, task, sentence):
+def test_a_graph_that_does_not_fit_its_task_is_refused_with_what_it_has(tmp_path, made, task, detail):
     inputs = made.get("inputs", ("input_ids",))
     made = {**made, "inputs": ("input_ids",)}
     folder = write_onnx(tmp_path, **made)
     session = Renamed(graph.open_session(folder / "model.onnx", 1), inputs)
-    with pytest.raises(BadInput, match=sentence):
+    with fails_with(BadInput, **detail):
         graph.graph_of(session, task)
 
 
@@ -145,11 +146,11 @@ class Named:
 
 
 @pytest.mark.parametrize(
-    ("labels", "sentence"),
-    [((), "needs the labels"), (("a", "b"), r"gives 3 scores.*2 labels"), (("a", "a", "b"), "are the same")],
+    ("labels", "detail"),
+    [((), {"task": "classify"}), (("a", "b"), {"width": 3, "count": 2}), (("a", "a", "b"), {"reason": "twice"})],
 )
-def test_labels_that_are_not_the_graphs_are_refused(tmp_path, labels, sentence):
-    with pytest.raises(BadInput, match=sentence):
+def test_labels_that_are_not_the_graphs_are_refused(tmp_path, labels, detail):
+    with fails_with(BadInput, key="labels", **detail):
         engine_on(write_onnx(tmp_path), "classify", labels)
 
 
@@ -206,12 +207,12 @@ def _untyped(path, model):
     ],
     ids=lambda value: value.__name__.strip("_") if callable(value) else "",
 )
-def test_a_graph_that_cannot_be_run_is_refused_with_what_is_wrong_and_what_to_do(tmp_path, harm, sentence):
+def test_a_graph_that_cannot_be_run_is_refused_in_a_sentence_that_says_what_to_do(tmp_path, harm, sentence):
     import onnx
 
     path = write_onnx(tmp_path) / "model.onnx"
     harm(path, onnx.load(str(path)))
-    with pytest.raises(BadInput, match=r"model\.onnx cannot be run by onnxruntime \d") as refused:
+    with fails_with(BadInput, file="model.onnx") as refused:
         engine_on(tmp_path, "classify")
     assert sentence in refused.value.message
     assert not any(raw in refused.value.message for raw in ("ONNXRuntimeError", "onnxruntime_src", str(tmp_path)))
@@ -235,7 +236,7 @@ def test_weights_that_are_no_numbers_fault_their_call_and_not_the_engine(tmp_pat
 
 def test_the_library_that_is_absent_is_named_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(Missing, match=r"pip install -e '\.\[onnx\]'") as caught:
+    with pytest.raises(Missing) as caught:
         engine_on(write_onnx(tmp_path), "classify")
     assert caught.value.detail == {"extra": "onnx"}
 

@@ -21,6 +21,7 @@ from llmos.engines.vllm.writer import body_of
 from llmos.tasks.generate import Sampling
 from llmos.tasks.grammar import Grammar
 from llmos.testing import tiny
+from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
@@ -59,7 +60,7 @@ def test_the_server_that_dies_is_the_engine_s_end_also_when_nothing_is_asked(eng
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not engine.is_idle
-    with pytest.raises(ProcessDied, match=r"ended by signal 9.*llmos logs"):
+    with fails_with(ProcessDied, exit_code=-9):
         engine.step()
 
 
@@ -88,7 +89,7 @@ def test_what_the_server_refuses_is_that_call_s_fault(engine):
 
 
 def test_a_grammar_is_refused_with_what_it_can_do(engine):
-    with pytest.raises(BadInput, match="json_schema or regex"):
+    with fails_with(BadInput, key="grammar"):
         engine.add(generate(grammar='start: "yes"'))
 
 
@@ -102,17 +103,17 @@ def test_a_chat_goes_through_the_template_of_the_folder(engine):
 def test_a_server_that_ends_before_it_is_ready_says_how(base, tmp_path):
     elsewhere = ModelPath(base.manifest, str(tmp_path))
     (tmp_path / "tokenizer.json").write_bytes((Path(base.folder) / "tokenizer.json").read_bytes())
-    with pytest.raises(ProcessDied, match="ended with code 1"):
+    with fails_with(ProcessDied, exit_code=1):
         VllmEngine(command=FAKE).load(elsewhere, "cuda0", "bfloat16", 0)
 
 
 def test_a_command_that_is_absent_is_named_with_what_to_do(base):
-    with pytest.raises(Missing, match=r"no command 'no-such-vllm'.*-e '\.\[vllm\]'.*vllm_command"):
+    with fails_with(Missing, extra="vllm", command="no-such-vllm"):
         VllmEngine(command="no-such-vllm").load(base, "cuda0", "bfloat16", 0)
 
 
 def test_without_a_gpu_it_says_that_it_needs_one(base):
-    with pytest.raises(BadInput, match="computes on a GPU, and cpu0 is none"):
+    with fails_with(BadInput, key="engine", device="cpu0"):
         VllmEngine(command=FAKE).load(base, "cpu0", "float32", 0)
 
 

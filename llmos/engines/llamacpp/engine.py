@@ -36,7 +36,7 @@ class LlamaCppEngine(BaseOnly):
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         why = refusal(self.name, base.manifest)
         if why is not None:
-            raise BadInput(why)
+            raise BadInput(why, key="engine", value="llamacpp", model=base.manifest.ref)
         path = Path(base.folder) / weights_of(base.manifest)[0]
         header = read_header(path)
         room, capacity = room_of(header, self._kv_bytes, base.manifest.options.get("max_tokens"))
@@ -67,7 +67,10 @@ def room_of(header: Header, kv_bytes: int, limit: object) -> tuple[int, int]:
     capacity = min(kv_bytes // max(header.token_bytes, 1), SLOTS * most)
     if capacity < 1 or most < 1:
         raise BadInput(
-            f"kv_bytes is {kv_bytes:,}, and one token takes {header.token_bytes:,} bytes of KV cache. Raise kv_bytes"
+            f"kv_bytes is {kv_bytes:,}, and one token takes {header.token_bytes:,} bytes of KV cache. Raise kv_bytes",
+            key="kv_bytes",
+            value=kv_bytes,
+            least=header.token_bytes,
         )
     return min(most, capacity), capacity
 
@@ -100,4 +103,6 @@ def _server(path: Path, socket: Path, capacity: int, batch: int, threads: int) -
     try:
         return library.Server(params)
     except RuntimeError as error:
-        raise BadInput(f"llama.cpp cannot load {path.name}: {error}. Its log says more; llmos logs PID") from error
+        raise BadInput(
+            f"llama.cpp cannot load {path.name}: {error}. Its log says more; llmos logs PID", file=path.name
+        ) from error

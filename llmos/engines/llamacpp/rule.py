@@ -57,4 +57,6 @@ class LlamaCppRule:
             kept.consume_tokens(tokens)
             follows = kept.is_accepting() or kept.is_stopped()
         if not follows:
-            raise Unavailable(f"llama.cpp's answer does not match its {self._kind}. Use another engine: pytorch")
+            raise Unavailable(
+                f"llama.cpp's answer does not match its {self._kind}. Use another engine: pytorch", rule=self._kind
+            )

@@ -102,7 +102,7 @@ class ServedTokenizer:
     def _ask(self, path: str, body: Json) -> Json:
         answer = self._client.post(path, json=body)
         if answer.status_code != httpx.codes.OK:
-            raise BadInput(f"llama.cpp refuses this of {self._name}: {answer.text[:400]}")
+            raise BadInput(f"llama.cpp refuses this of {self._name}: {answer.text[:400]}", model=self._name)
         return answer.json()
 
 

@@ -96,7 +96,7 @@ class LlamaCppEvent:
         if self._refused is not None:
             raise _refusal(self._refused)
         if self._reason is None:
-            raise Unavailable("llama.cpp ended the answer before it was complete. Send it again")
+            raise Unavailable("llama.cpp ended the answer before it was complete. Send it again", reason="cut")
         if self._rule is not None:
             self._rule.check(self._text, is_whole=self._reason == "stop" and not self._leg.settings.stop)
         self._say(Delta("", self._reason, tuple(self._scored), self._made))

@@ -48,7 +48,7 @@ class OnnxEngine:
         manifest, folder = base.manifest, Path(base.folder)
         why = refusal("onnx", manifest)
         if why is not None:
-            raise BadInput(why)
+            raise BadInput(why, key="engine", value="onnx", model=manifest.ref)
         self._session = open_session(folder / weights_of(manifest)[0], threads)
         self._graph = graph_of(self._session, manifest.task)
         check_labels(self._graph, manifest.task, manifest.labels)
@@ -59,17 +59,22 @@ class OnnxEngine:
         return sum((folder / path).stat().st_size for path in weights_of(manifest))
 
     def attach(self, model: ModelPath) -> None:
-        raise BadInput(refusal("onnx", model.manifest) or f"{model.manifest.ref} is no model on this base")
+        raise BadInput(
+            refusal("onnx", model.manifest) or f"{model.manifest.ref} is no model on this base",
+            model=model.manifest.ref,
+        )
 
     def detach(self, model: str) -> None:
         """No effect: the graph is the only model, and it stays."""
 
     def take_in(self, call: Call) -> Intake:
         if call.model != self._ref:
-            raise ModelNotFound(f"No model {call.model!r} is attached here. There is: {self._ref}")
+            raise ModelNotFound(
+                f"No model {call.model!r} is attached here. There is: {self._ref}", name=call.model, models=[self._ref]
+            )
         asked = self._task(call.task, call.params)
         if not call.inputs:
-            raise BadInput("The call has no inputs. Send at least one")
+            raise BadInput("The call has no inputs. Send at least one", reason="no_inputs")
         yield
         tokenizer = reading(self._tokenizer, call.params)
         made: list[Rendered] = []
@@ -169,7 +174,11 @@ class OnnxEngine:
             return [_as_logit(by_label.get(label, 0.0), is_multi=is_multi) for label in self._settings.labels]
         numbers = np.asarray(output, np.float32)
         if not np.isfinite(numbers).all():
-            raise BadInput(f"{self._ref} computes NaN or infinity. Export it again from intact weights")
+            raise BadInput(
+                f"{self._ref} computes NaN or infinity. Export it again from intact weights",
+                model=self._ref,
+                reason="not_finite",
+            )
         if form is GraphForm.SHARES:
             return [_as_logit(float(share), is_multi=is_multi) for share in numbers]
         if form is GraphForm.LOGITS:

@@ -81,10 +81,14 @@ class PyTorchEngine:
     def take_in(self, call: Call) -> Intake:
         model = self._models.get(call.model)
         if model is None:
-            raise ModelNotFound(f"No model {call.model!r} is attached here. There are: {', '.join(self._models)}")
+            raise ModelNotFound(
+                f"No model {call.model!r} is attached here. There are: {', '.join(self._models)}",
+                name=call.model,
+                models=list(self._models),
+            )
         task = model.task(call.task, call.params)
         if not call.inputs:
-            raise BadInput("The call has no inputs. Send at least one")
+            raise BadInput("The call has no inputs. Send at least one", reason="no_inputs")
         yield
         tokenizer = reading(model.loaded.tokenizer, call.params)
         made: list[Rendered] = []

@@ -86,7 +86,9 @@ def no_number(ref: str) -> BadInput:
     """The error for a model whose outputs are NaN or infinite."""
     return BadInput(
         f"{ref} computes NaN or infinity: its weights are damaged, or too large for this dtype. Bring it in "
-        "again, or serve it in float32"
+        "again, or serve it in float32",
+        model=ref,
+        reason="not_finite",
     )
 
 
@@ -104,7 +106,9 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
     manifest, folder = located.manifest, Path(located.folder)
     if manifest.method not in ("lora", "full"):
         raise BadInput(
-            f"{manifest.ref} was made by {manifest.method!r}; only models made by lora or full training can be served"
+            f"{manifest.ref} was made by {manifest.method!r}; only models made by lora or full training can be served",
+            model=manifest.ref,
+            method=manifest.method,
         )
     is_lora = manifest.method == "lora"
     loaded = base.loaded if is_lora else load(located, dtype=dtype, device=device)
@@ -139,6 +143,8 @@ def _head(folder: Path, manifest: Manifest, device: object, loaded: Loaded) -> H
     if (out.in_features, out.out_features) != (loaded.hidden_size, len(manifest.labels)):
         raise BadInput(
             f"{manifest.ref} has a head from {out.in_features} to {out.out_features}; its base gives "
-            f"{loaded.hidden_size} and it has {len(manifest.labels)} labels. Train it again"
+            f"{loaded.hidden_size} and it has {len(manifest.labels)} labels. Train it again",
+            model=manifest.ref,
+            reason="head",
         )
     return head

@@ -40,9 +40,14 @@ class VllmEngine(BaseOnly):
         manifest, folder = base.manifest, Path(base.folder)
         why = refusal(self.name, manifest)
         if why is not None:
-            raise BadInput(why)
+            raise BadInput(why, key="engine", value="vllm", model=manifest.ref)
         if not device.startswith("cuda"):
-            raise BadInput(f"The engine vllm computes on a GPU, and {device} is none. Ask another engine: pytorch")
+            raise BadInput(
+                f"The engine vllm computes on a GPU, and {device} is none. Ask another engine: pytorch",
+                key="engine",
+                value="vllm",
+                device=device,
+            )
         tokenizer = FastTokenizer(folder, manifest.ref)
         options = manifest.options
         room = int(options.get("max_tokens") or tokenizer.max_tokens or DEFAULT_MAX_TOKENS)

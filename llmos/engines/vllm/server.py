@@ -42,6 +42,7 @@ class VllmServer:
                 f"(in llmos's folder: .venv/bin/pip install -e '.[{extra}]', or in an environment of its own) and name "
                 "it: vllm_command",
                 extra=extra,
+                command=command,
             )
         self.port = _free_port()
         self.key = secrets.token_urlsafe(24)  # other users of this machine can reach the port, but do not have the key
@@ -80,7 +81,7 @@ class VllmServer:
         """The error for a server that has ended."""
         code = self.process.poll()
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-        return ProcessDied(f"vLLM's server {how}. Its log says more: llmos logs PID")
+        return ProcessDied(f"vLLM's server {how}. Its log says more: llmos logs PID", exit_code=code)
 
     def close(self) -> None:
         """End the server and its children."""

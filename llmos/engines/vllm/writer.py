@@ -75,7 +75,7 @@ class Vllm:
                     say(Delta(choice["text"], None, tuple(scored)))
                     scored = []
         if reason is None:
-            raise ProcessDied("vLLM's server ended the answer before it was complete. Send it again")
+            raise ProcessDied("vLLM's server ended the answer before it was complete. Send it again", reason="cut")
         say(Delta("", "stop" if reason == "stop" else "length", tuple(scored), made))
 
 
