@@ -376,11 +376,14 @@ def _file(path: Path) -> dict[str, tuple[Value, str]]:
             key=str(path),
             value="",
             expected="TOML",
+            file=str(path),
         ) from error
     for key, value in values.items():
         if key not in _SETTING or key == "home":
             known = ", ".join(sorted(set(_SETTING) - {"home"}))
-            raise BadSetting(f"{path}: no setting {key!r}. Known: {known}", key=key, value=value, expected=known)
+            raise BadSetting(
+                f"{path}: no setting {key!r}. Known: {known}", key=key, value=value, expected=known, file=str(path)
+            )
     return {key: (value, f"{key} in {path}") for key, value in values.items()}
 
 
@@ -393,4 +396,5 @@ def _check_value(setting: Setting, value: Value, origin: str) -> Any:  # Any: th
             key=setting.key,
             value=str(value),
             expected=setting.expected,
+            origin=origin,
         ) from error

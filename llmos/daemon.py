@@ -115,7 +115,11 @@ def holding_home(home: Path) -> Iterator[None]:
         check_home(home)
         lock = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Unavailable(f"The home {home} cannot be written: {error.strerror}. Choose another: LLMOS_HOME") from error
+        raise Unavailable(
+            f"The home {home} cannot be written: {error.strerror}. Choose another: LLMOS_HOME",
+            key="home",
+            value=str(home),
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -136,7 +140,9 @@ def listening(config: Config) -> Iterator[socket.socket]:
     try:
         family, _, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise Unavailable(f"No address {config.host!r}: {error.strerror}. Choose another: LLMOS_HOST") from error
+        raise Unavailable(
+            f"No address {config.host!r}: {error.strerror}. Choose another: LLMOS_HOST", key="host", value=config.host
+        ) from error
     if not (is_loopback(str(address[0])) or config.insecure):
         raise NotLoopback(
             f"{config.host} can be reached from other machines, and there is no authentication: whoever reaches the "

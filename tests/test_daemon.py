@@ -22,6 +22,7 @@ from llmos.abi.error import AlreadyRunning, NotLoopback, Unavailable
 from llmos.config import Config
 from llmos.daemon import announcing, holding_home, listening
 from llmos.home import children_of
+from llmos.testing.errors import fails_with
 
 
 def free_port() -> int:
@@ -157,7 +158,7 @@ def test_what_a_stranger_sends_over_a_socket_is_refused_on_every_route(tmp_path)
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_an_address_that_others_reach_is_listened_on_only_if_that_is_meant(tmp_path, host):
-    with pytest.raises(NotLoopback, match="--insecure"), listening(Config(tmp_path, host=host, port=free_port())):
+    with fails_with(NotLoopback, key="insecure", value=host), listening(Config(tmp_path, host=host, port=free_port())):
         pass
     with listening(Config(tmp_path, host=host, port=free_port(), insecure=True)) as sock:
         assert sock.getsockname()[0] == host
@@ -261,7 +262,7 @@ def test_a_folder_for_all_is_refused_as_a_home_and_nothing_is_put_there(tmp_path
 
 
 def test_a_home_is_held_by_one_daemon_at_a_time(tmp_path):
-    with holding_home(tmp_path), pytest.raises(AlreadyRunning, match="llmos down"), holding_home(tmp_path):
+    with holding_home(tmp_path), fails_with(AlreadyRunning, home=str(tmp_path)), holding_home(tmp_path):
         pass
     with holding_home(tmp_path):
         pass
@@ -272,12 +273,12 @@ def test_a_port_that_is_taken_is_said_to_be(tmp_path):
         other.bind(("127.0.0.1", 0))
         other.listen()
         config = Config(tmp_path, port=other.getsockname()[1])
-        with pytest.raises(AlreadyRunning, match="LLMOS_PORT"), listening(config):
+        with fails_with(AlreadyRunning, port=config.port), listening(config):
             pass
 
 
 def test_an_address_that_is_none_is_said_to_be(tmp_path):
-    with pytest.raises(Unavailable, match="LLMOS_HOST"), listening(Config(tmp_path, host="no such host")):
+    with fails_with(Unavailable, key="host", value="no such host"), listening(Config(tmp_path, host="no such host")):
         pass
 
 

@@ -46,6 +46,7 @@ class BodyBudget:
                 "max_held_bytes",
                 limit=self._limit_bytes,
                 retry_after_s=RETRY_AFTER_S,
+                held_bytes=self.held_bytes,
             )
         self.held_bytes += size_bytes
 

@@ -89,17 +89,23 @@ class Embeddings:
 def _texts(given: str | list[Json]) -> list[Json]:
     texts = [given] if isinstance(given, str) else given
     if not texts:
-        raise BadInput("input is an empty list. Send at least one text", key="input")
+        raise BadInput("input is an empty list. Send at least one text", key="input", reason="empty")
     if are_token_ids(texts):
         raise BadInput(
             "input must be a string or a list of strings: token ids are another tokenizer's, and are "
             "not accepted. Make the client send texts: LangChain's OpenAIEmbeddings does with "
             "check_embedding_ctx_length=False",
             key="input",
+            reason="token_ids",
         )
     return texts_of(texts, "input")
 
 
 def _check_dimensions(wanted: int | None, has: int, model: str) -> None:
     if wanted not in (None, has):
-        raise BadInput(f"{model} has {has} dimensions, not {wanted}. Leave `dimensions` out", key="dimensions")
+        raise BadInput(
+            f"{model} has {has} dimensions, not {wanted}. Leave `dimensions` out",
+            key="dimensions",
+            expected=has,
+            value=wanted,
+        )

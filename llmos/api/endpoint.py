@@ -244,26 +244,26 @@ def decompress_body(sent: bytes, limit: int, *, wbits: int) -> bytes:
         while rest:
             if stream.eof:
                 if wbits == zlib.MAX_WBITS or members == MEMBERS:
-                    raise _not_compressed("goes on behind its end. Send it whole, in one stream")
+                    raise _not_compressed("goes on behind its end. Send it whole, in one stream", "trailing")
                 members, stream = members + 1, zlib.decompressobj(wbits)
             try:
                 pieces.append(stream.decompress(rest, most - size + 1))
             except zlib.error as error:
-                raise _not_compressed(f"is not what its Content-Encoding says: {error}") from error
+                raise _not_compressed(f"is not what its Content-Encoding says: {error}", "damaged") from error
             size += len(pieces[-1])
             if size > limit:
                 raise _too_large(size, limit)
             if size > most:
                 said = f"The body inflates to more than {MAX_RATIO} times the {len(sent):,} bytes that were sent. "
-                raise TooLong(said + "Send it plain", size=size, limit=most)
+                raise TooLong(said + "Send it plain", unit="bytes", size=size, limit=most, ratio=MAX_RATIO)
             rest = stream.unused_data
     if not stream.eof:
-        raise _not_compressed("ends too early. Send it whole")
+        raise _not_compressed("ends too early. Send it whole", "cut")
     return b"".join(pieces)
 
 
-def _not_compressed(said: str) -> BadInput:
-    return BadInput(f"The compressed body {said}", key="content-encoding")
+def _not_compressed(said: str, reason: str) -> BadInput:
+    return BadInput(f"The compressed body {said}", key="content-encoding", reason=reason)
 
 
 def _too_large(size: int, limit: int) -> TooLong:
@@ -359,7 +359,9 @@ def _check_integers(value: object) -> None:
         msgspec.msgpack.encode(value)
     except OverflowError as error:
         found = _too_long(msgspec.to_builtins(value))
-        raise BadInput(f"{str(found)[:24]}... is too large. Whole numbers have at most 64 bits") from error
+        raise BadInput(
+            f"{str(found)[:24]}... is too large. Whole numbers have at most 64 bits", value=str(found)[:24]
+        ) from error
 
 
 def _too_long(value: Any) -> int | None:  # Any: a JSON value

@@ -180,7 +180,11 @@ def _usage(tokens: Tokens) -> TokenUsage:
 def _prompts(prompt: str | list[Json]) -> list[Json]:
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not prompts:
-        raise BadInput("prompt is an empty list. Send at least one text", key="prompt")
+        raise BadInput("prompt is an empty list. Send at least one text", key="prompt", reason="empty")
     if are_token_ids(prompts):
-        raise BadInput("prompt must be a string or a list of strings; token ids are not supported yet", key="prompt")
+        raise BadInput(
+            "prompt must be a string or a list of strings; token ids are not supported yet",
+            key="prompt",
+            reason="token_ids",
+        )
     return texts_of(prompts, "prompt")

@@ -86,7 +86,7 @@ def parse_supported(body: dict[str, Json], kind: type[T]) -> T:
         if key not in NEUTRAL:
             kept[key] = value
         elif not _is_one(value, NEUTRAL[key]):
-            raise BadInput(f"{key} is not supported yet. Leave it out", key=key)
+            raise BadInput(f"{key} is not supported yet. Leave it out", key=key, reason="not_supported")
     try:
         return msgspec.convert(kept, kind)
     except msgspec.ValidationError as error:

@@ -121,7 +121,11 @@ def rule_of(said: Ruled) -> Rule | None:
     ]
     if len(found) > 1:
         both = f"{found[0][0]} and {found[1][0]}"
-        raise BadInput(f"The body has both {both}; an answer follows one rule. Send one of them", key=found[1][0])
+        raise BadInput(
+            f"The body has both {both}; an answer follows one rule. Send one of them",
+            key=found[1][0],
+            reason="two_rules",
+        )
     if not found:
         return None
     key, name, value = found[0]
@@ -145,13 +149,17 @@ def _of_format(said: ResponseFormat) -> list[Found]:
     if said.type == REGEX:
         return [(key, REGEX, said.value)]
     if said.type != JSON_SCHEMA:
-        raise BadInput(f"{key}.type is {quote_value(said.type)}; it must be text, json_object or json_schema", key=key)
+        raise BadInput(
+            f"{key}.type is {quote_value(said.type)}; it must be text, json_object or json_schema",
+            key=key,
+            value=quote_value(said.type),
+        )
     schema = said.json_schema.schema if said.json_schema is not None else said.schema
     if schema is None and isinstance(said.value, dict):  # Hugging Face's newer format
         schema = said.value.get("schema", said.value)
     if schema is None:
         example = '{"type": "json_schema", "json_schema": {"name": "...", "schema": {...}}}'
-        raise BadInput(f"{key} has no schema. Send {example}", key=key)
+        raise BadInput(f"{key} has no schema. Send {example}", key=key, reason="no_schema")
     return [(key, JSON_SCHEMA, schema)]
 
 

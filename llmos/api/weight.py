@@ -25,4 +25,6 @@ def check_weight(body: bytes) -> None:
 
 def _check(what: str, count: int, limit: int) -> None:
     if count > limit:
-        raise TooLong(f"The body has more than {limit:,} {what}. Send fewer at a time", size=count, limit=limit)
+        raise TooLong(
+            f"The body has more than {limit:,} {what}. Send fewer at a time", unit=what, size=count, limit=limit
+        )

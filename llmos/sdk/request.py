@@ -260,7 +260,9 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
     for key in given:
         known = sorted(RECIPE_KEYS | DATA_KEYS | known_options | {f"lora_{one}" for one in LORA_KEYS})
         near = ", ".join(get_close_matches(key, known)) or ", ".join(known)
-        raise BadSetting(f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near)
+        raise BadSetting(
+            f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near, near=near
+        )
     plain = {
         "task": task,
         "name": name,
@@ -291,4 +293,7 @@ def _absolute(source: str) -> str:
     name, at, version = source.partition("@")
     if at and version.isdecimal() and "/" not in name:
         return source
-    raise BadInput(f"No file {source!r} in {Path.cwd()}. Give a path to labelled rows, or a dataset (name@version)")
+    raise BadInput(
+        f"No file {source!r} in {Path.cwd()}. Give a path to labelled rows, or a dataset (name@version)",
+        file=str(source),
+    )

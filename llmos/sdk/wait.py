@@ -51,6 +51,7 @@ def raise_unless_done(process: Process) -> Process:
             f"The daemon went down while pid {process.pid} was {process.state}. Start it again (llmos up), then "
             "see the state of the process: llmos ps --all",
             pid=process.pid,
+            state=process.state,
         )
     if process.exit_code:
         hint = f"pid {process.pid} ended with exit code {process.exit_code}. See why: llmos logs {process.pid}"

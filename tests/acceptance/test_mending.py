@@ -13,9 +13,10 @@ import pytest
 from conftest import House, free_port
 from stock import Stock, encoder, stocked
 
-from llmos.abi.error import LlmosError
+from llmos.abi.error import Corrupt
 from llmos.abi.model import Part
 from llmos.kernel.store.store import Store
+from llmos.testing.errors import fails_with
 from llmos.testing.models import add_base
 
 pytestmark = pytest.mark.acceptance
@@ -114,7 +115,7 @@ def test_a_flipped_byte_of_a_base_is_named_and_mended_by_the_command_that_is_sai
     flip(blob)
     if not is_up:
         shop.done("up")
-        with pytest.raises(LlmosError, match="damaged on the disk"):
+        with fails_with(Corrupt, file="model.safetensors"):
             answers(shop)
     done = shop("doctor", "--deep")
     assert done.returncode == 1

@@ -8,13 +8,14 @@ import pytest
 
 from llmos.abi.error import Busy
 from llmos.api.budget import MUCH_BYTES, BodyBudget
+from llmos.testing.errors import fails_with
 
 
 def test_what_is_held_is_given_back_when_the_request_ends():
     budget = BodyBudget(100)
     share = budget.share()
     share.take(70)
-    with pytest.raises(Busy, match="hold 70 bytes of 100"):
+    with fails_with(Busy, held_bytes=70, limit=100):
         share.take(31)
     share.give_back()
     share.give_back()

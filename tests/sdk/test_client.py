@@ -8,6 +8,7 @@ import pytest
 from llmos import AsyncClient, Client
 from llmos.abi.error import (
     BadInput,
+    BadRow,
     BadSetting,
     Conflict,
     Fault,
@@ -22,6 +23,7 @@ from llmos.config import Config
 from llmos.sdk import request
 from llmos.sdk.result import Classified, Embedded, Generated, Tagged
 from llmos.sdk.wait import SSEParser, raise_unless_done
+from llmos.testing.errors import fails_with
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
 
@@ -77,13 +79,13 @@ def test_a_call_carries_its_time_and_its_class(box, kernel):
     assert kernel.calls.asked[-1].priority == "batch"
     list(box.chat("smollm2", "Hello", timeout_s=9.0, priority="background"))
     assert kernel.calls.asked[-1].priority == "background"
-    with pytest.raises(BadInput, match="timeout_s"):
+    with fails_with(BadInput, key="timeout_s"):
         box.run("ner", "Ada", timeout_s=-1)
 
 
 @pytest.mark.parametrize("given", [None, 3, b"Ada"])
 def test_what_is_no_input_is_refused_before_it_is_sent(box, given):
-    with pytest.raises(BadInput, match="Give one input"):
+    with fails_with(BadInput, key="inputs"):
         box.run("ner", given)
 
 
@@ -108,7 +110,7 @@ def test_several_answers_need_a_list_and_come_in_order(box):
         box.run("smollm2", "twice", task="generate", seed=seed, max_tokens=2).text for seed in (1, 2)
     ]
     for ask in (lambda: box.run("smollm2", "x", task="generate", n=2), lambda: list(box.chat("smollm2", "x", n=2))):
-        with pytest.raises(BadInput, match="Send a list"):
+        with fails_with(BadInput, key="n"):
             ask()
 
 
@@ -131,7 +133,7 @@ def test_training_waits_tells_how_far_it_is_and_says_what_it_made(box, rows):
 
 def test_a_failed_process_raises_what_ended_it(box, rows, kernel):
     kernel.processes.fault = Fault("bad_row", "rows.csv, line 2: no label", {"line": 2})
-    with pytest.raises(BadInput, match="line 2") as failed:
+    with fails_with(BadRow, line=2) as failed:
         box.train("classify", data=rows, name="mood")
     assert failed.value.detail == {"line": 2}
 
@@ -162,20 +164,20 @@ def test_the_box_says_how_it_is(box):
 
 
 def test_errors_are_those_of_the_box(box):
-    with pytest.raises(ModelNotFound, match="llmos pull nobody"):
+    with fails_with(ModelNotFound, name="nobody"):
         box.run("nobody", "x")
-    with pytest.raises(WrongTask, match="does tag"):
+    with fails_with(WrongTask, model="ner:1", task="classify", has="tag"):
         box.run("ner", "x", task="classify")
-    with pytest.raises(TooLong, match="100,000"):
+    with fails_with(TooLong, limit=100_000):
         box.run("support", "x" * 1_000_000)
-    with pytest.raises(BadInput, match="messages"):
+    with fails_with(BadInput, key="input", index=0):
         list(box.chat("smollm2", []))
     with pytest.raises(Conflict):
         box.remove("minilm")
 
 
 def test_without_a_daemon_the_error_says_how_to_start_one():
-    with Client("http://127.0.0.1:9") as box, pytest.raises(Unavailable, match="llmos up"):
+    with Client("http://127.0.0.1:9") as box, fails_with(Unavailable, url="http://127.0.0.1:9"):
         box.status()
 
 
@@ -212,31 +214,31 @@ def test_both_clients_have_the_same_verbs():
 
 
 def test_a_setting_of_a_recipe_that_nobody_knows_is_refused_with_the_nearest(rows):
-    with pytest.raises(BadSetting, match="Near: epochs"):
+    with fails_with(BadSetting, key="epoch", near="epochs"):
         request.recipe("classify", "mood", "minilm", rows, {"epoch": 3})
 
 
 def test_rows_that_are_not_there_are_missed_before_anything_is_sent():
-    with pytest.raises(BadInput, match=r"No file 'nowhere\.csv'"):
+    with fails_with(BadInput, file="nowhere.csv"):
         request.data_of("nowhere.csv")
     assert request.data_of("tickets@1").train == "tickets@1"
 
 
 def test_a_number_that_json_has_no_word_for_is_refused_by_its_name(box, rows):
     for number in (float("nan"), float("inf")):
-        with pytest.raises(BadInput, match="threshold is not a finite number"):
+        with fails_with(BadInput, key="threshold"):
             box.run("support", "hello", threshold=number)
-        with pytest.raises(BadInput, match="learning_rate is not a finite number"):
+        with fails_with(BadInput, key="learning_rate"):
             box.train("classify", data=rows, name="mine", learning_rate=number)
 
 
 def test_text_that_no_utf8_can_say_is_bad_input(box):
-    with pytest.raises(BadInput, match="UTF-8"):
+    with fails_with(BadInput, reason="surrogate"):
         box.run("support", "caf\udce9")
 
 
 def test_a_wait_that_the_daemon_s_end_cut_short_is_no_success():
-    with pytest.raises(Unavailable, match="went down while pid 3 was queued"):
+    with fails_with(Unavailable, pid=3, state="queued"):
         raise_unless_done(Process(3, Spec("train")))
 
 

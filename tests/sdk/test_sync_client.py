@@ -60,6 +60,6 @@ def test_words_in_strings_and_comments_stay_as_they_are():
     assert "async def" not in made
 
 
-def test_a_name_without_a_synchronous_twin_is_refused():
+def test_a_name_without_a_synchronous_twin_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"line 2: asyncio"):
         sync_client.sync_source('"""One."""\nimport asyncio\n')
