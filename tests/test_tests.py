@@ -1,4 +1,4 @@
-"""Tests keep to what is said of them: they use public names, and their own are short enough to read."""
+"""Tests keep to what is said of them: they use public names and details of errors, and have short names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from tools import tests
 
 def test_no_test_reaches_into_a_private_attribute():
     assert len(tests.private_accesses()) <= tests.MOST_PRIVATE, "\n".join(tests.private_accesses())
+
+
+def test_no_test_matches_the_words_of_an_error_unless_it_is_about_them():
+    assert len(tests.sentence_matches()) <= tests.MOST_MATCHES, "\n".join(tests.sentence_matches())
 
 
 def test_every_test_has_a_name_under_80_characters():
@@ -27,6 +31,21 @@ def test_a_private_attribute_or_name_of_another_is_found(tmp_path: Path):
     (tmp_path / "test_thing.py").write_text("\n".join(lines))
     found = [line.split(": ", 1)[1] for line in tests.private_accesses(tmp_path)]
     assert sorted(found) == ["box._table", "import _part", "self.engine._models"]
+
+
+def test_a_matched_sentence_is_found_unless_the_name_of_its_test_says_sentence(tmp_path: Path):
+    lines = [
+        "def test_one():",
+        "    def act():",
+        "        with pytest.raises(ValueError, match='words'): ...",
+        "def test_two_is_a_sentence():",
+        "    def act():",
+        "        with pytest.raises(ValueError, match='more words'): ...",
+        "def test_three():",
+        "    with pytest.raises(ValueError): ...",
+    ]
+    (tmp_path / "test_thing.py").write_text("\n".join(lines))
+    assert tests.sentence_matches(tmp_path) == ["test_thing.py:3: 'words'"]
 
 
 def test_a_long_name_is_found_where_it_is_a_tests(tmp_path: Path):
