@@ -119,14 +119,24 @@ def gate_policy(require: Iterable[str] | None = None, margin: float | None = Non
     parsed = list(dict.fromkeys(map(parse_requirement, require or ())))
     compared = [one for one in parsed if KINDS[one.kind].is_comparison]
     if len(compared) > 1:
-        raise BadInput(f"{' and '.join(map(str, compared))} exclude each other. Require one of them")
+        raise BadInput(
+            f"{' and '.join(map(str, compared))} exclude each other. Require one of them",
+            key="require",
+            reason="exclusive",
+        )
     if not compared:
         parsed.insert(0, parse_requirement(AS_GOOD))
     if len(parsed) > MAX_REQUIREMENTS:
-        raise BadInput(f"{len(parsed)} requirements; a policy has at most {MAX_REQUIREMENTS}")
+        raise BadInput(
+            f"{len(parsed)} requirements; a policy has at most {MAX_REQUIREMENTS}",
+            key="require",
+            limit=MAX_REQUIREMENTS,
+        )
     margin = margin or 0.0
     if isinstance(margin, bool) or not isfinite(margin) or not 0 <= margin <= 1:
-        raise BadInput(f"margin is {margin!r}; it must be a number from 0 to 1, such as 0.01", key="margin")
+        raise BadInput(
+            f"margin is {margin!r}; it must be a number from 0 to 1, such as 0.01", key="margin", value=margin
+        )
     return GatePolicy(tuple(map(str, parsed)), float(margin))
 
 

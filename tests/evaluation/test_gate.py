@@ -119,5 +119,5 @@ def test_the_gate_says_when_it_cannot_compare_and_how_it_did():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_the_gate_decides_nothing_on_a_number_that_is_none(value: float):
     facts = GateFacts("tag", "f1", EvaluationResult({"f1": value}, {}))
-    with pytest.raises(AssertionError, match="decides nothing"):
+    with pytest.raises(AssertionError):
         decide(gate_policy(), facts)
