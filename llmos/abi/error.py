@@ -9,7 +9,7 @@ Detail = dict[str, Any]  # Any: whatever JSON holds; each error says which keys 
 
 
 class LlmosError(Exception):
-    """The base class of all errors of this project. `code` and the keys of `detail` are stable; the message may change."""
+    """The base class of all errors here. `code` and the keys of `detail` are stable; the message may be improved."""
 
     code: ClassVar[str] = "internal"
 
