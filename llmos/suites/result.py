@@ -169,7 +169,7 @@ def _move_failure(family: SuiteFamily, case: Case, before: Any, after: Any) -> C
         if not _has_moved(move, old, new):
             word = "rises" if move.is_rise else "falls"
             expected = f"{move.label} {word} by at least {move.least:g} from {old:.3f}"
-            given = f"{move.label} {new:.3f} ({family.show(after)})"
+            given = f"{move.label}; the answer is {family.show(after)}"
             return CaseFailure(case.form.show(), case.how, _before(case), expected, given, new)
     return None
 
