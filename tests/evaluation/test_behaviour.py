@@ -10,11 +10,15 @@ pytest.importorskip("torch")
 import tiny_training
 import torch
 
-from llmos.abi.error import BadSuite
+from llmos.abi.error import BadInput, BadSuite
+from llmos.abi.gate import gate_policy
 from llmos.abi.recipe import Data, Recipe
 from llmos.data.row import LabelRow, TagRow
 from llmos.evaluation.behaviour import answer_inputs, run_suite
+from llmos.evaluation.conditions.condition import GateFacts
+from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import Evaluator
+from llmos.evaluation.gate import Decision, decide
 from llmos.tasks import Settings
 from llmos.training.candidate import begin
 
@@ -73,3 +77,22 @@ def test_a_suite_runs_on_it_and_one_of_another_task_is_refused(tmp_path: Path) -
     file.write_text("suite: x\ntask: tag\ntests:\n  - {test: any, texts: [one], expect: none}\n")
     with pytest.raises(BadSuite, match="tests the task tag, and x:1 does classify"):
         run_suite(model, file, "x:1")
+
+
+def test_the_gate_promotes_what_passes_a_suite_and_says_why_it_does_not(tmp_path: Path) -> None:
+    model, file = evaluator(tmp_path, "classify", ("a", "b")), tmp_path / "x.suite.yaml"
+
+    def decision(expected: str) -> Decision:
+        file.write_text(f"suite: x\ntask: classify\ntests:\n  - {{test: one, texts: [hi], expect: {expected}}}\n")
+        facts = GateFacts("classify", "accuracy", EvaluationResult({"accuracy": 0.9}, {}), evaluator=model)
+        return decide(gate_policy([f"suite:{file}"]), facts)
+
+    passed, failed, broken = decision("{one_of: [a, b]}"), decision("{not: [a, b]}"), decision("c")
+    assert passed.verdict.promote
+    assert "x: 1 of 1 tests passed, 1 of 1 cases" in passed.verdict.reason
+    assert not failed.verdict.promote
+    assert "Failed: one (1 of 1 cases)" in failed.verdict.reason
+    assert not broken.verdict.promote
+    assert "line 4: 'one' names the label 'c'" in broken.verdict.reason
+    with pytest.raises(BadInput, match="absolute path"):
+        gate_policy(["suite:x.suite.yaml"])
