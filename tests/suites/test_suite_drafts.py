@@ -68,6 +68,15 @@ def test_a_draft_of_tags_marks_the_spans_of_its_rows_and_swaps_mentions():
     assert all(label in ("PERSON", "SUM2") for row in rows for label, _, _ in spans_of(row.tags))
 
 
+def test_mentions_that_are_in_no_lexicon_are_not_swapped():
+    rows = (
+        [tag_row("Ask/O")] + [tag_row(f"N{i}/B-LOC met/O N{i}b/B-LOC") for i in range(12)] + [tag_row("Oslo/B-LOC")] * 2
+    )
+    plan_of(
+        read_suite(draft_suite("tag", "ner:1", rows, ()), "draft.yaml")
+    )  # which refuses a change that changes nothing
+
+
 def test_a_draft_of_answers_has_a_test_for_each_question():
     rows = [
         SpanRow({"question": "Who? {", "passage": "Ada did."}, ("Ada", "Ada did"), (0, 0), "x.json", 1),

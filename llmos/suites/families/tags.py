@@ -155,10 +155,14 @@ def draft(rows: Sequence[TagRow], labels: Sequence[str]) -> Draft:
         texts = [_mark_entities(row) for row in rows if any(label == one for one, _, _ in spans_of(row.tags))]
         about = f"Sentences with {label}. Which of them must never go wrong?"
         tests.append(DraftedTest(f"finds {label}", about, {"texts": texts[:TEXTS_OF_LABEL], "expect": "marked"}))
-        if len(lexicons[_lexicon_name(label)]) > 1:
+        entries = lexicons[_lexicon_name(label)]
+        known = [row for row in rows if any(one == label and text in entries for one, text in _mentions(row))]
+        if len(entries) > 1 and known:
             about = f"Another {label} in its place is one as well. Mentions that do not fit there: take them out."
-            change = [{"lexicon": _lexicon_name(label)}]
-            keys = {"texts": texts[:TEXTS_OF_LABEL], "unchanged_by": change}
+            keys = {
+                "texts": [_mark_entities(row) for row in known[:TEXTS_OF_LABEL]],
+                "unchanged_by": [{"lexicon": _lexicon_name(label)}],
+            }
             tests.append(DraftedTest(f"finds any {label}", about, keys))
     texts = [_mark_entities(row) for row in rows[: 2 * TEXTS_OF_LABEL]]
     about = "None of these changes what a sentence speaks of, so the spans stay."
