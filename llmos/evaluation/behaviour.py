@@ -28,7 +28,7 @@ def run_suite(evaluator: Evaluator, path: str | Path, model: str) -> SuiteResult
     suite = load_suite(path)
     if suite.task != evaluator.task:
         said = f"{path} tests the task {suite.task}, and {model} does {evaluator.task}. Name a suite for that"
-        raise BadSuite(said, file=str(path), line=1)
+        raise BadSuite(said, file=str(path), line=1, task=suite.task, has=evaluator.task)
     suite.check_labels(evaluator.settings.labels)
     plan = plan_of(suite)
     return judge_outputs(plan, answer_inputs(evaluator, plan.inputs, plan.params), model)

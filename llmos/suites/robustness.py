@@ -68,7 +68,7 @@ def plan_robustness(
     """The plan for at most so many of these rows, by chance where there are more; the same for the same rows."""
     for noise in noises:
         if noise not in NOISES:
-            raise BadInput(f"There is no noise {noise!r}. There are: {', '.join(NOISES)}")
+            raise BadInput(f"There is no noise {noise!r}. There are: {', '.join(NOISES)}", value=noise)
     if not rows:
         raise BadInput("There is no text to make noisy. Give rows, or a suite with texts")
     chosen = sorted(seeded_rng(seed, "rows").sample(range(len(rows)), min(most, len(rows))))

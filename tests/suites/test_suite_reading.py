@@ -135,7 +135,7 @@ def test_a_file_that_is_no_suite_says_why(text, line, what):
     assert what in error.message
 
 
-def test_two_tests_of_one_name_and_spans_that_are_not_marked_are_refused():
+def test_the_sentence_says_which_two_things_do_not_go_together():
     again = "\n- test: one\n  texts: ['y']\n  expect: a"
     with pytest.raises(BadSuite, match=r"line 7: a test of line 4 has this name"):
         read_suite(HEAD.format("classify") + "texts: ['x']\n    expect: a" + again.replace("\n", "\n  "), "x.yaml")
@@ -153,7 +153,7 @@ def test_two_tests_of_one_name_and_spans_that_are_not_marked_are_refused():
         suite("texts: ['x']\nexpect: {matches: '('}", "generate")
 
 
-def test_labels_that_the_model_does_not_have_are_refused_at_their_test():
+def test_the_sentence_names_the_test_whose_label_the_model_does_not_have():
     read = suite("texts: ['x']\nexpect: {not: [refnd]}")
     read.check_labels(())
     read.check_labels(("refnd",))
@@ -165,11 +165,12 @@ def test_labels_that_the_model_does_not_have_are_refused_at_their_test():
 
 
 def test_a_file_that_is_not_there_or_no_utf8_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput):
         load_suite(tmp_path / "no.yaml")
     (tmp_path / "x.yaml").write_bytes(b"suite: caf\xe9")
-    with pytest.raises(BadSuite, match="not UTF-8 at byte 10"):
+    with pytest.raises(BadSuite) as caught:
         load_suite(tmp_path / "x.yaml")
+    assert caught.value.detail == {"file": str(tmp_path / "x.yaml"), "line": 1}
 
 
 PRINTABLE = st.characters(exclude_categories=("Cs",), exclude_characters="\x00")
