@@ -7,10 +7,17 @@ import pytest
 
 pytestmark = pytest.mark.acceptance
 
-TEAMS = {"parcel": "delivery", "courier": "delivery", "invoice": "billing", "payment": "billing"}
+TEAMS = {
+    "parcel": "delivery",
+    "courier": "delivery",
+    "invoice": "billing",
+    "payment": "billing",
+    "password": "access",
+    "login": "access",
+}
 TAUGHT = ("My {} has a problem.", "Please look at the {}.", "What about my {}?", "It is the {} again!")
 HELD_OUT = "I am writing about the {}."
-SETTINGS = ("--epochs", "4", "--batch-size", "4", "--learning-rate", "2e-3", "--seed", "7")
+SETTINGS = ("--epochs", "5", "--batch-size", "8", "--learning-rate", "2e-3", "--seed", "7")
 ROOM = ("--set", "token_budget=256")  # more than a step of these rows has, and less memory than is leased by default
 
 
