@@ -25,7 +25,10 @@ NEEDS_TORCH = re.compile(r'^(pytest\.importorskip\("torch"\)|pytestmark = pytest
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where tests with torch are not wanted, a file of them is not even imported: torch alone takes seconds."""
+    """Where tests with torch or the real daemon are not wanted, a file of them is not even imported: torch alone takes
+    seconds."""
+    if "not acceptance" in config.option.markexpr and collection_path == Path(__file__).with_name("acceptance"):
+        return True
     if "not torch" not in config.option.markexpr or collection_path.suffix != ".py":
         return None
     return True if NEEDS_TORCH.search(collection_path.read_text(encoding="utf-8")) else None
