@@ -54,7 +54,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:  # Any:
 
     class OneDaemonScheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file: str = super()._split_scope(nodeid)
+            file = nodeid.partition("::")[0]
             return "one daemon" if OF_ONE_DAEMON.search(f"/{file}") else file
 
     return OneDaemonScheduling(config, log)
