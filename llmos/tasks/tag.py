@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
@@ -17,21 +19,26 @@ from llmos.tasks.text import quote_value, text_of
 OUTSIDE = "O"
 
 # Close to how CoNLL-2003 is cut: hyphenated words, numbers, dates and abbreviations stay whole; 's, n't and other signs
-# stand alone. Scripts that write no spaces (Han, kana) give one word per character.
-_HAN = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+# stand alone. Scripts that write no spaces (Han, kana, Thai, Lao, Burmese, Khmer) give one word per letter, with the
+# marks that stand on it. Combining marks and format characters (zero-width signs, soft hyphens) part no word in any
+# script, and a letter is cut alike whether it is composed (NFC) or not (NFD).
+_UNSPACED = (
+    r"\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
 _CLITIC = r"['’](?:s|re|ve|ll|d|m)\b"
 LOCAL = r"(?<![\w.+-])[\w.+-]++"  # before the @: read once from where a run of such signs starts, not from each of them
 WORD = re.compile(
     rf"""
       https?://[^\s<>"]*[^\s<>"'.,;:!?)\]]        # addresses
     | {LOCAL}@\w[\w-]*(?:\.\w[\w-]*)+
-    | [{_HAN}]
+    | [{_UNSPACED}]
     | (?:[^\W\d_]\.){{2,}}                        # U.S.
     | (?-i:[A-Z]\.(?=\s+[A-Z]) | (?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Inc|Corp|Ltd|Co|vs)\.(?!\w))
     | {_CLITIC} | n['’]t\b                        # Peter 's, did n't
-    | [^\W\d_{_HAN}]+?(?=n['’]t\b)
-    | [+-]?\d+(?:[.,:/-]\d+)*(?:-?[^\W\d_{_HAN}]+)*   # 1,000.5  1996-08-30  2-1  10/11  16th  18-year-old
-    | [^\W\d_](?:(?!{_CLITIC})['’&./_-]?[^\W_{_HAN}])*
+    | [^\W\d_{_UNSPACED}]+?(?=n['’]t\b)
+    | [+-]?\d+(?:[.,:/-]\d+)*(?:-?[^\W\d_{_UNSPACED}]+)*   # 1,000.5  1996-08-30  2-1  10/11  16th  18-year-old
+    | [^\W\d_](?:(?!{_CLITIC})['’&./_-]?[^\W_{_UNSPACED}])*
     | \.{{2,}} | -{{2,}} | \S
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -40,7 +47,10 @@ WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A text, where its words lie in it, and which token each word's label is read from (None: it has none)."""
+    """A text, where its words lie in it, and which token each word's label is read from (None: it has none).
+
+    A word has no token where the tokenizer leaves nothing of it (a zero-width sign alone), or where the text was cut.
+    """
 
     text: str
     offsets: tuple[tuple[int, int], ...]
@@ -81,7 +91,7 @@ class Tag:
         ]  # no more of a text is split into words than is read
         encoded = tokenizer.encode_words(
             [
-                [part[start:end] for start, end in words.offsets if start < len(part)]
+                [_composed(part[start:end]) for start, end in words.offsets if start < len(part)]
                 for part, words in zip(parts, texts, strict=True)
             ]
         )
@@ -102,12 +112,90 @@ class Tag:
             tag, score = (OUTSIDE, 1.0) if first is None else _best(settings.labels, raw[first])
             tags.append(tag)
             scores.append(score)
-        return {"spans": [_span(words, scores, *found) for found in spans_of(tags)]}
+        whole = fill_tokenless(tags, words.firsts)
+        return {"spans": [_span(words, scores, *found) for found in spans_of(whole)]}
 
 
 def split(text: str) -> list[tuple[int, int]]:
     """Where the words of a text start and end."""
-    return [match.span() for match in WORD.finditer(text)]
+    if text.isascii() or not any(map(_is_changed, set(text))):
+        return [match.span() for match in WORD.finditer(text)]
+    letters, places = _skeleton(text)
+    spans: list[tuple[int, int]] = []
+    before = 0
+    for match in WORD.finditer(letters):
+        start, end = places[match.start()], places[match.end() - 1] + 1
+        while start > before and _joins(text[start - 1]):
+            start -= 1
+        while end < len(text) and _joins(text[end]):
+            end += 1
+        spans.append((start, end))
+        before = end
+    return spans
+
+
+def _skeleton(text: str) -> tuple[str, list[int]]:
+    """The text's base letters, without the signs that join them, and where each stands in the text.
+
+    A joining sign with a space on either side has no letter to belong to, and stands for itself.
+    """
+    letters: list[str] = []
+    places: list[int] = []
+    at = 0
+    while at < len(text):
+        after = at + 1
+        if _joins(text[at]):
+            while after < len(text) and _joins(text[after]):
+                after += 1
+            beside = text[max(0, at - 1) : at] + text[after : after + 1]
+            is_alone = not beside.strip()
+        if not _joins(text[at]) or is_alone:
+            letters.append(_base(text[at]))
+            places.append(at)
+        at = after
+    return "".join(letters), places
+
+
+@cache
+def _joins(sign: str) -> bool:
+    """Whether it is a combining mark, or a format character like a zero-width joiner or a soft hyphen."""
+    return unicodedata.category(sign) in ("Mn", "Mc", "Me", "Cf")
+
+
+@cache
+def _base(letter: str) -> str:
+    """The letter below the marks of a composed one."""
+    first, *marks = unicodedata.normalize("NFD", letter)
+    return first if marks and all(map(_joins, marks)) else letter
+
+
+@cache
+def _is_changed(sign: str) -> bool:
+    return _joins(sign) or _base(sign) != sign
+
+
+def _composed(word: str) -> str:
+    """What the tokenizer reads of a word: the same tokens however its letters are composed."""
+    return word if word.isascii() else unicodedata.normalize("NFC", word)
+
+
+def fill_tokenless(tags: Sequence[str], firsts: Sequence[int | None]) -> list[str]:
+    """The tags, in which words without a token continue an entity that goes on behind them, and else are outside."""
+    filled = list(tags)
+    after = OUTSIDE
+    for i in range(len(filled) - 1, -1, -1):
+        if firsts[i] is not None:
+            after = filled[i]
+        elif i and after.startswith("I-") and _label_before(filled, firsts, i) == after[2:]:
+            filled[i] = after
+        else:
+            filled[i] = OUTSIDE
+    return filled
+
+
+def _label_before(tags: Sequence[str], firsts: Sequence[int | None], at: int) -> str:
+    """The label of the nearest word before this one that has a token."""
+    return next((tags[i].partition("-")[2] for i in range(at - 1, -1, -1) if firsts[i] is not None), "")
 
 
 def words_of(data: Json) -> Words:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import assume, given
@@ -11,7 +12,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 
 from llmos.abi.error import BadInput, TooLong
 from llmos.tasks import Settings
-from llmos.tasks.tag import LOCAL, TASK, WORD, spans_of, split
+from llmos.tasks.tag import LOCAL, TASK, WORD, fill_tokenless, spans_of, split
 from llmos.testing.tokenizer import PieceTokenizer
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -31,6 +32,13 @@ def logits(tag: str) -> list[float]:
         ("我爱北京", ["我", "爱", "北", "京"]),
         ("AT&T and O’Brien: ada@x.org", ["AT&T", "and", "O’Brien", ":", "ada@x.org"]),
         ("The answer is no.", ["The", "answer", "is", "no", "."]),
+        ("Jose\u0301 Nun\u0303ez E\u0301. Zola", ["Jose\u0301", "Nun\u0303ez", "E\u0301.", "Zola"]),
+        ("Mira\u200b Hol\u00adt is\u200din", ["Mira\u200b", "Hol\u00adt", "is\u200din"]),
+        ("सीता दिल्ली में है।", ["सीता", "दिल्ली", "में", "है", "।"]),
+        ("อยู่ที่", ["อ", "ยู่", "ที่"]),
+        ("か\u3099東京々", ["か\u3099", "東", "京", "々"]),
+        ("مُحَمَّد في", ["مُحَمَّد", "في"]),
+        ("a \u200b b", ["a", "\u200b", "b"]),
     ],
 )
 def test_text_is_cut_into_words_as_conll_does(text: str, words: list[str]) -> None:
@@ -43,6 +51,14 @@ def test_words_cover_everything_but_space_in_order(text: str) -> None:
     ends = [0, *(end for _, end in spans)]
     assert all(before <= start < end for before, (start, end) in zip(ends, spans, strict=False))
     assert "".join(text[a:b] for a, b in spans) == "".join(text.split())
+
+
+@given(st.text("aéŁñ.'-@ Éçőヵガ각ัे", max_size=60))
+def test_composed_and_decomposed_texts_have_the_same_words(text: str) -> None:
+    composed, apart = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
+    assert [unicodedata.normalize("NFC", apart[a:b]) for a, b in split(apart)] == [
+        composed[a:b] for a, b in split(composed)
+    ]
 
 
 @pytest.mark.parametrize("sign", ["_", "+", "-.", "._", "a_", "é"])
@@ -79,6 +95,23 @@ def test_a_span_has_its_text_offsets_and_score() -> None:
         ("London", "LOC", 17, 23),
     ]
     assert all(0.9 < s["score"] < 1 for s in spans)
+
+
+@pytest.mark.parametrize(
+    ("tags", "tokenless", "filled"),
+    [
+        (["B-PER", "O", "I-PER"], {1}, ["B-PER", "I-PER", "I-PER"]),
+        (["B-PER", "O", "O", "I-PER"], {1, 2}, ["B-PER", "I-PER", "I-PER", "I-PER"]),
+        (["B-PER", "I-PER", "B-PER"], {1}, ["B-PER", "O", "B-PER"]),
+        (["B-PER", "I-PER"], {1}, ["B-PER", "O"]),
+        (["B-LOC", "O", "I-PER"], {1}, ["B-LOC", "O", "I-PER"]),
+        (["O", "I-PER"], {0}, ["O", "I-PER"]),
+    ],
+)
+def test_a_word_without_a_token_continues_the_entity_around_it(
+    tags: list[str], tokenless: set[int], filled: list[str]
+) -> None:
+    assert fill_tokenless(tags, [None if i in tokenless else i for i in range(len(tags))]) == filled
 
 
 def test_tokens_are_taken_as_they_are() -> None:

@@ -13,16 +13,23 @@ from llmos.evaluation.counts import entities, per_class, summaries, summary, tot
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
-from llmos.tasks.tag import spans_of
+from llmos.tasks.tag import fill_tokenless, spans_of
 from llmos.training.examples import Example
 from llmos.training.objectives.tags import TagTarget
 
 
 @dataclass(frozen=True, slots=True)
 class TagPrediction:
-    """The probability of each tag for each word, [words, tags]; O where a word has no token."""
+    """The probability of each tag for each word, [words, tags], and which words have no token to read it from."""
 
     probabilities: Probabilities
+    tokenless: frozenset[int] = frozenset()
+
+    def filled(self, tags: Sequence[str]) -> list[str]:
+        """The tags with those of words without a token made from their neighbours', as served answers have them."""
+        if not self.tokenless:
+            return list(tags)
+        return fill_tokenless(tags, [None if i in self.tokenless else i for i in range(len(tags))])
 
 
 def predictions_of(
@@ -31,17 +38,10 @@ def predictions_of(
     by_token = logits.softmax(-1).cpu().numpy()
     start = 0
     for one in examples:
-        yield TagPrediction(_by_word(by_token[start : start + one.size], one.rendered.context.firsts))
+        firsts = one.rendered.context.firsts
+        tokenless = frozenset(i for i, first in enumerate(firsts) if first is None)
+        yield TagPrediction(by_token[start : start + one.size][[first or 0 for first in firsts]], tokenless)
         start += one.size
-
-
-def _by_word(by_token: Probabilities, firsts: Sequence[int | None]) -> Probabilities:
-    by_word = by_token[[first or 0 for first in firsts]]
-    lost = [i for i, first in enumerate(firsts) if first is None]
-    if lost:
-        by_word[lost] = 0.0
-        by_word[lost, 0] = 1.0
-    return by_word
 
 
 def metric(name: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> float | None:
@@ -50,18 +50,23 @@ def metric(name: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction]
 
 def _f1(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> float:
     given = [_tags_given(one, settings) for one in predicted]
-    return total(entities([row.tags for row in rows], given)).rates()["f1"]
+    return total(entities(_true_tags(rows, predicted), given)).rates()["f1"]
 
 
 def _tags_given(one: TagPrediction, settings: Settings) -> list[str]:
-    return [settings.labels[i] for i in one.probabilities.argmax(-1)]
+    return one.filled([settings.labels[i] for i in one.probabilities.argmax(-1)])
+
+
+def _true_tags(rows: Sequence[TagRow], predicted: Sequence[TagPrediction]) -> list[list[str]]:
+    """As they are compared: a word without a token is neither right nor wrong by itself."""
+    return [one.filled(row.tags) for row, one in zip(rows, predicted, strict=True)]
 
 
 def judge(
     task: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings
 ) -> EvaluationResult:
     tags = [_tags_given(one, settings) for one in predicted]
-    true = [list(row.tags) for row in rows]
+    true = _true_tags(rows, predicted)
     words = [a == b for x, y in zip(true, tags, strict=True) for a, b in zip(x, y, strict=True)]
     kinds = tuple(sorted({label.partition("-")[2] for label in settings.labels} - {""}))
     tally = entities(true, tags)
@@ -114,7 +119,8 @@ def _tag_mistakes(
 ) -> tuple[Mistake, ...]:
     worst: list[tuple[float, Mistake]] = []
     for row, one, given in zip(rows, predicted, tags, strict=True):
-        wrong = [float(one.probabilities[i].max()) for i, tag in enumerate(given) if tag != row.tags[i]]
+        true = one.filled(row.tags)
+        wrong = [float(one.probabilities[i].max()) for i, tag in enumerate(given) if tag != true[i]]
         if wrong:
             words = row.input["tokens"]
             mistake = Mistake(
