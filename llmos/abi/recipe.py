@@ -207,7 +207,9 @@ def _check_task_settings(recipe: Recipe) -> None:
     for one in {one.name: one for spec in all_specs() for one in spec.settings if one.neutral is not None}.values():
         value = recipe.options.get(one.name, one.neutral) if one.is_option else getattr(recipe, one.name)
         if one.name not in own and value != one.neutral:
-            raise _bad(one.name, value, f"{one.neutral} for {recipe.task}, which has no labels")
+            raise _bad(one.name, value, f"{one.neutral} for {recipe.task}, which does not have this setting")
+        if one.choices and value not in one.choices:
+            raise _bad(one.name, value, f"one of {', '.join(one.choices)}")
     for key in ("stride", "max_answer_tokens", "answered_rows"):
         number = recipe.options.get(key, 1)
         if isinstance(number, bool) or not isinstance(number, int) or number < (key != "stride"):

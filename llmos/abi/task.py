@@ -60,6 +60,7 @@ class TaskSetting:
     help: str = ""
     neutral: Json = None
     is_option: bool = True
+    choices: tuple[str, ...] = ()  # none: any value of its kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

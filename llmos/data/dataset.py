@@ -134,5 +134,6 @@ def _describe_source(rows: Rows[Any]) -> Json:
         "columns": rows.columns,
         **({"scheme": rows.scheme} if rows.scheme else {}),
         **({"skipped": rows.skip_counts} if rows.skip_counts else {}),
+        **({"counts": rows.counts} if rows.counts else {}),
         **({"left_out": list(rows.left_out)} if rows.left_out else {}),
     }

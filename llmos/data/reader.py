@@ -67,6 +67,7 @@ class RowStream(Generic[R]):
             self.reader.scheme(),
             dict(self.skipped + self.bad.by_kind),
             self.reader.note,
+            dict(+self.reader.counts),
             self.left_out(),
         )
 

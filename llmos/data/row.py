@@ -68,12 +68,27 @@ class LabelRow:
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """Words and their IOB2 tags."""
+    """Words and their IOB2 tags; where they came as a text, that text and its spans as (start, end, label).
+
+    Training reads the tags, evaluation the spans: a span that parts a word is learned as whole words.
+    """
 
     input: Json
     tags: tuple[str, ...]
     file: str
     line: int
+    text: str | None = None
+    spans: tuple[tuple[int, int, str], ...] | None = None
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """Where each word stands in the text; in the words joined by spaces, where there is none."""
+        offsets, at = [], 0
+        for word in self.input["tokens"]:
+            at = at if self.text is None else self.text.index(word, at)
+            offsets.append((at, at + len(word)))
+            at += len(word) + (self.text is None)
+        return offsets
 
     @property
     def texts(self) -> list[str]:
@@ -187,6 +202,7 @@ class Rows(Generic[R]):
     scheme: str = ""
     skip_counts: dict[str, int] = field(default_factory=dict)  # rows that were left out, by reason
     note: str = ""  # which column was taken as what, where no name said it
+    counts: dict[str, int] = field(default_factory=dict)  # what was mended or changed while reading, and how often
     left_out: tuple[str, ...] = ()  # columns and fields that nothing was read from
 
     @property
@@ -203,4 +219,5 @@ class Rows(Generic[R]):
         if self.skip_counts:
             counts = ", ".join(f"{count:,} {reason}" for reason, count in self.skip_counts.items())
             notes.append(f"{name}: {self.skip_count:,} rows are left out ({counts})")
+        notes += [f"{name}: {count:,} {what}" for what, count in self.counts.items()]
         return notes

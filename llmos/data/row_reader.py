@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic
 
 from llmos.data.cells import is_filled
@@ -32,6 +33,8 @@ class RowReader(Generic[R]):
     note: str = ""
     check: Callable[[Sequence[R]], None] = lambda rows: None  # BadRow for what only all rows together show
     scheme: Callable[[], str] = lambda: ""  # the tagging scheme of the rows so far
+
+    counts: Counter[str] = field(default_factory=Counter)  # of what rows were changed in, in words
 
     def is_empty(self, record: Record) -> bool:
         """Whether the row has nothing to read where something must be."""

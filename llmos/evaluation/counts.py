@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from llmos.evaluation.statistics.samples import Floats, Values, ratio
 from llmos.tasks.tag import spans_of
 
+Span = tuple[str, int, int]  # label, start, end
 Rates = dict[str, float]  # precision, recall, f1
 
 
@@ -38,9 +39,13 @@ Counts = dict[str, ClassCounts]  # by class
 
 def entities(true: Iterable[Sequence[str]], given: Iterable[Sequence[str]]) -> Counts:
     """Whole entities of IOB2 tags, by kind: every kind that is true or given somewhere, as seqeval counts them."""
+    return count_spans((set(spans_of(tags)) for tags in true), (set(spans_of(tags)) for tags in given))
+
+
+def count_spans(true: Iterable[Set[Span]], given: Iterable[Set[Span]]) -> Counts:
+    """Whole spans of each row, by label: a hit has the label, the start and the end."""
     tally: Counts = {}
-    for right, said in zip(true, given, strict=True):
-        truth, answer = set(spans_of(right)), set(spans_of(said))
+    for truth, answer in zip(true, given, strict=True):
         for span in truth | answer:
             one = ClassCounts(int(span in truth and span in answer), int(span in answer), int(span in truth))
             tally[span[0]] = tally.get(span[0], ClassCounts()) + one

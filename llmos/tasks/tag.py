@@ -10,13 +10,20 @@ from functools import cache
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.abi.task import Family, Output, TaskSpec
+from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
 from llmos.tasks.classify import LABEL_SETTINGS, softmax
 from llmos.tasks.length import fit_length, limit_of, may_cut, part_of
 from llmos.tasks.text import quote_value, text_of
 
 OUTSIDE = "O"
+OVERLAPS = TaskSetting(
+    "overlaps",
+    str,
+    "Spans on one word: refuse (the default), longest or first.",
+    neutral="refuse",
+    choices=("refuse", "longest", "first"),
+)
 
 # Close to how CoNLL-2003 is cut: hyphenated words, numbers, dates and abbreviations stay whole; 's, n't and other signs
 # stand alone. Scripts that write no spaces (Han, kana, Thai, Lao, Burmese, Khmer) give one word per letter, with the
@@ -68,7 +75,7 @@ class Tag:
         about="Labelled spans of words in a text, such as names.",
         head="token",
         params=frozenset(),
-        settings=LABEL_SETTINGS,
+        settings=(*LABEL_SETTINGS, OVERLAPS),
         is_one_sequence=True,
         peft_type="TOKEN_CLS",
         architecture="ForTokenClassification",
@@ -165,8 +172,8 @@ def _joins(sign: str) -> bool:
 @cache
 def _base(letter: str) -> str:
     """The letter below the marks of a composed one."""
-    first, *marks = unicodedata.normalize("NFD", letter)
-    return first if marks and all(map(_joins, marks)) else letter
+    apart = unicodedata.normalize("NFD", letter)
+    return apart[0] if len(apart) > 1 and all(map(_joins, apart[1:])) else letter
 
 
 @cache

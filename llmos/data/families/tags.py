@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import kind_of, text_in
+from llmos.data.char_spans import REFUSE, spans_in, tags_of, without_overlaps
 from llmos.data.columns import Columns, choose
 from llmos.data.families.labels import refuse_kinds
 from llmos.data.formats.conll import TAG, SchemeCounts, as_iob2
@@ -16,7 +19,14 @@ from llmos.data.row import Row, TagRow
 from llmos.data.row_reader import RowReader
 from llmos.data.table import Record, Table, bad_row
 from llmos.tasks import task as task_of
-from llmos.tasks.tag import OUTSIDE, Words, words_of
+from llmos.tasks.tag import OUTSIDE, words_of
+
+STORED = {
+    "tokens": "words",
+    "tags": "IOB2 tags",
+    "text": "the text, where it came as one",
+    "spans": "its labelled characters as JSON: [start, end, label]",
+}
 
 
 def column_names(task: str) -> frozenset[str]:
@@ -34,25 +44,48 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
             format=table.format,
             task=task,
         )
+    if table.format == "parquet" and STORED.keys() <= set(table.names):
+        return _stored_reader(task, table)
     is_conll = table.format == "conll"
     chosen = Columns((0,), 1) if is_conll else choose(table, data.text, data.label, tagged=True)
     columns = {"text": data.text or "0", "label": data.label or "-1"} if is_conll else chosen.names_in(table)
-    counts = SchemeCounts()
+    scheme, counts = SchemeCounts(), Counter[str]()
+    policy = str(options.get("overlaps", REFUSE))
     check = task_of(task).check
 
     def row(record: Record) -> TagRow:
         line, text, label = record.line, record.cells[chosen.texts[0]], record.cells[chosen.label]
         if isinstance(text, str):
             words = words_of(check({"text": text_in(table, line, text)}))
-            tokens, tags = [words.text[a:b] for a, b in words.offsets], _tags_of_spans(table, line, words, label)
-        else:
-            tokens = _check_row(table, line, {"tokens": text}, check)["tokens"]
-            tags = _tags_in(table, line, label, len(tokens))
-        counts.add(tags)
+            spans = spans_in(table, line, words.text, label, counts)
+            spans = without_overlaps(table, line, spans, words.offsets, policy, counts)
+            tags = tags_of(spans, words.offsets, counts)
+            places = tuple((span.start, span.end, span.label) for span in spans)
+            tokens = [words.text[a:b] for a, b in words.offsets]
+            scheme.add(tags)
+            return TagRow({"tokens": tokens}, tuple(tags), str(table.path), line, words.text, places)
+        tokens = _check_row(table, line, {"tokens": text}, check)["tokens"]
+        tags = _tags_in(table, line, label, len(tokens))
+        scheme.add(tags)
         return TagRow({"tokens": tokens}, as_iob2(tags), str(table.path), line)
 
     used = frozenset((*chosen.texts, chosen.label))
-    return RowReader(row, columns, used, (chosen.texts,), chosen.note, scheme=lambda: counts.scheme)
+    return RowReader(row, columns, used, (chosen.texts,), chosen.note, scheme=lambda: scheme.scheme, counts=counts)
+
+
+def _stored_reader(task: str, table: Table) -> RowReader[TagRow]:
+    """Reads a stored dataset, whose rows have their words and tags, and the text and spans that these were made of."""
+    places = {name: table.names.index(name) for name in STORED}
+    check = task_of(task).check
+
+    def row(record: Record) -> TagRow:
+        tokens, tags, text, spans = (record.cells[at] for at in places.values())
+        words = _check_row(table, record.line, {"tokens": tokens}, check)["tokens"]
+        marked = None if text is None else tuple((s, e, label) for s, e, label in json.loads(spans))
+        found = _tags_in(table, record.line, tags, len(words))
+        return TagRow({"tokens": words}, as_iob2(found), str(table.path), record.line, text, marked)
+
+    return RowReader(row, {"text": "tokens", "label": "tags"}, frozenset(places.values()), ((places["tokens"],),))
 
 
 def _tags_in(table: Table, line: int, label: Json, count: int) -> list[str]:
@@ -68,30 +101,6 @@ def _tags_in(table: Table, line: int, label: Json, count: int) -> list[str]:
     return label
 
 
-def _tags_of_spans(table: Table, line: int, words: Words, spans: Json) -> list[str]:
-    """Tags of the text's words; a word that a span touches belongs to it."""
-    tags = ["O"] * len(words.offsets)
-    for span in spans if isinstance(spans, list) else [spans]:
-        try:
-            start, end, label = int(span["start"]), int(span["end"]), str(span["label"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise bad_row(
-                table.path,
-                line,
-                "a span lacks start, end or label",
-                'Give {"start": 0, "end": 3, "label": "PER"}',
-                span,
-                kind="span_fields",
-            ) from error
-        inside = [i for i, (a, b) in enumerate(words.offsets) if a < end and b > start]
-        if not (0 <= start < end <= len(words.text)) or not inside or any(tags[i] != "O" for i in inside):
-            what = "a span is outside of its text, or on another one"
-            raise bad_row(table.path, line, what, "Correct its start and end", span, kind="span_place")
-        for nth, i in enumerate(inside):
-            tags[i] = f"{'I' if nth else 'B'}-{label}"
-    return tags
-
-
 def _check_row(table: Table, line: int, value: Json, check: Any) -> Json:  # Any: a task's check, which takes any JSON
     try:
         return check(value)
@@ -101,11 +110,12 @@ def _check_row(table: Table, line: int, value: Json, check: Any) -> Json:  # Any
 
 def stored_columns(task: str) -> dict[str, str]:
     """The columns of a stored dataset."""
-    return {"tokens": "words", "tags": "IOB2 tags"}
+    return STORED
 
 
 def stored_cells(task: str, row: TagRow) -> tuple[Json, ...]:
-    return row.input["tokens"], row.tags
+    spans = None if row.spans is None else json.dumps(row.spans, ensure_ascii=False)
+    return row.input["tokens"], row.tags, row.text, spans
 
 
 def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from llmos.data.row import TagRow
-from llmos.evaluation.counts import entities, per_class, summaries, summary, total
+from llmos.evaluation.counts import Counts, Span, count_spans, per_class, summaries, summary, total
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
@@ -50,7 +50,7 @@ def metric(name: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction]
 
 def _f1(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> float:
     given = [_tags_given(one, settings) for one in predicted]
-    return total(entities(_true_tags(rows, predicted), given)).rates()["f1"]
+    return total(count_entities(rows, _true_tags(rows, predicted), given)).rates()["f1"]
 
 
 def _tags_given(one: TagPrediction, settings: Settings) -> list[str]:
@@ -69,7 +69,7 @@ def judge(
     true = _true_tags(rows, predicted)
     words = [a == b for x, y in zip(true, tags, strict=True) for a, b in zip(x, y, strict=True)]
     kinds = tuple(sorted({label.partition("-")[2] for label in settings.labels} - {""}))
-    tally = entities(true, tags)
+    tally = count_entities(rows, true, tags)
     metrics = summary("f1", _f1(rows, predicted, settings), tally)
     metrics["accuracy"] = sum(words) / max(1, len(words))
     return EvaluationResult(
@@ -84,12 +84,13 @@ def judge(
 def sample_of(task: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> Sample:
     """A sentence is a unit; of each kind of entity how many were given rightly, given, and true."""
     tags = [_tags_given(one, settings) for one in predicted]
-    tallies = [entities([row.tags], [given]) for row, given in zip(rows, tags, strict=True)]
+    true = _true_tags(rows, predicted)
+    tallies = [count_entities([row], [x], [given]) for row, x, given in zip(rows, true, tags, strict=True)]
     index = {kind: i for i, kind in enumerate(sorted({kind for tally in tallies for kind in tally}))}
     kinds = len(index)
     cells = np.zeros((len(rows), 2 + 3 * kinds))
-    for i, (row, given, tally) in enumerate(zip(rows, tags, tallies, strict=True)):
-        cells[i, 0] = sum(a == b for a, b in zip(row.tags, given, strict=True))
+    for i, (x, given, tally) in enumerate(zip(true, tags, tallies, strict=True)):
+        cells[i, 0] = sum(a == b for a, b in zip(x, given, strict=True))
         cells[i, 1] = len(given)
         for kind, count in tally.items():
             cells[i, [2 + k * kinds + index[kind] for k in range(3)]] = count.hits, count.given, count.true
@@ -100,6 +101,20 @@ def sample_of(task: str, rows: Sequence[TagRow], predicted: Sequence[TagPredicti
         return summaries("f1", None, hits, gives, trues, there) | {"accuracy": ratio(sums[:, 0], sums[:, 1])}
 
     return Sums(columns_of(cells.T), metrics, len(rows))
+
+
+def count_entities(rows: Sequence[TagRow], true: Sequence[Sequence[str]], given: Sequence[Sequence[str]]) -> Counts:
+    """Entities by their characters: one that the row marks inside of a word is missed by a span of whole words."""
+    truth = [
+        _places(row, tags) if row.spans is None else {(label, start, end) for start, end, label in row.spans}
+        for row, tags in zip(rows, true, strict=True)
+    ]
+    return count_spans(truth, (_places(row, tags) for row, tags in zip(rows, given, strict=True)))
+
+
+def _places(row: TagRow, tags: Sequence[str]) -> set[Span]:
+    offsets = row.offsets
+    return {(label, offsets[first][0], offsets[after - 1][1]) for label, first, after in spans_of(tags)}
 
 
 def _confused_words(
