@@ -45,7 +45,7 @@ def spans_in(table: Table, line: int, text: str, cell: Json, counts: Counter[str
     if any(_is_misplaced(span, text) for span in spans):
         spans = _from_utf16(table, line, text, spans)
         counts[UTF16] += 1
-    return [_trimmed(table, line, text, span, counts) for span in spans]
+    return [_trim(table, line, text, span, counts) for span in spans]
 
 
 def _list_of(table: Table, line: int, cell: Json) -> list[Json]:
@@ -134,7 +134,7 @@ def _utf16_units(text: str) -> list[int]:
     return units
 
 
-def _trimmed(table: Table, line: int, text: str, span: CharSpan, counts: Counter[str]) -> CharSpan:
+def _trim(table: Table, line: int, text: str, span: CharSpan, counts: Counter[str]) -> CharSpan:
     piece = text[span.start : span.end]
     start, end = span.start + len(piece) - len(piece.lstrip()), span.end - len(piece) + len(piece.rstrip())
     if start >= end:

@@ -98,7 +98,7 @@ class Tag:
         ]  # no more of a text is split into words than is read
         encoded = tokenizer.encode_words(
             [
-                [_composed(part[start:end]) for start, end in words.offsets if start < len(part)]
+                [_compose(part[start:end]) for start, end in words.offsets if start < len(part)]
                 for part, words in zip(parts, texts, strict=True)
             ]
         )
@@ -181,7 +181,7 @@ def _is_changed(sign: str) -> bool:
     return _joins(sign) or _base(sign) != sign
 
 
-def _composed(word: str) -> str:
+def _compose(word: str) -> str:
     """What the tokenizer reads of a word: the same tokens however its letters are composed."""
     return word if word.isascii() else unicodedata.normalize("NFC", word)
 

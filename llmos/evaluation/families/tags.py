@@ -25,7 +25,7 @@ class TagPrediction:
     probabilities: Probabilities
     tokenless: frozenset[int] = frozenset()
 
-    def filled(self, tags: Sequence[str]) -> list[str]:
+    def fill(self, tags: Sequence[str]) -> list[str]:
         """The tags with those of words without a token made from their neighbours', as served answers have them."""
         if not self.tokenless:
             return list(tags)
@@ -54,12 +54,12 @@ def _f1(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Se
 
 
 def _tags_given(one: TagPrediction, settings: Settings) -> list[str]:
-    return one.filled([settings.labels[i] for i in one.probabilities.argmax(-1)])
+    return one.fill([settings.labels[i] for i in one.probabilities.argmax(-1)])
 
 
 def _true_tags(rows: Sequence[TagRow], predicted: Sequence[TagPrediction]) -> list[list[str]]:
     """As they are compared: a word without a token is neither right nor wrong by itself."""
-    return [one.filled(row.tags) for row, one in zip(rows, predicted, strict=True)]
+    return [one.fill(row.tags) for row, one in zip(rows, predicted, strict=True)]
 
 
 def judge(
@@ -134,7 +134,7 @@ def _tag_mistakes(
 ) -> tuple[Mistake, ...]:
     worst: list[tuple[float, Mistake]] = []
     for row, one, given in zip(rows, predicted, tags, strict=True):
-        true = one.filled(row.tags)
+        true = one.fill(row.tags)
         wrong = [float(one.probabilities[i].max()) for i, tag in enumerate(given) if tag != true[i]]
         if wrong:
             words = row.input["tokens"]
