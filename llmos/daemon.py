@@ -22,7 +22,6 @@ import uvicorn
 from llmos import __version__
 from llmos.abi.cpu import check
 from llmos.abi.error import AlreadyRunning, LlmosError, NotLoopback, Unavailable, fault_of
-from llmos.abi.task import task_names
 from llmos.abi.wire import to_json
 from llmos.api.app import create_app
 from llmos.api.connection import Serving
@@ -86,7 +85,7 @@ async def run(config: Config, sock: socket.socket, ready: int | None = None) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    box = Kernel(config, task_names())
+    box = Kernel(config)
     await box.start()
     server = DaemonServer(Serving(create_app(box, config), config.max_connections, FAREWELL_S))
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[sock]))

@@ -12,14 +12,16 @@ import ast
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
 PACKAGE = TREE / "llmos"
 MOST_PARTICIPLES = 18
-OF_ONE_THING = {"Attach", "Attached", "Detach", "Detached", "Stop"}  # an effect or event, and the frame it is said by
+OF_ONE_THING = {  # an effect, and the frame that it sends; or an event, and the frame that reports it
+    *("Attach", "Attached", "Detach", "Detached", "Failed", "Offered", "Probed", "Ready", "Report", "Stop"),
+    "UsageReport",
+}
 IRREGULAR = re.compile(
     "begun|born|bound|brought|built|chosen|done|drawn|fed|forgotten|found|given|gone|heard|held|hidden|hung|kept|known|"
     "learnt|led|left|lost|made|met|said|seen|sent|shown|spent|spoken|taken|taught|thrown|told|torn|understood|won|"
@@ -36,18 +38,11 @@ def is_participle(name: str) -> bool:
     return word.endswith("ed") or IRREGULAR.fullmatch(word) is not None
 
 
-Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-
-@cache
-def definitions(package: Path) -> tuple[tuple[str, Definition], ...]:
+def definitions(package: Path) -> Iterator[tuple[str, ast.AST]]:
     """Every class and function under a folder, with the path of its file."""
-    return tuple(
-        (path.relative_to(package).as_posix(), node)
-        for path in sorted(package.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, Definition)
-    )
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            yield path.relative_to(package).as_posix(), node
 
 
 def participles(package: Path = PACKAGE) -> list[str]:

@@ -2,7 +2,8 @@
 
 To the child: Job first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. From the child: Ready once, then
 Chunks, Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered, Failed, UsageReport, Probed; and
-a Beat every second. A child whose socket closes ends itself at once.
+a Beat every second. A child whose socket closes ends itself at once. What a child reports has the name of the
+kernel's event (kernel/events.py).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from llmos.abi.error import Fault
 from llmos.abi.json_type import Json
 
 DONE = "done"  # the phase of a process's last report, with its result
+SERVING = "serving"  # the phase of a process that answers calls
 
 
 Program = NewType("Program", str)

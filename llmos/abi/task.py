@@ -90,6 +90,7 @@ class TaskSpec:
     also_does: tuple[str, ...] = ()  # other tasks that a model of this one does as it is
     peft_type: str = ""  # imported adapters' `task_type` in adapter_config.json
     architecture: str = ""  # the end of the class name in imported models' `architectures`
+    result: str = ""  # its class of outputs in the Python client; empty: that of `output`
     texts: str = ""  # the texts that `llmos run` takes, in order, if an input has several
     example_input: Json = None
     example_output: Json = None

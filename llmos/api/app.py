@@ -14,16 +14,15 @@ from starlette.types import Receive, Scope, Send
 from llmos import __version__
 from llmos.abi.error import BadInput, LlmosError, NotFound
 from llmos.abi.model import split_ref
-from llmos.api.budget import BodyBudget
-from llmos.api.call_service import CallApi
+from llmos.api.call_service import CallApi, Meter
 from llmos.api.datasets import Datasets
 from llmos.api.embeddings import Embeddings
-from llmos.api.endpoint import Bodies, Endpoint, ErrorBoundary, Reply
+from llmos.api.endpoint import Bodies, BodyBudget, Endpoint, ErrorBoundary, Reply
 from llmos.api.errors import WRONG_METHOD, refusal
 from llmos.api.events import Events
 from llmos.api.guard import Guard, let_read
 from llmos.api.health import Health
-from llmos.api.metrics import Meter, Metrics
+from llmos.api.metrics import Metrics
 from llmos.api.models import Models
 from llmos.api.openai import OpenAI
 from llmos.api.processes import Processes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,12 +24,15 @@ from llmos.abi.error import (
     error_of,
     fault_of,
 )
+from llmos.abi.histogram import Histogram
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
-from llmos.api.metrics import Meter
-from llmos.api.stream import Attended
+from llmos.api.exchange import Attended
 from llmos.kernel.interface import KernelInterface
 
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
+EACH_TOKEN_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -89,6 +94,27 @@ class Wanted:
         return self.call.model
 
 
+class Meter:
+    """Counts finished calls by outcome, with their duration and tokens."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str, str]] = Counter()
+        self.tokens: Counter[tuple[str, str, str]] = Counter()
+        self.buckets: dict[str, list[int]] = {}
+        self.seconds: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()  # by code
+        self.first_token = Histogram(FIRST_TOKEN_S)
+        self.each_token = Histogram(EACH_TOKEN_S)
+
+    def count(self, task: str, model: str, outcome: str, seconds: float, tokens: Tokens) -> None:
+        """Count a finished call; `outcome` is ok, or the error's code."""
+        self.calls[task, model, outcome] += 1
+        self.tokens[task, model, "prompt"] += tokens.prompt
+        self.tokens[task, model, "completion"] += tokens.completion
+        self.buckets.setdefault(task, [0] * (len(BOUNDS_S) + 1))[bisect_left(BOUNDS_S, seconds)] += 1
+        self.seconds[task] += seconds  # type: ignore[assignment]  # a Counter adds floats as well as ints
+
+
 class CallApi:
     """Makes kernel calls for the routes."""
 
@@ -111,7 +137,7 @@ class CallApi:
     async def whole(self, wanted: Wanted, request: Request) -> Chunk:
         """The whole answer; Cancelled if the client left first."""
         try:
-            with Attended(request.scope, request.receive), Counted(self._meter, wanted) as counted:
+            with Attended(request.scope, request.receive), CountedCall(self._meter, wanted) as counted:
                 return counted.count_piece(await self._calls.answer(wanted.call))
         except BadInput as error:
             raise name_input(error, wanted.field) from error
@@ -133,7 +159,7 @@ class CallApi:
     async def _pieces(self, wanted: Wanted) -> AsyncGenerator[Chunk, None]:
         chunks = self._calls.stream(wanted.call)
         try:
-            with Counted(self._meter, wanted, is_streamed=True) as counted:
+            with CountedCall(self._meter, wanted, is_streamed=True) as counted:
                 async with aclosing(chunks):
                     async for chunk in chunks:
                         yield counted.count_piece(chunk)
@@ -141,7 +167,7 @@ class CallApi:
             raise name_input(error, wanted.field) from error
 
 
-class Counted:
+class CountedCall:
     """Counts one call when the block ends: as ok after its last chunk, else by the error's code."""
 
     def __init__(self, meter: Meter, wanted: Wanted, *, is_streamed: bool = False) -> None:
@@ -162,7 +188,7 @@ class Counted:
             self._outcome, self._tokens = "ok", chunk.tokens
         return chunk
 
-    def __enter__(self) -> Counted:
+    def __enter__(self) -> CountedCall:
         self._started = perf_counter()
         return self
 
@@ -179,6 +205,11 @@ class Counted:
             if self._outcome == "ok" and self._tokens.completion > 1:
                 each_s = (now - self._first_at) / (self._tokens.completion - 1)
                 self._meter.each_token.observe(wanted.model, wanted.call.priority, each_s)
+
+
+def without_unset(said: dict[str, Json]) -> dict[str, Json]:
+    """The fields that have a value."""
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def name_input(error: BadInput, field: Field) -> BadInput:

@@ -1,4 +1,4 @@
-"""A connection: uvicorn's, with limits on memory per client and on the time to send and to read."""
+"""Connections: uvicorn's, with limits on their number, on memory per client and on the time to send and to read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections import deque
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 
 import httptools
@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from llmos.abi.error import BadInput, HeadTooLarge, LlmosError, TooSlow, Unavailable, fault_of
-from llmos.api.crowd import Connections
 from llmos.api.errors import body_of, status_of
 from llmos.api.exchange import Exchange
 
@@ -55,7 +54,7 @@ class Connection(HttpToolsProtocol):
     """One client. A client that sends or reads too slowly, or sends too much outside of a body, is refused and closed.
 
     Memory per connection: a head of at most MAX_HEAD_BYTES, READ_BYTES read ahead of a body, and uvicorn's 64 KiB. The
-    number of connections is limited, so the total is bounded. Bodies have a budget of their own (budget.py).
+    number of connections is limited, so the total is bounded. Bodies have a budget of their own (BodyBudget).
     """
 
     cycle: Exchange  # type: ignore[assignment]  # the newest one; uvicorn knows its own kind
@@ -381,3 +380,46 @@ def _too_large() -> HeadTooLarge:
         f"A request line and its headers may have {MAX_HEAD_BYTES:,} bytes, and {MAX_HEADERS} headers. Send less",
         limit=MAX_HEAD_BYTES,
     )
+
+
+T = TypeVar("T")
+
+
+class Connections(Generic[T]):
+    """Who is here, of whom at most so many may be.
+
+    Each step costs the same however many there are: who opens thousands of them must not keep the daemon from others.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._here: set[T] = set()
+        self._waiting: dict[T, None] = {}  # in the order in which they began to
+
+    @property
+    def is_too_large(self) -> bool:
+        return len(self._here) > self.most
+
+    def came(self, one: T) -> None:
+        """It is here, and waits."""
+        self._here.add(one)
+        self._waiting[one] = None
+
+    def waits(self, one: T) -> None:
+        """From now on it waits for its client, if it is here."""
+        if one in self._here:
+            self._waiting.pop(one, None)
+            self._waiting[one] = None
+
+    def works(self, one: T) -> None:
+        """It waits no longer."""
+        self._waiting.pop(one, None)
+
+    def leave(self, one: T) -> None:
+        """It is here no longer."""
+        self._here.discard(one)
+        self._waiting.pop(one, None)
+
+    def longest(self) -> T | None:
+        """Who has waited longest; None if nobody waits."""
+        return next(iter(self._waiting), None)

@@ -10,14 +10,13 @@ from starlette.requests import Request
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.api.call_service import CallApi, CallFields, Field
+from llmos.api.call_service import CallApi, CallFields, Field, without_unset
 from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
-from llmos.api.openai_schemas import without_unset
 from llmos.api.openai_unsupported import parse_supported
 from llmos.api.tasks import floats
 from llmos.api.texts import are_token_ids, texts_of
 from llmos.tasks.embed import CUTS
-from llmos.tasks.params import PARSE_SPECIAL
+from llmos.tasks.inputs import PARSE_SPECIAL
 
 
 class EmbeddingRequest(CallFields, kw_only=True, forbid_unknown_fields=True):

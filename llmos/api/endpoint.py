@@ -1,11 +1,10 @@
-"""An endpoint: one method on one path, its body types, and the error boundary around its handler."""
+"""An endpoint: one method on one path, its body types and their budget, and the error boundary around its handler."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llmos.abi.error import BadInput, Internal, LlmosError, TooLong
+from llmos.abi.error import BadInput, Busy, Internal, LlmosError
+from llmos.abi.heap import give_back
 from llmos.abi.process import Priority
-from llmos.api.budget import BudgetShare
-from llmos.api.compression import LEAST_BYTES, compress_answer
+from llmos.api.compression import CODINGS, LEAST_BYTES, compress_answer, decompress_body, too_large
 from llmos.api.errors import refusal
 from llmos.api.weight import check_weight
 
@@ -45,16 +44,11 @@ PAIR_BYTES = 12  # of an escaped surrogate pair
 AT_BYTE = re.compile(r"\(byte (\d+)\)$")  # the place in msgspec's message
 MAX_SAID = 300  # the most characters of msgspec's message, which may quote the body
 MAX_KEY = 100
-CODINGS = {"identity": 0, "gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 MAX_COUNT = 999_999_999
 COUNT = re.compile(r"0*([1-9][0-9]{0,8})")  # from 1 to MAX_COUNT
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 AT_ONCE_BYTES = 16_384  # larger bodies are decoded in a thread
 READERS = 2  # threads: their Python parts compete with the event loop
-MEMBERS = 4_096  # gzip members of a body; some writers make one every 64 KiB
-PIECE_BYTES = 65_536  # inflated at a time, because each member copies the input after it
-MAX_RATIO = 100  # of inflated to compressed size; text has 3 to 30
-FREE_BYTES = 1 << 20  # any body may inflate to this size
 # how much of an oversized body is read and dropped, so that its sender reads the refusal and not a reset
 DRAIN_FACTOR = 8
 
@@ -220,7 +214,7 @@ class Bodies:
                 pieces.append(piece)
         if size <= self._limit:
             return b"".join(pieces) if len(pieces) != 1 else pieces[0]
-        raise _too_large(size, self._limit)
+        raise too_large(size, self._limit)
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:
@@ -229,49 +223,6 @@ def header_of(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return str(value, "latin-1")
     return None
-
-
-def decompress_body(sent: bytes, limit: int, *, wbits: int) -> bytes:
-    """Decompress a body with all of its gzip members (RFC 1952).
-
-    TooLong as soon as it exceeds the limit or the largest ratio, without inflating the rest.
-    """
-    most = min(limit, max(FREE_BYTES, MAX_RATIO * len(sent)))
-    pieces: list[bytes] = []
-    size, members, stream = 0, 1, zlib.decompressobj(wbits)
-    for at in range(0, len(sent), PIECE_BYTES):
-        rest = sent[at : at + PIECE_BYTES]
-        while rest:
-            if stream.eof:
-                if wbits == zlib.MAX_WBITS or members == MEMBERS:
-                    raise _not_compressed("goes on behind its end. Send it whole, in one stream", "trailing")
-                members, stream = members + 1, zlib.decompressobj(wbits)
-            try:
-                pieces.append(stream.decompress(rest, most - size + 1))
-            except zlib.error as error:
-                raise _not_compressed(f"is not what its Content-Encoding says: {error}", "damaged") from error
-            size += len(pieces[-1])
-            if size > limit:
-                raise _too_large(size, limit)
-            if size > most:
-                said = f"The body inflates to more than {MAX_RATIO} times the {len(sent):,} bytes that were sent. "
-                raise TooLong(said + "Send it plain", unit="bytes", size=size, limit=most, ratio=MAX_RATIO)
-            rest = stream.unused_data
-    if not stream.eof:
-        raise _not_compressed("ends too early. Send it whole", "cut")
-    return b"".join(pieces)
-
-
-def _not_compressed(said: str, reason: str) -> BadInput:
-    return BadInput(f"The compressed body {said}", key="content-encoding", reason=reason)
-
-
-def _too_large(size: int, limit: int) -> TooLong:
-    return TooLong(
-        f"The body has more than {limit:,} bytes. Send fewer inputs at a time, or raise max_body_bytes",
-        size=size,
-        limit=limit,
-    )
 
 
 def decode_body(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -388,3 +339,66 @@ def _read_query(query: Sequence[Query], request: Request) -> dict[str, int | boo
     """Parse the given parameters; unknown ones are ignored."""
     given = request.query_params
     return {one.name: one.read(given.getlist(one.name)) for one in query if one.name in given}
+
+
+RETRY_AFTER_S = 1
+MUCH_BYTES = 1 << 20
+SOON_S = 1.0  # once its answer has left and several large ones have come to their end
+
+
+class BodyBudget:
+    """Bytes that requests may hold. They are given back as the request ends, for what was read lives until then."""
+
+    def __init__(self, limit_bytes: int, heap: Callable[[], None] = give_back, soon_s: float = SOON_S) -> None:
+        """`heap` is called after large requests: what they held is free then, and the operating system's again."""
+        self._limit_bytes = limit_bytes
+        self._heap = heap
+        self._soon_s = soon_s
+        self._soon: asyncio.TimerHandle | None = None
+        self.held_bytes = 0
+
+    def share(self) -> BudgetShare:
+        """One request's part of it, to be given back when the request ends."""
+        return BudgetShare(self)
+
+    def give_back(self, size_bytes: int) -> None:
+        """A request has ended that held so many bytes."""
+        self.held_bytes -= size_bytes
+        if size_bytes >= MUCH_BYTES and self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(self._soon_s, self._give_back)
+
+    def _give_back(self) -> None:
+        self._soon = None
+        asyncio.get_running_loop().run_in_executor(None, self._heap)
+
+    def take(self, size_bytes: int) -> None:
+        """Busy if there is no room for so many more."""
+        if self.held_bytes + size_bytes > self._limit_bytes:
+            raise Busy(
+                f"The requests under way hold {self.held_bytes:,} bytes of {self._limit_bytes:,}. Try again, or raise "
+                "max_held_bytes",
+                limit=self._limit_bytes,
+                retry_after_s=RETRY_AFTER_S,
+                held_bytes=self.held_bytes,
+            )
+        self.held_bytes += size_bytes
+
+
+class BudgetShare:
+    """What one request holds: each piece of its body as it comes, and what is made of it where that is larger."""
+
+    __slots__ = ("_budget", "_size_bytes")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._size_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Hold so many bytes more; Busy if all requests together would hold too many."""
+        self._budget.take(size_bytes)
+        self._size_bytes += size_bytes
+
+    def give_back(self) -> None:
+        """All that it holds."""
+        size_bytes, self._size_bytes = self._size_bytes, 0
+        self._budget.give_back(size_bytes)

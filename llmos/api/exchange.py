@@ -1,4 +1,4 @@
-"""An exchange: one request and its answer, in ASGI 3.0 and as HTTP/1.1 bytes."""
+"""An exchange: one request and its answer, in ASGI 3.0 and as HTTP/1.1 bytes, cancelled when the client disconnects."""
 
 from __future__ import annotations
 
@@ -6,17 +6,80 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
-from llmos.api.stream import Leaving
 
 UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # characters that may not be in a header (RFC 9110, 5.5)
 WITHOUT_BODY = (204, 304)
 Headers = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger(__name__)
+
+
+class Leaving:
+    """A client's disconnect and its listeners. A connection that can report it puts one into the scope."""
+
+    __slots__ = ("hears", "is_over")
+
+    def __init__(self) -> None:
+        self.is_over = False  # the client has left
+        self.hears: Callable[[], None] | None = None
+
+    def tell(self) -> None:
+        """Report that the client has left."""
+        self.is_over = True
+        if self.hears is not None:
+            self.hears()
+
+
+class Attended:
+    """Watches the client while the block runs; if it leaves, the block is cancelled and `is_left` is set.
+
+    If the connection does not report a disconnect, it is received as a message: the request's body has been read, so no
+    other message can come.
+    """
+
+    __slots__ = ("_leaving", "_receive", "_task", "_watch", "is_left")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._leaving: Leaving | None = scope.get("leaving")
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+        self.is_left = False
+
+    def __enter__(self) -> Attended:
+        self._task = asyncio.current_task()
+        if self._leaving is None:
+            self._watch = asyncio.ensure_future(self._wait())
+        elif self._leaving.is_over:
+            self._client_left()
+        else:
+            self._leaving.hears = self._client_left
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if self._leaving is not None:
+            self._leaving.hears = None
+        if self._watch is not None:
+            self._watch.cancel()
+        if not self.is_left or self._task is None:
+            return False
+        remaining = self._task.uncancel()
+        return isinstance(error, asyncio.CancelledError) and remaining == 0
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._client_left()
+
+    def _client_left(self) -> None:
+        self.is_left = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 class Exchange:

@@ -1,8 +1,7 @@
-"""Counts finished calls, and serves /metrics: these counts and the kernel's figures in Prometheus' text format."""
+"""Serves /metrics: the counts of calls and the kernel's figures, in Prometheus' text format."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llmos.abi.call import Tokens
 from llmos.abi.histogram import Histogram
 from llmos.abi.process import State
+from llmos.api.call_service import BOUNDS_S, Meter
 from llmos.api.endpoint import Endpoint
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import traits_of
@@ -20,9 +19,6 @@ from llmos.kernel.programs import traits_of
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
-EACH_TOKEN_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -36,27 +32,6 @@ def family(histogram: Histogram, name: str, doc: str) -> Metric:
         buckets = [(bound, float(sum(counts[: i + 1]))) for i, bound in enumerate(bounds)]
         made.add_metric(list(key), buckets, histogram.sums[key])
     return made
-
-
-class Meter:
-    """Counts finished calls by outcome, with their duration and tokens."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[tuple[str, str, str]] = Counter()
-        self.tokens: Counter[tuple[str, str, str]] = Counter()
-        self.buckets: dict[str, list[int]] = {}
-        self.seconds: Counter[str] = Counter()
-        self.refusals: Counter[str] = Counter()  # by code
-        self.first_token = Histogram(FIRST_TOKEN_S)
-        self.each_token = Histogram(EACH_TOKEN_S)
-
-    def count(self, task: str, model: str, outcome: str, seconds: float, tokens: Tokens) -> None:
-        """Count a finished call; `outcome` is ok, or the error's code."""
-        self.calls[task, model, outcome] += 1
-        self.tokens[task, model, "prompt"] += tokens.prompt
-        self.tokens[task, model, "completion"] += tokens.completion
-        self.buckets.setdefault(task, [0] * (len(BOUNDS_S) + 1))[bisect_left(BOUNDS_S, seconds)] += 1
-        self.seconds[task] += seconds  # type: ignore[assignment]  # a Counter adds floats as well as ints
 
 
 class Metrics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from llmos.abi.json_type import Json
+from llmos.api.call_service import without_unset
 from llmos.api.rules import Rule, Ruled, rule_of
 from llmos.tasks import tools
 from llmos.tasks.generate import MAX_TOKENS
@@ -105,8 +106,3 @@ class CompletionRequest(Sampled, kw_only=True, forbid_unknown_fields=True):
         if self.logprobs is None or self.logprobs is False:
             return Sampled.params(self, rule)
         return Sampled.params(self, rule) | {"logprobs": True, "top_logprobs": int(self.logprobs)}
-
-
-def without_unset(said: dict[str, Json]) -> dict[str, Json]:
-    """The fields that have a value."""
-    return {key: value for key, value in said.items() if value is not None}

@@ -14,11 +14,10 @@ from llmos.abi.call import Chunk, Tokens
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
 from llmos.abi.task import find_spec, generative_tasks, spec_of, task_names
-from llmos.api.call_service import CallApi, CallFields, Field, Wanted
+from llmos.api.call_service import CallApi, CallFields, Field, Wanted, without_unset
 from llmos.api.endpoint import Bodies, Endpoint, Media, Reply, header_of, reply
-from llmos.api.openai_schemas import without_unset
 from llmos.api.stream import EVENTS, ServerSentEvents, event, fault
-from llmos.tasks.params import check_params
+from llmos.tasks.inputs import check_params
 
 
 class TaskRequest(CallFields, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from llmos.abi.process import SERVING
 from llmos.cli.client import box
 from llmos.cli.terminal import age, say, say_json, say_table, size, span
 
@@ -72,14 +73,13 @@ def _progress(process: Process) -> str:
     progress = process.progress
     if progress is None:
         return ""
-    if process.spec.program == "serve":
+    if progress.phase == SERVING:
         return "" if process.is_ended else _load(progress.figures)
     return f"{progress.phase} {progress.done / progress.total:.0%}" if progress.total else progress.phase
 
 
 def _load(figures: Mapping[str, float]) -> str:
-    """The load of a serve process: running and waiting answers and, if reported, KV cache use and prefix cache hit
-    rate."""
+    """The load of a process: running and waiting answers and, if reported, KV cache use and prefix cache hit rate."""
     if "live" not in figures:
         return ""
     waits = f", {figures['waiting']:.0f} wait" if figures.get("waiting") else ""

@@ -8,13 +8,16 @@ from typing import Protocol
 from llmos.abi.call import Call, Chunk
 from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
-from llmos.engines.intake import Intake
+from llmos.engines.intake import Intake, whole
 
 
 class Engine(Protocol):
-    """The interface of a driver: one base on one device, any number of models on it, calls computed in steps."""
+    """The interface of a driver: one base on one device, any number of models on it, calls computed in steps.
 
-    uses_resident: bool  # it loads the base's resident form, which exists before `load`
+    A driver is a subclass: what has a body here is its own unless it says otherwise.
+    """
+
+    uses_resident: bool = False  # it loads the base's resident form, which exists before `load`
 
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         """Load the base; returns the bytes of its weights."""
@@ -38,7 +41,7 @@ class Engine(Protocol):
 
     def add(self, call: Call) -> None:
         """Take a call in at once."""
-        ...
+        whole(self.take_in(call))()
 
     def cancel(self, call_id: int) -> None:
         """Drop a call; an unknown or finished one is ignored."""
@@ -59,16 +62,16 @@ class Engine(Protocol):
     @property
     def figures(self) -> dict[str, float]:
         """The engine's figures for whoever watches the process; may be empty."""
-        ...
+        return {}
 
     @property
     def progress(self) -> dict[int, float]:
         """The finished share of each large call in progress, from 0 to 1."""
-        ...
+        return {}
 
     def close(self) -> None:
         """Release everything that would outlive this process. The engine cannot be used afterwards."""
-        ...
+        return
 
 
 DRIVERS = {

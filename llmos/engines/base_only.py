@@ -1,21 +1,26 @@
-"""Base for engines that serve one base through an external generator, without adapters."""
+"""Base for engines that serve one base alone, without models that attach to it."""
 
 from __future__ import annotations
 
-from llmos.abi.call import Call, Chunk
+from llmos.abi.call import Call
 from llmos.abi.engine import refusal
-from llmos.abi.error import BadInput
+from llmos.abi.error import BadInput, ModelNotFound
 from llmos.abi.frame import ModelPath
-from llmos.engines.external_generation import ExternalGeneration
-from llmos.engines.intake import Intake, whole
+from llmos.abi.model import Manifest
+from llmos.engines import Engine
 
 
-class BaseOnly:
-    """Implements engines.Engine except `load`, which must set `answers`, and `close`: the driver adds both."""
+class BaseOnly(Engine):
+    """Knows the base by its ref, once `load` has set that, and refuses every other model."""
 
-    name: str
-    uses_resident = False
-    answers: ExternalGeneration | None = None
+    name: str  # as in abi/engine.py
+    ref = ""
+
+    def check_base(self, manifest: Manifest) -> None:
+        """BadInput for a base that this engine cannot serve."""
+        why = refusal(self.name, manifest)
+        if why is not None:
+            raise BadInput(why, key="engine", value=self.name, model=manifest.ref)
 
     def attach(self, model: ModelPath) -> None:
         raise BadInput(
@@ -26,31 +31,9 @@ class BaseOnly:
     def detach(self, model: str) -> None:
         """No effect: the base is the only model, and it stays."""
 
-    def take_in(self, call: Call) -> Intake:
-        return self._load_model.take_in(call)
-
-    def add(self, call: Call) -> None:
-        whole(self.take_in(call))()
-
-    def cancel(self, call_id: int) -> None:
-        self._load_model.cancel(call_id)
-
-    def step(self) -> list[Chunk]:
-        return self._load_model.step()
-
-    @property
-    def is_idle(self) -> bool:
-        return self.answers is None or self.answers.is_idle
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {} if self.answers is None else self.answers.figures
-
-    @property
-    def progress(self) -> dict[int, float]:
-        return {} if self.answers is None else self.answers.progress
-
-    @property
-    def _load_model(self) -> ExternalGeneration:
-        assert self.answers is not None, "The base is loaded before calls come"
-        return self.answers
+    def check_model(self, call: Call) -> None:
+        """ModelNotFound for a call to another model."""
+        if call.model != self.ref:
+            raise ModelNotFound(
+                f"No model {call.model!r} is attached here. There is: {self.ref}", name=call.model, models=[self.ref]
+            )

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
 
-from llmos.abi.call import Call, Chunk, Tokens
-from llmos.abi.error import BadInput, Fault, LlmosError, ModelNotFound, TooLong, WrongTask, fault_of
+from llmos.abi.call import Call, Chunk
+from llmos.abi.error import BadInput, Fault, LlmosError, TooLong, WrongTask, fault_of
 from llmos.abi.json_type import Json
 from llmos.abi.process import Priority
-from llmos.engines.intake import Intake, parts, whole
+from llmos.engines.active_call import ActiveCall, ActiveCalls
+from llmos.engines.base_only import BaseOnly
+from llmos.engines.intake import Intake, render_in_steps
 from llmos.engines.priority import PriorityQueue
-from llmos.tasks import Rendered, Settings, Task, Tokenizer, with_params
+from llmos.tasks import Settings, Tokenizer, with_params
 from llmos.tasks.generate import Sampling, salt_of, sampling
-from llmos.tasks.inputs import naming_place, render_inputs
-from llmos.tasks.params import reading
+from llmos.tasks.inputs import naming_place
 from llmos.tasks.tools import with_tool_rule
 
 MANY = 8  # a call with more answers than this is large, and yields to smaller ones
@@ -46,11 +47,25 @@ class Leg:
     """One answer to one input. The engine's thread calls `wake` when the answer is no longer wanted."""
 
     place: tuple[float, int]
-    job: GenerationJob
+    job: ActiveCall
     index: int
     settings: Sampling
     salt: str
     wake: Callable[[], None] | None = None
+    text: str = ""
+    logprobs: list[Json] = field(default_factory=list)  # that were not said yet
+
+    def put(self, piece: Delta) -> list[Chunk]:
+        """Add a piece of an answer; returns a chunk if the call streams, and the call's last chunk at the end."""
+        self.text += piece.text
+        self.logprobs += piece.logprobs
+        self.job.completion_tokens += piece.made
+        logprobs = None if self.settings.top_logprobs is None else self._drain_logprobs
+        return self.job.put_text(self.index, self.text, piece.text, piece.finish_reason, logprobs)
+
+    def _drain_logprobs(self) -> list[Json]:
+        unsaid, self.logprobs = self.logprobs, []
+        return unsaid
 
     @property
     def ids(self) -> list[int]:
@@ -69,58 +84,6 @@ class Leg:
     def yields(self) -> bool:
         """Whether it is large or of lower priority, and some slots are kept free from it."""
         return self.job.is_large or self.job.call.priority is not Priority.INTERACTIVE
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class GenerationJob:
-    """A call in progress, with the parts of its answers so far."""
-
-    call: Call
-    task: Task
-    settings: Settings
-    rendered: list[Rendered]
-    prompt_tokens: int
-    is_over: bool = False
-    is_large: bool = False
-    made: int = 0
-    texts: dict[int, str] = field(default_factory=dict)
-    scored: dict[int, list[Json]] = field(default_factory=dict)
-    outputs: dict[int, Json] = field(default_factory=dict)
-
-    def take_piece(self, index: int, piece: Delta, *, has_logprobs: bool) -> list[Chunk]:
-        """Add a piece of an answer; returns a chunk if the call streams, and the call's last chunk at the end."""
-        before = self.texts.get(index, "")
-        self.texts[index] = before + piece.text
-        self.scored.setdefault(index, []).extend(piece.logprobs)
-        self.made += piece.made
-        is_end = piece.finish_reason is not None
-        if not is_end and not (self.call.stream and piece.text):
-            return []
-        raw: Json = {"text": self.texts[index], "finish_reason": piece.finish_reason}
-        if self.call.stream:
-            raw = {"text": piece.text, "finish_reason": piece.finish_reason, "before": before}
-        if has_logprobs:
-            raw["logprobs"] = self.scored.pop(index)
-        output = self.task.parse(raw, self.rendered[index], self.settings, self.call.params)
-        if is_end:
-            self.outputs[index] = output
-        is_last = len(self.outputs) == len(self.rendered)
-        if not self.call.stream:
-            return [self._last(tuple(self.outputs[i] for i in range(len(self.rendered))))] if is_last else []
-        if len(self.rendered) > 1:
-            output["index"] = index
-        return [self._last((output,)) if is_last else Chunk(self.call.call_id, (output,), is_last=False)]
-
-    def _last(self, outputs: tuple[Json, ...]) -> Chunk:
-        self.is_over = True
-        return Chunk(self.call.call_id, outputs, tokens=Tokens(self.prompt_tokens, self.made))
-
-    def fail(self, fault: Fault) -> list[Chunk]:
-        """End the call with a fault; returns one chunk, or none if it is over already."""
-        if self.is_over:
-            return []
-        self.is_over = True
-        return [Chunk(self.call.call_id, fault=fault)]
 
 
 class Writer(Protocol):
@@ -148,26 +111,33 @@ class Writer(Protocol):
 Said = tuple[Leg, Delta | Fault | None]
 
 
-class ExternalGeneration:
-    """The calls in progress of a base's engine: answers that wait in order, and answers being generated."""
+class ExternalEngine(BaseOnly):
+    """An engine whose base another program computes: legs that wait in order, legs that are being written.
 
-    def __init__(self, writer: Writer, ref: str, tasks: tuple[str, ...], settings: Settings) -> None:
-        self._writer = writer
-        self._ref, self._tasks, self._settings = ref, tasks, settings
-        self._jobs: dict[int, GenerationJob] = {}
+    A driver's `load` calls `serve`, and its `close` ends the program.
+    """
+
+    def __init__(self) -> None:
+        self._calls = ActiveCalls()
         self._waiting: list[Leg] = []
         self._writing: set[Leg] = set()
         self._heard: queue.SimpleQueue[Said] = queue.SimpleQueue()
         self._numbers = count()
         self._turns = PriorityQueue()
 
+    def serve(self, writer: Writer, ref: str, tasks: tuple[str, ...], settings: Settings) -> None:
+        """From now on calls to this base are answered, by this writer."""
+        self._writer, self.ref, self._tasks, self._settings = writer, ref, tasks, settings
+
     @property
     def is_idle(self) -> bool:
-        return not self._jobs
+        return not self._calls
 
     @property
     def figures(self) -> dict[str, float]:
         """Running and waiting answers, and the share of the KV cache that they may need."""
+        if not self.ref:
+            return {}
         live = [leg for leg in self._writing if not leg.is_over]
         held = sum(leg.size for leg in live)
         waiting = sum(not leg.is_over for leg in self._waiting)
@@ -175,46 +145,32 @@ class ExternalGeneration:
 
     @property
     def progress(self) -> dict[int, float]:
-        return {call_id: len(job.outputs) / len(job.rendered) for call_id, job in self._jobs.items() if job.is_large}
+        return self._calls.progress
 
     def take_in(self, call: Call) -> Intake:
-        """Take a call in step by step; raises for a call that cannot be answered."""
-        if call.model != self._ref:
-            raise ModelNotFound(
-                f"No model {call.model!r} is attached here. There is: {self._ref}", name=call.model, models=[self._ref]
-            )
+        self.check_model(call)
         if call.task not in self._tasks:
             raise WrongTask(
-                f"{self._ref} does {', '.join(self._tasks)} here, not {call.task}. Ask another engine for it: pytorch",
-                model=self._ref,
+                f"{self.ref} does {', '.join(self._tasks)} here, not {call.task}. Ask another engine for it: pytorch",
+                model=self.ref,
                 task=call.task,
                 has=list(self._tasks),
             )
-        if not call.inputs:
-            raise BadInput("The call has no inputs. Send at least one", reason="no_inputs")
-        yield
-        asked, said = with_params(call.task, call.params), sampling(call.params)
-        tokenizer = reading(self._writer.tokenizer, call.params)
-        made: list[Rendered] = []
-        for some in parts(call.inputs):
-            made += render_inputs(asked, some, tokenizer, self._settings, first=len(made))
-            yield
-        prompt_tokens = sum(len(one.ids) for one in made)
-        job = GenerationJob(call, asked, self._settings, [one for one in made for _ in range(said.n)], prompt_tokens)
+        task = with_params(call.task, call.params)
+        made = yield from render_in_steps(task, call, self._writer.tokenizer, self._settings)
+        wish = sampling(call.params)
+        job = ActiveCall(call, task, self._settings, made)
+        job.repeat(wish.n)
         job.is_large = len(job.rendered) > MANY
         chosen = []
         for i in range(len(job.rendered)):
-            with naming_place(index=i // said.n):
-                chosen.append(self._sampling_of(job, i, said))
+            with naming_place(index=i // wish.n):
+                chosen.append(self._sampling_of(job, i, wish))
         return lambda: self._put(job, chosen)
 
-    def add(self, call: Call) -> None:
-        """Take a call in at once."""
-        whole(self.take_in(call))()
-
-    def _put(self, job: GenerationJob, chosen: list[Sampling]) -> None:
+    def _put(self, job: ActiveCall, chosen: list[Sampling]) -> None:
         """Add a call, with the sampling settings of each answer."""
-        self._jobs[job.call.call_id] = job
+        self._calls.put(job)
         place, salt = self._turns.enter(job), salt_of(job.call.params)
         for i, settings in enumerate(chosen):
             leg = Leg((place, next(self._numbers)), job, i, settings, salt)
@@ -222,9 +178,8 @@ class ExternalGeneration:
             insort(self._waiting, leg, key=lambda leg: leg.place)
 
     def cancel(self, call_id: int) -> None:
-        job = self._jobs.pop(call_id, None)
+        job = self._calls.cancel(call_id)
         if job is not None:
-            job.is_over = True
             self._let_go(job)
 
     def step(self) -> list[Chunk]:
@@ -242,9 +197,8 @@ class ExternalGeneration:
                 break
             wait = False
             chunks += self._took(leg, said)
-        for chunk in chunks:
-            if chunk.is_last:
-                self._let_go(self._jobs.pop(chunk.call_id))
+        for job in self._calls.end(chunks):
+            self._let_go(job)
         return chunks
 
     def _took(self, leg: Leg, said: Delta | Fault | None) -> list[Chunk]:
@@ -255,7 +209,7 @@ class ExternalGeneration:
         if isinstance(said, Fault):
             return leg.job.fail(said)
         try:
-            return leg.job.take_piece(leg.index, said, has_logprobs=leg.settings.top_logprobs is not None)
+            return leg.put(said)
         except LlmosError as error:  # only this call's fault, not its neighbours'
             return leg.job.fail(fault_of(error))
 
@@ -294,16 +248,16 @@ class ExternalGeneration:
             end = fault_of(error)
         self._heard.put((leg, end))
 
-    def _let_go(self, job: GenerationJob) -> None:
+    def _let_go(self, job: ActiveCall) -> None:
         """Wake the call's generating threads, so that they stop."""
         for leg in self._writing:
             if leg.job is job and leg.wake is not None:
                 leg.wake()
 
-    def _sampling_of(self, job: GenerationJob, index: int, said: Sampling) -> Sampling:
+    def _sampling_of(self, job: ActiveCall, index: int, wish: Sampling) -> Sampling:
         """The request's settings for this answer, with `max_tokens` cut to the room there is."""
         one, room = job.rendered[index], min(self._writer.room, self._writer.capacity)
-        settings = with_tool_rule(said, one.context).for_answer(index % said.n)
+        settings = with_tool_rule(wish, one.context).for_answer(index % wish.n)
         self._writer.check(settings)
         for token, _ in settings.logit_bias:
             if token >= self._writer.vocabulary:

@@ -13,13 +13,14 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.abi.task import Output, is_generative, spec_of
-from llmos.engines.intake import Intake, whole
+from llmos.engines import Engine
+from llmos.engines.intake import Intake
 from llmos.tasks import Rendered, Settings, task, with_params
+from llmos.tasks.classify import refuse_labels
 from llmos.tasks.generate import sampling
-from llmos.tasks.inputs import check_inputs
-from llmos.tasks.params import parses_special
+from llmos.tasks.inputs import check_inputs, parses_special
 from llmos.tasks.tools import AUTO
-from llmos.tasks.zeroshot import describe_labels, refuse_labels
+from llmos.tasks.zeroshot import describe_labels
 
 DIM = 32
 WORDS = ("yes", "the", "box", "hears", "you", "and", "answers", "from", "nothing", "but", "a", "hash")
@@ -54,10 +55,8 @@ class Reading:
     made: int = 0
 
 
-class NullEngine:
+class NullEngine(Engine):
     """A complete driver: the same input to the same model always gives the same answer."""
-
-    uses_resident = False
 
     def __init__(self, token_budget: int = 0, kv_bytes: int = 0) -> None:
         """Both budgets are accepted and ignored: a hash costs the same for any text."""
@@ -86,9 +85,6 @@ class NullEngine:
         reading = Reading(call, _write_answers(call, normal), sum(map(_count, normal)))
         return lambda: self._streams.update({call.call_id: reading})
 
-    def add(self, call: Call) -> None:
-        whole(self.take_in(call))()
-
     def cancel(self, call_id: int) -> None:
         self._calls.pop(call_id, None)
         self._streams.pop(call_id, None)
@@ -106,17 +102,6 @@ class NullEngine:
     @property
     def is_idle(self) -> bool:
         return not self._calls and not self._streams
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {}
-
-    @property
-    def progress(self) -> dict[int, float]:
-        return {}
-
-    def close(self) -> None:
-        """No effect: nothing outlives the process."""
 
     def _answer_call(self, call: Call) -> Chunk:
         try:

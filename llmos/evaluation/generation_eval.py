@@ -10,12 +10,16 @@ import torch
 
 from llmos.abi.task import is_generative
 from llmos.data.row import Row
-from llmos.nn.generation import encoder_state
+from llmos.nn.generation.cached_sequence import (
+    CachedSequence,
+    begin_generation,
+    compute_logits,
+    opening_of,
+    read_sources,
+)
 from llmos.nn.generation.encoder_state import EncoderState
 from llmos.nn.generation.kv_cache import KVCache, SequenceCache, token_bytes
-from llmos.nn.generation.sequence import Generation
 from llmos.nn.load import Loaded
-from llmos.nn.packing import next_logits, pack
 from llmos.tasks import Rendered, Settings
 from llmos.tasks import task as task_of
 from llmos.tasks.generate import Sampling
@@ -88,78 +92,62 @@ def write(
     each = token_bytes(loaded.config, loaded.kv_dtype.itemsize)
     longest = max((len(prompt.ids) for prompt in prompts), default=0) + most
     pool = KVCache(max(POOL_BYTES, 2 * each * longest), each, loaded.device, loaded.kv_dtype)
-    waiting = [
-        _begin_text(loaded, i, one, most, pool)
-        for i, one in sorted(enumerate(prompts), key=lambda one: -len(one[1].ids))
-    ]
-    live: list[_Text] = []
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))
+    waiting = [_Answer(i, _begin_sequence(loaded, prompts[i], most, pool)) for i in order]
+    live: list[_Answer] = []
     texts = [""] * len(prompts)
     done = 0
     while waiting or live:
-        while waiting and len(live) < AT_ONCE and waiting[-1].grow(most):
+        while waiting and len(live) < AT_ONCE and waiting[-1].take_blocks(most):
             live.append(waiting.pop())
         assert live, "a pool has room for the longest answer"
         row, left = [], STEP_TOKENS
         for one in live:
             if left > 0:
-                row.append((one, one.generation.next_ids(left)))
+                row.append((one.sequence, one.sequence.generation.next_ids(left)))
                 left -= len(row[-1][1])
-        kvs = [one.kv for one, _ in row]
-        read = [one.source for one, _ in row if one.source is not None]
         with candidate.computing():
-            _read(loaded, [one for one in read if one.unread])
-            packed = pack([ids for _, ids in row], loaded.device, [kv.length for kv in kvs])
-            if read:
-                logits = encoder_state.next_logits(loaded.causal, packed, kvs, [one.kv for one in read]).float()
-            else:
-                logits = next_logits(loaded.causal, packed, kvs).float()
-        for (one, ids), scores in zip(row, logits, strict=True):
-            one.kv.advance(ids)
-            one.generation.advance(len(ids), scores)
-            if one.generation.finish_reason is not None:
-                texts[one.place] = one.generation.text
-                one.release()
+            _read(loaded, [one.source for one, _ in row if one.source is not None and one.unread])
+            logits = compute_logits(loaded, row).float()
+        for (sequence, ids), scores in zip(row, logits, strict=True):
+            sequence.kv.advance(ids)
+            sequence.generation.advance(len(ids), scores)
+        for one in live:
+            if one.is_done:
+                texts[one.place] = one.sequence.generation.text
+                one.sequence.release()
                 done += 1
-        live = [one for one in live if one.generation.finish_reason is None]
+        live = [one for one in live if not one.is_done]
         on_done(done)
     return texts
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
-    """One answer being written, and what it is written of where an encoder reads that."""
+class _Answer:
+    """One answer being written, and which prompt it is to."""
 
     place: int
-    generation: Generation
-    kv: SequenceCache
-    source: EncoderState | None = None
+    sequence: CachedSequence
 
-    def grow(self, most: int) -> bool:
-        """Room for all of it; takes none and says False if the pool has too little."""
-        if self.source is None:
-            return self.kv.grow(len(self.generation.ids) + most)
-        lacking = self.source.kv.lacks(self.source.unread)
-        if lacking + self.kv.lacks(len(self.generation.ids) + most) > self.kv.pool.blocks.available:
+    @property
+    def is_done(self) -> bool:
+        return self.sequence.generation.finish_reason is not None
+
+    def take_blocks(self, most: int) -> bool:
+        """Take the blocks of its prompt and of so many tokens; False, and none taken, if the pool has too few."""
+        source = self.sequence.source
+        if not self.sequence.grow(len(self.sequence.generation.ids) + most):
             return False
-        self.source.hold()
-        return self.source.kv.grow(self.source.unread) and self.kv.grow(len(self.generation.ids) + most)
-
-    def release(self) -> None:
-        self.kv.release()
-        if self.source is not None:
-            self.source.drop()
+        if source is not None:
+            source.hold()
+        return True
 
 
-def _begin_text(loaded: Loaded, place: int, prompt: Rendered, most: int, pool: KVCache) -> _Text:
-    reader, room, ids = loaded.reader, loaded.max_tokens, prompt.ids
-    opening: Sequence[int] = ids
-    if reader is not None:
-        opening, room = prompt.opening or reader.opening, reader.longest
+def _begin_sequence(loaded: Loaded, prompt: Rendered, most: int, pool: KVCache) -> CachedSequence:
+    opening, room = opening_of(loaded, prompt)
     settings = Sampling(temperature=0.0, max_tokens=max(1, min(most, room - len(opening))))
-    generation = Generation(opening, settings, loaded.tokenizer, loaded.ends, room, loaded.rules)
-    return _Text(
-        place, generation, SequenceCache(pool, b"", opening), None if reader is None else EncoderState(pool, ids)
-    )
+    source = None if loaded.reader is None else EncoderState(pool, prompt.ids)
+    return CachedSequence(begin_generation(loaded, prompt, settings), SequenceCache(pool, b"", opening), source)
 
 
 def _read(loaded: Loaded, new: list[EncoderState]) -> None:
@@ -170,4 +158,4 @@ def _read(loaded: Loaded, new: list[EncoderState]) -> None:
         while new and (not part or tokens + len(new[-1].ids) <= STEP_TOKENS):
             part.append(new.pop())
             tokens += len(part[-1].ids)
-        encoder_state.read(loaded.causal, pack([one.ids for one in part], loaded.device), [one.kv for one in part])
+        read_sources(loaded, part)

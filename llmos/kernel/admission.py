@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +25,15 @@ from llmos.config import Config
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, shape_of
 from llmos.kernel.programs import declaration_of, declarations
+from llmos.kernel.programs.arguments import row_sources
 from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
-from llmos.kernel.programs.rows import row_sources
 from llmos.kernel.store.store import Store
 
 CONFIG = "config.json"
 
 
 def admit(
-    spec: Spec, store: Store, tasks: Collection[str], kv_bytes: int, engine: str = DEFAULT, threads: int = 0
+    spec: Spec, store: Store, kv_bytes: int, engine: str = DEFAULT, threads: int = 0
 ) -> tuple[Spec, dict[LeaseKind, int]]:
     """Complete a spec: model pinned to a version, title, footprint; raises for arguments that cannot work."""
     declaration = declaration_of(spec.program)
@@ -41,7 +41,7 @@ def admit(
     model = _model(declaration, spec, store)
     if model is not None:
         spec = replace(spec, args={**spec.args, declaration.model_argument: model.ref})
-    spec = declaration.check(spec, model, AdmissionFacts(store, tasks, engine))
+    spec = declaration.check(spec, model, AdmissionFacts(store, engine))
     model = _model(declaration, spec, store)  # the check may have chosen another version
     facts = _footprint_facts(declaration, spec, model, store)
     needs = declaration.footprint(spec, model, replace(facts, kv_bytes=kv_bytes, threads=threads or facts.threads))

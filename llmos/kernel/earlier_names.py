@@ -8,6 +8,11 @@ EVENTS = {
     "MoveAsked": "PromotionAsked",
     "Moved": "PromotionChanged",
     "MoveRefused": "PromotionRefused",
+    "BecameReady": "Ready",
+    "Progressed": "Report",
+    "ChildFailed": "Failed",
+    "OfferMade": "Offered",
+    "DevicesProbed": "Probed",
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault
+from llmos.abi.frame import FromChild
 from llmos.abi.model import Offer
 from llmos.abi.process import DONE, Priority, Progress, Spec, Usage
 from llmos.kernel.programs.traits import Traits
@@ -164,7 +166,7 @@ class Displaced(Event):
     reason: str
 
 
-# Reports of children and their operating system processes.
+# Reports of children and their operating system processes. What a child reports has the name and fields of its frame.
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class StartFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class BecameReady(Event):
+class Ready(Event):
     pid: int
     weights_bytes: int = 0
 
@@ -217,7 +219,7 @@ class ReniceRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed(Event):
+class Report(Event):
     is_quiet: ClassVar[bool] = True
     pid: int
     progress: Progress
@@ -229,7 +231,7 @@ class Progressed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Metered(Event):
+class UsageReport(Event):
     is_quiet: ClassVar[bool] = True
     durability: ClassVar[Durability] = Durability.NONE
     pid: int
@@ -265,7 +267,7 @@ class Hung(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class ChildFailed(Event):
+class Failed(Event):
     """The child reported why it ends."""
 
     pid: int
@@ -299,7 +301,7 @@ class DevicesFound(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DevicesProbed(Event):
+class Probed(Event):
     pid: int
     devices: tuple[Device, ...]
 
@@ -308,7 +310,7 @@ class DevicesProbed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class OfferMade(Event):
+class Offered(Event):
     durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
     offer: Offer
@@ -376,3 +378,12 @@ class DownAsked(Event):
 
 
 EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+OF_FRAMES: dict[type, Callable[..., Event]] = {
+    frame: EVENTS[frame.__name__] for frame in get_args(FromChild) if frame.__name__ in EVENTS
+}
+
+
+def reported_event(at: float, pid: int, frame: FromChild) -> Event | None:
+    """The event of a frame's name, with its fields; None for a frame that changes nothing in the table."""
+    kind = OF_FRAMES.get(type(frame))
+    return None if kind is None else kind(at, pid, *(getattr(frame, field.name) for field in fields(frame)))

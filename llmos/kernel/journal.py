@@ -311,6 +311,6 @@ def _shown_event(event: Event) -> Event:
     match event:
         case ev.Submitted(spec=spec):
             return replace(event, spec=_shown_spec(spec))
-        case ev.ChildFailed(fault=fault) | ev.StartFailed(fault=fault):
+        case ev.Failed(fault=fault) | ev.StartFailed(fault=fault):
             return replace(event, fault=redacted_fault(fault))
     return event

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import psutil
 
@@ -27,9 +27,8 @@ from llmos.kernel.admission import assignment, unreachable_dtypes
 from llmos.kernel.calls.call_service import CallService
 from llmos.kernel.children.cleanup import sweep_scratch
 from llmos.kernel.children.devices import discover, probe_key
-from llmos.kernel.children.heartbeats import LONGEST_TICK_S, TICK_S, Heartbeats
 from llmos.kernel.children.logs import Limits, Logs, zygote_log
-from llmos.kernel.children.supervisor import Supervisor
+from llmos.kernel.children.supervisor import LONGEST_TICK_S, TICK_S, Heartbeats, Supervisor
 from llmos.kernel.children.zygote import Zygote
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.executor import Executor
@@ -37,7 +36,7 @@ from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.processes.process_service import ProcessService
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.kernel.processes.scheduler import View
+from llmos.kernel.processes.scheduler import View, crowd_of, view_of
 from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.probe import probe_spec
 from llmos.kernel.registry import Registry
@@ -62,7 +61,6 @@ class Kernel:
     def __init__(
         self,
         config: Config,
-        tasks: Collection[str],
         *,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
@@ -70,7 +68,6 @@ class Kernel:
         for folder in ("logs", "run", "scratch", "downloads"):
             (config.home / folder).mkdir(parents=True, exist_ok=True)
         self._config = config
-        self._tasks = tasks
         self._clock, self._steady = clock, steady
         self._started_at = self._clock()
         self._event_stream = EventStream(self._clock)
@@ -149,7 +146,7 @@ class Kernel:
             applied=self._on_applied,
             view=self._view,
         )
-        self.processes = ProcessService(config, self._tasks, table, store, self._loop, self._event_stream, clock)
+        self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
         self.calls = CallService(
             config,
             table,
@@ -262,11 +259,11 @@ class Kernel:
 
     def _on_applied(self, event: ev.Event) -> None:
         """Tell the router and the watchers about an applied event."""
-        kind = "progress" if isinstance(event, (ev.Progressed, ev.Metered)) else "process"
+        kind = "progress" if isinstance(event, (ev.Report, ev.UsageReport)) else "process"
         for process in self._table.drain_changes():
             self._event_stream.publish(kind, process=process)
         match event:
-            case ev.BecameReady() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
+            case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1
             case ev.Attached(model=model):
                 self._wakes[model] += 1
@@ -283,13 +280,14 @@ class Kernel:
                     self._event_stream.publish("model", pid=event.pid, model=event.ref)
             case ev.PromotionChanged() | ev.PromotionRefused():
                 self.models.moved(event)
-            case ev.DevicesProbed() | ev.DevicesFound():
+            case ev.Probed() | ev.DevicesFound():
                 self._event_stream.publish("device", devices=[device.name for device in self._table.devices])
 
     def _view(self) -> View:
         router = self._router
-        router.make_room(self._table.crowd())
-        return self._table.view(
+        router.make_room(crowd_of(self._table))
+        return view_of(
+            self._table,
             self._clock(),
             router.rests(),
             self._config.idle_timeout_s,

@@ -1,4 +1,4 @@
-"""The child's end of its socket to the daemon: frames up, frames down. When the daemon has gone, the child ends."""
+"""The child's end of its socket: frames up and down, and a heartbeat. When the daemon has gone, the child ends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from llmos.abi.error import error_of
-from llmos.abi.frame import Accepted, FromChild, Offered, Report, Stop, ToChild, UsageReport
+from llmos.abi.frame import Accepted, Beat, FromChild, Offered, Report, Stop, ToChild, UsageReport
 from llmos.abi.model import Offer
 from llmos.abi.process import Progress, Usage
 from llmos.abi.wire import Splitter, encode
@@ -149,3 +150,77 @@ def _cpu_s_of_children() -> float:
     except OSError:  # a child has just ended, or /proc does not list children
         pass
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+BEAT_EVERY_S = 1.0
+LONGEST_TICK_S = 2.0
+BUSY = 0.02  # who uses this share of a core is computing; the thread itself uses a tenth of it
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a process has done so far: seconds of processor time, page faults and reads that went to a disk."""
+
+    cpu_s: float
+    disk_reads: int
+
+
+class Pulse:
+    """How long a loop has been at one step: `moves` counts its steps.
+
+    Time is counted in the thread's own ticks, each of bounded length: while the process is stopped, or the machine
+    sleeps, none goes by.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._moves = -1
+        self._work = work
+        self._beat = Beat()
+
+    def tick(self, elapsed_s: float, moves: int, work: Work) -> Beat:
+        """The heartbeat after so much time."""
+        passed_s = min(elapsed_s, LONGEST_TICK_S)
+        is_busy = work.cpu_s - self._work.cpu_s >= BUSY * elapsed_s or work.disk_reads > self._work.disk_reads
+        if moves != self._moves:
+            self._beat = Beat()
+        else:
+            self._beat = Beat(self._beat.stuck_s + passed_s, 0.0 if is_busy else self._beat.still_s + passed_s)
+        self._moves, self._work = moves, work
+        return self._beat
+
+
+class Heartbeat:
+    """A thread that tells the daemon that this process lives, and whether its loop moves on: from `start` to `stop`."""
+
+    def __init__(
+        self, channel: Channel, every_s: float = BEAT_EVERY_S, *, also: Callable[[], object] = lambda: None
+    ) -> None:
+        """`also` is done at every beat."""
+        self._channel = channel
+        self._every_s = every_s
+        self._also = also
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pulse, then = Pulse(work_now()), time.monotonic()
+        while not self._is_over.wait(self._every_s):
+            now = time.monotonic()
+            self._also()
+            self._channel.send(pulse.tick(now - then, self._channel.moves, work_now()))
+            then = now
+
+
+def work_now() -> Work:
+    """What this process has done until now."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Work(used.ru_utime + used.ru_stime, used.ru_majflt + used.ru_inblock)

@@ -21,9 +21,8 @@ from llmos.abi.redact import redact, redacted_fault, secrets_in
 from llmos.abi.roots import restrict
 from llmos.abi.stdio import LogOutput
 from llmos.nn.cpu import cpu_path
-from llmos.programs.channel import DAEMON_GONE, Channel
+from llmos.programs.channel import DAEMON_GONE, Channel, Heartbeat
 from llmos.programs.disk_full import room_said
-from llmos.programs.heartbeat import Heartbeat
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15

@@ -28,10 +28,10 @@ from llmos.abi.frame import (
 )
 from llmos.abi.heap import give_back
 from llmos.abi.note import Note
-from llmos.abi.process import Progress
+from llmos.abi.process import SERVING, Progress
 from llmos.engines import Engine, driver
+from llmos.engines.intake import CallIntake
 from llmos.programs.channel import Channel
-from llmos.programs.intake import TakingIn
 from llmos.programs.resident import with_resident
 
 REPORT_EVERY_S = 1.0
@@ -67,7 +67,7 @@ class ServeLoop:
     def __init__(self, channel: Channel, engine: Engine, note: Note) -> None:
         self._channel = channel
         self._engine = engine
-        self._intake = TakingIn(note, channel.wake)
+        self._intake = CallIntake(note, channel.wake)
         self._alone: set[int] = set()  # exclusive calls whose intake has not ended
         self._is_stopping = False
         self._took_much = False  # whether a large text was read, whose memory is returned later
@@ -103,7 +103,7 @@ class ServeLoop:
             self._reported_at = now
             if (figures := self._engine.figures) != self._figures:
                 self._figures = figures
-                self._channel.report(Progress("serving", figures=figures), is_last=self._engine.is_idle)
+                self._channel.report(Progress(SERVING, figures=figures), is_last=self._engine.is_idle)
 
     def _say_computed(self) -> None:
         """Report the progress of large calls, so that the daemon can send as much of another."""

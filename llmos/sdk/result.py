@@ -134,12 +134,13 @@ class Translated:
 
 ENDING = {"finish_reason", "logprobs"}
 Result = Classified | Tagged | Embedded | Answered | Similar | Reranked | Generated | Chatted | Summarized | Translated
+OWN: dict[str, type[Summarized | Translated]] = {kind.__name__: kind for kind in (Summarized, Translated)}
 
 
 def result_of(task: str, output: Json) -> Result:
     """The dataclass of one output of this task."""
-    read = OWN_READERS.get(task) or READERS[spec_of(task).output]
-    return read(output)
+    spec = spec_of(task)
+    return from_plain(output, OWN[spec.result]) if spec.result in OWN else READERS[spec.output](output)
 
 
 def _to_classified(output: Json) -> Result:
@@ -175,14 +176,6 @@ def _to_generated(output: Json) -> Result:
     return from_plain(output, Generated)
 
 
-def _to_summarized(output: Json) -> Result:
-    return from_plain(output, Summarized)
-
-
-def _to_translated(output: Json) -> Result:
-    return from_plain(output, Translated)
-
-
 def _to_chatted(output: Json) -> Result:
     message = output["message"]
     said = {"text": message.get("content") or "", "role": message.get("role", "assistant")}
@@ -198,8 +191,4 @@ READERS: dict[Output, Callable[[Json], Result]] = {
     Output.RANKING: _to_reranked,
     Output.TEXT: _to_generated,
     Output.MESSAGE: _to_chatted,
-}
-OWN_READERS: dict[str, Callable[[Json], Result]] = {  # for tasks with a result class of their own
-    "summarize": _to_summarized,
-    "translate": _to_translated,
 }

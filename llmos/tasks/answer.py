@@ -12,9 +12,8 @@ from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import EncodedPair, Rendered, Settings, Tokenizer
 from llmos.tasks.command_texts import CommandTexts, SourcedInput
-from llmos.tasks.length import check_chars, limit_of, too_long, too_many_chars
 from llmos.tasks.pair import LEAST, second_of
-from llmos.tasks.text import quote_value, text_of
+from llmos.tasks.text import check_chars, limit_of, quote_value, text_of, too_long, too_many_chars
 
 EXAMPLE = '{"question": "How long do returns take?", "passage": "Returns are free and take 14 days."}'
 LABELS = ("start", "end")  # the head's outputs for every token

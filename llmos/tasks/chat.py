@@ -14,9 +14,8 @@ from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.inputs import naming_place
-from llmos.tasks.length import check_chars, limit_of, may_cut, most_chars, part_of, too_long
 from llmos.tasks.templating import PARAM, for_template
-from llmos.tasks.text import quote_value, text_of
+from llmos.tasks.text import check_chars, limit_of, may_cut, most_chars, part_of, quote_value, text_of, too_long
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 WHAT = "The conversation"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Rendered, Settings, Task, Tokenizer
-from llmos.tasks.length import encode_within
-from llmos.tasks.text import text_of
+from llmos.tasks.text import encode_within, quote_value, text_of
 
 THRESHOLD = 0.5
 LABEL_SETTINGS = (
@@ -43,9 +42,9 @@ class Classify:
 
     def of_model(self, ref: str, labels: Sequence[str], params: dict[str, Json]) -> Task:
         """A model without labels of its own compares the text with the call's labels (zero-shot)."""
-        from llmos.tasks.zeroshot import refuse_labels, zero_shot  # not above: zero-shot is made of this task
-
         if not labels:
+            from llmos.tasks.zeroshot import zero_shot  # not above: zero-shot is made of this task
+
             return zero_shot(ref, params)
         refuse_labels(ref, labels, params)
         return self
@@ -108,6 +107,18 @@ def top(ranked: list[tuple[str, float]], params: dict[str, Json]) -> list[tuple[
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise BadInput(f"top_k is {top_k!r}; it must be a number of labels, 1 or more", key="top_k", value=top_k)
     return ranked[:top_k]
+
+
+def refuse_labels(ref: str, labels: Sequence[str], params: Mapping[str, Json]) -> None:
+    """BadInput where a call brings labels to a model that was trained on its own."""
+    for key in ("labels", "hypothesis"):
+        if key in params:
+            raise BadInput(
+                f"{ref} was trained on labels of its own ({quote_value(list(labels))}), so a call cannot bring others. "
+                f"Leave out {key}, or ask a base that embeds",
+                key=key,
+                model=ref,
+            )
 
 
 TASK = Classify()

@@ -9,8 +9,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
-from llmos.tasks.length import encode_within, limit_of
-from llmos.tasks.text import quote_value, text_of
+from llmos.tasks.text import encode_within, limit_of, quote_value, text_of
 
 FLOAT_BYTES = 4
 ALL = -1  # as `truncate_prompt_tokens`: as many as the model takes

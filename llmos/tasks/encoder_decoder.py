@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example
-from llmos.tasks.length import check_chars, encode_within, too_long
+from llmos.tasks.text import check_chars, encode_within, too_long
 
 TOLD = ("t5", "mt5")  # model types in config.json
 MADE = {"marian": "translate", "mbart": "translate", "bart": "summarize"}  # the usual task of each model type

@@ -12,8 +12,7 @@ from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder, sft_example
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
-from llmos.tasks.length import check_chars, limit_of, may_cut, part_of, too_long
-from llmos.tasks.text import quote_value, text_of, whole
+from llmos.tasks.text import check_chars, limit_of, may_cut, part_of, quote_value, text_of, too_long, whole
 
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256

@@ -10,7 +10,7 @@ from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer
 from llmos.tasks.chat import TASK as CHAT
 from llmos.tasks.generate import TASK as GENERATE
-from llmos.tasks.length import limit_of, may_cut, part_of, too_long, too_many_chars
+from llmos.tasks.text import limit_of, may_cut, part_of, too_long, too_many_chars
 
 DEFAULTS: dict[str, Json] = {"temperature": 0.0}  # the likeliest text: it is to say what its source says
 CUTS = 4  # attempts: what is cut off may leave other tokens than it was

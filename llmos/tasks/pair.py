@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from llmos.tasks import EncodedPair, Settings, Tokenizer
-from llmos.tasks.length import Naming, limit_of, may_cut, name_text, part_of, too_long
+from llmos.tasks.text import Naming, limit_of, may_cut, name_text, part_of, too_long
 
 LEAST = 8  # the least tokens of the second text after a cut
 

@@ -10,10 +10,9 @@ from llmos.abi.task import Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import sigmoid
 from llmos.tasks.command_texts import CommandTexts, SourcedInput, texts_of
-from llmos.tasks.length import encode_within
 from llmos.tasks.pair import encoded_pairs
 from llmos.tasks.similarity import cosine, vector_of
-from llmos.tasks.text import quote_value, text_of
+from llmos.tasks.text import encode_within, quote_value, text_of
 
 EXAMPLE = '{"query": "How do I return a chair?", "documents": ["Returns take 14 days.", "We ship on Monday."]}'
 LABELS = ("relevance",)  # of a trained model: its head gives one logit for a pair

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmos.abi.error import BadInput
 from llmos.tasks import Rendered, Settings, TrainingTokenizer
-from llmos.tasks.length import limit_of, too_long
+from llmos.tasks.text import limit_of, too_long
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.command_texts import CommandTexts, SourcedInput, texts_of
-from llmos.tasks.length import encode_within
-from llmos.tasks.text import quote_value, text_of
+from llmos.tasks.text import encode_within, quote_value, text_of
 
 EXAMPLE = '{"text": "Where is my parcel?", "other": "My order has not come"}'
 

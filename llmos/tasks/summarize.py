@@ -32,6 +32,7 @@ class Summarize:
         params=PARAMS | {"max_words"},
         defaults=DEFAULTS,
         uses_template=True,
+        result="Summarized",
         example_input="The shop was closed on Monday because of the storm. It opens again on Tuesday.",
         example_output={"text": "Closed on Monday by a storm; opens on Tuesday.", "finish_reason": "stop"},
     )

@@ -13,8 +13,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
 from llmos.tasks.classify import LABEL_SETTINGS, softmax
-from llmos.tasks.length import fit_length, limit_of, may_cut, part_of
-from llmos.tasks.text import quote_value, text_of
+from llmos.tasks.text import fit_length, limit_of, may_cut, part_of, quote_value, text_of
 
 OUTSIDE = "O"
 OVERLAPS = TaskSetting(

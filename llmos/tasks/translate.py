@@ -39,6 +39,7 @@ class Translate:
         defaults=DEFAULTS,
         settings=(TaskSetting("source_language"), TaskSetting("target_language")),
         uses_template=True,
+        result="Translated",
         example_input="Good morning",
         example_output={"text": "Guten Morgen", "finish_reason": "stop"},
     )

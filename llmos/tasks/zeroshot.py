@@ -10,9 +10,8 @@ from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer
 from llmos.tasks.classify import Classify, softmax, top
 from llmos.tasks.inputs import naming_place
-from llmos.tasks.length import encode_within
 from llmos.tasks.similarity import cosine, vector_of
-from llmos.tasks.text import quote_value, text_of
+from llmos.tasks.text import encode_within, quote_value, text_of
 
 EXAMPLE = '{"labels": ["billing", "delivery"]}'
 MOST_LABELS = 1000
@@ -103,18 +102,6 @@ def label_sentence(text: str, params: Mapping[str, Json]) -> str:
             value=quote_value(hypothesis),
         )
     return hypothesis.replace(HOLE, text)
-
-
-def refuse_labels(ref: str, labels: Sequence[str], params: Mapping[str, Json]) -> None:
-    """BadInput where a call brings labels to a model that was trained on its own."""
-    for key in ("labels", "hypothesis"):
-        if key in params:
-            raise BadInput(
-                f"{ref} was trained on labels of its own ({quote_value(list(labels))}), so a call cannot bring others. "
-                f"Leave out {key}, or ask a base that embeds",
-                key=key,
-                model=ref,
-            )
 
 
 def _words(label: str) -> str:

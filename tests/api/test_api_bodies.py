@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from llmos.abi.error import BadInput, TooLong
-from llmos.api.endpoint import (
-    AT_ONCE_BYTES,
-    CODINGS,
-    FREE_BYTES,
-    MAX_RATIO,
-    MEMBERS,
-    Bodies,
-    decode_body,
-    decompress_body,
-)
+from llmos.api.compression import CODINGS, FREE_BYTES, MAX_RATIO, MEMBERS, decompress_body
+from llmos.api.endpoint import AT_ONCE_BYTES, Bodies, decode_body
 from llmos.testing.errors import fails_with
 
 BODY = json.dumps({"model": "minilm", "input": "hello"}).encode()

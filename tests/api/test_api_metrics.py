@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmos.abi.histogram import Histogram
-from llmos.api.metrics import EACH_TOKEN_S, family
+from llmos.api.call_service import EACH_TOKEN_S
+from llmos.api.metrics import family
 
 HELLO = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 

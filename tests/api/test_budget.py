@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from llmos.abi.error import Busy
-from llmos.api.budget import MUCH_BYTES, BodyBudget
+from llmos.api.endpoint import MUCH_BYTES, BodyBudget
 from llmos.testing.errors import fails_with
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmos.api.crowd import Connections
+from llmos.api.connection import Connections
 
 
 def test_who_has_waited_longest_is_known_and_who_works_does_not_wait():

@@ -6,8 +6,8 @@ import pytest
 from starlette.responses import Response
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from llmos.api.exchange import Exchange
-from llmos.api.stream import Attended, ServerSentEvents
+from llmos.api.exchange import Attended, Exchange
+from llmos.api.stream import ServerSentEvents
 
 
 class Wire:

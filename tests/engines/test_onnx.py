@@ -14,8 +14,9 @@ from llmos.abi.call import Call
 from llmos.abi.error import BadInput, Missing, TooLong
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import File, Kind, Manifest, Part
+from llmos.engines.active_call import ActiveCall
 from llmos.engines.onnx import OnnxEngine, graph
-from llmos.engines.onnx.batcher import OnnxItem, OnnxJob, rectangles
+from llmos.engines.onnx.batcher import OnnxItem, rectangles
 from llmos.testing.errors import fails_with
 from llmos.testing.tiny_onnx import LABELS, write_onnx, write_pipeline
 
@@ -242,7 +243,7 @@ def test_the_library_that_is_absent_is_named_with_what_to_install(tmp_path, monk
 
 
 def test_rectangles_waste_little_keep_their_budget_and_lose_nothing():
-    job = OnnxJob(Call(1, "m:1", "classify", ()), None, None, [])
+    job = ActiveCall(Call(1, "m:1", "classify", ()), None, None, [])
     job.sequences = [[0] * (1 + 13 * i % 47) for i in range(60)]
     items = [OnnxItem(job, at) for at in range(60)]
     pieces = list(rectangles(items, None, is_exact=False, budget=200))

@@ -6,13 +6,12 @@ import heapq
 import threading
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmos.abi.call import Call
 from llmos.abi.process import Priority
-from llmos.engines.external_generation import MANY, Delta, ExternalGeneration
+from llmos.engines.external_generation import MANY, Delta, ExternalEngine
 from llmos.engines.priority import APART, PriorityQueue
 from llmos.tasks import Settings
 from llmos.testing.tokenizer import PieceTokenizer
@@ -55,7 +54,6 @@ class Line:
         return job
 
 
-@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(2, 400), st.sampled_from(Priority), st.integers(0, 300)), min_size=1, max_size=8))
 def test_a_small_call_waits_for_no_more_than_one_input_of_each_large_one(larges):
     line = Line()
@@ -71,7 +69,6 @@ def test_a_small_call_waits_for_no_more_than_one_input_of_each_large_one(larges)
     assert waited <= alive
 
 
-@pytest.mark.slow
 @given(st.integers(1, 5), st.sampled_from(Priority))
 def test_a_large_call_starves_beside_no_number_of_small_ones(larges, priority):
     line = Line()
@@ -84,7 +81,6 @@ def test_a_large_call_starves_beside_no_number_of_small_ones(larges, priority):
         assert small <= 1000 * larges * APART[priority]
 
 
-@pytest.mark.slow
 @given(st.lists(st.integers(2, 60), min_size=2, max_size=6), st.integers(0, 40))
 def test_large_calls_of_a_class_advance_by_equal_parts(sizes, head_start):
     line = Line()
@@ -118,9 +114,17 @@ class Patient:
         say(Delta("done", "stop", made=1))
 
 
+class Waiting(ExternalEngine):
+    """An engine that a test gives its writer."""
+
+    def load(self, base, device, dtype, threads):
+        return 0
+
+
 def test_large_and_background_calls_leave_slots_to_small_interactive_ones():
     writer = Patient()
-    answers = ExternalGeneration(writer, "talk:1", ("generate",), Settings(max_tokens=1000))
+    answers = Waiting()
+    answers.serve(writer, "talk:1", ("generate",), Settings(max_tokens=1000))
     said = {"max_tokens": 10}
     answers.add(Call(1, "talk:1", "generate", ("a",) * (MANY + 1), said))
     for number in range(2, 20):

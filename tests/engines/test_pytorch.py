@@ -295,7 +295,7 @@ def test_a_writer_that_computes_no_numbers_is_named_and_its_neighbours_are_answe
 @pytest.mark.parametrize("head", ["pooled", None])
 def test_an_answer_that_cannot_be_parsed_faults_that_call_alone_and_is_logged(speaker, head, capfd):
     """Whatever goes wrong there: a model may write what no parser can take."""
-    from llmos.engines.pytorch.active_call import ActiveCall
+    from llmos.engines.pytorch.model import ServedCall
     from llmos.tasks import Rendered
 
     class Odd:
@@ -308,9 +308,8 @@ def test_an_answer_that_cannot_be_parsed_faults_that_call_alone_and_is_logged(sp
     neighbours = [embed(i, "one", model="talk:1") if head else generate(i, "one") for i in (1, 3)]
     alone = [outputs(run(speaker, call), call.call_id) for call in neighbours]
     speaker.add(neighbours[0])
-    job = ActiveCall(
-        Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker.models["talk:1"], odd, [Rendered([5, 6])]
-    )
+    call, model = Call(2, "talk:1", "odd", ("one",), {"max_tokens": 2}), speaker.models["talk:1"]
+    job = ServedCall(call, odd, model.settings, [Rendered([5, 6])], model=model)
     whole(speaker.prepare(job))()
     speaker.add(neighbours[1])
     chunks = drain(speaker)
@@ -387,8 +386,8 @@ def test_a_base_classifies_by_labels_that_the_call_brings(engine, folders):
 
 
 def test_a_sequence_that_inputs_share_is_computed_once():
-    from llmos.engines.pytorch.active_call import ActiveCall
-    from llmos.tasks import Rendered
+    from llmos.engines.active_call import ActiveCall
+    from llmos.tasks import Rendered, Settings
 
     shared = [7, 7]
 
@@ -396,11 +395,8 @@ def test_a_sequence_that_inputs_share_is_computed_once():
         def parse(self, raw, rendered, settings, params):
             return raw
 
-    class Any:
-        settings = None
-
     given_to = [Rendered([], None, ([1], shared)), Rendered([], None, ([2], shared)), Rendered([3])]
-    job = ActiveCall(Call(1, "m:1", "x", (1, 2, 3)), Any(), Echo(), given_to)
+    job = ActiveCall(Call(1, "m:1", "x", (1, 2, 3)), Echo(), Settings(), given_to)
     assert job.sequences == [[1], [7, 7], [2], [3]]
     assert [job.put(at, f"raw {at}") for at in (1, 3, 0)] == [[], [], []]
     (chunk,) = job.put(2, "raw 2")

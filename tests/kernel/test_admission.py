@@ -64,7 +64,7 @@ def test_an_evaluation_keeps_its_report_where_it_outlives_the_process(tmp_path: 
 
 def test_one_file_of_weights_may_be_pulled_as_well_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "small.gguf").write_bytes(b"GGUF")
-    spec, _ = admit(Spec("pull", {"source": str(tmp_path / "small.gguf")}), Store(tmp_path), (), 0)
+    spec, _ = admit(Spec("pull", {"source": str(tmp_path / "small.gguf")}), Store(tmp_path), 0)
     assert spec.title == f"pull {tmp_path / 'small.gguf'}"
 
 
@@ -117,9 +117,9 @@ def test_a_version_in_int8_is_served_and_measured_in_it_and_trained_on_in_float(
     assert assignment(Process(7, in_int8_said), store, replace(config, dtype="bfloat16"), CPU).dtype == "int8-bfloat16"
     assert told["quantize"].models["int8"].manifest.ref == in_int8
     assert told["quantize"].models["promoted"].manifest.ref == "tiny:1"
-    spec, _ = admit(asked["train"], store, ("classify",), 0)
+    spec, _ = admit(asked["train"], store, 0)
     assert (spec.args["base"], spec.args["serve_dtype"]) == ("tiny:1", "int8")
-    assert admit(asked["serve"], store, (), 0)[0].title == f"serve {in_int8} in int8"
+    assert admit(asked["serve"], store, 0)[0].title == f"serve {in_int8} in int8"
 
 
 def test_int8_forms_beside_a_format_that_no_cpu_here_uses_are_unreachable(tmp_path: Path) -> None:
@@ -141,12 +141,12 @@ def test_int8_on_a_gpu_is_refused(tmp_path: Path, program: str) -> None:
     in_int8 = add_int8(store, tmp_path, "tiny:1")
     spec = Spec(program, {"base": in_int8, "model": in_int8}, device="cuda0")
     with fails_with(BadSetting, key="device", value="cuda0"):
-        admit(spec, store, (), 0)
+        admit(spec, store, 0)
 
 
 def test_a_dtype_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
     with fails_with(BadSetting, key="dtype", value="int3", expected="float32, bfloat16 or int8"):
-        admit(Spec("pull", {"source": "tiny", "dtype": "int3"}), Store(tmp_path), (), 0)
+        admit(Spec("pull", {"source": "tiny", "dtype": "int3"}), Store(tmp_path), 0)
 
 
 def test_a_serve_process_is_told_who_computes_and_its_title_says_it(tmp_path: Path) -> None:
@@ -158,10 +158,10 @@ def test_a_serve_process_is_told_who_computes_and_its_title_says_it(tmp_path: Pa
         ("null", "pytorch", "pytorch", "serve tiny:1"),
     ):
         args = {"base": "tiny"} | ({"engine": asked} if asked else {})
-        spec, _ = admit(Spec("serve", args), store, (), 0, default)
+        spec, _ = admit(Spec("serve", args), store, 0, default)
         assert (spec.args["engine"], spec.title) == (engine, title)
     with fails_with(BadInput, key="engine", value="llamacpp", model="tiny:1"):
-        admit(Spec("serve", {"base": "tiny", "engine": "llamacpp"}), store, (), 0)
+        admit(Spec("serve", {"base": "tiny", "engine": "llamacpp"}), store, 0)
 
 
 def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp
     store.commit(Offer(9, OfferKind.RESIDENT, base.name, str(folder), files, draft), 902)
     for engine, least in (("pytorch", 4 * 4096), ("vllm", 0)):
         spec = Spec("serve", {"base": "talk", "engine": engine})
-        _, needs = admit(spec, store, (), 1 << 20)
+        _, needs = admit(spec, store, 1 << 20)
         assert (needs[LeaseKind.WEIGHTS] >= 4 * 4096) == (least > 0)
 
 
@@ -191,10 +191,10 @@ def test_the_resident_form_counts_for_the_engine_that_computes_from_it_alone(tmp
 )
 def test_arguments_that_a_journal_must_not_keep_are_refused_and_not_said_again(tmp_path, args, detail):
     with fails_with(BadInput, **detail) as refused:
-        admit(Spec("pull", args), Store(tmp_path), (), 0)
+        admit(Spec("pull", args), Store(tmp_path), 0)
     assert "thissecret1" not in f"{refused.value.message} {refused.value.detail}"
 
 
 def test_a_title_is_as_long_as_a_line_of_a_list(tmp_path):
-    spec, _ = admit(Spec("pull", {"source": "s" * 4_000}), Store(tmp_path), (), 0)
+    spec, _ = admit(Spec("pull", {"source": "s" * 4_000}), Store(tmp_path), 0)
     assert len(spec.title) == 200

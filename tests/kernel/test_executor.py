@@ -17,7 +17,7 @@ from llmos.abi.process import Priority, Spec
 from llmos.config import Config
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
-from llmos.kernel.calls.pending_call import PendingCall
+from llmos.kernel.calls.call_queue import PendingCall
 from llmos.kernel.calls.router import Router
 from llmos.kernel.executor import Executor
 from llmos.kernel.processes.process_table import ProcessTable
@@ -60,7 +60,7 @@ class Ground:
             ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", 1000),), ""),
             ev.Submitted(1.0, 1, SERVE, {LeaseKind.WEIGHTS: 10}),
             ev.Admitted(2.0, 1),
-            ev.BecameReady(3.0, 1),
+            ev.Ready(3.0, 1),
             ev.AttachAsked(4.0, 1, "mood:1", LeaseKind.ADAPTERS, 8),
             ev.AttachGranted(4.0, 1, "mood:1"),
         ):

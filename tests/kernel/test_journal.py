@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import Corrupt, Fault, LlmosError
 from llmos.abi.model import Offer, OfferKind, Part, Verdict
-from llmos.abi.process import Priority, Progress, Spec
+from llmos.abi.process import Priority, Progress, Spec, State
 from llmos.kernel import events as ev
 from llmos.kernel.journal import Journal, restore
 from llmos.kernel.journal_copy import place, read
@@ -47,20 +47,19 @@ EVENTS = st.one_of(
     st.builds(ev.Submitted, st.floats(0, 9), PIDS, SPECS, st.just({LeaseKind.WEIGHTS: 3})),
     st.builds(ev.Admitted, st.floats(0, 9), PIDS),
     st.builds(ev.Forked, st.floats(0, 9), PIDS, st.integers(2, 99), st.floats(0, 9)),
-    st.builds(ev.BecameReady, st.floats(0, 9), PIDS, st.integers(0, 9)),
+    st.builds(ev.Ready, st.floats(0, 9), PIDS, st.integers(0, 9)),
     st.builds(ev.KillAsked, st.floats(0, 9), PIDS, st.booleans()),
     st.builds(ev.RestartAsked, st.floats(0, 9), PIDS, st.just("mended")),
-    st.builds(ev.ChildFailed, st.floats(0, 9), PIDS, FAULTS),
+    st.builds(ev.Failed, st.floats(0, 9), PIDS, FAULTS),
     st.builds(ev.ChildExited, st.floats(0, 9), PIDS, st.just(7), st.integers(-11, 2)),
-    st.builds(ev.OfferMade, st.floats(0, 9), PIDS, OFFERS),
+    st.builds(ev.Offered, st.floats(0, 9), PIDS, OFFERS),
     st.builds(ev.Committed, st.floats(0, 9), PIDS, st.integers(1, 3), st.just("ner:2"), st.just("/f")),
     st.builds(ev.PromotionChanged, st.floats(0, 9), st.just("ner"), st.just(2), st.just("1/1")),
     st.builds(ev.DaemonStarted, st.floats(0, 9)),
-    st.builds(ev.Progressed, st.floats(0, 9), PIDS, st.builds(Progress, st.text(max_size=5))),
+    st.builds(ev.Report, st.floats(0, 9), PIDS, st.builds(Progress, st.text(max_size=5))),
 )
 
 
-@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(EVENTS, max_size=25), st.integers(0, 25))
 def test_a_replay_gives_the_same_table_wherever_it_was_compacted(tmp_path, events, compacted_at):
@@ -94,7 +93,7 @@ def _less_passing(process):
 
 def test_passing_events_are_not_written(tmp_path):
     journal = Journal(tmp_path / "journal.db")
-    journal.append(ev.Progressed(1.0, 1, Progress("downloading")))
+    journal.append(ev.Report(1.0, 1, Progress("downloading")))
     assert list(journal.events()) == []
     journal.close()
 
@@ -128,8 +127,8 @@ def test_every_promise_that_was_out_is_there_after_a_kill(tmp_path):
 
 def test_the_last_word_of_a_process_is_kept_and_how_far_it_was_is_not(tmp_path):
     journal = Journal(tmp_path / "journal.db")
-    journal.append(ev.Progressed(1.0, 1, Progress("evaluate", 1, 2)))
-    last = ev.Progressed(2.0, 1, Progress("done", 2, 2, figures={"f1": 0.5}))
+    journal.append(ev.Report(1.0, 1, Progress("evaluate", 1, 2)))
+    last = ev.Report(2.0, 1, Progress("done", 2, 2, figures={"f1": 0.5}))
     journal.append(last)
     assert list(journal.events()) == [last]
     journal.close()
@@ -290,7 +289,6 @@ print(restore(Path(sys.argv[1])))
 """
 
 
-@pytest.mark.slow
 def test_a_kill_at_any_step_of_putting_it_back_leaves_what_can_be_put_back(kept):
     overwritten(kept, 1)
     files = {path.name: path.read_bytes() for path in kept.parent.iterdir()}
@@ -388,7 +386,7 @@ def test_of_an_older_journal_what_it_should_not_hold_is_neither_shown_nor_kept(t
     table = ProcessTable()
     old = submitted(1, source="s" * 300_000, token=SECRET, catalog="/root/catalog.toml")
     table.apply(replace(old, spec=replace(old.spec, title=f"pull {'s' * 300_000}")))
-    fault = ev.ChildFailed(2.0, 1, Fault("offline", f"https://me:{SECRET}@host did not answer", {"token": SECRET}))
+    fault = ev.Failed(2.0, 1, Fault("offline", f"https://me:{SECRET}@host did not answer", {"token": SECRET}))
     for kind, event in (("Submitted", submitted(2, token=SECRET, source="b")), ("ChildFailed", fault)):
         db.execute("INSERT INTO events (kind, body) VALUES (?, ?)", (kind, msgspec.json.encode(event)))
     db.execute("INSERT INTO snapshot (only, body) VALUES (1, ?)", (msgspec.json.encode(table.snapshot()),))
@@ -431,7 +429,6 @@ for pid in range(table.last_pid + 1, table.last_pid + 1_000_000):
 """
 
 
-@pytest.mark.slow
 def test_a_journal_and_the_snapshot_beside_it_never_disagree_wherever_a_kill_falls(tmp_path):
     path, chance = tmp_path / "journal.db", random.Random(11)
     for round_ in range(8):
@@ -467,6 +464,16 @@ EARLIER_EVENTS = [
     ("Moved", '{"at":4.0,"name":"ner","version":2,"ticket":"t"}'),
     ("MoveAsked", '{"at":5.0,"name":"ner","version":3,"ticket":"u","back_from":null}'),
     ("MoveRefused", '{"at":6.0,"name":"ner","version":3,"ticket":"u","fault":{"code":"conflict","message":"no"}}'),
+    ("Admitted", '{"at":7.0,"pid":2}'),
+    ("BecameReady", '{"at":8.0,"pid":2,"weights_bytes":4}'),
+    ("Progressed", '{"at":9.0,"pid":2,"progress":{"phase":"done","done":1}}'),
+    (
+        "OfferMade",
+        '{"at":10.0,"pid":2,"offer":{"offer_id":1,"kind":"model","name":"ner","folder":"/s","files":[]}}',
+    ),
+    ("CommitFailed", '{"at":11.0,"pid":2,"offer_id":1,"fault":{"code":"disk_full","message":"no room"}}'),
+    ("DevicesProbed", '{"at":12.0,"pid":2,"devices":[]}'),
+    ("ChildFailed", '{"at":13.0,"pid":2,"fault":{"code":"bad_row","message":"row 7"}}'),
 ]
 
 
@@ -488,6 +495,8 @@ def test_a_journal_with_the_earlier_names_is_read_and_goes_on(tmp_path):
         (2, Priority.BACKGROUND),
     ]
     assert table.process(2).spec.args["klass"] == "mine", "what a user wrote is left alone"
+    assert (table.process(2).state, table.process(2).progress.done) == (State.READY, 1)
+    assert table.process(2).fault == Fault("bad_row", "row 7")
     assert table.pending_commits == ProcessTable().pending_commits, "every promotion that was asked for has ended"
     journal.compact(table.snapshot())
     journal.close()

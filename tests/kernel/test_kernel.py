@@ -47,9 +47,6 @@ from llmos.kernel.store.store import Store
 from llmos.testing.errors import fails_with
 from llmos.testing.models import add_base, add_model
 
-pytestmark = pytest.mark.slow
-
-TASKS = ("classify", "tag", "embed", "generate", "chat")
 RECIPE = {"base": "tiny", "task": "tag", "name": "x", "data": {"train": "/x"}}
 
 
@@ -68,7 +65,7 @@ def home(tmp_path: Path) -> Path:
 async def running(
     home: Path, clock: Callable[[], float] = time.time, **settings: Any
 ) -> AsyncIterator[Kernel]:  # Any: fields of Config
-    box = Kernel(Config(home, engine="null", stop_grace_s=5.0, **settings), TASKS, clock=clock)
+    box = Kernel(Config(home, engine="null", stop_grace_s=5.0, **settings), clock=clock)
     await box.start()
     box.warm()
     try:
@@ -291,7 +288,7 @@ def test_children_share_one_session_and_have_process_groups_of_their_own(home):
 
 def test_a_class_given_while_a_process_is_being_born_is_the_one_it_lives_in(home):
     async def main() -> None:
-        box = Kernel(Config(home, engine="null"), TASKS)
+        box = Kernel(Config(home, engine="null"))
         await box.start()
         (probe,) = box.processes.all()
         assert (probe.os_pid, probe.spec.priority) == (None, Priority.INTERACTIVE)
@@ -642,7 +639,7 @@ def test_a_daemon_starts_answers_and_ends_what_runs_though_its_disk_is_full(home
     with_box(home, nothing)
 
     async def main() -> None:
-        box = Kernel(Config(home, engine="null"), TASKS)
+        box = Kernel(Config(home, engine="null"))
         await box.start()
         assert box.models.get("mood").manifest.ref == "mood:2"
         with pytest.raises(LlmosError):
@@ -665,7 +662,7 @@ from llmos.config import Config
 from llmos.kernel.kernel import Kernel
 
 async def main():
-    box = Kernel(Config(Path(sys.argv[1]), engine="null"), ["classify"])
+    box = Kernel(Config(Path(sys.argv[1]), engine="null"))
     await box.start()
     box.warm()
     await box.models.promote("mood:1")

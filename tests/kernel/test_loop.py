@@ -16,7 +16,7 @@ from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.processes.process_runtime import Snapshot
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.kernel.processes.scheduler import View
+from llmos.kernel.processes.scheduler import View, view_of
 
 SERVE = Spec("serve", {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
 
@@ -58,13 +58,13 @@ class Ground:
             ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", 1000),), ""),
             ev.Submitted(1.0, 1, SERVE, {LeaseKind.WEIGHTS: 10}),
             ev.Admitted(2.0, 1),
-            ev.BecameReady(3.0, 1),
+            ev.Ready(3.0, 1),
         ):
             self.table.apply(event)
 
     def view(self) -> View:
         self.looks += 1
-        return self.table.view(10.0, [], 0.0)
+        return view_of(self.table, 10.0, [], 0.0)
 
     def take(self, *events: ev.Event) -> Process:
         """Let the loop take these, one after the other; returns how the process is then."""
@@ -96,12 +96,12 @@ def ground(tmp_path: Path) -> Ground:
 
 
 def test_a_report_of_how_things_are_is_nothing_to_decide_on(ground):
-    ground.take(*(ev.Metered(float(i), 1, Usage(cpu_s=i)) for i in range(20)))
+    ground.take(*(ev.UsageReport(float(i), 1, Usage(cpu_s=i)) for i in range(20)))
     assert ground.looks == 0
 
 
 def test_a_backoff_that_is_over_is_seen_at_once_however_much_children_report(ground):
-    report = ev.Metered(5.0, 1, Usage())
+    report = ev.UsageReport(5.0, 1, Usage())
     process = ground.take(ev.ChildExited(4.0, 1, 77, -9), report, ev.TimerFired(5.0, 1, 1, "restart"), report)
     assert process.state is State.STARTING
     assert do.Start(1) in ground.effects
@@ -111,8 +111,8 @@ def test_what_a_process_used_and_how_far_it_was_is_written_with_its_end(ground):
     usage, progress = Usage(cpu_s=9.0, rss_bytes=700), Progress("train", 3, 4)
     ground.take(
         ev.KillAsked(4.0, 1),
-        ev.Metered(5.0, 1, usage),
-        ev.Progressed(5.0, 1, progress),
+        ev.UsageReport(5.0, 1, usage),
+        ev.Report(5.0, 1, progress),
         ev.ChildExited(6.0, 1, 77, 0),
     )
     again = ProcessTable(memory_share=1.0)
@@ -120,7 +120,7 @@ def test_what_a_process_used_and_how_far_it_was_is_written_with_its_end(ground):
         ev.DevicesFound(0.0, (Device("cpu0", "cpu", "", 1000),), ""),
         ev.Submitted(1.0, 1, SERVE, {LeaseKind.WEIGHTS: 10}),
         ev.Admitted(2.0, 1),
-        ev.BecameReady(3.0, 1),
+        ev.Ready(3.0, 1),
     ):
         again.apply(event)
     replay(ground.journal, again)

@@ -7,8 +7,6 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
-
 from llmos.abi.api_types import process_json, stream_event_json
 from llmos.abi.process import Spec
 from llmos.config import Config
@@ -30,14 +28,13 @@ class Hub(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-@pytest.mark.slow
 def test_after_a_pull_with_a_token_neither_home_nor_output_has_it(tmp_path: Path) -> None:
     hub = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()
     shown: list[str] = []
 
     async def main() -> None:
-        box = Kernel(Config(tmp_path, engine="null", hub_token=TOKEN), ("embed",))
+        box = Kernel(Config(tmp_path, engine="null", hub_token=TOKEN))
         await box.start()
         box.warm()
         args = {"source": "hf:org/gated", "hub": f"http://127.0.0.1:{hub.server_port}"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmos.abi.frame import Beat
-from llmos.programs.heartbeat import LONGEST_TICK_S, Heartbeat, Pulse, Work, work_now
+from llmos.programs.channel import LONGEST_TICK_S, Heartbeat, Pulse, Work, work_now
 from llmos.testing.daemon import beside
 
 NOTHING = Work(0.0, 0)

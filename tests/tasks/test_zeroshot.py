@@ -8,7 +8,8 @@ import pytest
 
 from llmos.abi.error import BadInput, WrongTask
 from llmos.tasks import Settings
-from llmos.tasks.zeroshot import MOST_LABELS, describe_labels, label_sentence, refuse_labels, zero_shot
+from llmos.tasks.classify import refuse_labels
+from llmos.tasks.zeroshot import MOST_LABELS, describe_labels, label_sentence, zero_shot
 from llmos.testing.errors import fails_with
 from llmos.testing.tokenizer import PieceTokenizer
 

@@ -6,12 +6,11 @@ import os
 from importlib import import_module
 from pathlib import Path
 
-from llmos.abi.engine import ENGINES, refusal, weights_of
+from llmos.abi.engine import ENGINES, weights_of
 from llmos.abi.error import BadInput, Missing
 from llmos.abi.frame import ModelPath
 from llmos.abi.task import open_ended_tasks, spec_of
-from llmos.engines.base_only import BaseOnly
-from llmos.engines.external_generation import ExternalGeneration
+from llmos.engines.external_generation import ExternalEngine
 from llmos.engines.llamacpp.header import Header, read_controls, read_header
 from llmos.engines.llamacpp.place import Place
 from llmos.engines.llamacpp.tokenizer import ServedTokenizer
@@ -23,20 +22,19 @@ BATCH_TOKENS = 256  # of one prefill pass: streams and cancellations wait no lon
 KV_BYTES = 1 << 30
 
 
-class LlamaCppEngine(BaseOnly):
-    """Implements engines.Engine."""
+class LlamaCppEngine(ExternalEngine):
+    """Generates with llama.cpp from a GGUF file."""
 
     name = "llamacpp"
 
     def __init__(self, token_budget: int = BATCH_TOKENS, kv_bytes: int = KV_BYTES) -> None:
+        super().__init__()
         self._batch = min(token_budget, BATCH_TOKENS)
         self._kv_bytes = kv_bytes
-        self._writer: LlamaCpp | None = None
+        self._llamacpp: LlamaCpp | None = None
 
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
-        why = refusal(self.name, base.manifest)
-        if why is not None:
-            raise BadInput(why, key="engine", value="llamacpp", model=base.manifest.ref)
+        self.check_base(base.manifest)
         path = Path(base.folder) / weights_of(base.manifest)[0]
         header = read_header(path)
         room, capacity = room_of(header, self._kv_bytes, base.manifest.options.get("max_tokens"))
@@ -47,18 +45,18 @@ class LlamaCppEngine(BaseOnly):
             place.close()
             raise
         tokenizer = ServedTokenizer(place.socket, header, read_controls(path), base.manifest.ref)
-        self._writer = LlamaCpp(server, place, tokenizer, SLOTS, room, capacity, header)
+        self._llamacpp = LlamaCpp(server, place, tokenizer, SLOTS, room, capacity, header)
         chats = "tokenizer.chat_template" in header.entries
         tasks = tuple(name for name in open_ended_tasks() if chats or not spec_of(name).is_conversation)
         settings = Settings((), base.manifest.options, room)
-        self.answers = ExternalGeneration(self._writer, base.manifest.ref, tasks, settings)
+        self.serve(self._llamacpp, base.manifest.ref, tasks, settings)
         return path.stat().st_size
 
     def close(self) -> None:
         """Free the weights. A serve process does not call it: its exit frees them."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = self.answers = None
+        if self._llamacpp is not None:
+            self._llamacpp.close()
+        self._llamacpp = None
 
 
 def room_of(header: Header, kv_bytes: int, limit: object) -> tuple[int, int]:

@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from llmos.abi.call import Call, Chunk, Tokens
-from llmos.abi.error import Fault
-from llmos.abi.json_type import Json
+from llmos.engines.active_call import ActiveCall
 from llmos.engines.priority import PriorityQueue
-from llmos.tasks import Rendered, Settings, Task
 
 LARGE = 2048  # tokens: a larger call yields to smaller ones
 STEP = 1024  # tokens of a step with a large call: a new call waits no longer than such a step
 FULL = 0.75  # the shortest row of a rectangle has at least this share of the longest: padding costs computation too
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class OnnxJob:
-    """One call; `is_over` once its chunk is made or it was cancelled. A sequence that inputs share is stored once."""
-
-    call: Call
-    task: Task
-    settings: Settings
-    rendered: list[Rendered]
-    is_over: bool = False
-    is_large: bool = False
-    sequences: list[list[int]] = field(default_factory=list)
-    _places: list[list[int]] = field(default_factory=list)  # for each input, the indices of its sequences
-    _raws: dict[int, Json] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        seen: dict[int, int] = {}
-        for one in self.rendered:
-            self._places.append([seen.setdefault(id(ids), len(seen)) for ids in one.sequences])
-            for at, ids in zip(self._places[-1], one.sequences, strict=True):
-                if at == len(self.sequences):
-                    self.sequences.append(ids)
-
-    @property
-    def share(self) -> float:
-        """The finished share of the call."""
-        return len(self._raws) / len(self.sequences)
-
-    def put(self, at: int, raw: Json) -> list[Chunk]:
-        """Add one sequence's raw answer; the last one makes the call's chunk."""
-        self._raws[at] = raw
-        if self.is_over or len(self._raws) < len(self.sequences):
-            return []
-        outputs = []
-        for one, places in zip(self.rendered, self._places, strict=True):
-            raws = [self._raws[place] for place in places]
-            outputs.append(self.task.parse(raws if one.parts else raws[0], one, self.settings, self.call.params))
-        self.is_over = True
-        return [Chunk(self.call.call_id, tuple(outputs), tokens=Tokens(sum(map(len, self.sequences))))]
-
-    def fail(self, fault: Fault) -> list[Chunk]:
-        """End the call with a fault; returns one chunk, or none if it is over already."""
-        if self.is_over:
-            return []
-        self.is_over = True
-        return [Chunk(self.call.call_id, fault=fault)]
-
-
 @dataclass(frozen=True, slots=True)
 class OnnxItem:
     """One sequence of a call."""
 
-    job: OnnxJob
+    job: ActiveCall
     at: int
 
     @property
@@ -85,7 +35,7 @@ class OnnxBatcher:
         self._turns = PriorityQueue()
         self._sequences = 0
 
-    def add(self, job: OnnxJob) -> None:
+    def add(self, job: ActiveCall) -> None:
         job.is_large = sum(map(len, job.sequences)) > LARGE
         place = self._turns.enter(job)
         for at, ids in enumerate(job.sequences):
@@ -98,7 +48,7 @@ class OnnxBatcher:
 
         Sequences of a large call are not added behind those of small calls, which are soon done.
         """
-        chosen: list[tuple[OnnxJob, float, int]] = []
+        chosen: list[tuple[ActiveCall, float, int]] = []
         items: list[OnnxItem] = []
         tokens = 0
         while self._waiting:

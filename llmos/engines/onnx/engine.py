@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from llmos.abi.call import Call, Chunk
-from llmos.abi.engine import refusal, weights_of
-from llmos.abi.error import BadInput, LlmosError, ModelNotFound, WrongTask, fault_of
+from llmos.abi.engine import weights_of
+from llmos.abi.error import BadInput, LlmosError, WrongTask, fault_of
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.task import spec_of, vector_tasks
-from llmos.engines.intake import Intake, parts, whole
-from llmos.engines.onnx.batcher import OnnxBatcher, OnnxItem, OnnxJob, rectangles
+from llmos.engines.active_call import ActiveCall, ActiveCalls
+from llmos.engines.base_only import BaseOnly
+from llmos.engines.intake import Intake, render_in_steps
+from llmos.engines.onnx.batcher import OnnxBatcher, OnnxItem, rectangles
 from llmos.engines.onnx.graph import Graph, GraphForm, check_labels, graph_of, open_session
 from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.text.tokenizer import FastTokenizer
-from llmos.tasks import Rendered, Settings, Task, Tokenizer, for_model
+from llmos.tasks import Settings, Task, Tokenizer, for_model
 from llmos.tasks.embed import is_unit
-from llmos.tasks.inputs import render_inputs
-from llmos.tasks.params import reading
 
 Array = Any  # Any: a numpy array, or a list of maps if the graph returns those
 
@@ -32,69 +32,42 @@ DEFAULT_MAX_TOKENS = 512
 MAX_TEXT_BYTES = 1 << 20  # for a graph that reads strings and states no limit
 
 
-class OnnxEngine:
-    """Implements engines.Engine."""
+class OnnxEngine(BaseOnly):
+    """Runs an ONNX graph, which answers in one pass."""
 
-    uses_resident = False
+    name = "onnx"
 
     def __init__(self, token_budget: int = TOKEN_BUDGET, kv_bytes: int = 0) -> None:
         """`kv_bytes` is ignored: a graph answers in one pass, without a KV cache."""
         self._token_budget = token_budget
         self._rows = OnnxBatcher(token_budget)
-        self._jobs: dict[int, OnnxJob] = {}
-        self._ref = ""
+        self._calls = ActiveCalls()
 
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         manifest, folder = base.manifest, Path(base.folder)
-        why = refusal("onnx", manifest)
-        if why is not None:
-            raise BadInput(why, key="engine", value="onnx", model=manifest.ref)
+        self.check_base(manifest)
         self._session = open_session(folder / weights_of(manifest)[0], threads)
         self._graph = graph_of(self._session, manifest.task)
         check_labels(self._graph, manifest.task, manifest.labels)
         self._tokenizer: Tokenizer = Bytes() if self._graph.reads_text else FastTokenizer(folder, manifest.ref)
         self._settings = Settings(manifest.labels, manifest.options, _limit(self._graph, manifest.options))
-        self._ref = manifest.ref
+        self.ref = manifest.ref
         self._tasks = vector_tasks() if spec_of(manifest.task).gives_vectors else (manifest.task,)
         return sum((folder / path).stat().st_size for path in weights_of(manifest))
 
-    def attach(self, model: ModelPath) -> None:
-        raise BadInput(
-            refusal("onnx", model.manifest) or f"{model.manifest.ref} is no model on this base",
-            model=model.manifest.ref,
-        )
-
-    def detach(self, model: str) -> None:
-        """No effect: the graph is the only model, and it stays."""
-
     def take_in(self, call: Call) -> Intake:
-        if call.model != self._ref:
-            raise ModelNotFound(
-                f"No model {call.model!r} is attached here. There is: {self._ref}", name=call.model, models=[self._ref]
-            )
-        asked = self._task(call.task, call.params)
-        if not call.inputs:
-            raise BadInput("The call has no inputs. Send at least one", reason="no_inputs")
-        yield
-        tokenizer = reading(self._tokenizer, call.params)
-        made: list[Rendered] = []
-        for some in parts(call.inputs):
-            made += render_inputs(asked, some, tokenizer, self._settings, first=len(made))
-            yield
-        job = OnnxJob(call, asked, self._settings, made)
+        self.check_model(call)
+        task = self._task(call.task, call.params)
+        made = yield from render_in_steps(task, call, self._tokenizer, self._settings)
+        job = ActiveCall(call, task, self._settings, made)
         return lambda: self._put(job)
 
-    def add(self, call: Call) -> None:
-        whole(self.take_in(call))()
-
-    def _put(self, job: OnnxJob) -> None:
-        self._jobs[job.call.call_id] = job
+    def _put(self, job: ActiveCall) -> None:
+        self._calls.put(job)
         self._rows.add(job)
 
     def cancel(self, call_id: int) -> None:
-        job = self._jobs.pop(call_id, None)
-        if job is not None:
-            job.is_over = True
+        self._calls.cancel(call_id)
 
     def step(self) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -102,34 +75,26 @@ class OnnxEngine:
         is_exact = not graph.has_mask and not graph.reads_text and graph.length is None
         for items in rectangles(self._rows.next(), graph.batch, is_exact=is_exact, budget=self._token_budget):
             chunks += self._deliver(items)
-        for chunk in chunks:
-            del self._jobs[chunk.call_id]
+        self._calls.end(chunks)
         return chunks
 
     @property
     def is_idle(self) -> bool:
-        return not self._jobs
-
-    @property
-    def figures(self) -> dict[str, float]:
-        return {}
+        return not self._calls
 
     @property
     def progress(self) -> dict[int, float]:
-        return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
-
-    def close(self) -> None:
-        """No effect: nothing outlives the process."""
+        return self._calls.progress
 
     def _task(self, name: str, params: dict[str, Json]) -> Task:
         if name not in self._tasks:
             raise WrongTask(
-                f"{self._ref} does {', '.join(self._tasks)}, not {name}. Choose another model (llmos ls)",
-                model=self._ref,
+                f"{self.ref} does {', '.join(self._tasks)}, not {name}. Choose another model (llmos ls)",
+                model=self.ref,
                 task=name,
                 has=list(self._tasks),
             )
-        return for_model(name, params, self._ref, self._settings.labels)
+        return for_model(name, params, self.ref, self._settings.labels)
 
     def _deliver(self, items: list[OnnxItem]) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -175,8 +140,8 @@ class OnnxEngine:
         numbers = np.asarray(output, np.float32)
         if not np.isfinite(numbers).all():
             raise BadInput(
-                f"{self._ref} computes NaN or infinity. Export it again from intact weights",
-                model=self._ref,
+                f"{self.ref} computes NaN or infinity. Export it again from intact weights",
+                model=self.ref,
                 reason="not_finite",
             )
         if form is GraphForm.SHARES:

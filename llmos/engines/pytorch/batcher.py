@@ -19,9 +19,9 @@ from torch.nn.functional import normalize
 
 from llmos.abi.call import Chunk
 from llmos.abi.error import fault_of
+from llmos.engines.active_call import log_fault
 from llmos.engines.priority import PriorityQueue
-from llmos.engines.pytorch.active_call import ActiveCall, log_fault
-from llmos.engines.pytorch.model import applying_adapters, no_number
+from llmos.engines.pytorch.model import ServedCall, applying_adapters, no_number
 from llmos.nn.packing import forward, pack, pool
 from llmos.tasks.embed import is_unit
 
@@ -37,7 +37,7 @@ Raw = Any  # Any: a vector's bytes, or logits as lists; what the task parses
 class Item:
     """One sequence of a call; `place` orders them by turn, then by arrival."""
 
-    job: ActiveCall
+    job: ServedCall
     index: int
     place: tuple[float, int]
 
@@ -74,7 +74,7 @@ class Batcher:
         self._cores = CoreExecutor(cores)
         self._most = min(self._token_budget, MOST_PART)
 
-    def add(self, job: ActiveCall) -> None:
+    def add(self, job: ServedCall) -> None:
         group = self._waiting.setdefault(job.model.group, [])
         job.is_large = sum(map(len, job.sequences)) > LARGE
         place = self._turns.enter(job)

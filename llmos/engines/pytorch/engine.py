@@ -13,28 +13,28 @@ from dataclasses import replace
 import torch
 
 from llmos.abi.call import Call, Chunk
-from llmos.abi.error import BadInput, ModelNotFound
+from llmos.abi.error import ModelNotFound
 from llmos.abi.frame import ModelPath
 from llmos.abi.process import Priority
-from llmos.engines.intake import Intake, parts, whole
+from llmos.engines import Engine
+from llmos.engines.active_call import ActiveCalls
+from llmos.engines.intake import Intake, render_in_steps
 from llmos.engines.priority import SELDOM, highest, is_lower
-from llmos.engines.pytorch.active_call import ActiveCall
 from llmos.engines.pytorch.batcher import Batcher
 from llmos.engines.pytorch.generation_scheduler import LIVE, GenerationScheduler, RunningSequence
-from llmos.engines.pytorch.model import ServedModel, base_of, model_on
+from llmos.engines.pytorch.model import ServedCall, ServedModel, base_of, model_on
 from llmos.nn.generation.kv_cache import KVCache, token_bytes
 from llmos.nn.load import load
-from llmos.tasks import Rendered, with_defaults
-from llmos.tasks.inputs import naming_place, render_inputs
-from llmos.tasks.params import reading
+from llmos.tasks import with_defaults
+from llmos.tasks.inputs import naming_place
 
 TOKEN_BUDGET = 4096  # of a row of single-pass inputs
 STEP_TOKENS = 256  # of a generation step: streams wait no longer than this for a token
 KV_BYTES = 1 << 30  # of the KV cache
 
 
-class PyTorchEngine:
-    """Implements engines.Engine."""
+class PyTorchEngine(Engine):
+    """Computes the base and its models with torch, in this process."""
 
     uses_resident = True
 
@@ -46,7 +46,7 @@ class PyTorchEngine:
         live: int = LIVE,
     ) -> None:
         self._models: dict[str, ServedModel] = {}
-        self._jobs: dict[int, ActiveCall] = {}
+        self._calls = ActiveCalls()
         self._rows = Batcher(token_budget)
         self._streams: GenerationScheduler | None = None  # None if the base does not generate
         self._kv_bytes, self._step_tokens, self._live = kv_bytes, step_tokens, live
@@ -87,22 +87,15 @@ class PyTorchEngine:
                 models=list(self._models),
             )
         task = model.task(call.task, call.params)
-        if not call.inputs:
-            raise BadInput("The call has no inputs. Send at least one", reason="no_inputs")
-        yield
-        tokenizer = reading(model.loaded.tokenizer, call.params)
-        made: list[Rendered] = []
-        for some in parts(call.inputs):
-            made += render_inputs(task, some, tokenizer, model.settings, first=len(made))
-            yield
+        made = yield from render_in_steps(task, call, model.loaded.tokenizer, model.settings)
         call = replace(call, params=with_defaults(task, call.params))
-        job = ActiveCall(call, model, task, made)
+        job = ServedCall(call, task, model.settings, made, model=model)
         for index, one in enumerate(made if model.loaded.tokenizer.lacks_tokens else ()):
             with naming_place(index=index):
                 model.loaded.tokenizer.check(one.sequences)
         return (yield from self.prepare(job))
 
-    def prepare(self, job: ActiveCall) -> Intake:
+    def prepare(self, job: ServedCall) -> Intake:
         """Tokenize a generative call step by step; the function returned at the end adds it."""
         if job.task.spec.head is not None:
             return lambda: self._put(job)
@@ -110,23 +103,17 @@ class PyTorchEngine:
         streams = yield from self._streams.make(job)
         return lambda: self._put(job, streams)
 
-    def add(self, call: Call) -> None:
-        whole(self.take_in(call))()
-
-    def _put(self, job: ActiveCall, streams: Sequence[RunningSequence] = ()) -> None:
+    def _put(self, job: ServedCall, streams: Sequence[RunningSequence] = ()) -> None:
         """Add a call to its queue."""
         if self._streams is not None and streams:
             self._streams.add(job, streams)
         else:
             self._rows.add(job)
-        self._jobs[job.call.call_id] = job
+        self._calls.put(job)
 
     def cancel(self, call_id: int) -> None:
-        job = self._jobs.pop(call_id, None)
-        if job is not None:
-            job.is_over = True
-            if self._streams is not None:
-                self._streams.let_go()
+        if self._calls.cancel(call_id) is not None and self._streams is not None:
+            self._streams.let_go()
 
     @torch.inference_mode()
     def step(self) -> list[Chunk]:
@@ -136,9 +123,7 @@ class PyTorchEngine:
             chunks = self._streams.step()
         else:
             chunks = self._split_step(self._streams)
-        for chunk in chunks:
-            if chunk.is_last:
-                del self._jobs[chunk.call_id]
+        self._calls.end(chunks)
         return chunks
 
     def _split_step(self, streams: GenerationScheduler) -> list[Chunk]:
@@ -158,7 +143,7 @@ class PyTorchEngine:
 
         Calls in front inherit it from those behind.
         """
-        return highest(job.call.priority for job in self._jobs.values() if (job.task.spec.head is None) is writes)
+        return highest(job.call.priority for job in self._calls if (job.task.spec.head is None) is writes)
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
@@ -178,7 +163,7 @@ class PyTorchEngine:
 
     @property
     def is_idle(self) -> bool:
-        return not self._jobs
+        return not self._calls
 
     @property
     def figures(self) -> dict[str, float]:
@@ -186,7 +171,4 @@ class PyTorchEngine:
 
     @property
     def progress(self) -> dict[int, float]:
-        return {call_id: job.share for call_id, job in self._jobs.items() if job.is_large}
-
-    def close(self) -> None:
-        """No effect: nothing outlives the process."""
+        return self._calls.progress

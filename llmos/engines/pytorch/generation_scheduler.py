@@ -15,18 +15,21 @@ from itertools import count, groupby
 
 from llmos.abi.call import Chunk
 from llmos.abi.error import TooLong, fault_of
-from llmos.abi.json_type import Json
+from llmos.engines.active_call import log_fault
 from llmos.engines.intake import PART_INPUTS
 from llmos.engines.priority import PriorityQueue
-from llmos.engines.pytorch.active_call import ActiveCall, log_fault
-from llmos.engines.pytorch.model import applying_adapters, no_number
-from llmos.nn.generation import encoder_state as sources
+from llmos.engines.pytorch.model import ServedCall, applying_adapters, no_number
 from llmos.nn.generation.block_pool import Key, origin
+from llmos.nn.generation.cached_sequence import (
+    CachedSequence,
+    begin_generation,
+    compute_logits,
+    opening_of,
+    read_sources,
+)
 from llmos.nn.generation.encoder_state import EncoderState
 from llmos.nn.generation.kv_cache import BLOCK, KVCache, SequenceCache
-from llmos.nn.generation.sequence import Generation
 from llmos.nn.grammar.matcher import least
-from llmos.nn.packing import next_logits, pack
 from llmos.tasks.generate import Sampling, salt_of, sampling
 from llmos.tasks.inputs import naming_place
 from llmos.tasks.tools import with_tool_rule
@@ -37,18 +40,12 @@ MANY = 8  # a call with more answers is large, and yields to smaller ones
 TokenGrant = tuple["RunningSequence", list[int]]
 
 
-@dataclass(slots=True, eq=False)
-class RunningSequence:
-    """One answer being generated; a lower `place` goes first.
+@dataclass(slots=True, eq=False, kw_only=True)
+class RunningSequence(CachedSequence):
+    """One input of a call whose answer is being generated. `place` orders them: who has the lower one goes first."""
 
-    `source` is the encoder's input, shared by all of its answers.
-    """
-
-    job: ActiveCall
+    job: ServedCall
     index: int
-    generation: Generation
-    kv: SequenceCache
-    source: EncoderState | None = None
     cost: int = 0  # the most tokens that it may take
     place: tuple[float, int] = (0.0, 0)
 
@@ -60,33 +57,6 @@ class RunningSequence:
     def is_reading(self) -> bool:
         """Whether it is in prefill: more than one token to compute."""
         return self.generation.tokens_left > 1 or self.unread > 0
-
-    @property
-    def unread(self) -> int:
-        """The tokens of its source that the encoder still has to read, all at once."""
-        return 0 if self.source is None else self.source.unread
-
-    def lacks(self, count: int) -> int:
-        """The number of blocks to take before this many more tokens fit, with those of an unread source."""
-        own = self.kv.lacks(count)
-        return own if self.source is None else own + self.source.kv.lacks(self.source.unread)
-
-    def grow(self, count: int) -> bool:
-        """Take these blocks; if the pool has too few, take none and return False."""
-        if self.lacks(count) > self.kv.pool.blocks.available:
-            return False
-        return self.kv.grow(count) and (self.source is None or self.source.kv.grow(self.source.unread))
-
-    def hold(self) -> None:
-        """Hold the blocks that are cached for it already."""
-        self.generation.skip(self.kv.resume())
-        if self.source is not None:
-            self.source.hold()
-
-    def release(self) -> None:
-        self.kv.release()
-        if self.source is not None:
-            self.source.drop()
 
 
 class GenerationScheduler:
@@ -111,7 +81,7 @@ class GenerationScheduler:
         """The number of running sequences."""
         return len(self._live)
 
-    def make(self, job: ActiveCall) -> Generator[None, None, list[RunningSequence]]:
+    def make(self, job: ServedCall) -> Generator[None, None, list[RunningSequence]]:
         """Make the sequences of a call, step by step and in any thread; TooLong if the prompt leaves no room for an
         answer."""
         job.repeat(sampling(job.call.params).n)
@@ -121,12 +91,12 @@ class GenerationScheduler:
         made = []
         for index in range(len(job.rendered)):
             with naming_place(index=index // job.copies):
-                made.append(self._stream(job, index, salt, read))
+                made.append(self._make_sequence(job, index, salt, read))
             if len(made) % PART_INPUTS == 0:
                 yield
         return made
 
-    def add(self, job: ActiveCall, made: Sequence[RunningSequence]) -> None:
+    def add(self, job: ServedCall, made: Sequence[RunningSequence]) -> None:
         """Queue a call's sequences."""
         place = self._turns.enter(job)
         for stream in made:
@@ -172,42 +142,26 @@ class GenerationScheduler:
         self._live = [stream for stream in self._live if not stream.is_over]
         self._waiting = [stream for stream in self._waiting if not stream.is_over]
 
-    def _stream(self, job: ActiveCall, index: int, salt: str, read: dict[int, EncoderState]) -> RunningSequence:
-        loaded, ids = job.model.loaded, job.rendered[index].ids
+    def _make_sequence(self, job: ServedCall, index: int, salt: str, read: dict[int, EncoderState]) -> RunningSequence:
+        """The answer to one input; of an encoder-decoder the input is its source, which all copies share."""
+        loaded, prompt = job.model.loaded, job.rendered[index]
         settings = _settings(job, index, self.pool.capacity)
+        generation = begin_generation(loaded, prompt, settings)
+        source = None
+        what, cost = "prompt", len(generation.ids) + settings.max_tokens
         if loaded.reader is not None:
-            return self._writing(job, index, salt, read.setdefault(index // job.copies, EncoderState(self.pool, ids)))
-        generation = Generation(ids, settings, loaded.tokenizer, loaded.ends, loaded.max_tokens)
-        if (most := len(ids) + settings.max_tokens) > self.pool.capacity:
+            source = read.setdefault(index // job.copies, EncoderState(self.pool, prompt.ids))
+            what, cost = "input", BLOCK * (_blocks(len(prompt.ids)) + _blocks(cost))
+        if cost > self.pool.capacity:
             raise TooLong(
-                f"The prompt has {len(ids):,} tokens; with an answer of one token there is room for the keys and "
-                f"values of {self.pool.capacity:,}. Shorten the prompt, or raise kv_bytes",
-                size=most,
+                f"The {what} has {len(prompt.ids):,} tokens; with an answer of one token there is room for the keys "
+                f"and values of {self.pool.capacity:,}. Shorten the {what}, or raise kv_bytes",
+                size=cost,
                 limit=self.pool.capacity,
             )
-        start = origin(job.model.ref, *job.model.files, salt)
-        return RunningSequence(job, index, generation, SequenceCache(self.pool, start, ids), cost=most)
-
-    def _writing(self, job: ActiveCall, index: int, salt: str, source: EncoderState) -> RunningSequence:
-        """The sequence of an answer of an encoder-decoder: its prompt is the answer's opening, and its input is the
-        source."""
-        loaded = job.model.loaded
-        assert loaded.reader is not None
-        opening = job.rendered[index].opening or loaded.reader.opening
-        settings = _settings(job, index, self.pool.capacity)
-        generation = Generation(opening, settings, loaded.tokenizer, loaded.ends, loaded.reader.longest, loaded.rules)
-        most = -(-len(source.ids) // BLOCK) - (-(len(opening) + settings.max_tokens) // BLOCK)
-        if most > self.pool.blocks.count:
-            raise TooLong(
-                f"The input has {len(source.ids):,} tokens; with an answer of one token there is room for the keys "
-                f"and values of {self.pool.capacity:,}. Shorten it, or raise kv_bytes",
-                size=most * BLOCK,
-                limit=self.pool.capacity,
-            )
-        start = origin(job.model.ref, *job.model.files, salt, *map(str, source.ids))
-        return RunningSequence(
-            job, index, generation, SequenceCache(self.pool, start, opening), source, cost=most * BLOCK
-        )
+        start = origin(job.model.ref, *job.model.files, salt, *map(str, () if source is None else source.ids))
+        kv = SequenceCache(self.pool, start, generation.ids)
+        return RunningSequence(generation, kv, source, job=job, index=index, cost=cost)
 
     def _admit(self) -> None:
         """Start waiting sequences in order while they fit, preempting sequences with a later place if needed.
@@ -325,17 +279,20 @@ def _coming(stream: RunningSequence) -> Sequence[Key]:
     return stream.kv.ahead if stream.generation.tokens_left > 1 else ()
 
 
-def _settings(job: ActiveCall, index: int, capacity: int) -> Sampling:
+def _settings(job: ServedCall, index: int, capacity: int) -> Sampling:
     """The request's settings, with `max_tokens` cut to the room there is, but not below what its grammar needs."""
     one = job.rendered[index]
     settings = with_tool_rule(sampling(job.call.params), one.context).for_answer(index % job.copies)
     loaded = job.model.loaded
-    room = min(loaded.max_tokens, capacity) - len(one.ids)
-    if loaded.reader is not None:
-        blocks = capacity // BLOCK - -(-len(one.ids) // BLOCK)
-        room = min(loaded.reader.longest, blocks * BLOCK) - len(one.opening or loaded.reader.opening)
+    opening, longest = opening_of(loaded, one)
+    source_blocks = 0 if loaded.reader is None else _blocks(len(one.ids))
+    room = min(longest, capacity - BLOCK * source_blocks) - len(opening)
     needed = max(1, least(settings.grammar, loaded.tokenizer, loaded.ends))
     return replace(settings, max_tokens=min(settings.max_tokens, max(needed, room)))
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK)
 
 
 def _compute_row(row: list[TokenGrant]) -> list[Chunk]:
@@ -349,18 +306,14 @@ def _compute_row(row: list[TokenGrant]) -> list[Chunk]:
 
 
 def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
-    model = row[0][0].job.model
-    assert model.loaded.causal is not None
-    kvs = [stream.kv for stream, _ in row]
-    if model.loaded.reader is not None:
-        _read(row)
+    loaded = row[0][0].job.model.loaded
+    new = {id(stream.source): stream for stream, _ in row if stream.unread}
+    if new:
+        found = [(stream.job.model, stream.source) for stream in new.values() if stream.source is not None]
+        with applying_adapters((model, len(source.ids)) for model, source in found):
+            read_sources(loaded, [source for _, source in found])
     with applying_adapters((stream.job.model, len(ids)) for stream, ids in row):
-        packed = pack([ids for _, ids in row], model.loaded.device, [kv.length for kv in kvs])
-        read = [stream.source.kv for stream, _ in row if stream.source is not None]
-        if read:
-            logits = sources.next_logits(model.loaded.causal, packed, kvs, read)
-        else:
-            logits = next_logits(model.loaded.causal, packed, kvs)
+        logits = compute_logits(loaded, row)
     are_numbers = logits.amax(-1).isfinite().tolist()
     for (stream, ids), scores, is_number in zip(row, logits, are_numbers, strict=True):
         if not is_number:
@@ -376,29 +329,10 @@ def _advance(row: list[TokenGrant]) -> Iterator[Chunk]:
             yield from stream.job.fail(log_fault(error))
 
 
-def _read(row: list[TokenGrant]) -> None:
-    """Encode the sources in the row that are still unread."""
-    new = {id(stream.source): stream for stream, _ in row if stream.unread}
-    if not new:
-        return
-    loaded = row[0][0].job.model.loaded
-    found = [(stream.job.model, stream.source) for stream in new.values() if stream.source is not None]
-    with applying_adapters((model, len(source.ids)) for model, source in found):
-        packed = pack([source.ids for _, source in found], loaded.device)
-        sources.read(loaded.causal, packed, [source.kv for _, source in found])
-
-
-def _text_chunks(stream: RunningSequence, text: str) -> Iterator[Chunk]:
+def _text_chunks(stream: RunningSequence, text: str) -> list[Chunk]:
     """The chunk for this step's text, if there is one."""
     job, generation = stream.job, stream.generation
     if generation.finish_reason is not None:
         job.completion_tokens += len(generation.made)
-    is_over = generation.finish_reason is not None
-    if not is_over and not (job.call.stream and text):
-        return
-    raw: Json = {"text": text if job.call.stream else generation.text, "finish_reason": generation.finish_reason}
-    if job.call.stream:
-        raw["before"] = generation.text[: len(generation.text) - len(text)]
-    if generation.has_logprobs:
-        raw["logprobs"] = generation.logprobs()
-    yield from job.stream_piece(stream.index, raw) if job.call.stream else job.put_answer(stream.index, raw)
+    logprobs = generation.logprobs if generation.has_logprobs else None
+    return job.put_text(stream.index, generation.text, text, generation.finish_reason, logprobs)

@@ -1,4 +1,4 @@
-"""Models of the engine: the base itself, and adapters or full fine-tunes that stand on it."""
+"""Models of the engine: the base itself, adapters or full fine-tunes that stand on it, and calls to them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.abi.task import generative_tasks, spec_of, vector_tasks
+from llmos.engines.active_call import ActiveCall
 from llmos.nn.adapters.adapter import Adapter, Segment, applying_segments
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.head import Head, load_head
@@ -68,6 +69,13 @@ class ServedModel:
                 has=list(self.tasks),
             )
         return for_model(name, params, self.ref, self.settings.labels)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ServedCall(ActiveCall):
+    """A call in hand, and the model that answers it."""
+
+    model: ServedModel
 
 
 def applying_adapters(row: Iterable[tuple[ServedModel, int]]) -> AbstractContextManager[None]:

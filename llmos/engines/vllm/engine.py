@@ -8,12 +8,11 @@ import struct
 from pathlib import Path
 
 from llmos.abi.call import Chunk
-from llmos.abi.engine import refusal, weights_of
+from llmos.abi.engine import weights_of
 from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
 from llmos.abi.task import open_ended_tasks
-from llmos.engines.base_only import BaseOnly
-from llmos.engines.external_generation import ExternalGeneration
+from llmos.engines.external_generation import ExternalEngine
 from llmos.engines.vllm.server import VllmServer
 from llmos.engines.vllm.writer import Vllm
 from llmos.nn.text.tokenizer import FastTokenizer
@@ -25,22 +24,21 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEFAULT_MAX_TOKENS = 4096  # for a base that states no limit
 
 
-class VllmEngine(BaseOnly):
-    """Implements engines.Engine."""
+class VllmEngine(ExternalEngine):
+    """Generates with a vLLM server, on a GPU."""
 
     name = "vllm"
 
     def __init__(self, token_budget: int = 0, kv_bytes: int = KV_BYTES, command: str = "vllm") -> None:
         """`token_budget` is ignored: vLLM decides how many tokens a step has."""
+        super().__init__()
         self._kv_bytes = kv_bytes
         self._command = command
         self.server: VllmServer | None = None
 
     def load(self, base: ModelPath, device: str, dtype: str, threads: int) -> int:
         manifest, folder = base.manifest, Path(base.folder)
-        why = refusal(self.name, manifest)
-        if why is not None:
-            raise BadInput(why, key="engine", value="vllm", model=manifest.ref)
+        self.check_base(manifest)
         if not device.startswith("cuda"):
             raise BadInput(
                 f"The engine vllm computes on a GPU, and {device} is none. Ask another engine: pytorch",
@@ -57,7 +55,7 @@ class VllmEngine(BaseOnly):
         self.server.wait_ready()
         tasks = tuple(str(task) for task in options.get("tasks", open_ended_tasks()))
         writer = Vllm(self.server, manifest.ref, tokenizer, SLOTS, room)
-        self.answers = ExternalGeneration(writer, manifest.ref, tasks, Settings((), options, room))
+        self.serve(writer, manifest.ref, tasks, Settings((), options, room))
         return sum(weights_bytes(folder / path, dtype) for path in weights_of(manifest))
 
     def step(self) -> list[Chunk]:
@@ -73,7 +71,7 @@ class VllmEngine(BaseOnly):
     def close(self) -> None:
         if self.server is not None:
             self.server.close()
-        self.server = self.answers = None
+        self.server = None
 
 
 def arguments(base: ModelPath, dtype: str, room: int, kv_bytes: int) -> list[str]:

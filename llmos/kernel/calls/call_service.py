@@ -19,7 +19,7 @@ from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Process, Spec, State
 from llmos.config import Config
 from llmos.kernel import events as ev
-from llmos.kernel.calls.pending_call import Deadlines, PendingCall
+from llmos.kernel.calls.call_queue import Deadlines, PendingCall
 from llmos.kernel.calls.router import Router
 from llmos.kernel.processes.footprint import weights_bytes
 from llmos.kernel.processes.ledger import MIB

@@ -12,8 +12,7 @@ from llmos.abi.engine import DEFAULT
 from llmos.abi.error import Crashed, Fault, LlmosError, ProcessDied, TimedOut, fault_of
 from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.histogram import Histogram
-from llmos.kernel.calls.call_queue import CallQueue, RecentUse, ServeProcess
-from llmos.kernel.calls.pending_call import PendingCall
+from llmos.kernel.calls.call_queue import CallQueue, PendingCall, RecentUse, ServeProcess
 from llmos.kernel.processes.eviction import IdleTarget
 from llmos.kernel.processes.turns import DRAINS_S, NOBODY, Crowd, bases_to_yield, model_to_yield
 

@@ -42,15 +42,18 @@ def on_start_failed(table: ProcessTable, event: ev.StartFailed) -> list[Effect]:
     return [*ended, *table.fail_calls(process, event.fault)]
 
 
-def on_ready(table: ProcessTable, event: ev.BecameReady) -> list[Effect]:
+def on_ready(table: ProcessTable, event: ev.Ready) -> list[Effect]:
     process = table.process(event.pid)
     if process.state is not State.STARTING:  # it was stopped or suspended just before
         return []
     table.runtimes[event.pid] = replace(table.runtimes[event.pid], ready_at=event.at)
     if event.weights_bytes:
         process = _weigh(table, process, event.weights_bytes)
-    table.put(process.moved(State.READY))
-    return [do.ReleaseCalls(process.pid)] if table.traits(process).answers_calls else []
+    if not table.traits(process).answers_calls:
+        table.put(process.moved(State.READY))
+        return []
+    table.put(process.moved(State.READY, progress=None))  # how far it was with loading
+    return [do.ReleaseCalls(process.pid)]
 
 
 def on_attached(table: ProcessTable, event: ev.Attached) -> list[Effect]:
@@ -78,12 +81,12 @@ def on_renice_refused(table: ProcessTable, event: ev.ReniceRefused) -> list[Effe
     return []
 
 
-def on_progressed(table: ProcessTable, event: ev.Progressed) -> list[Effect]:
+def on_report(table: ProcessTable, event: ev.Report) -> list[Effect]:
     table.put(replace(table.process(event.pid), progress=event.progress))
     return []
 
 
-def on_metered(table: ProcessTable, event: ev.Metered) -> list[Effect]:
+def on_usage_report(table: ProcessTable, event: ev.UsageReport) -> list[Effect]:
     table.put(replace(table.process(event.pid), usage=event.usage))
     return []
 
@@ -111,7 +114,7 @@ def on_hung(table: ProcessTable, event: ev.Hung) -> list[Effect]:
     return [do.Signal(event.pid, signal.SIGKILL)]
 
 
-def on_failed(table: ProcessTable, event: ev.ChildFailed) -> list[Effect]:
+def on_failed(table: ProcessTable, event: ev.Failed) -> list[Effect]:
     table.put(replace(table.process(event.pid), fault=event.fault, reason=event.fault.message))
     return []
 
@@ -137,16 +140,16 @@ def on_exited(table: ProcessTable, event: ev.ChildExited) -> list[Effect]:
 HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     ev.Forked: on_forked,
     ev.StartFailed: on_start_failed,
-    ev.BecameReady: on_ready,
+    ev.Ready: on_ready,
     ev.Attached: on_attached,
     ev.Detached: on_detached,
     ev.ReniceRefused: on_renice_refused,
-    ev.Progressed: on_progressed,
-    ev.Metered: on_metered,
+    ev.Report: on_report,
+    ev.UsageReport: on_usage_report,
     ev.Unresponsive: on_unresponsive,
     ev.Responsive: on_responsive,
     ev.Hung: on_hung,
-    ev.ChildFailed: on_failed,
+    ev.Failed: on_failed,
     ev.ChildExited: on_exited,
 }
 

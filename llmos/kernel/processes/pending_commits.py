@@ -12,7 +12,7 @@ from llmos.kernel.events import (
     CommitFailed,
     Committed,
     Event,
-    OfferMade,
+    Offered,
     PromotionAsked,
     PromotionChanged,
     PromotionRefused,
@@ -33,7 +33,7 @@ class PendingCommits:
         """Effects to repeat after a restart; each has no effect if it was done already."""
         return [*self.commits.values(), *self.moves.values()]
 
-    def offered(self, event: OfferMade, born: float) -> list[Effect]:
+    def offered(self, event: Offered, born: float) -> list[Effect]:
         commit = Commit(event.pid, event.offer, born)
         self.commits[_key(event.pid, event.offer.offer_id)] = commit
         return [commit]
@@ -75,7 +75,7 @@ def _key(pid: int, offer_id: int) -> str:
 # Handlers of the outcomes.
 
 
-def on_offer_made(table: ProcessTable, event: OfferMade) -> list[Effect]:
+def on_offered(table: ProcessTable, event: Offered) -> list[Effect]:
     return table.pending_commits.offered(event, table.process(event.pid).created_at)
 
 
@@ -111,7 +111,7 @@ def on_promotion_refused(table: ProcessTable, event: PromotionRefused) -> list[E
 
 # Any: each handler takes its own event type
 HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
-    OfferMade: on_offer_made,
+    Offered: on_offered,
     Committed: on_committed,
     CommitFailed: on_commit_failed,
     PromotionAsked: on_promotion_asked,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from itertools import count
 
@@ -30,7 +30,6 @@ class ProcessService:
     def __init__(
         self,
         config: Config,
-        tasks: Collection[str],
         table: ProcessTable,
         store: Store,
         loop: Loop,
@@ -38,7 +37,6 @@ class ProcessService:
         clock: Callable[[], float],
     ) -> None:
         self._config = config
-        self._tasks = tasks
         self._table = table
         self._store = store
         self._loop = loop
@@ -47,7 +45,7 @@ class ProcessService:
         self._pids = count(table.last_pid + 1)
 
     async def submit(self, spec: Spec) -> Process:
-        known = (self._store, self._tasks, self._config.kv_bytes, self._config.engine, self._config.threads)
+        known = (self._store, self._config.kv_bytes, self._config.engine, self._config.threads)
         spec = replace(spec, args=await asyncio.to_thread(Roots(self._config).with_real_paths, spec.program, spec.args))
         spec, needs = await asyncio.to_thread(admit, spec, *known)
         self._check_fits(spec)

@@ -6,7 +6,7 @@ It is pure: no clock, no lock, no await, no log line. Replaying the journal's ev
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +18,9 @@ from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
 from llmos.kernel.events import Event
 from llmos.kernel.processes import child_events, pending_commits
-from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget
 from llmos.kernel.processes.ledger import Ledger
 from llmos.kernel.processes.process_runtime import ALIVE, CALLED, ProcessRuntime, Snapshot, without_models
-from llmos.kernel.processes.scheduler import RANK, AttachRequest, View
-from llmos.kernel.processes.turns import NOBODY, Crowd, Holding
+from llmos.kernel.processes.scheduler import AttachRequest
 from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.traits import Traits
 
@@ -100,126 +98,6 @@ class ProcessTable:
         return self.probe_key != self.probed_key and any(
             self.traits(p).measures_devices and not p.is_ended for p in self.processes.values()
         )
-
-    # The scheduler's input.
-
-    def view(
-        self,
-        at: float,
-        rests: Iterable[IdleTarget],
-        idle_timeout_s: float,
-        wanted: Collection[tuple[int, str]] = (),
-        idle_at: float | None = None,
-        forsaken: Collection[int] = (),
-    ) -> View:
-        """The scheduler's input, given the idle targets and the models that calls wait for.
-
-        `idle_at` is the time by the clock of `rests`, if that differs from `at`.
-        """
-        rests = list(rests)
-        idle = self.idle(rests)
-        return View(
-            at=at,
-            queued=[] if self.is_down else self.queued(),
-            running=[p for p in self.processes.values() if p.state in ALIVE],
-            free_bytes={device.name: self.ledger.free(device.name) for device in self.devices},
-            leaving_bytes=self.leaving_bytes(),
-            idle=idle,
-            attach_requests=self.open_attach_requests(wanted, {rest.pid for rest in rests if rest.is_returning}),
-            is_probing=self.is_probing,
-            idle_timeout_s=idle_timeout_s,
-            idle_at=idle_at,
-            in_use_bytes=self.in_use_bytes(idle),
-            forsaken=forsaken,
-        )
-
-    def queued(self) -> list[Process]:
-        """The processes that may start, in queue order."""
-        found = [
-            p for p in self.processes.values() if p.state is State.QUEUED and not self.runtimes[p.pid].is_backing_off
-        ]
-        return sorted(found, key=lambda p: (self.runtimes[p.pid].place, p.pid))
-
-    def idle(self, rests: Iterable[IdleTarget]) -> list[EvictionCandidate]:
-        """The targets that may be evicted: ready processes, and attached models that are not leaving."""
-        found = []
-        for rest in rests:
-            process, runtime = self.process(rest.pid), self.runtimes[rest.pid]
-            if process.state is not State.READY:
-                continue
-            device = process.spec.device
-            if rest.model is None:
-                size_bytes = self.ledger.held_bytes(rest.pid, device)
-                reload_s = self._start_s(process) + sum(runtime.loads.values())
-            elif rest.model in runtime.loads and rest.model not in runtime.leaving:
-                size_bytes, reload_s = runtime.models[rest.model][1], runtime.loads[rest.model]
-            else:
-                continue
-            found.append(
-                EvictionCandidate(
-                    rest.pid, rest.since, size_bytes, rest.model, device, reload_s, rest.use, rest.is_returning
-                )
-            )
-        return found
-
-    def in_use_bytes(self, idle: Iterable[EvictionCandidate]) -> dict[str, int]:
-        """The bytes of models that are in use and stay, by device."""
-        resting = {(one.pid, one.model) for one in idle}
-        found: dict[str, int] = {}
-        for process in self.processes.values():
-            if process.state not in CALLED or (process.pid, None) in resting:
-                continue
-            runtime, device = self.runtimes[process.pid], process.spec.device
-            for model, (_, size_bytes) in runtime.models.items():
-                if model not in runtime.leaving and (process.pid, model) not in resting:
-                    found[device] = found.get(device, 0) + size_bytes
-        return found
-
-    def leaving_bytes(self) -> dict[str, int]:
-        """The bytes that leaving processes and models will free, by device."""
-        leaving: dict[str, int] = {}
-        for process in self.processes.values():
-            if process.state not in ALIVE:
-                continue
-            device, runtime = process.spec.device, self.runtimes[process.pid]
-            if process.state is State.STOPPING:
-                size_bytes = self.ledger.held_bytes(process.pid, device)
-            else:
-                size_bytes = sum(runtime.models[model][1] for model in runtime.leaving)
-            leaving[device] = leaving.get(device, 0) + size_bytes
-        return leaving
-
-    def open_attach_requests(
-        self, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()
-    ) -> list[AttachRequest]:
-        """The attach requests that may be granted, and whether calls still wait; none of yielding processes."""
-        return [
-            replace(request, is_wanted=key in wanted)
-            for key, request in self.attach_requests.items()
-            if request.model not in self.runtimes[request.pid].models and request.pid not in yielding
-        ]
-
-    def crowd(self) -> Crowd:
-        """The serve processes that wait for memory, in start order, and those that hold it."""
-        queued = [p for p in self.queued() if self.traits(p).answers_calls]
-        if not queued:
-            return NOBODY
-        leaving = self.leaving_bytes()
-        missing = {
-            p.pid: p.spec.need_bytes - self.ledger.free(p.spec.device) - leaving.get(p.spec.device, 0)
-            for p in sorted(queued, key=lambda p: RANK[p.spec.priority])
-        }
-        holding = {
-            p.pid: Holding(self.ledger.held_bytes(p.pid, p.spec.device), self._start_s(p))
-            for p in self.processes.values()
-            if self.traits(p).answers_calls and p.state is State.READY
-        }
-        return Crowd(missing, holding)
-
-    def _start_s(self, process: Process) -> float:
-        """The loading time of its base, as far as it is known."""
-        ready_at, started_at = self.runtimes[process.pid].ready_at, process.started_at
-        return 0.0 if ready_at is None or started_at is None else max(0.0, ready_at - started_at)
 
     def returning(self) -> frozenset[int]:
         """The processes that may continue from their scratch folder, or whose offer there is not committed yet."""
@@ -379,7 +257,7 @@ class ProcessTable:
         self._own(event.devices)
         return []
 
-    def _on_devices_probed(self, event: ev.DevicesProbed) -> list[Effect]:
+    def _on_probed(self, event: ev.Probed) -> list[Effect]:
         self.probed, self.probed_key = event.devices, self.probe_key
         self._own(self.devices)
         return []
@@ -517,7 +395,7 @@ _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     ev.AttachRefused: ProcessTable._on_attach_refused,
     ev.Displaced: ProcessTable._on_displaced,
     ev.DevicesFound: ProcessTable._on_devices_found,
-    ev.DevicesProbed: ProcessTable._on_devices_probed,
+    ev.Probed: ProcessTable._on_probed,
     ev.TimerFired: ProcessTable._on_timer_fired,
     ev.DaemonStarted: ProcessTable._on_daemon_started,
     ev.DownAsked: ProcessTable._on_down_asked,

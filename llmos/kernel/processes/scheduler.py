@@ -1,17 +1,23 @@
-"""The scheduler: pure decisions on who starts, who waits and what is evicted, returned as events."""
+"""The scheduler: its view of the process table, and pure decisions from it on who starts, waits and is evicted."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import Cancelled, Fault, fault_of
 from llmos.abi.process import Priority, Process, State
 from llmos.kernel.events import Admitted, AttachGranted, AttachRefused, Delayed, Displaced, Event, Evicted
-from llmos.kernel.processes.eviction import EvictionCandidate, cheapest
+from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget, cheapest
 from llmos.kernel.processes.ledger import MIB, no_room
+from llmos.kernel.processes.process_runtime import ALIVE, CALLED
+from llmos.kernel.processes.turns import NOBODY, Crowd, Holding
 from llmos.kernel.programs import traits_of
+
+if TYPE_CHECKING:
+    from llmos.kernel.processes.process_table import ProcessTable
 
 RANK = {Priority.INTERACTIVE: 0, Priority.BATCH: 1, Priority.BACKGROUND: 2}
 RUNNING = frozenset({State.STARTING, State.READY, State.STOPPING})
@@ -83,6 +89,132 @@ class MemoryPlan:
             else:
                 events.append(Displaced(self.at, one.pid, one.model, reason))
         return events
+
+
+def view_of(
+    table: ProcessTable,
+    at: float,
+    rests: Iterable[IdleTarget],
+    idle_timeout_s: float,
+    wanted: Collection[tuple[int, str]] = (),
+    idle_at: float | None = None,
+    forsaken: Collection[int] = (),
+) -> View:
+    """The scheduler's input, given the idle targets and the models that calls wait for.
+
+    `idle_at` is the time by the clock of `rests`, if that differs from `at`.
+    """
+    rests = list(rests)
+    idle = _idle(table, rests)
+    return View(
+        at=at,
+        queued=[] if table.is_down else _queued(table),
+        running=[p for p in table.processes.values() if p.state in ALIVE],
+        free_bytes={device.name: table.ledger.free(device.name) for device in table.devices},
+        leaving_bytes=_leaving_bytes(table),
+        idle=idle,
+        attach_requests=_open_attach_requests(table, wanted, {rest.pid for rest in rests if rest.is_returning}),
+        is_probing=table.is_probing,
+        idle_timeout_s=idle_timeout_s,
+        idle_at=idle_at,
+        in_use_bytes=_in_use_bytes(table, idle),
+        forsaken=forsaken,
+    )
+
+
+def _queued(table: ProcessTable) -> list[Process]:
+    """The processes that may start, in queue order."""
+    found = [
+        p for p in table.processes.values() if p.state is State.QUEUED and not table.runtimes[p.pid].is_backing_off
+    ]
+    return sorted(found, key=lambda p: (table.runtimes[p.pid].place, p.pid))
+
+
+def _idle(table: ProcessTable, rests: Iterable[IdleTarget]) -> list[EvictionCandidate]:
+    """The targets that may be evicted: ready processes, and attached models that are not leaving."""
+    found = []
+    for rest in rests:
+        process, runtime = table.process(rest.pid), table.runtimes[rest.pid]
+        if process.state is not State.READY:
+            continue
+        device = process.spec.device
+        if rest.model is None:
+            size_bytes = table.ledger.held_bytes(rest.pid, device)
+            reload_s = _start_s(table, process) + sum(runtime.loads.values())
+        elif rest.model in runtime.loads and rest.model not in runtime.leaving:
+            size_bytes, reload_s = runtime.models[rest.model][1], runtime.loads[rest.model]
+        else:
+            continue
+        found.append(
+            EvictionCandidate(
+                rest.pid, rest.since, size_bytes, rest.model, device, reload_s, rest.use, rest.is_returning
+            )
+        )
+    return found
+
+
+def _in_use_bytes(table: ProcessTable, idle: Iterable[EvictionCandidate]) -> dict[str, int]:
+    """The bytes of models that are in use and stay, by device."""
+    resting = {(one.pid, one.model) for one in idle}
+    found: dict[str, int] = {}
+    for process in table.processes.values():
+        if process.state not in CALLED or (process.pid, None) in resting:
+            continue
+        runtime, device = table.runtimes[process.pid], process.spec.device
+        for model, (_, size_bytes) in runtime.models.items():
+            if model not in runtime.leaving and (process.pid, model) not in resting:
+                found[device] = found.get(device, 0) + size_bytes
+    return found
+
+
+def _leaving_bytes(table: ProcessTable) -> dict[str, int]:
+    """The bytes that leaving processes and models will free, by device."""
+    leaving: dict[str, int] = {}
+    for process in table.processes.values():
+        if process.state not in ALIVE:
+            continue
+        device, runtime = process.spec.device, table.runtimes[process.pid]
+        if process.state is State.STOPPING:
+            size_bytes = table.ledger.held_bytes(process.pid, device)
+        else:
+            size_bytes = sum(runtime.models[model][1] for model in runtime.leaving)
+        leaving[device] = leaving.get(device, 0) + size_bytes
+    return leaving
+
+
+def _open_attach_requests(
+    table: ProcessTable, wanted: Collection[tuple[int, str]], yielding: Collection[int] = ()
+) -> list[AttachRequest]:
+    """The attach requests that may be granted, and whether calls still wait; none of yielding processes."""
+    return [
+        replace(request, is_wanted=key in wanted)
+        for key, request in table.attach_requests.items()
+        if request.model not in table.runtimes[request.pid].models and request.pid not in yielding
+    ]
+
+
+def crowd_of(table: ProcessTable) -> Crowd:
+    """The serve processes that wait for memory, in start order, and those that hold it."""
+    queued = [p for p in _queued(table) if table.traits(p).answers_calls]
+    if not queued:
+        return NOBODY
+    leaving = _leaving_bytes(table)
+    missing = {
+        p.pid: p.spec.need_bytes - table.ledger.free(p.spec.device) - leaving.get(p.spec.device, 0)
+        for p in sorted(queued, key=lambda p: RANK[p.spec.priority])
+    }
+    holding = {
+        p.pid: Holding(table.ledger.held_bytes(p.pid, p.spec.device), _start_s(table, p))
+        for p in table.processes.values()
+        if table.traits(p).answers_calls and p.state is State.READY
+    }
+    return Crowd(missing, holding)
+
+
+def _start_s(table: ProcessTable, process: Process) -> float:
+    """The loading time of its base, as far as it is known."""
+    ready_at, started_at = table.runtimes[process.pid].ready_at, process.started_at
+    return 0.0 if ready_at is None or started_at is None else max(0.0, ready_at - started_at)
 
 
 def schedule(view: View) -> list[Event]:

@@ -1,16 +1,25 @@
-"""The arguments that a client may give a program, checked. The daemon alone sets undeclared ones."""
+"""The arguments that a client may give a program, checked, and the models and datasets that a job gets for them.
+
+What is not declared, the daemon alone fills in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.error import BadInput, BadSetting, NotFound
+from llmos.abi.form import INT8, form_dtype
+from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.model import Manifest
 from llmos.kernel.programs import declaration_of, declarations
+from llmos.kernel.programs.declaration import row_files
+from llmos.kernel.store.store import Store
 
 MAX_TEXT = 4_096  # characters of a name, a path, a label
 MAX_KEY = 60
@@ -78,3 +87,50 @@ def _longest(value: Json) -> int:
     if isinstance(value, Mapping):
         return max((max(len(name), _longest(one)) for name, one in value.items()), default=0)
     return max(map(_longest, value), default=0) if isinstance(value, (list, tuple)) else 0
+
+
+def row_sources(args: Mapping[str, Json]) -> Iterator[str]:
+    """Every file or dataset that the arguments name as data."""
+    data = args.get("data")
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        yield from (source for _, source in row_files(data))
+
+
+def check_rows(args: Mapping[str, Json], store: Store) -> None:
+    """BadInput for a file that is not there, DatasetNotFound for a dataset that is not."""
+    for source in row_sources(args):
+        check_source(source, store)
+
+
+def check_source(source: str, store: Store) -> None:
+    """As `check_rows`, for one file or dataset."""
+    if source.startswith("/"):
+        if not Path(source).is_file():
+            raise BadInput(f"No file {source}. Check the path; it is read by the daemon, on its machine", file=source)
+    elif "@" in source:
+        store.dataset(source)
+    else:
+        raise BadInput(f"{source!r} is neither an absolute path nor a dataset like name@1", file=source)
+
+
+def in_int8(manifest: Manifest, store: Store, floats: str) -> dict[str, ModelPath]:
+    """The int8 version of a base, or of a model's base, where there is one, beside what computes in `floats`."""
+    found = store.in_dtype(manifest.base or manifest.ref, INT8)
+    return {} if found is None else {INT8: store.located(found, form_dtype(INT8, floats))}
+
+
+def promoted(name: str, store: Store, dtype: str | None = None) -> dict[str, ModelPath]:
+    """The promoted version of this name, where there is one."""
+    version = store.promoted(name)
+    return {} if version is None else {"promoted": store.located(f"{name}:{version}", dtype)}
+
+
+def training_dataset(manifest: Manifest, store: Store) -> dict[str, str]:
+    """The dataset that a model was trained on, if it is still here: nothing is compared on rows that one side knows."""
+    ref = manifest.lineage.get("dataset")
+    try:
+        return {str(ref): str(store.dataset_folder(str(ref)))}
+    except (NotFound, BadInput):
+        return {}

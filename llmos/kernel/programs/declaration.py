@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -42,7 +42,6 @@ class AdmissionFacts:
     """The facts that a program's arguments are checked against."""
 
     store: Store
-    tasks: Collection[str]  # all tasks
     engine: str = DEFAULT  # the daemon's default
 
 

@@ -13,10 +13,9 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.abi.process import Priority, Program, Spec
 from llmos.kernel.processes.footprint import FootprintFacts, serving_footprint
-from llmos.kernel.programs.arguments import Rows, Text
+from llmos.kernel.programs.arguments import Rows, Text, check_rows
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
 from llmos.kernel.programs.dtypes import check_dtype
-from llmos.kernel.programs.rows import check_rows
 from llmos.kernel.programs.traits import Traits
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from llmos.abi.frame import Job
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Priority, Program, Spec
 from llmos.abi.recipe import Recipe, check, recipe_of
+from llmos.abi.task import spec_of
 from llmos.kernel.processes.footprint import FootprintFacts, training_footprint
+from llmos.kernel.programs.arguments import check_source, in_int8, promoted, training_dataset
 from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
-from llmos.kernel.programs.related_models import in_int8, promoted, training_dataset
-from llmos.kernel.programs.rows import check_source
 from llmos.kernel.programs.traits import Traits
 
 if TYPE_CHECKING:
@@ -59,12 +59,7 @@ class Train(Declaration):
 
 
 def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:
-    if recipe.task not in facts.tasks:
-        raise BadInput(
-            f"No task {recipe.task!r}. There are: {', '.join(facts.tasks)}",
-            task=recipe.task,
-            expected=list(facts.tasks),
-        )
+    spec_of(recipe.task)  # BadInput for a task that there is not
     check(recipe)
     check_name(recipe.name)
     if any(m.name == recipe.name and m.kind is Kind.BASE for m in facts.store.manifests()):

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from llmos.abi.call import Call
 from llmos.abi.error import Busy
 from llmos.abi.process import Priority
-from llmos.kernel.calls.call_queue import IN_HAND_INPUTS, PATIENCE_S, CallQueue
-from llmos.kernel.calls.pending_call import SMALL_INPUTS, PendingCall
+from llmos.kernel.calls.call_queue import IN_HAND_INPUTS, PATIENCE_S, SMALL_INPUTS, CallQueue, PendingCall
 
 LIMIT = 3
 RANK = {priority: place for place, priority in enumerate(Priority)}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmos.abi.call import Call, Chunk
-from llmos.kernel.calls.pending_call import GRAIN_S, Deadlines, PendingCall
+from llmos.kernel.calls.call_queue import GRAIN_S, Deadlines, PendingCall
 
 
 class Clock(asyncio.SelectorEventLoop):

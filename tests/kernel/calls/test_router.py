@@ -11,8 +11,7 @@ from llmos.abi.error import Busy, Fault
 from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.process import Priority
 from llmos.abi.wire import encode
-from llmos.kernel.calls.call_queue import HALF_LIFE_S, IN_HAND_INPUTS
-from llmos.kernel.calls.pending_call import PendingCall
+from llmos.kernel.calls.call_queue import HALF_LIFE_S, IN_HAND_INPUTS, PendingCall
 from llmos.kernel.calls.router import Router
 from llmos.kernel.processes.eviction import IdleTarget
 from llmos.testing.clock import Clock

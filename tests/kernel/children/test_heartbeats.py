@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmos.abi.frame import Beat, Chunks, Ready
 from llmos.abi.process import Priority, Process, Spec, State
 from llmos.kernel import events as ev
-from llmos.kernel.children.heartbeats import LOADING, NOTICED_AFTER_S, Heartbeats
+from llmos.kernel.children.supervisor import LOADING, NOTICED_AFTER_S, Heartbeats
 
 SERVE = Process(1, Spec("serve", priority=Priority.INTERACTIVE), State.READY, os_pid=11)
 TRAIN = Process(1, Spec("train", priority=Priority.BACKGROUND), State.READY, os_pid=11)

@@ -9,8 +9,7 @@ import time
 
 from llmos.home import OsProcess
 from llmos.kernel.calls.router import Router
-from llmos.kernel.children.heartbeats import Heartbeats
-from llmos.kernel.children.supervisor import Supervisor, own_children
+from llmos.kernel.children.supervisor import Heartbeats, Supervisor, own_children
 from llmos.kernel.children.zygote import Zygote
 
 ORDINARY_USER = """

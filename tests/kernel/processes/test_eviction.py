@@ -17,12 +17,11 @@ from llmos.abi.frame import Ask, Cancel, Detach, ToChild
 from llmos.abi.process import Priority, Spec, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
-from llmos.kernel.calls.call_queue import HALF_LIFE_S, PATIENCE_S, RecentUse
-from llmos.kernel.calls.pending_call import PendingCall
+from llmos.kernel.calls.call_queue import HALF_LIFE_S, PATIENCE_S, PendingCall, RecentUse
 from llmos.kernel.calls.router import Router
 from llmos.kernel.processes.eviction import EvictionCandidate, cheapest
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.kernel.processes.scheduler import AttachRequest, View, schedule
+from llmos.kernel.processes.scheduler import AttachRequest, View, crowd_of, schedule, view_of
 from llmos.kernel.processes.turns import BASE_STAYS_S, BASE_WAITS_S, DRAINS_S
 from llmos.testing.clock import Clock
 
@@ -188,9 +187,9 @@ class World:
         self.look()
 
     def look(self) -> None:
-        self.router.make_room(self.table.crowd())
+        self.router.make_room(crowd_of(self.table))
         rests, wanted, forsaken = self.router.rests(), self.router.wanted_models(), self.router.forsaken()
-        view = self.table.view(self.clock(), rests, self.idle_timeout_s, wanted, self.clock(), forsaken)
+        view = view_of(self.table, self.clock(), rests, self.idle_timeout_s, wanted, self.clock(), forsaken)
         for event in schedule(view):
             self.apply(event)
         self.check()
@@ -271,7 +270,7 @@ class World:
         self.starting.discard(pid)
         self.children[pid] = Child(pid, self.need)
         self.post(ev.Forked(self.clock(), pid, 1000 + pid, 0.0))
-        self.post(ev.BecameReady(self.clock(), pid))
+        self.post(ev.Ready(self.clock(), pid))
         if self.table.process(pid).state is State.STOPPING:
             self.children[pid].is_stopping = True
 
@@ -342,7 +341,6 @@ def play(world: World, steps: list[tuple[str, str | int]]) -> None:
                 world.end(pids[which % len(pids)], -9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("need", [NEED, 60])  # of 100: both bases fit, or one
 @settings(max_examples=100, deadline=None)
 @given(st.lists(STEPS, min_size=30, max_size=80))
@@ -408,7 +406,6 @@ def kept_busy(world: World, models: Sequence[str], seconds: int) -> dict[str, li
     return waits
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("models", [("red:1", "blue:1"), ("red-a:1", "red-b:1", "blue-a:1", "blue:1")])
 def test_bases_that_are_asked_without_end_and_do_not_fit_together_take_turns(models):
     waits = kept_busy(World(need=60), models, 300)

@@ -11,10 +11,10 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.process import Spec
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
-from llmos.kernel.calls.pending_call import PendingCall
+from llmos.kernel.calls.call_queue import PendingCall
 from llmos.kernel.calls.router import Router
 from llmos.kernel.processes.process_table import ProcessTable
-from llmos.kernel.processes.scheduler import schedule
+from llmos.kernel.processes.scheduler import schedule, view_of
 from llmos.kernel.processes.turns import STAYS_S
 from llmos.testing.clock import Clock
 
@@ -39,7 +39,7 @@ class Box:
             ev.Submitted(1.0, 1, Spec("serve", {"base": BASE}, need_bytes=BASE_BYTES), {LeaseKind.WEIGHTS: 100}),
             ev.Admitted(2.0, 1),
             ev.Forked(3.0, 1, os_pid=77, born_at=2.5),
-            ev.BecameReady(4.0, 1),
+            ev.Ready(4.0, 1),
         ):
             self.table.apply(event)
         self.router.serve(1, BASE, "cpu0")
@@ -63,7 +63,7 @@ class Box:
             del self.calls[one.call.call_id]
         self._take()
         self.router.make_room()
-        view = self.table.view(self.clock(), self.router.rests(), 0.0, self.router.wanted_models())
+        view = view_of(self.table, self.clock(), self.router.rests(), 0.0, self.router.wanted_models())
         self.events += schedule(view)
         self._take()
         self.table.ledger.audit([1])

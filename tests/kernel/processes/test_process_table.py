@@ -18,6 +18,7 @@ from llmos.kernel.processes.child_events import is_own_fault
 from llmos.kernel.processes.eviction import EvictionCandidate, IdleTarget
 from llmos.kernel.processes.process_runtime import Snapshot
 from llmos.kernel.processes.process_table import ProcessTable
+from llmos.kernel.processes.scheduler import view_of
 
 CPU = Device("cpu0", "cpu", "a processor", memory_bytes=1000, cores=2)
 SERVE = Spec("serve", {"base": "tiny:1"}, priority=Priority.INTERACTIVE, need_bytes=10)
@@ -32,7 +33,7 @@ def table_with(spec: Spec, state: State = State.QUEUED) -> ProcessTable:
         ev.Submitted(1.0, 1, spec, {LeaseKind.WEIGHTS: spec.need_bytes}),
         ev.Admitted(2.0, 1),
         ev.Forked(3.0, 1, os_pid=77, born_at=2.5),
-        ev.BecameReady(4.0, 1),
+        ev.Ready(4.0, 1),
     ]
     for event in path[: {State.QUEUED: 2, State.STARTING: 4}.get(state, 5)]:
         table.apply(event)
@@ -53,7 +54,7 @@ def test_an_admitted_process_holds_its_memory_and_is_started():
 
 def test_a_ready_serve_process_gets_the_calls_that_waited():
     table = table_with(SERVE, State.STARTING)
-    assert table.apply(ev.BecameReady(4.0, 1)) == [do.ReleaseCalls(1)]
+    assert table.apply(ev.Ready(4.0, 1)) == [do.ReleaseCalls(1)]
 
 
 def test_a_killed_serve_process_restarts_later_and_frees_its_memory_meanwhile():
@@ -63,9 +64,9 @@ def test_a_killed_serve_process_restarts_later_and_frees_its_memory_meanwhile():
     assert (process.state, process.restarts, process.os_pid) == (State.QUEUED, 1, None)
     assert "SIGKILL" in process.reason
     assert table.ledger.leases() == ()
-    assert table.view(0.0, [], 0.0).queued == []
+    assert view_of(table, 0.0, [], 0.0).queued == []
     table.apply(ev.TimerFired(101.0, 1, 1, "restart"))
-    assert [p.pid for p in table.view(0.0, [], 0.0).queued] == [1]
+    assert [p.pid for p in view_of(table, 0.0, [], 0.0).queued] == [1]
 
 
 def test_crashes_in_a_row_wait_longer_and_a_healthy_life_forgives_them():
@@ -77,7 +78,7 @@ def test_crashes_in_a_row_wait_longer_and_a_healthy_life_forgives_them():
         (alarm,) = table.apply(exited(-11, at))
         assert isinstance(alarm, do.SetTimer)
         waits.append(alarm.after_s)
-        for event in (ev.TimerFired(at, 1, alarm.life, "restart"), ev.Admitted(at, 1), ev.BecameReady(at, 1)):
+        for event in (ev.TimerFired(at, 1, alarm.life, "restart"), ev.Admitted(at, 1), ev.Ready(at, 1)):
             table.apply(event)
     assert waits == [0.1, 0.2, 0.4, 0.1]
 
@@ -101,7 +102,7 @@ def test_a_process_that_died_over_a_call_restarts_at_once_without_a_crash_count(
         (alarm,) = table.apply(replace(exited(-11, 6.0), taking_in=taking_in))
         assert isinstance(alarm, do.SetTimer)
         waits.append(alarm.after_s)
-        for event in (ev.TimerFired(6.0, 1, alarm.life, "restart"), ev.Admitted(6.0, 1), ev.BecameReady(6.0, 1)):
+        for event in (ev.TimerFired(6.0, 1, alarm.life, "restart"), ev.Admitted(6.0, 1), ev.Ready(6.0, 1)):
             table.apply(event)
     assert waits == [0.1, 0.0, 0.0, 0.2]
 
@@ -129,7 +130,7 @@ def test_a_serve_process_that_never_gets_ready_is_given_up_and_its_calls_fail():
 def test_a_serve_process_that_says_its_model_is_bad_is_not_tried_again():
     table = table_with(SERVE, State.STARTING)
     fault = Fault("unsafe_weights", "pickled")
-    table.apply(ev.ChildFailed(5.0, 1, fault))
+    table.apply(ev.Failed(5.0, 1, fault))
     assert table.apply(exited(1)) == [do.Clean(1), do.FailCalls(1, fault)]
 
 
@@ -143,7 +144,7 @@ def test_a_killed_trainer_is_interrupted_and_can_go_on():
 
 def test_a_trainer_with_bad_data_is_over_and_says_why():
     table = table_with(TRAIN, State.READY)
-    table.apply(ev.ChildFailed(5.0, 1, Fault("bad_row", "row 7")))
+    table.apply(ev.Failed(5.0, 1, Fault("bad_row", "row 7")))
     assert table.apply(exited(1)) == [do.Clean(1)]
     assert (table.process(1).state, table.process(1).reason) == (State.EXITED, "row 7")
 
@@ -151,7 +152,7 @@ def test_a_trainer_with_bad_data_is_over_and_says_why():
 @pytest.mark.parametrize("code", ["internal", "corrupt", "conflict", "disk_full", "process_died", "never_heard_of"])
 def test_a_trainer_that_failed_without_bad_input_can_go_on_from_its_checkpoint(code):
     table = table_with(TRAIN, State.READY)
-    table.apply(ev.ChildFailed(5.0, 1, Fault(code, "The evaluation broke.")))
+    table.apply(ev.Failed(5.0, 1, Fault(code, "The evaluation broke.")))
     assert table.apply(exited(1)) == []
     process = table.process(1)
     assert (process.state, process.reason) == (
@@ -163,7 +164,7 @@ def test_a_trainer_that_failed_without_bad_input_can_go_on_from_its_checkpoint(c
 @pytest.mark.parametrize("code", ["bad_setting", "wrong_task", "unsafe_weights", "too_long", "model_not_found"])
 def test_a_trainer_whose_input_cannot_work_is_over_for_it_would_fail_again(code):
     table = table_with(TRAIN, State.READY)
-    table.apply(ev.ChildFailed(5.0, 1, Fault(code, "It cannot work")))
+    table.apply(ev.Failed(5.0, 1, Fault(code, "It cannot work")))
     assert table.apply(exited(1)) == [do.Clean(1)]
 
 
@@ -190,7 +191,7 @@ def test_a_queued_serve_process_that_is_killed_answers_the_calls_that_wait_for_i
 
 def test_a_puller_that_lost_its_source_is_interrupted_for_the_source_may_come_back():
     table = table_with(replace(TRAIN, program="pull"), State.READY)
-    table.apply(ev.ChildFailed(5.0, 1, Fault("offline", "no network")))
+    table.apply(ev.Failed(5.0, 1, Fault("offline", "no network")))
     table.apply(exited(1))
     assert table.process(1).state is State.INTERRUPTED
 
@@ -209,7 +210,7 @@ def test_a_trainer_that_finished_while_it_was_told_to_stop_is_finished():
     table = table_with(TRAIN, State.READY)
     made = Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())
     for event in (
-        ev.OfferMade(5.0, 1, made),
+        ev.Offered(5.0, 1, made),
         ev.KillAsked(6.0, 1),
         ev.Committed(7.0, 1, 1, "ner:1", "/folder"),
         exited(0),
@@ -264,7 +265,7 @@ def test_what_cannot_be_done_now_is_refused(asked, error):
 def attach(table: ProcessTable, model: str, size_bytes: int) -> None:
     """A call asks for this model, there is room, and it comes."""
     table.apply(ev.AttachAsked(5.0, 1, model, LeaseKind.ADAPTERS, size_bytes))
-    assert [request.model for request in table.view(5.0, [], 0.0).attach_requests] == [model]
+    assert [request.model for request in view_of(table, 5.0, [], 0.0).attach_requests] == [model]
     assert table.apply(ev.AttachGranted(5.0, 1, model)) == [do.Attach(1, model, life=1)]
     table.apply(ev.Attached(6.0, 1, model, took_s=2.0))
 
@@ -274,7 +275,7 @@ def test_a_model_is_counted_from_when_it_may_come_until_it_has_gone():
     attach(table, "small:1", 20)
     assert table.ledger.held_bytes(1, "cpu0") == 30
     assert table.apply(ev.Displaced(7.0, 1, "small:1", "room")) == [do.Detach(1, "small:1")]
-    view = table.view(7.0, [IdleTarget(1, "small:1", 6.0, 1.0)], 0.0)
+    view = view_of(table, 7.0, [IdleTarget(1, "small:1", 6.0, 1.0)], 0.0)
     assert (view.free_bytes, view.leaving_bytes, view.idle) == ({"cpu0": 970}, {"cpu0": 20}, [])
     table.apply(ev.Detached(8.0, 1, "small:1"))
     assert table.ledger.held_bytes(1, "cpu0") == 10
@@ -285,9 +286,9 @@ def test_a_model_asked_for_again_while_it_leaves_comes_once_it_has_gone():
     attach(table, "small:1", 20)
     table.apply(ev.Displaced(7.0, 1, "small:1", "room"))
     assert table.apply(ev.AttachAsked(7.5, 1, "small:1", LeaseKind.ADAPTERS, 20)) == []
-    assert table.view(7.5, [], 0.0).attach_requests == []
+    assert view_of(table, 7.5, [], 0.0).attach_requests == []
     table.apply(ev.Detached(8.0, 1, "small:1"))
-    assert [request.model for request in table.view(8.0, [], 0.0).attach_requests] == ["small:1"]
+    assert [request.model for request in view_of(table, 8.0, [], 0.0).attach_requests] == ["small:1"]
 
 
 def test_a_model_that_is_there_already_is_counted_once():
@@ -300,7 +301,7 @@ def test_a_model_that_is_there_already_is_counted_once():
 def test_what_is_idle_says_what_bringing_it_back_would_take():
     table = table_with(SERVE, State.READY)
     attach(table, "small:1", 20)
-    idle = table.view(9.0, [IdleTarget(1, None, 6.0, 3.0), IdleTarget(1, "small:1", 6.0, 1.0)], 0.0).idle
+    idle = view_of(table, 9.0, [IdleTarget(1, None, 6.0, 3.0), IdleTarget(1, "small:1", 6.0, 1.0)], 0.0).idle
     assert idle == [
         EvictionCandidate(1, 6.0, 30, None, "cpu0", reload_s=2.0 + 2.0, use=3.0),
         EvictionCandidate(1, 6.0, 20, "small:1", "cpu0", reload_s=2.0, use=1.0),
@@ -310,13 +311,13 @@ def test_what_is_idle_says_what_bringing_it_back_would_take():
 @pytest.mark.parametrize("weights_bytes", [4, 10, 25, 2000])
 def test_the_weight_bytes_that_a_process_reports_are_its_next_footprint(weights_bytes):
     table = table_with(SERVE, State.STARTING)
-    table.apply(ev.BecameReady(4.0, 1, weights_bytes))
+    table.apply(ev.Ready(4.0, 1, weights_bytes))
     assert table.ledger.held_bytes(1, "cpu0") == weights_bytes
     table.ledger.audit([1])
     table.apply(exited(-9))
     assert table.ledger.leases() == ()
     table.apply(ev.TimerFired(101.0, 1, 1, "restart"))
-    assert [p.spec.need_bytes for p in table.view(101.0, [], 0.0).queued] == [weights_bytes]
+    assert [p.spec.need_bytes for p in view_of(table, 101.0, [], 0.0).queued] == [weights_bytes]
     table.apply(ev.Admitted(102.0, 1))
     assert table.ledger.held_bytes(1, "cpu0") == weights_bytes
 
@@ -325,7 +326,7 @@ def test_a_process_that_ends_wishes_for_nothing_any_more():
     table = table_with(SERVE, State.READY)
     table.apply(ev.AttachAsked(5.0, 1, "small:1", LeaseKind.ADAPTERS, 20))
     table.apply(exited(-9))
-    assert table.view(6.0, [], 0.0).attach_requests == []
+    assert view_of(table, 6.0, [], 0.0).attach_requests == []
     assert table.apply(ev.AttachAsked(6.0, 1, "small:1", LeaseKind.ADAPTERS, 20)) == []
 
 
@@ -333,7 +334,7 @@ def test_an_offer_is_committed_then_promoted_by_its_gate_and_then_accepted():
     table = table_with(TRAIN, State.READY)
     verdict = Verdict(True, "better", against="ner:1")
     made = Offer(2, OfferKind.MODEL, "ner", "/nowhere", (), verdict=verdict)
-    assert table.apply(ev.OfferMade(5.0, 1, made)) == [do.Commit(1, made, born=1.0)]
+    assert table.apply(ev.Offered(5.0, 1, made)) == [do.Commit(1, made, born=1.0)]
     answer = do.Accept(1, 2, "ner:2", "/folder")
     (move,) = table.apply(ev.Committed(6.0, 1, 2, "ner:2", "/folder"))
     assert move == do.SetPromoted("ner", 2, "1/2", guarded=True, against="ner:1", answer=answer)
@@ -344,7 +345,7 @@ def test_an_offer_is_committed_then_promoted_by_its_gate_and_then_accepted():
 def test_a_candidate_that_was_overtaken_is_accepted_and_not_promoted():
     table = table_with(TRAIN, State.READY)
     made = Offer(2, OfferKind.MODEL, "ner", "/nowhere", (), verdict=Verdict(True, "better"))
-    table.apply(ev.OfferMade(5.0, 1, made))
+    table.apply(ev.Offered(5.0, 1, made))
     table.apply(ev.Committed(6.0, 1, 2, "ner:2", "/folder"))
     effects = table.apply(ev.PromotionRefused(7.0, "ner", 2, "1/2", Fault("conflict", "ner:3 was faster")))
     assert effects == [do.Accept(1, 2, "ner:2", "/folder")]
@@ -354,7 +355,7 @@ def test_a_candidate_that_was_overtaken_is_accepted_and_not_promoted():
 def test_a_daemon_that_died_finds_trainers_interrupted_and_commits_pending():
     table = table_with(TRAIN, State.READY)
     made = Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())
-    table.apply(ev.OfferMade(5.0, 1, made))
+    table.apply(ev.Offered(5.0, 1, made))
     table.apply(ev.Submitted(6.0, 2, SERVE, {}))
     table.apply(ev.Submitted(6.0, 3, TRAIN, {}))
     effects = table.apply(ev.DaemonStarted(50.0))
@@ -369,7 +370,7 @@ def test_a_daemon_that_goes_down_stops_everybody_and_takes_nothing_new():
     effects = table.apply(ev.DownAsked(7.0))
     assert do.Stop(1, "the daemon goes down") in effects
     assert table.process(2).state is State.QUEUED
-    assert table.view(8.0, [], 0.0).queued == []
+    assert view_of(table, 8.0, [], 0.0).queued == []
     with pytest.raises(Unavailable):
         table.check(ev.Submitted(8.0, 3, TRAIN, {}))
 
@@ -377,7 +378,7 @@ def test_a_daemon_that_goes_down_stops_everybody_and_takes_nothing_new():
 def test_what_the_probe_measured_counts_until_the_machine_changes():
     table = table_with(Spec("probe"), State.READY)
     assert table.is_probing
-    table.apply(ev.DevicesProbed(5.0, 1, (replace(CPU, gflops={"float32": 100.0}, dtype="bfloat16"),)))
+    table.apply(ev.Probed(5.0, 1, (replace(CPU, gflops={"float32": 100.0}, dtype="bfloat16"),)))
     assert not table.is_probing
     assert table.devices[0].dtype == "bfloat16"
     table.apply(ev.DevicesFound(6.0, (replace(CPU, title="another"),), "another key"))
@@ -386,7 +387,7 @@ def test_what_the_probe_measured_counts_until_the_machine_changes():
 
 def test_a_snapshot_goes_through_json_and_gives_the_same_table():
     table = table_with(TRAIN, State.READY)
-    table.apply(ev.OfferMade(5.0, 1, Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())))
+    table.apply(ev.Offered(5.0, 1, Offer(1, OfferKind.MODEL, "ner", "/nowhere", ())))
     again = ProcessTable(msgspec.json.decode(msgspec.json.encode(table.snapshot()), type=Snapshot), memory_share=1.0)
     assert again.snapshot() == table.snapshot()
 

@@ -1,15 +1,15 @@
-"""A call in progress: its tokenized inputs and the part of the answer made so far."""
+"""Calls in hand: their tokenized inputs, and the part of each answer made so far."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import Fault, LlmosError, fault_of
 from llmos.abi.json_type import Json
-from llmos.engines.pytorch.model import ServedModel
-from llmos.tasks import Rendered, Task
+from llmos.tasks import Rendered, Settings, Task
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -17,8 +17,8 @@ class ActiveCall:
     """One call; `is_over` once its last chunk is made or it was cancelled. Each input is rendered `copies` times."""
 
     call: Call
-    model: ServedModel
     task: Task
+    settings: Settings
     rendered: list[Rendered]
     copies: int = 1
     is_over: bool = False
@@ -53,21 +53,31 @@ class ActiveCall:
         """The finished share of the call."""
         return max(len(self._raws) / max(1, len(self.sequences)), len(self._outputs) / len(self.rendered))
 
-    def stream_piece(self, index: int, raw: Json) -> list[Chunk]:
-        """Add a piece of a streamed answer; the end of the last answer ends the call."""
+    def put_text(
+        self, index: int, text: str, new: str, reason: str | None, logprobs: Callable[[], list[Json]] | None
+    ) -> list[Chunk]:
+        """One input's answer has become this text, by what is `new`; `reason` is set at its end.
+
+        Who reads along gets each piece in a chunk; else the answer that comes last makes the call's. `logprobs` gives
+        those that were not said yet; None where nobody asked.
+        """
+        if reason is None and not (self.call.stream and new):
+            return []
+        raw: Json = {"text": new if self.call.stream else text, "finish_reason": reason}
+        if self.call.stream:
+            raw["before"] = text[: len(text) - len(new)]
+        if logprobs is not None:
+            raw["logprobs"] = logprobs()
         output = self.parse(index, raw)
+        if reason is not None:
+            self._outputs[index] = output
+        if not self.call.stream:
+            return self._whole()
         if len(self.rendered) > 1:
             output["index"] = index
-        if raw["finish_reason"] is not None:
-            self._outputs[index] = output
         if len(self._outputs) < len(self.rendered):
             return [Chunk(self.call.call_id, (output,), is_last=False)]
         return [self.last((output,))]
-
-    def put_answer(self, index: int, raw: Json) -> list[Chunk]:
-        """Add one input's raw answer; the last one makes the call's chunk."""
-        self._outputs[index] = self.parse(index, raw)
-        return self._whole()
 
     def put(self, at: int, raw: Json) -> list[Chunk]:
         """Add one sequence's raw answer.
@@ -90,7 +100,7 @@ class ActiveCall:
         return [self.last(tuple(self._outputs[i] for i in range(len(self.rendered))))]
 
     def parse(self, index: int, raw: Json) -> Json:
-        return self.task.parse(raw, self.rendered[index], self.model.settings, self.call.params)
+        return self.task.parse(raw, self.rendered[index], self.settings, self.call.params)
 
     def last(self, outputs: tuple[Json, ...]) -> Chunk:
         self.is_over = True
@@ -103,6 +113,39 @@ class ActiveCall:
             return []
         self.is_over = True
         return [Chunk(self.call.call_id, fault=fault)]
+
+
+class ActiveCalls:
+    """The calls that an engine has in hand, by id."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, ActiveCall] = {}
+
+    def __iter__(self) -> Iterator[ActiveCall]:
+        return iter(self._calls.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def put(self, job: ActiveCall) -> None:
+        """It is in hand from now on."""
+        self._calls[job.call.call_id] = job
+
+    def cancel(self, call_id: int) -> ActiveCall | None:
+        """Nobody waits for this call: it is over, if it was in hand."""
+        job = self._calls.pop(call_id, None)
+        if job is not None:
+            job.is_over = True
+        return job
+
+    def end(self, chunks: Iterable[Chunk]) -> list[ActiveCall]:
+        """Let go of the calls whose last chunks are among these."""
+        return [self._calls.pop(chunk.call_id) for chunk in chunks if chunk.is_last]
+
+    @property
+    def progress(self) -> dict[int, float]:
+        """How much of each large call is done, from 0 to 1."""
+        return {call_id: job.share for call_id, job in self._calls.items() if job.is_large}
 
 
 def log_fault(error: Exception) -> Fault:

@@ -9,8 +9,7 @@ from llmos.abi.error import Cancelled
 from llmos.abi.note import Note
 from llmos.abi.process import Priority
 from llmos.abi.waiting import is_for_nobody
-from llmos.engines.intake import Intake
-from llmos.programs.intake import TakingIn
+from llmos.engines.intake import CallIntake, Intake
 
 
 def compiling(begun: threading.Event) -> Intake:
@@ -34,7 +33,7 @@ def ruled(number: int) -> Call:
 def test_a_caller_that_left_frees_the_lane_for_the_next_who_sent_a_rule():
     awake, is_begun = threading.Semaphore(0), threading.Event()
     note = Note()
-    taking = TakingIn(note, awake.release)
+    taking = CallIntake(note, awake.release)
     taking.put(ruled(1), compiling(is_begun))
     assert is_begun.wait(20)
     taking.put(ruled(2), quick())
@@ -62,7 +61,7 @@ def read(name: str, steps: int, said: list[str], begin: threading.Event) -> Inta
 def test_a_large_call_does_not_wait_until_another_of_its_class_is_tokenized():
     awake, begin, said = threading.Semaphore(0), threading.Event(), list[str]()
     note = Note()
-    taking = TakingIn(note, awake.release)
+    taking = CallIntake(note, awake.release)
     taking.put(Call(1, "mood:1", "embed", ("x",) * 100), read("long", 50, said, begin))
     taking.put(Call(2, "mood:1", "embed", ("x",) * 100, priority=Priority.BACKGROUND), read("low", 1, said, begin))
     taking.put(Call(3, "mood:1", "embed", ("x",) * 100), read("short", 2, said, begin))
