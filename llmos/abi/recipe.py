@@ -37,7 +37,8 @@ LATER = {"later": True}
 class Data:
     """The source of the rows: absolute paths or dataset refs (`name@version`), and how to read them.
 
-    `format` is csv, tsv, jsonl, parquet or conll; columns are names, or indices from 0 if there is no header.
+    Columns are names, or numbers from 0 where there is no header. A path may name a part behind a colon: a file
+    in a zip.
     """
 
     train: str
@@ -49,7 +50,8 @@ class Data:
     has_header: bool | None = None
     validation_share: float = 0.1
     test_share: float = 0.1
-    on_bad_row: str = field(default="stop", metadata=LATER)  # or skip: bad rows are left out and counted
+    on_bad_row: str = field(default="stop", metadata=LATER)  # or skip: bad rows are left out, and counted
+    encoding: str | None = field(default=None, metadata=LATER)  # of text; None: told from its bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.abi.recipe import Data
-from llmos.data.decoding import sha256_of_file
+from llmos.data.byte_source import sha256_of_file
 from llmos.data.families import rows_of
 from llmos.data.reader import read_rows
 from llmos.data.row import Row, Rows
@@ -133,6 +133,7 @@ def _describe_source(rows: Rows[Any]) -> Json:
         "format": rows.format,
         "columns": rows.columns,
         **({"scheme": rows.scheme} if rows.scheme else {}),
+        **({"encoding": rows.encoding} if rows.encoding else {}),
         **({"skipped": rows.skip_counts} if rows.skip_counts else {}),
         **({"counts": rows.counts} if rows.counts else {}),
         **({"left_out": list(rows.left_out)} if rows.left_out else {}),

@@ -55,7 +55,7 @@ class RowStream(Generic[R]):
     def left_out(self) -> tuple[str, ...]:
         """Names of the columns that no row was read from, and of fields that begin too late in the file to be one."""
         names = (name for i, name in enumerate(self.table.names) if i not in self.reader.used)
-        return (*names, *self.table.late_names)
+        return (*self.table.left_out, *names, *self.table.late_names)
 
     def summary(self, rows: tuple[R, ...] = ()) -> Rows[R]:
         """How the file was read, with these rows."""
@@ -69,6 +69,8 @@ class RowStream(Generic[R]):
             self.reader.note,
             dict(+self.reader.counts),
             self.left_out(),
+            self.table.encoding,
+            self.table.notes,
         )
 
 
@@ -81,7 +83,7 @@ def _record(item: Record | BadRow) -> Record:
 def stream_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> RowStream[Any]:
     """The file opened for this task; BadRow or BadInput where its columns do not tell what they are for."""
     family = rows_of(task)
-    table = open_table(Path(path), data, family.column_names(task))
+    table = open_table(Path(path), data, family.column_names(task), family.example(task))
     if not table.sample:
         raise _unreadable(table)
     reader = family.row_reader(task, table, data, options)

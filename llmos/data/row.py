@@ -204,6 +204,8 @@ class Rows(Generic[R]):
     note: str = ""  # which column was taken as what, where no name said it
     counts: dict[str, int] = field(default_factory=dict)  # what was mended or changed while reading, and how often
     left_out: tuple[str, ...] = ()  # columns and fields that nothing was read from
+    encoding: str = ""  # of the file's text, where it is not UTF-8
+    file_notes: tuple[str, ...] = ()  # of the file's format and encoding
 
     @property
     def skip_count(self) -> int:
@@ -213,7 +215,7 @@ class Rows(Generic[R]):
     def notes(self) -> list[str]:
         """What a user should know of how the file was read: columns that were guessed or not read, rows left out."""
         name = self.path.rsplit("/", 1)[-1]
-        notes = [self.note] if self.note else []
+        notes = [*self.file_notes, *([self.note] if self.note else [])]
         if self.left_out:
             notes.append(f"{name}: nothing is read from {', '.join(map(repr, self.left_out))}")
         if self.skip_counts:

@@ -45,6 +45,9 @@ class Table:
     _items: Iterator[Item] = field(default_factory=lambda: iter(()))
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what the numbers of a column stand for
     late_names: Counter[str] = field(default_factory=Counter)  # fields that begin behind the sample, and how often
+    left_out: tuple[str, ...] = ()  # columns that the format itself leaves out, such as the numbers of rows
+    notes: tuple[str, ...] = ()  # what a user should know of how the file was read
+    encoding: str = ""  # of the text, where it is not UTF-8
 
     def __iter__(self) -> Iterator[Item]:
         return self._items
@@ -65,7 +68,7 @@ def table_of(
 ) -> Table:
     """A table of these records; so many of the first are read now as its sample holds."""
     read = iter(items)
-    first, is_whole = _take(read)
+    first, is_whole = take_sample(read)
     sample = [item for item in first if isinstance(item, Record)]
     return Table(path, form, tuple(names), has_names, sample, is_whole, chain(first, read), class_names or {})
 
@@ -73,7 +76,7 @@ def table_of(
 def table_of_objects(path: Path, form: str, objects: Iterable[tuple[int, Mapping[str, Json]] | BadRow]) -> Table:
     """A table of JSON objects: a column for every field of the sample; what a row lacks is None."""
     read = iter(objects)
-    first, is_whole = _take(read)
+    first, is_whole = take_sample(read)
     names = tuple(dict.fromkeys(name for one in first if not isinstance(one, BadRow) for name in one[1]))
     late: Counter[str] = Counter()
 
@@ -92,7 +95,7 @@ def table_of_objects(path: Path, form: str, objects: Iterable[tuple[int, Mapping
     return table
 
 
-def _take(items: Iterator[T]) -> tuple[list[T], bool]:
+def take_sample(items: Iterator[T]) -> tuple[list[T], bool]:
     """The first items, as many as a sample holds, and whether that was all of them."""
     taken: list[T] = []
     chars = 0

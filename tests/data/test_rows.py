@@ -232,7 +232,7 @@ def test_spans_of_characters_become_tags_of_words(tmp_path: Path) -> None:
 BAD = [
     ("empty.csv", "", 1, "empty_file", None),
     ("header.csv", "text,label\n", 1, "no_rows", None),
-    ("utf8.csv", b"text,label\nok,a\ncaf\xe9,b\n", 3, "encoding", b"\xe9"),
+    ("utf8.csv", b"text,label\nqu\xc3\xa9,a\n\xc3\xbc,a\ncaf\xe9,b\n", 4, "encoding", b"\xe9"),
     ("ragged.csv", "text,label\nok,a\nno, no,b\n", 3, "width", "no, no,b"),
     ("quote.csv", 'text,label\nok,a\n"open,b\n', 3, "quotes", None),
     ("blank.csv", "text,label\nok,a\n ,b\n", 3, "no_text", " "),
@@ -244,7 +244,7 @@ BAD = [
     ("lacks.jsonl", '{"text": "ok", "label": 1}\n{"text": "no"}', 2, "label", None),
     ("long.csv", f"text,label\n{'x' * 1_000_000},a\n", 2, "long_text", "x" * 1_000_000),
     ("nul.csv", "text,label\nok,a\nb\x00d,b\n", 3, "nul", "\x00"),
-    ("fake.parquet", "text,label\nok,a\n", 1, "parquet", None),
+    ("magic.parquet", "PAR1 text,label\nok,a\n", 1, "parquet", None),
 ]
 
 

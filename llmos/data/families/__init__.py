@@ -20,6 +20,10 @@ class RowFamily(Protocol):
         """Names of columns that this task knows, besides those that all tasks know: a header is known by them."""
         ...
 
+    def example(self, task: str) -> str:
+        """A row as JSON, as messages show it."""
+        ...
+
     def row_reader(self, task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[Any]:
         """How rows are made of this table's records; BadRow or BadInput where its columns do not tell."""
         ...

@@ -26,6 +26,11 @@ def column_names(task: str) -> frozenset[str]:
     return frozenset()
 
 
+def example(task: str) -> str:
+    """A row as JSON, for messages."""
+    return '{"text": "...", "label": "..."}'
+
+
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[LabelRow]:
     """Reads a text and its label, or its labels; BadInput where the table holds something else."""
     if table.format in OTHERS:

@@ -57,6 +57,11 @@ def column_names(task: str) -> frozenset[str]:
     return frozenset(name for names in shape_of(task).roles.values() for name in names)
 
 
+def example(task: str) -> str:
+    """A row as JSON, for messages."""
+    return "{" + ", ".join(f'"{role}": ...' for role in shape_of(task).roles) + "}"
+
+
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[PairRow]:
     """Reads two texts and a number; BadInput where the table holds no pairs."""
     if table.format in ("conll", "squad"):

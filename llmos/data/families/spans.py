@@ -28,6 +28,11 @@ def column_names(task: str) -> frozenset[str]:
     return frozenset(name for names in ROLES.values() for name in names) | set(STARTS)
 
 
+def example(task: str) -> str:
+    """A row as JSON, for messages."""
+    return '{"question": "...", "context": "...", "answers": {"text": ["..."], "answer_start": [0]}}'
+
+
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[SpanRow]:
     """Reads a question, its passage and its answers; BadInput where the table holds no questions."""
     if table.format == "conll":

@@ -34,6 +34,11 @@ def column_names(task: str) -> frozenset[str]:
     return frozenset()
 
 
+def example(task: str) -> str:
+    """A row as JSON, for messages."""
+    return '{"tokens": ["Ada", "lives"], "tags": ["B-PER", "O"]}'
+
+
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[TagRow]:
     """Reads words and their tags, or a text and its spans; BadInput where the table has cells of one value only."""
     if table.format in ("csv", "tsv"):

@@ -68,6 +68,14 @@ def column_names(task: str) -> frozenset[str]:
     return frozenset((*(name for names in shape_of(task).roles.values() for name in names), *TALKS))
 
 
+def example(task: str) -> str:
+    """A row as JSON, for messages."""
+    shape = shape_of(task)
+    if shape.learns_talks:
+        return f'{{"messages": {EXAMPLE}}}'
+    return "{" + ", ".join(f'"{role}": "..."' for role in shape.roles) + "}"
+
+
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[TextRow]:
     """Reads what is asked and what is answered, or a conversation; BadInput where the table holds no such texts."""
     if table.format in ("conll", "squad"):

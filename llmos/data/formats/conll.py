@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from llmos.abi.error import BadInput, BadRow
-from llmos.data.decoding import lines_of_file
+from llmos.data.decoding import TextSource
 from llmos.data.formats.source import Source
 from llmos.data.table import Item, Record, Table, bad_row, table_of
 
@@ -18,6 +18,8 @@ SUFFIXES = {".conll": "conll", ".bio": "conll", ".iob": "conll"}
 
 TAG = re.compile(r"O|[BIESLU]-\S+")
 DOCUMENT = "-DOCSTART-"
+COMMENT = re.compile(r"#\s*[^\s=]+\s*=")  # "# text = ..." as CoNLL-U has it
+BLANK = " \t\r\n"  # what parts columns and sentences; a no-break space is part of its word
 
 
 def open_file(source: Source, form: str) -> Table:
@@ -25,22 +27,47 @@ def open_file(source: Source, form: str) -> Table:
     the user names others; the sentence's line is its first word's."""
     path, data = source.path, source.data
     places = _number(path, data.text, 0), _number(path, data.label, -1)
-    return table_of(path, form, ("tokens", "tags"), _sentences(path, *places))
+    return table_of(path, form, ("tokens", "tags"), _sentences(source.as_text(), *places))
 
 
-def _sentences(path: Path, word_at: int, tag_at: int) -> Iterator[Item]:
+def is_conll(lines: Sequence[str], *, needs_blank: bool = False) -> bool:
+    """Whether every line ends with a tag, but for comments and blank ones, of which one at least may be needed."""
+    told = [line for line in lines if not line.startswith((DOCUMENT, "# "))]
+    filled = [line for line in told if line.strip(BLANK)]
+    has_blank = any(not line.strip(BLANK) for line in told[: len(told) - 1])
+    return (
+        len(filled) > 1
+        and (has_blank or not needs_blank)
+        and all(len(cells) > 1 and TAG.fullmatch(cells[-1].strip(BLANK)) for cells in map(cells_of, filled))
+    )
+
+
+def cells_of(line: str) -> list[str]:
+    """The columns of a line: tabs part them where there are any, else spaces."""
+    line = line.rstrip("\r\n")
+    return line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
+
+
+def _is_comment(line: str, cells: Sequence[str], width: int) -> bool:
+    """A line that begins with # and is no word: it has another width than words, or is as CoNLL-U writes one."""
+    if not line.startswith("#") or len(cells) == width:
+        return False
+    return COMMENT.match(line) is not None or (line.startswith("# ") and not TAG.fullmatch(cells[-1].strip(BLANK)))
+
+
+def _sentences(text: TextSource, word_at: int, tag_at: int) -> Iterator[Item]:
+    path = text.path
     words: list[str] = []
     tags: list[str] = []
     bad: BadRow | None = None
     width = start = 0
     is_none = True
-    for item in chain(lines_of_file(path), ((0, ""),)):
+    for item in chain(text.lines(), ((0, ""),)):
         if isinstance(item, BadRow):
             bad = bad or item
             continue
-        number, text = item
-        line = text.removesuffix("\n").removesuffix("\r")
-        if not line.strip():
+        number, line = item[0], item[1].rstrip("\r\n")
+        if not line.strip(BLANK):
             if bad is not None:
                 yield bad
             elif words:
@@ -48,8 +75,8 @@ def _sentences(path: Path, word_at: int, tag_at: int) -> Iterator[Item]:
             is_none = is_none and not words and bad is None
             words, tags, bad = [], [], None
             continue
-        cells = line.split("\t") if "\t" in line else line.split()
-        if cells[0] == DOCUMENT or (line.startswith("# ") and not TAG.fullmatch(cells[-1].strip())):
+        cells = cells_of(line)
+        if cells[0] == DOCUMENT or _is_comment(line, cells, width):
             continue
         width = width or len(cells)
         try:
@@ -69,10 +96,11 @@ def _word_in(
 ) -> tuple[str, str]:
     """The word and the tag of one line; the whole sentence is a bad row where one of its lines is."""
     if len(cells) != width:
+        parted = "tab" if "\t" in line else "space"
         raise bad_row(
             path,
             number,
-            f"{len(cells)} columns where the first word has {width}",
+            f"{len(cells)} columns where the first word has {width} (parted by {parted})",
             "Every line is a word and its tags, and a blank line ends a sentence",
             line,
             kind="width",
@@ -80,7 +108,7 @@ def _word_in(
     if width < 2 or not all(-width <= at < width for at in (word_at, tag_at)):
         way_out = "Name columns by numbers from 0, or from -1 at the end"
         raise bad_row(path, number, f"only {width} columns", way_out, line, kind="few_columns")
-    word, tag = cells[word_at].strip(), cells[tag_at].strip()
+    word, tag = cells[word_at].strip(BLANK), cells[tag_at].strip(BLANK)
     if not word:
         raise bad_row(path, number, "the word is empty", "Fill it in, or remove the line", line, kind="empty")
     if not TAG.fullmatch(tag):

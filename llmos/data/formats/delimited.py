@@ -1,87 +1,55 @@
-"""CSV and TSV: commas with quotes as RFC 4180 has them; tabs without, but for a field that is quoted whole."""
+"""CSV and TSV of any dialect: commas, semicolons or bars with quotes as RFC 4180 has them; tabs with or without."""
 
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import islice
 
 from llmos.abi.error import BadRow
-from llmos.data.decoding import empty, lines_of_file
+from llmos.data.decoding import TextSource
+from llmos.data.formats.dialect import Dialect, csv_rows, sniff, split_tabs
+from llmos.data.formats.grid import table_of_grid
 from llmos.data.formats.source import Source
-from llmos.data.table import SAMPLE_ROWS, Item, Record, Table, bad_row, table_of
+from llmos.data.table import Item, Record, Table, bad_row
 
-SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv"}
-DELIMITERS = {"csv": ",", "tsv": "\t"}
-MAX_CELL_CHARS = 16 * 1024 * 1024
-HEADER_NAME = re.compile(r"[^\W\d][\w .-]{0,40}")
+SNIFFED_LINES = 500
+SNIFFED_CHARS = 1024 * 1024
+MOST_LINES = 1000  # of one cell in quotes, where tabs part cells
 
 
 def open_file(source: Source, form: str) -> Table:
-    """The file's rows; the first that is read names the columns, if it looks like a header or the user says so."""
-    path, delimiter = source.path, DELIMITERS[form]
-    rows = _csv_rows(path) if delimiter == "," else _tab_rows(path)
-    first = list(islice(rows, SAMPLE_ROWS))
-    readable = [row for row in first if isinstance(row, Record)]
-    if not readable:
-        raise next((row for row in first if isinstance(row, BadRow)), empty(path))
-    width = len(readable[0].cells)
-    has_header = source.data.has_header
-    if has_header is None:
-        alike = [[str(cell) for cell in row.cells] for row in readable if len(row.cells) == width]
-        has_header = looks_like_header(alike, source.is_column_name, source.is_nearly_column_name)
-    header = readable[0]
-    if has_header and len(first) == 1:
-        way_out = "Add rows, or say that it has no header"
-        raise bad_row(path, 1, "the file has a header and no rows", way_out, kind="no_rows")
-    names = [str(cell).strip() for cell in header.cells] if has_header else list(map(str, range(width)))
-    items = (row for row in chain(first, rows) if not has_header or row is not header)
-    return table_of(path, form, names, _check_width(path, items, width, delimiter), has_names=has_header)
+    """The file's rows, in the dialect of its first lines; TSV, where the user says so, has tabs."""
+    text = source.as_text()
+    found = sniff(first_lines(text), source.is_column_name)
+    dialect = found or Dialect()
+    if form == "tsv" and (found is None or source.data.format == "tsv"):
+        dialect = Dialect("\t", has_separator_line=dialect.has_separator_line)
+    has_tabs = dialect.delimiter == "\t"
+    rows = _tab_rows(text, dialect) if has_tabs else _csv_rows(text, dialect)
+    return table_of_grid(source, "tsv" if has_tabs else "csv", rows, dialect.delimiter)
 
 
-def _check_width(path: Path, rows: Iterator[Item], width: int, delimiter: str) -> Iterator[Item]:
-    for row in rows:
-        if isinstance(row, BadRow) or len(row.cells) == width:
-            yield row
-            continue
-        yield bad_row(
-            path,
-            row.line,
-            f"{len(row.cells)} columns where the first row has {width}",
-            "Quote a field that contains the delimiter, or remove the row",
-            delimiter.join(map(str, row.cells)),
-            kind="width",
-        )
-
-
-def looks_like_header(
-    rows: Sequence[Sequence[str]],
-    known: Callable[[str], bool],
-    nearly_known: Callable[[str], bool] = lambda cell: False,
-) -> bool:
-    """The first row names columns if it uses a known name, or one with a slip of the pen that does not come again,
-    or values that come again in no column that repeats."""
-    first = [cell.strip() for cell in rows[0]]
-    if any(known(cell) for cell in first):
-        return True
-    if not all(HEADER_NAME.fullmatch(cell) for cell in first) or len(set(first)) < len(first):
-        return False
-    columns = [[row[i].strip() for row in rows[1:]] for i in range(len(first))]
-    if any(nearly_known(cell) and cell not in columns[i] for i, cell in enumerate(first)):
-        return True
-    repeating = [i for i, column in enumerate(columns) if len(set(column)) * 2 <= len(column)]
-    return len(rows) > 3 and bool(repeating) and all(first[i] not in columns[i] for i in repeating)
+def first_lines(text: TextSource) -> list[str]:
+    """The lines that tell the dialect; those that cannot be decoded are no part of them."""
+    lines: list[str] = []
+    size = 0
+    for line in islice(text.lines(), SNIFFED_LINES):
+        if not isinstance(line, BadRow):
+            lines.append(line[1])
+            size += len(line[1])
+        if size > SNIFFED_CHARS:
+            break
+    return lines
 
 
 class _Lines:
     """The lines that a CSV reader takes, one at a time; those that cannot be decoded are kept aside as bad rows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, text: TextSource, dialect: Dialect) -> None:
         self.bad: list[BadRow] = []
         self.first = 0  # the number of the first line that was taken for the row at hand
-        self._lines = lines_of_file(path)
+        self._lines = islice(text.lines(), int(dialect.has_separator_line), None)
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:
@@ -93,10 +61,9 @@ class _Lines:
             yield text
 
 
-def _csv_rows(path: Path) -> Iterator[Item]:
-    csv.field_size_limit(MAX_CELL_CHARS)
-    lines = _Lines(path)
-    reader = csv.reader(iter(lines), strict=True)
+def _csv_rows(text: TextSource, dialect: Dialect) -> Iterator[Item]:
+    lines = _Lines(text, dialect)
+    reader = csv_rows(iter(lines), dialect)
     while True:
         lines.first = 0
         try:
@@ -107,11 +74,11 @@ def _csv_rows(path: Path) -> Iterator[Item]:
         except csv.Error as error:
             yield from _drain(lines)
             way_out = 'Close the quotes, and double those inside a field: "a ""b"" c"'
-            yield bad_row(path, lines.first, f"not valid CSV ({error})", way_out, kind="quotes")
+            yield bad_row(text.path, lines.first, f"not valid CSV ({error})", way_out, kind="quotes")
             continue
         yield from _drain(lines)
         if any("\x00" in cell for cell in cells):
-            yield _nul(path, lines.first)
+            yield _nul(text, lines.first)
         elif cells:
             yield Record(lines.first, tuple(cells))
 
@@ -121,23 +88,88 @@ def _drain(lines: _Lines) -> Iterator[BadRow]:
     lines.bad.clear()
 
 
-def _nul(path: Path, line: int) -> BadRow:
-    way_out = "Save the file as plain UTF-8 text, or name its format"
-    return bad_row(path, line, "a NUL character", way_out, "\x00", kind="nul")
+def _nul(text: TextSource, line: int) -> BadRow:
+    way_out = "Save the file as plain UTF-8 text, or name its format or its encoding"
+    return bad_row(text.path, line, "a NUL character", way_out, "\x00", kind="nul")
 
 
-def _tab_rows(path: Path) -> Iterator[Item]:
-    for item in lines_of_file(path):
+def _tab_rows(text: TextSource, dialect: Dialect) -> Iterator[Item]:
+    """Rows of tabs. A cell may be quoted and go on over lines or tabs, where the row has its width only so."""
+    lines = _Pushback(islice(text.lines(), int(dialect.has_separator_line), None))
+    width = 0
+    for item in lines:
         if isinstance(item, BadRow):
             yield item
             continue
-        line, text = item
-        text = text.removesuffix("\n").removesuffix("\r")
-        if text.strip():
-            yield Record(line, tuple(map(_unquote, text.split("\t"))))
+        line, said = item
+        if "\x00" in said:
+            yield _nul(text, line)
+            continue
+        if not said.strip():
+            continue
+        cells = split_tabs(said.rstrip("\r\n"))
+        if '"' in said and _opens_quote(said):
+            cells = _quoted(said, lines, cells, width) or cells
+        width = width or len(cells)
+        yield Record(line, tuple(cells))
 
 
-def _unquote(cell: str) -> str:
-    if len(cell) > 1 and cell[0] == cell[-1] == '"':
-        return cell[1:-1].replace('""', '"')
-    return cell
+def _opens_quote(line: str) -> bool:
+    """Whether a cell begins with a quote that is not closed in it."""
+    return any(cell.startswith('"') and cell.count('"') % 2 for cell in line.split("\t"))
+
+
+def _quoted(said: str, lines: _Pushback, plain: list[str], width: int) -> list[str] | None:
+    """The row as quotes have it, with the lines that it goes on over; None where it is none of the right width."""
+    if width and len(plain) == width:
+        following = lines.peek()
+        if following is None or len(split_tabs(following)) == width:
+            return None
+    taken = [said]
+    while True:
+        try:
+            rows = list(csv_rows(taken, Dialect("\t")))
+        except csv.Error:
+            rows = []
+        if len(rows) == 1 and (not width or len(rows[0]) == width):
+            return rows[0]
+        following = lines.peek()
+        if following is None or len(taken) >= MOST_LINES or (rows and len(rows) == 1):
+            lines.push(taken[1:])
+            return None
+        taken.append(following)
+        next(lines)
+
+
+class _Pushback:
+    """Numbered lines of which some can be given back."""
+
+    def __init__(self, lines: Iterator[tuple[int, str] | BadRow]) -> None:
+        self._lines = lines
+        self._waiting: list[tuple[int, str] | BadRow] = []
+        self._number = 0
+
+    def __iter__(self) -> Iterator[tuple[int, str] | BadRow]:
+        return self
+
+    def __next__(self) -> tuple[int, str] | BadRow:
+        item = self._waiting.pop() if self._waiting else next(self._lines)
+        if not isinstance(item, BadRow):
+            self._number = item[0]
+        return item
+
+    def peek(self) -> str | None:
+        """The text of the next line; None at the end, or where it cannot be decoded."""
+        if not self._waiting:
+            item = next(self._lines, None)
+            if item is None:
+                return None
+            self._waiting.append(item)
+        item = self._waiting[-1]
+        return None if isinstance(item, BadRow) else item[1]
+
+    def push(self, texts: list[str]) -> None:
+        """Give back the last lines that were taken."""
+        for text in reversed(texts):
+            self._waiting.append((self._number, text))
+            self._number -= 1

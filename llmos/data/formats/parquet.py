@@ -10,7 +10,6 @@ from llmos.data.decoding import refuse_empty
 from llmos.data.formats.source import Source
 from llmos.data.table import Record, Table, bad_row, table_of
 
-SUFFIXES = {".parquet": "parquet"}
 BATCH_ROWS = 4096
 
 
