@@ -109,7 +109,7 @@ def _tab_rows(text: TextSource, dialect: Dialect) -> Iterator[Item]:
             continue
         cells = split_tabs(said.rstrip("\r\n"))
         if '"' in said and _opens_quote(said):
-            cells = _quoted(said, lines, cells, width) or cells
+            cells = _quoted_row(said, lines, cells, width) or cells
         width = width or len(cells)
         yield Record(line, tuple(cells))
 
@@ -119,7 +119,7 @@ def _opens_quote(line: str) -> bool:
     return any(cell.startswith('"') and cell.count('"') % 2 for cell in line.split("\t"))
 
 
-def _quoted(said: str, lines: _Pushback, plain: list[str], width: int) -> list[str] | None:
+def _quoted_row(said: str, lines: _Pushback, plain: list[str], width: int) -> list[str] | None:
     """The row as quotes have it, with the lines that it goes on over; None where it is none of the right width."""
     if width and len(plain) == width:
         following = lines.peek()

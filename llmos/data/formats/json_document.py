@@ -136,13 +136,13 @@ class _Document:
             if kind == "whole":
                 values.append(value)
             elif kind == "list":
-                yield self._named(line, value, names)
+                yield self._with_names(line, value, names)
             else:
                 yield self.row(element)
         if kind in ("whole", ""):
             yield _Whole(values)
 
-    def _named(self, line: int, value: Json, names: Sequence[Json]) -> JsonRow:
+    def _with_names(self, line: int, value: Json, names: Sequence[Json]) -> JsonRow:
         if isinstance(value, list) and len(value) == len(names):
             return line, dict(zip(map(str, names), value, strict=True))
         size = len(value) if isinstance(value, list) else type(value).__name__
