@@ -36,10 +36,10 @@ demo: $(VENV)/.runtime  ## from nothing to two promoted models and a chat answer
 test: $(VENV)/.dev  ## every test: units, tiny random models, the real daemon with the starter models
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS)
 
-quick: $(VENV)/.dev  ## the tests that need neither torch nor a model: for every save
-	@$(BIN)/python -m pytest $(WORKERS) -m "not torch and not acceptance"
+quick: $(VENV)/.dev  ## the fast tests that need neither torch nor a model: for every save
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(WORKERS) -m "not torch and not acceptance and not slow"
 
-chaos: $(VENV)/.dev  ## 20 rounds of kill -9 and SIGSTOP at random under load; a plain `make test` goes 5
+chaos: $(VENV)/.dev  ## 20 rounds of kill -9 and SIGSTOP at random under load; a plain `make test` goes 4, one for each victim
 	@LLMOS_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -s tests/acceptance/test_chaos.py
 
 check: $(VENV)/.dev  ## style, types, import arrows, names, the made client

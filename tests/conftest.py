@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as children have it: befo
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -14,14 +15,49 @@ from hypothesis import settings
 settings.register_profile("llmos", deadline=None)
 settings.load_profile("llmos")
 
+# Folders whose files take minutes begin, the slowest first: two workers then end together.
+SLOWEST = ("acceptance", "training", "engines", "nn")
+# Files whose tests ask the one daemon that none of them breaks: one worker has them all, and starts it once.
+OF_ONE_DAEMON = re.compile(
+    r"/acceptance/test_(answers_under_rules|bad_input|crashes|dates|neighbours|openai|reading|templates|writers)\.py"
+)
 NEEDS_TORCH = re.compile(r'^(pytest\.importorskip\("torch"\)|pytestmark = pytest\.mark\.torch$)', re.MULTILINE)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where tests with torch are not wanted, a file of them is not even imported: torch alone takes seconds."""
+    """Where tests with torch or the real daemon are not wanted, a file of them is not even imported: torch alone takes
+    seconds."""
+    if "not acceptance" in config.option.markexpr and collection_path == Path(__file__).with_name("acceptance"):
+        return True
     if "not torch" not in config.option.markexpr or collection_path.suffix != ".py":
         return None
     return True if NEEDS_TORCH.search(collection_path.read_text(encoding="utf-8")) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest folders first, and of them first what shares a daemon."""
+    items.sort(key=lambda item: (_rank_of(item.path), OF_ONE_DAEMON.search(item.path.as_posix()) is None))
+
+
+def _rank_of(path: Path) -> int:
+    folder = path.relative_to(Path(__file__).parent).parts[0]
+    return SLOWEST.index(folder) if folder in SLOWEST else len(SLOWEST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:  # Any: pytest-xdist may be absent
+    """Of `--dist loadfile`: files that share a daemon are one file to it."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneDaemonScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "one daemon" if OF_ONE_DAEMON.search(f"/{file}") else file
+
+    return OneDaemonScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

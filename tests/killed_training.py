@@ -31,23 +31,29 @@ class EveryStep(Channel):
         self.send(Report(progress))
 
 
-def main(folder: Path, method: str, task: str) -> None:
+def main(folder: Path, *runs: str) -> None:
+    """Print what each run (`method-task`) ended with, in peace and killed."""
+    print(json.dumps({run: ends_of(folder / run, *run.split("-")) for run in runs}))
+
+
+def ends_of(folder: Path, method: str, task: str) -> dict[str, object]:
     """The same recipe twice, once in peace."""
-    path = tiny_training.sorting(folder, rows=120)
-    recipe = {"task": task, "method": method, "checkpoint_every_s": 1e-9, "data": {"train": str(path)}}
+    folder.mkdir()
+    path = tiny_training.sorting(folder, rows=90)
+    recipe = {"task": task, "method": method, "epochs": 3.0, "checkpoint_every_s": 1e-9, "data": {"train": str(path)}}
     base = tiny_training.base(folder, "llama" if task == "generate" else "bert")
     found: dict[str, object] = {}
     for name in ("undisturbed", "killed"):
         told = tiny_training.assignment(folder, recipe, base=base)
         chance = random.Random(f"{method} {name}")
         kills = 0
-        while not run(told, chance.randint(1, 10) if name == "killed" and kills < KILLS else None):
+        while not complete(told, chance.randint(1, 5) if name == "killed" and kills < KILLS else None):
             kills += 1
         model = Path(told.scratch) / "model"
         found[name] = {file.name: bits_of(file) for file in sorted(model.glob("*.safetensors"))}
         found["kills"] = kills
         Path(told.scratch).rename(folder / name)
-    print(json.dumps(found))
+    return found
 
 
 def bits_of(file: Path) -> str:
@@ -58,7 +64,7 @@ def bits_of(file: Path) -> str:
     return seen.hexdigest()
 
 
-def run(told: Job, reports: int | None) -> bool:
+def complete(told: Job, reports: int | None) -> bool:
     """Fork a trainer; kill it after so many reports of steps. True if it came to its end."""
     ours, theirs = socket.socketpair()
     pid = os.fork()

@@ -24,6 +24,8 @@ from llmos.daemon import announcing, holding_home, listening
 from llmos.home import children_of
 from llmos.testing.errors import fails_with
 
+pytestmark = pytest.mark.slow
+
 
 def free_port() -> int:
     with socket.socket() as sock:

@@ -34,6 +34,8 @@ from llmos.home import (
 from llmos.kernel.store.store import Store
 from llmos.testing.models import add_base
 
+pytestmark = pytest.mark.slow
+
 MAIN = "from llmos.cli.main import main; main()"
 SLEEPER = [sys.executable, "-c", "import signal; print('there', flush=True); signal.pause()"]
 PATIENCE_S = 120.0  # of a test that would otherwise wait for ever

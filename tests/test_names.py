@@ -7,12 +7,14 @@ import pytest
 from tools import names
 
 
+@pytest.mark.slow
 def test_no_class_name_is_used_for_two_things():
     assert names.classes_of_two_things() == {}
     shared = {name: len(files) for name, files in names.classes().items() if name in names.OF_ONE_THING}
     assert shared == dict.fromkeys(names.OF_ONE_THING, 2), "one that is no longer shared is to be taken out"
 
 
+@pytest.mark.slow
 def test_few_functions_are_named_by_a_bare_participle():
     assert len(names.participles()) <= names.MOST_PARTICIPLES, "\n".join(names.participles())
 

@@ -62,6 +62,7 @@ def offenders(root: Path) -> Iterator[str]:
                     yield f"{inside}:{getattr(node, 'lineno', 0)}: {ast.unparse(node).splitlines()[0]}"
 
 
+@pytest.mark.slow
 def test_no_code_outside_of_tasks_decides_by_the_name_of_a_task():
     found = [*offenders(ROOT)]
     assert found == [], "ask the task's declaration (llmos/abi/task.py):\n" + "\n".join(found)

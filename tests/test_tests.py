@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tools import tests
 
 
+@pytest.mark.slow
 def test_no_test_reaches_into_a_private_attribute():
     assert len(tests.private_accesses()) <= tests.MOST_PRIVATE, "\n".join(tests.private_accesses())
 
 
+@pytest.mark.slow
 def test_no_test_matches_the_words_of_an_error_unless_it_is_about_them():
     assert len(tests.sentence_matches()) <= tests.MOST_MATCHES, "\n".join(tests.sentence_matches())
 
 
+@pytest.mark.slow
 def test_every_test_has_a_name_under_80_characters():
     assert tests.long_names() == []
 

@@ -12,7 +12,8 @@ import ast
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
@@ -38,11 +39,18 @@ def is_participle(name: str) -> bool:
     return word.endswith("ed") or IRREGULAR.fullmatch(word) is not None
 
 
-def definitions(package: Path) -> Iterator[tuple[str, ast.AST]]:
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def definitions(package: Path) -> tuple[tuple[str, Definition], ...]:
     """Every class and function under a folder, with the path of its file."""
-    for path in sorted(package.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            yield path.relative_to(package).as_posix(), node
+    return tuple(
+        (path.relative_to(package).as_posix(), node)
+        for path in sorted(package.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, Definition)
+    )
 
 
 def participles(package: Path = PACKAGE) -> list[str]:

@@ -35,6 +35,12 @@ class BadRow(BadInput):
     code = "bad_row"
 
 
+class BadSuite(BadInput):
+    """A behaviour suite says something that cannot be tested; detail: file, line."""
+
+    code = "bad_suite"
+
+
 class BadSetting(BadInput):
     """A setting has an invalid value; detail: key, value, expected."""
 

@@ -14,6 +14,7 @@ from math import isfinite
 from llmos.abi.error import BadInput
 
 METRIC = "metric"
+SUITE = "suite"
 LOW = "low"
 AT_LEAST, AT_MOST = ">=", "<="
 AS_GOOD, NOT_WORSE, BETTER, NO_COMPARISON = "at-least-as-good", "not-worse", "better", "no-comparison"
@@ -53,6 +54,11 @@ KINDS: dict[str, ConditionKind] = {
     ),
     "latency_ms": ConditionKind(
         "the median time of one test row alone, measured where the model was trained", "latency_ms<=20", (AT_MOST,)
+    ),
+    SUITE: ConditionKind(
+        "every test of a behaviour suite passes on the candidate: docs/testing.md",
+        "suite:/data/support.suite.yaml",
+        has_argument=True,
     ),
     "size_mb": ConditionKind(
         "the candidate's own files in millions of bytes, without its base's", "size_mb<=50", (AT_MOST,)
@@ -158,6 +164,8 @@ def parse_requirement(text: str) -> Requirement:
         raise _unreadable(text, f"it is written {declared.example}")
     if bool(found["argument"]) != declared.has_argument or (found["part"] and kind != METRIC):
         raise _unreadable(text, f"it is written {declared.example}")
+    if kind == SUITE and not found["argument"].startswith("/"):
+        raise _unreadable(text, "a suite is named by its absolute path on the daemon's machine")
     return Requirement(
         kind, subject, found["argument"] or "", bool(found["part"]), found["operator"] or "", _number(text, found)
     )

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import httpx
 
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
+from llmos.abi.call import MAX_INPUTS
 from llmos.abi.device import Device
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
@@ -21,6 +22,11 @@ from llmos.sdk.request import Request
 from llmos.sdk.result import Result
 from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
 from llmos.sdk.wait import SSEParser, raise_unless_done
+
+if TYPE_CHECKING:
+    from llmos.suites.result import SuiteResult
+    from llmos.suites.robustness import NoisePoint, NoisyRow
+    from llmos.suites.suite import Suite
 
 T = TypeVar("T")
 OnProgress = Callable[[Process], None]
@@ -245,6 +251,82 @@ class AsyncClient:
         said = request.one_answer(params) if is_one else params
         results = await self._ask(request.run(task or None, model, given, said, options))
         return results[0] if is_one else results
+
+    async def test(
+        self,
+        model: str,
+        suite: str | Path | Suite,
+        *,
+        timeout_s: float | None = None,
+        engine: str | None = None,
+    ) -> SuiteResult:
+        """Run a behaviour suite (a YAML file) on what is served under this name, and say what came of each test."""
+        from llmos.suites.plan import plan_of
+        from llmos.suites.result import judge_outputs
+        from llmos.suites.suite import Suite, load_suite
+
+        read = suite if isinstance(suite, Suite) else load_suite(suite)
+        plan = plan_of(read)
+        found = await self.model(model)
+        read.check_labels(found.labels)
+        outputs = await self._outputs(read.task, found.ref, plan.inputs, plan.params, timeout_s, engine)
+        return judge_outputs(plan, outputs, found.ref)
+
+    async def robustness(
+        self,
+        model: str,
+        rows: Sequence[NoisyRow],
+        *,
+        noises: Sequence[str] | None = None,
+        levels: Sequence[float] | None = None,
+        seed: int = 7,
+        most_rows: int = 300,
+        timeout_s: float | None = None,
+        engine: str | None = None,
+    ) -> tuple[NoisePoint, ...]:
+        """How many answers stay the same, and stay right, as more of the words of these texts are noisy.
+
+        `rows` are what `llmos.suites.rows.noisy_rows` reads from a file. `levels` are shares of words.
+        """
+        from llmos.suites.robustness import KINDS, LEVELS, judge_robustness, plan_robustness
+
+        found = await self.model(model)
+        plan = plan_robustness(found.task, rows, noises or KINDS, levels or LEVELS, seed, most_rows)
+        outputs = await self._outputs(found.task, found.ref, plan.inputs, {}, timeout_s, engine)
+        return judge_robustness(plan, outputs)
+
+    async def draft_suite(self, model: str, data: str | Path | None = None) -> str:
+        """A behaviour suite to begin with, in YAML: from the model's labels, and the rows of a file or its own dataset.
+
+        A dataset's rows are read from the daemon's home, which must be on this machine.
+        """
+        from llmos.suites.draft import draft_suite
+        from llmos.suites.rows import measured_rows, rows_in
+
+        found = await self.model(model)
+        if data is None:
+            rows = measured_rows(found, (await self.status()).home)
+        else:
+            rows = rows_in(str(data), found.task, found.options)
+        return draft_suite(found.task, found.ref, rows, found.labels)
+
+    async def _outputs(
+        self,
+        task: str,
+        ref: str,
+        inputs: Sequence[Json],
+        params: Mapping[str, Json],
+        timeout_s: float | None,
+        engine: str | None,
+    ) -> list[Json]:
+        """The outputs of any number of inputs, as HTTP has them."""
+        options = request.call_options(timeout_s, Priority.BATCH, engine, {})
+        found: list[Json] = []
+        for start in range(0, len(inputs), MAX_INPUTS):
+            some = inputs[start : start + MAX_INPUTS]
+            answered: list[Json] = await self._ask(request.outputs(task, ref, some, params, options))
+            found += answered
+        return found
 
     async def chat(
         self,

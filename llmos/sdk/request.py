@@ -219,6 +219,14 @@ def run(
     return Request("POST", "/v1/run" if task is None else f"/v1/tasks/{task}", read, body)
 
 
+def outputs(
+    task: str, model: str, inputs: Sequence[Json], params: Mapping[str, Json], asked: Mapping[str, Json]
+) -> Request[list[Json]]:
+    """The same for this task, with the outputs as HTTP has them."""
+    body = {"model": model, "inputs": list(inputs), "params": dict(params), **asked}
+    return Request("POST", f"/v1/tasks/{task}", lambda answer: list(answer["outputs"]), body)
+
+
 def chat_body(
     model: str, messages: str | Sequence[Mapping[str, Json]], params: Mapping[str, Json], asked: Mapping[str, Json]
 ) -> Json:

@@ -24,7 +24,7 @@ from llmos.home import children_of, daemon_of
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-ROUNDS = int(os.environ.get("LLMOS_CHAOS_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("LLMOS_CHAOS_ROUNDS", "4"))
 SEED = int(os.environ.get("LLMOS_CHAOS_SEED", str(random.SystemRandom().randrange(10_000))))
 THREADS = 4
 TEXTS = [f"parcel number {i} was {word}" for i, word in enumerate(("late", "lovely", "broken", "kind", "missing"))]

@@ -22,7 +22,9 @@ from llmos.abi.process import State
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
+KILLS = 2  # tests/training kills a trainer five times, without a daemon
 WORDS = {"praise": "good lovely kind quick helpful", "blame": "late broken rude slow missing"}
+QUIET = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
 HAMMER = """
 import sys
 from llmos import Client
@@ -115,14 +117,14 @@ def ended(box, pid):
     return box.process(pid)
 
 
-def test_a_trainer_killed_five_times_ends_at_the_same_bits(minilm, rows):
+def test_a_trainer_killed_again_and_again_ends_at_the_same_bits(minilm, rows):
     with minilm.client() as box:
         often = {"checkpoint_every_s": 0.2}
         undisturbed = ended(box, train(box, rows, "calm", **often))
         assert undisturbed.state is State.EXITED, undisturbed
         pid = train(box, rows, "shaken", **often)
         kills = 0
-        for step in sorted(random.sample(range(1, 22), 5)):
+        for step in sorted(random.sample(range(1, 22), KILLS)):
             killed_at(box, pid, step)
             process = ended(box, pid)
             if process.state is not State.INTERRUPTED:
@@ -217,51 +219,44 @@ def test_a_daemon_killed_during_training_leaves_it_to_be_resumed(mortal, rows):
     os.close(watched)
 
 
-def test_a_daemon_killed_during_promotions_comes_back_with_one_of_them(mortal, mood):
-    for _ in range(3):
-        with mortal.client() as box:
-            os_pid = box.status().os_pid
-        command = [sys.executable, "-c", HAMMER, mortal.url]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as hammer:
-            assert hammer.stdout.readline() == "begun\n"
-            with mortal.client() as box:
-                for stream_event in box.watch():
-                    if stream_event.kind == "promoted":
-                        break
-            os.kill(os_pid, signal.SIGKILL)
-        assert mortal("up").returncode == 0
-        with mortal.client() as box:
-            versions = {model.ref: model.promoted for model in box.models() if model.name == "mood"}
-            assert versions.keys() == set(mood)
-            assert [*versions.values()].count(True) == 1
+@pytest.mark.parametrize("phase", ["copy", "commit", "convert"])
+def test_a_daemon_killed_during_a_pull_and_promotions_shows_no_half_of_either(mortal, starters, mood, phase):
+    """The pull is interrupted and goes on, or was done; of two versions one is promoted."""
+    with subprocess.Popen([sys.executable, "-c", HAMMER, mortal.url], **QUIET) as hammer, mortal.client() as box:
+        assert hammer.stdout.readline() == "begun\n"
+        until_one_is_promoted(box)
+        pid = box.pull(str(starters / "models" / "minilm" / "1"), name=f"again-{phase}", wait=False).pid
+        until_it_pulls(box, pid, phase)
+        os.kill(box.status().os_pid, signal.SIGKILL)
+    assert mortal("up").returncode == 0
     with mortal.client() as box:
+        versions = {model.ref: model.promoted for model in box.models() if model.name == "mood"}
+        assert versions.keys() == set(mood)
+        assert [*versions.values()].count(True) == 1
+        process = box.process(pid)
+        if process.state is State.INTERRUPTED:
+            try:
+                box.resume(pid)
+                process = ended(box, pid)
+            except LlmosError as error:
+                raise AssertionError(process) from error
+        assert process.state is State.EXITED, process
+        assert len(box.run(f"again-{phase}", "hello").vector) == 384
         assert box.run("mood", "a lovely parcel").label in WORDS
 
 
-def test_a_daemon_killed_during_a_pull_shows_no_half_of_a_base(mortal, starters):
-    source = starters / "models" / "minilm" / "1"
-    for phase in ("copy", "commit", "convert"):
-        with mortal.client() as box:
-            pid = box.pull(str(source), name=f"again-{phase}", wait=False).pid
-            for stream_event in box.watch(pid):
-                if (
-                    stream_event.process
-                    and stream_event.process.progress
-                    and stream_event.process.progress.phase == phase
-                ):
-                    break
-            os.kill(box.status().os_pid, signal.SIGKILL)
-        assert mortal("up").returncode == 0
-        with mortal.client() as box:
-            process = box.process(pid)
-            if process.state is State.INTERRUPTED:
-                try:
-                    box.resume(pid)
-                    process = ended(box, pid)
-                except LlmosError as error:
-                    raise AssertionError(process) from error
-            assert process.state is State.EXITED, process
-            assert len(box.run(f"again-{phase}", "hello").vector) == 384
+def until_one_is_promoted(box):
+    for stream_event in box.watch():
+        if stream_event.kind == "promoted":
+            return
+
+
+def until_it_pulls(box, pid, phase):
+    """Until it is in this phase, or is over."""
+    for stream_event in box.watch(pid):
+        process = stream_event.process
+        if process and process.progress and process.progress.phase == phase:
+            return
 
 
 def test_a_daemon_killed_while_a_wheel_comes_in_goes_on_where_it_was(new_house, tmp_path):

@@ -30,7 +30,7 @@ TICKET = {
     "additionalProperties": False,
 }
 FORMAT = {"type": "json_schema", "json_schema": {"name": "ticket", "schema": TICKET, "strict": True}}
-THINGS = ("kettle", "lamp", "invoice", "parcel", "password", "sofa", "phone", "refund", "blender", "chair")
+THINGS = ("kettle", "invoice", "parcel", "password")
 WANTS = ("My {} is broken", "Where is my {}?", "I was charged twice for a {}", "Write a poem about a {}", "{}" * 40)
 PROMPTS = [want.replace("{}", thing) for thing in THINGS for want in WANTS]
 CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 30}}, "required": ["city"]}
@@ -64,8 +64,8 @@ def exact_chat(exact):
         yield asking(client)
 
 
-def test_fifty_prompts_under_one_schema_all_fit_it(client):
-    assert len(set(PROMPTS)) == 50
+def test_twenty_prompts_under_one_schema_all_fit_it(client):
+    assert len(set(PROMPTS)) == 20
 
     def ask(seed):
         messages = [
@@ -76,8 +76,8 @@ def test_fifty_prompts_under_one_schema_all_fit_it(client):
             model="smollm2", messages=messages, response_format=FORMAT, max_tokens=56, seed=seed
         )
 
-    with ThreadPoolExecutor(50) as pool:  # all at once: the more rows a step has, the less it costs for each
-        for done in pool.map(ask, range(50)):
+    with ThreadPoolExecutor(20) as pool:  # all at once: the more rows a step has, the less it costs for each
+        for done in pool.map(ask, range(20)):
             validate(json.loads(done.choices[0].message.content), TICKET)
 
 

@@ -116,6 +116,7 @@ def test_a_rule_that_cannot_be_kept_to_is_refused_and_the_engine_goes_on(chat, e
     assert chat(max_tokens=2).choices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
 def test_a_call_that_must_be_made_is_made_with_arguments_that_fit(chat, choice, stream):
@@ -153,6 +154,7 @@ def test_the_call_and_what_came_of_it_are_part_of_the_conversation(chat):
     assert chat(messages=history, max_tokens=3).choices
 
 
+@pytest.mark.slow
 def test_tools_and_a_schema_for_what_is_said_otherwise(chat):
     wanted = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
     for seed in range(4):

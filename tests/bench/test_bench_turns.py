@@ -44,6 +44,7 @@ def broken(baton: Baton, steps: int) -> str:
     raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_in_a_relay_every_step_is_in_one_lap_and_every_result_comes_back() -> None:
     tracks = relay({"one": steady, "two": steady}, 5, lap_s=0.0)
     for track in tracks.values():
@@ -51,6 +52,7 @@ def test_in_a_relay_every_step_is_in_one_lap_and_every_result_comes_back() -> No
         assert track.result == "done"
 
 
+@pytest.mark.slow
 def test_a_runner_that_breaks_off_stops_the_relay_and_its_sentence_names_it() -> None:
     with pytest.raises(Stop, match="two"):
         relay({"one": steady, "two": broken}, 3, lap_s=60.0)

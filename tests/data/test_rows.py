@@ -311,6 +311,7 @@ def test_what_cannot_be_read_says_how_to_go_on(tmp_path: Path) -> None:
     assert MAX_TEXT_CHARS < 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the data sets in {REAL}")
 @pytest.mark.parametrize(
     ("file", "task", "count", "labels"),

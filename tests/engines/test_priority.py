@@ -6,6 +6,7 @@ import heapq
 import threading
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ class Line:
         return job
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(2, 400), st.sampled_from(Priority), st.integers(0, 300)), min_size=1, max_size=8))
 def test_a_small_call_waits_for_no_more_than_one_input_of_each_large_one(larges):
     line = Line()
@@ -69,6 +71,7 @@ def test_a_small_call_waits_for_no_more_than_one_input_of_each_large_one(larges)
     assert waited <= alive
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5), st.sampled_from(Priority))
 def test_a_large_call_starves_beside_no_number_of_small_ones(larges, priority):
     line = Line()
@@ -81,6 +84,7 @@ def test_a_large_call_starves_beside_no_number_of_small_ones(larges, priority):
         assert small <= 1000 * larges * APART[priority]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(2, 60), min_size=2, max_size=6), st.integers(0, 40))
 def test_large_calls_of_a_class_advance_by_equal_parts(sizes, head_start):
     line = Line()

@@ -62,6 +62,7 @@ def test_no_two_messages_have_the_same_skeleton():
     assert [text for text, count in skeletons.items() if count > 1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_no_message_to_measure_by_is_a_training_message_with_other_words_in_it(split):
     train = [skeleton(text).split() for text, _ in MESSAGES["train"]]
@@ -110,6 +111,7 @@ def test_most_amounts_of_the_test_split_are_of_its_own():
     assert len(fillers("test", "AMOUNT") - fillers("train", "AMOUNT")) > 0.9 * len(fillers("test", "AMOUNT"))
 
 
+@pytest.mark.slow
 def test_the_baseline_prints_its_scores_as_numbers_for_the_demo():
     ran = subprocess.run(
         [sys.executable, SUPPORT / "baseline.py", "--json"], capture_output=True, text=True, check=True

@@ -60,6 +60,7 @@ EVENTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(EVENTS, max_size=25), st.integers(0, 25))
 def test_a_replay_gives_the_same_table_wherever_it_was_compacted(tmp_path, events, compacted_at):
@@ -289,6 +290,7 @@ print(restore(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_putting_it_back_leaves_what_can_be_put_back(kept):
     overwritten(kept, 1)
     files = {path.name: path.read_bytes() for path in kept.parent.iterdir()}
@@ -429,6 +431,7 @@ for pid in range(table.last_pid + 1, table.last_pid + 1_000_000):
 """
 
 
+@pytest.mark.slow
 def test_a_journal_and_the_snapshot_beside_it_never_disagree_wherever_a_kill_falls(tmp_path):
     path, chance = tmp_path / "journal.db", random.Random(11)
     for round_ in range(8):

@@ -47,6 +47,8 @@ from llmos.kernel.store.store import Store
 from llmos.testing.errors import fails_with
 from llmos.testing.models import add_base, add_model
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {"base": "tiny", "task": "tag", "name": "x", "data": {"train": "/x"}}
 
 

@@ -7,6 +7,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from llmos.abi.api_types import process_json, stream_event_json
 from llmos.abi.process import Spec
 from llmos.config import Config
@@ -28,6 +30,7 @@ class Hub(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+@pytest.mark.slow
 def test_after_a_pull_with_a_token_neither_home_nor_output_has_it(tmp_path: Path) -> None:
     hub = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()

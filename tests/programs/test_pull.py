@@ -426,6 +426,7 @@ def test_a_gguf_file_that_ends_before_its_tensors_do_is_refused(tmp_path):
         describe(tmp_path, [path.name])
 
 
+@pytest.mark.slow
 def test_a_damaged_base_that_is_here_is_brought_in_again_while_models_stand_on_it(server, box, tmp_path):
     pytest.importorskip("torch")
     from transformers import BertConfig, BertModel

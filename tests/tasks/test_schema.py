@@ -161,6 +161,7 @@ def schemas():
 CONTRADICTION = ("Unsatisfiable", "empty")  # no matter of keywords: nothing fits the whole
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(schema=schemas(), is_closed=st.booleans())
 def test_what_is_kept_of_any_schema_llguidance_takes(schema, is_closed):
@@ -186,6 +187,7 @@ PIECES = [
 # fmt: on
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join))
 def test_a_pattern_that_is_called_enforceable_llguidance_takes(pattern):

@@ -72,6 +72,7 @@ def test_what_is_no_name_or_too_much_is_refused(value: object, detail: dict[str,
         for_template({PARAM: value})
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_whatever_is_let_through_is_what_was_sent(value: Any) -> None:
     try:

@@ -179,9 +179,7 @@ def looking(folder: Path, rows: int = 240) -> Path:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(
-    ("method", "dtype"), [("full", "float32"), ("lora", "float32"), ("lora", "bfloat16")], indirect=["dtype"]
-)
+@pytest.mark.parametrize(("method", "dtype"), [("full", "float32"), ("lora", "bfloat16")], indirect=["dtype"])
 def test_questions_become_a_model_that_has_learned_to_answer_them(tmp_path: Path, method: str, dtype: str) -> None:
     from test_trainer import located, trained
 
@@ -191,7 +189,7 @@ def test_questions_become_a_model_that_has_learned_to_answer_them(tmp_path: Path
     recipe = {
         "task": "answer",
         "method": method,
-        "epochs": 18.0,
+        "epochs": 10.0 if method == "full" else 18.0,
         "options": {"max_tokens": 40, "stride": 8},
         "data": {"train": str(looking(tmp_path))},
     }

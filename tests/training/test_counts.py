@@ -8,8 +8,6 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from seqeval.metrics import classification_report as seqeval_report
-from sklearn.metrics import classification_report as sklearn_report
 
 from llmos.evaluation.counts import ClassCounts, averages, entities, total
 
@@ -24,8 +22,11 @@ SENTENCES = st.lists(
 KEYS = (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score"))
 
 
+@pytest.mark.slow
 @given(SENTENCES)
 def test_entities_are_counted_as_seqeval_counts_them(pairs: list[tuple[list[str], list[str]]]) -> None:
+    from seqeval.metrics import classification_report as seqeval_report
+
     true, answers = [a for a, _ in pairs], [b for _, b in pairs]
     tally = entities(true, answers)
     assert all(math.isfinite(rate) for rates in averages(tally).values() for rate in rates.values())
@@ -43,8 +44,11 @@ def test_entities_are_counted_as_seqeval_counts_them(pairs: list[tuple[list[str]
         assert averages(tally)["weighted"][ours] == pytest.approx(report["weighted avg"][theirs])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
 def test_classes_are_counted_as_scikit_learn_counts_them(pairs: list[tuple[int, int]]) -> None:
+    from sklearn.metrics import classification_report as sklearn_report
+
     true, answers = [a for a, _ in pairs], [b for _, b in pairs]
     tally = {str(i): ClassCounts(sum(a == b == i for a, b in pairs), answers.count(i), true.count(i)) for i in range(4)}
     report = sklearn_report(true, answers, labels=range(4), output_dict=True, zero_division=0.0)

@@ -60,6 +60,7 @@ def test_splits_hold_every_row_once_share_no_text_and_come_again(pairs: list[tup
 LABELLED = st.lists(st.sampled_from("abcd"), min_size=40, max_size=160)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(LABELLED, st.lists(st.sampled_from("abcd"), max_size=60))
 def test_a_file_that_grows_moves_no_more_rows_into_its_test_split_than_it_grows_by(old: str, new: str) -> None:

@@ -120,7 +120,11 @@ def sorting(folder: Path, rows: int = 120, task: str = "generate") -> Path:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("task", "method"), [("generate", "full"), ("generate", "lora"), ("chat", "full")])
+@pytest.mark.parametrize(
+    ("task", "method", "dtype"),
+    [("generate", "full", "float32"), ("generate", "lora", "bfloat16"), ("chat", "full", "float32")],
+    indirect=["dtype"],
+)
 def test_rows_become_a_model_that_writes_their_answers_and_ends_them(
     tmp_path: Path, task: str, method: str, dtype: str
 ) -> None:

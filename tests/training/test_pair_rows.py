@@ -186,9 +186,10 @@ def comparing(folder: Path, rows: int = 120) -> Path:
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    ("method", "dtype"), [("full", "float32"), ("lora", "float32"), ("lora", "bfloat16")], indirect=["dtype"]
+    ("task", "method", "dtype"),
+    [("rerank", "full", "float32"), ("rerank", "lora", "bfloat16"), ("similarity", "lora", "float32")],
+    indirect=["dtype"],
 )
-@pytest.mark.parametrize("task", ["rerank", "similarity"])
 def test_pairs_become_a_model_that_has_learned_them_and_answers(
     tmp_path: Path, task: str, method: str, dtype: str
 ) -> None:

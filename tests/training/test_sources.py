@@ -87,7 +87,6 @@ def test_loss_and_gradients_are_those_that_transformers_has_one_pair_at_a_time(
 @pytest.mark.parametrize(
     ("name", "method", "rate", "epochs", "dtype"),
     [
-        ("t5", "full", 1e-2, 20.0, "float32"),
         ("t5", "full", 1e-2, 20.0, "bfloat16"),
         ("marian", "full", 5e-3, 14.0, "float32"),
         ("bart", "lora", 5e-3, 14.0, "float32"),

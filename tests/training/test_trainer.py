@@ -21,6 +21,8 @@ from llmos.testing.errors import fails_with
 
 pytestmark = pytest.mark.torch
 
+KILLED = ("full-classify", "lora-classify", "full-generate")  # method and task of a run
+
 
 def trained(
     folder: Path, recipe: dict[str, Json], told: Job | None = None, *, dtype: str = "float32", **models: ModelPath
@@ -52,8 +54,16 @@ def located(offer: Offer, base: ModelPath) -> ModelPath:
     return ModelPath(manifest, offer.folder, base=base)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("task", ["classify", "tag"])
+@pytest.mark.parametrize(
+    ("task", "method", "dtype"),
+    [
+        ("classify", "full", "float32"),
+        ("classify", "lora", "bfloat16"),
+        ("tag", "full", "bfloat16"),
+        ("tag", "lora", "float32"),
+    ],
+    indirect=["dtype"],
+)
 def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task: str, method: str, dtype: str) -> None:
     path = tiny_training.sorting(tmp_path, rows=240) if task == "classify" else tiny_training.naming(tmp_path)
     recipe = {"task": task, "method": method, "epochs": 10.0, "data": {"train": str(path)}}
@@ -74,29 +84,26 @@ def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task
     assert daemon.progress[-1].phase == "done"
 
 
-def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize(("method", "dtype"), [("full", "float32"), ("lora", "bfloat16")], indirect=["dtype"])
+def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, method: str, dtype: str) -> None:
     from llmos.programs import evaluate
 
     path = tiny_training.sorting(tmp_path)
-    for method in ("full", "lora"):
-        recipe = {"task": "classify", "method": method, "data": {"train": str(path), "test": str(path)}}
-        made = trained(tmp_path, recipe, dtype=dtype).offers[1]
-        kept = tmp_path / "evaluations" / "1"
-        told = tiny_training.assignment(tmp_path, {}, dtype=dtype)
-        asked = replace(
-            told,
-            program="evaluate",
-            args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(kept)},
-            models={"model": located(made, tiny_training.base(tmp_path))},
-        )
-        daemon, channel, close = beside()
-        evaluate.main(channel, asked)
-        close()
-        assert daemon.progress[-1].figures == made.draft["evidence"]["metrics"]
-        assert daemon.progress[-1].message.endswith(f"Report: {kept}/report.html")
-        assert (kept / "evidence.json").is_file()
-        for old in (Path(asked.scratch) / "checkpoints", Path(asked.scratch) / "model"):
-            _remove(old)
+    recipe = {"task": "classify", "method": method, "data": {"train": str(path), "test": str(path)}}
+    made = trained(tmp_path, recipe, dtype=dtype).offers[1]
+    kept = tmp_path / "evaluations" / "1"
+    asked = replace(
+        tiny_training.assignment(tmp_path, {}, dtype=dtype),
+        program="evaluate",
+        args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(kept)},
+        models={"model": located(made, tiny_training.base(tmp_path))},
+    )
+    daemon, channel, close = beside()
+    evaluate.main(channel, asked)
+    close()
+    assert daemon.progress[-1].figures == made.draft["evidence"]["metrics"]
+    assert daemon.progress[-1].message.endswith(f"Report: {kept}/report.html")
+    assert (kept / "evidence.json").is_file()
 
 
 def test_an_evaluation_told_to_stop_ends_and_keeps_nothing(tmp_path: Path) -> None:
@@ -128,11 +135,6 @@ def test_a_base_without_its_resident_form_gets_one_before_it_is_trained(tmp_path
     assert [one.kind for one in others] == [OfferKind.DATASET, OfferKind.MODEL]
 
 
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-
-
 def test_many_labels_can_be_learned(tmp_path: Path) -> None:
     lines = [
         json.dumps({"text": f"{'apple ' * (i % 2)}{'iron ' * (i // 2 % 2)}{i}", "labels": labels})
@@ -157,13 +159,19 @@ def test_a_dataset_made_by_one_run_feeds_another_the_same_rows(tmp_path: Path) -
     assert again.digest() == one.digest() == first.draft["provenance"]["digest"]
 
 
-def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Offer, Offer]:
+    """A folder with rows, and the dataset and the model of a training that has learned them."""
+    folder = tmp_path_factory.mktemp("good")
+    path = tiny_training.sorting(folder)
+    dataset, model = trained(folder, {"task": "classify", "epochs": 12.0, "data": {"train": str(path)}}).offers
+    return folder, dataset, model
+
+
+def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path, good: tuple[Path, Offer, Offer]) -> None:
+    folder, _, model = good
     path = tiny_training.sorting(tmp_path)
-    good = trained(tmp_path, {"task": "classify", "epochs": 12.0, "data": {"train": str(path)}}).offers[1]
-    kept = tmp_path / "kept"
-    Path(good.folder).rename(kept)
-    _remove(tmp_path / "scratch")
-    promoted = located(replace(good, folder=str(kept)), tiny_training.base(tmp_path))
+    promoted = located(model, tiny_training.base(folder))
     recipe = {"task": "classify", "epochs": 0.1, "learning_rate": 1e-6, "data": {"train": str(path)}}
     daemon = trained(tmp_path, recipe, promoted=promoted)
     verdict = daemon.offers[1].verdict
@@ -173,19 +181,19 @@ def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path) -> Non
     assert any("has learned from are not known" in one.message for one in daemon.progress)
 
 
-def test_two_versions_are_compared_on_rows_that_neither_has_learned_from(tmp_path: Path) -> None:
+def test_two_versions_are_compared_on_rows_that_neither_has_learned_from(
+    tmp_path: Path, good: tuple[Path, Offer, Offer]
+) -> None:
+    folder, dataset, model = good
     path = tiny_training.sorting(tmp_path)
-    dataset, model = trained(tmp_path, {"task": "classify", "epochs": 12.0, "data": {"train": str(path)}}).offers
-    kept = (tmp_path / "scratch").rename(tmp_path / "kept")
-    promoted = located(replace(model, folder=str(kept / "model")), tiny_training.base(tmp_path))
+    promoted = located(model, tiny_training.base(folder))
     promoted = replace(promoted, manifest=replace(promoted.manifest, lineage={"dataset": "sorter@1"}))
     known = path.read_text().splitlines()[1:41]
     test = tmp_path / "test.csv"
     test.write_text("\n".join(["text,label", *known, *(f"zzz iron {i},metal" for i in range(500, 504))]))
-    recipe = {"task": "classify", "epochs": 12.0, "data": {"train": str(path), "test": str(test)}}
-    folders = {"sorter@1": str(kept / "dataset")}
-    told = replace(tiny_training.assignment(tmp_path, recipe, promoted=promoted), datasets=folders)
-    offer = trained(tmp_path, recipe, told=told).offers[1]
+    recipe = {"task": "classify", "epochs": 4.0, "data": {"train": str(path), "test": str(test)}}
+    told = tiny_training.assignment(tmp_path, recipe, promoted=promoted)
+    offer = trained(tmp_path, recipe, told=replace(told, datasets={"sorter@1": dataset.folder})).offers[1]
     learned = dataset.draft["splits"]["train"]
     assert learned == 96
     assert offer.verdict is not None
@@ -236,12 +244,13 @@ def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
         trained(tmp_path, {"task": "classify", "checkpoint_every_s": 1e-9, "data": {"train": str(path)}})
 
 
-@pytest.mark.parametrize(("method", "task"), [("full", "classify"), ("lora", "classify"), ("full", "generate")])
-def test_a_run_killed_again_and_again_ends_at_the_same_bits(tmp_path: Path, method: str, task: str) -> None:
-    """In a process that forks the trainers, as the zygote does, so that torch is imported once."""
-    code = [sys.executable, str(Path(__file__).parents[1] / "killed_training.py"), str(tmp_path), method, task]
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Json]:
+    """What runs in peace and killed runs ended with: in a process that forks the trainers, as the zygote does, so that
+    torch is imported once."""
+    code = str(Path(__file__).parents[1] / "killed_training.py")
     done = subprocess.run(
-        code,
+        [sys.executable, code, str(tmp_path_factory.mktemp("killed")), *KILLED],
         capture_output=True,
         text=True,
         timeout=300,
@@ -249,6 +258,11 @@ def test_a_run_killed_again_and_again_ends_at_the_same_bits(tmp_path: Path, meth
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["kills"] == 5
-    assert said["killed"] == said["undisturbed"]
+    said: dict[str, Json] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+@pytest.mark.parametrize("run", KILLED)
+def test_a_run_killed_again_and_again_ends_at_the_same_bits(runs: dict[str, Json], run: str) -> None:
+    assert runs[run]["kills"] == 5
+    assert runs[run]["killed"] == runs[run]["undisturbed"]

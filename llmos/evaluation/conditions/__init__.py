@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmos.abi.gate import AS_GOOD, BETTER, METRIC, NO_COMPARISON, NOT_WORSE
-from llmos.evaluation.conditions import comparison, cost, metric
+from llmos.abi.gate import AS_GOOD, BETTER, METRIC, NO_COMPARISON, NOT_WORSE, SUITE
+from llmos.evaluation.conditions import behaviour, comparison, cost, metric
 from llmos.evaluation.conditions.condition import Condition
 
 CONDITIONS: Mapping[str, Condition] = {
@@ -14,6 +14,7 @@ CONDITIONS: Mapping[str, Condition] = {
     BETTER: comparison.check,
     NO_COMPARISON: comparison.check,
     METRIC: metric.check,
+    SUITE: behaviour.check,
     "latency_ms": cost.check_latency,
     "size_mb": cost.check_size,
 }

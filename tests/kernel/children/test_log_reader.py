@@ -77,6 +77,7 @@ def _lines(text: bytes) -> list[bytes]:
     return [line + b"\n" for line in text.split(b"\n")[:-1]] + [line for line in text.split(b"\n")[-1:] if line]
 
 
+@pytest.mark.slow
 def test_a_reader_keeps_up_with_a_writer_that_is_rotated_all_the_time(tmp_path: Path) -> None:
     written = Written(tmp_path / "7.log")
 

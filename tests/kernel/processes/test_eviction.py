@@ -341,6 +341,7 @@ def play(world: World, steps: list[tuple[str, str | int]]) -> None:
                 world.end(pids[which % len(pids)], -9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("need", [NEED, 60])  # of 100: both bases fit, or one
 @settings(max_examples=100, deadline=None)
 @given(st.lists(STEPS, min_size=30, max_size=80))
@@ -406,6 +407,7 @@ def kept_busy(world: World, models: Sequence[str], seconds: int) -> dict[str, li
     return waits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("models", [("red:1", "blue:1"), ("red-a:1", "red-b:1", "blue-a:1", "blue:1")])
 def test_bases_that_are_asked_without_end_and_do_not_fit_together_take_turns(models):
     waits = kept_busy(World(need=60), models, 300)

@@ -71,6 +71,7 @@ def start(daemon: Daemon, **body: object) -> httpx.Response:
     return httpx.post(f"{daemon.url}/v1/processes", json=body, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_program_of_another_package_runs_from_the_request_to_its_output(daemon, rows):
     answer = start(daemon, program="count", args={"file": str(rows), "least": 2})
     assert answer.status_code == 201, answer.text

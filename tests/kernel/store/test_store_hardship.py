@@ -37,6 +37,7 @@ for pid in range(start + 1, start + 100000):
 """
 
 
+@pytest.mark.slow
 def test_a_store_killed_at_random_points_is_whole_when_opened_again(tmp_path):
     randomly = random.Random(7)
     for round_ in range(6):

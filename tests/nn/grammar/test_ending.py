@@ -72,6 +72,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(value=JSON, cut=st.integers(0, 200), is_ascii=st.booleans())
 def test_json_without_a_key_twice_is_read_alike_in_any_pieces(value, cut, is_ascii):
     data = json.dumps(value, ensure_ascii=is_ascii).encode()

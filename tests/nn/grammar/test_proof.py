@@ -11,6 +11,8 @@ from llmos.abi.waiting import is_for_nobody, waited_for
 from llmos.nn.grammar.proof import is_plain, prove
 from llmos.tasks.grammar import Grammar
 
+pytestmark = pytest.mark.slow
+
 NESTED = "start: r0\n" + "\n".join(f'r{i}: r{i + 1} r{i + 1} | "a"' for i in range(3000)) + '\nr3000: "a"\n'
 
 

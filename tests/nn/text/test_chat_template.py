@@ -158,6 +158,7 @@ BOMBS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", BOMBS)
 def test_a_template_that_would_fill_the_memory_is_refused_by_the_models_name(text):
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
