@@ -32,6 +32,7 @@ class Bench(StrEnum):
     MEMORY = "memory"
     HTTP = "http"
     QUALITY = "quality"
+    GATE = "gate"
     ADAPTERS = "adapters"
     MIXED = "mixed"
     NEIGHBOURS = "neighbours"
@@ -101,6 +102,8 @@ def _measure(
         return measure(data, home, mode=mode, **chosen)
     if bench is Bench.FINETUNE:
         return measure(data, home, mode=mode, count=count, dtype=dtype, device=device)
+    if bench is Bench.GATE:
+        return measure(mode=mode)
     if bench is Bench.START:
         return measure(home, mode=mode, rounds=rounds or (15 if full else 5))
     if bench is Bench.HTTP:

@@ -76,6 +76,7 @@ class Progress:
     unit: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     message: str = ""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # of figures that have one, at 95 %
 
     def __post_init__(self) -> None:
         if not (isfinite(self.done) and isfinite(self.total)):

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.api_types import Model, ModelView, model_of, process_json
+from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST
 from llmos.abi.process import Process, Spec
@@ -42,6 +43,16 @@ class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
     labels: list[str] | None = None
 
 
+class GateRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What new versions must meet to be promoted; a field that is left out stays as it is.
+
+    `require` replaces all requirements, such as `f1.low>=0.8`; `margin` is how much worse the primary metric may be.
+    """
+
+    require: list[str] | None = None
+    margin: float | None = None
+
+
 class ModelList(msgspec.Struct):
     """The promoted versions with their bare name as `id`, then all versions of all models and bases."""
 
@@ -57,6 +68,7 @@ class Removed(msgspec.Struct):
 
 
 PULL = msgspec.json.Decoder(PullRequest)
+GATE = msgspec.json.Decoder(GateRequest)
 
 
 class Models:
@@ -67,7 +79,7 @@ class Models:
         self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
-        one = "/v1/models/{ref}"
+        one, gate = "/v1/models/{ref}", "/v1/models/{name}/gate"
         return [
             Endpoint("GET", "/v1/models", self.list, "List models and bases", gives=ModelList),
             Endpoint("POST", "/v1/models/pull", self.pull, "Bring in a base or an adapter", PullRequest, Process),
@@ -79,6 +91,9 @@ class Models:
             Endpoint(
                 "POST", "/v1/models/{name}/rollback", self.rollback, "Promote the version promoted before", gives=Model
             ),
+            Endpoint("GET", gate, self.gate, "Show what new versions must meet to be promoted", gives=Gate),
+            Endpoint("POST", gate, self.set_gate, "Change what new versions must meet", GateRequest, Gate),
+            Endpoint("DELETE", gate, self.reset_gate, "Go back to the default policy of the gate", gives=Gate),
             Endpoint("GET", f"{one}/report", self.report, "Show the evaluation page", media="text/html"),
         ]
 
@@ -102,6 +117,16 @@ class Models:
 
     async def rollback(self, request: Request) -> Reply:
         return reply(_model_json(await self._models.rollback(request.path_params["name"])))
+
+    async def gate(self, request: Request) -> Reply:
+        return reply(to_plain(self._models.gate(request.path_params["name"])))
+
+    async def set_gate(self, request: Request) -> Reply:
+        body = await self._bodies.read(request, GATE)
+        return reply(to_plain(await self._models.set_gate(request.path_params["name"], body.require, body.margin)))
+
+    async def reset_gate(self, request: Request) -> Reply:
+        return reply(to_plain(await self._models.reset_gate(request.path_params["name"])))
 
     async def report(self, request: Request) -> Reply:
         path = Path(self._models.file(request.path_params["ref"], REPORT))

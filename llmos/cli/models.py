@@ -1,4 +1,4 @@
-"""pull, ls, show, promote, rollback: versions in the store, and the one that a name means."""
+"""pull, ls, show, promote, rollback, gate: versions in the store, and the one that a name means."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmos.abi.error import NotFound
+from llmos.abi.error import BadInput, NotFound
+from llmos.abi.gate import KINDS, parse_requirement
 from llmos.abi.model import Kind
 from llmos.cli.client import box
-from llmos.cli.terminal import note, number, say, say_json, say_table, size
+from llmos.cli.terminal import note, number, say, say_json, say_metrics, say_table, size
 
 if TYPE_CHECKING:
     from llmos.abi.api_types import Model
@@ -178,13 +179,29 @@ def _say_model(model: Model) -> None:
             say(f"  {key:<13} {value}")
     if model.metrics:
         say()
-        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in model.metrics.items()])
+        say_metrics(model.metrics, bounds_of(model))
+    _say_gate(model)
     per_class = model.evidence.get("per_class") or {}
     if per_class:
         say()
         keys = list(next(iter(per_class.values())))
         table = [(label, *(number(row.get(key)) for key in keys)) for label, row in per_class.items()]
         say_table(("LABEL", *(key.upper() for key in keys)), table)
+
+
+def bounds_of(model: Model) -> dict[str, tuple[float, float]]:
+    """The ends of the intervals of its metrics; none of a version made earlier."""
+    found = model.evidence.get("intervals") or {}
+    return {name: (one["low"], one["high"]) for name, one in found.items()}
+
+
+def _say_gate(model: Model) -> None:
+    """What each condition of the gate found when the version was made."""
+    found = (model.evidence.get("gate") or {}).get("conditions") or []
+    if found:
+        say()
+        rows = [(one["require"], "met" if one["is_met"] else "not met", one["sentence"]) for one in found]
+        say_table(("REQUIRED", "", "FOUND"), rows)
 
 
 def _template(tried: dict[str, Any]) -> str | None:  # Any: JSON
@@ -218,6 +235,40 @@ def rollback(
         _say_promoted(client.rollback(name), as_json=as_json)
 
 
+def gate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name; there need be no version of it yet.")],
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="A requirement, such as 'f1.low>=0.8' or better; replaces all there were. May be repeated."),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="How much worse the primary metric may be, such as 0.01.")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Go back to the default.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show or change what new versions of a name must meet to be promoted."""
+    if reset and (require or margin is not None):
+        raise BadInput("--reset goes back to the default; give it without --require and --margin")
+    with box() as client:
+        if reset:
+            found = client.reset_gate(name)
+        elif require or margin is not None:
+            found = client.set_gate(name, require or None, margin)
+        else:
+            found = client.gate(name)
+        newest = next((one for one in reversed(client.models()) if one.name == name and one.evidence.get("gate")), None)
+    if as_json:
+        say_json(found)
+        return
+    say(f"{name}{' (the default)' if found.is_default else ''}, margin {found.margin:g}")
+    kinds = [KINDS[parse_requirement(one).kind] for one in found.require]
+    say_table(("REQUIRED", "MEANING"), [(one, kind.help) for one, kind in zip(found.require, kinds, strict=True)])
+    if newest is not None:
+        say(f"\n{newest.ref}:")
+        _say_gate(newest)
+
+
 def _say_promoted(model: Model, *, as_json: bool) -> None:
     if as_json:
         say_json(model)
@@ -231,4 +282,5 @@ VERBS: dict[str, Any] = {  # Any: verbs differ in what they take
     "show": show,
     "promote": promote,
     "rollback": rollback,
+    "gate": gate,
 }

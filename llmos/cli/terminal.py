@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +30,19 @@ def note(text: str) -> None:
 def say_json(value: Any) -> None:  # Any: one of our dataclasses, or plain data
     """Print a value as indented JSON."""
     say(msgspec.json.format(msgspec.json.encode(value, enc_hook=list), indent=2).decode())
+
+
+def say_metrics(metrics: Mapping[str, object], intervals: Mapping[str, tuple[float, float]]) -> None:
+    """A table of metrics, with the 95 % intervals of those that have one; versions made earlier have none."""
+    if not intervals:
+        say_table(("METRIC", "VALUE"), [(name, number(value)) for name, value in metrics.items()])
+        return
+    rows = [(name, number(value), _span_of(intervals.get(name))) for name, value in metrics.items()]
+    say_table(("METRIC", "VALUE", "95 % INTERVAL"), rows)
+
+
+def _span_of(ends: tuple[float, float] | None) -> str:
+    return f"{number(ends[0])} to {number(ends[1])}" if ends else ""
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

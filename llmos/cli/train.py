@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmos.cli.client import box, settings_of
+from llmos.cli.models import bounds_of
 from llmos.cli.task_options import TASKS, TrainCommand, declared_settings
-from llmos.cli.terminal import note, number, say, say_json, say_table
+from llmos.cli.terminal import note, say, say_json, say_metrics
 
 if TYPE_CHECKING:
     from llmos.abi.process import Process
@@ -175,17 +176,17 @@ def _say_made(client: Client, process: Process) -> None:
     for ref in made:
         model = client.model(ref)
         say(f"{ref} is {'promoted' if model.promoted else 'a candidate'}. {process.reason}".rstrip())
-        _say_figures(model.metrics)
+        _say_figures(model.metrics, bounds_of(model))
         say(f"Ask it: llmos run {ref if not model.promoted else model.name} '...'")
         say(f"How good it is: llmos show {ref}")
     if not made and process.progress is not None:
         say(process.progress.message or process.reason)
-        _say_figures(process.progress.figures)
+        _say_figures(process.progress.figures, process.progress.intervals)
 
 
-def _say_figures(figures: Mapping[str, object]) -> None:
+def _say_figures(figures: Mapping[str, object], intervals: Mapping[str, tuple[float, float]]) -> None:
     if figures:
-        say_table(("METRIC", "VALUE"), [(key, number(value)) for key, value in figures.items()])
+        say_metrics(figures, intervals)
 
 
 COMMANDS = {"train": TrainCommand}

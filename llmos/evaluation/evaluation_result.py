@@ -27,6 +27,11 @@ class EvaluationResult:
     mistakes: tuple[Mistake, ...] = field(default_factory=tuple)
     intervals: dict[str, Interval] = field(default_factory=dict)
 
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """The ends of the intervals."""
+        return {name: (one.low, one.high) for name, one in self.intervals.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:

@@ -10,6 +10,7 @@ from typing import ClassVar, get_args
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault
 from llmos.abi.frame import FromChild
+from llmos.abi.gate import GatePolicy
 from llmos.abi.model import Offer
 from llmos.abi.process import DONE, Priority, Progress, Spec, Usage
 from llmos.kernel.programs.traits import Traits
@@ -93,6 +94,15 @@ class PromotionAsked(Event):
     version: int
     ticket: str
     back_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatePolicyChanged(Event):
+    """New versions of this name must meet this policy from now on."""
+
+    durability: ClassVar[Durability] = Durability.FSYNCED
+    name: str
+    policy: GatePolicy
 
 
 @dataclass(frozen=True, slots=True)

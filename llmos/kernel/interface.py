@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.device import Device
+from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
@@ -69,6 +70,18 @@ class ModelsInterface(Protocol):
     async def promote(self, ref: str) -> ModelView: ...
     async def rollback(self, name: str) -> ModelView:
         """Promote the version promoted before this one; Conflict if there is none."""
+        ...
+
+    def gate(self, name: str) -> Gate:
+        """What new versions of this name must meet to be promoted, whether there is one already or not."""
+        ...
+
+    async def set_gate(self, name: str, require: Sequence[str] | None, margin: float | None) -> Gate:
+        """Replace the requirements, the margin or both; BadInput for what cannot be required."""
+        ...
+
+    async def reset_gate(self, name: str) -> Gate:
+        """Back to the default policy."""
         ...
 
     async def remove(self, ref: str) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import psutil
 
@@ -297,4 +298,5 @@ class Kernel:
         )
 
     def _assignment(self, process: Process) -> Job:
-        return assignment(process, self._store, self._config, self._table.device(process.spec.device))
+        job = assignment(process, self._store, self._config, self._table.device(process.spec.device))
+        return replace(job, gate=self._table.gate_policy(str(process.spec.args.get("name", ""))))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from llmos.abi.api_types import Damage, DiskUse, ModelView, Verified
 from llmos.abi.capability import capabilities_of
 from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
-from llmos.abi.model import DatasetManifest, Manifest, split_ref
+from llmos.abi.gate import DEFAULT_POLICY, METRIC, Gate, GatePolicy, gate_policy
+from llmos.abi.model import DatasetManifest, Manifest, check_name, split_ref
 from llmos.abi.process import Process, State
 from llmos.kernel import events as ev
 from llmos.kernel.calls.router import Router
@@ -89,6 +91,37 @@ class Registry:
                 f"{name} has no version promoted before this one. Name one: llmos promote {name}:VERSION", name=name
             )
         return await self._move(name, history[-2], back_from=history[-1])
+
+    def gate(self, name: str) -> Gate:
+        policy = self._table.gate_policy(check_name(name))
+        return Gate(name, policy.require, policy.margin, policy == DEFAULT_POLICY)
+
+    async def set_gate(self, name: str, require: Sequence[str] | None, margin: float | None) -> Gate:
+        before = self._table.gate_policy(check_name(name))
+        wanted = before.require if require is None else require
+        policy = gate_policy(wanted, before.margin if margin is None else margin)
+        self._check_metrics(name, policy)
+        return await self._change_gate(name, policy)
+
+    async def reset_gate(self, name: str) -> Gate:
+        return await self._change_gate(check_name(name), DEFAULT_POLICY)
+
+    async def _change_gate(self, name: str, policy: GatePolicy) -> Gate:
+        await self._loop.ask(ev.GatePolicyChanged(self._clock(), name, policy))
+        return self.gate(name)
+
+    def _check_metrics(self, name: str, policy: GatePolicy) -> None:
+        """Metrics that the name's versions do not have are mistyped; of a name without versions nothing is known."""
+        known = {
+            metric: None
+            for manifest in self._store.manifests()
+            if manifest.name == name
+            for metric in manifest.evidence.get("metrics", {})
+        }
+        for one in policy.requirements:
+            if known and one.kind == METRIC and one.subject not in known:
+                near = ", ".join(get_close_matches(one.subject, known) or known)
+                raise BadInput(f"{name} has no metric {one.subject} (there are: {near})", key="require")
 
     async def remove(self, ref: str) -> list[str]:
         self._check_unused(ref)

@@ -73,7 +73,7 @@ def main(channel: Channel, assignment: Job) -> None:
     )
     report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
     message = f"{manifest.ref} on {count:,} rows of {Path(read.path).name}. Report: {report}"
-    channel.report(Progress(DONE, count, count, "rows", dict(judged.metrics), message))
+    channel.report(Progress(DONE, count, count, "rows", dict(judged.metrics), message, judged.bounds))
 
 
 def report_rows(channel: Channel, phase: str, count: int) -> Callable[[int], None]:

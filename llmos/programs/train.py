@@ -27,6 +27,7 @@ from llmos.data.families import rows_of
 from llmos.data.splits import key_of
 from llmos.evaluation import gate
 from llmos.evaluation.conditions.condition import GateFacts, Incumbent
+from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.evidence import Evidence
 from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of_answers
@@ -197,7 +198,7 @@ class _Training:
         draft = self._draft(settings, evidence, run, dataset)
         offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
         accepted = self.channel.offer(offer)
-        last = _last(accepted.ref, verdict, judged.metrics)
+        last = _last(accepted.ref, verdict, judged)
         if self.recipe.serve_dtype == INT8:
             last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
         self._report(last)
@@ -342,6 +343,6 @@ def _rate(run: Trainer) -> float:
     return run.position.step * run.size / max(run.position.trained_s, 1e-9)
 
 
-def _last(ref: str, verdict: Verdict, metrics: dict[str, float]) -> Progress:
+def _last(ref: str, verdict: Verdict, judged: EvaluationResult) -> Progress:
     word = "is promoted" if verdict.promote else "stays a candidate"
-    return Progress(DONE, 1, 1, "runs", dict(metrics), f"{ref} {word}: {verdict.reason}")
+    return Progress(DONE, 1, 1, "runs", dict(judged.metrics), f"{ref} {word}: {verdict.reason}", judged.bounds)

@@ -13,6 +13,7 @@ import httpx
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.device import Device
+from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
@@ -86,6 +87,18 @@ class AsyncClient:
     async def rollback(self, name: str) -> Model:
         """Make the name mean the version promoted before."""
         return await self._ask(request.rollback(name))
+
+    async def gate(self, name: str) -> Gate:
+        """What new versions of this name must meet to be promoted."""
+        return await self._ask(request.gate(name))
+
+    async def set_gate(self, name: str, require: Sequence[str] | None = None, margin: float | None = None) -> Gate:
+        """Replace the requirements (`"f1.low>=0.8"`), the margin of the primary metric, or both."""
+        return await self._ask(request.set_gate(name, require, margin))
+
+    async def reset_gate(self, name: str) -> Gate:
+        """Back to the default: promote what is at least as good as the promoted version."""
+        return await self._ask(request.reset_gate(name))
 
     async def remove(self, ref: str) -> list[str]:
         """Remove a version, or all versions of a name; returns the removed refs."""

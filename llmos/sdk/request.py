@@ -12,6 +12,7 @@ from urllib.parse import quote
 from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
@@ -89,6 +90,20 @@ def promote(ref: str) -> Request[Model]:
 
 def rollback(name: str) -> Request[Model]:
     return Request("POST", f"/v1/models/{quote(name, safe=':')}/rollback", _one(Model))
+
+
+def gate(name: str) -> Request[Gate]:
+    return Request("GET", f"/v1/models/{quote(name)}/gate", _one(Gate))
+
+
+def set_gate(name: str, require: Sequence[str] | None, margin: float | None) -> Request[Gate]:
+    said = {"require": None if require is None else list(require), "margin": margin}
+    body = {key: value for key, value in said.items() if value is not None}
+    return Request("POST", f"/v1/models/{quote(name)}/gate", _one(Gate), body)
+
+
+def reset_gate(name: str) -> Request[Gate]:
+    return Request("DELETE", f"/v1/models/{quote(name)}/gate", _one(Gate))
 
 
 def remove(ref: str) -> Request[list[str]]:

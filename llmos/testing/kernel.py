@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,9 @@ from llmos.abi.error import (
     fault_of,
 )
 from llmos.abi.frame import ModelPath
+from llmos.abi.gate import DEFAULT_POLICY, Gate, GatePolicy, gate_policy
 from llmos.abi.histogram import Histogram
-from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, split_ref
+from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, check_name, split_ref
 from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
@@ -73,6 +74,7 @@ class MemoryModels:
         self.damages: tuple[Damage, ...] = ()
         self.rows = {one.ref: one for one in (DatasetManifest("tickets", 1, "classify", (), {"train": 9}),)}
         self.report = report
+        self.policies: dict[str, GatePolicy] = {}
         self._driver = driver
 
     def all(self) -> list[ModelView]:
@@ -104,6 +106,20 @@ class MemoryModels:
             raise Conflict(f"{name} has no version promoted before. Choose one: llmos promote {name}:VERSION")
         self.promoted[name].pop()
         return self.get(name)
+
+    def gate(self, name: str) -> Gate:
+        policy = self.policies.get(check_name(name), DEFAULT_POLICY)
+        return Gate(name, policy.require, policy.margin, policy == DEFAULT_POLICY)
+
+    async def set_gate(self, name: str, require: Sequence[str] | None, margin: float | None) -> Gate:
+        before = self.gate(name)
+        wanted = before.require if require is None else require
+        self.policies[name] = gate_policy(wanted, before.margin if margin is None else margin)
+        return self.gate(name)
+
+    async def reset_gate(self, name: str) -> Gate:
+        self.policies.pop(name, None)
+        return self.gate(name)
 
     async def remove(self, ref: str) -> list[str]:
         found = self.get(ref).manifest

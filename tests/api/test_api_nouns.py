@@ -28,6 +28,16 @@ def test_a_bare_name_is_shown_as_what_it_means_and_moves_with_promotion(ask):
     assert ask("GET", "/v1/models/support").json()["ref"] == "support:2"
 
 
+def test_the_gate_of_a_name_is_shown_changed_and_reset(ask):
+    default = {"name": "new", "require": ["at-least-as-good"], "margin": 0.0, "is_default": True}
+    assert ask("GET", "/v1/models/new/gate").json() == default
+    changed = {"name": "new", "require": ["not-worse", "f1.low>=0.8"], "margin": 0.01, "is_default": False}
+    asked = {"require": ["not-worse", "f1.low >= 0.8"], "margin": 0.01}
+    assert ask("POST", "/v1/models/new/gate", json=asked).json() == changed
+    assert ask("POST", "/v1/models/new/gate", json={"margin": 0.02}).json() == changed | {"margin": 0.02}
+    assert ask("DELETE", "/v1/models/new/gate").json() == default
+
+
 def test_a_removed_model_is_gone(ask):
     assert ask("DELETE", "/v1/models/support").json() == {"removed": ["support:1", "support:2"], "deleted": True}
     assert ask("GET", "/v1/models/support").status_code == 404

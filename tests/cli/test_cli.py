@@ -437,6 +437,12 @@ def test_pull_eval_and_the_store(llmos, home):
     assert llmos("eval", "support", "--data", "rows.csv")[0] == 0
     assert llmos("promote", "support:1")[1] == "support now means support:1.\n"
     assert llmos("rollback", "support")[1] == "support now means support:2.\n"
+    assert "support (the default), margin 0\n" in llmos("gate", "support")[1]
+    changed = llmos("gate", "support", "--require", "better", "--require", "accuracy.low>=0.9", "--margin", "0.01")[1]
+    assert "support, margin 0.01\n" in changed
+    assert "accuracy.low>=0.9" in changed
+    assert json.loads(llmos("gate", "support", "--reset", "--json")[1])["is_default"]
+    assert llmos("gate", "support", "--reset", "--margin", "0.1")[0] == 2
     assert "support:1" in llmos("rm", "support", "tickets@1")[1]
     assert "blobs" in llmos("df")[1]
     assert llmos("gc")[1] == "Freed 4.1 KB.\n"

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.error import Corrupt, Fault, LlmosError
+from llmos.abi.gate import GatePolicy, gate_policy
 from llmos.abi.model import Offer, OfferKind, Part, Verdict
 from llmos.abi.process import Priority, Progress, Spec, State
 from llmos.kernel import events as ev
@@ -43,6 +44,7 @@ OFFERS = st.builds(
 SPECS = st.builds(
     Spec, st.sampled_from(list(declarations())), st.just({"base": "tiny:1"}), priority=st.sampled_from(Priority)
 )
+POLICIES = st.sampled_from([GatePolicy(), gate_policy(["better", "f1>=0.8"]), gate_policy(margin=0.01)])
 EVENTS = st.one_of(
     st.builds(ev.Submitted, st.floats(0, 9), PIDS, SPECS, st.just({LeaseKind.WEIGHTS: 3})),
     st.builds(ev.Admitted, st.floats(0, 9), PIDS),
@@ -55,6 +57,7 @@ EVENTS = st.one_of(
     st.builds(ev.Offered, st.floats(0, 9), PIDS, OFFERS),
     st.builds(ev.Committed, st.floats(0, 9), PIDS, st.integers(1, 3), st.just("ner:2"), st.just("/f")),
     st.builds(ev.PromotionChanged, st.floats(0, 9), st.just("ner"), st.just(2), st.just("1/1")),
+    st.builds(ev.GatePolicyChanged, st.floats(0, 9), st.just("ner"), POLICIES),
     st.builds(ev.DaemonStarted, st.floats(0, 9)),
     st.builds(ev.Report, st.floats(0, 9), PIDS, st.builds(Progress, st.text(max_size=5))),
 )

@@ -36,6 +36,7 @@ from llmos.abi.error import (
     TimedOut,
     WrongTask,
 )
+from llmos.abi.gate import Gate, GatePolicy
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import SLOT
 from llmos.abi.process import Priority, Process, Spec, State
@@ -319,6 +320,23 @@ def test_the_zygote_may_die_and_touches_no_child(home):
         assert (await ask(box, "mood")).fault is None, "the next zygote forks as well"
 
     with_box(home, act)
+
+
+def test_the_gate_s_policy_of_a_name_outlives_the_daemon_and_reaches_its_trainings(home):
+    async def change(box: Kernel) -> None:
+        assert box.models.gate("mood").is_default
+        await box.models.set_gate("mood", ["not-worse"], 0.01)
+        with pytest.raises(BadInput, match="at-least-as-good"):
+            await box.models.set_gate("mood", ["nonsense"], None)
+
+    async def look(box: Kernel) -> None:
+        assert box.models.gate("mood") == Gate("mood", ("not-worse",), 0.01, False)
+        assert box._table.snapshot().gate_policies == {"mood": GatePolicy(("not-worse",), 0.01)}
+        assert (await box.models.reset_gate("mood")).is_default
+        assert box._table.snapshot().gate_policies == {}
+
+    with_box(home, change)
+    with_box(home, look)
 
 
 def test_a_bare_name_follows_promotion_and_rollback(home):

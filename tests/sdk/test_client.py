@@ -18,6 +18,7 @@ from llmos.abi.error import (
     Unavailable,
     WrongTask,
 )
+from llmos.abi.gate import Gate
 from llmos.abi.process import Priority, Process, Spec, State
 from llmos.config import Config
 from llmos.sdk import request
@@ -153,6 +154,11 @@ def test_models_move_and_go(box):
     assert [model.ref for model in box.models()][:2] == ["minilm:1", "smollm2:1"]
     assert box.rollback("support").ref == "support:1"
     assert box.promote("support:2").promoted
+    assert box.gate("ner") == box.reset_gate("ner") == Gate("ner", ("at-least-as-good",), 0.0, True)
+    changed = Gate("ner", ("at-least-as-good", "f1>=0.8"), 0.0, False)
+    assert box.set_gate("ner", ["f1 >= 80%"]) == box.gate("ner") == changed
+    assert box.set_gate("ner", margin=0.01).require == changed.require
+    assert box.reset_gate("ner").is_default
     assert box.remove("ner") == ["ner:1"]
     assert box.datasets()[0].ref == "tickets@1"
     assert box.remove_dataset("tickets@1") == ["tickets@1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from llmos.abi.device import Device, Lease, LeaseKind
+from llmos.abi.gate import GatePolicy
 from llmos.abi.process import Process, State
 from llmos.kernel.processes.pending_commits import PendingCommits
 from llmos.kernel.programs.traits import Traits
@@ -46,6 +47,7 @@ class Snapshot:
     probed_key: str = ""
     promises: PendingCommits = field(default_factory=PendingCommits)
     last_pid: int = 0
+    gate_policies: dict[str, GatePolicy] = field(default_factory=dict)  # of names that have one of their own
 
 
 def without_models(runtime: ProcessRuntime) -> ProcessRuntime:

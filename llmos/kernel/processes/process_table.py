@@ -12,6 +12,7 @@ from typing import Any
 
 from llmos.abi.device import Device, Lease
 from llmos.abi.error import Cancelled, Fault, IllegalMove, ProcessNotFound, Unavailable
+from llmos.abi.gate import DEFAULT_POLICY, GatePolicy
 from llmos.abi.process import Priority, Process, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
@@ -48,6 +49,7 @@ class ProcessTable:
         self.probed, self.probe_key, self.probed_key = kept.probed, kept.probe_key, kept.probed_key
         self.pending_commits = kept.promises
         self.last_pid = kept.last_pid
+        self.gate_policies = dict(kept.gate_policies)
         self.is_down = False
 
     def process(self, pid: int) -> Process:
@@ -58,6 +60,10 @@ class ProcessTable:
     def traits(self, process: Process) -> Traits:
         """The traits in the journal, so that a replay does not depend on today's programs."""
         return self.runtimes[process.pid].traits or traits_of(process.spec.program)
+
+    def gate_policy(self, name: str) -> GatePolicy:
+        """What new versions of this name must meet."""
+        return self.gate_policies.get(name, DEFAULT_POLICY)
 
     def put(self, process: Process) -> None:
         """Replace the process's record."""
@@ -84,6 +90,7 @@ class ProcessTable:
             probed_key=self.probed_key,
             promises=self.pending_commits,
             last_pid=self.last_pid,
+            gate_policies=dict(self.gate_policies),
         )
 
     def device(self, name: str | None = None) -> Device:
@@ -250,6 +257,15 @@ class ProcessTable:
                 leaving=tuple(name for name in runtime.leaving if name != model),
             )
 
+    # The gate.
+
+    def _on_gate_policy_changed(self, event: ev.GatePolicyChanged) -> list[Effect]:
+        """A policy that is the default is not kept."""
+        self.gate_policies.pop(event.name, None)
+        if event.policy != DEFAULT_POLICY:
+            self.gate_policies[event.name] = event.policy
+        return []
+
     # Devices.
 
     def _on_devices_found(self, event: ev.DevicesFound) -> list[Effect]:
@@ -388,6 +404,7 @@ _HANDLERS: dict[type[Event], Callable[[ProcessTable, Any], list[Effect]]] = {
     ev.ResumeAsked: ProcessTable._on_resume_asked,
     ev.NiceAsked: ProcessTable._on_nice_asked,
     ev.AttachAsked: ProcessTable._on_attach_asked,
+    ev.GatePolicyChanged: ProcessTable._on_gate_policy_changed,
     ev.Admitted: ProcessTable._on_admitted,
     ev.Delayed: ProcessTable._on_delayed,
     ev.Evicted: ProcessTable._on_evicted,
