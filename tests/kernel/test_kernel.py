@@ -36,7 +36,7 @@ from llmos.abi.error import (
     TimedOut,
     WrongTask,
 )
-from llmos.abi.gate import Gate, GatePolicy
+from llmos.abi.gate import Gate
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.note import SLOT
 from llmos.abi.process import Priority, Process, Spec, State
@@ -326,14 +326,12 @@ def test_the_gate_s_policy_of_a_name_outlives_the_daemon_and_reaches_its_trainin
     async def change(box: Kernel) -> None:
         assert box.models.gate("mood").is_default
         await box.models.set_gate("mood", ["not-worse"], 0.01)
-        with pytest.raises(BadInput, match="at-least-as-good"):
+        with pytest.raises(BadInput):
             await box.models.set_gate("mood", ["nonsense"], None)
 
     async def look(box: Kernel) -> None:
         assert box.models.gate("mood") == Gate("mood", ("not-worse",), 0.01, False)
-        assert box._table.snapshot().gate_policies == {"mood": GatePolicy(("not-worse",), 0.01)}
         assert (await box.models.reset_gate("mood")).is_default
-        assert box._table.snapshot().gate_policies == {}
 
     with_box(home, change)
     with_box(home, look)
