@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import httpx
 
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
-from llmos.abi.call import MAX_INPUTS
 from llmos.abi.device import Device
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from llmos.suites.robustness import NoisePoint, NoisyRow
     from llmos.suites.suite import Suite
 
+BATCH_INPUTS = 256  # of one call of many: each has the time of a call, and others come between
 T = TypeVar("T")
 OnProgress = Callable[[Process], None]
 
@@ -335,8 +335,8 @@ class AsyncClient:
         """The outputs of any number of inputs, as HTTP has them."""
         options = request.call_options(timeout_s, Priority.BATCH, engine, {})
         found: list[Json] = []
-        for start in range(0, len(inputs), MAX_INPUTS):
-            some = inputs[start : start + MAX_INPUTS]
+        for start in range(0, len(inputs), BATCH_INPUTS):
+            some = inputs[start : start + BATCH_INPUTS]
             answered: list[Json] = await self._ask(request.outputs(task, ref, some, params, options))
             found += answered
         return found
