@@ -35,6 +35,7 @@ from llmos.kernel.event_stream import EventStream
 from llmos.kernel.executor import Executor
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
+from llmos.kernel.paths import Roots
 from llmos.kernel.processes.process_service import ProcessService
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View, crowd_of, view_of
@@ -175,6 +176,7 @@ class Kernel:
             kill=self.processes.kill,
             journal_damage=self._journal.damage,
             unreached=lambda: unreachable_dtypes(config, table.devices),
+            follow_suites=Roots(config).with_real_suites,
             clock=clock,
         )
 
@@ -299,4 +301,5 @@ class Kernel:
 
     def _assignment(self, process: Process) -> Job:
         job = assignment(process, self._store, self._config, self._table.device(process.spec.device))
-        return replace(job, gate=self._table.gate_policy(str(process.spec.args.get("name", ""))))
+        policy = self._table.gate_policy(str(process.spec.args.get("name", "")))
+        return replace(job, gate=Roots(self._config).with_real_suites(policy))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from llmos.abi.gate import SUITE, GatePolicy
 from llmos.abi.json_type import Json
 from llmos.abi.roots import refusal
 from llmos.config import Config, is_loopback
@@ -34,6 +36,16 @@ class Roots:
         """These arguments with every path resolved; PathNotAllowed for one outside."""
         found = dict(args)
         return found if self._roots is None else declaration_of(program).follow_paths(found, self)
+
+    def with_real_suites(self, policy: GatePolicy) -> GatePolicy:
+        """The gate's policy with the path of every suite in it followed to where it leads; likewise."""
+        if self._roots is None:
+            return policy
+        followed = [
+            replace(one, argument=self.follow(one.argument)) if one.kind == SUITE else one
+            for one in policy.requirements
+        ]
+        return replace(policy, require=tuple(map(str, followed)))
 
     def follow(self, source: str) -> str:
         """Resolve a path; a value that is not a path (a dataset, a catalog name, a hub repository) stays as it is."""

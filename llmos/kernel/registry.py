@@ -49,6 +49,7 @@ class Registry:
         kill: Callable[[int], Awaitable[Process]],
         journal_damage: Callable[[], str],
         unreached: Callable[[], Collection[str]],
+        follow_suites: Callable[[GatePolicy], GatePolicy],
         clock: Callable[[], float],
     ) -> None:
         self._table = table
@@ -62,6 +63,7 @@ class Registry:
         self._kill = kill
         self._journal_damage = journal_damage
         self._unreached = unreached  # dtypes of resident forms that nothing here computes in
+        self._follow_suites = follow_suites  # to the files that they lead to, which requests may name
         self._clock = clock
         self._moving: dict[str, asyncio.Future[None]] = {}
 
@@ -101,6 +103,7 @@ class Registry:
         wanted = before.require if require is None else require
         policy = gate_policy(wanted, before.margin if margin is None else margin)
         self._check_metrics(name, policy)
+        policy = await asyncio.to_thread(self._follow_suites, policy)
         return await self._change_gate(name, policy)
 
     async def reset_gate(self, name: str) -> Gate:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
-from llmos.abi.gate import Gate
+from llmos.abi.gate import SUITE, Gate
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
@@ -97,9 +97,16 @@ def gate(name: str) -> Request[Gate]:
 
 
 def set_gate(name: str, require: Sequence[str] | None, margin: float | None) -> Request[Gate]:
-    said = {"require": None if require is None else list(require), "margin": margin}
+    said = {"require": None if require is None else list(map(_requirement, require)), "margin": margin}
     body = {key: value for key, value in said.items() if value is not None}
     return Request("POST", f"/v1/models/{quote(name)}/gate", _one(Gate), body)
+
+
+def _requirement(text: str) -> str:
+    """A requirement as it is; of a suite that is on this machine, with its absolute path."""
+    word, colon, path = text.partition(":")
+    is_here = word.strip() == SUITE and colon and Path(path).expanduser().exists()
+    return f"{SUITE}:{Path(path).expanduser().absolute()}" if is_here else text
 
 
 def reset_gate(name: str) -> Request[Gate]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput, BadSuite
 from llmos.abi.json_type import Json
+from llmos.abi.roots import open_below
 from llmos.abi.task import find_spec, task_names
 from llmos.data.lexicons import LEXICONS
 from llmos.data.noise import BY_WORDS, NOISES
@@ -129,7 +130,8 @@ class Suite:
 def load_suite(path: str | Path) -> Suite:
     """The suite in this file; BadSuite that names its line for one that cannot be run."""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        with open_below(Path(path)) as file:
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}. Give the path of a suite in YAML") from error
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ import pytest
 
 from llmos.abi.device import Device
 from llmos.abi.error import PathNotAllowed
+from llmos.abi.gate import gate_policy
 from llmos.abi.process import Process, Spec
 from llmos.config import Config
 from llmos.kernel.admission import assignment
@@ -41,6 +42,16 @@ NAMED = {
     "rows to quantize by": ("quantize", lambda path: {"data": path}),
     "a folder to pull": ("pull", lambda path: {"source": path}),
 }
+
+
+def test_a_suite_of_the_gate_is_a_file_like_any_other(tmp_path, root):
+    (root / "x.yaml").symlink_to(SECRET)
+    for path in (SECRET, str(root / "x.yaml"), str(root / ".." / "x.yaml")):
+        assert roots(tmp_path, host="localhost").with_real_suites(gate_policy([f"suite:{path}"])).require[1:]
+        with pytest.raises(PathNotAllowed):
+            roots(tmp_path, root).with_real_suites(gate_policy([f"suite:{path}"]))
+    policy = gate_policy([f"suite:{root / 'y.yaml'}", "f1>=0.8"], 0.01)
+    assert roots(tmp_path, root).with_real_suites(policy) == policy
 
 
 @pytest.mark.parametrize(("program", "args"), NAMED.values(), ids=NAMED)

@@ -53,6 +53,15 @@ def rows(tmp_path):
     return file
 
 
+def test_a_suite_of_this_machine_is_required_by_its_whole_path(box, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.suite.yaml").write_text("")
+    wanted = box.set_gate("new", ["suite:x.suite.yaml", "f1>=0.8"]).require
+    assert f"suite:{tmp_path}/x.suite.yaml" in wanted
+    with pytest.raises(BadInput):
+        box.set_gate("new", ["suite:none.yaml"])
+
+
 def test_one_input_gives_one_result_and_a_list_a_list(box):
     one = box.run("support", "where is it")
     assert isinstance(one, Classified)
