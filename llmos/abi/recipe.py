@@ -37,8 +37,8 @@ LATER = {"later": True}
 class Data:
     """The source of the rows: absolute paths or dataset refs (`name@version`), and how to read them.
 
-    Columns are names, or numbers from 0 where there is no header. A path may name a part behind a colon: a file
-    in a zip.
+    Columns are names, or numbers from 0 where there is no header. A path may name a part behind a colon: a sheet of an
+    Excel file, a table of a database, a split of a folder, a file in a zip.
     """
 
     train: str
@@ -52,6 +52,8 @@ class Data:
     test_share: float = 0.1
     on_bad_row: str = field(default="stop", metadata=LATER)  # or skip: bad rows are left out, and counted
     encoding: str | None = field(default=None, metadata=LATER)  # of text; None: told from its bytes
+    query: str | None = field(default=None, metadata=LATER)  # a SELECT, of a database
+    class_names: str | None = field(default=None, metadata=LATER)  # what labels 0, 1, 2 ... stand for, by commas
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Text = Annotated[str | None, typer.Option("--text", help="The column with the text, by name or number.")]
 Label = Annotated[str | None, typer.Option("--label", help="The column with the label, by name or number.")]
 On = Annotated[str | None, typer.Option("--device", help="The device to compute on, as `llmos status` shows it.")]
-Format = Annotated[str | None, typer.Option("--format", help="csv, tsv, jsonl, parquet, conll or squad.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="What the file is, if its content does not tell: csv, json, excel, sqlite ..."),
+]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="The encoding of a text file (default: detected).")]
+Query = Annotated[str | None, typer.Option("--query", help="One SELECT, to read rows from an SQLite file.")]
+ClassNames = Annotated[
+    str | None, typer.Option("--class-names", help="What the labels 0, 1, 2 ... are called, separated by commas.")
+]
 OnBadRow = Annotated[
     str | None, typer.Option("--on-bad-row", help="stop (list all bad rows, the default) or skip (leave them out).")
 ]
@@ -53,6 +61,9 @@ def train(
     text: Text = None,
     label: Label = None,
     format: Format = None,
+    encoding: Encoding = None,
+    query: Query = None,
+    class_names: ClassNames = None,
     on_bad_row: OnBadRow = None,
     min_metric: Annotated[float | None, typer.Option(help="Promote nothing below this.")] = None,
     serve_dtype: Annotated[str | None, typer.Option(help="int8: also make a version that is served in int8.")] = None,
@@ -79,6 +90,9 @@ def train(
         "text": text,
         "label": label,
         "format": format,
+        "encoding": encoding,
+        "query": query,
+        "class_names": class_names,
         "on_bad_row": on_bad_row,
         "min_metric": min_metric,
         "serve_dtype": serve_dtype,
@@ -110,6 +124,9 @@ def evaluate(
     text: Text = None,
     label: Label = None,
     format: Format = None,
+    encoding: Encoding = None,
+    query: Query = None,
+    class_names: ClassNames = None,
     on_bad_row: OnBadRow = None,
     device: On = None,
     dtype: Annotated[
@@ -125,6 +142,9 @@ def evaluate(
             "text": text,
             "label": label,
             "format": format,
+            "encoding": encoding,
+            "query": query,
+            "class_names": class_names,
             "on_bad_row": on_bad_row,
         }
         what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: the values differ in type
@@ -139,6 +159,9 @@ def quantize(
     text: Text = None,
     label: Label = None,
     format: Format = None,
+    encoding: Encoding = None,
+    query: Query = None,
+    class_names: ClassNames = None,
     on_bad_row: OnBadRow = None,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -149,6 +172,9 @@ def quantize(
             "text": text,
             "label": label,
             "format": format,
+            "encoding": encoding,
+            "query": query,
+            "class_names": class_names,
             "on_bad_row": on_bad_row,
         }
         process = client.quantize(model, data=data, max_drop=max_drop, wait=False, **read)

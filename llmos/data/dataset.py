@@ -14,6 +14,7 @@ from llmos.abi.model import Part
 from llmos.abi.recipe import Data
 from llmos.data.byte_source import sha256_of_file
 from llmos.data.families import rows_of
+from llmos.data.formats.saved_dataset import splits_of
 from llmos.data.reader import read_rows
 from llmos.data.row import Row, Rows
 from llmos.data.splits import Leak, Splits, key_of, leaks_of, make_splits
@@ -103,6 +104,8 @@ class _Source:
 def _sources(data: Data, folders: Mapping[str, str]) -> dict[str, _Source | None]:
     """A dataset named as train brings its other splits along, where no other source is named for them."""
     told = {"train": data.train, "validation": data.validation, "test": data.test}
+    splits = splits_of(data.train)  # of a folder that save_to_disk wrote; the training split is read from the folder
+    told = {name: source or splits.get(name) for name, source in told.items()}
     found: dict[str, _Source | None] = {}
     for name, source in told.items():
         brought = source or (data.train if data.train in folders else None)

@@ -12,6 +12,7 @@ from llmos.abi.error import BadRow
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.bad_rows import BadRows
+from llmos.data.classes import class_names_by_column, with_class_names
 from llmos.data.families import rows_of
 from llmos.data.formats import open_table
 from llmos.data.row import R, Rows
@@ -32,6 +33,7 @@ class RowStream(Generic[R]):
     bad: BadRows = field(default_factory=BadRows)
     skipped: Counter[str] = field(default_factory=Counter)
     count: int = 0  # records so far, the bad ones among them
+    class_names: dict[int, tuple[str, ...]] = field(default_factory=dict)  # by column: what its numbers stand for
 
     def __iter__(self) -> Iterator[R]:
         """Every usable row; at the end BadRow with all that are not, unless they are to be skipped."""
@@ -50,6 +52,8 @@ class RowStream(Generic[R]):
             raise self.bad.error(str(self.table.path), self.count)
 
     def _read(self, record: Record) -> R | LeftOut:
+        if self.class_names:
+            record = with_class_names(self.table, record, self.class_names)
         return LeftOut(EMPTY) if self.skips_empty and self.reader.is_empty(record) else self.reader.row(record)
 
     def left_out(self) -> tuple[str, ...]:
@@ -87,7 +91,9 @@ def stream_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> R
     if not table.sample:
         raise _unreadable(table)
     reader = family.row_reader(task, table, data, options)
-    return RowStream(table, reader, data.on_bad_row != "skip", bool(options.get("skip_empty", False)))
+    stream = RowStream(table, reader, data.on_bad_row != "skip", bool(options.get("skip_empty", False)))
+    stream.class_names = class_names_by_column(table, reader.columns.get("label"), data.class_names)
+    return stream
 
 
 def _unreadable(table: Table) -> BadRow:

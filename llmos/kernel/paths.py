@@ -10,6 +10,7 @@ from pathlib import Path
 from llmos.abi.gate import SUITE, GatePolicy
 from llmos.abi.json_type import Json
 from llmos.abi.roots import refusal
+from llmos.abi.row_path import split_part
 from llmos.config import Config, is_loopback
 from llmos.kernel.programs import declaration_of
 
@@ -51,9 +52,10 @@ class Roots:
         """Resolve a path; a value that is not a path (a dataset, a catalog name, a hub repository) stays as it is."""
         if not source.startswith("/"):
             return source
-        real = os.path.realpath(source) if len(source) <= MAX_PATH and "\0" not in source else ""
+        path, part = split_part(source)
+        real = os.path.realpath(path) if len(source) <= MAX_PATH and "\0" not in source else ""
         self._check(source, real)
-        return real
+        return f"{real}:{part}" if part else real
 
     def check_inside(self, folder: Path) -> None:
         """Raise PathNotAllowed if a link in this folder leads outside of the roots, also for files beside a graph."""

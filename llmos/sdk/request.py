@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
+from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
@@ -316,10 +318,11 @@ def _data(data: str | Path | Data, read: Mapping[str, Json]) -> Json:
 
 
 def _absolute(source: str) -> str:
-    """An existing file's absolute path; a dataset's ref (`name@version`) unchanged."""
-    path = Path(source).expanduser()
+    """The absolute path of an existing file or folder, with its part; a dataset's ref (`name@version`) unchanged."""
+    named, part = split_part(os.path.expanduser(source))
+    path = Path(named)
     if path.exists():
-        return str(path.absolute())
+        return f"{path.absolute()}:{part}" if part else str(path.absolute())
     name, at, version = source.partition("@")
     if at and version.isdecimal() and "/" not in name:
         return source

@@ -11,7 +11,20 @@ from llmos.abi.error import BadInput
 from llmos.abi.recipe import Data
 from llmos.data.columns import is_known, is_nearly_known
 from llmos.data.decoding import open_text
-from llmos.data.formats import conll, conllu, delimited, fasttext, json_document, jsonl, parquet, squad
+from llmos.data.formats import (
+    arrow,
+    conll,
+    conllu,
+    delimited,
+    excel,
+    fasttext,
+    json_document,
+    jsonl,
+    parquet,
+    saved_dataset,
+    sqlite,
+    squad,
+)
 from llmos.data.formats.detect import DetectedFormat, detect_format
 from llmos.data.formats.source import EXAMPLE, Source
 from llmos.data.table import Table
@@ -33,6 +46,10 @@ FORMATS: Mapping[str, Format] = {
     "jsonl": jsonl,
     "json": json_document,
     "parquet": parquet,
+    "arrow": arrow,
+    "dataset": saved_dataset,
+    "excel": excel,
+    "sqlite": sqlite,
     "conll": conll,
     "conllu": conllu,
     "fasttext": fasttext,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from llmos.abi.roots import open_below
-from llmos.data.decoding import refuse_empty
+from llmos.data.byte_source import open_bytes
+from llmos.data.decoding import HINT, refuse_empty
+from llmos.data.formats.arrow import table_of_columns
 from llmos.data.formats.source import Source
-from llmos.data.table import Record, Table, bad_row, table_of
+from llmos.data.table import Table, bad_row
 
 BATCH_ROWS = 4096
 
@@ -20,23 +22,20 @@ def open_file(source: Source, form: str) -> Table:
 
     path = source.path
     refuse_empty(path)
-    try:
-        with open_below(path) as opened, pq.ParquetFile(opened) as file:
-            names, count = file.schema_arrow.names, file.metadata.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        way_out = "Name its real format, csv for one"
-        raise bad_row(path, 1, f"not a Parquet file ({error})", way_out, kind="parquet") from error
+    with open_bytes(path) as opened:
+        try:
+            with pq.ParquetFile(opened) as file:
+                schema, count = file.schema_arrow, file.metadata.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            way_out = "Name its real format, csv for one"
+            raise bad_row(path, 1, f"not a Parquet file ({error})", way_out, kind="parquet") from error
     if not count:
-        raise bad_row(path, 1, "the file has no rows", "It needs at least one row of text and label", kind="no_rows")
-    return table_of(path, form, names, _records(path))
+        raise bad_row(path, 1, "the file has no rows", HINT, kind="no_rows")
+    return table_of_columns(path, form, schema, _batches(path))
 
 
-def _records(path: Path) -> Iterator[Record]:
+def _batches(path: Path) -> Iterator[Any]:  # Any: pyarrow has no types
     import pyarrow.parquet as pq
 
-    line = 0
-    with open_below(path) as opened, pq.ParquetFile(opened) as file:
-        for batch in file.iter_batches(BATCH_ROWS):
-            for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                line += 1
-                yield Record(line, cells)
+    with open_bytes(path) as opened, pq.ParquetFile(opened) as file:
+        yield from file.iter_batches(BATCH_ROWS)

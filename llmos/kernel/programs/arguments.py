@@ -17,6 +17,7 @@ from llmos.abi.form import INT8, form_dtype
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
+from llmos.abi.row_path import split_part
 from llmos.kernel.programs import declaration_of, declarations
 from llmos.kernel.programs.declaration import row_files
 from llmos.kernel.store.store import Store
@@ -107,7 +108,7 @@ def check_rows(args: Mapping[str, Json], store: Store) -> None:
 def check_source(source: str, store: Store) -> None:
     """As `check_rows`, for one file or dataset."""
     if source.startswith("/"):
-        if not Path(source).is_file():
+        if not Path(split_part(source)[0]).exists():
             raise BadInput(f"No file {source}. Check the path; it is read by the daemon, on its machine", file=source)
     elif "@" in source:
         store.dataset(source)
