@@ -63,7 +63,7 @@ _ASIAN = (
 )
 PLAIN = 0.97  # the share of letters that must be a language's own
 LEAST_RATIO = 0.6  # of a script's frequent letters to what plain text has of them
-RUNS = 0.5  # Latin letters with accents stand alone among ASCII; those of other scripts stand together
+RUNS = 0.5  # of the bytes beyond ASCII stand in runs of three or more, in scripts other than Latin
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,17 @@ def codec_of(name: str) -> str | None:
     )  # browsers do so too (WHATWG): no file has the control characters
 
 
+def decode_text(data: bytes) -> tuple[str, Detection] | None:
+    """The text without its mark, and how its encoding was told; None where that does not show, or it is broken."""
+    found = detect_encoding([data])
+    if found.codec is None:
+        return None
+    try:
+        return data.decode(found.codec).removeprefix("\ufeff"), found
+    except UnicodeDecodeError:
+        return None
+
+
 def decode_line(data: bytes, codec: str) -> str:
     """Strictly, but for half surrogates in UTF-16: they are kept, so that the row can be named."""
     return data.decode(codec, "surrogatepass" if codec in WIDE else "strict")
@@ -175,7 +186,7 @@ def _is_mostly_utf8(evidence: bytes, wide_chars: int) -> bool:
 
 def _by_letters(evidence: bytes) -> str | None:
     high = re.findall(rb"[\x80-\xff]+", evidence)
-    together = sum(len(run) for run in high if len(run) > 1) / max(1, sum(map(len, high)))
+    together = sum(len(run) for run in high if len(run) > 2) / max(1, sum(map(len, high)))
     if together < RUNS:
         return _by_accents(evidence)
     found = _by_frequency(evidence, _ASIAN) or _by_frequency(evidence, _SCRIPTS)

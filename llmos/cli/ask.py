@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmos.abi.call import MAX_INPUTS
+from llmos.abi.encoding import decode_text
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.cli.client import box, settings_of
 from llmos.cli.task_options import RunCommand
-from llmos.cli.terminal import say, say_json
+from llmos.cli.terminal import note, say, say_json
 
 if TYPE_CHECKING:
     from llmos.sdk.result import Result
-    from llmos.tasks.command_texts import SourcedText
+    from llmos.tasks.command_texts import SourcedInput, SourcedText
 
 
 SHOWN_NUMBERS = 6
@@ -53,7 +53,8 @@ def run(
         task, params["labels"] = task or "classify", [one.strip() for one in labels.split(",")]
     with box() as client:
         task_name = task or client.model(model).task
-        inputs, places = inputs_of(task_name, texts or [], file)
+        sourced = inputs_of(task_name, texts or [], file)
+        inputs, places = [one.data for one in sourced], [one.place for one in sourced]
         n = params.get("n")
         at_once = max(1, MAX_INPUTS // n) if isinstance(n, int) and n > 1 else MAX_INPUTS
         results: list[Result] = []
@@ -63,18 +64,19 @@ def run(
                 results += client.run(
                     model, some, task=task_name, timeout_s=timeout, priority=priority, engine=engine, **params
                 )
-    if as_json:
-        say_json([_format_result(result) for result in results])
-        return
     copies = len(results) // len(inputs)  # more than one if `n` was set
+    if as_json:
+        say_json([_format_result(result, sourced[i // copies].line) for i, result in enumerate(results)])
+        return
     for i, result in enumerate(results):
         say(readable(inputs[i // copies], result, is_alone=len(results) == 1))
 
 
-def _format_result(result: Result) -> dict[str, Json]:
-    """The result as text; with log-probabilities if it has any."""
+def _format_result(result: Result, line: int) -> dict[str, Json]:
+    """The result as text, with the line of its file; with log-probabilities if it has any."""
     shown = {field.name: getattr(result, field.name) for field in fields(result)}
-    return {key: value for key, value in shown.items() if key != "logprobs" or value}
+    where = {"line": line} if line else {}
+    return where | {key: value for key, value in shown.items() if key != "logprobs" or value}
 
 
 @contextmanager
@@ -90,12 +92,11 @@ def naming_line(places: Sequence[str]) -> Iterator[None]:
         raise type(error)(f"{places[index]}: {sentence}", **error.detail) from error
 
 
-def inputs_of(task: str, words: Sequence[str], file: Path | None) -> tuple[list[Json], list[str]]:
+def inputs_of(task: str, words: Sequence[str], file: Path | None) -> list[SourcedInput]:
     """The inputs of this task from the command line and a file, and where each was read (empty for words)."""
     from llmos.tasks.command_texts import arrange_texts  # imported late: other verbs need no task
 
-    arranged = arrange_texts(task, Texts(words, file))
-    return [one.data for one in arranged], [one.place for one in arranged]
+    return arrange_texts(task, Texts(words, file))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,16 @@ class Texts:
 
 
 def _lines(where: str, data: bytes) -> list[SourcedText]:
-    """The non-empty lines, numbered as in an editor, where empty lines count too."""
+    """The non-empty lines, numbered as in an editor, where empty lines count too. Lines end at LF alone, as in rows."""
     from llmos.tasks.command_texts import SourcedText  # as above
 
-    lines = enumerate(io.StringIO(read_text(data, where), newline=None), 1)
-    return [SourcedText(line.removesuffix("\n"), f"{where}, line {number}") for number, line in lines if line.strip()]
+    text = read_text(data, where)
+    lines = enumerate(text.split("\n" if "\n" in text else "\r"), 1)
+    return [
+        SourcedText(line.removesuffix("\r"), f"{where}, line {number}", number)
+        for number, line in lines
+        if line.strip()
+    ]
 
 
 def _bytes(file: Path) -> bytes:
@@ -139,11 +145,19 @@ def _bytes(file: Path) -> bytes:
 
 
 def read_text(data: bytes, where: str) -> str:
-    """Decode as UTF-8; BadInput that names the source."""
-    try:
+    """Decode as files of rows are: UTF-8, UTF-16, or what the letters tell, which is said; BadInput if none fits."""
+    if data.isascii():
         return data.decode()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{where} is not UTF-8 at byte {error.start}. Convert it, for one with iconv") from error
+    decoded = decode_text(data)
+    if decoded is None:
+        raise BadInput(
+            f"{where} is not UTF-8, and its bytes do not tell what it is. Convert it: iconv -f ENCODING -t UTF-8"
+        )
+    text, detection = decoded
+    if detection.words:
+        words = ", ".join(map(repr, detection.words))
+        note(f"{where}: its bytes are not UTF-8, and are read as {detection.name} ({words})")
+    return text
 
 
 def readable(data: Json, result: Result, *, is_alone: bool) -> str:

@@ -18,6 +18,7 @@ class SourcedText:
 
     text: str
     place: str = ""
+    line: int = 0  # of its file, from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class SourcedInput:
 
     data: Json
     place: str = ""
+    line: int = 0  # of its file, from 1; 0 where it is made of several, or of words
 
 
 class CommandTexts(Protocol):
@@ -42,7 +44,7 @@ def arrange_texts(name: str, texts: CommandTexts) -> list[SourcedInput]:
     """The inputs; BadInput if there are too few texts for the task."""
     arrange = getattr(task(name), "arrange_texts", None) if find_spec(name) else None  # the daemon refuses what it must
     found: list[SourcedInput] = (
-        arrange(texts) if arrange else [SourcedInput(one.text, one.place) for one in texts_of(texts)]
+        arrange(texts) if arrange else [SourcedInput(one.text, one.place, one.line) for one in texts_of(texts)]
     )
     return found
 
