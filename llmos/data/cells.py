@@ -8,7 +8,6 @@ from llmos.abi.json_type import Json
 from llmos.data.table import Table, bad_row
 
 MAX_TEXT_CHARS = 200_000
-MANY = "|"  # between the labels of one cell, in multi-label files that have only text
 
 
 def text_in(table: Table, line: int, cell: Json, what: str = "text") -> str:
@@ -51,12 +50,8 @@ def label_in(table: Table, line: int, cell: Json) -> str:
 
 
 def labels_in(table: Table, line: int, cell: Json) -> tuple[str, ...]:
-    if isinstance(cell, str):
-        cell = [part for part in cell.split(MANY) if part.strip()]
-    if cell is None:
-        cell = []
     if not isinstance(cell, (list, tuple)):
-        way_out = f"Give a list, or text with {MANY}"
+        way_out = "Give a list, or text with | between them"
         raise bad_row(table.path, line, f"the labels are {kind_of(cell)}", way_out, cell, kind="labels")
     return tuple(dict.fromkeys(label_in(table, line, one) for one in cell))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from llmos.abi.error import BadInput, BadRow
+from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.table import Table
 
@@ -20,6 +21,7 @@ LABEL_NAMES = (
     "label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "tags", "ner_tags",
     "rating", "spans", "entities",
 )  # fmt: skip
+LEAST_LETTERS = 8  # of a sentence in a script that writes no spaces
 NEAR = 0.75  # how alike a name and a known one are, where the one is the other with a slip of the pen
 
 
@@ -58,6 +60,8 @@ def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> C
         texts = () if by_name is None else (by_name,)
     if label_at is None or not texts:
         return _guess_missing(table, texts, label_at)
+    if text is None and not tagged:
+        _refuse_other_texts(table, texts, label_at)
     if label_at in texts:
         raise BadInput(
             f"{table.path.name}: column {table.names[label_at]!r} cannot be both text and label",
@@ -65,6 +69,35 @@ def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> C
             column=table.names[label_at],
         )
     return Columns(texts, label_at)
+
+
+def _refuse_other_texts(table: Table, texts: tuple[int, ...], label: int) -> None:
+    """BadRow where a column that nobody named holds texts as well: what is read then is not for us to choose."""
+    others = [i for i in range(len(table.names)) if i not in texts and i != label and _holds_texts(table.column(i))]
+    if others:
+        names = [table.names[i] for i in sorted((*texts, *others))]
+        listed, both = " and ".join(map(repr, names)), ",".join(names)
+        raise BadRow(
+            f"{table.path}, line 1: the columns {listed} all hold texts. Say which is read with the option text: "
+            f"--text {table.names[texts[0]]} for one, --text {both} for all, with a space between",
+            file=str(table.path),
+            line=1,
+            value=names,
+            kind="columns",
+        )
+
+
+def _holds_texts(cells: Sequence[Json]) -> bool:
+    """Whether most cells are sentences, and not a few that come again, or names, links, times and numbers."""
+    filled = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    if 2 * len(filled) < len(cells) or 3 * len(set(filled)) < len(filled):
+        return False
+    return 2 * sum(map(_is_sentence, filled)) > len(filled)
+
+
+def _is_sentence(text: str) -> bool:
+    words = [word for word in text.split() if any(map(str.isalpha, word))]
+    return len(words) > 2 or (not text.isascii() and sum(map(str.isalpha, text)) > LEAST_LETTERS)
 
 
 def _guess_missing(table: Table, texts: tuple[int, ...], label: int | None) -> Columns:

@@ -54,11 +54,15 @@ class RowStream(Generic[R]):
     def _read(self, record: Record) -> R | LeftOut:
         if self.class_names:
             record = with_class_names(self.table, record, self.class_names)
+        reason = self.reader.review.reason(record) if self.reader.review else ""
+        if reason:
+            return LeftOut(reason)
         return LeftOut(EMPTY) if self.skips_empty and self.reader.is_empty(record) else self.reader.row(record)
 
     def left_out(self) -> tuple[str, ...]:
         """Names of the columns that no row was read from, and of fields that begin too late in the file to be one."""
-        names = (name for i, name in enumerate(self.table.names) if i not in self.reader.used)
+        used = self.reader.used | ({self.reader.review.at} if self.reader.review else set())
+        names = (name for i, name in enumerate(self.table.names) if i not in used)
         return (*self.table.left_out, *names, *self.table.late_names)
 
     def summary(self, rows: tuple[R, ...] = ()) -> Rows[R]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic
 
 from llmos.data.cells import is_filled
+from llmos.data.review import Review
 from llmos.data.row import R
 from llmos.data.table import Record
 
@@ -34,6 +35,7 @@ class RowReader(Generic[R]):
     check: Callable[[Sequence[R]], None] = lambda rows: None  # BadRow for what only all rows together show
     scheme: Callable[[], str] = lambda: ""  # the tagging scheme of the rows so far
 
+    review: Review | None = None  # which rows annotators have rejected
     counts: Counter[str] = field(default_factory=Counter)  # of what rows were changed in, in words
 
     def is_empty(self, record: Record) -> bool:

@@ -18,6 +18,8 @@ LABEL_SETTINGS = (
     TaskSetting("label_smoothing", float, "Label smoothing of the loss, 0 to 1.", neutral=0.0, is_option=False),
 )
 
+SEPARATOR = TaskSetting("label_separator", str, "What parts several labels in one cell (default: found by the cells).")
+
 
 class Classify:
     """`parse` takes the logits of one input, one per label."""
@@ -31,7 +33,7 @@ class Classify:
         head="sequence",
         # the last two are for bases, which have no labels
         params=frozenset({"top_k", "threshold", "labels", "hypothesis"}),
-        settings=(*LABEL_SETTINGS, TaskSetting("threshold", float)),
+        settings=(*LABEL_SETTINGS, SEPARATOR, TaskSetting("threshold", float)),
         batch_size=32,
         is_one_sequence=True,
         peft_type="SEQ_CLS",

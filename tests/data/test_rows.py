@@ -274,7 +274,7 @@ BAD_TAGS = [
         '{"text": "abc", "spans": [{"start": 2, "end": 9, "label": "X"}]}',
         1,
         "span_place",
-        {"start": 2, "end": 9, "label": "X"},
+        [2, 9, "X"],
     ),
     ("keys.jsonl", '{"text": "abc", "spans": [{"from": 2}]}', 1, "span_fields", {"from": 2}),
 ]

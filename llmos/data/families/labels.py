@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmos.abi.error import BadInput
@@ -10,6 +14,8 @@ from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.cells import is_number, label_in, labels_in, text_in
 from llmos.data.columns import choose
+from llmos.data.label_cells import LabelCells, label_cells_of
+from llmos.data.review import review_of
 from llmos.data.row import LabelRow, Row
 from llmos.data.row_reader import RowReader
 from llmos.data.table import Record, Table, bad_row
@@ -19,6 +25,9 @@ OTHERS = {
     "conll": "CoNLL columns, which are for the task tag",
     "squad": "questions, which are for the task answer",
 }
+
+JOINED = "labels joined with others that are the same, written in another way"
+WHOLE = re.compile(r"-?\d+\.0+")
 
 
 def column_names(task: str) -> frozenset[str]:
@@ -42,19 +51,60 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         )
     chosen = choose(table, data.text, data.label, tagged=False)
     many = bool(options.get("multi_label", False))
+    sample = table.column(chosen.label)
+    where = f"{table.path.name}: column {table.names[chosen.label]!r}"
+    cells = label_cells_of(sample, options.get("label_separator"), where) if many else LabelCells()
+    spelling = LabelSpelling(are_numbers=bool(sample) and all(map(_is_numeric, sample)))
 
     def row(record: Record) -> LabelRow:
         text = " ".join(text_in(table, record.line, record.cells[i]) for i in chosen.texts)
-        labels = _labels_in(table, record.line, record.cells[chosen.label], many=many)
-        return LabelRow({"text": text}, labels, str(table.path), record.line, many)
+        cell = record.cells[chosen.label]
+        labels = labels_in(table, record.line, cells.split(cell)) if many else (label_in(table, record.line, cell),)
+        return LabelRow({"text": text}, spelling.join(labels), str(table.path), record.line, many)
 
     used = frozenset((*chosen.texts, chosen.label))
     check = (lambda rows: None) if many else (lambda rows: _refuse_nan(table, rows))
-    return RowReader(row, chosen.names_in(table), used, (chosen.texts,), chosen.note, check)
+    return RowReader(
+        row,
+        chosen.names_in(table),
+        used,
+        (chosen.texts,),
+        " ".join(filter(None, (chosen.note, cells.note))),
+        check,
+        review=review_of(table),
+        counts=spelling.counts,
+    )
 
 
-def _labels_in(table: Table, line: int, cell: Json, *, many: bool) -> tuple[str, ...]:
-    return labels_in(table, line, cell) if many else (label_in(table, line, cell),)
+def _is_numeric(cell: Json) -> bool:
+    return not isinstance(cell, bool) and is_number(str(cell))
+
+
+@dataclass(slots=True)
+class LabelSpelling:
+    """Labels that are one however they are written: composed letters, and whole numbers with and without `.0`.
+
+    The first way of writing stands for all. Labels that differ by case alone stay apart, and are noted.
+    """
+
+    are_numbers: bool  # in the whole column, so that 1.0 is 1
+    counts: Counter[str] = field(default_factory=Counter)
+    _by_key: dict[str, str] = field(default_factory=dict)
+    _by_case: dict[str, str] = field(default_factory=dict)
+
+    def join(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(self._spell, labels)))
+
+    def _spell(self, label: str) -> str:
+        key = unicodedata.normalize("NFC", label)
+        if self.are_numbers and WHOLE.fullmatch(key):
+            key = key.partition(".")[0]
+        spelled = self._by_key.setdefault(key, label)
+        self.counts[JOINED] += spelled != label
+        first = self._by_case.setdefault(key.casefold(), spelled)
+        if first != spelled:
+            self.counts[f"labels {spelled!r}, which differ from {first!r} by case alone: they stay two"] += 1
+        return spelled
 
 
 def _refuse_nan(table: Table, rows: Sequence[LabelRow]) -> None:

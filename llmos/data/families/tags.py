@@ -15,6 +15,7 @@ from llmos.data.char_spans import REFUSE, spans_in, tags_of, without_overlaps
 from llmos.data.columns import Columns, choose
 from llmos.data.families.labels import refuse_kinds
 from llmos.data.formats.conll import TAG, SchemeCounts, as_iob2
+from llmos.data.review import review_of
 from llmos.data.row import Row, TagRow
 from llmos.data.row_reader import RowReader
 from llmos.data.table import Record, Table, bad_row
@@ -75,7 +76,16 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         return TagRow({"tokens": tokens}, as_iob2(tags), str(table.path), line)
 
     used = frozenset((*chosen.texts, chosen.label))
-    return RowReader(row, columns, used, (chosen.texts,), chosen.note, scheme=lambda: scheme.scheme, counts=counts)
+    return RowReader(
+        row,
+        columns,
+        used,
+        (chosen.texts,),
+        chosen.note,
+        scheme=lambda: scheme.scheme,
+        review=review_of(table),
+        counts=counts,
+    )
 
 
 def _stored_reader(task: str, table: Table) -> RowReader[TagRow]:

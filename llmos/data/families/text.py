@@ -10,10 +10,10 @@ from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.abi.task import spec_of
-from llmos.data.cells import text_in
+from llmos.data.cells import is_filled, text_in
 from llmos.data.columns import Roles, assign_columns, find
 from llmos.data.row import Row, TextRow
-from llmos.data.row_reader import RowReader
+from llmos.data.row_reader import LeftOut, RowReader
 from llmos.data.table import Record, Table, bad_row
 from llmos.tasks import task as task_of
 
@@ -30,7 +30,7 @@ class TextShape:
 
 PROMPTED: Roles = {
     "prompt": ("prompt", "instruction", "input", "question", "query", "user", "source", "text"),
-    "completion": ("completion", "response", "output", "answer", "assistant", "reply", "target", "label"),
+    "completion": ("completion", "response", "output", "answer", "assistant", "reply", "chosen", "target", "label"),
 }
 CONTINUED = TextShape(PROMPTED, {"prompt": "what is continued", "completion": "what continues it"}, finds_talks=True)
 TALK = TextShape(
@@ -56,6 +56,10 @@ BY_TASK = {
     ),
 }
 TALKS = ("messages", "conversation", "conversations", "dialogue", "dialog", "chat")
+SPEAKERS = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
+    "bot": "assistant", "bing": "assistant", "bard": "assistant", "model": "assistant", "system": "system",
+}  # fmt: skip
 EXAMPLE = '[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! How can I help?"}]'
 
 
@@ -101,14 +105,84 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         return _conversation_reader(task, table, at)
     places, note = assign_columns(table, roles, data)
     check = task_of(task).check
+    more = _prompt_parts(table, places) if roles is PROMPTED and data.text is None else PromptParts()
+    more.refuse_unused(table, task, is_talk=shape.learns_talks)
 
     def row(record: Record) -> TextRow:
         asked, said = (text_in(table, record.line, record.cells[places[role]], role) for role in roles)
-        return TextRow(check(asked), said, str(table.path), record.line)
+        asked = more.with_input(table, record, asked)
+        whole = {"messages": more.messages(table, record, asked)} if more.is_talk else asked
+        return TextRow(check(whole), said, str(table.path), record.line)
 
-    columns = {role: table.names[i] for role, i in places.items()}
+    columns = {role: table.names[i] for role, i in places.items()} | more.names_in(table)
     required = tuple((places[role],) for role in roles)
-    return RowReader(row, columns, frozenset(places.values()), required, note)
+    return RowReader(row, columns, frozenset(places.values()) | more.used, required, note)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParts:
+    """Columns beside a prompt that are part of what is asked, as Alpaca's rows have them: indexes, or None.
+
+    `input` continues the instruction, `system` stands before the conversation, `history` is its earlier turns.
+    """
+
+    input: int | None = None
+    system: int | None = None
+    history: int | None = None
+
+    @property
+    def used(self) -> frozenset[int]:
+        return frozenset(at for at in (self.input, self.system, self.history) if at is not None)
+
+    @property
+    def is_talk(self) -> bool:
+        return self.system is not None or self.history is not None
+
+    def names_in(self, table: Table) -> dict[str, str]:
+        parts = {"input": self.input, "system": self.system, "history": self.history}
+        return {role: table.names[at] for role, at in parts.items() if at is not None}
+
+    def refuse_unused(self, table: Table, task: str, *, is_talk: bool) -> None:
+        """BadInput where rows have a system prompt or a history, and the task takes one text."""
+        if self.is_talk and not is_talk:
+            names = [name for role, name in self.names_in(table).items() if role != "input"]
+            raise BadInput(
+                f"{table.path.name} has {' and '.join(names)}, which {task} has no use for. Train chat, which reads "
+                "them, or name the columns with the options text and label",
+                file=str(table.path),
+                column=names[0],
+                task=task,
+            )
+
+    def with_input(self, table: Table, record: Record, instruction: str) -> str:
+        """The instruction, and below an empty line its input, where it has one."""
+        cell = None if self.input is None else record.cells[self.input]
+        return f"{instruction}\n\n{text_in(table, record.line, cell, 'input')}" if is_filled(cell) else instruction
+
+    def messages(self, table: Table, record: Record, asked: str) -> list[Json]:
+        """The conversation that ends with what is asked."""
+        cell = None if self.system is None else record.cells[self.system]
+        said = [{"role": "system", "content": text_in(table, record.line, cell, "system")}] if is_filled(cell) else []
+        turns = None if self.history is None else record.cells[self.history]
+        for turn in _parse_list(table, record.line, turns) if is_filled(turns) else ():
+            if not isinstance(turn, (list, tuple)) or len(turn) != 2:
+                way_out = 'A history is a list of turns: [["a question", "its answer"]]'
+                raise bad_row(table.path, record.line, "a turn is no pair", way_out, turn, kind="history")
+            question, answer = (text_in(table, record.line, text, "turn") for text in turn)
+            said += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return [*said, {"role": "user", "content": asked}]
+
+
+def _prompt_parts(table: Table, places: dict[str, int]) -> PromptParts:
+    """The columns called input, system and history that no role has taken, and in which something stands."""
+    names = {name.lower(): i for i, name in reversed(list(enumerate(table.names))) if i not in places.values()}
+    filled = {name: i for name, i in names.items() if any(map(is_filled, table.column(i)))}
+    is_instruction = table.names[places["prompt"]].lower() in ("instruction", "prompt")
+    return PromptParts(
+        filled.get("input") if is_instruction else None,
+        filled.get("system", filled.get("system_prompt")),
+        filled.get("history"),
+    )
 
 
 def _talks(table: Table, data: Data) -> int | None:
@@ -123,7 +197,7 @@ def _talks(table: Table, data: Data) -> int | None:
 def _conversation_reader(task: str, table: Table, at: int) -> RowReader[TextRow]:
     tools = next((i for i, name in enumerate(table.names) if name.lower() == "tools"), None)
 
-    def row(record: Record) -> TextRow:
+    def row(record: Record) -> TextRow | LeftOut:
         cells = record.cells
         return _conversation(task, table, record.line, cells[at], None if tools is None else cells[tools])
 
@@ -131,9 +205,11 @@ def _conversation_reader(task: str, table: Table, at: int) -> RowReader[TextRow]
     return RowReader(row, {"messages": table.names[at]}, used, ((at,),))
 
 
-def _conversation(task: str, table: Table, line: int, messages: Json, tools: Json) -> TextRow:
+def _conversation(task: str, table: Table, line: int, messages: Json, tools: Json) -> TextRow | LeftOut:
+    """The conversation, of which the assistant's last message is learned; left out where that has the weight 0."""
+    turns, weight = _as_messages(table, line, _parse_list(table, line, messages))
     said = {
-        "messages": _parse_list(table, line, messages),
+        "messages": turns,
         **({"tools": _parse_list(table, line, tools)} if tools else {}),
     }
     try:
@@ -143,6 +219,8 @@ def _conversation(task: str, table: Table, line: int, messages: Json, tools: Jso
             table.path, line, error.message, f"A conversation is {EXAMPLE}", messages, kind="messages"
         ) from error
     *before, last = checked["messages"]
+    if weight == 0:
+        return LeftOut("of weight 0")
     if last["role"] != "assistant":
         way_out = "Let it end with what the assistant says, which is what is learnt"
         what = f"the conversation ends with the {last['role']}"
@@ -152,6 +230,27 @@ def _conversation(task: str, table: Table, line: int, messages: Json, tools: Jso
         raise bad_row(table.path, line, what, f"Give {EXAMPLE}", last["content"], kind="no_question")
     whole = json.dumps(last, ensure_ascii=False, sort_keys=True) if last.keys() - {"role", "content"} else ""
     return TextRow({**checked, "messages": before}, last["content"], str(table.path), line, whole)
+
+
+def _as_messages(table: Table, line: int, turns: Json) -> tuple[Json, Json]:
+    """Messages with role and content, from ShareGPT's turns too, and the last one's weight (None: it has none)."""
+    if not isinstance(turns, list):
+        return turns, None
+    messages = []
+    weight = None
+    for turn in turns:
+        if not isinstance(turn, dict):
+            return turns, None
+        weight = turn.get("weight")
+        one = {key: value for key, value in turn.items() if key != "weight"}
+        if "from" in one and "role" not in one:
+            role = SPEAKERS.get(str(one.pop("from")).lower())
+            if role is None:
+                way_out = f"Speakers are {', '.join(SPEAKERS)}"
+                raise bad_row(table.path, line, "a turn is of an unknown speaker", way_out, turn, kind="messages")
+            one = {"role": role, "content": one.pop("value", None), **one}
+        messages.append(one)
+    return messages, weight
 
 
 def _parse_list(table: Table, line: int, cell: Json) -> Json:
