@@ -116,7 +116,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
 
     columns = {role: table.names[i] for role, i in places.items()} | more.names_in(table)
     required = tuple((places[role],) for role in roles)
-    return RowReader(row, columns, frozenset(places.values()) | more.used, required, note)
+    return RowReader(row, columns, frozenset(places.values()) | more.columns, required, note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class PromptParts:
     history: int | None = None
 
     @property
-    def used(self) -> frozenset[int]:
+    def columns(self) -> frozenset[int]:
         return frozenset(at for at in (self.input, self.system, self.history) if at is not None)
 
     @property
