@@ -322,7 +322,7 @@ def test_the_zygote_may_die_and_touches_no_child(home):
     with_box(home, act)
 
 
-def test_the_gate_s_policy_of_a_name_outlives_the_daemon_and_reaches_its_trainings(home):
+def test_the_gate_s_policy_of_a_name_outlives_the_daemon(home):
     async def change(box: Kernel) -> None:
         assert box.models.gate("mood").is_default
         await box.models.set_gate("mood", ["not-worse"], 0.01)

@@ -14,6 +14,7 @@ import tiny_training
 
 from llmos.abi.error import BadInput, BadRow, Conflict
 from llmos.abi.frame import Job, ModelPath, Stop
+from llmos.abi.gate import gate_policy
 from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part
 from llmos.testing.daemon import FakeDaemon, beside
@@ -173,12 +174,33 @@ def test_a_worse_candidate_stays_one_and_says_by_how_much(tmp_path: Path, good: 
     path = tiny_training.sorting(tmp_path)
     promoted = located(model, tiny_training.base(folder))
     recipe = {"task": "classify", "epochs": 0.1, "learning_rate": 1e-6, "data": {"train": str(path)}}
-    daemon = trained(tmp_path, recipe, promoted=promoted)
+    told = tiny_training.assignment(tmp_path, recipe, promoted=promoted)
+    policy = gate_policy(["not-worse", "accuracy.low>=0.9", "size_mb<=100", "latency_ms<=60000"], 0.05)
+    daemon = trained(tmp_path, recipe, told=replace(told, gate=policy))
     verdict = daemon.offers[1].verdict
     assert verdict is not None
     assert (verdict.promote, verdict.against) == (False, "sorter:1")
     assert "not met: worse than sorter:1 with 1.0000: -0.6667" in verdict.reason
     assert any("has learned from are not known" in one.message for one in daemon.progress)
+    evidence = daemon.offers[1].draft["evidence"]
+    metrics, intervals = evidence["metrics"], evidence["intervals"]
+    assert intervals.keys() == metrics.keys()
+    assert all(one["low"] <= metrics[name] <= one["high"] for name, one in intervals.items())
+    assert daemon.progress[-1].intervals["accuracy"] == (intervals["accuracy"]["low"], intervals["accuracy"]["high"])
+    compared, gate = evidence["compared"], evidence["gate"]
+    assert (compared["ref"], compared["accuracy"], compared["our_metric"]) == ("sorter:1", 1.0, metrics["accuracy"])
+    assert compared["difference"] == pytest.approx(metrics["accuracy"] - 1)
+    assert compared["rows"] == evidence["rows"]["test"]
+    assert (gate["promoted"], gate["standing"], gate["margin"]) == (False, "worse", 0.05)
+    assert {one["require"]: one["is_met"] for one in gate["conditions"]} == {
+        "not-worse": False,
+        "accuracy.low>=0.9": False,
+        "size_mb<=100": True,
+        "latency_ms<=60000": True,
+    }
+    assert all(one["value"] > 0 for one in gate["conditions"][2:])
+    page = (Path(daemon.offers[1].folder) / "report.html").read_text()
+    assert all(one["require"].replace(">", "&gt;").replace("<", "&lt;") in page for one in gate["conditions"])
 
 
 def test_two_versions_are_compared_on_rows_that_neither_has_learned_from(
