@@ -31,6 +31,8 @@ from llmos.evaluation import fidelity
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import DATA, Evidence
+from llmos.evaluation.statistics.comparison import Comparison, compare
+from llmos.evaluation.statistics.samples import Sample
 from llmos.nn.cpu import int8_gain as gains
 from llmos.nn.cpu.int8_gain import Gain, Measure
 from llmos.nn.load import load
@@ -54,17 +56,26 @@ class Cost:
     after: float
     drop: float
     count: int  # rows, or texts, of the measurement
+    comparison: Comparison | None = None  # int8 with the other dtype on the same rows; None for a base
 
     def sentence(self, limit: float) -> str:
         allowed = "" if limit == NO_LIMIT else f", and {limit:.4g} may be"
         both = f"{self.measure} {self.after:.4f} in int8, {self.before:.4f} in {self.against}"
-        return f"{both}: {max(self.drop, 0.0):.4f} is lost{allowed}"
+        return f"{both}: {max(self.drop, 0.0):.4f} is lost{self._bounds}{allowed}"
 
     def plain(self, limit: float, gain: Gain) -> dict[str, Json]:
         """The figures as evidence stores them, with the gain on this machine; `max_drop` only if there is a limit."""
         both = {self.against: self.before, INT8: self.after, "drop": self.drop, "measured_on": self.count}
+        if self.comparison is not None:
+            both |= {"low": self.comparison.low, "high": self.comparison.high, "method": self.comparison.method}
         told = {"dtype": INT8, "measure": self.measure, "against": self.against, **both, "here": gain.plain}
         return told if limit == NO_LIMIT else {**told, "max_drop": limit}
+
+    @property
+    def _bounds(self) -> str:
+        """The bounds of the loss, each at 95 %."""
+        found = self.comparison
+        return "" if found is None else f" (from {-found.high:.4f} to {-found.low:.4f})"
 
 
 def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -> None:
@@ -180,15 +191,16 @@ def quantize_model(
     name = spec_of(manifest.task).primary_metric
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
-    plain = _judge_cost(channel, assignment, model, assignment.dtype, rows)
+    plain, in_float = _judge_cost(channel, assignment, model, assignment.dtype, rows)
     there = assignment.models.get(INT8)
     form = there.resident if there is not None else None
     if manifest.method == "lora":
         form = form or offer_form(channel, assignment, base)
     in_int8 = replace(model, base=replace(base, resident=form))
-    other = _judge_cost(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
+    other, rounded = _judge_cost(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
     before, after = plain.metrics[name], other.metrics[name]
-    lost = Cost(name, assignment.dtype, before, after, before - after, len(rows))
+    comparison = compare(rounded, in_float, name)
+    lost = Cost(name, assignment.dtype, before, after, before - after, len(rows), comparison)
     said = lost.sentence(limit)
     if lost.drop > limit:
         raise refusal(manifest, said, lost.drop)
@@ -231,10 +243,11 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
 
 def _judge_cost(
     channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row]
-) -> EvaluationResult:
+) -> tuple[EvaluationResult, Sample]:
     evaluator = load_evaluator(model, model.manifest.task, dtype, assignment.device)
     on_done = report_rows(channel, f"evaluate in {dtype}", len(rows))
-    return evaluator.judge(rows, evaluator.predict(rows, on_done, on_done))
+    predicted = evaluator.predict(rows, on_done, on_done)
+    return evaluator.judge(rows, predicted), evaluator.sample(rows, predicted)
 
 
 def refusal(manifest: Manifest, said: str, drop: float) -> BadInput:

@@ -98,6 +98,8 @@ def test_a_model_in_int8_has_both_numbers_and_stands_on_its_base_in_int8(tmp_pat
     assert cost["int8"] == made.draft["evidence"]["metrics"]["accuracy"]
     assert cost["drop"] == pytest.approx(cost[dtype] - cost["int8"])
     assert base.draft["evidence"]["quantized"]["against"] == "float32"  # whatever the device computes in
+    assert cost["low"] <= -cost["drop"] <= cost["high"]
+    assert f"is lost (from {-cost['high']:.4f} to {-cost['low']:.4f})" in made.verdict.reason
     assert cost["measured_on"] == model.manifest.evidence["rows"]["test"]
     assert made.draft["labels"] == list(model.manifest.labels)
     assert made.draft["lineage"]["quantized_from"] == "sorter:1"
