@@ -14,6 +14,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 320, 48, 130, 16, 40
 def curve_svg(points: Sequence[NoisePoint]) -> str:
     """The curve as SVG for pages light and dark: accuracy where it is known, else agreement, with its intervals."""
     has_accuracy = all(one.accuracy is not None for one in points)
+    drawn = "accuracy" if has_accuracy else "agreement"
     levels = sorted({one.level for one in points})
     values = [_value(one, has_accuracy) for one in points]
     floor = max(0.0, min(low for _, low, _ in values) // 0.1 * 0.1)
@@ -27,7 +28,7 @@ def curve_svg(points: Sequence[NoisePoint]) -> str:
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" '
-        f'font-size="12" fill="currentColor"><title>{"accuracy" if has_accuracy else "agreement"} by noise</title>'
+        f'font-size="12" fill="currentColor"><title>{drawn} by noise</title>'
     ]
     ticks = [floor + (1 - floor) * i / 5 for i in range(6)]
     parts += [
@@ -39,7 +40,7 @@ def curve_svg(points: Sequence[NoisePoint]) -> str:
         f'<text x="{x(level):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{level:.0%}</text>'
         for level in levels
     ]
-    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">share of words with a slip</text>')
+    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">{drawn}, by the share of words with a slip</text>')
     for nth, noise in enumerate(dict.fromkeys(one.noise for one in points)):
         colour = COLOURS[nth % len(COLOURS)]
         line = sorted((one for one in points if one.noise == noise), key=lambda one: one.level)

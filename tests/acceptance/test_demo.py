@@ -48,9 +48,12 @@ def test_the_demo_ends_with_two_promoted_models_and_commands_that_work(new_house
     assert done.returncode == 0, done.stdout + done.stderr
     with new_house.client() as client:
         promoted = {model.name: model.metrics for model in client.models() if model.promoted}
+        tested = client.test("support", folder / SUPPORT / "intents.suite.yaml")
     beside = {found[1]: float(found[2]) for found in re.finditer(r"(\S+):1 .* bag of words (\d\.\d+)", done.stdout)}
     assert promoted["support"]["accuracy"] > beside["support"] + 0.2
     assert promoted["support-entities"]["f1"] > beside["support-entities"] + 0.2
+    assert tested.model == "support:1"
+    assert 0 < tested.failure_count < tested.cases / 2, tested.summary()  # it is no oracle, and no coin
     assert re.search(r"refund_status  \d", done.stdout)
     assert "smollm2 ← " in done.stdout
 

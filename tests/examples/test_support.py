@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from llmos.suites.plan import plan_of
+from llmos.suites.suite import load_suite
+
 SUPPORT = Path(__file__).parents[2] / "examples" / "support"
 SPLITS = ("train", "validation", "test")
 LABELS = {"ORDER", "PRODUCT", "DATE", "AMOUNT", "PERSON"}
@@ -119,3 +122,21 @@ def test_the_baseline_prints_its_scores_as_numbers_for_the_demo():
     scores = json.loads(ran.stdout)
     assert set(scores) == {"classify", "tag"}
     assert all(0.2 < score < 0.8 for score in scores.values()), "neither hopeless nor already solved"
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [("intents", {label for _, label in MESSAGES["train"]}), ("entities", {f"B-{label}" for label in LABELS})],
+)
+def test_the_suites_name_labels_of_the_rows_and_ask_little(name, labels):
+    suite = load_suite(SUPPORT / f"{name}.suite.yaml")
+    suite.check_labels(sorted(labels))
+    plan = plan_of(suite)
+    assert {case.test.name for case in plan.cases} == {test.name for test in suite.tests}
+    assert len(plan.inputs) <= 512
+
+
+def test_every_intent_has_a_test_of_its_own():
+    suite = load_suite(SUPPORT / "intents.suite.yaml")
+    expected = {label for test in suite.tests if test.expectation for label in test.expectation.exactly}
+    assert expected == {label for _, label in MESSAGES["train"]}
