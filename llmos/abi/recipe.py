@@ -218,6 +218,12 @@ def _check_task_settings(recipe: Recipe) -> None:
         number = recipe.options.get(key, 1)
         if isinstance(number, bool) or not isinstance(number, int) or number < (key != "stride"):
             raise _bad(key, number, f"a whole number of {'rows' if key == 'answered_rows' else 'tokens'}")
+    for key in ("abstain", "precision"):
+        share = recipe.options.get(key, 0.0)
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+            raise _bad(key, share, "over 0 and under 1, or 0 for none")
+    if recipe.options.get("abstain") and recipe.options.get("precision"):
+        raise _bad("precision", recipe.options["precision"], "0 where abstain is set: each decides what is withheld")
     scale = recipe.options.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
         raise _bad("scale", scale, "over 0: the number in the data that means the best")

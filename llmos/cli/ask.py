@@ -20,11 +20,12 @@ from llmos.cli.task_options import RunCommand
 from llmos.cli.terminal import note, say, say_json
 
 if TYPE_CHECKING:
-    from llmos.sdk.result import Result
+    from llmos.sdk.result import Classified, Result
     from llmos.tasks.command_texts import SourcedInput, SourcedText
 
 
 SHOWN_NUMBERS = 6
+SOME_HAVE = ("logprobs", "abstained", "set")
 
 
 def run(
@@ -73,10 +74,10 @@ def run(
 
 
 def _format_result(result: Result, line: int) -> dict[str, Json]:
-    """The result as text, with the line of its file; with log-probabilities if it has any."""
+    """The result as text, with the line of its file; what only some have, such as log-probabilities, if it is there."""
     shown = {field.name: getattr(result, field.name) for field in fields(result)}
     where = {"line": line} if line else {}
-    return where | {key: value for key, value in shown.items() if key != "logprobs" or value}
+    return where | {key: value for key, value in shown.items() if key not in SOME_HAVE or value}
 
 
 @contextmanager
@@ -174,9 +175,7 @@ def readable(data: Json, result: Result, *, is_alone: bool) -> str:
     if isinstance(result, Reranked):
         return "\n".join(f"{one.score:6.3f}  {data['documents'][one.index]}" for one in result.ranking)
     if isinstance(result, Classified):
-        if result.label is None:
-            return lead + (", ".join(f"{one} {result.scores.get(one, 0):.3f}" for one in result.labels) or "no label")
-        return f"{lead}{result.label} {result.score or 0:.3f}"
+        return lead + _readable_label(result)
     if isinstance(result, Tagged):
         spans = [f"{s.label:<8} {s.text}  [{s.start}:{s.end}] {s.score:.3f}" for s in result.spans]
         return lead + (("\n" if is_alone else "\n  ").join(spans) or "nothing found")
@@ -184,6 +183,18 @@ def readable(data: Json, result: Result, *, is_alone: bool) -> str:
         head = ", ".join(f"{x:.4f}" for x in result.vector[:SHOWN_NUMBERS])
         return f"{lead}{len(result.vector)} numbers: {head} ..."
     return lead + result.text
+
+
+def _readable_label(result: Classified) -> str:
+    """The label, or labels; those of a conformal set in braces; of a withheld answer what was likeliest."""
+    if result.abstained:
+        likeliest = max(result.scores, key=result.scores.__getitem__, default="")
+        said = f"I do not know (perhaps {likeliest} {result.scores.get(likeliest, 0):.3f})"
+    elif result.label is None:
+        said = ", ".join(f"{one} {result.scores.get(one, 0):.3f}" for one in result.labels) or "no label"
+    else:
+        said = f"{result.label} {result.score or 0:.3f}"
+    return f"{said}  {{{', '.join(result.set)}}}" if result.set else said
 
 
 COMMANDS = {"run": RunCommand}

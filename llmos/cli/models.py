@@ -147,6 +147,32 @@ def _format_int8_gain(model: Model) -> str | None:
     return f"{sizes}; products {speeds} tokens at once, times as fast" if speeds else sizes
 
 
+def _format_calibration(model: Model) -> str | None:
+    """The temperature, and how far confidence and accuracy lie apart on the test rows."""
+    found = model.evidence.get("calibration")
+    if not found:
+        return None
+    after = found["after"]
+    return (
+        f"temperature {number(found['temperature'])}, error {number(after['error'])} "
+        f"({number(found['before']['error'])} without it; {number(after['by_chance'])} by chance)"
+    )
+
+
+def _format_abstention(model: Model) -> str | None:
+    """What a model that was trained to abstain promises, and what was observed."""
+    found = (model.evidence.get("calibration") or {}).get("abstain") or {}
+    if found.get("why_not"):
+        return f"no: {found['why_not']}"
+    own = next((one for one in found.get("risks", ()) if one["promised"] == found["asked"]), None)
+    if own is None:
+        return None
+    return (
+        f"at most {own['promised']:.1%} of the answers given wrong; on test rows {own['share']:.1%} "
+        f"of {own['answered']:,}, and {own['rows'] - own['answered']:,} withheld"
+    )
+
+
 def _why_none(model: Model) -> str:
     if model.kind is Kind.BASE:
         return "a base is evaluated as part of the models that stand on it. See them: llmos ls"
@@ -161,6 +187,8 @@ def _say_model(model: Model) -> None:
         "method": model.method,
         "served in": _dtype(model),
         "int8 saves": _format_int8_gain(model),
+        "calibration": _format_calibration(model),
+        "abstains": _format_abstention(model),
         "engine": model.engine,
         "answers": ", ".join(model.capabilities) or None,
         "architecture": model.architecture,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from llmos.abi.call import Call, Chunk, Tokens
 from llmos.abi.error import BadInput, LlmosError, ModelNotFound, fault_of
@@ -16,6 +18,7 @@ from llmos.abi.task import Output, is_generative, spec_of
 from llmos.engines import Engine
 from llmos.engines.intake import Intake
 from llmos.tasks import Rendered, Settings, task, with_params
+from llmos.tasks.calibration import Calibration, load_calibration
 from llmos.tasks.classify import refuse_labels
 from llmos.tasks.generate import sampling
 from llmos.tasks.inputs import check_inputs, parses_special
@@ -61,6 +64,7 @@ class NullEngine(Engine):
     def __init__(self, token_budget: int = 0, kv_bytes: int = 0) -> None:
         """Both budgets are accepted and ignored: a hash costs the same for any text."""
         self._models: dict[str, Manifest] = {}
+        self._calibrations: dict[str, Calibration | None] = {}
         self._calls: dict[int, Call] = {}
         self._streams: dict[int, Reading] = {}
 
@@ -70,9 +74,11 @@ class NullEngine(Engine):
 
     def attach(self, model: ModelPath) -> None:
         self._models[model.manifest.ref] = model.manifest
+        self._calibrations[model.manifest.ref] = load_calibration(Path(model.folder))
 
     def detach(self, model: str) -> None:
         self._models.pop(model, None)
+        self._calibrations.pop(model, None)
 
     def take_in(self, call: Call) -> Intake:
         if call.model not in self._models:
@@ -110,11 +116,28 @@ class NullEngine(Engine):
             if is_generative(call.task):
                 outputs = tuple(one.output(call.task, len(one.words)) for one in _write_answers(call, normal))
             else:
-                outputs = tuple(ANSWERS[spec_of(call.task).output](manifest, one, call.params) for one in normal)
+                answer = self._answerer(call)
+                outputs = tuple(answer(manifest, one, call.params) for one in normal)
         except (LlmosError, KeyError) as error:
             return Chunk(call.call_id, fault=fault_of(error))
         prompt = sum(_count(one) for one in call.inputs)
         return Chunk(call.call_id, outputs, tokens=Tokens(prompt, sum(map(_make_answer, outputs))))
+
+    def _answerer(self, call: Call) -> Callable[[Manifest, Json, dict[str, Json]], Json]:
+        """What answers one input; a model with a calibration gives its hashes to the task, as drivers that compute."""
+        calibration = self._calibrations.get(call.model)
+        is_label = spec_of(call.task).output is Output.LABEL
+        if not is_label or (calibration is None and not call.params.keys() & {"abstain", "coverage"}):
+            return ANSWERS[spec_of(call.task).output]
+        return lambda manifest, one, params: _classify_calibrated(manifest, one, params, calibration)
+
+
+def _classify_calibrated(
+    manifest: Manifest, one: Json, params: dict[str, Json], calibration: Calibration | None
+) -> Json:
+    settings = Settings(manifest.labels or LABELS, manifest.options, calibration=calibration)
+    logits = [math.log(_hash(manifest.ref, _text(one), label) + 1) for label in settings.labels]
+    return task("classify").parse(logits, Rendered([]), settings, params)
 
 
 def _classify(manifest: Manifest, one: Json, params: dict[str, Json]) -> Json:

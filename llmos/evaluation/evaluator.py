@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.data.row import Row
 from llmos.evaluation.evaluation_result import EvaluationResult
+from llmos.evaluation.families import calibrated_family
 from llmos.evaluation.generation_eval import generate_answers
 from llmos.evaluation.metrics import judge, primary_metric, sample_of
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.intervals import intervals
 from llmos.evaluation.statistics.samples import Sample
 from llmos.tasks import Settings
+from llmos.tasks.calibration import load_calibration
 from llmos.training.candidate import Candidate, load_stored
 from llmos.training.examples import Example, make_examples
 
@@ -38,6 +41,13 @@ class Evaluator:
         """The rows as tokens; BadRow at the first that is longer than the model takes."""
         return make_examples(self.task, rows, self.candidate.loaded.tokenizer, self.settings)
 
+    def apply_calibration(self, predicted: list[Any]) -> list[Any]:
+        """The predictions with the probabilities that are served: at the head's temperature."""
+        calibration, family = self.settings.calibration, calibrated_family(self.task)
+        if calibration is None or family is None or not predicted:
+            return predicted
+        return family.apply_temperature(predicted, calibration.temperature, self.settings)
+
     def predict(
         self,
         rows: Sequence[Row],
@@ -45,8 +55,18 @@ class Evaluator:
         on_answer: OnDone = _ignore,
         answered: Sequence[int] | None = None,
     ) -> list[Any]:
-        """Predictions of the rows, in order; where the task writes, with generated answers to those at the places
-        `answered`, or to as many as the options say."""
+        """Calibrated predictions of the rows, in order; where the task writes, with generated answers to those at the
+        places `answered`, or to as many as the options say."""
+        return self.apply_calibration(self.predict_raw(rows, on_row, on_answer, answered))
+
+    def predict_raw(
+        self,
+        rows: Sequence[Row],
+        on_row: OnDone = _ignore,
+        on_answer: OnDone = _ignore,
+        answered: Sequence[int] | None = None,
+    ) -> list[Any]:
+        """The same before calibration."""
         examples = self.examples(rows)
         predicted = predict(self.candidate, self.task, examples, self.settings, on_done=on_row)
         return generate_answers(
@@ -78,4 +98,5 @@ def load_evaluator(
     manifest = model.manifest
     candidate = load_stored(model, dtype, device)
     options = {**manifest.options, "truncate": True} if options is None else options
-    return Evaluator(candidate, task, Settings(manifest.labels, options, candidate.loaded.max_tokens))
+    calibration = load_calibration(Path(model.folder))
+    return Evaluator(candidate, task, Settings(manifest.labels, options, candidate.loaded.max_tokens, calibration))

@@ -15,6 +15,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import Part
 from llmos.abi.task import Family, spec_of
 from llmos.abi.wire import to_json
+from llmos.evaluation import calibration_page
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.training.checkpoint import EpochRecord
 
@@ -46,6 +47,7 @@ class Evidence:
     facts: dict[str, str] = field(default_factory=dict)
     losses: Sequence[tuple[int, float]] = ()
     marks: Sequence[EpochRecord] = ()
+    calibration: dict[str, Json] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Json]:
         """For the manifest: the headline first among the metrics."""
@@ -59,6 +61,7 @@ class Evidence:
             "compared": self.compared,
             "gate": self.gate,
             "leaks": list(self.leaks),
+            **({"calibration": self.calibration} if self.calibration else {}),
         }
 
     def write(self, folder: Path) -> tuple[tuple[str, Part], ...]:
@@ -87,6 +90,7 @@ def page(evidence: Evidence) -> str:
         plots = {
             "confusion": _svg(_confusion(evidence.judged)) if evidence.judged.confusion else "",
             "curves": _svg(_curves(evidence)) if evidence.marks else "",
+            "calibration": _calibration(evidence.calibration),
         }
     classes = sorted(evidence.judged.per_class.items(), key=lambda pair: -pair[1]["f1"])
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -94,6 +98,10 @@ def page(evidence: Evidence) -> str:
     return environment.from_string(template).render(
         e=evidence, judged=evidence.judged, classes=classes, is_by_word=is_by_word, **plots
     )
+
+
+def _calibration(figures: dict[str, Json]) -> str:
+    return calibration_page.section(figures, _svg(calibration_page.reliability_plot(figures))) if figures else ""
 
 
 def _confusion(judged: EvaluationResult) -> Figure:

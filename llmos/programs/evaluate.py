@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,15 +20,18 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Data
-from llmos.abi.task import generative_tasks, is_generative, recipe_options, spec_of, trainable_tasks
+from llmos.abi.task import Family, generative_tasks, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import test_rows
 from llmos.data.families import rows_of
+from llmos.data.row import Row
+from llmos.evaluation.calibration_evidence import is_out_of_scope, measure
 from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import PAGE, Evidence
 from llmos.evaluation.generation_eval import chosen_of, said_of_answers
 from llmos.programs.channel import Channel
 from llmos.programs.resident import with_resident
+from llmos.tasks import Settings
 
 
 class Stopped(Exception):
@@ -46,34 +49,45 @@ def main(channel: Channel, assignment: Job) -> None:
     read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets)
     for note in read.notes:
         print(note, flush=True)
-    rows_of(task).refuse_unknown(read.rows, manifest.labels)
+    rows, outside = _part_by_scope(read.rows, Settings(manifest.labels, options), task)
+    rows_of(task).refuse_unknown(rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
     evaluator = load_evaluator(model, task, assignment.dtype, assignment.device, options)
-    count = len(read.rows)
+    count = len(rows)
     try:
-        predicted = evaluator.predict(
-            read.rows,
+        raw = evaluator.predict_raw(
+            rows,
             report_rows(channel, "evaluate", count),
             report_rows(channel, "answer", len(chosen_of(count, evaluator.settings))),
         )
+        others = evaluator.predict_raw(outside, report_rows(channel, "evaluate", len(outside))) if outside else []
     except Stopped:
         print(f"Stopped before all of {count:,} rows were answered; nothing is kept", flush=True)
         return
-    judged = evaluator.judge(read.rows, predicted)
+    judged = evaluator.judge(rows, evaluator.apply_calibration(raw))
     evidence = Evidence(
         title=f"{manifest.ref} on {Path(read.path).name}",
         task=task,
         headline=spec_of(task).primary_metric,
         judged=judged,
-        rows={"test": count},
+        rows={"test": count, **({"out of scope": len(outside)} if outside else {})},
+        calibration=measure(task, rows, raw, evaluator.settings, outside, others),
         facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}
         | said_of_answers(task, count, evaluator.settings),
     )
     report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
     message = f"{manifest.ref} on {count:,} rows of {Path(read.path).name}. Report: {report}"
     channel.report(Progress(DONE, count, count, "rows", dict(judged.metrics), message, judged.bounds))
+
+
+def _part_by_scope(rows: Sequence[Row], settings: Settings, task: str) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Rows that the model can be right about, and those of a label out of scope that it has not learned."""
+    if spec_of(task).family is not Family.LABELS or settings.options.get("multi_label"):
+        return rows, ()
+    strange = {kind for row in rows for kind in row.kinds - set(settings.labels) if is_out_of_scope(kind, settings)}
+    return [row for row in rows if not row.kinds & strange], [row for row in rows if row.kinds & strange]
 
 
 def report_rows(channel: Channel, phase: str, count: int) -> Callable[[int], None]:

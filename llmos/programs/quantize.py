@@ -28,6 +28,7 @@ from llmos.abi.wire import to_json, to_plain
 from llmos.data.dataset import test_rows
 from llmos.data.row import Row
 from llmos.evaluation import fidelity
+from llmos.evaluation.calibration_evidence import measure
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import DATA, Evidence
@@ -191,13 +192,13 @@ def quantize_model(
     name = spec_of(manifest.task).primary_metric
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
-    plain, in_float = _judge_cost(channel, assignment, model, assignment.dtype, rows)
+    plain, in_float, _ = _judge_cost(channel, assignment, model, assignment.dtype, rows)
     there = assignment.models.get(INT8)
     form = there.resident if there is not None else None
     if manifest.method == "lora":
         form = form or offer_form(channel, assignment, base)
     in_int8 = replace(model, base=replace(base, resident=form))
-    other, rounded = _judge_cost(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
+    other, rounded, measured = _judge_cost(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
     before, after = plain.metrics[name], other.metrics[name]
     comparison = compare(rounded, in_float, name)
     lost = Cost(name, assignment.dtype, before, after, before - after, len(rows), comparison)
@@ -207,7 +208,8 @@ def quantize_model(
     on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False, gain=gain)
     facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
     title = f"{manifest.ref} in int8"
-    evidence = Evidence(title, manifest.task, name, other, {"test": len(rows)}, verdict=said, facts=facts)
+    counts = {"test": len(rows)}
+    evidence = Evidence(title, manifest.task, name, other, counts, verdict=said, facts=facts, calibration=measured)
     folder = _empty_folder(assignment, "int8-model")
     files = evidence.write(folder)
     kept: dict[str, Json] = {key: manifest.evidence[key] for key in ("compared", "leaks") if key in manifest.evidence}
@@ -243,11 +245,14 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
 
 def _judge_cost(
     channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row]
-) -> tuple[EvaluationResult, Sample]:
+) -> tuple[EvaluationResult, Sample, dict[str, Json]]:
+    """What it scores in this dtype, row by row too, and what its calibration is worth there, which is the model's."""
     evaluator = load_evaluator(model, model.manifest.task, dtype, assignment.device)
     on_done = report_rows(channel, f"evaluate in {dtype}", len(rows))
-    predicted = evaluator.predict(rows, on_done, on_done)
-    return evaluator.judge(rows, predicted), evaluator.sample(rows, predicted)
+    raw = evaluator.predict_raw(rows, on_done, on_done)
+    predicted = evaluator.apply_calibration(raw)
+    measured = measure(evaluator.task, rows, raw, evaluator.settings)
+    return evaluator.judge(rows, predicted), evaluator.sample(rows, predicted), measured
 
 
 def refusal(manifest: Manifest, said: str, drop: float) -> BadInput:

@@ -25,11 +25,13 @@ from llmos.abi.wire import from_plain, to_plain
 from llmos.data.dataset import LoadedData, gather, keep, training_keys
 from llmos.data.families import rows_of
 from llmos.data.splits import key_of
-from llmos.evaluation import gate
+from llmos.evaluation import calibrate, gate
+from llmos.evaluation.calibration_evidence import measure
 from llmos.evaluation.conditions.condition import GateFacts, Incumbent
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.evidence import Evidence
+from llmos.evaluation.families import calibrated_family
 from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of_answers
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.comparison import compare
@@ -38,6 +40,7 @@ from llmos.programs.evaluate import Stopped
 from llmos.programs.quantize import quantize_model
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
+from llmos.tasks.calibration import Calibration
 from llmos.training.candidate import Candidate, begin
 from llmos.training.checkpoint import Checkpoints
 from llmos.training.losses import balance_labels
@@ -154,9 +157,11 @@ class _Training:
         return self.channel.offer(offer).ref
 
     def _finish(self, evaluator: Evaluator, run: Trainer, dataset: str) -> None:
+        evaluator = self._calibrate(evaluator, run)
         task, rows, settings = self.recipe.task, self.data.splits.test, evaluator.settings
         on_answer = self._evaluate("answer", chosen_of(len(rows), settings))
-        predicted = evaluator.predict(rows, self._evaluate("evaluate", rows), on_answer)
+        raw = evaluator.predict_raw(rows, self._evaluate("evaluate", rows), on_answer)
+        predicted = evaluator.apply_calibration(raw)
         judged = evaluator.judge(rows, predicted)
         name = spec_of(task).primary_metric
         incumbent = self._incumbent(evaluator, predicted)
@@ -177,7 +182,7 @@ class _Training:
             ),
             self.recipe.min_metric,
         )
-        verdict = decision.verdict
+        verdict = _refuse_unkept(decision.verdict, settings.calibration)
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
             task=task,
@@ -190,11 +195,12 @@ class _Training:
             gate=decision.plain(self.assignment.gate.margin),
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings),
+            calibration=measure(task, rows, raw, settings),
             validated="likelihood" if spec_of(task).is_generative else "",
             losses=run.position.losses,
             marks=run.position.marks,
         )
-        files = (*saved, *evidence.write(folder))
+        files = (*saved, *calibrate.write(settings.calibration, folder), *evidence.write(folder))
         draft = self._draft(settings, evidence, run, dataset)
         offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
         accepted = self.channel.offer(offer)
@@ -202,6 +208,17 @@ class _Training:
         if self.recipe.serve_dtype == INT8:
             last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
         self._report(last)
+
+    def _calibrate(self, evaluator: Evaluator, run: Trainer) -> Evaluator:
+        """The evaluator of the trained model with a calibration of its head, fitted on the validation rows."""
+        if calibrated_family(self.recipe.task) is None:
+            return evaluator
+        rows = self.data.splits.validation
+        predicted = evaluator.predict_raw(rows, self._evaluate("calibrate", rows))
+        has_chosen = self.recipe.save_best or self.recipe.patience is not None
+        tries = max(1, len(run.position.marks)) if has_chosen else 1
+        calibration = calibrate.fit(self.recipe.task, rows, predicted, evaluator.settings, tries=tries)
+        return replace(evaluator, settings=replace(evaluator.settings, calibration=calibration))
 
     def _in_int8(self, accepted: Accepted, draft: dict[str, Json], verdict: Verdict) -> str:
         """Make an int8 copy of the version if it loses little enough; returns a summary."""
@@ -337,6 +354,13 @@ def _comparison_json(incumbent: Incumbent, metric: str) -> dict[str, Json]:
     found = incumbent.comparison
     said = {"ref": incumbent.ref, metric: found and found.theirs, "ours": incumbent.ours, "note": incumbent.note}
     return {**found.plain(), **said, "our_metric": found.ours} if found is not None else said
+
+
+def _refuse_unkept(verdict: Verdict, calibration: Calibration | None) -> Verdict:
+    """The verdict, unless the recipe asks for a promise that cannot be made: such a version is not promoted."""
+    if calibration is None or not calibration.why_not:
+        return verdict
+    return Verdict(False, f"{verdict.reason}. But {calibration.why_not}", verdict.against)
 
 
 def _rate(run: Trainer) -> float:

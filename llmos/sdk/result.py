@@ -15,12 +15,18 @@ from llmos.abi.wire import from_plain
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The label of a text and each label's score; a multi-label model gives `labels`, and no `label`."""
+    """The label of a text and each label's score; a multi-label model gives `labels`, and no `label`.
+
+    `abstained`: the model does not know, and gives neither. `set`: the labels of a conformal set, where a call asks for
+    a `coverage`.
+    """
 
     label: str | None = None
     score: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    abstained: bool = False
+    set: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from llmos.abi.task import TaskSpec, is_generative, load_task
 from llmos.abi.task import spec_of as spec_of
 
 if TYPE_CHECKING:
+    from llmos.tasks.calibration import Calibration
     from llmos.tasks.encoder_decoder import EncoderDecoderInfo
 
 
@@ -104,11 +105,12 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The part of a model's manifest that tasks read."""
+    """The part of a model's manifest that tasks read, and its head's calibration; None: it was not calibrated."""
 
     labels: tuple[str, ...] = ()
     options: dict[str, Json] = field(default_factory=dict)
     max_tokens: int = 512
+    calibration: Calibration | None = None
 
 
 class Task(Protocol):

@@ -9,6 +9,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Rendered, Settings, Task, Tokenizer
+from llmos.tasks.calibration import NONE, Calibration, least_share, least_surety, refuse_calibration
 from llmos.tasks.text import encode_within, quote_value, text_of
 
 THRESHOLD = 0.5
@@ -17,6 +18,12 @@ LABEL_SETTINGS = (
     TaskSetting("class_weights", str, "Weights of the loss: none or balanced.", neutral="none", is_option=False),
     TaskSetting("label_smoothing", float, "Label smoothing of the loss, 0 to 1.", neutral=0.0, is_option=False),
 )
+CONFIDENCE_SETTINGS = (
+    TaskSetting("abstain", float, "Withhold answers, so that at most this share of those given is wrong.", neutral=0.0),
+    TaskSetting("precision", float, "Give a label only from the score on that has this precision.", neutral=0.0),
+    TaskSetting("oos_label", str, "The label of rows that are out of scope (default: known names, such as oos)."),
+)
+OF_BASE = ("labels", "hypothesis")  # params of a base, which has no labels of its own
 
 SEPARATOR = TaskSetting("label_separator", str, "What parts several labels in one cell (default: found by the cells).")
 
@@ -31,9 +38,8 @@ class Classify:
         primary_metric="accuracy",
         about="The label of a text, or any number of labels.",
         head="sequence",
-        # the last two are for bases, which have no labels
-        params=frozenset({"top_k", "threshold", "labels", "hypothesis"}),
-        settings=(*LABEL_SETTINGS, SEPARATOR, TaskSetting("threshold", float)),
+        params=frozenset({"top_k", "threshold", "abstain", "coverage", *OF_BASE}),
+        settings=(*LABEL_SETTINGS, SEPARATOR, TaskSetting("threshold", float), *CONFIDENCE_SETTINGS),
         batch_size=32,
         is_one_sequence=True,
         peft_type="SEQ_CLS",
@@ -60,17 +66,61 @@ class Classify:
 
     def parse(self, raw: Sequence[float], rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         if settings.options.get("multi_label", False):
-            shares = [sigmoid(x) for x in raw]
-            least = threshold_of(settings, params)
-            ranked = _rank_labels(settings.labels, shares)
-            return {"labels": [label for label, p in ranked if p >= least], "scores": dict(top(ranked, params))}
+            return _choose_many(raw, settings, params)
         if params.get("threshold") is not None:
             raise BadInput(
                 "threshold is for multi-label models; this model gives one label", key="threshold", reason="one_label"
             )
-        ranked = _rank_labels(settings.labels, softmax(raw))
+        calibration = settings.calibration or NONE
+        ranked = _rank_labels(settings.labels, softmax(calibration.divide(raw)))
         label, score = ranked[0]
-        return {"label": label, "score": score, "scores": dict(top(ranked, params))}
+        answer: dict[str, Json] = {"label": label, "score": score, "scores": dict(top(ranked, params))}
+        if (least := least_share(settings.calibration, params)) is not None:
+            by_share = _rank_labels(settings.labels, softmax(raw))
+            answer["set"] = [name for name, share in by_share if share >= least] or [label]
+        is_short = None if calibration.precision is None else score < calibration.thresholds.get(label, 0.0)
+        withheld = _withholds(raw, settings, params, is_short=is_short)
+        return answer if withheld is None else {**answer, "label": None if withheld else label, "abstained": withheld}
+
+
+def _choose_many(raw: Sequence[float], settings: Settings, params: dict[str, Json]) -> Json:
+    """Every label from its threshold on."""
+    refuse_calibration({"coverage": params.get("coverage")}, "a model of several labels gives a set of them already")
+    calibration = settings.calibration or NONE
+    ranked = _rank_labels(settings.labels, [sigmoid(x) for x in calibration.divide(raw)])
+    least = thresholds_of(settings, params)
+    given = [label for label, share in ranked if share >= least[label]]
+    answer: dict[str, Json] = {"labels": given, "scores": dict(top(ranked, params))}
+    withheld = _withholds(raw, settings, params)
+    if withheld is None:
+        return answer
+    if params.get("threshold") is not None:
+        raise BadInput(
+            "threshold changes the answers that abstain is promised for. Leave it out, or send abstain: false",
+            key="threshold",
+        )
+    return {**answer, "labels": [] if withheld else given, "abstained": withheld}
+
+
+def surety(logits: Sequence[float], settings: Settings) -> float:
+    """How sure an answer is, which abstention goes by: the log-odds of its label, or of the least sure of several."""
+    if settings.options.get("multi_label", False):
+        return min(map(abs, logits))
+    peak, *others = sorted(logits, reverse=True)
+    return peak - others[0] - math.log(math.fsum(math.exp(x - others[0]) for x in others)) if others else math.inf
+
+
+def _withholds(
+    logits: Sequence[float], settings: Settings, params: dict[str, Json], *, is_short: bool | None = None
+) -> bool | None:
+    """Whether this answer is withheld; None where neither the model nor the call has a rule for it.
+
+    `is_short`: whether it lies under its label's threshold, where those are of this model.
+    """
+    least = least_surety(settings.calibration, params)
+    if params.get("abstain") is False or (least is None and is_short is None):
+        return None
+    return bool(is_short) or (least is not None and surety(logits, settings) < least)
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
@@ -87,6 +137,14 @@ def sigmoid(logit: float) -> float:
         return 1 / (1 + math.exp(-logit))
     grown = math.exp(logit)
     return grown / (1 + grown)
+
+
+def thresholds_of(settings: Settings, params: dict[str, Json]) -> dict[str, float]:
+    """From which score on each label counts as given, in multi-label models: the call's, each label's own, or one."""
+    calibration: Calibration = settings.calibration or NONE
+    one = threshold_of(settings, params)
+    own = {} if params.get("threshold") is not None else calibration.thresholds
+    return {label: own.get(label, one) for label in settings.labels}
 
 
 def threshold_of(settings: Settings, params: dict[str, Json]) -> float:

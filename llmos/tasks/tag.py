@@ -12,6 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.task import Family, Output, TaskSetting, TaskSpec
 from llmos.tasks import Encoded, Rendered, Settings, Tokenizer
+from llmos.tasks.calibration import NONE
 from llmos.tasks.classify import LABEL_SETTINGS, softmax
 from llmos.tasks.text import fit_length, limit_of, may_cut, part_of, quote_value, text_of
 
@@ -112,10 +113,11 @@ class Tag:
         self, raw: Sequence[Sequence[float]], rendered: Rendered, settings: Settings, params: dict[str, Json]
     ) -> Json:
         words: Words = rendered.context
+        calibration = settings.calibration or NONE
         tags: list[str] = []
         scores: list[float] = []
         for first in words.firsts:
-            tag, score = (OUTSIDE, 1.0) if first is None else _best(settings.labels, raw[first])
+            tag, score = (OUTSIDE, 1.0) if first is None else _best(settings.labels, calibration.divide(raw[first]))
             tags.append(tag)
             scores.append(score)
         whole = fill_tokenless(tags, words.firsts)

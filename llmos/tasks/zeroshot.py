@@ -8,6 +8,7 @@ from dataclasses import replace
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.json_type import Json
 from llmos.tasks import Rendered, Settings, Tokenizer
+from llmos.tasks.calibration import refuse_calibration
 from llmos.tasks.classify import Classify, softmax, top
 from llmos.tasks.inputs import naming_place
 from llmos.tasks.similarity import cosine, vector_of
@@ -54,6 +55,7 @@ class ZeroShot:
 def zero_shot(ref: str, params: Mapping[str, Json]) -> ZeroShot:
     """The task with the labels of a call; WrongTask if it brings none, BadInput for labels that cannot be."""
     labels = params.get("labels")
+    refuse_calibration(params, f"{ref} was not trained on labels, so nothing is known of how often it is wrong")
     if labels is None:
         raise WrongTask(
             f"{ref} has no labels of its own. Send them with the call, as in params {EXAMPLE}, or train a model that "

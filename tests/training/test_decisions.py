@@ -160,6 +160,10 @@ def test_what_was_left_open_is_decided_by_rule() -> None:
         ({"options": {"poling": "mean"}}, "options"),
         ({"options": {"pooling": "sum"}}, "pooling"),
         ({"options": {"multi_label": True}, "class_weights": "balanced"}, "class_weights"),
+        ({"options": {"abstain": 1.5}}, "abstain"),
+        ({"options": {"precision": True}}, "precision"),
+        ({"options": {"abstain": 0.05, "precision": 0.9}}, "precision"),
+        ({"options": {"abstain": 0.05}, "task": "tag"}, "abstain"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(changes: dict[str, object], key: str) -> None:

@@ -80,6 +80,8 @@ def test_labelled_rows_become_a_model_that_has_learned_them(tmp_path: Path, task
     parts = {part for _, part in model.files}
     weights = {Part.WEIGHTS, Part.CONFIG, Part.TOKENIZER} if method == "full" else {Part.ADAPTER, Part.CONFIG}
     assert parts == weights | {Part.HEAD, Part.EVIDENCE}
+    assert ("calibration.json", Part.CONFIG) in model.files
+    assert model.draft["evidence"]["calibration"]["fitted_on"] > 0
     assert model.draft["lineage"]["recipe"]["head_rate_ratio"] > 0
     assert model.draft["lineage"]["recipe"]["dtype"] == dtype
     assert daemon.progress[-1].phase == "done"
@@ -104,7 +106,21 @@ def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, method
     close()
     assert daemon.progress[-1].figures == made.draft["evidence"]["metrics"]
     assert daemon.progress[-1].message.endswith(f"Report: {kept}/report.html")
-    assert (kept / "evidence.json").is_file()
+    then, now = made.draft["evidence"], json.loads((kept / "evidence.json").read_bytes())
+    assert now["calibration"]["temperature"] == then["calibration"]["temperature"]
+    assert now["calibration"]["after"]["error"] == pytest.approx(then["calibration"]["after"]["error"], abs=1e-2)
+
+
+def test_a_promise_that_so_few_rows_cannot_make_keeps_the_version_a_candidate(tmp_path: Path) -> None:
+    path = tiny_training.sorting(tmp_path)
+    recipe = {"task": "classify", "options": {"abstain": 0.01}, "data": {"train": str(path)}}
+    verdict = trained(tmp_path, recipe).offers[1].verdict
+    assert verdict is not None
+    assert not verdict.promote
+    assert (
+        "12 validation rows do not suffice to promise that at most 0.01 of the answers given are wrong"
+        in verdict.reason
+    )
 
 
 def test_an_evaluation_told_to_stop_ends_and_keeps_nothing(tmp_path: Path) -> None:

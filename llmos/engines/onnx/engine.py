@@ -22,6 +22,7 @@ from llmos.engines.onnx.graph import Graph, GraphForm, check_labels, graph_of, o
 from llmos.engines.onnx.tokenizer import Bytes
 from llmos.nn.text.tokenizer import FastTokenizer
 from llmos.tasks import Settings, Task, Tokenizer, for_model
+from llmos.tasks.calibration import load_calibration
 from llmos.tasks.embed import is_unit
 
 Array = Any  # Any: a numpy array, or a list of maps if the graph returns those
@@ -50,7 +51,8 @@ class OnnxEngine(BaseOnly):
         self._graph = graph_of(self._session, manifest.task)
         check_labels(self._graph, manifest.task, manifest.labels)
         self._tokenizer: Tokenizer = Bytes() if self._graph.reads_text else FastTokenizer(folder, manifest.ref)
-        self._settings = Settings(manifest.labels, manifest.options, _limit(self._graph, manifest.options))
+        limit, calibration = _limit(self._graph, manifest.options), load_calibration(folder)
+        self._settings = Settings(manifest.labels, manifest.options, limit, calibration)
         self.ref = manifest.ref
         self._tasks = vector_tasks() if spec_of(manifest.task).gives_vectors else (manifest.task,)
         return sum((folder / path).stat().st_size for path in weights_of(manifest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from llmos.nn.adapters.head import Head, load_head
 from llmos.nn.attention import NAME
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.tasks import Settings, Task, for_model
+from llmos.tasks.calibration import load_calibration
 from llmos.tasks.encoder_decoder import TASKS as READING
 
 POOLING = "mean"
@@ -129,7 +130,7 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
         else (manifest.task,)
         if needs_head or manifest.task not in base.tasks
         else base.tasks,
-        _settings(manifest, loaded),
+        replace(_settings(manifest, loaded), calibration=load_calibration(folder)),
         loaded,
         load_adapter(folder, loaded.backbone, manifest.ref) if is_lora else None,
         _head(folder, manifest, torch_device(device), loaded) if needs_head else None,

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from llmos.abi.task import Family, spec_of
+from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.families import labels, pairs, spans, tags, text
 from llmos.evaluation.statistics.samples import Sample
@@ -43,6 +44,30 @@ FAMILIES: Mapping[Family, EvaluationFamily] = {
     Family.PAIRS: pairs,
     Family.TEXT: text,
 }
+
+
+class CalibratedFamily(Protocol):
+    """What the file of a family has besides, whose predictions are probabilities of labels."""
+
+    def apply_temperature(self, predicted: Any, temperature: float, settings: Settings) -> list[Any]:
+        """The predictions at this temperature."""
+        ...
+
+    def decisions(self, rows: Any, predicted: Any, settings: Settings) -> Decisions:
+        """Every choice among labels, with its truth."""
+        ...
+
+    def answers(self, rows: Any, predicted: Any, settings: Settings) -> Answers | None:
+        """The rows' whole answers; None where a part of one can be right."""
+        ...
+
+
+CALIBRATED: Mapping[Family, CalibratedFamily] = {Family.LABELS: labels, Family.TAGS: tags}
+
+
+def calibrated_family(task: str) -> CalibratedFamily | None:
+    """How this task's predictions are calibrated; None where they are no probabilities of labels."""
+    return CALIBRATED.get(spec_of(task).family)
 
 
 def evaluation_of(task: str) -> EvaluationFamily:

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llmos.data.row import LabelRow
+from llmos.evaluation.calibration import log_shares, temper
+from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.counts import ClassCounts, per_class, summaries, summary
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, beside, ratio
 from llmos.tasks import Settings
+from llmos.tasks.classify import thresholds_of
 from llmos.training.examples import Example
 from llmos.training.objectives.labels import LabelTarget
 
@@ -53,7 +57,7 @@ def sample_of(task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPred
     for i, row in enumerate(rows):
         true[i, [index[label] for label in row.labels]] = True
     if _is_multi(settings):
-        given[:, : shares.shape[1]] = shares >= _threshold(settings)
+        given[:, : shares.shape[1]] = shares >= _thresholds(settings)
     else:
         given[np.arange(len(rows)), shares.argmax(-1)] = True
     right = (true == given).all(axis=1).astype(np.float64)
@@ -71,14 +75,64 @@ def _is_multi(settings: Settings) -> bool:
     return bool(settings.options.get("multi_label", False))
 
 
-def _threshold(settings: Settings) -> float:
-    return float(settings.options.get("threshold", 0.5))
+def _thresholds(settings: Settings) -> Probabilities:
+    """From which score on each label is given, [labels]."""
+    least = thresholds_of(settings, {})
+    return np.array([least[label] for label in settings.labels], np.float32)
+
+
+def apply_temperature(
+    predicted: Sequence[LabelPrediction], temperature: float, settings: Settings
+) -> list[LabelPrediction]:
+    """The predictions with the probabilities that are served."""
+    shares = np.stack([one.probabilities for one in predicted]).astype(np.float64)
+    if not _is_multi(settings):
+        return [LabelPrediction(one.astype(np.float32)) for one in temper(shares, temperature)]
+    both = temper(np.stack((1 - shares, shares), -1), temperature)
+    return [LabelPrediction(one.astype(np.float32)) for one in both[..., 1]]
+
+
+def decisions(rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings) -> Decisions:
+    """One decision a text, or one of each text and label: whether it has it."""
+    shares = np.stack([one.probabilities for one in predicted]).astype(np.float64)
+    if not _is_multi(settings):
+        return Decisions(shares, _true_indices(rows, settings))
+    return Decisions(
+        np.stack((1 - shares, shares), -1).reshape(-1, 2), _true_flags(rows, settings).reshape(-1).astype(np.int64)
+    )
+
+
+def answers(rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings) -> Answers:
+    """How sure each answer is, and whether it is right; of several labels, all together."""
+    shares = np.stack([one.probabilities for one in predicted]).astype(np.float64)
+    if _is_multi(settings):
+        logits, flags = np.abs(log_shares(shares) - log_shares(1 - shares)), _true_flags(rows, settings)
+        right = ((shares >= _thresholds(settings)) == flags).all(-1)
+        columns = {label: (shares[:, i], flags[:, i]) for i, label in enumerate(settings.labels)}
+        return Answers(logits.min(-1), right, columns)
+    true, given = _true_indices(rows, settings), shares.argmax(-1)
+    peak, places = shares.max(-1), np.arange(len(shares))
+    others = shares.copy()
+    others[places, given] = 0.0
+    chosen = {label: given == i for i, label in enumerate(settings.labels)}
+    by_label = {label: (peak[some], (given == true)[some]) for label, some in chosen.items()}
+    return Answers(log_shares(peak) - log_shares(others.sum(-1)), given == true, by_label, Decisions(shares, true))
+
+
+def _true_indices(rows: Sequence[LabelRow], settings: Settings) -> NDArray[np.int64]:
+    """The place of each row's label; -1, which no answer is, where the model has not learned it."""
+    index = {label: i for i, label in enumerate(settings.labels)}
+    return np.array([index.get(row.labels[0], -1) for row in rows], np.int64)
+
+
+def _true_flags(rows: Sequence[LabelRow], settings: Settings) -> NDArray[np.bool_]:
+    return np.array([[label in row.labels for label in settings.labels] for row in rows], np.bool_)
 
 
 def _accuracy(rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings) -> float:
     """The share of texts whose label is right, or all of whose labels are."""
     if _is_multi(settings):
-        least = _threshold(settings)
+        least = _thresholds(settings)
         right = sum(
             set(row.labels) == {settings.labels[i] for i in np.flatnonzero(one.probabilities >= least)}
             for row, one in zip(rows, predicted, strict=True)
@@ -96,8 +150,7 @@ def _judge_single(
 ) -> EvaluationResult:
     from sklearn.metrics import confusion_matrix
 
-    index = {label: i for i, label in enumerate(settings.labels)}
-    true = np.array([index[row.labels[0]] for row in rows])
+    true = _true_indices(rows, settings)
     shares = np.stack([one.probabilities for one in predicted])
     given = shares.argmax(-1)
     every = range(len(settings.labels))
@@ -125,8 +178,8 @@ def _judge_single(
 def _judge_multi(
     rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings
 ) -> EvaluationResult:
-    least = _threshold(settings)
-    true = np.array([[label in row.labels for label in settings.labels] for row in rows])
+    least = _thresholds(settings)
+    true = _true_flags(rows, settings)
     shares = np.stack([one.probabilities for one in predicted])
     given = shares >= least
     off = np.where(given, shares, 1 - shares)

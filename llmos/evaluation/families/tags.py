@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from llmos.data.row import TagRow
+from llmos.evaluation.calibration import temper
+from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.counts import Counts, Span, count_spans, per_class, summaries, summary, total
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
@@ -60,6 +62,29 @@ def _tags_given(one: TagPrediction, settings: Settings) -> list[str]:
 def _true_tags(rows: Sequence[TagRow], predicted: Sequence[TagPrediction]) -> list[list[str]]:
     """As they are compared: a word without a token is neither right nor wrong by itself."""
     return [one.fill(row.tags) for row, one in zip(rows, predicted, strict=True)]
+
+
+def apply_temperature(
+    predicted: Sequence[TagPrediction], temperature: float, settings: Settings
+) -> list[TagPrediction]:
+    """The predictions with the probabilities that are served."""
+    return [
+        replace(one, probabilities=temper(one.probabilities.astype(np.float64), temperature).astype(np.float32))
+        for one in predicted
+    ]
+
+
+def decisions(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> Decisions:
+    """One decision a word; words without a token are none."""
+    index = {label: i for i, label in enumerate(settings.labels)}
+    shares = np.concatenate([one.probabilities for one in predicted]).astype(np.float64)
+    true = np.array([index.get(tag, -1) for row in rows for tag in row.tags], np.int64)
+    is_read = np.array([i not in one.tokenless for one in predicted for i in range(len(one.probabilities))], np.bool_)
+    return Decisions(shares[is_read & (true >= 0)], true[is_read & (true >= 0)])
+
+
+def answers(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> Answers | None:
+    return None
 
 
 def judge(
