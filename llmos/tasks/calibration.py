@@ -57,7 +57,10 @@ def load_calibration(folder: Path) -> Calibration | None:
         return None
     found = from_json(path.read_bytes(), Calibration)
     if not (math.isfinite(found.temperature) and found.temperature > 0):
-        raise BadInput(f"{path} has the temperature {found.temperature}; it must be over 0. Train the model again")
+        raise BadInput(
+            f"{path} has the temperature {found.temperature}; it must be over 0. Train the model again",
+            key="temperature",
+        )
     return found
 
 

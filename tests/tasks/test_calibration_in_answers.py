@@ -69,7 +69,7 @@ def test_a_model_that_was_trained_to_abstain_does_so_unless_the_call_says_false(
         (MADE, {"coverage": True}, "over 0 and under 1"),
     ],
 )
-def test_a_promise_that_cannot_be_made_is_refused_with_a_way_out(
+def test_the_sentence_about_a_promise_that_cannot_be_made_has_a_way_out(
     calibration: Calibration | None, params: dict[str, object], said: str
 ) -> None:
     with pytest.raises(BadInput, match=said):
@@ -99,10 +99,12 @@ def test_several_labels_are_withheld_together_and_given_by_their_thresholds() ->
         "labels": [],
         "abstained": True,
     }
-    with pytest.raises(BadInput, match="changes the answers"):
+    with pytest.raises(BadInput) as refused:
         classify.parse([2.0, 2.0, -2.0], NONE, many, {"abstain": 0.05, "threshold": 0.4})
-    with pytest.raises(BadInput, match="a set of them already"):
+    assert refused.value.detail["key"] == "threshold"
+    with pytest.raises(BadInput) as refused:
         classify.parse([2.0, 2.0, -2.0], NONE, many, {"coverage": 0.9})
+    assert refused.value.detail["key"] == "coverage"
 
 
 def test_surety_is_the_log_odds_of_the_label() -> None:
@@ -119,8 +121,9 @@ def test_spans_of_a_tagger_have_tempered_scores() -> None:
 
 
 def test_a_base_that_takes_labels_with_the_call_promises_nothing() -> None:
-    with pytest.raises(BadInput, match="abstain cannot be kept here: minilm:1 was not trained on labels"):
+    with pytest.raises(BadInput) as refused:
         zero_shot("minilm:1", {"labels": ["a", "b"], "abstain": 0.1})
+    assert refused.value.detail["key"] == "abstain"
 
 
 def test_a_calibration_is_read_from_the_models_folder(tmp_path: Path) -> None:
@@ -128,8 +131,9 @@ def test_a_calibration_is_read_from_the_models_folder(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(to_json(MADE))
     assert load_calibration(tmp_path) == MADE
     (tmp_path / FILE).write_bytes(b'{"temperature": 0}')
-    with pytest.raises(BadInput, match="must be over 0"):
+    with pytest.raises(BadInput) as refused:
         load_calibration(tmp_path)
+    assert refused.value.detail["key"] == "temperature"
     (tmp_path / FILE).write_bytes(b'{"temperature": "warm"}')
-    with pytest.raises(BadInput, match="temperature"):
+    with pytest.raises(BadInput):
         load_calibration(tmp_path)
