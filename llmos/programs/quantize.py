@@ -66,7 +66,12 @@ class Cost:
 
     def plain(self, limit: float, gain: Gain) -> dict[str, Json]:
         """The figures as evidence stores them, with the gain on this machine; `max_drop` only if there is a limit."""
-        both = {self.against: self.before, INT8: self.after, "drop": self.drop, "measured_on": self.count}
+        both: dict[str, Json] = {
+            self.against: self.before,
+            INT8: self.after,
+            "drop": self.drop,
+            "measured_on": self.count,
+        }
         if self.comparison is not None:
             both |= {"low": self.comparison.low, "high": self.comparison.high, "method": self.comparison.method}
         told = {"dtype": INT8, "measure": self.measure, "against": self.against, **both, "here": gain.plain}
