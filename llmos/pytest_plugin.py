@@ -48,7 +48,7 @@ class SuiteFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         from llmos.abi.error import LlmosError
-        from llmos.suites.suite import load_suite
+        from llmos.suites.reading import load_suite
 
         try:
             suite = load_suite(self.path)

@@ -83,8 +83,8 @@ def _print_draft(client: Client, model: str, data: str | None, *, as_json: bool)
 
 def _rows(client: Client, model: str, data: str | None, suites: Sequence[Path]) -> list[NoisyRow]:
     """The rows named, else the texts of the suites, else the model's own test rows."""
+    from llmos.suites.reading import load_suite
     from llmos.suites.rows import as_noisy_rows, measured_rows, noisy_rows, suite_rows
-    from llmos.suites.suite import load_suite
 
     found = client.model(model)
     if data is not None:

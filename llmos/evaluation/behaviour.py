@@ -13,8 +13,8 @@ from llmos.evaluation.evaluator import Evaluator
 from llmos.evaluation.generation_eval import write
 from llmos.evaluation.predictions import TOKENS_AT_ONCE
 from llmos.suites.plan import plan_of
+from llmos.suites.reading import load_suite
 from llmos.suites.result import SuiteResult, judge_outputs
-from llmos.suites.suite import load_suite
 from llmos.tasks import Rendered
 from llmos.tasks import task as task_of
 from llmos.training.candidate import Candidate

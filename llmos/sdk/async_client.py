@@ -275,8 +275,9 @@ class AsyncClient:
     ) -> SuiteResult:
         """Run a behaviour suite (a YAML file) on what is served under this name, and say what came of each test."""
         from llmos.suites.plan import plan_of
+        from llmos.suites.reading import load_suite
         from llmos.suites.result import judge_outputs
-        from llmos.suites.suite import Suite, load_suite
+        from llmos.suites.suite import Suite
 
         read = suite if isinstance(suite, Suite) else load_suite(suite)
         plan = plan_of(read)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmos.suites.plan import plan_of
-from llmos.suites.suite import load_suite
+from llmos.suites.reading import load_suite
 
 SUPPORT = Path(__file__).parents[2] / "examples" / "support"
 SPLITS = ("train", "validation", "test")

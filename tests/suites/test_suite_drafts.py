@@ -6,8 +6,8 @@ from llmos.abi.error import BadInput
 from llmos.data.row import LabelRow, SpanRow, TagRow, TextRow
 from llmos.suites.draft import draft_suite, frequent_first
 from llmos.suites.plan import plan_of
+from llmos.suites.reading import read_suite
 from llmos.suites.result import run_plan
-from llmos.suites.suite import read_suite
 from llmos.tasks.tag import spans_of
 
 

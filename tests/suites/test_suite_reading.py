@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from llmos.abi.error import BadInput, BadSuite, LlmosError
 from llmos.data.noise import NOISES
 from llmos.suites.draft import quote
+from llmos.suites.reading import load_suite, read_suite
 from llmos.suites.source import Fields, Items, Scalar, SuiteSource, parse
 from llmos.suites.suite import TestKind as Kind
-from llmos.suites.suite import load_suite, read_suite
 
 HEAD = "suite: mine\ntask: {}\ntests:\n  - test: one\n    "
 

@@ -10,8 +10,8 @@ from llmos.abi.error import BadSuite
 from llmos.suites.junit import describe_failures, junit_xml
 from llmos.suites.page import page, section
 from llmos.suites.plan import plan_of
+from llmos.suites.reading import read_suite
 from llmos.suites.result import run_plan
-from llmos.suites.suite import read_suite
 from llmos.suites.templates import MarkedSpan, fill_marked, fill_text, fills_of, seeded_rng, slots_of
 
 HEAD = "suite: mine\ntask: {}\nlexicons: {{item: [kettle, lamp, mug]}}\ntests:\n  - test: one\n    "
