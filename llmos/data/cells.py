@@ -40,6 +40,12 @@ def number_in(table: Table, line: int, cell: Json, what: str) -> float:
 
 
 def label_in(table: Table, line: int, cell: Json) -> str:
+    """The label of a cell, or of its list of one."""
+    if isinstance(cell, (list, tuple)) and len(cell) == 1:
+        (cell,) = cell
+    if isinstance(cell, (list, tuple)):
+        way_out = "Give one, or train with multi_label (--multi-label)"
+        raise bad_row(table.path, line, f"the cell has {len(cell)} labels", way_out, cell, kind="label_count")
     if isinstance(cell, float) and math.isfinite(cell) and cell == int(cell):
         cell = int(cell)
     if isinstance(cell, (bool, int, str)) and str(cell).strip():

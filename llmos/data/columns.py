@@ -17,6 +17,10 @@ TEXT_NAMES = (
     "text", "sentence", "review", "content", "message", "utterance", "query", "question", "body", "input", "tweet",
     "comment", "description", "tokens", "words",
 )  # fmt: skip
+PAIRED_NAMES = frozenset({
+    "question", "sentence", "sentence1", "sentence2", "premise", "hypothesis", "passage", "context", "query",
+    "document", "text1", "text2", "text_a", "text_b", "sentence_a", "sentence_b", "question1", "question2", "title",
+})  # fmt: skip
 LABEL_NAMES = (
     "label", "labels", "category", "class", "intent", "sentiment", "target", "topic", "tag", "tags", "ner_tags",
     "rating", "spans", "entities",
@@ -73,7 +77,11 @@ def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> C
 
 def _refuse_other_texts(table: Table, texts: tuple[int, ...], label: int) -> None:
     """BadRow where a column that nobody named holds texts as well: what is read then is not for us to choose."""
-    others = [i for i in range(len(table.names)) if i not in texts and i != label and _holds_texts(table.column(i))]
+    others = [
+        i
+        for i, name in enumerate(table.names)
+        if i not in texts and i != label and _holds_texts(table.column(i), is_known=name.lower() in PAIRED_NAMES)
+    ]
     if others:
         names = [table.names[i] for i in sorted((*texts, *others))]
         listed, both = " and ".join(map(repr, names)), ",".join(names)
@@ -87,10 +95,14 @@ def _refuse_other_texts(table: Table, texts: tuple[int, ...], label: int) -> Non
         )
 
 
-def _holds_texts(cells: Sequence[Json]) -> bool:
-    """Whether most cells are sentences, and not a few that come again, or names, links, times and numbers."""
+def _holds_texts(cells: Sequence[Json], *, is_known: bool) -> bool:
+    """Whether most cells are sentences, and not a few that come again, or names, links, times and numbers.
+
+    A column that is known by name to be half of a pair may have sentences that come again.
+    """
     filled = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
-    if 2 * len(filled) < len(cells) or 3 * len(set(filled)) < len(filled):
+    comes_again = 3 * len(set(filled)) < len(filled)
+    if 2 * len(filled) < len(cells) or (comes_again and not is_known):
         return False
     return 2 * sum(map(_is_sentence, filled)) > len(filled)
 

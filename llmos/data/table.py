@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from llmos.abi.error import BadRow
 from llmos.abi.json_type import Json
+from llmos.data.annotations import plain_row
 from llmos.tasks.text import quote_value
 
 SAMPLE_ROWS = 20_000
@@ -75,7 +76,7 @@ def table_of(
 
 def table_of_objects(path: Path, form: str, objects: Iterable[tuple[int, Mapping[str, Json]] | BadRow]) -> Table:
     """A table of JSON objects: a column for every field of the sample; what a row lacks is None."""
-    read = iter(objects)
+    read = (one if isinstance(one, BadRow) else (one[0], plain_row(one[1])) for one in objects)
     first, is_whole = take_sample(read)
     names = tuple(dict.fromkeys(name for one in first if not isinstance(one, BadRow) for name in one[1]))
     late: Counter[str] = Counter()

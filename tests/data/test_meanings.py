@@ -178,3 +178,51 @@ def test_labels_that_are_one_are_joined_and_those_that_may_be_are_noted(tmp_path
     )
     assert [row.labels[0] for row in twins.rows] == ["caf\u00e9", "caf\u00e9", "Caf\u00e9"]
     assert any("case alone" in note for note in twins.notes)
+
+
+def studio(*results: Any, cancelled: bool = False) -> dict[str, Any]:
+    return {"id": 1, "data": {"text": "Ada left"}, "annotations": [{"result": results, "was_cancelled": cancelled}]}
+
+
+def test_tasks_of_label_studio_are_rows_of_their_first_annotation(tmp_path: Path) -> None:
+    span = {"value": {"start": 0, "end": 3, "text": "Ada", "labels": ["PER"]}}
+    rows = [studio(span), studio(), studio(span, cancelled=True)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    tagged = read(tmp_path / "rows.json", "tag")
+    assert [row.spans for row in tagged.rows] == [((0, 3, "PER"),), ()]
+    assert tagged.skip_counts == {"cancelled": 1}
+    choice = {"value": {"choices": ["news"]}}
+    (tmp_path / "rows.json").write_text(json.dumps([studio(choice), studio(choice)]))
+    assert [row.labels for row in read(tmp_path / "rows.json", "classify").rows] == [("news",), ("news",)]
+
+
+def test_examples_of_spacy_are_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([["Ada left", {"entities": [[0, 3, "PER"]]}]]))
+    assert read(tmp_path / "rows.json", "tag").rows[0].spans == ((0, 3, "PER"),)
+    (tmp_path / "rows.json").write_text(json.dumps([["Ada left", {"cats": {"news": 1.0, "sport": 0.0}}]]))
+    assert read(tmp_path / "rows.json", "classify").rows[0].labels == ("news",)
+
+
+def test_accepted_options_are_labels(tmp_path: Path) -> None:
+    row = {"text": "Ada left", "options": [{"id": "a"}, {"id": "b"}], "accept": ["a"], "answer": "accept"}
+    rows = read(lines(tmp_path, row, {**row, "answer": "ignore"}), "classify")
+    assert ([r.labels for r in rows.rows], rows.skip_counts) == ([("a",)], {"ignored": 1})
+    with pytest.raises(BadRow) as refused:
+        read(lines(tmp_path, {**row, "accept": ["a", "b"]}), "classify")
+    assert refused.value.detail["kind"] == "label_count"
+    assert read(lines(tmp_path, {**row, "accept": ["a", "b"]}), "classify", MANY).rows[0].labels == ("a", "b")
+
+
+def test_a_system_prompt_beside_a_conversation_leads_it(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    (found,) = read(lines(tmp_path, {"conversations": turns, "system": "Brief."}), "chat").rows
+    assert [one["role"] for one in found.input["messages"]] == ["system", "user"]
+
+
+def test_a_known_half_of_a_pair_is_a_text_though_it_comes_again(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path, *({"question": QUESTIONS[0], "sentence": s, "label": i % 2} for i, s in enumerate(SENTENCES))
+    )
+    with pytest.raises(BadRow) as refused:
+        read(path, "classify")
+    assert refused.value.detail["value"] == ["question", "sentence"]

@@ -195,13 +195,17 @@ def _talks(table: Table, data: Data) -> int | None:
 
 
 def _conversation_reader(task: str, table: Table, at: int) -> RowReader[TextRow]:
-    tools = next((i for i, name in enumerate(table.names) if name.lower() == "tools"), None)
+    tools, system = (
+        next((i for i, name in enumerate(table.names) if name.lower() == wanted), None)
+        for wanted in ("tools", "system")
+    )
 
     def row(record: Record) -> TextRow | LeftOut:
         cells = record.cells
-        return _conversation(task, table, record.line, cells[at], None if tools is None else cells[tools])
+        talk = cells[at] if system is None else _led_by_system(table, record.line, cells[at], cells[system])
+        return _conversation(task, table, record.line, talk, None if tools is None else cells[tools])
 
-    used = frozenset({at} if tools is None else {at, tools})
+    used = frozenset(i for i in (at, tools, system) if i is not None)
     return RowReader(row, {"messages": table.names[at]}, used, ((at,),))
 
 
@@ -230,6 +234,15 @@ def _conversation(task: str, table: Table, line: int, messages: Json, tools: Jso
         raise bad_row(table.path, line, what, f"Give {EXAMPLE}", last["content"], kind="no_question")
     whole = json.dumps(last, ensure_ascii=False, sort_keys=True) if last.keys() - {"role", "content"} else ""
     return TextRow({**checked, "messages": before}, last["content"], str(table.path), line, whole)
+
+
+def _led_by_system(table: Table, line: int, talk: Json, system: Json) -> Json:
+    """The conversation behind the system prompt of its row, unless it has one of its own."""
+    turns = _parse_list(table, line, talk)
+    has_own = isinstance(turns, list) and turns[:1] and "system" in (turns[0].get("role"), turns[0].get("from"))
+    if not is_filled(system) or not isinstance(turns, list) or has_own:
+        return turns
+    return [{"role": "system", "content": text_in(table, line, system, "system")}, *turns]
 
 
 def _as_messages(table: Table, line: int, turns: Json) -> tuple[Json, Json]:

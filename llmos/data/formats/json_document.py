@@ -8,6 +8,7 @@ from itertools import chain
 
 from llmos.abi.error import BadRow
 from llmos.abi.json_type import Json
+from llmos.data.annotations import is_example, plain_example
 from llmos.data.formats.grid import table_of_grid
 from llmos.data.formats.source import Source
 from llmos.data.json_cursor import JsonCursor
@@ -27,7 +28,8 @@ def open_file(source: Source, form: str) -> Table:
     else:
         elements = cursor.elements()
         first = next(elements, None)
-        is_grid = first is not None and not isinstance(first, BadRow) and isinstance(first[1], list)
+        value = None if first is None or isinstance(first, BadRow) else first[1]
+        is_grid = isinstance(value, list) and not is_example(value)
         again = elements if first is None else chain((first,), elements)
         if is_grid:
             table = table_of_grid(source, form, _lists(source, again))
@@ -62,6 +64,8 @@ class _Document:
         if isinstance(element, BadRow):
             return element
         line, value = element
+        if is_example(value):
+            return line, plain_example(value)
         if isinstance(value, dict):
             return line, value
         way_out = f"Each row is an object: {self.source.example}"

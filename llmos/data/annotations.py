@@ -1,0 +1,63 @@
+"""Rows as annotation tools nest them, as plain rows: Label Studio's tasks, spaCy's examples, Prodigy's choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from llmos.abi.json_type import Json
+
+SURE = 0.5  # of the scores that spaCy gives to the categories of a text
+
+
+def is_example(value: Json) -> TypeGuard[list[Json]]:
+    """Whether a list is an example of spaCy: a text and an object of what is marked in it."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
+        and bool(value[1].keys() & {"entities", "cats", "spans"})
+    )
+
+
+def plain_example(example: list[Json]) -> dict[str, Json]:
+    """The row of spaCy's example."""
+    text, marked = example
+    return dict(plain_row({"text": text, **marked}))
+
+
+def plain_row(row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The row with its text and what is marked as fields of its own; any other row as it is."""
+    if isinstance(row.get("data"), dict) and isinstance(row.get("annotations", row.get("completions")), list):
+        return _label_studio(row)
+    if isinstance(row.get("cats"), dict):
+        chosen = [label for label, score in row["cats"].items() if isinstance(score, (int, float)) and score >= SURE]
+        return {**{key: value for key, value in row.items() if key != "cats"}, "label": chosen}
+    if isinstance(row.get("options"), list) and isinstance(row.get("accept"), list):
+        rest = {key: value for key, value in row.items() if key not in ("options", "accept", "config")}
+        return {**rest, "label": row["accept"]}
+    return row
+
+
+def _label_studio(row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A task of Label Studio by its first annotation that was not cancelled; cancelled itself where there is none."""
+    done = [one for one in row.get("annotations", row.get("completions")) if isinstance(one, dict)]
+    valid = [one for one in done if not one.get("was_cancelled")]
+    rest = {key: value for key, value in row.items() if key not in ("data", "annotations", "completions")}
+    plain = {**row["data"], **rest, "was_cancelled": bool(done) and not valid}
+    values = [_value(one) for one in (valid[0].get("result") or [] if valid else [])]
+    spans = [value for value in values if "start" in value and "end" in value]
+    choices = [choice for value in values for choice in value.get("choices", ())]
+    if choices:
+        plain["label"] = choices
+    if spans:
+        plain["spans"] = spans
+    if len(valid) > 1:
+        plain["further_annotations"] = valid[1:]
+    return plain
+
+
+def _value(result: Json) -> dict[str, Json]:
+    value = result.get("value") if isinstance(result, dict) else None
+    return value if isinstance(value, dict) else {}
