@@ -38,6 +38,7 @@ class Bench(StrEnum):
     NEIGHBOURS = "neighbours"
     SERVERS = "servers"
     SOAK = "soak"
+    DATA = "data"
 
 
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
@@ -50,7 +51,8 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of a table.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often each is repeated.")] = None,
     count: Annotated[
-        int | None, typer.Option("--texts", min=1, help="Texts; rows, tokens, calls where those are counted.")
+        int | None,
+        typer.Option("--texts", min=1, help="Texts; rows, tokens, calls, megabytes where those are counted."),
     ] = None,
     dtype: Annotated[
         str, typer.Option(help="What llmos computes in (encoder, finetune, servers); generate: what else, by commas.")
@@ -112,6 +114,8 @@ def _measure(
         return measure(home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.MIXED:
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
+    if bench is Bench.DATA:
+        return measure(mode=mode, megabytes=count or (1024 if full else 64))
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
@@ -139,7 +143,7 @@ def _soak(full: bool, minutes: float | None, data: Path, home: Path) -> Record:
 
 def _module(bench: Bench) -> ModuleType:
     try:
-        return import_module(f"bench.{bench}")
+        return import_module("bench.reading" if bench is Bench.DATA else f"bench.{bench}")  # data.py holds the texts
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("bench", "llmos"):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import NoReturn
 
 from llmos.abi.error import BadRow
 from llmos.abi.json_type import Json
@@ -19,6 +18,8 @@ def open_file(source: Source, form: str) -> Table:
 
 
 def _objects(source: Source) -> Iterator[tuple[int, dict[str, Json]] | BadRow]:
+    odd: list[str] = []  # NaN and the like in the line at hand, which JSON does not have
+    decoder = json.JSONDecoder(parse_constant=odd.append)  # one for all lines: it is made slowly
     for item in source.as_text().lines():
         if isinstance(item, BadRow):
             yield item
@@ -26,24 +27,22 @@ def _objects(source: Source) -> Iterator[tuple[int, dict[str, Json]] | BadRow]:
         number, line = item
         if not line.strip():
             continue
+        odd.clear()
         try:
-            found = _object(source, number, line)
+            found = _object(source, number, line, decoder)
+            if odd:
+                way_out = "Write null or leave the row out"
+                raise bad_row(source.path, number, f"{odd[0]} is no value that JSON has", way_out, odd[0], kind="json")
         except BadRow as error:
             yield error
             continue
         yield number, found
 
 
-def _object(source: Source, number: int, line: str) -> dict[str, Json]:
+def _object(source: Source, number: int, line: str, decoder: json.JSONDecoder) -> dict[str, Json]:
     path, way_out = source.path, f"Each line is one object: {source.example}"
-
-    def refuse(value: str) -> NoReturn:
-        raise bad_row(
-            path, number, f"{value} is no value that JSON has", "Write null or leave the row out", value, kind="json"
-        )
-
     try:
-        found = json.loads(line, parse_constant=refuse)
+        found = decoder.decode(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise bad_row(path, number, f"not JSON ({error})", way_out, line, kind="json") from error
     if not isinstance(found, dict):

@@ -1,0 +1,123 @@
+"""Reading rows: a large CSV and a large JSONL as `train` and `import` read them; speed, and the most memory it takes.
+
+The files are written into a temporary folder. Each is read in a Python of its own, whose memory is then its alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.record import Figure, Record, Target
+from llmos.abi.recipe import Data
+from llmos.data.reader import stream_rows
+
+MIB = 1024 * 1024
+WORDS = (
+    *("parcel", "refund", "kettle", "lamp", "mirror", "courier", "broken", "late", "again", "order", "number"),
+    *("please", "café", "naïve", "über", "房间", "very"),
+)
+    "parcel",
+    "refund",
+    "kettle",
+    "lamp",
+    "mirror",
+    "courier",
+    "broken",
+    "late",
+    "again",
+    "order",
+    "number",
+    "please",
+    "café",
+    "naïve",
+    "über",
+    "房间",
+    "very",
+]
+LABELS = ("billing", "shipping", "repair")
+BLOCK_ROWS = 20_000
+LEAST_MB_A_MINUTE = 100.0
+MOST_RESIDENT_MB = 500.0
+
+
+def measure(*, mode: str, megabytes: int) -> Record:
+    """Megabytes a minute and resident megabytes, for each of the two formats."""
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for form in ("csv", "jsonl"):
+            path = Path(folder) / f"rows.{form}"
+            rows = _write(path, form, megabytes * MIB)
+            found = _read_in_a_child(path)
+            if found["rows"] != rows:
+                raise AssertionError(f"{form}: {found['rows']:,} rows were read of {rows:,}")
+            size = path.stat().st_size / 1e6
+            rate = size / found["seconds"] * 60
+            note = f"{size:,.0f} MB, {rows:,} rows in {found['seconds']:.1f} s, {found['cpu']:.1f} s of CPU"
+            figures += [
+                Figure(f"{form}: read", rate, "MB/min", target=Target(LEAST_MB_A_MINUTE), note=note),
+                Figure(f"{form}: resident", found["resident"], "MB", target=Target(MOST_RESIDENT_MB, at_most=True)),
+            ]
+            path.unlink()
+    return Record("data", mode, {"megabytes": megabytes}, tuple(figures))
+
+
+def _write(path: Path, form: str, size: int) -> int:
+    """Rows of made texts until the file has this size; every block is written again and again with another number."""
+    block = _block(form)
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as out:
+        if form == "csv":
+            out.write("text,label\n")
+        written = 0
+        while written < size:
+            written += out.write(block)
+            count += BLOCK_ROWS
+    return count
+
+
+def _block(form: str) -> str:
+    drawn = random.Random(7)
+    rows = [
+        (
+            " ".join(drawn.choices(WORDS, k=drawn.randint(5, 40))) + drawn.choice((".", ', "said".')),
+            drawn.choice(LABELS),
+        )
+        for _ in range(BLOCK_ROWS)
+    ]
+    if form == "jsonl":
+        return "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in rows)
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
+def _read_in_a_child(path: Path) -> dict[str, Any]:  # Any: numbers
+    done = subprocess.run([sys.executable, "-m", "bench.reading", path], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _read(path: str) -> dict[str, float]:
+    start = time.monotonic()
+    rows = sum(1 for _ in stream_rows(path, Data(path), "classify", {}))
+    seconds, cpu = time.monotonic() - start, time.process_time()
+    return {
+        "rows": rows,
+        "seconds": seconds,
+        "cpu": cpu,
+        "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_read(sys.argv[1])))
