@@ -26,24 +26,6 @@ WORDS = (
     *("parcel", "refund", "kettle", "lamp", "mirror", "courier", "broken", "late", "again", "order", "number"),
     *("please", "café", "naïve", "über", "房间", "very"),
 )
-    "parcel",
-    "refund",
-    "kettle",
-    "lamp",
-    "mirror",
-    "courier",
-    "broken",
-    "late",
-    "again",
-    "order",
-    "number",
-    "please",
-    "café",
-    "naïve",
-    "über",
-    "房间",
-    "very",
-]
 LABELS = ("billing", "shipping", "repair")
 BLOCK_ROWS = 20_000
 LEAST_MB_A_MINUTE = 100.0

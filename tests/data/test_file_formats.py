@@ -82,6 +82,16 @@ def table() -> dict[str, object]:
     return {"schema": {"fields": [], "primaryKey": ["index"], "pandas_version": "1.4.0"}, "data": rows}
 
 
+def one_hot() -> str:
+    """The rows with a column for each label."""
+    out = io.StringIO(newline="")
+    labels = ("billing", "shipping")
+    csv.writer(out).writerows(
+        [("text", *labels), *((text, *(int(label == one) for one in labels)) for text, label in ROWS)]
+    )
+    return out.getvalue()
+
+
 CSV = delimited()
 # The rows above as each export has them: the name of the shape, the file's name, and what is in it.
 SHAPES: dict[str, tuple[str, str | bytes]] = {
@@ -119,6 +129,7 @@ SHAPES: dict[str, tuple[str, str | bytes]] = {
     "json-pandas-table": ("rows.json", json.dumps(table())),
     "json-columns-as-lists": ("rows.json", json.dumps(dict(zip(NAMES, zip(*ROWS, strict=True), strict=True)))),
     "json-list-of-lists": ("rows.json", json.dumps([NAMES, *ROWS])),
+    "one-hot": ("rows.csv", one_hot()),
     "fasttext": ("rows.txt", "\n".join(f"__label__{label} {text}" for text, label in ROWS)),
 }  # fmt: skip
 
@@ -290,6 +301,26 @@ CONLLU = """# text = Ada lives
 """
 
 
+TAGGED_SHAPES: dict[str, tuple[str, str]] = {
+    "conll-spaces": ("rows.txt", "Ada B-PER\nlives O\n\nBonn B-LOC\n"),
+    "conll-tabs": ("rows.tsv", "Ada\tX\tB-PER\nlives\tX\tO\n\nBonn\tX\tB-LOC\n"),
+    "conll-comments": (
+        "rows.conll",
+        "-DOCSTART- O\n\n# id = 1\n# text = Ada lives\nAda B-PER\nlives O\n\nBonn B-LOC\n",
+    ),
+    "conllu": ("rows.conllu", CONLLU + "\n1\tBonn\t_\t_\t_\t_\t_\t_\t_\tNER=B-LOC\n"),
+}
+
+
+@pytest.mark.parametrize("shape", TAGGED_SHAPES)
+def test_every_shape_of_tagged_words_is_read_into_the_same_sentences(tmp_path: Path, shape: str) -> None:
+    rows = read(written(tmp_path, *TAGGED_SHAPES[shape]), "tag").rows
+    assert [(row.input["tokens"], row.tags) for row in rows] == [
+        (["Ada", "lives"], ("B-PER", "O")),
+        (["Bonn"], ("B-LOC",)),
+    ]
+
+
 def test_columns_of_conll_part_at_tabs_or_spaces_and_comments_are_no_words(tmp_path: Path) -> None:
     rows = read(written(tmp_path, "rows.txt", CONLL), "tag").rows
     assert [row.input["tokens"] for row in rows] == [["Ada", "takes", "10\xa0000", "fri\u2028day"], ["#", "id"]]
@@ -307,6 +338,47 @@ def test_names_of_conllu_are_read_from_its_last_column(tmp_path: Path) -> None:
     assert refused.value.detail["kind"] == "no_tag"
 
 
+ONE_HOT = "text,billing,repair,shipping,id\nlate,1,0,0,7\nlost,0,0,1,8\n"
+
+
+def test_columns_of_zeros_and_ones_are_labels_and_told_so(tmp_path: Path) -> None:
+    path = written(tmp_path, "rows.csv", ONE_HOT)
+    rows = read(path)
+    assert pairs(rows) == [("late", "billing"), ("lost", "shipping")]
+    assert (rows.left_out, rows.columns["label"]) == (("id",), "billing,repair,shipping")
+    assert "billing, repair, shipping" in rows.note
+    assert read(path, label="billing,shipping").note == ""
+
+
+def test_a_row_of_several_ones_has_several_labels_or_is_asked_about(tmp_path: Path) -> None:
+    path = written(tmp_path, "rows.csv", ONE_HOT + "both,1,1,0,9\nnone,0,0,0,10\n")
+    with pytest.raises(BadRow) as refused:
+        read(path)
+    assert refused.value.detail["kinds"] == {"one_hot": 2}
+    rows = read(path, options={"multi_label": True})
+    assert [row.labels for row in rows.rows[2:]] == [("billing", "repair"), ()]
+
+
+TRANSLATED_SHAPES: dict[str, tuple[str, str]] = {
+    "hf-translation": (
+        "rows.jsonl",
+        "\n".join(json.dumps({"translation": {"en": f"word {i}", "de": f"Wort {i}"}}) for i in range(3)),
+    ),
+}
+
+
+def test_translations_by_language_are_read_from_the_first_into_the_second(tmp_path: Path) -> None:
+    path = written(tmp_path, *TRANSLATED_SHAPES["hf-translation"])
+    rows = read(path, "translate")
+    assert (rows.rows[0].prompt, rows.rows[0].answer) == ("word 0", "Wort 0")
+    assert "'en'" in rows.note
+    turned = read(path, "translate", text="de")
+    assert (turned.rows[0].prompt, turned.rows[0].answer) == ("Wort 0", "word 0")
+    with pytest.raises(BadRow) as refused:
+        read(path, "translate", text="fr", label="de")
+    assert refused.value.detail["value"] == ["en", "de"]
+
+
 def test_the_page_has_a_row_for_every_shape_that_a_test_reads() -> None:
     import ast
 
@@ -315,7 +387,7 @@ def test_the_page_has_a_row_for_every_shape_that_a_test_reads() -> None:
     shapes = []
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "SHAPES":
+            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "").endswith("SHAPES"):
                 assert isinstance(node.value, ast.Dict)
                 shapes += [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
     assert sorted(named) == sorted(shapes)

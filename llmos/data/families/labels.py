@@ -15,6 +15,7 @@ from llmos.abi.recipe import Data
 from llmos.data.cells import is_number, label_in, labels_in, text_in
 from llmos.data.columns import choose
 from llmos.data.label_cells import LabelCells, label_cells_of
+from llmos.data.one_hot import OneHotColumns, one_hot_columns
 from llmos.data.review import review_of
 from llmos.data.row import LabelRow, Row
 from llmos.data.row_reader import RowReader
@@ -23,6 +24,7 @@ from llmos.tasks.text import quote_value
 
 OTHERS = {
     "conll": "CoNLL columns, which are for the task tag",
+    "conllu": "CoNLL-U, which is for the task tag",
     "squad": "questions, which are for the task answer",
 }
 
@@ -49,8 +51,11 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
             format=table.format,
             task=task,
         )
-    chosen = choose(table, data.text, data.label, tagged=False)
     many = bool(options.get("multi_label", False))
+    hot = one_hot_columns(table, data)
+    if hot is not None:
+        return _one_hot_reader(table, hot, many=many)
+    chosen = choose(table, data.text, data.label, tagged=False)
     sample = table.column(chosen.label)
     where = f"{table.path.name}: column {table.names[chosen.label]!r}"
     cells = label_cells_of(sample, options.get("label_separator"), where) if many else LabelCells()
@@ -74,6 +79,16 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         review=review_of(table),
         counts=spelling.counts,
     )
+
+
+def _one_hot_reader(table: Table, hot: OneHotColumns, *, many: bool) -> RowReader[LabelRow]:
+    def row(record: Record) -> LabelRow:
+        text = text_in(table, record.line, record.cells[hot.text])
+        labels = hot.labels_of(table, record, many=many)
+        return LabelRow({"text": text}, labels, str(table.path), record.line, many)
+
+    used = frozenset((hot.text, *hot.labels))
+    return RowReader(row, hot.names_in(table), used, ((hot.text,),), hot.note, review=review_of(table))
 
 
 def _is_numeric(cell: Json) -> bool:

@@ -64,7 +64,7 @@ def example(task: str) -> str:
 
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[PairRow]:
     """Reads two texts and a number; BadInput where the table holds no pairs."""
-    if table.format in ("conll", "squad"):
+    if table.format in ("conll", "conllu", "squad"):
         raise BadInput(
             f"{table.path.name} is read as {table.format}, which holds no pairs of texts. "
             "Give csv, tsv, jsonl or parquet",

@@ -35,7 +35,7 @@ def example(task: str) -> str:
 
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[SpanRow]:
     """Reads a question, its passage and its answers; BadInput where the table holds no questions."""
-    if table.format == "conll":
+    if table.format in ("conll", "conllu"):
         raise BadInput(
             f"{table.path.name} has CoNLL columns, which hold no questions. Give SQuAD's JSON, csv, tsv or jsonl",
             file=str(table.path),

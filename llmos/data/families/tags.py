@@ -52,7 +52,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         )
     if table.format == "parquet" and STORED.keys() <= set(table.names):
         return _stored_reader(task, table)
-    is_conll = table.format == "conll"
+    is_conll = table.format in ("conll", "conllu")
     chosen = Columns((0,), 1) if is_conll else choose(table, data.text, data.label, tagged=True)
     columns = {"text": data.text or "0", "label": data.label or "-1"} if is_conll else chosen.names_in(table)
     scheme, counts = SchemeCounts(), Counter[str]()

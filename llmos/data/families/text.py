@@ -12,6 +12,7 @@ from llmos.abi.recipe import Data
 from llmos.abi.task import spec_of
 from llmos.data.cells import is_filled, text_in
 from llmos.data.columns import Roles, assign_columns, find
+from llmos.data.language_pairs import LanguagePair, language_pair
 from llmos.data.row import Row, TextRow
 from llmos.data.row_reader import LeftOut, RowReader
 from llmos.data.table import Record, Table, bad_row
@@ -82,7 +83,7 @@ def example(task: str) -> str:
 
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[TextRow]:
     """Reads what is asked and what is answered, or a conversation; BadInput where the table holds no such texts."""
-    if table.format in ("conll", "squad"):
+    if table.format in ("conll", "conllu", "squad"):
         raise BadInput(
             f"{table.path.name} is read as {table.format}, which holds no texts to write. "
             "Give csv, tsv, jsonl or parquet",
@@ -103,6 +104,9 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
                 task=task,
             )
         return _conversation_reader(task, table, at)
+    pair = language_pair(table, data) if "source" in roles else None
+    if pair is not None:
+        return _pair_reader(task, table, pair)
     places, note = assign_columns(table, roles, data)
     check = task_of(task).check
     more = _prompt_parts(table, places) if roles is PROMPTED and data.text is None else PromptParts()
@@ -117,6 +121,18 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     columns = {role: table.names[i] for role, i in places.items()} | more.names_in(table)
     required = tuple((places[role],) for role in roles)
     return RowReader(row, columns, frozenset(places.values()) | more.columns, required, note)
+
+
+def _pair_reader(task: str, table: Table, pair: LanguagePair) -> RowReader[TextRow]:
+    check = task_of(task).check
+
+    def row(record: Record) -> TextRow:
+        asked, said = pair.texts(table, record)
+        return TextRow(check(asked), said, str(table.path), record.line)
+
+    name = table.names[pair.column]
+    columns = {"source": f"{name}.{pair.source}", "target": f"{name}.{pair.target}"}
+    return RowReader(row, columns, frozenset({pair.column}), ((pair.column,),), pair.note)
 
 
 @dataclass(frozen=True, slots=True)
