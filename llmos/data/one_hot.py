@@ -76,15 +76,15 @@ def _text(table: Table, data: Data) -> int | None:
 
 def _is_binary(table: Table, index: int) -> bool:
     cells = table.column(index)
-    return bool(cells) and all(_folded(cell) in (*ON, *OFF) for cell in cells)
+    return bool(cells) and all(_plain_cell(cell) in (*ON, *OFF) for cell in cells)
 
 
-def _folded(cell: Json) -> Json:
+def _plain_cell(cell: Json) -> Json:
     return cell.strip().lower() if isinstance(cell, str) else cell if isinstance(cell, (bool, int, float)) else None
 
 
 def _is_on(table: Table, record: Record, index: int) -> bool:
-    cell = _folded(record.cells[index])
+    cell = _plain_cell(record.cells[index])
     if cell in ON:
         return True
     if cell in OFF:
