@@ -40,12 +40,11 @@ def language_pair(table: Table, data: Data) -> LanguagePair | None:
     if at is None or not cells:
         return None
     languages = tuple(dict.fromkeys(str(key) for cell in cells for key, value in cell.items() if value is not None))
-    told = data.text, data.label
-    if None in told and len(languages) == 2:
-        source = data.text or next(one for one in languages if one != data.label)
-        told = source, data.label or next(one for one in languages if one != source)
-    source, target = told
-    if source not in languages or target not in languages or source == target:
+    source, target = data.text, data.label
+    if len(languages) == 2:
+        source = source or next(one for one in languages if one != target)
+        target = target or next(one for one in languages if one != source)
+    if source is None or target is None or source == target or not {source, target} <= set(languages):
         raise BadRow(
             f"{table.path}, line 1: the column {COLUMN!r} has the languages {', '.join(languages)}. Name one with the "
             "option text, from which is translated, and one with the option label, into which",

@@ -111,7 +111,8 @@ def _tags_in(table: Table, line: int, label: Json, count: int) -> list[str]:
         raise bad_row(table.path, line, what, "Give one tag per token", label, kind="tag_count")
     for tag in label:
         if not isinstance(tag, str) or not TAG.fullmatch(tag):
-            way_out = "Tags are O, B-PER, I-PER and the like"
+            named = " Say what the numbers are called with the option class_names: O,B-PER,I-PER"
+            way_out = "Tags are O, B-PER, I-PER and the like" + (f".{named}" if isinstance(tag, int) else "")
             raise bad_row(table.path, line, f"{tag!r} is no tag", way_out, tag, kind="tag")
     return label
 
