@@ -17,6 +17,7 @@ from llmos.tasks.classify import LABEL_SETTINGS, softmax
 from llmos.tasks.text import fit_length, limit_of, may_cut, part_of, quote_value, text_of
 
 OUTSIDE = "O"
+BLANKS = " \t\r\n\f\v"  # a word of these alone is none; one of other spaces is, without a token
 OVERLAPS = TaskSetting(
     "overlaps",
     str,
@@ -261,7 +262,7 @@ def _tokens_of(tokens: Json) -> list[str]:
             value=quote_value(tokens),
         )
     for i, token in enumerate(tokens):
-        if not isinstance(token, str) or not token.strip():
+        if not isinstance(token, str) or not token.strip(BLANKS):
             raise BadInput(
                 f"tokens[{i}] is {quote_value(token)}. Every token is a string that is not empty",
                 value=quote_value(token),

@@ -135,6 +135,10 @@ def test_a_long_text_is_refused_with_its_numbers_or_cut_where_asked() -> None:
     assert TASK.parse([logits("O")] * 64, rendered, SETTINGS, {}) == {"spans": []}
 
 
+def test_a_word_that_is_a_no_break_space_is_a_word() -> None:
+    assert TASK.check({"tokens": ["Ada", "\u00a0", "left"]})["tokens"][1] == "\u00a0"
+
+
 @pytest.mark.parametrize("bad", [None, 3, "", "  ", {"tokens": []}, {"tokens": ["a", ""]}, {"tokens": "a b"}, {}])
 def test_what_is_no_text_is_refused_with_an_example(bad: object) -> None:
     with pytest.raises(BadInput):
