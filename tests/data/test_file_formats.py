@@ -112,7 +112,7 @@ SHAPES: dict[str, tuple[str, str | bytes]] = {
     "utf-16": ("rows.txt", delimited("\t").encode("utf-16")),
     "utf-16-without-mark": ("rows.csv", CSV.encode("utf-16-be")),
     "windows-1252": ("rows.csv", delimited(";").encode("cp1252")),
-    "gzip": ("rows.csv.gz", gzip.compress(CSV.encode())),
+    "gzip": ("rows.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
     "bzip2": ("rows.csv.bz2", bz2.compress(CSV.encode())),
     "xz": ("rows.csv.xz", lzma.compress(CSV.encode())),
     "zstd": ("rows.csv.zst", zstd(CSV.encode())),
@@ -213,7 +213,7 @@ FOREIGN = [
     ("rows.pkl", b"\x80\x04\x95\x10\x00\x00\x00", "is a pickle, which runs code"),
     ("rows.avro", b"Obj\x01\x04\x14avro.codec\x00", "is an Avro file"),
     ("rows.csv", b"\x00" * 257 + b"ustar\x0000", "is a tar archive"),
-    ("rows.csv.gz", gzip.compress(CSV.encode())[:40], "is packed, and what is in it is broken or cut off"),
+    ("rows.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:40], "is packed, and what is in it is broken or cut off"),
 ]
 
 
