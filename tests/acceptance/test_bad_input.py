@@ -16,7 +16,7 @@ GOOD = "text,label\n" + "".join(f"where is parcel {n},parcel\npay me back {n} eu
 BAD_ROWS = {
     "empty": (b"", "empty"),
     "no such column": (GOOD.replace("label", "kind", 1).encode(), "label"),
-    "invalid utf-8": (GOOD.encode() + b"caf\xe9,money\n", "UTF-8"),
+    "invalid utf-8": (f"{GOOD}très bien,money\n".encode() + b"caf\xe9,money\n", "UTF-8"),
 }
 
 
