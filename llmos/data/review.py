@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from llmos.abi.json_type import Json
 from llmos.data.table import Record, Table
 
-# By column: the values that leave a row out, with the reason, and the values that keep it. A column with any other
-# value is no review (an `answer` may be the answer to a question).
-REVIEWS: Mapping[str, tuple[Mapping[str, str], frozenset[str]]] = {
-    "answer": ({"reject": "rejected", "ignore": "ignored"}, frozenset({"accept"})),  # Prodigy
-    "was_cancelled": ({"true": "cancelled"}, frozenset({"false"})),  # Label Studio
+# By column: the values that leave a row out, with the reason, the values that keep it, and those of which one must
+# occur. A column with any other value is no review: an `answer` may answer a question, a `status` be a ticket's.
+REVIEWS: Mapping[str, tuple[Mapping[str, str], frozenset[str], frozenset[str]]] = {
+    "answer": ({"reject": "rejected", "ignore": "ignored"}, frozenset({"accept"}), frozenset({"accept", "reject"})),
+    "was_cancelled": ({"true": "cancelled"}, frozenset({"false"}), frozenset({"true", "false"})),
     "status": (
         {"discarded": "discarded", "draft": "unfinished", "pending": "unfinished"},
         frozenset({"submitted", "completed"}),
-    ),  # Argilla
-}
+        frozenset({"submitted", "discarded"}),
+    ),
+}  # of Prodigy, Label Studio and Argilla
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,14 @@ class Review:
         return self.reasons.get(_value(record.cells[self.at]), "")
 
 
-def review_of(table: Table) -> Review | None:
-    """The table's column of reviews, by its name and by every value in the sample."""
-    if not table.has_names:
-        return None
+def review_of(table: Table, used: Collection[int]) -> Review | None:
+    """The table's column of reviews, by its name and by every value in the sample; none that rows are read from."""
     for at, name in enumerate(table.names):
-        reasons, kept = REVIEWS.get(name.lower(), ({}, frozenset()))
+        if at in used or name.lower() not in REVIEWS:
+            continue
+        reasons, kept, marks = REVIEWS[name.lower()]
         values = {_value(cell) for cell in table.column(at)} - {""}
-        if reasons and values and values <= reasons.keys() | kept:
+        if values & marks and values <= reasons.keys() | kept:
             return Review(at, reasons)
     return None
 

@@ -104,6 +104,15 @@ def test_an_answer_that_is_no_review_leaves_nothing_out(tmp_path: Path) -> None:
     assert (len(rows.rows), rows.left_out) == (2, ("answer",))
 
 
+@pytest.mark.parametrize("column", ["status", "answer"])
+def test_a_column_of_reviews_that_is_read_or_of_something_else_leaves_nothing_out(tmp_path: Path, column: str) -> None:
+    values = ["pending", "completed"] if column == "status" else ["accept", "reject"]
+    rows = [{"text": f"t {i}", column: values[i % 2]} for i in range(4)]
+    assert len(read(lines(tmp_path, *rows), "classify", label=column).rows) == 4
+    tickets = [{"text": f"t {i}", "label": "ab"[i % 2], "status": ["pending", "completed"][i % 2]} for i in range(4)]
+    assert read(lines(tmp_path, *tickets), "classify").left_out == ("status",)
+
+
 QUESTIONS = [f"What is the name of number {i}?" for i in range(6)]
 SENTENCES = [f"Number {i} has a name of its own." for i in range(6)]
 

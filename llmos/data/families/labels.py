@@ -76,7 +76,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         (chosen.texts,),
         " ".join(filter(None, (chosen.note, cells.note))),
         check,
-        review=review_of(table),
+        review=review_of(table, used),
         counts=spelling.counts,
     )
 
@@ -88,7 +88,7 @@ def _one_hot_reader(table: Table, hot: OneHotColumns, *, many: bool) -> RowReade
         return LabelRow({"text": text}, labels, str(table.path), record.line, many)
 
     used = frozenset((hot.text, *hot.labels))
-    return RowReader(row, hot.names_in(table), used, ((hot.text,),), hot.note, review=review_of(table))
+    return RowReader(row, hot.names_in(table), used, ((hot.text,),), hot.note, review=review_of(table, used))
 
 
 def _is_numeric(cell: Json) -> bool:

@@ -83,7 +83,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         (chosen.texts,),
         chosen.note,
         scheme=lambda: scheme.scheme,
-        review=review_of(table),
+        review=review_of(table, used),
         counts=counts,
     )
 
