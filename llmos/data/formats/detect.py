@@ -176,7 +176,8 @@ def _json_format(text: TextSource, start: str, suffix: str, *, is_whole: bool) -
         found, end = json.JSONDecoder().raw_decode(start)
     except (json.JSONDecodeError, RecursionError):
         if is_whole or not start.startswith("{"):
-            return "jsonl"
+            is_document = start.startswith("{") and not start.partition("\n")[0].rstrip().endswith("}")
+            return "json" if suffix == ".json" and is_document else "jsonl"
         if "\n" in start:
             return "jsonl" if start.partition("\n")[0].rstrip().endswith("}") else "json"
         return _long_line_format(text, suffix)

@@ -132,6 +132,7 @@ class _Document:
         kind = ""
         for element in self.cursor.elements():
             if isinstance(element, BadRow):
+                kind = kind or "object"
                 yield element
                 continue
             line, value = element
