@@ -10,6 +10,7 @@ import json
 import lzma
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmos.abi.error import BadInput, BadRow
+from llmos.abi.error import BadInput, BadRow, LlmosError
 from llmos.abi.recipe import Data
 from llmos.data.decoding import open_text
 from llmos.data.formats import FORMATS, format_of
@@ -392,3 +393,24 @@ def test_the_page_has_a_row_for_every_shape_that_a_test_reads() -> None:
                 shapes += [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
     assert sorted(named) == sorted(shapes)
     assert [form for form in FORMATS if f"`{form}`" not in page.partition("\n## Shapes")[0]] == []
+
+
+SHAPE_TEXTS = [
+    *(content for _, content in (*SHAPES.values(), *TAGGED_SHAPES.values()) if isinstance(content, str)),
+    json.dumps({"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "q", "answers": []}]}]}]}),
+    json.dumps([["a b", {"entities": [[0, 1, "X"]]}]]),
+]
+
+
+@settings(deadline=None, max_examples=60)  # files are written and read
+@given(st.sampled_from(SHAPE_TEXTS), st.integers(0, 400), st.text('{}[]",:\n\t ;|0a\x00é😀', max_size=3))
+def test_a_broken_document_is_refused_or_read_and_never_crashes(
+    tmp_path_factory: pytest.TempPathFactory, text: str, at: int, more: str
+) -> None:
+    """Cut at any place, with anything behind."""
+    folder = tmp_path_factory.mktemp("broken")
+    for name in ("rows.json", "rows.jsonl", "rows.txt"):
+        path = written(folder, name, (text[:at] + more).encode())
+        for task in ("classify", "tag", "answer", "chat"):
+            with suppress(LlmosError):
+                read_rows(str(path), Data(str(path)), task, {})

@@ -132,7 +132,7 @@ class _Document:
         kind = ""
         for element in self.cursor.elements():
             if isinstance(element, BadRow):
-                kind = kind or "object"
+                kind = "list" if kind == "list" else "object"  # not a whole list any more
                 yield element
                 continue
             line, value = element
