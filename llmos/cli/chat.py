@@ -67,9 +67,11 @@ def chat(
 
 
 def _read() -> str:
-    from llmos.cli.ask import read_text
-
-    return read_text(sys.stdin.buffer.read(), "standard input").removesuffix("\n")  # the shell adds it
+    """One message from standard input. It is too short to tell another encoding by, so it must be UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n")  # the shell adds it
+    except UnicodeDecodeError as error:
+        raise BadInput(f"standard input is not UTF-8 at byte {error.start}. Convert it, for one with iconv") from error
 
 
 def _schema(file: Path) -> Any:  # Any: JSON, checked by the daemon
