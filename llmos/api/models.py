@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.api_types import Model, ModelView, model_of, process_json
+from llmos.abi.error import BadInput
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
 from llmos.abi.model import LATEST
@@ -123,6 +124,8 @@ class Models:
 
     async def set_gate(self, request: Request) -> Reply:
         body = await self._bodies.read(request, GATE)
+        if body.require is None and body.margin is None:
+            raise BadInput('Nothing to change. Send require, margin or both: {"margin": 0.01}', key="require")
         return reply(to_plain(await self._models.set_gate(request.path_params["name"], body.require, body.margin)))
 
     async def reset_gate(self, request: Request) -> Reply:

@@ -91,6 +91,7 @@ def test_an_error_without_a_status_of_its_own_has_that_of_its_kind():
         ("DELETE", "/v1/models/minilm", None, 409, "conflict", "support:1"),
         ("POST", "/v1/models/ner/rollback", None, 409, "conflict", "llmos promote"),
         ("POST", "/v1/models/ner/gate", {"require": ["f1"]}, 400, "bad_input", "f1.low>=0.8"),
+        ("POST", "/v1/models/ner/gate", {}, 400, "bad_input", "margin"),
         ("POST", "/v1/models/ner/gate", {"margin": 2}, 400, "bad_input", "from 0 to 1"),
         ("GET", "/v1/models/NER/gate", None, 400, "bad_input", "no valid name"),
         ("GET", "/v1/datasets/none@1", None, 404, "dataset_not_found", "none@1"),
