@@ -15,6 +15,7 @@ from llmos.abi.error import BadInput
 
 METRIC = "metric"
 SUITE = "suite"
+ABSTAIN, CALIBRATION_ERROR = "abstain", "calibration_error"
 LOW = "low"
 AT_LEAST, AT_MOST = ">=", "<="
 AS_GOOD, NOT_WORSE, BETTER, NO_COMPARISON = "at-least-as-good", "not-worse", "better", "no-comparison"
@@ -54,6 +55,17 @@ KINDS: dict[str, ConditionKind] = {
     ),
     "latency_ms": ConditionKind(
         "the median time of one test row alone, measured where the model was trained", "latency_ms<=20", (AT_MOST,)
+    ),
+    ABSTAIN: ConditionKind(
+        "at most this share of the answers given is wrong: promised by the validation rows, not contradicted by the "
+        "test rows",
+        "abstain<=0.05",
+        (AT_MOST,),
+    ),
+    CALIBRATION_ERROR: ConditionKind(
+        "how far scores and the share of right answers lie apart on the test rows, less what chance adds",
+        "calibration_error<=0.02",
+        (AT_MOST,),
     ),
     SUITE: ConditionKind(
         "every test of a behaviour suite passes on the candidate: docs/testing.md",

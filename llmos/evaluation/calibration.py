@@ -88,10 +88,13 @@ class Reliability:
     """The expected calibration error over bins of equally many decisions, and what chance alone would give.
 
     `by_chance` is the mean error of a perfectly calibrated model on as many decisions of these confidences, `limit` the
-    value that it exceeds once in twenty times (consistency resampling, Bröcker and Smith 2007).
+    value that it exceeds once in twenty times (consistency resampling, Bröcker and Smith 2007). `debiased` is the root
+    of the mean squared error of the bins less the variance of their accuracies, which is what chance adds to it (Kumar,
+    Liang and Ma 2019, arXiv:1909.10155); 0 where chance explains all of it.
     """
 
     error: float
+    debiased: float
     by_chance: float
     limit: float
     count: int
@@ -106,10 +109,13 @@ def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> Reliabili
     found = tuple(Bin(len(part), float(confidence[part].mean()), float(right[part].mean())) for part in parts)
     sizes = np.array([one.count for one in found])
     sure = np.clip([one.confidence for one in found], 0.0, 1.0)
-    error = float((sizes * np.abs(sure - [one.accuracy for one in found])).sum() / count)
+    share = np.array([one.accuracy for one in found])
+    error = float((sizes * np.abs(sure - share)).sum() / count)
+    squared = (sure - share) ** 2 - share * (1 - share) / np.maximum(sizes - 1, 1)
+    debiased = math.sqrt(max(0.0, float((sizes * squared).sum() / count)))
     drawn = np.random.default_rng(SEED).binomial(sizes, sure, (SIMULATIONS, len(found)))
     chance = np.abs(drawn - sizes * sure).sum(-1) / count
-    return Reliability(error, float(chance.mean()), float(np.quantile(chance, CONFIDENCE)), count, found)
+    return Reliability(error, debiased, float(chance.mean()), float(np.quantile(chance, CONFIDENCE)), count, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ def _calibration_error(choices: Decisions) -> Json:
     logs = log_shares(choices.shares)[np.arange(len(choices.true)), choices.true]
     return {
         "error": found.error,
+        "debiased": found.debiased,
         "by_chance": found.by_chance,
         "limit": found.limit,
         "decisions": found.count,
@@ -86,7 +87,7 @@ def _promises(calibration: Calibration, raw: Answers) -> dict[str, Json]:
             "asked": calibration.abstain,
             "why_not": calibration.why_not,
             "confidence": calibration.confidence,
-            "risks": [_selective(risk, raw.surety >= least, raw.right) for risk, least in risks],
+            "risks": [measure_risk(risk, raw.surety >= least, raw.right) for risk, least in risks],
         }
     if raw.one_label is not None:
         sets = [pair for pair in calibration.coverages if pair[0] in SHOWN_COVERAGES]
@@ -94,7 +95,8 @@ def _promises(calibration: Calibration, raw: Answers) -> dict[str, Json]:
     return figures
 
 
-def _selective(risk: float, given: Flags, right: Flags) -> Json:
+def measure_risk(risk: float, given: Flags, right: Flags) -> dict[str, Json]:
+    """Of a promised share of wrong answers: how many rows were answered and how many wrongly."""
     answered, wrong = int(given.sum()), int((~right[given]).sum())
     low, high = clopper_pearson(wrong, answered)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
-from llmos.abi.gate import AT_LEAST, KINDS, METRIC, GatePolicy, Requirement
+from llmos.abi.gate import ABSTAIN, AT_LEAST, AT_MOST, KINDS, METRIC, GatePolicy, Requirement
 from llmos.abi.json_type import Json
 from llmos.abi.model import Verdict
 from llmos.evaluation.conditions import CONDITIONS
@@ -34,8 +34,13 @@ class Decision:
         }
 
 
-def decide(policy: GatePolicy, facts: GateFacts, min_metric: float | None = None) -> Decision:
-    """Promote what meets every requirement. `min_metric` is the recipe's own floor under the primary metric."""
+def decide(
+    policy: GatePolicy, facts: GateFacts, min_metric: float | None = None, abstain: float | None = None
+) -> Decision:
+    """Promote what meets every requirement.
+
+    The recipe's own: `min_metric`, a floor under the primary metric, and `abstain`, a promised share of wrong answers.
+    """
     value = facts.result.metrics[facts.metric]
     compared = facts.incumbent.comparison if facts.incumbent else None
     for figure in (value, *((compared.ours, compared.theirs) if compared else ())):
@@ -43,6 +48,9 @@ def decide(policy: GatePolicy, facts: GateFacts, min_metric: float | None = None
     requirements = [*policy.requirements]
     if min_metric is not None:
         requirements.append(Requirement(METRIC, facts.metric, operator=AT_LEAST, number=min_metric))
+    if abstain:
+        requirements.append(Requirement(ABSTAIN, ABSTAIN, operator=AT_MOST, number=abstain))
+    requirements = list(dict.fromkeys(requirements))
     requirements.sort(key=lambda one: not KINDS[one.kind].is_comparison)
     findings = tuple((one, CONDITIONS[one.kind](one, facts)) for one in requirements)
     return Decision(_verdict(facts, findings), findings)

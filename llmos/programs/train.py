@@ -40,7 +40,6 @@ from llmos.programs.evaluate import Stopped
 from llmos.programs.quantize import quantize_model
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
-from llmos.tasks.calibration import Calibration
 from llmos.training.candidate import Candidate, begin
 from llmos.training.checkpoint import Checkpoints
 from llmos.training.losses import balance_labels
@@ -178,11 +177,13 @@ class _Training:
                 size_bytes=sum((folder / path).stat().st_size for path, _ in saved),
                 rows=rows,
                 predicted=predicted,
+                raw=raw,
                 evaluator=evaluator,
             ),
             self.recipe.min_metric,
+            self.recipe.options.get("abstain"),
         )
-        verdict = _refuse_unkept(decision.verdict, settings.calibration)
+        verdict = decision.verdict
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
             task=task,
@@ -354,13 +355,6 @@ def _comparison_json(incumbent: Incumbent, metric: str) -> dict[str, Json]:
     found = incumbent.comparison
     said = {"ref": incumbent.ref, metric: found and found.theirs, "ours": incumbent.ours, "note": incumbent.note}
     return {**found.plain(), **said, "our_metric": found.ours} if found is not None else said
-
-
-def _refuse_unkept(verdict: Verdict, calibration: Calibration | None) -> Verdict:
-    """The verdict, unless the recipe asks for a promise that cannot be made: such a version is not promoted."""
-    if calibration is None or not calibration.why_not:
-        return verdict
-    return Verdict(False, f"{verdict.reason}. But {calibration.why_not}", verdict.against)
 
 
 def _rate(run: Trainer) -> float:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmos.abi.gate import AS_GOOD, BETTER, METRIC, NO_COMPARISON, NOT_WORSE, SUITE
-from llmos.evaluation.conditions import behaviour, comparison, cost, metric
+from llmos.abi.gate import (
+    ABSTAIN,
+    AS_GOOD,
+    BETTER,
+    CALIBRATION_ERROR,
+    METRIC,
+    NO_COMPARISON,
+    NOT_WORSE,
+    SUITE,
+)
+from llmos.evaluation.conditions import behaviour, comparison, cost, metric, promise
 from llmos.evaluation.conditions.condition import Condition
 
 CONDITIONS: Mapping[str, Condition] = {
@@ -15,6 +24,8 @@ CONDITIONS: Mapping[str, Condition] = {
     NO_COMPARISON: comparison.check,
     METRIC: metric.check,
     SUITE: behaviour.check,
+    ABSTAIN: promise.check_abstain,
+    CALIBRATION_ERROR: promise.check_calibration_error,
     "latency_ms": cost.check_latency,
     "size_mb": cost.check_size,
 }

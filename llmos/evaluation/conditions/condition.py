@@ -56,6 +56,7 @@ class GateFacts:
     size_bytes: int = 0
     rows: Sequence[Row] = ()
     predicted: Sequence[Any] = ()  # Any: each family has its own type
+    raw: Sequence[Any] = ()  # the same before calibration
     evaluator: Evaluator | None = None
 
 
