@@ -15,7 +15,7 @@ from llmos.abi.device import Device
 from llmos.abi.error import Fault
 from llmos.abi.gate import DEFAULT_POLICY, GatePolicy
 from llmos.abi.json_type import Json
-from llmos.abi.model import Manifest, Offer
+from llmos.abi.model import DatasetManifest, Manifest, Offer
 from llmos.abi.process import Program, Progress, Usage
 
 
@@ -50,6 +50,8 @@ class Job:
     main: str = ""  # the module whose `main(channel, job)` runs; empty: the program's own in llmos/programs
     is_ready_when_it_says: bool = False  # false: it counts as ready as soon as it starts
     gate: GatePolicy = DEFAULT_POLICY  # of the name that a new model gets
+    manifests: dict[str, DatasetManifest] = field(default_factory=dict)  # of every dataset in the arguments
+    row_key: str = field(default="", repr=False)  # the home's key for ids of rows, in hexadecimal; a secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,12 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class DatasetManifest:
-    """One immutable version of a dataset; `ref` is `name@version`; `splits` maps split -> rows."""
+    """One immutable version of a dataset; `ref` is `name@version`; `splits` maps split -> rows.
+
+    `options` are what the task's rows were read with (multi_label ...); `label_counts` maps split -> label -> rows;
+    `extras` maps the source's other columns -> rows that have them; `parents` are the refs that it was made of, the
+    operation stands in the provenance.
+    """
 
     name: str
     version: int
@@ -100,6 +105,12 @@ class DatasetManifest:
     labels: tuple[str, ...] = ()
     provenance: dict[str, Json] = field(default_factory=dict)
     created_at: str = ""
+    options: dict[str, Json] = field(default_factory=dict)
+    label_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    extras: dict[str, int] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    license: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date, time
 
 from llmos.abi.json_type import Json
 from llmos.data.table import Table, bad_row
@@ -60,6 +61,21 @@ def labels_in(table: Table, line: int, cell: Json) -> tuple[str, ...]:
         way_out = "Give a list, or text with | between them"
         raise bad_row(table.path, line, f"the labels are {kind_of(cell)}", way_out, cell, kind="labels")
     return tuple(dict.fromkeys(label_in(table, line, one) for one in cell))
+
+
+def plain_value(cell: Json) -> Json:
+    """A cell of any column as JSON has it: dates as ISO 8601 writes them, bytes in hexadecimal, other kinds as text."""
+    if cell is None or isinstance(cell, (str, bool, int)):
+        return cell
+    if isinstance(cell, float):
+        return cell if math.isfinite(cell) else None
+    if isinstance(cell, (list, tuple)):
+        return [plain_value(one) for one in cell]
+    if isinstance(cell, dict):
+        return {str(key): plain_value(one) for key, one in cell.items()}
+    if isinstance(cell, (date, time)):
+        return cell.isoformat()
+    return cell.hex() if isinstance(cell, bytes) else str(cell)
 
 
 def is_filled(cell: Json) -> bool:

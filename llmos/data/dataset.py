@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.abi.model import Part
 from llmos.abi.recipe import Data
 from llmos.data.byte_source import sha256_of_file
+from llmos.data.datasets.columns import SPLITS
+from llmos.data.datasets.dataset_reader import open_dataset, row_options
+from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
+from llmos.data.datasets.row_ids import RowIds
+from llmos.data.datasets.stored_row import NOTHING, StoredRow
 from llmos.data.families import rows_of
 from llmos.data.formats.saved_dataset import splits_of
 from llmos.data.reader import read_rows
-from llmos.data.row import Row, Rows
+from llmos.data.row import Rows
 from llmos.data.splits import Leak, Splits, key_of, leaks_of, make_splits
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
-    """The rows of a run by split, where they came from, and what leaked."""
+    """The rows of a run by split, where they came from, and what leaked.
+
+    `stored` has the same rows in the same order with their ids and other columns; `options` are those that a dataset
+    was read with, which the recipe need not repeat.
+    """
 
     splits: Splits
     sources: dict[str, Json]
     leaks: tuple[Leak, ...]
     notes: tuple[str, ...] = ()  # how files were read, where they did not say it themselves
+    stored: dict[str, tuple[StoredRow[Any], ...]] = field(default_factory=dict)
+    options: dict[str, Json] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         return {name: len(rows) for name, rows in self.splits.by_name().items()}
@@ -44,61 +52,69 @@ class LoadedData:
         return seen.hexdigest()
 
 
-def gather(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> LoadedData:
-    """Read every source once, and make the splits that are not given."""
-    read = {name: _read(source, data, task, options) for name, source in _sources(data, folders).items()}
+def gather(
+    data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str], *, key: bytes = b""
+) -> LoadedData:
+    """Read every source once, and make the splits that are not given. `key` is the home's, for ids of rows."""
+    sources = _sources(data, folders)
+    of_dataset = _options_of(sources, task)
+    options = {**of_dataset, **options}
+    read = {name: _read(source, data, task, options, key) for name, source in sources.items()}
     given = {name: None if rows is None else rows.rows for name, rows in read.items()}
     train = given["train"]
     assert train is not None
     shares = (data.validation_share, data.test_share)
     splits = make_splits(task, train, given["validation"], given["test"], shares)
-    described = {name: _describe_source(rows) for name, rows in read.items() if rows is not None}
+    described = {name: _describe_source(rows, sources[name]) for name, rows in read.items() if rows is not None}
     notes = tuple(dict.fromkeys(note for rows in read.values() if rows is not None for note in rows.notes))
-    return LoadedData(splits, described, leaks_of(splits), notes)
+    stored = _with_ids([rows for rows in read.values() if rows is not None], splits, key)
+    return LoadedData(splits, described, leaks_of(splits), notes, stored, of_dataset)
 
 
-def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str]) -> Rows[Any]:
-    """The rows to measure a model on: the one file named, or a stored dataset's test split, which goes by its ref."""
+def _with_ids(read: list[Rows[Any]], splits: Splits, key: bytes) -> dict[str, tuple[StoredRow[Any], ...]]:
+    """The splits with ids and other columns; rows of files get their ids here."""
+    ids, by_object = RowIds(key), {}
+    for rows in read:
+        own = rows.ids or ids.of(rows.rows)
+        extras, origins = rows.extras or [NOTHING] * len(own), rows.origins or [None] * len(own)
+        for one, row, extra, origin in zip(own, rows.rows, extras, origins, strict=True):
+            by_object[id(row)] = StoredRow(one, row, extra, origin)
+    return {name: tuple(by_object[id(row)] for row in rows) for name, rows in splits.by_name().items()}
+
+
+def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str], key: bytes) -> Rows[Any]:
+    """The rows to measure a model on: those of the one file named; of a stored dataset, which goes by its ref, the test
+    split, or all rows where it has no splits."""
     sources = _sources(data, folders)
-    rows = _read(sources["test"] or sources["train"], data, task, options)
+    source = sources["test"] or sources["train"]
+    rows = _read(source, data, task, options, key)
     assert rows is not None
-    named = data.test or data.train
-    return replace(rows, path=named) if named in folders else rows
+    assert source is not None
+    return replace(rows, path=source.dataset) if source.dataset else rows
 
 
 def training_keys(folder: str, task: str, options: dict[str, Json]) -> frozenset[str]:
     """The keys of the texts that the models trained on this stored dataset have learned from."""
-    path = str(Path(folder) / "train.parquet")
-    rows = _read(_Source(path, True), Data(path), task, options)
-    return frozenset(key_of(row) for row in rows.rows) if rows else frozenset()
+    reader = open_dataset(Path(folder), task, options)
+    return frozenset(key_of(stored.row) for stored in reader.rows("train"))
 
 
-def keep(gathered: LoadedData, task: str, folder: Path) -> tuple[tuple[str, Part], ...]:
+def keep(gathered: LoadedData, task: str, folder: Path, options: Mapping[str, Json] = NOTHING) -> WrittenDataset:
     """Write the splits as Parquet, one file each; the same rows give the same bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, rows in gathered.splits.by_name().items():
-        table = pa.table(_columns(task, rows))
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
-        files.append((f"{name}.parquet", Part.OTHER))
-    return tuple(files)
-
-
-def _columns(task: str, rows: Sequence[Row]) -> dict[str, list[Json]]:
-    family = rows_of(task)
-    named = list(family.stored_columns(task))
-    cells = [dict(zip(named, family.stored_cells(task, row), strict=True)) for row in rows]
-    columns = {name: [one[name] for one in cells] for name in named}
-    return {**columns, "file": [Path(r.file).name for r in rows], "line": [r.line for r in rows]}
+    with DatasetWriter(folder, task, options=options) as writer:
+        for name, rows in gathered.stored.items():
+            for stored in rows:
+                writer.add(name, stored)
+        return writer.finish()
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
+    """Where rows come from: a file, or a split of the dataset in this folder."""
+
     path: str
-    is_stored: bool
+    dataset: str = ""  # its ref
+    split: str = ""
 
 
 def _sources(data: Data, folders: Mapping[str, str]) -> dict[str, _Source | None]:
@@ -110,27 +126,63 @@ def _sources(data: Data, folders: Mapping[str, str]) -> dict[str, _Source | None
     for name, source in told.items():
         brought = source or (data.train if data.train in folders else None)
         if brought is None or brought not in folders:
-            found[name] = None if source is None else _Source(source, False)
+            found[name] = None if source is None else _Source(source)
             continue
-        path = Path(folders[brought]) / f"{name}.parquet"
-        if not path.exists():
-            raise BadInput(f"The dataset {brought} has no {name} split. Name a file for it", split=name)
-        found[name] = _Source(str(path), True)
+        split = name if source is None else _split_of(folders[brought], brought, name)
+        has_split = (Path(folders[brought]) / f"{split}.parquet").exists()
+        found[name] = _Source(folders[brought], brought, split) if has_split else None
     return found
 
 
-def _read(source: _Source | None, data: Data, task: str, options: dict[str, Json]) -> Rows[Any] | None:
+def _split_of(folder: str, ref: str, wanted: str) -> str:
+    """The wanted split of a dataset that is named for it; of one without splits, all its rows."""
+    there = [name for name in SPLITS if (Path(folder) / f"{name}.parquet").exists()]
+    if wanted in there:
+        return wanted
+    if len(there) == 1:
+        return there[0]
+    raise BadInput(
+        f"The dataset {ref} has no {wanted} split (it has {', '.join(there) or 'none'}). Name a file for it",
+        split=wanted,
+        expected=there,
+    )
+
+
+def _options_of(sources: Mapping[str, _Source | None], task: str) -> dict[str, Json]:
+    """The options that the datasets among these were read with."""
+    found: dict[str, Json] = {}
+    for source in sources.values():
+        if source is not None and source.dataset:
+            found |= open_dataset(Path(source.path), task, {}, source.dataset).options
+    return row_options(found)
+
+
+def _read(
+    source: _Source | None, data: Data, task: str, options: dict[str, Json], key: bytes
+) -> Rows[Any] | None:  # Any: rows of the task's family
     """A stored split is read by its own columns, whatever was said of the other files."""
     if source is None:
         return None
-    how = replace(data, format="parquet", text=None, label=None) if source.is_stored else data
-    rows = read_rows(source.path, how, task, options)
-    return replace(rows, left_out=()) if source.is_stored else rows  # its file and line columns are provenance
+    if not source.dataset:
+        return read_rows(source.path, data, task, options)
+    reader = open_dataset(Path(source.path), task, options, source.dataset, key)
+    stored = tuple(reader.rows(source.split))
+    columns = {name: name for name in rows_of(task).stored_columns(task)}
+    return Rows(
+        tuple(one.row for one in stored),
+        str(reader.path(source.split)),
+        "parquet",
+        columns,
+        extras=tuple(one.extra for one in stored) if any(one.extra for one in stored) else (),
+        ids=tuple(one.id for one in stored),
+        origins=tuple(one.origin for one in stored) if any(one.origin for one in stored) else (),
+    )
 
 
-def _describe_source(rows: Rows[Any]) -> Json:
+def _describe_source(rows: Rows[Any], source: _Source | None) -> Json:
     return {
         "path": rows.path,
+        **({"dataset": source.dataset, "split": source.split} if source is not None and source.dataset else {}),
         "sha256": sha256_of_file(Path(rows.path)),
         "rows": len(rows.rows),
         "format": rows.format,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -12,6 +12,7 @@ from llmos.abi.error import BadRow
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.bad_rows import BadRows
+from llmos.data.cells import plain_value
 from llmos.data.classes import class_names_by_column, with_class_names
 from llmos.data.families import rows_of
 from llmos.data.formats import open_table
@@ -37,17 +38,24 @@ class RowStream(Generic[R]):
 
     def __iter__(self) -> Iterator[R]:
         """Every usable row; at the end BadRow with all that are not, unless they are to be skipped."""
+        return (row for row, _ in self.with_extras())
+
+    def with_extras(self) -> Iterator[tuple[R, Mapping[str, Json]]]:
+        """As iterating does, and beside each row the file's other columns, which it was not made of."""
+        others = self._others()
         for item in self.table:
             self.count += 1
             try:
-                row = self._read(_record(item))
+                record = _record(item)
+                row = self._read(record)
             except BadRow as error:
                 self.bad.add(error)
                 continue
             if isinstance(row, LeftOut):
                 self.skipped[row.reason] += 1
                 continue
-            yield row
+            cells = record.cells
+            yield row, {name: plain_value(cells[i]) for i, name in others if cells[i] is not None} if others else {}
         if self.bad.count and (self.stops or self.bad.count == self.count):
             raise self.bad.error(str(self.table.path), self.count)
 
@@ -59,14 +67,17 @@ class RowStream(Generic[R]):
             return LeftOut(reason)
         return LeftOut(EMPTY) if self.skips_empty and self.reader.is_empty(record) else self.reader.row(record)
 
+    def _others(self) -> list[tuple[int, str]]:
+        """The columns that no row is made of, by index and name."""
+        used = self.reader.used | ({self.reader.review.at} if self.reader.review else set())
+        return [(i, name) for i, name in enumerate(self.table.names) if i not in used]
+
     def left_out(self) -> tuple[str, ...]:
         """Names of the columns that no row was read from, and of fields that begin too late in the file to be one."""
-        used = self.reader.used | ({self.reader.review.at} if self.reader.review else set())
-        names = (name for i, name in enumerate(self.table.names) if i not in used)
-        return (*self.table.left_out, *names, *self.table.late_names)
+        return (*self.table.left_out, *(name for _, name in self._others()), *self.table.late_names)
 
-    def summary(self, rows: tuple[R, ...] = ()) -> Rows[R]:
-        """How the file was read, with these rows."""
+    def summary(self, rows: tuple[R, ...] = (), extras: tuple[Mapping[str, Json], ...] = ()) -> Rows[R]:
+        """How the file was read, with these rows and their other columns."""
         return Rows(
             rows,
             str(self.table.path),
@@ -79,6 +90,7 @@ class RowStream(Generic[R]):
             self.left_out(),
             self.table.encoding,
             self.table.notes,
+            extras if any(extras) else (),
         )
 
 
@@ -115,10 +127,11 @@ def read_rows(
 ) -> Rows[Any]:  # Any: rows of the task's family
     """All rows of the file; one BadRow that lists those that cannot be used, unless they are to be skipped."""
     stream = stream_rows(path, data, task, options)
-    rows = tuple(stream)
+    pairs = tuple(stream.with_extras())
+    rows, extras = tuple(row for row, _ in pairs), tuple(extra for _, extra in pairs)
     if not rows:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in stream.skipped.items()) or "it has none"
         way_out = "It needs at least one row of text and label"
         raise bad_row(Path(path), 1, f"no row is left to read ({counts})", way_out, kind="no_rows")
     stream.reader.check(rows)
-    return stream.summary(rows)
+    return stream.summary(rows, extras)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -206,6 +207,9 @@ class Rows(Generic[R]):
     left_out: tuple[str, ...] = ()  # columns and fields that nothing was read from
     encoding: str = ""  # of the file's text, where it is not UTF-8
     file_notes: tuple[str, ...] = ()  # of the file's format and encoding
+    extras: tuple[Mapping[str, Json], ...] = ()  # of each row, the file's other columns; empty where it has none
+    ids: tuple[str, ...] = ()  # of each row, its id; empty for rows of a file
+    origins: tuple[Mapping[str, Json] | None, ...] = ()  # of each row, how it was made; empty for rows of a file
 
     @property
     def skip_count(self) -> int:

@@ -112,15 +112,16 @@ def _place(name: str, key: str) -> bytes:
 
 def key_of(row: Row) -> str:
     """What makes two inputs the same: letters and signs of their texts, whatever their case, width and spaces."""
-    return _fold_text(" | ".join(row.texts))
+    return fold_text(" | ".join(row.texts))
 
 
 def group_of(row: Row) -> str:
     """What a split must not part: equal texts, a query and its documents, a passage and its questions."""
-    return _fold_text(row.texts[0])
+    return fold_text(row.texts[0])
 
 
-def _fold_text(text: str) -> str:
+def fold_text(text: str) -> str:
+    """A text whatever its case, width and white space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -136,6 +136,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
     if model is not None:
         store.prove(model.ref, dtype)
     scratch = config.home / "scratch" / str(process.pid)
+    datasets = {ref: store.dataset(ref) for ref in row_sources(args) if "@" in ref}
     job = Job(
         pid=process.pid,
         program=spec.program,
@@ -145,7 +146,9 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         dtype=dtype,
         threads=config.threads,
         models={} if model is None else {word: store.located(model.ref, dtype)},
-        datasets={ref: str(store.dataset_folder(ref)) for ref in row_sources(args) if "@" in ref},
+        datasets={ref: str(store.dataset_folder(ref)) for ref in datasets},
+        manifests=datasets,
+        row_key=store.row_key() if declaration.needs_row_key else "",
         roots=roots.folders,
         cpu_kernels=config.cpu_kernels,
         main=declaration.main,

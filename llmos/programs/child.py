@@ -49,7 +49,7 @@ def _run(channel: Channel) -> int:
     try:
         assignment = channel.receive()
         assert isinstance(assignment, Job), f"the first frame is {type(assignment).__name__}"
-        secrets = secrets_in(assignment.args)
+        secrets = (*secrets_in(assignment.args), *filter(None, [assignment.row_key]))
         _name(f"llmos-{assignment.program}-{assignment.pid}")
         tempfile.tempdir = assignment.scratch  # the daemon removes it after a kill
         restrict(assignment.roots)

@@ -46,7 +46,8 @@ def main(channel: Channel, assignment: Job) -> None:
     _refuse_others(manifest, task)
     options = {**manifest.options, **_report(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
-    read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets)
+    key = bytes.fromhex(assignment.row_key)
+    read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets, key)
     for note in read.notes:
         print(note, flush=True)
     rows, outside = _part_by_scope(read.rows, Settings(manifest.labels, options), task)

@@ -245,7 +245,8 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
             model=manifest.ref,
         )
     data = Data(own) if told is None else data_of(told)
-    return test_rows(data, manifest.task, manifest.options, assignment.datasets).rows
+    key = bytes.fromhex(assignment.row_key)
+    return test_rows(data, manifest.task, manifest.options, assignment.datasets, key).rows
 
 
 def _judge_cost(

@@ -23,6 +23,7 @@ from llmos.abi.recipe import Recipe, check, identity_of
 from llmos.abi.task import spec_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.data.dataset import LoadedData, gather, keep, training_keys
+from llmos.data.datasets.dataset_reader import row_options
 from llmos.data.families import rows_of
 from llmos.data.splits import key_of
 from llmos.evaluation import calibrate, gate
@@ -36,6 +37,7 @@ from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.comparison import compare
 from llmos.programs.channel import Channel
+from llmos.programs.dataset_version import offer_dataset
 from llmos.programs.evaluate import Stopped
 from llmos.programs.quantize import quantize_model
 from llmos.programs.resident import with_resident
@@ -56,7 +58,9 @@ def main(channel: Channel, assignment: Job) -> None:
     recipe = from_plain(assignment.args, Recipe)
     check(recipe)
     channel.report(Progress("read", unit="rows"))
-    data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets)
+    key = bytes.fromhex(assignment.row_key)
+    data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets, key=key)
+    recipe = replace(recipe, options={**data.options, **recipe.options})
     recipe = replace(recipe, options=_resolve_options(recipe, data, assignment.models["base"]))
     recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
@@ -137,23 +141,26 @@ class _Training:
         return seen.hexdigest()
 
     def _offer_dataset(self) -> str:
-        folder = self.scratch / "dataset"
-        files = keep(self.data, self.recipe.task, folder)
-        draft = {
-            "task": self.recipe.task,
-            "splits": self.data.counts(),
-            "columns": rows_of(self.recipe.task).stored_columns(self.recipe.task),
-            "labels": list(self.data.splits.labels),
-            "provenance": {
-                "sources": self.data.sources,
-                "digest": self.data.digest(),
-                "leaks": [to_plain(leak) for leak in self.data.leaks],
-                "process": self.assignment.pid,
-                "offer": DATASET_OFFER,
+        written = keep(self.data, self.recipe.task, self.scratch / "dataset", row_options(self.recipe.options))
+        parents = {one["dataset"] for one in self.data.sources.values() if "dataset" in one}
+        return offer_dataset(
+            self.channel,
+            self.assignment,
+            written,
+            name=self.recipe.name,
+            parents=sorted(parents),
+            operation={"operation": "train"},
+            notes=self.data.notes,
+            offer_id=DATASET_OFFER,
+            more={
+                "labels": list(self.data.splits.labels),
+                "provenance": {
+                    "sources": self.data.sources,
+                    "digest": self.data.digest(),
+                    "leaks": [to_plain(leak) for leak in self.data.leaks],
+                },
             },
-        }
-        offer = Offer(DATASET_OFFER, OfferKind.DATASET, self.recipe.name, str(folder), files, draft)
-        return self.channel.offer(offer).ref
+        )
 
     def _finish(self, evaluator: Evaluator, run: Trainer, dataset: str) -> None:
         evaluator = self._calibrate(evaluator, run)

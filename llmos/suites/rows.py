@@ -18,7 +18,7 @@ from llmos.suites.suite import Suite
 
 def rows_in(path: str, task: str, options: Mapping[str, Json]) -> tuple[Any, ...]:
     """The rows of a file, for this task; BadRow at the first that cannot be used."""
-    found: tuple[Any, ...] = test_rows(Data(path), task, dict(options), {}).rows
+    found: tuple[Any, ...] = test_rows(Data(path), task, dict(options), {}, b"").rows
     return found
 
 
@@ -30,7 +30,7 @@ def measured_rows(model: Model, home: str) -> tuple[Any, ...]:
     if not ref or not (folder / "test.parquet").is_file():
         why = f"its dataset {ref} is not on this machine" if ref else "it names no dataset"
         raise BadInput(f"The rows of {model.ref} cannot be read: {why}. Give some: --data FILE")
-    found: tuple[Any, ...] = test_rows(Data(ref), model.task, dict(model.options), {ref: str(folder)}).rows
+    found: tuple[Any, ...] = test_rows(Data(ref), model.task, dict(model.options), {ref: str(folder)}, b"").rows
     return found
 
 

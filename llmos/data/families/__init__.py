@@ -36,6 +36,16 @@ class RowFamily(Protocol):
         """A row in these columns."""
         ...
 
+    def stored_types(self, task: str, options: Mapping[str, Json]) -> dict[str, str]:
+        """The type of each column of `stored_columns`: text, texts, integers or number."""
+        ...
+
+    def stored_row(
+        self, task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int
+    ) -> Any:
+        """The row in these cells, which `stored_cells` made."""
+        ...
+
     def labels_of(self, task: str, rows: Any) -> tuple[str, ...]:
         """What the head tells apart, in its order; BadInput if nothing could be learned from these rows."""
         ...

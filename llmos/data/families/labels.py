@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,6 +138,17 @@ def stored_columns(task: str) -> dict[str, str]:
 
 def stored_cells(task: str, row: LabelRow) -> tuple[Json, ...]:
     return row.input["text"], row.column
+
+
+def stored_types(task: str, options: Mapping[str, Json]) -> dict[str, str]:
+    """The type of each column of a stored dataset."""
+    return {"text": "text", "label": "texts" if options.get("multi_label") else "text"}
+
+
+def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int) -> LabelRow:
+    label = cells["label"]
+    labels = tuple(label) if isinstance(label, list) else (label,)
+    return LabelRow({"text": cells["text"]}, labels, file, line, bool(options.get("multi_label")))
 
 
 def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:

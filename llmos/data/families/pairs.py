@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmos.abi.error import BadInput
@@ -83,8 +83,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         if shape.is_graded and value < 0:
             way_out = "0 says not relevant, and more is better"
             raise bad_row(table.path, line, f"the label is {value:g}", way_out, value, kind="negative_grade")
-        asked = {"query": one, "documents": [other]} if shape.is_graded else {"text": one, "other": other}
-        return PairRow(asked, value, str(table.path), line)
+        return PairRow(_input(task, one, other), value, str(table.path), line)
 
     columns = {role: table.names[i] for role, i in places.items()}
     required = tuple((places[role],) for role in (first, second))
@@ -98,6 +97,21 @@ def stored_columns(task: str) -> dict[str, str]:
 
 def stored_cells(task: str, row: PairRow) -> tuple[Json, ...]:
     return *row.texts, row.score
+
+
+def stored_types(task: str, options: Mapping[str, Json]) -> dict[str, str]:
+    """The type of each column of a stored dataset."""
+    first, second, number = shape_of(task).columns
+    return {first: "text", second: "text", number: "number"}
+
+
+def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int) -> PairRow:
+    one, other, value = (cells[name] for name in shape_of(task).columns)
+    return PairRow(_input(task, one, other), float(value), file, line)
+
+
+def _input(task: str, one: str, other: str) -> dict[str, Json]:
+    return {"query": one, "documents": [other]} if shape_of(task).is_graded else {"text": one, "other": other}
 
 
 def labels_of(task: str, rows: Iterable[PairRow]) -> tuple[str, ...]:

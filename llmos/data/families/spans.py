@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
@@ -154,6 +154,16 @@ def stored_columns(task: str) -> dict[str, str]:
 
 def stored_cells(task: str, row: SpanRow) -> tuple[Json, ...]:
     return row.input["question"], row.input["passage"], list(row.answers), list(row.starts)
+
+
+def stored_types(task: str, options: Mapping[str, Json]) -> dict[str, str]:
+    """The type of each column of a stored dataset."""
+    return {"question": "text", "passage": "text", "answers": "texts", "starts": "integers"}
+
+
+def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int) -> SpanRow:
+    asked = {"question": cells["question"], "passage": cells["passage"]}
+    return SpanRow(asked, tuple(cells["answers"]), tuple(cells["starts"]), file, line)
 
 
 def labels_of(task: str, rows: Iterable[SpanRow]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmos.abi.error import BadInput, LlmosError
@@ -50,8 +50,6 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
             format=table.format,
             task=task,
         )
-    if table.format == "parquet" and STORED.keys() <= set(table.names):
-        return _stored_reader(task, table)
     is_conll = table.format in ("conll", "conllu")
     chosen = Columns((0,), 1) if is_conll else choose(table, data.text, data.label, tagged=True)
     columns = {"text": data.text or "0", "label": data.label or "-1"} if is_conll else chosen.names_in(table)
@@ -88,21 +86,6 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     )
 
 
-def _stored_reader(task: str, table: Table) -> RowReader[TagRow]:
-    """Reads a stored dataset, whose rows have their words and tags, and the text and spans that these were made of."""
-    places = {name: table.names.index(name) for name in STORED}
-    check = task_of(task).check
-
-    def row(record: Record) -> TagRow:
-        tokens, tags, text, spans = (record.cells[at] for at in places.values())
-        words = _check_row(table, record.line, {"tokens": tokens}, check)["tokens"]
-        marked = None if text is None else tuple((s, e, label) for s, e, label in json.loads(spans))
-        found = _tags_in(table, record.line, tags, len(words))
-        return TagRow({"tokens": words}, as_iob2(found), str(table.path), record.line, text, marked)
-
-    return RowReader(row, {"text": "tokens", "label": "tags"}, frozenset(places.values()), ((places["tokens"],),))
-
-
 def _tags_in(table: Table, line: int, label: Json, count: int) -> list[str]:
     """A tag for each of this many words."""
     if not isinstance(label, list) or len(label) != count:
@@ -132,6 +115,17 @@ def stored_columns(task: str) -> dict[str, str]:
 def stored_cells(task: str, row: TagRow) -> tuple[Json, ...]:
     spans = None if row.spans is None else json.dumps(row.spans, ensure_ascii=False)
     return row.input["tokens"], row.tags, row.text, spans
+
+
+def stored_types(task: str, options: Mapping[str, Json]) -> dict[str, str]:
+    """The type of each column of a stored dataset."""
+    return {"tokens": "texts", "tags": "texts", "text": "text", "spans": "text"}
+
+
+def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int) -> TagRow:
+    text = cells.get("text")  # of versions that were written before rows had spans, there is none
+    spans = None if text is None else tuple((s, e, label) for s, e, label in json.loads(cells["spans"]))
+    return TagRow({"tokens": list(cells["tokens"])}, tuple(cells["tags"]), file, line, text, spans)
 
 
 def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:

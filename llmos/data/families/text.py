@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmos.abi.error import BadInput, LlmosError
@@ -248,8 +248,7 @@ def _conversation(task: str, table: Table, line: int, messages: Json, tools: Jso
     if not before:
         what = "the assistant's message answers nothing"
         raise bad_row(table.path, line, what, f"Give {EXAMPLE}", last["content"], kind="no_question")
-    whole = json.dumps(last, ensure_ascii=False, sort_keys=True) if last.keys() - {"role", "content"} else ""
-    return TextRow({**checked, "messages": before}, last["content"], str(table.path), line, whole)
+    return TextRow({**checked, "messages": before}, last["content"], str(table.path), line, _whole(last))
 
 
 def _led_by_system(table: Table, line: int, talk: Json, system: Json) -> Json:
@@ -313,6 +312,27 @@ def _talk_cells(row: TextRow) -> tuple[Json, ...]:
     last = row.completion if row.message else {"role": "assistant", "content": row.answer}
     messages = json.dumps([*row.input["messages"], last], ensure_ascii=False)
     return messages, json.dumps(row.input["tools"], ensure_ascii=False) if row.input.get("tools") else None
+
+
+def stored_types(task: str, options: Mapping[str, Json]) -> dict[str, str]:
+    """The type of each column of a stored dataset."""
+    return dict.fromkeys(shape_of(task).columns, "text")
+
+
+def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int) -> TextRow:
+    shape, check = shape_of(task), task_of(task).check
+    if not shape.learns_talks:
+        asked, said = (cells[name] for name in shape.columns)
+        return TextRow(check(asked), said, file, line)
+    tools = {"tools": json.loads(cells["tools"])} if cells.get("tools") else {}
+    checked = check({"messages": json.loads(cells["messages"]), **tools})
+    *before, last = checked["messages"]
+    return TextRow({**checked, "messages": before}, last["content"], file, line, _whole(last))
+
+
+def _whole(message: Mapping[str, Json]) -> str:
+    """A message as JSON, if it is more than its text."""
+    return json.dumps(message, ensure_ascii=False, sort_keys=True) if message.keys() - {"role", "content"} else ""
 
 
 def labels_of(task: str, rows: Iterable[Row]) -> tuple[str, ...]:

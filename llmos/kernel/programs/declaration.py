@@ -64,6 +64,9 @@ class Declaration:
     needs_shape: ClassVar[bool] = False
     """Its footprint grows with the layers of its model: `FootprintFacts.shape` is read for it."""
 
+    needs_row_key: ClassVar[bool] = False
+    """It reads or makes rows with ids: its job has the home's key for them."""
+
     default_priority: ClassVar[Priority] = Priority.BATCH
     traits: ClassVar[Traits] = Traits()
 

@@ -36,6 +36,7 @@ class Evaluate(Declaration):
         "dtype": Text,
     }
     model_argument = "model"
+    needs_row_key = True
     default_priority = Priority.BACKGROUND
     traits = Traits(uses_models=True)
 

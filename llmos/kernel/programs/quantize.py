@@ -28,6 +28,7 @@ class Quantize(Declaration):
     main = "llmos.programs.quantize"
     arguments: ClassVar[Arguments] = {"model": Text, "data": Rows, "max_drop": float}
     model_argument = "model"
+    needs_row_key = True
     default_priority = Priority.BACKGROUND
     traits = Traits(uses_models=True)
 

@@ -32,6 +32,7 @@ class Train(Declaration):
     model_argument = "base"
     needs_base = True
     needs_shape = True
+    needs_row_key = True
     default_priority = Priority.BACKGROUND
     traits = Traits(is_resumable=True, uses_models=True, exclusive_work="trains")
 

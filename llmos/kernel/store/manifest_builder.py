@@ -94,7 +94,7 @@ def _content(manifest: Manifest | DatasetManifest) -> object:
 
 
 def _table(manifest: DatasetManifest) -> object:
-    return manifest.columns, manifest.splits
+    return manifest.columns, manifest.splits, manifest.options, manifest.license
 
 
 def _now() -> str:

@@ -35,6 +35,7 @@ from llmos.kernel.store.manifest_builder import Lineage, dataset_of, is_same, ke
 from llmos.kernel.store.pages import Pages, way_out
 from llmos.kernel.store.promotions import Promotions, still_there
 from llmos.kernel.store.resident_forms import ResidentForms, form_key, form_name
+from llmos.kernel.store.row_key import row_key
 from llmos.kernel.store.space import disk_use, freed_bytes
 from llmos.kernel.store.verification import Verification
 from llmos.kernel.store.versions import VersionFolders
@@ -234,6 +235,11 @@ class Store:
     def dataset_folder(self, ref: str) -> Path:
         """The read-only folder with a dataset's files."""
         return self._datasets.folder(self.dataset(ref))
+
+    def row_key(self) -> str:
+        """The home's key for ids of rows, in hexadecimal; made at the first use."""
+        with self._writing, disk.room_for(self.home):
+            return row_key(self.home).hex()
 
     def in_dtype(self, base: str, dtype: str) -> str | None:
         """The newest version of this base in that dtype, or None."""
