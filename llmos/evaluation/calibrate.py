@@ -15,7 +15,7 @@ from llmos.evaluation.calibration import (
     CONFIDENCE,
     RISKS,
     Candidates,
-    fit_temperature,
+    cross_fit_temperature,
     precision_thresholds,
     rows_needed,
     set_thresholds,
@@ -26,7 +26,7 @@ from llmos.evaluation.families import calibrated_family
 from llmos.tasks import Settings
 from llmos.tasks.calibration import FILE, Calibration
 
-LEAST_DECISIONS = 30  # with fewer, a temperature is noise
+LEAST_ROWS = 30  # with fewer, a temperature is noise
 
 
 def fit(
@@ -45,11 +45,13 @@ def fit(
     if family is None:
         return None
     choices = family.decisions(rows, predicted, settings)
-    is_enough = len(choices.true) >= LEAST_DECISIONS
-    temperature = fit_temperature(choices.shares, choices.true) if is_enough else 1.0
+    is_enough = len(np.unique(choices.units)) >= LEAST_ROWS
+    fitted = cross_fit_temperature(choices.shares, choices.true, choices.units) if is_enough else None
+    temperature = fitted.value if fitted is not None and fitted.is_shown else 1.0
+    refused = None if fitted is None or fitted.is_shown else fitted.value
     answers = family.answers(rows, predicted, settings) if rows else None
     if answers is None:
-        return Calibration(temperature, len(rows), tries)
+        return Calibration(temperature, len(rows), tries, refused_temperature=refused)
     asked = _share_option(settings, "abstain")
     tried = try_thresholds(answers.surety, answers.right, tries)
     risks = thresholds_for(tried, RISKS if asked is None else (*RISKS, asked))
@@ -72,6 +74,7 @@ def fit(
         "" if asked is None or (risks and risks[0][0] <= asked) else why_not(tried, asked, len(rows)),
         precision,
         thresholds,
+        refused,
     )
 
 

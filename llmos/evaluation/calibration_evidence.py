@@ -45,6 +45,7 @@ def measure(
         return {}
     figures: dict[str, Json] = {
         "temperature": calibration.temperature,
+        "refused_temperature": calibration.refused_temperature,
         "fitted_on": calibration.rows,
         "before": _calibration_error(before),
         "after": _calibration_error(after),

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from llmos.evaluation.calibration import Flags, Floats, Indices
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Choices among labels: the probability of each label, [n, labels], and the true one, [n]."""
+    """Choices among labels: the probability of each label, [n, labels], and the true one, [n].
+
+    `places`: the row of each choice, [n], where a row has several: those of one row are not independent.
+    """
 
     shares: Floats
     true: Indices
+    places: Indices | None = None
 
     @property
     def confidence(self) -> Floats:
@@ -25,6 +31,11 @@ class Decisions:
         """Whether it was the true one."""
         found: Flags = self.shares.argmax(-1) == self.true
         return found
+
+    @property
+    def units(self) -> Indices:
+        """What each choice was drawn with, [n]: its row."""
+        return np.arange(len(self.true)) if self.places is None else self.places
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ class Calibration:
     `confidence`. `coverages`: pairs of a coverage and the least probability of a label in a conformal set. Both are on
     uncalibrated scores and start with the smallest. `thresholds`: the least calibrated score of each label, for the
     wanted `precision`. `abstain`: the share that is kept where a call says nothing. `tries`: models that were compared
-    on the same rows. `why_not`: why `abstain` is not kept.
+    on the same rows. `why_not`: why `abstain` is not kept. `refused_temperature`: one that was fitted and not taken,
+    because on rows that it had not seen it was not better than none beyond chance.
     """
 
     temperature: float = 1.0
@@ -41,6 +42,7 @@ class Calibration:
     why_not: str = ""
     precision: float | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
+    refused_temperature: float | None = None
 
     def divide(self, logits: Sequence[float]) -> list[float]:
         """The logits that calibrated scores are made of."""

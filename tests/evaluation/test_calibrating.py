@@ -65,6 +65,18 @@ def test_scores_of_one_label_are_calibrated_and_promises_hold_on_other_rows() ->
         assert 1 <= one["mean_size"] <= 4
 
 
+def test_a_model_that_is_calibrated_already_keeps_its_scores_and_evidence_says_so() -> None:
+    rows, said = one_label(21, 400)
+    true = [LabelPrediction(one.astype(np.float32)) for one in temper(np.stack([x.probabilities for x in said]), HEAT)]
+    settings = with_calibration(Settings(LABELS), rows, true)
+    assert settings.calibration is not None
+    assert settings.calibration.temperature == 1.0
+    assert settings.calibration.refused_temperature == pytest.approx(1.0, abs=0.25)
+    found = measure("classify", rows, true, settings)
+    assert found["refused_temperature"] == settings.calibration.refused_temperature
+    assert "beyond chance" in section(found, "")
+
+
 def test_serving_withholds_the_rows_that_evidence_counts_as_withheld() -> None:
     settings = with_calibration(Settings(LABELS, {"abstain": 0.1}), *one_label(3, 3000))
     rows, predicted = one_label(4, 300)

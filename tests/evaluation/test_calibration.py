@@ -16,6 +16,7 @@ from llmos.evaluation.calibration import (
     NEVER,
     Candidates,
     auroc,
+    cross_fit_temperature,
     fit_temperature,
     precision_thresholds,
     reliability,
@@ -91,6 +92,41 @@ def test_a_model_that_is_always_right_keeps_a_temperature_over_zero() -> None:
     found = fit_temperature(shares, np.zeros(40, np.int64))
     assert 0.2 < found < 1.0
     assert 0.95 < temper(shares, found)[0, 0] < 1.0
+
+
+def test_a_temperature_is_taken_from_a_calibrated_model_in_few_draws_of_the_rows() -> None:
+    chance = np.random.default_rng(11)
+    taken = sum(cross_fit_temperature(*world(chance, 300), np.arange(300)).is_shown for _ in range(100))
+    assert binomial_cdf(taken - 1, 100, 0.05) < 0.999
+
+
+def test_a_temperature_that_helps_is_taken_even_on_few_rows() -> None:
+    shares, true = world(np.random.default_rng(12), 100)
+    found = cross_fit_temperature(temper(shares, 0.3), true, np.arange(100))
+    assert found.is_shown
+    assert found.value > 2
+
+
+def test_decisions_of_one_row_do_not_count_as_many_rows() -> None:
+    """Every decision is there twenty times: as rows of their own they would seem to show a temperature."""
+    shares, true = world(np.random.default_rng(13), 60)
+    often, those, units = np.repeat(temper(shares, 0.85), 20, 0), np.repeat(true, 20), np.repeat(np.arange(60), 20)
+    assert cross_fit_temperature(often, those, np.arange(1200)).p < 0.01
+    alone = cross_fit_temperature(temper(shares, 0.85), true, np.arange(60))
+    assert cross_fit_temperature(often, those, units).p == pytest.approx(alone.p, abs=0.02)
+
+
+def test_the_debiased_error_of_a_calibrated_model_is_near_nothing() -> None:
+    chance = np.random.default_rng(14)
+    squares = []
+    for _ in range(200):
+        shares, true = world(chance, 400)
+        good = reliability(shares.max(-1), shares.argmax(-1) == true)
+        squares.append(good.debiased)
+        assert good.debiased < good.error + 0.02
+    assert np.median(squares) < 0.02
+    confidence, right = np.full(4000, 0.9), np.arange(4000) % 10 < 7
+    assert reliability(confidence, right).debiased == pytest.approx(0.2, abs=0.005)
 
 
 def test_a_calibrated_model_errs_as_chance_does_and_a_sharpened_one_more() -> None:

@@ -98,7 +98,9 @@ def decisions(rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], se
     if not _is_multi(settings):
         return Decisions(shares, _true_indices(rows, settings))
     return Decisions(
-        np.stack((1 - shares, shares), -1).reshape(-1, 2), _true_flags(rows, settings).reshape(-1).astype(np.int64)
+        np.stack((1 - shares, shares), -1).reshape(-1, 2),
+        _true_flags(rows, settings).reshape(-1).astype(np.int64),
+        np.repeat(np.arange(len(shares)), shares.shape[1]),
     )
 
 

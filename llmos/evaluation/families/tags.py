@@ -80,7 +80,9 @@ def decisions(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settin
     shares = np.concatenate([one.probabilities for one in predicted]).astype(np.float64)
     true = np.array([index.get(tag, -1) for row in rows for tag in row.tags], np.int64)
     is_read = np.array([i not in one.tokenless for one in predicted for i in range(len(one.probabilities))], np.bool_)
-    return Decisions(shares[is_read & (true >= 0)], true[is_read & (true >= 0)])
+    places = np.repeat(np.arange(len(predicted)), [len(one.probabilities) for one in predicted])
+    is_decided = is_read & (true >= 0)
+    return Decisions(shares[is_decided], true[is_decided], places[is_decided])
 
 
 def answers(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> Answers | None:
