@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite
+from math import inf, isfinite
 
 from llmos.abi.error import BadInput
 
@@ -21,9 +21,10 @@ AT_LEAST, AT_MOST = ">=", "<="
 AS_GOOD, NOT_WORSE, BETTER, NO_COMPARISON = "at-least-as-good", "not-worse", "better", "no-comparison"
 WRITTEN = re.compile(
     r"(?P<subject>[a-z][a-z0-9_-]*?)(?:\.(?P<part>low))?(?::(?P<argument>.+?))?"
-    r"(?:\s*(?P<operator>>=|<=)\s*(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)(?P<percent>%?))?",
-    re.DOTALL,
+    r"(?:\s*(?P<operator>>=|<=)\s*(?P<number>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*(?P<percent>%?))?",
+    re.DOTALL | re.IGNORECASE | re.ASCII,
 )
+SHARES = re.compile(r"accuracy|(?:(?:macro|micro|weighted)_)?(?:f1|precision|recall)")  # metrics from 0 to 1
 MAX_REQUIREMENTS = 32
 MAX_CHARACTERS = 300
 
@@ -36,6 +37,7 @@ class ConditionKind:
     example: str
     operators: tuple[str, ...] = ()
     has_argument: bool = False
+    limit: float = inf  # a number is over 0, and under this
     is_comparison: bool = False  # how the candidate must stand to the promoted version; a policy has one of these
 
 
@@ -43,13 +45,11 @@ KINDS: dict[str, ConditionKind] = {
     AS_GOOD: ConditionKind(
         "the primary metric is not below the promoted version's, or not worse within the margin",
         AS_GOOD,
-        (),
-        False,
-        True,
+        is_comparison=True,
     ),
-    NOT_WORSE: ConditionKind("shown to be better, or not worse within the margin", NOT_WORSE, (), False, True),
-    BETTER: ConditionKind("shown to be better than the promoted version", BETTER, (), False, True),
-    NO_COMPARISON: ConditionKind("whatever the promoted version scores", NO_COMPARISON, (), False, True),
+    NOT_WORSE: ConditionKind("shown to be better, or not worse within the margin", NOT_WORSE, is_comparison=True),
+    BETTER: ConditionKind("shown to be better than the promoted version", BETTER, is_comparison=True),
+    NO_COMPARISON: ConditionKind("whatever the promoted version scores", NO_COMPARISON, is_comparison=True),
     METRIC: ConditionKind(
         "a metric of the test rows; with `.low`, the lower end of its 95 % interval", "f1.low>=0.8", (AT_LEAST, AT_MOST)
     ),
@@ -61,11 +61,13 @@ KINDS: dict[str, ConditionKind] = {
         "test rows",
         "abstain<=0.05",
         (AT_MOST,),
+        limit=1.0,
     ),
     CALIBRATION_ERROR: ConditionKind(
         "how far scores and the share of right answers lie apart on the test rows, less what chance adds",
         "calibration_error<=0.02",
         (AT_MOST,),
+        limit=1.0,
     ),
     SUITE: ConditionKind(
         "every test of a behaviour suite passes on the candidate: docs/testing.md",
@@ -135,6 +137,8 @@ def gate_policy(require: Iterable[str] | None = None, margin: float | None = Non
     Without a comparison among them it compares as the default does: floors do not stand in for it.
     """
     parsed = list(dict.fromkeys(map(parse_requirement, require or ())))
+    for one in parsed:
+        _refuse_unreachable(one)
     compared = [one for one in parsed if KINDS[one.kind].is_comparison]
     if len(compared) > 1:
         raise BadInput(
@@ -162,8 +166,9 @@ def parse_requirement(text: str) -> Requirement:
     """A requirement such as `f1>=0.8`; BadInput, with one that could be meant, for a text that is none."""
     found = WRITTEN.fullmatch(text.strip()) if len(text) <= MAX_CHARACTERS else None
     if found is None:
-        raise _unreadable(text, "it is no requirement")
-    subject = found["subject"]
+        is_compared = re.search(r"[<>=]", text)
+        raise _unreadable(text, "write >= or <= and a number" if is_compared else "it is no requirement")
+    subject = found["subject"].lower()
     kind = subject if subject in KINDS and subject != METRIC else METRIC
     declared = KINDS[kind]
     if kind == METRIC and (found["operator"] is None or found["argument"] is not None):
@@ -181,6 +186,17 @@ def parse_requirement(text: str) -> Requirement:
     return Requirement(
         kind, subject, found["argument"] or "", bool(found["part"]), found["operator"] or "", _number(text, found)
     )
+
+
+def _refuse_unreachable(one: Requirement) -> None:
+    """BadInput for a number that nothing, or everything, meets. Only a policy that is set is checked, not one that was
+    kept."""
+    declared = KINDS[one.kind]
+    if declared.operators and one.kind != METRIC and not 0 < one.number < declared.limit:
+        under = "" if declared.limit == inf else f" and under {declared.limit:g}"
+        raise _unreadable(str(one), f"the number must be over 0{under}")
+    if SHARES.fullmatch(one.subject) and not 0 <= one.number <= 1:
+        raise _unreadable(str(one), f"{one.subject} is from 0 to 1, also written 0% to 100%")
 
 
 def _number(text: str, found: re.Match[str]) -> float:

@@ -33,6 +33,8 @@ def test_a_requirement_is_read_however_it_is_spaced():
     assert parse_requirement("perplexity<=12.5") == Requirement(METRIC, "perplexity", operator=AT_MOST, number=12.5)
     low = parse_requirement("macro_f1.low>=8e-1")
     assert (low.subject, low.is_low, str(low)) == ("macro_f1", True, "macro_f1.low>=0.8")
+    assert str(parse_requirement("F1.LOW >= 80 %")) == "f1.low>=0.8"
+    assert str(parse_requirement("suite:/Data/X.yaml")) == "suite:/Data/X.yaml"
 
 
 @given(
@@ -63,10 +65,10 @@ def test_any_text_is_a_requirement_or_is_refused_with_examples(text: str):
     [
         ("f1", "a metric needs >= or <="),
         ("latency_ms>=3", "it is written latency_ms<=20"),
-        ("latency<=3:x", "it is no requirement"),
+        ("latency<=3:x", "write >= or <= and a number"),
         ("beter", "did you mean better?"),
         ("better>=0.2", "it is written better"),
-        ("f1>0.8", "it is no requirement"),
+        ("f1>0.8", "write >= or <= and a number"),
         ("f1>=0.8.1", "0.8.1 is no number"),
         ("x" * 400, "it is no requirement"),
     ],
@@ -75,6 +77,15 @@ def test_a_requirement_that_cannot_be_is_refused_with_the_way_out(text: str, sai
     with pytest.raises(BadInput) as refused:
         parse_requirement(text)
     assert said in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ["accuracy>=80", "macro_f1.low>=-0.1", "abstain<=1.5", "abstain<=0", "calibration_error<=2", "size_mb<=0"]
+)
+def test_a_number_that_nothing_meets_is_refused_but_read_where_it_was_kept(text: str):
+    with fails_with(BadInput, key="require"):
+        gate_policy([text])
+    assert str(GatePolicy((text,)).requirements[0]) == text
 
 
 def test_a_policy_compares_unless_it_says_otherwise():
