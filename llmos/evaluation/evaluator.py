@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.row_outcome import RowOutcome
 from llmos.data.row import Row
 from llmos.evaluation.evaluation_result import EvaluationResult
-from llmos.evaluation.families import calibrated_family
+from llmos.evaluation.families import calibrated_family, evaluation_of
 from llmos.evaluation.generation_eval import generate_answers
 from llmos.evaluation.metrics import judge, primary_metric, sample_of
 from llmos.evaluation.predictions import predict
+from llmos.evaluation.slices.facets import facets_of
 from llmos.evaluation.statistics.intervals import intervals
 from llmos.evaluation.statistics.samples import Sample
 from llmos.tasks import Settings
@@ -41,23 +45,12 @@ class Evaluator:
         """The rows as tokens; BadRow at the first that is longer than the model takes."""
         return make_examples(self.task, rows, self.candidate.loaded.tokenizer, self.settings)
 
-    def apply_calibration(self, predicted: list[Any]) -> list[Any]:
+    def apply_calibration(self, raw: list[Any]) -> list[Any]:
         """The predictions with the probabilities that are served: at the head's temperature."""
         calibration, family = self.settings.calibration, calibrated_family(self.task)
-        if calibration is None or family is None or not predicted:
-            return predicted
-        return family.apply_temperature(predicted, calibration.temperature, self.settings)
-
-    def predict(
-        self,
-        rows: Sequence[Row],
-        on_row: OnDone = _ignore,
-        on_answer: OnDone = _ignore,
-        answered: Sequence[int] | None = None,
-    ) -> list[Any]:
-        """Calibrated predictions of the rows, in order; where the task writes, with generated answers to those at the
-        places `answered`, or to as many as the options say."""
-        return self.apply_calibration(self.predict_raw(rows, on_row, on_answer, answered))
+        if calibration is None or family is None or not raw:
+            return raw
+        return family.apply_temperature(raw, calibration.temperature, self.settings)
 
     def predict_raw(
         self,
@@ -66,18 +59,34 @@ class Evaluator:
         on_answer: OnDone = _ignore,
         answered: Sequence[int] | None = None,
     ) -> list[Any]:
-        """The same before calibration."""
+        """Predictions of the rows before calibration, in order (`apply_calibration` makes the served ones); where the
+        task writes, with generated answers to those at the places `answered`, or to as many as the options say."""
         examples = self.examples(rows)
         predicted = predict(self.candidate, self.task, examples, self.settings, on_done=on_row)
         return generate_answers(
             self.candidate, self.task, rows, examples, predicted, self.settings, answered, on_done=on_answer
         )
 
+    def predict(self, rows: Sequence[Row]) -> list[Any]:
+        """The same as they are served."""
+        return self.apply_calibration(self.predict_raw(rows))
+
     def judge(self, rows: Sequence[Row], predicted: Sequence[Any]) -> EvaluationResult:
         """All metrics of these predictions with their intervals, the primary one first, and the worst mistakes."""
         result = judge(self.task, rows, predicted, self.settings)
         found = intervals(self.sample(rows, predicted))
         return replace(result, intervals={name: found[name] for name in result.metrics if name in found})
+
+    def outcomes(
+        self, rows: Sequence[Row], predicted: Sequence[Any], extras: Sequence[Mapping[str, Json]] = ()
+    ) -> tuple[list[RowOutcome], dict[str, str]]:
+        """What was answered to each row, with the slices that it belongs to; and the columns of `extras`, which are the
+        rows' other columns, that are no slices, with the reason."""
+        found = list(evaluation_of(self.task).outcomes(self.task, rows, predicted, self.settings))
+        facets = facets_of(found, extras)
+        return [
+            structs.replace(one, facets=its) for one, its in zip(found, facets.values, strict=True)
+        ], facets.left_out
 
     def sample(self, rows: Sequence[Row], predicted: Sequence[Any]) -> Sample:
         """What each unit contributes to the metrics, to be compared with another model's of the same rows."""

@@ -269,7 +269,8 @@ class _Training:
         if manifest.method == "lora":
             promoted = with_resident(self.channel, self.assignment, promoted)
         theirs = load_evaluator(promoted, manifest.task, dtype, self.assignment.device)
-        its = theirs.predict(rows, self._evaluate("compare", rows), answered=places_answered(mine))
+        read = theirs.predict_raw(rows, self._evaluate("compare", rows), answered=places_answered(mine))
+        its = theirs.apply_calibration(read)
         name = spec_of(manifest.task).primary_metric
         comparison = compare(evaluator.sample(rows, mine), theirs.sample(rows, its), name)
         if comparison is None:

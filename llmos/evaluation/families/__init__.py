@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from llmos.abi.row_outcome import RowOutcome
 from llmos.abi.task import Family, spec_of
 from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.evaluation_result import EvaluationResult
@@ -34,6 +35,10 @@ class EvaluationFamily(Protocol):
 
     def sample_of(self, task: str, rows: Any, predicted: Any, settings: Settings) -> Sample:
         """What each unit of the rows contributes to the metrics, for intervals and comparisons."""
+        ...
+
+    def outcomes(self, task: str, rows: Any, predicted: Any, settings: Settings) -> Iterable[RowOutcome]:
+        """What was answered to each row, in order: right or not, how, and how surely."""
         ...
 
 

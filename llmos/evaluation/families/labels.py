@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmos.abi.row_outcome import ARROW, RowOutcome, clip
 from llmos.data.row import LabelRow
 from llmos.evaluation.calibration import log_shares, temper
 from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.counts import ClassCounts, per_class, summaries, summary
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
+from llmos.evaluation.outcomes import INVENTED, LEAST_LIKELY, MISSED, NONE, row_digest
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, beside, ratio
 from llmos.tasks import Settings
 from llmos.tasks.classify import thresholds_of
@@ -69,6 +72,53 @@ def sample_of(task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPred
 
     statistics = beside(np.stack([right, np.ones(len(rows))], axis=1), true & given, given, true)
     return Sums(statistics, metrics, len(rows), {"accuracy": right})
+
+
+def outcomes(
+    task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings
+) -> Iterator[RowOutcome]:
+    """What was answered to each row. An error of one label is of the kind `true -> given`; of several, missed or
+    invented."""
+    least = _thresholds(settings) if _is_multi(settings) else None
+    index = {label: i for i, label in enumerate(settings.labels)}
+    for place, (row, one) in enumerate(zip(rows, predicted, strict=True)):
+        shares = one.probabilities.astype(np.float64)
+        known = [index[label] for label in row.labels if label in index]
+        if least is None:
+            chosen = [int(shares.argmax())]
+            confidence, likely = float(shares.max()), float(shares[known[0]]) if known else 0.0
+            kinds = [f"{row.labels[0]}{ARROW}{settings.labels[chosen[0]]}"]
+        else:
+            chosen = np.flatnonzero(shares >= least).tolist()
+            certain = np.where(shares >= least, shares, 1 - shares)
+            confidence, likely = (
+                float(certain.min()),
+                float(np.prod(np.where(_flags(known, shares), shares, 1 - shares))),
+            )
+            kinds = [MISSED] * bool(set(known) - set(chosen)) + [INVENTED] * bool(set(chosen) - set(known))
+        given = tuple(settings.labels[i] for i in chosen)
+        is_right = set(given) == set(row.labels)
+        yield RowOutcome(
+            place,
+            row_digest(row),
+            row.file,
+            row.line,
+            (clip(row.input["text"]),),
+            ", ".join(row.labels) or NONE,
+            ", ".join(given) or NONE,
+            float(is_right),
+            () if is_right else tuple(kinds),
+            confidence,
+            -log(max(likely, LEAST_LIKELY)),
+            row.labels,
+            given,
+        )
+
+
+def _flags(places: Sequence[int], shares: Floats) -> NDArray[np.bool_]:
+    found = np.zeros(len(shares), np.bool_)
+    found[list(places)] = True
+    return found
 
 
 def _is_multi(settings: Settings) -> bool:

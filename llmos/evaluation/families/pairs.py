@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmos.abi.row_outcome import RowOutcome, clip
 from llmos.abi.task import spec_of
 from llmos.data.families.pairs import shape_of
 from llmos.data.row import PairRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.evaluation.outcomes import TOO_HIGH, TOO_LOW, row_digest
 from llmos.evaluation.statistics.samples import Correlations, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
 from llmos.training.examples import Example
 from llmos.training.objectives.pairs import PairTarget
 
 CUT = 10  # ranks that NDCG looks at
+FAR = 0.25  # of the scale: a score of two texts that lies farther from its own is an error
 RIGHT = 0.5  # from which score or scaled grade on a document counts as relevant
 
 Floats = NDArray[np.float64]
@@ -97,6 +100,30 @@ def sample_of(task: str, rows: Sequence[PairRow], predicted: Sequence[PairPredic
         }
 
     return Sums(columns_of(cells.T, [row.input["query"] for row in rows]), metrics, len(rows))
+
+
+def outcomes(
+    task: str, rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings
+) -> Iterator[RowOutcome]:
+    """How far each score lies from its own. Of a document, the other side of relevant is an error; of two texts, more
+    than a quarter of the scale."""
+    is_graded = shape_of(task).is_graded
+    true, given = _numbers(rows) / _scale(settings), _scores(predicted)
+    for place, row in enumerate(rows):
+        off = float(given[place] - true[place])
+        is_wrong = (true[place] >= RIGHT) != (given[place] >= RIGHT) if is_graded else abs(off) > FAR
+        yield RowOutcome(
+            place,
+            row_digest(row),
+            row.file,
+            row.line,
+            tuple(map(clip, row.texts)),
+            f"{true[place]:.3f}",
+            f"{given[place]:.3f}",
+            float(not is_wrong) if is_graded else max(0.0, 1 - abs(off)),
+            (TOO_HIGH if off > 0 else TOO_LOW,) if is_wrong else (),
+            loss=abs(off),
+        )
 
 
 def ndcg(grades: Floats, scores: Floats, cut: int = CUT) -> float:

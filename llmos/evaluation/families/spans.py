@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmos.abi.row_outcome import RowOutcome, clip
 from llmos.data.row import SpanRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.evaluation.outcomes import INVENTED, NO_ANSWER, PARTIAL, WRONG, row_digest
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
 from llmos.tasks import task as task_of
@@ -94,6 +96,32 @@ def sample_of(task: str, rows: Sequence[SpanRow], predicted: Sequence[SpanPredic
     passages = [row.input["passage"] for row in rows]
     shares = {"exact_match": exacts} if len(set(passages)) == len(rows) else {}
     return Sums(columns_of(columns, passages), metrics, len(rows), shares)
+
+
+def outcomes(
+    task: str, rows: Sequence[SpanRow], predicted: Sequence[SpanPrediction], settings: Settings
+) -> Iterator[RowOutcome]:
+    """What was answered to each question, and how much of a right answer it is."""
+    for place, (row, one) in enumerate(zip(rows, predicted, strict=True)):
+        golds = _golds(row)
+        score = best(f1, golds, one.text)
+        kind = PARTIAL if score > 0 else WRONG
+        if score == 0 and golds == ("",):
+            kind = INVENTED
+        elif score == 0 and not one.text:
+            kind = NO_ANSWER
+        yield RowOutcome(
+            place,
+            row_digest(row),
+            row.file,
+            row.line,
+            (clip(row.input["question"]), clip(row.input["passage"])),
+            " | ".join(dict.fromkeys(golds)) or NONE,
+            one.text or NONE,
+            score,
+            () if score == 1 else (kind,),
+            one.score if one.text else one.no_answer,
+        )
 
 
 def normalize_answer(text: str) -> str:

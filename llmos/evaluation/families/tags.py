@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import log
 
 import numpy as np
 from torch import Tensor
 
+from llmos.abi.row_outcome import RowOutcome, SpanMark, clip
 from llmos.data.row import TagRow
 from llmos.evaluation.calibration import temper
 from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.counts import Counts, Span, count_spans, per_class, summaries, summary, total
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
+from llmos.evaluation.outcomes import BOUNDARY, HIT, INVENTED, LEAST_LIKELY, MISSED, TYPE, row_digest
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
 from llmos.tasks.tag import fill_tokenless, spans_of
@@ -130,13 +133,63 @@ def sample_of(task: str, rows: Sequence[TagRow], predicted: Sequence[TagPredicti
     return Sums(columns_of(cells.T), metrics, len(rows))
 
 
+def outcomes(
+    task: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings
+) -> Iterator[RowOutcome]:
+    """What was found in each text, its entities marked by their characters."""
+    index = {label: i for i, label in enumerate(settings.labels)}
+    for place, (row, one) in enumerate(zip(rows, predicted, strict=True)):
+        tags, true_tags = _tags_given(one, settings), one.fill(row.tags)
+        marked = mark_spans(_true_places(row, true_tags), _places(row, tags))
+        kinds = tuple(dict.fromkeys(mark.kind for mark in marked if mark.kind != HIT))
+        read = [i for i in range(len(row.tags)) if i not in one.tokenless]
+        likely = [float(one.probabilities[i, index[row.tags[i]]]) if row.tags[i] in index else 0.0 for i in read]
+        words = row.input["tokens"]
+        yield RowOutcome(
+            place,
+            row_digest(row),
+            row.file,
+            row.line,
+            (clip(" ".join(words) if row.text is None else row.text),),
+            _mark_mistakes(words, row.tags),
+            _mark_mistakes(words, tags),
+            float(not kinds),
+            kinds,
+            min((float(one.probabilities[i].max()) for i in read), default=None),
+            -sum(log(max(share, LEAST_LIKELY)) for share in likely),
+            tuple(sorted({mark.label for mark in marked} - {""})),
+            tuple(sorted({mark.given for mark in marked} - {""})),
+            marked,
+        )
+
+
+def mark_spans(true: set[Span], given: set[Span]) -> tuple[SpanMark, ...]:
+    """Every true and every given span, in order: hit; boundary, type or both, where another one overlaps it; missed;
+    invented. The one that overlaps most is its counterpart."""
+    marks = [SpanMark(start, end, HIT, label, label) for label, start, end in true & given]
+    lone, left = sorted(true - given, key=lambda one: one[1:]), set(given - true)
+    for label, start, end in lone:
+        beside = [one for one in left if one[1] < end and start < one[2]]
+        if not beside:
+            marks.append(SpanMark(start, end, MISSED, label))
+            continue
+        near = max(beside, key=lambda one: (min(end, one[2]) - max(start, one[1]), one[0] == label, -one[1]))
+        left.discard(near)
+        is_same_place = (start, end) == near[1:]
+        marks.append(SpanMark(start, end, TYPE if is_same_place else BOUNDARY, label))
+        marks.append(SpanMark(near[1], near[2], TYPE if label != near[0] else BOUNDARY, given=near[0]))
+    marks += [SpanMark(start, end, INVENTED, given=label) for label, start, end in left]
+    return tuple(sorted(marks, key=lambda one: (one.start, one.end, one.kind, one.label, one.given)))
+
+
 def count_entities(rows: Sequence[TagRow], true: Sequence[Sequence[str]], given: Sequence[Sequence[str]]) -> Counts:
     """Entities by their characters: one that the row marks inside of a word is missed by a span of whole words."""
-    truth = [
-        _places(row, tags) if row.spans is None else {(label, start, end) for start, end, label in row.spans}
-        for row, tags in zip(rows, true, strict=True)
-    ]
+    truth = [_true_places(row, tags) for row, tags in zip(rows, true, strict=True)]
     return count_spans(truth, (_places(row, tags) for row, tags in zip(rows, given, strict=True)))
+
+
+def _true_places(row: TagRow, tags: Sequence[str]) -> set[Span]:
+    return _places(row, tags) if row.spans is None else {(label, start, end) for start, end, label in row.spans}
 
 
 def _places(row: TagRow, tags: Sequence[str]) -> set[Span]:

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmos.abi.row_outcome import RowOutcome, clip
 from llmos.abi.task import spec_of
 from llmos.data.row import TextRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
 from llmos.evaluation.families.translation import OVERLAP_COUNTS, overlap_counts, overlap_scores
+from llmos.evaluation.outcomes import EMPTY, PARTIAL, WRONG, row_digest
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.nn.next_token import NextHead
 from llmos.tasks import Settings
@@ -100,6 +102,28 @@ def sample_of(task: str, rows: Sequence[TextRow], predicted: Sequence[TextPredic
 
     shares = {"exact_match": np.array(exacts)} if all(is_there) else {}
     return Sums(columns_of([*cost, is_there, exacts, f1s, *statistics.T]), metrics, len(rows), shares)
+
+
+def outcomes(
+    task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings
+) -> Iterator[RowOutcome]:
+    """What was written to each row, and how much of the true answer it has; of the others the loss alone."""
+    for place, (row, one) in enumerate(zip(rows, predicted, strict=True)):
+        is_off = one.answer is not None and not _is_exact(row.answer, one.answer)
+        score = None if one.answer is None else f1(row.answer, one.answer) if is_off else 1.0
+        kind = EMPTY if not (one.answer or "").strip() else PARTIAL if score else WRONG
+        yield RowOutcome(
+            place,
+            row_digest(row),
+            row.file,
+            row.line,
+            tuple(map(clip, row.texts)),
+            clip(row.answer),
+            clip(one.answer or ""),
+            score,
+            (kind,) if is_off else (),
+            loss=one.cost / one.tokens if one.tokens else None,
+        )
 
 
 def _likelihoods(sums: Floats) -> Values:

@@ -1,0 +1,1 @@
+"""Slices: parts of the test rows by label, length, source, language or any column, each with its metric."""
