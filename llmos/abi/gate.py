@@ -14,7 +14,7 @@ from math import inf, isfinite
 from llmos.abi.error import BadInput
 
 METRIC = "metric"
-SUITE = "suite"
+SUITE, SLICE = "suite", "slice"
 ABSTAIN, CALIBRATION_ERROR = "abstain", "calibration_error"
 LOW = "low"
 AT_LEAST, AT_MOST = ">=", "<="
@@ -68,6 +68,13 @@ KINDS: dict[str, ConditionKind] = {
         "calibration_error<=0.02",
         (AT_MOST,),
         limit=1.0,
+    ),
+    SLICE: ConditionKind(
+        "the primary metric on a part of the test rows: of one value (language=de), of every value of a facet or "
+        "column (language), or of the worst slice that is found (worst)",
+        "slice:language=de>=0.8",
+        (AT_LEAST,),
+        has_argument=True,
     ),
     SUITE: ConditionKind(
         "every test of a behaviour suite passes on the candidate: docs/testing.md",

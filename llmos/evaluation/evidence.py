@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from llmos.abi.json_type import Json
 from llmos.abi.model import Part
+from llmos.abi.row_outcome import PREDICTIONS, write_outcomes
 from llmos.abi.task import Family, spec_of
 from llmos.abi.wire import to_json
 from llmos.evaluation import calibration_page
 from llmos.evaluation.evaluation_result import EvaluationResult
+from llmos.evaluation.judge import RowFindings
 from llmos.training.checkpoint import EpochRecord
 
 if TYPE_CHECKING:
@@ -48,10 +50,12 @@ class Evidence:
     losses: Sequence[tuple[int, float]] = ()
     marks: Sequence[EpochRecord] = ()
     calibration: dict[str, Json] = field(default_factory=dict)
+    findings: RowFindings | None = None
 
     def plain(self) -> dict[str, Json]:
         """For the manifest: the headline first among the metrics."""
         judged = self.judged
+        worst = self.findings.slices.worst if self.findings is not None else None
         return {
             "metrics": judged.metrics,
             "intervals": {name: interval.plain() for name, interval in judged.intervals.items()},
@@ -62,10 +66,11 @@ class Evidence:
             "gate": self.gate,
             "leaks": list(self.leaks),
             **({"calibration": self.calibration} if self.calibration else {}),
+            **({"worst_slice": worst.plain()} if worst is not None else {}),
         }
 
     def write(self, folder: Path) -> tuple[tuple[str, Part], ...]:
-        """Both files, into this folder."""
+        """All files, into this folder: the numbers, the page, and the predictions by row where there are some."""
         folder.mkdir(parents=True, exist_ok=True)
         whole = {
             **self.plain(),
@@ -75,9 +80,12 @@ class Evidence:
             "mistakes": [asdict(one) for one in self.judged.mistakes],
             "curves": {"losses": list(self.losses), "epochs": [asdict(mark) for mark in self.marks]},
         }
+        if self.findings is not None:
+            whole["slices"] = self.findings.slices.plain()
+            write_outcomes(self.findings.outcomes, folder / PREDICTIONS)
         (folder / DATA).write_bytes(to_json(whole))
         (folder / PAGE).write_text(page(self), encoding="utf-8")
-        return PARTS
+        return (*PARTS, (PREDICTIONS, Part.EVIDENCE)) if self.findings is not None else PARTS
 
 
 def page(evidence: Evidence) -> str:

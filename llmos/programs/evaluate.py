@@ -50,7 +50,8 @@ def main(channel: Channel, assignment: Job) -> None:
     read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets, key)
     for note in read.notes:
         print(note, flush=True)
-    rows, outside = _part_by_scope(read.rows, Settings(manifest.labels, options), task)
+    inside, others = _part_by_scope(read.rows, Settings(manifest.labels, options), task)
+    rows, outside = [read.rows[i] for i in inside], [read.rows[i] for i in others]
     rows_of(task).refuse_unknown(rows, manifest.labels)
     torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
     if manifest.method == "lora":
@@ -63,32 +64,37 @@ def main(channel: Channel, assignment: Job) -> None:
             report_rows(channel, "evaluate", count),
             report_rows(channel, "answer", len(chosen_of(count, evaluator.settings))),
         )
-        others = evaluator.predict_raw(outside, report_rows(channel, "evaluate", len(outside))) if outside else []
+        raw_outside = evaluator.predict_raw(outside, report_rows(channel, "evaluate", len(outside))) if outside else []
     except Stopped:
         print(f"Stopped before all of {count:,} rows were answered; nothing is kept", flush=True)
         return
-    judged = evaluator.judge(rows, evaluator.apply_calibration(raw))
+    predicted = evaluator.apply_calibration(raw)
+    judged = evaluator.judge(rows, predicted)
+    ids, extras = [[column[i] for i in inside] if column else [] for column in (read.ids, read.extras)]
     evidence = Evidence(
         title=f"{manifest.ref} on {Path(read.path).name}",
         task=task,
         headline=spec_of(task).primary_metric,
         judged=judged,
         rows={"test": count, **({"out of scope": len(outside)} if outside else {})},
-        calibration=measure(task, rows, raw, evaluator.settings, outside, others),
+        calibration=measure(task, rows, raw, evaluator.settings, outside, raw_outside),
         facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}
         | said_of_answers(task, count, evaluator.settings),
+        findings=evaluator.examine(rows, predicted, ids, extras),
     )
     report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
     message = f"{manifest.ref} on {count:,} rows of {Path(read.path).name}. Report: {report}"
     channel.report(Progress(DONE, count, count, "rows", dict(judged.metrics), message, judged.bounds))
 
 
-def _part_by_scope(rows: Sequence[Row], settings: Settings, task: str) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Rows that the model can be right about, and those of a label out of scope that it has not learned."""
+def _part_by_scope(rows: Sequence[Row], settings: Settings, task: str) -> tuple[Sequence[int], Sequence[int]]:
+    """The places of rows that the model can be right about, and of those of a label out of scope that it has not
+    learned."""
     if spec_of(task).family is not Family.LABELS or settings.options.get("multi_label"):
-        return rows, ()
+        return range(len(rows)), ()
     strange = {kind for row in rows for kind in row.kinds - set(settings.labels) if is_out_of_scope(kind, settings)}
-    return [row for row in rows if not row.kinds & strange], [row for row in rows if row.kinds & strange]
+    is_strange = [bool(row.kinds & strange) for row in rows]
+    return [i for i, one in enumerate(is_strange) if not one], [i for i, one in enumerate(is_strange) if one]
 
 
 def report_rows(channel: Channel, phase: str, count: int) -> Callable[[int], None]:

@@ -170,6 +170,9 @@ class _Training:
         predicted = evaluator.apply_calibration(raw)
         judged = evaluator.judge(rows, predicted)
         name = spec_of(task).primary_metric
+        self._report(Progress("examine", message="slices and errors"))
+        stored = self.data.stored.get("test", ())
+        findings = evaluator.examine(rows, predicted, [one.id for one in stored], [one.extra for one in stored])
         incumbent = self._incumbent(evaluator, predicted)
         folder = self.scratch / "model"
         saved = evaluator.candidate.save(folder, self.base)
@@ -185,6 +188,7 @@ class _Training:
                 rows=rows,
                 predicted=predicted,
                 raw=raw,
+                findings=findings,
                 evaluator=evaluator,
             ),
             self.recipe.min_metric,
@@ -207,6 +211,7 @@ class _Training:
             validated="likelihood" if spec_of(task).is_generative else "",
             losses=run.position.losses,
             marks=run.position.marks,
+            findings=findings,
         )
         files = (*saved, *calibrate.write(settings.calibration, folder), *evidence.write(folder))
         draft = self._draft(settings, evidence, run, dataset)

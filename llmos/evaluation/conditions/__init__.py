@@ -12,9 +12,10 @@ from llmos.abi.gate import (
     METRIC,
     NO_COMPARISON,
     NOT_WORSE,
+    SLICE,
     SUITE,
 )
-from llmos.evaluation.conditions import behaviour, comparison, cost, metric, promise
+from llmos.evaluation.conditions import behaviour, comparison, cost, metric, promise, slices
 from llmos.evaluation.conditions.condition import Condition
 
 CONDITIONS: Mapping[str, Condition] = {
@@ -24,6 +25,7 @@ CONDITIONS: Mapping[str, Condition] = {
     NO_COMPARISON: comparison.check,
     METRIC: metric.check,
     SUITE: behaviour.check,
+    SLICE: slices.check,
     ABSTAIN: promise.check_abstain,
     CALIBRATION_ERROR: promise.check_calibration_error,
     "latency_ms": cost.check_latency,

@@ -23,6 +23,7 @@ from llmos.evaluation.statistics.comparison import Comparison
 if TYPE_CHECKING:
     from llmos.data.row import Row
     from llmos.evaluation.evaluator import Evaluator
+    from llmos.evaluation.judge import RowFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class GateFacts:
     rows: Sequence[Row] = ()
     predicted: Sequence[Any] = ()  # Any: each family has its own type
     raw: Sequence[Any] = ()  # the same before calibration
+    findings: RowFindings | None = None  # outcomes by row, and every slice
     evaluator: Evaluator | None = None
 
 

@@ -14,7 +14,7 @@ from llmos.evaluation.statistics.intervals import intervals, wilson
 
 if TYPE_CHECKING:
     from llmos.data.row import Row
-    from llmos.evaluation.evaluator import Evaluator
+    from llmos.evaluation.judge import Judge
 
 LEAST_ROWS = 10  # of a slice that is shown
 MOST_SLICES = 300
@@ -67,12 +67,11 @@ class SliceReport:
 
 
 def measure_slices(
-    evaluator: Evaluator,
+    judge: Judge,
     rows: Sequence[Row],
     predicted: Sequence[Any],  # Any: predictions of the task's family
     outcomes: Sequence[RowOutcome],
     metric: str,
-    overall: float,
     left_out: dict[str, str] | None = None,
 ) -> SliceReport:
     """Every value of every facet that has enough rows, and the worst slice of all. The facets stand in the outcomes."""
@@ -85,7 +84,7 @@ def measure_slices(
     few = {facet: sum(count < LEAST_ROWS for count in of.values()) for facet, of in counts.items()}
     shown = sorted((key for key, some in places.items() if len(some) >= LEAST_ROWS), key=_order(counts))[:MOST_SLICES]
     slices = tuple(
-        slice_of(evaluator, rows, predicted, key, places[key], metric, has_interval=at < RESAMPLED_SLICES)
+        slice_of(judge, rows, predicted, key, places[key], metric, has_interval=at < RESAMPLED_SLICES)
         for at, key in enumerate(shown)
     )
     scored = [one for one in outcomes if one.score is not None]
@@ -95,7 +94,7 @@ def measure_slices(
     is_share = all(one.score in (0.0, 1.0) for one in scored)
     return SliceReport(
         metric,
-        overall,
+        judge.primary_metric(rows, predicted) if rows else 0.0,
         slices,
         worst,
         {facet: count for facet, count in few.items() if count},
@@ -105,7 +104,7 @@ def measure_slices(
 
 
 def slice_of(
-    evaluator: Evaluator,
+    judge: Judge,
     rows: Sequence[Row],
     predicted: Sequence[Any],  # Any: as above
     key: tuple[str, str],
@@ -116,8 +115,8 @@ def slice_of(
 ) -> Slice:
     """The metric on these rows alone; a share of rows always has its interval, which costs nothing."""
     some, its = [rows[i] for i in places], [predicted[i] for i in places]
-    sample = evaluator.sample(some, its)
-    value = evaluator.primary_metric(some, its)
+    sample = judge.sample(some, its)
+    value = judge.primary_metric(some, its)
     if metric in sample.shares:
         share = sample.shares[metric]
         found = wilson(float(share.sum()), len(share))

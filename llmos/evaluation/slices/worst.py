@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import WORD, words_of
@@ -104,9 +104,9 @@ def bounds(counts: Floats, sums: Floats, squares: Floats, error: float, *, is_bi
     """
     if is_binary:
         hits = np.rint(sums)
-        with np.errstate(invalid="ignore"):
-            low = np.where(hits > 0, beta.ppf(error / 2, hits, counts - hits + 1), 0.0)
-            high = np.where(hits < counts, beta.ppf(1 - error / 2, hits + 1, counts - hits), 1.0)
+        misses = counts - hits
+        low = np.where(hits > 0, betaincinv(np.maximum(hits, 1), misses + 1, error / 2), 0.0)
+        high = np.where(misses > 0, betaincinv(hits + 1, np.maximum(misses, 1), 1 - error / 2), 1.0)
         return low, high
     mean = sums / counts
     few = np.maximum(counts - 1, 1)
@@ -153,19 +153,18 @@ def _pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats, Floats]:
     """The pairs that are frequent enough and narrower than each of their conditions: both places, rows, sums of scores
     and of their squares."""
-    some = single[:, list(paired)].toarray() if len(paired) else np.zeros((len(values), 0))
+    some = single[:, list(paired)].toarray().astype(np.float32)
+    column = values.astype(np.float32)
     counts = some.T @ some
     alone = np.diag(counts)
     is_narrower = (counts < alone[:, None]) & (counts < alone[None, :])
     first, second = np.nonzero(np.triu((counts >= least) & is_narrower, 1))
-    sums, squares = (some.T * values) @ some, (some.T * values**2) @ some
+    sums, squares = (some.T * column) @ some, (some.T * column**2) @ some
     places = np.asarray(paired, dtype=np.int64)
     return (
         places[first],
         places[second],
-        counts[first, second],
-        sums[first, second],
-        squares[first, second],
+        *(matrix[first, second].astype(np.float64) for matrix in (counts, sums, squares)),
     )
 
 
