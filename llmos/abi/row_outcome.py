@@ -147,11 +147,11 @@ def write_outcomes(outcomes: Iterable[RowOutcome], path: Path) -> None:
     """Write the file; the same outcomes give the same bytes."""
     encoder = msgspec.json.Encoder()
     with path.open("wb") as raw, gzip.GzipFile("", "wb", LEVEL, raw, mtime=0) as packed:
-        for some in batched(outcomes):
+        for some in in_parts(outcomes):
             packed.write(encoder.encode_lines(some))
 
 
-def batched(outcomes: Iterable[RowOutcome]) -> Iterator[list[RowOutcome]]:
+def in_parts(outcomes: Iterable[RowOutcome]) -> Iterator[list[RowOutcome]]:
     """Parts of them, to be written at once."""
     left = iter(outcomes)
     while some := list(islice(left, WRITTEN_AT_ONCE)):

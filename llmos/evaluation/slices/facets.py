@@ -94,7 +94,7 @@ def _in_quarters(numbers: Sequence[float | None], unit: str) -> list[tuple[str, 
     return [() if number is None else (names[int(place)],) for number, place in zip(numbers, places, strict=True)]
 
 
-def counted(facets: Sequence[Mapping[str, tuple[str, ...]]]) -> dict[str, Counter[str]]:
+def value_counts(facets: Sequence[Mapping[str, tuple[str, ...]]]) -> dict[str, Counter[str]]:
     """How many rows each value of each facet has."""
     found: dict[str, Counter[str]] = {}
     for row in facets:

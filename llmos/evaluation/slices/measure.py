@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome
-from llmos.evaluation.slices.facets import LENGTH, counted
+from llmos.evaluation.slices.facets import LENGTH, value_counts
 from llmos.evaluation.slices.worst import WorstSlice, worst_slice
 from llmos.evaluation.statistics.intervals import intervals, wilson
 
@@ -80,7 +80,7 @@ def measure_slices(
         for facet, values in one.facets.items():
             for value in dict.fromkeys(values):
                 places.setdefault((facet, value), []).append(i)
-    counts = counted([one.facets for one in outcomes])
+    counts = value_counts([one.facets for one in outcomes])
     few = {facet: sum(count < LEAST_ROWS for count in of.values()) for facet, of in counts.items()}
     shown = sorted((key for key, some in places.items() if len(some) >= LEAST_ROWS), key=_order(counts))[:MOST_SLICES]
     slices = tuple(

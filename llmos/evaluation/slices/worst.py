@@ -72,7 +72,7 @@ def worst_slice(
         return None
     places = list(range(len(conditions)))
     counts, sums, squares = (_sum(single, column) for column in (np.ones(len(values)), values, values**2))
-    paired = _paired(conditions, counts)
+    paired = _pairable(conditions, counts)
     i, j, pair_counts, pair_sums, pair_squares = _pairs(single, paired, values, least, conditions)
     counts, sums, squares = (
         np.concatenate(parts) for parts in ((counts, pair_counts), (sums, pair_sums), (squares, pair_squares))
@@ -140,7 +140,7 @@ def _sum(members: Any, column: Floats) -> Floats:  # Any: as above
     return np.asarray(members.T @ column, dtype=np.float64)
 
 
-def _paired(conditions: Sequence[Condition], counts: Floats) -> list[int]:
+def _pairable(conditions: Sequence[Condition], counts: Floats) -> list[int]:
     """The conditions that are tried in pairs: all facets, and the most frequent words, which come first."""
     words = [i for i, (facet, _) in enumerate(conditions) if facet == WORD][:PAIRED_WORDS]
     others = [i for i, (facet, _) in enumerate(conditions) if facet != WORD]
