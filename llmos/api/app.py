@@ -144,7 +144,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *OpenAI(caller, bodies).endpoints(),
         *Models(kernel, bodies).endpoints(),
         *Processes(kernel, bodies).endpoints(),
-        *Datasets(kernel).endpoints(),
+        *Datasets(kernel, bodies).endpoints(),
         *Events(kernel).endpoints(),
         *Health(kernel).endpoints(),
         *Metrics(kernel, meter).endpoints(),

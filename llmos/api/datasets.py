@@ -1,15 +1,43 @@
-"""/v1/datasets: the rows that models were trained on."""
+"""/v1/datasets: imported rows and those that models were trained on; operations on them are processes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
-from llmos.abi.model import DatasetManifest
+from llmos.abi.api_types import process_json
+from llmos.abi.error import NotFound
+from llmos.abi.json_type import Json
+from llmos.abi.model import DatasetManifest, split_dataset_ref
+from llmos.abi.process import Process, Program, Spec
 from llmos.abi.wire import to_plain
-from llmos.api.endpoint import Endpoint, Reply, reply
+from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
+from llmos.api.errors import CREATED
 from llmos.api.models import Removed
 from llmos.kernel.interface import KernelInterface
+from llmos.kernel.programs import dataset_operations, declaration_of
+from llmos.kernel.programs.arguments import check_arguments
+from llmos.kernel.programs.import_data import ImportData
+
+
+class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The rows to import: `data` is an absolute path, or an object with `train`, `validation`, `test` and how to read
+    them, as a recipe's `data` has it.
+
+    `task` may be left out where the content decides it. `group` and `time` are columns: splits do not part a group, and
+    test rows are later than training rows. `source` is a remark on where the rows are from.
+    """
+
+    name: str
+    data: str | dict[str, Json]
+    task: str | None = None
+    options: dict[str, Json] | None = None
+    license: str | None = None
+    source: str | None = None
+    group: str | None = None
+    time: str | None = None
 
 
 class DatasetList(msgspec.Struct):
@@ -18,18 +46,33 @@ class DatasetList(msgspec.Struct):
     data: list[DatasetManifest]
 
 
+IMPORT = msgspec.json.Decoder(ImportRequest)
+OPERATION = msgspec.json.Decoder(dict[str, Json])
+
+
 class Datasets:
     """The routes of datasets."""
 
-    def __init__(self, kernel: KernelInterface) -> None:
-        self._models = kernel.models
+    def __init__(self, kernel: KernelInterface, bodies: Bodies) -> None:
+        self._models, self._processes = kernel.models, kernel.processes
+        self._bodies = bodies
 
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/datasets/{ref}"
+        known = ", ".join(dataset_operations())
         return [
             Endpoint("GET", "/v1/datasets", self.list, "List datasets", gives=DatasetList),
-            Endpoint("GET", one, self.show, "Show a dataset", gives=DatasetManifest),
+            Endpoint("POST", "/v1/datasets", self.start_import, "Import rows", ImportRequest, Process),
+            Endpoint("GET", one, self.show, "Show a dataset; a bare name means the newest", gives=DatasetManifest),
             Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
+            Endpoint(
+                "POST",
+                f"{one}/{{operation}}",
+                self.operate,
+                f"Start an operation on a dataset ({known}); the body has its arguments",
+                dict[str, Any],
+                Process,
+            ),
         ]
 
     async def list(self, request: Request) -> Reply:
@@ -41,6 +84,30 @@ class Datasets:
     async def remove(self, request: Request) -> Reply:
         return reply(Removed(await self._models.remove_dataset(request.path_params["ref"])))
 
+    async def start_import(self, request: Request) -> Reply:
+        body = await self._bodies.read(request, IMPORT)
+        args = {key: value for key, value in msgspec.structs.asdict(body).items() if value is not None}
+        return await self._start(ImportData.name, args)
 
-def _dataset_json(dataset: DatasetManifest) -> dict[str, object]:
+    async def operate(self, request: Request) -> Reply:
+        ref, operation = request.path_params["ref"], request.path_params["operation"]
+        known = dataset_operations()
+        if operation not in known:
+            raise NotFound(
+                f"No operation {operation[:60]!r} on a dataset. There are: {', '.join(known)}",
+                operation=operation[:60],
+                expected=list(known),
+            )
+        split_dataset_ref(ref)
+        body = await self._bodies.read(request, OPERATION)
+        return await self._start(known[operation], {**body, "data": ref})
+
+    async def _start(self, program: Program, args: dict[str, Json]) -> Reply:
+        check_arguments(program, args)
+        given = {key: value for key, value in args.items() if value is not None}
+        spec = Spec(program, given, priority=declaration_of(program).default_priority)
+        return reply(process_json(await self._processes.submit(spec)), CREATED)
+
+
+def _dataset_json(dataset: DatasetManifest) -> dict[str, Any]:
     return {"ref": dataset.ref, **to_plain(dataset)}

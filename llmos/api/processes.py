@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
@@ -79,6 +79,7 @@ class Processes:
             Endpoint(
                 "GET", f"{one}/events", self.events, "Follow a process to its end", gives=StreamEvent, media=EVENTS
             ),
+            Endpoint("GET", f"{one}/result", self.result, "What a process has found, as JSON", gives=dict[str, Any]),
             Endpoint("GET", f"{one}/log", self.log, "Read a process's log", None, str, log, "text/plain", followed),
             Endpoint(
                 "POST", f"{one}/kill", self.kill, "Stop a process, or give up an interrupted one", KillRequest, Process
@@ -112,6 +113,10 @@ class Processes:
     async def events(self, request: Request) -> Reply:
         process = self._processes.get(_pid(request))
         return ServerSentEvents(event_stream(self._processes.watch(process.pid)))
+
+    async def result(self, request: Request) -> Reply:
+        found = await self._processes.result(_pid(request))
+        return Response(found, media_type="application/json")
 
     async def log(self, request: Request) -> Reply:
         process = self._processes.get(_pid(request))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from llmos.cli import ask, behaviour, chat, daemon, doctor, models, processes, store, train
+from llmos.cli import ask, behaviour, chat, daemon, data, doctor, models, processes, store, train
 from llmos.cli.terminal import say, say_error
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 for room in (daemon, processes, models, store, train, behaviour, ask, chat, doctor):
     for verb, run in room.VERBS.items():
         app.command(verb, cls=getattr(room, "COMMANDS", {}).get(verb))(run)
+app.add_typer(data.app, name="data")
 for verb in ("demo", "bench"):
     if find_spec(f"llmos.cli.{verb}") is not None:
         app.command(verb)(getattr(__import__(f"llmos.cli.{verb}", fromlist=[verb]), verb))

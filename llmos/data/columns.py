@@ -186,6 +186,11 @@ def find(table: Table, name: str) -> int:
     raise _no_column(table, f"no column {name!r}", name)
 
 
+def first_of(names: Sequence[str], known: Sequence[str]) -> int | None:
+    """The index of the first of the known names that is among these."""
+    return next((names.index(name) for name in known if name in names), None)
+
+
 def _first_named(table: Table, names: Sequence[str], taken: Sequence[int]) -> int | None:
     folded = {name.lower(): i for i, name in reversed(list(enumerate(table.names))) if i not in taken}
     return next((folded[name] for name in names if name in folded), None)

@@ -65,7 +65,7 @@ def gather(
     assert train is not None
     shares = (data.validation_share, data.test_share)
     splits = make_splits(task, train, given["validation"], given["test"], shares)
-    described = {name: _describe_source(rows, sources[name]) for name, rows in read.items() if rows is not None}
+    described = {name: _describe(rows, sources[name]) for name, rows in read.items() if rows is not None}
     notes = tuple(dict.fromkeys(note for rows in read.values() if rows is not None for note in rows.notes))
     stored = _with_ids([rows for rows in read.values() if rows is not None], splits, key)
     return LoadedData(splits, described, leaks_of(splits), notes, stored, of_dataset)
@@ -179,12 +179,12 @@ def _read(
     )
 
 
-def _describe_source(rows: Rows[Any], source: _Source | None) -> Json:
+def describe_source(rows: Rows[Any], count: int) -> dict[str, Json]:
+    """A file's provenance: its path and digest, how it was read, and what was left out."""
     return {
         "path": rows.path,
-        **({"dataset": source.dataset, "split": source.split} if source is not None and source.dataset else {}),
         "sha256": sha256_of_file(Path(rows.path)),
-        "rows": len(rows.rows),
+        "rows": count,
         "format": rows.format,
         "columns": rows.columns,
         **({"scheme": rows.scheme} if rows.scheme else {}),
@@ -193,3 +193,8 @@ def _describe_source(rows: Rows[Any], source: _Source | None) -> Json:
         **({"counts": rows.counts} if rows.counts else {}),
         **({"left_out": list(rows.left_out)} if rows.left_out else {}),
     }
+
+
+def _describe(rows: Rows[Any], source: _Source | None) -> Json:
+    of_dataset = {"dataset": source.dataset, "split": source.split} if source is not None and source.dataset else {}
+    return describe_source(rows, len(rows.rows)) | of_dataset

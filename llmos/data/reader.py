@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -54,8 +54,7 @@ class RowStream(Generic[R]):
             if isinstance(row, LeftOut):
                 self.skipped[row.reason] += 1
                 continue
-            cells = record.cells
-            yield row, {name: plain_value(cells[i]) for i, name in others if cells[i] is not None} if others else {}
+            yield row, _extra(record, others)
         if self.bad.count and (self.stops or self.bad.count == self.count):
             raise self.bad.error(str(self.table.path), self.count)
 
@@ -71,6 +70,10 @@ class RowStream(Generic[R]):
         """The columns that no row is made of, by index and name."""
         used = self.reader.used | ({self.reader.review.at} if self.reader.review else set())
         return [(i, name) for i, name in enumerate(self.table.names) if i not in used]
+
+    def dropped(self) -> tuple[str, ...]:
+        """Names of the columns that are not even kept beside the rows, such as pandas' numbers of rows."""
+        return self.table.left_out
 
     def left_out(self) -> tuple[str, ...]:
         """Names of the columns that no row was read from, and of fields that begin too late in the file to be one."""
@@ -92,6 +95,14 @@ class RowStream(Generic[R]):
             self.table.notes,
             extras if any(extras) else (),
         )
+
+
+def _extra(record: Record, others: Sequence[tuple[int, str]]) -> Mapping[str, Json]:
+    """The cells of these columns that are not null, and late fields."""
+    found = {name: plain_value(record.cells[i]) for i, name in others if record.cells[i] is not None}
+    if record.late:
+        found |= {name: plain_value(value) for name, value in record.late.items() if value is not None}
+    return found
 
 
 def _record(item: Record | BadRow) -> Record:

@@ -20,10 +20,14 @@ SAMPLE_CHARS = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a file: the line where it begins, and its cells in the order of the table's names."""
+    """One row of a file: the line where it begins, and its cells in the order of the table's names.
+
+    `late` has fields that are no column, because they begin behind the sample.
+    """
 
     line: int
     cells: tuple[Json, ...]
+    late: Mapping[str, Json] | None = None
 
 
 T = TypeVar("T")
@@ -88,8 +92,9 @@ def table_of_objects(path: Path, form: str, objects: Iterable[tuple[int, Mapping
                 yield one
                 continue
             line, found = one
-            late.update(name for name in found if name not in known)
-            yield Record(line, tuple(found.get(name) for name in names))
+            further = {name: value for name, value in found.items() if name not in known}
+            late.update(further)
+            yield Record(line, tuple(found.get(name) for name in names), further or None)
 
     table = table_of(path, form, names, items())
     table.is_whole, table.late_names = is_whole, late

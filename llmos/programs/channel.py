@@ -23,6 +23,10 @@ READ_BYTES = 1 << 18
 DAEMON_GONE = 70  # the exit code of a child whose daemon went away
 
 
+class Stopped(Exception):
+    """The daemon wants this process to end. There is no partial work to keep."""
+
+
 class Channel:
     """Frames to and from the daemon. Sending is thread-safe; receiving belongs to one thread."""
 

@@ -29,13 +29,9 @@ from llmos.evaluation.calibration_evidence import is_out_of_scope, measure
 from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import PAGE, Evidence
 from llmos.evaluation.generation_eval import chosen_of, said_of_answers
-from llmos.programs.channel import Channel
+from llmos.programs.channel import Channel, Stopped
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
-
-
-class Stopped(Exception):
-    """The daemon wants this process to end. There is no partial work to keep."""
 
 
 def main(channel: Channel, assignment: Job) -> None:

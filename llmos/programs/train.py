@@ -36,9 +36,8 @@ from llmos.evaluation.families import calibrated_family
 from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of_answers
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.comparison import compare
-from llmos.programs.channel import Channel
+from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
-from llmos.programs.evaluate import Stopped
 from llmos.programs.quantize import quantize_model
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings

@@ -116,6 +116,41 @@ class AsyncClient:
         """Remove a dataset; returns the removed refs."""
         return await self._ask(request.remove_dataset(ref))
 
+    async def import_dataset(
+        self,
+        data: str | Path | Data,
+        *,
+        name: str,
+        task: str | None = None,
+        options: Mapping[str, Json] | None = None,
+        license: str | None = None,
+        source: str | None = None,
+        group: str | None = None,
+        time: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """Import labelled rows as a version of the dataset `name`; the process's `made` is its ref.
+
+        `task` may be left out where the content decides it. Settings are the data's (`test`, `text`, `on_bad_row` ...).
+        Splits do not part rows of one `group`, and test rows are later by `time`; both are columns.
+        """
+        said = {"license": license, "source": source, "group": group, "time": time}
+        asked = request.import_dataset(name, request.data_of(data, **settings), task, options, said)
+        return await self._start(asked, wait=wait, on_progress=on_progress)
+
+    async def operate_dataset(
+        self, ref: str, operation: str, *, wait: bool = True, on_progress: OnProgress | None = None, **args: Json
+    ) -> Process:
+        """Start an operation on a dataset by its name: split, merge, sample, diff and those of other packages."""
+        asked = request.operate(ref, operation, args)
+        return await self._start(asked, wait=wait, on_progress=on_progress)
+
+    async def result(self, pid: int) -> Json:
+        """What a process has found: the differences of two datasets, for one."""
+        return await self._ask(request.result(pid))
+
     async def processes(self) -> list[Process]:
         """All processes the journal remembers, oldest first."""
         return await self._ask(request.processes())

@@ -131,6 +131,23 @@ def remove_dataset(ref: str) -> Request[list[str]]:
     return Request("DELETE", f"/v1/datasets/{quote(ref, safe='@')}", _parse_removed)
 
 
+def import_dataset(
+    name: str, data: Data, task: str | None, options: Mapping[str, Json] | None, said: Mapping[str, str | None]
+) -> Request[Process]:
+    body = {"name": name, "data": to_plain(data), "task": task, "options": dict(options or {}) or None, **said}
+    given = {key: value for key, value in body.items() if value is not None}
+    return Request("POST", "/v1/datasets", process_of, given)
+
+
+def operate(ref: str, operation: str, args: Mapping[str, Json]) -> Request[Process]:
+    given = {key: value for key, value in args.items() if value is not None}
+    return Request("POST", f"/v1/datasets/{quote(ref, safe='@')}/{operation}", process_of, given)
+
+
+def result(pid: int) -> Request[Json]:
+    return Request("GET", f"/v1/processes/{pid}/result", lambda answer: answer)
+
+
 def processes() -> Request[list[Process]]:
     return Request("GET", "/v1/processes", _processes)
 

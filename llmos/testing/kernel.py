@@ -245,6 +245,9 @@ class MemoryProcesses:
         process = self.get(pid)
         return self._put(replace(process, spec=replace(process.spec, priority=priority)))
 
+    async def result(self, pid: int) -> bytes:
+        return b'{"pid":%d}' % self.get(pid).pid
+
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
         lines = [f"pid {self.get(pid).pid} line {number}\n" for number in (1, 2, 3)]
         return "".join(lines if tail_lines is None else lines[-tail_lines:])

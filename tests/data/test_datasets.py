@@ -156,7 +156,7 @@ def test_an_id_is_of_the_text_and_the_key_alone():
 
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=40), max_size=6))
 def test_hashes_are_counted_as_a_dictionary_counts_them(batches: list[list[int]]):
-    counter, seen = Occurrences(), dict[int, int]()
+    counter, seen = Occurrences(recent=10), dict[int, int]()
     for batch in batches:
         expected = []
         for one in batch:

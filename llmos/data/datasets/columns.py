@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def columns_of(task: str) -> dict[str, str]:
 def cells_of(task: str, stored: StoredRow[Any]) -> tuple[Json, ...]:  # Any: a row of the task's family
     """A row in the schema's columns."""
     row = stored.row
-    own = (stored.id, Path(row.file).name, row.line, _json_of(stored.origin), _json_of(stored.extra or None))
+    own = (stored.id, _name_of(row.file), row.line, _json_of(stored.origin), _json_of(stored.extra or None))
     return (*rows_of(task).stored_cells(task, row), *own)
 
 
@@ -56,6 +57,11 @@ def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json]
     row = rows_of(task).stored_row(task, options, cells, str(cells.get("file") or ""), int(cells.get("line") or 0))
     origin, extra = cells.get("origin"), cells.get("extra")
     return StoredRow(id, row, json.loads(extra) if extra else NOTHING, json.loads(origin) if origin else None)
+
+
+@lru_cache(maxsize=64)
+def _name_of(file: str) -> str:
+    return Path(file).name
 
 
 def _json_of(value: Mapping[str, Json] | None) -> str | None:

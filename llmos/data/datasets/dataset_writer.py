@@ -28,7 +28,7 @@ class WrittenDataset:
     """A dataset's files in a scratch folder, and what a manifest says of them.
 
     `counts` are rows by split, `label_counts` rows by label in each split, `extras` the names of the other columns with
-    how many rows have them; `digest` covers inputs and targets of all rows, split by split.
+    how many rows have them; `digest` covers inputs and targets of all rows, by split.
     """
 
     folder: Path
@@ -62,6 +62,7 @@ class DatasetWriter:
     def __init__(self, folder: Path, task: str, *, options: Mapping[str, Json] = NOTHING) -> None:
         self._folder, self._task, self._options = folder, task, dict(options)
         self._schema = schema_of(task, self._options)
+        self._family = rows_of(task).stored_columns(task)
         self._splits: dict[str, _Split] = {}
         self._kinds: dict[str, Row] = {}  # a row of each label
         self._extras: Counter[str] = Counter()
@@ -82,8 +83,11 @@ class DatasetWriter:
         assert split in SPLITS, f"{split} is no split"
         part = self._splits.get(split) or self._splits.setdefault(split, _Split(self._folder / f"{split}.parquet"))
         part.count += 1
-        part.digest.update(row.row.identity.encode())
-        self._count_labels(part, row.row)
+        kinds = row.row.kinds
+        for kind in kinds:
+            part.labels[kind] += 1
+        if not kinds <= self._kinds.keys():
+            self._add_kinds(kinds, row.row)
         if row.extra:
             self._extras.update(row.extra.keys())
         part.waiting.append(cells_of(self._task, row))
@@ -115,9 +119,7 @@ class DatasetWriter:
             seen.hexdigest(),
         )
 
-    def _count_labels(self, part: _Split, row: Row) -> None:
-        kinds = row.kinds
-        part.labels.update(kinds)
+    def _add_kinds(self, kinds: set[str], row: Row) -> None:
         for kind in kinds - self._kinds.keys():
             self._kinds[kind] = row
         if len(self._kinds) > MOST_LABELS:
@@ -146,5 +148,13 @@ class DatasetWriter:
                 pa.array(column, one.type)
                 for column, one in zip(zip(*part.waiting, strict=True), self._schema, strict=True)
             ]
+            for column in columns[: len(self._family)]:
+                _digest(part.digest, column)
             part.writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), GROUP_ROWS)
         part.waiting, part.chars = [], 0
+
+
+def _digest(seen: Any, column: Any) -> None:  # Any: a hash, and an Arrow array
+    """Add a column's bytes: of equal rows they are equal, for rows are written in groups of one size."""
+    for buffer in column.buffers():
+        seen.update(b"" if buffer is None else buffer)

@@ -20,6 +20,10 @@ class RowFamily(Protocol):
         """Names of columns that this task knows, besides those that all tasks know: a header is known by them."""
         ...
 
+    def plain_tasks(self, table: Table) -> tuple[str, ...]:
+        """The tasks of this family that the table is plainly for, by its format, its columns and what is in them."""
+        ...
+
     def example(self, task: str) -> str:
         """A row as JSON, as messages show it."""
         ...

@@ -12,8 +12,9 @@ from pathlib import Path
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
+from llmos.abi.task import Family, tasks_in
 from llmos.data.cells import is_number, label_in, labels_in, text_in
-from llmos.data.columns import choose
+from llmos.data.columns import LABEL_NAMES, TEXT_NAMES, choose, first_of
 from llmos.data.label_cells import LabelCells, label_cells_of
 from llmos.data.one_hot import OneHotColumns, one_hot_columns
 from llmos.data.review import review_of
@@ -35,6 +36,20 @@ WHOLE = re.compile(r"-?\d+\.0+")
 def column_names(task: str) -> frozenset[str]:
     """Names of columns besides those that every task knows."""
     return frozenset()
+
+
+def plain_tasks(table: Table) -> tuple[str, ...]:
+    """All of the family where a text stands beside labels that come again and again."""
+    if table.format == "fasttext":
+        return tasks_in(Family.LABELS)
+    names = [name.lower() for name in table.names]
+    text, label = first_of(names, TEXT_NAMES[:11]), first_of(names, LABEL_NAMES[:8])
+    if text is None or label is None or text == label:
+        return ()
+    cells = [cell for cell in table.column(label) if cell not in (None, "")]
+    kinds = {str(cell) for cell in cells}
+    is_plain = all(isinstance(cell, (str, int)) for cell in cells) and 1 < len(kinds) <= max(2, len(cells) // 2)
+    return tasks_in(Family.LABELS) if is_plain else ()
 
 
 def example(task: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
-from llmos.abi.task import Output, spec_of
-from llmos.data.cells import number_in, text_in
-from llmos.data.columns import Roles, assign_columns
+from llmos.abi.task import Family, Output, spec_of, tasks_in
+from llmos.data.cells import is_number, number_in, text_in
+from llmos.data.columns import Roles, assign_columns, first_of
 from llmos.data.row import PairRow, Row
 from llmos.data.row_reader import RowReader
 from llmos.data.table import Record, Table, bad_row
@@ -55,6 +55,21 @@ def shape_of(task: str) -> PairShape:
 def column_names(task: str) -> frozenset[str]:
     """Names of columns besides those that every task knows."""
     return frozenset(name for names in shape_of(task).roles.values() for name in names)
+
+
+def plain_tasks(table: Table) -> tuple[str, ...]:
+    """Those of the family whose two texts and number each have a column of a name that no other task has."""
+    names = [name.lower() for name in table.names]
+    found = []
+    for task in tasks_in(Family.PAIRS):
+        first, second, number = shape_of(task).roles.values()
+        is_graded = shape_of(task).is_graded
+        one, other = (first[:1], second[:3]) if is_graded else (first[1:], second[1:])
+        at = first_of(names, number)
+        if first_of(names, one) is not None and first_of(names, other) is not None and at is not None:
+            cells = [cell for cell in table.column(at) if cell not in (None, "")]
+            found += [task] if cells and all(is_number(str(cell)) for cell in cells) else []
+    return tuple(found)
 
 
 def example(task: str) -> str:

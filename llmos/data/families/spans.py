@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
+from llmos.abi.task import Family, tasks_in
 from llmos.data.cells import is_filled, kind_of, text_in
-from llmos.data.columns import Roles, assign_columns
+from llmos.data.columns import Roles, assign_columns, first_of
 from llmos.data.row import Row, SpanRow
 from llmos.data.row_reader import RowReader
 from llmos.data.table import Record, Table, bad_row
@@ -26,6 +27,14 @@ STARTS = ("start", "starts", "answer_start", "answer_starts", "start_char")
 def column_names(task: str) -> frozenset[str]:
     """Names of columns besides those that every task knows."""
     return frozenset(name for names in ROLES.values() for name in names) | set(STARTS)
+
+
+def plain_tasks(table: Table) -> tuple[str, ...]:
+    """All of the family where a question, a passage and answers stand in a row."""
+    names = [name.lower() for name in table.names]
+    passage = first_of(names, ("context", "passage", "paragraph"))
+    has_all = "question" in names and passage is not None and first_of(names, ("answers", "answer")) is not None
+    return tasks_in(Family.SPANS) if has_all or table.format == "squad" else ()
 
 
 def example(task: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
+from llmos.abi.task import Family, tasks_in
 from llmos.data.cells import kind_of, text_in
 from llmos.data.char_spans import REFUSE, spans_in, tags_of, without_overlaps
-from llmos.data.columns import Columns, choose
+from llmos.data.columns import Columns, choose, first_of
 from llmos.data.families.labels import refuse_kinds
 from llmos.data.formats.conll import TAG, SchemeCounts, as_iob2
 from llmos.data.review import review_of
@@ -33,6 +34,15 @@ STORED = {
 def column_names(task: str) -> frozenset[str]:
     """Names of columns besides those that every task knows."""
     return frozenset()
+
+
+def plain_tasks(table: Table) -> tuple[str, ...]:
+    """All of the family where words have tags, or a text has spans."""
+    names = [name.lower() for name in table.names]
+    marked = first_of(names, ("ner_tags", "tags", "spans", "entities"))
+    has_lists = marked is not None and any(isinstance(cell, list) for cell in table.column(marked))
+    is_tagged = has_lists and first_of(names, ("tokens", "words", "text")) is not None
+    return tasks_in(Family.TAGS) if is_tagged or table.format in ("conll", "conllu") else ()
 
 
 def example(task: str) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
-from llmos.abi.task import spec_of
+from llmos.abi.task import Family, spec_of, tasks_in
 from llmos.data.cells import is_filled, text_in
-from llmos.data.columns import Roles, assign_columns, find
+from llmos.data.columns import Roles, assign_columns, find, first_of
 from llmos.data.language_pairs import LanguagePair, language_pair
 from llmos.data.row import Row, TextRow
 from llmos.data.row_reader import LeftOut, RowReader
@@ -71,6 +71,34 @@ def shape_of(task: str) -> TextShape:
 def column_names(task: str) -> frozenset[str]:
     """Names of columns besides those that every task knows."""
     return frozenset((*(name for names in shape_of(task).roles.values() for name in names), *TALKS))
+
+
+def plain_tasks(table: Table) -> tuple[str, ...]:
+    """Those of the family whose columns have names that no other task has; conversations are for those that learn them.
+
+    A prompt and a completion may be for several, which are all named.
+    """
+    names = [name.lower() for name in table.names]
+    talks = first_of(names, TALKS)
+    found = []
+    for task in tasks_in(Family.TEXT):
+        shape = shape_of(task)
+        if shape.finds_talks:
+            is_prompt = first_of(names, ("prompt", "instruction")) is not None
+            is_pair = is_prompt and first_of(names, ("completion", "response", "output", "chosen")) is not None
+            found += [task] if (talks is not None and shape.learns_talks) or (talks is None and is_pair) else []
+        else:
+            first, second = shape.roles.values()
+            is_pair = first_of(names, first) is not None and first_of(names, second[:3]) is not None
+            found += [task] if is_pair or _holds_languages(table, shape) else []
+    return tuple(found)
+
+
+def _holds_languages(table: Table, shape: TextShape) -> bool:
+    return "source" in shape.roles and any(
+        name.lower() == "translation" and any(isinstance(cell, dict) for cell in table.column(i))
+        for i, name in enumerate(table.names)
+    )
 
 
 def example(task: str) -> str:

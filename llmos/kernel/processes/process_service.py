@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import count
 
 from llmos.abi.api_types import StreamEvent
-from llmos.abi.error import BadSetting
+from llmos.abi.error import BadSetting, NotFound
 from llmos.abi.process import Priority, Process, Spec
 from llmos.config import Config
 from llmos.kernel import events as ev
@@ -22,6 +22,8 @@ from llmos.kernel.processes.ledger import no_room
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import declaration_of, traits_of
 from llmos.kernel.store.store import Store
+
+RESULT = "result.json"  # in the folder of a process's reports: what it has found
 
 
 class ProcessService:
@@ -74,6 +76,16 @@ class ProcessService:
     async def nice(self, pid: int, priority: Priority) -> Process:
         await self._loop.ask(ev.NiceAsked(self._clock(), pid, priority))
         return self._table.process(pid)
+
+    async def result(self, pid: int) -> bytes:
+        self._table.process(pid)
+        path = self._config.home / "evaluations" / str(pid) / RESULT
+        try:
+            return await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise NotFound(
+                f"Process {pid} has kept no result. Its state: llmos ps; its log: llmos logs {pid}", pid=pid
+            ) from error
 
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
         self._table.process(pid)

@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 
 from llmos.abi.error import BadInput
+from llmos.abi.process import Program
 from llmos.kernel.programs.declaration import Declaration, check_declaration
 from llmos.kernel.programs.traits import Traits
 
@@ -40,6 +41,11 @@ def traits_of(name: str) -> Traits:
 def declarations() -> Mapping[str, Declaration]:
     """Every program by name: those of this folder, then those of other packages. They are loaded once."""
     return with_plugins(built_in(), entry_points(group=GROUP))
+
+
+def dataset_operations() -> dict[str, Program]:
+    """The programs that are an operation on one dataset, by the operation's name."""
+    return {one.operation: one.name for one in declarations().values() if one.operation}
 
 
 def built_in() -> dict[str, Declaration]:

@@ -55,6 +55,9 @@ class Declaration:
     arguments: ClassVar[Arguments | None] = None
     """What a client may give, and the type of each; None: only the daemon starts it."""
 
+    operation: ClassVar[str] = ""
+    """The name of its route, `POST /v1/datasets/{ref}/NAME`, if it works on the dataset in its argument `data`."""
+
     model_argument: ClassVar[str] = ""
     """The argument that names a model of the store. It is pinned to a version, and the child gets its files."""
 

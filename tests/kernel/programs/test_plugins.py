@@ -141,7 +141,7 @@ TRAIN, NUMBER = Named("train"), 5
 
 
 def test_every_built_in_program_is_found_by_its_file():
-    assert [*built_in()] == ["evaluate", "probe", "pull", "quantize", "serve", "train"]
+    assert {"evaluate", "import-data", "probe", "pull", "quantize", "serve", "train"} <= built_in().keys()
     assert all(declaration_of(name).name == name for name in built_in())
 
 

@@ -1,0 +1,79 @@
+"""data import: makes a version of a dataset of labelled rows in a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmos.cli.client import box, settings_of
+from llmos.cli.terminal import note, say, say_json
+from llmos.cli.train import AsJson, ClassNames, Encoding, Format, Label, OnBadRow, Query, Set, Text, Wait, name_of
+
+if TYPE_CHECKING:
+    from llmos.abi.process import Process
+    from llmos.sdk.client import Client
+
+
+def import_rows(
+    file: Annotated[str, typer.Argument(help="Labelled rows; beside --test, the training rows.")],
+    name: Annotated[str | None, typer.Option(help="The dataset's name (default: the file's name).")] = None,
+    task: Annotated[str | None, typer.Option(help="The task, where the content does not decide it.")] = None,
+    validation: Annotated[str | None, typer.Option(help="A file with the validation rows.")] = None,
+    test: Annotated[str | None, typer.Option(help="A file with the test rows.")] = None,
+    text: Text = None,
+    label: Label = None,
+    format: Format = None,
+    encoding: Encoding = None,
+    query: Query = None,
+    class_names: ClassNames = None,
+    on_bad_row: OnBadRow = None,
+    license: Annotated[str | None, typer.Option(help="The licence of the rows.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where the rows are from.")] = None,
+    group: Annotated[str | None, typer.Option(help="The column whose rows of one value no split parts.")] = None,
+    time: Annotated[str | None, typer.Option(help="The column by which test rows are the latest.")] = None,
+    pairs: Set = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Import labelled rows as a version of a dataset."""
+    read: dict[str, Any] = {  # Any: text, among other settings
+        "validation": validation,
+        "test": test,
+        "text": text,
+        "label": label,
+        "format": format,
+        "encoding": encoding,
+        "query": query,
+        "class_names": class_names,
+        "on_bad_row": on_bad_row,
+    }
+    said: dict[str, Any] = {"license": license, "source": source, "group": group, "time": time}  # Any: as above
+    with box() as client:
+        process = client.import_dataset(
+            file, name=name or name_of(file), task=task, options=settings_of(pairs or []), wait=False, **said, **read
+        )
+        finish(client, process, wait=wait, as_json=as_json)
+
+
+def finish(client: Client, process: Process, *, wait: bool, as_json: bool) -> None:
+    """Wait for an operation on datasets, and print what it made."""
+    if wait:
+        from llmos.cli.progress import follow
+
+        process = follow(client, process, quiet=as_json)
+    if as_json:
+        from llmos.abi.api_types import process_json
+
+        say_json(process_json(process))
+    elif not wait:
+        say(str(process.pid))
+        note(f"{process.spec.title} runs as pid {process.pid}. Follow it: llmos logs -f {process.pid}")
+    else:
+        say(process.progress.message if process.progress and process.progress.message else process.reason)
+        for ref in process.made:
+            for one in client.dataset(ref).notes:
+                note(one)
+
+
+VERBS: dict[str, Any] = {"import": import_rows}  # Any: verbs differ in what they take

@@ -1,0 +1,153 @@
+"""data ls, show, rm: what the store holds of datasets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmos.abi.model import split_ref
+from llmos.cli.client import box
+from llmos.cli.terminal import note, say, say_json, say_table, size
+
+if TYPE_CHECKING:
+    from llmos.abi.api_types import Model
+    from llmos.abi.model import DatasetManifest
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DatasetRef = Annotated[str, typer.Argument(metavar="DATASET", help="A name (its newest version), or name@version.")]
+SHOWN_LABELS = 30
+
+
+def ls(as_json: AsJson = False) -> None:
+    """List datasets."""
+    with box() as client:
+        datasets = client.datasets()
+    if as_json:
+        say_json([{"ref": one.ref, **_plain(one)} for one in datasets])
+        return
+    rows = [
+        (one.ref, one.task, sum(one.splits.values()), _splits(one), len(one.labels), _made_by(one), one.created_at[:19])
+        for one in datasets
+    ]
+    say_table(("DATASET", "TASK", "ROWS", "SPLITS", "LABELS", "MADE BY", "CREATED"), rows)
+    if not datasets:
+        note("There are no datasets. Bring in rows: llmos data import FILE")
+
+
+def show(ref: DatasetRef, as_json: AsJson = False) -> None:
+    """Show a dataset: columns, splits, labels, provenance."""
+    with box() as client:
+        dataset = client.dataset(ref)
+        models = [one for one in client.models() if _is_trained_on(one, dataset.ref)]
+    trained = list(dict.fromkeys(one.ref for one in models))
+    if as_json:
+        say_json({"ref": dataset.ref, **_plain(dataset), "models": trained})
+        return
+    say(f"{dataset.ref}: {sum(dataset.splits.values()):,} rows for {dataset.task}, made by {_made_by(dataset)}")
+    facts = [
+        ("splits", _splits(dataset)),
+        ("options", ", ".join(f"{key}={value}" for key, value in dataset.options.items())),
+        ("parents", ", ".join(dataset.parents)),
+        ("licence", dataset.license),
+        ("source", str(_operation(dataset).get("source", ""))),
+        ("size", size(sum(file.size_bytes for file in dataset.files))),
+        ("created", dataset.created_at),
+        ("models", ", ".join(trained)),
+    ]
+    say_table(("FACT", "VALUE"), [one for one in facts if one[1]])
+    say()
+    others = [(name, f"the source's own, in {count:,} rows") for name, count in dataset.extras.items()]
+    say_table(("COLUMN", "WHAT"), [*dataset.columns.items(), *others])
+    _say_labels(dataset)
+    _say_sources(dataset)
+    for one in dataset.notes:
+        note(one)
+
+
+def rm(
+    refs: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Names (all versions), or name@version.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove datasets; models that were trained on them stay."""
+    removed: list[str] = []
+    with box() as client:
+        for ref in refs:
+            removed += client.remove_dataset(ref)
+        models = {one.ref: one for one in client.models()}.values()
+        trained = sorted(one.ref for one in models if any(_is_trained_on(one, ref) for ref in removed))
+    if as_json:
+        say_json({"removed": removed, "models": trained})
+        return
+    say(f"Removed {', '.join(removed)}. Free the bytes: llmos gc")
+    if trained:
+        note(
+            f"{', '.join(trained)} learned from these rows, and stay. What was learned is only gone with them: "
+            f"llmos rm {' '.join(dict.fromkeys(split_ref(one)[0] for one in trained))}"
+        )
+
+
+def _plain(dataset: DatasetManifest) -> dict[str, Any]:  # Any: JSON
+    from llmos.abi.wire import to_plain
+
+    plain: dict[str, Any] = to_plain(dataset)
+    return plain
+
+
+def _is_trained_on(model: Model, ref: str) -> bool:
+    """Whether a model learned from this version, or from one that was made of it for its training."""
+    return ref in (model.lineage.get("dataset"), model.lineage.get("data"))
+
+
+def _operation(dataset: DatasetManifest) -> dict[str, Any]:  # Any: JSON
+    found: dict[str, Any] = dataset.provenance.get("operation") or {"operation": "train"}
+    return found
+
+
+def _made_by(dataset: DatasetManifest) -> str:
+    return str(_operation(dataset).get("operation", ""))
+
+
+def _splits(dataset: DatasetManifest) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in dataset.splits.items())
+
+
+def _say_labels(dataset: DatasetManifest) -> None:
+    splits = [name for name in dataset.splits if name in dataset.label_counts]
+    counts = dataset.label_counts
+    labels = sorted({label for one in counts.values() for label in one}, key=lambda one: (-_total(counts, one), one))
+    if not labels:
+        return
+    say()
+    rows = [(label, *(counts[name].get(label, 0) for name in splits)) for label in labels[:SHOWN_LABELS]]
+    say_table(("LABEL", *(name.upper() for name in splits)), rows)
+    if len(labels) > SHOWN_LABELS:
+        note(f"... and {len(labels) - SHOWN_LABELS:,} more labels: --json has all")
+
+
+def _total(counts: dict[str, dict[str, int]], label: str) -> int:
+    return sum(one.get(label, 0) for one in counts.values())
+
+
+def _say_sources(dataset: DatasetManifest) -> None:
+    sources: dict[str, Any] = dataset.provenance.get("sources") or {}  # Any: JSON
+    if not sources:
+        return
+    say()
+    head = ("SPLIT", "FILE", "FORMAT", "ROWS", "SKIPPED", "LEFT OUT", "SHA-256")
+    rows = [
+        (
+            name,
+            one.get("dataset") or one.get("path", ""),
+            one.get("format", ""),
+            one.get("rows", ""),
+            ", ".join(f"{count} {why}" for why, count in one.get("skipped", {}).items()),
+            ", ".join(one.get("left_out", ())),
+            str(one.get("sha256", ""))[:12],
+        )
+        for name, one in sources.items()
+    ]
+    say_table(head, rows)
+
+
+VERBS: dict[str, Any] = {"ls": ls, "show": show, "rm": rm}  # Any: verbs differ in what they take
