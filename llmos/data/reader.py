@@ -71,7 +71,7 @@ class RowStream(Generic[R]):
         used = self.reader.used | ({self.reader.review.at} if self.reader.review else set())
         return [(i, name) for i, name in enumerate(self.table.names) if i not in used]
 
-    def dropped(self) -> tuple[str, ...]:
+    def columns_gone(self) -> tuple[str, ...]:
         """Names of the columns that are not even kept beside the rows, such as pandas' numbers of rows."""
         return self.table.left_out
 

@@ -118,7 +118,7 @@ class _Import:
         if not count:
             self.bad.append(_no_row(source, stream))
             return
-        summary: Rows[Any] = replace(stream.summary(), left_out=stream.dropped())
+        summary: Rows[Any] = replace(stream.summary(), left_out=stream.columns_gone())
         self.described[split] = describe_source(summary, count)
         self.notes += summary.notes
         self.skipped += summary.skip_count

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmos.config import Config
 
 
-def pinned(spec: Spec, store: Store, key: str = "data") -> Spec:
+def pin_dataset(spec: Spec, store: Store, key: str = "data") -> Spec:
     """The spec with the dataset in this argument, a name or name@version, named with its version."""
     said = spec.args.get(key)
     if not isinstance(said, str) or not said:
@@ -25,7 +25,7 @@ def pinned(spec: Spec, store: Store, key: str = "data") -> Spec:
     return replace(spec, args={**spec.args, key: store.dataset(said).ref})
 
 
-def all_pinned(spec: Spec, store: Store, least: int, key: str = "datasets") -> Spec:
+def pin_datasets(spec: Spec, store: Store, least: int, key: str = "datasets") -> Spec:
     """The same for an argument that lists datasets, of which there must be so many at least."""
     said = spec.args.get(key) or []
     if len(said) < least:
