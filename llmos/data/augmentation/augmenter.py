@@ -33,7 +33,7 @@ class Rewriter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class ChangeableText:
     """A text to change, the places in it that must stay as they are, and its own random generator."""
 
     text: str
@@ -41,7 +41,7 @@ class Passage:
     rng: Random
 
 
-EditsOf = Callable[[Sequence[Passage], float], list[list[Edit]]]
+EditsOf = Callable[[Sequence[ChangeableText], float], list[list[Edit]]]
 Change = Callable[[Sequence[Any], Sequence[Random], float], list[Any]]
 """Rows, a generator for each and the strength, to changed rows; None for a row that cannot be changed so.
 
@@ -114,7 +114,9 @@ def change_texts(name: str, edits_of: EditsOf, material: Material) -> Change:
     def change(rows: Sequence[Any], rngs: Sequence[Random], strength: float) -> list[Any]:  # Any: as Change
         fields = [family.passages(row, kind) for row in rows]
         passages = [
-            Passage(text, kept, rng) for some, rng in zip(fields, rngs, strict=True) for text, kept in some.values()
+            ChangeableText(text, kept, rng)
+            for some, rng in zip(fields, rngs, strict=True)
+            for text, kept in some.values()
         ]
         found = iter(edits_of(passages, strength))
         changed = []

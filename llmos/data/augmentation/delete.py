@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, Passage, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
 from llmos.data.augmentation.places import draw, free_words, words_in
 from llmos.data.noise import Edit
 
 LEAST_WORDS = 3  # a text of fewer has none to spare
 
 
-def edits_of(passages: Sequence[Passage], strength: float) -> list[list[Edit]]:
+def edits_of(passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
     """The words left out of each text."""
     return [_edits(one, strength) for one in passages]
 
 
-def _edits(passage: Passage, strength: float) -> list[Edit]:
+def _edits(passage: ChangeableText, strength: float) -> list[Edit]:
     text, words = passage.text, words_in(passage.text)
     if len(words) < LEAST_WORDS:
         return []

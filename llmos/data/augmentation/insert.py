@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, Passage, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
 from llmos.data.augmentation.places import draw, free_words, is_unspaced, words_in
 from llmos.data.noise import Edit
 
@@ -17,10 +17,10 @@ from llmos.data.noise import Edit
 def prepare(material: Material) -> Change:
     words, ends = material.vocabulary
 
-    def edits_of(passages: Sequence[Passage], strength: float) -> list[list[Edit]]:
+    def edits_of(passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
         return [_edits(one, strength) for one in passages]
 
-    def _edits(passage: Passage, strength: float) -> list[Edit]:
+    def _edits(passage: ChangeableText, strength: float) -> list[Edit]:
         if not words or not free_words(passage.text, passage.kept):
             return []
         edits = []

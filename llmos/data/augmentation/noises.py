@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from llmos.abi.augmentation import AUGMENTERS, ChangeKind
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, Passage, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
 from llmos.data.noise import NOISES, Edit
 
 
-def _edits_of(name: str, passages: Sequence[Passage], strength: float) -> list[list[Edit]]:
+def _edits_of(name: str, passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
     noise = NOISES[name]
     return [noise(one.text, one.rng, strength, 1) for one in passages]
 

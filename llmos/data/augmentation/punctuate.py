@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, Passage, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
 from llmos.data.augmentation.places import is_unspaced, words_in
 from llmos.data.noise import Edit
 
@@ -12,12 +12,12 @@ MARKS, MARKS_HAN = ".;?:!,", "。；？：！，"
 MOST_SHARE = 3  # one mark for this many words, at most
 
 
-def edits_of(passages: Sequence[Passage], strength: float) -> list[list[Edit]]:
+def edits_of(passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
     """From one mark to a third of the text's words, as the paper has it; the strength is not asked."""
     return [_edits(one) for one in passages]
 
 
-def _edits(passage: Passage) -> list[Edit]:
+def _edits(passage: ChangeableText) -> list[Edit]:
     text, rng = passage.text, passage.rng
     words = words_in(text)[:-1]
     if not words:

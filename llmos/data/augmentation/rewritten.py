@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, Passage, Rewriter, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, Rewriter, change_texts
 from llmos.data.noise import Edit
 
 LONGEST = 1 << 31  # of the seeds that a model takes
 
 
-def _edits_of(source: Rewriter, passages: Sequence[Passage], strength: float) -> list[list[Edit]]:
+def _edits_of(source: Rewriter, passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
     seeds = [one.rng.randrange(LONGEST) for one in passages]
     texts = source.rewrite([one.text for one in passages], seeds)
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, Passage, Substitutes, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, Substitutes, change_texts
 from llmos.data.augmentation.places import draw, free_words
 from llmos.data.augmentation.wordnet import find_wordnet
 from llmos.data.noise import Edit, is_negation
@@ -13,7 +13,7 @@ from llmos.data.noise import Edit, is_negation
 BEST = 5  # one of the best proposals is taken, by chance
 
 
-def _edits_of(source: Substitutes, passages: Sequence[Passage], strength: float) -> list[list[Edit]]:
+def _edits_of(source: Substitutes, passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
     places = [draw(free_words(one.text, one.kept), one.rng, strength) for one in passages]
     proposed = source.propose([one.text for one in passages], places)
     return [
@@ -22,7 +22,7 @@ def _edits_of(source: Substitutes, passages: Sequence[Passage], strength: float)
     ]
 
 
-def _edit(passage: Passage, place: tuple[int, int], words: Sequence[str]) -> Edit | None:
+def _edit(passage: ChangeableText, place: tuple[int, int], words: Sequence[str]) -> Edit | None:
     """The word in the case of the one that it replaces; what negates comes in by no proposal."""
     old = passage.text[slice(*place)]
     fit = [word for word in words if word.strip() and word.casefold() != old.casefold() and not is_negation(word)]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, Passage, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
 from llmos.data.augmentation.places import Place, free_words, how_many, is_unspaced
 from llmos.data.noise import Edit
 
 
-def edits_of(passages: Sequence[Passage], strength: float) -> list[list[Edit]]:
+def edits_of(passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
     """The exchanged words of each text."""
     return [_edits(one, strength) for one in passages]
 
 
-def _edits(passage: Passage, strength: float) -> list[Edit]:
+def _edits(passage: ChangeableText, strength: float) -> list[Edit]:
     """Each exchange takes two words that no other exchange has; two equal ones are none."""
     text, rng = passage.text, passage.rng
     free = free_words(text, passage.kept)
