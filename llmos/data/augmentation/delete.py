@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, ChangeableText, Material, change_texts
 from llmos.data.augmentation.places import draw, free_words, words_in
 from llmos.data.noise import Edit
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from llmos.abi.augmentation import AUGMENTERS, ChangeKind
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, ChangeableText, Material, change_texts
 from llmos.data.noise import NOISES, Edit
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, ChangeableText, Material, change_texts
 from llmos.data.augmentation.places import is_unspaced, words_in
 from llmos.data.noise import Edit
 

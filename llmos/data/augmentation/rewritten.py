@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, Rewriter, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, ChangeableText, Material, Rewriter, change_texts
 from llmos.data.noise import Edit
 
 LONGEST = 1 << 31  # of the seeds that a model takes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, Substitutes, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, ChangeableText, Material, Substitutes, change_texts
 from llmos.data.augmentation.places import draw, free_words
 from llmos.data.augmentation.wordnet import find_wordnet
 from llmos.data.noise import Edit, is_negation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmos.data.augmentation.augmenter import Augmenter, Change, Material, ChangeableText, change_texts
+from llmos.data.augmentation.augmenter import Augmenter, Change, ChangeableText, Material, change_texts
 from llmos.data.augmentation.places import Place, free_words, how_many, is_unspaced
 from llmos.data.noise import Edit
 
