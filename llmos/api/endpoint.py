@@ -63,7 +63,8 @@ class Reply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query parameter: an integer from 1 (`integer`) or true or false (`boolean`); it may be given once."""
+    """One query parameter: an integer from 1 (`integer`), true or false (`boolean`) or a text (`string`); it may be
+    given once."""
 
     name: str
     doc: str
@@ -74,10 +75,12 @@ class Query:
         """Its type as JSON Schema."""
         return {"type": self.kind, **({"minimum": 1, "maximum": MAX_COUNT} if self.kind == "integer" else {})}
 
-    def read(self, given: Sequence[str]) -> int | bool:
+    def read(self, given: Sequence[str]) -> int | bool | str:
         """Parse the values given under its name; BadInput unless there is exactly one valid value."""
         if len(given) != 1:
             raise BadInput(f"{self.name} comes {len(given)} times. Send it once", key=self.name)
+        if self.kind == "string":
+            return given[0]
         if self.kind == "boolean":
             if given[0].lower() in FLAGS:
                 return FLAGS[given[0].lower()]
@@ -329,13 +332,13 @@ def reply(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def asked_of(request: Request) -> Mapping[str, int | bool]:
+def asked_of(request: Request) -> Mapping[str, Any]:  # Any: an integer, a flag or a text, as the query declares it
     """The parsed query parameters of the request."""
-    asked: dict[str, int | bool] = request.scope["asked"]
+    asked: dict[str, Any] = request.scope["asked"]
     return asked
 
 
-def _read_query(query: Sequence[Query], request: Request) -> dict[str, int | bool]:
+def _read_query(query: Sequence[Query], request: Request) -> dict[str, int | bool | str]:
     """Parse the given parameters; unknown ones are ignored."""
     given = request.query_params
     return {one.name: one.read(given.getlist(one.name)) for one in query if one.name in given}

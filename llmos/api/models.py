@@ -14,10 +14,11 @@ from llmos.abi.api_types import Model, ModelView, model_of, process_json
 from llmos.abi.error import BadInput
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
-from llmos.abi.model import LATEST
+from llmos.abi.model import LATEST, Manifest
 from llmos.abi.process import Process, Spec
+from llmos.abi.row_outcome import MOST_ERRORS, ErrorFilter, RowErrors, parse_slice, read_outcomes, select_errors
 from llmos.abi.wire import to_plain
-from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
+from llmos.api.endpoint import Bodies, Endpoint, Query, Reply, asked_of, reply
 from llmos.api.errors import CREATED
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs.arguments import check_arguments
@@ -68,6 +69,13 @@ class Removed(msgspec.Struct):
     deleted: bool = True
 
 
+ERRORS = (
+    Query("kind", "Only errors of this kind, such as missed, or the true label -> the given one.", "string"),
+    Query("label", "Only rows with this true or given label.", "string"),
+    Query("slice", "Only rows of this slice, such as language=de.", "string"),
+    Query("limit", f"At most this many rows, the worst first (default 20, at most {MOST_ERRORS:,}).", "integer"),
+    Query("evaluation", "The pid of the evaluation whose rows are meant (default: the version's own).", "integer"),
+)
 PULL = msgspec.json.Decoder(PullRequest)
 GATE = msgspec.json.Decoder(GateRequest)
 
@@ -95,6 +103,9 @@ class Models:
             Endpoint("GET", gate, self.gate, "Show what new versions must meet to be promoted", gives=Gate),
             Endpoint("POST", gate, self.set_gate, "Change what new versions must meet", GateRequest, Gate),
             Endpoint("DELETE", gate, self.reset_gate, "Go back to the default policy of the gate", gives=Gate),
+            Endpoint(
+                "GET", f"{one}/errors", self.errors, "List the rows that it answers wrongly", None, RowErrors, ERRORS
+            ),
             Endpoint("GET", f"{one}/report", self.report, "Show the evaluation page", media="text/html"),
         ]
 
@@ -134,6 +145,19 @@ class Models:
     async def report(self, request: Request) -> Reply:
         path = Path(self._models.file(request.path_params["ref"], REPORT))
         return Response(await asyncio.to_thread(path.read_bytes), media_type="text/html; charset=utf-8")
+
+    async def errors(self, request: Request) -> Reply:
+        asked = dict(asked_of(request))
+        evaluation, limit = asked.pop("evaluation", None), asked.pop("limit", None)
+        chosen = ErrorFilter(**asked) if limit is None else ErrorFilter(**asked, limit=min(limit, MOST_ERRORS))
+        manifest = self._models.get(request.path_params["ref"]).manifest
+        return reply(await asyncio.to_thread(self._select_errors, manifest, chosen, evaluation))
+
+    def _select_errors(self, manifest: Manifest, chosen: ErrorFilter, evaluation: int | None) -> RowErrors:
+        if chosen.slice is not None:
+            parse_slice(chosen.slice)
+        path, made_by = self._models.predictions(manifest.ref, evaluation)
+        return select_errors(read_outcomes(Path(path)), chosen, manifest.ref, manifest.task, made_by)
 
     async def pull(self, request: Request) -> Reply:
         body = await self._bodies.read(request, PULL)

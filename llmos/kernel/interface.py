@@ -71,6 +71,13 @@ class ModelsInterface(Protocol):
         """The path of a model's file on disk, such as its evaluation page; NotFound otherwise."""
         ...
 
+    def predictions(self, ref: str, evaluation: int | None = None) -> tuple[str, int | None]:
+        """The path of a version's predictions by row, and the evaluation that made them.
+
+        The version's own (None), else those of its newest evaluation; NotFound, with the way to make some, otherwise.
+        """
+        ...
+
     async def promote(self, ref: str) -> ModelView: ...
     async def rollback(self, name: str) -> ModelView:
         """Promote the version promoted before this one; Conflict if there is none."""

@@ -15,10 +15,11 @@ from typing import Any
 from llmos.abi.api_types import Damage, DiskUse, ModelView, Verified
 from llmos.abi.capability import capabilities_of
 from llmos.abi.engine import engine_of
-from llmos.abi.error import BadInput, Conflict, LlmosError, error_of
+from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound, error_of
 from llmos.abi.gate import DEFAULT_POLICY, METRIC, Gate, GatePolicy, gate_policy
 from llmos.abi.model import DatasetManifest, Manifest, check_name, split_ref
 from llmos.abi.process import Process, State
+from llmos.abi.row_outcome import PREDICTIONS
 from llmos.kernel import events as ev
 from llmos.kernel.calls.router import Router
 from llmos.kernel.children import cleanup
@@ -27,6 +28,7 @@ from llmos.kernel.loop import Loop
 from llmos.kernel.processes.process_runtime import ALIVE
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import traits_of
+from llmos.kernel.store.evaluations import find_predictions
 from llmos.kernel.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,20 @@ class Registry:
 
     def file(self, ref: str, path: str) -> str:
         return str(self._store.file(ref, path))
+
+    def predictions(self, ref: str, evaluation: int | None = None) -> tuple[str, int | None]:
+        manifest = self._store.found(ref)
+        if evaluation is None and any(file.path == PREDICTIONS for file in manifest.files):
+            return str(self._store.file(manifest.ref, PREDICTIONS)), None
+        found = find_predictions(self._home / "evaluations", manifest, evaluation)
+        if found is None:
+            raise NotFound(
+                f"{manifest.ref} has no predictions by row: it was made before they were kept, or never measured. Make "
+                f"them: llmos eval {manifest.ref} --data ROWS",
+                model=manifest.ref,
+                path=PREDICTIONS,
+            )
+        return str(found[0]), found[1]
 
     async def promote(self, ref: str) -> ModelView:
         manifest = self._store.resolve(ref)

@@ -17,6 +17,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
+from llmos.abi.row_outcome import RowErrors
 from llmos.sdk import request
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
@@ -99,6 +100,23 @@ class AsyncClient:
     async def reset_gate(self, name: str) -> Gate:
         """Back to the default: promote what is at least as good as the promoted version."""
         return await self._ask(request.reset_gate(name))
+
+    async def errors(
+        self,
+        ref: str,
+        *,
+        kind: str | None = None,
+        label: str | None = None,
+        slice: str | None = None,
+        limit: int | None = None,
+        evaluation: int | None = None,
+    ) -> RowErrors:
+        """The rows that a version answers wrongly, worst first: of a kind, of a label, in a slice (`language=de`).
+
+        They are those of the evaluation that the version was made with, else of its newest `evaluate`, or of the one
+        with the pid `evaluation`.
+        """
+        return await self._ask(request.errors(ref, kind, label, slice, limit, evaluation))
 
     async def remove(self, ref: str) -> list[str]:
         """Remove a version, or all versions of a name; returns the removed refs."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
+import msgspec
+
 from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
@@ -18,6 +20,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
+from llmos.abi.row_outcome import RowErrors
 from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
 from llmos.abi.wire import from_plain, to_plain
@@ -113,6 +116,18 @@ def _requirement(text: str) -> str:
 
 def reset_gate(name: str) -> Request[Gate]:
     return Request("DELETE", f"/v1/models/{quote(name)}/gate", _one(Gate))
+
+
+def errors(
+    ref: str, kind: str | None, label: str | None, slice: str | None, limit: int | None, evaluation: int | None
+) -> Request[RowErrors]:
+    asked = {"kind": kind, "label": label, "slice": slice, "limit": limit, "evaluation": evaluation}
+    query = {key: str(value) for key, value in asked.items() if value is not None}
+    return Request("GET", f"/v1/models/{quote(ref, safe=':')}/errors", _row_errors, query=query)
+
+
+def _row_errors(answer: Json) -> RowErrors:
+    return msgspec.convert(answer, RowErrors)
 
 
 def remove(ref: str) -> Request[list[str]]:

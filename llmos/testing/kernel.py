@@ -95,6 +95,9 @@ class MemoryModels:
             raise NotFound(f"{ref} has no {path}")
         return self.report
 
+    def predictions(self, ref: str, evaluation: int | None = None) -> tuple[str, int | None]:
+        return self.file(ref, "predictions.jsonl.gz"), evaluation
+
     async def promote(self, ref: str) -> ModelView:
         found = self.get(ref).manifest
         self.promoted[found.name].append(found.version)

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from llmos.abi.row_outcome import RowOutcome, write_outcomes
+
 TRAIN = {"program": "train", "args": {"task": "classify", "name": "mood", "base": "minilm"}}
 
 
@@ -49,6 +51,23 @@ def test_the_report_is_the_page_from_the_model_s_folder(ask, kernel, tmp_path):
     kernel.models.report = str(page)
     answer = ask("GET", "/v1/models/ner/report")
     assert (answer.text, answer.headers["content-type"]) == ("<h1>good</h1>", "text/html; charset=utf-8")
+
+
+def test_the_errors_of_a_model_are_chosen_from_its_predictions(ask, kernel, tmp_path):
+    kinds = [(), ("a -> b",), ("b -> a",)]
+    rows = [
+        RowOutcome(i, f"id{i}", "x.csv", i, ("text",), "a", "b", float(not kind), kind, labels=("a",), loss=float(i))
+        for i, kind in enumerate(kinds)
+    ]
+    write_outcomes(rows, tmp_path / "predictions.jsonl.gz")
+    kernel.models.report = str(tmp_path / "predictions.jsonl.gz")
+    answer = ask("GET", "/v1/models/ner/errors").json()
+    assert (answer["rows"], answer["errors"], answer["kinds"]) == (3, 2, {"a -> b": 1, "b -> a": 1})
+    assert [one["id"] for one in answer["data"]] == ["id2", "id1"]
+    assert [one["id"] for one in ask("GET", "/v1/models/ner/errors?kind=a%20-%3E%20b").json()["data"]] == ["id1"]
+    assert len(ask("GET", "/v1/models/ner/errors?limit=1&label=a").json()["data"]) == 1
+    assert ask("GET", "/v1/models/ner/errors?slice=de").json()["error"]["detail"] == {"key": "slice"}
+    assert ask("GET", "/v1/models/nobody/errors").status_code == 404
 
 
 def test_a_pull_is_a_process(ask):
