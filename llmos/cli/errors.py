@@ -72,8 +72,8 @@ def outcome_lines(one: RowOutcome, *, is_coloured: bool) -> Iterable[str]:
     where = f"{one.file.rsplit('/', 1)[-1]}:{one.line}"
     yield f"{paint(BOLD, where)}  {one.id}  {', '.join(one.kinds)}  {paint(DIM, ', '.join(figures))}".rstrip()
     if one.spans:
-        yield f"  true   {_marked(one.texts[0], [m for m in one.spans if m.label], paint)}"
-        yield f"  given  {_marked(one.texts[0], [m for m in one.spans if m.given], paint)}"
+        yield f"  true   {_mark_spans(one.texts[0], [m for m in one.spans if m.label], paint)}"
+        yield f"  given  {_mark_spans(one.texts[0], [m for m in one.spans if m.given], paint)}"
     else:
         yield from (f"  {_short(text)}" for text in one.texts)
         yield f"  true   {paint(GREEN, _short(one.target))}"
@@ -95,7 +95,7 @@ class _Paint:
         return f"{colour}{text}{PLAIN}" if self._is_coloured and text else text
 
 
-def _marked(text: str, marks: Iterable[SpanMark], paint: _Paint) -> str:
+def _mark_spans(text: str, marks: Iterable[SpanMark], paint: _Paint) -> str:
     """The text with its spans in brackets, each after its label."""
     pieces, at = [], 0
     for mark in sorted(marks, key=lambda one: (one.start, one.end)):
