@@ -120,7 +120,7 @@ def cross_validated(
     return probabilities_of(logits / best_temperature(logits, y), is_multi=y.ndim == 2)
 
 
-def calibrated(head: LinearHead, x: Floats, y: Targets) -> LinearHead:
+def calibrate_head(head: LinearHead, x: Floats, y: Targets) -> LinearHead:
     """The head with the temperature that fits these held-out rows."""
     return replace(head, temperature=head.temperature * best_temperature(head.logits(x), y))
 
