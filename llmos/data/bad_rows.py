@@ -42,8 +42,7 @@ class BadRows:
             return first
         kinds = "\n".join(self._describe(kind) for kind in self.by_kind)
         return BadRow(
-            f"{path}: {self.count:,} of {rows:,} rows cannot be used.\n{kinds}\n"
-            "Mend the file, or leave these rows out with the option on_bad_row: skip (--on-bad-row skip)",
+            f"{path}: {self.count:,} of {rows:,} rows cannot be used.\n{kinds}\n{_way_out(self.count, rows)}",
             **{key: first.detail[key] for key in ("file", "line", "value", "kind")},
             count=self.count,
             kinds=dict(self.by_kind),
@@ -61,3 +60,9 @@ class BadRows:
         more = " ..." if count > len(lines) else ""
         numbers = ", ".join(f"{line:,}" for line in lines)
         return f"  {count:,}: {example.get('problem')} (line {numbers}{more}). {example.get('way_out')}"
+
+
+def _way_out(bad: int, rows: int) -> str:
+    if bad == rows:
+        return "No row is left: mend the file, or say how it is read with the options format, text and label"
+    return "Mend the file, or leave these rows out with the option on_bad_row: skip (--on-bad-row skip)"
