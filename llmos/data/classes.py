@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.data.table import Record, Table, bad_row
+from llmos.tasks.text import quote_value
 
 NO_CLASS = -1  # as Hugging Face's datasets writes a label that is not known
 
@@ -22,8 +23,28 @@ def class_names_by_column(table: Table, label: str | None, named: str | None) ->
                 "billing,shipping,repair",
                 value=named,
             )
-        found[_column(table, label)] = names
+        column = _column(table, label)
+        if column in table.names:
+            _refuse_without_numbers(table, column, named)
+        found[column] = names
     return {table.names.index(column): names for column, names in found.items() if column in table.names}
+
+
+def _refuse_without_numbers(table: Table, column: str, named: str) -> None:
+    """BadInput where the column's first cells hold no number that a name could stand for."""
+    place = table.names.index(column)
+    cells = [cell for record in table.sample for cell in _flat(record.cells[place])]
+    if cells and all(_number(cell) is None for cell in cells):
+        raise BadInput(
+            f"class_names is {named!r}, and column {column!r} holds no numbers but {quote_value(cells[0])}. Leave "
+            "class_names out",
+            key="class_names",
+            value=named,
+        )
+
+
+def _flat(cell: Json) -> list[Json]:
+    return [one for part in cell for one in _flat(part)] if isinstance(cell, list) else [cell]
 
 
 def _column(table: Table, label: str) -> str:

@@ -220,10 +220,13 @@ class Rows(Generic[R]):
         """What a user should know of how the file was read: columns that were guessed or not read, rows left out."""
         name = self.path.rsplit("/", 1)[-1]
         notes = [*self.file_notes, *([self.note] if self.note else [])]
-        if self.left_out:
-            notes.append(f"{name}: nothing is read from {', '.join(map(repr, self.left_out))}")
+        again = [column for column in self.left_out if column in self.columns.values()]
+        notes += [f"{name}: several columns are called {column!r}, and the first of them is read" for column in again]
+        if left_out := [column for column in self.left_out if column not in again]:
+            notes.append(f"{name}: nothing is read from {', '.join(map(repr, left_out))}")
         if self.skip_counts:
-            counts = ", ".join(f"{count:,} {reason}" for reason, count in self.skip_counts.items())
-            notes.append(f"{name}: {self.skip_count:,} rows are left out ({counts})")
+            counts = ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in self.skip_counts.items())
+            rows = "1 row is" if self.skip_count == 1 else f"{self.skip_count:,} rows are"
+            notes.append(f"{name}: {rows} left out ({counts})")
         notes += [f"{name}: {count:,} {what}" for what, count in self.counts.items()]
         return notes

@@ -13,6 +13,7 @@ from llmos.data.families import rows_of
 from llmos.data.row import Row
 
 EXAMPLES = 3
+FEW_ROWS = 10  # with so many, labels of one row each say nothing of the column
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,13 @@ def stratified_split(rows: list[Row], share: float, name: str) -> tuple[list[Row
                 staying -= leaving  # a label with no row left to train on could not be learned
                 owed -= len(group)
         owed = min(owed, 1.0)  # what a label of few large groups could not give is not asked of the next
+    if not chosen and len(strata) > len(rows) / 2 and len(rows) > FEW_ROWS:
+        raise BadInput(
+            f"{len(rows):,} rows have {len(strata):,} different labels, too few of each to take any for {name}. "
+            f"If the label is in another column, name that with the option label; else give a {name} file",
+            reason="too_many_labels",
+            split=name,
+        )
     if not chosen or len(chosen) == len(rows):
         raise BadInput(
             f"{len(rows):,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file",

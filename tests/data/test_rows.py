@@ -346,7 +346,7 @@ def test_an_empty_text_in_real_data_is_refused_until_told_to_skip_it() -> None:
 def test_the_rows_of_a_stored_dataset_go_by_its_ref(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         pq.write_table(pa.table({"text": ["hi"], "label": ["a"]}), tmp_path / f"{split}.parquet")
-    found = rows_to_test(Data("tickets@1"), "classify", {}, {"tickets@1": str(tmp_path)})
+    found = rows_to_test(Data("tickets@1"), "classify", {}, {"tickets@1": str(tmp_path)}, b"key")
     assert (found.path, len(found.rows)) == ("tickets@1", 1)
 
 

@@ -30,13 +30,15 @@ def open_file(source: Source, form: str) -> Table:
     return table_of(path, form, ("tokens", "tags"), _sentences(source.as_text(), *places))
 
 
-def is_conll(lines: Sequence[str], *, needs_blank: bool = False) -> bool:
-    """Whether every line ends with a tag, but for comments and blank ones, of which one at least may be needed."""
+def is_conll(lines: Sequence[str], *, needs_blank: bool = False, least: int = 2) -> bool:
+    """Whether every line ends with a tag, but for comments and blank ones, of which one at least may be needed.
+
+    `least`: with fewer lines it is not said to be."""
     told = [line for line in lines if not line.startswith((DOCUMENT, "# "))]
     filled = [line for line in told if line.strip(BLANK)]
     has_blank = any(not line.strip(BLANK) for line in told[: len(told) - 1])
     return (
-        len(filled) > 1
+        len(filled) >= least
         and (has_blank or not needs_blank)
         and all(len(cells) > 1 and TAG.fullmatch(cells[-1].strip(BLANK)) for cells in map(cells_of, filled))
     )

@@ -68,6 +68,12 @@ def detect_format(path: Path, encoding: str | None, known: Iterable[str]) -> Det
     name, part = split_part(str(path))
     if Path(name).is_dir():
         return DetectedFormat(_folder_format(Path(name)))
+    if Path(name).exists() and not Path(name).is_file():
+        raise BadInput(
+            f"{name} is a device or a pipe, which may never end. Write its rows to a file, and give that",
+            file=name,
+            value="device",
+        )
     head = head_of(path)
     if not head:
         raise empty(path)
@@ -142,10 +148,11 @@ def _foreign(path: Path, what: str, way_out: str) -> BadInput:
 def _text_format(text: TextSource, head: bytes, suffix: str) -> str | None:
     start = _start(text, head)
     is_whole = len(head) < HEAD_BYTES
-    if suffix in JSON_SUFFIXES or JSON_START.match(start):
-        return _json_format(text, start, suffix, is_whole=is_whole)
     lines = start.replace("\r", "\n").split("\n") if text.detection.ends_at_cr else start.split("\n")
     lines = lines if is_whole or len(lines) == 1 else lines[:-1]
+    is_bracket = suffix in conll.SUFFIXES and conll.is_conll(lines, least=1)  # the first word of a sentence
+    if suffix in JSON_SUFFIXES or (JSON_START.match(start) and not is_bracket):
+        return _json_format(text, start, suffix, is_whole=is_whole)
     if conllu.is_conllu(lines):
         return "conllu"
     if suffix in conll.SUFFIXES:

@@ -1,0 +1,64 @@
+"""Files as people have them: devices, columns named twice, names without numbers, a text's column as the label."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from llmos.abi.error import BadInput, BadRow
+from llmos.abi.recipe import Data
+from llmos.data.reader import read_rows
+from llmos.data.row import LabelRow
+from llmos.data.splits import make_splits
+from llmos.testing.errors import fails_with
+
+
+def test_a_pipe_or_a_device_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    for path in (str(tmp_path / "rows.csv"), "/dev/zero"):
+        with fails_with(BadInput, value="device"):
+            read_rows(path, Data(path), "classify", {})
+
+
+def test_of_two_columns_of_one_name_a_note_says_which_is_read(tmp_path: Path) -> None:
+    path = _file(tmp_path, "text,label,label\n" + "".join(f"text {i},{'ab'[i % 2]},x\n" for i in range(8)))
+    found = read_rows(path, Data(path), "classify", {})
+    assert {row.labels for row in found.rows} == {("a",), ("b",)}
+    assert found.notes == ["rows.csv: several columns are called 'label', and the first of them is read"]
+
+
+def test_names_of_classes_for_a_column_without_numbers_are_refused(tmp_path: Path) -> None:
+    path = _file(tmp_path, "text,label\none,a\ntwo,b\n")
+    with fails_with(BadInput, key="class_names"):
+        read_rows(path, Data(path, class_names="good,bad"), "classify", {})
+
+
+def test_a_row_that_is_left_out_is_named_with_its_kind(tmp_path: Path) -> None:
+    path = _file(tmp_path, "text,label\none,a\n,b\ntwo,b\n")
+    found = read_rows(path, Data(path, on_bad_row="skip"), "classify", {})
+    assert "rows.csv: 1 row is left out (no text: 1)" in found.notes
+
+
+def test_where_every_row_is_bad_nobody_is_told_to_skip_them(tmp_path: Path) -> None:
+    path = _file(tmp_path, "text,label\none,\ntwo,\nthree,a\n")
+    with pytest.raises(BadRow) as some:
+        read_rows(path, Data(path), "classify", {})
+    bad = _file(tmp_path, "text,label\n,a\n,b\n")
+    with pytest.raises(BadRow) as every:
+        read_rows(bad, Data(bad), "classify", {})
+    assert "on_bad_row" in some.value.message
+    assert "on_bad_row" not in every.value.message
+
+
+def test_rows_with_a_label_each_are_asked_for_another_column() -> None:
+    rows = [LabelRow({"text": f"text {i}"}, (f"label {i}",), "rows.csv", i) for i in range(30)]
+    with fails_with(BadInput, reason="too_many_labels"):
+        make_splits("classify", rows, None, None, (0.1, 0.1))
+
+
+def _file(folder: Path, text: str) -> str:
+    path = folder / "rows.csv"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
