@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from llmos.abi.api_types import process_json
-from llmos.abi.error import NotFound
+from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, split_dataset_ref
 from llmos.abi.process import Process, Program, Spec
@@ -19,6 +19,7 @@ from llmos.api.models import Removed
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import dataset_operations, declaration_of
 from llmos.kernel.programs.arguments import check_arguments
+from llmos.kernel.programs.find_rows import FindRows
 from llmos.kernel.programs.import_data import ImportData
 
 
@@ -40,6 +41,16 @@ class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
     time: str | None = None
 
 
+class FindRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The rows to look for, by their texts, whatever their case and white space, or by their ids.
+
+    The texts are not kept: the process has their ids alone.
+    """
+
+    texts: list[str] = []
+    ids: list[str] = []
+
+
 class DatasetList(msgspec.Struct):
     """All versions of all datasets."""
 
@@ -47,6 +58,7 @@ class DatasetList(msgspec.Struct):
 
 
 IMPORT = msgspec.json.Decoder(ImportRequest)
+FIND = msgspec.json.Decoder(FindRequest)
 OPERATION = msgspec.json.Decoder(dict[str, Json])
 
 
@@ -65,6 +77,7 @@ class Datasets:
             Endpoint("POST", "/v1/datasets", self.start_import, "Import rows", ImportRequest, Process),
             Endpoint("GET", one, self.show, "Show a dataset; a bare name means the newest", gives=DatasetManifest),
             Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
+            Endpoint("POST", "/v1/find-rows", self.find, "Find rows in all datasets", FindRequest, Process),
             Endpoint(
                 "POST",
                 f"{one}/{{operation}}",
@@ -83,6 +96,13 @@ class Datasets:
 
     async def remove(self, request: Request) -> Reply:
         return reply(Removed(await self._models.remove_dataset(request.path_params["ref"])))
+
+    async def find(self, request: Request) -> Reply:
+        body = await self._bodies.read(request, FIND)
+        if not body.texts and not body.ids:
+            raise BadInput('Nothing to look for. Send {"texts": ["..."]}, or {"ids": ["..."]}', key="texts")
+        found = await self._models.row_ids(body.texts) if body.texts else []
+        return await self._start(FindRows.name, {"ids": [*found, *body.ids]})
 
     async def start_import(self, request: Request) -> Reply:
         body = await self._bodies.read(request, IMPORT)

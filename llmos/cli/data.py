@@ -6,7 +6,11 @@ from importlib import import_module
 
 import typer
 
-MODULES = ("data_import", "data_versions")
+MODULES = (
+    "data_import",
+    "data_versions",
+    "data_operations",
+)
 
 app = typer.Typer(help="Datasets: import, list, show, split, merge, sample, compare.", no_args_is_help=True)
 for module in MODULES:

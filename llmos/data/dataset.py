@@ -16,12 +16,13 @@ from llmos.data.datasets.columns import SPLITS
 from llmos.data.datasets.dataset_reader import open_dataset, row_options
 from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
 from llmos.data.datasets.row_ids import RowIds
+from llmos.data.datasets.split_by import SplitBy, choose_units, column_leaks, split_by
 from llmos.data.datasets.stored_row import NOTHING, StoredRow
 from llmos.data.families import rows_of
 from llmos.data.formats.saved_dataset import splits_of
 from llmos.data.reader import read_rows
-from llmos.data.row import Rows
-from llmos.data.splits import Leak, Splits, key_of, leaks_of, make_splits
+from llmos.data.row import Row, Rows
+from llmos.data.splits import Leak, Part, Splits, key_of, leaks_of, make_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +59,42 @@ def gather(
     """Read every source once, and make the splits that are not given. `key` is the home's, for ids of rows."""
     sources = _sources(data, folders)
     of_dataset = _options_of(sources, task)
-    options = {**of_dataset, **options}
+    options = {**row_options(of_dataset), **options}
     read = {name: _read(source, data, task, options, key) for name, source in sources.items()}
     given = {name: None if rows is None else rows.rows for name, rows in read.items()}
     train = given["train"]
     assert train is not None
     shares = (data.validation_share, data.test_share)
-    splits = make_splits(task, train, given["validation"], given["test"], shares)
+    by_object = _stored_by_object([rows for rows in read.values() if rows is not None], key)
+    by = split_by(of_dataset)
+    part = _part_by(by, by_object) if by != SplitBy() else None
+    splits = make_splits(task, train, given["validation"], given["test"], shares, part)
+    stored = {name: tuple(by_object[id(row)] for row in rows) for name, rows in splits.by_name().items()}
     described = {name: _describe(rows, sources[name]) for name, rows in read.items() if rows is not None}
     notes = tuple(dict.fromkeys(note for rows in read.values() if rows is not None for note in rows.notes))
-    stored = _with_ids([rows for rows in read.values() if rows is not None], splits, key)
-    return LoadedData(splits, described, leaks_of(splits), notes, stored, of_dataset)
+    leaks = (*leaks_of(splits), *column_leaks(stored, by))
+    return LoadedData(splits, described, leaks, notes, stored, row_options(of_dataset))
 
 
-def _with_ids(read: list[Rows[Any]], splits: Splits, key: bytes) -> dict[str, tuple[StoredRow[Any], ...]]:
-    """The splits with ids and other columns; rows of files get their ids here."""
+def _part_by(by: SplitBy, by_object: Mapping[int, StoredRow[Any]]) -> Part:
+    """A choice of rows by the columns of a dataset."""
+
+    def part(rows: list[Row], share: float, name: str) -> set[int]:
+        units = [by.unit(by_object[id(row)]) for row in rows]
+        return choose_units(units, share, name, by_time=bool(by.time))
+
+    return part
+
+
+def _stored_by_object(read: list[Rows[Any]], key: bytes) -> dict[int, StoredRow[Any]]:
+    """Each row, by its place in memory, with its id and other columns; rows of files get their ids here."""
     ids, by_object = RowIds(key), {}
     for rows in read:
         own = rows.ids or ids.of(rows.rows)
         extras, origins = rows.extras or [NOTHING] * len(own), rows.origins or [None] * len(own)
         for one, row, extra, origin in zip(own, rows.rows, extras, origins, strict=True):
             by_object[id(row)] = StoredRow(one, row, extra, origin)
-    return {name: tuple(by_object[id(row)] for row in rows) for name, rows in splits.by_name().items()}
+    return by_object
 
 
 def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str], key: bytes) -> Rows[Any]:
@@ -154,7 +169,7 @@ def _options_of(sources: Mapping[str, _Source | None], task: str) -> dict[str, J
     for source in sources.values():
         if source is not None and source.dataset:
             found |= open_dataset(Path(source.path), task, {}, source.dataset).options
-    return row_options(found)
+    return found
 
 
 def _read(

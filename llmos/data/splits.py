@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from llmos.abi.error import BadInput
+from llmos.abi.row_id import fold_text
 from llmos.data.families import rows_of
 from llmos.data.row import Row
 
@@ -31,19 +31,24 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Rows of one split whose text is also in another."""
+    """Rows of one split that are in another too: by their texts, or as `what` says."""
 
     seen_in: str
     again_in: str
     count: int
     share: float
     examples: tuple[str, ...]
+    what: str = "are also"
 
     def __str__(self) -> str:
         return (
-            f"{self.count:,} of the {self.again_in} rows ({self.share:.1%}) are also in {self.seen_in}, "
+            f"{self.count:,} of the {self.again_in} rows ({self.share:.1%}) {self.what} in {self.seen_in}, "
             f"such as {self.examples[0]!r}: measured there, the model looks better than it is"
         )
+
+
+Part = Callable[[list[Row], float, str], set[int]]
+"""Which of these rows, by index, become the split of this name that has this share of them."""
 
 
 def make_splits(
@@ -52,12 +57,19 @@ def make_splits(
     validation: Sequence[Row] | None,
     test: Sequence[Row] | None,
     shares: tuple[float, float],
+    part: Part | None = None,
 ) -> Splits:
-    """The splits as given; what is not given is taken from train, by the texts alone: other seeds, the same rows."""
+    """The splits as given; what is not given is taken from train, by the texts alone: other seeds, the same rows.
+
+    `part` chooses the rows that are taken; by default a stratified choice.
+    """
     left, parts = list(train), {"test": test, "validation": validation}
     for name, share in zip(parts, reversed(shares), strict=True):
         if parts[name] is None:
-            left, parts[name] = stratified_split(left, share * len(train) / max(1, len(left)), name)
+            wanted = share * len(train) / max(1, len(left))
+            chosen = (part or choose_rows)(left, wanted, name)
+            parts[name] = [row for i, row in enumerate(left) if i in chosen]
+            left = [row for i, row in enumerate(left) if i not in chosen]
     family = rows_of(task)
     labels = family.labels_of(task, left)
     for rows in parts.values():
@@ -66,54 +78,82 @@ def make_splits(
 
 
 def stratified_split(rows: list[Row], share: float, name: str) -> tuple[list[Row], list[Row]]:
-    """Rows less a share of them, and that share: as many of every label in it; what belongs together stays so.
+    """Rows less a share of them, and that share: as many of every label in it; what belongs together stays so."""
+    chosen = choose_rows(rows, share, name)
+    return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
 
-    Of each label, those whose texts hash lowest: of a file that has grown, most rows are where they were.
+
+def choose_rows(rows: Sequence[Row], share: float, name: str) -> set[int]:
+    """A stratified choice of rows, by index; equal texts are not parted."""
+    groups = [group_of(row) for row in rows]
+    return choose_stratified(groups, [row.kinds for row in rows], lambda i: place_of(name, groups[i]), share, name)
+
+
+def choose_stratified(
+    groups_of_rows: Sequence[Hashable],
+    kinds: Sequence[Collection[str]],
+    place: Callable[[int], bytes],
+    share: float,
+    name: str,
+) -> set[int]:
+    """Rows by index: a share of them, and as many of every label; no group is parted.
+
+    Of each label, those whose `place` is lowest, a hash of the group: of a file that has grown, most rows are where
+    they were. BadInput if there are too few rows.
     """
+    check_share(share, name)
+    groups: dict[Hashable, list[int]] = {}
+    for i, group in enumerate(groups_of_rows):
+        groups.setdefault(group, []).append(i)
+    staying = Counter(kind for row in kinds for kind in row)
+    frequency = dict(staying)
+    strata: dict[str, list[list[int]]] = {}
+    for same in groups.values():
+        own = kinds[same[0]]
+        strata.setdefault(min(own, key=lambda kind: (frequency[kind], kind), default=""), []).append(same)
+    chosen: set[int] = set()
+    owed = 0.0
+    for kind in sorted(strata):
+        owed += share * sum(map(len, strata[kind]))
+        for group in sorted(strata[kind], key=lambda same: place(same[0])):
+            leaving = Counter(kind for i in group for kind in kinds[i])
+            if owed >= len(group) / 2 and all(staying[kind] > count for kind, count in leaving.items()):
+                chosen.update(group)
+                staying -= leaving  # a label with no row left to train on could not be learned
+                owed -= len(group)
+        owed = min(owed, 1.0)  # what a label of few large groups could not give is not asked of the next
+    if not chosen and len(strata) > len(kinds) / 2 and len(kinds) > FEW_ROWS:
+        raise BadInput(
+            f"{len(kinds):,} rows have {len(strata):,} different labels, too few of each to take any for {name}. "
+            f"If the label is in another column, name that with the option label; else give a {name} file",
+            reason="too_many_labels",
+            split=name,
+        )
+    if not chosen or len(chosen) == len(kinds):
+        raise too_few(len(kinds), share, name)
+    return chosen
+
+
+def check_share(share: float, name: str) -> None:
+    """BadInput unless the share is over 0 and under 1."""
     if not 0 < share < 1:
         raise BadInput(
             f"A {name} share of {share:.2f} cannot be taken. Give a share over 0 and under 1, or a file",
             split=name,
             value=share,
         )
-    groups: dict[str, list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(group_of(row), []).append(i)
-    staying = Counter(kind for row in rows for kind in row.kinds)
-    frequency = dict(staying)
-    strata: dict[str, list[str]] = {}
-    for key, same in groups.items():
-        kinds = rows[same[0]].kinds
-        strata.setdefault(min(kinds, key=lambda kind: (frequency[kind], kind), default=""), []).append(key)
-    chosen: set[int] = set()
-    owed = 0.0
-    for kind in sorted(strata):
-        owed += share * sum(len(groups[key]) for key in strata[kind])
-        for key in sorted(strata[kind], key=lambda key: _place(name, key)):
-            group = groups[key]
-            leaving = Counter(kind for i in group for kind in rows[i].kinds)
-            if owed >= len(group) / 2 and all(staying[kind] > count for kind, count in leaving.items()):
-                chosen.update(group)
-                staying -= leaving  # a label with no row left to train on could not be learned
-                owed -= len(group)
-        owed = min(owed, 1.0)  # what a label of few large groups could not give is not asked of the next
-    if not chosen and len(strata) > len(rows) / 2 and len(rows) > FEW_ROWS:
-        raise BadInput(
-            f"{len(rows):,} rows have {len(strata):,} different labels, too few of each to take any for {name}. "
-            f"If the label is in another column, name that with the option label; else give a {name} file",
-            reason="too_many_labels",
-            split=name,
-        )
-    if not chosen or len(chosen) == len(rows):
-        raise BadInput(
-            f"{len(rows):,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file",
-            reason="too_few_rows",
-            split=name,
-        )
-    return [r for i, r in enumerate(rows) if i not in chosen], [r for i, r in enumerate(rows) if i in chosen]
 
 
-def _place(name: str, key: str) -> bytes:
+def too_few(count: int, share: float, name: str) -> BadInput:
+    """The error of rows from which no such share can be taken."""
+    return BadInput(
+        f"{count:,} rows are too few to take {share:.0%} of them for {name}. Add rows, or give a {name} file",
+        reason="too_few_rows",
+        split=name,
+    )
+
+
+def place_of(name: str, key: str) -> bytes:
     """Where a text stands in the order of a split's choice, whatever other texts there are."""
     return hashlib.sha256(f"{name} {key}".encode()).digest()
 
@@ -126,11 +166,6 @@ def key_of(row: Row) -> str:
 def group_of(row: Row) -> str:
     """What a split must not part: equal texts, a query and its documents, a passage and its questions."""
     return fold_text(row.texts[0])
-
-
-def fold_text(text: str) -> str:
-    """A text whatever its case, width and white space."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def leaks_of(splits: Splits) -> tuple[Leak, ...]:

@@ -19,6 +19,7 @@ from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound, error_of
 from llmos.abi.gate import DEFAULT_POLICY, METRIC, Gate, GatePolicy, gate_policy
 from llmos.abi.model import DatasetManifest, Manifest, check_name, split_ref
 from llmos.abi.process import Process, State
+from llmos.abi.row_id import RowHmac, fold_text
 from llmos.abi.row_outcome import PREDICTIONS
 from llmos.kernel import events as ev
 from llmos.kernel.calls.router import Router
@@ -237,6 +238,11 @@ class Registry:
 
     def dataset(self, ref: str) -> DatasetManifest:
         return self._store.dataset(ref)
+
+    async def row_ids(self, texts: Sequence[str]) -> list[str]:
+        key: str = await self._in_store(self._store.row_key)
+        hmac = RowHmac(bytes.fromhex(key))
+        return [hmac.id_of(fold_text(text)) for text in texts]
 
     async def remove_dataset(self, ref: str) -> list[str]:
         removed: list[str] = await self._in_store(lambda: self._store.remove_dataset(ref))

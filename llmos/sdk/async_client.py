@@ -161,9 +161,71 @@ class AsyncClient:
     async def operate_dataset(
         self, ref: str, operation: str, *, wait: bool = True, on_progress: OnProgress | None = None, **args: Json
     ) -> Process:
-        """Start an operation on a dataset by its name: split, merge, sample, diff and those of other packages."""
+        """Start an operation on a dataset by its name: those below, and those of other packages."""
         asked = request.operate(ref, operation, args)
         return await self._start(asked, wait=wait, on_progress=on_progress)
+
+    async def split_dataset(
+        self,
+        ref: str,
+        *,
+        test: float = 0.1,
+        validation: float = 0.1,
+        group: str | None = None,
+        time: str | None = None,
+        again: bool = False,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Take these shares of the training rows as test and validation rows, in a new version.
+
+        Stratified, or without parting a `group`, or the latest by `time`. `again` puts all rows together first.
+        """
+        args = {"test": test, "validation": validation, "group": group, "time": time, "again": again, "name": name}
+        return await self.operate_dataset(ref, "split", wait=wait, on_progress=on_progress, **args)
+
+    async def merge_datasets(
+        self,
+        ref: str,
+        *others: str,
+        prefer: str | None = None,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Join datasets in a new version; a row of several is in it once. `prefer` says which counts if they differ."""
+        args = {"others": list(others), "prefer": prefer, "name": name}
+        return await self.operate_dataset(ref, "merge", wait=wait, on_progress=on_progress, **args)
+
+    async def sample_dataset(
+        self,
+        ref: str,
+        *,
+        n: int | None = None,
+        share: float | None = None,
+        balance: bool = False,
+        seed: int | None = None,
+        split: str | None = None,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Take so many rows, or a share, in a new version: of every label the same share, or with `balance` as many."""
+        args = {"n": n, "share": share, "balance": balance, "seed": seed, "split": split, "name": name}
+        return await self.operate_dataset(ref, "sample", wait=wait, on_progress=on_progress, **args)
+
+    async def diff_datasets(self, ref: str, other: str, *, on_progress: OnProgress | None = None) -> Json:
+        """The rows that were added, removed and changed from one dataset to another, by their ids."""
+        process = await self.operate_dataset(ref, "diff", on_progress=on_progress, other=other)
+        return await self.result(process.pid)
+
+    async def find_rows(
+        self, texts: Sequence[str] = (), *, ids: Sequence[str] = (), on_progress: OnProgress | None = None
+    ) -> Json:
+        """The rows of all datasets with these texts or ids, and those that were made of them."""
+        process = await self._start(request.find_rows(texts, ids), wait=True, on_progress=on_progress)
+        return await self.result(process.pid)
 
     async def result(self, pid: int) -> Json:
         """What a process has found: the differences of two datasets, for one."""

@@ -159,6 +159,10 @@ def operate(ref: str, operation: str, args: Mapping[str, Json]) -> Request[Proce
     return Request("POST", f"/v1/datasets/{quote(ref, safe='@')}/{operation}", process_of, given)
 
 
+def find_rows(texts: Sequence[str], ids: Sequence[str]) -> Request[Process]:
+    return Request("POST", "/v1/find-rows", process_of, {"texts": list(texts), "ids": list(ids)})
+
+
 def result(pid: int) -> Request[Json]:
     return Request("GET", f"/v1/processes/{pid}/result", lambda answer: answer)
 

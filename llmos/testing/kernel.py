@@ -32,6 +32,7 @@ from llmos.abi.gate import DEFAULT_POLICY, Gate, GatePolicy, gate_policy
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, check_name, split_ref
 from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
+from llmos.abi.row_id import RowHmac, fold_text
 from llmos.engines import Engine
 from llmos.engines.null import NullEngine
 from llmos.kernel.calls.router import QUEUE_S
@@ -141,6 +142,10 @@ class MemoryModels:
         if ref not in self.rows:
             raise DatasetNotFound(f"No dataset {ref!r} in the store")
         return self.rows[ref]
+
+    async def row_ids(self, texts: Sequence[str]) -> list[str]:
+        hmac = RowHmac(b"")
+        return [hmac.id_of(fold_text(text)) for text in texts]
 
     async def remove_dataset(self, ref: str) -> list[str]:
         del self.rows[self.dataset(ref).ref]

@@ -1,0 +1,160 @@
+"""Programs of datasets: files in, versions out, each with what made it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from llmos.abi.error import BadInput, BadRow
+from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
+from llmos.abi.model import DatasetManifest, Offer
+from llmos.abi.wire import from_plain
+from llmos.data.datasets.dataset_reader import DatasetReader
+from llmos.programs import diff_data, find_rows, import_data, merge_data, sample_data, split_data
+from llmos.testing.daemon import beside
+
+KEY = "6b" * 32
+LABELS = ("billing", "repair", "shipping")
+
+
+def tickets(folder: Path, count: int = 60, first: int = 0, name: str = "tickets.csv") -> Path:
+    """Rows with a customer and a date beside text and label."""
+    lines = [
+        f"ticket number {i} is about this,{LABELS[i % 3]},c{i // 4},2026-01-{1 + i % 28:02}"
+        for i in range(first, first + count)
+    ]
+    path = folder / name
+    path.write_text("\n".join(["text,label,customer,date", *lines]))
+    return path
+
+
+class Shop:
+    """Runs programs of datasets one after another, on what the earlier ones have made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifests: dict[str, DatasetManifest] = {}
+        self.folders: dict[str, str] = {}
+        self.pid = 0
+
+    def run(self, program: ModuleType, **args: Json) -> Offer | Json:
+        """The offer of the new version, which is kept; else what was found."""
+        self.pid += 1
+        scratch = self.folder / str(self.pid)
+        scratch.mkdir()
+        job = Job(self.pid, "", args, str(scratch), datasets=self.folders, manifests=self.manifests, row_key=KEY)
+        daemon, channel, close = beside()
+        try:
+            program.main(channel, job)
+        finally:
+            close()
+        if not daemon.offers:
+            return json.loads((scratch / "reports" / "result.json").read_text())
+        (offer,) = daemon.offers
+        plain = {**offer.draft, "name": offer.name, "version": self.pid, "files": ()}
+        manifest = from_plain(plain, DatasetManifest)
+        self.manifests[manifest.ref], self.folders[manifest.ref] = manifest, offer.folder
+        return offer
+
+    def rows(self, ref: str, split: str) -> list[str]:
+        """The ids of a split."""
+        reader = DatasetReader(Path(self.folders[ref]), self.manifests[ref])
+        return [row.id for row in reader.rows(split)]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    made = Shop(tmp_path)
+    made.run(import_data, name="tickets", data=str(tickets(tmp_path)), group="customer", license="CC0")
+    return made
+
+
+def test_an_import_keeps_rows_columns_counts_and_where_they_are_from(shop: Shop):
+    manifest = shop.manifests["tickets@1"]
+    assert (manifest.task, manifest.splits, manifest.license) == ("classify", {"train": 60}, "CC0")
+    assert manifest.label_counts == {"train": dict.fromkeys(LABELS, 20)}
+    assert manifest.extras == {"customer": 60, "date": 60}
+    assert manifest.options == {"group": "customer"}
+    assert manifest.provenance["operation"] == {"operation": "import"}
+    assert manifest.provenance["sources"]["train"]["rows"] == 60
+    assert "left_out" not in manifest.provenance["sources"]["train"]
+
+
+def test_a_file_whose_rows_were_shuffled_gives_the_same_ids(shop: Shop, tmp_path: Path):
+    lines = tickets(tmp_path).read_text().splitlines()
+    (tmp_path / "shuffled.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]))
+    shop.run(import_data, name="again", data=str(tmp_path / "shuffled.csv"))
+    assert sorted(shop.rows("again@2", "train")) == sorted(shop.rows("tickets@1", "train"))
+
+
+def test_all_bad_rows_of_all_files_are_found_in_one_import(shop: Shop, tmp_path: Path):
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("text,label\na b,x\n,y\nc d,\ne f,y\n")
+    data = {"train": str(tmp_path / "one.csv"), "test": str(tmp_path / "two.csv")}
+    with pytest.raises(BadRow) as raised:
+        shop.run(import_data, name="bad", task="classify", data=data)
+    assert raised.value.detail["count"] == 4
+    offer = shop.run(import_data, name="bad", task="classify", data={**data, "on_bad_row": "skip"})
+    assert isinstance(offer, Offer)
+    assert offer.draft["splits"] == {"train": 2, "test": 2}
+    assert sum(offer.draft["provenance"]["sources"]["train"]["skipped"].values()) == 2
+
+
+def test_a_column_to_group_by_must_be_there(shop: Shop, tmp_path: Path):
+    with pytest.raises(BadInput) as raised:
+        shop.run(import_data, name="some", data=str(tickets(tmp_path)), group="author")
+    assert raised.value.detail["expected"] == ["customer", "date"]
+
+
+def test_a_split_keeps_every_row_once_and_parts_no_group(shop: Shop):
+    shop.run(split_data, data="tickets@1", name="tickets", test=0.2, validation=0.2)
+    manifest = shop.manifests["tickets@2"]
+    parts = [shop.rows("tickets@2", split) for split in ("train", "validation", "test")]
+    assert sorted(id for part in parts for id in part) == sorted(shop.rows("tickets@1", "train"))
+    assert (manifest.parents, manifest.license) == (("tickets@1",), "CC0")
+    assert manifest.provenance["operation"]["group"] == "customer"
+    reader = DatasetReader(Path(shop.folders["tickets@2"]), manifest)
+    groups = [{row.extra["customer"] for row in reader.rows(split)} for split in reader.splits]
+    assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
+
+
+def test_splits_that_are_there_stay_unless_all_is_split_again(shop: Shop):
+    shop.run(split_data, data="tickets@1", name="tickets", test=0.2, validation=0.0)
+    shop.run(split_data, data="tickets@2", name="tickets", test=0.2, validation=0.2)
+    assert shop.rows("tickets@3", "test") == shop.rows("tickets@2", "test")
+    with pytest.raises(BadInput) as raised:
+        shop.run(split_data, data="tickets@3", name="tickets", test=0.2, validation=0.2)
+    assert raised.value.detail["key"] == "again"
+    shop.run(split_data, data="tickets@3", name="tickets", time="date", again=True, test=0.2, validation=0.2)
+    (last,) = [ref for ref in shop.manifests if ref.startswith("tickets@5")]
+    reader = DatasetReader(Path(shop.folders[last]), shop.manifests[last])
+    dates = {split: [row.extra["date"] for row in reader.rows(split)] for split in reader.splits}
+    assert max(dates["train"]) < min(dates["validation"]) <= max(dates["validation"]) < min(dates["test"])
+
+
+def test_a_merge_a_sample_and_a_difference_of_them(shop: Shop, tmp_path: Path):
+    shop.run(import_data, name="more", data=str(tickets(tmp_path, 30, 45, "more.csv")))
+    shop.run(merge_data, data="tickets@1", others=["more@2"], name="all")
+    assert shop.manifests["all@3"].splits == {"train": 75}
+    assert shop.manifests["all@3"].provenance["operation"]["again"] == 15
+    shop.run(sample_data, data="all@3", name="some", n=15, balance=True)
+    assert shop.manifests["some@4"].label_counts == {"train": dict.fromkeys(LABELS, 5)}
+    assert set(shop.rows("some@4", "train")) <= set(shop.rows("all@3", "train"))
+    found = shop.run(diff_data, data="tickets@1", other="all@3")
+    assert (found["added"]["count"], found["removed"]["count"], found["same"]) == (15, 0, 60)
+    assert set(found["added"]["ids"]) <= set(shop.rows("more@2", "train"))
+    assert found["labels"]["billing"] == {"before": 20, "after": 25}
+
+
+def test_a_row_is_found_in_every_dataset_by_its_id(shop: Shop):
+    shop.run(split_data, data="tickets@1", name="tickets")
+    (wanted, *_) = shop.rows("tickets@2", "test")
+    found = shop.run(find_rows, ids=[wanted])
+    assert [(row["dataset"], row["split"], row["id"]) for row in found["rows"]] == [
+        ("tickets@1", "train", wanted),
+        ("tickets@2", "test", wanted),
+    ]
