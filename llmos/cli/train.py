@@ -132,6 +132,9 @@ def evaluate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or int8 (default: what it is served in).")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="The engine that answers: pytorch, llamacpp or onnx (default: its own).")
+    ] = None,
     pairs: Set = None,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -148,7 +151,9 @@ def evaluate(
             "on_bad_row": on_bad_row,
         }
         what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: the values differ in type
-        process = client.evaluate(model, data=data, device=device, dtype=dtype, wait=False, **what, **read)
+        process = client.evaluate(
+            model, data=data, device=device, dtype=dtype, engine=engine, wait=False, **what, **read
+        )
         _finish(client, process, wait=wait, as_json=as_json)
 
 

@@ -10,11 +10,10 @@ from msgspec import structs
 
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome
-from llmos.abi.task import spec_of
 from llmos.data.row import Row
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.families import calibrated_family, evaluation_of
-from llmos.evaluation.metrics import judge, primary_metric, sample_of
+from llmos.evaluation.metrics import headline_of, judge, primary_metric, sample_of
 from llmos.evaluation.slices.facets import facets_of
 from llmos.evaluation.slices.measure import SliceReport, measure_slices
 from llmos.evaluation.statistics.intervals import intervals
@@ -66,7 +65,7 @@ class Judge:
             structs.replace(one, facets=its, **({"id": ids[i]} if ids else {}))
             for i, (one, its) in enumerate(zip(found, facets.values, strict=True))
         )
-        metric = spec_of(self.task).primary_metric
+        metric = headline_of(self.task, predicted)
         return RowFindings(outcomes, measure_slices(self, rows, predicted, outcomes, metric, facets.left_out))
 
     def sample(self, rows: Sequence[Row], predicted: Sequence[Any]) -> Sample:

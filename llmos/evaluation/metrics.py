@@ -25,8 +25,14 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Any], settings: Se
     """All numbers of these predictions against their rows, the task's primary metric first."""
     result = evaluation_of(task).judge(task, rows, predicted, settings)
     metrics = {**result.metrics, **_own_metrics(task, rows, predicted, settings)}
-    first = spec_of(task).primary_metric
-    return replace(result, metrics={first: _primary_of(task, metrics), **metrics})
+    first = headline_of(task, predicted)
+    return replace(result, metrics={first: _primary_of(task, metrics, first), **metrics})
+
+
+def headline_of(task: str, predicted: Sequence[Any]) -> str:
+    """The name of the metric that decides of these predictions: the task's primary one, where it can be computed."""
+    spec = spec_of(task)
+    return text.headline(spec.primary_metric, predicted) if spec.is_generative else spec.primary_metric
 
 
 def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Any], settings: Settings) -> float:
@@ -35,9 +41,10 @@ def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Any], set
     if spec.is_generative and not text.is_answered(predicted):
         return text.likelihood(predicted)
     if spec.metric is not None:
-        return _primary_of(task, _own_metrics(task, rows, predicted, settings))
-    found = evaluation_of(task).metric(spec.primary_metric, rows, predicted, settings)
-    return judge(task, rows, predicted, settings).metrics[spec.primary_metric] if found is None else found
+        return _primary_of(task, _own_metrics(task, rows, predicted, settings), spec.primary_metric)
+    name = headline_of(task, predicted)
+    found = evaluation_of(task).metric(name, rows, predicted, settings)
+    return judge(task, rows, predicted, settings).metrics[name] if found is None else found
 
 
 def sample_of(task: str, rows: Sequence[Row], predicted: Sequence[Any], settings: Settings) -> Sample:
@@ -61,8 +68,7 @@ def _own_metrics(task: str, rows: Sequence[Row], predicted: Sequence[Any], setti
     return {name: float(x) for name, x in found.items()} if isinstance(found, Mapping) else {spec.primary_metric: found}
 
 
-def _primary_of(task: str, metrics: Mapping[str, float]) -> float:
-    name = spec_of(task).primary_metric
+def _primary_of(task: str, metrics: Mapping[str, float], name: str) -> float:
     if name not in metrics:
         raise BadInput(
             f"The task {task} is decided by {name}, which was not computed. There are: {', '.join(metrics)}. "

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,10 +29,16 @@ from llmos.data.row import Row
 from llmos.evaluation.calibration_evidence import is_out_of_scope, measure
 from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import PAGE, Evidence
-from llmos.evaluation.generation_eval import chosen_of, said_of_answers
+from llmos.evaluation.families import SERVED, served_family
+from llmos.evaluation.generation_eval import LONGER, chosen_of, said_of_answers
+from llmos.evaluation.judge import Judge
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.resident import with_resident
+from llmos.programs.served_answers import ServedJudge, answer, loaded_engine
 from llmos.tasks import Settings
+
+LEAST_TOKENS = 16  # of a written answer
+BYTES_A_TOKEN = 3  # of text: an engine that is asked by calls does not say how many tokens a true answer has
 
 
 def main(channel: Channel, assignment: Job) -> None:
@@ -49,38 +56,111 @@ def main(channel: Channel, assignment: Job) -> None:
     inside, others = _part_by_scope(read.rows, Settings(manifest.labels, options), task)
     rows, outside = [read.rows[i] for i in inside], [read.rows[i] for i in others]
     rows_of(task).refuse_unknown(rows, manifest.labels)
-    torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
-    if manifest.method == "lora":
-        model = with_resident(channel, assignment, model)
-    evaluator = load_evaluator(model, task, assignment.dtype, assignment.device, options)
-    count = len(rows)
+    work = _Work(channel, assignment, task, options, rows, outside)
     try:
-        raw = evaluator.predict_raw(
-            rows,
-            report_rows(channel, "evaluate", count),
-            report_rows(channel, "answer", len(chosen_of(count, evaluator.settings))),
-        )
-        raw_outside = evaluator.predict_raw(outside, report_rows(channel, "evaluate", len(outside))) if outside else []
+        answers = work.by_engine(engine) if (engine := assignment.args.get("engine")) else work.by_forward_pass()
     except Stopped:
-        print(f"Stopped before all of {count:,} rows were answered; nothing is kept", flush=True)
+        print(f"Stopped before all of {len(rows):,} rows were answered; nothing is kept", flush=True)
         return
-    predicted = evaluator.apply_calibration(raw)
-    judged = evaluator.judge(rows, predicted)
-    ids, extras = [[column[i] for i in inside] if column else [] for column in (read.ids, read.extras)]
+    judge, predicted = answers.judge, answers.judge.apply_calibration(answers.raw)
+    judged = judge.judge(rows, predicted)
+    ids = [read.ids[i] for i in inside] if read.ids else []
+    extras = [read.extras[i] for i in inside] if read.extras else []
     evidence = Evidence(
         title=f"{manifest.ref} on {Path(read.path).name}",
         task=task,
-        headline=spec_of(task).primary_metric,
+        headline=next(iter(judged.metrics)),
         judged=judged,
-        rows={"test": count, **({"out of scope": len(outside)} if outside else {})},
-        calibration=measure(task, rows, raw, evaluator.settings, outside, raw_outside),
-        facts={"model": manifest.ref, "data": read.path, "device": f"{assignment.device}, {assignment.dtype}"}
-        | said_of_answers(task, count, evaluator.settings),
-        findings=evaluator.examine(rows, predicted, ids, extras),
+        rows={"test": len(rows), **({"out of scope": len(outside)} if outside else {})},
+        calibration=measure(task, rows, answers.raw, judge.settings, outside, answers.outside)
+        if answers.has_scores
+        else {},
+        facts={"model": manifest.ref, "data": read.path, **answers.facts},
+        findings=judge.examine(rows, predicted, ids, extras),
     )
     report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
-    message = f"{manifest.ref} on {count:,} rows of {Path(read.path).name}. Report: {report}"
-    channel.report(Progress(DONE, count, count, "rows", dict(judged.metrics), message, judged.bounds))
+    message = f"{manifest.ref} on {len(rows):,} rows of {Path(read.path).name}. Report: {report}"
+    channel.report(Progress(DONE, len(rows), len(rows), "rows", dict(judged.metrics), message, judged.bounds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Predictions of the rows and of those out of scope, without calibration, and what judges them.
+
+    `has_scores`: each choice among labels has its probabilities.
+    """
+
+    judge: Judge
+    raw: list[Any]  # Any: predictions of the task's family
+    outside: list[Any]
+    facts: dict[str, str]
+    has_scores: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The rows to be answered, and by which model."""
+
+    channel: Channel
+    job: Job
+    task: str
+    options: dict[str, Json]
+    rows: list[Row]
+    outside: list[Row]
+
+    def by_forward_pass(self) -> _Answers:
+        """By the model in float or int8, as training measures it."""
+        job, model, count = self.job, self.job.models["model"], len(self.rows)
+        torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
+        if model.manifest.method == "lora":
+            model = with_resident(self.channel, job, model)
+        evaluator = load_evaluator(model, self.task, job.dtype, job.device, self.options)
+        answered = len(chosen_of(count, evaluator.settings))
+        raw = evaluator.predict_raw(self.rows, self._report("evaluate", count), self._report("answer", answered))
+        others = (
+            evaluator.predict_raw(self.outside, self._report("evaluate", len(self.outside))) if self.outside else []
+        )
+        facts = {"device": f"{job.device}, {job.dtype}"} | said_of_answers(self.task, count, evaluator.settings)
+        return _Answers(evaluator, raw, others, facts)
+
+    def by_engine(self, name: str) -> _Answers:
+        """By calls to the engine that serves the model; of texts as many as the options say."""
+        manifest, family = self.job.models["model"].manifest, served_family(self.task)
+        if family is None:
+            raise WrongTask(
+                f"What the engine {name} answers to {self.task} cannot be measured. Measure a model for pytorch",
+                model=manifest.ref,
+                task=self.task,
+                has=list(SERVED),
+            )
+        settings = Settings(manifest.labels, self.options)
+        chosen = chosen_of(len(self.rows), settings) if is_generative(self.task) else list(range(len(self.rows)))
+        params = self._params(chosen)
+        with loaded_engine(self.job, name) as engine:
+            report = self._report("evaluate", len(chosen))
+            asked = [self.rows[i].input for i in chosen]
+            outputs = answer(engine, manifest.ref, self.task, asked, params, report)
+            strange = [row.input for row in self.outside]
+            others = answer(engine, manifest.ref, self.task, strange, params, self._report("evaluate", len(strange)))
+        whole: list[Json] = [None] * len(self.rows)
+        for i, output in zip(chosen, outputs, strict=True):
+            whole[i] = output
+        raw = family.from_outputs(self.rows, whole, settings)
+        facts = {"engine": f"{name}, by the calls that it serves", "device": self.job.device}
+        facts |= said_of_answers(self.task, len(self.rows), settings)
+        is_scored = spec_of(self.task).family is Family.LABELS
+        judge = ServedJudge(self.task, settings)
+        return _Answers(judge, raw, family.from_outputs(self.outside, others, settings), facts, is_scored)
+
+    def _params(self, chosen: Sequence[int]) -> dict[str, Json]:
+        """Of written answers: greedy, and at most about twice as long as the longest true one."""
+        if not is_generative(self.task):
+            return {}
+        longest = max((len(self.rows[i].answer.encode()) for i in chosen), default=1)  # type: ignore[attr-defined]
+        return {"temperature": 0.0, "max_tokens": max(LEAST_TOKENS, LONGER * -(-longest // BYTES_A_TOKEN))}
+
+    def _report(self, phase: str, count: int) -> Callable[[int], None]:
+        return report_rows(self.channel, phase, count)
 
 
 def _part_by_scope(rows: Sequence[Row], settings: Settings, task: str) -> tuple[Sequence[int], Sequence[int]]:

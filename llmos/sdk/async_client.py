@@ -308,15 +308,16 @@ class AsyncClient:
         options: Mapping[str, Json] | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        engine: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
         **settings: Json,
     ) -> Process:
-        """Evaluate a model on labelled rows, in the dtype that it is served in by default.
+        """Evaluate a model on labelled rows, by default by the engine that serves it, in the dtype that it has there.
 
         A generative base is evaluated at the given `task`, with that task's `options`.
         """
-        asked = request.evaluate(model, request.data_of(data, **settings), device, dtype, task, options)
+        asked = request.evaluate(model, request.data_of(data, **settings), device, dtype, task, options, engine)
         return await self._start(asked, wait=wait, on_progress=on_progress)
 
     async def quantize(

@@ -228,8 +228,9 @@ def evaluate(
     dtype: str | None = None,
     task: str | None = None,
     options: Mapping[str, Json] | None = None,
+    engine: str | None = None,
 ) -> Request[Process]:
-    said = {"dtype": dtype, "task": task, "options": dict(options or {}) or None}
+    said = {"dtype": dtype, "task": task, "options": dict(options or {}) or None, "engine": engine}
     args = {"model": model, "data": to_plain(data)}
     args |= {key: value for key, value in said.items() if value is not None}
     return start("evaluate", args, f"evaluate {model}", device=device)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome
 from llmos.abi.task import Family, spec_of
 from llmos.evaluation.confidence import Answers, Decisions
@@ -68,6 +69,22 @@ class CalibratedFamily(Protocol):
 
 
 CALIBRATED: Mapping[Family, CalibratedFamily] = {Family.LABELS: labels, Family.TAGS: tags}
+
+
+class ServedFamily(Protocol):
+    """What the file of a family has besides, whose served answers can be measured as they are."""
+
+    def from_outputs(self, rows: Any, outputs: Sequence[Json], settings: Settings) -> list[Any]:
+        """Predictions made of what was answered to the rows' inputs; a text that was not asked for is None."""
+        ...
+
+
+SERVED: Mapping[Family, ServedFamily] = {Family.LABELS: labels, Family.TAGS: tags, Family.TEXT: text}
+
+
+def served_family(task: str) -> ServedFamily | None:
+    """How answers of this task become predictions; None where they do not say enough."""
+    return SERVED.get(spec_of(task).family)
 
 
 def calibrated_family(task: str) -> CalibratedFamily | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import ARROW, RowOutcome, clip
 from llmos.data.row import LabelRow
 from llmos.evaluation.calibration import log_shares, temper
@@ -35,6 +36,14 @@ def predictions_of(
     task: str, head: object, examples: Sequence[Example[LabelTarget]], logits: Tensor, settings: Settings
 ) -> Iterator[LabelPrediction]:
     return map(LabelPrediction, (logits.sigmoid() if _is_multi(settings) else logits.softmax(-1)).cpu().numpy())
+
+
+def from_outputs(rows: Sequence[LabelRow], outputs: Sequence[Json], settings: Settings) -> list[LabelPrediction]:
+    """The served scores of all labels."""
+    return [
+        LabelPrediction(np.array([output["scores"].get(label, 0.0) for label in settings.labels], np.float32))
+        for output in outputs
+    ]
 
 
 def metric(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import log
 
 import numpy as np
 from torch import Tensor
 
+from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome, SpanMark, clip
 from llmos.data.row import TagRow
 from llmos.evaluation.calibration import temper
@@ -18,7 +21,7 @@ from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mista
 from llmos.evaluation.outcomes import BOUNDARY, HIT, INVENTED, LEAST_LIKELY, MISSED, TYPE, row_digest
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
-from llmos.tasks.tag import fill_tokenless, spans_of
+from llmos.tasks.tag import OUTSIDE, fill_tokenless, spans_of
 from llmos.training.examples import Example
 from llmos.training.objectives.tags import TagTarget
 
@@ -47,6 +50,25 @@ def predictions_of(
         tokenless = frozenset(i for i, first in enumerate(firsts) if first is None)
         yield TagPrediction(by_token[start : start + one.size][[first or 0 for first in firsts]], tokenless)
         start += one.size
+
+
+def from_outputs(rows: Sequence[TagRow], outputs: Sequence[Json], settings: Settings) -> list[TagPrediction]:
+    """The served spans as tags of the row's words. Each word of a span has its score; others, of which no score is
+    served, count as certain."""
+    index = {label: i for i, label in enumerate(settings.labels)}
+    found = []
+    for row, output in zip(rows, outputs, strict=True):
+        places = list(accumulate((len(word) + 1 for word in row.input["tokens"]), initial=0))
+        shares = np.zeros((len(row.tags), len(settings.labels)), np.float32)
+        shares[:, index[OUTSIDE]] = 1.0
+        for span in output["spans"]:
+            first, after = bisect_left(places, span["start"]), bisect_left(places, span["end"])
+            for i in range(first, after):
+                tag = index.get(f"{'B' if i == first else 'I'}-{span['label']}", index.get(f"I-{span['label']}", 0))
+                shares[i] = (1 - span["score"]) / max(1, len(settings.labels) - 1)
+                shares[i, tag] = span["score"]
+        found.append(TagPrediction(shares))
+    return found
 
 
 def metric(name: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> float | None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome, clip
 from llmos.abi.task import spec_of
 from llmos.data.row import TextRow
@@ -51,6 +52,17 @@ def predictions_of(
         yield TextPrediction(some.double().sum().float().item(), len(some))
 
 
+def from_outputs(rows: Sequence[TextRow], outputs: Sequence[Json], settings: Settings) -> list[TextPrediction]:
+    """The served answers, None of rows that were not asked; the likelihood of the true ones is not served."""
+
+    def text(output: Json) -> str | None:
+        if output is None:
+            return None
+        return str((output["text"] if "text" in output else output["message"]["content"]) or "")
+
+    return [TextPrediction(0.0, 0, text(output)) for output in outputs]
+
+
 def is_answered(predicted: Sequence[TextPrediction]) -> bool:
     """Whether any answer was generated; before that only the true answers' likelihood is known."""
     return any(one.answer is not None for one in predicted)
@@ -64,8 +76,10 @@ def judge(
     task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings
 ) -> EvaluationResult:
     """All metrics; those of generated answers are of the rows that were answered."""
-    likely = likelihood(predicted)
-    metrics = {"likelihood": likely, "perplexity": 1 / max(likely, 1e-300)}
+    metrics = {}
+    if has_likelihood(predicted):
+        likely = likelihood(predicted)
+        metrics = {"likelihood": likely, "perplexity": 1 / max(likely, 1e-300)}
     pairs = [(row.answer, one.answer, row) for row, one in zip(rows, predicted, strict=True) if one.answer is not None]
     if not pairs:
         return EvaluationResult(metrics, {})
@@ -124,6 +138,17 @@ def outcomes(
             (kind,) if is_off else (),
             loss=one.cost / one.tokens if one.tokens else None,
         )
+
+
+def headline(primary_metric: str, predicted: Sequence[TextPrediction]) -> str:
+    """The metric that decides of these predictions: f1 where the primary one is a likelihood that is not known."""
+    is_unknown = primary_metric == "likelihood" and is_answered(predicted) and not has_likelihood(predicted)
+    return "f1" if is_unknown else primary_metric
+
+
+def has_likelihood(predicted: Sequence[TextPrediction]) -> bool:
+    """Whether it is known how likely the true answers are: an engine that only answers does not say it."""
+    return any(one.tokens for one in predicted)
 
 
 def _likelihoods(sums: Floats) -> Values:

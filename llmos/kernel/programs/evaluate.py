@@ -1,17 +1,18 @@
-"""evaluate: measures any model of the store on labelled rows, in the dtype that it is served in."""
+"""evaluate: measures any model of the store on labelled rows, by the engine and in the dtype that it is served in."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from llmos.abi.device import LeaseKind
-from llmos.abi.engine import DEFAULT, check_engine
+from llmos.abi.device import Device, LeaseKind
+from llmos.abi.engine import DEFAULT, device_for, engine_of
 from llmos.abi.form import form_dtype
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.task import is_generative
 from llmos.kernel.processes.footprint import FootprintFacts, serving_footprint
 from llmos.kernel.programs.arguments import Rows, Text, check_rows
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
@@ -34,6 +35,7 @@ class Evaluate(Declaration):
         "task": Text,
         "options": dict[str, Json],
         "dtype": Text,
+        "engine": Text,
     }
     model_argument = "model"
     needs_row_key = True
@@ -42,14 +44,21 @@ class Evaluate(Declaration):
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         assert model is not None
-        check_engine(DEFAULT, model)
+        asked = spec.args.get("engine")
+        engine = engine_of(model, None if asked is None else str(asked))
         check_rows(spec.args, facts.store)
         check_dtype(spec, model.dtype, model.ref)
-        return spec
+        return spec if engine == DEFAULT else replace(spec, args={**spec.args, "engine": engine})
+
+    def check_device(self, spec: Spec, device: Device) -> None:
+        device_for(str(spec.args.get("engine", DEFAULT)), [device])
 
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
         assert model is not None
-        return serving_footprint(model, facts)
+        needs = serving_footprint(model, facts)
+        if "engine" in spec.args and any(map(is_generative, model.options.get("tasks", ()))):
+            needs[LeaseKind.KV] = facts.kv_bytes
+        return needs
 
     def title(self, spec: Spec) -> str:
         return f"evaluate {spec.args.get('model')}"
@@ -59,7 +68,9 @@ class Evaluate(Declaration):
         return form_dtype(str(spec.args.get("dtype") or model.dtype), floats)
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
-        return replace(job, args=job.args | {"reports": str(config.home / "evaluations" / str(job.pid))})
+        reports = {"reports": str(config.home / "evaluations" / str(job.pid))}
+        settings = {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
+        return replace(job, args=job.args | reports | settings | {"vllm_command": config.vllm_command})
 
 
 PROGRAM = Evaluate()
