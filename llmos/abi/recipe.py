@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 
+from llmos.abi.augmentation import Augmentation, check_augmentation, names_in
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
@@ -101,6 +102,11 @@ class Recipe:
     save_best: bool = True  # keep the epoch with the best validation metric instead of the last
     serve_dtype: str | None = None  # int8: also make a version in int8; None: the base's serving dtype
     max_drop: float = 0.01  # the largest loss of the primary metric by int8
+    augment: str | None = field(default=None, metadata=LATER)  # augmenters by commas; auto: one that helps, or none
+    augment_copies: int = field(default=1, metadata=LATER)  # changed copies of a training row
+    augment_share: float = field(default=1.0, metadata=LATER)  # of the training rows, those that are copied
+    augment_strength: float = field(default=0.1, metadata=LATER)  # of a text's words, those that a copy changes
+    balance: bool = field(default=False, metadata=LATER)  # as many rows of every label, by copies
 
 
 def identity_of(recipe: Recipe) -> bytes:
@@ -114,6 +120,18 @@ def identity_of(recipe: Recipe) -> bytes:
             if one.metadata.get("later") and part[one.name] == one.default:
                 del part[one.name]
     return to_json(plain)
+
+
+def augmentation_of(recipe: Recipe) -> Augmentation:
+    """The copies of training rows that a recipe asks for; false if none."""
+    return Augmentation(
+        by=names_in(recipe.augment),
+        copies=recipe.augment_copies,
+        share=recipe.augment_share,
+        strength=recipe.augment_strength,
+        balance=recipe.balance,
+        seed=recipe.seed,
+    )
 
 
 def starter(task: str) -> str:
@@ -197,6 +215,7 @@ def check(recipe: Recipe) -> None:
     ):
         if not 0 <= share <= 1:
             raise _bad(key, share, "from 0 to 1")
+    check_augmentation(augmentation_of(recipe))
     options = recipe_options()
     if unknown := sorted(set(recipe.options) - options):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")

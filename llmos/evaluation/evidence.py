@@ -50,6 +50,7 @@ class Evidence:
     losses: Sequence[tuple[int, float]] = ()
     marks: Sequence[EpochRecord] = ()
     calibration: dict[str, Json] = field(default_factory=dict)
+    augmentation: dict[str, Json] = field(default_factory=dict)  # which rows were added, and what they give
     findings: RowFindings | None = None
 
     def plain(self) -> dict[str, Json]:
@@ -66,6 +67,7 @@ class Evidence:
             "gate": self.gate,
             "leaks": list(self.leaks),
             **({"calibration": self.calibration} if self.calibration else {}),
+            **({"augmentation": self.augmentation} if self.augmentation else {}),
             **({"worst_slice": worst.plain()} if worst is not None else {}),
         }
 

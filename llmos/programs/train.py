@@ -36,6 +36,7 @@ from llmos.evaluation.families import calibrated_family
 from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of_answers
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.comparison import compare
+from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
 from llmos.programs.quantize import quantize_model
@@ -61,14 +62,16 @@ def main(channel: Channel, assignment: Job) -> None:
     data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets, key=key)
     recipe = replace(recipe, options={**data.options, **recipe.options})
     recipe = replace(recipe, options=_resolve_options(recipe, data, assignment.models["base"]))
-    recipe = resolve(recipe, len(data.splits.train), len(data.splits.labels))
-    recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
     for note in data.notes:
         print(note, flush=True)
     for leak in data.leaks:
         channel.report(Progress("read", message=f"Leakage: {leak}"))
         print(f"Leakage: {leak}", flush=True)
-    _Training(channel, assignment, recipe, data).run()
+    base = with_resident(channel, assignment, assignment.models["base"])
+    augmented = augment_training(channel, assignment, recipe, data, base)
+    recipe = resolve(recipe, len(data.splits.train) + len(augmented.rows), len(data.splits.labels))
+    recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
+    _Training(channel, assignment, recipe, data, base, augmented).run()
 
 
 def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
@@ -84,9 +87,17 @@ def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[
 class _Training:
     """One run with its state."""
 
-    def __init__(self, channel: Channel, assignment: Job, recipe: Recipe, data: LoadedData) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        assignment: Job,
+        recipe: Recipe,
+        data: LoadedData,
+        base: ModelPath,
+        augmented: AugmentedTraining,
+    ) -> None:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
-        self.base = with_resident(channel, assignment, assignment.models["base"])
+        self.base, self.augmented = base, augmented
         self.scratch = Path(assignment.scratch)
         self.many = bool(recipe.options.get("multi_label", False))
         torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
@@ -96,6 +107,7 @@ class _Training:
         candidate = begin(self.base, self.recipe, len(splits.labels), dtype, self.assignment.device)
         evaluator = Evaluator(candidate, self.recipe.task, self._settings(candidate))
         train, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
+        train = [*train, *fitting(evaluator, self.augmented.rows)]
         evaluator.examples(splits.test)  # a row that is too long is refused now
         dataset = self._offer_dataset()
 
@@ -137,6 +149,7 @@ class _Training:
         seen = hashlib.sha256(identity_of(self.recipe))
         seen.update(self.data.digest().encode())
         seen.update((self.base.manifest.base_digest or self.base.manifest.ref).encode())
+        seen.update(self.augmented.digest.encode())  # nothing where no row was added
         return seen.hexdigest()
 
     def _offer_dataset(self) -> str:
@@ -210,6 +223,7 @@ class _Training:
             validated="likelihood" if spec_of(task).is_generative else "",
             losses=run.position.losses,
             marks=run.position.marks,
+            augmentation=self.augmented.compared_with(self.assignment.models.get("promoted"), self.recipe, self.data),
             findings=findings,
         )
         files = (*saved, *calibrate.write(settings.calibration, folder), *evidence.write(folder))
@@ -325,6 +339,7 @@ class _Training:
             "device": f"{self.assignment.device}, {recipe.dtype}, {run.position.threads} threads",
             "training": f"{run.position.trained_s:,.0f} s, {_rate(run):,.0f} examples/s",
             "kept": f"step {run.position.best_step if recipe.save_best else run.position.step:,}",
+            **({"augmentation": self.augmented.summary} if self.augmented.summary else {}),
         }
 
     def _draft(self, settings: Settings, evidence: Evidence, run: Trainer, dataset: str) -> dict[str, Json]:

@@ -38,6 +38,12 @@ FAMILIES: Mapping[Family, Rewriting] = {
     Family.TEXT: text,
 }
 
+FAMILY_DEFAULTS: Mapping[Family, tuple[str, ...]] = {
+    Family.LABELS: ("swap", "delete", "insert", "punctuate"),
+    Family.TAGS: ("mention", "shuffle", "token", "delete"),
+}
+"""The augmenters among which `auto` chooses: they need the rows alone. Other families have none."""
+
 
 def rewriting_of(task: str) -> Rewriting:
     """How rows of this task take changes; BadInput for a task that has no rows to change."""

@@ -1,0 +1,114 @@
+"""Training with changed copies of rows: what the evidence says of them, and that a run that goes on has the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_training
+
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
+from llmos.testing import tiny
+from llmos.testing.daemon import FakeDaemon, beside
+
+pytestmark = pytest.mark.torch
+
+
+def trained(told: Job) -> FakeDaemon:
+    from llmos.programs import train
+
+    daemon, channel, close = beside()
+    try:
+        train.main(channel, told)
+    finally:
+        close()
+    return daemon
+
+
+def rows_and_recipe(folder: Path, **settings: Json) -> dict[str, Json]:
+    return {"task": "classify", "epochs": 1.0, "data": {"train": str(tiny_training.sorting(folder))}, **settings}
+
+
+def test_added_rows_are_trained_on_and_the_evidence_says_what_they_give(tmp_path: Path):
+    told = tiny_training.assignment(tmp_path, rows_and_recipe(tmp_path, augment="swap,delete", augment_copies=2))
+    dataset, model = trained(told).offers
+    rows = dataset.draft["splits"]["train"]
+    found = model.draft["evidence"]["augmentation"]
+    assert found["added"] == sum(found["counts"].values()) <= 2 * rows
+    assert found["added"] + sum(found["missing"].values()) == 2 * rows
+    assert found["gain"]["train_rows"] == rows
+    assert found["gain"]["rows"] == dataset.draft["splits"]["validation"]
+    assert found["promoted_is_same_without"] is False
+    assert model.draft["lineage"]["steps"] == -(-(rows + found["added"]) // 8)
+
+
+def test_a_run_that_goes_on_has_the_rows_that_it_began_with(tmp_path: Path):
+    told = tiny_training.assignment(tmp_path, rows_and_recipe(tmp_path, augment="swap", checkpoint_every_s=1e-9))
+    first = trained(told).offers[1].draft["evidence"]["augmentation"]
+    kept = tmp_path / "scratch" / "augmented" / "train.parquet"
+    before = kept.stat()
+    again = trained(told).offers[1].draft["evidence"]["augmentation"]
+    assert again == first
+    assert kept.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_auto_says_what_it_tried_and_adds_nothing_that_does_not_help(tmp_path: Path):
+    told = tiny_training.assignment(tmp_path, rows_and_recipe(tmp_path, augment="auto"))
+    model = trained(told).offers[1]
+    found = model.draft["evidence"]["augmentation"]
+    assert set(found["candidates"]) == {"swap", "delete", "insert", "punctuate"}
+    standings = {name: one["standing"] for name, one in found["candidates"].items() if one is not None}
+    assert bool(found["by"]) == ("better" in standings.values())
+
+
+def test_balance_alone_repeats_rows_of_rare_labels(tmp_path: Path):
+    path = tmp_path / "few.csv"
+    lines = [f"{word} {i},{word}" for i in range(60) for word in (("apple", "iron") if i % 5 == 0 else ("iron",))]
+    path.write_text("\n".join(["text,label", *lines]))
+    told = tiny_training.assignment(
+        tmp_path, {"task": "classify", "epochs": 1.0, "balance": True, "data": {"train": str(path)}}
+    )
+    dataset, model = trained(told).offers
+    counts = dataset.draft["label_counts"]["train"]
+    assert model.draft["evidence"]["augmentation"]["counts"] == {"repeat": counts["iron"] - counts["apple"]}
+
+
+@pytest.mark.parametrize(("name", "lacks"), [("masked", "masked model"), ("paraphrase", "writer")])
+def test_an_augmenter_that_the_base_cannot_do_is_refused(tmp_path: Path, name: str, lacks: str):
+    told = tiny_training.assignment(tmp_path, rows_and_recipe(tmp_path, augment=name))
+    with pytest.raises(BadInput) as caught:
+        trained(told)
+    assert caught.value.detail["lacks"] == lacks
+
+
+def test_near_words_of_the_base_are_words_of_the_training_rows(tmp_path: Path):
+    from llmos.training.substitutes import NeighbourWords
+
+    source = NeighbourWords(tiny_training.base(tmp_path), "cpu0", ["a", "b", "c", "longer"])
+    (first, second), nothing = source.propose(["a b d", ""], [[(0, 1), (4, 5)], []])
+    assert set(first) <= {"b", "c"}
+    assert (second, nothing) == ((), [])
+
+
+def test_a_masked_model_fills_each_place_with_whole_words(tmp_path: Path):
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    from llmos.training.substitutes import MaskedWords, has_masked_head
+
+    base = tiny_training.base(tmp_path)
+    folder = tmp_path / "masked"
+    tiny.write(folder, "bert")
+    assert not has_masked_head(folder)
+    made = AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", **tiny.ARCHITECTURES["bert"]))
+    made.save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "[UNK]", "pad_token": "[PAD]"}'
+    )
+    assert has_masked_head(folder)
+    source = MaskedWords(replace(base, folder=str(folder), resident=str(folder)), "cpu0")
+    ((first, second),) = source.propose(["an old card"], [[(0, 2), (3, 6)]])
+    assert all(word.isalpha() and len(word) == 1 for word in (*first, *second))
+    assert source.propose(["an old card"], [[(0, 2), (3, 6)]]) == [[first, second]]
