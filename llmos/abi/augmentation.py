@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -107,6 +107,11 @@ def names_in(value: str | None) -> tuple[str, ...]:
             "augment is auto and names others too. Give auto alone, or the names", key="augment", value=value
         )
     return names
+
+
+def needs_of(names: Sequence[str], kinds: Sequence[Needs]) -> str:
+    """The first of these augmenters that needs one of this kind; empty if none does."""
+    return next((name for name in names if name in AUGMENTERS and AUGMENTERS[name].needs in kinds), "")
 
 
 def check_augmentation(one: Augmentation) -> None:

@@ -10,9 +10,10 @@ MODULES = (
     "data_import",
     "data_versions",
     "data_operations",
+    "data_augment",
 )
 
-app = typer.Typer(help="Datasets: import, list, show, split, merge, sample, compare.", no_args_is_help=True)
+app = typer.Typer(help="Datasets: import, list, show, split, merge, sample, augment, compare.", no_args_is_help=True)
 for module in MODULES:
     for verb, run in import_module(f"llmos.cli.{module}").VERBS.items():
         app.command(verb)(run)

@@ -215,6 +215,32 @@ class Client:
         args = {"n": n, "share": share, "balance": balance, "seed": seed, "split": split, "name": name}
         return self.operate_dataset(ref, "sample", wait=wait, on_progress=on_progress, **args)
 
+    def augment_dataset(
+        self,
+        ref: str,
+        *,
+        by: str | None = None,
+        copies: int | None = None,
+        share: float | None = None,
+        strength: float | None = None,
+        only_labels: Sequence[str] = (),
+        balance: bool = False,
+        seed: int | None = None,
+        base: str | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Add changed copies of training rows, in a new version: `by` augmenters such as "swap,delete".
+
+        A `base` proposes words for `neighbour` and `masked`; only copies that the `model` labels as their row are kept.
+        """
+        numbers = {"copies": copies, "share": share, "strength": strength, "seed": seed}
+        named = {"by": by, "base": base, "model": model, "name": name}
+        args = {**named, **numbers, "balance": balance, "only_labels": list(only_labels) or None}
+        return self.operate_dataset(ref, "augment", wait=wait, on_progress=on_progress, **args)
+
     def diff_datasets(self, ref: str, other: str, *, on_progress: OnProgress | None = None) -> Json:
         """The rows that were added, removed and changed from one dataset to another, by their ids."""
         process = self.operate_dataset(ref, "diff", on_progress=on_progress, other=other)

@@ -14,7 +14,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Offer
 from llmos.abi.wire import from_plain
 from llmos.data.datasets.dataset_reader import DatasetReader
-from llmos.programs import diff_data, find_rows, import_data, merge_data, sample_data, split_data
+from llmos.programs import augment_data, diff_data, find_rows, import_data, merge_data, sample_data, split_data
 from llmos.testing.daemon import beside
 
 KEY = "6b" * 32
@@ -158,3 +158,45 @@ def test_a_row_is_found_in_every_dataset_by_its_id(shop: Shop):
         ("tickets@1", "train", wanted),
         ("tickets@2", "test", wanted),
     ]
+
+
+def test_an_augmented_version_has_every_row_and_its_copies_say_of_what_they_are(shop: Shop):
+    shop.run(split_data, data="tickets@1", name="tickets", validation=0.2, test=0.2)
+    before = DatasetReader(Path(shop.folders["tickets@2"]), shop.manifests["tickets@2"])
+    parents = {row.id: row for row in before.rows("train")}
+    made = shop.run(augment_data, data="tickets@2", name="tickets", by="swap,delete", copies=2, seed=3)
+    assert isinstance(made, Offer)
+    manifest = shop.manifests["tickets@3"]
+    after = DatasetReader(Path(shop.folders["tickets@3"]), manifest)
+    for split in ("validation", "test"):
+        assert list(after.rows(split)) == list(before.rows(split))
+    rows = list(after.rows("train"))
+    assert rows[: len(parents)] == list(parents.values())
+    copies = rows[len(parents) :]
+    assert len({row.id for row in rows}) == len(rows)
+    assert len(copies) == sum(manifest.provenance["operation"]["counts"].values()) > len(parents)
+    for copy in copies:
+        assert copy.origin is not None
+        (parent,) = (parents[one] for one in copy.origin["parents"])
+        assert (copy.origin["by"] in ("swap", "delete"), copy.origin["seed"]) == (True, 3)
+        assert (copy.row.labels, copy.extra) == (parent.row.labels, parent.extra)
+        assert copy.row.input != parent.row.input
+    held = {row.row.input["text"] for split in ("validation", "test") for row in after.rows(split)}
+    assert not held & {row.row.input["text"] for row in copies}
+
+
+def test_the_same_augmentation_gives_the_same_rows(shop: Shop):
+    one, two = (shop.run(augment_data, data="tickets@1", name="more", by="insert", share=0.5) for _ in range(2))
+    assert isinstance(one, Offer)
+    assert isinstance(two, Offer)
+    assert one.draft["provenance"]["digest"] == two.draft["provenance"]["digest"]
+
+
+def test_only_rows_of_named_labels_are_copied_and_balance_repeats_rows(shop: Shop):
+    made = shop.run(augment_data, data="tickets@1", name="more", by="swap", only_labels=["repair"])
+    assert isinstance(made, Offer)
+    assert made.draft["label_counts"]["train"]["repair"] > 30
+    assert made.draft["label_counts"]["train"]["billing"] == 20
+    again = shop.run(augment_data, data="more@2", name="even", balance=True)
+    assert isinstance(again, Offer)
+    assert len(set(again.draft["label_counts"]["train"].values())) == 1

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import tiny_training
 
-from llmos.abi.error import BadInput
-from llmos.abi.frame import Job
+from llmos.abi.error import BadInput, WrongTask
+from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.model import Kind, Manifest
 from llmos.testing import tiny
 from llmos.testing.daemon import FakeDaemon, beside
 
@@ -112,3 +113,22 @@ def test_a_masked_model_fills_each_place_with_whole_words(tmp_path: Path):
     ((first, second),) = source.propose(["an old card"], [[(0, 2), (3, 6)]])
     assert all(word.isalpha() and len(word) == 1 for word in (*first, *second))
     assert source.propose(["an old card"], [[(0, 2), (3, 6)]]) == [[first, second]]
+
+
+def test_a_model_keeps_only_the_copies_that_it_labels_as_their_row(tmp_path: Path):
+    from llmos.data.row import LabelRow
+    from llmos.evaluation.agreement import load_agreement
+
+    told = tiny_training.assignment(tmp_path, {**rows_and_recipe(tmp_path), "epochs": 8.0})
+    offer = trained(told).offers[1]
+    draft = offer.draft
+    manifest = Manifest(
+        "sorter", 1, Kind.MODEL, "classify", (), labels=tuple(draft["labels"]), options=draft["options"], method="full"
+    )
+    model = ModelPath(manifest, offer.folder, base=tiny_training.base(tmp_path))
+    agrees = load_agreement(model, "classify", "float32", "cpu0")
+    rows = [LabelRow({"text": "uuu apple 3"}, (label,), "f", 1) for label in ("animal", "fruit", "metal")]
+    assert sum(agrees(rows)) == 1
+    assert agrees([]) == []
+    with pytest.raises(WrongTask):
+        load_agreement(model, "tag", "float32", "cpu0")

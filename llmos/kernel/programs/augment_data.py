@@ -1,0 +1,102 @@
+"""augment-data: makes a version of a dataset with changed copies of its training rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from llmos.abi.augmentation import AUTO, Augmentation, Needs, check_augmentation, names_in, needs_of
+from llmos.abi.device import LeaseKind
+from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.frame import Job
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.process import Program, Spec
+from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts, serving_footprint
+from llmos.kernel.programs.arguments import Text
+from llmos.kernel.programs.datasets import pin_dataset, with_new_name
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.traits import Traits
+from llmos.kernel.store.store import Store
+
+if TYPE_CHECKING:
+    from llmos.config import Config
+
+MODELS = ("base", "model")
+
+
+class AugmentData(Declaration):
+    """`base` proposes words, for the augmenters that need one; `model` says which copies keep their labels."""
+
+    name = Program("augment-data")
+    main = "llmos.programs.augment_data"
+    operation = "augment"
+    arguments: ClassVar[Arguments] = {
+        **dict.fromkeys(("data", "name", "by", *MODELS), Text),
+        "copies": int,
+        "share": float,
+        "strength": float,
+        "only_labels": list[Text],
+        "balance": bool,
+        "seed": int,
+    }
+    needs_row_key = True
+    traits = Traits(uses_models=True)
+
+    def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
+        spec = pin_dataset(spec, facts.store)
+        how = augmentation_in(spec)
+        if not how:
+            raise BadInput("Say how rows are changed: by, such as swap,delete; or balance", key="by")
+        if AUTO in how.by:
+            raise BadInput(
+                "auto is for train, which measures what copies give. Name augmenters", key="by", value=spec.args["by"]
+            )
+        check_augmentation(how)
+        dataset = facts.store.dataset(spec.args["data"])
+        if not dataset.splits.get("train"):
+            raise BadInput(f"{dataset.ref} has no train split, and only training rows are copied", split="train")
+        spec = _with_models(spec, facts.store)
+        return with_new_name(spec, f"{dataset.name}-augmented")
+
+    def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
+        weights = int(spec.args.get("weights_bytes") or 0)
+        return {LeaseKind.WORKSPACE: CHILD_BYTES + (weights and WITH_MODELS), LeaseKind.WEIGHTS: weights}
+
+    def title(self, spec: Spec) -> str:
+        return f"augment {spec.args.get('data')}"
+
+    def job(self, job: Job, store: Store, config: Config) -> Job:
+        named = {key: job.args[key] for key in MODELS if job.args.get(key)}
+        return replace(job, models=job.models | {key: store.located(ref, job.dtype) for key, ref in named.items()})
+
+
+WITH_MODELS = 256 * 1024 * 1024  # torch, and the activations of a pass
+
+
+def augmentation_in(spec: Spec) -> Augmentation:
+    """What the arguments ask for."""
+    args = spec.args
+    given = {key: args[key] for key in ("copies", "share", "strength", "balance", "seed") if args.get(key) is not None}
+    return Augmentation(by=names_in(args.get("by")), only_labels=tuple(args.get("only_labels") or ()), **given)
+
+
+def _with_models(spec: Spec, store: Store) -> Spec:
+    """The spec with its models pinned to versions, and the bytes of their weights."""
+    args, weights = dict(spec.args), 0
+    for key in MODELS:
+        if args.get(key):
+            manifest = store.resolve(str(args[key]))
+            args[key] = manifest.ref
+            weights += serving_footprint(manifest)[LeaseKind.WEIGHTS]
+            if key == "base" and manifest.kind is not Kind.BASE:
+                raise BadInput(f"{manifest.ref} is no base. Name the base it stands on: {manifest.base}", key=key)
+            if key == "model" and manifest.kind is Kind.BASE:
+                raise BadSetting(
+                    f"{manifest.ref} is a base, which gives no labels. Name a model", key=key, value=manifest.ref
+                )
+    if not args.get("base") and (lacking := needs_of(augmentation_in(spec).by, (Needs.BASE, Needs.MASKED))):
+        raise BadInput(f"{lacking} needs a base. Name one: --base minilm", key="base", value=lacking)
+    return replace(spec, args={**args, **({"weights_bytes": weights} if weights else {})})
+
+
+PROGRAM = AugmentData()
