@@ -152,7 +152,10 @@ def _format_calibration(model: Model) -> str | None:
     found = model.evidence.get("calibration")
     if not found:
         return None
-    after = found["after"]
+    after, refused = found["after"], found.get("refused_temperature")
+    if refused:
+        error = f"error {number(after['error'])} ({number(after['by_chance'])} by chance)"
+        return f"{error}; a temperature of {number(refused)} is not taken: it is no better than none beyond chance"
     return (
         f"temperature {number(found['temperature'])}, error {number(after['error'])} "
         f"({number(found['before']['error'])} without it; {number(after['by_chance'])} by chance)"

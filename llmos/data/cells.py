@@ -13,7 +13,7 @@ MAX_TEXT_CHARS = 200_000
 
 def text_in(table: Table, line: int, cell: Json, what: str = "text") -> str:
     if not isinstance(cell, str) or not cell.strip():
-        way_out = "Fill it in, remove the row, or set the option skip_empty"
+        way_out = "Fill it in, or leave such rows out with the option skip_empty (--set skip_empty=true)"
         kind = "no_text" if kind_of(cell) == "empty" else "text_type"
         raise bad_row(table.path, line, f"the {what} is {kind_of(cell)}", way_out, cell, kind=kind)
     if len(cell) > MAX_TEXT_CHARS:

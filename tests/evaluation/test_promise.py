@@ -77,7 +77,7 @@ def test_a_policy_may_ask_for_a_promise_that_the_recipe_did_not():
     assert checked["abstain<=0.1"].is_met
     few, checked = decided("abstain<=0.001", validation=100)
     assert not few.verdict.promote
-    assert "cannot be promised: 100 validation rows" in checked["abstain<=0.001"].sentence
+    assert "100 validation rows do not suffice to promise" in checked["abstain<=0.001"].sentence
 
 
 def test_test_rows_that_contradict_a_promise_refuse_it():

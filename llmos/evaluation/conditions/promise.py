@@ -46,10 +46,10 @@ def check_abstain(requirement: Requirement, facts: GateFacts) -> Checked:
 def _cannot(calibration: Calibration, risk: float) -> str:
     if calibration.why_not and risk == calibration.abstain:
         return calibration.why_not
-    least = f"suffice for {calibration.risks[0][0]:g} at least" if calibration.risks else "suffice for no such promise"
+    least = f"they suffice for {calibration.risks[0][0]:g} or more" if calibration.risks else "nor for any such promise"
     return (
-        f"that at most {risk:g} of the answers given are wrong cannot be promised: {calibration.rows:,} validation "
-        f"rows {least}"
+        f"{calibration.rows:,} validation rows do not suffice to promise that at most {risk:g} of the answers given are "
+        f"wrong; {least}"
     )
 
 
