@@ -48,8 +48,8 @@ def _cannot(calibration: Calibration, risk: float) -> str:
         return calibration.why_not
     least = f"they suffice for {calibration.risks[0][0]:g} or more" if calibration.risks else "nor for any such promise"
     return (
-        f"{calibration.rows:,} validation rows do not suffice to promise that at most {risk:g} of the answers given are "
-        f"wrong; {least}"
+        f"{calibration.rows:,} validation rows do not suffice to promise that at most {risk:g} of the answers given "
+        f"are wrong; {least}"
     )
 
 
