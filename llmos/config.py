@@ -6,23 +6,30 @@ Nothing else reads the environment. An invalid value stops the start; it is neve
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from llmos.abi.cpu import AUTO, NAMES, SETTING
 from llmos.abi.error import BadSetting
+from llmos.abi.setting_values import Value
+from llmos.abi.setting_values import flag as _flag
+from llmos.abi.setting_values import host as _host
+from llmos.abi.setting_values import list_of as _list_of
+from llmos.abi.setting_values import none_or_number as _none_or_number
+from llmos.abi.setting_values import number as _number
+from llmos.abi.setting_values import one_of as _one_of
+from llmos.abi.setting_values import origin as _origin
+from llmos.abi.setting_values import path as _path
+from llmos.abi.setting_values import text as _text
+from llmos.abi.setting_values import whole as _whole
 
 FLAGS = ("host", "port", "engine", "insecure")  # of `llmos up`; every other setting is one of its --set
 HUB_TOKEN = "HF_TOKEN"  # where the hub's own tools look for it
-
-T = TypeVar("T")
-Value = Any  # Any: what a TOML file, the environment or a flag holds; each setting's own reader checks it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,100 +64,15 @@ class Config:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     data_roots: tuple[Path, ...] = ()
+    max_upload_bytes: int = 16 << 30
+    max_uploads_bytes: int = 64 << 30
+    upload_lifetime_s: float = 7 * 86_400.0
 
     @property
     def url(self) -> str:
         """Where a client on this machine reaches the daemon."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-
-def _text(value: Value) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError
-    return value
-
-
-def _path(value: Value) -> Path:
-    if not isinstance(value, (str, Path)) or not str(value):
-        raise ValueError
-    return Path(value).expanduser().absolute()
-
-
-def _flag(value: Value) -> bool:
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value.lower() not in ("true", "false", "1", "0"):
-        raise ValueError
-    return value.lower() in ("true", "1")
-
-
-def _list_of(read_one: Callable[[str], T]) -> Callable[[Value], tuple[T, ...]]:
-    """A list in TOML; in the environment and in a flag, entries separated by commas."""
-
-    def read(value: Value) -> tuple[T, ...]:
-        entries = value.split(",") if isinstance(value, str) else value
-        if not isinstance(entries, (list, tuple)) or not all(isinstance(one, (str, Path)) for one in entries):
-            raise ValueError
-        return tuple(read_one(str(one).strip()) for one in entries if str(one).strip())
-
-    return read
-
-
-def _host(value: str) -> str:
-    if not re.fullmatch(r"\[[0-9a-fA-F:.]+\]|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|[\w.-]+", value):
-        raise ValueError
-    return value
-
-
-def _origin(value: str) -> str:
-    """Scheme, host and optional port, as a browser sends it: in lower case, without a path."""
-    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://([^\s/?#@*:,A-Z]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", value):
-        raise ValueError
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[Value], int]:
-    def read(value: Value) -> int:
-        if isinstance(value, (bool, float)):
-            raise TypeError
-        number = int(value)
-        if not low <= number <= high:
-            raise ValueError
-        return number
-
-    return read
-
-
-def _number(low: float, high: float) -> Callable[[Value], float]:
-    def read(value: Value) -> float:
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)
-        if not low <= number <= high:  # NaN fails this too
-            raise ValueError
-        return number
-
-    return read
-
-
-def _none_or_number(low: float, high: float) -> Callable[[Value], float]:
-    def read(value: Value) -> float:
-        number = _number(0.0, high)(value)
-        if 0.0 < number < low:
-            raise ValueError
-        return number
-
-    return read
-
-
-def _one_of(*choices: str) -> Callable[[Value], str]:
-    def read(value: Value) -> str:
-        if value not in choices:
-            raise ValueError
-        return str(value)
-
-    return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +245,24 @@ SETTINGS: tuple[Setting, ...] = (
         "folders separated by commas, a list in the file",
         "The folders whose files requests may name, as data or to pull. Without it, any path is allowed on a loopback "
         "address, and none on other addresses",
+    ),
+    Setting(
+        "max_upload_bytes",
+        _whole(1024, 1 << 44),
+        "a whole number of bytes from 1024",
+        "The largest file that may be uploaded",
+    ),
+    Setting(
+        "max_uploads_bytes",
+        _whole(1024, 1 << 46),
+        "a whole number of bytes from 1024",
+        "The most bytes of all uploaded files together; one more is refused (507) until others are removed",
+    ),
+    Setting(
+        "upload_lifetime_s",
+        _number(60.0, 31_536_000.0),
+        "seconds, from 60 to 31536000",
+        "An uploaded file is removed when it was neither continued nor used for this time",
     ),
 )
 

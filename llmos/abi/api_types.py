@@ -66,6 +66,7 @@ class DiskUse:
     logs_bytes: int
     reclaimable_bytes: int
     free_bytes: int
+    uploads_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

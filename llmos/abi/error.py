@@ -152,6 +152,12 @@ class DatasetNotFound(NotFound):
     code = "dataset_not_found"
 
 
+class UploadNotFound(NotFound):
+    """No uploaded file has this id, or its time is over; detail: upload."""
+
+    code = "upload_not_found"
+
+
 class Conflict(LlmosError):
     """The request is valid, but conflicts with the present state."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmos.abi.error import PathNotAllowed
+from llmos.abi.upload import real_path
 
 SETTING = "data_roots"
 _restricted: tuple[Path, ...] = ()  # of this process, set once at its start
@@ -25,9 +26,10 @@ def restrict(roots: Sequence[str]) -> None:
 def open_below(path: Path) -> BinaryIO:
     """Open a file; PathNotAllowed if its path lies below a root but the opened file does not.
 
-    On Linux the descriptor's own path is checked, which later changes cannot affect.
+    On Linux the descriptor's own path is checked, which later changes cannot affect. An uploaded file may be named as
+    `upload:ID/name`.
     """
-    file = path.open("rb")
+    file = real_path(path).open("rb")
     if any(path.is_relative_to(root) for root in _restricted):
         real = Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
         if not any(real.is_relative_to(root) for root in _restricted):

@@ -28,6 +28,7 @@ from llmos.api.openai import OpenAI
 from llmos.api.processes import Processes
 from llmos.api.schema import Schema
 from llmos.api.tasks import Tasks
+from llmos.api.uploads import UploadRoutes
 from llmos.config import Config
 from llmos.kernel.interface import KernelInterface
 
@@ -145,6 +146,7 @@ def endpoints(kernel: KernelInterface, config: Config, meter: Meter | None = Non
         *Models(kernel, bodies).endpoints(),
         *Processes(kernel, bodies).endpoints(),
         *Datasets(kernel, bodies).endpoints(),
+        *UploadRoutes(kernel, bodies).endpoints(),
         *Events(kernel).endpoints(),
         *Health(kernel).endpoints(),
         *Metrics(kernel, meter).endpoints(),

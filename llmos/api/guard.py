@@ -17,7 +17,7 @@ from llmos.config import Config, is_loopback
 
 AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@\\,]+)(?::(?P<port>[0-9]{0,5}))?")  # RFC 3986, 3.2
 OWN_SITES = ("same-origin", "none")  # values of Sec-Fetch-Site: our own page, and an address typed by the user
-METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 JUDGED = (b"host", b"origin", b"sec-fetch-site")
 HOSTS_KEPT = 64
 Address = tuple[str, int | None]

@@ -110,7 +110,7 @@ def _operation(endpoint: Endpoint) -> Json:
 
 
 def _creates(endpoint: Endpoint) -> bool:
-    return endpoint.path in ("/v1/processes", "/v1/models/pull") and endpoint.method == "POST"
+    return endpoint.path in ("/v1/processes", "/v1/models/pull", "/v1/uploads") and endpoint.method == "POST"
 
 
 def _content(endpoint: Endpoint) -> Json:

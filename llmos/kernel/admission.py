@@ -21,6 +21,7 @@ from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Process, Spec
 from llmos.abi.recipe import DTYPES
 from llmos.abi.redact import MOST_ARGS_BYTES, MOST_TITLE, SECRET_ARGS, USERINFO, shorten
+from llmos.abi.upload import uploads_in
 from llmos.config import Config
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, shape_of
@@ -38,6 +39,7 @@ def admit(
     """Complete a spec: model pinned to a version, title, footprint; raises for arguments that cannot work."""
     declaration = declaration_of(spec.program)
     check_args(spec)
+    spec = _with_uploads(declaration, spec, store)
     model = _model(declaration, spec, store)
     if model is not None:
         spec = replace(spec, args={**spec.args, declaration.model_argument: model.ref})
@@ -75,6 +77,15 @@ def check_args(spec: Spec) -> None:
             limit=MOST_ARGS_BYTES,
             size=size_bytes,
         )
+
+
+def _with_uploads(declaration: Declaration, spec: Spec, store: Store) -> Spec:
+    """The spec with the names of uploaded files in its arguments; UploadNotFound or Conflict if one is not here."""
+    if not (named := set(uploads_in(spec.args))):
+        return spec
+    args = declaration.follow_paths(dict(spec.args), store.uploads)
+    store.uploads.touch(named)
+    return replace(spec, args=args)
 
 
 def _model(declaration: Declaration, spec: Spec, store: Store) -> Manifest | None:
@@ -129,6 +140,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
             program=spec.program,
         )
     declaration, roots = declaration_of(spec.program), Roots(config)
+    spec = _with_uploads(declaration, spec, store)
     args = roots.with_real_paths(spec.program, spec.args)
     word = declaration.model_argument
     model = store.resolve(args[word]) if word else None
@@ -152,6 +164,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         roots=roots.folders,
         cpu_kernels=config.cpu_kernels,
         main=declaration.main,
+        uploads=str(store.uploads.folder),
         is_ready_when_it_says=declaration.traits.is_ready_when_it_says,
     )
     job = declaration.job(job, store, config)

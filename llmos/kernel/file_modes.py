@@ -13,7 +13,10 @@ UMASK = 0o077  # of the daemon and, by inheritance, of every child
 OTHERS = 0o077  # the permissions of group and others
 WRITABLE = 0o022
 BY_ALL = 0o002
-ROOMS = ("blobs", "datasets", "downloads", "evaluations", "logs", "models", "names", "resident", "run", "scratch")
+ROOMS = (
+    "blobs", "datasets", "downloads", "evaluations", "logs", "models", "names", "resident", "run", "scratch",
+    "uploads",
+)  # fmt: skip
 PAGES = ("journal.*", "daemon.*", "verified.json", "config.toml", "row.key")
 SIGNS = ("daemon.lock", "journal.db", "journal.snapshot", "verified.json")
 NOBODYS = ("lost+found", ".tmp-*")

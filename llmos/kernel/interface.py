@@ -1,8 +1,8 @@
-"""The kernel's interface for the API, in three parts: processes, models and calls. llmos/testing has one in memory."""
+"""The kernel's interface for the API, in four parts: processes, models, calls and uploads. llmos/testing has one in memory."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol
 
 from llmos.abi.api_types import DiskUse, ModelView, Status, StreamEvent, Verified
@@ -12,6 +12,7 @@ from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
+from llmos.abi.upload import Upload
 
 __all__ = [
     "CallsInterface",
@@ -22,6 +23,7 @@ __all__ = [
     "ProcessesInterface",
     "Status",
     "StreamEvent",
+    "UploadsInterface",
     "Verified",
 ]
 
@@ -148,6 +150,35 @@ class CallsInterface(Protocol):
         ...
 
 
+class UploadsInterface(Protocol):
+    """Files that clients send in parts, each durable before it is acknowledged."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest file that may be uploaded."""
+        ...
+
+    def all(self) -> list[Upload]: ...
+    def get(self, name: str) -> Upload:
+        """The uploaded file of this id; UploadNotFound otherwise."""
+        ...
+
+    async def create(self, name: str, size_bytes: int, sha256: str = "") -> Upload:
+        """Begin a file; BadInput for its name or digest, TooLong, NoRoom or DiskFull beyond the limits."""
+        ...
+
+    async def append(self, name: str, offset: int, pieces: AsyncIterator[bytes]) -> Upload:
+        """Write a part of a file; Conflict if it does not go on at this byte, BadInput if its digest is another.
+
+        What came before an error is kept, and durable.
+        """
+        ...
+
+    async def remove(self, name: str) -> Upload:
+        """Remove a file; Conflict while a process uses it or a part of it is being sent."""
+        ...
+
+
 class KernelInterface(Protocol):
     """The API's only access to the kernel. Methods raise the errors of abi/error.py."""
 
@@ -157,5 +188,7 @@ class KernelInterface(Protocol):
     def models(self) -> ModelsInterface: ...
     @property
     def calls(self) -> CallsInterface: ...
+    @property
+    def uploads(self) -> UploadsInterface: ...
     def devices(self) -> list[Device]: ...
     def status(self) -> Status: ...

@@ -19,7 +19,8 @@ from llmos.abi.device import Device
 from llmos.abi.engine import DEFAULT
 from llmos.abi.error import LlmosError
 from llmos.abi.frame import Job
-from llmos.abi.process import Process
+from llmos.abi.process import Process, State
+from llmos.abi.upload import uploads_in
 from llmos.config import Config
 from llmos.home import end_children, end_orphans, is_stopped, mark
 from llmos.kernel import events as ev
@@ -43,6 +44,8 @@ from llmos.kernel.programs import traits_of
 from llmos.kernel.programs.probe import probe_spec
 from llmos.kernel.registry import Registry
 from llmos.kernel.store.store import Store
+from llmos.kernel.store.uploads import UploadLimits
+from llmos.kernel.upload_service import UploadService
 
 SWEEP_EVERY_S = 3600.0
 LATE_S = 5.0  # a tick this late is logged
@@ -51,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 class Kernel:
-    """One home's kernel: its `processes`, `models` and `calls`. Call `start` first and `stop` at the end.
+    """One home's kernel: its `processes`, `models`, `calls` and `uploads`. Call `start` first and `stop` at the end.
 
     `clock` is wall time, for what is shown and stored; `steady` is monotonic, for all waiting.
     """
@@ -59,6 +62,7 @@ class Kernel:
     processes: ProcessService
     models: Registry
     calls: CallService
+    uploads: UploadService
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class Kernel:
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        for folder in ("logs", "run", "scratch", "downloads"):
+        for folder in ("logs", "run", "scratch", "downloads", "uploads"):
             (config.home / folder).mkdir(parents=True, exist_ok=True)
         self._config = config
         self._clock, self._steady = clock, steady
@@ -105,7 +109,8 @@ class Kernel:
         config = self._config
         if ended := await asyncio.to_thread(end_orphans, config.home):
             log.warning("%d processes that an earlier daemon of this home had left were ended", ended)
-        self._store = Store(config.home, config.catalog)
+        limits = UploadLimits(config.max_upload_bytes, config.max_uploads_bytes, config.upload_lifetime_s)
+        self._store = Store(config.home, config.catalog, limits)
         for damaged in self._store.damaged:
             log.error("damaged: %s", damaged)
         self._journal = Journal(config.home / JOURNAL)
@@ -148,6 +153,7 @@ class Kernel:
             applied=self._on_applied,
             view=self._view,
         )
+        self.uploads = UploadService(store.uploads, self._uploads_in_use)
         self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
         self.calls = CallService(
             config,
@@ -258,7 +264,20 @@ class Kernel:
                 swept_at = now
                 known, ended = {one.pid for one in processes}, {one.pid for one in processes if one.is_ended}
                 await asyncio.to_thread(self._logs.sweep, known, ended)
+                await self._sweep_uploads()
             await asyncio.sleep(TICK_S)
+
+    async def _sweep_uploads(self) -> None:
+        try:
+            for upload in await self.uploads.sweep():
+                log.info("the uploaded file %s (%s) is removed: its time is over", upload.id, upload.name)
+        except Exception:  # the top of a loop: our own fault must not end the checks
+            log.exception("uploaded files were not swept")
+
+    def _uploads_in_use(self) -> set[str]:
+        """The uploaded files that processes name which work, or may continue."""
+        left = (one for one in self._table.processes.values() if one.state is not State.EXITED)
+        return {name for process in left for name in uploads_in(process.spec.args)}
 
     def _on_applied(self, event: ev.Event) -> None:
         """Tell the router and the watchers about an applied event."""

@@ -20,6 +20,7 @@ from llmos.abi.frame import Failed, Job, Ready
 from llmos.abi.redact import redact, redacted_fault, secrets_in
 from llmos.abi.roots import restrict
 from llmos.abi.stdio import LogOutput
+from llmos.abi.upload import read_uploads_in
 from llmos.nn.cpu import cpu_path
 from llmos.programs.channel import DAEMON_GONE, Channel, Heartbeat
 from llmos.programs.disk_full import room_said
@@ -53,6 +54,7 @@ def _run(channel: Channel) -> int:
         _name(f"llmos-{assignment.program}-{assignment.pid}")
         tempfile.tempdir = assignment.scratch  # the daemon removes it after a kill
         restrict(assignment.roots)
+        read_uploads_in(assignment.uploads)
         cpu_path.use(assignment.cpu_kernels)
         program = import_module(assignment.main or f"llmos.programs.{assignment.program}")
         if not assignment.is_ready_when_it_says:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from llmos.abi.error import BadInput, PathNotAllowed
 from llmos.abi.roots import SETTING, open_below
 from llmos.abi.row_path import split_part
+from llmos.abi.upload import real_path
 from llmos.data.byte_source import unreadable
 from llmos.data.formats.source import Source
 from llmos.data.table import Item, Record, Table, bad_row, table_of
@@ -44,7 +45,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         with open_below(name) as checked:
             place = os.fstat(checked.fileno())
             before = _open_count(place)
-            base = sqlite3.connect(f"file:{quote(str(name))}?mode=ro", uri=True)
+            base = sqlite3.connect(f"file:{quote(str(real_path(name)))}?mode=ro", uri=True)
             is_same = before is None or (_open_count(place) or 0) > before
     except OSError as error:
         raise unreadable(path, error) from error

@@ -18,6 +18,7 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.abi.row_path import split_part
+from llmos.abi.upload import is_upload, upload_id
 from llmos.kernel.programs import declaration_of, declarations
 from llmos.kernel.programs.declaration import row_files
 from llmos.kernel.store.store import Store
@@ -107,13 +108,15 @@ def check_rows(args: Mapping[str, Json], store: Store) -> None:
 
 def check_source(source: str, store: Store) -> None:
     """As `check_rows`, for one file or dataset."""
-    if source.startswith("/"):
+    if is_upload(source):
+        store.uploads.get(upload_id(source))
+    elif source.startswith("/"):
         if not Path(split_part(source)[0]).exists():
             raise BadInput(f"No file {source}. Check the path; it is read by the daemon, on its machine", file=source)
     elif "@" in source:
         store.dataset(source)
     else:
-        raise BadInput(f"{source!r} is neither an absolute path nor a dataset like name@1", file=source)
+        raise BadInput(f"{source!r} is neither an absolute path nor a dataset like name@1 nor an upload like upload:ID", file=source)
 
 
 def in_int8(manifest: Manifest, store: Store, floats: str) -> dict[str, ModelPath]:

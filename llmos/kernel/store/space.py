@@ -25,6 +25,7 @@ def disk_use(home: Path, garbage: Iterable[Path]) -> DiskUse:
         logs_bytes=_size(home / "logs", seen),
         reclaimable_bytes=freed_bytes(garbage),
         free_bytes=shutil.disk_usage(home).free,
+        uploads_bytes=_size(home / "uploads", seen),
     )
 
 

@@ -37,6 +37,7 @@ from llmos.kernel.store.promotions import Promotions, still_there
 from llmos.kernel.store.resident_forms import ResidentForms, form_key, form_name
 from llmos.kernel.store.row_key import row_key
 from llmos.kernel.store.space import disk_use, freed_bytes
+from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.store.verification import Verification
 from llmos.kernel.store.versions import VersionFolders
 
@@ -44,9 +45,10 @@ from llmos.kernel.store.versions import VersionFolders
 class Store:
     """Everything kept under one home. Open it once: the daemon holds the home's lock."""
 
-    def __init__(self, home: Path, catalog: Path | None = None) -> None:
-        """`catalog` is the user's own, for the commands that repair bases from it."""
+    def __init__(self, home: Path, catalog: Path | None = None, limits: UploadLimits | None = None) -> None:
+        """`catalog` is the user's own, for the commands that repair bases from it; `limits` are those of uploads."""
         self.home = home
+        self.uploads = Uploads(home / "uploads", limits)
         self._catalog = catalog
         self._scratch = home / "scratch"
         self._writing = threading.Lock()
