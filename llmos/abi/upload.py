@@ -63,12 +63,19 @@ def upload_id(source: str) -> str:
 
 
 def with_name(source: str, upload: Upload) -> str:
-    """The source as processes name it: `upload:ID/name`, and behind a colon the part that was named."""
+    """The source as processes name it: `upload:ID/name`, and behind a colon the part that was named.
+
+    BadInput if it has another name than the file.
+    """
     found = NAMED.fullmatch(source)
     assert found is not None, f"{source} names no upload"
     rest = found[3] or ""
     if found[2] == "/":
-        rest = rest.removeprefix(upload.name).removeprefix(":")
+        named, rest = rest[: len(upload.name)], rest[len(upload.name) :]
+        if named != upload.name or rest[:1] not in ("", ":"):
+            said = f"The file {upload.ref} is called {upload.name!r}. Name it so, or by its id alone: {upload.ref}"
+            raise BadInput(said, value=source[:80], reason="upload", expected=upload.path)
+        rest = rest[1:]
     return f"{upload.path}:{rest}" if rest else upload.path
 
 

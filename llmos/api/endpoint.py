@@ -107,7 +107,7 @@ class Media:
 class Endpoint:
     """One method on one path. `takes` and `gives` are its body types; `media` is the response's media type.
 
-    `also` are further media types, used if the request accepts one.
+    `also` are further media types, used if the request accepts one. `headers` are those of its refusals.
     """
 
     method: str
@@ -119,6 +119,7 @@ class Endpoint:
     query: tuple[Query, ...] = ()
     media: str = "application/json"
     also: tuple[Media, ...] = ()
+    headers: Mapping[str, str] | None = None
 
     @property
     def answers(self) -> tuple[Media, ...]:
@@ -137,6 +138,7 @@ class ErrorBoundary:
     def __init__(self, endpoint: Endpoint, refused: Counter[str]) -> None:
         self._handle = endpoint.handle
         self._query = endpoint.query
+        self._headers = endpoint.headers
         self._refused = refused  # refusals by code
 
     async def answer(self, request: Request) -> Reply | None:
@@ -150,7 +152,7 @@ class ErrorBoundary:
                 answer = await compress_answer(answer, scope)
         except LlmosError as error:
             self._refused[error.code] += 1
-            return refusal(error)
+            return refusal(error, headers=self._headers)
         except ClientDisconnect:
             log.debug("%s %s: the client left before its body was there", scope["method"], scope["path"])
             return None

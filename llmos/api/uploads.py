@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Bodies, Endpoint, Reply, header_of, reply
 from llmos.api.errors import CREATED, refusal
 from llmos.api.models import Removed
-from llmos.kernel.interface import KernelInterface
+from llmos.kernel.interface import KernelInterface, UploadsInterface
 
 TUS = "1.0.0"
 EXTENSIONS = "creation,expiration,termination"
@@ -62,20 +63,26 @@ class UploadRoutes:
     """The routes of uploads. Requests with the header Tus-Resumable are answered as tus has it, others in JSON."""
 
     def __init__(self, kernel: KernelInterface, bodies: Bodies) -> None:
-        self._uploads = kernel.uploads
+        self._kernel = kernel
         self._bodies = bodies
+
+    @property
+    def _uploads(self) -> UploadsInterface:
+        return self._kernel.uploads
 
     def endpoints(self) -> list[Endpoint]:
         all_of_them, one = "/v1/uploads", "/v1/uploads/{id}"
-        return [
+        found = [
             Endpoint("GET", all_of_them, self.list, "List uploaded files", gives=UploadList),
             Endpoint("POST", all_of_them, self.create, "Begin to upload a file", UploadRequest, UploadView),
             Endpoint("OPTIONS", all_of_them, self.options, "What of tus is spoken here"),
             Endpoint("GET", one, self.show, "Show an uploaded file; HEAD gives its Upload-Offset", gives=UploadView),
             Endpoint("PATCH", one, self.append, "Send a part of a file, from Upload-Offset on", gives=UploadView),
             Endpoint("PUT", one, self.append, "Send a part of a file, or all of it", gives=UploadView),
+            Endpoint("POST", one, self.override, "The method in X-HTTP-Method-Override, as tus has it"),
             Endpoint("DELETE", one, self.remove, "Remove an uploaded file", gives=Removed),
         ]
+        return [replace(one, headers={"Tus-Resumable": TUS}) for one in found]
 
     async def list(self, request: Request) -> Reply:
         return reply({"data": [view_of(one) for one in self._uploads.all()]})
@@ -87,7 +94,7 @@ class UploadRoutes:
     async def create(self, request: Request) -> Reply:
         if (refused := _other_version(request)) is not None:
             return refused
-        body = _announced(request) if _is_tus(request) else await self._bodies.read(request, CREATE)
+        body = _announcement(request) if _is_tus(request) else await self._bodies.read(request, CREATE)
         upload = await self._uploads.create(body.name, body.size_bytes, body.sha256 or "")
         return _answer(request, upload, CREATED)
 
@@ -104,8 +111,8 @@ class UploadRoutes:
         size_bytes = _count(request, "content-length", 0)
         if offset + size_bytes > upload.size_bytes:
             raise TooLong(
-                f"{size_bytes:,} bytes from {offset:,} on are more than the {upload.size_bytes:,} of {upload.name}. Send "
-                "the file that was announced",
+                f"{size_bytes:,} bytes from {offset:,} on are more than were announced of {upload.name}: it has "
+                f"{upload.size_bytes:,}. Send that file",
                 size=offset + size_bytes,
                 limit=upload.size_bytes,
                 unit="bytes",
@@ -113,6 +120,15 @@ class UploadRoutes:
             )
         upload = await self._uploads.append(upload.id, offset, _pieces(request))
         return _answer(request, upload, 200)
+
+    async def override(self, request: Request) -> Reply:
+        """For clients that can send no PATCH and DELETE."""
+        method = (header_of(request.scope, b"x-http-method-override") or "").strip().upper()
+        handlers = {"PATCH": self.append, "DELETE": self.remove, "HEAD": self.show}
+        if method not in handlers:
+            said = "A part of a file is sent by PATCH, or by POST with X-HTTP-Method-Override: PATCH"
+            raise BadInput(said, key="x-http-method-override", value=method[:20], expected=sorted(handlers))
+        return await handlers[method](request)
 
     async def remove(self, request: Request) -> Reply:
         if (refused := _other_version(request)) is not None:
@@ -150,7 +166,7 @@ def _answer(request: Request, upload: Upload, status: int) -> Response:
     }
     if status == CREATED:
         headers["Location"] = f"/v1/uploads/{upload.id}"
-    if _is_tus(request) and request.method in ("PATCH", "PUT"):
+    if _is_tus(request) and request.method not in ("GET", "HEAD") and status != CREATED:
         return Response(status_code=NO_CONTENT, headers=headers)
     answer = reply(view_of(upload), status)
     answer.headers.update(headers)
@@ -167,7 +183,9 @@ def _other_version(request: Request) -> Response | None:
     if version in (None, TUS):
         return None
     said = f"Tus-Resumable is {version[:20]!r}; this is tus {TUS}" if version else "Tus-Resumable is empty"
-    return refusal(BadInput(said, key="tus-resumable"), status=WRONG_VERSION, headers={"Tus-Version": TUS})
+    return refusal(
+        BadInput(said, key="tus-resumable"), status=WRONG_VERSION, headers={"Tus-Version": TUS, "Tus-Resumable": TUS}
+    )
 
 
 def _other_media(request: Request) -> Response | None:
@@ -176,11 +194,13 @@ def _other_media(request: Request) -> Response | None:
     coding = (header_of(request.scope, b"content-encoding") or "identity").strip().lower()
     if media in MEDIA and coding == "identity":
         return None
-    said = f"A part of a file is sent as {MEDIA[0]}, without Content-Encoding; this one is {media[:60]!r}, {coding[:20]!r}"
-    return refusal(BadInput(said, key="content-type"), status=WRONG_MEDIA)
+    said = (
+        f"A part of a file is sent as {MEDIA[0]}, without Content-Encoding; this one is {media[:60]!r}, {coding[:20]!r}"
+    )
+    return refusal(BadInput(said, key="content-type"), status=WRONG_MEDIA, headers={"Tus-Resumable": TUS})
 
 
-def _announced(request: Request) -> UploadRequest:
+def _announcement(request: Request) -> UploadRequest:
     """The file that the headers of tus announce: Upload-Length, and Upload-Metadata with filename and sha256."""
     metadata: dict[str, str] = {}
     for pair in (header_of(request.scope, b"upload-metadata") or "").split(","):

@@ -26,7 +26,7 @@ from llmos.config import Config
 from llmos.kernel.paths import Roots
 from llmos.kernel.processes.footprint import FootprintFacts, ModelShape, shape_of
 from llmos.kernel.programs import declaration_of, declarations
-from llmos.kernel.programs.arguments import row_sources
+from llmos.kernel.programs.arguments import is_dataset, row_sources
 from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
 from llmos.kernel.store.store import Store
 
@@ -148,7 +148,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
     if model is not None:
         store.prove(model.ref, dtype)
     scratch = config.home / "scratch" / str(process.pid)
-    datasets = {ref: store.dataset(ref) for ref in row_sources(args) if "@" in ref}
+    datasets = {ref: store.dataset(ref) for ref in filter(is_dataset, row_sources(args))}
     job = Job(
         pid=process.pid,
         program=spec.program,

@@ -1,4 +1,4 @@
-"""The kernel's interface for the API, in four parts: processes, models, calls and uploads. llmos/testing has one in memory."""
+"""The kernel's interface for the API: processes, models, calls and uploads. llmos/testing has one in memory."""
 
 from __future__ import annotations
 

@@ -201,6 +201,7 @@ class Kernel:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._event_stream.close()
+        self.uploads.close()
         self._supervisor.close()
         end_children(os.getpid(), self._config.home)
         self._compact()

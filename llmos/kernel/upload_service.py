@@ -69,6 +69,10 @@ class UploadService:
         in_use = self._in_use()
         return await self._beside(self._uploads.sweep, in_use)
 
+    def close(self) -> None:
+        """Begin nothing more; what is being written is written."""
+        self._threads.shutdown(wait=False)
+
     async def _beside(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(work, *args))
 

@@ -6,7 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 from llmos.abi.api_types import Damage, DiskUse, ModelView, Status, StreamEvent, Verified
 from llmos.abi.call import Call, CallRequest, Chunk, check_inputs
@@ -38,6 +43,8 @@ from llmos.engines.null import NullEngine
 from llmos.kernel.calls.router import QUEUE_S
 from llmos.kernel.interface import KernelInterface
 from llmos.kernel.programs import declaration_of
+from llmos.kernel.store.uploads import UploadLimits, Uploads
+from llmos.kernel.upload_service import UploadService
 
 NOON = 1_750_000_000.0
 
@@ -381,8 +388,17 @@ class MemoryKernel:
         self.models = MemoryModels("null" if engine is None else DEFAULT, report)
         self.processes = MemoryProcesses(self.models, plays=plays)
         self.calls = MemoryCalls(self.models, engine or NullEngine())
+        self.upload_limits = UploadLimits()
+        self.in_use: set[str] = set()  # uploads that processes name
         for one in self.models.manifests.values() if engine is None else ():
             self.calls.engine.attach(ModelPath(one, "/nowhere"))
+
+    @cached_property
+    def uploads(self) -> UploadService:
+        """As the kernel has it, in a folder that goes with this object."""
+        folder = mkdtemp(prefix="llmos-uploads-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        return UploadService(Uploads(Path(folder), self.upload_limits), lambda: self.in_use)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

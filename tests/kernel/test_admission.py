@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import BadInput, BadSetting, Unavailable
+from llmos.abi.error import BadInput, BadSetting, Conflict, Unavailable, UploadNotFound
 from llmos.abi.model import Offer, OfferKind, Part
 from llmos.abi.process import Process, Spec
+from llmos.abi.upload import uploads_in
 from llmos.config import Config
 from llmos.kernel.admission import MOST_ARGS_BYTES, admit, assignment, unreachable_dtypes
 from llmos.kernel.store.store import Store
@@ -198,3 +199,36 @@ def test_arguments_that_a_journal_must_not_keep_are_refused_and_not_said_again(t
 def test_a_title_is_as_long_as_a_line_of_a_list(tmp_path):
     spec, _ = admit(Spec("pull", {"source": "s" * 4_000}), Store(tmp_path), 0)
     assert len(spec.title) == 200
+
+
+@pytest.mark.parametrize("program", ["train", "evaluate", "import-data", "quantize"])
+def test_an_uploaded_file_is_named_by_its_own_name_wherever_rows_are(tmp_path: Path, program: str) -> None:
+    store = Store(tmp_path)
+    add_base(store)
+    add_model(store, "mood", "tiny:1", pid=901)
+    rows, test = (store.uploads.create(name, 3) for name in ("rows.csv", "a@1.xlsx"))
+    args: dict[str, object] = {"data": {"train": rows.ref, "test": f"{test.ref}:Sheet 2"}}
+    args |= {"import-data": {"name": "mood"}, "train": {"task": "classify", "name": "new", "base": "tiny:1"}}.get(
+        program, {"model": "mood:1"}
+    )
+    with fails_with(Conflict, upload=rows.id, offset=0, size=3):
+        admit(Spec(program, args), store, 0)
+    for upload in (rows, test):
+        with store.uploads.append(upload.id, 0) as part:
+            part.write(b"a,b")
+    spec, _ = admit(Spec(program, args), store, 0)
+    assert spec.args["data"]["train"] == f"upload:{rows.id}/rows.csv"
+    assert spec.args["data"]["test"] == f"upload:{test.id}/a@1.xlsx:Sheet 2"
+    assert set(uploads_in(spec.args)) == {rows.id, test.id}
+    job = assignment(Process(7, spec), store, Config(tmp_path, host="0.0.0.0", data_roots=(tmp_path / "data",)), CPU)
+    assert (job.args["data"], job.uploads) == (spec.args["data"], str(tmp_path / "uploads"))
+    store.uploads.remove(test.id)
+    with fails_with(UploadNotFound, upload=test.id):
+        assignment(Process(7, spec), store, Config(tmp_path), CPU)
+
+
+def test_a_path_with_an_at_sign_is_no_dataset(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "rows@1.csv").write_text("text,label\na,b\n")
+    spec, _ = admit(Spec("import-data", {"name": "mood", "data": str(tmp_path / "rows@1.csv")}), store, 0)
+    assert assignment(Process(7, spec), store, Config(tmp_path), CPU).datasets == {}

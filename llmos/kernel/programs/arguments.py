@@ -100,6 +100,11 @@ def row_sources(args: Mapping[str, Json]) -> Iterator[str]:
         yield from (source for _, source in row_files(data))
 
 
+def is_dataset(source: str) -> bool:
+    """Whether a source of rows names a dataset (name@version), not a file with that sign in its path."""
+    return "@" in source and not source.startswith("/") and not is_upload(source)
+
+
 def check_rows(args: Mapping[str, Json], store: Store) -> None:
     """BadInput for a file that is not there, DatasetNotFound for a dataset that is not."""
     for source in row_sources(args):
@@ -113,10 +118,13 @@ def check_source(source: str, store: Store) -> None:
     elif source.startswith("/"):
         if not Path(split_part(source)[0]).exists():
             raise BadInput(f"No file {source}. Check the path; it is read by the daemon, on its machine", file=source)
-    elif "@" in source:
+    elif is_dataset(source):
         store.dataset(source)
     else:
-        raise BadInput(f"{source!r} is neither an absolute path nor a dataset like name@1 nor an upload like upload:ID", file=source)
+        raise BadInput(
+            f"{source!r} is neither an absolute path, nor a dataset like name@1, nor an uploaded file like upload:ID",
+            file=source,
+        )
 
 
 def in_int8(manifest: Manifest, store: Store, floats: str) -> dict[str, ModelPath]:

@@ -10,7 +10,7 @@ from llmos.abi.process import Program, Spec
 from llmos.abi.recipe import ON_BAD_ROW, Data
 from llmos.abi.task import trainable_tasks
 from llmos.abi.wire import from_plain
-from llmos.kernel.programs.arguments import Rows, Text, check_source, row_sources
+from llmos.kernel.programs.arguments import Rows, Text, check_source, is_dataset, row_sources
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
 
 
@@ -38,9 +38,11 @@ class ImportData(Declaration):
             )
         sources = list(row_sources(spec.args))
         if not sources:
-            raise BadInput('import-data needs data: an absolute path, or {"train": path, "test": path ...}', key="data")
+            raise BadInput(
+                'import-data needs data: an absolute path, upload:ID, or {"train": path, "test": path ...}', key="data"
+            )
         for source in sources:
-            if "@" in source and not source.startswith("/"):
+            if is_dataset(source):
                 raise BadInput(f"{source} is a dataset already. Join several: llmos data merge", key="data")
             check_source(source, facts.store)
         if isinstance(data := spec.args["data"], dict):

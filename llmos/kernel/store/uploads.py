@@ -142,10 +142,10 @@ class Uploads:
             raise
 
     def touch(self, names: Collection[str]) -> None:
-        """They are used now, so that their time begins anew."""
+        """They are used now: the time of those that are complete begins anew. UploadNotFound if one is not here."""
         for name in names:
             upload = self.get(name)
-            if name not in self._busy:
+            if upload.is_complete:
                 self._keep(upload)
 
     def remove(self, name: str) -> Upload:
