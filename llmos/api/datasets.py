@@ -13,7 +13,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, split_dataset_ref
 from llmos.abi.process import Process, Program, Spec
 from llmos.abi.wire import to_plain
-from llmos.api.endpoint import Bodies, Endpoint, Reply, reply
+from llmos.api.endpoint import Bodies, Endpoint, Query, Reply, asked_of, reply
 from llmos.api.errors import CREATED
 from llmos.api.models import Removed
 from llmos.kernel.interface import KernelInterface
@@ -51,12 +51,30 @@ class FindRequest(msgspec.Struct, forbid_unknown_fields=True):
     ids: list[str] = []
 
 
+class RowPage(msgspec.Struct):
+    """Rows of a split, of which it has `total`; the first one is number `offset`.
+
+    A row has its id, the columns of its task, `file` and `line`, and `extra` and `origin` where it has such.
+    """
+
+    split: str
+    total: int
+    offset: int
+    rows: list[dict[str, Any]]
+
+
 class DatasetList(msgspec.Struct):
     """All versions of all datasets."""
 
     data: list[DatasetManifest]
 
 
+DEFAULT_ROWS, MOST_ROWS = 20, 1000
+PAGE = (
+    Query("split", "train, validation or test (default: the first there is)", "string"),
+    Query("offset", "the number of the first row, from 1", "integer"),
+    Query("limit", f"this many rows at most (default {DEFAULT_ROWS}, at most {MOST_ROWS:,})", "integer"),
+)
 IMPORT = msgspec.json.Decoder(ImportRequest)
 FIND = msgspec.json.Decoder(FindRequest)
 OPERATION = msgspec.json.Decoder(dict[str, Json])
@@ -77,6 +95,7 @@ class Datasets:
             Endpoint("POST", "/v1/datasets", self.start_import, "Import rows", ImportRequest, Process),
             Endpoint("GET", one, self.show, "Show a dataset; a bare name means the newest", gives=DatasetManifest),
             Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
+            Endpoint("GET", f"{one}/rows", self.rows, "Read rows of a dataset", gives=RowPage, query=PAGE),
             Endpoint("POST", "/v1/find-rows", self.find, "Find rows in all datasets", FindRequest, Process),
             Endpoint(
                 "POST",
@@ -96,6 +115,18 @@ class Datasets:
 
     async def remove(self, request: Request) -> Reply:
         return reply(Removed(await self._models.remove_dataset(request.path_params["ref"])))
+
+    async def rows(self, request: Request) -> Reply:
+        asked = asked_of(request)
+        limit = int(asked.get("limit") or DEFAULT_ROWS)
+        if limit > MOST_ROWS:
+            raise BadInput(f"limit is {limit:,}; at most {MOST_ROWS:,} rows are read at a time", key="limit")
+        first = int(asked.get("offset") or 1)
+        split = asked.get("split")
+        page = await self._models.dataset_rows(
+            request.path_params["ref"], None if split is None else str(split), first - 1, limit
+        )
+        return reply({"split": page["split"], "total": page["total"], "offset": first, "rows": page["rows"]})
 
     async def find(self, request: Request) -> Reply:
         body = await self._bodies.read(request, FIND)

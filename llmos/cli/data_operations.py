@@ -9,7 +9,7 @@ import typer
 from llmos.abi.error import BadInput
 from llmos.cli.client import box
 from llmos.cli.data_import import finish
-from llmos.cli.data_versions import DatasetRef
+from llmos.cli.data_versions import DatasetRef, text_of
 from llmos.cli.terminal import note, say, say_json, say_table
 from llmos.cli.train import AsJson, Wait
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from llmos.sdk.client import Client
 
 Name = Annotated[str | None, typer.Option("--name", help="The new version's name.")]
-MOST_SHOWN = 100  # characters of a text
 
 
 def split(
@@ -117,7 +116,9 @@ def find(
     if as_json:
         say_json(found)
         return
-    say_table(("DATASET", "SPLIT", "ID", "ROW"), [(r["dataset"], r["split"], r["id"], _text(r)) for r in found["rows"]])
+    say_table(
+        ("DATASET", "SPLIT", "ID", "ROW"), [(r["dataset"], r["split"], r["id"], text_of(r)) for r in found["rows"]]
+    )
     if not found["rows"]:
         note("No dataset has such a row. A row is found by its whole text, whatever its case and white space")
     elif found["count"] > len(found["rows"]):
@@ -131,15 +132,7 @@ def _result(client: Client, process: Process, *, quiet: bool) -> Json:
 
 
 def _line(row: Json) -> str:
-    return f"{row['id']} {row['split']}: {_text(row)}"
-
-
-def _text(row: Json) -> str:
-    """The columns of a row's task on one line, cut."""
-    own = {"id", "split", "dataset", "file", "line", "extra", "origin"}
-    cells = (value if isinstance(value, str) else str(value) for key, value in row.items() if key not in own and value)
-    line = " | ".join(" ".join(cell.split()) for cell in cells)
-    return line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN - 1]}…"
+    return f"{row['id']} {row['split']}: {text_of(row)}"
 
 
 VERBS: dict[str, Any] = {

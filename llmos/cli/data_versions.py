@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,11 +14,14 @@ from llmos.cli.terminal import note, say, say_json, say_table, size
 
 if TYPE_CHECKING:
     from llmos.abi.api_types import Model
+    from llmos.abi.json_type import Json
     from llmos.abi.model import DatasetManifest
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DatasetRef = Annotated[str, typer.Argument(metavar="DATASET", help="A name (its newest version), or name@version.")]
 SHOWN_LABELS = 30
+MOST_SHOWN = 100  # characters of a row
+OWN = frozenset({"id", "split", "dataset", "file", "line", "extra", "origin"})
 
 
 def ls(as_json: AsJson = False) -> None:
@@ -35,14 +40,18 @@ def ls(as_json: AsJson = False) -> None:
         note("There are no datasets. Bring in rows: llmos data import FILE")
 
 
-def show(ref: DatasetRef, as_json: AsJson = False) -> None:
-    """Show a dataset: columns, splits, labels, provenance."""
+def show(
+    ref: DatasetRef,
+    rows: Annotated[int, typer.Option(help="So many rows of each split are shown.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset: columns, splits, labels, provenance, some rows."""
     with box() as client:
         dataset = client.dataset(ref)
-        models = [one for one in client.models() if _is_trained_on(one, dataset.ref)]
-    trained = list(dict.fromkeys(one.ref for one in models))
+        trained = _trained_on([dataset.ref], client.datasets(), client.models())
+        shown = [client.dataset_rows(dataset.ref, split=split, limit=rows) for split in dataset.splits if rows > 0]
     if as_json:
-        say_json({"ref": dataset.ref, **_plain(dataset), "models": trained})
+        say_json({"ref": dataset.ref, **_plain(dataset), "models": trained, "rows": list(chain.from_iterable(shown))})
         return
     say(f"{dataset.ref}: {sum(dataset.splits.values()):,} rows for {dataset.task}, made by {_made_by(dataset)}")
     facts = [
@@ -61,6 +70,9 @@ def show(ref: DatasetRef, as_json: AsJson = False) -> None:
     say_table(("COLUMN", "WHAT"), [*dataset.columns.items(), *others])
     _say_labels(dataset)
     _say_sources(dataset)
+    if shown:
+        say()
+        say_table(("SPLIT", "ID", "ROW"), [(row["split"], row["id"], text_of(row)) for page in shown for row in page])
     for one in dataset.notes:
         note(one)
 
@@ -74,8 +86,7 @@ def rm(
     with box() as client:
         for ref in refs:
             removed += client.remove_dataset(ref)
-        models = {one.ref: one for one in client.models()}.values()
-        trained = sorted(one.ref for one in models if any(_is_trained_on(one, ref) for ref in removed))
+        trained = _trained_on(removed, client.datasets(), client.models())
     if as_json:
         say_json({"removed": removed, "models": trained})
         return
@@ -94,9 +105,19 @@ def _plain(dataset: DatasetManifest) -> dict[str, Any]:  # Any: JSON
     return plain
 
 
-def _is_trained_on(model: Model, ref: str) -> bool:
-    """Whether a model learned from this version, or from one that was made of it for its training."""
-    return ref in (model.lineage.get("dataset"), model.lineage.get("data"))
+def _trained_on(refs: Sequence[str], datasets: Sequence[DatasetManifest], models: Sequence[Model]) -> list[str]:
+    """The models that learned from these versions, or from ones that were made of them."""
+    made_of = set(refs)
+    while more := {one.ref for one in datasets if made_of & set(one.parents)} - made_of:
+        made_of |= more
+    return sorted({one.ref for one in models if one.lineage.get("dataset") in made_of})
+
+
+def text_of(row: Json) -> str:
+    """The columns of a row's task on one line, cut."""
+    cells = (value if isinstance(value, str) else str(value) for key, value in row.items() if key not in OWN and value)
+    line = " | ".join(" ".join(cell.split()) for cell in cells)
+    return line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN - 1]}…"
 
 
 def _operation(dataset: DatasetManifest) -> dict[str, Any]:  # Any: JSON

@@ -115,12 +115,12 @@ def choose_stratified(
     owed = 0.0
     for kind in sorted(strata):
         owed += share * sum(map(len, strata[kind]))
-        for group in sorted(strata[kind], key=lambda same: place(same[0])):
-            leaving = Counter(kind for i in group for kind in kinds[i])
-            if owed >= len(group) / 2 and all(staying[kind] > count for kind, count in leaving.items()):
-                chosen.update(group)
+        for rows in sorted(strata[kind], key=lambda same: place(same[0])):
+            leaving = Counter(kind for i in rows for kind in kinds[i])
+            if owed >= len(rows) / 2 and all(staying[kind] > count for kind, count in leaving.items()):
+                chosen.update(rows)
                 staying -= leaving  # a label with no row left to train on could not be learned
-                owed -= len(group)
+                owed -= len(rows)
         owed = min(owed, 1.0)  # what a label of few large groups could not give is not asked of the next
     if not chosen and len(strata) > len(kinds) / 2 and len(kinds) > FEW_ROWS:
         raise BadInput(

@@ -10,6 +10,7 @@ from llmos.abi.call import CallRequest, Chunk
 from llmos.abi.device import Device
 from llmos.abi.gate import Gate
 from llmos.abi.histogram import Histogram
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process, Spec
 from llmos.abi.upload import Upload
@@ -103,6 +104,10 @@ class ModelsInterface(Protocol):
 
     def datasets(self) -> list[DatasetManifest]: ...
     def dataset(self, ref: str) -> DatasetManifest: ...
+    async def dataset_rows(self, ref: str, split: str | None, start: int, limit: int) -> dict[str, Json]:
+        """A page of a dataset's rows: {"split", "total", "start", "rows"}; `start` counts from 0."""
+        ...
+
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         """The ids that rows with these texts have here, of each the first row's."""
         ...

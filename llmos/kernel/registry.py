@@ -17,13 +17,16 @@ from llmos.abi.capability import capabilities_of
 from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, Conflict, LlmosError, NotFound, error_of
 from llmos.abi.gate import DEFAULT_POLICY, METRIC, Gate, GatePolicy, gate_policy
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Manifest, check_name, split_ref
 from llmos.abi.process import Process, State
 from llmos.abi.row_id import RowHmac, fold_text
 from llmos.abi.row_outcome import PREDICTIONS
+from llmos.abi.wire import to_plain
 from llmos.kernel import events as ev
 from llmos.kernel.calls.router import Router
 from llmos.kernel.children import cleanup
+from llmos.kernel.dataset_page import read_dataset_page
 from llmos.kernel.event_stream import EventStream
 from llmos.kernel.loop import Loop
 from llmos.kernel.processes.process_runtime import ALIVE
@@ -238,6 +241,18 @@ class Registry:
 
     def dataset(self, ref: str) -> DatasetManifest:
         return self._store.dataset(ref)
+
+    async def dataset_rows(self, ref: str, split: str | None, start: int, limit: int) -> dict[str, Json]:
+        manifest = self._store.dataset(ref)
+        question = {
+            "folder": str(self._store.dataset_folder(manifest.ref)),
+            "manifest": to_plain(manifest),
+            "key": await self._in_store(self._store.row_key),
+            "split": split,
+            "start": start,
+            "limit": limit,
+        }
+        return await read_dataset_page(question)
 
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         key: str = await self._in_store(self._store.row_key)

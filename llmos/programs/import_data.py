@@ -61,13 +61,13 @@ def main(channel: Channel, job: Job) -> None:
     notes = [*dict.fromkeys(importing.notes), *kept, *_unknown_labels(written.label_counts)]
     for note in notes:
         print(note, flush=True)
-    source = {"source": str(args["source"])} if args.get("source") else {}
+    remark = {"source": str(args["source"])} if args.get("source") else {}
     ref = offer_dataset(
         channel,
         job,
         written,
         name=str(args["name"]),
-        operation={"operation": "import", **source},
+        operation={"operation": "import", **remark},
         license=str(args.get("license") or ""),
         notes=notes,
         more={"provenance": {"sources": importing.described}},

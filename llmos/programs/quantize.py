@@ -37,8 +37,8 @@ from llmos.evaluation.statistics.samples import Sample
 from llmos.nn.cpu import int8_gain as gains
 from llmos.nn.cpu.int8_gain import Gain, Measure
 from llmos.nn.load import load
-from llmos.programs.channel import Channel
-from llmos.programs.evaluate import Stopped, data_of, report_rows
+from llmos.programs.channel import Channel, Stopped
+from llmos.programs.evaluate import data_of, report_rows
 from llmos.programs.resident import offer_resident, with_resident
 
 BASE_OFFER, MODEL_OFFER = 11, 12

@@ -130,6 +130,10 @@ class AsyncClient:
         """A dataset."""
         return await self._ask(request.dataset(ref))
 
+    async def dataset_rows(self, ref: str, *, split: str | None = None, offset: int = 1, limit: int = 20) -> list[Json]:
+        """Rows of a dataset's split, from number `offset` on, as dicts."""
+        return await self._ask(request.dataset_rows(ref, split, offset, limit))
+
     async def remove_dataset(self, ref: str) -> list[str]:
         """Remove a dataset; returns the removed refs."""
         return await self._ask(request.remove_dataset(ref))

@@ -130,6 +130,10 @@ class Client:
         """A dataset."""
         return self._ask(request.dataset(ref))
 
+    def dataset_rows(self, ref: str, *, split: str | None = None, offset: int = 1, limit: int = 20) -> list[Json]:
+        """Rows of a dataset's split, from number `offset` on, as dicts."""
+        return self._ask(request.dataset_rows(ref, split, offset, limit))
+
     def remove_dataset(self, ref: str) -> list[str]:
         """Remove a dataset; returns the removed refs."""
         return self._ask(request.remove_dataset(ref))

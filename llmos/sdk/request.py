@@ -142,6 +142,12 @@ def dataset(ref: str) -> Request[DatasetManifest]:
     return Request("GET", f"/v1/datasets/{quote(ref, safe='@')}", _one(DatasetManifest))
 
 
+def dataset_rows(ref: str, split: str | None, offset: int, limit: int) -> Request[list[Json]]:
+    asked = {"split": split, "offset": offset, "limit": limit}
+    query = "&".join(f"{key}={quote(str(value))}" for key, value in asked.items() if value is not None)
+    return Request("GET", f"/v1/datasets/{quote(ref, safe='@')}/rows?{query}", lambda answer: list(answer["rows"]))
+
+
 def remove_dataset(ref: str) -> Request[list[str]]:
     return Request("DELETE", f"/v1/datasets/{quote(ref, safe='@')}", _parse_removed)
 

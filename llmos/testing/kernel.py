@@ -35,6 +35,7 @@ from llmos.abi.error import (
 from llmos.abi.frame import ModelPath
 from llmos.abi.gate import DEFAULT_POLICY, Gate, GatePolicy, gate_policy
 from llmos.abi.histogram import Histogram
+from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, File, Kind, Manifest, Part, check_name, split_ref
 from llmos.abi.process import DONE, Priority, Process, Progress, Spec, State
 from llmos.abi.row_id import RowHmac, fold_text
@@ -149,6 +150,9 @@ class MemoryModels:
         if ref not in self.rows:
             raise DatasetNotFound(f"No dataset {ref!r} in the store")
         return self.rows[ref]
+
+    async def dataset_rows(self, ref: str, split: str | None, start: int, limit: int) -> dict[str, Json]:
+        return {"split": split or "train", "total": self.dataset(ref).splits["train"], "start": start, "rows": []}
 
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         hmac = RowHmac(b"")
