@@ -9,7 +9,7 @@ from llmos.data.row import LabelRow, TagRow
 from llmos.evaluation.calibrate import fit
 from llmos.evaluation.calibration import temper
 from llmos.evaluation.calibration_evidence import is_out_of_scope, measure
-from llmos.evaluation.calibration_page import reliability_plot, section
+from llmos.evaluation.calibration_page import section
 from llmos.evaluation.families.labels import LabelPrediction
 from llmos.evaluation.families.tags import TagPrediction
 from llmos.tasks import Rendered, Settings, task
@@ -183,4 +183,3 @@ def test_the_section_of_the_report_says_what_was_promised_and_observed() -> None
         assert said in page
     assert "<svg></svg>" in page
     assert section({}, "") == ""
-    assert reliability_plot(found).axes[0].get_xlabel() == "confidence"
