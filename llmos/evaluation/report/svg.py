@@ -35,7 +35,7 @@ def line_plot(series: Sequence[Series], x_label: str, y_label: str) -> str:
     xs, ys = [x for x, _ in points], [y for _, y in points]
     across, up = _Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT), _Scale(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
     parts = [_axes(across, up, x_label, y_label)]
-    parts += [_drawn(one, across, up) for one in series]
+    parts += [_line(one, across, up) for one in series]
     names = [one for one in series if one.name]
     legend = "".join(f'<span class="key {one.style}">{escape(one.name)}</span>' for one in names)
     said = escape(f"{y_label} by {x_label}", quote=True)
@@ -89,7 +89,7 @@ def _axes(across: _Scale, up: _Scale, x_label: str, y_label: str) -> str:
     return "".join(lines)
 
 
-def _drawn(one: Series, across: _Scale, up: _Scale) -> str:
+def _line(one: Series, across: _Scale, up: _Scale) -> str:
     parts = []
     if one.band:
         edge = [(x, high) for x, _, high in one.band] + [(x, low) for x, low, _ in reversed(one.band)]

@@ -40,7 +40,7 @@ def plain_verdict(evidence: Evidence) -> PlainVerdict:
     or the gate could not tell; else `yes`, with the limits that were found."""
     limits = _limits(evidence)
     unmet = [one for one in evidence.gate.get("conditions", ()) if not one["is_met"]]
-    compared = _compared(evidence)
+    compared = _comparison(evidence)
     if constant := _constant_answer(evidence):
         return PlainVerdict(NO, number_of(evidence), compared, (constant, *limits))
     if evidence.is_promoted is None:
@@ -63,7 +63,7 @@ def number_of(evidence: Evidence) -> str:
     return f"{name} {value:.3f}, between {interval.low:.3f} and {interval.high:.3f} with 95 % confidence, {rows}"
 
 
-def _compared(evidence: Evidence) -> str:
+def _comparison(evidence: Evidence) -> str:
     found = evidence.compared
     if not found:
         share, label = _most_frequent(evidence)
