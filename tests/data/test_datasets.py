@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput
 from llmos.abi.model import DatasetManifest
+from llmos.abi.recipe import Data
+from llmos.data.dataset import gather, keep
+from llmos.data.dataset import test_rows as dataset_rows
 from llmos.data.datasets.dataset_reader import DatasetReader, open_dataset
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.occurrences import Occurrences
@@ -163,3 +166,66 @@ def test_hashes_are_counted_as_a_dictionary_counts_them(batches: list[list[int]]
             expected.append(seen.get(one, 0))
             seen[one] = seen.get(one, 0) + 1
         assert counter.count(batch) == expected
+
+
+def labelled(count: int, **options: Any) -> list[StoredRow[Any]]:
+    many = bool(options.get("multi_label"))
+    return [
+        StoredRow(
+            f"{i:016x}",
+            LabelRow({"text": f"text {i}"}, ("ab"[i % 2],), FILE, i, many),
+            {"customer": f"c{i // 5}", "when": f"2026-01-{1 + i % 28:02}"},
+        )
+        for i in range(count)
+    ]
+
+
+def test_training_on_several_labels_needs_not_say_so_again(tmp_path: Path):
+    write(tmp_path, "classify", {"train": labelled(60, multi_label=True)}, multi_label=True)
+    data = gather(Data("some@1"), "classify", {}, {"some@1": str(tmp_path)})
+    assert data.options == {"multi_label": True}
+    assert all(row.is_multi for row in data.splits.train)
+
+
+@pytest.mark.parametrize("options", [{"group": "customer"}, {"time": "when"}])
+def test_missing_splits_are_made_by_the_columns_of_the_dataset(tmp_path: Path, options: dict[str, str]):
+    write(tmp_path, "classify", {"train": labelled(100)}, **options)
+    data = gather(Data("some@1"), "classify", {}, {"some@1": str(tmp_path)})
+    assert sum(data.counts().values()) == 100
+    assert data.leaks == ()
+    (column,) = options.values()
+    values = {split: {row.extra[column] for row in rows} for split, rows in data.stored.items()}
+    assert not values["train"] & values["test"]
+
+
+def test_rows_of_a_group_that_a_test_split_shares_are_told(tmp_path: Path):
+    rows = labelled(60)
+    write(tmp_path, "classify", {"train": rows[:41], "validation": rows[55:], "test": rows[41:55]}, group="customer")
+    (leak,) = gather(Data("some@1"), "classify", {}, {"some@1": str(tmp_path)}).leaks[-1:]
+    assert (leak.seen_in, leak.again_in, leak.examples) == ("train", "test", ("c8",))
+
+
+def test_what_training_keeps_has_the_ids_and_columns_of_its_dataset(tmp_path: Path):
+    write(tmp_path / "one", "classify", {"train": labelled(80)})
+    data = gather(Data("some@1"), "classify", {}, {"some@1": str(tmp_path / "one")})
+    written = keep(data, "classify", tmp_path / "two")
+    kept = open_dataset(tmp_path / "two", "classify", {})
+    rows = {row.id: row.extra for split in kept.splits for row in kept.rows(split)}
+    assert rows == {row.id: row.extra for row in labelled(80)}
+    assert written.extras == {"customer": 80, "when": 80}
+
+
+def test_a_file_keeps_its_other_columns_in_training_too(tmp_path: Path):
+    lines = [f"text number {i},{'ab'[i % 2]},web" for i in range(40)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label,source", *lines]))
+    data = gather(Data(str(tmp_path / "rows.csv")), "classify", {}, {}, key=KEY)
+    assert {row.extra["source"] for rows in data.stored.values() for row in rows} == {"web"}
+    assert [row.row for row in data.stored["test"]] == list(data.splits.test)
+
+
+def test_a_dataset_without_splits_is_measured_on_as_a_whole(tmp_path: Path):
+    write(tmp_path, "classify", {"train": labelled(20)})
+    found = dataset_rows(Data("some@1"), "classify", {}, {"some@1": str(tmp_path)}, KEY)
+    assert (len(found.rows), found.path, found.ids[3]) == (20, "some@1", f"{3:016x}")
+    write(tmp_path, "classify", {"test": labelled(5)})
+    assert len(dataset_rows(Data("some@1"), "classify", {}, {"some@1": str(tmp_path)}, KEY).rows) == 5

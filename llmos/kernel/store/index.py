@@ -72,7 +72,7 @@ class Index:
             has = ", ".join(f"{name}@{number}" for number in versions) or "none"
             raise DatasetNotFound(
                 f"No dataset {ref!r} in the store (versions: {has}; near: {near}). "
-                "A training run stores its data as a dataset: llmos train",
+                "All: llmos data ls. Bring in rows: llmos data import FILE",
                 name=name,
             )
         return versions[version or max(versions)]
