@@ -39,6 +39,7 @@ class Bench(StrEnum):
     SERVERS = "servers"
     SOAK = "soak"
     DATA = "data"
+    AUGMENTATION = "augmentation"
 
 
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
@@ -116,6 +117,8 @@ def _measure(
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.DATA:
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
+    if bench is Bench.AUGMENTATION:
+        return measure(data, home, mode=mode)
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
@@ -159,7 +162,14 @@ def _each() -> int:
     ends = [
         subprocess.run([sys.executable, "-m", "bench", bench, *options], cwd=ROOT, check=False).returncode
         for bench in Bench
-        if bench not in (Bench.ALL, Bench.QUALITY, Bench.GENERATE, Bench.SOAK)  # those take long: only when asked for
+        if bench
+        not in (
+            Bench.ALL,
+            Bench.QUALITY,
+            Bench.GENERATE,
+            Bench.SOAK,
+            Bench.AUGMENTATION,
+        )  # those take long: only when asked for
     ]
     return max(ends)
 

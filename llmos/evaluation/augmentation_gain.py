@@ -2,7 +2,8 @@
 the validation rows.
 
 It is no measurement of the trained model: the encoder that is fine-tuned may gain more or less. It is paired, takes one
-forward pass of each row, and decides `augment: auto`.
+forward pass of each row, and decides `augment: auto`. Both heads have the same penalty per row, chosen on the training
+rows alone: copies that change nothing give no gain.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from llmos.data.row import LabelRow, Row, TagRow
 from llmos.data.splits import Splits
 from llmos.evaluation.families.labels import LabelPrediction
 from llmos.evaluation.families.tags import TagPrediction
-from llmos.evaluation.linear_head import fit
+from llmos.evaluation.linear_head import choose_penalty, fit
 from llmos.evaluation.metrics import sample_of
 from llmos.evaluation.statistics.comparison import Comparison, Standing, compare
 from llmos.evaluation.statistics.samples import Sample
 from llmos.nn.frozen_vectors import FrozenEncoder
 from llmos.tasks import Settings
 
+HELD_OUT = 5  # one of this many training rows chooses the penalty
 MOST_ROWS = 4000  # of the training rows, those that heads are fitted on; of the validation rows likewise
 Vectors = NDArray[np.float32]
 
@@ -81,6 +83,7 @@ class GainMeter:
     _plain: Sample | None = None
     _train: tuple[Vectors, NDArray[Any]] | None = None  # Any: targets as `fit` takes them
     _validation: list[Vectors] = field(default_factory=list)
+    _l2: float = 1.0  # of the training rows alone
 
     @property
     def train(self) -> Sequence[Row]:
@@ -99,7 +102,10 @@ class GainMeter:
         if self._train is None:
             self._train = heads.inputs(self.encoder, self.train, self.settings)
             self._validation = heads.vectors(self.encoder, self.validation)
-            self._plain = self._sample(*self._train)
+            x, y = self._train
+            is_train = np.arange(len(y)) % HELD_OUT != 0
+            self._l2 = choose_penalty(x, y, is_train, classes=len(self.settings.labels))
+            self._plain = self._sample(x, y)
         x, y = heads.inputs(self.encoder, mine, self.settings)
         assert self._plain is not None
         with_added = self._sample(np.concatenate([self._train[0], x]), np.concatenate([self._train[1], y]))
@@ -108,7 +114,8 @@ class GainMeter:
 
     def _sample(self, x: Vectors, y: NDArray[Any]) -> Sample:
         heads = HEADS[spec_of(self.task).family]
-        head = fit(x, y, classes=len(self.settings.labels))
+        assert self._train is not None
+        head = fit(x, y, classes=len(self.settings.labels), l2=self._l2 * len(y) / len(self._train[1]))
         predicted = [heads.prediction(head.probabilities(one)) for one in self._validation]
         return sample_of(self.task, self.validation, predicted, self.settings)
 

@@ -132,3 +132,23 @@ def test_a_model_keeps_only_the_copies_that_it_labels_as_their_row(tmp_path: Pat
     assert agrees([]) == []
     with pytest.raises(WrongTask):
         load_agreement(model, "tag", "float32", "cpu0")
+
+
+def test_copies_that_change_nothing_give_no_gain(tmp_path: Path):
+    from llmos.abi.augmentation import Augmentation
+    from llmos.abi.recipe import Data
+    from llmos.data.augmentation.added import add_rows
+    from llmos.data.augmentation.augmenter import Material
+    from llmos.data.dataset import gather
+    from llmos.evaluation.augmentation_gain import GainMeter
+    from llmos.nn.frozen_vectors import FrozenEncoder
+    from llmos.tasks import Settings
+
+    splits = gather(Data(str(tiny_training.sorting(tmp_path, rows=300))), "classify", {}, {}).splits
+    encoder = FrozenEncoder(tiny_training.base(tmp_path))
+    meter = GainMeter("classify", splits, encoder, Settings(splits.labels, {}, encoder.max_tokens))
+    again = add_rows(Material("classify", splits.train), Augmentation(("repeat",), copies=3), ())
+    gain = meter.gain(again.rows)
+    assert gain is not None
+    assert gain.added_rows == 3 * len(splits.train)
+    assert (gain.comparison.difference, gain.helps) == (0.0, False)

@@ -6,20 +6,26 @@ from collections.abc import Sequence
 from functools import partial
 
 from llmos.data.augmentation.augmenter import Augmenter, Change, ChangeableText, Material, Substitutes, change_texts
-from llmos.data.augmentation.places import draw, free_words
+from llmos.data.augmentation.places import Place, draw, free_words, is_unspaced
 from llmos.data.augmentation.wordnet import find_wordnet
-from llmos.data.noise import Edit, is_negation
+from llmos.data.noise import LEAST_LETTERS, Edit, is_negation
 
 BEST = 5  # one of the best proposals is taken, by chance
 
 
 def _edits_of(source: Substitutes, passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
-    places = [draw(free_words(one.text, one.kept), one.rng, strength) for one in passages]
+    places = [draw(_telling_words(one), one.rng, strength) for one in passages]
     proposed = source.propose([one.text for one in passages], places)
     return [
         [edit for place, words in zip(some, found, strict=True) if (edit := _edit(passage, place, words))]
         for passage, some, found in zip(passages, places, proposed, strict=True)
     ]
+
+
+def _telling_words(passage: ChangeableText) -> list[Place]:
+    """The words that may be changed; where there are longer ones, without those that hold a sentence together."""
+    free = free_words(passage.text, passage.kept)
+    return [(s, e) for s, e in free if e - s >= LEAST_LETTERS or is_unspaced(passage.text[s])] or free
 
 
 def _edit(passage: ChangeableText, place: tuple[int, int], words: Sequence[str]) -> Edit | None:
