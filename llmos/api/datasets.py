@@ -21,6 +21,7 @@ from llmos.kernel.programs import dataset_operations, declaration_of
 from llmos.kernel.programs.arguments import check_arguments
 from llmos.kernel.programs.find_rows import FindRows
 from llmos.kernel.programs.import_data import ImportData
+from llmos.tasks.tag import words_of
 
 
 class ImportRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -132,7 +133,7 @@ class Datasets:
         body = await self._bodies.read(request, FIND)
         if not body.texts and not body.ids:
             raise BadInput('Nothing to look for. Send {"texts": ["..."]}, or {"ids": ["..."]}', key="texts")
-        found = await self._models.row_ids(body.texts) if body.texts else []
+        found = await self._models.row_ids([form for text in body.texts for form in _forms(text)]) if body.texts else []
         return await self._start(FindRows.name, {"ids": [*found, *body.ids]})
 
     async def start_import(self, request: Request) -> Reply:
@@ -158,6 +159,12 @@ class Datasets:
         given = {key: value for key, value in args.items() if value is not None}
         spec = Spec(program, given, priority=declaration_of(program).default_priority)
         return reply(process_json(await self._processes.submit(spec)), CREATED)
+
+
+def _forms(text: str) -> set[str]:
+    """The text as it is, and its words with spaces between, as rows of tagged words have it."""
+    words = words_of({"text": text})
+    return {text, " ".join(words.text[start:end] for start, end in words.offsets)}
 
 
 def _dataset_json(dataset: DatasetManifest) -> dict[str, Any]:
