@@ -1,6 +1,8 @@
-"""Reading rows: a large CSV and a large JSONL as `train` and `import` read them; speed, and the most memory it takes.
+"""Reading and importing rows: a large CSV and a large JSONL; speed, and the most memory it takes.
 
-The files are written into a temporary folder. Each is read in a Python of its own, whose memory is then its alone.
+The files are written into a temporary folder. Each is read in a Python of its own, whose memory is then its alone; then
+a daemon on a home of its own imports it. A child of a daemon shares the libraries that were loaded before it was
+forked: its own memory is what it does not share, its resident memory has both.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.box import Box
 from bench.record import Figure, Record, Target
+from llmos import Client
 from llmos.abi.recipe import Data
 from llmos.data.reader import stream_rows
 
@@ -35,7 +39,7 @@ MOST_RESIDENT_MB = 500.0
 def measure(*, mode: str, megabytes: int) -> Record:
     """Megabytes a minute and resident megabytes, for each of the two formats."""
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Box(Path(folder) / "home") as box:
         for form in ("csv", "jsonl"):
             path = Path(folder) / f"rows.{form}"
             rows = _write(path, form, megabytes * MIB)
@@ -49,8 +53,42 @@ def measure(*, mode: str, megabytes: int) -> Record:
                 Figure(f"{form}: read", rate, "MB/min", target=Target(LEAST_MB_A_MINUTE), note=note),
                 Figure(f"{form}: resident", found["resident"], "MB", target=Target(MOST_RESIDENT_MB, at_most=True)),
             ]
+            figures += _import(box, path, form, rows)
             path.unlink()
     return Record("data", mode, {"megabytes": megabytes}, tuple(figures))
+
+
+def _import(box: Box, path: Path, form: str, rows: int) -> list[Figure]:
+    """The same file imported by a process of the daemon."""
+    body = {"name": form, "task": "classify", "data": str(path)}
+    with Client(box.url) as client:
+        pid = int(box.ask("POST", "/v1/datasets", body)["pid"])
+        peaks = {"own": 0.0, "resident": 0.0}
+        for event in client.watch(pid):
+            if event.process is not None and event.process.os_pid is not None:
+                found = _memory_mb(event.process.os_pid)
+                peaks = {name: max(peaks[name], found.get(name, 0.0)) for name in peaks}
+        process = client.wait(pid)
+        if client.dataset(form).splits != {"train": rows}:
+            raise AssertionError(f"{form}: the import has {client.dataset(form).splits}, not {rows:,} rows")
+    size = path.stat().st_size / 1e6
+    seconds = (process.ended_at or 0.0) - (process.started_at or 0.0)
+    note = f"{rows:,} rows in {seconds:.1f} s, {process.usage.cpu_s:.1f} s of CPU"
+    return [
+        Figure(f"{form}: imported", size / seconds * 60, "MB/min", target=Target(LEAST_MB_A_MINUTE), note=note),
+        Figure(f"{form}: import, own", peaks["own"], "MB"),
+        Figure(f"{form}: import, resident", peaks["resident"], "MB", target=Target(MOST_RESIDENT_MB, at_most=True)),
+    ]
+
+
+def _memory_mb(os_pid: int) -> dict[str, float]:
+    """What a process holds now, alone and with what it shares; nothing if it has ended."""
+    try:
+        lines = Path(f"/proc/{os_pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    sizes = {name: int(rest.split()[0]) * 1024 / 1e6 for name, _, rest in (line.partition(":") for line in lines)}
+    return {"own": sizes["Private_Clean"] + sizes["Private_Dirty"], "resident": sizes["Rss"]}
 
 
 def _write(path: Path, form: str, size: int) -> int:

@@ -245,6 +245,30 @@ def test_a_daemon_killed_during_a_pull_and_promotions_shows_no_half_of_either(mo
         assert box.run("mood", "a lovely parcel").label in WORDS
 
 
+@pytest.mark.parametrize("is_daemon", [False, True])
+@pytest.mark.parametrize("phase", ["read", "done"])
+def test_an_import_that_is_killed_leaves_a_whole_version_or_none(mortal, tmp_path, is_daemon, phase):
+    lines = [f"{'parcel ' * 20}number {i},{('praise', 'blame')[i % 2]}" for i in range(30_000)]
+    (tmp_path / "many.csv").write_text("\n".join(["text,label", *lines]))
+    name = f"many-{phase}-{is_daemon}".lower()
+    with mortal.client() as box:
+        pid = box.import_dataset(tmp_path / "many.csv", name=name, wait=False).pid
+        until_it_pulls(box, pid, phase)
+        target = box.status().os_pid if is_daemon else box.process(pid).os_pid
+        if target is not None:  # it may be over, where its last phase was waited for
+            os.kill(target, signal.SIGKILL)
+        if not is_daemon:
+            ended(box, pid)
+    mortal.start()
+    with mortal.client() as box:
+        found = [one for one in box.datasets() if one.name == name]
+        assert [one.splits for one in found] in ([], [{"train": 30_000}])
+        if found:
+            assert len(box.dataset_rows(name, offset=29_999)) == 2
+        assert box.import_dataset(tmp_path / "many.csv", name=name).state is State.EXITED
+        assert box.dataset(name).splits == {"train": 30_000}
+
+
 def until_one_is_promoted(box):
     for stream_event in box.watch():
         if stream_event.kind == "promoted":
