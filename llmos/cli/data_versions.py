@@ -115,9 +115,14 @@ def _trained_on(refs: Sequence[str], datasets: Sequence[DatasetManifest], models
 
 def text_of(row: Json) -> str:
     """The columns of a row's task on one line, cut."""
-    cells = (value if isinstance(value, str) else str(value) for key, value in row.items() if key not in OWN and value)
+    cells = (_cell(value) for key, value in row.items() if key not in OWN and value)
     line = " | ".join(" ".join(cell.split()) for cell in cells)
     return line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN - 1]}…"
+
+
+def _cell(value: Json) -> str:
+    is_words = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return " ".join(value) if is_words else str(value)
 
 
 def _operation(dataset: DatasetManifest) -> dict[str, Any]:  # Any: JSON

@@ -74,7 +74,7 @@ def main(channel: Channel, job: Job) -> None:
     )
     count = sum(written.counts.values())
     splits = ", ".join(f"{name} {rows:,}" for name, rows in written.counts.items())
-    skipped = f"; {importing.skipped:,} rows are left out" if importing.skipped else ""
+    skipped = f"; left out: {importing.skipped:,}" if importing.skipped else ""
     message = f"{ref}: {count:,} rows for {task} ({splits}){skipped}"
     channel.report(Progress(DONE, count, count, "rows", {"rows": count, "skipped": importing.skipped}, message))
 

@@ -154,13 +154,12 @@ class _Training:
 
     def _offer_dataset(self) -> str:
         written = keep(self.data, self.recipe.task, self.scratch / "dataset", row_options(self.recipe.options))
-        parents = {one["dataset"] for one in self.data.sources.values() if "dataset" in one}
         return offer_dataset(
             self.channel,
             self.assignment,
             written,
             name=self.recipe.name,
-            parents=sorted(parents),
+            parents=self._parents(),
             operation={"operation": "train"},
             notes=self.data.notes,
             offer_id=DATASET_OFFER,
@@ -325,11 +324,15 @@ class _Training:
     def _evaluate(self, phase: str, rows: Sequence[object]) -> Callable[[int], None]:
         return lambda done: self.channel.report(Progress(phase, done, len(rows), "rows"))
 
+    def _parents(self) -> list[str]:
+        """The datasets that the rows came from, if they came from such."""
+        return sorted({one["dataset"] for one in self.data.sources.values() if "dataset" in one})
+
     def _facts(self, run: Trainer, dataset: str) -> dict[str, str]:
         recipe = self.recipe
         return {
             "base": self.base.manifest.ref,
-            "dataset": dataset,
+            "dataset": ", of ".join([dataset, *self._parents()]),
             "method": recipe.method + (f", rank {recipe.lora.rank}" if recipe.method == "lora" else ""),
             "epochs": f"{recipe.epochs:g}",
             "learning rate": f"{recipe.learning_rate:g}, head {recipe.head_rate_ratio:g} times that",

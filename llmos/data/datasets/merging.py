@@ -78,7 +78,7 @@ def _conflict(tables: Sequence[RowTable], refs: Sequence[str], ids: Any, differs
     pairs = [(refs[int(np.searchsorted(ends, one, "right"))] for one in (first[i], i)) for i in at[:SHOWN]]
     shown = [f"{int(ids[i]):016x} in {' and '.join(pair)}" for i, pair in zip(at[:SHOWN], pairs, strict=True)]
     return Conflict(
-        f"{len(at):,} rows have the same id and another label or text: {'; '.join(shown)}. Say which counts: "
+        f"Rows with the same id and another label or text: {len(at):,}, such as {'; '.join(shown)}. Say which counts: "
         "--prefer first, or --prefer last. See them: llmos data diff",
         count=len(at),
         ids=[f"{int(ids[i]):016x}" for i in at[:SHOWN]],
