@@ -9,6 +9,7 @@ import pytest
 
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.recipe import Data
+from llmos.data.families.labels import refuse_unknown
 from llmos.data.reader import read_rows
 from llmos.data.row import LabelRow
 from llmos.data.splits import make_splits
@@ -56,6 +57,16 @@ def test_rows_with_a_label_each_are_asked_for_another_column() -> None:
     rows = [LabelRow({"text": f"text {i}"}, (f"label {i}",), "rows.csv", i) for i in range(30)]
     with fails_with(BadInput, reason="too_many_labels"):
         make_splits("classify", rows, None, None, (0.1, 0.1))
+
+
+def test_a_number_where_labels_have_names_is_asked_whether_it_is_a_class() -> None:
+    row = LabelRow({"text": "text"}, ("1",), "rows.csv", 2)
+    with pytest.raises(BadRow) as numbered:
+        refuse_unknown([row], ["bad", "good"])
+    with pytest.raises(BadRow) as other:
+        refuse_unknown([row], ["2", "3"])
+    assert "class_names" in numbered.value.message
+    assert "class_names" not in other.value.message
 
 
 def _file(folder: Path, text: str) -> str:

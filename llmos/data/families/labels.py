@@ -187,11 +187,15 @@ def refuse_unknown(rows: Iterable[Row], labels: Sequence[str]) -> None:
 def refuse_kinds(rows: Iterable[Row], known: set[str], shown: Sequence[str]) -> None:
     for row in rows:
         for kind in row.kinds - known:
+            is_number = kind.isdecimal() and not any(label.isdecimal() for label in known)
+            names = (
+                ". If it is the number of a class, name the classes with the option class_names" if is_number else ""
+            )
             raise bad_row(
                 Path(row.file),
                 row.line,
                 f"the label {kind!r} is in no training row",
-                f"Known are: {quote_value(list(shown))}. Correct it, or add rows of it to the training data",
+                f"Known are: {quote_value(list(shown))}. Correct it, or add rows of it to the training data{names}",
                 kind,
                 kind="unknown_label",
                 expected=list(shown),
