@@ -13,6 +13,11 @@ FILE = "row.key"
 KEY_BYTES = 32
 
 
+def has_row_key(home: Path) -> bool:
+    """Whether the home has its key already."""
+    return (home / FILE).exists()
+
+
 def row_key(home: Path) -> bytes:
     """The key, made now if the home has none; Corrupt if the file has no such key."""
     path = home / FILE

@@ -35,7 +35,7 @@ from llmos.kernel.store.manifest_builder import Lineage, dataset_of, is_same, ke
 from llmos.kernel.store.pages import Pages, way_out
 from llmos.kernel.store.promotions import Promotions, still_there
 from llmos.kernel.store.resident_forms import ResidentForms, form_key, form_name
-from llmos.kernel.store.row_key import row_key
+from llmos.kernel.store.row_key import has_row_key, row_key
 from llmos.kernel.store.space import disk_use, freed_bytes
 from llmos.kernel.store.uploads import UploadLimits, Uploads
 from llmos.kernel.store.verification import Verification
@@ -240,6 +240,8 @@ class Store:
 
     def row_key(self) -> str:
         """The home's key for ids of rows, in hexadecimal; made at the first use."""
+        if has_row_key(self.home):
+            return row_key(self.home).hex()
         with self._writing, disk.room_for(self.home):
             return row_key(self.home).hex()
 
