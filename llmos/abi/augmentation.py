@@ -114,14 +114,15 @@ def needs_of(names: Sequence[str], kinds: Sequence[Needs]) -> str:
     return next((name for name in names if name in AUGMENTERS and AUGMENTERS[name].needs in kinds), "")
 
 
-def check_augmentation(one: Augmentation) -> None:
-    """BadSetting for the first number out of its bounds."""
-    for key, value, least, most in (
-        ("augment_copies", one.copies, 1, MOST_COPIES),
-        ("augment_share", one.share, 0.0, 1.0),
-        ("augment_strength", one.strength, 0.0, 0.5),
+def check_augmentation(one: Augmentation, prefix: str = "") -> None:
+    """BadSetting for the first number out of its bounds; `prefix` begins the names of its settings."""
+    for name, value, least, most in (
+        ("copies", one.copies, 1, MOST_COPIES),
+        ("share", one.share, 0.0, 1.0),
+        ("strength", one.strength, 0.0, 0.5),
     ):
-        is_above = value >= least if key == "augment_copies" else value > least
+        key, is_count = prefix + name, name == "copies"
+        is_above = value >= least if is_count else value > least
         if not (is_above and value <= most):
-            bounds = f"{'from' if key == 'augment_copies' else 'over'} {least:g} and at most {most:g}"
+            bounds = f"{'from' if is_count else 'over'} {least:g} and at most {most:g}"
             raise BadSetting(f"{key} is {value!r}; it must be {bounds}", key=key, value=value, expected=bounds)

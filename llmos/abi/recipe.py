@@ -215,7 +215,7 @@ def check(recipe: Recipe) -> None:
     ):
         if not 0 <= share <= 1:
             raise _bad(key, share, "from 0 to 1")
-    check_augmentation(augmentation_of(recipe))
+    check_augmentation(augmentation_of(recipe), "augment_")
     options = recipe_options()
     if unknown := sorted(set(recipe.options) - options):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")

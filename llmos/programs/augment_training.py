@@ -56,21 +56,22 @@ class AugmentedTraining:
         it is then of what they give to the trained model."""
         if not self.evidence:
             return {}
-        lineage = {} if promoted is None else promoted.manifest.lineage
-        is_pair = lineage.get("data_digest") == data.digest() and _is_without(lineage.get("recipe"), recipe)
-        return {**self.evidence, "promoted_is_same_without": bool(is_pair)}
+        return {**self.evidence, "promoted_is_same_without": _is_same_without(promoted, recipe, data)}
 
 
 OWN = ("augment", "augment_copies", "augment_share", "augment_strength", "balance")
 RESOLVED = ("epochs", "name", "checkpoint_every_s", "min_metric", "data")
 
 
-def _is_without(theirs: Json, recipe: Recipe) -> bool:
-    """Whether another run's recipe is this one but for its augmentation, and had none; epochs follow from the rows."""
-    if not isinstance(theirs, Mapping) or theirs.get("augment") or theirs.get("balance"):
+def _is_same_without(promoted: ModelPath | None, recipe: Recipe, data: LoadedData) -> bool:
+    """Whether the promoted version learned from the same rows by this recipe, and from no added ones; its epochs follow
+    from the rows."""
+    if promoted is None or promoted.manifest.lineage.get("data_digest") != data.digest():
         return False
-    mine = to_plain(recipe)
-    return all(theirs.get(key) == value for key, value in mine.items() if key not in (*OWN, *RESOLVED))
+    theirs = promoted.manifest.lineage.get("recipe")
+    if not isinstance(theirs, Mapping) or (promoted.manifest.evidence.get("augmentation") or {}).get("added"):
+        return False
+    return all(theirs.get(key) == value for key, value in to_plain(recipe).items() if key not in (*OWN, *RESOLVED))
 
 
 def fitting(evaluator: Evaluator, rows: Sequence[Any]) -> list[Example[Any]]:  # Any: as AugmentedTraining.rows

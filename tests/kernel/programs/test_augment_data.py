@@ -1,0 +1,65 @@
+"""The admission of augment-data: what can be told before the rows are read is refused at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmos.abi.error import BadInput, BadSetting, LlmosError
+from llmos.abi.json_type import Json
+from llmos.abi.model import DatasetManifest, Kind, Manifest
+from llmos.abi.process import Spec
+from llmos.kernel.programs.augment_data import PROGRAM
+from llmos.kernel.programs.declaration import AdmissionFacts
+from llmos.testing.errors import fails_with
+
+
+class Shelf:
+    """What the store is asked: a dataset with training rows, one without, a base and a model."""
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        name = ref.partition("@")[0]
+        return DatasetManifest(name, 3, "classify", (), splits={"test": 5} if name == "bare" else {"train": 9})
+
+    def resolve(self, ref: str) -> Manifest:
+        kind = Kind.BASE if ref == "minilm" else Kind.MODEL
+        return Manifest(ref, 2, kind, "embed" if kind is Kind.BASE else "classify", ())
+
+
+def checked(**args: Json) -> Spec:
+    store: Any = Shelf()  # Any: as much of a store as the check asks
+    return PROGRAM.check(Spec(PROGRAM.name, {"data": "rows", **args}), None, AdmissionFacts(store))
+
+
+def test_datasets_and_models_are_named_with_their_versions():
+    args = checked(by="neighbour", base="minilm", model="sorter").args
+    assert (args["data"], args["base"], args["model"], args["name"]) == (
+        "rows@3",
+        "minilm:2",
+        "sorter:2",
+        "rows-augmented",
+    )
+    assert checked(balance=True, name="even").args["name"] == "even"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "args"),
+    [
+        (BadInput, "by", {}),
+        (BadInput, "by", {"by": "auto"}),
+        (BadSetting, "augment", {"by": "sawp"}),
+        (BadSetting, "copies", {"by": "swap", "copies": 99}),
+        (BadInput, "base", {"by": "neighbour"}),
+        (BadInput, "base", {"by": "neighbour", "base": "sorter"}),
+        (BadSetting, "model", {"by": "swap", "model": "minilm"}),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(kind: type[LlmosError], key: str, args: dict[str, Json]):
+    with fails_with(kind, key=key):
+        checked(**args)
+
+
+def test_a_dataset_without_training_rows_has_nothing_to_copy():
+    with fails_with(BadInput, split="train"):
+        checked(by="swap", data="bare")
