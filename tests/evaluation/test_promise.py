@@ -54,7 +54,7 @@ def decided(
     return found, {str(one): checked for one, checked in found.findings}
 
 
-def test_a_promise_of_the_recipe_is_a_condition_with_its_number():
+def test_a_promise_of_the_recipe_is_a_condition_with_its_number() -> None:
     decision, checked = decided(abstain=0.1)
     assert decision.verdict.promote
     own = checked["abstain<=0.1"]
@@ -64,14 +64,14 @@ def test_a_promise_of_the_recipe_is_a_condition_with_its_number():
     assert f"{own.value:.1%}" in decision.verdict.reason
 
 
-def test_a_promise_that_the_validation_rows_do_not_suffice_for_is_not_met():
+def test_a_promise_that_the_validation_rows_do_not_suffice_for_is_not_met() -> None:
     decision, checked = decided(abstain=0.001, validation=100)
     assert not decision.verdict.promote
     assert "100 validation rows do not suffice" in checked["abstain<=0.001"].sentence
     assert "100 validation rows" in decision.verdict.reason
 
 
-def test_a_policy_may_ask_for_a_promise_that_the_recipe_did_not():
+def test_a_policy_may_ask_for_a_promise_that_the_recipe_did_not() -> None:
     decision, checked = decided("abstain<=0.1")
     assert decision.verdict.promote
     assert checked["abstain<=0.1"].is_met
@@ -80,7 +80,7 @@ def test_a_policy_may_ask_for_a_promise_that_the_recipe_did_not():
     assert "100 validation rows do not suffice to promise" in checked["abstain<=0.001"].sentence
 
 
-def test_test_rows_that_contradict_a_promise_refuse_it():
+def test_test_rows_that_contradict_a_promise_refuse_it() -> None:
     decision, checked = decided(abstain=0.1, swapped=True)
     own = checked["abstain<=0.1"]
     assert not decision.verdict.promote
@@ -88,12 +88,12 @@ def test_test_rows_that_contradict_a_promise_refuse_it():
     assert own.low > 0.1
 
 
-def test_the_same_promise_of_policy_and_recipe_is_one_condition():
+def test_the_same_promise_of_policy_and_recipe_is_one_condition() -> None:
     decision, _ = decided("abstain<=0.1", abstain=0.1)
     assert [str(one) for one, _ in decision.findings].count("abstain<=0.1") == 1
 
 
-def test_the_calibration_error_is_that_of_the_scores_that_are_served():
+def test_the_calibration_error_is_that_of_the_scores_that_are_served() -> None:
     _, good = decided("calibration_error<=0.03")
     _, bad = decided("calibration_error<=0.03", heat=3.0)
     assert good["calibration_error<=0.03"].is_met
@@ -102,7 +102,7 @@ def test_the_calibration_error_is_that_of_the_scores_that_are_served():
 
 
 @pytest.mark.parametrize("require", ["abstain<=0.1", "calibration_error<=0.02"])
-def test_a_task_without_probabilities_does_not_meet_a_promise(require: str):
+def test_a_task_without_probabilities_does_not_meet_a_promise(require: str) -> None:
     facts = GateFacts("similarity", "spearman", EvaluationResult({"spearman": 0.9}, {}))
     decision = decide(gate_policy([require]), facts)
     assert not decision.verdict.promote
