@@ -107,6 +107,9 @@ class Recipe:
     augment_share: float = field(default=1.0, metadata=LATER)  # of the training rows, those that are copied
     augment_strength: float = field(default=0.1, metadata=LATER)  # of a text's words, those that a copy changes
     balance: bool = field(default=False, metadata=LATER)  # as many rows of every label, by copies
+    learning_curve: bool = field(
+        default=True, metadata=LATER
+    )  # what fewer rows give, and training rows near to errors: seconds, by the base's frozen vectors
 
 
 def identity_of(recipe: Recipe) -> bytes:

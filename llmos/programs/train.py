@@ -33,9 +33,12 @@ from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import Evaluator, load_evaluator
 from llmos.evaluation.evidence import Evidence
 from llmos.evaluation.families import calibrated_family
+from llmos.evaluation.frozen_evidence import TextVectors, measure_curve, with_near_rows
 from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of_answers
+from llmos.evaluation.judge import RowFindings
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.comparison import compare
+from llmos.nn.frozen_vectors import FrozenEncoder
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
@@ -206,6 +209,7 @@ class _Training:
             self.recipe.options.get("abstain"),
         )
         verdict = decision.verdict
+        learning, findings = self._by_frozen_vectors(findings, settings)
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
             task=task,
@@ -224,6 +228,7 @@ class _Training:
             marks=run.position.marks,
             augmentation=self.augmented.compared_with(self.assignment.models.get("promoted"), self.recipe, self.data),
             findings=findings,
+            learning=learning,
         )
         files = (*saved, *calibrate.write(settings.calibration, folder), *evidence.write(folder))
         draft = self._draft(settings, evidence, run, dataset)
@@ -233,6 +238,23 @@ class _Training:
         if self.recipe.serve_dtype == INT8:
             last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
         self._report(last)
+
+    def _by_frozen_vectors(self, findings: RowFindings, settings: Settings) -> tuple[dict[str, Json], RowFindings]:
+        """The learning curve, and the findings with the training rows near to errors; nothing of a base without
+        vectors, or where the recipe leaves it out."""
+        if not self.recipe.learning_curve:
+            return {}, findings
+        task, splits = self.recipe.task, self.data.splits
+        self._report(Progress("examine", message="what fewer training rows give"))
+        try:
+            encoder = TextVectors(
+                FrozenEncoder(self.base, device=self.assignment.device, threads=self.assignment.threads)
+            )
+        except BadInput as error:
+            print(f"No learning curve: {error.message}", flush=True)
+            return {}, findings
+        learning = measure_curve(encoder, task, splits.train, splits.test, settings)
+        return learning, with_near_rows(encoder, task, splits.train, findings, settings)
 
     def _calibrate(self, evaluator: Evaluator, run: Trainer) -> Evaluator:
         """The evaluator of the trained model with a calibration of its head, fitted on the validation rows."""

@@ -29,7 +29,7 @@ def check_latency(requirement: Requirement, facts: GateFacts) -> Checked:
         if sum(times) > 1000 * TIMED_SECONDS:
             break
     found = median(times[WARM_ROWS:] or times)
-    said = f"{found:.1f} ms for one row alone (median of {len(times)})"
+    said = f"{found:.1f} ms for one row alone in the process that trained it (median of {len(times)})"
     return _finding(requirement, found, said, "ms")
 
 

@@ -38,6 +38,10 @@ class EvaluationFamily(Protocol):
         """What each unit of the rows contributes to the metrics, for intervals and comparisons."""
         ...
 
+    def target_of(self, row: Any) -> str:
+        """The true answer to a row, as a person reads it."""
+        ...
+
     def outcomes(self, task: str, rows: Any, predicted: Any, settings: Settings) -> Iterable[RowOutcome]:
         """What was answered to each row, in order: right or not, how, and how surely."""
         ...

@@ -83,6 +83,10 @@ def sample_of(task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPred
     return Sums(statistics, metrics, len(rows), {"accuracy": right})
 
 
+def target_of(row: LabelRow) -> str:
+    return ", ".join(row.labels) or NONE
+
+
 def outcomes(
     task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings
 ) -> Iterator[RowOutcome]:
@@ -113,7 +117,7 @@ def outcomes(
             row.file,
             row.line,
             (clip(row.input["text"]),),
-            ", ".join(row.labels) or NONE,
+            target_of(row),
             ", ".join(given) or NONE,
             float(is_right),
             () if is_right else tuple(kinds),

@@ -102,6 +102,10 @@ def sample_of(task: str, rows: Sequence[PairRow], predicted: Sequence[PairPredic
     return Sums(columns_of(cells.T, [row.input["query"] for row in rows]), metrics, len(rows))
 
 
+def target_of(row: PairRow) -> str:
+    return f"{row.score:g}"
+
+
 def outcomes(
     task: str, rows: Sequence[PairRow], predicted: Sequence[PairPrediction], settings: Settings
 ) -> Iterator[RowOutcome]:

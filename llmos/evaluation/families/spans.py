@@ -98,6 +98,10 @@ def sample_of(task: str, rows: Sequence[SpanRow], predicted: Sequence[SpanPredic
     return Sums(columns_of(columns, passages), metrics, len(rows), shares)
 
 
+def target_of(row: SpanRow) -> str:
+    return " | ".join(dict.fromkeys(_golds(row))) or NONE
+
+
 def outcomes(
     task: str, rows: Sequence[SpanRow], predicted: Sequence[SpanPrediction], settings: Settings
 ) -> Iterator[RowOutcome]:
@@ -116,7 +120,7 @@ def outcomes(
             row.file,
             row.line,
             (clip(row.input["question"]), clip(row.input["passage"])),
-            " | ".join(dict.fromkeys(golds)) or NONE,
+            target_of(row),
             one.text or NONE,
             score,
             () if score == 1 else (kind,),

@@ -155,6 +155,10 @@ def sample_of(task: str, rows: Sequence[TagRow], predicted: Sequence[TagPredicti
     return Sums(columns_of(cells.T), metrics, len(rows))
 
 
+def target_of(row: TagRow) -> str:
+    return _mark_mistakes(row.input["tokens"], row.tags)
+
+
 def outcomes(
     task: str, rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings
 ) -> Iterator[RowOutcome]:
@@ -173,7 +177,7 @@ def outcomes(
             row.file,
             row.line,
             (clip(" ".join(words) if row.text is None else row.text),),
-            _mark_mistakes(words, row.tags),
+            target_of(row),
             _mark_mistakes(words, tags),
             float(not kinds),
             kinds,

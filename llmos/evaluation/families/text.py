@@ -118,6 +118,10 @@ def sample_of(task: str, rows: Sequence[TextRow], predicted: Sequence[TextPredic
     return Sums(columns_of([*cost, is_there, exacts, f1s, *statistics.T]), metrics, len(rows), shares)
 
 
+def target_of(row: TextRow) -> str:
+    return row.answer
+
+
 def outcomes(
     task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings
 ) -> Iterator[RowOutcome]:
