@@ -32,6 +32,7 @@ from llmos.evaluation.calibration_evidence import measure
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import DATA, Evidence
+from llmos.evaluation.judge import RowFindings
 from llmos.evaluation.statistics.comparison import Comparison, compare
 from llmos.evaluation.statistics.samples import Sample
 from llmos.nn.cpu import int8_gain as gains
@@ -197,13 +198,14 @@ def quantize_model(
     name = spec_of(manifest.task).primary_metric
     if manifest.method == "lora":
         model = with_resident(channel, assignment, model)
-    plain, in_float, _ = _judge_cost(channel, assignment, model, assignment.dtype, rows)
+    plain, in_float, _, _ = _judge_cost(channel, assignment, model, assignment.dtype, rows)
     there = assignment.models.get(INT8)
     form = there.resident if there is not None else None
     if manifest.method == "lora":
         form = form or offer_form(channel, assignment, base)
     in_int8 = replace(model, base=replace(base, resident=form))
-    other, rounded, measured = _judge_cost(channel, assignment, in_int8, form_dtype(INT8, assignment.dtype), rows)
+    dtype = form_dtype(INT8, assignment.dtype)
+    other, rounded, measured, findings = _judge_cost(channel, assignment, in_int8, dtype, rows, examines=True)
     before, after = plain.metrics[name], other.metrics[name]
     comparison = compare(rounded, in_float, name)
     lost = Cost(name, assignment.dtype, before, after, before - after, len(rows), comparison)
@@ -214,7 +216,18 @@ def quantize_model(
     facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
     title = f"{manifest.ref} in int8"
     counts = {"test": len(rows)}
-    evidence = Evidence(title, manifest.task, name, other, counts, verdict=said, facts=facts, calibration=measured)
+    evidence = Evidence(
+        title,
+        manifest.task,
+        name,
+        other,
+        counts,
+        verdict=said,
+        is_promoted=promotes or None,
+        facts=facts,
+        calibration=measured,
+        findings=findings,
+    )
     folder = _empty_folder(assignment, "int8-model")
     files = evidence.write(folder)
     kept: dict[str, Json] = {key: manifest.evidence[key] for key in ("compared", "leaks") if key in manifest.evidence}
@@ -250,15 +263,17 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
 
 
 def _judge_cost(
-    channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row]
-) -> tuple[EvaluationResult, Sample, dict[str, Json]]:
-    """What it scores in this dtype, row by row too, and what its calibration is worth there, which is the model's."""
+    channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row], *, examines: bool = False
+) -> tuple[EvaluationResult, Sample, dict[str, Json], RowFindings | None]:
+    """What it scores in this dtype, row by row too, what its calibration is worth there, which is the model's, and, if
+    it `examines`, its errors and slices."""
     evaluator = load_evaluator(model, model.manifest.task, dtype, assignment.device)
     on_done = report_rows(channel, f"evaluate in {dtype}", len(rows))
     raw = evaluator.predict_raw(rows, on_done, on_done)
     predicted = evaluator.apply_calibration(raw)
     measured = measure(evaluator.task, rows, raw, evaluator.settings)
-    return evaluator.judge(rows, predicted), evaluator.sample(rows, predicted), measured
+    findings = evaluator.examine(rows, predicted) if examines else None
+    return evaluator.judge(rows, predicted), evaluator.sample(rows, predicted), measured, findings
 
 
 def refusal(manifest: Manifest, said: str, drop: float) -> BadInput:
