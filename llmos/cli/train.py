@@ -35,6 +35,7 @@ ClassNames = Annotated[
 OnBadRow = Annotated[
     str | None, typer.Option("--on-bad-row", help="stop (list all bad rows, the default) or skip (leave them out).")
 ]
+READING = ("text", "label", "format", "encoding", "query", "class_names", "on_bad_row")
 MaxDrop = Annotated[float | None, typer.Option("--max-drop", help="The most that int8 may lose (default 0.01).")]
 
 
@@ -154,15 +155,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled rows."""
     with box() as client:
-        read: dict[str, Any] = {  # Any: text, among other settings
-            "text": text,
-            "label": label,
-            "format": format,
-            "encoding": encoding,
-            "query": query,
-            "class_names": class_names,
-            "on_bad_row": on_bad_row,
-        }
+        read: dict[str, Any] = _reading(text, label, format, encoding, query, class_names, on_bad_row)
         what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: the values differ in type
         process = client.evaluate(
             model, data=data, device=device, dtype=dtype, engine=engine, wait=False, **what, **read
@@ -186,17 +179,14 @@ def quantize(
 ) -> None:
     """Make an int8 version, if it loses little; its evidence says how much."""
     with box() as client:
-        read: dict[str, Any] = {  # Any: text, among other settings
-            "text": text,
-            "label": label,
-            "format": format,
-            "encoding": encoding,
-            "query": query,
-            "class_names": class_names,
-            "on_bad_row": on_bad_row,
-        }
+        read: dict[str, Any] = _reading(text, label, format, encoding, query, class_names, on_bad_row)
         process = client.quantize(model, data=data, max_drop=max_drop, wait=False, **read)
         _finish(client, process, wait=wait, as_json=as_json)
+
+
+def _reading(*values: str | None) -> dict[str, str | None]:
+    """How rows are read, by the names of the settings, from the values of these options in their order."""
+    return dict(zip(READING, values, strict=True))
 
 
 def _finish(client: Client, process: Process, *, wait: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
-from llmos.abi.error import BadRow
+from llmos.abi.error import BadInput, BadRow
 from llmos.abi.json_type import Json
 from llmos.data.annotations import plain_row
 from llmos.tasks.text import quote_value
@@ -99,6 +99,17 @@ def table_of_objects(path: Path, form: str, objects: Iterable[tuple[int, Mapping
     table = table_of(path, form, names, items())
     table.is_whole, table.late_names = is_whole, late
     return table
+
+
+def refuse_marked(table: Table, task: str, wanted: str) -> None:
+    """BadInput where the file has tagged words or questions, which hold nothing of what is wanted."""
+    if table.format in ("conll", "conllu", "squad"):
+        raise BadInput(
+            f"{table.path.name} is read as {table.format}, which holds no {wanted}. Give csv, tsv, jsonl or parquet",
+            file=str(table.path),
+            format=table.format,
+            task=task,
+        )
 
 
 def take_sample(items: Iterator[T]) -> tuple[list[T], bool]:

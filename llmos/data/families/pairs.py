@@ -13,7 +13,7 @@ from llmos.data.cells import is_number, number_in, text_in
 from llmos.data.columns import Roles, assign_columns, first_of
 from llmos.data.row import PairRow, Row
 from llmos.data.row_reader import RowReader
-from llmos.data.table import Record, Table, bad_row
+from llmos.data.table import Record, Table, bad_row, refuse_marked
 
 GRADES = ("label", "relevance", "score", "grade", "rating", "target", "relevant", "similarity")
 
@@ -79,14 +79,7 @@ def example(task: str) -> str:
 
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[PairRow]:
     """Reads two texts and a number; BadInput where the table holds no pairs."""
-    if table.format in ("conll", "conllu", "squad"):
-        raise BadInput(
-            f"{table.path.name} is read as {table.format}, which holds no pairs of texts. "
-            "Give csv, tsv, jsonl or parquet",
-            file=str(table.path),
-            format=table.format,
-            task=task,
-        )
+    refuse_marked(table, task, "pairs of texts")
     shape = shape_of(task)
     places, note = assign_columns(table, shape.roles, data)
     first, second, number = shape.roles

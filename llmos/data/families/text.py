@@ -15,7 +15,7 @@ from llmos.data.columns import Roles, assign_columns, find, first_of
 from llmos.data.language_pairs import LanguagePair, language_pair
 from llmos.data.row import Row, TextRow
 from llmos.data.row_reader import LeftOut, RowReader
-from llmos.data.table import Record, Table, bad_row
+from llmos.data.table import Record, Table, bad_row, refuse_marked
 from llmos.tasks import task as task_of
 
 
@@ -111,14 +111,7 @@ def example(task: str) -> str:
 
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[TextRow]:
     """Reads what is asked and what is answered, or a conversation; BadInput where the table holds no such texts."""
-    if table.format in ("conll", "conllu", "squad"):
-        raise BadInput(
-            f"{table.path.name} is read as {table.format}, which holds no texts to write. "
-            "Give csv, tsv, jsonl or parquet",
-            file=str(table.path),
-            format=table.format,
-            task=task,
-        )
+    refuse_marked(table, task, "texts to write")
     shape = shape_of(task)
     roles = shape.roles
     at = _talks(table, data) if shape.finds_talks else None
