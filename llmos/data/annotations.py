@@ -1,4 +1,4 @@
-"""Rows as annotation tools nest them, as plain rows: Label Studio's tasks, spaCy's examples, Prodigy's choices."""
+"""Rows as annotation tools nest them, as plain rows: those of Label Studio, spaCy, Prodigy and Argilla."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def plain_row(row: Mapping[str, Json]) -> Mapping[str, Json]:
     """The row with its text and what is marked as fields of its own; any other row as it is."""
     if isinstance(row.get("data"), dict) and isinstance(row.get("annotations", row.get("completions")), list):
         return _label_studio(row)
+    if isinstance(row.get("fields"), dict) and isinstance(row.get("responses"), (dict, list)):
+        return _argilla(row)
     if isinstance(row.get("cats"), dict):
         chosen = [label for label, score in row["cats"].items() if isinstance(score, (int, float)) and score >= SURE]
         return {**{key: value for key, value in row.items() if key != "cats"}, "label": chosen}
@@ -61,3 +63,46 @@ def _label_studio(row: Mapping[str, Json]) -> Mapping[str, Json]:
 def _value(result: Json) -> dict[str, Json]:
     value = result.get("value") if isinstance(result, dict) else None
     return value if isinstance(value, dict) else {}
+
+
+def _argilla(row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A record of Argilla: its fields, and under the name of each question what was answered to it first.
+
+    Suggestions are no answers. A record without an answer is pending, or discarded if all of its responses are.
+    """
+    responses = row["responses"]
+    answers = _by_question(responses) if isinstance(responses, dict) else _by_person(responses)
+    statuses = (
+        {one.get("status") for one in responses if isinstance(one, dict)} if isinstance(responses, list) else set()
+    )
+    unanswered = "discarded" if "discarded" in (*statuses, row.get("status")) else "pending"
+    rest = {key: value for key, value in row.items() if key not in ("fields", "responses")}
+    first = {name: values[0] for name, values in answers.items()}
+    plain = {**rest, **row["fields"], **first, "status": "submitted" if first else unanswered}
+    if further := {name: values[1:] for name, values in answers.items() if len(values) > 1}:
+        plain["further_responses"] = further
+    return plain
+
+
+def _by_question(responses: Mapping[str, Json]) -> dict[str, list[Json]]:
+    """The answers that count, as Argilla 2 has them: a list of responses by question."""
+    valid = {
+        name: [one["value"] for one in given if isinstance(one, dict) and _is_valid(one) and "value" in one]
+        for name, given in responses.items()
+        if isinstance(given, list)
+    }
+    return {name: values for name, values in valid.items() if values}
+
+
+def _by_person(responses: list[Json]) -> dict[str, list[Json]]:
+    """The answers that count, as Argilla 1 has them: values by question in the response of each person."""
+    answers: dict[str, list[Json]] = {}
+    for one in responses:
+        values = one.get("values") if isinstance(one, dict) and _is_valid(one) else None
+        for name, answer in (values or {}).items():
+            answers.setdefault(name, []).append(answer.get("value") if isinstance(answer, dict) else answer)
+    return answers
+
+
+def _is_valid(response: Mapping[str, Json]) -> bool:
+    return response.get("status") in (None, "submitted")

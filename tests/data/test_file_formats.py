@@ -94,7 +94,28 @@ def one_hot() -> str:
 
 
 CSV = delimited()
+
+
 # The rows above as each export has them: the name of the shape, the file's name, and what is in it.
+def argilla(text: str, label: str, status: str = "submitted") -> dict[str, object]:
+    """A record with a suggestion beside its response."""
+    suggested = {"label": {"value": "guessed", "score": 0.4, "agent": "model"}}
+    answered = {"label": [{"value": label, "user_id": "7f", "status": status}]}
+    return {
+        "id": text[:3],
+        "fields": {"text": text},
+        "suggestions": suggested,
+        "responses": answered,
+        "status": "completed",
+    }
+
+
+def argilla_1(text: str, label: str, status: str = "submitted") -> dict[str, object]:
+    """A record as the first Argilla exports it."""
+    answered = [{"user_id": "7f", "values": {"label": {"value": label}}, "status": status}]
+    return {"fields": {"text": text}, "responses": answered, "suggestions": [], "external_id": None}
+
+
 SHAPES: dict[str, tuple[str, str | bytes]] = {
     "csv": ("rows.csv", CSV),
     "csv-semicolon": ("rows.csv", delimited(";")),
@@ -132,6 +153,8 @@ SHAPES: dict[str, tuple[str, str | bytes]] = {
     "json-list-of-lists": ("rows.json", json.dumps([NAMES, *ROWS])),
     "one-hot": ("rows.csv", one_hot()),
     "fasttext": ("rows.txt", "\n".join(f"__label__{label} {text}" for text, label in ROWS)),
+    "argilla": ("records.json", json.dumps([argilla(*row) for row in ROWS])),
+    "argilla-1": ("records.jsonl", "\n".join(json.dumps(argilla_1(*row)) for row in ROWS)),
 }  # fmt: skip
 
 
@@ -146,6 +169,16 @@ def test_every_shape_of_the_page_is_read_into_the_same_rows(tmp_path: Path, shap
     rows = read(written(tmp_path, *SHAPES[shape]))
     assert pairs(rows)[: len(ROWS)] == ROWS
     assert len({row.line for row in rows.rows}) == len(rows.rows)
+
+
+def test_a_record_that_nobody_answered_is_left_out_whatever_was_suggested(tmp_path: Path) -> None:
+    unanswered = {**argilla("What is it?", "none"), "responses": {}}
+    discarded = argilla_1("And that?", "none", "discarded")
+    records = [*(argilla(*row) for row in ROWS), unanswered, discarded]
+    rows = read(written(tmp_path, "records.json", json.dumps(records)))
+    assert pairs(rows) == ROWS
+    assert rows.skip_counts == {"unfinished": 1, "discarded": 1}
+    assert "suggestions" in rows.left_out
 
 
 @pytest.mark.parametrize("shape", ["json-list", "jsonl", "csv", "utf-16"])
@@ -384,7 +417,7 @@ def test_the_page_has_a_row_for_every_shape_that_a_test_reads() -> None:
     import ast
 
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-    named = re.findall(r"^\| `([\w-]+)` \|", page.partition("\n## Shapes")[2], re.MULTILINE)
+    named = re.findall(r"^\| `([\w-]+)` \|", page.partition("\n## Shapes")[2].partition("\n## ")[0], re.MULTILINE)
     shapes = []
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
