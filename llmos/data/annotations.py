@@ -31,7 +31,7 @@ def plain_row(row: Mapping[str, Json]) -> Mapping[str, Json]:
     """The row with its text and what is marked as fields of its own; any other row as it is."""
     if isinstance(row.get("data"), dict) and isinstance(row.get("annotations", row.get("completions")), list):
         return _label_studio(row)
-    if isinstance(row.get("fields"), dict) and isinstance(row.get("responses"), (dict, list)):
+    if isinstance(row.get("fields"), dict) and _is_responses(row.get("responses")):
         return _argilla(row)
     if isinstance(row.get("cats"), dict):
         chosen = [label for label, score in row["cats"].items() if isinstance(score, (int, float)) and score >= SURE]
@@ -77,11 +77,17 @@ def _argilla(row: Mapping[str, Json]) -> Mapping[str, Json]:
     )
     unanswered = "discarded" if "discarded" in (*statuses, row.get("status")) else "pending"
     rest = {key: value for key, value in row.items() if key not in ("fields", "responses")}
-    first = {name: values[0] for name, values in answers.items()}
+    first = {
+        f"{name}.response" if name in row["fields"] else name: values[0] for name, values in answers.items()
+    }  # a question may have the name of a field, which it must not replace
     plain = {**rest, **row["fields"], **first, "status": "submitted" if first else unanswered}
     if further := {name: values[1:] for name, values in answers.items() if len(values) > 1}:
         plain["further_responses"] = further
     return plain
+
+
+def _is_responses(value: Json) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(one, dict) for one in value))
 
 
 def _by_question(responses: Mapping[str, Json]) -> dict[str, list[Json]]:
@@ -99,7 +105,7 @@ def _by_person(responses: list[Json]) -> dict[str, list[Json]]:
     answers: dict[str, list[Json]] = {}
     for one in responses:
         values = one.get("values") if isinstance(one, dict) and _is_valid(one) else None
-        for name, answer in (values or {}).items():
+        for name, answer in values.items() if isinstance(values, dict) else ():
             answers.setdefault(name, []).append(answer.get("value") if isinstance(answer, dict) else answer)
     return answers
 

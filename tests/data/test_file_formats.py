@@ -181,6 +181,19 @@ def test_a_record_that_nobody_answered_is_left_out_whatever_was_suggested(tmp_pa
     assert "suggestions" in rows.left_out
 
 
+def test_a_question_named_like_a_field_does_not_replace_the_field(tmp_path: Path) -> None:
+    answered = {"text": [{"value": "b", "user_id": "7f"}]}
+    records = [{"fields": {"text": "a"}, "responses": answered}, {"fields": {"text": "c"}, "responses": answered}]
+    rows = read(written(tmp_path, "records.json", json.dumps(records)), label="text.response")
+    assert pairs(rows) == [("a", "b"), ("c", "b")]
+
+
+def test_responses_without_values_are_no_answers(tmp_path: Path) -> None:
+    odd = {"fields": {"text": "a"}, "responses": [{"values": "x"}, {"values": None}]}
+    rows = read(written(tmp_path, "records.json", json.dumps([*(argilla_1(*row) for row in ROWS), odd])))
+    assert (pairs(rows), rows.skip_counts) == (ROWS, {"unfinished": 1})
+
+
 @pytest.mark.parametrize("shape", ["json-list", "jsonl", "csv", "utf-16"])
 def test_a_row_has_the_line_where_it_begins(tmp_path: Path, shape: str) -> None:
     path = written(tmp_path, *SHAPES[shape])
