@@ -188,6 +188,14 @@ def test_a_question_named_like_a_field_does_not_replace_the_field(tmp_path: Path
     assert pairs(rows) == [("a", "b"), ("c", "b")]
 
 
+def test_spans_that_answer_a_question_are_tags(tmp_path: Path) -> None:
+    spans = [{"start": 0, "end": 3, "label": "PER"}, {"start": 9, "end": 13, "label": "LOC"}]
+    answered = {"entities": [{"value": spans, "user_id": "7f"}]}
+    records = [{"fields": {"text": "Ada left Rome"}, "responses": answered}]
+    rows = read(written(tmp_path, "records.json", json.dumps(records)), "tag").rows
+    assert (rows[0].tags, rows[0].spans) == (("B-PER", "O", "B-LOC"), ((0, 3, "PER"), (9, 13, "LOC")))
+
+
 def test_responses_without_values_are_no_answers(tmp_path: Path) -> None:
     odd = {"fields": {"text": "a"}, "responses": [{"values": "x"}, {"values": None}]}
     rows = read(written(tmp_path, "records.json", json.dumps([*(argilla_1(*row) for row in ROWS), odd])))
