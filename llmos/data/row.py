@@ -31,6 +31,11 @@ class Row(Protocol):
         ...
 
     @property
+    def target(self) -> str:
+        """What is to be learned, as text: equal for rows of equal targets."""
+        ...
+
+    @property
     def identity(self) -> str:
         """Input and target as the digest of the data has them: another text here, and no old checkpoint resumes."""
         ...
@@ -63,8 +68,12 @@ class LabelRow:
         return list(self.labels) if self.is_multi else self.labels[0]
 
     @property
+    def target(self) -> str:
+        return repr(self.labels if self.is_multi else self.labels[0])
+
+    @property
     def identity(self) -> str:
-        return _identity(self.input, repr(self.labels if self.is_multi else self.labels[0]))
+        return _identity(self.input, self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +110,12 @@ class TagRow:
         return {tag[2:] for tag in self.tags if tag != OUTSIDE} or {OUTSIDE}
 
     @property
+    def target(self) -> str:
+        return repr(self.tags)
+
+    @property
     def identity(self) -> str:
-        return _identity(self.input, repr(self.tags))
+        return _identity(self.input, self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +137,12 @@ class SpanRow:
         return set()
 
     @property
+    def target(self) -> str:
+        return f"Answers(texts={self.answers!r}, starts={self.starts!r})"
+
+    @property
     def identity(self) -> str:
-        return _identity(self.input, f"Answers(texts={self.answers!r}, starts={self.starts!r})")
+        return _identity(self.input, self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +164,12 @@ class PairRow:
         return set()
 
     @property
+    def target(self) -> str:
+        return repr(self.score)
+
+    @property
     def identity(self) -> str:
-        return _identity(self.input, repr(self.score))
+        return _identity(self.input, self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +205,12 @@ class TextRow:
         return set()
 
     @property
+    def target(self) -> str:
+        return f"Written(text={self.answer!r}, message={self.message!r})"
+
+    @property
     def identity(self) -> str:
-        return _identity(self.input, f"Written(text={self.answer!r}, message={self.message!r})")
+        return _identity(self.input, self.target)
 
 
 def _identity(asked: Json, target: str) -> str:
