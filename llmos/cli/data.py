@@ -11,6 +11,7 @@ MODULES = (
     "data_versions",
     "data_operations",
     "data_augment",
+    "data_check",
 )
 
 app = typer.Typer(help="Datasets: import, list, show, split, merge, sample, augment, compare.", no_args_is_help=True)

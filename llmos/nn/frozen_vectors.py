@@ -27,7 +27,7 @@ from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.load import load
 from llmos.nn.packing import forward, pack, pool
 from llmos.tasks import Settings
-from llmos.tasks.text import encode_within, fit_length
+from llmos.tasks.text import encode_within, fit_length, most_chars
 
 Vectors = NDArray[np.float32]
 BLOCK_TEXTS = 4096  # tokenized at a time, and sorted by length among themselves
@@ -84,6 +84,21 @@ class FrozenEncoder:
     def max_tokens(self) -> int:
         """The tokens that the model takes; what is beyond them does not count."""
         return self._loaded.max_tokens
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """The names of the tokenizer's control tokens."""
+        return tuple(self._loaded.tokenizer.controls.ids)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has; of a text far beyond the limit, those of its beginning."""
+        found: list[int] = []
+        tokenizer = self._loaded.tokenizer
+        most = most_chars(tokenizer, self.max_tokens)
+        for start in range(0, len(texts), BLOCK_TEXTS):
+            block = [text[:most] for text in texts[start : start + BLOCK_TEXTS]]
+            found += [len(one.ids) for one in tokenizer.encode(block)]
+        return found
 
     def texts(self, texts: Sequence[str], *, on_done: Callable[[int], None] = _ignore) -> Vectors:
         """Vectors of length 1, [texts, hidden], in the order of the texts; zeros for a text without any token.

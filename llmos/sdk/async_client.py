@@ -189,6 +189,47 @@ class AsyncClient:
         args = {"test": test, "validation": validation, "group": group, "time": time, "again": again, "name": name}
         return await self.operate_dataset(ref, "split", wait=wait, on_progress=on_progress, **args)
 
+    async def check_dataset(
+        self,
+        ref: str,
+        *,
+        base: str | None = None,
+        without: Sequence[str] | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Check a dataset's rows; `result` of the process is the report. `without` names checks to leave out.
+
+        The base gives vectors to find wrong labels with, and its limit; by default the one that trains by default.
+        """
+        args = {"base": base, "without": None if without is None else list(without)}
+        return await self.operate_dataset(ref, "check", wait=wait, on_progress=on_progress, **args)
+
+    async def fix_dataset(
+        self,
+        ref: str,
+        *,
+        drop: Sequence[str] | None = None,
+        relabel: Sequence[str] | None = None,
+        keep: Sequence[str] | None = None,
+        only: Sequence[str] | None = None,
+        least_score: float | None = None,
+        with_test: bool = False,
+        dry_run: bool = False,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Mend what the last check has found, in a new version: drop or relabel kinds of findings, keep rows by id.
+
+        Kept rows are not reported again. `only` are the ids of the rows that may change; test rows keep their labels
+        unless `with_test`. A dry run makes nothing, and its `result` is the plan.
+        """
+        lists = {"drop": drop, "relabel": relabel, "keep": keep, "only": only}
+        args = {key: None if one is None else list(one) for key, one in lists.items()}
+        args |= {"least_score": least_score, "with_test": with_test, "dry_run": dry_run, "name": name}
+        return await self.operate_dataset(ref, "fix", wait=wait, on_progress=on_progress, **args)
+
     async def merge_datasets(
         self,
         ref: str,

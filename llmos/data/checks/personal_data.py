@@ -96,19 +96,30 @@ def _alone(pattern: str) -> re.Pattern[str]:
     return re.compile(f"{ALONE[0]}(?:{pattern}){ALONE[1]}", re.ASCII)
 
 
+def _bounded(pattern: str) -> re.Pattern[str]:
+    """Between signs that are no ASCII letters and digits: Chinese writes no spaces around numbers."""
+    return re.compile(rf"(?<![A-Za-z0-9.])(?:{pattern})(?![A-Za-z0-9]|\.\d)", re.ASCII)
+
+
+MAIL = r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,24}\b"
+ADDRESS = r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4})(?![\w:]|\.\d)"
+PHONE = (
+    r"\+\d{1,3}(?:[ .()/-]{0,2}\d{1,5}){2,6}|\(0?\d{2,4}\) ?\d{3}[ .-]?\d{3,5}|\d{3}[-.]\d{3}[-.]\d{4}"
+    r"|0\d{2,4}[ /-]\d{5,9}"
+)
 PATTERNS = (
-    Pattern("e-mail", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,24}\b")),
+    Pattern("e-mail", re.compile(MAIL)),
     Pattern("IBAN", _alone(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?"), is_iban),
-    Pattern("Chinese id", re.compile(r"(?<![A-Za-z0-9])[1-8]\d{5}(?:19|20)\d{2}\d{7}[\dXx](?![A-Za-z0-9])", re.ASCII), is_chinese_id),
+    Pattern("Chinese id", _bounded(r"[1-8]\d{5}(?:19|20)\d{2}\d{4}\d{3}[\dXx]"), is_chinese_id),
     Pattern("French id", _alone(r"[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}"), is_french_number),
     Pattern("Italian id", _alone(r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]"), is_italian_code),
     Pattern("Spanish id", _alone(r"(?:\d{8}|[XYZ]\d{7})-?[A-Z]"), is_spanish_id),
-    Pattern("card", _alone(r"\d(?:[ -]?\d){12,18}"), has_luhn),
+    Pattern("card", _bounded(r"\d(?:[ -]?\d){12,18}"), has_luhn),
     Pattern("US social security number", _alone(r"(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}")),
-    Pattern("IP address", re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4})(?![\w:]|\.\d)", re.ASCII), is_address),
-    Pattern("Chinese mobile number", re.compile(r"(?<![\dA-Za-z])(?:\+?86[ -]?)?1[3-9]\d(?:[ -]?\d{4}){2}(?![\dA-Za-z])", re.ASCII)),
-    Pattern("phone number", _alone(r"\+\d{1,3}(?:[ .()/-]{0,2}\d{1,5}){2,6}|\(0?\d{2,4}\) ?\d{3}[ .-]?\d{3,5}|\d{3}[-.]\d{3}[-.]\d{4}|0\d{2,4}[ /-]\d{5,9}"), _is_phone),
-)  # fmt: skip
+    Pattern("IP address", re.compile(ADDRESS, re.ASCII), is_address),
+    Pattern("Chinese mobile number", _bounded(r"(?:\+?86[ -]?)?1[3-9]\d(?:[ -]?\d{4}){2}")),
+    Pattern("phone number", _alone(PHONE), _is_phone),
+)
 
 
 def spans_in(text: str) -> Iterator[tuple[int, int, str]]:

@@ -13,12 +13,13 @@ from llmos.data.splits import fold_text
 KIND = "placeholders"
 WORDS = frozenset(
     (
-        "n/a", "na", "none", "null", "nil", "nan", "undefined", "todo", "tbd", "tba", "fixme", "xxx", "asdf", "asdfasdf",
-        "test", "test test", "testing", "foo", "bar", "foo bar", "foobar", "placeholder", "dummy", "dummy text",
-        "sample text", "example text", "text", "your text here", "insert text here", "enter text here", "(empty)", "empty",
-        "no text", "no comment", "no comments", "no content", "not available", "not applicable", "unknown", "missing",
-        "deleted", "[deleted]", "removed", "[removed]", "#n/a", "#ref!", "#name?", "#value!", "#null!", "#div/0!",
-        "<na>", "无", "暂无", "测试", "测试测试", "没有", "空", "未知", "待补充", "占位符", "k.a.", "keine angabe", "s/o",
+        "n/a", "na", "none", "null", "nil", "nan", "undefined", "todo", "tbd", "tba", "fixme", "xxx", "asdf", "test",
+        "asdfasdf", "test test", "testing", "foo", "bar", "foo bar", "foobar", "placeholder", "dummy", "dummy text",
+        "sample text", "example text", "text", "your text here", "insert text here", "enter text here", "(empty)",
+        "empty", "no text", "no comment", "no comments", "no content", "not available", "not applicable", "unknown",
+        "missing", "deleted", "[deleted]", "removed", "[removed]", "#n/a", "#ref!", "#name?", "#value!", "#null!",
+        "#div/0!", "<na>", "无", "暂无", "测试", "测试测试", "没有", "空", "未知", "待补充", "占位符", "k.a.",
+        "keine angabe",
     )
 )  # fmt: skip
 LOREM = re.compile(r"\blorem ipsum\b|\bdolor sit amet\b")

@@ -1,0 +1,105 @@
+"""Out-of-fold predictions of a dataset's labels: a cheap head on the frozen vectors of a base, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmos.abi.frame import ModelPath
+from llmos.abi.task import Family, spec_of
+from llmos.data.checks.subject import Predictions, Stored
+from llmos.data.families import rows_of
+from llmos.evaluation.linear_head import cross_validated
+from llmos.nn.frozen_vectors import FrozenEncoder
+
+FOLDS = 5
+MOST_ROWS = 200_000  # whose labels are predicted: their vectors are in memory
+MOST_WORDS = 250_000
+LEAST_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """What a base says of the rows: their predictions, and the limits that it has."""
+
+    predictions: Predictions | None
+    max_tokens: int
+    token_counts: Mapping[str, int]
+    control_tokens: tuple[str, ...]
+    left_out: int = 0  # rows beyond the bounds
+
+
+def ask_base(
+    base: ModelPath,
+    task: str,
+    rows: Sequence[Stored],
+    *,
+    dtype: str,
+    threads: int,
+    with_labels: bool,
+    on_done: Callable[[str, int, int], None],
+) -> BaseFacts:
+    """Count tokens, and predict labels where the task's family has some; `on_done` gets phase, rows done and all."""
+    encoder = FrozenEncoder(base, dtype=dtype, threads=threads)
+    counts = {row.id: size for row, size in zip(rows, encoder.count([_joined(row) for row in rows]), strict=True)}
+    family = spec_of(task).family
+    predict = {Family.LABELS: _labels, Family.TAGS: _tags}.get(family)
+    made: Predictions | None = None
+    used: Sequence[Stored] = ()
+    if predict is not None and with_labels and len(rows) >= LEAST_ROWS:
+        used = rows[:MOST_ROWS]
+        made, used = predict(encoder, task, used, on_done)
+    left_out = len(rows) - len(used) if made is not None else 0
+    return BaseFacts(made, encoder.max_tokens, counts, encoder.control_tokens, left_out)
+
+
+def _joined(row: Stored) -> str:
+    return " ".join(row.row.texts)
+
+
+def _labels(
+    encoder: FrozenEncoder, task: str, rows: Sequence[Stored], on_done: Callable[[str, int, int], None]
+) -> tuple[Predictions | None, Sequence[Stored]]:
+    is_many = any(row.row.is_multi for row in rows)
+    names = tuple(sorted({kind for row in rows for kind in row.row.kinds}))
+    if len(names) < 2:
+        return None, rows
+    index = {name: i for i, name in enumerate(names)}
+    given: Any = np.array([index[row.row.labels[0]] if row.row.labels else 0 for row in rows])  # Any: of either shape
+    if is_many:
+        given = np.zeros((len(rows), len(names)), dtype=np.float32)
+        for i, row in enumerate(rows):
+            given[i, [index[name] for name in row.row.labels]] = 1
+    texts = [row.row.texts[0] for row in rows]
+    vectors = encoder.texts(texts, on_done=lambda done: on_done("embed", done, len(rows)))
+    on_done("labels", 0, len(rows))
+    found = cross_validated(vectors, given, folds=FOLDS, classes=len(names))
+    return Predictions(names, [(row, 0) for row in rows], given, found), rows
+
+
+def _tags(
+    encoder: FrozenEncoder, task: str, rows: Sequence[Stored], on_done: Callable[[str, int, int], None]
+) -> tuple[Predictions | None, Sequence[Stored]]:
+    words, end = 0, 0
+    while end < len(rows) and words < MOST_WORDS:
+        words += len(rows[end].row.tags)
+        end += 1
+    rows = rows[:end]
+    if all(row.row.kinds <= {"O"} for row in rows):
+        return None, rows
+    names = rows_of(task).labels_of(task, [row.row for row in rows])
+    index = {name: i for i, name in enumerate(names)}
+    places = [(row, word) for row in rows for word in range(len(row.row.tags))]
+    given = np.array([index[row.row.tags[word]] for row, word in places])
+    sentences = [row.row.input["tokens"] for row in rows]
+    made = encoder.words(sentences, on_done=lambda done: on_done("embed", done, len(rows)))
+    scale = np.linalg.norm(made.vectors, axis=1, keepdims=True)
+    owner = np.repeat(np.arange(len(rows)), [len(one) for one in sentences])
+    on_done("labels", 0, len(rows))
+    found = cross_validated(
+        made.vectors / np.maximum(scale, 1e-6), given, folds=FOLDS, groups=owner, classes=len(names), l2=0.1
+    )
+    return Predictions(names, places, given, found), rows
