@@ -63,5 +63,5 @@ _made: list[object] = []
 def _identifier() -> object:
     if not _made:
         kinds = import_module("py3langid.langid")
-        _made.append(kinds.LanguageIdentifier.from_pickled_model(kinds.MODEL_FILE, norm_probs=True))
+        _made.append(kinds.LanguageIdentifier.from_model_file(kinds.MODEL_FILE, norm_probs=True))
     return _made[0]
