@@ -29,32 +29,23 @@ class Issues:
 
 
 def label_issues(given: Numbers, probabilities: Floats) -> Issues:
-    """The rows that two estimates agree on: those off the confident joint's diagonal, as many for each pair of labels
-    as the pair's noise rate says, by margin.
+    """The rows with the widest margin between another label and their own: as many as the noise rates estimate.
 
-    `given` are label numbers [rows], `probabilities` out-of-fold [rows, labels].
+    The noise rates are the confident joint's, off its diagonal. `given` are label numbers [rows], `probabilities`
+    out-of-fold [rows, labels].
     """
     count = probabilities.shape[1]
     rows = np.arange(len(given))
     sizes = np.bincount(given, minlength=count)
-    confident = confident_labels(given, probabilities)
-    joint = confident_joint(given, confident, count)
-    own = probabilities[rows, given]
-    margins = probabilities - own[:, None]
-    is_issue = np.zeros(len(given), dtype=bool)
-    for label in np.flatnonzero(sizes >= LEAST_LABEL_ROWS):
-        mine = np.flatnonzero(given == label)
-        for other in np.flatnonzero(joint[label]):
-            if other == label:
-                continue
-            wanted = round(float(joint[label, other]))
-            off = mine[(confident[mine] == other) & (margins[mine, other] > 0)]
-            is_issue[off[np.argsort(-margins[off, other], kind="stable")[:wanted]]] = True
-    places = np.flatnonzero(is_issue)
-    suggested = margins[places].argmax(axis=1)
-    found = margins[places, suggested]
-    order = np.argsort(-found, kind="stable")
-    return Issues(places[order], suggested[order], found[order])
+    joint = confident_joint(given, confident_labels(given, probabilities), count)
+    wanted = round(float(joint.sum() - np.trace(joint)))
+    margins = probabilities - probabilities[rows, given][:, None]
+    margins[rows, given] = -1.0
+    suggested = margins.argmax(axis=1)
+    widest = np.where(sizes[given] >= LEAST_LABEL_ROWS, margins[rows, suggested], -1.0)
+    places = np.argsort(-widest, kind="stable")[:wanted]
+    places = places[widest[places] > 0]
+    return Issues(places, suggested[places], widest[places])
 
 
 def thresholds(given: Numbers, probabilities: Floats) -> Floats:

@@ -42,7 +42,7 @@ def plan(
     """The mending of these findings, in the form of a report's JSON.
 
     Kinds in `drop` lose their rows, kinds in `relabel` get the likelier labels. Rows in `keep` stay as they are, and
-    are not reported again. `only` names row ids: no other row is changed. Test rows keep their labels unless `with_test`.
+    are not reported again. `only` names row ids: no other row is changed. Test labels stay unless `with_test`.
     """
     by_kind = {str(one["kind"]): one for one in findings}
     _refuse_unknown([*drop, *relabel], by_kind)

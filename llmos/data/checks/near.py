@@ -111,6 +111,8 @@ def _similarity(left: str, right: str) -> float:
         return 1.0
     if not left or not right:
         return 0.0
+    if _says_otherwise(left, right):
+        return 0.0
     a, b = _shingles(left), _shingles(right)
     shared = len(a & b)
     jaccard = shared / (len(a) + len(b) - shared)
@@ -118,7 +120,7 @@ def _similarity(left: str, right: str) -> float:
         return jaccard if jaccard >= LEAST_SIMILARITY else 0.0
     longest = max(len(left), len(right))
     most = int(longest * EDITS_PER_CHAR) or int(longest >= LEAST_EDITED)
-    if min(most, 1) == 0 or abs(len(left) - len(right)) > most or _says_otherwise(left, right):
+    if min(most, 1) == 0 or abs(len(left) - len(right)) > most:
         return 0.0
     edits = edit_distance(left, right, most)
     return 0.0 if edits is None else 1 - edits / longest
