@@ -39,7 +39,7 @@ def check(
     with box() as client:
         if fail_on is not None:
             _check_level(fail_on)
-        ref = _imported(client, ref, task, quiet=as_json)
+        ref = _import_file(client, ref, task, quiet=as_json)
         left_out = [*(without or []), *(["labels"] if no_labels else [])]
         process = client.check_dataset(ref, base=base, without=left_out or None, wait=False)
         found = _result(client, process, quiet=as_json)
@@ -68,8 +68,8 @@ def fix(
     with box() as client:
         process = client.fix_dataset(
             ref,
-            drop=_listed(drop),
-            relabel=_listed(relabel),
+            drop=_split_kinds(drop),
+            relabel=_split_kinds(relabel),
             keep=keep,
             only=only,
             least_score=least_score,
@@ -106,7 +106,7 @@ def _line(example: Json) -> str:
     return f"{change}{example['text']}{tags}{targets}{f' ~ {twin}' if twin else ''}"
 
 
-def _imported(client: Client, ref: str, task: str | None, *, quiet: bool) -> str:
+def _import_file(client: Client, ref: str, task: str | None, *, quiet: bool) -> str:
     """The ref of the dataset, which is imported if the argument is a file."""
     from llmos.cli.progress import follow
 
@@ -138,7 +138,7 @@ def _check_level(level: str) -> None:
         )
 
 
-def _listed(kinds: str | None) -> list[str] | None:
+def _split_kinds(kinds: str | None) -> list[str] | None:
     return [one.strip().replace("-", "_") for one in kinds.split(",") if one.strip()] if kinds else None
 
 

@@ -66,7 +66,7 @@ def _check(channel: Channel, job: Job) -> CheckReport:
     subject = Subject(
         manifest.task,
         splits,
-        kept=_kept(manifest.provenance),
+        kept=_kept_ids(manifest.provenance),
         max_tokens=facts.max_tokens if facts else None,
         token_counts=facts.token_counts if facts else {},
         control_tokens=facts.control_tokens if facts else (),
@@ -101,7 +101,7 @@ def _ask(channel: Channel, job: Job, task: str, rows: list[Stored], *, with_labe
     return ask_base(base, task, rows, dtype=job.dtype, threads=threads, with_labels=with_labels, on_done=on_done)
 
 
-def _kept(provenance: dict[str, Json]) -> dict[str, frozenset[str]]:
+def _kept_ids(provenance: dict[str, Json]) -> dict[str, frozenset[str]]:
     """Ids of rows that were kept when this version was made of another."""
     found = provenance.get("kept") or {}
     return {str(kind): frozenset(ids) for kind, ids in found.items()}

@@ -44,7 +44,7 @@ def ask_base(
 ) -> BaseFacts:
     """Count tokens, and predict labels where the task's family has some; `on_done` gets phase, rows done and all."""
     encoder = FrozenEncoder(base, dtype=dtype, threads=threads)
-    counts = {row.id: size for row, size in zip(rows, encoder.count([_joined(row) for row in rows]), strict=True)}
+    counts = {row.id: size for row, size in zip(rows, encoder.count([_whole_text(row) for row in rows]), strict=True)}
     family = spec_of(task).family
     predict = {Family.LABELS: _labels, Family.TAGS: _tags}.get(family)
     made: Predictions | None = None
@@ -56,7 +56,7 @@ def ask_base(
     return BaseFacts(made, encoder.max_tokens, counts, encoder.control_tokens, left_out)
 
 
-def _joined(row: Stored) -> str:
+def _whole_text(row: Stored) -> str:
     return " ".join(row.row.texts)
 
 

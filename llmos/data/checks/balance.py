@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from llmos.data.checks.finding import Finding, Severity
+from llmos.data.checks.finding import CheckFinding, Severity
 from llmos.data.checks.subject import Subject
 from llmos.tasks.tag import OUTSIDE
 
@@ -15,7 +15,7 @@ MOST_RATIO = 20  # between the most and the least frequent label
 SHOWN = 8
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """Labels with fewer training rows than FEW, or with MOST_RATIO times fewer than the most frequent one."""
     rows = subject.splits.get("train", ())
     counts = Counter(kind for row in rows for kind in row.row.kinds if kind != OUTSIDE)
@@ -35,4 +35,4 @@ def find(subject: Subject) -> Iterator[Finding]:
         f"{len(rare)} of {len(counts)} labels have few training rows ({named}{more}); the most frequent has {most:,}. "
         "Add rows of them, or train with --set class_weights=balanced"
     )
-    yield Finding(KIND, Severity.WARNING if few else Severity.NOTE, sentence, ids, dict(counts.most_common()))
+    yield CheckFinding(KIND, Severity.WARNING if few else Severity.NOTE, sentence, ids, dict(counts.most_common()))

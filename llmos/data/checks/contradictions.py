@@ -6,15 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from llmos.abi.json_type import Json
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity
-from llmos.data.checks.subject import Stored, Subject, shown
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
+from llmos.data.checks.subject import Stored, Subject, show_row
 from llmos.data.splits import key_of
 
 KIND = "contradictions"
 NEAR = "near_contradictions"
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """All rows of such a group. Of a generative task several answers may be right, so there is nothing to find."""
     if subject.is_generative:
         return
@@ -27,11 +27,13 @@ def find(subject: Subject) -> Iterator[Finding]:
         ids = tuple(one.id for rows in bad for one in rows)
         sentence = f"{len(bad):,} texts have different targets in {len(ids):,} rows: at most one of them can be right"
         examples = tuple(_example(rows) for rows in bad[:EXAMPLES])
-        yield Finding(KIND, Severity.ERROR, sentence, ids, {"texts": len(bad)}, examples, fixes=("drop", "relabel"))
+        yield CheckFinding(
+            KIND, Severity.ERROR, sentence, ids, {"texts": len(bad)}, examples, fixes=("drop", "relabel")
+        )
     yield from _near(subject)
 
 
-def _near(subject: Subject) -> Iterator[Finding]:
+def _near(subject: Subject) -> Iterator[CheckFinding]:
     pairs = [
         (row, subject.rows[other][1], score)
         for at, (_, row) in enumerate(subject.rows)
@@ -45,9 +47,9 @@ def _near(subject: Subject) -> Iterator[Finding]:
         {**_example([row, other]), "similarity": round(score, 3)} for row, other, score in pairs[:EXAMPLES]
     )
     sentence = f"{len(pairs):,} pairs of rows have almost the same text and different targets"
-    yield Finding(NEAR, Severity.NOTE, sentence, ids, {"pairs": len(pairs)}, examples, fixes=("drop",))
+    yield CheckFinding(NEAR, Severity.NOTE, sentence, ids, {"pairs": len(pairs)}, examples, fixes=("drop",))
 
 
 def _example(rows: list[Stored]) -> Mapping[str, Json]:
     targets = Counter(one.row.target[:80] for one in rows)
-    return {"ids": [one.id for one in rows], "text": shown(rows[0]), "targets": dict(targets)}
+    return {"ids": [one.id for one in rows], "text": show_row(rows[0]), "targets": dict(targets)}

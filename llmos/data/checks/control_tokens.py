@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity
-from llmos.data.checks.subject import Subject, shown, texts_of
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
+from llmos.data.checks.subject import Subject, show_row, texts_of
 
 KIND = "control_tokens"
 COMMON = (
@@ -17,7 +17,7 @@ COMMON = (
 MARKED = re.compile(r"[<\[{|]")  # only names with such a sign are meant: </s> is a token, and so may be a word
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """Rows in which one stands; those of the base, and well-known ones."""
     names = [one for one in dict.fromkeys((*subject.control_tokens, *COMMON)) if MARKED.search(one)]
     pattern = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
@@ -34,7 +34,7 @@ def find(subject: Subject) -> Iterator[Finding]:
             f"{len(found):,} rows have names of control tokens in their texts (rows: {said}). They are read as plain "
             "text here, and were probably left by an export"
         )
-        examples = tuple({"id": row.id, "text": shown(row)} for row in found[:EXAMPLES])
-        yield Finding(
+        examples = tuple({"id": row.id, "text": show_row(row)} for row in found[:EXAMPLES])
+        yield CheckFinding(
             KIND, Severity.WARNING, sentence, tuple(row.id for row in found), dict(counts), examples, fixes=("drop",)
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity
-from llmos.data.checks.subject import Stored, Subject, shown
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
+from llmos.data.checks.subject import Stored, Subject, show_row
 
 KIND = "duplicates"
 NEAR = "near_duplicates"
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """All rows of a group but the first."""
     exact: list[tuple[str, Stored, Stored, float]] = []
     near: list[tuple[str, Stored, Stored, float]] = []
@@ -42,12 +42,12 @@ def _first(subject: Subject, at: int, split: str, row: Stored) -> tuple[int, flo
     return max(found, key=lambda one: (one[1], -one[0]), default=None)
 
 
-def _finding(kind: str, sentence: str, found: list[tuple[str, Stored, Stored, float]]) -> Finding:
+def _finding(kind: str, sentence: str, found: list[tuple[str, Stored, Stored, float]]) -> CheckFinding:
     counts = {name: sum(split == name for split, *_ in found) for name in dict.fromkeys(split for split, *_ in found)}
     examples = tuple(
-        {"id": row.id, "text": shown(row), "of": other.id, "of_text": shown(other), "similarity": round(score, 3)}
+        {"id": row.id, "text": show_row(row), "of": other.id, "of_text": show_row(other), "similarity": round(score, 3)}
         for _, row, other, score in found[:EXAMPLES]
     )
-    return Finding(
+    return CheckFinding(
         kind, Severity.WARNING, sentence, tuple(row.id for _, row, *_ in found), counts, examples, fixes=("drop",)
     )

@@ -35,7 +35,7 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """`row_ids` are the rows that a fix would change, `counts` figures by name, `examples` a few rows to look at.
 
     `fixes` are the ways to mend it: drop, relabel. Personal data is masked in all texts.

@@ -10,8 +10,8 @@ import numpy as np
 
 from llmos.abi.json_type import Json
 from llmos.data.checks.confident_learning import label_issues
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity, Suspect
-from llmos.data.checks.subject import Predictions, Stored, Subject, shown
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity, Suspect
+from llmos.data.checks.subject import Predictions, Stored, Subject, show_row
 from llmos.data.row import TagRow
 
 KIND = "suspects"
@@ -20,7 +20,7 @@ MOST_EXAMPLES = 4 * EXAMPLES
 LEAST_ROWS = 50
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """One finding with all suspects, the likeliest errors first; nothing without predictions."""
     made = subject.predictions
     if made is None or len(made.places) < LEAST_ROWS:
@@ -39,7 +39,7 @@ def find(subject: Subject) -> Iterator[Finding]:
     examples = tuple(_example(one, by_id[one.row_id]) for one in suspects[:MOST_EXAMPLES])
     counts = {**dict(pairs.most_common(MOST_PAIRS)), **({"words": spans} if spans else {})}
     ids = tuple(one.row_id for one in suspects)
-    yield Finding(
+    yield CheckFinding(
         KIND, Severity.WARNING, sentence, ids, counts, examples, fixes=("drop", "relabel"), suspects=tuple(suspects)
     )
 
@@ -121,11 +121,11 @@ def _example(one: Suspect, row: Stored) -> Mapping[str, Json]:
     if not one.words:
         return {
             "id": one.row_id,
-            "text": shown(row),
+            "text": show_row(row),
             "label": one.given,
             "likelier": one.suggestion,
             "score": one.score,
         }
     words, given, other = row.row.input["tokens"], one.given.split(" "), one.suggestion.split(" ")
     changed = [f"{words[at]}: {given[at]} -> {other[at]}" for at in range(len(words)) if given[at] != other[at]]
-    return {"id": one.row_id, "text": shown(row), "tags": changed, "score": one.score}
+    return {"id": one.row_id, "text": show_row(row), "tags": changed, "score": one.score}

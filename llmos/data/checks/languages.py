@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity
-from llmos.data.checks.subject import Stored, Subject, shown
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
+from llmos.data.checks.subject import Stored, Subject, show_row
 
 KIND = "languages"
 LEAST_CHARS = 25  # of a text in letters with cases: shorter ones tell no language
@@ -18,13 +18,13 @@ LEAST_SHARE = 0.05  # a language of so many rows is one of the dataset's own
 EXTRA = "llmos[lang]"
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """Rows in a language that few rows have; a note if the detector is not installed."""
     if find_spec("py3langid") is None:
         sentence = f"Languages were not checked: the detector is not installed. pip install '{EXTRA}'"
-        yield Finding(KIND, Severity.NOTE, sentence, counts={"lacks": EXTRA})
+        yield CheckFinding(KIND, Severity.NOTE, sentence, counts={"lacks": EXTRA})
         return
-    told = [(row, *told_language(" ".join(row.row.texts))) for _, row in subject.rows]
+    told = [(row, *detect_language(" ".join(row.row.texts))) for _, row in subject.rows]
     counts = Counter(language for _, language, _ in told if language)
     total = sum(counts.values())
     if not total:
@@ -41,13 +41,13 @@ def find(subject: Subject) -> Iterator[Finding]:
         by = Counter(language for _, language in strange)
         said = ", ".join(f"{language}: {count:,}" for language, count in by.most_common(8))
         sentence = f"{len(strange):,} rows seem to be in another language ({said}) than the others ({main})"
-        examples = tuple({"id": row.id, "language": one, "text": shown(row)} for row, one in strange[:EXAMPLES])
-        yield Finding(
+        examples = tuple({"id": row.id, "language": one, "text": show_row(row)} for row, one in strange[:EXAMPLES])
+        yield CheckFinding(
             KIND, Severity.NOTE, sentence, tuple(row.id for row, _ in strange), dict(by), examples, fixes=("drop",)
         )
 
 
-def told_language(text: str) -> tuple[str, float]:
+def detect_language(text: str) -> tuple[str, float]:
     """The language of a text (ISO 639-1) and its probability; nothing for a text too short to tell."""
     letters = "".join(one for one in text if one.isalpha())
     is_wide = any(ord(one) > 0x2E80 for one in letters)

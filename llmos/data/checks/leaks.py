@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from llmos.abi.json_type import Json
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity
-from llmos.data.checks.subject import SPLITS, Subject, shown
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
+from llmos.data.checks.subject import SPLITS, Subject, show_row
 
 KIND = "leaks"
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """Training rows that are in validation or test, and validation rows that are in test."""
     ids: list[str] = []
     counts: Counter[str] = Counter()
@@ -33,8 +33,8 @@ def find(subject: Subject) -> Iterator[Finding]:
         counts["almost the same"] += score < 1.0
         measured |= {subject.rows[one][1].id for one, _ in seen}
         if len(examples) < EXAMPLES:
-            like = {"like": twin.id, "like_text": shown(twin), "like_in": where, "similarity": round(score, 3)}
-            examples.append({"id": row.id, "split": split, "text": shown(row), **like})
+            like = {"like": twin.id, "like_text": show_row(twin), "like_in": where, "similarity": round(score, 3)}
+            examples.append({"id": row.id, "split": split, "text": show_row(row), **like})
     if ids:
         total = sum(len(subject.splits.get(name, ())) for name in SPLITS[1:])
         sentence = (
@@ -42,4 +42,4 @@ def find(subject: Subject) -> Iterator[Finding]:
             f"them are too good. Dropping {len(ids):,} rows of the earlier split mends it"
         )
         found = {**+counts, "rows that measure": len(measured)}
-        yield Finding(KIND, Severity.ERROR, sentence, tuple(ids), found, tuple(examples), fixes=("drop",))
+        yield CheckFinding(KIND, Severity.ERROR, sentence, tuple(ids), found, tuple(examples), fixes=("drop",))

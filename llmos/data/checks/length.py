@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity
-from llmos.data.checks.subject import Subject, shown
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
+from llmos.data.checks.subject import Subject, show_row
 
 KIND = "too_long"
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """Rows over the base's limit, which training refuses or cuts; nothing if no base was asked."""
     limit = subject.max_tokens
     if limit is None:
@@ -26,8 +26,8 @@ def find(subject: Subject) -> Iterator[Finding]:
             f"{len(long):,} rows have more tokens than the base takes ({limit:,}; the longest has {most:,}). Training "
             "refuses them, or cuts them with --set truncate=true"
         )
-        examples = tuple({"id": row.id, "tokens": size, "text": shown(row)} for row, size in long[:EXAMPLES])
+        examples = tuple({"id": row.id, "tokens": size, "text": show_row(row)} for row, size in long[:EXAMPLES])
         counts = {"limit": limit, "longest": most}
-        yield Finding(
+        yield CheckFinding(
             KIND, Severity.WARNING, sentence, tuple(row.id for row, _ in long), counts, examples, fixes=("drop",)
         )

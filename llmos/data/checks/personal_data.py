@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llmos.data.checks.finding import Finding
+    from llmos.data.checks.finding import CheckFinding
     from llmos.data.checks.subject import Subject
 
 KIND = "personal_data"
@@ -96,7 +96,7 @@ def _alone(pattern: str) -> re.Pattern[str]:
     return re.compile(f"{ALONE[0]}(?:{pattern}){ALONE[1]}", re.ASCII)
 
 
-def _bounded(pattern: str) -> re.Pattern[str]:
+def _between(pattern: str) -> re.Pattern[str]:
     """Between signs that are no ASCII letters and digits: Chinese writes no spaces around numbers."""
     return re.compile(rf"(?<![A-Za-z0-9.])(?:{pattern})(?![A-Za-z0-9]|\.\d)", re.ASCII)
 
@@ -110,14 +110,14 @@ PHONE = (
 PATTERNS = (
     Pattern("e-mail", re.compile(MAIL)),
     Pattern("IBAN", _alone(r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?"), is_iban),
-    Pattern("Chinese id", _bounded(r"[1-8]\d{5}(?:19|20)\d{2}\d{4}\d{3}[\dXx]"), is_chinese_id),
+    Pattern("Chinese id", _between(r"[1-8]\d{5}(?:19|20)\d{2}\d{4}\d{3}[\dXx]"), is_chinese_id),
     Pattern("French id", _alone(r"[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}"), is_french_number),
     Pattern("Italian id", _alone(r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]"), is_italian_code),
     Pattern("Spanish id", _alone(r"(?:\d{8}|[XYZ]\d{7})-?[A-Z]"), is_spanish_id),
-    Pattern("card", _bounded(r"\d(?:[ -]?\d){12,18}"), has_luhn),
+    Pattern("card", _between(r"\d(?:[ -]?\d){12,18}"), has_luhn),
     Pattern("US social security number", _alone(r"(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}")),
     Pattern("IP address", re.compile(ADDRESS, re.ASCII), is_address),
-    Pattern("Chinese mobile number", _bounded(r"(?:\+?86[ -]?)?1[3-9]\d(?:[ -]?\d{4}){2}")),
+    Pattern("Chinese mobile number", _between(r"(?:\+?86[ -]?)?1[3-9]\d(?:[ -]?\d{4}){2}")),
     Pattern("phone number", _alone(PHONE), _is_phone),
 )
 
@@ -142,9 +142,9 @@ def mask(text: str) -> str:
     return text
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """Rows with personal data, counted by kind."""
-    from llmos.data.checks.finding import Finding, Severity
+    from llmos.data.checks.finding import CheckFinding, Severity
     from llmos.data.checks.subject import texts_of
 
     counts: Counter[str] = Counter()
@@ -160,4 +160,4 @@ def find(subject: Subject) -> Iterator[Finding]:
         sentence = (
             f"{len(ids):,} rows have personal data (rows by kind: {said}). A model may repeat what it has learned"
         )
-        yield Finding(KIND, Severity.WARNING, sentence, tuple(ids), dict(counts.most_common()), fixes=("drop",))
+        yield CheckFinding(KIND, Severity.WARNING, sentence, tuple(ids), dict(counts.most_common()), fixes=("drop",))

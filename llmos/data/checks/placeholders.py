@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from llmos.data.checks.finding import EXAMPLES, Finding, Severity
-from llmos.data.checks.subject import Subject, shown, texts_of
+from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
+from llmos.data.checks.subject import Subject, show_row, texts_of
 from llmos.data.splits import fold_text
 
 KIND = "placeholders"
@@ -26,7 +26,7 @@ LOREM = re.compile(r"\blorem ipsum\b|\bdolor sit amet\b")
 SIGN = re.compile(r"[^\W_]")
 
 
-def find(subject: Subject) -> Iterator[Finding]:
+def find(subject: Subject) -> Iterator[CheckFinding]:
     """Rows of which a text says nothing."""
     counts: Counter[str] = Counter()
     found = []
@@ -38,8 +38,8 @@ def find(subject: Subject) -> Iterator[Finding]:
     if found:
         said = ", ".join(f"{reason!r} {count:,}" for reason, count in counts.most_common(6))
         sentence = f"{len(found):,} rows have a text that says nothing (rows: {said})"
-        examples = tuple({"id": row.id, "text": shown(row)} for row in found[:EXAMPLES])
-        yield Finding(
+        examples = tuple({"id": row.id, "text": show_row(row)} for row in found[:EXAMPLES])
+        yield CheckFinding(
             KIND, Severity.WARNING, sentence, tuple(row.id for row in found), dict(counts), examples, fixes=("drop",)
         )
 

@@ -16,10 +16,10 @@ from llmos.data.checks import (
     personal_data,
     placeholders,
 )
-from llmos.data.checks.finding import Finding
+from llmos.data.checks.finding import CheckFinding
 from llmos.data.checks.subject import Subject
 
-Check = Callable[[Subject], Iterator[Finding]]
+Check = Callable[[Subject], Iterator[CheckFinding]]
 CHECKS: Mapping[str, Check] = {
     "leaks": leaks.find,
     "contradictions": contradictions.find,
@@ -50,9 +50,9 @@ KINDS = (
 
 def run_checks(
     subject: Subject, without: Sequence[str] = (), on_start: Callable[[str], None] = lambda name: None
-) -> list[Finding]:
+) -> list[CheckFinding]:
     """The findings of all checks but these, the worst first."""
-    findings: list[Finding] = []
+    findings: list[CheckFinding] = []
     for name, find in CHECKS.items():
         if name not in without:
             on_start(name)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llmos.abi.json_type import Json
-from llmos.data.checks.finding import Finding, Severity
+from llmos.data.checks.finding import CheckFinding, Severity
 
 JSON_FILE = "check.json"
 PAGE = "check.html"
@@ -27,7 +27,7 @@ class CheckReport:
     without: Sequence[str]
     notes: Sequence[str]
     labels: Mapping[str, int]  # rows by label
-    findings: Sequence[Finding]
+    findings: Sequence[CheckFinding]
 
     @property
     def worst(self) -> str:
@@ -83,7 +83,7 @@ def bars_of(counts: Mapping[str, int]) -> list[tuple[str, int, float]]:
     return [(name, count, count / most) for name, count in ordered]
 
 
-def kept_in(report: Mapping[str, Json]) -> dict[str, frozenset[str]]:
+def ids_kept_in(report: Mapping[str, Json]) -> dict[str, frozenset[str]]:
     """Row ids that were kept, by kind, as `fix` wrote them into the version's provenance."""
     return {kind: frozenset(ids) for kind, ids in report.items()}
 

@@ -75,7 +75,7 @@ def texts_of(row: Stored) -> Iterator[str]:
         yield row.row.answer
 
 
-def shown(row: Stored) -> str:
+def show_row(row: Stored) -> str:
     """The beginning of a row's text, on one line, without personal data."""
     text = " | ".join(" ".join(mask(one).split()) for one in row.row.texts)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
