@@ -27,6 +27,8 @@ NAMES = {
     "__aexit__": "__exit__",
     "aclose": "close",
     "aread": "read",
+    "in_thread": "at_once",
+    "pause": "sleep",
     "aiter_lines": "iter_lines",
 }
 DROPPED = {"async", "await"}

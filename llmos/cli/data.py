@@ -12,6 +12,7 @@ MODULES = (
     "data_operations",
     "data_augment",
     "data_check",
+    "data_upload",
 )
 
 app = typer.Typer(help="Datasets: import, list, show, split, merge, sample, augment, compare.", no_args_is_help=True)

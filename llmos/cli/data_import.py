@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmos.cli.client import box, settings_of
+from llmos.cli.sending import reachable_all
 from llmos.cli.terminal import note, say, say_json
 from llmos.cli.train import AsJson, ClassNames, Encoding, Format, Label, OnBadRow, Query, Set, Text, Wait, name_of
 
@@ -38,8 +39,6 @@ def import_rows(
 ) -> None:
     """Import labelled rows as a version of a dataset."""
     read: dict[str, Any] = {  # Any: text, among other settings
-        "validation": validation,
-        "test": test,
         "text": text,
         "label": label,
         "format": format,
@@ -50,6 +49,8 @@ def import_rows(
     }
     said: dict[str, Any] = {"license": license, "source": source, "group": group, "time": time}  # Any: as above
     with box() as client:
+        file, validation, test = reachable_all(client, file, validation, test, quiet=as_json)
+        read |= {"validation": validation, "test": test}
         process = client.import_dataset(
             file, name=name or name_of(file), task=task, options=settings_of(pairs or []), wait=False, **said, **read
         )

@@ -10,6 +10,7 @@ import typer
 
 from llmos.cli.client import box, settings_of
 from llmos.cli.models import bounds_of
+from llmos.cli.sending import reachable, reachable_all
 from llmos.cli.task_options import TASKS, TrainCommand, declared_settings
 from llmos.cli.terminal import note, say, say_json, say_metrics
 
@@ -89,8 +90,6 @@ def train(
 ) -> None:
     """Fine-tune a base on labelled rows, and promote the version if it is good enough."""
     settings = {
-        "validation": validation,
-        "test": test,
         "method": method,
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -120,6 +119,8 @@ def train(
         **settings_of(pairs or []),
     }
     with box() as client:
+        data, validation, test = reachable_all(client, data, validation, test, quiet=as_json)
+        settings = {"validation": validation, "test": test, **settings}
         called = name or name_of(data)
         process = client.train(task, data=data, name=called, base=base, device=device, wait=False, **settings)
         _finish(client, process, wait=wait, as_json=as_json)
@@ -157,6 +158,7 @@ def evaluate(
     with box() as client:
         read: dict[str, Any] = _reading(text, label, format, encoding, query, class_names, on_bad_row)
         what: dict[str, Any] = {"task": task, "options": settings_of(pairs or [])}  # Any: the values differ in type
+        data = reachable(client, data, quiet=as_json)
         process = client.evaluate(
             model, data=data, device=device, dtype=dtype, engine=engine, wait=False, **what, **read
         )
@@ -180,6 +182,7 @@ def quantize(
     """Make an int8 version, if it loses little; its evidence says how much."""
     with box() as client:
         read: dict[str, Any] = _reading(text, label, format, encoding, query, class_names, on_bad_row)
+        data = None if data is None else reachable(client, data, quiet=as_json)
         process = client.quantize(model, data=data, max_drop=max_drop, wait=False, **read)
         _finish(client, process, wait=wait, as_json=as_json)
 

@@ -12,15 +12,18 @@ import httpx
 
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
 from llmos.abi.device import Device
+from llmos.abi.error import LlmosError
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
 from llmos.abi.row_outcome import RowErrors
-from llmos.sdk import request
+from llmos.abi.upload import Upload, upload_id
+from llmos.sdk import request, sending
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
+from llmos.sdk.sending import Sending, in_thread, pause
 from llmos.sdk.transport import address, check_reply, encode_body, timeouts, unreachable
 from llmos.sdk.wait import SSEParser, raise_unless_done
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 BATCH_INPUTS = 256  # of one call of many: each has the time of a call, and others come between
 T = TypeVar("T")
 OnProgress = Callable[[Process], None]
+OnUpload = Callable[[Upload], None]
 
 
 class AsyncClient:
@@ -301,6 +305,37 @@ class AsyncClient:
     async def result(self, pid: int) -> Json:
         """What a process has found: the differences of two datasets, for one."""
         return await self._ask(request.result(pid))
+
+    async def upload(self, path: str | Path, *, name: str | None = None, on_progress: OnUpload | None = None) -> Upload:
+        """Send a file to the daemon; its `ref` names it wherever a file of rows may be named.
+
+        It is sent in parts of 8 MiB, each durable when it is acknowledged. Broken connections are tried again for half
+        a minute. Another call goes on where this one was interrupted, and sends nothing if all is there already.
+        """
+        file = await in_thread(lambda: sending.read_file(path, name))
+        begun = file.find_in(await self.uploads())
+        if begun is None:
+            begun = await self._ask(sending.create_upload(file))
+        way = Sending(file, begun)
+        if on_progress is not None:
+            on_progress(way.upload)
+        while (asked := await in_thread(way.next)) is not None:
+            try:
+                way.take(await self._ask(asked))
+            except LlmosError as error:
+                await pause(way.wait_s(error))
+            else:
+                if on_progress is not None:
+                    on_progress(way.upload)
+        return way.upload
+
+    async def uploads(self) -> list[Upload]:
+        """All uploaded files, also those of which a part is here, the oldest first."""
+        return await self._ask(sending.list_uploads())
+
+    async def remove_upload(self, ref: str) -> list[str]:
+        """Remove an uploaded file (`upload:ID`), which no process uses; returns the removed refs."""
+        return await self._ask(sending.remove_upload(upload_id(ref)))
 
     async def processes(self) -> list[Process]:
         """All processes the journal remembers, oldest first."""
@@ -593,15 +628,20 @@ class AsyncClient:
         return await self.wait(process.pid, on_progress=on_progress) if wait else process
 
     async def _ask(self, asked: Request[T]) -> T:
-        response = await self._send(asked.method, asked.path, asked.body, asked.query)
+        content = encode_body(asked.body) if asked.content is None else asked.content
+        response = await self._send(asked.method, asked.path, content, asked.query, asked.headers)
         return asked.read(check_reply(response))
 
     async def _send(
-        self, method: str, path: str, body: Json = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        content = encode_body(body)
         try:
-            return await self._http.request(method, path, content=content, params=query or None)
+            return await self._http.request(method, path, content=content, params=query or None, headers=headers)
         except httpx.TransportError as error:
             raise unreachable(self.url, error) from error
 

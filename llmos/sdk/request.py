@@ -23,6 +23,7 @@ from llmos.abi.recipe import Data, Lora, Recipe, starter
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
+from llmos.abi.upload import is_upload
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
 
@@ -38,6 +39,8 @@ class Request(Generic[T]):
     read: Callable[[Json], T]
     body: Json = None
     query: Mapping[str, str] | None = None
+    content: bytes | None = None  # in place of a body
+    headers: Mapping[str, str] | None = None
 
 
 def _many(kind: type[T]) -> Callable[[Json], list[T]]:
@@ -361,7 +364,9 @@ def _data(data: str | Path | Data, read: Mapping[str, Json]) -> Json:
 
 
 def _absolute(source: str) -> str:
-    """The absolute path of an existing file or folder, with its part; a dataset's ref (`name@version`) unchanged."""
+    """The absolute path of an existing file or folder, with its part; a dataset or an uploaded file unchanged."""
+    if is_upload(source):
+        return source
     named, part = split_part(os.path.expanduser(source))
     path = Path(named)
     if path.exists():
@@ -370,6 +375,7 @@ def _absolute(source: str) -> str:
     if at and version.isdecimal() and "/" not in name:
         return source
     raise BadInput(
-        f"No file {source!r} in {Path.cwd()}. Give a path to labelled rows, or a dataset (name@version)",
+        f"No file {source!r} in {Path.cwd()}. Give a path to labelled rows, a dataset (name@version) or an uploaded "
+        "file (upload:ID)",
         file=str(source),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 
@@ -22,12 +23,17 @@ def address(base_url: str | None) -> str:
     if base_url is not None:
         return base_url.rstrip("/")
     config = read_config()
-    try:
-        written = json.loads((config.home / "daemon.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no daemon has run here yet, or one is writing it now: the settings know as well
-        written = {}
-    url = written.get("url") if isinstance(written, dict) else None
+    url = announcement(config.home).get("url")
     return url if isinstance(url, str) else config.url
+
+
+def announcement(home: Path) -> dict[str, Json]:
+    """What the daemon of this home wrote down about itself; empty if there is none that can be read here."""
+    try:
+        written = json.loads((home / "daemon.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no daemon has run here yet, or one is writing it now
+        return {}
+    return written if isinstance(written, dict) else {}
 
 
 def encode_body(body: Json) -> bytes | None:

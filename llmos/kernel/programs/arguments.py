@@ -117,7 +117,11 @@ def check_source(source: str, store: Store) -> None:
         store.uploads.get(upload_id(source))
     elif source.startswith("/"):
         if not Path(split_part(source)[0]).exists():
-            raise BadInput(f"No file {source}. Check the path; it is read by the daemon, on its machine", file=source)
+            raise BadInput(
+                f"No file {source}. Check the path; it is read by the daemon, on its machine. Send it one of another "
+                "machine: llmos data upload FILE",
+                file=source,
+            )
     elif is_dataset(source):
         store.dataset(source)
     else:
