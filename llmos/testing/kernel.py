@@ -398,11 +398,16 @@ class MemoryKernel:
             self.calls.engine.attach(ModelPath(one, "/nowhere"))
 
     @cached_property
-    def uploads(self) -> UploadService:
-        """As the kernel has it, in a folder that goes with this object."""
+    def uploads_folder(self) -> Path:
+        """It goes with this object."""
         folder = mkdtemp(prefix="llmos-uploads-")
         finalize(self, rmtree, folder, ignore_errors=True)
-        return UploadService(Uploads(Path(folder), self.upload_limits), lambda: self.in_use)
+        return Path(folder)
+
+    @cached_property
+    def uploads(self) -> UploadService:
+        """As the kernel has it."""
+        return UploadService(Uploads(self.uploads_folder, self.upload_limits), lambda: self.in_use)
 
     def teach(self, name: str, task: str) -> None:
         """Put a promoted model of this task into the store."""

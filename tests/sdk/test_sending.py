@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -76,7 +75,7 @@ def rows(tmp_path):
 
 
 def stored(kernel, upload):
-    return Path(kernel.uploads._uploads.folder, upload.id, upload.name).read_bytes()
+    return (kernel.uploads_folder / upload.id / upload.name).read_bytes()
 
 
 def test_a_file_is_sent_in_parts_and_says_how_far_it_is(kernel, url, rows):
