@@ -27,9 +27,7 @@ def find(subject: Subject) -> Iterator[CheckFinding]:
         ids = tuple(one.id for rows in bad for one in rows)
         sentence = f"{len(bad):,} texts have different targets in {len(ids):,} rows: at most one of them can be right"
         examples = tuple(_example(rows) for rows in bad[:EXAMPLES])
-        yield CheckFinding(
-            KIND, Severity.ERROR, sentence, ids, {"texts": len(bad)}, examples, fixes=("drop", "relabel")
-        )
+        yield CheckFinding(KIND, Severity.ERROR, sentence, ids, {"texts": len(bad)}, examples, fixes=("drop",))
     yield from _near(subject)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
 from llmos.data.checks.subject import Stored, Subject, show_row
@@ -57,10 +58,10 @@ def detect_language(text: str) -> tuple[str, float]:
     return str(language), float(probability)
 
 
-_made: list[object] = []
+_made: list[Any] = []  # Any: py3langid has no types
 
 
-def _identifier() -> object:
+def _identifier() -> Any:  # Any: as above
     if not _made:
         kinds = import_module("py3langid.langid")
         _made.append(kinds.LanguageIdentifier.from_model_file(kinds.MODEL_FILE, norm_probs=True))

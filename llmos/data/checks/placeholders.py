@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from llmos.abi.row_id import fold_text
 from llmos.data.checks.finding import EXAMPLES, CheckFinding, Severity
 from llmos.data.checks.subject import Subject, show_row, texts_of
-from llmos.data.splits import fold_text
 
 KIND = "placeholders"
 WORDS = frozenset(

@@ -32,7 +32,7 @@ class CheckReport:
     @property
     def worst(self) -> str:
         """The name of the worst severity; clean, if there is no finding."""
-        return max((one.severity for one in self.findings), default=None).name.lower() if self.findings else "clean"
+        return max(one.severity for one in self.findings).name.lower() if self.findings else "clean"
 
     def as_json(self) -> dict[str, Json]:
         """The report in plain types."""
