@@ -50,7 +50,9 @@ def plan(
     known = {id for one in findings for id in one["row_ids"]}
     if strange := sorted((kept | chosen) - known):
         raise BadInput(
-            f"{strange[0]} is in no finding. See: llmos data show NAME --findings", key="keep", value=strange[0]
+            f"{strange[0]} is in no finding. The ids stand in the report: llmos data check NAME --json",
+            key="keep",
+            value=strange[0],
         )
     is_free = known - kept if not chosen else (known & chosen) - kept
     dropped: dict[str, str] = {}
