@@ -50,7 +50,7 @@ def plan(
     known = {id for one in findings for id in one["row_ids"]}
     if strange := sorted((kept | chosen) - known):
         raise BadInput(
-            f"{strange[0]} is in no finding. The ids stand in the report: llmos data check NAME --json",
+            f"{strange[0]} is in no finding. Its ids: llmos data check NAME --json",
             key="keep",
             value=strange[0],
         )
