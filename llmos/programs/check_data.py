@@ -16,7 +16,7 @@ from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.process import DONE, Progress
 from llmos.data.checks.registry import run_checks
-from llmos.data.checks.report import CheckReport
+from llmos.data.checks.report import CheckReport, read_kept
 from llmos.data.checks.subject import Stored, Subject
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, keep_result, reader_of, rows_of, size_of
@@ -66,7 +66,7 @@ def _check(channel: Channel, job: Job) -> CheckReport:
     subject = Subject(
         manifest.task,
         splits,
-        kept=_kept_ids(manifest.provenance),
+        kept=_kept_ids(manifest.provenance, Path(str(job.args["report"]))),
         max_tokens=facts.max_tokens if facts else None,
         token_counts=facts.token_counts if facts else {},
         control_tokens=facts.control_tokens if facts else (),
@@ -101,7 +101,8 @@ def _ask(channel: Channel, job: Job, task: str, rows: list[Stored], *, with_labe
     return ask_base(base, task, rows, dtype=job.dtype, threads=threads, with_labels=with_labels, on_done=on_done)
 
 
-def _kept_ids(provenance: dict[str, Json]) -> dict[str, frozenset[str]]:
+def _kept_ids(provenance: dict[str, Json], folder: Path) -> dict[str, frozenset[str]]:
     """Ids of rows that were kept when this version was made of another."""
     found = provenance.get("kept") or {}
-    return {str(kind): frozenset(ids) for kind, ids in found.items()}
+    here = read_kept(folder)
+    return {kind: frozenset(found.get(kind, ())) | here.get(kind, frozenset()) for kind in {*found, *here}}

@@ -15,7 +15,7 @@ from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.process import DONE, Progress
 from llmos.data.checks.mending import MEASURING, Mending, check_relabel, plan, relabel_row
-from llmos.data.checks.report import JSON_FILE
+from llmos.data.checks.report import JSON_FILE, write_kept
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
 from llmos.programs.channel import Channel, Stopped
@@ -69,6 +69,8 @@ def main(channel: Channel, job: Job) -> None:
         notes=manifest.notes,
         more={"provenance": {"kept": kept}} if kept else None,
     )
+    if kept:
+        write_kept(Path(str(args["report"])).parent / made, kept)
     finish(channel, made, written, said)
 
 

@@ -9,7 +9,7 @@ from test_dataset_programs import Shop, tickets
 
 from llmos.abi.error import BadInput
 from llmos.data.checks.finding import CheckFinding, Severity, Suspect
-from llmos.data.checks.report import CheckReport
+from llmos.data.checks.report import CheckReport, read_kept, write_kept
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.programs import fix_data, import_data
 from llmos.testing.errors import fails_with
@@ -66,3 +66,14 @@ def test_a_dataset_that_was_not_checked_is_told_so(checked: tuple[Shop, str], tm
     shop, _ = checked
     with fails_with(BadInput, reason="no_check"):
         shop.run(fix_data, data="tickets@1", name="tickets", report=str(tmp_path / "none"), drop=["leaks"])
+
+
+def test_what_is_kept_is_known_though_no_row_changes(checked: tuple[Shop, str]):
+    shop, report = checked
+    (id, other) = shop.rows("tickets@1", "train")[:2]
+    shop.run(fix_data, data="tickets@1", name="tickets", report=report, keep=[id])
+    found = list(Path(report).parent.glob("tickets@*/kept.json"))
+    assert len(found) == 1
+    assert read_kept(found[0].parent) == {"leaks": frozenset({id})}
+    write_kept(found[0].parent, {"leaks": [other]})
+    assert read_kept(found[0].parent) == {"leaks": frozenset({id, other})}

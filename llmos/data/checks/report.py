@@ -12,6 +12,7 @@ from llmos.data.checks.finding import CheckFinding, Severity
 
 JSON_FILE = "check.json"
 PAGE = "check.html"
+KEPT = "kept.json"
 TEMPLATE = "report.html.jinja"
 MOST_BARS = 30
 
@@ -83,9 +84,19 @@ def bars_of(counts: Mapping[str, int]) -> list[tuple[str, int, float]]:
     return [(name, count, count / most) for name, count in ordered]
 
 
-def ids_kept_in(report: Mapping[str, Json]) -> dict[str, frozenset[str]]:
-    """Row ids that were kept, by kind, as `fix` wrote them into the version's provenance."""
-    return {kind: frozenset(ids) for kind, ids in report.items()}
+def read_kept(folder: Path) -> dict[str, frozenset[str]]:
+    """Ids of rows that were kept in this version, by kind."""
+    path = folder / KEPT
+    found: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {kind: frozenset(ids) for kind, ids in found.items()}
+
+
+def write_kept(folder: Path, kept: Mapping[str, Sequence[str]]) -> None:
+    """Remember them beside the version's report: a version of the same rows is no new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = read_kept(folder)
+    joined = {kind: sorted({*before.get(kind, ()), *kept.get(kind, ())}) for kind in sorted({*before, *kept})}
+    _write(folder / KEPT, json.dumps(joined))
 
 
 def _write(path: Path, text: str) -> None:
