@@ -56,6 +56,9 @@ class ProcessList(msgspec.Struct):
 PID_DIGITS = 18
 TAIL = Query("tail", "only this many last lines; with follow, these and all new ones", "integer")
 FOLLOW = Query("follow", "server-sent events as the log grows; the data of each is a piece of its text", "boolean")
+PART_BYTES = 8 * 1024 * 1024
+BYTES = "application/octet-stream"
+PART = (Query("part", f"the number of a part of {PART_BYTES:,} bytes, from 1 (default 1)", "integer"),)
 START = msgspec.json.Decoder(ProcessRequest)
 KILL = msgspec.json.Decoder(KillRequest)
 NICE = msgspec.json.Decoder(NiceRequest)
@@ -80,6 +83,9 @@ class Processes:
                 "GET", f"{one}/events", self.events, "Follow a process to its end", gives=StreamEvent, media=EVENTS
             ),
             Endpoint("GET", f"{one}/result", self.result, "What a process has found, as JSON", gives=dict[str, Any]),
+            Endpoint(
+                "GET", f"{one}/file", self.file, "Read a part of an exported file", gives=str, query=PART, media=BYTES
+            ),
             Endpoint("GET", f"{one}/log", self.log, "Read a process's log", None, str, log, "text/plain", followed),
             Endpoint(
                 "POST", f"{one}/kill", self.kill, "Stop a process, or give up an interrupted one", KillRequest, Process
@@ -117,6 +123,11 @@ class Processes:
     async def result(self, request: Request) -> Reply:
         found = await self._processes.result(_pid(request))
         return Response(found, media_type="application/json")
+
+    async def file(self, request: Request) -> Reply:
+        asked = asked_of(request)
+        offset = (int(asked.get("part") or 1) - 1) * PART_BYTES
+        return Response(await self._processes.export_part(_pid(request), offset, PART_BYTES), media_type=BYTES)
 
     async def log(self, request: Request) -> Reply:
         process = self._processes.get(_pid(request))

@@ -12,6 +12,7 @@ MODULES = (
     "data_operations",
     "data_augment",
     "data_check",
+    "data_export",
     "data_upload",
 )
 

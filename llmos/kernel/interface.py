@@ -52,6 +52,10 @@ class ProcessesInterface(Protocol):
         """What it has found, as JSON; NotFound if it has kept nothing."""
         ...
 
+    async def export_part(self, pid: int, offset: int, limit: int) -> bytes:
+        """The bytes of the file that it has exported, from `offset` on, at most `limit`; NotFound if there is none."""
+        ...
+
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str: ...
     def follow_log(self, pid: int, *, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
         """The log from its start or its last lines, as it grows, until the process has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -21,6 +22,7 @@ from llmos.abi.recipe import Data
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.upload import Upload, upload_id
 from llmos.sdk import request, sending
+from llmos.sdk.receiving import Receiving, export_target
 from llmos.sdk.request import Request
 from llmos.sdk.result import Result
 from llmos.sdk.sending import Sending, in_thread, pause
@@ -230,7 +232,7 @@ class AsyncClient:
         unless `with_test`. A dry run makes nothing, and its `result` is the plan.
         """
         lists = {"drop": drop, "relabel": relabel, "keep": keep, "only": only}
-        args = {key: None if one is None else list(one) for key, one in lists.items()}
+        args: dict[str, Json] = {key: None if one is None else list(one) for key, one in lists.items()}
         args |= {"least_score": least_score, "with_test": with_test, "dry_run": dry_run, "name": name}
         return await self.operate_dataset(ref, "fix", wait=wait, on_progress=on_progress, **args)
 
@@ -305,6 +307,38 @@ class AsyncClient:
     async def result(self, pid: int) -> Json:
         """What a process has found: the differences of two datasets, for one."""
         return await self._ask(request.result(pid))
+
+    async def export_dataset(
+        self,
+        ref: str,
+        out: str | Path,
+        *,
+        format: str,
+        split: str | None = None,
+        scheme: str | None = None,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Json]:
+        """Write a dataset's rows to a file of another format; returns its name, rows, size, digest, and what it loses.
+
+        Of a dataset with several splits, `split` names one, or `all`. `scheme` is that of tags in CoNLL: iob2 or bioes.
+        """
+        await in_thread(lambda: export_target(out, overwrite=overwrite))
+        args: dict[str, Json] = {"format": format, "split": split, "scheme": scheme}
+        made = await self.operate_dataset(ref, "export", on_progress=on_progress, **args)
+        return await self.fetch_export(made.pid, out, overwrite=overwrite)
+
+    async def fetch_export(self, pid: int, out: str | Path, *, overwrite: bool = False) -> dict[str, Json]:
+        """Fetch the file that this process has exported, in parts; it is put in its place when it is whole."""
+        target = await in_thread(lambda: export_target(out, overwrite=overwrite))
+        found: dict[str, Json] = await self.result(pid)
+        file = Receiving(target, found)
+        while (part := file.next_part) is not None:
+            response = await self._send("GET", f"/v1/processes/{pid}/file", query={"part": str(part)})
+            if not response.is_success:
+                check_reply(response)
+            await in_thread(partial(file.take, response.content))
+        return {**found, "path": str(await in_thread(file.finish))}
 
     async def upload(self, path: str | Path, *, name: str | None = None, on_progress: OnUpload | None = None) -> Upload:
         """Send a file to the daemon; its `ref` names it wherever a file of rows may be named.

@@ -38,6 +38,11 @@ def test_a_dataset_is_imported_split_trained_on_measured_edited_compared_and_fou
         [f"{name}@1"],
         ["train", "validation", "test"],
     )
+    out = tmp_path / "out.jsonl"
+    written = minilm.json("data", "export", name, "--format", "doccano", "--split", "all", "--out", str(out))
+    assert (written["rows"], len(out.read_text().splitlines())) == (96, 96)
+    with minilm.client() as box, pytest.raises(LlmosError):
+        box.export_dataset(name, out, format="csv", split="all")
     splits = {row["split"] for row in shown["rows"]}
     assert splits == {"train", "validation", "test"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +15,18 @@ from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Offer
 from llmos.abi.wire import from_plain
 from llmos.data.datasets.dataset_reader import DatasetReader
-from llmos.programs import augment_data, diff_data, find_rows, import_data, merge_data, sample_data, split_data
+from llmos.programs import (
+    augment_data,
+    diff_data,
+    export_data,
+    find_rows,
+    import_data,
+    merge_data,
+    sample_data,
+    split_data,
+)
 from llmos.testing.daemon import beside
+from llmos.testing.errors import fails_with
 
 KEY = "6b" * 32
 LABELS = ("billing", "repair", "shipping")
@@ -200,3 +211,15 @@ def test_only_rows_of_named_labels_are_copied_and_balance_repeats_rows(shop: Sho
     again = shop.run(augment_data, data="more@2", name="even", balance=True)
     assert isinstance(again, Offer)
     assert len(set(again.draft["label_counts"]["train"].values())) == 1
+
+
+def test_an_export_is_a_file_with_its_digest_and_what_it_loses(shop, tmp_path):
+    shop.run(import_data, name="tickets", data=str(tickets(tmp_path)), task="classify")
+    found = shop.run(export_data, data="tickets@1", format="one-hot")
+    file = tmp_path / str(shop.pid) / "reports" / "export"
+    assert file.read_text().splitlines()[0] == '"text","billing","repair","shipping"'
+    assert (found["rows"], found["size_bytes"], found["name"]) == (60, file.stat().st_size, "tickets-1.csv")
+    assert found["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found["loses"]
+    with fails_with(BadInput, key="format"):
+        shop.run(export_data, data="tickets@1", format="conll")

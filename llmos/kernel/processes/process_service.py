@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 from llmos.abi.api_types import StreamEvent
 from llmos.abi.error import BadSetting, NotFound
@@ -24,6 +25,7 @@ from llmos.kernel.programs import declaration_of, traits_of
 from llmos.kernel.store.store import Store
 
 RESULT = "result.json"  # in the folder of a process's reports: what it has found
+EXPORT = "export"  # there too: a file that it has written for a client
 
 
 class ProcessService:
@@ -87,6 +89,16 @@ class ProcessService:
                 f"Process {pid} has kept no result. Its state: llmos ps; its log: llmos logs {pid}", pid=pid
             ) from error
 
+    async def export_part(self, pid: int, offset: int, limit: int) -> bytes:
+        self._table.process(pid)
+        path = self._config.home / "evaluations" / str(pid) / EXPORT
+        try:
+            return await asyncio.to_thread(_read_part, path, offset, limit)
+        except OSError as error:
+            raise NotFound(
+                f"Process {pid} has no file: it exported none, or it is removed after a day. Export again", pid=pid
+            ) from error
+
     async def log(self, pid: int, *, tail_lines: int | None = None) -> str:
         self._table.process(pid)
         return await asyncio.to_thread(read_log, log_path(self._config.home, pid), tail_lines)
@@ -112,3 +124,9 @@ class ProcessService:
         capacity = self._table.ledger.capacity(spec.device)
         if spec.need_bytes > capacity:
             raise no_room(spec.device, spec.need_bytes, capacity)
+
+
+def _read_part(path: Path, offset: int, limit: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(limit)

@@ -1,0 +1,72 @@
+"""export-data: writes a dataset in another format. Arguments: `data`, `format`, `split`, `scheme`, `reports`.
+
+The file is `export` in the folder of reports, and result.json says its name, size, digest and what it does not carry.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.frame import Job
+from llmos.abi.process import DONE, Progress
+from llmos.data.byte_source import sha256_of_file
+from llmos.data.datasets.row_table import EVERY
+from llmos.data.datasets.stored_row import StoredRow
+from llmos.data.exports.export import ExportedDataset
+from llmos.data.exports.registry import export_named
+from llmos.programs.channel import Channel, Stopped
+from llmos.programs.dataset_operation import counter, keep_result, reader_of, rows_of
+
+EXPORT = "export"
+LIFETIME_S = 86_400.0  # of a file that was exported: it is fetched at once
+
+
+def main(channel: Channel, job: Job) -> None:
+    """Write the rows, and keep the file where clients fetch it from."""
+    ref = job.args["data"]
+    manifest, split = job.manifests[ref], job.args.get("split")
+    splits = tuple(manifest.splits) if split in (None, "all") else (split,)
+    total = sum(manifest.splits[name] for name in splits)
+    folder = Path(str(job.args.get("reports") or Path(job.scratch) / "reports"))
+    _remove_old(folder.parent)
+    scheme = str(job.args.get("scheme") or "iob2")
+    dataset = ExportedDataset(
+        manifest.task, dict(manifest.options), tuple(manifest.labels), tuple(manifest.extras), scheme
+    )
+    export = export_named(str(job.args["format"]), dataset)
+    aside = Path(job.scratch) / EXPORT
+    rows = (stored for name, stored in rows_of(reader_of(job, ref)) if name in splits)
+    try:
+        export.write(aside, _count_rows(rows, counter(channel, "write", total)), dataset)
+    except Stopped:
+        print("Stopped; nothing is kept", flush=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    size_bytes, digest = aside.stat().st_size, sha256_of_file(aside)
+    shutil.move(aside, folder / EXPORT)
+    name = f"{ref.replace('@', '-')}{f'-{split}' if split else ''}.{export.ending}"
+    found = {"name": name, "format": export.name, "rows": total, "size_bytes": size_bytes, "sha256": digest}
+    keep_result(job, {**found, "loses": export.loses})
+    lost = f". It does not carry {export.loses}" if export.loses else ""
+    channel.report(Progress(DONE, total, total, "rows", {"rows": total}, f"{total:,} rows as {export.name}{lost}"))
+
+
+def _count_rows(rows: Iterator[StoredRow[Any]], on_rows: Callable[[int], None]) -> Iterator[StoredRow[Any]]:
+    for number, stored in enumerate(rows, 1):
+        yield stored
+        if not number % EVERY:
+            on_rows(EVERY)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove files that were exported long ago."""
+    for path in folder.glob(f"*/{EXPORT}"):
+        try:
+            if time.time() - path.stat().st_mtime > LIFETIME_S:
+                path.unlink()
+        except FileNotFoundError:  # removed meanwhile
+            continue
