@@ -8,7 +8,7 @@ import typer
 
 from llmos.cli.client import box, settings_of
 from llmos.cli.sending import reachable_all
-from llmos.cli.terminal import note, say, say_json
+from llmos.cli.terminal import note, say
 from llmos.cli.train import AsJson, ClassNames, Encoding, Format, Label, OnBadRow, Query, Set, Text, Wait, name_of
 
 if TYPE_CHECKING:
@@ -59,20 +59,11 @@ def import_rows(
 
 def finish(client: Client, process: Process, *, wait: bool, as_json: bool) -> None:
     """Wait for an operation on datasets, and print what it made."""
-    if wait:
-        from llmos.cli.progress import follow
+    from llmos.cli.progress import follow_or_say
 
-        process = follow(client, process, quiet=as_json)
-    if as_json:
-        from llmos.abi.api_types import process_json
-
-        say_json(process_json(process))
-    elif not wait:
-        say(str(process.pid))
-        note(f"{process.spec.title} runs as pid {process.pid}. Follow it: llmos logs -f {process.pid}")
-    else:
-        say(process.progress.message if process.progress and process.progress.message else process.reason)
-        for ref in process.made:
+    if (ended := follow_or_say(client, process, wait=wait, as_json=as_json)) is not None:
+        say(ended.progress.message if ended.progress and ended.progress.message else ended.reason)
+        for ref in ended.made:
             for one in client.dataset(ref).notes:
                 note(one)
 

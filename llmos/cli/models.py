@@ -44,6 +44,8 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Bring in a base model, or an adapter for one."""
+    from llmos.cli.progress import follow_or_say
+
     label_list = None if labels is None else [one.strip() for one in labels.split(",")]
     with box() as client:
         also: dict[str, Any] = {
@@ -54,20 +56,10 @@ def pull(
             "labels": label_list,
         }  # Any: the values differ in type
         process = client.pull(source, name=name, base=base, wait=False, **also)
-        if wait:
-            from llmos.cli.progress import follow
-
-            process = follow(client, process, quiet=as_json)
-    if as_json:
-        from llmos.abi.api_types import process_json
-
-        say_json(process_json(process))
-    elif not wait:
-        say(str(process.pid))
-        note(f"Pulling {source} as pid {process.pid}. Follow it: llmos logs -f {process.pid}")
-    else:
-        message = process.progress.message if process.progress else ""
-        say(message or f"{' '.join(process.made) or source} is here.")
+        ended = follow_or_say(client, process, wait=wait, as_json=as_json)
+    if ended is not None:
+        message = ended.progress.message if ended.progress else ""
+        say(message or f"{' '.join(ended.made) or source} is here.")
 
 
 def ls(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmos.abi.process import DONE, Process, Progress
-from llmos.cli.terminal import INTERRUPTED, note, number, size, span
+from llmos.cli.terminal import INTERRUPTED, note, number, say, say_json, size, span
 
 if TYPE_CHECKING:
     from llmos.sdk.client import Client
@@ -27,6 +27,22 @@ def follow(client: Client, process: Process, *, quiet: bool) -> Process:
         pid = process.pid
         note(f"\npid {pid} goes on. Come back: llmos logs -f {pid}. See it: llmos ps. Stop it: llmos kill {pid}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def follow_or_say(client: Client, process: Process, *, wait: bool, as_json: bool) -> Process | None:
+    """The ended process, whose outcome the verb prints; None where it is printed here: as JSON, or not waited for."""
+    if wait:
+        process = follow(client, process, quiet=as_json)
+    if as_json:
+        from llmos.abi.api_types import process_json
+
+        say_json(process_json(process))
+        return None
+    if wait:
+        return process
+    say(str(process.pid))
+    note(f"{process.spec.title} runs as pid {process.pid}. Follow it: llmos logs -f {process.pid}")
+    return None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from llmos.cli.client import box, settings_of
 from llmos.cli.models import bounds_of
 from llmos.cli.sending import reachable, reachable_all
 from llmos.cli.task_options import TASKS, TrainCommand, declared_settings
-from llmos.cli.terminal import note, say, say_json, say_metrics
+from llmos.cli.terminal import say, say_metrics
 
 if TYPE_CHECKING:
     from llmos.abi.process import Process
@@ -193,19 +193,10 @@ def _reading(*values: str | None) -> dict[str, str | None]:
 
 
 def _finish(client: Client, process: Process, *, wait: bool, as_json: bool) -> None:
-    if wait:
-        from llmos.cli.progress import follow
+    from llmos.cli.progress import follow_or_say
 
-        process = follow(client, process, quiet=as_json)
-    if as_json:
-        from llmos.abi.api_types import process_json
-
-        say_json(process_json(process))
-    elif not wait:
-        say(str(process.pid))
-        note(f"{process.spec.title} runs as pid {process.pid}. Follow it: llmos logs -f {process.pid}")
-    else:
-        _say_made(client, process)
+    if (ended := follow_or_say(client, process, wait=wait, as_json=as_json)) is not None:
+        _say_made(client, ended)
 
 
 def _say_made(client: Client, process: Process) -> None:

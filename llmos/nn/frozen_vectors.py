@@ -25,7 +25,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.load import load
-from llmos.nn.packing import forward, pack, pool
+from llmos.nn.packing import cut_rows, forward, pack, pool
 from llmos.tasks import Settings
 from llmos.tasks.text import encode_within, fit_length, most_chars
 
@@ -139,7 +139,7 @@ class FrozenEncoder:
         if self._loaded.tokenizer.lacks_tokens:
             self._loaded.tokenizer.check(sequences)
         places = sorted((i for i, ids in enumerate(sequences) if ids), key=lambda i: len(sequences[i]))
-        rows = [*_cut(places, [len(ids) for ids in sequences], self._row_tokens)]
+        rows = [*cut_rows(places, [len(ids) for ids in sequences], self._row_tokens)]
         with ThreadPoolExecutor(self._threads, "row", torch.set_num_threads, (1,)) as cores:
             hidden = cores.map(lambda row: self._compute([sequences[i] for i in row]), rows)
             yield from zip(rows, hidden, strict=True)
@@ -184,20 +184,6 @@ def embed_words(
 ) -> WordVectors:
     """The words' vectors, one sentence after the other."""
     return FrozenEncoder(model, dtype=dtype, device=device, threads=threads).words(sentences, on_done=on_done)
-
-
-def _cut(places: Sequence[int], sizes: Sequence[int], row_tokens: int) -> Iterator[list[int]]:
-    """Rows of at most this many tokens, or of one longer sequence."""
-    row: list[int] = []
-    tokens = 0
-    for i in places:
-        if row and tokens + sizes[i] > row_tokens:
-            yield row
-            row, tokens = [], 0
-        row.append(i)
-        tokens += sizes[i]
-    if row:
-        yield row
 
 
 @torch.inference_mode()

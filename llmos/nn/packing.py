@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -27,6 +27,20 @@ class Packed:
     ids: Tensor
     positions: Tensor
     lengths: tuple[int, ...]
+
+
+def cut_rows(places: Iterable[int], lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Cut these sequences, in this order, into rows of at most `token_budget` tokens; a longer one is a row alone."""
+    row: list[int] = []
+    tokens = 0
+    for i in places:
+        if row and tokens + lengths[i] > token_budget:
+            yield row
+            row, tokens = [], 0
+        row.append(i)
+        tokens += lengths[i]
+    if row:
+        yield row
 
 
 def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu", starts: Sequence[int] = ()) -> Packed:

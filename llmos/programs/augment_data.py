@@ -24,7 +24,7 @@ from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.splits import key_of
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, rows_of, size_of
-from llmos.programs.dataset_version import offer_dataset
+from llmos.programs.dataset_version import offer_child
 
 Stored = StoredRow[Any]  # Any: rows of the task's family
 
@@ -46,16 +46,7 @@ def main(channel: Channel, job: Job) -> None:
         "missing": added.missing,
     }
     said = _say(added)
-    made = offer_dataset(
-        channel,
-        job,
-        written,
-        name=str(job.args["name"]),
-        parents=[ref],
-        operation=operation,
-        license=manifest.license,
-        notes=(*manifest.notes, said),
-    )
+    made = offer_child(channel, job, written, manifest, operation, notes=[said])
     finish(channel, made, written, said)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
-from llmos.abi.model import Offer, OfferKind
+from llmos.abi.model import DatasetManifest, Offer, OfferKind
 from llmos.data.datasets.dataset_writer import WrittenDataset
 from llmos.programs.channel import Channel
 
@@ -53,3 +53,27 @@ def offer_dataset(
     }
     offer = Offer(offer_id, OfferKind.DATASET, name, str(written.folder), written.files, draft)
     return channel.offer(offer).ref
+
+
+def offer_child(
+    channel: Channel,
+    job: Job,
+    written: WrittenDataset,
+    parent: DatasetManifest,
+    operation: Mapping[str, Json],
+    *,
+    notes: Sequence[str] = (),
+    more: Mapping[str, Json] | None = None,
+) -> str:
+    """The same for a version made of another one: its name is in the arguments, licence and notes are the parent's."""
+    return offer_dataset(
+        channel,
+        job,
+        written,
+        name=str(job.args["name"]),
+        parents=[parent.ref],
+        operation=operation,
+        license=parent.license,
+        notes=(*parent.notes, *notes),
+        more=more,
+    )

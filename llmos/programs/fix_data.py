@@ -20,7 +20,7 @@ from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, keep_result, reader_of, rows_of, size_of
-from llmos.programs.dataset_version import offer_dataset
+from llmos.programs.dataset_version import offer_child
 
 
 def main(channel: Channel, job: Job) -> None:
@@ -58,16 +58,8 @@ def main(channel: Channel, job: Job) -> None:
         **{key: args[key] for key in ("drop", "relabel", "least_score", "with_test") if args.get(key)},
         "counts": dict(mending.counts),
     }
-    made = offer_dataset(
-        channel,
-        job,
-        written,
-        name=str(args["name"]),
-        parents=[ref],
-        operation=operation,
-        license=manifest.license,
-        notes=manifest.notes,
-        more={"provenance": {"kept": kept}} if kept else None,
+    made = offer_child(
+        channel, job, written, manifest, operation, more={"provenance": {"kept": kept}} if kept else None
     )
     if kept:
         write_kept(Path(str(args["report"])).parent / made, kept)

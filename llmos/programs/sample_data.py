@@ -14,7 +14,7 @@ from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.sampling import choose_sample
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, rows_of, size_of, write_chosen
-from llmos.programs.dataset_version import offer_dataset
+from llmos.programs.dataset_version import offer_child
 
 
 def main(channel: Channel, job: Job) -> None:
@@ -51,14 +51,7 @@ def main(channel: Channel, job: Job) -> None:
         print("Stopped; nothing is kept", flush=True)
         return
     operation: dict[str, Json] = {"operation": "sample", "seed": seed, "balance": balance, "split": only, **said}
-    made = offer_dataset(
-        channel,
-        job,
-        written,
-        name=str(args["name"]),
-        parents=[ref],
-        operation={key: value for key, value in operation.items() if value is not None},
-        license=manifest.license,
-        notes=manifest.notes,
+    made = offer_child(
+        channel, job, written, manifest, {key: value for key, value in operation.items() if value is not None}
     )
     finish(channel, made, written, "As many of every label" if balance else "Of every label the same share")

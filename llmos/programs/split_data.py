@@ -16,7 +16,7 @@ from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.split_by import MADE, SplitBy, SplitUnit, choose_units, split_by
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, rows_of, size_of, write_chosen
-from llmos.programs.dataset_version import offer_dataset
+from llmos.programs.dataset_version import offer_child
 
 SHARE = 0.1
 
@@ -57,16 +57,7 @@ def main(channel: Channel, job: Job) -> None:
         return
     how = f"by {by.time}, the latest are the test rows" if by.time else f"by {by.group}" if by.group else "stratified"
     operation: dict[str, Json] = {"operation": "split", **shares, **_column_option(by), "again": again}
-    made = offer_dataset(
-        channel,
-        job,
-        written,
-        name=str(args["name"]),
-        parents=[ref],
-        operation=operation,
-        license=manifest.license,
-        notes=manifest.notes,
-    )
+    made = offer_child(channel, job, written, manifest, operation)
     finish(channel, made, written, f"Split {how}")
 
 

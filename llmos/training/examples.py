@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from llmos.abi.error import TooLong
 from llmos.data.row import Row
 from llmos.data.table import bad_row
+from llmos.nn.packing import cut_rows
 from llmos.tasks import Rendered, Settings, TrainingTokenizer
 from llmos.training.objectives import objective_of
 
@@ -99,13 +100,4 @@ def batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[li
 def passes(batch: Sequence[int], lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
     """Cut the batch into micro-batches of at most `token_budget` tokens, sorted by length; a longer example is one
     alone."""
-    part: list[int] = []
-    tokens = 0
-    for i in sorted(batch, key=lengths.__getitem__):
-        if part and tokens + lengths[i] > token_budget:
-            yield part
-            part, tokens = [], 0
-        part.append(i)
-        tokens += lengths[i]
-    if part:
-        yield part
+    return cut_rows(sorted(batch, key=lengths.__getitem__), lengths, token_budget)
