@@ -24,7 +24,7 @@ def find(subject: Subject) -> Iterator[CheckFinding]:
         if not subject.is_kept(kind, row):
             found.append((split, row, subject.rows[other][1], score))
     if exact:
-        sentence = f"{len(exact):,} rows are copies of an earlier row of their split, with the same target"
+        sentence = f"Copies of an earlier row of their split, with the same target: {len(exact):,}"
         yield _finding(KIND, sentence, exact)
     if near:
         sentence = f"{len(near):,} rows are almost an earlier row of their split, with the same target"

@@ -18,6 +18,7 @@ KIND = "suspects"
 MOST_PAIRS = 8
 MOST_EXAMPLES = 4 * EXAMPLES
 LEAST_ROWS = 50
+SURE_AGREEMENT = 0.85  # of labels with the model of the other rows; below, its own mistakes prevail
 
 
 def find(subject: Subject) -> Iterator[CheckFinding]:
@@ -34,7 +35,7 @@ def find(subject: Subject) -> Iterator[CheckFinding]:
     what = "rows have a label" if not spans else f"sentences have words ({spans:,}) with a tag"
     sentence = (
         f"{len(suspects):,} {what} that looks wrong: a model of the other rows is confident of another. Look at the "
-        "first ones"
+        f"first ones{_doubt(made)}"
     )
     examples = tuple(_example(one, by_id[one.row_id]) for one in suspects[:MOST_EXAMPLES])
     counts = {**dict(pairs.most_common(MOST_PAIRS)), **({"words": spans} if spans else {})}
@@ -42,6 +43,24 @@ def find(subject: Subject) -> Iterator[CheckFinding]:
     yield CheckFinding(
         KIND, Severity.WARNING, sentence, ids, counts, examples, fixes=("drop", "relabel"), suspects=tuple(suspects)
     )
+
+
+def _doubt(made: Predictions) -> str:
+    """What to know where that model is often wrong itself, as it is in a language that its base does not know."""
+    agreement = agreement_of(made)
+    if agreement >= SURE_AGREEMENT:
+        return ""
+    return (
+        f". That model agrees with only {agreement:.0%} of the labels, so many of these are its own mistakes: relabel "
+        "none unread, or check with another --base"
+    )
+
+
+def agreement_of(made: Predictions) -> float:
+    """The share of labels that the model of the other rows would give as well; of several labels, each counts."""
+    if made.given.ndim == 2:
+        return float(((made.probabilities >= 0.5) == made.given.astype(bool)).mean())
+    return float((made.probabilities.argmax(1) == made.given).mean())
 
 
 def suspects_of(made: Predictions) -> list[Suspect]:

@@ -8,7 +8,7 @@ from checked_rows import labelled, tagged
 
 from llmos.abi.error import BadInput
 from llmos.data.checks.confident_learning import label_issues
-from llmos.data.checks.labels import suspects_of, whole_tags
+from llmos.data.checks.labels import agreement_of, suspects_of, whole_tags
 from llmos.data.checks.mending import check_relabel, plan, relabel_row
 from llmos.data.checks.subject import Predictions
 from llmos.testing.errors import fails_with
@@ -60,6 +60,14 @@ def test_a_row_of_several_labels_is_asked_about_each():
     given[0] = [1.0, 1.0]
     (one,) = suspects_of(Predictions(("a", "b"), [(row, 0) for row in rows], given, probabilities))
     assert (one.row_id, one.given, one.suggestion) == ("train0", "a|b", "b")
+
+
+def test_the_agreement_is_the_share_of_labels_that_the_other_rows_give_too():
+    one = Predictions(
+        ("a", "b"), [], np.array([0, 1, 1, 0]), np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    )
+    many = Predictions(("a", "b"), [], np.array([[1, 0], [1, 1]]), np.array([[0.9, 0.1], [0.9, 0.1]]))
+    assert (agreement_of(one), agreement_of(many)) == (0.75, 0.75)
 
 
 def test_a_wrong_tag_is_named_by_its_word_and_the_suggestion_is_whole():
