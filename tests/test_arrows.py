@@ -61,7 +61,17 @@ def test_imports_point_down(path: Path):
     assert imported(path) - {room} <= BELOW[room]
 
 
-@pytest.mark.parametrize("module", ["llmos.daemon", "llmos.config", "llmos.kernel.kernel", "llmos.programs.zygote"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "llmos.daemon",
+        "llmos.config",
+        "llmos.kernel.kernel",
+        "llmos.programs.zygote",
+        "llmos.programs.child",
+        "llmos.programs.import_data",
+    ],
+)
 def test_what_the_daemon_imports_is_light(module: str):
     code = f"import sys, {module}; print(' '.join(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

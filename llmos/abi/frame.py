@@ -52,6 +52,7 @@ class Job:
     gate: GatePolicy = DEFAULT_POLICY  # of the name that a new model gets
     manifests: dict[str, DatasetManifest] = field(default_factory=dict)  # of every dataset in the arguments
     row_key: str = field(default="", repr=False)  # the home's key for ids of rows, in hexadecimal; a secret
+    is_light: bool = False  # its program imports no torch
     uploads: str = ""  # the folder of uploaded files: abi/upload.py
 
 

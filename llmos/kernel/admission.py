@@ -166,6 +166,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         main=declaration.main,
         uploads=str(store.uploads.folder),
         is_ready_when_it_says=declaration.traits.is_ready_when_it_says,
+        is_light=declaration.is_light(spec),
     )
     job = declaration.job(job, store, config)
     scratch.mkdir(parents=True, exist_ok=True)

@@ -120,7 +120,9 @@ class Executor:
         process = self._table.process(pid)
         try:
             assignment = await asyncio.to_thread(self._assignment, process)
-            os_pid, born_at = await self._supervisor.fork(pid, log_path(self._config.home, pid), process.spec.priority)
+            os_pid, born_at = await self._supervisor.fork(
+                pid, log_path(self._config.home, pid), process.spec.priority, is_light=assignment.is_light
+            )
         except Exception as error:  # noqa: BLE001  # the top of a work beside the loop: it becomes an event
             self._post(ev.StartFailed(self._clock(), pid, _fault(error)))
             return

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
@@ -20,15 +19,15 @@ from llmos.data.checks.report import CheckReport, read_kept
 from llmos.data.checks.subject import Stored, Subject
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, keep_result, reader_of, rows_of, size_of
-from llmos.programs.label_predictions import BaseFacts, ask_base
-from llmos.programs.resident import with_resident
+
+if TYPE_CHECKING:
+    from llmos.programs.label_predictions import BaseFacts
 
 NO_BASE = "Labels and lengths were not checked: no base is here. Bring one in: llmos pull minilm"
 
 
 def main(channel: Channel, job: Job) -> None:
     """Check the dataset in the arguments."""
-    torch.set_num_threads(1)
     try:
         report = _check(channel, job)
     except Stopped:
@@ -91,6 +90,13 @@ def _check(channel: Channel, job: Job) -> CheckReport:
 
 
 def _ask(channel: Channel, job: Job, task: str, rows: list[Stored], *, with_labels: bool) -> BaseFacts:
+    import torch  # only where a base is asked: else this child starts without it
+
+    from llmos.programs.label_predictions import ask_base
+    from llmos.programs.resident import with_resident
+
+    torch.set_num_threads(1)
+
     def on_done(phase: str, done: int, total: int) -> None:
         if channel.stop_asked:
             raise Stopped

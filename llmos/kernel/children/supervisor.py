@@ -79,9 +79,10 @@ class Supervisor:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
-    async def fork(self, pid: int, log: Path, priority: Priority) -> tuple[int, float]:
-        """Fork a child for this process; returns its os_pid and start time."""
-        self._births[pid] = birth = asyncio.get_running_loop().create_task(self.zygote.fork(log))
+    async def fork(self, pid: int, log: Path, priority: Priority, *, is_light: bool = False) -> tuple[int, float]:
+        """Fork a child for this process, without torch if it `is_light`; returns its os_pid and start time."""
+        forking = self.zygote.fork(log, is_light=is_light)
+        self._births[pid] = birth = asyncio.get_running_loop().create_task(forking)
         try:
             os_pid, sock = await birth
         except asyncio.CancelledError:

@@ -26,12 +26,13 @@ class ForkRequest:
     """A requested child: its log, the daemon's end of its socket once it was requested, and the waiting future."""
 
     log: Path
+    is_light: bool  # its program needs no torch
     reply: asyncio.Future[tuple[int, socket.socket]]
     channel: socket.socket | None = None
 
 
 class Zygote:
-    """Forks children. `is_warm` once the zygote has finished its imports."""
+    """Forks children. `is_warm` once the zygote has finished its imports; light children are forked before."""
 
     def __init__(self, engine: str, log_file: Path, mark: str) -> None:
         """`mark` is put into the children's environment, to recognize them."""
@@ -85,13 +86,16 @@ class Zygote:
         self._sessions.add(self._zygote.pid)
         return ours
 
-    async def fork(self, log_file: Path) -> tuple[int, socket.socket]:
-        """Fork a child; returns its os_pid and the daemon's end of its socket; raises if that fails."""
+    async def fork(self, log_file: Path, *, is_light: bool = False) -> tuple[int, socket.socket]:
+        """Fork a child; returns its os_pid and the daemon's end of its socket; raises if that fails.
+
+        One that `is_light` starts without torch in its memory.
+        """
         if self._is_closed:
             raise Unavailable("The daemon is going down")
         number = next(self._numbers)
         reply: asyncio.Future[tuple[int, socket.socket]] = asyncio.get_running_loop().create_future()
-        self._requests[number] = request = ForkRequest(log_file, reply)
+        self._requests[number] = request = ForkRequest(log_file, is_light, reply)
         try:
             self._ask(number, request)
             return await reply
@@ -148,7 +152,7 @@ class Zygote:
         if request.channel is not None:
             request.channel.close()  # a child forked by a zygote that then died sees this and exits
         request.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        message = json.dumps({"request": number}).encode()
+        message = json.dumps({"request": number, "is_light": request.is_light}).encode()
         try:
             with theirs, request.log.open("ab") as sink:
                 socket.send_fds(self._control, [message], [theirs.fileno(), sink.fileno()])

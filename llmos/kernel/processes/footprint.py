@@ -19,6 +19,7 @@ from llmos.kernel.processes.ledger import MIB
 
 FLOAT_BYTES = 4  # training keeps weights in float32, whatever the base is served in
 CHILD_BYTES = 160 * MIB  # private memory of a forked child before it loads anything
+LIGHT_CHILD_BYTES = 192 * MIB  # of one that starts without torch, and reads and writes rows in batches
 WORKSPACE_BYTES = 256 * MIB  # activations and scratch buffers of a serving forward pass
 LOGITS_BYTES = 320 * MIB  # a chunk of next-token logits in training (nn/next_token.py), with its gradients
 LORA_LOOSE = 1.5  # the factor of an adapter's small tensors on activations

@@ -13,8 +13,8 @@ from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Program, Spec
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts, serving_footprint
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import pin_dataset, with_new_name
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_new_name
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 from llmos.kernel.programs.traits import Traits
 from llmos.kernel.store.store import Store
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MODELS = ("base", "model")
 
 
-class AugmentData(Declaration):
+class AugmentData(DatasetProgram):
     """`base` proposes words, for the augmenters that need one; `model` says which copies keep their labels."""
 
     name = Program("augment-data")
@@ -39,7 +39,6 @@ class AugmentData(Declaration):
         "balance": bool,
         "seed": int,
     }
-    needs_row_key = True
     traits = Traits(uses_models=True)
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
@@ -58,7 +57,12 @@ class AugmentData(Declaration):
         spec = _with_models(spec, facts.store)
         return with_new_name(spec, f"{dataset.name}-augmented")
 
+    def is_light(self, spec: Spec) -> bool:
+        return not any(spec.args.get(key) for key in MODELS)
+
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
+        if self.is_light(spec):
+            return super().footprint(spec, model, facts)
         weights = int(spec.args.get("weights_bytes") or 0)
         return {LeaseKind.WORKSPACE: CHILD_BYTES + (weights and WITH_MODELS), LeaseKind.WEIGHTS: weights}
 

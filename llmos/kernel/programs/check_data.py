@@ -14,8 +14,8 @@ from llmos.abi.process import Priority, Program, Spec
 from llmos.abi.recipe import STARTERS
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import pin_dataset, with_datasets, with_reports
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 from llmos.kernel.programs.traits import Traits
 from llmos.kernel.store.store import Store
 
@@ -37,14 +37,13 @@ CHECKS = (
 EMBEDDING_BYTES = 1 << 30  # of a base's weights and of the vectors of the rows
 
 
-class CheckData(Declaration):
+class CheckData(DatasetProgram):
     """The base is asked for vectors and token counts. Without one, labels and lengths are not checked."""
 
     name = Program("check-data")
     main = "llmos.programs.check_data"
     operation = "check"
     arguments: ClassVar[Arguments] = {"data": Text, "base": Text, "without": list[str]}
-    needs_row_key = True
     default_priority = Priority.BACKGROUND
     traits = Traits(uses_models=True)
 
@@ -58,8 +57,13 @@ class CheckData(Declaration):
         args = {key: value for key, value in spec.args.items() if key != "base"}
         return replace(spec, args=args if base is None else {**args, "base": base})
 
+    def is_light(self, spec: Spec) -> bool:
+        return not spec.args.get("base")
+
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
-        return {LeaseKind.WORKSPACE: CHILD_BYTES + (EMBEDDING_BYTES if spec.args.get("base") else 0)}
+        if self.is_light(spec):
+            return super().footprint(spec, model, facts)
+        return {LeaseKind.WORKSPACE: CHILD_BYTES + EMBEDDING_BYTES}
 
     def title(self, spec: Spec) -> str:
         return f"check {spec.args.get('data')}"

@@ -6,15 +6,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmos.abi.device import LeaseKind
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
-from llmos.abi.model import check_name
+from llmos.abi.model import Manifest, check_name
 from llmos.abi.process import Spec
+from llmos.kernel.processes.footprint import LIGHT_CHILD_BYTES, FootprintFacts
+from llmos.kernel.programs.declaration import Declaration
 from llmos.kernel.store.store import Store
 
 if TYPE_CHECKING:
     from llmos.config import Config
+
+
+class DatasetProgram(Declaration):
+    """A program that reads or makes rows with ids. It is light, unless it asks a model as well."""
+
+    needs_row_key = True
+
+    def is_light(self, spec: Spec) -> bool:
+        return True
+
+    def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
+        return {LeaseKind.WORKSPACE: LIGHT_CHILD_BYTES}
 
 
 def pin_dataset(spec: Spec, store: Store, key: str = "data") -> Spec:

@@ -84,6 +84,10 @@ class Declaration:
         """The bytes of its process, by kind; by default a child that loads no model."""
         return {LeaseKind.WORKSPACE: CHILD_BYTES}
 
+    def is_light(self, spec: Spec) -> bool:
+        """Whether its child needs no torch: it is then forked from a process that has not imported it."""
+        return False
+
     def title(self, spec: Spec) -> str:
         """One line that tells this process from others in a list."""
         return self.name

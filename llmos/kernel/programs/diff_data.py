@@ -8,22 +8,21 @@ from llmos.abi.frame import Job
 from llmos.abi.model import Manifest
 from llmos.abi.process import Program, Spec
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import pin_dataset, with_datasets, with_reports
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 from llmos.kernel.store.store import Store
 
 if TYPE_CHECKING:
     from llmos.config import Config
 
 
-class DiffData(Declaration):
+class DiffData(DatasetProgram):
     """It makes nothing new."""
 
     name = Program("diff-data")
     main = "llmos.programs.diff_data"
     operation = "diff"
     arguments: ClassVar[Arguments] = {"data": Text, "other": Text}
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         return pin_dataset(pin_dataset(spec, facts.store), facts.store, "other")

@@ -9,8 +9,8 @@ from llmos.abi.frame import Job
 from llmos.abi.model import Manifest
 from llmos.abi.process import Program, Spec
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import pin_dataset, with_datasets, with_reports
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_datasets, with_reports
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 
 if TYPE_CHECKING:
     from llmos.config import Config
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 ALL = "all"  # in place of a split: the rows of all of them
 
 
-class ExportData(Declaration):
+class ExportData(DatasetProgram):
     """Of a dataset with several splits, one must be named, or `all`: most formats cannot say the split of a row."""
 
     name = Program("export-data")
     main = "llmos.programs.export_data"
     operation = "export"
     arguments: ClassVar[Arguments] = {"data": Text, "format": Text, "split": Text, "scheme": Text}
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         spec = pin_dataset(spec, facts.store)

@@ -11,21 +11,20 @@ from llmos.abi.model import Manifest
 from llmos.abi.process import Program, Spec
 from llmos.abi.row_id import ID_SIGNS
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import with_datasets, with_reports
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, with_datasets, with_reports
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 from llmos.kernel.store.store import Store
 
 if TYPE_CHECKING:
     from llmos.config import Config
 
 
-class FindRows(Declaration):
+class FindRows(DatasetProgram):
     """It looks through every version of every dataset."""
 
     name = Program("find-rows")
     main = "llmos.programs.find_rows"
     arguments: ClassVar[Arguments] = {"ids": list[Text]}
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         ids = spec.args.get("ids") or []

@@ -10,8 +10,8 @@ from llmos.abi.frame import Job
 from llmos.abi.model import Manifest, split_dataset_ref
 from llmos.abi.process import Program, Spec
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import pin_dataset, with_new_name, with_reports
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_new_name, with_reports
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 from llmos.kernel.store.store import Store
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CHOICES = ("drop", "relabel", "keep")
 
 
-class FixData(Declaration):
+class FixData(DatasetProgram):
     """It reads the report of the version's last check."""
 
     name = Program("fix-data")
@@ -34,7 +34,6 @@ class FixData(Declaration):
         "with_test": bool,
         "dry_run": bool,
     }
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         spec = pin_dataset(spec, facts.store)

@@ -11,10 +11,11 @@ from llmos.abi.recipe import ON_BAD_ROW, Data
 from llmos.abi.task import trainable_tasks
 from llmos.abi.wire import from_plain
 from llmos.kernel.programs.arguments import Rows, Text, check_source, is_dataset, row_sources
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 
 
-class ImportData(Declaration):
+class ImportData(DatasetProgram):
     """It reads in constant memory; killed at any point, it leaves a whole version or none."""
 
     name = Program("import-data")
@@ -24,7 +25,6 @@ class ImportData(Declaration):
         "data": Rows,
         "options": dict[str, Any],
     }
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         check_name(str(spec.args.get("name") or ""))

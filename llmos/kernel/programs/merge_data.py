@@ -9,8 +9,8 @@ from llmos.abi.frame import Job
 from llmos.abi.model import Manifest, split_dataset_ref
 from llmos.abi.process import Program, Spec
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import pin_dataset, pin_datasets, with_datasets, with_new_name
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, pin_datasets, with_datasets, with_new_name
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 from llmos.kernel.store.store import Store
 
 if TYPE_CHECKING:
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 PREFER = ("first", "last")
 
 
-class MergeData(Declaration):
+class MergeData(DatasetProgram):
     """A row that several have is in the new one once, where it comes first."""
 
     name = Program("merge-data")
     main = "llmos.programs.merge_data"
     operation = "merge"
     arguments: ClassVar[Arguments] = {"data": Text, "others": list[Text], "name": Text, "prefer": Text}
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         spec = pin_datasets(pin_dataset(spec, facts.store), facts.store, 1, "others")

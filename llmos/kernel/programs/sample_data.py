@@ -8,11 +8,11 @@ from llmos.abi.error import BadInput
 from llmos.abi.model import Manifest, split_dataset_ref
 from llmos.abi.process import Program, Spec
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import check_share, pin_dataset, with_new_name
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, check_share, pin_dataset, with_new_name
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 
 
-class SampleData(Declaration):
+class SampleData(DatasetProgram):
     """Of every split and label as large a part as of all, or as many of every label."""
 
     name = Program("sample-data")
@@ -27,7 +27,6 @@ class SampleData(Declaration):
         "seed": int,
         "split": Text,
     }
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         spec = pin_dataset(spec, facts.store)

@@ -8,11 +8,11 @@ from llmos.abi.error import BadInput
 from llmos.abi.model import Manifest, split_dataset_ref
 from llmos.abi.process import Program, Spec
 from llmos.kernel.programs.arguments import Text
-from llmos.kernel.programs.datasets import pin_dataset, with_new_name
-from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
+from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_new_name
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments
 
 
-class SplitData(Declaration):
+class SplitData(DatasetProgram):
     """Splits that are there stay as they are, unless `again` is said."""
 
     name = Program("split-data")
@@ -24,7 +24,6 @@ class SplitData(Declaration):
         "test": float,
         "again": bool,
     }
-    needs_row_key = True
 
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         spec = pin_dataset(spec, facts.store)
