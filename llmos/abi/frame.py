@@ -45,6 +45,7 @@ class Job:
     threads: int = 0  # 0: one per core of the device
     models: dict[str, ModelPath] = field(default_factory=dict)  # every model in the arguments, by the name used there
     datasets: dict[str, str] = field(default_factory=dict)  # every dataset in the arguments -> its folder, read-only
+    checks: dict[str, str] = field(default_factory=dict)  # every such dataset -> the folder of its check's report
     roots: tuple[str, ...] = ()  # the folders that requested files must be below; empty: anywhere
     cpu_kernels: str = "auto"  # the CPU path of its kernels: abi/cpu.py
     main: str = ""  # the module whose `main(channel, job)` runs; empty: the program's own in llmos/programs

@@ -56,13 +56,22 @@ class NearRow(msgspec.Struct, frozen=True, omit_defaults=True):
     line: int = 0
 
 
+class CheckMark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `data check` found about a row: the kind of the finding; of a suspect label a likelier one, and how much
+    likelier (0 to 1)."""
+
+    kind: str
+    suggestion: str = ""
+    score: float | None = None
+
+
 class RowOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """One row of an evaluation, and what the model answered to it.
 
     `score` is 1 for a right answer, 0 for a wrong one, between for a part; None where nothing was answered. `kinds` are
     the kinds of its errors. `confidence` is the model's probability of its answer, `loss` minus the logarithm of the
     true answer's (nats). `facets` are the slices that the row belongs to, by what they part. `suspect` says why the
-    row's own label looks wrong.
+    row's own label looks wrong. `checks` are the findings of `data check` on the row, if its dataset was checked.
     """
 
     row: int
@@ -82,6 +91,7 @@ class RowOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     facets: dict[str, tuple[str, ...]] = {}
     suspect: str = ""
     nearest: tuple[NearRow, ...] = ()
+    checks: tuple[CheckMark, ...] = ()
 
     @property
     def is_right(self) -> bool:
@@ -117,8 +127,8 @@ class RowErrors:
     """The errors of an evaluation: the worst that were asked for, and how many there are.
 
     `rows` are all rows of the evaluation, `errors` all that were answered wrongly, `matching` those that were asked
-    for. `kinds` counts the matching ones by kind. `evaluation` is the process that measured it, where it was not the
-    training of the version.
+    for. `kinds` counts the matching ones by kind, `checks` by what `data check` found about them. `evaluation` is the
+    process that measured it, where it was not the training of the version.
     """
 
     model: str
@@ -129,6 +139,7 @@ class RowErrors:
     kinds: dict[str, int] = field(default_factory=dict)
     data: tuple[RowOutcome, ...] = ()
     evaluation: int | None = None
+    checks: dict[str, int] = field(default_factory=dict)
 
 
 def parse_slice(text: str) -> tuple[tuple[str, str], ...]:
@@ -177,6 +188,7 @@ def select_errors(
     """The errors that are wanted, worst first: those of the highest loss, or without one the surest of the wrong."""
     rows = errors = 0
     kinds: Counter[str] = Counter()
+    checks: Counter[str] = Counter()
     matching = 0
     worst: list[tuple[float, int, RowOutcome]] = []  # a heap of the worst
     for one in outcomes:
@@ -186,11 +198,13 @@ def select_errors(
             continue
         matching += 1
         kinds.update(one.kinds)
+        checks.update({mark.kind for mark in one.checks})
         heapq.heappush(worst, (badness(one), -one.row, one))
         if len(worst) > asked.limit:
             heapq.heappop(worst)
     chosen = tuple(one for _, _, one in sorted(worst, key=lambda entry: entry[:2], reverse=True))
-    return RowErrors(model, task, rows, errors, matching, dict(kinds.most_common()), chosen, evaluation)
+    counts = dict(kinds.most_common()), dict(checks.most_common())
+    return RowErrors(model, task, rows, errors, matching, counts[0], chosen, evaluation, counts[1])
 
 
 def badness(one: RowOutcome) -> float:
@@ -198,6 +212,18 @@ def badness(one: RowOutcome) -> float:
     if one.loss is not None:
         return one.loss
     return 1 - (one.score or 0.0) + (one.confidence or 0.0)
+
+
+def check_sentence(one: RowOutcome) -> str:
+    """What `data check` found about the row, for people: `near duplicates; suspects, likelier: refund (0.93)`."""
+    return "; ".join(map(_mark_sentence, one.checks))
+
+
+def _mark_sentence(mark: CheckMark) -> str:
+    kind = mark.kind.replace("_", " ")
+    if not mark.suggestion:
+        return kind
+    return f"{kind}, likelier: {mark.suggestion}" + ("" if mark.score is None else f" ({mark.score:.2f})")
 
 
 def words_of(texts: Iterable[str]) -> set[str]:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmos.abi.api_types import Model, ModelView, model_of, process_json
+from llmos.abi.check_marks import read_check_marks, with_check_marks
 from llmos.abi.error import BadInput
 from llmos.abi.gate import Gate
 from llmos.abi.json_type import Json
@@ -157,7 +158,9 @@ class Models:
         if chosen.slice is not None:
             parse_slice(chosen.slice)
         path, made_by = self._models.predictions(manifest.ref, evaluation)
-        return select_errors(read_outcomes(Path(path)), chosen, manifest.ref, manifest.task, made_by)
+        marks = read_check_marks(self._models.check_reports(manifest.ref, made_by))
+        outcomes = with_check_marks(read_outcomes(Path(path)), marks)
+        return select_errors(outcomes, chosen, manifest.ref, manifest.task, made_by)
 
     async def pull(self, request: Request) -> Reply:
         body = await self._bodies.read(request, PULL)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmos.abi.row_outcome import check_sentence
 from llmos.cli.client import box
 from llmos.cli.models import Ref
 from llmos.cli.terminal import note, say, say_json, say_table
@@ -55,6 +56,9 @@ def _say_errors(found: RowErrors, is_coloured: bool) -> None:
         say_table(("KIND", "ROWS"), rows[:SHOWN_KINDS])
         if len(rows) > SHOWN_KINDS:
             say(f"and {len(rows) - SHOWN_KINDS} more kinds")
+    if found.checks:
+        counts = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in found.checks.items())
+        say(f"\nOf these rows, `llmos data check` has found: {counts}.")
     for one in found.data:
         say()
         for line in outcome_lines(one, is_coloured=is_coloured):
@@ -80,6 +84,8 @@ def outcome_lines(one: RowOutcome, *, is_coloured: bool) -> Iterable[str]:
         yield f"  given  {paint(RED, _short(one.prediction))}"
     if one.suspect:
         yield f"  {paint(YELLOW, f'its label may be wrong: {one.suspect}')}"
+    if one.checks:
+        yield f"  {paint(YELLOW, f'data check: {check_sentence(one)}')}"
     for near in one.nearest:
         place = f"{near.file.rsplit('/', 1)[-1]}:{near.line}  " if near.file else ""
         yield paint(DIM, f"  near {near.cosine:.2f}  {place}{near.target}: {_short(near.text)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec import structs
 
+from llmos.abi.check_marks import read_check_marks, with_check_marks
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome
 from llmos.data.row import Row
@@ -27,6 +28,11 @@ class RowFindings:
 
     outcomes: tuple[RowOutcome, ...]
     slices: SliceReport
+
+    def with_checks(self, folders: Iterable[str]) -> RowFindings:
+        """The same, with what the reports of `data check` in these folders say of the rows."""
+        marks = read_check_marks(folders)
+        return replace(self, outcomes=tuple(with_check_marks(self.outcomes, marks))) if marks else self
 
 
 class Judge:

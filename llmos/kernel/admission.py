@@ -159,6 +159,7 @@ def assignment(process: Process, store: Store, config: Config, device: Device) -
         threads=config.threads,
         models={} if model is None else {word: store.located(model.ref, dtype)},
         datasets={ref: str(store.dataset_folder(ref)) for ref in datasets},
+        checks={ref: str(config.home / "checks" / ref) for ref in datasets},
         manifests=datasets,
         row_key=store.row_key() if declaration.needs_row_key else "",
         roots=roots.folders,

@@ -85,6 +85,11 @@ class ModelsInterface(Protocol):
         """
         ...
 
+    def check_reports(self, ref: str, evaluation: int | None = None) -> tuple[str, ...]:
+        """The folders in which `data check` keeps what it found in the datasets of these predictions; they may not be
+        there."""
+        ...
+
     async def promote(self, ref: str) -> ModelView: ...
     async def rollback(self, name: str) -> ModelView:
         """Promote the version promoted before this one; Conflict if there is none."""

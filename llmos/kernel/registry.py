@@ -32,7 +32,7 @@ from llmos.kernel.loop import Loop
 from llmos.kernel.processes.process_runtime import ALIVE
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import traits_of
-from llmos.kernel.store.evaluations import find_predictions
+from llmos.kernel.store.evaluations import evaluated_datasets, find_predictions
 from llmos.kernel.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,10 @@ class Registry:
                 path=PREDICTIONS,
             )
         return str(found[0]), found[1]
+
+    def check_reports(self, ref: str, evaluation: int | None = None) -> tuple[str, ...]:
+        refs = evaluated_datasets(self._home / "evaluations", self._store.found(ref), evaluation)
+        return tuple(str(self._home / "checks" / one) for one in refs)
 
     async def promote(self, ref: str) -> ModelView:
         manifest = self._store.resolve(ref)

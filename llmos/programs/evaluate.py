@@ -76,7 +76,7 @@ def main(channel: Channel, assignment: Job) -> None:
         if answers.has_scores
         else {},
         facts={"model": manifest.ref, "data": read.path, **answers.facts},
-        findings=judge.examine(rows, predicted, ids, extras),
+        findings=judge.examine(rows, predicted, ids, extras).with_checks(assignment.checks.values()),
     )
     report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
     message = f"{manifest.ref} on {len(rows):,} rows of {Path(read.path).name}. Report: {report}"

@@ -187,6 +187,7 @@ class _Training:
         self._report(Progress("examine", message="slices and errors"))
         stored = self.data.stored.get("test", ())
         findings = evaluator.examine(rows, predicted, [one.id for one in stored], [one.extra for one in stored])
+        findings = findings.with_checks(self.assignment.checks.values())
         incumbent = self._incumbent(evaluator, predicted)
         folder = self.scratch / "model"
         saved = evaluator.candidate.save(folder, self.base)

@@ -83,6 +83,7 @@ class MemoryModels:
         self.damages: tuple[Damage, ...] = ()
         self.rows = {one.ref: one for one in (DatasetManifest("tickets", 1, "classify", (), {"train": 9}),)}
         self.report = report
+        self.checks: tuple[str, ...] = ()  # folders of reports of `data check`
         self.policies: dict[str, GatePolicy] = {}
         self._driver = driver
 
@@ -106,6 +107,9 @@ class MemoryModels:
 
     def predictions(self, ref: str, evaluation: int | None = None) -> tuple[str, int | None]:
         return self.file(ref, "predictions.jsonl.gz"), evaluation
+
+    def check_reports(self, ref: str, evaluation: int | None = None) -> tuple[str, ...]:
+        return self.checks
 
     async def promote(self, ref: str) -> ModelView:
         found = self.get(ref).manifest

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from llmos.abi.row_outcome import RowOutcome, write_outcomes
+from llmos.data.checks.finding import CheckFinding, Severity, Suspect
+from llmos.data.checks.report import CheckReport, write_kept
 
 TRAIN = {"program": "train", "args": {"task": "classify", "name": "mood", "base": "minilm"}}
 
@@ -68,6 +70,20 @@ def test_the_errors_of_a_model_are_chosen_from_its_predictions(ask, kernel, tmp_
     assert len(ask("GET", "/v1/models/ner/errors?limit=1&label=a").json()["data"]) == 1
     assert ask("GET", "/v1/models/ner/errors?slice=de").json()["error"]["detail"] == {"key": "slice"}
     assert ask("GET", "/v1/models/nobody/errors").status_code == 404
+
+
+def test_errors_are_marked_with_what_the_check_of_their_dataset_found(ask, kernel, tmp_path):
+    rows = [RowOutcome(i, f"id{i}", "x.csv", i, ("text",), "a", "b", 0.0, ("a -> b",)) for i in range(3)]
+    write_outcomes(rows, tmp_path / "predictions.jsonl.gz")
+    suspect = Suspect("id1", "a", "b", 0.75)
+    found = CheckFinding("suspects", Severity.WARNING, "a label", ("id1", "id2"), suspects=(suspect,))
+    CheckReport("rows@1", "classify", {"test": 3}, "", (), (), {"a": 3}, (found,)).write(tmp_path)
+    write_kept(tmp_path, {"suspects": ["id2"]})
+    kernel.models.report, kernel.models.checks = str(tmp_path / "predictions.jsonl.gz"), (str(tmp_path),)
+    answer = ask("GET", "/v1/models/ner/errors").json()
+    assert answer["checks"] == {"suspects": 1}
+    marks = {one["id"]: one.get("checks") for one in answer["data"]}
+    assert marks == {"id0": None, "id1": [{"kind": "suspects", "suggestion": "b", "score": 0.75}], "id2": None}
 
 
 def test_a_pull_is_a_process(ask):

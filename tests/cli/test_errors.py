@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmos.abi.row_outcome import NearRow, RowOutcome, SpanMark
+from llmos.abi.row_outcome import CheckMark, NearRow, RowOutcome, SpanMark
 from llmos.cli.errors import outcome_lines
 
 TAGGED = RowOutcome(
@@ -53,6 +53,7 @@ def test_a_label_is_shown_with_its_suspicion_and_the_rows_near_to_it() -> None:
         ("lost_card -> card_arrival",),
         suspect="surely another one",
         nearest=(near,),
+        checks=(CheckMark("near_duplicates"), CheckMark("suspects", "card_arrival", 0.934)),
     )
     assert list(outcome_lines(one, is_coloured=False)) == [
         "t.csv:2  id  lost_card -> card_arrival",
@@ -60,5 +61,6 @@ def test_a_label_is_shown_with_its_suspicion_and_the_rows_near_to_it() -> None:
         "  true   lost_card",
         "  given  card_arrival",
         "  its label may be wrong: surely another one",
+        "  data check: near duplicates; suspects, likelier: card_arrival (0.93)",
         "  near 0.91  train.csv:33  card_arrival: where is my card",
     ]

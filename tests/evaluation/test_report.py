@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llmos.data.checks.finding import CheckFinding, Severity, Suspect
+from llmos.data.checks.report import CheckReport
 from llmos.data.row import LabelRow, TagRow
 from llmos.evaluation.evidence import Evidence
 from llmos.evaluation.families.labels import LabelPrediction
@@ -94,6 +98,16 @@ def test_entities_are_marked_in_their_sentence_and_their_text_is_escaped() -> No
     assert "<i>" not in html.replace('<i style="width', "")
     assert '<mark class="miss">one two<small>X · boundary</small></mark>' in html
     assert '<mark class="miss">&lt;i&gt;<small>X · invented</small></mark>' in html
+
+
+def test_an_error_is_marked_with_what_the_check_of_its_dataset_found(tmp_path: Path) -> None:
+    evidence = of_labels([True, False])
+    assert evidence.findings is not None
+    wrong = evidence.findings.outcomes[1].id
+    found = CheckFinding("suspects", Severity.WARNING, "x", (wrong,), suspects=(Suspect(wrong, "b", "<a>", 0.9),))
+    CheckReport("rows@1", "classify", {"test": 2}, "", (), (), {}, (found,)).write(tmp_path)
+    html = page(replace(evidence, findings=evidence.findings.with_checks([str(tmp_path), str(tmp_path / "none")])))
+    assert "data check: suspects, likelier: &lt;a&gt; (0.90)" in html
 
 
 def test_a_plot_takes_its_colours_from_the_page_and_escapes_its_names() -> None:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from llmos.abi.json_type import Json
-from llmos.abi.row_outcome import RowOutcome, SpanMark, badness
+from llmos.abi.row_outcome import RowOutcome, SpanMark, badness, check_sentence
 from llmos.abi.task import Family, spec_of
 from llmos.evaluation.calibration_page import section
 from llmos.evaluation.evaluation_result import EvaluationResult
@@ -77,6 +77,7 @@ def page(evidence: Evidence) -> str:
         wrong=sum(not one.is_right for one in evidence.findings.outcomes) if evidence.findings is not None else 0,
         calibration=section(evidence.calibration, _reliability_plot(evidence.calibration)),
         name=lambda file: PurePath(file).name,
+        checked=check_sentence,
         short=shorten,
     )
 
