@@ -26,6 +26,7 @@ from llmos.abi.frame import ModelPath
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.load import load
 from llmos.nn.packing import cut_rows, forward, pack, pool
+from llmos.nn.text.unknown_text import UnknownText
 from llmos.tasks import Settings
 from llmos.tasks.text import encode_within, fit_length, most_chars
 
@@ -99,6 +100,10 @@ class FrozenEncoder:
             block = [text[:most] for text in texts[start : start + BLOCK_TEXTS]]
             found += [len(one.ids) for one in tokenizer.encode(block)]
         return found
+
+    def unknown(self, texts: Sequence[str]) -> UnknownText:
+        """How much of each text the tokenizer does not know."""
+        return self._loaded.tokenizer.unknown(texts)
 
     def texts(self, texts: Sequence[str], *, on_done: Callable[[int], None] = _ignore) -> Vectors:
         """Vectors of length 1, [texts, hidden], in the order of the texts; zeros for a text without any token.

@@ -56,7 +56,7 @@ def _check(channel: Channel, job: Job) -> CheckReport:
     rows = [row for some in splits.values() for row in some]
     notes = []
     facts: BaseFacts | None = None
-    if "base" in job.models and not {"labels", "length"} <= set(without):
+    if "base" in job.models and not {"labels", "length", "unknown-text"} <= set(without):
         facts = _ask(channel, job, manifest.task, rows, with_labels="labels" not in without)
         if facts.left_out:
             notes.append(f"The labels of the last {facts.left_out:,} rows were not checked: that is more than fits")
@@ -69,6 +69,8 @@ def _check(channel: Channel, job: Job) -> CheckReport:
         max_tokens=facts.max_tokens if facts else None,
         token_counts=facts.token_counts if facts else {},
         control_tokens=facts.control_tokens if facts else (),
+        unknown_counts=facts.unknown_counts if facts else {},
+        unknown_examples=facts.unknown_examples if facts else (),
         predictions=facts.predictions if facts else None,
     )
 

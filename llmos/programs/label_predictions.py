@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class BaseFacts:
     token_counts: Mapping[str, int]
     control_tokens: tuple[str, ...]
     left_out: int = 0  # rows beyond the bounds
+    unknown_counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # characters unknown, and all
+    unknown_examples: tuple[str, ...] = ()
 
 
 def ask_base(
@@ -44,7 +46,9 @@ def ask_base(
 ) -> BaseFacts:
     """Count tokens, and predict labels where the task's family has some; `on_done` gets phase, rows done and all."""
     encoder = FrozenEncoder(base, dtype=dtype, threads=threads)
-    counts = {row.id: size for row, size in zip(rows, encoder.count([_whole_text(row) for row in rows]), strict=True)}
+    ids, texts = [row.id for row in rows], [_whole_text(row) for row in rows]
+    counts = dict(zip(ids, encoder.count(texts), strict=True))
+    unknown = encoder.unknown(texts)
     family = spec_of(task).family
     predict = {Family.LABELS: _labels, Family.TAGS: _tags}.get(family)
     made: Predictions | None = None
@@ -53,7 +57,15 @@ def ask_base(
         used = rows[:MOST_ROWS]
         made, used = predict(encoder, task, used, on_done)
     left_out = len(rows) - len(used) if made is not None else 0
-    return BaseFacts(made, encoder.max_tokens, counts, encoder.control_tokens, left_out)
+    return BaseFacts(
+        made,
+        encoder.max_tokens,
+        counts,
+        encoder.control_tokens,
+        left_out,
+        dict(zip(ids, unknown.counts, strict=True)),
+        unknown.examples,
+    )
 
 
 def _whole_text(row: Stored) -> str:

@@ -39,6 +39,7 @@ from llmos.evaluation.judge import RowFindings
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.comparison import compare
 from llmos.nn.frozen_vectors import FrozenEncoder
+from llmos.nn.text.unknown_text import unknown_note
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
@@ -52,6 +53,7 @@ from llmos.training.objectives import loss_of
 from llmos.training.recipe import resolve
 from llmos.training.trainer import Hooks, Trainer
 
+SAMPLE_ROWS = 2_000  # whose texts are looked at for what the base's tokenizer does not know
 DATASET_OFFER, MODEL_OFFER = 1, 2
 VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
 
@@ -102,6 +104,7 @@ class _Training:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
         self.base, self.augmented = base, augmented
         self.scratch = Path(assignment.scratch)
+        self.unknown = ""  # that the base knows too few characters of these rows
         self.many = bool(recipe.options.get("multi_label", False))
         torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
 
@@ -109,6 +112,7 @@ class _Training:
         splits, dtype = self.data.splits, self.recipe.dtype or "float32"
         candidate = begin(self.base, self.recipe, len(splits.labels), dtype, self.assignment.device)
         evaluator = Evaluator(candidate, self.recipe.task, self._settings(candidate))
+        self.unknown = self._look_for_unknown_text(candidate)
         train, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
         train = [*train, *fitting(evaluator, self.augmented.rows)]
         evaluator.examples(splits.test)  # a row that is too long is refused now
@@ -134,6 +138,15 @@ class _Training:
             print(f"Goes on from step {run.position.step:,}", flush=True)
         if run.train():
             self._finish(evaluator, run, dataset)
+
+    def _look_for_unknown_text(self, candidate: Candidate) -> str:
+        """A sentence, which is reported, if the tokenizer does not know much of a sample of the training texts."""
+        rows = self.data.splits.train
+        texts = [" ".join(row.texts) for row in rows[:: max(1, len(rows) // SAMPLE_ROWS)]]
+        note = unknown_note(candidate.loaded.tokenizer.unknown(texts), self.base.manifest.ref)
+        if note:
+            self._report(Progress("read", 1, 1, message=note))
+        return note
 
     def _report(self, progress: Progress) -> None:
         self.channel.report(progress)
@@ -366,6 +379,7 @@ class _Training:
             "training": f"{run.position.trained_s:,.0f} s, {_rate(run):,.0f} examples/s",
             "kept": f"step {run.position.best_step if recipe.save_best else run.position.step:,}",
             **({"augmentation": self.augmented.summary} if self.augmented.summary else {}),
+            **({"unknown text": self.unknown} if self.unknown else {}),
         }
 
     def _draft(self, settings: Settings, evidence: Evidence, run: Trainer, dataset: str) -> dict[str, Json]:

@@ -15,6 +15,7 @@ from llmos.data.checks import (
     length,
     personal_data,
     placeholders,
+    unknown_text,
 )
 from llmos.data.checks.finding import CheckFinding
 from llmos.data.checks.subject import Subject
@@ -27,6 +28,7 @@ CHECKS: Mapping[str, Check] = {
     "duplicates": duplicates.find,
     "placeholders": placeholders.find,
     "length": length.find,
+    "unknown-text": unknown_text.find,
     "control-tokens": control_tokens.find,
     "personal-data": personal_data.find,
     "languages": languages.find,
@@ -41,6 +43,7 @@ KINDS = (
     duplicates.NEAR,
     placeholders.KIND,
     length.KIND,
+    unknown_text.KIND,
     control_tokens.KIND,
     personal_data.KIND,
     languages.KIND,

@@ -48,6 +48,10 @@ class Subject:
     token_counts: Mapping[str, int] = field(default_factory=dict)  # by row id
     control_tokens: tuple[str, ...] = ()
     predictions: Predictions | None = None
+    unknown_counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By row id: its characters that the base's tokenizer does not know, and all, white space apart."""
+
+    unknown_examples: tuple[str, ...] = ()  # the commonest of these characters
 
     @cached_property
     def rows(self) -> list[tuple[str, Stored]]:

@@ -29,6 +29,7 @@ CHECKS = (
     "duplicates",
     "placeholders",
     "length",
+    "unknown-text",
     "control-tokens",
     "personal-data",
     "languages",

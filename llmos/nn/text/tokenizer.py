@@ -17,6 +17,7 @@ from llmos.abi.error import BadInput
 from llmos.nn.called import calling_folder, name_of
 from llmos.nn.text import sentencepiece
 from llmos.nn.text.control_tokens import ControlTokens
+from llmos.nn.text.unknown_text import UnknownText, find_unknown
 from llmos.tasks import Encoded, EncodedPair
 from llmos.tasks.encoder_decoder import EncoderDecoderInfo
 from llmos.tasks.tools import knows_tools
@@ -194,6 +195,11 @@ class FastTokenizer:
         is_as_meant = self.controls.is_as_meant
         pairs = enumerate(zip(texts, made, strict=True))
         return [at for at, (some, one) in pairs if not is_as_meant(one.ids, around, some)]
+
+    def unknown(self, texts: Sequence[str]) -> UnknownText:
+        """How much of each text it reads as its token for what it does not know; byte-level ones know all."""
+        named = getattr(self._fast.model, "unk_token", None) or _text(self._config.get("unk_token") or "")
+        return find_unknown(self._fast, named if named and not self._is_byte_level else None, texts)
 
     @cached_property
     def longest(self) -> int:

@@ -103,6 +103,15 @@ def test_rows_over_the_bases_limit_are_found():
     assert found("length", {"train": SOUND}, **more)["too_long"].row_ids == ("train3",)
 
 
+def test_a_base_that_knows_too_few_characters_is_an_error_with_its_share():
+    counts = {f"train{i}": (0, 10) for i in range(len(SOUND))}
+    (one,) = found("unknown-text", {"train": SOUND}, unknown_counts=counts | {"train3": (6, 10)}).values()
+    assert (one.row_ids, one.severity, one.counts) == (("train3",), Severity.WARNING, {"share": 0.03})
+    (all,) = found("unknown-text", {"train": SOUND}, unknown_counts=dict.fromkeys(counts, (5, 10))).values()
+    assert (len(all.row_ids), all.severity, all.counts) == (len(SOUND), Severity.ERROR, {"share": 0.5})
+    assert not found("unknown-text", {"train": SOUND}, unknown_counts=counts)
+
+
 def test_a_row_in_another_language_is_found():
     pytest.importorskip("py3langid")
     rows = [(f"This is an English sentence about the weather in {i} towns", "a") for i in range(30)]
