@@ -59,6 +59,7 @@ def main(
         str, typer.Option(help="What llmos computes in (encoder, finetune, servers); generate: what else, by commas.")
     ] = "auto",
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
+    sets: Annotated[str | None, typer.Option(help="Data sets by commas, in this order (augmentation).")] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -69,6 +70,8 @@ def main(
         raise typer.Exit(_each())
     if dtype != "auto" and bench not in WITH_DTYPE:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_DTYPE)}", param_hint="--dtype")
+    if sets is not None and bench is not Bench.AUGMENTATION:
+        raise typer.BadParameter(f"{bench} has none; only {Bench.AUGMENTATION} has", param_hint="--sets")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
         if bench is Bench.SERVERS:
@@ -77,6 +80,8 @@ def main(
             record = _generate(full, rounds, count, dtype, data.absolute(), home.absolute(), device)
         elif bench is Bench.SOAK:
             record = _soak(full, minutes, data.absolute(), home.absolute())
+        elif bench is Bench.AUGMENTATION:
+            record = _augmentation(full, sets, data.absolute(), home.absolute())
         else:
             record = _measure(bench, full, rounds, count, dtype, data.absolute(), home.absolute(), device)
     except (Stop, LlmosError) as stop:
@@ -117,8 +122,6 @@ def _measure(
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.DATA:
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
-    if bench is Bench.AUGMENTATION:
-        return measure(data, home, mode=mode)
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
@@ -142,6 +145,11 @@ def _generate(
 def _soak(full: bool, minutes: float | None, data: Path, home: Path) -> Record:
     measure: Callable[..., Record] = _module(Bench.SOAK).measure
     return measure(data, home, mode="full" if full else "quick", minutes=minutes or (30.0 if full else 3.0))
+
+
+def _augmentation(full: bool, sets: str | None, data: Path, home: Path) -> Record:
+    measure: Callable[..., Record] = _module(Bench.AUGMENTATION).measure
+    return measure(data, home, mode="full" if full else "quick", names=sets)
 
 
 def _module(bench: Bench) -> ModuleType:

@@ -23,6 +23,7 @@ from bench import data
 from bench.box import Box
 from bench.engine import base_path
 from bench.record import Figure, Record, Target
+from bench.stop import Stop
 from llmos.abi.augmentation import Augmentation
 from llmos.abi.frame import ModelPath
 from llmos.abi.recipe import Data, Recipe
@@ -93,22 +94,38 @@ class Pair:
         return self.ours - self.theirs
 
 
-def measure(folder: Path, home: Path, *, mode: str) -> Record:
-    """Heads for each augmenter alone; with `full` also trainings with those that were chosen, by three seeds."""
+def measure(folder: Path, home: Path, *, mode: str, names: str | None = None) -> Record:
+    """Heads for each augmenter alone; with `full` first trainings with those that were chosen, by three seeds.
+
+    `names`, by commas, are the sets, in the order in which they are measured; all of them if None.
+    """
+    sets = chosen_sets(names)
     with Box(home) as box:
         base = base_path(box.base())
     kept = home / "augmentation"
     kept.mkdir(parents=True, exist_ok=True)
-    figures = [*_spans(folder)]
-    for one in SETS:
-        figures += _heads(folder, kept, base, one)
+    figures: list[Figure] = []
     if mode == "full":
-        gains = {one.name: _trained(folder, kept, base, one) for one in SETS}
-        figures += [figure for one in SETS for figure in _gain_figures(one, gains[one.name])]
+        gains = {one.name: _trained(folder, kept, base, one) for one in sets}
+        figures += [figure for one in sets for figure in _gain_figures(one, gains[one.name])]
         beyond = sum(interval([pair.gain for pair in pairs])[0] > 0 for pairs in gains.values())
         figures.append(Figure("sets with a gain beyond its interval", beyond, target=Target(2)))
+    for one in sets:
+        figures += _spans(folder) if one.task == "tag" else ()
+        figures += _heads(folder, kept, base, one)
     settings = {"base": "minilm", "share": SHARE, "seeds": SEEDS, "strength": 0.1, "copies": 1}
-    return Record("augmentation", mode, settings, tuple(figures))
+    return Record("augmentation", mode, {**settings, "sets": [one.name for one in sets]}, tuple(figures))
+
+
+def chosen_sets(names: str | None) -> tuple[TenthSet, ...]:
+    """The sets of these names, by commas; Stop for one that there is not."""
+    if names is None:
+        return SETS
+    known = {one.name: one for one in SETS}
+    asked = list(dict.fromkeys(filter(None, map(str.strip, names.split(",")))))
+    if not asked or not known.keys() >= set(asked):
+        raise Stop(f"--sets is {names!r}. The sets are: {', '.join(known)}")
+    return tuple(known[name] for name in asked)
 
 
 def tenth(folder: Path, one: TenthSet, seed: int) -> Splits:

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bench.augmentation import interval, keeps_entities
+from bench.augmentation import SETS, chosen_sets, interval, keeps_entities
+from bench.stop import Stop
 from llmos.data.row import TagRow
 
 pytestmark = pytest.mark.torch
@@ -29,3 +30,14 @@ def test_a_copy_with_another_entity_counts_where_words_may_not_change():
     assert not keeps_entities(row, other, "swap")
     assert keeps_entities(row, other, "mention")
     assert not keeps_entities(row, lost, "mention")
+
+
+def test_sets_are_measured_in_the_order_in_which_they_are_named():
+    assert [one.name for one in chosen_sets("sst2, banking77,sst2")] == ["sst2", "banking77"]
+    assert chosen_sets(None) == SETS
+
+
+@pytest.mark.parametrize("names", ["", " , ", "banking77,nosuch"])
+def test_a_set_that_there_is_not_stops_the_bench(names: str):
+    with pytest.raises(Stop):
+        chosen_sets(names)
