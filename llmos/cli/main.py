@@ -63,7 +63,7 @@ def run_verb(words: list[str]) -> int:
                 raise BadInput(f"The argument {word!r} is not UTF-8. Convert it, or give texts in a file (--file)")
         code = app(words, prog_name="llmos", standalone_mode=False)
     except LlmosError as error:
-        return say_error(error, as_json="--json" in words)
+        return say_error(error, as_json="--json" in words, words=words)
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  # the top of the command line: click's own usage errors say themselves

@@ -54,13 +54,24 @@ def say_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         say(f"\x1b[1m{line}\x1b[0m" if number == 0 and sys.stdout.isatty() else line)
 
 
-def say_error(error: LlmosError, *, as_json: bool) -> int:
-    """Print the error on stderr, as a sentence or as JSON; returns its exit code."""
+def say_error(error: LlmosError, *, as_json: bool, words: Sequence[str] = ()) -> int:
+    """Print the error on stderr, as a sentence or as JSON; returns its exit code.
+
+    A setting that the sentence begins with is named by the option among the `words` that gave it.
+    """
     if as_json:
         sys.stderr.write(msgspec.json.encode({"error": fault_of(error)}, enc_hook=str).decode() + "\n")
     else:
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write(f"{_with_option(error, words)}\n")
     return exit_code(error)
+
+
+def _with_option(error: LlmosError, words: Sequence[str]) -> str:
+    key = str(error.detail.get("key") or "")
+    option = f"--{key.replace('_', '-')}"
+    typed = any(word.partition("=")[0] == option for word in words)
+    is_first = bool(key) and error.message.startswith(f"{key} ")
+    return option + error.message[len(key) :] if typed and is_first else error.message
 
 
 def exit_code(error: LlmosError) -> int:

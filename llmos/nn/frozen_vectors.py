@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize as normalize_text
 
 import numpy as np
@@ -85,6 +86,23 @@ class FrozenEncoder:
     def max_tokens(self) -> int:
         """The tokens that the model takes; what is beyond them does not count."""
         return self._loaded.max_tokens
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is a model that writes, with an output layer for next tokens."""
+        return self._loaded.causal is not None
+
+    @property
+    def table(self) -> Tensor:
+        """The input embeddings of all tokens, [tokens, hidden]."""
+        backbone: Any = self._loaded.backbone  # Any: transformers' methods, which nn.Module does not declare
+        found: Tensor = backbone.get_input_embeddings().weight.detach().float()
+        return found
+
+    def single_tokens(self, words: Sequence[str]) -> dict[str, int]:
+        """Of the words that the tokenizer has as one token, that token."""
+        found = self._loaded.tokenizer.encode(list(words), special=False) if words else []
+        return {word: one.ids[0] for word, one in zip(words, found, strict=True) if len(one.ids) == 1}
 
     @property
     def control_tokens(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from llmos.abi.augmentation import Augmentation, names_in
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.abi.process import Progress
 from llmos.abi.wire import to_plain
 from llmos.data.augmentation.added import REPEAT, AddedRows, Agrees, add_rows
 from llmos.data.augmentation.augmenter import Material
@@ -68,13 +69,11 @@ def _augment(channel: Channel, job: Job, reader: DatasetReader, how: Augmentatio
             held_out.add(key_of(stored.row))
         if number % EVERY == EVERY - 1:
             on_read(EVERY)
-    counts = counter(channel, "augment", len(train))
-    done = 0
 
     def report(made: int, wanted: int) -> None:
-        nonlocal done
-        counts(made - done)
-        done = made
+        if channel.stop_asked:
+            raise Stopped
+        channel.report(Progress("augment", made, wanted, "rows"))
 
     rows = [stored.row for stored in train]
     added = add_rows(_material(job, reader.task, rows, how), how, held_out, _agreement(job, reader.task, how), report)

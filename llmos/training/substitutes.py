@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -18,17 +21,17 @@ from llmos.abi.augmentation import Augmentation
 from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
 from llmos.data.augmentation.augmenter import Material, Substitutes
-from llmos.data.augmentation.places import Place, is_changeable
+from llmos.data.augmentation.places import Place, is_changeable, words_in
 from llmos.data.row import Row
-from llmos.nn.load import Loaded, load, torch_device
-from llmos.nn.packing import forward, pack, pool
+from llmos.nn.frozen_vectors import FrozenEncoder
+from llmos.nn.load import torch_device
 
-NEAR = 6  # words by their embeddings, which are then ranked in their context
+NEAR = 5  # words by their embeddings, which are then ranked in their context
 LEAST_SIMILAR = 0.35  # cosine of two words' embeddings, less the mean of all
-LEAST_ALIKE = 0.8  # cosine of the text's vectors before and after
+LEAST_ALIKE = 0.8  # cosine of the context's vectors before and after
+AROUND = 12  # words on each side of a place, which are its context
 TEXTS_AT_ONCE = 32
 GUESSES = 12  # of a masked model for one word
-ROW_TOKENS = 1024
 
 
 def find_material(task: str, rows: Sequence[Row], how: Augmentation, base: ModelPath, device: str) -> Material:
@@ -44,32 +47,56 @@ def find_material(task: str, rows: Sequence[Row], how: Augmentation, base: Model
 NO_WRITER = "it needs a model that says texts in other words, and a training run has only its base. Leave it out"
 
 
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """A place's word with those around it, and the words that might stand there."""
+
+    text: str
+    before: str
+    after: str
+    words: tuple[str, ...]
+
+    @property
+    def variants(self) -> list[str]:
+        """The context with each of the words."""
+        return [self.before + word + self.after for word in self.words]
+
+    def rank(self, vectors: Mapping[str, NDArray[np.float32]]) -> tuple[str, ...]:
+        """The words that fit, by the vectors of the contexts; the best first."""
+        if not self.words:
+            return ()
+        return _rank_by_context(self.words, [float(vectors[one] @ vectors[self.text]) for one in self.variants])
+
+
 class NeighbourWords:
-    """Words of the training rows whose input embeddings are near; the base's text vectors choose those that fit.
+    """Words of the training rows whose input embeddings are near; the base's vectors of the words around a place choose
+    those that fit there.
 
     Only words of one token have an embedding of their own; others get no proposals.
     """
 
-    def __init__(self, base: ModelPath, device: str, words: Sequence[str]) -> None:
-        self._loaded = load(base, dtype="float32", device=device)
-        if self._loaded.reader is not None or self._loaded.causal is not None:
+    def __init__(self, base: ModelPath, device: str, words: Sequence[str], threads: int = 0) -> None:
+        self._encoder = FrozenEncoder(base, device=device, threads=threads)
+        if self._encoder.generates:
             raise BadInput(
                 f"The augmenter neighbour needs an encoder, and {base.manifest.ref} generates text. Leave it out",
                 key="augment",
                 value="neighbour",
                 lacks="base",
             )
-        self._tokens = _single_tokens(self._loaded, words)
-        backbone: Any = self._loaded.backbone  # Any: transformers' methods, which nn.Module does not declare
-        table = backbone.get_input_embeddings().weight.detach().float()
-        self._words = sorted(self._tokens)
-        ids = torch.tensor([self._tokens[word] for word in self._words], dtype=torch.long, device=table.device)
+        tokens = self._encoder.single_tokens(sorted({word.lower() for word in words if word.isalpha()}))
+        table = self._encoder.table
+        self._words = sorted(tokens)
+        ids = torch.tensor([tokens[word] for word in self._words], dtype=torch.long, device=table.device)
         self._vectors = normalize(table[ids] - table.mean(0), dim=-1) if self._words else table[:0]
         self._places = {word: i for i, word in enumerate(self._words)}
         self._near = cache(self._near_words)
 
+    def offers(self, word: str) -> bool:
+        return bool(self._near(word.lower()))
+
     def propose(self, texts: Sequence[str], places: Sequence[Sequence[Place]]) -> list[list[tuple[str, ...]]]:
-        """The near words of each place, those first with which the text's vector changes least."""
+        """The near words of each place, those first with which the vector of the words around it changes least."""
         return [
             found
             for start in range(0, len(texts), TEXTS_AT_ONCE)
@@ -77,18 +104,16 @@ class NeighbourWords:
         ]
 
     def _propose(self, texts: Sequence[str], places: Sequence[Sequence[Place]]) -> list[list[tuple[str, ...]]]:
-        near = [[self._near(text[s:e].lower()) for s, e in some] for text, some in zip(texts, places, strict=True)]
-        changed = [
-            text[:start] + word + text[end:]
-            for text, some, found in zip(texts, places, near, strict=True)
-            for (start, end), words in zip(some, found, strict=True)
-            for word in words
+        asked = [
+            [
+                _Context(before + text[start:end] + after, before, after, self._near(text[start:end].lower()))
+                for (start, end), (before, after) in zip(some, words_around(text, some), strict=True)
+            ]
+            for text, some in zip(texts, places, strict=True)
         ]
-        whole, others = self._text_vectors(texts), iter(self._text_vectors(changed))
-        return [
-            [_rank_by_context(words, [float(next(others) @ vector) for _ in words]) for words in found]
-            for vector, found in zip(whole, near, strict=True)
-        ]
+        wanted = sorted({text for some in asked for one in some if one.words for text in (one.text, *one.variants)})
+        vectors = dict(zip(wanted, self._encoder.texts(wanted), strict=True))
+        return [[one.rank(vectors) for one in some] for some in asked]
 
     def _near_words(self, word: str) -> tuple[str, ...]:
         at = self._places.get(word)
@@ -102,43 +127,26 @@ class NeighbourWords:
             if i != at and value >= LEAST_SIMILAR
         )
 
-    @torch.inference_mode()
-    def _text_vectors(self, texts: Sequence[str]) -> list[Tensor]:
-        """Vectors of length 1, each computed from the text alone and those of its packed row."""
-        limit = self._loaded.max_tokens
-        ids = [one.ids[:limit] for one in self._loaded.tokenizer.encode(texts)] if texts else []
-        found: list[Tensor] = [torch.zeros(self._loaded.hidden_size)] * len(ids)
-        for part in _parts(ids):
-            hidden = forward(self._loaded.backbone, pack([ids[i] for i in part], self._loaded.device))
-            vectors = normalize(pool(hidden.float(), [len(ids[i]) for i in part], "mean"), dim=-1).cpu()
-            for i, vector in zip(part, vectors, strict=True):
-                found[i] = vector
-        return found
+
+def words_around(text: str, places: Sequence[Place]) -> list[tuple[str, str]]:
+    """What stands before and after each place of a text, as far as `AROUND` words."""
+    if not places:
+        return []
+    words = words_in(text)
+    starts, ends = [start for start, _ in words], [end for _, end in words]
+    found = []
+    for start, end in places:
+        first = bisect_left(starts, start) - AROUND
+        last = bisect_right(ends, end) - 1 + AROUND
+        found.append(
+            (text[starts[first] if first > 0 else 0 : start], text[end : ends[last] if last < len(ends) else len(text)])
+        )
+    return found
 
 
 def _rank_by_context(words: Sequence[str], alike: Sequence[float]) -> tuple[str, ...]:
     order = sorted(range(len(words)), key=lambda i: (-round(alike[i], 4), words[i]))
     return tuple(words[i] for i in order if alike[i] >= LEAST_ALIKE)
-
-
-def _parts(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    part: list[int] = []
-    tokens = 0
-    for i in sorted((i for i, one in enumerate(ids) if one), key=lambda i: len(ids[i])):
-        if part and tokens + len(ids[i]) > ROW_TOKENS:
-            yield part
-            part, tokens = [], 0
-        part.append(i)
-        tokens += len(ids[i])
-    if part:
-        yield part
-
-
-def _single_tokens(loaded: Loaded, words: Iterable[str]) -> dict[str, int]:
-    """The small-lettered words that the tokenizer has as one token."""
-    small = sorted({word.lower() for word in words if word.isalpha()})
-    found = loaded.tokenizer.encode(small, special=False) if small else []
-    return {word: one.ids[0] for word, one in zip(small, found, strict=True) if len(one.ids) == 1}
 
 
 class MaskedWords:
@@ -161,6 +169,9 @@ class MaskedWords:
         self._model: Any = AutoModelForMaskedLM.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         self._model.to(self._device).eval()
         self._is_word = cache(self._word_of)
+
+    def offers(self, word: str) -> bool:
+        return True
 
     def propose(self, texts: Sequence[str], places: Sequence[Sequence[Place]]) -> list[list[tuple[str, ...]]]:
         """The likeliest whole words of each place, which is masked alone."""

@@ -15,11 +15,12 @@ import pytest
 from llmos.abi.api_types import Damage, process_json, process_of
 from llmos.abi.call import MAX_INPUTS
 from llmos.abi.cpu import AUTO, NAMES, NONE, PATHS, check, compiler, features
-from llmos.abi.error import Fault, TooLong
+from llmos.abi.error import BadSetting, Fault, TooLong
 from llmos.abi.process import Process, Progress, Spec, State
 from llmos.cli import doctor
 from llmos.cli.main import run_verb
 from llmos.cli.processes import rows
+from llmos.cli.terminal import say_error
 from llmos.config import Config
 from llmos.testing.kernel import MemoryKernel
 from llmos.testing.server import serving
@@ -462,6 +463,14 @@ def test_what_is_in_int8_already_is_said_without_figures_that_there_are_none_of(
 def test_the_command_line_also_runs_as_a_module():
     command = [sys.executable, "-m", "llmos.cli.main", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("llmos ")
+
+
+def test_a_refused_setting_is_named_by_the_option_that_gave_it(capfd):
+    error = BadSetting("augment_copies is 99; it must be less", key="augment_copies", value=99)
+    assert say_error(error, as_json=False, words=["train", "--augment-copies=99"]) == 2
+    assert capfd.readouterr().err.startswith("--augment-copies is 99")
+    say_error(error, as_json=False, words=["train", "--set", "augment_copies=99"])
+    assert capfd.readouterr().err.startswith("augment_copies is 99")
 
 
 def test_help_and_version(llmos):

@@ -94,6 +94,19 @@ def test_near_words_of_the_base_are_words_of_the_training_rows(tmp_path: Path):
     assert (second, nothing) == ((), [])
 
 
+def test_a_place_is_judged_by_the_words_around_it_alone():
+    from llmos.training.substitutes import AROUND, words_around
+
+    words = [f"w{i}" for i in range(40)]
+    text = " ".join(words)
+    at = text.index("w20")
+    (before, after), first = words_around(text, [(at, at + 3), (0, 2)])
+    assert before.split() == words[20 - AROUND : 20]
+    assert after.split() == words[21 : 21 + AROUND]
+    assert first == ("", " " + " ".join(words[1 : 1 + AROUND]))
+    assert words_around("a b", [(2, 3)]) == [("a ", "")]
+
+
 def test_a_masked_model_fills_each_place_with_whole_words(tmp_path: Path):
     from transformers import AutoConfig, AutoModelForMaskedLM
 

@@ -22,6 +22,7 @@ from llmos.data.augmentation.registry import REGISTRY
 from llmos.data.row import Row
 from llmos.data.splits import key_of
 
+ROWS_AT_ONCE = 64  # changed between two reports
 ATTEMPTS = 4  # to change a row: each with other random numbers, and the next augmenter
 REPEAT = "repeat"
 UNCHANGED, HELD_OUT, KNOWN, DISAGREES = (
@@ -32,7 +33,7 @@ UNCHANGED, HELD_OUT, KNOWN, DISAGREES = (
 )
 
 Agrees = Callable[[Sequence[Any]], Sequence[bool]]  # Any: rows of the task's family
-Report = Callable[[int, int], None]  # rows made so far, and all
+Report = Callable[[int, int], None]  # rows changed so far, some of which may yet be thrown away, and all
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,14 @@ def add_rows(
     known = _Known(material.rows, held_out)
     made: list[AddedRow] = []
     total, reasons = len(pending), Counter[str]()
+    count = _Count(total, report)
     for attempt in range(ATTEMPTS):
-        found = _attempt(pending, attempt, names, changes, material.rows, how)
+        count.begin(len(made))
+        found = _attempt(pending, attempt, names, changes, material.rows, how, count)
         kept, reasons = known.choose(pending, found, agrees or {}, names, attempt)
         made += kept
         done = {(one.parent, one.copy) for one in kept}
         pending = [one for one in pending if (one.parent, one.copy) not in done]
-        if report is not None:
-            report(len(made), total)
         if not pending:
             break
     made.sort(key=lambda one: (one.parent, one.copy))
@@ -120,16 +121,40 @@ def _attempt(
     changes: Mapping[str, Change],
     rows: Sequence[Any],  # Any: as Agrees
     how: Augmentation,
+    count: _Count,
 ) -> list[Any]:
     """A changed row for each that is wanted, or None."""
     found: list[Any] = [None] * len(pending)
     for name in names:
         mine = [i for i, one in enumerate(pending) if _name_at(one, attempt, names) == name]
-        rngs = [Random(f"{how.seed} {name} {pending[i].copy} {attempt} {pending[i].seed}") for i in mine]
-        changed = changes[name]([rows[pending[i].parent] for i in mine], rngs, how.strength) if mine else []
-        for i, row in zip(mine, changed, strict=True):
-            found[i] = row
+        for start in range(0, len(mine), ROWS_AT_ONCE):
+            some = mine[start : start + ROWS_AT_ONCE]
+            rngs = [Random(f"{how.seed} {name} {pending[i].copy} {attempt} {pending[i].seed}") for i in some]
+            changed = changes[name]([rows[pending[i].parent] for i in some], rngs, how.strength)
+            for i, row in zip(some, changed, strict=True):
+                found[i] = row
+            count.add(sum(row is not None for row in changed))
     return found
+
+
+@dataclass(slots=True)
+class _Count:
+    """How many rows were changed; it never goes back, though rows are thrown away and made anew."""
+
+    total: int
+    report: Report | None
+    now: int = 0
+    reported: int = 0
+
+    def begin(self, made: int) -> None:
+        """An attempt begins with so many rows made."""
+        self.now = made
+
+    def add(self, changed: int) -> None:
+        self.now += changed
+        self.reported = max(self.reported, self.now)
+        if self.report is not None:
+            self.report(self.reported, self.total)
 
 
 class _Known:

@@ -19,6 +19,10 @@ from llmos.data.noise import Edit, outside
 class Substitutes(Protocol):
     """Words that could stand in a text instead of others, by a model or a lexicon."""
 
+    def offers(self, word: str) -> bool:
+        """Whether there may be others for this word, wherever it stands."""
+        ...
+
     def propose(self, texts: Sequence[str], places: Sequence[Sequence[Place]]) -> list[list[tuple[str, ...]]]:
         """For each place of each text the words that fit there, best first; none where nothing does."""
         ...

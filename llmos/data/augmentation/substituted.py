@@ -14,12 +14,19 @@ BEST = 5  # one of the best proposals is taken, by chance
 
 
 def _edits_of(source: Substitutes, passages: Sequence[ChangeableText], strength: float) -> list[list[Edit]]:
-    places = [draw(_telling_words(one), one.rng, strength) for one in passages]
+    places = [_draw_places(source, one, strength) for one in passages]
     proposed = source.propose([one.text for one in passages], places)
     return [
         [edit for place, words in zip(some, found, strict=True) if (edit := _edit(passage, place, words))]
         for passage, some, found in zip(passages, places, proposed, strict=True)
     ]
+
+
+def _draw_places(source: Substitutes, passage: ChangeableText, strength: float) -> list[Place]:
+    """As many words as the strength says of all, among those that the source has others for."""
+    telling = _telling_words(passage)
+    offered = [(start, end) for start, end in telling if source.offers(passage.text[start:end])]
+    return draw(offered, passage.rng, strength * len(telling) / max(1, len(offered)))
 
 
 def _telling_words(passage: ChangeableText) -> list[Place]:

@@ -24,6 +24,9 @@ class WordLexicon:
 
     synonyms: Callable[[str], tuple[str, ...]]
 
+    def offers(self, word: str) -> bool:
+        return bool(self.synonyms(word.lower()))
+
     def propose(self, texts: Sequence[str], places: Sequence[Sequence[Place]]) -> list[list[tuple[str, ...]]]:
         return [
             [self.synonyms(text[start:end].lower()) for start, end in some]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from llmos.abi.augmentation import AUTO, Augmentation, Needs, check_augmentation, names_in, needs_of
 from llmos.abi.device import LeaseKind
-from llmos.abi.error import BadInput, BadSetting
+from llmos.abi.error import BadInput, BadSetting, WrongTask
 from llmos.abi.frame import Job
-from llmos.abi.model import Kind, Manifest
+from llmos.abi.model import DatasetManifest, Kind, Manifest
 from llmos.abi.process import Program, Spec
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts, serving_footprint
 from llmos.kernel.programs.arguments import Text
@@ -54,7 +55,7 @@ class AugmentData(DatasetProgram):
         dataset = facts.store.dataset(spec.args["data"])
         if not dataset.splits.get("train"):
             raise BadInput(f"{dataset.ref} has no train split, and only training rows are copied", split="train")
-        spec = _with_models(spec, facts.store)
+        spec = _with_models(spec, facts.store, dataset, how.only_labels)
         return with_new_name(spec, f"{dataset.name}-augmented")
 
     def is_light(self, spec: Spec) -> bool:
@@ -74,6 +75,7 @@ class AugmentData(DatasetProgram):
         return replace(job, models=job.models | {key: store.located(ref, job.dtype) for key, ref in named.items()})
 
 
+SHOWN = 10  # labels that an error names
 WITH_MODELS = 256 * 1024 * 1024  # torch, and the activations of a pass
 
 
@@ -84,7 +86,7 @@ def augmentation_in(spec: Spec) -> Augmentation:
     return Augmentation(by=names_in(args.get("by")), only_labels=tuple(args.get("only_labels") or ()), **given)
 
 
-def _with_models(spec: Spec, store: Store) -> Spec:
+def _with_models(spec: Spec, store: Store, dataset: DatasetManifest, only_labels: Sequence[str]) -> Spec:
     """The spec with its models pinned to versions, and the bytes of their weights."""
     args, weights = dict(spec.args), 0
     for key in MODELS:
@@ -98,9 +100,34 @@ def _with_models(spec: Spec, store: Store) -> Spec:
                 raise BadSetting(
                     f"{manifest.ref} is a base, which gives no labels. Name a model", key=key, value=manifest.ref
                 )
+            if key == "model":
+                refuse_others(manifest, dataset, only_labels)
     if not args.get("base") and (lacking := needs_of(augmentation_in(spec).by, (Needs.BASE, Needs.MASKED))):
         raise BadInput(f"{lacking} needs a base. Name one: --base minilm", key="base", value=lacking)
     return replace(spec, args={**args, **({"weights_bytes": weights} if weights else {})})
+
+
+def refuse_others(model: Manifest, dataset: DatasetManifest, only_labels: Sequence[str] = ()) -> None:
+    """Raise unless the model does the dataset's task and knows the labels of the training rows that are copied."""
+    if model.task != dataset.task:
+        raise WrongTask(
+            f"{model.ref} does {model.task}, and {dataset.ref} has rows for {dataset.task}. Name a model of theirs",
+            model=model.ref,
+            task=dataset.task,
+            has=model.task,
+        )
+    labels = set(only_labels) or set(dataset.label_counts.get("train") or dataset.labels)
+    known = {*model.labels, *(label[2:] for label in model.labels if label.startswith(("B-", "I-")))}  # tags by kind
+    unknown = sorted(labels - known)
+    if model.labels and unknown:
+        more = f", and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        raise BadInput(
+            f"{model.ref} does not know these labels of {dataset.ref}: {', '.join(unknown[:SHOWN])}{more}. It knows: "
+            f"{', '.join(model.labels[:SHOWN])}. Name a model that was trained on them",
+            key="model",
+            value=model.ref,
+            expected=unknown,
+        )
 
 
 PROGRAM = AugmentData()

@@ -59,6 +59,9 @@ class Echo:
 
     word: str = "other 词"
 
+    def offers(self, word: str) -> bool:
+        return True
+
     def propose(self, texts: Sequence[str], places: Sequence[Sequence[Place]]) -> list[list[tuple[str, ...]]]:
         return [[(self.word, text[start:end]) for start, end in some] for text, some in zip(texts, places, strict=True)]
 
@@ -280,3 +283,24 @@ def test_an_augmenter_without_its_model_says_what_it_needs(name: str):
     with pytest.raises(BadInput) as caught:
         add_rows(Material("classify", rows_of()), Augmentation((name,)), ())
     assert caught.value.detail["lacks"] == AUGMENTERS[name].needs
+
+
+def test_the_count_of_changed_rows_never_goes_back():
+    rows = [LabelRow({"text": f"card {i} of mine is lost"}, ("lost",), "f", i) for i in range(150)]
+    counts: list[tuple[int, int]] = []
+    held = {key_of(row) for _, row in augmented("classify", rows, "masked")}
+    add_rows(material("classify", rows), Augmentation(("masked",)), held, report=lambda n, of: counts.append((n, of)))
+    assert len(counts) > 3
+    assert counts == sorted(counts)
+    assert {of for _, of in counts} == {150}
+
+
+def test_words_without_substitutes_are_not_drawn():
+    class OneWord(Echo):
+        def offers(self, word: str) -> bool:
+            return word == "card"
+
+    rows = [LabelRow({"text": "please send this new card to another place soon"}, ("card",), "f", 1)]
+    source = Material("classify", rows, {"neighbour": OneWord("ticket")})
+    found = add_rows(source, Augmentation(("neighbour",)), ()).rows
+    assert [one.row.input["text"] for one in found] == ["please send this new ticket to another place soon"]

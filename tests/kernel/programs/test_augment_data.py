@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmos.abi.error import BadInput, BadSetting, LlmosError
+from llmos.abi.error import BadInput, BadSetting, LlmosError, WrongTask
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Kind, Manifest
 from llmos.abi.process import Spec
@@ -20,16 +20,22 @@ class Shelf:
 
     def dataset(self, ref: str) -> DatasetManifest:
         name = ref.partition("@")[0]
-        return DatasetManifest(name, 3, "classify", (), splits={"test": 5} if name == "bare" else {"train": 9})
+        splits, task = {"test": 5} if name == "bare" else {"train": 9}, "tag" if name == "named" else "classify"
+        counts = {"train": {"PER": 4, "O": 5} if name == "named" else {"refund": 5, "lost": 4}}
+        return DatasetManifest(name, 3, task, (), splits=splits, label_counts=counts)
 
     def resolve(self, ref: str) -> Manifest:
         kind = Kind.BASE if ref == "minilm" else Kind.MODEL
-        return Manifest(ref, 2, kind, "embed" if kind is Kind.BASE else "classify", ())
+        task = "tag" if ref == "tagger" else "embed" if kind is Kind.BASE else "classify"
+        return Manifest(ref, 2, kind, task, (), labels=MODEL_LABELS.get(ref, ()))
 
 
-def checked(**args: Json) -> Spec:
+MODEL_LABELS = {"sorter": ("lost", "other", "refund"), "stars": ("1", "2", "refund"), "tagger": ("O", "B-PER", "I-PER")}
+
+
+def checked(data: str = "rows", **args: Json) -> Spec:
     store: Any = Shelf()  # Any: as much of a store as the check asks
-    return PROGRAM.check(Spec(PROGRAM.name, {"data": "rows", **args}), None, AdmissionFacts(store))
+    return PROGRAM.check(Spec(PROGRAM.name, {"data": data, **args}), None, AdmissionFacts(store))
 
 
 def test_datasets_and_models_are_named_with_their_versions():
@@ -63,3 +69,12 @@ def test_arguments_that_cannot_work_are_refused(kind: type[LlmosError], key: str
 def test_a_dataset_without_training_rows_has_nothing_to_copy():
     with fails_with(BadInput, split="train"):
         checked(by="swap", data="bare")
+
+
+def test_a_model_of_other_labels_or_of_another_task_is_refused_before_any_work():
+    with fails_with(BadInput, key="model", expected=["lost"]):
+        checked(by="swap", model="stars")
+    with fails_with(WrongTask, task="classify", has="tag"):
+        checked(by="swap", model="tagger")
+    assert checked(by="swap", model="stars", only_labels=["refund"]).args["model"] == "stars:2"
+    assert checked(data="named", by="mention", model="tagger").args["model"] == "tagger:2"
