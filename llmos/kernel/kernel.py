@@ -27,7 +27,7 @@ from llmos.kernel import events as ev
 from llmos.kernel import journal_copy
 from llmos.kernel.admission import assignment, unreachable_dtypes
 from llmos.kernel.calls.call_service import CallService
-from llmos.kernel.children.cleanup import sweep_scratch
+from llmos.kernel.children.cleanup import sweep_exports, sweep_scratch
 from llmos.kernel.children.devices import discover, probe_key
 from llmos.kernel.children.logs import Limits, Logs, zygote_log
 from llmos.kernel.children.supervisor import LONGEST_TICK_S, TICK_S, Heartbeats, Supervisor
@@ -265,6 +265,7 @@ class Kernel:
                 swept_at = now
                 known, ended = {one.pid for one in processes}, {one.pid for one in processes if one.is_ended}
                 await asyncio.to_thread(self._logs.sweep, known, ended)
+                await asyncio.to_thread(sweep_exports, self._config.home, self._clock())
                 await self._sweep_uploads()
             await asyncio.sleep(TICK_S)
 

@@ -6,7 +6,6 @@ The file is `export` in the folder of reports, and result.json says its name, si
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, keep_result, reader_of, rows_of
 
 EXPORT = "export"
-LIFETIME_S = 86_400.0  # of a file that was exported: it is fetched at once
 
 
 def main(channel: Channel, job: Job) -> None:
@@ -32,7 +30,6 @@ def main(channel: Channel, job: Job) -> None:
     splits = tuple(manifest.splits) if split in (None, "all") else (split,)
     total = sum(manifest.splits[name] for name in splits)
     folder = Path(str(job.args.get("reports") or Path(job.scratch) / "reports"))
-    _remove_old(folder.parent)
     scheme = str(job.args.get("scheme") or "iob2")
     dataset = ExportedDataset(
         manifest.task, dict(manifest.options), tuple(manifest.labels), tuple(manifest.extras), scheme
@@ -60,13 +57,3 @@ def _count_rows(rows: Iterator[StoredRow[Any]], on_rows: Callable[[int], None]) 
         yield stored
         if not number % EVERY:
             on_rows(EVERY)
-
-
-def _remove_old(folder: Path) -> None:
-    """Remove files that were exported long ago."""
-    for path in folder.glob(f"*/{EXPORT}"):
-        try:
-            if time.time() - path.stat().st_mtime > LIFETIME_S:
-                path.unlink()
-        except FileNotFoundError:  # removed meanwhile
-            continue

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -94,6 +95,9 @@ def through(folder: str, form: str, task: str, rows: list[Any], options: dict[st
     path = Path(folder, f"rows.{export.ending}")
     path.unlink(missing_ok=True)
     export.write(path, iter(stored(rows)), dataset)
+    if export.ending == "zip":
+        with ZipFile(path) as packed:
+            packed.extractall(path := path.with_suffix(""))
     return read_rows(str(path), Data(str(path)), task, options).rows
 
 
@@ -149,7 +153,7 @@ def test_entities_of_a_text_keep_their_characters(tmp_path: Path, form: str) -> 
     rows = [TagRow({"tokens": ["🎉", "Zoë", "lives", "in", "北京", ",", "friend"]},
                    ("O", "B-PER", "O", "O", "B-LOC", "O", "O"), FILE, 1, text, spans)] * 2  # fmt: skip
     again = through(str(tmp_path), form, "tag", rows, {})
-    if form in ("conll", "conllu", "parquet", "arrow"):
+    if form in ("conll", "conllu", "parquet", "arrow", "saved-dataset"):
         assert [(row.input, row.tags) for row in again] == [(row.input, row.tags) for row in rows]
     else:
         assert [(row.text, row.spans) for row in again] == [(text, spans)] * 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmos.abi.error import BadInput
 from llmos.abi.task import Family, spec_of, tasks_in
-from llmos.data.exports import objects, squad, tables, words
+from llmos.data.exports import objects, saved_dataset, squad, tables, words
 from llmos.data.exports.export import Export, ExportedDataset
 from llmos.data.families.text import shape_of
 
@@ -27,6 +27,7 @@ EXPORTS = {
         Export("tsv", "tsv", TABLES, tables.write_delimited("\t")),
         Export("parquet", "parquet", ALL, tables.write_parquet, NO_PARTS),
         Export("arrow", "arrow", ALL, tables.write_arrow, NO_PARTS),
+        Export("saved-dataset", "zip", ALL, saved_dataset.write_saved_dataset, NO_PARTS),
         Export("sqlite", "db", TABLES, tables.write_sqlite),
         Export("one-hot", "csv", LABELS, tables.write_one_hot, NO_COLUMNS),
         Export("fasttext", "txt", LABELS, tables.write_fasttext, f"{NO_COLUMNS}, line ends and runs of spaces"),

@@ -68,9 +68,9 @@ def write_parquet(path: Path, rows: Iterable[StoredRow[Any]], dataset: ExportedD
     """Columns of the task's types; the source's other columns as texts."""
     import pyarrow.parquet as pq
 
-    schema = _arrow_schema(dataset)
+    schema = arrow_schema(dataset)
     with pq.ParquetWriter(path, schema, compression="zstd") as out:
-        for batch in _record_batches(schema, rows, dataset):
+        for batch in record_batches(schema, rows, dataset):
             out.write_batch(batch)
 
 
@@ -78,9 +78,9 @@ def write_arrow(path: Path, rows: Iterable[StoredRow[Any]], dataset: ExportedDat
     """An Arrow IPC file, which is Feather 2."""
     import pyarrow as pa
 
-    schema = _arrow_schema(dataset)
+    schema = arrow_schema(dataset)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as out:
-        for batch in _record_batches(schema, rows, dataset):
+        for batch in record_batches(schema, rows, dataset):
             out.write_batch(batch)
 
 
@@ -116,7 +116,8 @@ def _plain(value: Json) -> Json:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
-def _arrow_schema(dataset: ExportedDataset) -> Any:  # Any: pyarrow has no types
+def arrow_schema(dataset: ExportedDataset) -> Any:  # Any: pyarrow has no types
+    """The columns with their types: the task's own, and the others as texts."""
     import pyarrow as pa
 
     kinds = {
@@ -130,7 +131,7 @@ def _arrow_schema(dataset: ExportedDataset) -> Any:  # Any: pyarrow has no types
     return pa.schema([(name, own.get(name, pa.string())) for name in _names(dataset)])
 
 
-def _record_batches(schema: Any, rows: Iterable[StoredRow[Any]], dataset: ExportedDataset) -> Iterator[Any]:
+def record_batches(schema: Any, rows: Iterable[StoredRow[Any]], dataset: ExportedDataset) -> Iterator[Any]:
     """Batches of rows, of which one is in memory at a time."""
     import pyarrow as pa
 

@@ -14,6 +14,8 @@ from llmos.kernel.store.disk import files_under
 from llmos.kernel.store.space import freed_bytes
 
 OLD_S = 7 * 24 * 3600.0  # how long a download is kept for its pull to be repeated
+EXPORT = "export"  # the name of an exported file in its process's folder
+EXPORT_LIFETIME_S = 24 * 3600.0
 TIGHT_BYTES = 1 << 30
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,21 @@ def sweep_ended(home: Path, returning: Collection[int], last_pid: int) -> int:
     freed = freed_bytes(path for folder in gone for path, _ in files_under(folder))
     for folder in gone:
         shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
+def sweep_exports(home: Path, now: float) -> int:
+    """Remove files that were exported longer ago than clients need to fetch them; returns the freed bytes."""
+    freed = 0
+    for path in (home / "evaluations").glob(f"*/{EXPORT}"):
+        if now - _changed_at(path) > EXPORT_LIFETIME_S:
+            size_bytes = _size_bytes(path)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("the exported file %s stays: %s", path, error)
+            else:
+                freed += size_bytes
     return freed
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from llmos.kernel.children.cleanup import OLD_S, collect, collectable, is_tight, sweep_ended, sweep_scratch
+from llmos.kernel.children.cleanup import (
+    EXPORT_LIFETIME_S,
+    OLD_S,
+    collect,
+    collectable,
+    is_tight,
+    sweep_ended,
+    sweep_exports,
+    sweep_scratch,
+)
 
 NOW = 1_800_000_000.0
 
@@ -46,6 +55,16 @@ def test_an_old_download_goes_unless_a_puller_has_it_or_it_is_young(home: Path) 
         fcntl.flock(file, fcntl.LOCK_EX)
         assert collect(home, (), (), NOW) == 4
     assert [path.exists() for path in (old, held, young)] == [False, True, True]
+
+
+def test_an_exported_file_goes_after_its_day_and_what_is_said_of_it_stays(home: Path) -> None:
+    (home / "evaluations").mkdir()
+    at = NOW - EXPORT_LIFETIME_S - 1
+    old, result = (write(home / "evaluations" / "7" / name, at) for name in ("export", "result.json"))
+    young = write(home / "evaluations" / "8" / "export", NOW - 1)
+    assert sweep_exports(home, NOW) == 4
+    assert [path.exists() for path in (old, result, young)] == [False, True, True]
+    assert sweep_exports(home, NOW) == 0
 
 
 def test_what_would_go_is_told_before(home: Path) -> None:
