@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 
 from llmos.abi.augmentation import Augmentation, check_augmentation, names_in
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
+from llmos.abi.method import MethodSpec, method_names, method_of
 from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain, to_json, to_plain
 
@@ -22,7 +23,6 @@ TOKEN_BUDGET_WRITING = 1024  # decoders are large: more tokens take gigabytes of
 LEAST_SHARE = 4  # examples: each further worker costs memory for two sets of gradients
 MOST_SHARES = 16
 ON_BAD_ROW = ("stop", "skip")
-METHODS = ("full", "lora")
 SCHEDULES = ("linear", "cosine")
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
@@ -78,7 +78,7 @@ class Recipe:
     name: str
     base: str
     data: Data
-    method: str = "full"  # full or lora
+    method: str = "full"  # a name of llmos/abi/methods
     lora: Lora = Lora()
     options: dict[str, Json] = field(
         default_factory=dict
@@ -110,6 +110,7 @@ class Recipe:
     learning_curve: bool = field(
         default=True, metadata=LATER
     )  # what fewer rows give, and training rows near to errors: seconds, by the base's frozen vectors
+    method_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the method's own: rank, alpha ...
 
 
 def identity_of(recipe: Recipe) -> bytes:
@@ -120,9 +121,20 @@ def identity_of(recipe: Recipe) -> bytes:
     plain = to_plain(recipe)
     for kind, part in ((Recipe, plain), (Data, plain["data"]), (Lora, plain["lora"])):
         for one in fields(kind):
-            if one.metadata.get("later") and part[one.name] == one.default:
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            if one.metadata.get("later") and part[one.name] == default:
                 del part[one.name]
     return to_json(plain)
+
+
+def settings_of_method(recipe: Recipe) -> dict[str, Json]:
+    """Every setting of the recipe's method, as given or by default; BadSetting for one that it does not have.
+
+    LoRA's may also stand in the recipe's field `lora`.
+    """
+    spec = method_of(recipe.method)
+    held = to_plain(getattr(recipe, spec.field)) if spec.field else {}
+    return spec.values(held | recipe.method_settings)
 
 
 def augmentation_of(recipe: Recipe) -> Augmentation:
@@ -184,7 +196,7 @@ def check(recipe: Recipe) -> None:
     """Raise BadSetting for the first invalid value, before any device is requested."""
     for key, value, allowed in (
         ("task", recipe.task, trainable_tasks()),
-        ("method", recipe.method, METHODS),
+        ("method", recipe.method, method_names()),
         ("schedule", recipe.schedule, SCHEDULES),
         ("class_weights", recipe.class_weights, CLASS_WEIGHTS),
         ("dtype", recipe.dtype or DTYPES[0], DTYPES),
@@ -223,8 +235,26 @@ def check(recipe: Recipe) -> None:
     if unknown := sorted(set(recipe.options) - options):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
     _check_task_settings(recipe)
+    _check_method(recipe)
     if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):
         raise _bad("class_weights", "balanced", "none where a text may have many labels")
+
+
+def _check_method(recipe: Recipe) -> None:
+    """Check the method's settings, and that the task has something for it to train."""
+    spec: MethodSpec = method_of(recipe.method)
+    settings_of_method(recipe)
+    if not spec.field and recipe.lora != Lora():
+        changed = next(one.name for one in fields(Lora) if getattr(recipe.lora, one.name) != one.default)
+        raise BadSetting(
+            f"lora_{changed} is a setting of lora, and the method is {spec.name}. Its own are given by their names: "
+            f"{', '.join(one.name for one in spec.settings) or 'it has none'}",
+            key=f"lora.{changed}",
+            value=getattr(recipe.lora, changed),
+            expected=[one.name for one in spec.settings],
+        )
+    if not spec.trains_layers and spec_of(recipe.task).head not in ("sequence", "token"):
+        raise _bad("method", spec.name, f"another for {recipe.task}, which has no head to train")
 
 
 def _check_task_settings(recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 
 from llmos.abi.error import BadInput
 from llmos.abi.frame import ModelPath
+from llmos.abi.method import has_adapter, is_on_base
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.load import load
 from llmos.nn.packing import cut_rows, forward, pack, pool
@@ -59,7 +60,7 @@ class FrozenEncoder:
     def __init__(self, model: ModelPath, *, dtype: str = "float32", device: str = "cpu", threads: int = 0) -> None:
         """`threads` packed rows are computed side by side on a CPU: one per core by default."""
         manifest = model.manifest
-        is_adapted = manifest.method == "lora" and model.base is not None
+        is_adapted = is_on_base(manifest.method) and model.base is not None
         place = model.base if is_adapted and model.base is not None else model
         self._loaded = load(place, dtype=dtype, device=device)
         if self._loaded.reader is not None:
@@ -69,7 +70,9 @@ class FrozenEncoder:
                 reason="no_vectors",
             )
         backbone = self._loaded.backbone
-        self._adapter = load_adapter(Path(model.folder), backbone, manifest.ref) if is_adapted else None
+        self._adapter = (
+            load_adapter(Path(model.folder), backbone, manifest.ref) if has_adapter(manifest.method) else None
+        )
         self._ref = manifest.ref
         self._pooling = str(manifest.options.get("pooling", POOLING))
         self._settings = Settings((), {"truncate": True}, self._loaded.max_tokens)

@@ -18,6 +18,7 @@ import torch
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Data
@@ -112,7 +113,7 @@ class _Work:
         """By the model in float or int8, as training measures it."""
         job, model, count = self.job, self.job.models["model"], len(self.rows)
         torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
-        if model.manifest.method == "lora":
+        if is_on_base(model.manifest.method):
             model = with_resident(self.channel, job, model)
         evaluator = load_evaluator(model, self.task, job.dtype, job.device, self.options)
         answered = len(chosen_of(count, evaluator.settings))

@@ -26,6 +26,7 @@ from llmos.abi.task import Family, open_ended_tasks, spec_of, task_of_peft
 from llmos.nn.adapters.adapter_file import Config, adapter_of, base_digest, read_config, read_tensors
 from llmos.nn.adapters.head import FILE as HEAD_FILE
 from llmos.nn.adapters.head import Head, save_head
+from llmos.nn.adapters.methods import tuner_for
 from llmos.nn.adapters.task_head import head_of
 from llmos.nn.load import Loaded, load, read_model, torch_dtype
 from llmos.programs.channel import Channel
@@ -266,7 +267,7 @@ def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, aske
         "task": task,
         "base": base.ref,
         "base_digest": base.base_digest,
-        "method": "lora",
+        "method": tuner_for(adapter.config, adapter.name).method_of(adapter.config),
         "architecture": base.architecture,
         "labels": list(labels),
         "options": options,

@@ -20,6 +20,7 @@ from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.form import FLOAT, INT8, form_dtype
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Data
@@ -196,12 +197,12 @@ def quantize_model(
     assert base is not None, f"{manifest.ref} names no base"
     gain = gain or report_gain(channel, assignment, base)
     name = spec_of(manifest.task).primary_metric
-    if manifest.method == "lora":
+    if is_on_base(manifest.method):
         model = with_resident(channel, assignment, model)
     plain, in_float, _, _ = _judge_cost(channel, assignment, model, assignment.dtype, rows)
     there = assignment.models.get(INT8)
     form = there.resident if there is not None else None
-    if manifest.method == "lora":
+    if is_on_base(manifest.method):
         form = form or offer_form(channel, assignment, base)
     in_int8 = replace(model, base=replace(base, resident=form))
     dtype = form_dtype(INT8, assignment.dtype)

@@ -17,9 +17,10 @@ from llmos.abi.error import BadInput
 from llmos.abi.form import INT8
 from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import Recipe, check, identity_of
+from llmos.abi.recipe import Recipe, check, identity_of, settings_of_method
 from llmos.abi.task import spec_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.data.dataset import LoadedData, gather, keep, training_keys
@@ -319,7 +320,7 @@ class _Training:
             return Incumbent(manifest.ref, manifest.task, note="it has learned from every test row. Give a test file")
         rows, mine = [self.data.splits.test[i] for i in fair], [predicted[i] for i in fair]
         dtype = self.recipe.dtype or "float32"
-        if manifest.method == "lora":
+        if is_on_base(manifest.method):
             promoted = with_resident(self.channel, self.assignment, promoted)
         theirs = load_evaluator(promoted, manifest.task, dtype, self.assignment.device)
         read = theirs.predict_raw(rows, self._evaluate("compare", rows), answered=places_answered(mine))
@@ -369,7 +370,7 @@ class _Training:
         return {
             "base": self.base.manifest.ref,
             "dataset": ", of ".join([dataset, *self._parents()]),
-            "method": recipe.method + (f", rank {recipe.lora.rank}" if recipe.method == "lora" else ""),
+            "method": _describe_method(recipe),
             "epochs": f"{recipe.epochs:g}",
             "learning rate": f"{recipe.learning_rate:g}, head {recipe.head_rate_ratio:g} times that",
             "batch": f"{recipe.batch_size} examples",
@@ -422,6 +423,12 @@ def _comparison_json(incumbent: Incumbent, metric: str) -> dict[str, Json]:
     found = incumbent.comparison
     said = {"ref": incumbent.ref, metric: found and found.theirs, "ours": incumbent.ours, "note": incumbent.note}
     return {**found.plain(), **said, "our_metric": found.ours} if found is not None else said
+
+
+def _describe_method(recipe: Recipe) -> str:
+    """The method, and those of its settings that have a value."""
+    values = {key: value for key, value in settings_of_method(recipe).items() if value not in (None, False)}
+    return ", ".join([recipe.method, *(f"{key} {value}" for key, value in values.items())])
 
 
 def _rate(run: Trainer) -> float:

@@ -17,6 +17,7 @@ from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.gate import SUITE, Gate
 from llmos.abi.json_type import Json
+from llmos.abi.method import setting_names
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data, Lora, Recipe, starter
@@ -319,13 +320,13 @@ def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
     return dict(params)
 
 
-RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora"}
+RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora", "method_settings"}
 DATA_KEYS = {f.name for f in fields(Data)}
 LORA_KEYS = {f.name for f in fields(Lora)}
 
 
 def recipe(task: str, name: str, base: str | None, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:
-    """The recipe with these settings: each belongs to the data, to LoRA (`lora_rank` ...), or to the run.
+    """The recipe with these settings: each belongs to data, method (`rank` ...), LoRA (`lora_rank` ...) or run.
 
     All others must be options of the task (`multi_label`, `max_tokens` ...).
     """
@@ -333,10 +334,11 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
     read = {key: given.pop(key) for key in DATA_KEYS & given.keys()}
     lora = {key: given.pop(f"lora_{key}") for key in LORA_KEYS if f"lora_{key}" in given}
     run = {key: given.pop(key) for key in RECIPE_KEYS & given.keys()}
+    own = {**given.pop("method_settings", {}), **{key: given.pop(key) for key in setting_names() & given.keys()}}
     known_options = recipe_options()
     options = {**given.pop("options", {}), **{key: given.pop(key) for key in known_options & given.keys()}}
     for key in given:
-        known = sorted(RECIPE_KEYS | DATA_KEYS | known_options | {f"lora_{one}" for one in LORA_KEYS})
+        known = sorted(RECIPE_KEYS | DATA_KEYS | known_options | setting_names() | {f"lora_{one}" for one in LORA_KEYS})
         near = ", ".join(get_close_matches(key, known)) or ", ".join(known)
         raise BadSetting(
             f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near, near=near
@@ -348,6 +350,7 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
         "data": _data(data, read),
         "lora": lora,
         "options": options,
+        "method_settings": own,
     }
     return from_plain({**plain, **run}, Recipe)
 

@@ -11,7 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from llmos.nn.adapters.adapter_file import CONFIG, DOWN, PREFIX, UP, WEIGHTS
+from llmos.abi.method import method_of
+from llmos.nn.adapters.adapter_file import CONFIG, PREFIX, WEIGHTS
+from llmos.nn.adapters.methods import tuner_of
+from llmos.nn.adapters.methods.lora import DOWN, UP
+from llmos.nn.adapters.tuned import Tuned
+from llmos.nn.load import Loaded
 
 Said = Any  # Any: values of peft's settings file
 
@@ -45,3 +50,9 @@ def write(
     said: dict[str, Said] = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": list(layers)}
     (folder / CONFIG).write_text(json.dumps(said | config))
     return folder
+
+
+def fresh(loaded: Loaded, method: str = "lora", *, seed: int = 0, **values: Said) -> Tuned:
+    """A method of these settings added to a base, before any training."""
+    spec = method_of(method)
+    return tuner_of(spec).add(loaded, spec, spec.values(values), seed)

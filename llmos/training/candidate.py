@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from llmos.abi.form import is_int8
 from llmos.abi.frame import ModelPath
+from llmos.abi.method import has_adapter, is_on_base, method_of
 from llmos.abi.model import Part
-from llmos.abi.recipe import Recipe
+from llmos.abi.recipe import Recipe, settings_of_method
 from llmos.abi.task import spec_of
 from llmos.nn.adapters.adapter import Adapter
 from llmos.nn.adapters.adapter_file import CONFIG as ADAPTER_CONFIG
@@ -24,14 +25,12 @@ from llmos.nn.adapters.adapter_file import WEIGHTS as ADAPTER_WEIGHTS
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.adapters.head import FILE as HEAD_FILE
 from llmos.nn.adapters.head import Head, PooledHead, SequenceHead, TokenHead, load_head, save_head
-from llmos.nn.adapters.lora import add_lora, save_adapter
+from llmos.nn.adapters.methods import tuner_of
+from llmos.nn.adapters.tuned import Tuned
 from llmos.nn.generation.encoder_state import hidden_of
 from llmos.nn.load import Loaded, load, torch_device
 from llmos.nn.next_token import NextHead
 from llmos.nn.packing import forward, pack
-
-if TYPE_CHECKING:
-    from peft import PeftModel
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -62,13 +61,13 @@ class Candidate:
         dtype: str,
         device: str,
         *,
-        adapted: PeftModel | None = None,
+        tuned: Tuned | None = None,
         adapter: Adapter | None = None,
     ) -> None:
         self.loaded = loaded
         self.head = head
-        self.adapted = adapted  # the PEFT model around the backbone, while an adapter is trained
-        self.adapter = adapter  # a stored adapter that is evaluated
+        self.tuned = tuned  # what a method trains on a frozen base
+        self.adapter = adapter if tuned is None else tuned.adapter  # a stored adapter, or one in training
         self.device = torch_device(device)
         self.amp = torch.bfloat16 if dtype == "bfloat16" else None
 
@@ -103,7 +102,9 @@ class Candidate:
 
     def weights(self) -> dict[str, nn.Parameter]:
         """All trainable parameters, by name."""
-        named = (("backbone", self.loaded.backbone), ("head", self.head))
+        named: list[tuple[str, nn.Module]] = [("backbone", self.loaded.backbone), ("head", self.head)]
+        if self.tuned is not None and self.tuned.module is not None:
+            named.append(("method", self.tuned.module))
         return {f"{part}.{name}": p for part, m in named for name, p in m.named_parameters() if p.requires_grad}
 
     def sparse_tables(self) -> set[str]:
@@ -128,9 +129,9 @@ class Candidate:
         if not isinstance(self.head, PooledHead | NextHead):  # these heads have no weights of their own
             save_head(self.head, folder)
             head = ((HEAD_FILE, Part.HEAD),)
-        if self.adapted is not None:
+        if self.tuned is not None:
             writing = self.loaded if isinstance(self.head, NextHead) else None
-            save_adapter(self.adapted, folder, base.manifest.base_digest, writing)
+            self.tuned.save(folder, base.manifest.base_digest, writing)
             return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *head
         model = self.loaded.causal or self.loaded.backbone
         tied = set(getattr(model, "all_tied_weights_keys", ()))
@@ -149,9 +150,12 @@ def _copy_config(source: Path, folder: Path) -> list[tuple[str, Part]]:
 
 def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str) -> Candidate:
     """A candidate to train: the base's weights (a private copy, or memory-mapped under an adapter) and a fresh head."""
-    is_full = recipe.method == "full"
+    spec = method_of(recipe.method)
+    is_full = not spec.keeps_base
     loaded = load(_published_base(base) if is_full else base, dtype="float32", device=device, trainable=is_full)
-    adapted = add_lora(loaded.backbone, recipe.lora, recipe.seed) if recipe.method == "lora" else None
+    tuned = None
+    if spec.reads_as:
+        tuned = tuner_of(spec).add(loaded, spec, settings_of_method(recipe), recipe.seed)
     torch.manual_seed(recipe.seed)
     pooling = str(recipe.options.get("pooling", "mean"))
     match spec_of(recipe.task).head:
@@ -164,7 +168,7 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
             head.check(loaded)
         case _:
             head = SequenceHead(loaded.hidden_size, labels, pooling)
-    return Candidate(loaded, head.to(torch_device(device)), dtype, device, adapted=adapted)
+    return Candidate(loaded, head.to(torch_device(device)), dtype, device, tuned=tuned)
 
 
 def _published_base(base: ModelPath) -> ModelPath:
@@ -175,12 +179,12 @@ def _published_base(base: ModelPath) -> ModelPath:
 
 def load_stored(model: ModelPath, dtype: str, device: str) -> Candidate:
     """A model from the store, for evaluation. A plain base computes embeddings."""
-    is_lora = model.manifest.method == "lora"
-    assert model.base is not None or not is_lora, f"{model.manifest.ref} names no base"
+    is_on = is_on_base(model.manifest.method)
+    assert model.base is not None or not is_on, f"{model.manifest.ref} names no base"
     computed = dtype if is_int8(dtype) else "float32"
-    loaded = load(model.base if is_lora and model.base else model, dtype=computed, device=device)
+    loaded = load(model.base if is_on and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
-    adapter = load_adapter(folder, loaded.backbone, model.manifest.ref) if is_lora else None
+    adapter = load_adapter(folder, loaded.backbone, model.manifest.ref) if has_adapter(model.manifest.method) else None
     kind = spec_of(model.manifest.task).head
     if kind is None:
         head: AnyHead = NextHead(loaded)

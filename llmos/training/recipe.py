@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from llmos.abi.method import method_of
 from llmos.abi.recipe import Recipe, batch_size_of, token_budget_of
 from llmos.abi.task import spec_of
 from llmos.training.objectives import objective_of
@@ -19,7 +20,7 @@ POOLING_HEADS = ("sequence", "pooled")
 
 def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
     """The recipe with every None decided; with few rows, epochs are raised to reach the least number of steps."""
-    start = objective_of(recipe.task).defaults(recipe.task, recipe.method, labels)
+    start = objective_of(recipe.task).defaults(recipe.task, method_of(recipe.method), labels)
     batch_size = batch_size_of(recipe)
     epochs = recipe.epochs
     if epochs is None:

@@ -17,13 +17,11 @@ from llmos.abi.call import Call
 from llmos.abi.error import BadInput, ModelNotFound, TooLong, WrongTask, error_of
 from llmos.abi.frame import ModelPath
 from llmos.abi.model import Kind, Manifest
-from llmos.abi.recipe import Lora
 from llmos.abi.task import spec_of
 from llmos.engines import driver
 from llmos.engines.intake import whole
 from llmos.engines.pytorch import PyTorchEngine
 from llmos.nn.adapters.head import SequenceHead, TokenHead, save_head
-from llmos.nn.adapters.lora import add_lora, save_adapter
 from llmos.nn.load import load_folder
 from llmos.testing import adapters, tiny
 from llmos.testing.errors import fails_with
@@ -108,13 +106,13 @@ def lora_on(folder, root, name, *, seed, labels=("no", "yes"), head=None):
     base = load_folder(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = add_lora(base.backbone, Lora(rank=4), seed)
-        for key, weight in model.named_parameters():
+        tuned = adapters.fresh(base, rank=4, seed=seed)
+        for key, weight in tuned.model.named_parameters():
             if "lora_B" in key:
                 torch.nn.init.normal_(weight, std=0.5)
         out = root / name
         out.mkdir(exist_ok=True)
-        save_adapter(model, out)
+        tuned.save(out)
         save_head(head or SequenceHead(base.hidden_size, len(labels)), out)
     return located(name, out, "classify", "lora", labels)
 

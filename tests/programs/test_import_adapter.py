@@ -17,7 +17,6 @@ from llmos.abi.call import Call
 from llmos.abi.error import BadInput, Conflict, UnsafeWeights
 from llmos.abi.model import Offer, OfferKind, Part, Verdict
 from llmos.engines.pytorch import PyTorchEngine
-from llmos.nn.adapters.lora import save_adapter
 from llmos.nn.load import load_folder
 from llmos.programs.pull import main
 from llmos.testing import adapters, tiny
@@ -188,19 +187,17 @@ def test_ours_loads_in_peft_and_comes_back_by_its_digest(box, tmp_path):
     from peft import PeftModel
 
     folder, other = base(box, tmp_path), base(box, tmp_path, name="other", seed=9)
-    from llmos.abi.recipe import Lora
     from llmos.nn.adapters.adapter_file import load_adapter
-    from llmos.nn.adapters.lora import add_lora
     from llmos.nn.packing import forward, pack
 
     ours = load_folder(folder)
-    model = add_lora(ours.backbone, Lora(rank=3), seed=1)
+    tuned = adapters.fresh(ours, rank=3, seed=1)
     torch.manual_seed(7)
-    for key, weight in model.named_parameters():
+    for key, weight in tuned.model.named_parameters():
         if "lora_B" in key:
             torch.nn.init.normal_(weight, std=0.3)
     (tmp_path / "ours").mkdir()
-    save_adapter(model, tmp_path / "ours", box.store.resolve("other").base_digest)
+    tuned.save(tmp_path / "ours", box.store.resolve("other").base_digest)
     said = pull(box, tmp_path / "ours")
     assert box.store.resolve("ours").base == "other:1"
     assert "known by its digest" in said
@@ -481,19 +478,16 @@ def test_an_adapter_of_an_encoder_with_a_decoder_says_which_tasks_it_may_be_for(
 def test_an_adapter_trained_here_to_generate_is_one_for_peft(box, tmp_path, architecture, kind):
     from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 
-    from llmos.abi.recipe import Lora
-    from llmos.nn.adapters.lora import add_lora
-
     folder = base(box, tmp_path, architecture)
     ours = load_folder(folder)
-    model = add_lora(ours.backbone, Lora(rank=3), seed=1)
+    tuned = adapters.fresh(ours, rank=3, seed=1)
     torch.manual_seed(7)
-    for key, weight in model.named_parameters():
+    for key, weight in tuned.model.named_parameters():
         if "lora_B" in key:
             torch.nn.init.normal_(weight, std=0.3)
     out = tmp_path / "ours"
     out.mkdir()
-    save_adapter(model, out, box.store.resolve("base").base_digest, ours)
+    tuned.save(out, box.store.resolve("base").base_digest, ours)
     config = json.loads((out / "adapter_config.json").read_text())
     assert config["task_type"] == kind
     (out / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(folder)}))

@@ -13,6 +13,7 @@ from torch import nn
 from llmos.abi.error import BadInput, WrongTask
 from llmos.abi.frame import ModelPath
 from llmos.abi.json_type import Json
+from llmos.abi.method import find_method, has_adapter, is_on_base, method_names
 from llmos.abi.model import Manifest
 from llmos.abi.task import generative_tasks, spec_of, vector_tasks
 from llmos.engines.active_call import ActiveCall
@@ -113,14 +114,14 @@ def base_of(located: ModelPath, loaded: Loaded) -> ServedModel:
 def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> ServedModel:
     """A model on this base."""
     manifest, folder = located.manifest, Path(located.folder)
-    if manifest.method not in ("lora", "full"):
+    if find_method(manifest.method) is None:
         raise BadInput(
-            f"{manifest.ref} was made by {manifest.method!r}; only models made by lora or full training can be served",
+            f"{manifest.ref} was made by {manifest.method!r}, and models of these methods can be served: "
+            f"{', '.join(method_names())}",
             model=manifest.ref,
             method=manifest.method,
         )
-    is_lora = manifest.method == "lora"
-    loaded = base.loaded if is_lora else load(located, dtype=dtype, device=device)
+    loaded = base.loaded if is_on_base(manifest.method) else load(located, dtype=dtype, device=device)
     spec = spec_of(manifest.task)
     needs_head = spec.head in ("sequence", "token")
     return ServedModel(
@@ -132,7 +133,7 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
         else base.tasks,
         replace(_settings(manifest, loaded), calibration=load_calibration(folder)),
         loaded,
-        load_adapter(folder, loaded.backbone, manifest.ref) if is_lora else None,
+        load_adapter(folder, loaded.backbone, manifest.ref) if has_adapter(manifest.method) else None,
         _head(folder, manifest, torch_device(device), loaded) if needs_head else None,
         _digests(manifest),
     )

@@ -15,6 +15,7 @@ from llmos.abi.error import LlmosError, TimedOut, Unavailable, WrongTask, error_
 from llmos.abi.form import INT8
 from llmos.abi.frame import ToChild
 from llmos.abi.histogram import Histogram
+from llmos.abi.method import has_own_weights
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.process import Process, Spec, State
 from llmos.config import Config
@@ -177,7 +178,7 @@ class CallService:
         except LlmosError as error:  # it was removed just now: its calls get the fault
             self.router.attach_failed(pid, model, fault_of(error))
             return
-        kind = LeaseKind.WEIGHTS if manifest.method == "full" else LeaseKind.ADAPTERS
+        kind = LeaseKind.WEIGHTS if has_own_weights(manifest.method) else LeaseKind.ADAPTERS
         self._post(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))
 
 

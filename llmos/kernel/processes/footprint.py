@@ -12,8 +12,9 @@ from math import ceil
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
+from llmos.abi.method import MethodSpec, method_of
 from llmos.abi.model import Manifest, Part
-from llmos.abi.recipe import Recipe, batch_size_of, shares_of, token_budget_of
+from llmos.abi.recipe import Recipe, batch_size_of, settings_of_method, shares_of, token_budget_of
 from llmos.abi.task import find_spec, is_generative
 from llmos.kernel.processes.ledger import MIB
 
@@ -62,12 +63,6 @@ class ModelShape:
         read = self.layers * (each + seen) + 2 * self.hidden * self.writing
         written = self.writing * (each + 6 * self.hidden + 2 * seen)
         return max(read, written)
-
-    def adapter(self, rank: int) -> int:
-        """The most weights of LoRA on every linear layer: four square ones and three of the inner size; cross-attention
-        adds four."""
-        square, inner = 8 * self.hidden, 3 * (self.hidden + self.inner)
-        return rank * ((self.layers + self.writing) * (square + inner) + self.writing * square)
 
 
 def shape_of(config: Mapping[str, Json]) -> ModelShape | None:
@@ -141,17 +136,17 @@ def _loaded_bytes(model: Manifest, facts: FootprintFacts) -> int:
 
 def _of_training(recipe: Recipe, device: str, weights: int, limit: int, facts: FootprintFacts) -> dict[LeaseKind, int]:
     """Shared weights; trained weights with moments, best epoch and gradients; activations of a pass."""
-    is_full, shape = recipe.method == "full", facts.shape
+    method, shape = method_of(recipe.method), facts.shape
     shares = shares_of(facts.threads, batch_size_of(recipe), device)
-    changed = weights if is_full else _adapter_bytes(recipe, weights, shape)
+    changed = _adapter_bytes(recipe, method, weights, shape) if method.keeps_base else weights
     # Each gradient worker has its own gradients, and a copy of them in shared memory.
-    gradients = (2 * shares - 1) * (changed - (_sparse_bytes(recipe, shape) if is_full else 0))
+    gradients = (2 * shares - 1) * (changed - (0 if method.keeps_base else _sparse_bytes(recipe, shape)))
     tokens = budget = token_budget_of(recipe)
     longest = min(one for one in (recipe.options.get("max_tokens"), limit, budget) if isinstance(one, int) and one > 0)
     spec = find_spec(recipe.task)
     if spec is not None and spec.is_one_sequence:
         tokens = min(budget, ceil(batch_size_of(recipe) / shares) * longest)
-    each = _token_bytes(weights, longest, shape, is_full)
+    each = _token_bytes(weights, longest, shape, method)
     return {
         LeaseKind.WEIGHTS: weights,
         LeaseKind.OPTIMIZER: (2 + recipe.save_best) * changed + gradients,
@@ -160,15 +155,19 @@ def _of_training(recipe: Recipe, device: str, weights: int, limit: int, facts: F
     }
 
 
-def _adapter_bytes(recipe: Recipe, weights: int, shape: ModelShape | None) -> int:
-    return weights // ADAPTED_SHARE if shape is None else FLOAT_BYTES * shape.adapter(recipe.lora.rank)
+def _adapter_bytes(recipe: Recipe, method: MethodSpec, weights: int, shape: ModelShape | None) -> int:
+    if not method.trains_layers:
+        return 0
+    if shape is None:
+        return weights // ADAPTED_SHARE
+    return FLOAT_BYTES * method.count_weights(shape, settings_of_method(recipe))
 
 
-def _token_bytes(weights: int, length: int, shape: ModelShape | None, is_full: bool) -> float:
+def _token_bytes(weights: int, length: int, shape: ModelShape | None, method: MethodSpec) -> float:
     floats = weights // FLOAT_BYTES
     if shape is None:
         return float(UNKNOWN_BYTES * floats**0.5)
-    return FLOAT_BYTES * shape.token_floats(floats, length) * (1.0 if is_full else LORA_LOOSE)
+    return FLOAT_BYTES * shape.token_floats(floats, length) * (LORA_LOOSE if method.keeps_base else 1.0)
 
 
 def _sparse_bytes(recipe: Recipe, shape: ModelShape | None) -> int:

@@ -1,8 +1,7 @@
-"""LoRA adapters in memory, and multi-LoRA batching: one packed row computed with several adapters.
+"""Adapters in memory, and mixed batches: one packed row computed with several adapters.
 
-An adapter adds `(x @ A) @ B` to a layer's output (LoRA, Hu et al. 2021, arXiv:2106.09685). For a segment of many tokens
-a merged weight `W + A @ B` is faster; it is computed for that pass and then discarded. The base's own weights never
-change.
+An adapter is a change of some layers (changes.py). For a segment of many tokens a merged weight is faster; it is
+computed for that pass and then discarded. The base's own weights never change.
 """
 
 from __future__ import annotations
@@ -14,35 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-FOLD_FROM = 1.25  # Merge from this many times in * out / (in + out) tokens on; measured, see docs/log.md.
-
-
-class Change(NamedTuple):
-    """What an adapter adds to one layer's output: `scale * (x @ down) @ up`; down is [in, rank], up [rank, out]."""
-
-    layer: nn.Module
-    down: Tensor
-    up: Tensor
-    scale: float
-
-    def folds(self, tokens: int) -> bool:
-        """Whether merged weights are cheaper than two low-rank products for this many tokens.
-
-        Only in float32: in fewer bits, rounding the merged weight could erase the change.
-        """
-        if type(self.layer) is not nn.Linear or self.layer.weight.dtype != torch.float32:
-            return False
-        wide, high = self.layer.weight.shape
-        return tokens * (wide + high) > FOLD_FROM * wide * high
-
-    def fold(self) -> Tensor:
-        """The layer's weights merged with the change, in the layer's own layout."""
-        assert isinstance(self.layer.weight, Tensor)
-        return torch.addmm(self.layer.weight, self.up.T, self.down.T, alpha=self.scale)
+from llmos.nn.adapters.changes import Change, linear_into, plain_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +27,7 @@ class Adapter:
 
     @property
     def size_bytes(self) -> int:
-        return sum(one.down.nbytes + one.up.nbytes for one in self.layers)
+        return sum(one.size_bytes for one in self.layers)
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -130,53 +103,42 @@ def _forward_changed(layer: nn.Module, x: Tensor) -> Tensor:
     It looks up this thread's adapter; without one it is plain.
     """
     forward = _now.forwards.get(layer)
-    if forward is not None:
-        return forward(x)
-    plain: Tensor = type(layer).forward(layer, x)
-    return plain
+    return plain_output(layer, x) if forward is None else forward(x)
 
 
 def _apply_change(change: Change, x: Tensor) -> Tensor:
     """The layer's output with the change applied to all of x."""
-    layer, down, up, scale = change
-    if change.folds(x.numel() // x.shape[-1]) and not torch.is_autocast_enabled(x.device.type):
-        return functional.linear(x, change.fold(), layer.bias)  # type: ignore[arg-type]  # it is a Linear's
-    plain: Tensor = type(layer).forward(layer, x)
-    return torch.add(plain, (x @ down) @ up, alpha=scale)
+    return change.compute(x)
 
 
 def _apply_parts(layer: nn.Module, parts: Sequence[AdapterSlice], size: int, x: Tensor) -> Tensor:
     """The layer's output for the row x, with each slice's own change."""
     rows = x.reshape(-1, x.shape[-1])
     assert len(rows) == size, f"{type(layer).__name__} sees {len(rows)} of the {size} tokens of a row: not mixable"
-    out = _with_folds(layer, parts, rows)
+    out = _with_wholes(layer, parts, rows)
     for change, start, end in parts:
-        if not change.folds(end - start):
-            out[start:end].addmm_(rows[start:end] @ change.down, change.up, alpha=change.scale)
+        if not change.is_whole(end - start):
+            change.edit(rows[start:end], out[start:end])
     return out.view(*x.shape[:-1], -1)
 
 
-def _with_folds(layer: nn.Module, parts: Sequence[AdapterSlice], rows: Tensor) -> Tensor:
-    """Compute the slices that use merged weights; all other tokens use the layer's weights."""
-    folds = [part for part in parts if part.change.folds(part.end - part.start)]
-    if not folds:
-        plain: Tensor = type(layer).forward(layer, rows)
-        return plain
-    assert isinstance(layer, nn.Linear)
-    out = rows.new_empty(len(rows), layer.out_features)
+def _with_wholes(layer: nn.Module, parts: Sequence[AdapterSlice], rows: Tensor) -> Tensor:
+    """Compute the slices whose change gives the whole output; all other tokens use the layer's own weights."""
+    wholes = [part for part in parts if part.change.is_whole(part.end - part.start)]
+    if not wholes:
+        return plain_output(layer, rows)
+    out = rows.new_empty(len(rows), getattr(layer, "out_features", rows.shape[-1]))
     done = 0
-    for change, start, end in folds:
-        _linear(rows[done:start], layer.weight.T, layer.bias, out[done:start])
-        _linear(rows[start:end], change.fold().T, layer.bias, out[start:end])
+    for change, start, end in wholes:
+        _plain_into(layer, rows[done:start], out[done:start])
+        change.write(rows[start:end], out[start:end])
         done = end
-    _linear(rows[done:], layer.weight.T, layer.bias, out[done:])
+    _plain_into(layer, rows[done:], out[done:])
     return out
 
 
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    if not len(rows):
-        return
-    if bias is None:
-        torch.mm(rows, weight, out=out)
-    else:
-        torch.addmm(bias, rows, weight, out=out)
+def _plain_into(layer: nn.Module, rows: Tensor, out: Tensor) -> None:
+    if type(layer) is nn.Linear:
+        linear_into(rows, layer.weight.T, layer.bias, out)
+    elif len(rows):
+        out.copy_(plain_output(layer, rows))

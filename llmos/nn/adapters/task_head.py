@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from llmos.abi.error import BadInput
-from llmos.nn.adapters.adapter_file import DOWN, HEADS, PREFIX, UP, Config, check_finite, scale_of
+from llmos.nn.adapters.adapter_file import HEADS, PREFIX, Config, check_finite
 from llmos.nn.adapters.head import Head, SequenceHead, TokenHead
+from llmos.nn.adapters.methods.lora import DOWN, UP, scale_of
 from llmos.nn.load import read_weights
 
 TYPES = ("SEQ_CLS", "TOKEN_CLS")  # task types of adapters with a head, in PEFT's names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.data.row import LabelRow
 from llmos.tasks import Rendered, Settings
@@ -47,8 +48,8 @@ def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -
     return LabelLoss(recipe.label_smoothing, weights)
 
 
-def defaults(task: str, method: str, labels: int) -> Defaults:
+def defaults(task: str, method: MethodSpec, labels: int) -> Defaults:
     """Few labels need a low learning rate; many need a high one and more epochs."""
-    if method == "lora":
-        return Defaults(8, 2e-3, 2) if labels >= MANY_LABELS else Defaults(3, 1e-3, 2)
+    if method.keeps_base:
+        return Defaults(8, 2e-3 * method.rate, 2) if labels >= MANY_LABELS else Defaults(3, 1e-3 * method.rate, 2)
     return Defaults(6, 3e-4, 10) if labels >= MANY_LABELS else Defaults(4, 1e-4, 10)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.data.row import Row
 from llmos.tasks import Rendered, Settings, TrainingTokenizer
@@ -59,7 +60,7 @@ class Objective(Protocol):
         """The loss of this recipe; `weights` are label weights, or None if all labels count alike."""
         ...
 
-    def defaults(self, task: str, method: str, labels: int) -> Defaults:
+    def defaults(self, task: str, method: MethodSpec, labels: int) -> Defaults:
         """The defaults for this method and number of labels."""
         ...
 

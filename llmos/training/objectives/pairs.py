@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.abi.task import spec_of
 from llmos.data.row import PairRow
@@ -37,9 +38,9 @@ def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -
     return CosineLoss() if _compares_vectors(recipe.task) else GradeLoss()
 
 
-def defaults(task: str, method: str, labels: int) -> Defaults:
-    if method == "lora":
-        return Defaults(4, 1e-3, 2)
+def defaults(task: str, method: MethodSpec, labels: int) -> Defaults:
+    if method.keeps_base:
+        return Defaults(4, 1e-3 * method.rate, 2)
     return Defaults(3, 5e-5 if _compares_vectors(task) else 1e-4, 10)
 
 

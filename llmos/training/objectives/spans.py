@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.data.row import SpanRow
 from llmos.tasks import Rendered, Settings
@@ -44,5 +45,5 @@ def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -
     return SpanLoss()
 
 
-def defaults(task: str, method: str, labels: int) -> Defaults:
-    return Defaults(4, 1e-3, 2) if method == "lora" else Defaults(3, 1e-4, 10)
+def defaults(task: str, method: MethodSpec, labels: int) -> Defaults:
+    return Defaults(4, 1e-3 * method.rate, 2) if method.keeps_base else Defaults(3, 1e-4, 10)

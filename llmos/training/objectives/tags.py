@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.data.row import TagRow
 from llmos.tasks import Rendered, Settings
@@ -44,6 +45,6 @@ def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -
     return LabelLoss(recipe.label_smoothing, weights)
 
 
-def defaults(task: str, method: str, labels: int) -> Defaults:
+def defaults(task: str, method: MethodSpec, labels: int) -> Defaults:
     """A high learning rate and few epochs."""
-    return Defaults(4, 1.5e-3, 2) if method == "lora" else Defaults(3, 2e-4, 10)
+    return Defaults(4, 1.5e-3 * method.rate, 2) if method.keeps_base else Defaults(3, 2e-4, 10)

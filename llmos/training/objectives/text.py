@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.data.row import TextRow
 from llmos.tasks import Rendered, Settings, TrainingTokenizer, writer
@@ -42,5 +43,5 @@ def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -
     return NextTokenLoss(head)
 
 
-def defaults(task: str, method: str, labels: int) -> Defaults:
-    return Defaults(3, 1.5e-3 if method == "lora" else 1.5e-4, 1, LEAST_STEPS)
+def defaults(task: str, method: MethodSpec, labels: int) -> Defaults:
+    return Defaults(3, 1.5e-3 * method.rate if method.keeps_base else 1.5e-4, 1, LEAST_STEPS)

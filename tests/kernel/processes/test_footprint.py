@@ -6,6 +6,7 @@ import pytest
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
+from llmos.abi.method import low_rank_weights
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.process import Spec
 from llmos.kernel.processes.footprint import MIB, NOTHING, FootprintFacts, ModelShape, shape_of
@@ -118,7 +119,7 @@ def test_an_encoder_with_a_decoder_is_counted_with_both_by_whichever_names_it_ha
     weights = t5.table + 6 * (4 * 512 + 2 * 2048) * 512 + 6 * (8 * 512 + 2 * 2048) * 512
     assert t5.token_floats(weights, 1) == 6 * (layer + 6 * 512)
     assert encoder.token_floats(t5.table + 6 * (4 * 512 + 2 * 2048) * 512, 1) == 6 * layer
-    assert t5.adapter(16) == 2 * encoder.adapter(16) + 6 * 16 * 8 * 512
+    assert low_rank_weights(t5, 16) == 2 * low_rank_weights(encoder, 16) + 6 * 16 * 8 * 512
 
 
 def test_weights_kept_in_sixteen_bits_are_trained_in_twice_as_many() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmos.abi.cpu import compiler
-from llmos.nn.adapters import adapter
+from llmos.nn.adapters import adapter, changes
 from llmos.nn.attention import NAME
 from llmos.nn.cpu import cpu_kernels, int8_decoder
 from llmos.nn.cpu.fused import fuse
@@ -109,7 +109,7 @@ def test_a_pass_with_an_adapter_goes_through_the_parts():
     layer = model.model.layers[0].mlp.down_proj
     wide, high = layer.in_features, layer.out_features
     generator = torch.Generator().manual_seed(1)
-    change = adapter.Change(
+    change = changes.LowRank(
         layer, torch.randn(wide, 2, generator=generator), torch.randn(2, high, generator=generator), 1.0
     )
     plain = answered(model, [[5, 6, 7]], 3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel
 
 from llmos.abi.cpu import compiler
-from llmos.nn.adapters import adapter
+from llmos.nn.adapters import adapter, changes
 from llmos.nn.attention import NAME
 from llmos.nn.cpu import cpu_kernels, int8_encoder
 from llmos.nn.cpu.fused import fuse
@@ -88,7 +88,7 @@ def test_a_pass_with_an_adapter_goes_through_the_parts():
     drawn = torch.Generator().manual_seed(1)
     down, up = (torch.randn(shape, generator=drawn) for shape in ((layer.in_features, 2), (2, layer.out_features)))
     plain = hidden(model, [5, 9])
-    with adapter.Adapter((adapter.Change(layer, down, up, 1.0),)).on():
+    with adapter.Adapter((changes.LowRank(layer, down, up, 1.0),)).on():
         assert not torch.allclose(hidden(model, [5, 9]), plain)
     assert torch.equal(hidden(model, [5, 9]), plain)
 

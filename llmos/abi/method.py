@@ -1,0 +1,223 @@
+"""What a training method declares about itself, and the registry of methods: a file for each in `abi/methods`.
+
+Other packages ask a method's declaration for what they need (what it trains, how it is served, its settings) and
+compare no method names, so that a method is added without a change to them. Its computation is in `nn/adapters`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Protocol
+
+from llmos.abi.error import BadSetting
+from llmos.abi.json_type import Json
+
+PACKAGE = "llmos.abi.methods"
+
+
+class MethodFamily(StrEnum):
+    """What a method changes of its base, which decides how its models are served."""
+
+    FULL = "full"  # every weight: a model with weights of its own, served beside its base
+    HEAD = "head"  # nothing: the task's head alone
+    LOW_RANK = "low-rank"  # adds the product of two small matrices to a layer's output
+    CONVERTED = "converted"  # another form of change that is computed as a low-rank product of the same numbers
+    PER_TOKEN = "per-token"  # any other function of a layer's output (or input) for each token
+    VIRTUAL = "virtual"  # trained tokens in front of every sequence
+
+
+class Widths(Protocol):
+    """The sizes of a transformer that a method's own weights follow from."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def inner(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def writing(self) -> int:
+        """The layers of the decoder in an encoder-decoder."""
+        ...
+
+
+Values = Mapping[str, Json]
+CountWeights = Callable[[Widths, Values], int]
+
+
+def no_weights(shape: Widths, values: Values) -> int:
+    """The weights of a method that adds none to a base."""
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSetting:
+    """A setting of a method, in recipes as `method_settings`: its type, its default and its range.
+
+    A number is over `over` and at most `most`. A setting of type tuple takes a list of texts, or one text with commas.
+    """
+
+    name: str
+    kind: type
+    default: Json
+    help: str
+    over: float = -math.inf
+    most: float = math.inf
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Json) -> Json:
+        """The value in normal form; BadSetting if it is of another type or out of range."""
+        if value is None and self.default is None:
+            return None
+        if self.kind is tuple:
+            parts = value.split(",") if isinstance(value, str) else value
+            if isinstance(parts, list | tuple) and parts and all(isinstance(one, str) and one for one in parts):
+                return tuple(parts)
+            raise self._bad(value, "names, separated by commas")
+        if self.kind is bool or isinstance(value, bool):
+            if self.kind is bool and isinstance(value, bool):
+                return value
+            raise self._bad(value, "true or false" if self.kind is bool else f"a {self.kind.__name__}")
+        if self.kind is str:
+            if isinstance(value, str) and (not self.choices or value in self.choices):
+                return value
+            raise self._bad(value, f"one of {', '.join(self.choices)}" if self.choices else "a text")
+        if not isinstance(value, int if self.kind is int else int | float) or not self.over < value <= self.most:
+            raise self._bad(value, f"a number over {self.over:g} and at most {self.most:g}")
+        return self.kind(value)
+
+    def _bad(self, value: Json, expected: str) -> BadSetting:
+        return BadSetting(
+            f"{self.name} is {value!r}; it must be {expected}", key=self.name, value=value, expected=expected
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """The declaration of a method.
+
+    `count_weights` gives the most weights that it trains beside a head, for the memory that admission reserves;
+    `count_served` those of a served model in memory, where they are more. `field` is the field of a recipe that also
+    holds its settings.
+    """
+
+    name: str
+    about: str  # one sentence, for documents and help
+    family: MethodFamily
+    trains: str  # what is trained, in a few words
+    settings: tuple[MethodSetting, ...] = ()
+    count_weights: CountWeights = no_weights
+    count_served: CountWeights | None = None
+    peft_type: str = ""  # the `peft_type` of its files, where PEFT has the method
+    reads_as: str = ""  # the module of nn/adapters/methods that trains and reads it; empty: none is needed
+    rate: float = 1.0  # its default learning rate, in times of LoRA's
+    field: str = ""
+    source: str = ""  # the paper
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether its models stand on the base's shared weights; else each has weights of its own."""
+        return self.family is not MethodFamily.FULL
+
+    @property
+    def trains_layers(self) -> bool:
+        """Whether gradients reach the base's layers."""
+        return self.family is not MethodFamily.HEAD
+
+    @property
+    def serving(self) -> str:
+        """How its models are served, in a few words."""
+        if self.family is MethodFamily.FULL:
+            return "alone, with weights of its own"
+        how = " (as a low-rank product)" if self.family is MethodFamily.CONVERTED else ""
+        return f"mixed with others on its base{how}"
+
+    def values(self, given: Values) -> dict[str, Json]:
+        """Every setting, as given or by default; BadSetting for one that it does not have, or a wrong value."""
+        known = {one.name: one for one in self.settings}
+        for key in given:
+            if key not in known:
+                raise _no_setting(self, key, given[key])
+        return {name: one.check(given.get(name, one.default)) for name, one in known.items()}
+
+
+def _no_setting(spec: MethodSpec, key: str, value: Json) -> BadSetting:
+    names = [one.name for one in spec.settings]
+    others = [other.name for other in method_specs().values() if key in {one.name for one in other.settings}]
+    has = f"it has {', '.join(names)}" if names else "it has none"
+    near = f" (near: {', '.join(get_close_matches(key, names))})" if get_close_matches(key, names) else ""
+    said = f". Methods that have it: {', '.join(others)}" if others else ""
+    return BadSetting(
+        f"{spec.name} has no setting {key!r}{near}; {has}{said}", key=key, value=value, expected=names, method=spec.name
+    )
+
+
+@cache
+def method_specs() -> Mapping[str, MethodSpec]:
+    """Every method by name: the `METHOD` of every file of the package."""
+    found = import_module(PACKAGE)
+    specs = [import_module(f"{PACKAGE}.{one.name}").METHOD for one in iter_modules(found.__path__)]
+    return {spec.name: spec for spec in specs}
+
+
+def method_names() -> tuple[str, ...]:
+    """The names of all methods."""
+    return tuple(method_specs())
+
+
+def method_of(name: str) -> MethodSpec:
+    """The declaration of this method; BadSetting that lists all methods if there is none."""
+    if name not in method_specs():
+        known = method_names()
+        raise BadSetting(
+            f"method is {name!r}; it must be one of {', '.join(known)}", key="method", value=name, expected=list(known)
+        )
+    return method_specs()[name]
+
+
+def find_method(name: str | None) -> MethodSpec | None:
+    """The declaration of this method; None for a base, or for a method that this version does not have."""
+    return method_specs().get(name or "")
+
+
+def is_on_base(name: str | None) -> bool:
+    """Whether a model of this method stands on the weights of its base; False for a base."""
+    spec = find_method(name)
+    return spec is not None and spec.keeps_base
+
+
+def has_adapter(name: str | None) -> bool:
+    """Whether a model of this method brings files of an adapter."""
+    spec = find_method(name)
+    return spec is not None and bool(spec.reads_as)
+
+
+def has_own_weights(name: str | None) -> bool:
+    """Whether a model of this method has weights of its own, as large as its base's; False for a base."""
+    spec = find_method(name)
+    return spec is not None and not spec.keeps_base
+
+
+def setting_names() -> frozenset[str]:
+    """The names of all settings of all methods."""
+    return frozenset(one.name for spec in method_specs().values() for one in spec.settings)
+
+
+def linears(shape: Widths) -> Iterator[tuple[int, int, int]]:
+    """The linear layers of a transformer at most, as (how many, inputs, outputs): four square ones and three of the
+    inner size in a layer; cross-attention adds four."""
+    layers = shape.layers + shape.writing
+    yield 4 * (layers + shape.writing), shape.hidden, shape.hidden
+    yield 3 * layers, max(shape.hidden, shape.inner), min(shape.hidden, shape.inner)
+
+
+def low_rank_weights(shape: Widths, rank: int) -> int:
+    """The weights of a pair of matrices of this rank on every linear layer."""
+    return rank * sum(count * (inputs + outputs) for count, inputs, outputs in linears(shape))
