@@ -14,7 +14,6 @@ from enum import StrEnum
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Protocol
 
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
@@ -33,19 +32,15 @@ class MethodFamily(StrEnum):
     VIRTUAL = "virtual"  # trained tokens in front of every sequence
 
 
-class Widths(Protocol):
-    """The sizes of a transformer that a method's own weights follow from."""
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """The sizes of a transformer that a method's own weights follow from; `writing` are the layers of the decoder in an
+    encoder-decoder."""
 
-    @property
-    def hidden(self) -> int: ...
-    @property
-    def inner(self) -> int: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def writing(self) -> int:
-        """The layers of the decoder in an encoder-decoder."""
-        ...
+    hidden: int
+    inner: int
+    layers: int
+    writing: int = 0
 
 
 Values = Mapping[str, Json]

@@ -12,7 +12,7 @@ from math import ceil
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.json_type import Json
-from llmos.abi.method import MethodSpec, method_of
+from llmos.abi.method import MethodSpec, Widths, method_of
 from llmos.abi.model import Manifest, Part
 from llmos.abi.recipe import Recipe, batch_size_of, settings_of_method, shares_of, token_budget_of
 from llmos.abi.task import find_spec, is_generative
@@ -47,6 +47,11 @@ class ModelShape:
     def table(self) -> int:
         """The number of weights of the token embeddings."""
         return self.vocabulary * self.hidden
+
+    @property
+    def widths(self) -> Widths:
+        """The sizes that a method's own weights follow from."""
+        return Widths(self.hidden, self.inner, self.layers, self.writing)
 
     def token_floats(self, weights: int, length: int) -> int:
         """The floats that one token leaves for the backward pass, in a sequence of this length.
@@ -160,7 +165,7 @@ def _adapter_bytes(recipe: Recipe, method: MethodSpec, weights: int, shape: Mode
         return 0
     if shape is None:
         return weights // ADAPTED_SHARE
-    return FLOAT_BYTES * method.count_weights(shape, settings_of_method(recipe))
+    return FLOAT_BYTES * method.count_weights(shape.widths, settings_of_method(recipe))
 
 
 def _token_bytes(weights: int, length: int, shape: ModelShape | None, method: MethodSpec) -> float:

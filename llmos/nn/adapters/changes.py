@@ -65,16 +65,16 @@ class LowRank(NamedTuple):
 
     def compute(self, x: Tensor) -> Tensor:
         if self.is_whole(x.numel() // x.shape[-1]) and not torch.is_autocast_enabled(x.device.type):
-            return functional.linear(x, self._merged(), self.layer.bias)  # type: ignore[arg-type]  # it is a Linear's
+            return functional.linear(x, self._merge(), self.layer.bias)  # type: ignore[arg-type]  # it is a Linear's
         return torch.add(plain_output(self.layer, x), (x @ self.down) @ self.up, alpha=self.scale)
 
     def write(self, x: Tensor, out: Tensor) -> None:
-        linear_into(x, self._merged().T, self.layer.bias, out)  # type: ignore[arg-type]  # it is a Linear's
+        linear_into(x, self._merge().T, self.layer.bias, out)  # type: ignore[arg-type]  # it is a Linear's
 
     def edit(self, x: Tensor, out: Tensor) -> None:
         out.addmm_(x @ self.down, self.up, alpha=self.scale)
 
-    def _merged(self) -> Tensor:
+    def _merge(self) -> Tensor:
         """The layer's weights merged with the change, in the layer's own layout."""
         assert isinstance(self.layer.weight, Tensor)
         return torch.addmm(self.layer.weight, self.up.T, self.down.T, alpha=self.scale)
