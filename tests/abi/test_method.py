@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import llmos
 from llmos.abi.error import BadSetting
 from llmos.abi.method import (
+    Widths,
     find_method,
     has_own_weights,
     is_on_base,
@@ -23,13 +24,12 @@ from llmos.abi.method import (
 )
 from llmos.abi.recipe import Data, Lora, Recipe, check, identity_of, settings_of_method
 from llmos.abi.task import recipe_options
-from llmos.kernel.processes.footprint import ModelShape
 from llmos.sdk.request import DATA_KEYS, RECIPE_KEYS
 from llmos.sdk.request import recipe as recipe_of
 from llmos.testing.errors import fails_with
 
 ROOT = Path(llmos.__file__).parent
-SHAPE = ModelShape(384, 1536, 6, 30522, 12)
+SHAPE = Widths(384, 1536, 6)
 
 
 def recipe(**more: object) -> Recipe:

@@ -119,7 +119,7 @@ def test_an_encoder_with_a_decoder_is_counted_with_both_by_whichever_names_it_ha
     weights = t5.table + 6 * (4 * 512 + 2 * 2048) * 512 + 6 * (8 * 512 + 2 * 2048) * 512
     assert t5.token_floats(weights, 1) == 6 * (layer + 6 * 512)
     assert encoder.token_floats(t5.table + 6 * (4 * 512 + 2 * 2048) * 512, 1) == 6 * layer
-    assert low_rank_weights(t5, 16) == 2 * low_rank_weights(encoder, 16) + 6 * 16 * 8 * 512
+    assert low_rank_weights(t5.widths, 16) == 2 * low_rank_weights(encoder.widths, 16) + 6 * 16 * 8 * 512
 
 
 def test_weights_kept_in_sixteen_bits_are_trained_in_twice_as_many() -> None:
