@@ -7,6 +7,7 @@ from typing import TypeGuard
 
 from llmos.abi.json_type import Json
 
+RESPONSES = ".responses"  # the end of a column with all answers to one question
 SURE = 0.5  # of the scores that spaCy gives to the categories of a text
 
 
@@ -33,6 +34,8 @@ def plain_row(row: Mapping[str, Json]) -> Mapping[str, Json]:
         return _label_studio(row)
     if isinstance(row.get("fields"), dict) and _is_responses(row.get("responses")):
         return _argilla(row)
+    if "_server_id" in row and "status" in row and "fields" not in row:
+        return _flat_argilla(row)
     if isinstance(row.get("cats"), dict):
         chosen = [label for label, score in row["cats"].items() if isinstance(score, (int, float)) and score >= SURE]
         return {**{key: value for key, value in row.items() if key != "cats"}, "label": chosen}
@@ -84,6 +87,24 @@ def _argilla(row: Mapping[str, Json]) -> Mapping[str, Json]:
     if further := {name: values[1:] for name, values in answers.items() if len(values) > 1}:
         plain["further_responses"] = further
     return plain
+
+
+def _flat_argilla(row: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A record as Argilla 2 flattens it: the answers to a question under `NAME.responses`, their states beside."""
+    answers: dict[str, Json] = {}
+    is_discarded = False
+    taken = set()
+    for key in (key for key, value in row.items() if key.endswith(RESPONSES) and isinstance(value, list)):
+        name, states = key.removesuffix(RESPONSES), row.get(f"{key}.status") or []
+        valid = [one for i, one in enumerate(row[key]) if states[i : i + 1] in ([], [None], ["submitted"])]
+        is_discarded |= "discarded" in states
+        if valid:
+            answers[f"{name}.response" if name in row else name] = valid[0]
+        if len(valid) <= 1:
+            taken.add(key)  # more than one answer: all are kept beside the row
+    rest = {key: value for key, value in row.items() if key not in taken}
+    unanswered = "discarded" if is_discarded else "pending"
+    return {**rest, **answers, "status": "submitted" if answers else unanswered}
 
 
 def _is_responses(value: Json) -> bool:

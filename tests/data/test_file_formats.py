@@ -110,6 +110,19 @@ def argilla(text: str, label: str, status: str = "submitted") -> dict[str, objec
     }
 
 
+def flat_argilla(text: str, label: str, status: str = "submitted") -> dict[str, object]:
+    """As Argilla 2.8 gives a record with flatten=True."""
+    return {
+        "id": text[:3],
+        "status": "pending",
+        "_server_id": None,
+        "text": text,
+        "label.responses": [label],
+        "label.responses.users": ["00000000-0000-0000-0000-000000000001"],
+        "label.responses.status": [status],
+    }
+
+
 def argilla_1(text: str, label: str, status: str = "submitted") -> dict[str, object]:
     """A record as the first Argilla exports it."""
     answered = [{"user_id": "7f", "values": {"label": {"value": label}}, "status": status}]
@@ -179,6 +192,17 @@ def test_a_record_that_nobody_answered_is_left_out_whatever_was_suggested(tmp_pa
     assert pairs(rows) == ROWS
     assert rows.skip_counts == {"unfinished": 1, "discarded": 1}
     assert "suggestions" in rows.left_out
+
+
+def test_flat_records_of_argilla_are_read_and_counted_like_nested_ones(tmp_path: Path) -> None:
+    unanswered = {key: value for key, value in flat_argilla("What is it?", "none").items() if "responses" not in key}
+    discarded = flat_argilla("And that?", "none", "discarded")
+    records = [*(flat_argilla(*row) for row in ROWS), unanswered, discarded]
+    rows = read(written(tmp_path, "records.json", json.dumps(records)))
+    assert (pairs(rows), rows.skip_counts) == (ROWS, {"unfinished": 1, "discarded": 1})
+    twice = {**flat_argilla("Which of two?", "x"), "label.responses": ["x", "y"], "label.responses.status": ["draft"]}
+    rows = read(written(tmp_path, "records.json", json.dumps([flat_argilla(*ROWS[0]), twice])))
+    assert pairs(rows) == [ROWS[0], ("Which of two?", "y")]
 
 
 def test_a_question_named_like_a_field_does_not_replace_the_field(tmp_path: Path) -> None:

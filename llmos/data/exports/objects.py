@@ -15,6 +15,7 @@ from llmos.data.row import LabelRow, TagRow, TextRow
 
 ToObject = Callable[[ExportedDataset, StoredRow[Any]], Json]
 GPT = {"user": "human", "assistant": "gpt", "system": "system"}
+NOBODY = "00000000-0000-0000-0000-000000000000"  # who answered, which Argilla must be told
 
 
 def json_lines(to_object: ToObject) -> Write:
@@ -107,7 +108,7 @@ def argilla(dataset: ExportedDataset, stored: StoredRow[Any]) -> Json:
     """A record of Argilla 2 with one submitted response."""
     row: LabelRow = stored.row
     value = list(row.labels) if dataset.is_multi else row.labels[0]
-    response = {"value": value, "status": "submitted"}
+    response = {"value": value, "user_id": NOBODY, "status": "submitted"}
     return {
         "id": stored.id,
         "fields": {"text": row.input["text"]},
