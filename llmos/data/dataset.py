@@ -99,12 +99,14 @@ def _stored_by_object(read: list[Rows[Any]], key: bytes) -> dict[int, StoredRow[
 
 def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[str, str], key: bytes) -> Rows[Any]:
     """The rows to measure a model on: those of the one file named; of a stored dataset, which goes by its ref, the test
-    split, or all rows where it has no splits."""
+    split, or all rows where it has no splits. With a key, rows of a file get the ids that a dataset would give them."""
     sources = _sources(data, folders)
     source = sources["test"] or sources["train"]
     rows = _read(source, data, task, options, key)
     assert rows is not None
     assert source is not None
+    if key and not rows.ids:
+        rows = replace(rows, ids=tuple(RowIds(key).of(rows.rows)))
     return replace(rows, path=source.dataset) if source.dataset else rows
 
 

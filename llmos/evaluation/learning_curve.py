@@ -1,8 +1,10 @@
 """Learning curve: the metric with 25, 50, 75 and 100 % of the training rows, and what twice the rows should bring.
 
 Measured with linear heads on the base's frozen vectors, which takes seconds. It is no curve of the fine-tuned model,
-whose values differ at every size; the slope is what it is for. The extrapolation is a power law of the error with an
-irreducible part (Hestness et al. 2017, arXiv:1712.00409).
+whose values and gains differ: it says whether more rows help, not how much. There are two extrapolations: a power law
+of the error with an irreducible part (Hestness et al. 2017, arXiv:1712.00409), and a straight line over the logarithm
+of the rows. With few rows for each of many labels a curve still steepens, and a power law says too little. The interval
+holds both.
 """
 
 from __future__ import annotations
@@ -53,9 +55,11 @@ class LearningCurve:
         """What a person should know."""
         now, more = self.points[-1], self.ahead
         low, high = self.gain
+        metric = self.metric.replace("_", " ")
         said = (
-            f"With {more.rows:,} training rows instead of {now.rows:,}, {self.metric.replace('_', ' ')} should go from "
-            f"{now.mean:.3f} to about {more.mean:.3f}: a gain of {low:+.3f} to {high:+.3f}, with 95 % confidence."
+            f"With {more.rows:,} training rows instead of {now.rows:,}, {metric} of linear heads on the base's frozen "
+            f"vectors should go from {now.mean:.3f} to about {more.mean:.3f}: a gain of {low:+.3f} to {high:+.3f}, "
+            "with 95 % confidence for such heads. The trained model may gain less or more."
         )
         if low > LEAST_GAIN:
             return f"{said} More rows help."
@@ -91,17 +95,19 @@ def fit_curve(metric: str, rows: Sequence[int], samples: Sequence[Sequence[Sampl
     points = np.array([float(np.mean(some)) for some in whole])  # type: ignore[arg-type]  # as above
     sizes = np.asarray(rows, dtype=np.float64)
     ahead_rows = int(AHEAD * rows[-1])
-    ahead = np.array([extrapolate(sizes, one, ahead_rows) for one in means.T])
-    middle = extrapolate(sizes, points, ahead_rows)
-    gains = np.quantile(ahead - means[-1], TAILS)
+    ways = (extrapolate, continue_line)
+    ahead = np.stack([[way(sizes, one, ahead_rows) for one in means.T] for way in ways])
+    middle = float(np.mean([way(sizes, points, ahead_rows) for way in ways]))
+    low, high = np.quantile(ahead, TAILS, axis=1)
+    least, most = np.quantile(ahead - means[-1], TAILS, axis=1)
     return LearningCurve(
         metric,
         tuple(
             CurvePoint(size, float(point), *map(float, np.quantile(some, TAILS)))
             for size, point, some in zip(rows, points, means, strict=True)
         ),
-        CurvePoint(ahead_rows, float(middle), *map(float, np.quantile(ahead, TAILS))),
-        (float(gains[0]), float(gains[1])),
+        CurvePoint(ahead_rows, middle, float(low.min()), float(high.max())),
+        (float(least.min()), float(most.max())),
     )
 
 
@@ -120,6 +126,14 @@ def extrapolate(sizes: Floats, values: Floats, ahead: int) -> float:
             step = np.exp(start + slope * x[-1]) - np.exp(start + slope * np.log(ahead))
             found = float(min(1.0, values[-1] + max(0.0, float(step))))
     return found
+
+
+def continue_line(sizes: Floats, values: Floats, ahead: int) -> float:
+    """The value at `ahead` by a straight line over the logarithm of the rows, through the points from half of them on;
+    it does not fall."""
+    is_late = sizes >= sizes[-1] / 2
+    slope = float(np.polyfit(np.log(sizes[is_late]), values[is_late], 1)[0])
+    return float(min(1.0, values[-1] + max(0.0, slope) * np.log(ahead / sizes[-1])))
 
 
 def parts_of_rows(count: int) -> list[tuple[int, list[NDArray[np.int64]]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +47,15 @@ BASE_OFFER, MODEL_OFFER = 11, 12
 WEIGH = "weigh"
 MAX_DROP = 0.01
 NO_LIMIT = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRows:
+    """The rows that a model is measured on, with their ids and their other columns, in parallel or empty."""
+
+    rows: Sequence[Row]
+    ids: Sequence[str] = ()
+    extras: Sequence[Mapping[str, Json]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ def main(channel: Channel, assignment: Job, *, measure: Measure | None = None) -
             gain = report_gain(channel, assignment, model, measure)
             ref, said = quantize_base(channel, assignment, model, limit, promotes=promotes, gain=gain)
         else:
-            rows = _rows(assignment, model.manifest)
+            rows = _rows_of(assignment, model.manifest)
             assert model.base is not None, f"{model.manifest.ref} names no base"
             gain = report_gain(channel, assignment, model.base, measure)
             ref, said = quantize_model(channel, assignment, model, rows, limit, promotes=promotes, gain=gain)
@@ -185,7 +194,7 @@ def quantize_model(
     channel: Channel,
     assignment: Job,
     model: ModelPath,
-    rows: Sequence[Row],
+    rows: MeasuredRows,
     limit: float,
     *,
     promotes: bool,
@@ -199,24 +208,24 @@ def quantize_model(
     name = spec_of(manifest.task).primary_metric
     if is_on_base(manifest.method):
         model = with_resident(channel, assignment, model)
-    plain, in_float, _, _ = _judge_cost(channel, assignment, model, assignment.dtype, rows)
+    plain, in_float, _, _ = _judge_cost(channel, assignment, model, assignment.dtype, rows.rows)
     there = assignment.models.get(INT8)
     form = there.resident if there is not None else None
     if is_on_base(manifest.method):
         form = form or offer_form(channel, assignment, base)
     in_int8 = replace(model, base=replace(base, resident=form))
     dtype = form_dtype(INT8, assignment.dtype)
-    other, rounded, measured, findings = _judge_cost(channel, assignment, in_int8, dtype, rows, examines=True)
+    other, rounded, measured, findings = _judge_cost(channel, assignment, in_int8, dtype, rows.rows, rows)
     before, after = plain.metrics[name], other.metrics[name]
     comparison = compare(rounded, in_float, name)
-    lost = Cost(name, assignment.dtype, before, after, before - after, len(rows), comparison)
+    lost = Cost(name, assignment.dtype, before, after, before - after, len(rows.rows), comparison)
     said = lost.sentence(limit)
     if lost.drop > limit:
         raise refusal(manifest, said, lost.drop)
     on, _ = quantize_base(channel, assignment, base, NO_LIMIT, promotes=False, gain=gain)
     facts = {"model": manifest.ref, "base": on, "device": f"{assignment.device}, int8", "cost of int8": said}
     title = f"{manifest.ref} in int8"
-    counts = {"test": len(rows)}
+    counts = {"test": len(rows.rows)}
     evidence = Evidence(
         title,
         manifest.task,
@@ -239,7 +248,7 @@ def quantize_model(
     return channel.offer(offer).ref, said
 
 
-def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
+def _rows_of(assignment: Job, manifest: Manifest) -> MeasuredRows:
     """The rows to measure on: the given ones, else the model's own test rows."""
     able = ", ".join(trainable_tasks())
     if manifest.task not in trainable_tasks():
@@ -260,20 +269,28 @@ def _rows(assignment: Job, manifest: Manifest) -> Sequence[Row]:
         )
     data = Data(own) if told is None else data_of(told)
     key = bytes.fromhex(assignment.row_key)
-    return test_rows(data, manifest.task, manifest.options, assignment.datasets, key).rows
+    read = test_rows(data, manifest.task, manifest.options, assignment.datasets, key)
+    return MeasuredRows(read.rows, read.ids, read.extras)
 
 
 def _judge_cost(
-    channel: Channel, assignment: Job, model: ModelPath, dtype: str, rows: Sequence[Row], *, examines: bool = False
+    channel: Channel,
+    assignment: Job,
+    model: ModelPath,
+    dtype: str,
+    rows: Sequence[Row],
+    examined: MeasuredRows | None = None,
 ) -> tuple[EvaluationResult, Sample, dict[str, Json], RowFindings | None]:
     """What it scores in this dtype, row by row too, what its calibration is worth there, which is the model's, and, if
-    it `examines`, its errors and slices."""
+    they are to be `examined`, its errors and slices."""
     evaluator = load_evaluator(model, model.manifest.task, dtype, assignment.device)
     on_done = report_rows(channel, f"evaluate in {dtype}", len(rows))
     raw = evaluator.predict_raw(rows, on_done, on_done)
     predicted = evaluator.apply_calibration(raw)
     measured = measure(evaluator.task, rows, raw, evaluator.settings)
-    findings = evaluator.examine(rows, predicted) if examines else None
+    findings = None
+    if examined is not None:
+        findings = evaluator.examine(rows, predicted, examined.ids, examined.extras)
     return evaluator.judge(rows, predicted), evaluator.sample(rows, predicted), measured, findings
 
 

@@ -44,7 +44,7 @@ from llmos.nn.text.unknown_text import unknown_note
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
-from llmos.programs.quantize import quantize_model
+from llmos.programs.quantize import MeasuredRows, quantize_model
 from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.training.candidate import Candidate, begin
@@ -286,11 +286,9 @@ class _Training:
         """Make an int8 copy of the version if it loses little enough; returns a summary."""
         name, _, version = accepted.ref.partition(":")
         manifest = from_plain({**draft, "name": name, "version": int(version), "files": ()}, Manifest)
-        model, rows, limit = (
-            ModelPath(manifest, accepted.folder, base=self.base),
-            self.data.splits.test,
-            self.recipe.max_drop,
-        )
+        model, limit = ModelPath(manifest, accepted.folder, base=self.base), self.recipe.max_drop
+        stored = self.data.stored.get("test", ())
+        rows = MeasuredRows(self.data.splits.test, [one.id for one in stored], [one.extra for one in stored])
         try:
             ref, said = quantize_model(self.channel, self.assignment, model, rows, limit, promotes=verdict.promote)
         except BadInput as error:

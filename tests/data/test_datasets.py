@@ -223,6 +223,13 @@ def test_a_file_keeps_its_other_columns_in_training_too(tmp_path: Path):
     assert [row.row for row in data.stored["test"]] == list(data.splits.test)
 
 
+def test_rows_of_a_file_are_measured_under_the_ids_that_a_dataset_would_give_them(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("text,label\nwell done,good\nnot so well,bad\nwell done,good\n")
+    found = dataset_rows(Data(str(tmp_path / "rows.csv")), "classify", {}, {}, KEY)
+    assert found.ids == tuple(RowIds(KEY).of(found.rows))
+    assert dataset_rows(Data(str(tmp_path / "rows.csv")), "classify", {}, {}, b"").ids == ()
+
+
 def test_a_dataset_without_splits_is_measured_on_as_a_whole(tmp_path: Path):
     write(tmp_path, "classify", {"train": labelled(20)})
     found = dataset_rows(Data("some@1"), "classify", {}, {"some@1": str(tmp_path)}, KEY)

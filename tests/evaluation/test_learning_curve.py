@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmos.evaluation.learning_curve import extrapolate, fit_curve, parts_of_rows
+from llmos.evaluation.learning_curve import continue_line, extrapolate, fit_curve, parts_of_rows
 from llmos.evaluation.statistics.samples import Sums, columns_of, ratio
 
 SIZES = np.array([250.0, 500.0, 750.0, 1000.0])
@@ -26,6 +26,13 @@ def test_a_flat_curve_promises_nothing_and_a_falling_one_no_fall() -> None:
     assert extrapolate(SIZES, np.full(4, 0.8), 2000) == pytest.approx(0.8)
     assert extrapolate(SIZES, np.array([0.85, 0.84, 0.83, 0.82]), 2000) == pytest.approx(0.82)
     assert extrapolate(SIZES, np.ones(4), 2000) == pytest.approx(1.0)
+
+
+def test_a_line_goes_on_by_its_later_half_and_does_not_fall() -> None:
+    values = np.array([0.1, 0.5, 0.5 + 0.2 * np.log2(1.5), 0.7])
+    assert continue_line(SIZES, values, 2000) == pytest.approx(0.9)
+    assert continue_line(SIZES, values, 4000) == pytest.approx(1.0)
+    assert continue_line(SIZES, np.array([0.85, 0.84, 0.83, 0.82]), 2000) == pytest.approx(0.82)
 
 
 def test_the_interval_has_what_twice_the_rows_bring() -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from llmos.abi.device import Device, LeaseKind
-from llmos.abi.error import BadInput, BadSetting, Conflict, Unavailable, UploadNotFound
-from llmos.abi.model import Offer, OfferKind, Part
+from llmos.abi.error import BadInput, BadSetting, Conflict, Unavailable, UploadNotFound, WrongTask
+from llmos.abi.model import File, Kind, Manifest, Offer, OfferKind, Part
 from llmos.abi.process import Process, Spec
 from llmos.abi.upload import uploads_in
 from llmos.config import Config
 from llmos.kernel.admission import MOST_ARGS_BYTES, admit, assignment, unreachable_dtypes
+from llmos.kernel.programs import declaration_of
+from llmos.kernel.programs.declaration import AdmissionFacts
 from llmos.kernel.store.store import Store
 from llmos.testing.errors import fails_with
 from llmos.testing.models import add_base, add_model, safetensors
@@ -61,6 +63,15 @@ def test_an_evaluation_keeps_its_report_where_it_outlives_the_process(tmp_path: 
     add_base(store)
     process = Process(7, Spec("evaluate", {"model": "tiny:1", "data": DATA}))
     assert assignment(process, store, Config(tmp_path), CPU).args["reports"] == str(tmp_path / "evaluations" / "7")
+
+
+def test_an_evaluation_of_a_task_that_the_engine_does_not_do_is_refused_at_once(tmp_path: Path) -> None:
+    facts = AdmissionFacts(Store(tmp_path))
+    options = {"engine": "llamacpp", "tasks": ["generate", "chat"]}
+    model = Manifest("words", 1, Kind.BASE, "chat", (File("a.gguf", "0" * 64, 1, Part.WEIGHTS),), options=options)
+    spec = Spec("evaluate", {"model": "words:1", "data": "rows@1", "task": "summarize"})
+    with fails_with(WrongTask, model="words:1", task="summarize", has=["generate", "chat"]):
+        declaration_of("evaluate").check(spec, model, facts)
 
 
 def test_one_file_of_weights_may_be_pulled_as_well_as_a_folder(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+from llmos.abi.capability import tasks_of
 from llmos.abi.device import Device, LeaseKind
 from llmos.abi.engine import DEFAULT, device_for, engine_of
+from llmos.abi.error import WrongTask
 from llmos.abi.form import form_dtype
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
@@ -46,6 +48,7 @@ class Evaluate(Declaration):
         assert model is not None
         asked = spec.args.get("engine")
         engine = engine_of(model, None if asked is None else str(asked))
+        _check_task(spec, model, engine, facts.store)
         check_rows(spec.args, facts.store)
         check_dtype(spec, model.dtype, model.ref)
         return spec if engine == DEFAULT else replace(spec, args={**spec.args, "engine": engine})
@@ -71,6 +74,23 @@ class Evaluate(Declaration):
         reports = {"reports": str(config.home / "evaluations" / str(job.pid))}
         settings = {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
         return replace(job, args=job.args | reports | settings | {"vllm_command": config.vllm_command})
+
+
+def _check_task(spec: Spec, model: Manifest, engine: str, store: Store) -> None:
+    """Raise WrongTask for a generative task that the model's other engine does not do; the child refuses others, for it
+    knows what can be measured."""
+    task = str(spec.args.get("task") or model.task)
+    if engine == DEFAULT or not is_generative(task):
+        return
+    able = tasks_of(model, engine, store.resolve(model.base) if model.base else None)
+    if task not in able:
+        raise WrongTask(
+            f"{model.ref} does {', '.join(able)} with the engine {engine}, not {task}. Name one of these, or "
+            f"bring it in for {DEFAULT}",
+            model=model.ref,
+            task=task,
+            has=list(able),
+        )
 
 
 PROGRAM = Evaluate()
