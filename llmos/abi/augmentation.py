@@ -27,7 +27,7 @@ class Needs(StrEnum):
     """What an augmenter needs beside the rows."""
 
     ROWS = "rows"
-    WORDNET = "wordnet"  # an installed package with its data
+    WORDNET = "wordnet"  # its dictionary files
     BASE = "base"  # an encoder
     MASKED = "masked model"  # an encoder with its masked language modelling head
     WRITER = "writer"  # a generative model
