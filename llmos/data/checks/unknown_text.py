@@ -33,4 +33,5 @@ def find(subject: Subject) -> Iterator[CheckFinding]:
     examples = tuple({"id": row.id, "unknown": round(part, 3), "text": show_row(row)} for row, part in worst)
     severity = Severity.ERROR if share > MUCH else Severity.WARNING
     ids = tuple(row.id for row, _ in rows)
-    yield CheckFinding(KIND, severity, sentence, ids, {"share": round(share, 4)}, examples, fixes=("drop",))
+    fixes = () if share > MUCH else ("drop",)  # nobody wants to drop nearly all rows
+    yield CheckFinding(KIND, severity, sentence, ids, {"share": round(share, 4)}, examples, fixes=fixes)

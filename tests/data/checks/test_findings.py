@@ -109,6 +109,7 @@ def test_a_base_that_knows_too_few_characters_is_an_error_with_its_share():
     assert (one.row_ids, one.severity, one.counts) == (("train3",), Severity.WARNING, {"share": 0.03})
     (all,) = found("unknown-text", {"train": SOUND}, unknown_counts=dict.fromkeys(counts, (5, 10))).values()
     assert (len(all.row_ids), all.severity, all.counts) == (len(SOUND), Severity.ERROR, {"share": 0.5})
+    assert (one.fixes, all.fixes) == (("drop",), ())
     assert not found("unknown-text", {"train": SOUND}, unknown_counts=counts)
 
 
