@@ -242,4 +242,5 @@ def test_a_path_with_an_at_sign_is_no_dataset(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (tmp_path / "rows@1.csv").write_text("text,label\na,b\n")
     spec, _ = admit(Spec("import-data", {"name": "mood", "data": str(tmp_path / "rows@1.csv")}), store, 0)
-    assert assignment(Process(7, spec), store, Config(tmp_path), CPU).datasets == {}
+    job = assignment(Process(7, spec), store, Config(tmp_path), CPU)
+    assert (job.datasets, job.is_light) == ({}, True)
