@@ -40,6 +40,7 @@ class Bench(StrEnum):
     SOAK = "soak"
     DATA = "data"
     AUGMENTATION = "augmentation"
+    CALIBRATION = "calibration"
 
 
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
@@ -122,6 +123,8 @@ def _measure(
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.DATA:
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
+    if bench is Bench.CALIBRATION:
+        return measure(data, home, mode=mode, seeds=rounds or 1)
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
@@ -177,6 +180,7 @@ def _each() -> int:
             Bench.GENERATE,
             Bench.SOAK,
             Bench.AUGMENTATION,
+            Bench.CALIBRATION,
         )  # those take long: only when asked for
     ]
     return max(ends)
