@@ -25,7 +25,7 @@ def folder_of(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_labels_out_of_scope_are_neither_learned_nor_validated_and_follow_the_test_rows(tmp_path: Path) -> None:
+def test_labels_out_of_scope_are_not_learned_and_follow_the_test_rows(tmp_path: Path) -> None:
     one = Set("banking-scope", "banking77", Size(200, 1.0), has_scope=True)
     parts = split(folder_of(tmp_path), one, Size(200, 1.0), 7)
     inside = {label for _, label in parts["train"]}
