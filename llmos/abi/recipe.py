@@ -55,6 +55,7 @@ class Data:
     encoding: str | None = field(default=None, metadata=LATER)  # of text; None: told from its bytes
     query: str | None = field(default=None, metadata=LATER)  # a SELECT, of a database
     class_names: str | None = field(default=None, metadata=LATER)  # what labels 0, 1, 2 ... stand for, by commas
+    unlabelled: str | None = field(default=None, metadata=LATER)  # rows without labels, for a dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,8 @@ def check(recipe: Recipe) -> None:
     options = recipe_options()
     if unknown := sorted(set(recipe.options) - options):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
+    if recipe.data.unlabelled:
+        raise _bad("data.unlabelled", recipe.data.unlabelled, "left out: train reads labelled rows alone")
     _check_task_settings(recipe)
     _check_method(recipe)
     if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmos.abi.error import BadInput
 from llmos.cli.client import box, settings_of
 from llmos.cli.sending import reachable_all
 from llmos.cli.terminal import note, say
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 
 def import_rows(
-    file: Annotated[str, typer.Argument(help="Labelled rows; beside --test, the training rows.")],
+    file: Annotated[str | None, typer.Argument(help="Labelled rows; beside --test, the training rows.")] = None,
     name: Annotated[str | None, typer.Option(help="The dataset's name (default: the file's name).")] = None,
     task: Annotated[str | None, typer.Option(help="The task, where the content does not decide it.")] = None,
     validation: Annotated[str | None, typer.Option(help="A file with the validation rows.")] = None,
     test: Annotated[str | None, typer.Option(help="A file with the test rows.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="A file with rows that have no labels yet.")] = None,
     text: Text = None,
     label: Label = None,
     format: Format = None,
@@ -37,7 +39,7 @@ def import_rows(
     wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
-    """Import labelled rows as a version of a dataset."""
+    """Import rows as a version of a dataset."""
     read: dict[str, Any] = {  # Any: text, among other settings
         "text": text,
         "label": label,
@@ -48,11 +50,14 @@ def import_rows(
         "on_bad_row": on_bad_row,
     }
     said: dict[str, Any] = {"license": license, "source": source, "group": group, "time": time}  # Any: as above
+    if file is None and unlabelled is None:
+        raise BadInput("Nothing to import. Name a file of labelled rows, or --unlabelled FILE", key="data")
+    named = name or name_of(str(file or unlabelled))
     with box() as client:
-        file, validation, test = reachable_all(client, file, validation, test, quiet=as_json)
-        read |= {"validation": validation, "test": test}
+        file, validation, test, unlabelled = reachable_all(client, file, validation, test, unlabelled, quiet=as_json)
+        read |= {"validation": validation, "test": test, "unlabelled": unlabelled}
         process = client.import_dataset(
-            file, name=name or name_of(file), task=task, options=settings_of(pairs or []), wait=False, **said, **read
+            file or "", name=named, task=task, options=settings_of(pairs or []), wait=False, **said, **read
         )
         finish(client, process, wait=wait, as_json=as_json)
 

@@ -44,12 +44,9 @@ def reachable(client: Client, source: str, *, quiet: bool = False) -> str:
     return f"{ref}:{part}" if part else ref
 
 
-def reachable_all(
-    client: Client, data: str, validation: str | None, test: str | None, *, quiet: bool = False
-) -> tuple[str, str | None, str | None]:
-    """The same of three sources, of which two may be missing."""
-    ways = [None if one is None else reachable(client, one, quiet=quiet) for one in (validation, test)]
-    return reachable(client, data, quiet=quiet), ways[0], ways[1]
+def reachable_all(client: Client, *sources: str | None, quiet: bool = False) -> tuple[str | None, ...]:
+    """The same of several sources, of which some may be missing."""
+    return tuple(None if one is None else reachable(client, one, quiet=quiet) for one in sources)
 
 
 def is_here(client: Client) -> bool:

@@ -119,7 +119,10 @@ def train(
         **settings_of(pairs or []),
     }
     with box() as client:
-        data, validation, test = reachable_all(client, data, validation, test, quiet=as_json)
+        data, (validation, test) = (
+            reachable(client, data, quiet=as_json),
+            reachable_all(client, validation, test, quiet=as_json),
+        )
         settings = {"validation": validation, "test": test, **settings}
         called = name or name_of(data)
         process = client.train(task, data=data, name=called, base=base, device=device, wait=False, **settings)

@@ -75,6 +75,25 @@ def choose(table: Table, text: str | None, label: str | None, tagged: bool) -> C
     return Columns(texts, label_at)
 
 
+def choose_texts(table: Table, text: str | None, *, tagged: bool) -> tuple[tuple[int, ...], str]:
+    """The columns of the text where no label is read, as told or found, and a note where nothing said which it is."""
+    if text is not None:
+        return _texts_told(table, text, tagged), ""
+    by_name = _first_named(table, TEXT_NAMES, ())
+    if by_name is not None:
+        if not tagged:
+            label = _first_named(table, LABEL_NAMES, (by_name,))
+            _refuse_other_texts(table, (by_name,), -1 if label is None else label)
+        return (by_name,), ""
+    if len(table.names) == 1:
+        return (0,), ""
+    texts = [i for i in range(len(table.names)) if _holds_texts(table.column(i), is_known=False)]
+    if len(texts) != 1:
+        raise _no_column(table, "no column that is called like a text", "text")
+    name = table.names[texts[0]]
+    return (texts[0],), f"{table.path.name}: column {name!r} is taken as the text. If that is wrong, name it: text"
+
+
 def _refuse_other_texts(table: Table, texts: tuple[int, ...], label: int) -> None:
     """BadRow where a column that nobody named holds texts as well: what is read then is not for us to choose."""
     others = [

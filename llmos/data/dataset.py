@@ -12,7 +12,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.data.byte_source import sha256_of_file
-from llmos.data.datasets.columns import SPLITS
+from llmos.data.datasets.columns import SPLITS, UNLABELLED
 from llmos.data.datasets.dataset_reader import open_dataset, row_options
 from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
 from llmos.data.datasets.row_ids import RowIds
@@ -156,7 +156,7 @@ def _split_of(folder: str, ref: str, wanted: str) -> str:
     there = [name for name in SPLITS if (Path(folder) / f"{name}.parquet").exists()]
     if wanted in there:
         return wanted
-    if len(there) == 1:
+    if len(there) == 1 and there[0] != UNLABELLED:
         return there[0]
     raise BadInput(
         f"The dataset {ref} has no {wanted} split (it has {', '.join(there) or 'none'}). Name a file for it",

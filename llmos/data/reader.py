@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
 from llmos.abi.error import BadRow
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
+from llmos.abi.row_path import split_part
 from llmos.data.bad_rows import BadRows
 from llmos.data.cells import plain_value
 from llmos.data.classes import class_names_by_column, with_class_names
-from llmos.data.families import rows_of
-from llmos.data.formats import open_table
+from llmos.data.families import input_reader_of, rows_of
+from llmos.data.formats import lines, open_table
 from llmos.data.row import R, Rows
 from llmos.data.row_reader import LeftOut, RowReader
 from llmos.data.table import Record, Table, bad_row
@@ -111,13 +112,20 @@ def _record(item: Record | BadRow) -> Record:
     return item
 
 
-def stream_rows(path: str, data: Data, task: str, options: dict[str, Json]) -> RowStream[Any]:
-    """The file opened for this task; BadRow or BadInput where its columns do not tell what they are for."""
+def stream_rows(
+    path: str, data: Data, task: str, options: dict[str, Json], *, is_labelled: bool = True
+) -> RowStream[Any]:
+    """The file opened for this task; BadRow or BadInput where its columns do not tell what they are for.
+
+    Of a file that is not labelled the inputs alone are read, whatever labels it has.
+    """
     family = rows_of(task)
+    if not is_labelled and data.format is None and Path(split_part(path)[0]).suffix.lower() == lines.SUFFIX:
+        data = replace(data, format=lines.NAME)
     table = open_table(Path(path), data, family.column_names(task), family.example(task))
     if not table.sample:
         raise _unreadable(table)
-    reader = family.row_reader(task, table, data, options)
+    reader = family.row_reader(task, table, data, options) if is_labelled else input_reader_of(task)(task, table, data)
     stream = RowStream(table, reader, data.on_bad_row != "skip", bool(options.get("skip_empty", False)))
     stream.class_names = class_names_by_column(table, reader.columns.get("label"), data.class_names)
     return stream

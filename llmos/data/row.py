@@ -46,7 +46,7 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """A text and its label, or all of its labels where a text may have many."""
+    """A text and its label, or all of its labels where a text may have many; an unlabelled row has none."""
 
     input: Json
     labels: tuple[str, ...]
@@ -65,11 +65,11 @@ class LabelRow:
     @property
     def column(self) -> Json:
         """As a stored dataset's column has it."""
-        return list(self.labels) if self.is_multi else self.labels[0]
+        return list(self.labels) if self.is_multi else next(iter(self.labels), None)
 
     @property
     def target(self) -> str:
-        return repr(self.labels if self.is_multi else self.labels[0])
+        return repr(self.labels if self.is_multi else self.column)
 
     @property
     def identity(self) -> str:
@@ -80,7 +80,8 @@ class LabelRow:
 class TagRow:
     """Words and their IOB2 tags; where they came as a text, that text and its spans as (start, end, label).
 
-    Training reads the tags, evaluation the spans: a span that parts a word is learned as whole words.
+    Training reads the tags, evaluation the spans: a span that parts a word is learned as whole words. An unlabelled row
+    has no tags.
     """
 
     input: Json
@@ -106,8 +107,8 @@ class TagRow:
 
     @property
     def kinds(self) -> set[str]:
-        """The kinds of its entities, or O where it has none."""
-        return {tag[2:] for tag in self.tags if tag != OUTSIDE} or {OUTSIDE}
+        """The kinds of its entities, or O where it has none; nothing where nobody has tagged it."""
+        return {tag[2:] for tag in self.tags if tag != OUTSIDE} or ({OUTSIDE} if self.tags else set())
 
     @property
     def target(self) -> str:

@@ -17,6 +17,7 @@ from llmos.abi.process import DONE, Progress
 from llmos.data.checks.registry import run_checks
 from llmos.data.checks.report import CheckReport, read_kept
 from llmos.data.checks.subject import Stored, Subject
+from llmos.data.datasets.columns import UNLABELLED
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, keep_result, reader_of, rows_of, size_of
 
@@ -48,13 +49,16 @@ def _check(channel: Channel, job: Job) -> CheckReport:
     manifest = job.manifests[ref]
     without = tuple(job.args.get("without") or ())
     reader = reader_of(job, ref)
-    splits: dict[str, list[Stored]] = {name: [] for name in reader.splits}
+    splits: dict[str, list[Stored]] = {name: [] for name in reader.splits if name != UNLABELLED}
     on_rows = counter(channel, "read", size_of(job, ref))
     for split, stored in rows_of(reader):
-        splits[split].append(stored)
+        if split != UNLABELLED:
+            splits[split].append(stored)
         on_rows(1)
     rows = [row for some in splits.values() for row in some]
     notes = []
+    if UNLABELLED in reader.splits:
+        notes.append(f"The {manifest.splits[UNLABELLED]:,} unlabelled rows were not checked")
     facts: BaseFacts | None = None
     if "base" in job.models and not {"labels", "length", "unknown-text"} <= set(without):
         facts = _ask(channel, job, manifest.task, rows, with_labels="labels" not in without)

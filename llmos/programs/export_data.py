@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from llmos.abi.frame import Job
+from llmos.abi.model import DatasetManifest
 from llmos.abi.process import DONE, Progress
 from llmos.data.byte_source import sha256_of_file
+from llmos.data.datasets.columns import UNLABELLED
 from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.exports.export import ExportedDataset
@@ -27,14 +29,14 @@ def main(channel: Channel, job: Job) -> None:
     """Write the rows, and keep the file where clients fetch it from."""
     ref = job.args["data"]
     manifest, split = job.manifests[ref], job.args.get("split")
-    splits = tuple(manifest.splits) if split in (None, "all") else (split,)
+    splits = _splits_of(manifest, split)
     total = sum(manifest.splits[name] for name in splits)
     folder = Path(str(job.args.get("reports") or Path(job.scratch) / "reports"))
     scheme = str(job.args.get("scheme") or "iob2")
     dataset = ExportedDataset(
         manifest.task, dict(manifest.options), tuple(manifest.labels), tuple(manifest.extras), scheme
     )
-    export = export_named(str(job.args["format"]), dataset)
+    export = export_named(str(job.args["format"]), dataset, is_labelled=splits != (UNLABELLED,))
     aside = Path(job.scratch) / EXPORT
     rows = (stored for name, stored in rows_of(reader_of(job, ref)) if name in splits)
     try:
@@ -47,9 +49,20 @@ def main(channel: Channel, job: Job) -> None:
     shutil.move(aside, folder / EXPORT)
     name = f"{ref.replace('@', '-')}{f'-{split}' if split else ''}.{export.ending}"
     found = {"name": name, "format": export.name, "rows": total, "size_bytes": size_bytes, "sha256": digest}
-    keep_result(job, {**found, "loses": export.loses})
-    lost = f". It does not carry {export.loses}" if export.loses else ""
+    rest = sum(manifest.splits.values()) - total if split in (None, "all") else 0
+    loses = " and ".join(
+        filter(None, (export.loses, f"the {rest:,} unlabelled rows (--split unlabelled)" * bool(rest)))
+    )
+    keep_result(job, {**found, "loses": loses})
+    lost = f". It does not carry {loses}" if loses else ""
     channel.report(Progress(DONE, total, total, "rows", {"rows": total}, f"{total:,} rows as {export.name}{lost}"))
+
+
+def _splits_of(manifest: DatasetManifest, split: str | None) -> tuple[str, ...]:
+    """The split that was named, or all; unlabelled rows stand alone, for no file can say which rows are such."""
+    if split not in (None, "all"):
+        return (str(split),)
+    return tuple(name for name in manifest.splits if name != UNLABELLED) or (UNLABELLED,)
 
 
 def _count_rows(rows: Iterator[StoredRow[Any]], on_rows: Callable[[int], None]) -> Iterator[StoredRow[Any]]:

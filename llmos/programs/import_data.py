@@ -21,7 +21,7 @@ from llmos.abi.recipe import Data
 from llmos.abi.task import spec_of
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import describe_source
-from llmos.data.datasets.columns import SPLITS
+from llmos.data.datasets.columns import SPLITS, UNLABELLED
 from llmos.data.datasets.dataset_reader import row_options
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.row_ids import RowIds
@@ -44,7 +44,7 @@ def main(channel: Channel, job: Job) -> None:
     args = job.args
     data = Data(args["data"]) if isinstance(args["data"], str) else from_plain(args["data"], Data)
     channel.report(Progress("read", unit="rows"))
-    task = str(args.get("task") or guess_task(data.train, data))
+    task = str(args.get("task") or _guess_task(data))
     options = _check_options(task, args.get("options") or {})
     columns = {key: str(args[key]) for key in (GROUP, TIME) if args.get(key)}
     importing = _Import(channel, data, task, options, columns, RowIds(bytes.fromhex(job.row_key)))
@@ -98,7 +98,9 @@ class _Import:
 
     def read(self, split: str, source: str, writer: DatasetWriter) -> None:
         """Add the file's rows to the split. Its bad rows are kept for the error, so that the next file is read too."""
-        stream = stream_rows(source, self.data, self.task, self.options)
+        is_labelled = split != UNLABELLED
+        data = self.data if is_labelled else replace(self.data, format=None, query=None)
+        stream = stream_rows(source, data, self.task, self.options, is_labelled=is_labelled)
         self._check_columns(stream)
         kinds: dict[str, Row] = {}  # a row of each label
         count = 0
@@ -169,9 +171,15 @@ def _batches(stream: RowStream[Any]) -> Iterator[list[tuple[Any, Mapping[str, Js
 
 def _sources(data: Data) -> dict[str, str]:
     """The file of each split; of a folder that save_to_disk wrote, those of its splits."""
-    told = {"train": data.train, "validation": data.validation, "test": data.test}
-    own = splits_of(data.train)
+    told = {"train": data.train, "validation": data.validation, "test": data.test, UNLABELLED: data.unlabelled}
+    own = splits_of(data.train) if data.train else {}
     return {name: source for name in SPLITS if (source := told[name] or own.get(name))}
+
+
+def _guess_task(data: Data) -> str:
+    if not data.train:
+        raise BadInput("Rows without labels do not tell what they are for. Name the task: --task classify", key="task")
+    return guess_task(data.train, data)
 
 
 def _check_options(task: str, options: Mapping[str, Json]) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.data.datasets.columns import UNLABELLED
 from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.sampling import choose_sample
 from llmos.programs.channel import Channel, Stopped
@@ -29,7 +30,7 @@ def main(channel: Channel, job: Job) -> None:
     try:
         on_rows = counter(channel, "choose", size_of(job, ref))
         for number, (split, stored) in enumerate(rows_of(reader)):
-            if only in (None, split):
+            if only == split or (only is None and not (balance and split == UNLABELLED)):
                 stratum = "\0".join([split, *sorted(stored.row.kinds)])
                 strata.append(known.setdefault(stratum, stratum))
                 ids.append(int(stored.id, 16))

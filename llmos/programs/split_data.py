@@ -11,6 +11,7 @@ from pathlib import Path
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.data.datasets.columns import UNLABELLED
 from llmos.data.datasets.dataset_reader import DatasetReader, row_options
 from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.split_by import MADE, SplitBy, SplitUnit, choose_units, split_by
@@ -48,7 +49,7 @@ def main(channel: Channel, job: Job) -> None:
             left = [one for i, one in enumerate(left) if i not in chosen]
         written = write_chosen(
             Path(job.scratch) / "dataset",
-            [(reader, lambda number, split: target.get(number, "train" if again else split))],
+            [(reader, lambda number, split: target.get(number, "train" if again and split != UNLABELLED else split))],
             counter(channel, "write", size_of(job, ref)),
             row_options(reader.options) | _column_option(by),
         )
@@ -82,7 +83,7 @@ def _units(
     numbers, units, has_group = [], [], 0
     on_rows = counter(channel, "choose", total)
     for number, (split, stored) in enumerate(rows_of(reader)):
-        if again or split == "train":
+        if split == "train" or (again and split != UNLABELLED):
             numbers.append(number)
             units.append(by.unit(stored))
             has_group += by.group_in(stored.extra) is not None

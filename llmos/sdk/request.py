@@ -322,6 +322,7 @@ def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
 
 RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora", "method_settings"}
 DATA_KEYS = {f.name for f in fields(Data)}
+FILES = ("train", "validation", "test", "unlabelled")
 LORA_KEYS = {f.name for f in fields(Lora)}
 
 
@@ -363,7 +364,7 @@ def data_of(data: str | Path | Data, **settings: Json) -> Data:
 def _data(data: str | Path | Data, read: Mapping[str, Json]) -> Json:
     plain: dict[str, Json] = to_plain(data) if isinstance(data, Data) else {"train": str(data)}
     plain |= {key: str(value) if isinstance(value, Path) else value for key, value in read.items()}
-    return plain | {key: _absolute(plain[key]) for key in ("train", "validation", "test") if plain.get(key)}
+    return plain | {key: _absolute(plain[key]) for key in FILES if plain.get(key)}
 
 
 def _absolute(source: str) -> str:

@@ -115,6 +115,31 @@ def test_all_bad_rows_of_all_files_are_found_in_one_import(shop: Shop, tmp_path:
     assert sum(offer.draft["provenance"]["sources"]["train"]["skipped"].values()) == 2
 
 
+def test_rows_without_labels_are_a_split_that_operations_leave_alone(shop: Shop, tmp_path: Path):
+    (tmp_path / "raw.txt").write_text("ticket number 3 is about this\nnobody knows this one\n")
+    data = {"train": str(tickets(tmp_path)), "unlabelled": str(tmp_path / "raw.txt")}
+    shop.run(import_data, name="both", task="classify", data=data)
+    both = f"both@{shop.pid}"
+    manifest = shop.manifests[both]
+    assert manifest.splits == {"train": 60, "unlabelled": 2}
+    assert manifest.provenance["sources"]["unlabelled"]["rows"] == 2
+    assert set(manifest.label_counts) == {"train"}
+    raw = shop.rows(both, "unlabelled")
+    shop.run(split_data, data=both, name="both", test=0.2, validation=0.0, again=True)
+    assert shop.rows(f"both@{shop.pid}", "unlabelled") == raw
+    shop.run(sample_data, data=both, name="some", n=6, balance=True)
+    assert shop.manifests[f"some@{shop.pid}"].splits == {"train": 6}
+    assert shop.run(export_data, data=both, format="csv", split="all")["rows"] == 60
+    assert shop.run(export_data, data=both, format="csv", split="unlabelled")["rows"] == 2
+    shop.run(import_data, name="raw", task="classify", data={"train": "", "unlabelled": str(tmp_path / "raw.txt")})
+    pool = f"raw@{shop.pid}"
+    shop.run(merge_data, data=pool, others=["tickets@1"], name="joined")
+    assert shop.manifests[f"joined@{shop.pid}"].splits == {"train": 60, "unlabelled": 1}
+    with pytest.raises(BadInput) as raised:
+        shop.run(import_data, name="raw", data={"train": "", "unlabelled": str(tmp_path / "raw.txt")})
+    assert raised.value.detail["key"] == "task"
+
+
 def test_a_column_to_group_by_must_be_there(shop: Shop, tmp_path: Path):
     with pytest.raises(BadInput) as raised:
         shop.run(import_data, name="some", data=str(tickets(tmp_path)), group="author")

@@ -12,7 +12,8 @@ from llmos.abi.json_type import Json
 from llmos.data.datasets.stored_row import NOTHING, StoredRow
 from llmos.data.families import rows_of
 
-SPLITS = ("train", "validation", "test")
+UNLABELLED = "unlabelled"  # rows that nobody has labelled yet
+SPLITS = ("train", "validation", "test", UNLABELLED)
 OWN = {
     "id": "the row's id in this home",
     "file": "the file that it was read from",

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmos.abi.error import BadInput, Conflict
 from llmos.abi.json_type import Json
+from llmos.data.datasets.columns import SPLITS, UNLABELLED
 from llmos.data.datasets.dataset_reader import DatasetReader, row_options
 from llmos.data.datasets.row_table import RowTable
 
@@ -49,24 +50,33 @@ def shared_options(readers: Sequence[DatasetReader]) -> dict[str, Json]:
 
 
 def plan_merge(tables: Sequence[RowTable], refs: Sequence[str], prefer: str = "") -> MergePlan:
-    """Keep each id once, where it comes first; Conflict where contents differ, unless `prefer` says which counts."""
+    """Keep each id once, where it comes first; Conflict where contents differ, unless `prefer` says which counts.
+
+    A labelled row stands before the same one without a label, wherever that comes.
+    """
     import numpy as np
 
-    ids = np.concatenate([one.ids for one in tables])
-    contents = np.concatenate([one.contents for one in tables])
+    all_ids = np.concatenate([one.ids for one in tables])
+    splits = np.concatenate([one.splits for one in tables])
+    is_unlabelled = splits == SPLITS.index(UNLABELLED)
+    counts = np.flatnonzero(~(is_unlabelled & np.isin(all_ids, all_ids[~is_unlabelled])))
+    ids = all_ids[counts]
+    contents = np.concatenate([one.contents for one in tables])[counts]
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    differs = contents != contents[first][inverse]
+    differs = np.zeros(len(all_ids), bool)
+    differs[counts] = contents != contents[first][inverse]
     if differs.any() and not prefer:
-        raise _conflict(tables, refs, ids, differs, first[inverse])
-    kept = np.zeros(len(ids), bool)
+        earlier = np.zeros(len(all_ids), np.int64)
+        earlier[counts] = counts[first[inverse]]
+        raise _conflict(tables, refs, all_ids, differs, earlier)
+    kept = np.zeros(len(all_ids), bool)
     if prefer == PREFER[1]:
-        backwards = ids[::-1]
-        _, last = np.unique(backwards, return_index=True)
-        kept[len(ids) - 1 - last] = True
+        _, last = np.unique(ids[::-1], return_index=True)
+        kept[counts[len(ids) - 1 - last]] = True
     else:
-        kept[first] = True
+        kept[counts[first]] = True
     ends = np.cumsum([len(one.ids) for one in tables])
-    return MergePlan(np.split(kept, ends[:-1]), int(len(ids) - len(first)), int(differs.sum()))
+    return MergePlan(np.split(kept, ends[:-1]), int(len(all_ids) - len(first)), int(differs.sum()))
 
 
 def _conflict(tables: Sequence[RowTable], refs: Sequence[str], ids: Any, differs: Any, first: Any) -> Conflict:

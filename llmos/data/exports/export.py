@@ -61,3 +61,4 @@ class Export:
     write: Write
     loses: str = ""
     tasks: frozenset[str] = frozenset()  # of the families, only these; empty: all
+    has_cells: bool = False  # one for each column, of which that of the label may be empty: rows without one fit too

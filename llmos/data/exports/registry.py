@@ -21,14 +21,14 @@ NO_CHARACTERS = "other columns, texts between words, and spans that part a word"
 EXPORTS = {
     one.name: one
     for one in (
-        Export("jsonl", "jsonl", ALL, objects.json_lines(objects.plain)),
-        Export("json", "json", ALL, objects.json_list(objects.plain)),
-        Export("csv", "csv", TABLES, tables.write_delimited(",")),
-        Export("tsv", "tsv", TABLES, tables.write_delimited("\t")),
-        Export("parquet", "parquet", ALL, tables.write_parquet, NO_PARTS),
-        Export("arrow", "arrow", ALL, tables.write_arrow, NO_PARTS),
+        Export("jsonl", "jsonl", ALL, objects.json_lines(objects.plain), has_cells=True),
+        Export("json", "json", ALL, objects.json_list(objects.plain), has_cells=True),
+        Export("csv", "csv", TABLES, tables.write_delimited(","), has_cells=True),
+        Export("tsv", "tsv", TABLES, tables.write_delimited("\t"), has_cells=True),
+        Export("parquet", "parquet", ALL, tables.write_parquet, NO_PARTS, has_cells=True),
+        Export("arrow", "arrow", ALL, tables.write_arrow, NO_PARTS, has_cells=True),
         Export("saved-dataset", "zip", ALL, saved_dataset.write_saved_dataset, NO_PARTS),
-        Export("sqlite", "db", TABLES, tables.write_sqlite),
+        Export("sqlite", "db", TABLES, tables.write_sqlite, has_cells=True),
         Export("one-hot", "csv", LABELS, tables.write_one_hot, NO_COLUMNS),
         Export("fasttext", "txt", LABELS, tables.write_fasttext, f"{NO_COLUMNS}, line ends and runs of spaces"),
         Export("conll", "conll", TAGS, words.write_conll, f"ids, {NO_CHARACTERS}"),
@@ -64,13 +64,14 @@ def exports_of(task: str) -> list[str]:
     ]
 
 
-def export_named(name: str, dataset: ExportedDataset) -> Export:
+def export_named(name: str, dataset: ExportedDataset, *, is_labelled: bool = True) -> Export:
     """The export of this name; BadInput where there is none, or it cannot carry these rows."""
-    able = exports_of(dataset.task)
+    able = [one for one in exports_of(dataset.task) if is_labelled or EXPORTS[one].has_cells]
     if name not in able:
         what = "cannot carry rows of" if name in EXPORTS else "is no format that is exported, for"
+        without = "" if is_labelled else " without labels"
         raise BadInput(
-            f"{name[:40]!r} {what} {dataset.task}. Formats for it: {', '.join(able)}",
+            f"{name[:40]!r} {what} {dataset.task}{without}. Formats for it: {', '.join(able)}",
             key="format",
             value=name[:40],
             expected=able,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
-from llmos.abi.task import Family, spec_of
+from llmos.abi.task import Family, spec_of, tasks_in
 from llmos.data.families import labels, pairs, spans, tags, text
 from llmos.data.row_reader import RowReader
 from llmos.data.table import Table
@@ -70,6 +71,24 @@ FAMILIES: Mapping[Family, RowFamily] = {
     Family.PAIRS: pairs,
     Family.TEXT: text,
 }
+
+
+InputReader = Callable[[str, Table, Data], RowReader[Any]]
+INPUT_READERS: Mapping[Family, InputReader] = {Family.LABELS: labels.input_reader, Family.TAGS: tags.input_reader}
+
+
+def input_reader_of(task: str) -> InputReader:
+    """How rows are made whose labels nobody has given yet; BadInput for a task whose rows have none."""
+    family = spec_of(task).family
+    if family not in INPUT_READERS:
+        able = [name for one in INPUT_READERS for name in tasks_in(one)]
+        raise BadInput(
+            f"Rows of {task} are not labelled afterwards. Those of these tasks are: {', '.join(able)}",
+            key="unlabelled",
+            task=task,
+            expected=able,
+        )
+    return INPUT_READERS[family]
 
 
 def rows_of(task: str) -> RowFamily:

@@ -14,7 +14,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.recipe import Data
 from llmos.abi.task import Family, tasks_in
 from llmos.data.cells import is_number, label_in, labels_in, text_in
-from llmos.data.columns import LABEL_NAMES, TEXT_NAMES, choose, first_of
+from llmos.data.columns import LABEL_NAMES, TEXT_NAMES, choose, choose_texts, first_of
 from llmos.data.label_cells import LabelCells, label_cells_of
 from llmos.data.one_hot import OneHotColumns, one_hot_columns
 from llmos.data.review import review_of
@@ -96,6 +96,19 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     )
 
 
+def input_reader(task: str, table: Table, data: Data) -> RowReader[LabelRow]:
+    """Reads texts alone; a column of labels stays beside them."""
+    texts, note = choose_texts(table, data.text, tagged=False)
+
+    def row(record: Record) -> LabelRow:
+        text = " ".join(text_in(table, record.line, record.cells[i]) for i in texts)
+        return LabelRow({"text": text}, (), str(table.path), record.line)
+
+    used = frozenset(texts)
+    names = {"text": ",".join(table.names[i] for i in texts)}
+    return RowReader(row, names, used, (texts,), note, review=review_of(table, used))
+
+
 def _one_hot_reader(table: Table, hot: OneHotColumns, *, many: bool) -> RowReader[LabelRow]:
     def row(record: Record) -> LabelRow:
         text = text_in(table, record.line, record.cells[hot.text])
@@ -162,7 +175,7 @@ def stored_types(task: str, options: Mapping[str, Json]) -> dict[str, str]:
 
 def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int) -> LabelRow:
     label = cells["label"]
-    labels = tuple(label) if isinstance(label, list) else (label,)
+    labels = tuple(label) if isinstance(label, list) else () if label is None else (label,)
     return LabelRow({"text": cells["text"]}, labels, file, line, bool(options.get("multi_label")))
 
 

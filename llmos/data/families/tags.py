@@ -13,7 +13,7 @@ from llmos.abi.recipe import Data
 from llmos.abi.task import Family, tasks_in
 from llmos.data.cells import kind_of, text_in
 from llmos.data.char_spans import REFUSE, spans_in, tags_of, without_overlaps
-from llmos.data.columns import Columns, choose, first_of
+from llmos.data.columns import Columns, choose, choose_texts, first_of
 from llmos.data.families.labels import refuse_kinds
 from llmos.data.formats.conll import TAG, SchemeCounts, as_iob2
 from llmos.data.review import review_of
@@ -94,6 +94,26 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
         review=review_of(table, used),
         counts=counts,
     )
+
+
+def input_reader(task: str, table: Table, data: Data) -> RowReader[TagRow]:
+    """Reads words, or texts, alone; tags and spans stay beside them."""
+    is_conll = table.format in ("conll", "conllu")
+    texts, note = ((0,), "") if is_conll else choose_texts(table, data.text, tagged=True)
+    check = task_of(task).check
+
+    def row(record: Record) -> TagRow:
+        line, text = record.line, record.cells[texts[0]]
+        if isinstance(text, str):
+            words = words_of(check({"text": text_in(table, line, text)}))
+            tokens = [words.text[a:b] for a, b in words.offsets]
+            return TagRow({"tokens": tokens}, (), str(table.path), line, words.text, ())
+        tokens = _check_row(table, line, {"tokens": text}, check)["tokens"]
+        return TagRow({"tokens": tokens}, (), str(table.path), line)
+
+    used = frozenset(texts)
+    names = {"text": table.names[texts[0]]}
+    return RowReader(row, names, used, (texts,), note, review=review_of(table, used))
 
 
 def _tags_in(table: Table, line: int, label: Json, count: int) -> list[str]:

@@ -20,6 +20,7 @@ from llmos.data.formats import (
     fasttext,
     json_document,
     jsonl,
+    lines,
     parquet,
     saved_dataset,
     sqlite,
@@ -29,7 +30,7 @@ from llmos.data.formats.detect import DetectedFormat, detect_format
 from llmos.data.formats.source import EXAMPLE, Source
 from llmos.data.table import Table
 
-OF_TEXT = frozenset({"csv", "tsv", "jsonl", "json", "conll", "conllu", "fasttext", "squad"})
+OF_TEXT = frozenset({"csv", "tsv", "jsonl", "json", "conll", "conllu", "fasttext", "squad", lines.NAME})
 
 
 class Format(Protocol):
@@ -54,6 +55,7 @@ FORMATS: Mapping[str, Format] = {
     "conllu": conllu,
     "fasttext": fasttext,
     "squad": squad,
+    lines.NAME: lines,
 }
 
 

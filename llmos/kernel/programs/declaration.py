@@ -111,8 +111,9 @@ class Declaration:
 
 
 def row_files(data: Mapping[str, Json]) -> list[tuple[str, str]]:
-    """The parts of `data` (train, validation, test) that name files or datasets of rows."""
-    return [(key, data[key]) for key in ("train", "validation", "test") if isinstance(data.get(key), str)]
+    """The parts of `data` (train, validation, test, unlabelled) that name files or datasets of rows."""
+    keys = ("train", "validation", "test", "unlabelled")
+    return [(key, data[key]) for key in keys if data.get(key) and isinstance(data[key], str)]
 
 
 def check_declaration(found: object) -> Declaration:
