@@ -30,8 +30,8 @@ class Needs(StrEnum):
     WORDNET = "wordnet"  # its dictionary files
     BASE = "base"  # an encoder
     MASKED = "masked model"  # an encoder with its masked language modelling head
-    WRITER = "writer"  # a generative model
-    TRANSLATORS = "translators"  # two models, there and back
+    WRITER = "writer"  # a model that answers any prompt with text
+    TRANSLATORS = "translators"  # models that translate, there and back
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,12 @@ def augment(
     seed: Annotated[int | None, typer.Option(help="Another seed, other copies (default 7).")] = None,
     base: Annotated[str | None, typer.Option(help="The base that proposes words: for neighbour and masked.")] = None,
     model: Annotated[str | None, typer.Option(help="Keep only copies that this model labels as their row.")] = None,
+    writer: Annotated[str | None, typer.Option(help="The model that says texts anew: for paraphrase.")] = None,
+    translators: Annotated[
+        str | None, typer.Option(help="For back-translation: the models there and back, by a comma; or one for both.")
+    ] = None,
+    via: Annotated[str | None, typer.Option(help="Translate there into this language, such as German.")] = None,
+    language: Annotated[str | None, typer.Option(help="The rows' language, to translate back into.")] = None,
     name: Name = None,
     wait: Wait = True,
     as_json: AsJson = False,
@@ -43,6 +49,10 @@ def augment(
             seed=seed,
             base=base,
             model=model,
+            writer=writer,
+            translators=[one.strip() for one in (translators or "").split(",") if one.strip()],
+            via=via,
+            language=language,
             name=name,
             wait=False,
         )

@@ -1,12 +1,15 @@
 """augment-data: writes a dataset again with changed copies of its training rows behind them.
 
 Arguments: `data`, `name`, `by`, `copies`, `share`, `strength`, `only_labels`, `balance`, `seed`; `base`, which proposes
-words; `model`, which must label a copy as it is labelled.
+words; `model`, which must label a copy as it is labelled; `writer`, which paraphrases; `translators` with the languages
+`via` and `language`, which translate there and back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.process import Progress
 from llmos.abi.wire import to_plain
 from llmos.data.augmentation.added import REPEAT, AddedRows, Agrees, add_rows
-from llmos.data.augmentation.augmenter import Material
+from llmos.data.augmentation.augmenter import Material, Rewriter
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
 from llmos.data.datasets.row_ids import row_id
@@ -27,6 +30,7 @@ from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, finish, reader_of, rows_of, size_of
 from llmos.programs.dataset_version import offer_child
 
+NAMED = ("base", "model", "writer", "translators", "via", "language")  # what provenance says of the models
 Stored = StoredRow[Any]  # Any: rows of the task's family
 
 
@@ -42,7 +46,7 @@ def main(channel: Channel, job: Job) -> None:
     operation: dict[str, Json] = {
         "operation": "augment",
         **{key: value for key, value in to_plain(how).items() if value},
-        **{key: job.args[key] for key in ("base", "model") if job.args.get(key)},
+        **{key: job.args[key] for key in NAMED if job.args.get(key)},
         "counts": added.counts,
         "missing": added.missing,
     }
@@ -76,7 +80,9 @@ def _augment(channel: Channel, job: Job, reader: DatasetReader, how: Augmentatio
         channel.report(Progress("augment", made, wanted, "rows"))
 
     rows = [stored.row for stored in train]
-    added = add_rows(_material(job, reader.task, rows, how), how, held_out, _agreement(job, reader.task, how), report)
+    with _rewriters(channel, job) as rewriters:
+        material = _material(job, reader.task, rows, how, rewriters)
+        added = add_rows(material, how, held_out, _agreement(job, reader.task, how), report)
     on_write = counter(channel, "write", total + len(added.rows))
     ids = {stored.id for stored in train}
     with DatasetWriter(Path(job.scratch) / "dataset", reader.task, options=reader.options) as writer:
@@ -112,13 +118,23 @@ def _with_copies(
         yield StoredRow(id, one.row, parent.extra, one.origin([parent.id], how.seed))
 
 
-def _material(job: Job, task: str, rows: Sequence[Any], how: Augmentation) -> Material:  # Any: as Stored
+def _material(
+    job: Job, task: str, rows: Sequence[Any], how: Augmentation, rewriters: Mapping[str, Rewriter]
+) -> Material:  # Any: as Stored
     base = job.models.get("base")
     if base is None:
-        return Material(task, rows)
+        return Material(task, rows, rewriters=rewriters)
     from llmos.training.substitutes import find_material  # imports torch, which most augmenters do not need
 
-    return find_material(task, rows, how, base, job.device)
+    return replace(find_material(task, rows, how, base, job.device, job.threads), rewriters=rewriters)
+
+
+def _rewriters(channel: Channel, job: Job) -> AbstractContextManager[Mapping[str, Rewriter]]:
+    if not job.args.get("engines"):
+        return nullcontext({})
+    from llmos.programs.rewriters import rewriters_in  # imports engines
+
+    return rewriters_in(channel, job)
 
 
 def _agreement(job: Job, task: str, how: Augmentation) -> dict[str, Agrees]:

@@ -135,7 +135,7 @@ class _Augmenting:
         self._report(f"augment by {', '.join(how.by) or 'repeat'}")
         splits = self.data.splits
         held_out = frozenset(key_of(row) for row in (*splits.validation, *splits.test))
-        material = find_material(self.recipe.task, splits.train, how, self.base, self.job.device)
+        material = find_material(self.recipe.task, splits.train, how, self.base, self.job.device, self.job.threads)
         return add_rows(
             material, how, held_out, report=lambda n, of: self.channel.report(Progress("augment", n, of, "rows"))
         )

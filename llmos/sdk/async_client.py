@@ -279,6 +279,10 @@ class AsyncClient:
         seed: int | None = None,
         base: str | None = None,
         model: str | None = None,
+        writer: str | None = None,
+        translators: Sequence[str] = (),
+        via: str | None = None,
+        language: str | None = None,
         name: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
@@ -286,10 +290,12 @@ class AsyncClient:
         """Add changed copies of training rows, in a new version: `by` augmenters such as "swap,delete".
 
         A `base` proposes words for `neighbour` and `masked`; only copies that the `model` labels as their row are kept.
+        A `writer` paraphrases; `translators` translate there, to the language `via`, and back to `language`.
         """
         numbers = {"copies": copies, "share": share, "strength": strength, "seed": seed}
-        named = {"by": by, "base": base, "model": model, "name": name}
-        args = {**named, **numbers, "balance": balance, "only_labels": list(only_labels) or None}
+        named = {"by": by, "base": base, "model": model, "writer": writer, "via": via, "language": language}
+        lists = {"only_labels": list(only_labels) or None, "translators": list(translators) or None}
+        args = {**named, **numbers, **lists, "balance": balance, "name": name}
         return await self.operate_dataset(ref, "augment", wait=wait, on_progress=on_progress, **args)
 
     async def diff_datasets(self, ref: str, other: str, *, on_progress: OnProgress | None = None) -> Json:

@@ -34,17 +34,22 @@ TEXTS_AT_ONCE = 32
 GUESSES = 12  # of a masked model for one word
 
 
-def find_material(task: str, rows: Sequence[Row], how: Augmentation, base: ModelPath, device: str) -> Material:
+def find_material(
+    task: str, rows: Sequence[Row], how: Augmentation, base: ModelPath, device: str, threads: int = 0
+) -> Material:
     """The training rows with what the augmenters asked for need of the base; BadInput where it lacks that."""
     substitutes: dict[str, Substitutes] = {}
     if "neighbour" in how.by:
-        substitutes["neighbour"] = NeighbourWords(base, device, Material(task, rows).vocabulary[0])
+        substitutes["neighbour"] = NeighbourWords(base, device, Material(task, rows).vocabulary[0], threads)
     if "masked" in how.by:
         substitutes["masked"] = MaskedWords(base, device)
     return Material(task, rows, substitutes, lacks=dict.fromkeys(("paraphrase", "back-translation"), NO_WRITER))
 
 
-NO_WRITER = "it needs a model that says texts in other words, and a training run has only its base. Leave it out"
+NO_WRITER = (
+    "it needs a model that writes text, and a training run has only its base. Make the copies before the training: "
+    "llmos data augment NAME --by paraphrase --writer smollm2"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from llmos.abi.error import BadInput, BadRow
-from llmos.abi.frame import Job
+from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Offer
 from llmos.abi.wire import from_plain
@@ -50,6 +50,7 @@ class Shop:
         self.folder = folder
         self.manifests: dict[str, DatasetManifest] = {}
         self.folders: dict[str, str] = {}
+        self.models: dict[str, ModelPath] = {}
         self.pid = 0
 
     def run(self, program: ModuleType, **args: Json) -> Offer | Json:
@@ -57,7 +58,8 @@ class Shop:
         self.pid += 1
         scratch = self.folder / str(self.pid)
         scratch.mkdir()
-        job = Job(self.pid, "", args, str(scratch), datasets=self.folders, manifests=self.manifests, row_key=KEY)
+        stored = {"datasets": self.folders, "manifests": self.manifests, "models": self.models}
+        job = Job(self.pid, "", args, str(scratch), row_key=KEY, **stored)
         daemon, channel, close = beside()
         try:
             program.main(channel, job)

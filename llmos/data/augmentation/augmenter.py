@@ -9,7 +9,7 @@ from functools import cached_property
 from random import Random
 from typing import Any, Protocol
 
-from llmos.abi.augmentation import AUGMENTERS, ChangeKind
+from llmos.abi.augmentation import AUGMENTERS, ChangeKind, Needs
 from llmos.abi.error import BadInput
 from llmos.data.augmentation.families import rewriting_of
 from llmos.data.augmentation.places import Place, is_changeable, words_in
@@ -93,9 +93,18 @@ class Material:
         return self.rewriters[name]
 
 
+SAID = {
+    Needs.WORDNET: "WordNet",
+    Needs.BASE: "a base that is an encoder",
+    Needs.MASKED: "a base with its masked language modelling head",
+    Needs.WRITER: "a model that writes text",
+    Needs.TRANSLATORS: "models that translate, there and back",
+}
+
+
 def _missing(name: str, lacks: Mapping[str, str]) -> BadInput:
     needs = AUGMENTERS[name].needs
-    why = lacks.get(name, f"it needs a {needs}, and none is given here. Leave it out")
+    why = lacks.get(name, f"it needs {SAID[needs]}, and none is given here. Leave it out")
     return BadInput(f"The augmenter {name} cannot be used: {why}", key="augment", value=name, lacks=str(needs))
 
 

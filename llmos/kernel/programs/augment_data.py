@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from llmos.abi.augmentation import AUTO, Augmentation, Needs, check_augmentation, names_in, needs_of
 from llmos.abi.device import LeaseKind
+from llmos.abi.engine import engine_of
 from llmos.abi.error import BadInput, BadSetting, WrongTask
+from llmos.abi.form import form_dtype
 from llmos.abi.frame import Job
 from llmos.abi.model import DatasetManifest, Kind, Manifest
 from llmos.abi.process import Program, Spec
+from llmos.abi.task import spec_of
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts, serving_footprint
 from llmos.kernel.programs.arguments import Text
 from llmos.kernel.programs.datasets import DatasetProgram, pin_dataset, with_new_name
@@ -23,16 +26,22 @@ if TYPE_CHECKING:
     from llmos.config import Config
 
 MODELS = ("base", "model")
+WRITERS = ("writer", "there", "back")  # the models that say texts anew, as a child is given them
 
 
 class AugmentData(DatasetProgram):
-    """`base` proposes words, for the augmenters that need one; `model` says which copies keep their labels."""
+    """`base` proposes words, for the augmenters that need one; `model` says which copies keep their labels.
+
+    `writer` paraphrases. Of the `translators` the first translates, to the language `via`, and the last back to
+    `language`.
+    """
 
     name = Program("augment-data")
     main = "llmos.programs.augment_data"
     operation = "augment"
     arguments: ClassVar[Arguments] = {
-        **dict.fromkeys(("data", "name", "by", *MODELS), Text),
+        **dict.fromkeys(("data", "name", "by", *MODELS, "writer", "via", "language"), Text),
+        "translators": list[Text],
         "copies": int,
         "share": float,
         "strength": float,
@@ -56,23 +65,77 @@ class AugmentData(DatasetProgram):
         if not dataset.splits.get("train"):
             raise BadInput(f"{dataset.ref} has no train split, and only training rows are copied", split="train")
         spec = _with_models(spec, facts.store, dataset, how.only_labels)
+        spec = _with_writers(spec, facts, how)
         return with_new_name(spec, f"{dataset.name}-augmented")
 
     def is_light(self, spec: Spec) -> bool:
-        return not any(spec.args.get(key) for key in MODELS)
+        return not any(spec.args.get(key) for key in (*MODELS, *WRITERS))
 
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
         if self.is_light(spec):
             return super().footprint(spec, model, facts)
         weights = int(spec.args.get("weights_bytes") or 0)
-        return {LeaseKind.WORKSPACE: CHILD_BYTES + (weights and WITH_MODELS), LeaseKind.WEIGHTS: weights}
+        needs = {LeaseKind.WORKSPACE: CHILD_BYTES + (weights and WITH_MODELS), LeaseKind.WEIGHTS: weights}
+        if spec.args.get("engines"):
+            needs[LeaseKind.KV] = facts.kv_bytes * len(spec.args["engines"])
+        return needs
 
     def title(self, spec: Spec) -> str:
         return f"augment {spec.args.get('data')}"
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
-        named = {key: job.args[key] for key in MODELS if job.args.get(key)}
-        return replace(job, models=job.models | {key: store.located(ref, job.dtype) for key, ref in named.items()})
+        named = {key: job.args[key] for key in (*MODELS, *WRITERS) if job.args.get(key)}
+        models = {
+            key: store.located(ref, form_dtype(store.resolve(ref).dtype if key in WRITERS else "", job.dtype))
+            for key, ref in named.items()
+        }
+        settings = {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
+        args = job.args | settings | {"vllm_command": config.vllm_command}
+        return replace(job, models=job.models | models, args=args)
+
+
+def _with_writers(spec: Spec, facts: AdmissionFacts, how: Augmentation) -> Spec:
+    """The spec with the models that say texts anew, their engines, and the bytes of their weights."""
+    args, weights, engines = dict(spec.args), int(spec.args.get("weights_bytes") or 0), {}
+    both = [str(one) for one in args.get("translators") or ()]
+    for name, key, way_out in (
+        (needs_of(how.by, (Needs.WRITER,)), "writer", "--writer smollm2 (llmos pull smollm2)"),
+        (needs_of(how.by, (Needs.TRANSLATORS,)), "translators", "--translators THERE,BACK, or one for both"),
+    ):
+        if name and not args.get(key):
+            raise BadInput(f"{name} needs {SAID[key]}: {way_out}", key=key, value=name)
+        if args.get(key) and not name:
+            raise BadInput(f"{key} is given, and none of the augmenters named needs it. Leave it out", key=key)
+    if len(both) > 2:
+        raise BadInput(f"translators has {len(both)} models; it takes one or two", key="translators", value=both)
+    there, back = (both[0], both[-1]) if both else (None, None)
+    for key, ref in (("writer", args.get("writer")), ("there", there), ("back", back)):
+        if not ref:
+            continue
+        manifest = facts.store.resolve(str(ref))
+        _refuse_silent(manifest, key)
+        args[key], engines[key] = manifest.ref, engine_of(manifest, None, facts.engine)
+        weights += serving_footprint(manifest)[LeaseKind.WEIGHTS]
+    return replace(spec, args={**args, **({"engines": engines, "weights_bytes": weights} if engines else {})})
+
+
+SAID = {
+    "writer": "a model that answers any prompt, to say each row's text in other words",
+    "translators": "models that translate",
+}
+
+
+def _refuse_silent(manifest: Manifest, key: str) -> None:
+    """Raise for a model that does not write what it is asked for."""
+    spec = spec_of(manifest.task)
+    can = spec.is_generative if key != "writer" else spec.is_open_ended
+    if not can:
+        needed = "one that answers any prompt, for chat or generate," if key == "writer" else "one that translates"
+        raise BadInput(
+            f"{manifest.ref} does {manifest.task}, and {needed} is needed here. Name another: llmos ls",
+            key="writer" if key == "writer" else "translators",
+            value=manifest.ref,
+        )
 
 
 SHOWN = 10  # labels that an error names

@@ -25,11 +25,12 @@ class Shelf:
         return DatasetManifest(name, 3, task, (), splits=splits, label_counts=counts)
 
     def resolve(self, ref: str) -> Manifest:
-        kind = Kind.BASE if ref == "minilm" else Kind.MODEL
-        task = "tag" if ref == "tagger" else "embed" if kind is Kind.BASE else "classify"
+        kind = Kind.BASE if ref in BASES else Kind.MODEL
+        task = "tag" if ref == "tagger" else BASES.get(ref, "classify")
         return Manifest(ref, 2, kind, task, (), labels=MODEL_LABELS.get(ref, ()))
 
 
+BASES = {"minilm": "embed", "talker": "chat", "opus": "translate"}
 MODEL_LABELS = {"sorter": ("lost", "other", "refund"), "stars": ("1", "2", "refund"), "tagger": ("O", "B-PER", "I-PER")}
 
 
@@ -59,6 +60,13 @@ def test_datasets_and_models_are_named_with_their_versions():
         (BadInput, "base", {"by": "neighbour"}),
         (BadInput, "base", {"by": "neighbour", "base": "sorter"}),
         (BadSetting, "model", {"by": "swap", "model": "minilm"}),
+        (BadInput, "writer", {"by": "paraphrase"}),
+        (BadInput, "writer", {"by": "swap", "writer": "talker"}),
+        (BadInput, "writer", {"by": "paraphrase", "writer": "minilm"}),
+        (BadInput, "writer", {"by": "paraphrase", "writer": "opus"}),
+        (BadInput, "translators", {"by": "back-translation"}),
+        (BadInput, "translators", {"by": "back-translation", "translators": ["opus", "opus", "opus"]}),
+        (BadInput, "translators", {"by": "back-translation", "translators": ["opus", "minilm"]}),
     ],
 )
 def test_arguments_that_cannot_work_are_refused(kind: type[LlmosError], key: str, args: dict[str, Json]):
@@ -78,3 +86,11 @@ def test_a_model_of_other_labels_or_of_another_task_is_refused_before_any_work()
         checked(by="swap", model="tagger")
     assert checked(by="swap", model="stars", only_labels=["refund"]).args["model"] == "stars:2"
     assert checked(data="named", by="mention", model="tagger").args["model"] == "tagger:2"
+
+
+def test_models_that_say_texts_anew_are_pinned_with_their_engines():
+    args = checked(by="paraphrase", writer="talker").args
+    assert (args["writer"], args["engines"]) == ("talker:2", {"writer": "pytorch"})
+    args = checked(by="back-translation", translators=["opus", "talker"], via="German").args
+    assert (args["there"], args["back"], set(args["engines"])) == ("opus:2", "talker:2", {"there", "back"})
+    assert checked(by="back-translation", translators=["talker"], via="German").args["back"] == "talker:2"
