@@ -41,6 +41,7 @@ class Bench(StrEnum):
     DATA = "data"
     AUGMENTATION = "augmentation"
     CALIBRATION = "calibration"
+    CHECKS = "checks"
 
 
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
@@ -125,6 +126,8 @@ def _measure(
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
     if bench is Bench.CALIBRATION:
         return measure(data, home, mode=mode, seeds=rounds or 1)
+    if bench is Bench.CHECKS:
+        return measure(data, home, mode=mode)
     if bench is Bench.QUALITY:
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)

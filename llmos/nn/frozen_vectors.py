@@ -27,7 +27,7 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.method import has_adapter, is_on_base
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.load import load
-from llmos.nn.packing import cut_rows, forward, pack, pool
+from llmos.nn.packing import cut_rows, forward, forward_layers, pack, pool
 from llmos.nn.text.unknown_text import UnknownText
 from llmos.tasks import Settings
 from llmos.tasks.text import encode_within, fit_length, most_chars
@@ -37,6 +37,7 @@ BLOCK_TEXTS = 4096  # tokenized at a time, and sorted by length among themselves
 ROW_TOKENS = 1024  # of a packed row: a longer one is no faster per token on a CPU
 DEVICE_ROW_TOKENS = 16384  # of a packed row on another device
 POOLING = "mean"
+MIDDLE = 2 / 3  # of the depth
 
 
 def _ignore(done: int) -> None:
@@ -57,8 +58,19 @@ class WordVectors:
 class FrozenEncoder:
     """A base, or a model with its adapter, loaded once for vectors of texts and of words."""
 
-    def __init__(self, model: ModelPath, *, dtype: str = "float32", device: str = "cpu", threads: int = 0) -> None:
-        """`threads` packed rows are computed side by side on a CPU: one per core by default."""
+    def __init__(
+        self,
+        model: ModelPath,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        threads: int = 0,
+        most_tokens: int | None = None,
+    ) -> None:
+        """`threads` packed rows are computed side by side on a CPU: one per core by default.
+
+        A text's vector is made of at most `most_tokens` of its first tokens, by default of as many as the model takes.
+        """
         manifest = model.manifest
         is_adapted = is_on_base(manifest.method) and model.base is not None
         place = model.base if is_adapted and model.base is not None else model
@@ -75,7 +87,8 @@ class FrozenEncoder:
         )
         self._ref = manifest.ref
         self._pooling = str(manifest.options.get("pooling", POOLING))
-        self._settings = Settings((), {"truncate": True}, self._loaded.max_tokens)
+        most = min(self._loaded.max_tokens, most_tokens or self._loaded.max_tokens)
+        self._settings = Settings((), {"truncate": True}, most)
         is_cpu = self._loaded.device.type == "cpu"
         self._threads = (threads or len(os.sched_getaffinity(0))) if is_cpu else 1
         self._row_tokens = ROW_TOKENS if is_cpu else DEVICE_ROW_TOKENS
@@ -131,15 +144,36 @@ class FrozenEncoder:
 
         `on_done` is called with the number of texts that are done.
         """
-        out = np.zeros((len(texts), self.size), np.float32)
+        return self._texts(texts, self._compute_last, 1, on_done)[0]
+
+    def texts_of_layers(
+        self, texts: Sequence[str], *, on_done: Callable[[int], None] = _ignore
+    ) -> tuple[Vectors, Vectors]:
+        """As `texts`, from the last layer, and from the one at two thirds of the depth.
+
+        Middle layers know more of what a text says, the last one of what it is about (Tenney, Das, Pavlick 2019). Both
+        are of the last layer where a model does not say the others.
+        """
+        last, middle = self._texts(texts, self._compute_two, 2, on_done)
+        return last, middle
+
+    def _texts(
+        self,
+        texts: Sequence[str],
+        compute: Callable[[Sequence[Sequence[int]]], tuple[Tensor, ...]],
+        layers: int,
+        on_done: Callable[[int], None],
+    ) -> list[Vectors]:
+        outs = [np.zeros((len(texts), self.size), np.float32) for _ in range(layers)]
         for start in range(0, len(texts), BLOCK_TEXTS):
             block = texts[start : start + BLOCK_TEXTS]
             ids = [one.ids for one in encode_within(block, "The text", self._loaded.tokenizer, self._settings)]
-            for places, hidden in self._rows(ids):
-                pooled = pool(hidden, [len(ids[i]) for i in places], self._pooling)
-                out[[start + i for i in places]] = self._finite(normalize(pooled, dim=-1))
+            for places, states in self._rows(ids, compute):
+                for out, hidden in zip(outs, states, strict=True):
+                    pooled = pool(hidden, [len(ids[i]) for i in places], self._pooling)
+                    out[[start + i for i in places]] = self._finite(normalize(pooled, dim=-1))
             on_done(start + len(block))
-        return out
+        return outs
 
     def words(self, sentences: Sequence[Sequence[str]], *, on_done: Callable[[int], None] = _ignore) -> WordVectors:
         """Vectors of the words of all sentences, [words, hidden], not normalized.
@@ -152,7 +186,7 @@ class FrozenEncoder:
         for start in range(0, len(sentences), BLOCK_TEXTS):
             block = [[normalize_text("NFC", word) for word in one] for one in sentences[start : start + BLOCK_TEXTS]]
             encoded = fit_length(tokenizer.encode_words(block), "The text", tokenizer, self._settings)
-            for places, hidden in self._rows([one.ids for one in encoded]):
+            for places, (hidden,) in self._rows([one.ids for one in encoded], self._compute_last):
                 means = self._finite(_word_means(hidden, [(encoded[i].words, len(block[i])) for i in places]))
                 ends = [*accumulate(len(block[i]) for i in places)]
                 for i, end in zip(places, ends, strict=True):
@@ -160,20 +194,28 @@ class FrozenEncoder:
             on_done(start + len(block))
         return WordVectors(out, tuple(starts))
 
-    def _rows(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor]]:
-        """The last hidden states of packed rows, each with the places of its sequences; empty ones are left out."""
+    def _rows(
+        self, sequences: Sequence[Sequence[int]], compute: Callable[[Sequence[Sequence[int]]], tuple[Tensor, ...]]
+    ) -> Iterator[tuple[list[int], tuple[Tensor, ...]]]:
+        """The hidden states of packed rows, each with the places of its sequences; empty ones are left out."""
         if self._loaded.tokenizer.lacks_tokens:
             self._loaded.tokenizer.check(sequences)
         places = sorted((i for i, ids in enumerate(sequences) if ids), key=lambda i: len(sequences[i]))
         rows = [*cut_rows(places, [len(ids) for ids in sequences], self._row_tokens)]
         with ThreadPoolExecutor(self._threads, "row", torch.set_num_threads, (1,)) as cores:
-            hidden = cores.map(lambda row: self._compute([sequences[i] for i in row]), rows)
+            hidden = cores.map(lambda row: compute([sequences[i] for i in row]), rows)
             yield from zip(rows, hidden, strict=True)
 
     @torch.inference_mode()
-    def _compute(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+    def _compute_last(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
         with self._adapter.on() if self._adapter is not None else nullcontext():
-            return forward(self._loaded.backbone, pack(sequences, self._loaded.device))
+            return (forward(self._loaded.backbone, pack(sequences, self._loaded.device)),)
+
+    @torch.inference_mode()
+    def _compute_two(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+        with self._adapter.on() if self._adapter is not None else nullcontext():
+            states = forward_layers(self._loaded.backbone, pack(sequences, self._loaded.device))
+        return states[-1], states[round((len(states) - 1) * MIDDLE)]
 
     def _finite(self, vectors: Tensor) -> Vectors:
         if not bool(vectors.isfinite().all()):

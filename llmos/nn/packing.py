@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +60,42 @@ def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | 
 
     The tokens' keys and values are written, but count only after `advance`.
     """
-    config = backbone.config
-    if config._attn_implementation != NAME:  # type: ignore[union-attr]  # transformers has no public name for it
+    if has_own_attention(backbone):
         assert kvs is None, "An architecture without the attention interface cannot go on from keys and values"
         return _by_length(backbone, packed)
-    out = backbone(
+    hidden: Tensor = _outputs(backbone, packed, kvs).last_hidden_state[0]
+    return hidden
+
+
+def forward_layers(backbone: nn.Module, packed: Packed) -> tuple[Tensor, ...]:
+    """The hidden states of every token, each [T, hidden]: the embeddings, then those after each layer.
+
+    The last alone for an architecture that has an attention of its own, or that does not say the others.
+    """
+    if has_own_attention(backbone):
+        return (_by_length(backbone, packed),)
+    out = _outputs(backbone, packed, None, output_hidden_states=True)
+    if not out.hidden_states:
+        return (out.last_hidden_state[0],)
+    return (*(one[0] for one in out.hidden_states[:-1]), out.last_hidden_state[0])
+
+
+def has_own_attention(backbone: nn.Module) -> bool:
+    """Whether its attention is not ours, so that texts of equal length are computed together."""
+    # transformers has no public name for it
+    return bool(backbone.config._attn_implementation != NAME)  # type: ignore[union-attr]
+
+
+def _outputs(
+    backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | None, **more: bool
+) -> Any:  # Any: transformers' outputs
+    return backbone(
         input_ids=packed.ids,
         position_ids=packed.positions + position_offset(backbone),
         layout=_layout(packed, kvs),
-        **({"use_cache": False} if hasattr(config, "use_cache") else {}),
+        **({"use_cache": False} if hasattr(backbone.config, "use_cache") else {}),
+        **more,
     )
-    hidden: Tensor = out.last_hidden_state[0]
-    return hidden
 
 
 def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of a dataset's labels: a cheap head on the frozen vectors of a base, without training."""
+"""Out-of-fold predictions of a dataset's labels: cheap heads on a base's frozen vectors and on the words."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.task import Family, spec_of
 from llmos.data.checks.subject import Predictions, Stored
 from llmos.data.families import rows_of
-from llmos.evaluation.linear_head import cross_validated
-from llmos.nn.frozen_vectors import FrozenEncoder
+from llmos.evaluation.linear_head import average_predictions, cross_validated
+from llmos.evaluation.word_head import cross_validated_words
+from llmos.nn.frozen_vectors import FrozenEncoder, Vectors
 
 FOLDS = 5
 MOST_ROWS = 200_000  # whose labels are predicted: their vectors are in memory
 MOST_WORDS = 250_000
+MOST_TOKENS = 128  # of a text that its vector is made of: long reviews have said by then what they are about
 LEAST_ROWS = 50
 
 
@@ -45,11 +47,12 @@ def ask_base(
     on_done: Callable[[str, int, int], None],
 ) -> BaseFacts:
     """Count tokens, and predict labels where the task's family has some; `on_done` gets phase, rows done and all."""
-    encoder = FrozenEncoder(base, dtype=dtype, threads=threads)
+    family = spec_of(task).family
+    most = MOST_TOKENS if family is Family.LABELS else None  # every word of tags counts
+    encoder = FrozenEncoder(base, dtype=dtype, threads=threads, most_tokens=most)
     ids, texts = [row.id for row in rows], [_whole_text(row) for row in rows]
     counts = dict(zip(ids, encoder.count(texts), strict=True))
     unknown = encoder.unknown(texts)
-    family = spec_of(task).family
     predict = {Family.LABELS: _labels, Family.TAGS: _tags}.get(family)
     made: Predictions | None = None
     used: Sequence[Stored] = ()
@@ -86,10 +89,20 @@ def _labels(
         for i, row in enumerate(rows):
             given[i, [index[name] for name in row.row.labels]] = 1
     texts = [row.row.texts[0] for row in rows]
-    vectors = encoder.texts(texts, on_done=lambda done: on_done("embed", done, len(rows)))
+    layers = encoder.texts_of_layers(texts, on_done=lambda done: on_done("embed", done, len(rows)))
     on_done("labels", 0, len(rows))
-    found = cross_validated(vectors, given, folds=FOLDS, classes=len(names))
+    found = predict_labels(layers, texts, given, len(names))
     return Predictions(names, [(row, 0) for row in rows], given, found), rows
+
+
+def predict_labels(layers: Sequence[Vectors], texts: Sequence[str], given: Any, classes: int) -> Any:  # Any: arrays
+    """Out-of-fold probabilities [rows, classes]: the mean of a head on each layer's vectors and one on the words.
+
+    `given` are label numbers [rows], or zeros and ones [rows, classes], for which the words are not asked.
+    """
+    parts = [cross_validated(vectors, given, folds=FOLDS, classes=classes) for vectors in layers]
+    words = cross_validated_words(texts, given, folds=FOLDS, classes=classes) if given.ndim == 1 else None
+    return average_predictions([*parts, *([] if words is None else [words])], given)
 
 
 def _tags(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmos.abi.error import BadInput
-from llmos.evaluation.linear_head import cross_validated, fit, fold_numbers
+from llmos.evaluation.linear_head import average_predictions, cross_validated, fit, fold_numbers
 from llmos.testing.errors import fails_with
 
 
@@ -74,3 +74,16 @@ def test_equal_seeds_give_equal_probabilities():
 def test_fewer_rows_than_folds_are_refused():
     with fails_with(BadInput, rows=3, folds=5):
         fold_numbers(np.array([0, 1, 0]), folds=5, seed=0)
+
+
+def test_heads_that_see_different_things_are_better_together():
+    x, y = clusters(spread=4.0)
+    other, _ = clusters(spread=4.0, seed=3)
+    other = other[np.argsort(y, kind="stable").argsort()] * 0 + x + np.random.default_rng(5).normal(size=x.shape) * 4
+    parts = [cross_validated(one.astype(np.float32), y, classes=6) for one in (x, other)]
+    mean = average_predictions(parts, y)
+    np.testing.assert_allclose(mean.sum(axis=1), 1, atol=1e-5)
+    rows = np.arange(len(y))
+    losses = [-np.log(one[rows, y]).mean() for one in (*parts, mean)]
+    assert losses[2] <= max(losses[:2])
+    np.testing.assert_allclose(average_predictions(parts[:1] * 2, y), average_predictions(parts[:1], y), atol=1e-5)

@@ -54,6 +54,23 @@ def test_vectors_equal_the_answers_to_embed_calls(tmp_path, architecture, thread
     np.testing.assert_allclose(embed_texts(base, TEXTS, threads=threads), answers(base, TEXTS, base), atol=2e-5)
 
 
+@pytest.mark.parametrize("architecture", ["bert", "mpnet", "llama"])
+def test_two_layers_are_read_in_one_pass_and_the_last_is_the_same(tmp_path, architecture):
+    encoder = FrozenEncoder(located(tiny.write(tmp_path / "base", architecture)))
+    last, middle = encoder.texts_of_layers(TEXTS)
+    np.testing.assert_allclose(last, encoder.texts(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1, atol=1e-5)
+    has_others = architecture != "mpnet"  # whose attention is its own: each length is a pass
+    assert has_others != np.allclose(last, middle, atol=1e-2)
+
+
+def test_only_the_first_tokens_count_where_a_bound_is_set(bert):
+    long = "word " * 30
+    encoder = FrozenEncoder(located(bert), most_tokens=8)
+    np.testing.assert_allclose(encoder.texts([long])[0], encoder.texts([long + "other words"])[0])
+    assert encoder.max_tokens > 8
+
+
 def test_an_adapter_changes_the_vectors_as_it_does_in_the_engine(bert, tmp_path):
     base = located(bert)
     folder = adapters.write(tmp_path / "adapter", load_folder(bert).backbone)
