@@ -36,9 +36,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check rows for duplicates, leaks, wrong labels, personal data and more."""
+    level = None if fail_on is None else _level_of(fail_on)
     with box() as client:
-        if fail_on is not None:
-            _check_level(fail_on)
         ref = _import_file(client, ref, task, quiet=as_json)
         left_out = [*(without or []), *(["labels"] if no_labels else [])]
         process = client.check_dataset(ref, base=base, without=left_out or None, wait=False)
@@ -47,7 +46,7 @@ def check(
         say_json(found)
     else:
         say_findings(found)
-    if fail_on is not None and any(_is_at(one, fail_on) for one in found["findings"]):
+    if level is not None and any(_is_at(one, level) for one in found["findings"]):
         raise typer.Exit(FOUND)
 
 
@@ -58,7 +57,10 @@ def fix(
     keep: Annotated[list[str] | None, typer.Option(help="A row's id: it stays, and is not reported again.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="A row's id: no other row is changed.")] = None,
     least_score: Annotated[float | None, typer.Option(help="Relabel only from this score on (0 to 1).")] = None,
-    with_test: Annotated[bool, typer.Option("--with-test", help="Relabel test rows too.")] = False,
+    with_test: Annotated[bool, typer.Option("--with-test", help="Drop and relabel test rows too.")] = False,
+    with_doubt: Annotated[
+        bool, typer.Option("--with-doubt", help="Relabel though the model of the suggestions is often wrong itself.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     name: Annotated[str | None, typer.Option("--name", help="The new version's name.")] = None,
     wait: Wait = True,
@@ -74,6 +76,7 @@ def fix(
             only=only,
             least_score=least_score,
             with_test=with_test,
+            with_doubt=with_doubt,
             dry_run=dry_run,
             name=name,
             wait=False,
@@ -128,14 +131,20 @@ def _is_at(one: Json, level: str) -> bool:
     return bool(one["kind"] == level)
 
 
-def _check_level(level: str) -> None:
-    if not level.replace("_", "").isalpha():
+def _level_of(said: str) -> str:
+    """The severity or the kind of finding that is meant; BadInput, with all there are, for another word."""
+    from llmos.data.checks.registry import KINDS  # here, for only this option pays for it
+
+    level = said.strip().lower().replace("-", "_")
+    expected = [*SEVERITIES, *KINDS]
+    if level not in expected:
         raise BadInput(
-            f"--fail-on is {level!r}; it is a kind of finding, or one of {', '.join(SEVERITIES)}",
+            f"--fail-on is {said!r}; it is one of {', '.join(SEVERITIES)}, or a kind of finding: {', '.join(KINDS)}",
             key="fail_on",
-            value=level,
-            expected=list(SEVERITIES),
+            value=said,
+            expected=expected,
         )
+    return level
 
 
 def _split_kinds(kinds: str | None) -> list[str] | None:

@@ -1,7 +1,7 @@
 """fix-data: writes a dataset without some rows, or with other labels, as a check's report and the user say.
 
 Arguments: `data`, `name`, `drop` and `relabel` (kinds of findings), `keep` and `only` (row ids), `least_score`,
-`with_test`, `dry_run`; the daemon's own are `report`, the folder of the check's report, and `reports`.
+`with_test`, `with_doubt`, `dry_run`; the daemon's own are `report`, the folder of the check's report, and `reports`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main(channel: Channel, job: Job) -> None:
             only=list(args.get("only") or ()),
             least_score=float(args.get("least_score") or 0.0),
             with_test=bool(args.get("with_test")),
+            with_doubt=bool(args.get("with_doubt")),
         )
         said = sentence_of(mending)
         keep_result(job, {"dropped": mending.dropped, "relabelled": mending.relabelled, "kept": mending.kept})
@@ -55,7 +56,7 @@ def main(channel: Channel, job: Job) -> None:
     kept = {kind: sorted({*earlier.get(kind, ()), *mending.kept.get(kind, ())}) for kind in {*earlier, *mending.kept}}
     operation: dict[str, Json] = {
         "operation": "fix",
-        **{key: args[key] for key in ("drop", "relabel", "least_score", "with_test") if args.get(key)},
+        **{key: args[key] for key in ("drop", "relabel", "least_score", "with_test", "with_doubt") if args.get(key)},
         "counts": dict(mending.counts),
     }
     made = offer_child(
@@ -72,7 +73,7 @@ def sentence_of(mending: Mending) -> str:
     kept = sum(map(len, mending.kept.values()))
     parts += [f"{kept:,} kept"] if kept else []
     if mending.skipped_test_rows:
-        parts.append(f"{mending.skipped_test_rows:,} test rows keep their labels (with_test changes them)")
+        parts.append(f"{mending.skipped_test_rows:,} test rows stay as they are (with_test changes them)")
     return "; ".join(parts)
 
 

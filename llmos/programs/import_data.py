@@ -75,8 +75,10 @@ def main(channel: Channel, job: Job) -> None:
     count = sum(written.counts.values())
     splits = ", ".join(f"{name} {rows:,}" for name, rows in written.counts.items())
     skipped = f"; left out: {importing.skipped:,}" if importing.skipped else ""
-    message = f"{ref}: {count:,} rows for {task} ({splits}){skipped}"
-    channel.report(Progress(DONE, count, count, "rows", {"rows": count, "skipped": importing.skipped}, message))
+    leaks = "".join(f"; {rows:,} {split} rows are also in an earlier split" for split, rows in importing.leaks.items())
+    message = f"{ref}: {count:,} rows for {task} ({splits}){skipped}{leaks}"
+    figures = {"rows": count, "skipped": importing.skipped, "leaks": sum(importing.leaks.values())}
+    channel.report(Progress(DONE, count, count, "rows", figures, message))
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class _Import:
     ids: RowIds
     described: dict[str, Json] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    leaks: dict[str, int] = field(default_factory=dict)  # rows by split whose text is in an earlier one
     bad: list[BadRow] = field(default_factory=list)
     count: int = 0
     skipped: int = 0
@@ -102,6 +105,7 @@ class _Import:
         data = self.data if is_labelled else replace(self.data, format=None, query=None)
         stream = stream_rows(source, data, self.task, self.options, is_labelled=is_labelled)
         self._check_columns(stream)
+        self.ids.begin_split()
         kinds: dict[str, Row] = {}  # a row of each label
         count = 0
         try:
@@ -123,6 +127,10 @@ class _Import:
         summary: Rows[Any] = replace(stream.summary(), left_out=stream.columns_gone())
         self.described[split] = describe_source(summary, count)
         self.notes += summary.notes
+        if self.ids.leak_count:
+            self.described[split]["leaks"] = self.ids.leak_count
+            self.leaks[split] = self.ids.leak_count
+            self.notes.append(_leak_note(split, self.ids.leak_count, count))
         self.skipped += summary.skip_count
 
     def refuse_bad(self) -> None:
@@ -197,6 +205,14 @@ def _no_row(source: str, stream: RowStream[Any]) -> BadRow:
     counts = ", ".join(f"{count:,} {reason}" for reason, count in stream.skipped.items()) or "it has none"
     way_out = "It needs at least one row of text and label"
     return bad_row(Path(source), 1, f"no row is left to read ({counts})", way_out, kind="no_rows")
+
+
+def _leak_note(split: str, leaks: int, rows: int) -> str:
+    return (
+        f"{split}: {leaks:,} of {rows:,} rows ({leaks / rows:.1%}) are also in an earlier split. Measured "
+        "there, a model looks better than it is. Find them, and those that are almost the same: llmos data check. Drop "
+        "the earlier rows: llmos data fix --drop leaks"
+    )
 
 
 def _unknown_labels(counts: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -221,6 +221,7 @@ class Client:
         only: Sequence[str] | None = None,
         least_score: float | None = None,
         with_test: bool = False,
+        with_doubt: bool = False,
         dry_run: bool = False,
         name: str | None = None,
         wait: bool = True,
@@ -228,12 +229,14 @@ class Client:
     ) -> Process:
         """Mend what the last check has found, in a new version: drop or relabel kinds of findings, keep rows by id.
 
-        Kept rows are not reported again. `only` are the ids of the rows that may change; test rows keep their labels
-        unless `with_test`. A dry run makes nothing, and its `result` is the plan.
+        Kept rows are not reported again. `only` are the ids of the rows that may change; test rows stay as they are
+        unless `with_test`. Suggestions of a model that is often wrong itself are refused unless `only` names the rows,
+        or `with_doubt`. A dry run makes nothing, and its `result` is the plan.
         """
         lists = {"drop": drop, "relabel": relabel, "keep": keep, "only": only}
         args: dict[str, Json] = {key: None if one is None else list(one) for key, one in lists.items()}
-        args |= {"least_score": least_score, "with_test": with_test, "dry_run": dry_run, "name": name}
+        args |= {"least_score": least_score, "with_test": with_test, "with_doubt": with_doubt}
+        args |= {"dry_run": dry_run, "name": name}
         return self.operate_dataset(ref, "fix", wait=wait, on_progress=on_progress, **args)
 
     def merge_datasets(

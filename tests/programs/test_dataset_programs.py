@@ -86,6 +86,16 @@ def shop(tmp_path: Path) -> Shop:
     return made
 
 
+def test_an_import_notes_the_rows_that_are_also_in_an_earlier_split(tmp_path: Path):
+    shop = Shop(tmp_path)
+    test = tickets(tmp_path, 9, 57, "test.csv")  # of which the first three are training rows
+    shop.run(import_data, name="tickets", data={"train": str(tickets(tmp_path)), "test": str(test)})
+    manifest = shop.manifests["tickets@1"]
+    assert manifest.provenance["sources"]["test"]["leaks"] == 3
+    assert "leaks" not in manifest.provenance["sources"]["train"]
+    assert [note for note in manifest.notes if note.startswith("test: 3 of 9")]
+
+
 def test_an_import_keeps_rows_columns_counts_and_where_they_are_from(shop: Shop):
     manifest = shop.manifests["tickets@1"]
     assert (manifest.task, manifest.splits, manifest.license) == ("classify", {"train": 60}, "CC0")

@@ -9,6 +9,7 @@ from test_dataset_programs import Shop, tickets
 
 from llmos.abi.error import BadInput
 from llmos.data.checks.finding import CheckFinding, Severity, Suspect
+from llmos.data.checks.labels import AGREEMENT
 from llmos.data.checks.report import CheckReport, read_kept, write_kept
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.programs import fix_data, import_data
@@ -52,6 +53,34 @@ def test_leaks_go_suspects_change_and_test_rows_stay(checked: tuple[Shop, str]):
     }
     assert rows["train"][train[5]] == ("billing",)
     assert rows["test"][tests[0]] != ("billing",)
+
+
+def test_test_rows_stay_in_the_dataset_unless_they_are_named_to_change(checked: tuple[Shop, str], tmp_path: Path):
+    shop, _ = checked
+    train, tests = shop.rows("tickets@1", "train"), shop.rows("tickets@1", "test")
+    finding = CheckFinding("near_duplicates", Severity.WARNING, "two rows", (train[0], tests[0]), fixes=("drop",))
+    CheckReport("tickets@1", "classify", {"train": 60, "test": 9}, "", (), (), {}, [finding]).write(tmp_path / "near")
+    args = {"data": "tickets@1", "name": "tickets", "report": str(tmp_path / "near"), "drop": ["near_duplicates"]}
+    shop.run(fix_data, **args)
+    assert shop.rows("tickets@2", "train") == train[1:]
+    assert shop.rows("tickets@2", "test") == tests
+    shop.run(fix_data, **args, with_test=True)
+    assert shop.rows("tickets@3", "test") == tests[1:]
+
+
+def test_labels_of_a_poor_model_need_a_flag_or_rows_that_were_read(checked: tuple[Shop, str], tmp_path: Path):
+    shop, _ = checked
+    id = shop.rows("tickets@1", "train")[5]
+    suspects = (Suspect(id, "shipping", "billing", 0.9),)
+    counts = {AGREEMENT: 0.6}
+    finding = CheckFinding("suspects", Severity.WARNING, "one", (id,), counts, fixes=("relabel",), suspects=suspects)
+    CheckReport("tickets@1", "classify", {"train": 60, "test": 9}, "", (), (), {}, [finding]).write(tmp_path / "poor")
+    args = {"data": "tickets@1", "name": "tickets", "report": str(tmp_path / "poor"), "relabel": ["suspects"]}
+    with fails_with(BadInput, reason="poor_model", agreement=0.6):
+        shop.run(fix_data, **args)
+    for more in ({"only": [id]}, {"with_doubt": True}):
+        offer = shop.run(fix_data, **args, **more)
+        assert offer.draft["provenance"]["operation"]["counts"] == {"relabelled": 1}
 
 
 def test_a_dry_run_makes_nothing_and_keeps_the_plan(checked: tuple[Shop, str]):

@@ -15,6 +15,7 @@ from llmos.data.checks.subject import Predictions, Stored, Subject, show_row
 from llmos.data.row import TagRow
 
 KIND = "suspects"
+AGREEMENT = "agreement"  # among a finding's counts, a share
 MOST_PAIRS = 8
 MOST_EXAMPLES = 4 * EXAMPLES
 LEAST_ROWS = 50
@@ -38,7 +39,8 @@ def find(subject: Subject) -> Iterator[CheckFinding]:
         f"first ones{_doubt(made)}"
     )
     examples = tuple(_example(one, by_id[one.row_id]) for one in suspects[:MOST_EXAMPLES])
-    counts = {**dict(pairs.most_common(MOST_PAIRS)), **({"words": spans} if spans else {})}
+    counts: dict[str, Json] = {**dict(pairs.most_common(MOST_PAIRS)), **({"words": spans} if spans else {})}
+    counts[AGREEMENT] = round(agreement_of(made), 3)
     ids = tuple(one.row_id for one in suspects)
     yield CheckFinding(
         KIND, Severity.WARNING, sentence, ids, counts, examples, fixes=("drop", "relabel"), suspects=tuple(suspects)

@@ -24,7 +24,7 @@ class Mending:
     dropped: Mapping[str, str]
     relabelled: Mapping[str, str]
     kept: Mapping[str, tuple[str, ...]]
-    skipped_test_rows: int = 0  # whose labels stay, because they measure
+    skipped_test_rows: int = 0  # which stay as they are, because they measure
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -38,14 +38,18 @@ def plan(
     only: Sequence[str] = (),
     least_score: float = 0.0,
     with_test: bool = False,
+    with_doubt: bool = False,
 ) -> Mending:
     """The mending of these findings, in the form of a report's JSON.
 
     Kinds in `drop` lose their rows, kinds in `relabel` get the likelier labels. Rows in `keep` stay as they are, and
-    are not reported again. `only` names row ids: no other row is changed. Test labels stay unless `with_test`.
+    are not reported again. `only` names row ids: no other row is changed. Test rows stay unless `with_test`. The labels
+    of a model that is often wrong itself are refused unless `only` names the rows, or `with_doubt`.
     """
     by_kind = {str(one["kind"]): one for one in findings}
     _refuse_unknown([*drop, *relabel], by_kind)
+    if not only and not with_doubt:
+        _refuse_doubtful(relabel, by_kind)
     kept, chosen = frozenset(keep), frozenset(only)
     known = {id for one in findings for id in one["row_ids"]}
     if strange := sorted((kept | chosen) - known):
@@ -55,29 +59,32 @@ def plan(
             value=strange[0],
         )
     is_free = known - kept if not chosen else (known & chosen) - kept
+    measuring = frozenset() if with_test else test_ids
     dropped: dict[str, str] = {}
-    for kind in drop:
-        dropped.update(
-            (id, kind) for id in by_kind.get(kind, {"row_ids": ()})["row_ids"] if id in is_free - dropped.keys()
-        )
     relabelled: dict[str, str] = {}
-    skipped = 0
+    skipped: set[str] = set()
+    for kind in drop:
+        for id in by_kind.get(kind, {"row_ids": ()})["row_ids"]:
+            if id in is_free & measuring:
+                skipped.add(id)
+            elif id in is_free:
+                dropped.setdefault(id, kind)
     for kind in relabel:
         for one in by_kind.get(kind, {}).get("suspects", ()):
             id = str(one["row_id"])
             if id not in is_free or id in dropped or float(one["score"]) < least_score:
                 continue
-            if id in test_ids and not with_test:
-                skipped += 1
-                continue
-            relabelled[id] = str(one["suggestion"])
+            if id in measuring:
+                skipped.add(id)
+            else:
+                relabelled[id] = str(one["suggestion"])
     decided = {kind: tuple(id for id in one["row_ids"] if id in kept) for kind, one in by_kind.items()}
     counts = Counter(dropped.values())
     return Mending(
         dropped,
         relabelled,
         {kind: ids for kind, ids in decided.items() if ids},
-        skipped,
+        len(skipped),
         {**{f"dropped {kind}": count for kind, count in counts.items()}, "relabelled": len(relabelled)},
     )
 
@@ -130,6 +137,21 @@ def _refuse_unknown(kinds: Sequence[str], by_kind: Mapping[str, Mapping[str, Jso
         if kind in by_kind and not by_kind[kind]["fixes"]:
             raise BadInput(
                 f"Rows of {kind} are no rows to drop or change: {by_kind[kind]['sentence']}", key="kind", value=kind
+            )
+
+
+def _refuse_doubtful(kinds: Sequence[str], by_kind: Mapping[str, Mapping[str, Json]]) -> None:
+    """BadInput for labels that a model suggests which agrees with too few of the others."""
+    for kind in kinds:
+        agreement = by_kind.get(kind, {}).get("counts", {}).get(label_check.AGREEMENT)
+        if agreement is not None and agreement < label_check.SURE_AGREEMENT:
+            raise BadInput(
+                f"The model that suggests these labels agrees with only {agreement:.0%} of all labels, so it is often "
+                "wrong itself. Name the rows that you have read (--only ID), check with another --base, or relabel all "
+                "the same: --with-doubt",
+                key="with_doubt",
+                reason="poor_model",
+                agreement=agreement,
             )
 
 

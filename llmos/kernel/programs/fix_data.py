@@ -32,6 +32,7 @@ class FixData(DatasetProgram):
         **dict.fromkeys(("drop", "relabel", "keep", "only"), list[str]),
         "least_score": float,
         "with_test": bool,
+        "with_doubt": bool,
         "dry_run": bool,
     }
 
