@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
 from llmos.abi.api_types import process_json
+from llmos.abi.check_marks import CheckSummary, read_check_summary
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, split_dataset_ref
@@ -97,6 +100,7 @@ class Datasets:
             Endpoint("GET", one, self.show, "Show a dataset; a bare name means the newest", gives=DatasetManifest),
             Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
             Endpoint("GET", f"{one}/rows", self.rows, "Read rows of a dataset", gives=RowPage, query=PAGE),
+            Endpoint("GET", f"{one}/findings", self.findings, "What its last check found", gives=CheckSummary),
             Endpoint("POST", "/v1/find-rows", self.find, "Find rows in all datasets", FindRequest, Process),
             Endpoint(
                 "POST",
@@ -128,6 +132,11 @@ class Datasets:
             request.path_params["ref"], None if split is None else str(split), first - 1, limit
         )
         return reply({"split": page["split"], "total": page["total"], "offset": first, "rows": page["rows"]})
+
+    async def findings(self, request: Request) -> Reply:
+        ref, folder = self._models.dataset_check(request.path_params["ref"])
+        # A report has the ids of all rows that it names: its reading does not hold up the loop.
+        return reply(await asyncio.to_thread(read_check_summary, Path(folder), ref))
 
     async def find(self, request: Request) -> Reply:
         body = await self._bodies.read(request, FIND)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmos.abi.check_marks import KINDS
 from llmos.abi.error import BadInput
 from llmos.cli.client import box
 from llmos.cli.data_import import finish
@@ -133,8 +134,6 @@ def _is_at(one: Json, level: str) -> bool:
 
 def _level_of(said: str) -> str:
     """The severity or the kind of finding that is meant; BadInput, with all there are, for another word."""
-    from llmos.data.checks.registry import KINDS  # here, for only this option pays for it
-
     level = said.strip().lower().replace("-", "_")
     expected = [*SEVERITIES, *KINDS]
     if level not in expected:

@@ -43,9 +43,13 @@ def ls(as_json: AsJson = False) -> None:
 def show(
     ref: DatasetRef,
     rows: Annotated[int, typer.Option(help="So many rows of each split are shown.")] = 3,
+    findings: Annotated[bool, typer.Option("--findings", help="Show what its last check found instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a dataset: columns, splits, labels, provenance, some rows."""
+    if findings:
+        _show_findings(ref, as_json=as_json)
+        return
     with box() as client:
         dataset = client.dataset(ref)
         trained = _trained_on([dataset.ref], client.datasets(), client.models())
@@ -74,6 +78,25 @@ def show(
         say()
         say_table(("SPLIT", "ID", "ROW"), [(row["split"], row["id"], text_of(row)) for page in shown for row in page])
     for one in dataset.notes:
+        note(one)
+
+
+def _show_findings(ref: str, *, as_json: bool) -> None:
+    """By kind, and when."""
+    from llmos.abi.wire import to_plain
+
+    with box() as client:
+        found = client.dataset_findings(ref)
+    if as_json:
+        say_json(to_plain(found))
+        return
+    base = f" with {found.base}" if found.base else ""
+    say(f"{found.dataset}: checked at {found.checked_at}{base}; the worst: {found.worst}")
+    say_table(
+        ("SEVERITY", "KIND", "ROWS", "KEPT", "WHAT"),
+        [(one.severity, one.kind, one.rows, one.kept, one.sentence) for one in found.findings],
+    )
+    for one in found.notes:
         note(one)
 
 

@@ -117,6 +117,10 @@ class ModelsInterface(Protocol):
         """A page of a dataset's rows: {"split", "total", "start", "rows"}; `start` counts from 0."""
         ...
 
+    def dataset_check(self, ref: str) -> tuple[str, str]:
+        """The version that is meant, and the folder in which `data check` keeps what it found; it may not be there."""
+        ...
+
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         """The ids that rows with these texts have here, of each the first row's."""
         ...

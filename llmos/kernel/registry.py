@@ -258,6 +258,10 @@ class Registry:
         }
         return await read_dataset_page(question)
 
+    def dataset_check(self, ref: str) -> tuple[str, str]:
+        found = self._store.dataset(ref).ref
+        return found, str(self._home / "checks" / found)
+
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         key: str = await self._in_store(self._store.row_key)
         hmac = RowHmac(bytes.fromhex(key))

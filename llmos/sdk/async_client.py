@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import httpx
 
 from llmos.abi.api_types import DiskUse, Model, Status, StreamEvent, Verified, stream_event_of
+from llmos.abi.check_marks import CheckSummary
 from llmos.abi.device import Device
 from llmos.abi.error import LlmosError
 from llmos.abi.gate import Gate
@@ -139,6 +140,10 @@ class AsyncClient:
     async def dataset_rows(self, ref: str, *, split: str | None = None, offset: int = 1, limit: int = 20) -> list[Json]:
         """Rows of a dataset's split, from number `offset` on, as dicts."""
         return await self._ask(request.dataset_rows(ref, split, offset, limit))
+
+    async def dataset_findings(self, ref: str) -> CheckSummary:
+        """What the last check of a dataset found, by kind, and when; NotFound if it was never checked."""
+        return await self._ask(request.dataset_findings(ref))
 
     async def remove_dataset(self, ref: str) -> list[str]:
         """Remove a dataset; returns the removed refs."""

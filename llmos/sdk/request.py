@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from llmos.abi.api_types import DiskUse, Model, Status, Verified, process_of
+from llmos.abi.check_marks import CheckSummary
 from llmos.abi.device import Device
 from llmos.abi.error import BadInput, BadSetting
 from llmos.abi.gate import SUITE, Gate
@@ -150,6 +151,11 @@ def dataset_rows(ref: str, split: str | None, offset: int, limit: int) -> Reques
     asked = {"split": split, "offset": offset, "limit": limit}
     query = "&".join(f"{key}={quote(str(value))}" for key, value in asked.items() if value is not None)
     return Request("GET", f"/v1/datasets/{quote(ref, safe='@')}/rows?{query}", lambda answer: list(answer["rows"]))
+
+
+def dataset_findings(ref: str) -> Request[CheckSummary]:
+    path = f"/v1/datasets/{quote(ref, safe='@')}/findings"
+    return Request("GET", path, lambda answer: from_plain(answer, CheckSummary))
 
 
 def remove_dataset(ref: str) -> Request[list[str]]:

@@ -158,6 +158,9 @@ class MemoryModels:
     async def dataset_rows(self, ref: str, split: str | None, start: int, limit: int) -> dict[str, Json]:
         return {"split": split or "train", "total": self.dataset(ref).splits["train"], "start": start, "rows": []}
 
+    def dataset_check(self, ref: str) -> tuple[str, str]:
+        return self.dataset(ref).ref, self.checks[0] if self.checks else ""
+
     async def row_ids(self, texts: Sequence[str]) -> list[str]:
         hmac = RowHmac(b"")
         return [hmac.id_of(fold_text(text)) for text in texts]

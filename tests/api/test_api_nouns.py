@@ -126,6 +126,16 @@ def test_a_log_is_text_its_tail_is_shorter_and_it_can_be_followed(ask, events):
     assert ask("GET", "/v1/processes/1/log?follow=maybe").status_code == 400
 
 
+def test_the_findings_of_a_dataset_are_those_of_its_last_check(ask, kernel, tmp_path):
+    assert ask("GET", "/v1/datasets/tickets@1/findings").json()["error"]["detail"]["reason"] == "no_check"
+    found = CheckFinding("leaks", Severity.ERROR, "two rows", ("id1", "id2"))
+    CheckReport("tickets@1", "classify", {"test": 3}, "minilm:1", (), (), {"a": 3}, (found,)).write(tmp_path)
+    kernel.models.checks = (str(tmp_path),)
+    answer = ask("GET", "/v1/datasets/tickets@1/findings").json()
+    assert (answer["dataset"], answer["base"], answer["worst"]) == ("tickets@1", "minilm:1", "error")
+    assert [(one["kind"], one["rows"]) for one in answer["findings"]] == [("leaks", 2)]
+
+
 def test_datasets_are_listed_shown_and_removed(ask):
     assert [one["ref"] for one in ask("GET", "/v1/datasets").json()["data"]] == ["tickets@1"]
     assert ask("GET", "/v1/datasets/tickets@1").json()["splits"] == {"train": 9}
