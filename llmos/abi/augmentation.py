@@ -114,6 +114,11 @@ def needs_of(names: Sequence[str], kinds: Sequence[Needs]) -> str:
     return next((name for name in names if name in AUGMENTERS and AUGMENTERS[name].needs in kinds), "")
 
 
+def may_change_meaning(name: str) -> bool:
+    """Whether it puts in words that a lexicon or a model chose: a copy may then be of another label."""
+    return AUGMENTERS[name].needs is not Needs.ROWS
+
+
 def check_augmentation(one: Augmentation, prefix: str = "") -> None:
     """BadSetting for the first number out of its bounds; `prefix` begins the names of its settings."""
     for name, value, least, most in (

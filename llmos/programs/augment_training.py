@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from llmos.abi.augmentation import AUTO, Augmentation
+from llmos.abi.augmentation import AUTO, Augmentation, may_change_meaning
 from llmos.abi.error import BadRow
 from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
@@ -19,7 +19,7 @@ from llmos.abi.process import Progress
 from llmos.abi.recipe import Recipe, augmentation_of
 from llmos.abi.task import spec_of
 from llmos.abi.wire import from_json, to_json, to_plain
-from llmos.data.augmentation.added import AddedRow, AddedRows, add_rows
+from llmos.data.augmentation.added import AddedRow, AddedRows, Agrees, add_rows
 from llmos.data.augmentation.families import FAMILY_DEFAULTS, refuse_unfit
 from llmos.data.dataset import LoadedData
 from llmos.data.datasets.dataset_reader import open_dataset, row_options
@@ -27,10 +27,12 @@ from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.row_ids import RowIds
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.splits import key_of
+from llmos.evaluation.agreement import load_agreement
 from llmos.evaluation.augmentation_gain import AugmentationGain, GainMeter, can_measure
 from llmos.evaluation.evaluator import Evaluator
 from llmos.nn.frozen_vectors import FrozenEncoder
 from llmos.programs.channel import Channel
+from llmos.programs.resident import with_resident
 from llmos.tasks import Settings
 from llmos.training.examples import Example
 from llmos.training.substitutes import find_material
@@ -136,9 +138,36 @@ class _Augmenting:
         splits = self.data.splits
         held_out = frozenset(key_of(row) for row in (*splits.validation, *splits.test))
         material = find_material(self.recipe.task, splits.train, how, self.base, self.job.device, self.job.threads)
-        return add_rows(
-            material, how, held_out, report=lambda n, of: self.channel.report(Progress("augment", n, of, "rows"))
-        )
+        return add_rows(material, how, held_out, self._agreement(how), self._report_rows)
+
+    def _report_rows(self, made: int, wanted: int) -> None:
+        self.channel.report(Progress("augment", made, wanted, "rows"))
+
+    def _agreement(self, how: Augmentation) -> dict[str, Agrees]:
+        """By augmenter that may change what a text means, whether the promoted version labels a copy as its row."""
+        names = [name for name in how.by if may_change_meaning(name)]
+        promoted = self._labelling_model()
+        if not names or promoted is None:
+            return {}
+        self._report(f"copies by {', '.join(names)} are kept if {promoted.manifest.ref} labels them as their row")
+        if promoted.base is not None:
+            promoted = with_resident(self.channel, self.job, promoted)
+        asked = load_agreement(promoted, self.recipe.task, self.recipe.dtype or "float32", self.job.device)
+        return dict.fromkeys(names, asked)
+
+    def _judges(self, how: Augmentation) -> dict[str, Json]:
+        """By augmenter, the version that its copies were kept by."""
+        promoted = self._labelling_model()
+        return {name: promoted.manifest.ref for name in how.by if promoted is not None and may_change_meaning(name)}
+
+    def _labelling_model(self) -> ModelPath | None:
+        """The promoted version of the name, if it does the same task by labels and knows all of them."""
+        promoted = self.job.models.get("promoted")
+        if promoted is None or promoted.manifest.task != self.recipe.task or not spec_of(self.recipe.task).has_labels:
+            return None
+        many = [bool(options.get("multi_label")) for options in (promoted.manifest.options, self.recipe.options)]
+        knows_all = set(promoted.manifest.labels) >= set(self.data.splits.labels)
+        return promoted if knows_all and many[0] == many[1] else None
 
     def _measure(self, made: Sequence[AddedRows]) -> tuple[list[AugmentationGain | None], str]:
         """The gain of each by cheap heads, or none and why not."""
@@ -181,6 +210,7 @@ class _Augmenting:
             "added": len(added.rows),
             "counts": added.counts,
             "missing": added.missing,
+            "kept_by": self._judges(how),
             "digest": added.digest(),
             "gain": None if gain is None else gain.plain(),
             "summary": summary,

@@ -147,6 +147,25 @@ def test_a_model_keeps_only_the_copies_that_it_labels_as_their_row(tmp_path: Pat
         load_agreement(model, "tag", "float32", "cpu0")
 
 
+def test_copies_that_may_mean_something_else_are_kept_by_the_promoted_version(tmp_path: Path):
+    offer = trained(tiny_training.assignment(tmp_path, rows_and_recipe(tmp_path))).offers[1]
+    draft = offer.draft
+    manifest = Manifest(
+        "sorter", 1, Kind.MODEL, "classify", (), labels=tuple(draft["labels"]), options=draft["options"], method="full"
+    )
+    later, fewer = tmp_path / "later", tmp_path / "fewer"
+    for folder, labels, kept_by in (
+        (later, manifest.labels, {"neighbour": "sorter:1"}),
+        (fewer, manifest.labels[:1], {}),
+    ):
+        folder.mkdir()
+        promoted = ModelPath(replace(manifest, labels=labels), offer.folder, base=tiny_training.base(tmp_path))
+        recipe = rows_and_recipe(folder, augment="swap,neighbour")
+        told = tiny_training.assignment(folder, recipe, promoted=promoted)
+        found = trained(told).offers[1].draft["evidence"]["augmentation"]
+        assert found["kept_by"] == kept_by
+
+
 def test_copies_that_change_nothing_give_no_gain(tmp_path: Path):
     from llmos.abi.augmentation import Augmentation
     from llmos.abi.recipe import Data
