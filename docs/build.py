@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from llmos.abi.method import method_specs
 from llmos.abi.task import all_specs
 from llmos.config import SETTINGS, Config
 
@@ -54,6 +55,18 @@ def tasks() -> str:
     return "\n".join(rows) + "\n"
 
 
+def methods() -> str:
+    """The table of all training methods, from their declarations."""
+    rows = ["| method | trains | settings and defaults | served | files | from |", "|---|---|---|---|---|---|"]
+    for one in method_specs().values():
+        held = ", ".join(
+            f"`{setting.name}`" + ("" if setting.default is None else f" {setting.default}") for setting in one.settings
+        )
+        files = f"PEFT's `{one.peft_type}`" if one.peft_type else "head" if one.keeps_base else "the whole model"
+        rows.append(f"| `{one.name}` | {one.trains} | {held} | {one.serving} | {files} | {one.source} |")
+    return "\n".join(rows) + "\n"
+
+
 def first_line(file: Path) -> str:
     """What a file says it owns."""
     said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
@@ -61,7 +74,7 @@ def first_line(file: Path) -> str:
     return said.splitlines()[0]
 
 
-MAKERS: dict[str, Callable[[], str]] = {"settings": settings, "packages": packages, "tasks": tasks}
+MAKERS: dict[str, Callable[[], str]] = {"settings": settings, "packages": packages, "tasks": tasks, "methods": methods}
 
 
 def made(text: str) -> str:

@@ -34,13 +34,16 @@ class MethodFamily(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """The sizes of a transformer that a method's own weights follow from; `writing` are the layers of the decoder in an
-    encoder-decoder."""
+    """The sizes of a transformer that a method's own weights follow from.
+
+    `writing` are the layers of the decoder in an encoder-decoder, `attention` the width of all heads (0: `hidden`).
+    """
 
     hidden: int
     inner: int
     layers: int
     writing: int = 0
+    attention: int = 0
 
 
 Values = Mapping[str, Json]
@@ -206,10 +209,13 @@ def setting_names() -> frozenset[str]:
 
 
 def linears(shape: Widths) -> Iterator[tuple[int, int, int]]:
-    """The linear layers of a transformer at most, as (how many, inputs, outputs): four square ones and three of the
-    inner size in a layer; cross-attention adds four."""
+    """The linear layers of a transformer at most, as (how many, larger side, smaller side).
+
+    A layer has four of attention and three of the inner size; cross-attention adds four.
+    """
     layers = shape.layers + shape.writing
-    yield 4 * (layers + shape.writing), shape.hidden, shape.hidden
+    wide = shape.attention or shape.hidden
+    yield 4 * (layers + shape.writing), max(shape.hidden, wide), min(shape.hidden, wide)
     yield 3 * layers, max(shape.hidden, shape.inner), min(shape.hidden, shape.inner)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from llmos.abi.error import BadInput, NotFound
 from llmos.abi.gate import KINDS, parse_requirement
+from llmos.abi.method import find_method
 from llmos.abi.model import Kind
 from llmos.cli.client import box
 from llmos.cli.terminal import note, number, say, say_json, say_metrics, say_table, size
@@ -174,12 +175,18 @@ def _why_none(model: Model) -> str:
     return f"it came without one. Make one: llmos eval {model.ref} --data ROWS"
 
 
+def _method(model: Model) -> str | None:
+    """The model's method, and how such models are served."""
+    spec = find_method(model.method)
+    return model.method if spec is None else f"{spec.name}, served {spec.serving}"
+
+
 def _say_model(model: Model) -> None:
     facts = {
         "task": model.task,
         "promoted": "yes" if model.promoted else "no",
         "base": model.base,
-        "method": model.method,
+        "method": _method(model),
         "served in": _dtype(model),
         "int8 saves": _format_int8_gain(model),
         "calibration": _format_calibration(model),

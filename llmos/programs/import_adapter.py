@@ -60,6 +60,7 @@ class Match:
     base: ModelPath
     loaded: Loaded
     how: str
+    resident_bytes: int  # of the adapter in memory
 
 
 def adopt(channel: Channel, assignment: Job, brought: Brought, folder: Path, name: str) -> None:
@@ -108,11 +109,13 @@ def match_of(adapter: Foreign, assignment: Job) -> Match:
     bases = _asked_base(adapter, assignment)
     how, bases = _possible_bases(adapter, bases, assignment)
     fits: dict[str, Loaded] = {}
+    sizes: dict[str, int] = {}
     reasons: dict[str, BadInput] = {}
     for ref, base in bases.items():
         try:
             loaded = load(base, dtype=assignment.dtype, device="cpu0")
-            adapter_of(adapter.tensors, adapter.config, loaded.backbone, adapter.name)
+            made = adapter_of(adapter.tensors, adapter.config, loaded.backbone, adapter.name)
+            sizes[ref] = made.size_bytes
             fits[ref] = loaded
         except BadInput as error:
             reasons[ref] = error
@@ -127,7 +130,7 @@ def match_of(adapter: Foreign, assignment: Job) -> Match:
             reason="several_bases",
         )
     ((ref, loaded),) = fits.items()
-    return Match(bases[ref], loaded, how)
+    return Match(bases[ref], loaded, how, sizes[ref])
 
 
 def _unfit(adapter: Foreign, reasons: Mapping[str, BadInput]) -> BadInput:
@@ -271,7 +274,7 @@ def _draft(adapter: Foreign, match: Match, head: Head | None, folder: Path, aske
         "architecture": base.architecture,
         "labels": list(labels),
         "options": options,
-        "lineage": {"adapter": said, "matched": match.how},
+        "lineage": {"adapter": said, "matched": match.how, "resident_bytes": match.resident_bytes},
     }
 
 

@@ -17,7 +17,7 @@ from llmos.abi.error import BadInput
 from llmos.abi.form import INT8
 from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.json_type import Json
-from llmos.abi.method import is_on_base
+from llmos.abi.method import has_adapter, is_on_base
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check, identity_of, settings_of_method
@@ -39,7 +39,9 @@ from llmos.evaluation.generation_eval import chosen_of, places_answered, said_of
 from llmos.evaluation.judge import RowFindings
 from llmos.evaluation.predictions import predict
 from llmos.evaluation.statistics.comparison import compare
+from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.frozen_vectors import FrozenEncoder
+from llmos.nn.load import load
 from llmos.nn.text.unknown_text import unknown_note
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
@@ -246,7 +248,7 @@ class _Training:
             learning=learning,
         )
         files = (*saved, *calibrate.write(settings.calibration, folder), *evidence.write(folder))
-        draft = self._draft(settings, evidence, run, dataset)
+        draft = self._draft(settings, evidence, run, dataset, folder)
         offer = Offer(MODEL_OFFER, OfferKind.MODEL, self.recipe.name, str(folder), files, draft, verdict)
         accepted = self.channel.offer(offer)
         last = _last(accepted.ref, verdict, judged)
@@ -381,7 +383,16 @@ class _Training:
             **({"unknown text": self.unknown} if self.unknown else {}),
         }
 
-    def _draft(self, settings: Settings, evidence: Evidence, run: Trainer, dataset: str) -> dict[str, Json]:
+    def _resident(self, folder: Path) -> dict[str, Json]:
+        """The bytes of the adapter as it is served; nothing for a method without one."""
+        if not has_adapter(self.recipe.method):
+            return {}
+        fresh = load(self.base, dtype="float32", device=self.assignment.device)  # the candidate's layers are PEFT's
+        return {"resident_bytes": load_adapter(folder, fresh.backbone, self.recipe.name).size_bytes}
+
+    def _draft(
+        self, settings: Settings, evidence: Evidence, run: Trainer, dataset: str, folder: Path
+    ) -> dict[str, Json]:
         base = self.base.manifest
         lineage = {
             "process": self.assignment.pid,
@@ -398,6 +409,7 @@ class _Training:
             "kept_step": run.position.best_step if self.recipe.save_best else run.position.step,
             "trained_s": round(run.position.trained_s, 3),
             "rate": round(_rate(run), 3),
+            **self._resident(folder),
             "epochs": [to_plain(mark) for mark in run.position.marks],
         }
         return {

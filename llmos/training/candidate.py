@@ -62,12 +62,14 @@ class Candidate:
         device: str,
         *,
         tuned: Tuned | None = None,
+        keeps_base: bool = False,
         adapter: Adapter | None = None,
     ) -> None:
         self.loaded = loaded
         self.head = head
         self.tuned = tuned  # what a method trains on a frozen base
         self.adapter = adapter if tuned is None else tuned.adapter  # a stored adapter, or one in training
+        self.keeps_base = keeps_base  # whether what is saved stands on the base's weights
         self.device = torch_device(device)
         self.amp = torch.bfloat16 if dtype == "bfloat16" else None
 
@@ -133,6 +135,8 @@ class Candidate:
             writing = self.loaded if isinstance(self.head, NextHead) else None
             self.tuned.save(folder, base.manifest.base_digest, writing)
             return (ADAPTER_WEIGHTS, Part.ADAPTER), (ADAPTER_CONFIG, Part.CONFIG), *head
+        if self.keeps_base:
+            return head
         model = self.loaded.causal or self.loaded.backbone
         tied = set(getattr(model, "all_tied_weights_keys", ()))
         state = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items() if name not in tied}
@@ -168,7 +172,7 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
             head.check(loaded)
         case _:
             head = SequenceHead(loaded.hidden_size, labels, pooling)
-    return Candidate(loaded, head.to(torch_device(device)), dtype, device, tuned=tuned)
+    return Candidate(loaded, head.to(torch_device(device)), dtype, device, tuned=tuned, keeps_base=spec.keeps_base)
 
 
 def _published_base(base: ModelPath) -> ModelPath:

@@ -8,7 +8,7 @@ rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from llmos.abi.recipe import Recipe
 
 BETAS = (0.9, 0.999)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Optimizer:
@@ -47,13 +51,15 @@ class Optimizer:
         self._rates = [[float(group["lr"]) for group in one.param_groups] for one in self._all]
         self._clip_norm = recipe.clip_norm
 
-    def step(self, factor: float) -> None:
+    def step(self, factor: float, before_clear: Callable[[], None] = _nothing) -> None:
         """Clip the gradients, step at `factor` times the learning rates, and clear the gradients."""
         self._clip()
         for one, rates in zip(self._all, self._rates, strict=True):
             for group, rate in zip(one.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             one.step()
+        before_clear()
+        for one in self._all:
             one.zero_grad(set_to_none=True)
 
     def _clip(self) -> None:

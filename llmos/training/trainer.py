@@ -22,6 +22,7 @@ from llmos.training.objectives.objective import Loss
 from llmos.training.optimizer import Optimizer, factor_at
 
 LOSSES_KEPT = 200
+METHOD = "~method/"  # of names in a checkpoint's moments that are the method's own state
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,10 @@ class Trainer:
         self.position, self.best = held.position, held.best
         torch.set_num_threads(self.position.threads)
         self._put(held.weights)
-        self.optimizer.load(held.moments)
+        own = {key: x for key, x in held.moments.items() if key.startswith(METHOD)}
+        if self.candidate.tuned is not None:
+            self.candidate.tuned.load_state({key.removeprefix(METHOD): x for key, x in own.items()})
+        self.optimizer.load({key: x for key, x in held.moments.items() if key not in own})
         return True
 
     def train(self) -> bool:
@@ -111,7 +115,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the current state."""
-        self.checkpoints.write(self.position, self.weights, self.optimizer.state(), self.best)
+        tuned = self.candidate.tuned
+        own = {} if tuned is None else {f"{METHOD}{key}": x for key, x in tuned.state().items()}
+        self.checkpoints.write(self.position, self.weights, self.optimizer.state() | own, self.best)
 
     def _gradients(self, batch: Sequence[int], normalizer: float) -> float:
         """Accumulate the gradients of these examples, micro-batch by micro-batch; returns their part of the step's
@@ -140,7 +146,12 @@ class Trainer:
                 expected="a lower rate",
             )
         share = factor_at(self.position.step, self.total, self.recipe.warmup_share, self.recipe.schedule)
-        self.optimizer.step(share)
+        tuned = self.candidate.tuned
+        if tuned is None:
+            self.optimizer.step(share)
+        else:
+            tuned.add_gradients()
+            self.optimizer.step(share, lambda: tuned.after_step(self.position.step + 1, self.total))
         self.position.step += 1
         self.position.loss_sum += total
         if self.position.step % max(1, self.total // LOSSES_KEPT) == 0:

@@ -22,7 +22,7 @@ from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.calls.call_queue import Deadlines, PendingCall
 from llmos.kernel.calls.router import Router
-from llmos.kernel.processes.footprint import weights_bytes
+from llmos.kernel.processes.footprint import attached_bytes
 from llmos.kernel.processes.ledger import MIB
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs.serve import serve_spec
@@ -179,7 +179,7 @@ class CallService:
             self.router.attach_failed(pid, model, fault_of(error))
             return
         kind = LeaseKind.WEIGHTS if has_own_weights(manifest.method) else LeaseKind.ADAPTERS
-        self._post(ev.AttachAsked(self._clock(), pid, model, kind, weights_bytes(manifest)))
+        self._post(ev.AttachAsked(self._clock(), pid, model, kind, attached_bytes(manifest)))
 
 
 def _timed_out(opened: PendingCall, process: Process, within_s: float) -> TimedOut:

@@ -42,6 +42,7 @@ class ModelShape:
     attention_dropout: float = 0.0
     is_half: bool = False  # its weights are in 16 bits
     writing: int = 0  # the layers of the decoder in an encoder-decoder with `layers` encoder layers
+    head_size: int = 0  # 0: `hidden` by the number of heads
 
     @property
     def table(self) -> int:
@@ -51,7 +52,7 @@ class ModelShape:
     @property
     def widths(self) -> Widths:
         """The sizes that a method's own weights follow from."""
-        return Widths(self.hidden, self.inner, self.layers, self.writing)
+        return Widths(self.hidden, self.inner, self.layers, self.writing, self.heads * self.head_size)
 
     def token_floats(self, weights: int, length: int) -> int:
         """The floats that one token leaves for the backward pass, in a sequence of this length.
@@ -88,6 +89,7 @@ def shape_of(config: Mapping[str, Json]) -> ModelShape | None:
         next((float(config[name]) for name in dropouts if config.get(name)), 0.0),
         (config.get("dtype") or config.get("torch_dtype")) in ("bfloat16", "float16"),
         _first(config, "num_decoder_layers", "decoder_layers") or layers if writes else 0,
+        _first(config, "head_dim", "d_kv"),
     )
 
 
@@ -178,6 +180,13 @@ def _token_bytes(weights: int, length: int, shape: ModelShape | None, method: Me
 def _sparse_bytes(recipe: Recipe, shape: ModelShape | None) -> int:
     """The bytes of token embeddings that get sparse gradients."""
     return 0 if shape is None or is_generative(recipe.task) else FLOAT_BYTES * shape.table
+
+
+def attached_bytes(manifest: Manifest) -> int:
+    """The bytes of a model on its base in memory: an adapter that is computed in another form may be larger than its
+    file."""
+    held = manifest.lineage.get("resident_bytes")
+    return max(weights_bytes(manifest), held if isinstance(held, int) else 0)
 
 
 def weights_bytes(manifest: Manifest) -> int:

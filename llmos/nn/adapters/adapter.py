@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from llmos.nn.adapters.changes import Change, linear_into, plain_output
+from llmos.nn.adapters.changes import Change, bytes_of, linear_into, plain_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Adapter:
 
     @property
     def size_bytes(self) -> int:
-        return sum(one.size_bytes for one in self.layers)
+        return bytes_of(self.layers)
 
     @contextmanager
     def on(self) -> Iterator[None]:

@@ -6,6 +6,8 @@ others.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -22,7 +24,9 @@ class Change(Protocol):
     def layer(self) -> nn.Module: ...
 
     @property
-    def size_bytes(self) -> int: ...
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What it holds in memory; layers may share some."""
+        ...
 
     def is_whole(self, tokens: int) -> bool:
         """Whether for so many tokens it computes the layer's output from the input; else it edits the base's."""
@@ -50,8 +54,8 @@ class LowRank(NamedTuple):
     scale: float
 
     @property
-    def size_bytes(self) -> int:
-        return self.down.nbytes + self.up.nbytes
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.down, self.up
 
     def is_whole(self, tokens: int) -> bool:
         """Whether merged weights are cheaper than two low-rank products for this many tokens.
@@ -94,3 +98,158 @@ def linear_into(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) 
         torch.mm(rows, weight, out=out)
     else:
         torch.addmm(bias, rows, weight, out=out)
+
+
+class PerToken:
+    """A change that is a function of a token's input and of the base's output for it. A subclass says which."""
+
+    layer: nn.Module
+
+    def output(self, x: Tensor, out: Tensor) -> Tensor:
+        """The changed output; `out` is the base's."""
+        raise NotImplementedError
+
+    def is_whole(self, tokens: int) -> bool:
+        return False
+
+    def compute(self, x: Tensor) -> Tensor:
+        return self.output(x, plain_output(self.layer, x))
+
+    def write(self, x: Tensor, out: Tensor) -> None:
+        if len(x):
+            out.copy_(self.compute(x))
+
+    def edit(self, x: Tensor, out: Tensor) -> None:
+        out.copy_(self.output(x, out))
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledLowRank(PerToken):
+    """Adds `(((x @ down) * inner) @ up) * outer`; down and up may be shared by layers."""
+
+    layer: nn.Module
+    down: Tensor
+    up: Tensor
+    inner: Tensor
+    outer: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.down, self.up, self.inner, self.outer
+
+    def output(self, x: Tensor, out: Tensor) -> Tensor:
+        return out + (((x @ self.down) * self.inner) @ self.up * self.outer).to(out.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Directed(PerToken):
+    """DoRA: `scale * (x @ down) @ up` is added to the product, whose rows are then scaled by `factor`; a bias stays."""
+
+    layer: nn.Module
+    down: Tensor
+    up: Tensor
+    scale: float
+    factor: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.down, self.up, self.factor
+
+    def output(self, x: Tensor, out: Tensor) -> Tensor:
+        bias = self.layer.bias
+        product = out if bias is None else out - bias.to(out.dtype)  # type: ignore[operator]  # a Linear's
+        made = (product + self.scale * ((x @ self.down) @ self.up)) * self.factor
+        return (made if bias is None else made + bias).to(out.dtype)  # type: ignore[operator]  # likewise
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledOutput(PerToken):
+    """Multiplies each output by a factor."""
+
+    layer: nn.Module
+    factor: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.factor,)
+
+    def output(self, x: Tensor, out: Tensor) -> Tensor:
+        return (out * self.factor).to(out.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class AddedBias(PerToken):
+    """Adds a bias to the output."""
+
+    layer: nn.Module
+    bias: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.bias,)
+
+    def output(self, x: Tensor, out: Tensor) -> Tensor:
+        return (out + self.bias).to(out.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Bottleneck(PerToken):
+    """Adds a small network of the output: `act(out @ down + down_bias) @ up + up_bias`. Its weights are [out, in]."""
+
+    layer: nn.Module
+    down: nn.Linear
+    up: nn.Linear
+    activation: str
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.down.weight, self.down.bias, self.up.weight, self.up.bias
+
+    def output(self, x: Tensor, out: Tensor) -> Tensor:
+        added: Tensor = self.up(getattr(functional, self.activation)(self.down(out)))
+        return out + added.to(out.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledInput(PerToken):
+    """Multiplies each input by a factor."""
+
+    layer: nn.Module
+    factor: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.factor,)
+
+    def is_whole(self, tokens: int) -> bool:
+        return True
+
+    def compute(self, x: Tensor) -> Tensor:
+        return plain_output(self.layer, (x * self.factor).to(x.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class OtherWeights(PerToken):
+    """Computes the layer with other weights, of the same names and shapes: `other` is a copy of the layer with them."""
+
+    layer: nn.Module
+    other: nn.Module
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(self.other.parameters())
+
+    def is_whole(self, tokens: int) -> bool:
+        return True
+
+    def compute(self, x: Tensor) -> Tensor:
+        return plain_output(self.other, x)
+
+
+def bytes_of(changes: Iterable[Change]) -> int:
+    """The bytes of what changes hold; what they share counts once."""
+    held: dict[int, int] = {}
+    for one in changes:
+        for x in one.tensors:
+            held[x.data_ptr()] = max(held.get(x.data_ptr(), 0), x.nbytes)
+    return sum(held.values())

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from llmos.abi.error import BadInput
@@ -21,13 +22,13 @@ from llmos.nn.adapters.adapter_file import (
     matches,
     shape_of,
 )
-from llmos.nn.adapters.changes import Change, LowRank
+from llmos.nn.adapters.changes import Change, Directed, LowRank
 from llmos.nn.adapters.tuned import PeftTuned, Tuned, insert
 from llmos.nn.load import Loaded
 
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+MAGNITUDE = ".lora_magnitude_vector"  # of DoRA
 UNKNOWN = (  # PEFT settings that add something else than `(x @ A) @ B`, or add it elsewhere
-    "use_dora",
     "use_qalora",
     "use_bdlora",
     "lora_bias",
@@ -40,6 +41,7 @@ UNKNOWN = (  # PEFT settings that add something else than `(x @ A) @ B`, or add 
     "trainable_token_indices",
     "ensure_weight_tying",
 )
+FLAGS = {"dora": {"use_dora": True}, "rslora": {"use_rslora": True}}  # of PEFT's config
 REBASING = ("pissa", "corda", "olora", "loftq", "lora_ga")  # initializations that also change the base's weights
 
 
@@ -52,12 +54,13 @@ def add(loaded: Loaded, spec: MethodSpec, values: Mapping[str, Any], seed: int) 
         lora_alpha=values["alpha"],
         lora_dropout=values["dropout"],
         target_modules=list(values["targets"]) if values["targets"] else "all-linear",
+        **FLAGS.get(spec.name, {}),
     )
     return PeftTuned(insert(loaded.backbone, config, seed))
 
 
 def method_of(config: Config) -> str:
-    return "lora"
+    return next((name for name, flags in FLAGS.items() if all(config.get(key) for key in flags)), "lora")
 
 
 def check(config: Config, name: str) -> None:
@@ -80,7 +83,7 @@ def check(config: Config, name: str) -> None:
 
 
 def read(tensors: Mapping[str, Tensor], config: Config, backbone: nn.Module, name: str) -> Adapter:
-    layers = layers_of(tensors, config, backbone, (DOWN, UP), name)
+    layers = layers_of(tensors, config, backbone, (DOWN, UP, MAGNITUDE) if config.get("use_dora") else (DOWN, UP), name)
     changes = tuple(_change(backbone, layer, pair, config, name) for layer, pair in layers.items())
     return Adapter(changes, is_mixable=is_mixable(layers))
 
@@ -100,6 +103,8 @@ def scale_of(layer: str, rank: int, config: Config) -> float:
 
 def _change(backbone: nn.Module, path: str, pair: dict[str, Tensor], config: Config, name: str) -> Change:
     layer, weight = layer_at(backbone, path, name)
+    magnitude = pair.get(MAGNITUDE)
+    pair = {suffix: x for suffix, x in pair.items() if suffix != MAGNITUDE}
     if len(pair) != 2 or any(x.ndim != 2 or not x.is_floating_point() for x in pair.values()):
         raise BadInput(f"{name} has no pair of matrices lora_A and lora_B for {path}. Save it again", reason="no_pair")
     down, up = pair[DOWN], pair[UP]
@@ -112,7 +117,32 @@ def _change(backbone: nn.Module, path: str, pair: dict[str, Tensor], config: Con
     _check_rank(path, down.shape[0], config, name)
     check_finite(((f"{path}{suffix}", x) for suffix, x in pair.items()), name)
     down, up = (x.to(weight.device, weight.dtype) for x in (down, up))
-    return LowRank(layer, down.T, up.T, scale_of(path, down.shape[0], config))
+    scale = scale_of(path, down.shape[0], config)
+    if config.get("use_dora"):
+        return _directed(layer, weight, (down, up, scale), magnitude, path, name)
+    return LowRank(layer, down.T, up.T, scale)
+
+
+def _directed(
+    layer: nn.Module,
+    weight: Tensor,
+    change: tuple[Tensor, Tensor, float],
+    magnitude: Tensor | None,
+    path: str,
+    name: str,
+) -> Change:
+    """DoRA's change: the magnitudes by the lengths of the changed weight's rows, which are the base's alone to know."""
+    down, up, scale = change
+    if not isinstance(layer, nn.Linear) or magnitude is None or magnitude.numel() != len(up):
+        raise BadInput(
+            f"{name} has no magnitude for each of the {len(up)} outputs of {path}, or it is no linear layer",
+            layer=path,
+            reason="no_magnitude",
+        )
+    check_finite([(f"{path}{MAGNITUDE}", magnitude)], name)
+    lengths = torch.linalg.vector_norm(weight.float() + scale * (up.float() @ down.float()), dim=1)
+    factor = magnitude.flatten().float().to(weight.device) / lengths
+    return Directed(layer, down.T, up.T, scale, factor.to(weight.dtype))
 
 
 def _check_rank(layer: str, rank: int, config: Config, name: str) -> None:
