@@ -78,7 +78,7 @@ class AdaLoraTuned(PeftTuned):
         model = self._tuner.model
         before = self._config.rank_pattern
         self._config.rank_pattern = {
-            name: _kept(p) for name, p in model.named_parameters() if f"{SIZES}.{NAME}" in f".{name}"
+            name: _in_use(p) for name, p in model.named_parameters() if f"{SIZES}.{NAME}" in f".{name}"
         }
         weights = get_peft_model_state_dict(self.model, save_embedding_layers=False)
         pattern = self._config.rank_pattern  # PEFT has taken the adapter's name out of its keys
@@ -90,7 +90,7 @@ class AdaLoraTuned(PeftTuned):
         write_peft(config, weights, folder, base_digest, loaded)
 
 
-def _kept(sizes: Tensor) -> list[bool]:
+def _in_use(sizes: Tensor) -> list[bool]:
     """Which ranks are in use; the first where none is, because PEFT reads no empty matrices."""
     kept = (sizes.detach().flatten() != 0).tolist()
     return kept if any(kept) else [True, *kept[1:]]

@@ -119,11 +119,11 @@ def _change(backbone: nn.Module, path: str, pair: dict[str, Tensor], config: Con
     down, up = (x.to(weight.device, weight.dtype) for x in (down, up))
     scale = scale_of(path, down.shape[0], config)
     if config.get("use_dora"):
-        return _directed(layer, weight, (down, up, scale), magnitude, path, name)
+        return _direct(layer, weight, (down, up, scale), magnitude, path, name)
     return LowRank(layer, down.T, up.T, scale)
 
 
-def _directed(
+def _direct(
     layer: nn.Module,
     weight: Tensor,
     change: tuple[Tensor, Tensor, float],
