@@ -58,7 +58,7 @@ def _logits(x: Any, y: NDArray[Any], held_out: Any, classes: int) -> NDArray[np.
     head = SGDClassifier("log_loss", alpha=PENALTY, max_iter=EPOCHS, tol=None, random_state=0).fit(x, y)
     found = np.asarray(head.decision_function(held_out), dtype=np.float32)
     if found.ndim == 1:
-        found = np.stack([-found, found], axis=1) / 2
-    logits = np.repeat(found.min(axis=1, keepdims=True), classes, axis=1)
+        found = np.stack([-found, found], axis=1) * np.float32(0.5)
+    logits: NDArray[np.float32] = np.repeat(found.min(axis=1, keepdims=True), classes, axis=1)
     logits[:, known] = found
     return logits

@@ -77,7 +77,7 @@ def main(channel: Channel, job: Job) -> None:
     skipped = f"; left out: {importing.skipped:,}" if importing.skipped else ""
     leaks = "".join(f"; {rows:,} {split} rows are also in an earlier split" for split, rows in importing.leaks.items())
     message = f"{ref}: {count:,} rows for {task} ({splits}){skipped}{leaks}"
-    figures = {"rows": count, "skipped": importing.skipped, "leaks": sum(importing.leaks.values())}
+    figures: dict[str, float] = {"rows": count, "skipped": importing.skipped, "leaks": sum(importing.leaks.values())}
     channel.report(Progress(DONE, count, count, "rows", figures, message))
 
 
