@@ -306,6 +306,40 @@ class AsyncClient:
         args = {**named, **numbers, **lists, "balance": balance, "name": name}
         return await self.operate_dataset(ref, "augment", wait=wait, on_progress=on_progress, **args)
 
+    async def queue_dataset(
+        self,
+        ref: str,
+        *,
+        n: int | None = None,
+        strategy: str | None = None,
+        base: str | None = None,
+        seed: int | None = None,
+        without: Sequence[str] = (),
+        on_progress: OnProgress | None = None,
+    ) -> Json:
+        """The unlabelled rows whose labels are worth most, with suggestions, and how good a head on the labels is.
+
+        `strategy` is badge, margin or random; `without` are ids that are being answered already.
+        """
+        args: dict[str, Json] = {"n": n, "strategy": strategy, "base": base, "seed": seed}
+        args["without"] = list(without) or None
+        process = await self.operate_dataset(ref, "queue", on_progress=on_progress, **args)
+        return await self.result(process.pid)
+
+    async def label_dataset(
+        self,
+        ref: str,
+        answers: str | Path,
+        *,
+        split: str | None = None,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Put the answers in a file of JSON lines, or upload:ID, to a dataset's rows, in a new version."""
+        args = {"answers": request.answers_of(answers), "split": split, "name": name}
+        return await self.operate_dataset(ref, "label", wait=wait, on_progress=on_progress, **args)
+
     async def diff_datasets(self, ref: str, other: str, *, on_progress: OnProgress | None = None) -> Json:
         """The rows that were added, removed and changed from one dataset to another, by their ids."""
         process = await self.operate_dataset(ref, "diff", on_progress=on_progress, other=other)

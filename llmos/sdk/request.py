@@ -175,6 +175,11 @@ def operate(ref: str, operation: str, args: Mapping[str, Json]) -> Request[Proce
     return Request("POST", f"/v1/datasets/{quote(ref, safe='@')}/{operation}", process_of, given)
 
 
+def answers_of(source: str | Path) -> str:
+    """The absolute path of a file of answers, because the daemon runs in another folder; upload:ID unchanged."""
+    return str(source) if is_upload(str(source)) else os.path.abspath(os.path.expanduser(source))
+
+
 def find_rows(texts: Sequence[str], ids: Sequence[str]) -> Request[Process]:
     return Request("POST", "/v1/find-rows", process_of, {"texts": list(texts), "ids": list(ids)})
 

@@ -21,6 +21,7 @@ from llmos.programs import (
     export_data,
     find_rows,
     import_data,
+    label_data,
     merge_data,
     sample_data,
     split_data,
@@ -150,6 +151,37 @@ def test_rows_without_labels_are_a_split_that_operations_leave_alone(shop: Shop,
     with pytest.raises(BadInput) as raised:
         shop.run(import_data, name="raw", data={"train": "", "unlabelled": str(tmp_path / "raw.txt")})
     assert raised.value.detail["key"] == "task"
+
+
+def test_answers_put_rows_among_the_labelled_ones_and_leave_their_ids(shop: Shop, tmp_path: Path):
+    (tmp_path / "raw.txt").write_text("first of all\nsecond of all\nthird of all\n")
+    data = {"train": str(tickets(tmp_path)), "unlabelled": str(tmp_path / "raw.txt")}
+    shop.run(import_data, name="both", task="classify", data=data)
+    both = f"both@{shop.pid}"
+    one, two, three = shop.rows(both, "unlabelled")
+    told = [
+        (one, "billing", "ada"),
+        (one, "repair", "bob"),
+        (two, None, "ada"),
+        (one, "billing", "eve"),
+        (three, "new", "ada"),
+    ]
+    said = tmp_path / "answers.jsonl"
+    said.write_text("\n".join(json.dumps({"id": id, "value": value, "by": by}) for id, value, by in told))
+    offer = shop.run(label_data, data=both, name="both", answers=str(said))
+    assert isinstance(offer, Offer)
+    made = f"both@{shop.pid}"
+    assert shop.manifests[made].splits == {"train": 62, "unlabelled": 1}
+    assert shop.rows(made, "train")[-2:] == [one, three]
+    assert shop.rows(made, "unlabelled") == [two]
+    assert "new" in shop.manifests[made].labels
+    operation = offer.draft["provenance"]["operation"]
+    assert operation["by"] == ["ada", "bob", "eve"]
+    assert (operation["labelled"], operation["passed over"], operation["answered_twice"]) == (2, 1, 1)
+    said.write_text(json.dumps({"id": "0" * 16, "value": "billing"}))
+    with pytest.raises(BadInput) as raised:
+        shop.run(label_data, data=made, name="both", answers=str(said))
+    assert raised.value.detail["ids"] == ["0" * 16]
 
 
 def test_a_column_to_group_by_must_be_there(shop: Shop, tmp_path: Path):

@@ -54,7 +54,7 @@ class CheckData(DatasetProgram):
             if name not in CHECKS:
                 said = f"There is no check {name!r}. There are: {', '.join(CHECKS)}"
                 raise BadInput(said, key="without", value=name, expected=list(CHECKS))
-        base = _base_of(spec, facts.store)
+        base = base_of(spec, facts.store)
         args = {key: value for key, value in spec.args.items() if key != "base"}
         return replace(spec, args=args if base is None else {**args, "base": base})
 
@@ -78,7 +78,7 @@ class CheckData(DatasetProgram):
         return replace(job, args=job.args | more, models=job.models | models)
 
 
-def _base_of(spec: Spec, store: Store) -> str | None:
+def base_of(spec: Spec, store: Store) -> str | None:
     """The base named, or the one that trains by default if it is here."""
     said = spec.args.get("base")
     if said:

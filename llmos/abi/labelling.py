@@ -1,0 +1,53 @@
+"""Asking for labels: the strategies that choose rows, and an answer as it travels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from llmos.abi.error import BadInput
+from llmos.abi.json_type import Json
+
+STRATEGIES = ("badge", "margin", "random")
+SPLITS = ("train", "validation", "test")  # that answered rows may become part of
+MOST_TEXT = 4_096  # characters of a label, a name or a comment
+
+
+@dataclass(frozen=True, slots=True)
+class RowAnswer:
+    """What somebody says of a row: a label, labels, or spans [start, end, label] in its words; None passes it over.
+
+    Spans are of words, counted from 0, with the end not included.
+    """
+
+    id: str
+    value: Json
+    by: str = ""
+    comment: str = ""
+
+    def plain(self) -> dict[str, Json]:
+        """As a line of a file of answers has it."""
+        said = {"by": self.by, "comment": self.comment}
+        return {"id": self.id, "value": self.value, **{key: text for key, text in said.items() if text}}
+
+
+def read_answers(lines: Iterable[str], file: str) -> Iterator[RowAnswer]:
+    """The answers of a file of JSON lines, the later one of a row and person last; BadInput that names a bad line."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise _bad(file, number, f"is no JSON ({error})") from error
+        if not isinstance(found, dict) or not isinstance(found.get("id"), str) or "value" not in found:
+            raise _bad(file, number, 'is no answer. One is {"id": "...", "value": "the label"}')
+        texts = {key: found.get(key) or "" for key in ("by", "comment")}
+        if any(not isinstance(text, str) or len(text) > MOST_TEXT for text in texts.values()):
+            raise _bad(file, number, f"has a `by` or `comment` that is no text of at most {MOST_TEXT:,} characters")
+        yield RowAnswer(found["id"], found["value"], texts["by"], texts["comment"])
+
+
+def _bad(file: str, line: int, what: str) -> BadInput:
+    return BadInput(f"{file}, line {line}: it {what}", file=file, line=line)

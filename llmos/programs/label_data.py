@@ -1,0 +1,81 @@
+"""label-data: rows that people have answered move to a labelled split, with every answer beside them.
+
+Arguments: `data`, `answers` (a file of JSON lines), `name`, `split` (train by default; of rows that have one already,
+it stays).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from llmos.abi.error import BadInput
+from llmos.abi.frame import Job
+from llmos.abi.json_type import Json
+from llmos.abi.labelling import read_answers
+from llmos.data.byte_source import open_bytes
+from llmos.data.datasets.columns import UNLABELLED
+from llmos.data.datasets.dataset_reader import row_options
+from llmos.data.datasets.dataset_writer import DatasetWriter
+from llmos.data.datasets.stored_row import StoredRow
+from llmos.data.labelling.answers import ANSWERS, RowAnswers, agreement
+from llmos.programs.channel import Channel, Stopped
+from llmos.programs.dataset_operation import counter, finish, reader_of, rows_of, size_of
+from llmos.programs.dataset_version import offer_child
+
+SHOWN = 3
+
+
+def main(channel: Channel, job: Job) -> None:
+    """Read the answers, then write every row, answered ones with their labels."""
+    args, ref = job.args, str(job.args["data"])
+    reader, manifest = reader_of(job, ref), job.manifests[ref]
+    answers, file = RowAnswers(), Path(str(args["answers"]))
+    with open_bytes(file) as lines:
+        answers.add(read_answers((line.decode("utf-8", "replace") for line in lines), file.name))
+    target = str(args.get("split") or "train")
+    missing, counts, seen = set(answers.by_row), Counter[str](), list[list[Json]]()
+    on_rows = counter(channel, "write", size_of(job, ref))
+    options = {**reader.options, **row_options(reader.options)}
+    try:
+        with DatasetWriter(Path(job.scratch) / "dataset", reader.task, options=options) as writer:
+            for split, stored in rows_of(reader):
+                on_rows(1)
+                if stored.id not in missing:
+                    writer.add(split, stored)
+                    continue
+                missing.discard(stored.id)
+                row = answers.apply(stored)
+                counts["labelled" if row else "passed over"] += 1
+                writer.add(split if row is None else target if split == UNLABELLED else split, row or stored)
+                if row is not None:
+                    seen.append(_values(row))
+            if missing:
+                shown = ", ".join(sorted(missing)[:SHOWN])
+                raise BadInput(
+                    f"{len(missing):,} answers are to rows that are not in {ref}, such as {shown}. Name the dataset "
+                    "that they were asked of",
+                    dataset=ref,
+                    ids=sorted(missing)[:SHOWN],
+                )
+            written = writer.finish()
+    except Stopped:
+        print("Stopped; nothing is kept", flush=True)
+        return
+    agreed = agreement(seen)
+    people = sorted({one.by for some in answers.by_row.values() for one in some.values() if one.by})
+    operation: dict[str, Json] = {"operation": "label", **counts, "by": people}
+    if agreed.rows:
+        operation |= {"answered_twice": agreed.rows, "same": agreed.share, "alpha": agreed.alpha}
+    made = offer_child(channel, job, written, manifest, operation)
+    said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    if agreed.share is not None:
+        alpha = "" if agreed.alpha is None else f" (Krippendorff's alpha {agreed.alpha:.2f})"
+        said += f"; {agreed.rows:,} rows have several answers, which agree in {agreed.share:.0%}{alpha}"
+    finish(channel, made, written, said)
+
+
+def _values(row: StoredRow[Any]) -> list[Json]:
+    """The values of a row's answers that are some."""
+    return [one["value"] for one in row.extra[ANSWERS] if one["value"] is not None]

@@ -1,0 +1,74 @@
+"""The admission of queue-data and label-data: what can be told before the rows are read is refused at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmos.abi.error import BadInput, LlmosError, NotFound
+from llmos.abi.json_type import Json
+from llmos.abi.model import DatasetManifest, Kind, Manifest
+from llmos.abi.process import Spec
+from llmos.kernel.programs import label_data, queue_data
+from llmos.kernel.programs.declaration import AdmissionFacts
+from llmos.testing.errors import fails_with
+
+
+class Shelf:
+    """What the store is asked: a dataset with unlabelled rows, one without, and perhaps a base."""
+
+    def __init__(self, *, has_base: bool = True) -> None:
+        self.has_base = has_base
+
+    def dataset(self, ref: str) -> DatasetManifest:
+        name = ref.partition("@")[0]
+        splits = {"train": 9} if name == "known" else {"train": 9, "unlabelled": 5}
+        return DatasetManifest(name, 3, "classify", (), splits=splits)
+
+    def resolve(self, ref: str) -> Manifest:
+        if not self.has_base:
+            raise NotFound(f"no {ref}")
+        return Manifest(ref, 2, Kind.MODEL if ref == "sorter" else Kind.BASE, "embed", ())
+
+
+def checked(program: Any, *, has_base: bool = True, data: str = "rows", **args: Json) -> Spec:
+    store: Any = Shelf(has_base=has_base)  # Any: as much of a store as the check asks
+    return program.PROGRAM.check(Spec(program.PROGRAM.name, {"data": data, **args}), None, AdmissionFacts(store))
+
+
+def test_a_queue_names_its_dataset_base_and_strategy() -> None:
+    args = checked(queue_data).args
+    assert (args["data"], args["base"], args["n"], args["strategy"]) == ("rows@3", "minilm:2", 20, "badge")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "args"),
+    [
+        (BadInput, "n", {"n": 1001}),
+        (BadInput, "n", {"n": -1}),
+        (BadInput, "strategy", {"strategy": "best"}),
+        (BadInput, "base", {"base": "sorter"}),
+        (BadInput, "base", {"has_base": False}),
+        (BadInput, "split", {"data": "known"}),
+    ],
+)
+def test_a_queue_that_cannot_be_made_is_refused(kind: type[LlmosError], key: str, args: dict[str, Any]) -> None:
+    with pytest.raises(kind) as raised:
+        checked(queue_data, **args)
+    assert key in (raised.value.detail.get("key"), *raised.value.detail)
+
+
+def test_answers_are_a_file_and_go_to_a_labelled_split(tmp_path: Path) -> None:
+    said = tmp_path / "answers.jsonl"
+    said.write_text("")
+    args = checked(label_data, answers=str(said)).args
+    assert (args["data"], args["name"]) == ("rows@3", "rows")
+    assert checked(label_data, answers=str(said), name="more", split="test").args["name"] == "more"
+    with fails_with(BadInput, key="split", value="unlabelled", expected=...):
+        checked(label_data, answers=str(said), split="unlabelled")
+    with fails_with(BadInput, key="answers"):
+        checked(label_data)
+    with fails_with(BadInput, file="/nowhere.jsonl"):
+        checked(label_data, answers="/nowhere.jsonl")
