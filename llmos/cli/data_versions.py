@@ -10,6 +10,7 @@ import typer
 
 from llmos.abi.model import split_ref
 from llmos.cli.client import box
+from llmos.cli.store import remove_each
 from llmos.cli.terminal import note, say, say_json, say_table, size
 
 if TYPE_CHECKING:
@@ -105,10 +106,8 @@ def rm(
     as_json: AsJson = False,
 ) -> None:
     """Remove datasets; models that were trained on them stay."""
-    removed: list[str] = []
     with box() as client:
-        for ref in refs:
-            removed += client.remove_dataset(ref)
+        removed = remove_each(refs, client.remove_dataset, as_json)
         trained = _trained_on(removed, client.datasets(), client.models())
     if as_json:
         say_json({"removed": removed, "models": trained})

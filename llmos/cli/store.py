@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from llmos.abi.error import LlmosError
 from llmos.abi.process import State
 from llmos.cli.client import box
 from llmos.cli.terminal import note, say, say_json, say_table, size
@@ -18,14 +20,27 @@ def rm(
     as_json: AsJson = False,
 ) -> None:
     """Remove versions, names or datasets; `gc` then frees their bytes."""
-    removed: list[str] = []
     with box() as client:
-        for ref in refs:
-            removed += client.remove_dataset(ref) if "@" in ref else client.remove(ref)
+        removed = remove_each(refs, lambda ref: (client.remove_dataset if "@" in ref else client.remove)(ref), as_json)
     if as_json:
         say_json({"removed": removed})
         return
     say(f"Removed {', '.join(removed)}. Free the bytes: llmos gc")
+
+
+def remove_each(refs: Sequence[str], remove: Callable[[str], list[str]], as_json: bool) -> list[str]:
+    """Remove one after another. If one is refused, what was removed before it is printed, then the error raised."""
+    removed: list[str] = []
+    for ref in refs:
+        try:
+            removed += remove(ref)
+        except LlmosError:
+            if removed and as_json:
+                say_json({"removed": removed})
+            elif removed:
+                say(f"Removed {', '.join(removed)}. The others stay, because one cannot be removed:")
+            raise
+    return removed
 
 
 def df(as_json: AsJson = False) -> None:

@@ -147,8 +147,9 @@ class Registry:
         }
         for one in policy.requirements:
             if known and one.kind == METRIC and one.subject not in known:
-                near = ", ".join(get_close_matches(one.subject, known) or known)
-                raise BadInput(f"{name} has no metric {one.subject} (there are: {near})", key="require")
+                near = ", ".join(get_close_matches(one.subject, known))
+                hint = f"near: {near}" if near else f"there are: {', '.join(known)}"
+                raise BadInput(f"{name} has no metric {one.subject} ({hint})", key="require")
 
     async def remove(self, ref: str) -> list[str]:
         self._check_unused(ref)

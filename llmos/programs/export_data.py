@@ -50,9 +50,8 @@ def main(channel: Channel, job: Job) -> None:
     name = f"{ref.replace('@', '-')}{f'-{split}' if split else ''}.{export.ending}"
     found = {"name": name, "format": export.name, "rows": total, "size_bytes": size_bytes, "sha256": digest}
     rest = sum(manifest.splits.values()) - total if split in (None, "all") else 0
-    loses = " and ".join(
-        filter(None, (export.loses, f"the {rest:,} unlabelled rows (--split unlabelled)" * bool(rest)))
-    )
+    others = f"the {rest:,} unlabelled rows (--split unlabelled)" * bool(rest)
+    loses = " and ".join(filter(None, (export.loses, "which split a row is of" * (len(splits) > 1), others)))
     keep_result(job, {**found, "loses": loses})
     lost = f". It does not carry {loses}" if loses else ""
     channel.report(Progress(DONE, total, total, "rows", {"rows": total}, f"{total:,} rows as {export.name}{lost}"))

@@ -130,7 +130,8 @@ class _Import:
         if self.ids.leak_count:
             self.described[split]["leaks"] = self.ids.leak_count
             self.leaks[split] = self.ids.leak_count
-            self.notes.append(_leak_note(split, self.ids.leak_count, count))
+            note = _leak_note if is_labelled else _known_note
+            self.notes.append(note(split, self.ids.leak_count, count))
         self.skipped += summary.skip_count
 
     def refuse_bad(self) -> None:
@@ -212,6 +213,14 @@ def _leak_note(split: str, leaks: int, rows: int) -> str:
         f"{split}: {leaks:,} of {rows:,} rows ({leaks / rows:.1%}) are also in an earlier split. Measured "
         "there, a model looks better than it is. Find them, and those that are almost the same: llmos data check. Drop "
         "the earlier rows: llmos data fix --drop leaks"
+    )
+
+
+def _known_note(split: str, known: int, rows: int) -> str:
+    """Nothing is measured on rows without labels: those that have labels elsewhere are only work done twice."""
+    return (
+        f"{split}: {known:,} of {rows:,} rows ({known / rows:.1%}) stand in another split too, with their labels. "
+        "They need no label again"
     )
 
 

@@ -59,7 +59,21 @@ def main(channel: Channel, job: Job) -> None:
     how = f"by {by.time}, the latest are the test rows" if by.time else f"by {by.group}" if by.group else "stratified"
     operation: dict[str, Json] = {"operation": "split", **shares, **_column_option(by), "again": again}
     made = offer_child(channel, job, written, manifest, operation)
-    finish(channel, made, written, f"Split {how}")
+    finish(channel, made, written, f"Split {how}{_parted_note(units, numbers, target, by)}")
+
+
+def _parted_note(units: list[SplitUnit], numbers: list[int], target: dict[int, str], by: SplitBy) -> str:
+    """What is said of groups that a split by time has parted; nothing if there are none."""
+    splits: dict[bytes, set[str]] = {}
+    for number, unit in zip(numbers, units, strict=True):
+        splits.setdefault(unit.group, set()).add(target.get(number, "train"))
+    parted = sum(len(splits[unit.group]) > 1 for unit in units)
+    if not (by.group and by.time and parted):
+        return ""
+    return (
+        f". {parted:,} rows are of a {by.group} that now stands in several splits. To keep each {by.group} together "
+        f"instead: --group {by.group} --again"
+    )
 
 
 def _columns(args: dict[str, Json], reader: DatasetReader) -> SplitBy:
@@ -68,7 +82,6 @@ def _columns(args: dict[str, Json], reader: DatasetReader) -> SplitBy:
         by = SplitBy(str(args.get("group") or ""), str(args.get("time") or ""))
     else:
         by = split_by(reader.options)
-        by = SplitBy(time=by.time) if by.time else by
     return by
 
 
@@ -89,8 +102,8 @@ def _units(
             has_group += by.group_in(stored.extra) is not None
         if number % EVERY == EVERY - 1:
             on_rows(EVERY)
-    if by.group and not has_group:
+    if by.group and not by.time and not has_group:
         raise BadInput(f"No row of {reader.ref} has a column {by.group!r}. See: llmos data show", key="group")
-    if by.group and has_group < len(units):
+    if by.group and not by.time and has_group < len(units):
         print(f"{len(units) - has_group:,} rows have no {by.group}: each text of them is a group", flush=True)
     return numbers, units

@@ -450,6 +450,17 @@ def test_pull_eval_and_the_store(llmos, home):
     assert "cpu0" in llmos("status")[1]
 
 
+def test_what_was_removed_before_an_error_is_said(llmos):
+    code, out, err = llmos("data", "rm", "tickets@1", "none@1", "--json")
+    assert (code, json.loads(out), json.loads(err)["error"]["code"]) == (
+        2,
+        {"removed": ["tickets@1"]},
+        "dataset_not_found",
+    )
+    code, out, _ = llmos("rm", "support:1", "none@1")
+    assert (code, "Removed support:1" in out) == (2, True)
+
+
 def test_logprobs_are_in_an_answers_json_only_where_asked_for(llmos):
     words = ("run", "smollm2", "hi", "--task", "generate", "--set", "max_tokens=2", "--json")
     assert set(json.loads(llmos(*words)[1])[0]) == {"text", "finish_reason"}

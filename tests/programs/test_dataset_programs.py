@@ -53,6 +53,7 @@ class Shop:
         self.folders: dict[str, str] = {}
         self.models: dict[str, ModelPath] = {}
         self.pid = 0
+        self.message = ""  # of the last program
 
     def run(self, program: ModuleType, **args: Json) -> Offer | Json:
         """The offer of the new version, which is kept; else what was found."""
@@ -66,6 +67,7 @@ class Shop:
             program.main(channel, job)
         finally:
             close()
+        self.message = daemon.progress[-1].message
         if not daemon.offers:
             return json.loads((scratch / "reports" / "result.json").read_text())
         (offer,) = daemon.offers
@@ -143,6 +145,7 @@ def test_rows_without_labels_are_a_split_that_operations_leave_alone(shop: Shop,
     shop.run(sample_data, data=both, name="some", n=6, balance=True)
     assert shop.manifests[f"some@{shop.pid}"].splits == {"train": 6}
     assert shop.run(export_data, data=both, format="csv", split="all")["rows"] == 60
+    assert not [note for note in manifest.notes if "looks better" in note]  # nothing is measured on them
     assert shop.run(export_data, data=both, format="csv", split="unlabelled")["rows"] == 2
     shop.run(import_data, name="raw", task="classify", data={"train": "", "unlabelled": str(tmp_path / "raw.txt")})
     pool = f"raw@{shop.pid}"
@@ -200,6 +203,28 @@ def test_a_split_keeps_every_row_once_and_parts_no_group(shop: Shop):
     reader = DatasetReader(Path(shop.folders["tickets@2"]), manifest)
     groups = [{row.extra["customer"] for row in reader.rows(split)} for split in reader.splits]
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
+
+
+def test_a_split_by_time_says_how_many_rows_are_of_parted_groups(tmp_path: Path):
+    shop = Shop(tmp_path)
+    lines = [f"ticket number {i} is about this,{LABELS[i % 3]},c{i % 4},2026-01-{1 + i:02}" for i in range(20)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label,customer,date", *lines]))
+    for group in (None, "customer"):
+        shop.run(import_data, name="rows", data=str(tmp_path / "rows.csv"), time="date", group=group)
+        shop.run(split_data, data=f"rows@{shop.pid}", name="rows", test=0.1, validation=0.0)
+        assert shop.manifests[f"rows@{shop.pid}"].splits == {"train": 18, "test": 2}
+        assert shop.manifests[f"rows@{shop.pid}"].options.get("group") == group
+        assert ("10 rows are of a customer" in shop.message) == bool(
+            group
+        )  # both customers of the test rows, five each
+
+
+def test_an_export_of_all_splits_says_that_the_file_has_none(shop: Shop):
+    assert "split" not in shop.run(export_data, data="tickets@1", format="csv", split="all")["loses"]
+    shop.run(split_data, data="tickets@1", name="tickets")
+    parted = f"tickets@{shop.pid}"
+    assert "split" in shop.run(export_data, data=parted, format="csv", split="all")["loses"]
+    assert "split" not in shop.run(export_data, data=parted, format="csv", split="test")["loses"]
 
 
 def test_splits_that_are_there_stay_unless_all_is_split_again(shop: Shop):

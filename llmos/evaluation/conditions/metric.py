@@ -11,8 +11,9 @@ from llmos.evaluation.conditions.condition import Checked, GateFacts
 def check(requirement: Requirement, facts: GateFacts) -> Checked:
     name, metrics = requirement.subject, facts.result.metrics
     if name not in metrics:
-        near = ", ".join(get_close_matches(name, metrics) or metrics)
-        return Checked(False, f"{name} is no metric of {facts.task} (there are: {near})")
+        near = ", ".join(get_close_matches(name, metrics))
+        hint = f"near: {near}" if near else f"there are: {', '.join(metrics)}"
+        return Checked(False, f"{name} is no metric of {facts.task} ({hint})")
     interval = facts.result.intervals.get(name)
     if requirement.is_low and interval is None:
         return Checked(False, f"{name} has no interval", metrics[name])
