@@ -35,8 +35,8 @@ class ExportData(DatasetProgram):
         split = spec.args.get("split")
         if split is None and len(dataset.splits) > 1:
             raise BadInput(
-                f"{dataset.ref} has the splits {', '.join(dataset.splits)}. Name the one to export: --split {next(iter(dataset.splits))}, "
-                f"or all of them: --split {ALL}",
+                f"{dataset.ref} has the splits {', '.join(dataset.splits)}. Name the one to export "
+                f"(--split {next(iter(dataset.splits))}), or {ALL} (--split {ALL})",
                 key="split",
                 expected=[*dataset.splits, ALL],
             )
