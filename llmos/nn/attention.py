@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from llmos.abi.error import BadInput
+from llmos.nn.adapters.virtual import PrefixRows, put_prefixes
 from llmos.nn.cpu.cpu_kernels import fits, kernels
 from llmos.nn.generation.cross_attention import CrossAttention
 from llmos.nn.generation.paged_attention import Plan, window
@@ -39,6 +40,7 @@ class Layout:
     told: list[dict[str, Any]] | None = None  # Any: as attend takes it
     sources: tuple[int, ...] | None = None
     across: CrossAttention | None = None
+    prefixes: tuple[PrefixRows, ...] = ()  # trained keys and values of virtual tokens
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Group neighbours of equal length as (first token, sequences, length): each group is one product without
@@ -74,6 +76,8 @@ def attend(
             module=type(module).__name__,
             needs=unknown,
         )
+    if layout.prefixes:
+        key, value = put_prefixes(layout.prefixes, _index(module), key, value)
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
     bias = _bias(module, rest.get("position_bias"))
     is_across = not causal and (layout.sources is not None or layout.across is not None)

@@ -27,7 +27,7 @@ from llmos.abi.frame import ModelPath
 from llmos.abi.method import has_adapter, is_on_base
 from llmos.nn.adapters.adapter_file import load_adapter
 from llmos.nn.load import load
-from llmos.nn.packing import cut_rows, forward, forward_layers, pack, pool
+from llmos.nn.packing import Packed, cut_rows, forward, forward_layers, pack, pool
 from llmos.nn.text.unknown_text import UnknownText
 from llmos.tasks import Settings
 from llmos.tasks.text import encode_within, fit_length, most_chars
@@ -85,6 +85,8 @@ class FrozenEncoder:
         self._adapter = (
             load_adapter(Path(model.folder), backbone, manifest.ref) if has_adapter(manifest.method) else None
         )
+        if self._adapter is not None and self._adapter.virtual is not None:
+            self._loaded = self._loaded.with_virtual(self._adapter.virtual.count)
         self._ref = manifest.ref
         self._pooling = str(manifest.options.get("pooling", POOLING))
         most = min(self._loaded.max_tokens, most_tokens or self._loaded.max_tokens)
@@ -209,13 +211,17 @@ class FrozenEncoder:
     @torch.inference_mode()
     def _compute_last(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
         with self._adapter.on() if self._adapter is not None else nullcontext():
-            return (forward(self._loaded.backbone, pack(sequences, self._loaded.device)),)
+            return (forward(self._loaded.backbone, self._pack(sequences)),)
 
     @torch.inference_mode()
     def _compute_two(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
         with self._adapter.on() if self._adapter is not None else nullcontext():
-            states = forward_layers(self._loaded.backbone, pack(sequences, self._loaded.device))
+            states = forward_layers(self._loaded.backbone, self._pack(sequences))
         return states[-1], states[round((len(states) - 1) * MIDDLE)]
+
+    def _pack(self, sequences: Sequence[Sequence[int]]) -> Packed:
+        opening = self._loaded.virtual_ids
+        return pack([(*opening, *ids) for ids in sequences] if opening else sequences, self._loaded.device)
 
     def _finite(self, vectors: Tensor) -> Vectors:
         if not bool(vectors.isfinite().all()):

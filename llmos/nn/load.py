@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from transformers.initialization import no_init_weights
 from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.form import is_int8, rest_of
 from llmos.abi.frame import ModelPath
+from llmos.nn.adapters.virtual import ids_of
 from llmos.nn.attention import NAME
 from llmos.nn.called import calling_folder, name_of
 from llmos.nn.cpu import half_embeddings, int8_linear
@@ -63,6 +64,11 @@ class Loaded:
     ends: frozenset[int]
     kv_dtype: torch.dtype
     rules: GenerationConstraints | None = None
+    virtual_ids: tuple[int, ...] = ()  # what stands in front of every sequence of a model on it
+
+    def with_virtual(self, count: int) -> Loaded:
+        """The same for a model with so many virtual tokens in front of each sequence."""
+        return replace(self, virtual_ids=ids_of(count), max_tokens=self.max_tokens - count) if count else self
 
     @property
     def reader(self) -> EncoderDecoderInfo | None:

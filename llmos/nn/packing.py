@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from llmos.abi.error import BadInput
+from llmos.nn.adapters.adapter import prefix_rows, without_virtual
 from llmos.nn.attention import NAME, Layout
 from llmos.nn.generation.kv_cache import SequenceCache
 from llmos.nn.generation.paged_attention import Plan
@@ -63,8 +64,7 @@ def forward(backbone: nn.Module, packed: Packed, kvs: Sequence[SequenceCache] | 
     if has_own_attention(backbone):
         assert kvs is None, "An architecture without the attention interface cannot go on from keys and values"
         return _by_length(backbone, packed)
-    hidden: Tensor = _outputs(backbone, packed, kvs).last_hidden_state[0]
-    return hidden
+    return without_virtual(packed.ids, _outputs(backbone, packed, kvs).last_hidden_state[0])
 
 
 def forward_layers(backbone: nn.Module, packed: Packed) -> tuple[Tensor, ...]:
@@ -76,8 +76,9 @@ def forward_layers(backbone: nn.Module, packed: Packed) -> tuple[Tensor, ...]:
         return (_by_length(backbone, packed),)
     out = _outputs(backbone, packed, None, output_hidden_states=True)
     if not out.hidden_states:
-        return (out.last_hidden_state[0],)
-    return (*(one[0] for one in out.hidden_states[:-1]), out.last_hidden_state[0])
+        return (without_virtual(packed.ids, out.last_hidden_state[0]),)
+    states = (*(one[0] for one in out.hidden_states[:-1]), out.last_hidden_state[0])
+    return tuple(without_virtual(packed.ids, one) for one in states)
 
 
 def has_own_attention(backbone: nn.Module) -> bool:
@@ -118,7 +119,8 @@ def next_logits(causal: nn.Module, packed: Packed, kvs: Sequence[SequenceCache])
 
 
 def _layout(packed: Packed, kvs: Sequence[SequenceCache] | None) -> Layout:
-    return Layout(packed.lengths, None if kvs is None else Plan(packed.lengths, kvs, packed.ids.device))
+    plan = None if kvs is None else Plan(packed.lengths, kvs, packed.ids.device)
+    return Layout(packed.lengths, plan, prefixes=prefix_rows(packed.ids))
 
 
 def _by_length(backbone: nn.Module, packed: Packed) -> Tensor:
@@ -127,7 +129,7 @@ def _by_length(backbone: nn.Module, packed: Packed) -> Tensor:
     for start, count, length in Layout(packed.lengths).runs():
         ids = packed.ids[0, start : start + count * length].view(count, length)
         parts.append(backbone(input_ids=ids).last_hidden_state.flatten(0, 1))
-    return torch.cat(parts)
+    return without_virtual(packed.ids, torch.cat(parts))
 
 
 def position_offset(backbone: nn.Module) -> int:

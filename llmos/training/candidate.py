@@ -87,12 +87,15 @@ class Candidate:
         For an encoder-decoder, sequences alternate between encoder input and decoder input; rows are the decoder's.
         """
         backbone, is_read = self.loaded.backbone, self.loaded.reader is not None
-        packed = pack(sequences[1::2] if is_read else sequences, self.device)
+        opening = self.loaded.virtual_ids
+        mine = [(*opening, *ids) for ids in sequences] if opening else sequences
+        packed = pack(mine[1::2] if is_read else mine, self.device)
         with self.computing():
             hidden = (
                 hidden_of(backbone, pack(sequences[::2], self.device), packed) if is_read else forward(backbone, packed)
             )
-        logits: Tensor = self.head(hidden.float(), packed.lengths)
+        lengths = [len(ids) for ids in (sequences[1::2] if is_read else sequences)]
+        logits: Tensor = self.head(hidden.float(), lengths)
         return logits
 
     @contextmanager
@@ -160,6 +163,8 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
     tuned = None
     if spec.reads_as:
         tuned = tuner_of(spec).add(loaded, spec, settings_of_method(recipe), recipe.seed)
+        if tuned.adapter is not None and tuned.adapter.virtual is not None:
+            loaded = loaded.with_virtual(tuned.adapter.virtual.count)
     torch.manual_seed(recipe.seed)
     pooling = str(recipe.options.get("pooling", "mean"))
     match spec_of(recipe.task).head:
@@ -189,6 +194,8 @@ def load_stored(model: ModelPath, dtype: str, device: str) -> Candidate:
     loaded = load(model.base if is_on and model.base else model, dtype=computed, device=device)
     folder = Path(model.folder)
     adapter = load_adapter(folder, loaded.backbone, model.manifest.ref) if has_adapter(model.manifest.method) else None
+    if adapter is not None and adapter.virtual is not None:
+        loaded = loaded.with_virtual(adapter.virtual.count)
     kind = spec_of(model.manifest.task).head
     if kind is None:
         head: AnyHead = NextHead(loaded)

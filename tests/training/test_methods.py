@@ -19,6 +19,7 @@ from llmos.data.dataset import gather
 from llmos.kernel.processes.footprint import shape_of
 from llmos.nn.adapters.adapter import Segment, applying_segments
 from llmos.nn.adapters.adapter_file import load_adapter
+from llmos.nn.adapters.virtual import ids_of
 from llmos.nn.load import load_folder
 from llmos.nn.packing import forward, pack
 from llmos.tasks import Settings
@@ -42,7 +43,7 @@ RUNS = [
     if spec.trains_layers or task == "classify"
 ]
 TEXTS = ((5, 9, 30, 7), (40, 41), (60, 5, 61, 62, 63, 64, 65))
-SMALL = {"rank": 4, "first_rank": 6, "width": 8}  # the bases have 32 hidden units
+SMALL = {"rank": 4, "first_rank": 6, "width": 8, "tokens": 5, "network": 8}  # the bases have 32 hidden units
 STEPS_BEFORE_STOP = 7
 
 
@@ -140,13 +141,15 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(made, tmp_path, method,
 
 def hidden(backbone, parts):
     """The last hidden states of a row of (adapter, sequences)."""
-    segments, start = [], 0
+    segments, row, start = [], [], 0
     for adapter, texts in parts:
-        end = start + sum(map(len, texts))
+        opening = ids_of(adapter.virtual.count) if adapter is not None and adapter.virtual is not None else ()
+        row += [(*opening, *ids) for ids in texts]
+        end = start + sum(len(opening) + len(ids) for ids in texts)
         segments.append(Segment(adapter, start, end))
         start = end
     with torch.inference_mode(), applying_segments(segments):
-        return forward(backbone, pack([ids for _, texts in parts for ids in texts]))
+        return forward(backbone, pack(row))
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -180,7 +183,7 @@ def test_peft_reads_it_and_computes_the_same(made, tmp_path, method, base):
         with torch.inference_mode():
             out = with_peft(input_ids=torch.tensor([ids]), output_hidden_states=True)
         got = hidden(backbone, [(mine, [ids])])
-        torch.testing.assert_close(got, out.hidden_states[-1][0], atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(got, out.hidden_states[-1][0][-len(ids) :], atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize("base", BASES)

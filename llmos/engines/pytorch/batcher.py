@@ -233,8 +233,9 @@ def _deliver(rows: Sequence[tuple[list[Item], Future[Tensor]]]) -> list[Chunk]:
 @torch.inference_mode()
 def _hidden_states(items: list[Item]) -> Tensor:
     loaded = items[0].job.model.loaded
-    row = pack([item.ids for item in items], loaded.device)
-    with applying_adapters((item.job.model, len(item.ids)) for item in items):
+    sequences = [(*item.job.model.loaded.virtual_ids, *item.ids) for item in items]
+    row = pack(sequences, loaded.device)
+    with applying_adapters((item.job.model, len(ids)) for item, ids in zip(items, sequences, strict=True)):
         return forward(loaded.backbone, row)
 
 

@@ -122,6 +122,9 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
             method=manifest.method,
         )
     loaded = base.loaded if is_on_base(manifest.method) else load(located, dtype=dtype, device=device)
+    adapter = load_adapter(folder, loaded.backbone, manifest.ref) if has_adapter(manifest.method) else None
+    if adapter is not None and adapter.virtual is not None:
+        loaded = loaded.with_virtual(adapter.virtual.count)
     spec = spec_of(manifest.task)
     needs_head = spec.head in ("sequence", "token")
     return ServedModel(
@@ -133,7 +136,7 @@ def model_on(base: ServedModel, located: ModelPath, dtype: str, device: str) -> 
         else base.tasks,
         replace(_settings(manifest, loaded), calibration=load_calibration(folder)),
         loaded,
-        load_adapter(folder, loaded.backbone, manifest.ref) if has_adapter(manifest.method) else None,
+        adapter,
         _head(folder, manifest, torch_device(device), loaded) if needs_head else None,
         _digests(manifest),
     )

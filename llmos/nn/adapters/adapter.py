@@ -16,6 +16,14 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from llmos.nn.adapters.changes import Change, bytes_of, linear_into, plain_output
+from llmos.nn.adapters.virtual import (
+    PrefixRows,
+    VirtualSegment,
+    VirtualTokens,
+    embed,
+    prefixes_of,
+    real_tokens,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +32,17 @@ class Adapter:
 
     layers: tuple[Change, ...]
     is_mixable: bool = True
+    virtual: VirtualTokens | None = None
 
     @property
     def size_bytes(self) -> int:
-        return bytes_of(self.layers)
+        return bytes_of(self.layers) + (0 if self.virtual is None else self.virtual.values().nbytes)
 
     @contextmanager
     def on(self) -> Iterator[None]:
         """Inside this block, every pass of the base on this thread uses this adapter."""
-        with _replace_forward({one.layer: partial(_apply_change, one) for one in self.layers}):
+        forwards = {one.layer: partial(_apply_change, one) for one in self.layers}
+        with _replace_forward(forwards, () if self.virtual is None else (VirtualSegment(self.virtual),)):
             yield
 
 
@@ -58,8 +68,14 @@ def applying_segments(segments: Sequence[Segment]) -> Iterator[None]:
     for adapter, start, end in segments:
         for change in adapter.layers if adapter is not None else ():
             parts.setdefault(change.layer, []).append(AdapterSlice(change, start, end))
+    virtual = tuple(
+        VirtualSegment(adapter.virtual, start, end)
+        for adapter, start, end in segments
+        if adapter is not None and adapter.virtual is not None
+    )
     size = segments[-1].end if segments else 0
-    with _replace_forward({layer: partial(_apply_parts, layer, tuple(some), size) for layer, some in parts.items()}):
+    forwards = {layer: partial(_apply_parts, layer, tuple(some), size) for layer, some in parts.items()}
+    with _replace_forward(forwards, virtual):
         yield
 
 
@@ -75,26 +91,42 @@ class _Now(threading.local):
     """The layer functions that replace the base's in this thread's pass. Each thread may compute a row of its own."""
 
     forwards: Mapping[nn.Module, partial[Tensor]] = {}  # replaced as a whole, never mutated
+    virtual: tuple[VirtualSegment, ...] = ()
 
 
 _now = _Now()
 
 
 @contextmanager
-def _replace_forward(forwards: Mapping[nn.Module, partial[Tensor]]) -> Iterator[None]:
-    before = _now.forwards
+def _replace_forward(
+    forwards: Mapping[nn.Module, partial[Tensor]], virtual: tuple[VirtualSegment, ...] = ()
+) -> Iterator[None]:
+    before = _now.forwards, _now.virtual
+    if virtual:
+        embedding = virtual[0].tokens.embedding
+        forwards = {**forwards, embedding: partial(embed, embedding, virtual)}
     try:
         for layer in forwards:
             layer.forward = partial(_forward_changed, layer)
-        _now.forwards = forwards
+        _now.forwards, _now.virtual = forwards, virtual
         yield
     finally:
-        _now.forwards = before
+        _now.forwards, _now.virtual = before
 
 
 def is_any_on() -> bool:
     """Whether an adapter is active in this thread's pass."""
     return bool(_now.forwards)
+
+
+def prefix_rows(ids: Tensor) -> tuple[PrefixRows, ...]:
+    """Where in a row of ids the keys and values of this thread's prefixes belong."""
+    return prefixes_of(_now.virtual, ids) if _now.virtual else ()
+
+
+def without_virtual(ids: Tensor, states: Tensor) -> Tensor:
+    """The states of a row without those of virtual tokens, of which there are none without their adapter."""
+    return real_tokens(ids, states) if _now.virtual else states
 
 
 def _forward_changed(layer: nn.Module, x: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def opening_of(loaded: Loaded, prompt: Rendered) -> tuple[Sequence[int], int]:
     Those are the prompt's own; an encoder-decoder reads the prompt as its source, and its decoder has an opening.
     """
     if loaded.reader is None:
-        return prompt.ids, loaded.max_tokens
+        return [*loaded.virtual_ids, *prompt.ids], loaded.max_tokens + len(loaded.virtual_ids)
     return prompt.opening or loaded.reader.opening, loaded.reader.longest
 
 

@@ -55,7 +55,7 @@ class Generation:
         rule = matcher(settings.grammar, tokenizer, ends)
         if rule is not None and rule.least > settings.max_tokens:
             raise too_few(settings.max_tokens, rule.least)
-        self._sampler = Sampler(settings, prompt, rule)
+        self._sampler = Sampler(settings, [token for token in prompt if token >= 0], rule)
         self._logprobs = Logprobs(tokenizer)
         self._rules = None if rules is None else replace(rules, begun=len(prompt))
         self._text = tokenizer.stream()
