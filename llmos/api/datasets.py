@@ -140,7 +140,7 @@ class Datasets:
 
     async def find(self, request: Request) -> Reply:
         body = await self._bodies.read(request, FIND)
-        if not body.texts and not body.ids:
+        if not body.ids and not any(text.strip() for text in body.texts):
             raise BadInput('Nothing to look for. Send {"texts": ["..."]}, or {"ids": ["..."]}', key="texts")
         found = await self._models.row_ids([form for text in body.texts for form in _forms(text)]) if body.texts else []
         return await self._start(FindRows.name, {"ids": [*found, *body.ids]})

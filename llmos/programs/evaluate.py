@@ -24,9 +24,10 @@ from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Data
 from llmos.abi.task import Family, generative_tasks, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain
-from llmos.data.dataset import test_rows
+from llmos.data.dataset import test_rows, training_keys
 from llmos.data.families import rows_of
-from llmos.data.row import Row
+from llmos.data.row import Row, Rows
+from llmos.data.splits import EXAMPLES, Leak, key_of
 from llmos.evaluation.calibration_evidence import is_out_of_scope, measure
 from llmos.evaluation.evaluator import load_evaluator
 from llmos.evaluation.evidence import PAGE, Evidence
@@ -65,6 +66,7 @@ def main(channel: Channel, assignment: Job) -> None:
         return
     judge, predicted = answers.judge, answers.judge.apply_calibration(answers.raw)
     judged = judge.judge(rows, predicted)
+    leaks = _seen_in_training(assignment, manifest, rows)
     ids = [read.ids[i] for i in inside] if read.ids else []
     extras = [read.extras[i] for i in inside] if read.extras else []
     evidence = Evidence(
@@ -76,11 +78,14 @@ def main(channel: Channel, assignment: Job) -> None:
         calibration=measure(task, rows, answers.raw, judge.settings, outside, answers.outside)
         if answers.has_scores
         else {},
-        facts={"model": manifest.ref, "data": read.path, **answers.facts},
+        facts={"model": manifest.ref, "data": read.path, **_skips(read), **answers.facts},
+        leaks=tuple(map(str, leaks)),
         findings=judge.examine(rows, predicted, ids, extras).with_checks(assignment.checks.values()),
     )
     report = _keep_evidence(evidence, Path(assignment.scratch), assignment.args.get("reports"))
-    message = f"{manifest.ref} on {len(rows):,} rows of {Path(read.path).name}. Report: {report}"
+    skipped = f"; {read.skip_count:,} were left out" if read.skip_count else ""
+    seen = "".join(f". {one.count:,} of them are among its training rows: it looks better than it is" for one in leaks)
+    message = f"{manifest.ref} on {len(rows):,} rows of {Path(read.path).name}{skipped}{seen}. Report: {report}"
     channel.report(Progress(DONE, len(rows), len(rows), "rows", dict(judged.metrics), message, judged.bounds))
 
 
@@ -162,6 +167,23 @@ class _Work:
 
     def _report(self, phase: str, count: int) -> Callable[[int], None]:
         return report_rows(self.channel, phase, count)
+
+
+def _seen_in_training(job: Job, manifest: Manifest, rows: Sequence[Row]) -> tuple[Leak, ...]:
+    """The rows that the model has learned from; nothing if there are none, or its dataset is no longer here."""
+    folder = job.datasets.get(str(manifest.lineage.get("dataset", "")))
+    known = training_keys(folder, manifest.task, manifest.options) if folder else frozenset()
+    seen = [row for row in rows if key_of(row) in known]
+    if not seen:
+        return ()
+    examples = tuple(dict.fromkeys(key_of(row)[:120] for row in seen))[:EXAMPLES]
+    return (Leak(f"the training rows of {manifest.ref}", "test", len(seen), len(seen) / len(rows), examples),)
+
+
+def _skips(read: Rows[Any]) -> dict[str, str]:
+    """How many bad rows were left out, and why."""
+    counts = ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in read.skip_counts.items())
+    return {"left out": f"{read.skip_count:,} rows ({counts})"} if counts else {}
 
 
 def _part_by_scope(rows: Sequence[Row], settings: Settings, task: str) -> tuple[Sequence[int], Sequence[int]]:

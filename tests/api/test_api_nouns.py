@@ -126,6 +126,10 @@ def test_a_log_is_text_its_tail_is_shorter_and_it_can_be_followed(ask, events):
     assert ask("GET", "/v1/processes/1/log?follow=maybe").status_code == 400
 
 
+def test_an_empty_text_is_not_looked_for(ask):
+    assert ask("POST", "/v1/find-rows", {"texts": [" "]}).json()["error"]["detail"]["key"] == "texts"
+
+
 def test_the_findings_of_a_dataset_are_those_of_its_last_check(ask, kernel, tmp_path):
     assert ask("GET", "/v1/datasets/tickets@1/findings").json()["error"]["detail"]["reason"] == "no_check"
     found = CheckFinding("leaks", Severity.ERROR, "two rows", ("id1", "id2"))

@@ -51,6 +51,7 @@ def located(offer: Offer, base: ModelPath) -> ModelPath:
         method=draft["method"],
         labels=tuple(draft["labels"]),
         options=draft["options"],
+        lineage=draft["lineage"],
     )
     return ModelPath(manifest, offer.folder, base=base)
 
@@ -93,13 +94,14 @@ def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, method
 
     path = tiny_training.sorting(tmp_path)
     recipe = {"task": "classify", "method": method, "data": {"train": str(path), "test": str(path)}}
-    made = trained(tmp_path, recipe, dtype=dtype).offers[1]
+    rows, made = trained(tmp_path, recipe, dtype=dtype).offers
     kept = tmp_path / "evaluations" / "1"
     asked = replace(
         tiny_training.assignment(tmp_path, {}, dtype=dtype),
         program="evaluate",
         args={"model": "sorter:1", "data": {"train": str(path)}, "reports": str(kept)},
         models={"model": located(made, tiny_training.base(tmp_path))},
+        datasets={str(made.draft["lineage"]["dataset"]): rows.folder},
     )
     daemon, channel, close = beside()
     evaluate.main(channel, asked)
@@ -107,6 +109,8 @@ def test_a_stored_model_scores_as_it_did_when_it_was_made(tmp_path: Path, method
     assert daemon.progress[-1].figures == made.draft["evidence"]["metrics"]
     assert daemon.progress[-1].message.endswith(f"Report: {kept}/report.html")
     then, now = made.draft["evidence"], json.loads((kept / "evidence.json").read_bytes())
+    (leak,) = now["leaks"]  # a tenth were its validation rows, all others it has learned from
+    assert leak.startswith("108 of the test rows (90.0%) are also in the training rows of sorter:1")
     assert now["calibration"]["temperature"] == then["calibration"]["temperature"]
     assert now["calibration"]["after"]["error"] == pytest.approx(then["calibration"]["after"]["error"], abs=1e-2)
 

@@ -16,7 +16,7 @@ from llmos.abi.model import Manifest
 from llmos.abi.process import Priority, Program, Spec
 from llmos.abi.task import is_generative
 from llmos.kernel.processes.footprint import FootprintFacts, serving_footprint
-from llmos.kernel.programs.arguments import Rows, Text, check_rows
+from llmos.kernel.programs.arguments import Rows, Text, check_rows, training_dataset
 from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
 from llmos.kernel.programs.dtypes import check_dtype
 from llmos.kernel.programs.traits import Traits
@@ -73,7 +73,9 @@ class Evaluate(Declaration):
     def job(self, job: Job, store: Store, config: Config) -> Job:
         reports = {"reports": str(config.home / "evaluations" / str(job.pid))}
         settings = {"token_budget": config.token_budget, "kv_bytes": config.kv_bytes}
-        return replace(job, args=job.args | reports | settings | {"vllm_command": config.vllm_command})
+        learned = training_dataset(job.models["model"].manifest, store)
+        args = job.args | reports | settings | {"vllm_command": config.vllm_command}
+        return replace(job, args=args, datasets=job.datasets | learned)
 
 
 def _check_task(spec: Spec, model: Manifest, engine: str, store: Store) -> None:
