@@ -101,8 +101,8 @@ class MethodSetting:
 class MethodSpec:
     """The declaration of a method.
 
-    `count_weights` gives the most weights that it trains beside a head, for the memory that admission reserves;
-    `count_served` those of a served model in memory, where they are more. `field` is the field of a recipe that also
+    `count_weights` gives the most weights that it trains beside a head, for the memory that admission reserves. What a
+    stored model takes when served stands in its lineage, `resident_bytes`. `field` is the recipe's field that also
     holds its settings.
     """
 
@@ -112,7 +112,6 @@ class MethodSpec:
     trains: str  # what is trained, in a few words
     settings: tuple[MethodSetting, ...] = ()
     count_weights: CountWeights = no_weights
-    count_served: CountWeights | None = None
     peft_type: str = ""  # the `peft_type` of its files, where PEFT has the method
     reads_as: str = ""  # the module of nn/adapters/methods that trains and reads it; empty: none is needed
     rate: float = 1.0  # its default learning rate, in times of LoRA's

@@ -56,3 +56,18 @@ def fresh(loaded: Loaded, method: str = "lora", *, seed: int = 0, **values: Said
     """A method of these settings added to a base, before any training."""
     spec = method_of(method)
     return tuner_of(spec).add(loaded, spec, spec.values(values), seed)
+
+
+def stirred(loaded: Loaded, folder: Path, method: str, *, seed: int = 0, strength: float = 0.3, **values: Said) -> Path:
+    """The folder of an adapter of this method whose weights are random, as if it were trained."""
+    tuned = fresh(loaded, method, seed=seed, **values)
+    parts = [loaded.backbone, *([] if tuned.module is None else [tuned.module])]
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for part in parts:
+            for parameter in part.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn(parameter.shape, generator=random) * strength)
+    folder.mkdir(parents=True, exist_ok=True)
+    tuned.save(folder, None, loaded)
+    return folder

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from llmos.abi.call import Call
 from llmos.abi.error import BadInput, ModelNotFound, TooLong, WrongTask, error_of
 from llmos.abi.frame import ModelPath
+from llmos.abi.method import method_of, method_specs
 from llmos.abi.model import Kind, Manifest
 from llmos.abi.task import spec_of
 from llmos.engines import driver
@@ -233,6 +234,31 @@ def test_texts_generated_for_several_models_in_one_row_are_each_models_own(speak
     for call in calls:
         assert outputs(together, call.call_id) == outputs(run(speaker, call), call.call_id)
     assert outputs(together, 0) != outputs(together, 1)
+
+
+@exact
+def test_models_of_every_method_generate_in_one_row_as_each_does_alone(speaker, folders):
+    methods = [spec.name for spec in method_specs().values() if spec.reads_as]
+    for i, method in enumerate(methods):
+        settings = {key: 4 for key in ("rank", "width", "tokens") if key in method_of(method).values({})}
+        folder = adapters.stirred(load_folder(folders["llama"]), folders["root"] / method, method, seed=i, **settings)
+        speaker.attach(located(method, folder, "generate", method))
+    calls = [
+        Call(
+            i,
+            f"{name}:1",
+            "generate",
+            ("once upon a time",),
+            {"temperature": 0, "max_tokens": 8, "presence_penalty": 1},
+        )
+        for i, name in enumerate([*methods, "talk", *methods])
+    ]
+    together = run(speaker, *calls)
+    alone = [outputs(run(speaker, call), call.call_id) for call in calls]
+    assert [outputs(together, call.call_id) for call in calls] == alone
+    assert sum(one != alone[len(methods)] for one in alone[: len(methods)]) > len(methods) / 2
+    for method in methods:
+        speaker.detach(f"{method}:1")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own

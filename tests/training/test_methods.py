@@ -188,12 +188,12 @@ def test_peft_reads_it_and_computes_the_same(made, tmp_path, method, base):
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("method", ON_BASE)
-def test_admission_reserves_what_is_trained_and_no_more_than_four_times_that(made, method, base):
+def test_admission_reserves_what_is_trained_and_not_much_more(made, method, base):
     run, spec = made(method, base).run, method_of(method)
     trained = sum(p.numel() for name, p in run.weights.items() if not name.startswith("head."))
     widths = shape_of(run.candidate.loaded.config.to_dict()).widths
     assert trained <= spec.count_weights(widths, settings_of_method(run.recipe))
-    is_small = spec.family is MethodFamily.PER_TOKEN or spec.count_served is not None
+    is_small = spec.family in (MethodFamily.PER_TOKEN, MethodFamily.CONVERTED)
     assert spec.count_weights(widths, settings_of_method(run.recipe)) <= trained * (12 if is_small else 6)
 
 

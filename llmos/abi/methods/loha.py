@@ -10,10 +10,6 @@ def count_weights(shape: Widths, values: Values) -> int:
     return 2 * low_rank_weights(shape, values["rank"])
 
 
-def count_served(shape: Widths, values: Values) -> int:
-    return low_rank_weights(shape, values["rank"] ** 2)
-
-
 METHOD = MethodSpec(
     name="loha",
     about="The elementwise product of two low-rank matrices: of rank squared, from twice LoRA's weights.",
@@ -21,7 +17,6 @@ METHOD = MethodSpec(
     trains="two pairs of matrices of a small rank beside every linear layer",
     settings=(MethodSetting("rank", int, 8, "the width of the matrices", 0, 64), ALPHA, TARGETS),
     count_weights=count_weights,
-    count_served=count_served,
     peft_type="LOHA",
     reads_as="loha",
     source="Hyeon-Woo et al. 2021, arXiv:2108.06098",

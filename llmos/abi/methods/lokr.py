@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmos.abi.method import MethodFamily, MethodSetting, MethodSpec, Values, Widths, linears, low_rank_weights
+from llmos.abi.method import MethodFamily, MethodSetting, MethodSpec, Values, Widths, linears
 from llmos.abi.methods.lora import ALPHA, TARGETS
 
 
@@ -11,10 +11,6 @@ def count_weights(shape: Widths, values: Values) -> int:
     rank: int = values["rank"]
     widest = max(shape.hidden, shape.inner)
     return sum(count * (widest + 2 * rank * widest) for count, *_ in linears(shape))
-
-
-def count_served(shape: Widths, values: Values) -> int:
-    return low_rank_weights(shape, min(values["rank"] * int(shape.hidden**0.5 + 1), shape.hidden))
 
 
 METHOD = MethodSpec(
@@ -29,7 +25,6 @@ METHOD = MethodSpec(
         TARGETS,
     ),
     count_weights=count_weights,
-    count_served=count_served,
     peft_type="LOKR",
     reads_as="lokr",
     source="Yeh et al. 2023, arXiv:2309.14859",

@@ -11,11 +11,6 @@ def count_weights(shape: Widths, values: Values) -> int:
     return rank * sum(count * max(sizes) for count, *sizes in linears(shape))
 
 
-def count_served(shape: Widths, values: Values) -> int:
-    rank: int = values["rank"]
-    return rank * sum(count * sum(sizes) for count, *sizes in linears(shape))
-
-
 METHOD = MethodSpec(
     name="miss",
     about="One small matrix for each layer, shared by blocks of its inputs.",
@@ -23,7 +18,6 @@ METHOD = MethodSpec(
     trains="one matrix of a small rank beside every linear layer",
     settings=(MethodSetting("rank", int, 32, "the rows of the matrix", 0, 1024), DROPOUT, TARGETS),
     count_weights=count_weights,
-    count_served=count_served,
     peft_type="MISS",
     reads_as="miss",
     source="Kang and Yin 2024, arXiv:2409.15371",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llmos.abi.device import LeaseKind
@@ -9,7 +11,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.method import low_rank_weights
 from llmos.abi.model import File, Kind, Manifest, Part
 from llmos.abi.process import Spec
-from llmos.kernel.processes.footprint import MIB, NOTHING, FootprintFacts, ModelShape, shape_of
+from llmos.kernel.processes.footprint import MIB, NOTHING, FootprintFacts, ModelShape, attached_bytes, shape_of
 from llmos.kernel.programs import declaration_of
 
 SMOLLM2: Json = {
@@ -137,3 +139,11 @@ def test_a_base_that_generates_is_served_with_room_for_keys_and_values() -> None
     assert footprint_of(Spec("serve"), speaker, room)[LeaseKind.KV] == 5
     assert LeaseKind.KV not in footprint_of(Spec("serve"), encoder, room)
     assert LeaseKind.KV not in footprint_of(Spec("evaluate"), speaker, room)
+
+
+def test_an_adapter_in_another_form_than_its_file_is_leased_as_it_is_in_memory() -> None:
+    files = (File("adapter_model.safetensors", "0" * 64, 100, Part.ADAPTER),)
+    plain = Manifest("m", 1, Kind.MODEL, "classify", files, base="minilm:1", method="loha")
+    assert attached_bytes(plain) == 100
+    assert attached_bytes(replace(plain, lineage={"resident_bytes": 400})) == 400
+    assert attached_bytes(replace(plain, lineage={"resident_bytes": 40})) == 100
