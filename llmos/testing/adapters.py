@@ -58,7 +58,9 @@ def fresh(loaded: Loaded, method: str = "lora", *, seed: int = 0, **values: Said
     return tuner_of(spec).add(loaded, spec, spec.values(values), seed)
 
 
-def stirred(loaded: Loaded, folder: Path, method: str, *, seed: int = 0, strength: float = 0.3, **values: Said) -> Path:
+def write_trained(
+    loaded: Loaded, folder: Path, method: str, *, seed: int = 0, strength: float = 0.3, **values: Said
+) -> Path:
     """The folder of an adapter of this method whose weights are random, as if it were trained."""
     tuned = fresh(loaded, method, seed=seed, **values)
     parts = [loaded.backbone, *([] if tuned.module is None else [tuned.module])]

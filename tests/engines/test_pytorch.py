@@ -241,7 +241,9 @@ def test_models_of_every_method_generate_in_one_row_as_each_does_alone(speaker, 
     methods = [spec.name for spec in method_specs().values() if spec.reads_as]
     for i, method in enumerate(methods):
         settings = {key: 4 for key in ("rank", "width", "tokens") if key in method_of(method).values({})}
-        folder = adapters.stirred(load_folder(folders["llama"]), folders["root"] / method, method, seed=i, **settings)
+        folder = adapters.write_trained(
+            load_folder(folders["llama"]), folders["root"] / method, method, seed=i, **settings
+        )
         speaker.attach(located(method, folder, "generate", method))
     calls = [
         Call(
