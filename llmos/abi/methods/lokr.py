@@ -16,7 +16,7 @@ def count_weights(shape: Widths, values: Values) -> int:
 METHOD = MethodSpec(
     name="lokr",
     about="The Kronecker product of a small matrix and a low-rank one: few weights of a high rank.",
-    family=MethodFamily.CONVERTED,
+    family=MethodFamily.PER_TOKEN,
     trains="a small matrix and a low-rank one beside every linear layer",
     settings=(
         MethodSetting("rank", int, 8, "the rank of the second factor", 0, 1024),

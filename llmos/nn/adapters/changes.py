@@ -142,6 +142,28 @@ class ScaledLowRank(PerToken):
 
 
 @dataclass(frozen=True, eq=False)
+class Kronecker(PerToken):
+    """Adds the product with `first kron (up @ down)`, of which only the factors are held.
+
+    First is [a, c], up [b, rank], down [rank, d], for a layer of c * d inputs and a * b outputs.
+    """
+
+    layer: nn.Module
+    first: Tensor
+    up: Tensor
+    down: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.first, self.up, self.down
+
+    def output(self, x: Tensor, out: Tensor) -> Tensor:
+        parts = x.reshape(*x.shape[:-1], self.first.shape[1], self.down.shape[1])
+        added = (self.first @ (parts @ self.down.T @ self.up.T)).flatten(-2)
+        return out + added.to(out.dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class Directed(PerToken):
     """DoRA: `scale * (x @ down) @ up` is added to the product, whose rows are then scaled by `factor`; a bias stays."""
 

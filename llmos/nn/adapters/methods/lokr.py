@@ -1,4 +1,4 @@
-"""LoKr: trained by PEFT, computed as a low-rank product by the Kronecker products of its factors."""
+"""LoKr: trained by PEFT, computed by its factors: their Kronecker product is never made."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmos.abi.error import BadInput
 from llmos.abi.method import MethodSpec
 from llmos.nn.adapters.adapter import Adapter
-from llmos.nn.adapters.adapter_file import Config
-from llmos.nn.adapters.methods.low_rank import Factors, read_factors, refuse, targets_of
+from llmos.nn.adapters.adapter_file import Config, check_finite, is_mixable, layer_at, layers_of, shape_of
+from llmos.nn.adapters.changes import Change, Kronecker
+from llmos.nn.adapters.methods.low_rank import Factors, refuse, targets_of
 from llmos.nn.adapters.tuned import PeftTuned, Tuned, insert
 from llmos.nn.load import Loaded
 
@@ -36,21 +38,36 @@ def method_of(config: Config) -> str:
 
 
 def read(tensors: Mapping[str, Tensor], config: Config, backbone: nn.Module, name: str) -> Adapter:
+    layers = layers_of(tensors, config, backbone, SUFFIXES, name)
     scale = config["alpha"] / config["r"]
+    changes: list[Change] = []
+    for path, held in layers.items():
+        layer, weight = layer_at(backbone, path, name)
+        check_finite(((f"{path}{suffix}", x) for suffix, x in held.items()), name)
+        first, second = _factors(held, ".lokr_w1"), _factors(held, ".lokr_w2")
+        if first is None or second is None or not _fits(first, second, shape_of(layer, weight)):
+            raise BadInput(
+                f"{name} has factors for {path} that are not whole or do not fit the base's {tuple(weight.shape)}. It "
+                "was trained for another one",
+                layer=path,
+                reason="shapes",
+            )
+        whole = first[0].float() @ first[1].float() * scale
+        parts = (x.to(weight.device, weight.dtype).contiguous() for x in (whole, *second))
+        changes.append(Kronecker(layer, *parts))
+    return Adapter(tuple(changes), is_mixable=is_mixable(layers))
 
-    def factors_of(held: dict[str, Tensor], path: str, shape: tuple[int, int]) -> Factors:
-        """(L1 R1) kron (L2 R2) = (L1 kron L2) (R1 kron R2)."""
-        up1, down1 = _parts(held, "lokr_w1")
-        up2, down2 = _parts(held, "lokr_w2")
-        return torch.kron(up1, up2) * scale, torch.kron(down1, down2)
 
-    return read_factors(tensors, config, backbone, name, SUFFIXES, factors_of)
+def _factors(held: Mapping[str, Tensor], key: str) -> Factors | None:
+    """A factor as two matrices: as it was trained, or with a unit matrix; None if it is not whole."""
+    if key in held:
+        return held[key], torch.eye(held[key].shape[-1])
+    pair = held.get(f"{key}_a"), held.get(f"{key}_b")
+    if pair[0] is None or pair[1] is None or pair[0].shape[-1] != pair[1].shape[0]:
+        return None
+    return pair[0], pair[1]
 
 
-def _parts(held: Mapping[str, Tensor], key: str) -> Factors:
-    """One factor of the product as two matrices: as it was trained, or one of them a unit matrix."""
-    if key not in held:
-        return held[f"{key}_a"], held[f"{key}_b"]
-    whole = held[key]
-    rows, columns = whole.shape
-    return (whole, torch.eye(columns)) if columns <= rows else (torch.eye(rows), whole)
+def _fits(first: Factors, second: Factors, shape: tuple[int, int]) -> bool:
+    outputs, inputs = first[0].shape[0] * second[0].shape[0], first[1].shape[-1] * second[1].shape[-1]
+    return (outputs, inputs) == shape
