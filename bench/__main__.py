@@ -42,6 +42,7 @@ class Bench(StrEnum):
     AUGMENTATION = "augmentation"
     CALIBRATION = "calibration"
     CHECKS = "checks"
+    LEARNING = "learning"
 
 
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
@@ -124,7 +125,7 @@ def _measure(
         return measure(data, home, mode=mode, seconds=60.0 if full else 20.0)
     if bench is Bench.DATA:
         return measure(mode=mode, megabytes=count or (1024 if full else 64))
-    if bench is Bench.CALIBRATION:
+    if bench in (Bench.CALIBRATION, Bench.LEARNING):
         return measure(data, home, mode=mode, seeds=rounds or 1)
     if bench is Bench.CHECKS:
         return measure(data, home, mode=mode)
@@ -184,6 +185,7 @@ def _each() -> int:
             Bench.SOAK,
             Bench.AUGMENTATION,
             Bench.CALIBRATION,
+            Bench.LEARNING,
         )  # those take long: only when asked for
     ]
     return max(ends)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 
-STRATEGIES = ("badge", "margin", "random")
+STRATEGIES = ("margin", "badge", "random")  # the first is the default: it needs the fewest labels (docs/log.md)
 SPLITS = ("train", "validation", "test")  # that answered rows may become part of
 MOST_TEXT = 4_096  # characters of a label, a name or a comment
 

@@ -40,7 +40,7 @@ def checked(program: Any, *, has_base: bool = True, data: str = "rows", **args: 
 
 def test_a_queue_names_its_dataset_base_and_strategy() -> None:
     args = checked(queue_data).args
-    assert (args["data"], args["base"], args["n"], args["strategy"]) == ("rows@3", "minilm:2", 20, "badge")
+    assert (args["data"], args["base"], args["n"], args["strategy"]) == ("rows@3", "minilm:2", 20, "margin")
 
 
 @pytest.mark.parametrize(
