@@ -99,9 +99,11 @@ def _error_figures(name: str, model: Json) -> Iterator[Figure]:
     found = model["evidence"]["calibration"]
     before, after = found["before"], found["after"]
     note = f"accuracy {model['metrics']['accuracy']:.3f}, {model['evidence']['rows']['train']:,} training rows"
-    yield Figure(f"{name}: ECE without temperature", before["error"], note=f"{note}, loss {before['loss']:.4f}")
+    yield Figure(f"{name}: ECE without calibration", before["error"], note=f"{note}, loss {before['loss']:.4f}")
     refused = found["refused_temperature"]
     how = f"temperature {found['temperature']:.3f}" if refused is None else f"temperature {refused:.3f} refused"
+    if found["biases"]:
+        how += f" and biases, accuracy {before['accuracy']:.4f} before and {after['accuracy']:.4f} after"
     note = f"{how}, loss {after['loss']:.4f}; by chance alone {after['by_chance']:.4f}, limit {after['limit']:.4f}"
     yield Figure(f"{name}: ECE as served", after["error"], target=Target(ERROR, at_most=True), note=note)
     yield Figure(f"{name}: ECE as served, debiased", after["debiased"], note=f"{after['decisions']:,} test rows")

@@ -149,9 +149,10 @@ def _format_calibration(model: Model) -> str | None:
     if refused:
         error = f"error {number(after['error'])} ({number(after['by_chance'])} by chance)"
         return f"{error}; a temperature of {number(refused)} is not taken: it is no better than none beyond chance"
+    biases = " and a bias for each label" if found.get("biases") else ""
     return (
-        f"temperature {number(found['temperature'])}, error {number(after['error'])} "
-        f"({number(found['before']['error'])} without it; {number(after['by_chance'])} by chance)"
+        f"temperature {number(found['temperature'])}{biases}, error {number(after['error'])} "
+        f"({number(found['before']['error'])} before; {number(after['by_chance'])} by chance)"
     )
 
 

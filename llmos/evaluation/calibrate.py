@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llmos.evaluation.calibration import (
     CONFIDENCE,
     RISKS,
     Candidates,
+    Floats,
     cross_fit_temperature,
     precision_thresholds,
     rows_needed,
@@ -22,9 +24,11 @@ from llmos.evaluation.calibration import (
     thresholds_for,
     try_thresholds,
 )
+from llmos.evaluation.confidence import Decisions
 from llmos.evaluation.families import calibrated_family
+from llmos.evaluation.label_biases import cross_fit_biases, has_enough_rows
 from llmos.tasks import Settings
-from llmos.tasks.calibration import FILE, Calibration
+from llmos.tasks.calibration import BIASES, FILE, PLAIN, TEMPERATURE, Calibration
 
 LEAST_ROWS = 30  # with fewer, a temperature is noise
 
@@ -45,13 +49,14 @@ def fit(
     if family is None:
         return None
     choices = family.decisions(rows, predicted, settings)
-    is_enough = len(np.unique(choices.units)) >= LEAST_ROWS
-    fitted = cross_fit_temperature(choices.shares, choices.true, choices.units) if is_enough else None
-    temperature = fitted.value if fitted is not None and fitted.is_shown else 1.0
-    refused = None if fitted is None or fitted.is_shown else fitted.value
     answers = family.answers(rows, predicted, settings) if rows else None
+    has_one_label = answers is not None and answers.one_label is not None
+    scores, unseen = _fit_scores(choices, settings.labels if has_one_label else (), len(rows), tries)
     if answers is None:
-        return Calibration(temperature, len(rows), tries, refused_temperature=refused)
+        return scores
+    if unseen is not None:
+        answers = family.answers(rows, predicted, settings, unseen.argmax(-1))
+        assert answers is not None
     asked = _share_option(settings, "abstain")
     tried = try_thresholds(answers.surety, answers.right, tries)
     risks = thresholds_for(tried, RISKS if asked is None else (*RISKS, asked))
@@ -60,22 +65,38 @@ def fit(
     precision = _share_option(settings, "precision")
     thresholds = {}
     if precision is not None:
-        served = family.answers(rows, family.apply_temperature(predicted, temperature, settings), settings)
+        served = family.answers(rows, family.apply_calibration(predicted, scores, settings), settings)
         assert served is not None
         thresholds = precision_thresholds(settings.labels, served.by_label, precision)
-    return Calibration(
-        temperature,
-        len(rows),
-        tries,
-        CONFIDENCE,
-        risks,
-        coverages,
-        asked,
-        "" if asked is None or (risks and risks[0][0] <= asked) else why_not(tried, asked, len(rows)),
-        precision,
-        thresholds,
-        refused,
+    return replace(
+        scores,
+        confidence=CONFIDENCE,
+        risks=risks,
+        coverages=coverages,
+        abstain=asked,
+        why_not="" if asked is None or (risks and risks[0][0] <= asked) else why_not(tried, asked, len(rows)),
+        precision=precision,
+        thresholds=thresholds,
     )
+
+
+def _fit_scores(choices: Decisions, labels: Sequence[str], rows: int, tries: int) -> tuple[Calibration, Floats | None]:
+    """What scores are made of: of none, a temperature, or a temperature and biases of these labels, the one that is
+    shown to be best on rows not seen; with biases, the probabilities that each row has by a fit on others."""
+    if len(np.unique(choices.units)) < LEAST_ROWS:
+        return Calibration(1.0, rows, tries), None
+    fitted = cross_fit_temperature(choices.shares, choices.true, choices.units)
+    if has_enough_rows(rows, len(labels)):
+        biased = cross_fit_biases(choices.shares, choices.true)
+        losses = dict(zip((PLAIN, TEMPERATURE, BIASES), biased.losses, strict=True))
+        if biased.is_shown:
+            biases = dict(zip(labels, biased.biases.tolist(), strict=True))
+            made = Calibration(biased.temperature, rows, tries, biases=biases, unseen_losses=losses)
+            return made, biased.unseen
+    else:
+        losses = {PLAIN: fitted.losses[0], TEMPERATURE: fitted.losses[1]}
+    temperature, refused = (fitted.value, None) if fitted.is_shown else (1.0, fitted.value)
+    return Calibration(temperature, rows, tries, refused_temperature=refused, unseen_losses=losses), None
 
 
 def why_not(tried: Candidates, risk: float, rows: int) -> str:

@@ -42,9 +42,14 @@ def log_shares(shares: Floats) -> Floats:
     return np.log(np.maximum(shares, LEAST_SHARE))
 
 
-def temper(shares: Floats, temperature: float) -> Floats:
-    """Probabilities as softmax gives them when their logits are divided by the temperature; rows sum to 1."""
+def temper(shares: Floats, temperature: float, biases: Floats | None = None) -> Floats:
+    """Probabilities as softmax gives them when their logits are divided by the temperature; rows sum to 1.
+
+    `biases`: are added to the logits after that, [classes].
+    """
     scaled = log_shares(shares) / temperature
+    if biases is not None:
+        scaled += biases
     grown = np.exp(scaled - scaled.max(-1, keepdims=True))
     made: Floats = grown / grown.sum(-1, keepdims=True)
     return made
@@ -77,10 +82,14 @@ def fit_temperature(shares: Floats, true: Indices) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """The temperature that was fitted, and how often chance alone would gain as much by one on rows it has not seen."""
+    """The temperature that was fitted, and how often chance alone would gain as much by one on rows it has not seen.
+
+    `losses`: the mean negative log likelihood a decision, of rows not seen, of no temperature and of one.
+    """
 
     value: float
     p: float
+    losses: tuple[float, float]
 
     @property
     def is_shown(self) -> bool:
@@ -105,9 +114,18 @@ def cross_fit_temperature(shares: Floats, true: Indices, units: Indices) -> Temp
         there = shares[is_out], true[is_out]
         gain = _likelihood(temper(there[0], own), there[1]) - _likelihood(*there)
         np.add.at(gains, places[is_out], gain)
-    error = float(gains.std(ddof=1)) / math.sqrt(len(rows))
-    p = 0.5 * math.erfc(float(gains.mean()) / error / math.sqrt(2)) if error > 0 else 1.0
-    return Temperature(fit_temperature(shares, true), p)
+    none = -float(_likelihood(shares, true).mean())
+    losses = none, none - float(gains.sum()) / len(true)
+    return Temperature(fit_temperature(shares, true), chance_of_gain(gains), losses)
+
+
+def chance_of_gain(gains: Floats) -> float:
+    """How often chance alone would give so large a mean: one-sided, by its standard error and the normal distribution.
+
+    1.0 where all gains are equal.
+    """
+    error = float(gains.std(ddof=1)) / math.sqrt(len(gains))
+    return 0.5 * math.erfc(float(gains.mean()) / error / math.sqrt(2)) if error > 0 else 1.0
 
 
 def _likelihood(shares: Floats, true: Indices) -> Floats:

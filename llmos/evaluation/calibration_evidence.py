@@ -10,7 +10,7 @@ import numpy as np
 from llmos.abi.json_type import Json
 from llmos.data.row import Row
 from llmos.evaluation.binomial import clopper_pearson
-from llmos.evaluation.calibration import Flags, Floats, Reliability, auroc, log_shares, reliability
+from llmos.evaluation.calibration import Flags, Floats, Indices, Reliability, auroc, log_shares, reliability
 from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.families import calibrated_family
 from llmos.tasks import Settings
@@ -39,7 +39,7 @@ def measure(
     if family is None or not predicted:
         return {}
     calibration = settings.calibration or NONE
-    served = family.apply_temperature(predicted, calibration.temperature, settings)
+    served = family.apply_calibration(predicted, calibration, settings)
     before, after = (family.decisions(rows, some, settings) for some in (predicted, served))
     if not len(after.true):
         return {}
@@ -47,16 +47,21 @@ def measure(
         "temperature": calibration.temperature,
         "refused_temperature": calibration.refused_temperature,
         "fitted_on": calibration.rows,
+        "biases": calibration.biases,
+        "unseen_losses": calibration.unseen_losses,
         "before": _calibration_error(before),
         "after": _calibration_error(after),
     }
-    raw, answers = (family.answers(rows, some, settings) for some in (predicted, served))
+    answers = family.answers(rows, served, settings)
+    raw = family.answers(rows, predicted, settings, None if answers is None else answers.given)
     if raw is None or answers is None:
         return figures
     figures |= {**_promises(calibration, raw), **_precision(calibration, answers, settings)}
     if not outside:
         return figures | _scope(rows, answers, settings)
-    others = family.answers(outside, predicted_outside, settings)
+    served = family.apply_calibration(predicted_outside, calibration, settings)
+    theirs = family.answers(outside, served, settings)
+    others = family.answers(outside, predicted_outside, settings, None if theirs is None else theirs.given)
     return figures | ({} if others is None else _unlearned_scope(outside, raw, others, calibration))
 
 
@@ -70,6 +75,7 @@ def _calibration_error(choices: Decisions) -> Json:
         "limit": found.limit,
         "decisions": found.count,
         "loss": -float(logs.mean()),
+        "accuracy": float(choices.right.mean()),
         "bins": _plain_bins(found),
     }
 
@@ -90,9 +96,9 @@ def _promises(calibration: Calibration, raw: Answers) -> dict[str, Json]:
             "confidence": calibration.confidence,
             "risks": [measure_risk(risk, raw.surety >= least, raw.right) for risk, least in risks],
         }
-    if raw.one_label is not None:
+    if raw.one_label is not None and raw.given is not None:
         sets = [pair for pair in calibration.coverages if pair[0] in SHOWN_COVERAGES]
-        figures["sets"] = [_coverage(coverage, least, raw.one_label) for coverage, least in sets]
+        figures["sets"] = [_coverage(coverage, least, raw.one_label, raw.given) for coverage, least in sets]
     return figures
 
 
@@ -111,11 +117,11 @@ def measure_risk(risk: float, given: Flags, right: Flags) -> dict[str, Json]:
     }
 
 
-def _coverage(coverage: float, least: float, choices: Decisions) -> Json:
+def _coverage(coverage: float, least: float, choices: Decisions, given: Indices) -> Json:
     """Of conformal sets: how often they have the true label, and how large they are."""
     members = choices.shares >= least
     places = np.arange(len(members))
-    members[places, choices.shares.argmax(-1)] = True
+    members[places, given] = True
     inside, sizes = int(members[places, choices.true].sum()), members.sum(-1)
     low, high = clopper_pearson(inside, len(members))
     return {

@@ -43,10 +43,11 @@ class Answers:
     """Whole answers, one a row: its surety (log-odds), and whether it is right.
 
     `by_label`: of each label the scores with which it was given or could be, and whether it was true. `one_label`: the
-    choices, where a row has one label.
+    choices, where a row has one label, and `given` the place of the label that is each row's answer, [n].
     """
 
     surety: Floats
     right: Flags
     by_label: dict[str, tuple[Floats, Flags]] = field(default_factory=dict)
     one_label: Decisions | None = None
+    given: Indices | None = None

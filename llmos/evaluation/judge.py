@@ -44,11 +44,11 @@ class Judge:
     settings: Settings
 
     def apply_calibration(self, raw: list[Any]) -> list[Any]:
-        """The predictions with the probabilities that are served: at the head's temperature."""
+        """The predictions with the probabilities that are served: with the head's calibration."""
         calibration, family = self.settings.calibration, calibrated_family(self.task)
         if calibration is None or family is None or not raw:
             return raw
-        return family.apply_temperature(raw, calibration.temperature, self.settings)
+        return family.apply_calibration(raw, calibration, self.settings)
 
     def judge(self, rows: Sequence[Row], predicted: Sequence[Any]) -> EvaluationResult:
         """All metrics of these predictions with their intervals, the primary one first, and the worst mistakes."""

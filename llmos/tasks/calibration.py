@@ -1,7 +1,8 @@
 """A head's calibration, kept in its model's folder, and what serving does with it: scores, sets and abstention.
 
-The thresholds of promises are on the scores before the temperature: the temperature has seen the validation rows that
-the promises were made on, and an order that does not depend on it keeps them exact.
+The thresholds of promises are on the scores before temperature and biases: those have seen the validation rows that the
+promises were made on, and an order that does not depend on them keeps the promises exact. Where biases change which
+label is given, the answers that the thresholds were tested on are those of biases fitted on other rows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from llmos.tasks.text import quote_value
 
 FILE = "calibration.json"
 ANY_SURETY = -1e9  # a threshold that every answer reaches
+PLAIN, TEMPERATURE, BIASES = "none", "temperature", "temperature and biases"  # the ways that are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,9 @@ class Calibration:
     uncalibrated scores and start with the smallest. `thresholds`: the least calibrated score of each label, for the
     wanted `precision`. `abstain`: the share that is kept where a call says nothing. `tries`: models that were compared
     on the same rows. `why_not`: why `abstain` is not kept. `refused_temperature`: one that was fitted and not taken,
-    because on rows that it had not seen it was not better than none beyond chance.
+    because on rows that it had not seen it was not better than none beyond chance. `biases`: what is added to the logit
+    of each label once it is divided by the temperature; empty: nothing. `unseen_losses`: the mean negative log
+    likelihood of validation rows, each by a fit on others, of every way that was compared, by its name.
     """
 
     temperature: float = 1.0
@@ -43,10 +47,19 @@ class Calibration:
     precision: float | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
     refused_temperature: float | None = None
+    biases: dict[str, float] = field(default_factory=dict)
+    unseen_losses: dict[str, float] = field(default_factory=dict)
 
-    def divide(self, logits: Sequence[float]) -> list[float]:
-        """The logits that calibrated scores are made of."""
-        return [x / self.temperature for x in logits]
+    def scale(self, logits: Sequence[float], labels: Sequence[str]) -> list[float]:
+        """The logits that calibrated scores are made of; the logits are in the order of the labels."""
+        scaled = [x / self.temperature for x in logits]
+        if not self.biases:
+            return scaled
+        return [x + bias for x, bias in zip(scaled, self.biases_of(labels), strict=True)]
+
+    def biases_of(self, labels: Sequence[str]) -> list[float]:
+        """The bias of each label, in this order; 0 where it has none."""
+        return [self.biases.get(label, 0.0) for label in labels]
 
 
 NONE = Calibration()  # of models trained before there was one, and of those from elsewhere
@@ -63,6 +76,8 @@ def load_calibration(folder: Path) -> Calibration | None:
             f"{path} has the temperature {found.temperature}; it must be over 0. Train the model again",
             key="temperature",
         )
+    if not all(map(math.isfinite, found.biases.values())):
+        raise BadInput(f"{path} has biases that are no finite numbers. Train the model again", key="biases")
     return found
 
 

@@ -72,12 +72,12 @@ class Classify:
                 "threshold is for multi-label models; this model gives one label", key="threshold", reason="one_label"
             )
         calibration = settings.calibration or NONE
-        ranked = _rank_labels(settings.labels, softmax(calibration.divide(raw)))
+        ranked = _rank_labels(settings.labels, softmax(calibration.scale(raw, settings.labels)))
         label, score = ranked[0]
         answer: dict[str, Json] = {"label": label, "score": score, "scores": dict(top(ranked, params))}
         if (least := least_share(settings.calibration, params)) is not None:
-            by_share = _rank_labels(settings.labels, softmax(raw))
-            answer["set"] = [name for name, share in by_share if share >= least] or [label]
+            shares = dict(zip(settings.labels, softmax(raw), strict=True))
+            answer["set"] = [name for name, _ in ranked if shares[name] >= least or name == label]
         is_short = None if calibration.precision is None else score < calibration.thresholds.get(label, 0.0)
         withheld = _withholds(raw, settings, params, is_short=is_short)
         return answer if withheld is None else {**answer, "label": None if withheld else label, "abstained": withheld}
@@ -87,7 +87,7 @@ def _choose_many(raw: Sequence[float], settings: Settings, params: dict[str, Jso
     """Every label from its threshold on."""
     refuse_calibration({"coverage": params.get("coverage")}, "a model of several labels gives a set of them already")
     calibration = settings.calibration or NONE
-    ranked = _rank_labels(settings.labels, [sigmoid(x) for x in calibration.divide(raw)])
+    ranked = _rank_labels(settings.labels, [sigmoid(x) for x in calibration.scale(raw, settings.labels)])
     least = thresholds_of(settings, params)
     given = [label for label, share in ranked if share >= least[label]]
     answer: dict[str, Json] = {"labels": given, "scores": dict(top(ranked, params))}
@@ -103,11 +103,19 @@ def _choose_many(raw: Sequence[float], settings: Settings, params: dict[str, Jso
 
 
 def surety(logits: Sequence[float], settings: Settings) -> float:
-    """How sure an answer is, which abstention goes by: the log-odds of its label, or of the least sure of several."""
+    """How sure an answer is, which abstention goes by: the log-odds of its label, or of the least sure of several.
+
+    They are those before calibration. The label is the one that is given, which biases may have changed.
+    """
     if settings.options.get("multi_label", False):
         return min(map(abs, logits))
-    peak, *others = sorted(logits, reverse=True)
-    return peak - others[0] - math.log(math.fsum(math.exp(x - others[0]) for x in others)) if others else math.inf
+    scaled = (settings.calibration or NONE).scale(logits, settings.labels)
+    given = scaled.index(max(scaled))
+    others = [*logits[:given], *logits[given + 1 :]]
+    if not others:
+        return math.inf
+    peak = max(others)
+    return logits[given] - peak - math.log(math.fsum(math.exp(x - peak) for x in others))
 
 
 def _withholds(

@@ -114,11 +114,11 @@ class Tag:
         self, raw: Sequence[Sequence[float]], rendered: Rendered, settings: Settings, params: dict[str, Json]
     ) -> Json:
         words: Words = rendered.context
-        calibration = settings.calibration or NONE
+        calibration, labels = settings.calibration or NONE, settings.labels
         tags: list[str] = []
         scores: list[float] = []
         for first in words.firsts:
-            tag, score = (OUTSIDE, 1.0) if first is None else _best(settings.labels, calibration.divide(raw[first]))
+            tag, score = (OUTSIDE, 1.0) if first is None else _best(labels, calibration.scale(raw[first], labels))
             tags.append(tag)
             scores.append(score)
         whole = fill_tokenless(tags, words.firsts)

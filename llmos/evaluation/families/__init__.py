@@ -10,11 +10,13 @@ from torch import Tensor
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome
 from llmos.abi.task import Family, spec_of
+from llmos.evaluation.calibration import Indices
 from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.evaluation_result import EvaluationResult
 from llmos.evaluation.families import labels, pairs, spans, tags, text
 from llmos.evaluation.statistics.samples import Sample
 from llmos.tasks import Settings
+from llmos.tasks.calibration import Calibration
 
 
 class EvaluationFamily(Protocol):
@@ -59,16 +61,19 @@ FAMILIES: Mapping[Family, EvaluationFamily] = {
 class CalibratedFamily(Protocol):
     """What the file of a family has besides, whose predictions are probabilities of labels."""
 
-    def apply_temperature(self, predicted: Any, temperature: float, settings: Settings) -> list[Any]:
-        """The predictions at this temperature."""
+    def apply_calibration(self, predicted: Any, calibration: Calibration, settings: Settings) -> list[Any]:
+        """The predictions at its temperature and with its biases: those that are served."""
         ...
 
     def decisions(self, rows: Any, predicted: Any, settings: Settings) -> Decisions:
         """Every choice among labels, with its truth."""
         ...
 
-    def answers(self, rows: Any, predicted: Any, settings: Settings) -> Answers | None:
-        """The rows' whole answers; None where a part of one can be right."""
+    def answers(self, rows: Any, predicted: Any, settings: Settings, given: Indices | None = None) -> Answers | None:
+        """The rows' whole answers; None where a part of one can be right.
+
+        `given`: the place of the label that is each answer, where another than the likeliest may be, [rows].
+        """
         ...
 
 

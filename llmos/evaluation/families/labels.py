@@ -13,13 +13,14 @@ from torch import Tensor
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import ARROW, RowOutcome, clip
 from llmos.data.row import LabelRow
-from llmos.evaluation.calibration import log_shares, temper
+from llmos.evaluation.calibration import Indices, log_shares, temper
 from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.counts import ClassCounts, per_class, summaries, summary
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
 from llmos.evaluation.outcomes import INVENTED, LEAST_LIKELY, MISSED, NONE, row_digest
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, beside, ratio
 from llmos.tasks import Settings
+from llmos.tasks.calibration import Calibration
 from llmos.tasks.classify import thresholds_of
 from llmos.training.examples import Example
 from llmos.training.objectives.labels import LabelTarget
@@ -144,14 +145,16 @@ def _thresholds(settings: Settings) -> Probabilities:
     return np.array([least[label] for label in settings.labels], np.float32)
 
 
-def apply_temperature(
-    predicted: Sequence[LabelPrediction], temperature: float, settings: Settings
+def apply_calibration(
+    predicted: Sequence[LabelPrediction], calibration: Calibration, settings: Settings
 ) -> list[LabelPrediction]:
     """The predictions with the probabilities that are served."""
     shares = np.stack([one.probabilities for one in predicted]).astype(np.float64)
+    heat = calibration.temperature
     if not _is_multi(settings):
-        return [LabelPrediction(one.astype(np.float32)) for one in temper(shares, temperature)]
-    both = temper(np.stack((1 - shares, shares), -1), temperature)
+        biases = np.array(calibration.biases_of(settings.labels))
+        return [LabelPrediction(one.astype(np.float32)) for one in temper(shares, heat, biases)]
+    both = temper(np.stack((1 - shares, shares), -1), heat)
     return [LabelPrediction(one.astype(np.float32)) for one in both[..., 1]]
 
 
@@ -167,21 +170,29 @@ def decisions(rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], se
     )
 
 
-def answers(rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings) -> Answers:
-    """How sure each answer is, and whether it is right; of several labels, all together."""
+def answers(
+    rows: Sequence[LabelRow], predicted: Sequence[LabelPrediction], settings: Settings, given: Indices | None = None
+) -> Answers:
+    """How sure each answer is, and whether it is right; of several labels, all together.
+
+    `given`: the place of the label of each answer; without it, the likeliest. The surety is that of this label.
+    """
     shares = np.stack([one.probabilities for one in predicted]).astype(np.float64)
     if _is_multi(settings):
         logits, flags = np.abs(log_shares(shares) - log_shares(1 - shares)), _true_flags(rows, settings)
         right = ((shares >= _thresholds(settings)) == flags).all(-1)
         columns = {label: (shares[:, i], flags[:, i]) for i, label in enumerate(settings.labels)}
         return Answers(logits.min(-1), right, columns)
-    true, given = _true_indices(rows, settings), shares.argmax(-1)
-    peak, places = shares.max(-1), np.arange(len(shares))
+    true, places = _true_indices(rows, settings), np.arange(len(shares))
+    given = shares.argmax(-1) if given is None else given
+    peak = shares[places, given]
     others = shares.copy()
     others[places, given] = 0.0
     chosen = {label: given == i for i, label in enumerate(settings.labels)}
     by_label = {label: (peak[some], (given == true)[some]) for label, some in chosen.items()}
-    return Answers(log_shares(peak) - log_shares(others.sum(-1)), given == true, by_label, Decisions(shares, true))
+    return Answers(
+        log_shares(peak) - log_shares(others.sum(-1)), given == true, by_label, Decisions(shares, true), given
+    )
 
 
 def _true_indices(rows: Sequence[LabelRow], settings: Settings) -> NDArray[np.int64]:

@@ -14,13 +14,14 @@ from torch import Tensor
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome, SpanMark, clip
 from llmos.data.row import TagRow
-from llmos.evaluation.calibration import temper
+from llmos.evaluation.calibration import Indices, temper
 from llmos.evaluation.confidence import Answers, Decisions
 from llmos.evaluation.counts import Counts, Span, count_spans, per_class, summaries, summary, total
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake, Probabilities
 from llmos.evaluation.outcomes import BOUNDARY, HIT, INVENTED, LEAST_LIKELY, MISSED, TYPE, row_digest
 from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
 from llmos.tasks import Settings
+from llmos.tasks.calibration import Calibration
 from llmos.tasks.tag import OUTSIDE, fill_tokenless, spans_of
 from llmos.training.examples import Example
 from llmos.training.objectives.tags import TagTarget
@@ -89,12 +90,13 @@ def _true_tags(rows: Sequence[TagRow], predicted: Sequence[TagPrediction]) -> li
     return [one.fill(row.tags) for row, one in zip(rows, predicted, strict=True)]
 
 
-def apply_temperature(
-    predicted: Sequence[TagPrediction], temperature: float, settings: Settings
+def apply_calibration(
+    predicted: Sequence[TagPrediction], calibration: Calibration, settings: Settings
 ) -> list[TagPrediction]:
     """The predictions with the probabilities that are served."""
+    heat = calibration.temperature
     return [
-        replace(one, probabilities=temper(one.probabilities.astype(np.float64), temperature).astype(np.float32))
+        replace(one, probabilities=temper(one.probabilities.astype(np.float64), heat).astype(np.float32))
         for one in predicted
     ]
 
@@ -110,7 +112,9 @@ def decisions(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settin
     return Decisions(shares[is_decided], true[is_decided], places[is_decided])
 
 
-def answers(rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings) -> Answers | None:
+def answers(
+    rows: Sequence[TagRow], predicted: Sequence[TagPrediction], settings: Settings, given: Indices | None = None
+) -> Answers | None:
     return None
 
 
