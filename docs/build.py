@@ -62,7 +62,8 @@ def methods() -> str:
         held = ", ".join(
             f"`{setting.name}`" + ("" if setting.default is None else f" {setting.default}") for setting in one.settings
         )
-        files = f"PEFT's `{one.peft_type}`" if one.peft_type else "head" if one.keeps_base else "the whole model"
+        whose = "PEFT's" if one.is_in_peft else "our own"
+        files = f"{whose} `{one.peft_type}`" if one.peft_type else "head" if one.keeps_base else "the whole model"
         rows.append(f"| `{one.name}` | {one.trains} | {held} | {one.serving} | {files} | {one.source} |")
     return "\n".join(rows) + "\n"
 

@@ -112,7 +112,8 @@ class MethodSpec:
     trains: str  # what is trained, in a few words
     settings: tuple[MethodSetting, ...] = ()
     count_weights: CountWeights = no_weights
-    peft_type: str = ""  # the `peft_type` of its files, where PEFT has the method
+    peft_type: str = ""  # the `peft_type` of its files: PEFT's, where PEFT has the method
+    is_in_peft: bool = True  # else its files have the form of PEFT's and a type of our own
     reads_as: str = ""  # the module of nn/adapters/methods that trains and reads it; empty: none is needed
     rate: float = 1.0  # its default learning rate, in times of LoRA's
     field: str = ""

@@ -23,6 +23,7 @@ METHOD = MethodSpec(
     settings=(WIDTH, ACTIVATION),
     count_weights=count_weights,
     peft_type="BOTTLENECK",
+    is_in_peft=False,
     reads_as="bottleneck",
     source="Houlsby et al. 2019, arXiv:1902.00751",
 )
