@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmos.abi.error import BadInput
-from llmos.abi.labelling import STRATEGIES, RowAnswer, read_answers
+from llmos.abi.labelling import STRATEGIES, RowAnswer
+from llmos.cli.answer_file import AnswerFile
 from llmos.cli.client import box
 from llmos.cli.data_versions import DatasetRef
 from llmos.cli.terminal import note, say, say_json
@@ -66,22 +65,17 @@ def label(
 
 
 class _Session:
-    """Answers are written to a file at once, so that nothing is lost however the asking ends, and sent after each
-    batch."""
+    """Asks for one batch of rows after another. Answers are in a file at once, and are sent after each batch."""
 
     def __init__(self, client: Client, ref: str, by: str, split: str | None) -> None:
         self.client, self.ref, self.by, self.split = client, ref, by, split
-        self.answers: list[RowAnswer] = []
-        self.skipped: list[str] = []  # ids of rows that are not asked again in this session
-        self.path = _folder() / f"{ref.partition('@')[0]}.jsonl"
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.skipped: list[str] = []  # ids of rows that are not asked again
+        self.given = AnswerFile(_folder() / f"{ref.partition('@')[0]}.jsonl")
 
     def send_left_over(self) -> None:
-        """Send what an earlier session could not."""
-        if self.path.exists() and self.path.stat().st_size:
-            with self.path.open(encoding="utf-8") as lines:
-                self.answers = list(read_answers(lines, str(self.path)))
-            note(f"{len(self.answers):,} answers from before are put in first")
+        """Send what an earlier asking could not; an error names the file, which stays."""
+        if self.given.answers:
+            note(f"{len(self.given.answers):,} answers from before are put in first ({self.given.path})")
             self.send()
 
     def queue(self, *, n: int, strategy: str, base: str | None) -> Json:
@@ -101,9 +95,7 @@ class _Session:
                 return False
             if typed == "undo":
                 at = max(0, at - 1)
-                if self.answers:
-                    self.answers.pop()
-                    self._write()
+                self.given.undo()
                 continue
             at += 1
         return bool(rows) and queue["unlabelled"] > len(rows)
@@ -138,30 +130,17 @@ class _Session:
             else:
                 value = None if typed.command == "skip" else typed.value
                 labels += [one for one in _names(value, words) if one not in labels]
-                self.answers.append(RowAnswer(row["id"], value, self.by, comment))
-                self._write()
+                self.given.add(RowAnswer(row["id"], value, self.by, comment))
                 return "answered"
-
-    def _write(self) -> None:
-        """Write all answers, so that they are on the disk before the next row is shown."""
-        aside = self.path.with_suffix(".tmp")
-        with aside.open("w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.writelines(f"{json.dumps(one.plain(), ensure_ascii=False)}\n" for one in self.answers)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.path)
 
     def send(self) -> None:
         """Put the answers into a new version, which is asked of from then on."""
-        if not self.answers:
+        if not self.given.answers:
             return
-        self._write()
-        made = _put(self.client, self.ref, str(self.path), self.split)
+        made = _put(self.client, self.ref, str(self.given.path), self.split)
         self.ref = made.made[-1] if made.made else self.ref
-        self.skipped += [one.id for one in self.answers if one.value is None]
-        self.answers = []
-        self.path.unlink()
+        self.skipped += [one.id for one in self.given.answers if one.value is None]
+        self.given.clear()
 
 
 def _put(
