@@ -26,6 +26,7 @@ MOST_ERRORS = 1000  # that are listed at once
 ARROW = " -> "  # between the true label and the given one
 LABEL, WORD = "label", "word"  # the facets of the true labels, and of the words in a text
 LEVEL = 6  # of gzip
+MOST_NAMED = 12  # values that an error names
 WRITTEN_AT_ONCE = 1000
 WORDS = re.compile(r"[^\W_]+")
 UNSPACED = re.compile(
@@ -185,7 +186,11 @@ def read_outcomes(path: Path) -> Iterator[RowOutcome]:
 def select_errors(
     outcomes: Iterable[RowOutcome], asked: ErrorFilter, model: str = "", task: str = "", evaluation: int | None = None
 ) -> RowErrors:
-    """The errors that are wanted, worst first: those of the highest loss, or without one the surest of the wrong."""
+    """The errors that are wanted, worst first: those of the highest loss, or without one the surest of the wrong.
+
+    BadInput for a slice that no row is in.
+    """
+    values = _SliceValues(asked.slice)
     rows = errors = 0
     kinds: Counter[str] = Counter()
     checks: Counter[str] = Counter()
@@ -194,6 +199,7 @@ def select_errors(
     for one in outcomes:
         rows += 1
         errors += not one.is_right
+        values.add(one)
         if not asked.keeps(one):
             continue
         matching += 1
@@ -202,9 +208,39 @@ def select_errors(
         heapq.heappush(worst, (badness(one), -one.row, one))
         if len(worst) > asked.limit:
             heapq.heappop(worst)
+    values.check()
     chosen = tuple(one for _, _, one in sorted(worst, key=lambda entry: entry[:2], reverse=True))
     counts = dict(kinds.most_common()), dict(checks.most_common())
     return RowErrors(model, task, rows, errors, matching, counts[0], chosen, evaluation, counts[1])
+
+
+class _SliceValues:
+    """Whether any row is in a slice; the facets and values that there are, for the error if none is."""
+
+    def __init__(self, named: str | None) -> None:
+        self._named = named
+        self._conditions = () if named is None else parse_slice(named)
+        self._has_row = not self._conditions
+        self._seen: dict[str, set[str]] = {}
+
+    def add(self, one: RowOutcome) -> None:
+        self._has_row = self._has_row or one.is_in(self._conditions)
+        for facet, values in () if self._has_row else one.facets.items():
+            self._seen.setdefault(facet, set()).update(values)
+
+    def check(self) -> None:
+        if self._has_row:
+            return
+        facets = [facet for facet, _ in self._conditions if facet != WORD]
+        unknown = next((facet for facet in facets if facet not in self._seen), None)
+        of = unknown if unknown is not None else next(iter(facets), WORD)
+        there = sorted(self._seen if unknown is not None else self._seen.get(of, ()))
+        what = "facets" if unknown is not None else f"values of {of}"
+        said = f". There are the {what} {', '.join(there[:MOST_NAMED])}" if there else ""
+        more = " and others" if len(there) > MOST_NAMED else ""
+        raise BadInput(
+            f"No row is in the slice {str(self._named)[:80]!r}{said}{more}", key="slice", expected=there[:MOST_NAMED]
+        )
 
 
 def badness(one: RowOutcome) -> float:

@@ -106,7 +106,13 @@ def test_errors_are_chosen_by_kind_label_and_slice() -> None:
     assert chosen(slice="language=de") == [0, 2]
     assert chosen(slice="language=de & length=short") == [2]
     assert chosen(slice="word=1") == [1]
-    assert chosen(slice="language=fr") == []
+    with fails_with(BadInput, key="slice", expected=["de", "en"]):
+        chosen(slice="language=fr")
+    with fails_with(BadInput, key="slice", expected=["language", "length"]):
+        chosen(slice="Language=de")
+    with fails_with(BadInput, key="slice"):
+        chosen(slice="word=nothing")
+    assert chosen(slice="language=de", kind="y") == []  # the slice has rows, but no such error
 
 
 def test_a_slice_is_written_as_facet_and_value() -> None:

@@ -83,8 +83,10 @@ def detect_format(path: Path, encoding: str | None, known: Iterable[str]) -> Det
     text = open_text(path, encoding)
     form = _text_format(text, head, _suffix(part or name))
     if form is None:
+        plain = " A plain text, a text a line, has no labels: llmos data import --unlabelled FILE"
+        said = f"{path}: its format cannot be told from its name or its start. Name it: {', '.join(known)}."
         raise BadInput(
-            f"{path}: its format cannot be told from its name or its start. Name it: {', '.join(known)}",
+            said + plain * (_suffix(part or name) == ".txt"),
             file=str(path),
             expected=list(known),
         )
