@@ -158,31 +158,31 @@ def _no_setting(spec: MethodSpec, key: str, value: Json) -> BadSetting:
 
 
 @cache
+def method_names() -> tuple[str, ...]:
+    """The names of all methods, which are those of the files of the package."""
+    return tuple(one.name.replace("_", "-") for one in iter_modules(import_module(PACKAGE).__path__))
+
+
+@cache
 def method_specs() -> Mapping[str, MethodSpec]:
     """Every method by name: the `METHOD` of every file of the package."""
-    found = import_module(PACKAGE)
-    specs = [import_module(f"{PACKAGE}.{one.name}").METHOD for one in iter_modules(found.__path__)]
-    return {spec.name: spec for spec in specs}
-
-
-def method_names() -> tuple[str, ...]:
-    """The names of all methods."""
-    return tuple(method_specs())
+    return {name: method_of(name) for name in method_names()}
 
 
 def method_of(name: str) -> MethodSpec:
     """The declaration of this method; BadSetting that lists all methods if there is none."""
-    if name not in method_specs():
+    if name not in method_names():
         known = method_names()
         raise BadSetting(
             f"method is {name!r}; it must be one of {', '.join(known)}", key="method", value=name, expected=list(known)
         )
-    return method_specs()[name]
+    spec: MethodSpec = import_module(f"{PACKAGE}.{name.replace('-', '_')}").METHOD
+    return spec
 
 
 def find_method(name: str | None) -> MethodSpec | None:
     """The declaration of this method; None for a base, or for a method that this version does not have."""
-    return method_specs().get(name or "")
+    return method_of(name) if name in method_names() else None
 
 
 def is_on_base(name: str | None) -> bool:

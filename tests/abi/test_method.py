@@ -119,3 +119,7 @@ def test_the_weights_of_lora_grow_with_its_rank(rank):
     assert spec.count_weights(SHAPE, spec.values({"rank": rank})) == rank * spec.count_weights(
         SHAPE, spec.values({"rank": 1})
     )
+
+
+def test_a_method_has_the_name_of_its_file_so_that_one_is_found_without_the_others():
+    assert {name: spec.name for name, spec in method_specs().items()} == {name: name for name in method_names()}
