@@ -52,10 +52,10 @@ def import_rows(
     said: dict[str, Any] = {"license": license, "source": source, "group": group, "time": time}  # Any: as above
     if file is None and unlabelled is None:
         raise BadInput("Nothing to import. Name a file of labelled rows, or --unlabelled FILE", key="data")
-    named = name or name_of(str(file or unlabelled))
     with box() as client:
         file, validation, test, unlabelled = reachable_all(client, file, validation, test, unlabelled, quiet=as_json)
         read |= {"validation": validation, "test": test, "unlabelled": unlabelled}
+        named = name or name_of(str(file or unlabelled))
         process = client.import_dataset(
             file or "", name=named, task=task, options=settings_of(pairs or []), wait=False, **said, **read
         )

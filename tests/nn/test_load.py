@@ -165,8 +165,8 @@ def test_the_same_head_is_the_same_bytes_each_time_it_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("change", "unsupported"),
     [
-        ({"peft_type": "IA3"}, "peft_type"),
-        ({"use_dora": True}, "use_dora"),
+        ({"peft_type": "OFT"}, "peft_type"),
+        ({"use_qalora": True}, "use_qalora"),
         ({"bias": "all"}, "bias"),
     ],
 )

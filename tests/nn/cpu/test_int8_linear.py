@@ -284,7 +284,7 @@ def test_an_adapter_is_added_in_float_on_top_and_its_neighbour_sees_nothing_of_i
     with load_adapter(folder, on_float.backbone).on():
         exact = hidden(on_float, pack([list(range(4, 100))]))
     assert torch.cosine_similarity(together[:96], exact, dim=-1).min() > 0.97
-    assert not any(change.folds(10_000) for change in adapter.layers)
+    assert not any(change.is_whole(10_000) for change in adapter.layers)
 
 
 def test_a_sequence_is_the_same_alone_and_in_a_row(both):
