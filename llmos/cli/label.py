@@ -86,7 +86,7 @@ class _Session:
         """Ask for these rows; False when there is nothing more to ask, or the person stops."""
         rows: list[Json] = queue["rows"]
         if queue["estimate"]:
-            note(f"{queue['labelled']:,} rows have labels. {_sentence(queue['estimate'])}")
+            note(f"{queue['labelled']:,} rows have labels. {queue['estimate']['sentence']}")
         labels = list(queue["labels"])
         at = 0
         while at < len(rows):
@@ -176,21 +176,10 @@ def _show_queue(queue: Json, *, as_json: bool) -> None:
         say_json(queue)
         return
     if queue["estimate"]:
-        say(f"{queue['labelled']:,} rows have labels. {_sentence(queue['estimate'])}")
+        say(f"{queue['labelled']:,} rows have labels. {queue['estimate']['sentence']}")
     for row in queue["rows"]:
         first = f"  {_show(row['suggestions'][0], row.get('tokens'))}" if row["suggestions"] else ""
         say(f"{row['id']}{first}  {' '.join(row['text'].split())[:100]}")
-
-
-def _sentence(estimate: Json) -> str:
-    value, low, high = (f"{estimate[key]:.3f}" for key in ("value", "low", "high"))
-    said = (
-        f"{estimate['metric'].capitalize()} about {value} ({low} to {high}) on {estimate['rows']:,} {estimate['where']}"
-    )
-    if estimate["gain"] is None:
-        return f"{said}."
-    least, most = (100 * one for one in estimate["gain"])
-    return f"{said}; 50 more labels should add {least:+.1f} to {most:+.1f} points."
 
 
 def _with_numbers(words: list[str]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.abi.recipe import Data
+from llmos.abi.recipe import UNLABELLED, Data
 from llmos.data.byte_source import sha256_of_file
-from llmos.data.datasets.columns import SPLITS, UNLABELLED
+from llmos.data.datasets.columns import SPLITS
 from llmos.data.datasets.dataset_reader import open_dataset, row_options
 from llmos.data.datasets.dataset_writer import DatasetWriter, WrittenDataset
 from llmos.data.datasets.row_ids import RowIds

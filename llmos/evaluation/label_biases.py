@@ -141,8 +141,7 @@ def _newton_step(shares: Floats, logs: Floats, aim: Floats, weights: Floats, at:
     bend[0, 0] = (given * (logs - expected) ** 2).sum() / count
     bend[0, 1:] = bend[1:, 0] = (given * (logs - expected)).mean(0)
     bend[1:, 1:] = np.diag(given.mean(0)) - given.T @ given / count
-    step: Floats = np.linalg.solve(bend + np.diag(weights + CLOSE), slope)
-    return step
+    return np.asarray(np.linalg.solve(bend + np.diag(weights + CLOSE), slope), dtype=np.float64)
 
 
 def _parts(count: int, folds: int) -> Iterator[Flags]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.task import Family, spec_of
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.families import rows_of
-from llmos.evaluation.linear_head import LinearHead, best_temperature, choose_penalty, fit, fold_numbers
+from llmos.evaluation.linear_head import LinearHead, calibrate_head, choose_penalty, fit, fold_numbers
 from llmos.evaluation.statistics.intervals import wilson
 from llmos.nn.frozen_vectors import FrozenEncoder
 from llmos.tasks.tag import OUTSIDE, spans_of
@@ -58,10 +58,12 @@ class Estimate:
 
     @property
     def sentence(self) -> str:
-        said = f"{self.metric} about {self.value:.3f} ({self.low:.3f} to {self.high:.3f}) on {self.rows:,} {self.where}"
+        value = f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        said = f"{self.metric.capitalize()} about {value} on {self.rows:,} {self.where}"
         if self.gain is None:
-            return said
-        return f"{said}; {NEXT} more labels should add {self.gain[0]:+.3f} to {self.gain[1]:+.3f}"
+            return f"{said}."
+        least, most = (100 * one for one in self.gain)
+        return f"{said}; {NEXT} more labels should add {least:+.1f} to {most:+.1f} points."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +129,7 @@ def _labels(
             (fold_of != i, learned[fold_of == i], given[fold_of == i]) for i in range(FOLDS) if (fold_of == i).any()
         ]
         where = "labelled rows that it did not learn from"
-    estimate = _estimate("accuracy", learned, given, folds, len(names), l2, right, where)
+    estimate = _estimate("accuracy", head, learned, given, folds, len(names), l2, right, where)
     return Beliefs(own, names, found, [_suggest(one, names, is_many=is_many) for one in found], estimate)
 
 
@@ -137,6 +139,8 @@ def _targets(rows: Sequence[Stored], index: Mapping[str, int], *, is_many: bool)
     made = np.zeros((len(rows), len(index)), dtype=np.float32)
     for i, row in enumerate(rows):
         made[i, [index[name] for name in row.row.labels if name in index]] = 1
+        if not row.row.kinds <= index.keys():
+            made[i] = UNKNOWN
     return made
 
 
@@ -152,8 +156,8 @@ def _fit(x: Floats, y: Numbers, classes: int, l2: float) -> LinearHead:
     if len(x) < ENOUGH_ROWS:
         return head
     is_held = fold_numbers(y, folds=FOLDS, seed=0) == 0
-    part = fit(x[~is_held], y[~is_held], classes=classes, l2=l2)
-    return LinearHead(head.weights, head.bias, head.is_multi, best_temperature(part.logits(x[is_held]), y[is_held]))
+    part = calibrate_head(fit(x[~is_held], y[~is_held], classes=classes, l2=l2), x[is_held], y[is_held])
+    return replace(head, temperature=part.temperature)
 
 
 def _is_right(head: LinearHead, x: Floats, y: Numbers) -> Floats:
@@ -161,11 +165,12 @@ def _is_right(head: LinearHead, x: Floats, y: Numbers) -> Floats:
 
 
 def _are_right(head: LinearHead, x: Floats, y: Numbers) -> Floats:
-    return np.asarray(((head.logits(x) > 0) == (y > 0)).all(axis=1), dtype=float)
+    return np.asarray((((head.logits(x) > 0) == (y > 0)) & (y != UNKNOWN)).all(axis=1), dtype=float)
 
 
 def _estimate(
     metric: str,
+    head: LinearHead,
     x: Floats,
     y: Numbers,
     folds: Sequence[tuple[NDArray[np.bool_], Floats, Numbers]],
@@ -180,7 +185,8 @@ def _estimate(
     generator = np.random.default_rng(0)
     for is_train, held, wanted in folds:
         places = np.flatnonzero(is_train)
-        whole.append(right(fit(x[places], y[places], classes=classes, l2=l2), held, wanted))
+        on_part = head if len(places) == len(x) else fit(x[places], y[places], classes=classes, l2=l2)
+        whole.append(right(on_part, held, wanted))
         halves = [generator.permutation(places)[: max(2, len(places) // 2)] for _ in range(HALVES)]
         half.append(np.mean([right(fit(x[i], y[i], classes=classes, l2=l2), held, wanted) for i in halves], axis=0))
     hits = np.concatenate(whole)
@@ -209,7 +215,8 @@ def _tags(
     pool: Sequence[Stored],
     on_done: OnDone,
 ) -> Beliefs:
-    own = encoder.texts([row.row.texts[0] for row in pool], on_done=lambda done: on_done(done, len(pool)))
+    words, own_starts = _words(encoder, pool, on_done)
+    own = _means(words, own_starts)
     if len(known) < LEAST_ROWS or all(row.row.kinds <= {OUTSIDE} for row in known):
         return Beliefs(own)
     names = rows_of(task).labels_of(task, [row.row for row in known])
@@ -218,7 +225,6 @@ def _tags(
     given = np.array([index[tag] for row in known for tag in row.row.tags])
     owner = np.repeat(np.arange(len(known)), np.diff(starts))
     head = fit(learned, given, classes=len(names), l2=FEW_PENALTY)
-    words, own_starts = _words(encoder, pool, on_done)
     found = head.probabilities(words)
     sentences = [found[a:b] for a, b in pairwise(own_starts)]
     doubts = np.array([_doubt(one) for one in sentences])
@@ -250,6 +256,12 @@ def _words(encoder: FrozenEncoder, rows: Sequence[Stored], on_done: OnDone) -> t
     made = encoder.words([row.row.input["tokens"] for row in rows], on_done=lambda done: on_done(done, len(rows)))
     scale = np.linalg.norm(made.vectors, axis=1, keepdims=True)
     return made.vectors / np.maximum(scale, 1e-6), made.starts
+
+
+def _means(words: Floats, starts: Sequence[int]) -> Floats:
+    """Of each row the mean of its words' vectors, at length 1."""
+    means = np.add.reduceat(words, starts[:-1], axis=0) if len(starts) > 1 else words
+    return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-6))
 
 
 def _doubt(probabilities: Floats) -> float:

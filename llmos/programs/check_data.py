@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.process import DONE, Progress
+from llmos.abi.recipe import UNLABELLED
 from llmos.data.checks.registry import run_checks
 from llmos.data.checks.report import CheckReport, read_kept
 from llmos.data.checks.subject import Stored, Subject
-from llmos.data.datasets.columns import UNLABELLED
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_operation import counter, keep_result, reader_of, rows_of, size_of
 

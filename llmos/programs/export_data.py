@@ -13,8 +13,8 @@ from typing import Any
 from llmos.abi.frame import Job
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import DONE, Progress
+from llmos.abi.recipe import UNLABELLED
 from llmos.data.byte_source import sha256_of_file
-from llmos.data.datasets.columns import UNLABELLED
 from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.exports.export import ExportedDataset

@@ -17,11 +17,11 @@ from llmos.abi.error import BadInput, BadRow
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import Data
+from llmos.abi.recipe import UNLABELLED, Data
 from llmos.abi.task import spec_of
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import describe_source
-from llmos.data.datasets.columns import SPLITS, UNLABELLED
+from llmos.data.datasets.columns import SPLITS
 from llmos.data.datasets.dataset_reader import row_options
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.row_ids import RowIds

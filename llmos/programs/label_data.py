@@ -14,9 +14,8 @@ from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.labelling import read_answers
+from llmos.abi.recipe import UNLABELLED
 from llmos.data.byte_source import open_bytes
-from llmos.data.datasets.columns import UNLABELLED
-from llmos.data.datasets.dataset_reader import row_options
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.answers import ANSWERS, RowAnswers, agreement
@@ -37,9 +36,8 @@ def main(channel: Channel, job: Job) -> None:
     target = str(args.get("split") or "train")
     missing, counts, seen = set(answers.by_row), Counter[str](), list[list[Json]]()
     on_rows = counter(channel, "write", size_of(job, ref))
-    options = {**reader.options, **row_options(reader.options)}
     try:
-        with DatasetWriter(Path(job.scratch) / "dataset", reader.task, options=options) as writer:
+        with DatasetWriter(Path(job.scratch) / "dataset", reader.task, options=reader.options) as writer:
             for split, stored in rows_of(reader):
                 on_rows(1)
                 if stored.id not in missing:

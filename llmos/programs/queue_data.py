@@ -15,7 +15,7 @@ import torch
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.process import DONE, Progress
-from llmos.data.datasets.columns import UNLABELLED
+from llmos.abi.recipe import UNLABELLED
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.labelling.acquisition import choose_rows
 from llmos.evaluation.label_worth import Beliefs, believe
@@ -58,7 +58,7 @@ def main(channel: Channel, job: Job) -> None:
     strategy, count = str(args["strategy"]), int(args["n"])
     places = choose_rows(strategy, found.vectors, found.probabilities, count, int(args.get("seed") or SEED))
     rows = [_row(pool[at], found, int(at)) for at in places]
-    estimate = None if found.estimate is None else asdict(found.estimate)
+    estimate = None if found.estimate is None else asdict(found.estimate) | {"sentence": found.estimate.sentence}
     kept: dict[str, Json] = {
         "dataset": ref,
         "task": manifest.task,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
-from llmos.data.datasets.columns import UNLABELLED
+from llmos.abi.recipe import UNLABELLED
 from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.sampling import choose_sample
 from llmos.programs.channel import Channel, Stopped

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
-from llmos.data.datasets.columns import UNLABELLED
+from llmos.abi.recipe import UNLABELLED
 from llmos.data.datasets.dataset_reader import DatasetReader, row_options
 from llmos.data.datasets.row_table import EVERY
 from llmos.data.datasets.split_by import MADE, SplitBy, SplitUnit, choose_units, split_by

@@ -21,7 +21,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.method import setting_names
 from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
-from llmos.abi.recipe import Data, Lora, Recipe, starter
+from llmos.abi.recipe import ROW_FILES, Data, Lora, Recipe, starter
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
@@ -333,7 +333,6 @@ def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
 
 RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora", "method_settings"}
 DATA_KEYS = {f.name for f in fields(Data)}
-FILES = ("train", "validation", "test", "unlabelled")
 LORA_KEYS = {f.name for f in fields(Lora)}
 
 
@@ -375,7 +374,7 @@ def data_of(data: str | Path | Data, **settings: Json) -> Data:
 def _data(data: str | Path | Data, read: Mapping[str, Json]) -> Json:
     plain: dict[str, Json] = to_plain(data) if isinstance(data, Data) else {"train": str(data)}
     plain |= {key: str(value) if isinstance(value, Path) else value for key, value in read.items()}
-    return plain | {key: _absolute(plain[key]) for key in FILES if plain.get(key)}
+    return plain | {key: _absolute(plain[key]) for key in ROW_FILES if plain.get(key)}
 
 
 def _absolute(source: str) -> str:

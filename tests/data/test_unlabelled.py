@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.model import DatasetManifest
-from llmos.abi.recipe import Data
+from llmos.abi.recipe import UNLABELLED, Data
 from llmos.data.dataset import gather
-from llmos.data.datasets.columns import UNLABELLED
 from llmos.data.datasets.dataset_reader import DatasetReader
 from llmos.data.datasets.dataset_writer import DatasetWriter
 from llmos.data.datasets.merging import plan_merge

@@ -1,6 +1,7 @@
 """A head on frozen vectors says what unlabelled rows may be, and how far it can be believed."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,15 @@ def test_test_rows_measure_and_one_of_an_unknown_label_is_wrong(encoder):
         encoder, "classify", {"train": known, "test": [*test, *text_rows(30, 4, ("none",))]}, text_rows(4, 2)
     )
     assert half.estimate.value == pytest.approx(found.value / 2)
+
+
+def test_a_row_of_several_labels_one_of_them_unknown_is_wrong(encoder):
+    known, test = text_rows(60, 1, is_multi=True), text_rows(12, 3, is_multi=True)
+    strange = [replace(one, row=replace(one.row, labels=(*one.row.labels, "none"))) for one in test]
+    found = believe(encoder, "classify", {"train": known, "test": test}, text_rows(4, 2, is_multi=True)).estimate
+    assert found.value > 0
+    found = believe(encoder, "classify", {"train": known, "test": strange}, text_rows(4, 2, is_multi=True)).estimate
+    assert found.value == 0
 
 
 def test_without_test_rows_each_labelled_row_is_asked_by_a_head_that_did_not_see_it(encoder):

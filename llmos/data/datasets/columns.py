@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from llmos.abi.json_type import Json
+from llmos.abi.recipe import ROW_FILES
 from llmos.data.datasets.stored_row import NOTHING, StoredRow
 from llmos.data.families import rows_of
 
-UNLABELLED = "unlabelled"  # rows that nobody has labelled yet
-SPLITS = ("train", "validation", "test", UNLABELLED)
+SPLITS = ROW_FILES
 OWN = {
     "id": "the row's id in this home",
     "file": "the file that it was read from",

@@ -8,7 +8,8 @@ from typing import Any
 
 from llmos.abi.error import BadInput, Conflict
 from llmos.abi.json_type import Json
-from llmos.data.datasets.columns import SPLITS, UNLABELLED
+from llmos.abi.recipe import UNLABELLED
+from llmos.data.datasets.columns import SPLITS
 from llmos.data.datasets.dataset_reader import DatasetReader, row_options
 from llmos.data.datasets.row_table import RowTable
 

@@ -14,6 +14,7 @@ from llmos.abi.process import Priority, Process, Spec
 from llmos.config import Config
 from llmos.kernel import events as ev
 from llmos.kernel.admission import admit
+from llmos.kernel.children.cleanup import EXPORT
 from llmos.kernel.children.log_reader import follow_log, read_log
 from llmos.kernel.children.logs import log_path
 from llmos.kernel.event_stream import EventStream
@@ -25,7 +26,6 @@ from llmos.kernel.programs import declaration_of, traits_of
 from llmos.kernel.store.store import Store
 
 RESULT = "result.json"  # in the folder of a process's reports: what it has found
-EXPORT = "export"  # there too: a file that it has written for a client
 
 
 class ProcessService:

@@ -14,6 +14,7 @@ from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.model import Manifest
 from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.recipe import ROW_FILES
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts
 from llmos.kernel.programs.traits import Traits
 
@@ -112,8 +113,7 @@ class Declaration:
 
 def row_files(data: Mapping[str, Json]) -> list[tuple[str, str]]:
     """The parts of `data` (train, validation, test, unlabelled) that name files or datasets of rows."""
-    keys = ("train", "validation", "test", "unlabelled")
-    return [(key, data[key]) for key in keys if data.get(key) and isinstance(data[key], str)]
+    return [(key, data[key]) for key in ROW_FILES if data.get(key) and isinstance(data[key], str)]
 
 
 def check_declaration(found: object) -> Declaration:

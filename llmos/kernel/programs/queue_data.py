@@ -11,6 +11,7 @@ from llmos.abi.frame import Job
 from llmos.abi.labelling import STRATEGIES
 from llmos.abi.model import Manifest
 from llmos.abi.process import Priority, Program, Spec
+from llmos.abi.recipe import UNLABELLED
 from llmos.kernel.processes.footprint import CHILD_BYTES, FootprintFacts
 from llmos.kernel.programs.arguments import Text
 from llmos.kernel.programs.check_data import EMBEDDING_BYTES, base_of
@@ -22,7 +23,6 @@ from llmos.kernel.store.store import Store
 if TYPE_CHECKING:
     from llmos.config import Config
 
-UNLABELLED = "unlabelled"
 COUNT, MOST = 20, 1_000
 
 
