@@ -96,12 +96,14 @@ class Datasets:
         known = ", ".join(dataset_operations())
         return [
             Endpoint("GET", "/v1/datasets", self.list, "List datasets", gives=DatasetList),
-            Endpoint("POST", "/v1/datasets", self.start_import, "Import rows", ImportRequest, Process),
+            Endpoint("POST", "/v1/datasets", self.start_import, "Import rows", ImportRequest, Process, status=CREATED),
             Endpoint("GET", one, self.show, "Show a dataset; a bare name means the newest", gives=DatasetManifest),
             Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
             Endpoint("GET", f"{one}/rows", self.rows, "Read rows of a dataset", gives=RowPage, query=PAGE),
             Endpoint("GET", f"{one}/findings", self.findings, "What its last check found", gives=CheckSummary),
-            Endpoint("POST", "/v1/find-rows", self.find, "Find rows in all datasets", FindRequest, Process),
+            Endpoint(
+                "POST", "/v1/find-rows", self.find, "Find rows in all datasets", FindRequest, Process, status=CREATED
+            ),
             Endpoint(
                 "POST",
                 f"{one}/{{operation}}",
@@ -109,6 +111,7 @@ class Datasets:
                 f"Start an operation on a dataset ({known}); the body has its arguments",
                 dict[str, Any],
                 Process,
+                status=CREATED,
             ),
         ]
 

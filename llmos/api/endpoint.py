@@ -107,7 +107,8 @@ class Media:
 class Endpoint:
     """One method on one path. `takes` and `gives` are its body types; `media` is the response's media type.
 
-    `also` are further media types, used if the request accepts one. `headers` are those of its refusals.
+    `also` are further media types, used if the request accepts one. `headers` are those of its refusals. `status` is
+    that of its answer, for the document.
     """
 
     method: str
@@ -120,6 +121,7 @@ class Endpoint:
     media: str = "application/json"
     also: tuple[Media, ...] = ()
     headers: Mapping[str, str] | None = None
+    status: int = 200
 
     @property
     def answers(self) -> tuple[Media, ...]:

@@ -44,6 +44,7 @@ STATUS: dict[type[BaseException], int] = {
 }
 WRONG_METHOD = 405
 CREATED = 201
+NO_CONTENT = 204
 
 
 def status_of(error: BaseException) -> int:

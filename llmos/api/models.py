@@ -92,7 +92,15 @@ class Models:
         one, gate = "/v1/models/{ref}", "/v1/models/{name}/gate"
         return [
             Endpoint("GET", "/v1/models", self.list, "List models and bases", gives=ModelList),
-            Endpoint("POST", "/v1/models/pull", self.pull, "Bring in a base or an adapter", PullRequest, Process),
+            Endpoint(
+                "POST",
+                "/v1/models/pull",
+                self.pull,
+                "Bring in a base or an adapter",
+                PullRequest,
+                Process,
+                status=CREATED,
+            ),
             Endpoint("GET", one, self.show, "Show a version; a bare name means the promoted one", gives=Model),
             Endpoint("DELETE", one, self.remove, "Remove a version, or all versions of a name", gives=Removed),
             Endpoint(

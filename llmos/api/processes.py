@@ -77,7 +77,7 @@ class Processes:
         followed = (Media(EVENTS, str),)
         return [
             Endpoint("GET", "/v1/processes", self.list, "List processes", gives=ProcessList),
-            Endpoint("POST", "/v1/processes", self.start, "Start a process", ProcessRequest, Process),
+            Endpoint("POST", "/v1/processes", self.start, "Start a process", ProcessRequest, Process, status=CREATED),
             Endpoint("GET", one, self.show, "Show a process", gives=Process),
             Endpoint(
                 "GET", f"{one}/events", self.events, "Follow a process to its end", gives=StreamEvent, media=EVENTS

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from llmos.abi.json_type import Json
 from llmos.abi.task import TaskSpec, all_specs, task_names
 from llmos.api.endpoint import Endpoint, Media, Query, Reply, reply
-from llmos.api.errors import CREATED, STATUS
+from llmos.api.errors import NO_CONTENT, STATUS
 from llmos.api.processes import PID_DIGITS
 from llmos.api.stream import DONE, EVENTS
 from llmos.kernel.programs import declarations
@@ -95,7 +95,7 @@ def _operation(endpoint: Endpoint) -> Json:
         "summary": endpoint.doc,
         "tags": [endpoint.noun],
         "parameters": [*map(_in_path, re.findall(r"{(\w+)}", endpoint.path)), *map(_in_query, endpoint.query)],
-        "responses": {str(CREATED if _creates(endpoint) else 200): _content(endpoint)},
+        "responses": {str(endpoint.status): _content(endpoint)},
     }
     for kind, status in STATUS.items():
         if kind.__name__ in MEANING:
@@ -109,11 +109,9 @@ def _operation(endpoint: Endpoint) -> Json:
     return operation
 
 
-def _creates(endpoint: Endpoint) -> bool:
-    return endpoint.path in ("/v1/processes", "/v1/models/pull", "/v1/uploads") and endpoint.method == "POST"
-
-
 def _content(endpoint: Endpoint) -> Json:
+    if endpoint.status == NO_CONTENT:
+        return {"description": endpoint.doc}
     content = {media.name: {"schema": _body(media)} for media in endpoint.answers}
     content.get("application/json", {}).update(_examples(endpoint, _example_reply))
     return {"description": endpoint.doc, "content": content}

@@ -17,14 +17,14 @@ from llmos.abi.error import BadInput, TooLong
 from llmos.abi.upload import Upload
 from llmos.abi.wire import to_plain
 from llmos.api.endpoint import Bodies, Endpoint, Reply, header_of, reply
-from llmos.api.errors import CREATED, refusal
+from llmos.api.errors import CREATED, NO_CONTENT, refusal
 from llmos.api.models import Removed
 from llmos.kernel.interface import KernelInterface, UploadsInterface
 
 TUS = "1.0.0"
 EXTENSIONS = "creation,expiration,termination"
 MEDIA = ("application/offset+octet-stream", "application/octet-stream", "application/partial-upload")
-NO_CONTENT, WRONG_VERSION, WRONG_MEDIA = 204, 412, 415
+WRONG_VERSION, WRONG_MEDIA = 412, 415
 MOST_DIGITS = 15  # of a number of bytes
 
 
@@ -74,8 +74,10 @@ class UploadRoutes:
         all_of_them, one = "/v1/uploads", "/v1/uploads/{id}"
         found = [
             Endpoint("GET", all_of_them, self.list, "List uploaded files", gives=UploadList),
-            Endpoint("POST", all_of_them, self.create, "Begin to upload a file", UploadRequest, UploadView),
-            Endpoint("OPTIONS", all_of_them, self.options, "What of tus is spoken here"),
+            Endpoint(
+                "POST", all_of_them, self.create, "Begin to upload a file", UploadRequest, UploadView, status=CREATED
+            ),
+            Endpoint("OPTIONS", all_of_them, self.options, "What of tus is spoken here", status=NO_CONTENT),
             Endpoint("GET", one, self.show, "Show an uploaded file; HEAD gives its Upload-Offset", gives=UploadView),
             Endpoint("PATCH", one, self.append, "Send a part of a file, from Upload-Offset on", gives=UploadView),
             Endpoint("PUT", one, self.append, "Send a part of a file, or all of it", gives=UploadView),

@@ -55,6 +55,24 @@ def test_every_answer_comes_in_a_media_type_that_the_document_names(ask, documen
     assert media == accept or not accept
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "target", "body", "status"),
+    [
+        ("POST", "/v1/processes", "/v1/processes", TRAIN, 201),
+        ("POST", "/v1/find-rows", "/v1/find-rows", {"ids": ["0" * 16]}, 201),
+        ("POST", "/v1/datasets", "/v1/datasets", {"name": "rows", "task": "classify", "data": __file__}, 201),
+        ("POST", "/v1/datasets/{ref}/{operation}", "/v1/datasets/tickets@1/split", {}, 201),
+    ],
+)
+def test_what_starts_a_process_answers_with_the_status_of_the_document(
+    ask, document, method, path, target, body, status
+):
+    answer = ask(method, target, body)
+    assert answer.status_code == status, answer.text
+    succeed = [one for one in document["paths"][path][method.lower()]["responses"] if one < "300"]
+    assert succeed == [str(status)]
+
+
 def test_the_route_of_tasks_has_an_example_of_every_task_that_fits_its_schema(document):
     operation = document["paths"]["/v1/tasks/{task}"]["post"]
     bodies = operation["requestBody"]["content"], operation["responses"]["200"]["content"]
