@@ -55,7 +55,9 @@ def train(
         str | None, typer.Option(help="Rows that choose the best epoch (default: part of --data).")
     ] = None,
     test: Annotated[str | None, typer.Option(help="Rows to measure on (default: part of --data).")] = None,
-    method: Annotated[str | None, typer.Option(help="full or lora.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="What is trained: full, lora, head, dora, ia3 ... (docs/methods.md).")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The encoder's learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples per optimizer step.")] = None,

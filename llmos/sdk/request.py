@@ -389,7 +389,7 @@ def _absolute(source: str) -> str:
     if at and version.isdecimal() and "/" not in name:
         return source
     raise BadInput(
-        f"No file {source!r} in {Path.cwd()}. Give a path to labelled rows, a dataset (name@version) or an uploaded "
-        "file (upload:ID)",
+        f"No file {source!r} in {Path.cwd()}. Give a path to labelled rows, a dataset with its version (such as "
+        f"{Path(name).stem or 'name'}@1; `llmos data ls` lists them) or an uploaded file (upload:ID)",
         file=str(source),
     )
