@@ -1,4 +1,4 @@
-"""train, eval, quantize: makes versions from labelled rows, and measures them."""
+"""train, eval, quantize, shrink: makes versions from labelled rows, and measures them."""
 
 from __future__ import annotations
 
@@ -192,6 +192,32 @@ def quantize(
         _finish(client, process, wait=wait, as_json=as_json)
 
 
+def shrink(
+    base: Annotated[str, typer.Argument(help="A base: a name, or name:version.")],
+    layers: Annotated[
+        str | None, typer.Option(help="How many of its layers to keep, such as 3, or which, such as 0,2,4.")
+    ] = None,
+    static: Annotated[bool, typer.Option("--static", help="Keep only a table of its tokens' vectors.")] = False,
+    dimensions: Annotated[int | None, typer.Option(help="Of a table: the length of a vector (default 256).")] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(help="Of a table: the tokens on each side that a vector also sees (default 0).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The new base's name (default: BASE-3-layers, BASE-static).")] = None,
+    wait: Wait = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a smaller base, for models that are distilled into it."""
+    from llmos.cli.progress import follow_or_say
+
+    with box() as client:
+        process = client.shrink(
+            base, layers=layers, static=static, dimensions=dimensions, neighbours=neighbours, name=name, wait=False
+        )
+        ended = follow_or_say(client, process, wait=wait, as_json=as_json)
+    if ended is not None:
+        say(ended.progress.message if ended.progress is not None else ended.reason)
+
+
 def _reading(*values: str | None) -> dict[str, str | None]:
     """How rows are read, by the names of the settings, from the values of these options in their order."""
     return dict(zip(READING, values, strict=True))
@@ -223,4 +249,9 @@ def _say_figures(figures: Mapping[str, object], intervals: Mapping[str, tuple[fl
 
 
 COMMANDS = {"train": TrainCommand}
-VERBS: dict[str, Any] = {"train": train, "eval": evaluate, "quantize": quantize}  # Any: verbs differ in what they take
+VERBS: dict[str, Any] = {
+    "train": train,
+    "eval": evaluate,
+    "quantize": quantize,
+    "shrink": shrink,
+}  # Any: verbs differ in what they take

@@ -25,6 +25,7 @@ from transformers.initialization import no_init_weights
 from llmos.abi.error import BadInput, Corrupt, UnsafeWeights
 from llmos.abi.form import is_int8, rest_of
 from llmos.abi.frame import ModelPath
+from llmos.nn import static_embeddings  # noqa: F401  # makes its architecture known to transformers
 from llmos.nn.adapters.virtual import ids_of
 from llmos.nn.attention import NAME
 from llmos.nn.called import calling_folder, name_of

@@ -77,7 +77,8 @@ def main(channel: Channel, assignment: Job) -> None:
         print(f"Leakage: {leak}", flush=True)
     base = with_resident(channel, assignment, assignment.models["base"])
     augmented = augment_training(channel, assignment, recipe, data, base)
-    recipe = resolve(recipe, len(data.splits.train) + len(augmented.rows), len(data.splits.labels))
+    factor = float(base.manifest.options.get("rate_factor", 1.0))
+    recipe = resolve(recipe, len(data.splits.train) + len(augmented.rows), len(data.splits.labels), factor)
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
     _Training(channel, assignment, recipe, data, base, augmented).run()
 

@@ -522,6 +522,25 @@ class Client:
         rows = None if data is None else request.data_of(data, **settings)
         return self._start(request.quantize(model, rows, max_drop), wait=wait, on_progress=on_progress)
 
+    def shrink(
+        self,
+        base: str,
+        *,
+        layers: int | str | Sequence[int] | None = None,
+        static: bool = False,
+        dimensions: int | None = None,
+        neighbours: int | None = None,
+        name: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> Process:
+        """Make a smaller base of a base: so many of its `layers` (or these), or a `static` table of token vectors.
+
+        A model is then distilled into it: `train(..., base=NAME, teacher=MODEL)`.
+        """
+        asked = request.shrink(base, layers, static, dimensions, neighbours, name)
+        return self._start(asked, wait=wait, on_progress=on_progress)
+
     @overload
     def run(
         self,

@@ -263,6 +263,20 @@ def quantize(model: str, data: Data | None, max_drop: float | None) -> Request[P
     return start("quantize", args, f"quantize {model}")
 
 
+def shrink(
+    base: str,
+    layers: int | str | Sequence[int] | None,
+    static: bool,
+    dimensions: int | None,
+    neighbours: int | None,
+    name: str | None,
+) -> Request[Process]:
+    kept = layers if layers is None or isinstance(layers, int | str) else ",".join(map(str, layers))
+    said = {"layers": kept, "static": static or None, "dimensions": dimensions, "neighbours": neighbours, "name": name}
+    args = {"base": base, **{key: value for key, value in said.items() if value is not None}}
+    return start("shrink", args, f"shrink {base}")
+
+
 def inputs_of(given: Json) -> tuple[list[Json], bool]:
     """The inputs as a list, and whether there was only one; BadInput for values that cannot be inputs."""
     if isinstance(given, str | Mapping):

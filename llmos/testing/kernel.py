@@ -233,6 +233,8 @@ class MemoryProcesses:
         if spec.program == "quantize":
             said = f"{spec.args['model']} is served in int8 already"
             self.report_progress(pid, Progress(DONE, 1, 1, message=said))
+        if spec.program == "shrink":
+            self.report_progress(pid, Progress(DONE, 1, 1, message=f"a smaller {spec.args['base']} is ready"))
         if self.fault is not None:
             self.move(pid, State.EXITED, exit_code=1, fault=self.fault)
             return

@@ -18,8 +18,11 @@ MOST_EPOCHS = 40
 POOLING_HEADS = ("sequence", "pooled")
 
 
-def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
-    """The recipe with every None decided; with few rows, epochs are raised to reach the least number of steps."""
+def resolve(recipe: Recipe, rows: int, labels: int, rate_factor: float = 1.0) -> Recipe:
+    """The recipe with every None decided; with few rows, epochs are raised to reach the least number of steps.
+
+    Some bases learn at a higher rate than others: `rate_factor` says how much.
+    """
     start = objective_of(recipe.task).defaults(recipe.task, method_of(recipe.method), labels)
     batch_size = batch_size_of(recipe)
     epochs = recipe.epochs
@@ -31,7 +34,7 @@ def resolve(recipe: Recipe, rows: int, labels: int) -> Recipe:
     return replace(
         recipe,
         epochs=float(epochs),
-        learning_rate=recipe.learning_rate or start.learning_rate,
+        learning_rate=recipe.learning_rate or start.learning_rate * rate_factor,
         head_rate_ratio=recipe.head_rate_ratio or start.head_rate_ratio,
         batch_size=batch_size,
         token_budget=token_budget_of(recipe),

@@ -471,6 +471,16 @@ def test_what_is_in_int8_already_is_said_without_figures_that_there_are_none_of(
     assert llmos("quantize", "minilm:1")[1] == "minilm:1 is served in int8 already\n"
 
 
+def test_a_smaller_base_is_made_and_what_it_takes_is_said(llmos):
+    assert llmos("shrink", "minilm", "--layers", "3")[1] == "a smaller minilm is ready\n"
+    code, out, _ = llmos(
+        "shrink", "minilm", "--static", "--dimensions", "64", "--neighbours", "2", "--name", "s", "--json"
+    )
+    assert code == 0
+    spec = json.loads(out)["spec"]
+    assert spec["args"] == {"base": "minilm", "static": True, "dimensions": 64, "neighbours": 2, "name": "s"}
+
+
 def test_the_command_line_also_runs_as_a_module():
     command = [sys.executable, "-m", "llmos.cli.main", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("llmos ")

@@ -27,6 +27,7 @@ LORA_LOOSE = 1.5  # the factor of an adapter's small tensors on activations
 ADAPTED_SHARE = 8  # without a known shape: adapter and moments take one byte per this many bytes of the base
 INNER = ("encoder_ffn_dim", "decoder_ffn_dim")  # the config keys of BART's family, for encoder and decoder
 HEADS = ("encoder_attention_heads", "decoder_attention_heads")
+TABLE_FLOATS = 16  # times its length: what a token's vector from a table leaves, with a few neighbours
 UNKNOWN_BYTES = 80  # without a known shape: bytes per token of activations, times the root of the weights
 
 
@@ -60,6 +61,8 @@ class ModelShape:
         In an encoder-decoder it is the larger of an encoder's and a decoder's token. An encoder token also leaves a key
         and a value for each decoder layer.
         """
+        if not self.layers + self.writing:
+            return TABLE_FLOATS * self.hidden
         across = 4 * self.hidden * self.writing  # floats of cross-attention
         products = (weights - self.table) / max(1, self.hidden) - across
         is_gated = products / max(1, self.layers + self.writing) - 4 * self.hidden > 2.25 * self.inner
@@ -76,6 +79,8 @@ def shape_of(config: Mapping[str, Json]) -> ModelShape | None:
     hidden = _first(config, "hidden_size", "n_embd", "d_model", "dim")
     layers = _first(config, "encoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     vocabulary = _first(config, "vocab_size")
+    if hidden and vocabulary and config.get("num_hidden_layers") == 0:
+        return ModelShape(hidden, hidden, 0, vocabulary, 1)  # a table of token vectors
     if not (hidden and layers and vocabulary):
         return None
     writes = bool(config.get("is_encoder_decoder"))
