@@ -74,6 +74,11 @@ class Candidate:
         self.amp = torch.bfloat16 if dtype == "bfloat16" else None
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether all its weights are trained in float32, and its layers compute in bfloat16 on the CPU."""
+        return self.amp is not None and self.device.type == "cpu" and not self.keeps_base
+
+    @property
     def modules(self) -> tuple[nn.Module, nn.Module]:
         return self.loaded.backbone, self.head
 

@@ -82,6 +82,8 @@ class GradientWorkers:
         self._size, self._seed = size, seed
         self._threads = torch.get_num_threads()
         self._workers: list[_Worker] = []
+        # of bfloat16 weights, the gradients of the last step, a part from each process: to be summed in float32
+        self.parts: dict[str, list[Tensor]] = {}
 
     def __enter__(self) -> GradientWorkers:
         if self._size > 1:
@@ -100,7 +102,7 @@ class GradientWorkers:
         self._workers = []
 
     def gradients(self, step: int, batch: Sequence[int], lengths: Sequence[int], normalizer: float) -> float:
-        """Set the whole batch's gradients on the weights; returns its loss, divided by `normalizer`."""
+        """Set the whole batch's gradients on the weights, or in `parts`; returns its loss, divided by `normalizer`."""
         parts = shares(batch, lengths, self._size)
         busy = self._workers[: len(parts) - 1]
         for worker, part in zip(busy, parts[1:], strict=True):
@@ -110,6 +112,11 @@ class GradientWorkers:
         loss = self._one(0, step, parts[0], normalizer)
         if busy:
             torch.set_num_threads(self._threads)
+        self.parts = {}
+        for name, parameter in self._weights.items():
+            if parameter.dtype == torch.bfloat16 and parameter.grad is not None:
+                self.parts[name] = [parameter.grad.contiguous()]
+                parameter.grad = None
         for worker in busy:
             loss += self._join(worker)
         return loss
@@ -131,7 +138,9 @@ class GradientWorkers:
         theirs: list[Tensor] = []
         for name in said["dense"]:  # type: ignore[attr-defined]  # a list of names, as _work sends it
             parameter = self._weights[name]
-            if parameter.grad is None:
+            if parameter.dtype == torch.bfloat16:
+                self.parts.setdefault(name, []).append(worker.gradients[name])
+            elif parameter.grad is None:
                 parameter.grad = worker.gradients[name].clone()
             else:
                 mine.append(parameter.grad)

@@ -2,18 +2,19 @@
 
 A step of a few hundred tokens touches one percent of an embedding table. A dense AdamW reads and writes the whole table
 and its moments, which takes half of a small encoder's step. The row-wise form (torch's SparseAdam) updates only touched
-rows.
+rows. Weights with a bfloat16 copy have a step of their own (training/mixed_precision.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from llmos.abi.recipe import Recipe
+from llmos.training.mixed_precision import MixedAdamW, MixedWeights
 
 BETAS = (0.9, 0.999)
 
@@ -25,44 +26,58 @@ def _nothing() -> None:
 class Optimizer:
     """Optimizer steps over named weights; all state is in named tensors, so that a checkpoint is a plain file."""
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], tables: set[str], recipe: Recipe) -> None:
+    def __init__(
+        self, weights: Mapping[str, nn.Parameter], tables: set[str], recipe: Recipe, mixed: MixedWeights
+    ) -> None:
         assert recipe.learning_rate is not None
         assert recipe.head_rate_ratio is not None
         self._weights = dict(weights)
         rate = recipe.learning_rate
         dense = {name: p for name, p in weights.items() if name not in tables}
         groups = []
+        self.mixed: list[tuple[MixedAdamW, float]] = []
         for is_head in (False, True):
             for decays in (False, True):
-                members = [
-                    p for name, p in dense.items() if name.startswith("head.") == is_head and (p.dim() > 1) == decays
+                names = [
+                    name for name, p in dense.items() if name.startswith("head.") == is_head and (p.dim() > 1) == decays
                 ]
-                if members:
-                    groups.append(
-                        {
-                            "params": members,
-                            "lr": rate * (recipe.head_rate_ratio if is_head else 1),
-                            "weight_decay": recipe.weight_decay if decays else 0.0,
-                        }
-                    )
-        self._all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=BETAS, fused=True)]
+                own = [dense[name] for name in names if name not in mixed.masters]
+                at = rate * (recipe.head_rate_ratio if is_head else 1)
+                decay = recipe.weight_decay if decays else 0.0
+                if own:
+                    groups.append({"params": own, "lr": at, "weight_decay": decay})
+                if len(own) < len(names):
+                    copied = [name for name in names if name in mixed.masters]
+                    self.mixed.append((MixedAdamW(mixed, copied, decay, BETAS), at))
+        self._all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=BETAS, fused=True)] if groups else []
         if tables:
             self._all.append(torch.optim.SparseAdam([weights[name] for name in sorted(tables)], lr=rate, betas=BETAS))
         self._rates = [[float(group["lr"]) for group in one.param_groups] for one in self._all]
         self._clip_norm = recipe.clip_norm
 
-    def step(self, factor: float, before_clear: Callable[[], None] = _nothing) -> None:
-        """Clip the gradients, step at `factor` times the learning rates, and clear the gradients."""
-        self._clip()
+    def step(
+        self,
+        factor: float,
+        parts: Mapping[str, Sequence[Tensor]] | None = None,
+        before_clear: Callable[[], None] = _nothing,
+    ) -> None:
+        """Clip the gradients, step at `factor` times the learning rates, and clear the gradients.
+
+        `parts` are the gradients of mixed weights, to be summed; those of others stand at the weights.
+        """
+        scale = self._clip(parts or {})
         for one, rates in zip(self._all, self._rates, strict=True):
             for group, rate in zip(one.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             one.step()
+        for mixed, rate in self.mixed:
+            mixed.step(parts or {}, rate * factor, scale)
         before_clear()
         for one in self._all:
             one.zero_grad(set_to_none=True)
 
-    def _clip(self) -> None:
+    def _clip(self, parts: Mapping[str, Sequence[Tensor]]) -> float:
+        """Scale the gradients at the weights; returns the factor, which is still to be applied to the mixed ones."""
         gradients: list[Tensor] = []
         for parameter in self._weights.values():
             if parameter.grad is not None and parameter.grad.is_sparse:
@@ -70,8 +85,14 @@ class Optimizer:
                 gradients.append(parameter.grad.values())
             elif parameter.grad is not None:
                 gradients.append(parameter.grad)
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_mul_(gradients, (self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        norms = torch._foreach_norm(gradients) if gradients else ()
+        if self.mixed:
+            norms = (*norms, torch.tensor(math.sqrt(sum(mixed.squares(parts) for mixed, _ in self.mixed))))
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        scale = (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        if gradients:
+            torch._foreach_mul_(gradients, scale)
+        return float(scale)
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step counts, by weight and kind."""
@@ -80,6 +101,10 @@ class Optimizer:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a state that `state` returned, bit for bit."""
         owners = {id(p): name for name, p in self._weights.items()}
+        for name in self._weights:
+            held = {key.rpartition("/")[2]: x for key, x in state.items() if key.rpartition("/")[0] == name}
+            for mixed, _ in self.mixed:
+                mixed.load(name, held)
         for one in self._all:
             for group in one.param_groups:
                 for parameter in group["params"]:
@@ -97,6 +122,9 @@ class Optimizer:
             for one in self._all:
                 for kind, value in one.state.get(parameter, {}).items():
                     yield name, kind, value if isinstance(value, Tensor) else torch.tensor(value)
+            for mixed, _ in self.mixed:
+                for kind, value in mixed.state(name).items():
+                    yield name, kind, value
 
 
 def factor_at(step: int, total: int, warmup_share: float, schedule: str) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from llmos.training.candidate import Candidate
 from llmos.training.checkpoint import Checkpoints, EpochRecord, TrainState
 from llmos.training.examples import Example, batches, passes
 from llmos.training.gradient_workers import GradientWorkers
+from llmos.training.mixed_precision import MixedWeights
 from llmos.training.objectives.objective import Loss
 from llmos.training.optimizer import Optimizer, factor_at
 
@@ -55,7 +57,8 @@ class Trainer:
         self.checkpoints, self.around = checkpoints, around
         self.weights = candidate.weights()
         self.tables = candidate.sparse_tables()
-        self.optimizer = Optimizer(self.weights, self.tables, recipe)
+        self.mixed = MixedWeights(candidate.loaded.backbone, self.weights if candidate.is_mixed else {})
+        self.optimizer = Optimizer(self.weights, self.tables, recipe, self.mixed)
         self.lengths = [one.size for one in examples]
         self.size, self.token_budget = recipe.batch_size, recipe.token_budget
         self.epoch_steps = math.ceil(len(examples) / self.size)
@@ -85,10 +88,15 @@ class Trainer:
             self._put(self.best)
         return is_done
 
-    def workers(self) -> GradientWorkers:
+    @contextmanager
+    def workers(self) -> Iterator[GradientWorkers]:
         """What computes the gradients of a batch, to be entered; as many as the recipe and the machine allow."""
         size = shares_of(self.position.threads, self.size, self.candidate.device.type)
-        return GradientWorkers(self.weights, self.tables, self._gradients, size, self.recipe.seed)
+        with (
+            self.mixed.computing() as copies,
+            GradientWorkers({**self.weights, **copies}, self.tables, self._gradients, size, self.recipe.seed) as crew,
+        ):
+            yield crew
 
     def _train(self, crew: GradientWorkers) -> bool:
         position = self.position
@@ -123,14 +131,17 @@ class Trainer:
         """Accumulate the gradients of these examples, micro-batch by micro-batch; returns their part of the step's
         loss."""
         total = 0.0
-        for part in passes(batch, self.lengths, self.token_budget):
-            examples = [self.examples[i] for i in part]
+        parts = list(passes(batch, self.lengths, self.token_budget))
+        for i, part in enumerate(parts, start=1):
+            examples = [self.examples[index] for index in part]
             loss = (
                 self.loss(self.candidate.logits([ids for one in examples for ids in one.sequences]), examples)
                 / normalizer
             )
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             total += float(loss.detach())
+            if len(parts) > 1:
+                self.mixed.add_up(is_last=i == len(parts))
         return total
 
     def step(self, crew: GradientWorkers, batch: Sequence[int]) -> None:
@@ -148,10 +159,10 @@ class Trainer:
         share = factor_at(self.position.step, self.total, self.recipe.warmup_share, self.recipe.schedule)
         tuned = self.candidate.tuned
         if tuned is None:
-            self.optimizer.step(share)
+            self.optimizer.step(share, crew.parts)
         else:
             tuned.add_gradients()
-            self.optimizer.step(share, lambda: tuned.after_step(self.position.step + 1, self.total))
+            self.optimizer.step(share, crew.parts, lambda: tuned.after_step(self.position.step + 1, self.total))
         self.position.step += 1
         self.position.loss_sum += total
         if self.position.step % max(1, self.total // LOSSES_KEPT) == 0:

@@ -29,6 +29,7 @@ from llmos.abi.cpu import COMPILERS, NATIVE, SETTING, CpuPath, compiler, feature
 from llmos.abi.error import BadSetting
 from llmos.nn.cpu import cpu_path
 from llmos.nn.cpu.int4 import Int4Weights
+from llmos.nn.cpu.training_kernels import TrainingKernels
 
 SOURCE = Path(__file__).with_name("kernels.c")
 PANEL, BLOCK = 16, 64  # as in kernels.c: outputs per panel; inputs that share a scale
@@ -136,6 +137,7 @@ class Kernels:
         """Open the library at this path; `name` is the CPU path that it was compiled for."""
         library = ctypes.CDLL(str(path))
         self.name = name
+        self.training = TrainingKernels(library)
         self._pack, self._product, self._attend = library.llmos_pack, library.llmos_product, library.llmos_attend
         self._norm, self._gate, self._rotate = library.llmos_norm, library.llmos_gate, library.llmos_rotate
         self._row, self._gelu, self._decode = library.llmos_row, library.llmos_gelu, library.llmos_decode

@@ -943,3 +943,77 @@ int llmos_encode(const Encoder *layer, const float *x, const int64_t *starts, lo
     }
     return 0;
 }
+
+/* Training in mixed precision: weights of 32 bits, of which the forward pass has a copy in bfloat16, whose gradients are
+   bfloat16 too, one from each process that computed a part of the batch. Sums are of fixed blocks, in their order, so
+   that they do not depend on the number of threads. */
+
+enum { PORTION = 1 << 15, STRIP = 512 };
+
+static inline float widened(uint16_t x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float whole;
+    memcpy(&whole, &bits, sizeof whole);
+    return whole;
+}
+
+static inline uint16_t narrowed(float x) { /* to the nearest, ties to even; a NaN stays one */
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (bits & 0x7fffffff) > 0x7f800000 ? (uint16_t)(bits >> 16 | 64) : (uint16_t)rounded;
+}
+
+static inline void gradient(const uint16_t *const *parts, long count, long from, long n, float *out) {
+    for (long i = 0; i < n; i++) out[i] = widened(parts[0][from + i]);
+    for (long p = 1; p < count; p++)
+        for (long i = 0; i < n; i++) out[i] += widened(parts[p][from + i]);
+}
+
+/* The sum of the squares of a gradient that comes in `count` parts of `size` numbers; a negative number: no memory. */
+double llmos_squares(const uint16_t *const *parts, long count, long size, int threads) {
+    long chunks = (size + PORTION - 1) / PORTION;
+    double *sums = malloc(chunks * sizeof *sums), total = 0;
+    if (!sums) return -1;
+#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+    for (long c = 0; c < chunks; c++) {
+        float g[STRIP];
+        double sum = 0;
+        for (long from = c * PORTION; from < size && from < (c + 1) * PORTION; from += STRIP) {
+            long n = size - from < STRIP ? size - from : STRIP;
+            float some = 0;
+            gradient(parts, count, from, n, g);
+            for (long i = 0; i < n; i++) some += g[i] * g[i];
+            sum += some;
+        }
+        sums[c] = sum;
+    }
+    for (long c = 0; c < chunks; c++) total += sums[c];
+    free(sums);
+    return total;
+}
+
+/* A step of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on `size` weights, their moments and their copy.
+   The gradient is the sum of its parts times `scale`; `first` and `second` are 1 less the powers of the betas. */
+void llmos_adamw(float *weight, float *mean, float *square, uint16_t *copy, const uint16_t *const *parts, long count, long size,
+                 float scale, float rate, float decay, float beta, float beta_square, float eps, float first, float second, int threads) {
+    long chunks = (size + PORTION - 1) / PORTION;
+    float kept = 1 - rate * decay, step = rate / first, root = 1 / sqrtf(second);
+#pragma omp parallel for schedule(static) num_threads(threads) if (chunks > 1)
+    for (long c = 0; c < chunks; c++) {
+        float g[STRIP];
+        for (long from = c * PORTION; from < size && from < (c + 1) * PORTION; from += STRIP) {
+            long n = size - from < STRIP ? size - from : STRIP;
+            gradient(parts, count, from, n, g);
+            float *w = weight + from, *m = mean + from, *v = square + from;
+            uint16_t *to = copy + from;
+            for (long i = 0; i < n; i++) {
+                float of = g[i] * scale;
+                m[i] += (1 - beta) * (of - m[i]);
+                v[i] = beta_square * v[i] + (1 - beta_square) * of * of;
+                w[i] = w[i] * kept - step * m[i] / (sqrtf(v[i]) * root + eps);
+                to[i] = narrowed(w[i]);
+            }
+        }
+    }
+}
