@@ -11,6 +11,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 
 from llmos.abi.augmentation import Augmentation, check_augmentation, names_in
+from llmos.abi.distillation import (
+    LEAST_TEMPERATURE,
+    MOST_TEMPERATURE,
+    TEACHER_TEMPERATURE,
+    TEACHER_WEIGHT,
+    Distillation,
+)
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, method_names, method_of
@@ -114,6 +121,9 @@ class Recipe:
         default=True, metadata=LATER
     )  # what fewer rows give, and training rows near to errors: seconds, by the base's frozen vectors
     method_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the method's own: rank, alpha ...
+    teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
+    teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
+    teacher_temperature: float = field(default=TEACHER_TEMPERATURE, metadata=LATER)  # over 1: softer targets
 
 
 def identity_of(recipe: Recipe) -> bytes:
@@ -150,6 +160,11 @@ def augmentation_of(recipe: Recipe) -> Augmentation:
         balance=recipe.balance,
         seed=recipe.seed,
     )
+
+
+def distillation_of(recipe: Recipe) -> Distillation:
+    """How this recipe distils a teacher; false if there is none."""
+    return Distillation(recipe.teacher or "", recipe.teacher_weight, recipe.teacher_temperature)
 
 
 def starter(task: str) -> str:
@@ -237,12 +252,43 @@ def check(recipe: Recipe) -> None:
     options = recipe_options()
     if unknown := sorted(set(recipe.options) - options):
         raise _bad("options", unknown[0], f"one of {', '.join(sorted(options))}")
-    if recipe.data.unlabelled:
-        raise _bad("data.unlabelled", recipe.data.unlabelled, "left out: train reads labelled rows alone")
+    _check_distillation(recipe)
     _check_task_settings(recipe)
     _check_method(recipe)
     if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):
         raise _bad("class_weights", "balanced", "none where a text may have many labels")
+
+
+def _check_distillation(recipe: Recipe) -> None:
+    """Check that there is a teacher where its settings or rows without labels are given, and a task it can teach."""
+    changed = [key for key in ("teacher_weight", "teacher_temperature") if getattr(recipe, key) != _default(key)]
+    if recipe.teacher is None:
+        if recipe.data.unlabelled:
+            raise _bad("data.unlabelled", recipe.data.unlabelled, "left out where no teacher answers these rows")
+        if changed:
+            raise _bad(changed[0], getattr(recipe, changed[0]), "left out where no teacher is named")
+        return
+    if not 0 <= recipe.teacher_weight <= 1:
+        raise _bad("teacher_weight", recipe.teacher_weight, "from 0 to 1")
+    if not LEAST_TEMPERATURE <= recipe.teacher_temperature <= MOST_TEMPERATURE:
+        raise _bad(
+            "teacher_temperature", recipe.teacher_temperature, f"from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}"
+        )
+    if not spec_of(recipe.task).has_labels:
+        raise _bad("teacher", recipe.teacher, f"left out: it teaches labels, and {recipe.task} has none")
+    neutrals: tuple[tuple[str, object], ...] = (
+        ("class_weights", "none"),
+        ("label_smoothing", 0.0),
+        ("augment", None),
+        ("balance", False),
+    )
+    for key, neutral in neutrals:
+        if getattr(recipe, key) != neutral:
+            raise _bad(key, getattr(recipe, key), f"{neutral} where a teacher answers the rows")
+
+
+def _default(name: str) -> object:
+    return next(one.default for one in fields(Recipe) if one.name == name)
 
 
 def _check_method(recipe: Recipe) -> None:

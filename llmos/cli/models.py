@@ -190,6 +190,7 @@ def _say_model(model: Model) -> None:
         "method": _method(model),
         "served in": _dtype(model),
         "int8 saves": _format_int8_gain(model),
+        "distilled from": (model.evidence.get("distillation") or {}).get("summary"),
         "calibration": _format_calibration(model),
         "abstains": _format_abstention(model),
         "engine": model.engine,

@@ -55,6 +55,10 @@ def train(
         str | None, typer.Option(help="Rows that choose the best epoch (default: part of --data).")
     ] = None,
     test: Annotated[str | None, typer.Option(help="Rows to measure on (default: part of --data).")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="A model whose answers are learned too; the base may be smaller than its.")
+    ] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Rows without labels, which the teacher answers.")] = None,
     method: Annotated[
         str | None, typer.Option(help="What is trained: full, lora, head, dora, ia3 ... (docs/methods.md).")
     ] = None,
@@ -92,6 +96,7 @@ def train(
 ) -> None:
     """Fine-tune a base on labelled rows, and promote the version if it is good enough."""
     settings = {
+        "teacher": teacher,
         "method": method,
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -121,11 +126,11 @@ def train(
         **settings_of(pairs or []),
     }
     with box() as client:
-        data, (validation, test) = (
+        data, (validation, test, unlabelled) = (
             reachable(client, data, quiet=as_json),
-            reachable_all(client, validation, test, quiet=as_json),
+            reachable_all(client, validation, test, unlabelled, quiet=as_json),
         )
-        settings = {"validation": validation, "test": test, **settings}
+        settings = {"validation": validation, "test": test, "unlabelled": unlabelled, **settings}
         called = name or name_of(data)
         process = client.train(task, data=data, name=called, base=base, device=device, wait=False, **settings)
         _finish(client, process, wait=wait, as_json=as_json)

@@ -40,6 +40,7 @@ class Evidence:
     marks: Sequence[EpochRecord] = ()
     calibration: dict[str, Json] = field(default_factory=dict)
     augmentation: dict[str, Json] = field(default_factory=dict)  # which rows were added, and what they give
+    distillation: dict[str, Json] = field(default_factory=dict)  # what it lost of its teacher, and gained in speed
     findings: RowFindings | None = None
     learning: dict[str, Json] = field(default_factory=dict)  # what fewer rows give, and more should
 
@@ -58,6 +59,7 @@ class Evidence:
             "leaks": list(self.leaks),
             **({"calibration": self.calibration} if self.calibration else {}),
             **({"augmentation": self.augmentation} if self.augmentation else {}),
+            **({"distillation": self.distillation} if self.distillation else {}),
             **({"worst_slice": worst.plain()} if worst is not None else {}),
             **({"learning": self.learning} if self.learning else {}),
         }

@@ -114,6 +114,7 @@ def _footprint_facts(declaration: Declaration, spec: Spec, model: Manifest | Non
         resident_bytes=store.resident_bytes(model) if is_resident else 0,
         shape=_shape(model, store) if declaration.needs_shape else None,
         threads=len(os.sched_getaffinity(0)),
+        beside_bytes=declaration.beside_bytes(spec, store),
     )
 
 

@@ -207,7 +207,7 @@ class Registry:
             args = process.spec.args
             is_user = traits_of(process.spec.program).uses_models and not process.is_ended
             if is_user and any(
-                isinstance(args.get(word), str) and _is_of(args[word], ref) for word in ("base", "model")
+                isinstance(args.get(word), str) and _is_of(args[word], ref) for word in ("base", "model", "teacher")
             ):
                 raise Conflict(
                     f"{ref} is in use by process {process.pid} ({process.spec.title}). Wait for it, or: llmos kill "

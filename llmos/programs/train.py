@@ -20,7 +20,7 @@ from llmos.abi.json_type import Json
 from llmos.abi.method import has_adapter, is_on_base
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
 from llmos.abi.process import DONE, Progress
-from llmos.abi.recipe import Recipe, check, identity_of, settings_of_method
+from llmos.abi.recipe import Recipe, check, distillation_of, identity_of, settings_of_method
 from llmos.abi.task import spec_of
 from llmos.abi.wire import from_plain, to_plain
 from llmos.data.dataset import LoadedData, gather, keep, training_keys
@@ -46,13 +46,17 @@ from llmos.nn.text.unknown_text import unknown_note
 from llmos.programs.augment_training import AugmentedTraining, augment_training, fitting
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
+from llmos.programs.distilled import Distilled
 from llmos.programs.quantize import MeasuredRows, quantize_model
 from llmos.programs.resident import with_resident
+from llmos.programs.teaching import Lessons, ask_teacher, taught_data
 from llmos.tasks import Settings
 from llmos.training.candidate import Candidate, begin
 from llmos.training.checkpoint import Checkpoints
+from llmos.training.distillation import SoftLabelLoss, SoftManyLabelsLoss
 from llmos.training.losses import balance_labels
 from llmos.training.objectives import loss_of
+from llmos.training.objectives.objective import Loss
 from llmos.training.recipe import resolve
 from llmos.training.trainer import Hooks, Trainer
 
@@ -76,11 +80,19 @@ def main(channel: Channel, assignment: Job) -> None:
         channel.report(Progress("read", message=f"Leakage: {leak}"))
         print(f"Leakage: {leak}", flush=True)
     base = with_resident(channel, assignment, assignment.models["base"])
+    if recipe.teacher:
+        data = taught_data(data, assignment.models["teacher"])
+    try:
+        lessons = ask_teacher(channel, assignment, recipe, data)
+    except Stopped:
+        print("Stopped while the teacher answered; it is asked again", flush=True)
+        return
     augmented = augment_training(channel, assignment, recipe, data, base)
     factor = float(base.manifest.options.get("rate_factor", 1.0))
-    recipe = resolve(recipe, len(data.splits.train) + len(augmented.rows), len(data.splits.labels), factor)
+    count = len(data.splits.train) + len(augmented.rows) + len(lessons.unlabelled)
+    recipe = resolve(recipe, count, len(data.splits.labels), factor)
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
-    _Training(channel, assignment, recipe, data, base, augmented).run()
+    _Training(channel, assignment, recipe, data, base, augmented, lessons).run()
 
 
 def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
@@ -104,9 +116,10 @@ class _Training:
         data: LoadedData,
         base: ModelPath,
         augmented: AugmentedTraining,
+        lessons: Lessons,
     ) -> None:
         self.channel, self.assignment, self.recipe, self.data = channel, assignment, recipe, data
-        self.base, self.augmented = base, augmented
+        self.base, self.augmented, self.lessons = base, augmented, lessons
         self.scratch = Path(assignment.scratch)
         self.unknown = ""  # that the base knows too few characters of these rows
         self.many = bool(recipe.options.get("multi_label", False))
@@ -118,7 +131,7 @@ class _Training:
         evaluator = Evaluator(candidate, self.recipe.task, self._settings(candidate))
         self.unknown = self._look_for_unknown_text(candidate)
         train, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
-        train = [*train, *fitting(evaluator, self.augmented.rows)]
+        train = [*self.lessons.examples(evaluator, train), *fitting(evaluator, self.augmented.rows)]
         evaluator.examples(splits.test)  # a row that is too long is refused now
         dataset = self._offer_dataset()
 
@@ -131,7 +144,7 @@ class _Training:
             weights = balance_labels(train, len(splits.labels)).to(candidate.device)
         run = Trainer(
             candidate,
-            loss_of(self.recipe, len(splits.labels), weights, candidate.head),
+            self._loss(weights, candidate),
             train,
             self.recipe,
             Checkpoints(self.scratch / "checkpoints"),
@@ -142,6 +155,13 @@ class _Training:
             print(f"Goes on from step {run.position.step:,}", flush=True)
         if run.train():
             self._finish(evaluator, run, dataset)
+
+    def _loss(self, weights: torch.Tensor | None, candidate: Candidate) -> Loss:
+        """The task's loss; with a teacher, that of its soft targets."""
+        labels, how = len(self.data.splits.labels), distillation_of(self.recipe)
+        if not how:
+            return loss_of(self.recipe, labels, weights, candidate.head)
+        return SoftManyLabelsLoss(how, labels) if self.many else SoftLabelLoss(how)
 
     def _look_for_unknown_text(self, candidate: Candidate) -> str:
         """A sentence, which is reported, if the tokenizer does not know much of a sample of the training texts."""
@@ -170,6 +190,7 @@ class _Training:
         seen.update(self.data.digest().encode())
         seen.update((self.base.manifest.base_digest or self.base.manifest.ref).encode())
         seen.update(self.augmented.digest.encode())  # nothing where no row was added
+        seen.update(self.lessons.digest.encode())
         return seen.hexdigest()
 
     def _offer_dataset(self) -> str:
@@ -228,6 +249,7 @@ class _Training:
         )
         verdict = decision.verdict
         learning, findings = self._by_frozen_vectors(findings, settings)
+        distilled = self._distilled(evaluator, predicted, folder)
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
             task=task,
@@ -239,11 +261,12 @@ class _Training:
             compared={} if incumbent is None else _comparison_json(incumbent, name),
             gate=decision.plain(self.assignment.gate.margin),
             leaks=tuple(map(str, self.data.leaks)),
-            facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings),
+            facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings) | _of_teacher(distilled),
             calibration=measure(task, rows, raw, settings),
             validated="likelihood" if spec_of(task).is_generative else "",
             losses=run.position.losses,
             marks=run.position.marks,
+            distillation=distilled,
             augmentation=self.augmented.compared_with(self.assignment.models.get("promoted"), self.recipe, self.data),
             findings=findings,
             learning=learning,
@@ -284,6 +307,18 @@ class _Training:
         tries = max(1, len(run.position.marks)) if has_chosen else 1
         calibration = calibrate.fit(self.recipe.task, rows, predicted, evaluator.settings, tries=tries)
         return replace(evaluator, settings=replace(evaluator.settings, calibration=calibration))
+
+    def _distilled(self, evaluator: Evaluator, predicted: Sequence[Any], folder: Path) -> dict[str, Json]:
+        """What the teacher's distillation has cost and gained; nothing without a teacher."""
+        if not self.recipe.teacher:
+            return {}
+        splits, known = self.data.splits, self._training_keys(self.assignment.models["teacher"])
+        student = Distilled(
+            self.channel, self.assignment, self.recipe, evaluator, splits.test, predicted, self.base, folder
+        )
+        found = student.measure(self.lessons, len(splits.train), known)
+        self._report(Progress("compare", message=f"Distilled from {found['summary']}"))
+        return found
 
     def _in_int8(self, accepted: Accepted, draft: dict[str, Json], verdict: Verdict) -> str:
         """Make an int8 copy of the version if it loses little enough; returns a summary."""
@@ -440,6 +475,15 @@ def _describe_method(recipe: Recipe) -> str:
     """The method, and those of its settings that have a value."""
     values = {key: value for key, value in settings_of_method(recipe).items() if value not in (None, False)}
     return ", ".join([recipe.method, *(f"{key} {value}" for key, value in values.items())])
+
+
+def _of_teacher(distilled: dict[str, Json]) -> dict[str, str]:
+    """For the table of facts; nothing where there was no teacher."""
+    if not distilled:
+        return {}
+    taught = f"{distilled['labelled']:,} labelled rows and {distilled['unlabelled']:,} without labels"
+    how = f"weight {distilled['weight']:g}, temperature {distilled['temperature']:g}"
+    return {"distilled from": str(distilled["summary"]), "teacher's rows": f"{taught}; {how}"}
 
 
 def _rate(run: Trainer) -> float:

@@ -115,6 +115,7 @@ class FootprintFacts:
     shape: ModelShape | None = None
     kv_bytes: int = 0
     threads: int = 1
+    beside_bytes: int = 0  # of other models that are loaded beside it
 
 
 NOTHING = FootprintFacts()
@@ -136,7 +137,8 @@ def training_footprint(
     if facts.shape is not None and facts.shape.is_half:
         weights = max(2 * weights_bytes(base), facts.resident_bytes)
     limit = base.options.get("max_tokens")
-    return _of_training(recipe, device, weights, limit if isinstance(limit, int) else 0, facts)
+    needs = _of_training(recipe, device, weights, limit if isinstance(limit, int) else 0, facts)
+    return needs | {LeaseKind.WEIGHTS: needs[LeaseKind.WEIGHTS] + facts.beside_bytes}
 
 
 def _loaded_bytes(model: Manifest, facts: FootprintFacts) -> int:

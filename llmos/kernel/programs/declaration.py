@@ -85,6 +85,10 @@ class Declaration:
         """The bytes of its process, by kind; by default a child that loads no model."""
         return {LeaseKind.WORKSPACE: CHILD_BYTES}
 
+    def beside_bytes(self, spec: Spec, store: Store) -> int:
+        """The bytes of other models that it loads beside its own."""
+        return 0
+
     def is_light(self, spec: Spec) -> bool:
         """Whether its child needs no torch: it is then forked from a process that has not imported it."""
         return False

@@ -9,11 +9,12 @@ from llmos.abi.device import LeaseKind
 from llmos.abi.engine import DEFAULT, check_engine
 from llmos.abi.error import BadInput
 from llmos.abi.frame import Job
+from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest, check_name
 from llmos.abi.process import Priority, Program, Spec
 from llmos.abi.recipe import Recipe, check, recipe_of
 from llmos.abi.task import spec_of
-from llmos.kernel.processes.footprint import FootprintFacts, training_footprint
+from llmos.kernel.processes.footprint import FootprintFacts, training_footprint, weights_bytes
 from llmos.kernel.programs.arguments import check_source, in_int8, promoted, training_dataset
 from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
 from llmos.kernel.programs.traits import Traits
@@ -39,8 +40,19 @@ class Train(Declaration):
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         assert model is not None
         check_engine(DEFAULT, model)
-        _check_recipe(recipe_of(spec.args), facts)
+        recipe = recipe_of(spec.args)
+        _check_recipe(recipe, facts)
+        if recipe.teacher:
+            spec = replace(spec, args={**spec.args, "teacher": _check_teacher(recipe, facts.store).ref})
         return _on_floats(spec, model, facts.store)
+
+    def beside_bytes(self, spec: Spec, store: Store) -> int:
+        ref = spec.args.get("teacher")
+        if not ref:
+            return 0
+        teacher = store.resolve(str(ref))
+        base = [store.resolve(teacher.base)] if teacher.base is not None and is_on_base(teacher.method) else []
+        return sum(weights_bytes(one) for one in (teacher, *base))
 
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
         assert model is not None
@@ -52,6 +64,9 @@ class Train(Declaration):
 
     def job(self, job: Job, store: Store, config: Config) -> Job:
         before = promoted(job.args["name"], store, job.dtype)
+        ref = job.args.get("teacher")
+        if ref:
+            before |= {"teacher": store.located(str(ref), job.dtype)}
         datasets = {
             ref: folder for one in before.values() for ref, folder in training_dataset(one.manifest, store).items()
         }
@@ -69,9 +84,29 @@ def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:
             key="name",
             value=recipe.name,
         )
-    for source in (recipe.data.train, recipe.data.validation, recipe.data.test):
+    for source in (recipe.data.train, recipe.data.validation, recipe.data.test, recipe.data.unlabelled):
         if source is not None:
             check_source(source, facts.store)
+
+
+def _check_teacher(recipe: Recipe, store: Store) -> Manifest:
+    """The teacher's version; BadInput if it cannot teach this recipe's task."""
+    teacher = store.resolve(str(recipe.teacher))
+    why = ""
+    if teacher.kind is Kind.BASE:
+        why = "is a base, which has no labels to teach"
+    elif teacher.task != recipe.task:
+        why = f"does {teacher.task}, not {recipe.task}"
+    elif bool(teacher.options.get("multi_label")) != bool(recipe.options.get("multi_label")):
+        why = "gives one label to a text where the other gives many"
+    if why:
+        raise BadInput(
+            f"{teacher.ref} {why}. Name a model for {recipe.task} as the teacher: llmos ls",
+            key="teacher",
+            value=teacher.ref,
+        )
+    check_engine(DEFAULT, teacher)
+    return teacher
 
 
 def _on_floats(spec: Spec, base: Manifest, store: Store) -> Spec:

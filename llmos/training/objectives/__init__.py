@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmos.abi.recipe import Recipe
 from llmos.abi.task import Family, spec_of
 from llmos.training.objectives import labels, pairs, spans, tags, text
-from llmos.training.objectives.objective import Loss, Objective
+from llmos.training.objectives.objective import Loss, Objective, TaughtFamily
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,12 @@ OBJECTIVES: Mapping[Family, Objective] = {
     Family.PAIRS: pairs,
     Family.TEXT: text,
 }
+TAUGHT: Mapping[Family, TaughtFamily] = {Family.LABELS: labels, Family.TAGS: tags}
+
+
+def taught_family(task: str) -> TaughtFamily:
+    """What of this task's rows a teacher can teach; KeyError for a task without labels, whose recipe was refused."""
+    return TAUGHT[spec_of(task).family]
 
 
 def objective_of(task: str) -> Objective:

@@ -10,13 +10,13 @@ from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.data.row import LabelRow
 from llmos.tasks import Rendered, Settings
-from llmos.training.objectives.objective import IGNORED, Defaults, Loss
+from llmos.training.objectives.objective import IGNORED, Defaults, Loss, Units
 from llmos.training.objectives.objective import render_inputs as render
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LabelTarget", "defaults", "loss_of", "render", "targets_of"]
+__all__ = ["LabelTarget", "defaults", "loss_of", "render", "targets_of", "units_of"]
 
 MANY_LABELS = 20
 
@@ -38,6 +38,11 @@ def targets_of(rows: Sequence[LabelRow], rendered: Sequence[Rendered], settings:
         )
         for row in rows
     ]
+
+
+def units_of(rendered: Rendered) -> Units:
+    """The text itself."""
+    return Units((0,), 1)
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:

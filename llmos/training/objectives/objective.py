@@ -42,6 +42,23 @@ class Defaults:
     least_steps: int = 400  # the steps that a head needs from its random start, with however few rows
 
 
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What of an example has a label: the places of these among the model's outputs for it, None if one was cut off,
+    and how many outputs there are."""
+
+    places: tuple[int | None, ...]
+    outputs: int
+
+
+class TaughtFamily(Protocol):
+    """What the file of a family has besides, whose labels a teacher can teach."""
+
+    def units_of(self, rendered: Rendered) -> Units:
+        """The units of an example, in the order of the row."""
+        ...
+
+
 class Objective(Protocol):
     """The parts of a family's objective. Any stands for the family's own row and target types."""
 

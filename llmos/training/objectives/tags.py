@@ -10,13 +10,13 @@ from llmos.abi.method import MethodSpec
 from llmos.abi.recipe import Recipe
 from llmos.data.row import TagRow
 from llmos.tasks import Rendered, Settings
-from llmos.training.objectives.objective import IGNORED, Defaults, Loss
+from llmos.training.objectives.objective import IGNORED, Defaults, Loss, Units
 from llmos.training.objectives.objective import render_inputs as render
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TagTarget", "defaults", "loss_of", "render", "targets_of"]
+__all__ = ["TagTarget", "defaults", "loss_of", "render", "targets_of", "units_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ def _labels(row: TagRow, rendered: Rendered, index: dict[str, int]) -> list[int]
         if first is not None:
             labels[first] = index.get(tag, IGNORED)
     return labels
+
+
+def units_of(rendered: Rendered) -> Units:
+    """The words, each at its first token."""
+    return Units(tuple(rendered.context.firsts), len(rendered.ids))
 
 
 def loss_of(recipe: Recipe, labels: int, weights: Tensor | None, head: object) -> Loss:
