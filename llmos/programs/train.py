@@ -249,7 +249,7 @@ class _Training:
         )
         verdict = decision.verdict
         learning, findings = self._by_frozen_vectors(findings, settings)
-        distilled = self._distilled(evaluator, predicted, folder)
+        distilled = self._against_teacher(evaluator, predicted, folder)
         evidence = Evidence(
             title=f"{self.recipe.name} on {self.base.manifest.ref}",
             task=task,
@@ -308,7 +308,7 @@ class _Training:
         calibration = calibrate.fit(self.recipe.task, rows, predicted, evaluator.settings, tries=tries)
         return replace(evaluator, settings=replace(evaluator.settings, calibration=calibration))
 
-    def _distilled(self, evaluator: Evaluator, predicted: Sequence[Any], folder: Path) -> dict[str, Json]:
+    def _against_teacher(self, evaluator: Evaluator, predicted: Sequence[Any], folder: Path) -> dict[str, Json]:
         """What the teacher's distillation has cost and gained; nothing without a teacher."""
         if not self.recipe.teacher:
             return {}

@@ -101,10 +101,10 @@ class SoftManyLabelsLoss:
         return float(len(examples) * self.labels)
 
     def __call__(self, given: Tensor, examples: Sequence[Example[SoftTarget]]) -> Tensor:
-        wanted = torch.stack([self._wanted(one.target) for one in examples]).to(given.device)
+        wanted = torch.stack([self._mixture(one.target) for one in examples]).to(given.device)
         return functional.binary_cross_entropy_with_logits(given, wanted, reduction="sum")
 
-    def _wanted(self, target: SoftTarget) -> Tensor:
+    def _mixture(self, target: SoftTarget) -> Tensor:
         """The mixture for one text, [labels]."""
         theirs = (target.logits[0] / self.how.temperature).sigmoid()
         if not target.is_labelled:
