@@ -1,4 +1,5 @@
 """Mixed precision (Micikevicius et al. 2018, arXiv:1710.03740): linear layers compute copies in bfloat16.
+
 Autocast would make the copy anew in every pass, and a float32 gradient of every bfloat16 one. Here the optimizer's step
 writes the copy, and reads the bfloat16 gradients of all workers: a step of few tokens is mostly such traffic.
 """
