@@ -43,8 +43,10 @@ class Bench(StrEnum):
     CALIBRATION = "calibration"
     CHECKS = "checks"
     LEARNING = "learning"
+    METHODS = "methods"
 
 
+WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS)
 WITH_DTYPE = (Bench.ENCODER, Bench.FINETUNE, Bench.GENERATE, Bench.SERVERS)
 
 
@@ -62,7 +64,9 @@ def main(
         str, typer.Option(help="What llmos computes in (encoder, finetune, servers); generate: what else, by commas.")
     ] = "auto",
     minutes: Annotated[float | None, typer.Option(min=0.1, help="How long the soak lasts.")] = None,
-    sets: Annotated[str | None, typer.Option(help="Data sets by commas, in this order (augmentation).")] = None,
+    sets: Annotated[
+        str | None, typer.Option(help="Data sets by commas, in this order (augmentation, methods).")
+    ] = None,
     data: Annotated[Path, typer.Option(help="The folder of public data sets.")] = texts.DEFAULT,
     home: Annotated[Path, typer.Option(help="The bench's own LLMOS_HOME.")] = HOME,
     device: Annotated[str | None, typer.Option(help="cpu0, cuda0 ...; the best there is if left out.")] = None,
@@ -73,8 +77,8 @@ def main(
         raise typer.Exit(_each())
     if dtype != "auto" and bench not in WITH_DTYPE:
         raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_DTYPE)}", param_hint="--dtype")
-    if sets is not None and bench is not Bench.AUGMENTATION:
-        raise typer.BadParameter(f"{bench} has none; only {Bench.AUGMENTATION} has", param_hint="--sets")
+    if sets is not None and bench not in WITH_SETS:
+        raise typer.BadParameter(f"{bench} has none; those that have: {', '.join(WITH_SETS)}", param_hint="--sets")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a daemon we started ends with us
     try:
         if bench is Bench.SERVERS:
@@ -83,8 +87,9 @@ def main(
             record = _generate(full, rounds, count, dtype, data.absolute(), home.absolute(), device)
         elif bench is Bench.SOAK:
             record = _soak(full, minutes, data.absolute(), home.absolute())
-        elif bench is Bench.AUGMENTATION:
-            record = _augmentation(full, sets, data.absolute(), home.absolute())
+        elif bench in WITH_SETS:
+            measure: Callable[..., Record] = _module(bench).measure
+            record = measure(data.absolute(), home.absolute(), mode="full" if full else "quick", names=sets)
         else:
             record = _measure(bench, full, rounds, count, dtype, data.absolute(), home.absolute(), device)
     except (Stop, LlmosError) as stop:
@@ -154,11 +159,6 @@ def _soak(full: bool, minutes: float | None, data: Path, home: Path) -> Record:
     return measure(data, home, mode="full" if full else "quick", minutes=minutes or (30.0 if full else 3.0))
 
 
-def _augmentation(full: bool, sets: str | None, data: Path, home: Path) -> Record:
-    measure: Callable[..., Record] = _module(Bench.AUGMENTATION).measure
-    return measure(data, home, mode="full" if full else "quick", names=sets)
-
-
 def _module(bench: Bench) -> ModuleType:
     try:
         return import_module("bench.reading" if bench is Bench.DATA else f"bench.{bench}")  # data.py holds the texts
@@ -183,7 +183,7 @@ def _each() -> int:
             Bench.QUALITY,
             Bench.GENERATE,
             Bench.SOAK,
-            Bench.AUGMENTATION,
+            *WITH_SETS,
             Bench.CALIBRATION,
             Bench.LEARNING,
         )  # those take long: only when asked for

@@ -128,13 +128,14 @@ def chosen_sets(names: str | None) -> tuple[TenthSet, ...]:
     return tuple(known[name] for name in asked)
 
 
-def tenth(folder: Path, one: TenthSet, seed: int) -> Splits:
-    """A tenth of the training rows, parted as `llmos train` does it; of a set without test rows, others are these."""
+def tenth(folder: Path, one: TenthSet, seed: int, rows_kept: int | None = None) -> Splits:
+    """A tenth of the training rows, or `rows_kept`, parted as `llmos train` does it; of a set without test rows, others
+    are these."""
     place = data.need(folder, one.name)
     how = Data("", text=one.columns[0], label=one.columns[1])
     rows: list[Row] = list(read_rows(str(place / one.train), how, one.task, dict(one.options)).rows)
     order = random.Random(seed).sample(range(len(rows)), len(rows))
-    count = round(SHARE * len(rows))
+    count = rows_kept or round(SHARE * len(rows))
     train = [rows[i] for i in order[:count]]
     held: list[Row] = [rows[i] for i in order[count:]]
     if one.test is not None:
@@ -222,7 +223,16 @@ def _trained(folder: Path, kept: Path, base: ModelPath, one: TenthSet) -> list[P
     return pairs
 
 
-def train(base: ModelPath, one: TenthSet, splits: Splits, added: Sequence[AddedRow], seed: int) -> Sample:
+def train(
+    base: ModelPath,
+    one: TenthSet,
+    splits: Splits,
+    added: Sequence[AddedRow],
+    seed: int,
+    *,
+    method: str = "full",
+    dtype: str = "float32",
+) -> Sample:
     """A training by the defaults of `llmos train`, and what it answers on the test rows."""
     rows = (*splits.train, *(copy.row for copy in added))
     asked = Recipe(
@@ -230,12 +240,13 @@ def train(base: ModelPath, one: TenthSet, splits: Splits, added: Sequence[AddedR
         name="bench",
         base="minilm",
         data=Data(""),
+        method=method,
         options=dict(one.options),
         seed=seed,
         checkpoint_every_s=math.inf,
     )
     recipe = resolve(asked, len(rows), len(splits.labels))
-    candidate = begin(base, recipe, len(splits.labels), "float32", "cpu0")
+    candidate = begin(base, recipe, len(splits.labels), dtype, "cpu0")
     limit = int(recipe.options.get("max_tokens", candidate.loaded.max_tokens))
     evaluator = Evaluator(candidate, one.task, Settings(splits.labels, recipe.options, limit))
     examples, validation = evaluator.examples(rows), evaluator.examples(splits.validation)
