@@ -1,7 +1,7 @@
 """Methods of training beside each other: the same rows, the defaults of `llmos train`, the same test rows.
 
-It is the evidence for `--method auto`. Finished trainings are kept in the bench's home: a bench that was stopped goes on
-with the next.
+It is the evidence for `--method auto`. Finished trainings are kept in the bench's home, and a bench that was stopped
+goes on with the next.
 """
 
 from __future__ import annotations
