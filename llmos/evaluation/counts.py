@@ -57,8 +57,11 @@ def total(tally: Counts) -> ClassCounts:
 
 
 def averages(tally: Counts) -> dict[str, Rates]:
-    """By way of averaging: each class alike (macro), each answer alike (micro), each class by its true answers."""
-    rates = [(count.rates(), count.true) for count in tally.values()]
+    """By way of averaging: each class alike (macro), each answer alike (micro), each class by its true answers.
+
+    A class that is neither true nor given in any row says nothing of the model, and is in no macro average.
+    """
+    rates = [(count.rates(), count.true) for count in tally.values() if count.true or count.given]
     weight = max(1, total(tally).true)
     return {
         "macro": {key: sum(one[key] for one, _ in rates) / max(1, len(rates)) for key in ClassCounts().rates()},
@@ -75,13 +78,13 @@ def summary(first: str, value: float, tally: Counts) -> dict[str, float]:
     return metrics | {f"{name}_{key}": rate for name, rates in by.items() for key, rate in rates.items()}
 
 
-def summaries(first: str, value: Floats | None, hits: Floats, given: Floats, true: Floats, there: Floats) -> Values:
+def summaries(first: str, value: Floats | None, hits: Floats, given: Floats, true: Floats) -> Values:
     """`summary` of many tallies at once, each [tallies, classes]; `value` is None where it is the f1 of entities.
 
-    A class that is `there` in the rows, and neither true nor given in a resample, is left out of its macro average.
+    A class that is neither true nor given in a resample is left out of its macro average.
     """
     rates = {"precision": ratio(hits, given), "recall": ratio(hits, true), "f1": ratio(2 * hits, given + true)}
-    count = hits.shape[1] - ((there > 0) & (given + true == 0)).sum(axis=1)
+    count = (given + true > 0).sum(axis=1)
     sums = hits.sum(axis=1), given.sum(axis=1), true.sum(axis=1)
     micro = {
         "precision": ratio(sums[0], sums[1]),

@@ -51,10 +51,10 @@ def test_classes_are_counted_as_scikit_learn_counts_them(pairs: list[tuple[int, 
 
     true, answers = [a for a, _ in pairs], [b for _, b in pairs]
     tally = {str(i): ClassCounts(sum(a == b == i for a, b in pairs), answers.count(i), true.count(i)) for i in range(4)}
-    report = sklearn_report(true, answers, labels=range(4), output_dict=True, zero_division=0.0)
+    report = sklearn_report(true, answers, output_dict=True, zero_division=0.0)  # classes that are neither: left out
     for ours, theirs in KEYS:
         for name, count in tally.items():
-            assert count.rates()[ours] == pytest.approx(report[name][theirs])
+            assert count.rates()[ours] == pytest.approx(report.get(name, {theirs: 0.0})[theirs])
         assert averages(tally)["macro"][ours] == pytest.approx(report["macro avg"][theirs])
         assert averages(tally)["weighted"][ours] == pytest.approx(report["weighted avg"][theirs])
 

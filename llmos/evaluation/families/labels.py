@@ -74,11 +74,11 @@ def sample_of(task: str, rows: Sequence[LabelRow], predicted: Sequence[LabelPred
     else:
         given[np.arange(len(rows)), shares.argmax(-1)] = True
     right = (true == given).all(axis=1).astype(np.float64)
-    classes, there = len(labels), (true | given).sum(axis=0).astype(np.float64)
+    classes = len(labels)
 
     def metrics(sums: Floats) -> Values:
         hits, gives, trues = (sums[:, 2 + classes * k : 2 + classes * (k + 1)] for k in range(3))
-        return summaries("accuracy", ratio(sums[:, 0], sums[:, 1]), hits, gives, trues, there)
+        return summaries("accuracy", ratio(sums[:, 0], sums[:, 1]), hits, gives, trues)
 
     statistics = beside(np.stack([right, np.ones(len(rows))], axis=1), true & given, given, true)
     return Sums(statistics, metrics, len(rows), {"accuracy": right})

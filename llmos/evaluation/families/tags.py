@@ -150,11 +150,10 @@ def sample_of(task: str, rows: Sequence[TagRow], predicted: Sequence[TagPredicti
         cells[i, 1] = len(given)
         for kind, count in tally.items():
             cells[i, [2 + k * kinds + index[kind] for k in range(3)]] = count.hits, count.given, count.true
-    there = np.ones(kinds)
 
     def metrics(sums: Floats) -> Values:
         hits, gives, trues = (sums[:, 2 + kinds * k : 2 + kinds * (k + 1)] for k in range(3))
-        return summaries("f1", None, hits, gives, trues, there) | {"accuracy": ratio(sums[:, 0], sums[:, 1])}
+        return summaries("f1", None, hits, gives, trues) | {"accuracy": ratio(sums[:, 0], sums[:, 1])}
 
     return Sums(columns_of(cells.T), metrics, len(rows))
 
