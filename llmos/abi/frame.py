@@ -1,14 +1,15 @@
 """The frames that daemon and child exchange over the child's unix socket.
 
-To the child: Job first and once, then Attach, Detach, Ask, Cancel, Accepted, Stop. From the child: Ready once, then
-Chunks, Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered, Failed, UsageReport, Probed; and
-a Beat every second. A child whose socket closes ends itself at once. What a child reports has the name of the
-kernel's event (kernel/events.py).
+To the child: Job first and once, then Attach, Detach, Ask, Cancel, Accepted, Replied, ChildChanged, Stop. From the
+child: Ready once, then Chunks, Computed, TakesIn, TakenIn, Attached, AttachFailed, Detached, Report, Offered,
+Requested, Failed, UsageReport, Probed; and a Beat every second. A child whose socket closes ends itself at
+once. What a child reports has the name of the kernel's event (kernel/events.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from llmos.abi.call import Call, Chunk
 from llmos.abi.device import Device
@@ -16,7 +17,7 @@ from llmos.abi.error import Fault
 from llmos.abi.gate import DEFAULT_POLICY, GatePolicy
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest, Manifest, Offer
-from llmos.abi.process import Program, Progress, Usage
+from llmos.abi.process import Process, Program, Progress, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,22 @@ class Accepted:
     ref: str = ""
     folder: str = ""
     fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The outcome of a request: the processes that it is about, or the fault."""
+
+    request_id: int
+    processes: tuple[Process, ...] = ()
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildChanged:
+    """A process that this one has started is in another state, or has reported."""
+
+    process: Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +194,30 @@ class Offered:
     offer: Offer
 
 
+class Act(StrEnum):
+    """What a process may ask the kernel to do for it."""
+
+    SUBMIT = "submit"  # start another program, whose parent it is
+    RESUME = "resume"  # continue an interrupted or suspended one of its own, with these arguments changed
+    KILL = "kill"  # stop one of its own, or give up an interrupted one
+    LIST = "list"  # all its own
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A process asks the kernel for an act on processes of its own; Replied follows.
+
+    `program`, `args` and `title` are of the one to start, `pid` is one that it has started.
+    """
+
+    request_id: int
+    act: Act
+    program: str = ""
+    args: dict[str, Json] = field(default_factory=dict)
+    title: str = ""
+    pid: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The child ends because of this fault; its exit follows."""
@@ -209,7 +250,7 @@ class Beat:
     still_s: float = 0.0
 
 
-ToChild = Job | Attach | Detach | Ask | Cancel | Accepted | Stop
+ToChild = Job | Attach | Detach | Ask | Cancel | Accepted | Replied | ChildChanged | Stop
 FromChild = (
     Ready
     | TakesIn
@@ -221,6 +262,7 @@ FromChild = (
     | Detached
     | Report
     | Offered
+    | Requested
     | Failed
     | UsageReport
     | Probed

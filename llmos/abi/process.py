@@ -11,6 +11,7 @@ from llmos.abi.error import Fault
 from llmos.abi.json_type import Json
 
 DONE = "done"  # the phase of a process's last report, with its result
+PAUSED = "paused"  # the phase of the last report of one that ends with a checkpoint, to be resumed when it is wanted
 SERVING = "serving"  # the phase of a process that answers calls
 
 
@@ -39,7 +40,7 @@ class State(StrEnum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.STARTING, State.EXITED}),
+    State.QUEUED: frozenset({State.STARTING, State.INTERRUPTED, State.EXITED}),
     State.STARTING: frozenset({State.READY, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
     State.READY: frozenset({State.SUSPENDED, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
     State.SUSPENDED: frozenset({State.READY, State.STOPPING, State.INTERRUPTED, State.QUEUED, State.EXITED}),
@@ -51,7 +52,10 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run: the program, its arguments (program-specific JSON), its priority and its footprint in bytes."""
+    """What to run: the program, its arguments (program-specific JSON), its priority and its footprint in bytes.
+
+    `parent` is the pid of the process that asked for it; None: a user or the daemon.
+    """
 
     program: Program
     args: dict[str, Json] = field(default_factory=dict)
@@ -59,6 +63,7 @@ class Spec:
     priority: Priority = Priority.BATCH
     device: str = "cpu0"
     need_bytes: int = 0
+    parent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

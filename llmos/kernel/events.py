@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import ClassVar, get_args
 
@@ -11,8 +11,9 @@ from llmos.abi.device import Device, LeaseKind
 from llmos.abi.error import Fault
 from llmos.abi.frame import FromChild
 from llmos.abi.gate import GatePolicy
+from llmos.abi.json_type import Json
 from llmos.abi.model import Offer
-from llmos.abi.process import DONE, Priority, Progress, Spec, Usage
+from llmos.abi.process import DONE, PAUSED, Priority, Progress, Spec, Usage
 from llmos.kernel.programs.traits import Traits
 
 
@@ -72,8 +73,11 @@ class SuspendAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class ResumeAsked(Event):
+    """Continue a process; `args` replace those of these names, where the process that started it asks."""
+
     durability: ClassVar[Durability] = Durability.FSYNCED
     pid: int
+    args: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +240,8 @@ class Report(Event):
 
     @property
     def durability(self) -> Durability:  # type: ignore[override]  # of the others, the kind decides; of this one, what it says
-        """NONE for progress, FSYNCED or WRITTEN for the last report, which is kept."""
-        return Durability.WRITTEN if self.progress.phase == DONE else Durability.NONE
+        """NONE for progress, WRITTEN for the last report, which is kept."""
+        return Durability.WRITTEN if self.progress.phase in (DONE, PAUSED) else Durability.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,4 +400,4 @@ OF_FRAMES: dict[type, Callable[..., Event]] = {
 def reported_event(at: float, pid: int, frame: FromChild) -> Event | None:
     """The event of a frame's name, with its fields; None for a frame that changes nothing in the table."""
     kind = OF_FRAMES.get(type(frame))
-    return None if kind is None else kind(at, pid, *(getattr(frame, field.name) for field in fields(frame)))
+    return None if kind is None else kind(at, pid, *(getattr(frame, one.name) for one in fields(frame)))

@@ -37,6 +37,7 @@ from llmos.kernel.executor import Executor
 from llmos.kernel.journal import Journal
 from llmos.kernel.loop import Loop, replay
 from llmos.kernel.paths import Roots
+from llmos.kernel.processes.child_requests import ChildRequests
 from llmos.kernel.processes.process_service import ProcessService
 from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.processes.scheduler import View, crowd_of, view_of
@@ -122,7 +123,7 @@ class Kernel:
         replay(self._journal, self._table)
         self._compact()
         self._plug()
-        self._supervisor.start(self._router, self._loop.post)
+        self._supervisor.start(self._router, self._loop.post, self._requests.take)
         devices = discover()
         self._running = asyncio.get_running_loop().create_task(self._loop.run())
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
@@ -155,6 +156,7 @@ class Kernel:
         )
         self.uploads = UploadService(store.uploads, self._uploads_in_use)
         self.processes = ProcessService(config, table, store, self._loop, self._event_stream, clock)
+        self._requests = ChildRequests(table, self.processes, supervisor.send)
         self.calls = CallService(
             config,
             table,
@@ -194,6 +196,7 @@ class Kernel:
             while any(process.os_pid is not None for process in self._table.processes.values()):
                 await anext(event_stream)
         self._supervisor.zygote.refuse()
+        await self._requests.close()
         await self._executor.close()
         for task in (self._tidying, self._ticking, self._running):
             assert task is not None
@@ -286,6 +289,7 @@ class Kernel:
         kind = "progress" if isinstance(event, (ev.Report, ev.UsageReport)) else "process"
         for process in self._table.drain_changes():
             self._event_stream.publish(kind, process=process)
+            self._requests.tell_parent(process)
         match event:
             case ev.Ready() if traits_of(self._table.process(event.pid).spec.program).answers_calls:
                 self._wakes[str(self._table.process(event.pid).spec.args["base"])] += 1

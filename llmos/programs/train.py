@@ -67,7 +67,13 @@ VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
 
 def main(channel: Channel, assignment: Job) -> None:
     """Train to the end, or to a checkpoint when asked to stop; the same call again continues from there."""
-    recipe = from_plain(assignment.args, Recipe)
+    training = prepare(channel, assignment, from_plain(assignment.args, Recipe))
+    if training is not None:
+        training.run()
+
+
+def prepare(channel: Channel, assignment: Job, recipe: Recipe) -> Training | None:
+    """Read the rows, and resolve the recipe; None if the process was asked to stop meanwhile."""
     check(recipe)
     channel.report(Progress("read", unit="rows"))
     key = bytes.fromhex(assignment.row_key)
@@ -86,13 +92,13 @@ def main(channel: Channel, assignment: Job) -> None:
         lessons = ask_teacher(channel, assignment, recipe, data)
     except Stopped:
         print("Stopped while the teacher answered; it is asked again", flush=True)
-        return
+        return None
     augmented = augment_training(channel, assignment, recipe, data, base)
     factor = float(base.manifest.options.get("rate_factor", 1.0))
     count = len(data.splits.train) + len(augmented.rows) + len(lessons.unlabelled)
     recipe = resolve(recipe, count, len(data.splits.labels), factor)
     recipe = replace(recipe, dtype=recipe.dtype or assignment.dtype)
-    _Training(channel, assignment, recipe, data, base, augmented, lessons).run()
+    return Training(channel, assignment, recipe, data, base, augmented, lessons)
 
 
 def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[str, Json]:
@@ -105,7 +111,7 @@ def _resolve_options(recipe: Recipe, data: LoadedData, base: ModelPath) -> dict[
     return options
 
 
-class _Training:
+class Training:
     """One run with its state."""
 
     def __init__(
@@ -122,18 +128,28 @@ class _Training:
         self.base, self.augmented, self.lessons = base, augmented, lessons
         self.scratch = Path(assignment.scratch)
         self.unknown = ""  # that the base knows too few characters of these rows
+        self.chosen = ""  # which trial of a search it is
         self.many = bool(recipe.options.get("multi_label", False))
         torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
 
     def run(self) -> None:
+        """Train, and offer the candidate with its evidence."""
+        evaluator, run = self.begin(lambda: self.channel.stop_asked)
+        evaluator.examples(self.data.splits.test)  # a row that is too long is refused now
+        dataset = self.offer_dataset()
+        if run.resume():
+            print(f"Goes on from step {run.position.step:,}", flush=True)
+        if run.train():
+            self.finish(evaluator, run, dataset)
+
+    def begin(self, stop_asked: Callable[[], bool]) -> tuple[Evaluator, Trainer]:
+        """The evaluator of a fresh candidate, and its trainer, which has read no checkpoint yet."""
         splits, dtype = self.data.splits, self.recipe.dtype or "float32"
         candidate = begin(self.base, self.recipe, len(splits.labels), dtype, self.assignment.device)
         evaluator = Evaluator(candidate, self.recipe.task, self._settings(candidate))
         self.unknown = self._look_for_unknown_text(candidate)
         train, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
         train = [*self.lessons.examples(evaluator, train), *fitting(evaluator, self.augmented.rows)]
-        evaluator.examples(splits.test)  # a row that is too long is refused now
-        dataset = self._offer_dataset()
 
         def validate() -> float:
             predicted = predict(candidate, self.recipe.task, validation, evaluator.settings)
@@ -148,13 +164,10 @@ class _Training:
             train,
             self.recipe,
             Checkpoints(self.scratch / "checkpoints"),
-            Hooks(self._report, lambda: self.channel.stop_asked, validate),
+            Hooks(self._report, stop_asked, validate),
             self._digest(),
         )
-        if run.resume():
-            print(f"Goes on from step {run.position.step:,}", flush=True)
-        if run.train():
-            self._finish(evaluator, run, dataset)
+        return evaluator, run
 
     def _loss(self, weights: torch.Tensor | None, candidate: Candidate) -> Loss:
         """The task's loss; with a teacher, that of its soft targets."""
@@ -193,7 +206,8 @@ class _Training:
         seen.update(self.lessons.digest.encode())
         return seen.hexdigest()
 
-    def _offer_dataset(self) -> str:
+    def offer_dataset(self) -> str:
+        """Offer the rows as a dataset; returns its ref."""
         written = keep(self.data, self.recipe.task, self.scratch / "dataset", row_options(self.recipe.options))
         return offer_dataset(
             self.channel,
@@ -214,7 +228,8 @@ class _Training:
             },
         )
 
-    def _finish(self, evaluator: Evaluator, run: Trainer, dataset: str) -> None:
+    def finish(self, evaluator: Evaluator, run: Trainer, dataset: str) -> None:
+        """Calibrate and evaluate the trained candidate, decide, and offer it."""
         evaluator = self._calibrate(evaluator, run)
         task, rows, settings = self.recipe.task, self.data.splits.test, evaluator.settings
         on_answer = self._evaluate("answer", chosen_of(len(rows), settings))
@@ -417,6 +432,7 @@ class _Training:
             "kept": f"step {run.position.best_step if recipe.save_best else run.position.step:,}",
             **({"augmentation": self.augmented.summary} if self.augmented.summary else {}),
             **({"unknown text": self.unknown} if self.unknown else {}),
+            **({"tuning": self.chosen} if self.chosen else {}),
         }
 
     def _resident(self, folder: Path) -> dict[str, Json]:
@@ -447,6 +463,7 @@ class _Training:
             "rate": round(_rate(run), 3),
             **self._resident(folder),
             "epochs": [to_plain(mark) for mark in run.position.marks],
+            **({"tuning": self.chosen} if self.chosen else {}),
         }
         return {
             "kind": Kind.MODEL,

@@ -21,6 +21,7 @@ from llmos.abi.model import DatasetManifest
 from llmos.abi.process import Priority, Process
 from llmos.abi.recipe import Data
 from llmos.abi.row_outcome import RowErrors
+from llmos.abi.tuning import Leaderboard
 from llmos.abi.upload import Upload, upload_id
 from llmos.sdk import request, sending
 from llmos.sdk.receiving import Receiving, export_target
@@ -486,6 +487,36 @@ class AsyncClient:
         """
         recipe = request.recipe(task, name, base, data, settings)
         return await self._start(request.train(recipe, device), wait=wait, on_progress=on_progress)
+
+    async def tune(
+        self,
+        task: str,
+        *,
+        data: str | Path | Data,
+        name: str,
+        budget: str | None = None,
+        base: str | None = None,
+        methods: Sequence[str] | None = None,
+        sampler: str | None = None,
+        device: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+        **settings: Json,
+    ) -> Process:
+        """Search the settings of a training run in a budget (`15m`, `24 trials`), and train the best into a version.
+
+        Settings are those of `train`: what is given is the same in all trials, and the search has the others. It tries
+        these `methods`, or some that fit. `leaderboard` of its pid says how it stands; the version's ref is in it.
+        """
+        if method := settings.pop("method", None):
+            methods = [*(methods or ()), method]
+        recipe = request.recipe(task, name, base, data, settings)
+        asked = request.tune(recipe, budget, methods, sampler, device)
+        return await self._start(asked, wait=wait, on_progress=on_progress)
+
+    async def leaderboard(self, pid: int) -> Leaderboard:
+        """The trials of a search by its pid, best first, as they stand now."""
+        return await self._ask(request.leaderboard(pid))
 
     async def evaluate(
         self,

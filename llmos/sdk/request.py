@@ -25,6 +25,7 @@ from llmos.abi.recipe import ROW_FILES, Data, Lora, Recipe, starter
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
+from llmos.abi.tuning import Leaderboard
 from llmos.abi.upload import is_upload
 from llmos.abi.wire import from_plain, to_plain
 from llmos.sdk.result import Result, result_of
@@ -240,6 +241,18 @@ def pull(
 
 def train(recipe: Recipe, device: str | None = None) -> Request[Process]:
     return start("train", to_plain(recipe), f"train {recipe.name}", device=device)
+
+
+def tune(
+    recipe: Recipe, budget: str | None, methods: Sequence[str] | None, sampler: str | None, device: str | None
+) -> Request[Process]:
+    said = {"budget": budget, "methods": list(methods or ()) or None, "sampler": sampler}
+    args = to_plain(recipe) | {key: value for key, value in said.items() if value is not None}
+    return start("tune", args, device=device)
+
+
+def leaderboard(pid: int) -> Request[Leaderboard]:
+    return Request("GET", f"/v1/processes/{pid}/result", lambda answer: from_plain(answer, Leaderboard))
 
 
 def evaluate(

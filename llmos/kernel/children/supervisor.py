@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from llmos.abi.error import Cancelled, LlmosError
-from llmos.abi.frame import AttachFailed, Beat, Chunks, Computed, FromChild, Ready, TakenIn, TakesIn, ToChild
+from llmos.abi.frame import AttachFailed, Beat, Chunks, Computed, FromChild, Ready, Requested, TakenIn, TakesIn, ToChild
 from llmos.abi.note import open_note, read
 from llmos.abi.process import Priority, Process, State
 from llmos.abi.wire import Splitter, encode
@@ -53,6 +53,7 @@ class Supervisor:
 
     _router: Router
     _post: Callable[[ev.Event], None]
+    _asked: Callable[[int, Requested], None]
 
     def __init__(
         self,
@@ -70,12 +71,12 @@ class Supervisor:
         self._births: dict[int, asyncio.Task[tuple[int, socket.socket]]] = {}
         self._strays: set[int] = set()  # orphaned grandchildren, as of the last tick
 
-    def start(self, router: Router, post: Callable[[ev.Event], None]) -> None:
+    def start(self, router: Router, post: Callable[[ev.Event], None], asked: Callable[[int, Requested], None]) -> None:
         """Become the parent of every orphaned descendant, and watch for exits.
 
-        Chunks of calls go to the router; all other events are posted.
+        Chunks of calls go to the router, requests to `asked`; all other events are posted.
         """
-        self._router, self._post = router, post
+        self._router, self._post, self._asked = router, post, asked
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
@@ -155,6 +156,8 @@ class Supervisor:
                 self._router.computed(call_id, share)
             case TakenIn(call_id):
                 self._router.taken_in(call_id)
+            case Requested():
+                self._asked(pid, frame)
             case TakesIn(os_pid, fd):
                 _open_note(child, os_pid, fd)
             case AttachFailed(model, fault):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmos.abi.device import Lease, LeaseKind
 from llmos.abi.error import CODES, BadInput, Fault, NotFound, ProcessDied
-from llmos.abi.process import Process, State
+from llmos.abi.process import PAUSED, Process, State
 from llmos.kernel import effects as do
 from llmos.kernel import events as ev
 from llmos.kernel.effects import Effect
@@ -130,7 +130,8 @@ def on_exited(table: ProcessTable, event: ev.ChildExited) -> list[Effect]:
     runtime = table.runtimes[event.pid]
     if runtime.is_returning:
         return _back_off(table, process, runtime.crashes, 0.0, process.reason)
-    state = _state_after(process, event.code, is_resumable=table.traits(process).is_resumable)
+    may_resume = table.traits(process).is_resumable and not table.is_orphan(process)
+    state = _state_after(process, event.code, is_resumable=may_resume)
     why = runtime.hung or _why(process, event.code, state)
     ended = table.end(process, event.at, state, why)
     return [*ended, *table.fail_calls(process, _death_fault(process))]
@@ -203,6 +204,11 @@ def is_own_fault(code: int) -> bool:
     return code > 0 or (code < 0 and -code not in FROM_OUTSIDE)
 
 
+def is_paused(process: Process) -> bool:
+    """Whether it has said that it ends with a checkpoint, and waits to be resumed."""
+    return process.progress is not None and process.progress.phase == PAUSED
+
+
 def _state_after(process: Process, code: int, *, is_resumable: bool) -> State:
     """INTERRUPTED if the program can resume and there is a reason to; else EXITED."""
     if not is_resumable:
@@ -210,6 +216,8 @@ def _state_after(process: Process, code: int, *, is_resumable: bool) -> State:
     if process.state is State.STOPPING:
         is_done = code == 0 and any(":" in ref for ref in process.made)
         return State.EXITED if is_done else State.INTERRUPTED
+    if code == 0 and is_paused(process):
+        return State.INTERRUPTED
     if code == 0 or (process.fault is not None and _is_final(process.fault)):
         return State.EXITED
     return State.INTERRUPTED
@@ -235,6 +243,8 @@ def _why(process: Process, code: int, state: State) -> str:
         return _fault_sentence(process.pid, process.fault, state)
     if state is State.INTERRUPTED and process.state is State.STOPPING:
         return f"{process.reason}; go on with: llmos resume {process.pid}"
+    if state is State.INTERRUPTED and code == 0 and process.progress is not None:
+        return process.progress.message
     if code < 0:
         went = f"ended by signal {-code} ({signal.Signals(-code).name})"
         return f"{went}; go on with: llmos resume {process.pid}" if state is State.INTERRUPTED else went

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 from llmos.abi.api_types import StreamEvent
 from llmos.abi.error import BadSetting, NotFound
+from llmos.abi.json_type import Json
 from llmos.abi.process import Priority, Process, Spec
 from llmos.config import Config
 from llmos.kernel import events as ev
@@ -25,6 +26,8 @@ from llmos.kernel.processes.process_table import ProcessTable
 from llmos.kernel.programs import declaration_of, traits_of
 from llmos.kernel.store.store import Store
 
+STOPPED = "stopped by the user"
+NOTHING: Mapping[str, Json] = {}
 RESULT = "result.json"  # in the folder of a process's reports: what it has found
 
 
@@ -63,16 +66,16 @@ class ProcessService:
     def get(self, pid: int) -> Process:
         return self._table.process(pid)
 
-    async def kill(self, pid: int, *, force: bool = False) -> Process:
-        await self._loop.ask(ev.KillAsked(self._clock(), pid, force))
+    async def kill(self, pid: int, *, force: bool = False, reason: str = STOPPED) -> Process:
+        await self._loop.ask(ev.KillAsked(self._clock(), pid, force, reason))
         return self._table.process(pid)
 
     async def suspend(self, pid: int) -> Process:
         await self._loop.ask(ev.SuspendAsked(self._clock(), pid))
         return self._table.process(pid)
 
-    async def resume(self, pid: int) -> Process:
-        await self._loop.ask(ev.ResumeAsked(self._clock(), pid))
+    async def resume(self, pid: int, args: Mapping[str, Json] = NOTHING) -> Process:
+        await self._loop.ask(ev.ResumeAsked(self._clock(), pid, dict(args)))
         return self._table.process(pid)
 
     async def nice(self, pid: int, priority: Priority) -> Process:

@@ -161,8 +161,26 @@ class ProcessTable:
 
     def _on_kill_asked(self, event: ev.KillAsked) -> list[Effect]:
         process = self.process(event.pid)
+        if process.state is State.INTERRUPTED:
+            return self._kill(process, event)
+        why = f"stopped with process {event.pid}"
+        with_it = [one for one in self._children(event.pid) if one.state is not State.INTERRUPTED]
+        effects = [effect for one in with_it for effect in self._interrupt(one, replace(event, reason=why))]
+        return [*self._kill(process, event), *effects]
+
+    def _children(self, pid: int) -> list[Process]:
+        """The processes that this one has started, and that have not exited."""
+        return [p for p in self.processes.values() if p.spec.parent == pid and p.state is not State.EXITED]
+
+    def _interrupt(self, child: Process, event: ev.KillAsked) -> list[Effect]:
+        """A queued child keeps its checkpoint, for it may be resumed with its parent."""
+        if child.state is State.QUEUED and self.traits(child).is_resumable:
+            return self.end(child, event.at, State.INTERRUPTED, event.reason)
+        return self._kill(child, event)
+
+    def _kill(self, process: Process, event: ev.KillAsked) -> list[Effect]:
         if process.state in (State.QUEUED, State.INTERRUPTED):
-            told = self.fail_calls(process, Fault(Cancelled.code, f"Process {event.pid} was {event.reason}"))
+            told = self.fail_calls(process, Fault(Cancelled.code, f"Process {process.pid} was {event.reason}"))
             return [*self.end(process, event.at, State.EXITED, event.reason), *told]
         return self.stop(process, event.reason, is_forced=event.is_forced)
 
@@ -170,17 +188,26 @@ class ProcessTable:
         return self.restart(self.process(event.pid), event.reason)
 
     def _on_suspend_asked(self, event: ev.SuspendAsked) -> list[Effect]:
-        self.put(self.process(event.pid).moved(State.SUSPENDED, reason="suspended by the user"))
-        return [do.Signal(event.pid, signal.SIGSTOP)]
+        found = [self.process(event.pid), *(one for one in self._children(event.pid) if one.state is State.READY)]
+        for process in found:
+            by = "by the user" if process.pid == event.pid else f"with process {event.pid}"
+            self.put(process.moved(State.SUSPENDED, reason=f"suspended {by}"))
+        return [do.Signal(process.pid, signal.SIGSTOP) for process in found]
 
     def _on_resume_asked(self, event: ev.ResumeAsked) -> list[Effect]:
         process = self.process(event.pid)
         if process.state is State.SUSPENDED:
-            self.put(process.moved(State.READY, reason=""))
-            return [do.Signal(event.pid, signal.SIGCONT)]
+            with_it = (one for one in self._children(event.pid) if one.state is State.SUSPENDED)
+            found = [process, *with_it]
+            for one in found:
+                self.put(one.moved(State.READY, reason=""))
+            return [do.Signal(one.pid, signal.SIGCONT) for one in found]
         if process.state in ALIVE:
             return [do.Signal(event.pid, signal.SIGCONT)]  # it may be stopped by a signal from outside
-        again = process.moved(State.QUEUED, ended_at=None, exit_code=None, fault=None, reason="to be continued")
+        spec = replace(process.spec, args={**process.spec.args, **event.args}) if event.args else process.spec
+        again = process.moved(
+            State.QUEUED, spec=spec, ended_at=None, exit_code=None, fault=None, reason="to be continued"
+        )
         self.put(again)
         self.enqueue(event.pid)
         return []
@@ -373,7 +400,25 @@ class ProcessTable:
             without_models(self.runtimes[process.pid]), is_backing_off=False, is_returning=False
         )
         self.put(process.moved(state, ended_at=at, os_pid=None, reason=reason))
-        return [do.Clean(process.pid)] if state is State.EXITED else []
+        if state is not State.EXITED:
+            return []
+        return [do.Clean(process.pid), *self._end_children(process.pid, at)]
+
+    def _end_children(self, pid: int, at: float) -> list[Effect]:
+        """What a process has started ends with it; one that runs exits as soon as it has stopped."""
+        effects: list[Effect] = []
+        for child in self._children(pid):
+            why = f"ended with process {pid}"
+            if child.state in ALIVE:
+                effects += self.stop(child, why)
+            else:
+                effects += self.end(child, at, State.EXITED, why)
+        return effects
+
+    def is_orphan(self, process: Process) -> bool:
+        """Whether the process that started it has exited, so that nothing will resume it."""
+        parent = process.spec.parent
+        return parent is not None and (parent not in self.processes or self.processes[parent].state is State.EXITED)
 
     def enqueue(self, pid: int) -> None:
         """Queue the process at the end."""

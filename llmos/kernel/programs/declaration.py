@@ -71,6 +71,9 @@ class Declaration:
     needs_row_key: ClassVar[bool] = False
     """It reads or makes rows with ids: its job has the home's key for them."""
 
+    starts: ClassVar[frozenset[Program]] = frozenset()
+    """The programs that its process may start (kernel/processes/child_requests.py)."""
+
     default_priority: ClassVar[Priority] = Priority.BATCH
     traits: ClassVar[Traits] = Traits()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from llmos.abi.device import LeaseKind
 from llmos.abi.engine import DEFAULT, check_engine
@@ -16,7 +16,7 @@ from llmos.abi.recipe import Recipe, check, recipe_of
 from llmos.abi.task import spec_of
 from llmos.kernel.processes.footprint import FootprintFacts, training_footprint, weights_bytes
 from llmos.kernel.programs.arguments import check_source, in_int8, promoted, training_dataset
-from llmos.kernel.programs.declaration import AdmissionFacts, Declaration
+from llmos.kernel.programs.declaration import AdmissionFacts, Arguments, Declaration
 from llmos.kernel.programs.traits import Traits
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Train(Declaration):
 
     name = Program("train")
     main = "llmos.programs.train"
-    arguments = get_type_hints(Recipe)
+    arguments: ClassVar[Arguments | None] = get_type_hints(Recipe)
     model_argument = "base"
     needs_base = True
     needs_shape = True
@@ -40,7 +40,7 @@ class Train(Declaration):
     def check(self, spec: Spec, model: Manifest | None, facts: AdmissionFacts) -> Spec:
         assert model is not None
         check_engine(DEFAULT, model)
-        recipe = recipe_of(spec.args)
+        recipe = self.recipe(spec)
         _check_recipe(recipe, facts)
         if recipe.teacher:
             spec = replace(spec, args={**spec.args, "teacher": _check_teacher(recipe, facts.store).ref})
@@ -56,7 +56,11 @@ class Train(Declaration):
 
     def footprint(self, spec: Spec, model: Manifest | None, facts: FootprintFacts) -> dict[LeaseKind, int]:
         assert model is not None
-        return training_footprint(recipe_of(spec.args), spec.device, model, facts)
+        return training_footprint(self.recipe(spec), spec.device, model, facts)
+
+    def recipe(self, spec: Spec) -> Recipe:
+        """The recipe in its arguments."""
+        return recipe_of(spec.args)
 
     def title(self, spec: Spec) -> str:
         args = spec.args

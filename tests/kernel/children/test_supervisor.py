@@ -54,7 +54,7 @@ def test_who_has_lost_his_parent_is_ended_and_buried_and_nobody_else_is(tmp_path
         heartbeats = Heartbeats(30.0, 60.0, lambda os_pid: False)
         supervisor = Supervisor(zygote, heartbeats, clock=time.time, steady=time.monotonic)
         router = Router(supervisor.send, lambda pid, model: None, time.monotonic, max_waiting_calls=1)
-        supervisor.start(router, lambda event: None)
+        supervisor.start(router, lambda event: None, lambda pid, request: None)
         session, orphan = orphaned()
         with OsProcess(orphan) as held:
             for _ in range(3):

@@ -1,0 +1,136 @@
+"""Successive halving: which trial trains next, as a pure function of the results so far.
+
+Jamieson and Talwalkar 2016 (arXiv:1502.07943): many trials train a little, the best part of them trains on, and so
+forth. Li et al. 2020 (ASHA, arXiv:1810.05934) promote without waiting for a rung to be full, which keeps many machines
+busy. A device here trains one trial at a time, nothing waits, and full rungs choose better; so rungs are filled. From
+ASHA come the pause with a checkpoint and the return: a trial that was passed over is next if another one fails, and
+when time is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+from llmos.abi.json_type import Json
+from llmos.abi.tuning import Budget
+from llmos.tuning.history import Advanced, Begun, Chosen, Decision, History
+
+FACTOR = 4  # of a rung's trials, one in so many trains on (the value of Li et al. 2020)
+MOST_RUNGS = 3  # a first rung of 1/64 of a run would tell nothing
+TIMED_TRIALS = 16  # a search by time has as many rungs as one of so many trials
+RESERVE = 0.9  # of the time: what measuring the winner and its last epochs take is not known exactly
+
+Sample = Callable[[int, History], dict[str, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class HalvingPlan:
+    """The rungs of a search, as shares of a trial's own run, and its budget."""
+
+    budget: Budget
+    shares: tuple[float, ...]
+
+
+def plan_of(budget: Budget) -> HalvingPlan:
+    """As many rungs as the trials can be divided by the factor."""
+    trials = budget.trials or TIMED_TRIALS
+    rungs = 1
+    while rungs < MOST_RUNGS and FACTOR**rungs <= trials:
+        rungs += 1
+    return HalvingPlan(budget, tuple(FACTOR ** -(rungs - 1 - rung) for rung in range(rungs)))
+
+
+def decide(plan: HalvingPlan, history: History, sample: Sample) -> Decision | None:
+    """The decision that is pending, or else the next one; None once the winner is made, or no trial is left."""
+    if history.made is not None:
+        return None
+    return history.pending or _next(plan, history, sample)
+
+
+def _next(plan: HalvingPlan, history: History, sample: Sample) -> Decision | None:
+    begun = len(history.settings)
+    if begun < trials_wanted(plan, history):
+        return Begun(begun, sample(begun, history))
+    for rung in range(1, len(plan.shares)):
+        if len(history.at(rung)) < _quota(plan, history, rung) and (one := _best_waiting(history, rung)) is not None:
+            return Advanced(one, rung)
+    if (extra := _with_time_left(plan, history)) is not None:
+        return extra
+    return _choose(plan, history)
+
+
+def trials_wanted(plan: HalvingPlan, history: History) -> int:
+    """How many trials the search begins: as told, or as many as fit into its time by what rungs have cost so far."""
+    if plan.budget.trials is not None:
+        return plan.budget.trials
+    assert plan.budget.seconds is not None
+    begun = len(history.settings)
+    if not history.at(0):
+        return begun + 1  # failed trials tell no cost
+    return begun + 1 if _cost(plan, history, begun + 1) <= plan.budget.seconds * RESERVE else begun
+
+
+def _cost(plan: HalvingPlan, history: History, trials: int) -> float:
+    """The seconds that a search of so many trials takes, with those that its failed trials have taken."""
+    counts = [_count(trials, rung) for rung in range(len(plan.shares))]
+    lost = sum(one.seconds for one in history.dropped.values())
+    return lost + sum(count * rung_cost(plan, history, rung) for rung, count in enumerate(counts))
+
+
+def _count(trials: int, rung: int) -> int:
+    """How many of these trials reach a rung."""
+    per_trial: int = FACTOR**rung
+    return ceil(trials / per_trial)
+
+
+def progress(plan: HalvingPlan, history: History) -> tuple[float, float]:
+    """How far the search is, and its whole: seconds, or rungs and the measuring of the winner."""
+    if plan.budget.seconds is not None:
+        return min(history.spent_s, plan.budget.seconds), plan.budget.seconds
+    total = sum(_count(plan.budget.trials or 1, rung) for rung in range(len(plan.shares))) + 1
+    return float(min(len(history.results) + len(history.dropped), total)), float(total)
+
+
+def rung_cost(plan: HalvingPlan, history: History, rung: int) -> float:
+    """The seconds of a trial on this rung: the mean so far, or the first rung's with more training."""
+    if known := history.at(rung):
+        return sum(one.seconds for one in known) / len(known)
+    first = history.at(0)
+    if not first:
+        return 0.0
+    trained_s = sum(one.trained_s for one in first) / len(first)
+    beside_s = sum(one.seconds - one.trained_s for one in first) / len(first)
+    return beside_s + trained_s * (plan.shares[rung] - plan.shares[rung - 1]) / plan.shares[0]
+
+
+def _quota(plan: HalvingPlan, history: History, rung: int) -> int:
+    """How many trials a rung takes; once the time is over only one, which becomes the candidate."""
+    if plan.budget.seconds is not None and history.spent_s >= plan.budget.seconds:
+        return 1
+    return _count(len(history.settings), rung)
+
+
+def _best_waiting(history: History, rung: int) -> int | None:
+    """The best trial that has reached the rung below and not this one."""
+    waiting = (one.trial for one in history.at(rung - 1) if one.trial not in history.dropped)
+    return next((trial for trial in waiting if (trial, rung) not in history.results), None)
+
+
+def _with_time_left(plan: HalvingPlan, history: History) -> Decision | None:
+    """A trial that was passed over comes back if the time is enough for the rest of its run."""
+    if plan.budget.seconds is None:
+        return None
+    left_s = plan.budget.seconds * RESERVE - history.spent_s
+    for rung in range(len(plan.shares) - 1, 0, -1):
+        rest_s = sum(rung_cost(plan, history, one) for one in range(rung, len(plan.shares)))
+        if rest_s <= left_s and (one := _best_waiting(history, rung)) is not None:
+            return Advanced(one, rung)
+    return None
+
+
+def _choose(plan: HalvingPlan, history: History) -> Chosen | None:
+    """The best at the last rung; None if no trial has reached it, and none can."""
+    left = [one.trial for one in history.at(len(plan.shares) - 1) if one.trial not in history.dropped]
+    return Chosen(left[0]) if left else None
