@@ -44,6 +44,7 @@ class Bench(StrEnum):
     CHECKS = "checks"
     LEARNING = "learning"
     METHODS = "methods"
+    DISTIL = "distil"
 
 
 WITH_SETS = (Bench.AUGMENTATION, Bench.METHODS)
@@ -134,7 +135,7 @@ def _measure(
         return measure(data, home, mode=mode, seeds=rounds or 1)
     if bench is Bench.CHECKS:
         return measure(data, home, mode=mode)
-    if bench is Bench.QUALITY:
+    if bench in (Bench.QUALITY, Bench.DISTIL):
         return measure(data, home, mode=mode, count=count)
     return measure(data, home, mode=mode, models=count or 20)
 
@@ -186,6 +187,7 @@ def _each() -> int:
             *WITH_SETS,
             Bench.CALIBRATION,
             Bench.LEARNING,
+            Bench.DISTIL,
         )  # those take long: only when asked for
     ]
     return max(ends)
