@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -55,3 +56,21 @@ def assignment(folder: Path, recipe: dict[str, Json], *, dtype: str = "float32",
     plain = {"name": "sorter", "base": "tiny:1", "epochs": 4.0, "learning_rate": 3e-3, "batch_size": 8, **recipe}
     models = {"base": base(folder), **models}
     return Job(1, "train", plain, str(scratch), dtype=dtype, threads=1, models=models)
+
+
+def preferring(folder: Path, rows: int = 60, *, pairs: bool = True) -> Path:
+    """Prompts whose first letter decides which of two answers is better; as single answers that are good or bad."""
+    chance = random.Random(3)
+    lines = []
+    for i in range(rows):
+        letter = "uv"[i % 2]
+        good, bad = ("apple", "iron") if letter == "u" else ("iron", "apple")
+        row: dict[str, Json] = {"prompt": f"{letter * 3} {chance.choice('klmn') * 2} {i}"}
+        if pairs:
+            row |= {"chosen": good, "rejected": bad}
+        else:
+            row |= {"completion": good if i % 4 < 2 else bad, "label": i % 4 < 2}
+        lines.append(json.dumps(row))
+    path = folder / ("pairs.jsonl" if pairs else "singles.jsonl")
+    path.write_text("\n".join(lines))
+    return path

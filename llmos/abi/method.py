@@ -139,21 +139,33 @@ class MethodSpec:
 
     def values(self, given: Values) -> dict[str, Json]:
         """Every setting, as given or by default; BadSetting for one that it does not have, or a wrong value."""
-        known = {one.name: one for one in self.settings}
-        for key in given:
-            if key not in known:
-                raise _no_setting(self, key, given[key])
-        return {name: one.check(given.get(name, one.default)) for name, one in known.items()}
+        return check_values(
+            self.name, self.settings, given, {one.name: one.settings for one in method_specs().values()}
+        )
 
 
-def _no_setting(spec: MethodSpec, key: str, value: Json) -> BadSetting:
-    names = [one.name for one in spec.settings]
-    others = [other.name for other in method_specs().values() if key in {one.name for one in other.settings}]
+Settings = tuple[MethodSetting, ...]
+
+
+def check_values(name: str, settings: Settings, given: Values, all_settings: Mapping[str, Settings]) -> dict[str, Json]:
+    """Every setting of what is called `name`, as given or by default; BadSetting for another one, or a wrong value.
+
+    `all_settings` are those of all things of its kind, for the way out.
+    """
+    known = {one.name: one for one in settings}
+    for key in given:
+        if key not in known:
+            raise _no_setting(name, list(known), key, given[key], all_settings)
+    return {key: one.check(given.get(key, one.default)) for key, one in known.items()}
+
+
+def _no_setting(name: str, names: list[str], key: str, value: Json, all_settings: Mapping[str, Settings]) -> BadSetting:
+    others = [other for other, settings in all_settings.items() if key in {one.name for one in settings}]
     has = f"it has {', '.join(names)}" if names else "it has none"
     near = f" (near: {', '.join(get_close_matches(key, names))})" if get_close_matches(key, names) else ""
-    said = f". Methods that have it: {', '.join(others)}" if others else ""
+    said = f". Those that have it: {', '.join(others)}" if others else ""
     return BadSetting(
-        f"{spec.name} has no setting {key!r}{near}; {has}{said}", key=key, value=value, expected=names, method=spec.name
+        f"{name} has no setting {key!r}{near}; {has}{said}", key=key, value=value, expected=names, method=name
     )
 
 

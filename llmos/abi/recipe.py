@@ -21,6 +21,7 @@ from llmos.abi.distillation import (
 from llmos.abi.error import BadSetting
 from llmos.abi.json_type import Json
 from llmos.abi.method import MethodSpec, method_names, method_of
+from llmos.abi.objective import DEFAULT_METHOD, objective_in, takes_preferences
 from llmos.abi.task import BATCH_SIZE, all_specs, find_spec, is_generative, recipe_options, spec_of, trainable_tasks
 from llmos.abi.wire import from_plain, to_json, to_plain
 
@@ -124,6 +125,7 @@ class Recipe:
     teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
     teacher_temperature: float = field(default=TEACHER_TEMPERATURE, metadata=LATER)  # over 1: softer targets
+    objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
 
 
 def identity_of(recipe: Recipe) -> bytes:
@@ -207,7 +209,14 @@ def recipe_of(args: Mapping[str, Json]) -> Recipe:
                     value=given[key],
                     expected=known,
                 )
-    return from_plain(args, Recipe)
+    return from_plain(with_method(args), Recipe)
+
+
+def with_method(args: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The arguments with a method that keeps the base, where they name none and the objective needs a frozen base."""
+    objective = objective_in(args.get("options") or {})
+    is_open = args.get("method") is None and objective is not None and objective.needs_reference
+    return {**args, "method": DEFAULT_METHOD} if is_open else args
 
 
 def check(recipe: Recipe) -> None:
@@ -255,6 +264,7 @@ def check(recipe: Recipe) -> None:
     _check_distillation(recipe)
     _check_task_settings(recipe)
     _check_method(recipe)
+    _check_objective(recipe)
     if recipe.class_weights == "balanced" and recipe.options.get("multi_label"):
         raise _bad("class_weights", "balanced", "none where a text may have many labels")
 
@@ -306,6 +316,22 @@ def _check_method(recipe: Recipe) -> None:
         )
     if not spec.trains_layers and spec_of(recipe.task).head not in ("sequence", "token"):
         raise _bad("method", spec.name, f"another for {recipe.task}, which has no head to train")
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """Check the objective on preferences and its settings, and that there is a frozen base where it needs one."""
+    spec = objective_in(recipe.options)
+    if spec is None:
+        if recipe.objective_settings:
+            key, value = next(iter(recipe.objective_settings.items()))
+            raise _bad(key, value, "left out, or given with an objective that has it, such as dpo")
+        return
+    if not takes_preferences(recipe.task):
+        able = ", ".join(task for task in trainable_tasks() if takes_preferences(task))
+        raise _bad("objective", spec.name, f"left out for {recipe.task}. Tasks that learn from preferences: {able}")
+    spec.values(recipe.objective_settings)
+    if spec.needs_reference and not method_of(recipe.method).keeps_base:
+        raise _bad("method", recipe.method, f"one that keeps the base, such as lora: {spec.name} compares with it")
 
 
 def _check_task_settings(recipe: Recipe) -> None:

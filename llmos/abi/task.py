@@ -63,6 +63,11 @@ class TaskSetting:
     choices: tuple[str, ...] = ()  # none: any value of its kind
 
 
+OBJECTIVE = TaskSetting("objective", str, "Learn from preferences: dpo, orpo or kto (default: the answers themselves).")
+# how preference rows are read; off: their better answer alone
+PREFERENCES = TaskSetting("preferences", neutral="off", choices=("auto", "paired", "unpaired", "off"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """The declaration of a task.

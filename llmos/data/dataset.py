@@ -10,7 +10,9 @@ from typing import Any
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
+from llmos.abi.objective import DETECT, PLAIN
 from llmos.abi.recipe import UNLABELLED, Data
+from llmos.abi.task import PREFERENCES
 from llmos.data.byte_source import sha256_of_file
 from llmos.data.datasets.columns import SPLITS
 from llmos.data.datasets.dataset_reader import open_dataset, row_options
@@ -20,7 +22,7 @@ from llmos.data.datasets.split_by import SplitBy, choose_units, column_leaks, sp
 from llmos.data.datasets.stored_row import NOTHING, StoredRow
 from llmos.data.families import rows_of
 from llmos.data.formats.saved_dataset import splits_of
-from llmos.data.reader import read_rows
+from llmos.data.reader import read_rows, stream_rows
 from llmos.data.row import Row, Rows
 from llmos.data.splits import Leak, Part, Splits, key_of, leaks_of, make_splits
 
@@ -60,6 +62,7 @@ def gather(
     sources = _sources(data, folders)
     of_dataset = _options_of(sources, task)
     options = {**row_options(of_dataset), **options}
+    options = options | _form_option(sources["train"], data, task, options)
     read = {name: _read(source, data, task, options, key) for name, source in sources.items()}
     given = {name: None if rows is None else rows.rows for name, rows in read.items()}
     train = given["train"]
@@ -73,7 +76,18 @@ def gather(
     described = {name: _describe(rows, sources[name]) for name, rows in read.items() if rows is not None}
     notes = tuple(dict.fromkeys(note for rows in read.values() if rows is not None for note in rows.notes))
     leaks = (*leaks_of(splits), *column_leaks(stored, by))
-    return LoadedData(splits, described, leaks, notes, stored, row_options(of_dataset))
+    return LoadedData(splits, described, leaks, notes, stored, row_options({**of_dataset, **options}))
+
+
+def _form_option(source: _Source | None, data: Data, task: str, options: Mapping[str, Json]) -> dict[str, Json]:
+    """The form of the source's preference rows, where the options leave it to the rows."""
+    if source is None or options.get(PREFERENCES.name) != DETECT:
+        return {}
+    if source.dataset:
+        found = open_dataset(Path(source.path), task, {}, source.dataset).options
+    else:
+        found = dict(stream_rows(source.path, data, task, dict(options)).reader.options)
+    return {PREFERENCES.name: found.get(PREFERENCES.name, PLAIN)}
 
 
 def _part_by(by: SplitBy, by_object: Mapping[int, StoredRow[Any]]) -> Part:
@@ -102,6 +116,7 @@ def test_rows(data: Data, task: str, options: dict[str, Json], folders: Mapping[
     split, or all rows where it has no splits. With a key, rows of a file get the ids that a dataset would give them."""
     sources = _sources(data, folders)
     source = sources["test"] or sources["train"]
+    options = options | _form_option(source, data, task, options)
     rows = _read(source, data, task, options, key)
     assert rows is not None
     assert source is not None
@@ -184,7 +199,7 @@ def _read(
         return read_rows(source.path, data, task, options)
     reader = open_dataset(Path(source.path), task, options, source.dataset, key)
     stored = tuple(reader.rows(source.split))
-    columns = {name: name for name in rows_of(task).stored_columns(task)}
+    columns = {name: name for name in rows_of(task).stored_columns(task, reader.options)}
     return Rows(
         tuple(one.row for one in stored),
         str(reader.path(source.split)),

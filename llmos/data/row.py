@@ -214,6 +214,35 @@ class TextRow:
         return _identity(self.input, self.target)
 
 
+@dataclass(frozen=True, slots=True)
+class PreferenceRow(TextRow):
+    """A prompt with a better and a worse answer; as a text row it has the better one."""
+
+    rejected: str = ""
+    rejected_message: str = ""
+
+    @property
+    def rejected_completion(self) -> Json:
+        """The worse answer as the task renders it to train on."""
+        return json.loads(self.rejected_message) if self.rejected_message else self.rejected
+
+    @property
+    def target(self) -> str:
+        texts = f"chosen={self.answer!r}, rejected={self.rejected!r}"
+        return f"Preferred({texts}, messages={(self.message, self.rejected_message)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedRow(TextRow):
+    """A prompt with one answer, which somebody found good or bad."""
+
+    is_good: bool = True
+
+    @property
+    def target(self) -> str:
+        return f"Rated(text={self.answer!r}, message={self.message!r}, is_good={self.is_good})"
+
+
 def _identity(asked: Json, target: str) -> str:
     return f"({sorted(asked.items())!r}, {target})"
 

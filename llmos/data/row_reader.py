@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
+from llmos.abi.json_type import Json
 from llmos.data.cells import is_filled
 from llmos.data.review import Review
 from llmos.data.row import R
@@ -37,6 +38,7 @@ class RowReader(Generic[R]):
 
     review: Review | None = None  # which rows annotators have rejected
     counts: Counter[str] = field(default_factory=Counter)  # of what rows were changed in, in words
+    options: Mapping[str, Json] = field(default_factory=dict)  # those of a stored dataset that the table decided
 
     def is_empty(self, record: Record) -> bool:
         """Whether the row has nothing to read where something must be."""

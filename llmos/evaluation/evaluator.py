@@ -17,6 +17,7 @@ from llmos.tasks import Settings
 from llmos.tasks.calibration import load_calibration
 from llmos.training.candidate import Candidate, load_stored
 from llmos.training.examples import Example, make_examples
+from llmos.training.reference import with_reference
 
 OnDone = Callable[[int], None]
 
@@ -46,7 +47,7 @@ class Evaluator(Judge):
     ) -> list[Any]:
         """Predictions of the rows before calibration, in order (`apply_calibration` makes the served ones); where the
         task writes, with generated answers to those at the places `answered`, or to as many as the options say."""
-        examples = self.examples(rows)
+        examples = with_reference(self.candidate, self.examples(rows))
         predicted = predict(self.candidate, self.task, examples, self.settings, on_done=on_row)
         return generate_answers(
             self.candidate, self.task, rows, examples, predicted, self.settings, answered, on_done=on_answer

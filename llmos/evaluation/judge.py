@@ -71,7 +71,7 @@ class Judge:
             structs.replace(one, facets=its, **({"id": ids[i]} if ids else {}))
             for i, (one, its) in enumerate(zip(found, facets.values, strict=True))
         )
-        metric = headline_of(self.task, predicted)
+        metric = headline_of(self.task, predicted, self.settings)
         return RowFindings(outcomes, measure_slices(self, rows, predicted, outcomes, metric, facets.left_out))
 
     def sample(self, rows: Sequence[Row], predicted: Sequence[Any]) -> Sample:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from llmos.abi.error import BadInput
+from llmos.abi.objective import primary_metric_of
 from llmos.abi.task import spec_of
 from llmos.data.row import Row
 from llmos.evaluation.evaluation_result import EvaluationResult
@@ -25,24 +26,25 @@ def judge(task: str, rows: Sequence[Row], predicted: Sequence[Any], settings: Se
     """All numbers of these predictions against their rows, the task's primary metric first."""
     result = evaluation_of(task).judge(task, rows, predicted, settings)
     metrics = {**result.metrics, **_own_metrics(task, rows, predicted, settings)}
-    first = headline_of(task, predicted)
+    first = headline_of(task, predicted, settings)
     return replace(result, metrics={first: _primary_of(task, metrics, first), **metrics})
 
 
-def headline_of(task: str, predicted: Sequence[Any]) -> str:
-    """The name of the metric that decides of these predictions: the task's primary one, where it can be computed."""
-    spec = spec_of(task)
-    return text.headline(spec.primary_metric, predicted) if spec.is_generative else spec.primary_metric
+def headline_of(task: str, predicted: Sequence[Any], settings: Settings) -> str:
+    """The name of the metric that decides of these predictions: that of the model's objective or the task's primary
+    one, where it can be computed."""
+    spec, wanted = spec_of(task), primary_metric_of(task, settings.options)
+    return text.headline(wanted, spec.primary_metric, predicted) if spec.is_generative else wanted
 
 
 def primary_metric(task: str, rows: Sequence[Row], predicted: Sequence[Any], settings: Settings) -> float:
     """The one number that decides; before a task that writes has written anything, how likely the true texts are."""
-    spec = spec_of(task)
-    if spec.is_generative and not text.is_answered(predicted):
+    spec, name = spec_of(task), headline_of(task, predicted, settings)
+    is_primary = name == spec.primary_metric
+    if spec.is_generative and is_primary and not text.is_answered(predicted):
         return text.likelihood(predicted)
-    if spec.metric is not None:
+    if spec.metric is not None and is_primary:
         return _primary_of(task, _own_metrics(task, rows, predicted, settings), spec.primary_metric)
-    name = headline_of(task, predicted)
     found = evaluation_of(task).metric(name, rows, predicted, settings)
     return judge(task, rows, predicted, settings).metrics[name] if found is None else found
 

@@ -74,6 +74,12 @@ class NextHead(nn.Module):
         found: Tensor = _Summed.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
         return found
 
+    def token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each target, [n], with gradients: each chunk's logits are computed again in the backward pass."""
+        weight, bias = self._weights()
+        found: Tensor = _Each.apply(hidden, weight, bias, targets, self)  # type: ignore[no-untyped-call]  # torch's
+        return found
+
     def logits(self, made: Tensor) -> Tensor:
         """The architecture's logits from the raw output of its layer."""
         made = made.float()
@@ -160,3 +166,41 @@ class _Summed(torch.autograd.Function):
         (share,) = outer
         hidden, weight, bias = (None if held is None else held * share for held in ctx.saved_tensors)
         return hidden, weight, bias, None, None
+
+
+class _Each(torch.autograd.Function):
+    """The loss of each target. Logits are never kept: the backward pass computes them again, chunk by chunk."""
+
+    @staticmethod
+    def forward(  # Any: torch's context
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: NextHead
+    ) -> Tensor:
+        ctx.head = head
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        some = [
+            cross_entropy(head.logits(linear(part, weight, bias)), wanted, reduction="none")
+            for part, wanted in head.chunks(hidden, targets)
+        ]
+        return torch.cat(some) if some else hidden.new_zeros(0)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:  # Any: as torch passes them
+        (shares,) = outer
+        hidden, weight, bias, targets = ctx.saved_tensors
+        weight_grad = torch.zeros_like(weight) if weight.requires_grad else None
+        bias_grad = torch.zeros_like(bias) if bias is not None and bias.requires_grad else None
+        hidden_grads, start = [], 0
+        for some, wanted in ctx.head.chunks(hidden.detach(), targets):
+            part = shares[start : start + len(wanted)]
+            start += len(wanted)
+            with torch.enable_grad():
+                inputs = [some.requires_grad_()]
+                inputs += [weight] if weight_grad is not None else []
+                inputs += [bias] if bias is not None and bias_grad is not None else []
+                losses = cross_entropy(ctx.head.logits(linear(some, weight, bias)), wanted, reduction="none")
+                made = list(torch.autograd.grad(losses, inputs, part))
+            hidden_grads.append(made.pop(0))
+            for held in (weight_grad, bias_grad):
+                if held is not None:
+                    held += made.pop(0)
+        return torch.cat(hidden_grads) if hidden_grads else torch.zeros_like(hidden), weight_grad, bias_grad, None, None

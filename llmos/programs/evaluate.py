@@ -20,9 +20,18 @@ from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
 from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest
+from llmos.abi.objective import DETECT, takes_preferences
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Data
-from llmos.abi.task import Family, generative_tasks, is_generative, recipe_options, spec_of, trainable_tasks
+from llmos.abi.task import (
+    PREFERENCES,
+    Family,
+    generative_tasks,
+    is_generative,
+    recipe_options,
+    spec_of,
+    trainable_tasks,
+)
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import test_rows, training_keys
 from llmos.data.families import rows_of
@@ -49,7 +58,7 @@ def main(channel: Channel, assignment: Job) -> None:
     manifest = model.manifest
     task = str(assignment.args.get("task") or manifest.task)
     _refuse_others(manifest, task)
-    options = {**manifest.options, **_report(assignment.args.get("options"))}
+    options = {**_form(task), **manifest.options, **_report(assignment.args.get("options"))}
     channel.report(Progress("read", unit="rows"))
     key = bytes.fromhex(assignment.row_key)
     read = test_rows(data_of(assignment.args.get("data")), task, options, assignment.datasets, key)
@@ -205,6 +214,11 @@ def report_rows(channel: Channel, phase: str, count: int) -> Callable[[int], Non
         channel.report(Progress(phase, done, count, "rows"))
 
     return on_done
+
+
+def _form(task: str) -> dict[str, Json]:
+    """Preference rows are read as such, whatever the model has learned from."""
+    return {PREFERENCES.name: DETECT} if takes_preferences(task) else {}
 
 
 def _refuse_others(manifest: Manifest, task: str) -> None:

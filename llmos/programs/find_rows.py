@@ -28,7 +28,8 @@ def main(channel: Channel, job: Job) -> None:
             for number, (split, stored) in enumerate(rows_of(reader)):
                 if stored.id in wanted or _is_made_of(stored.origin, wanted):
                     count += 1
-                    rows += [{"dataset": ref, **plain_row(reader.task, split, stored)}] if len(rows) < MOST_ROWS else []
+                    if len(rows) < MOST_ROWS:
+                        rows.append({"dataset": ref, **plain_row(reader.task, reader.options, split, stored)})
                 if number % EVERY == EVERY - 1:
                     on_rows(EVERY)
     except Stopped:

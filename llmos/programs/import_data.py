@@ -16,9 +16,10 @@ from typing import Any
 from llmos.abi.error import BadInput, BadRow
 from llmos.abi.frame import Job
 from llmos.abi.json_type import Json
+from llmos.abi.objective import DETECT, PLAIN, takes_preferences
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import UNLABELLED, Data
-from llmos.abi.task import spec_of
+from llmos.abi.task import PREFERENCES, spec_of
 from llmos.abi.wire import from_plain
 from llmos.data.dataset import describe_source
 from llmos.data.datasets.columns import SPLITS
@@ -46,6 +47,7 @@ def main(channel: Channel, job: Job) -> None:
     channel.report(Progress("read", unit="rows"))
     task = str(args.get("task") or _guess_task(data))
     options = _check_options(task, args.get("options") or {})
+    options = options | _form_of_preferences(data, task, options)
     columns = {key: str(args[key]) for key in (GROUP, TIME) if args.get(key)}
     importing = _Import(channel, data, task, options, columns, RowIds(bytes.fromhex(job.row_key)))
     try:
@@ -200,6 +202,16 @@ def _check_options(task: str, options: Mapping[str, Json]) -> dict[str, Json]:
             expected=sorted(known),
         )
     return dict(options)
+
+
+def _form_of_preferences(data: Data, task: str, options: Mapping[str, Json]) -> dict[str, Json]:
+    """How preference rows are read, if there are any: as the options say, else by the columns of the first file."""
+    asked = options.get(PREFERENCES.name, DETECT)
+    sources = [source for split, source in _sources(data).items() if split != UNLABELLED]
+    if not takes_preferences(task) or asked != DETECT or not sources:
+        return {}
+    stream = stream_rows(sources[0], data, task, {**options, PREFERENCES.name: DETECT})
+    return {PREFERENCES.name: PLAIN, **stream.reader.options}
 
 
 def _no_row(source: str, stream: RowStream[Any]) -> BadRow:

@@ -22,9 +22,10 @@ from llmos.abi.frame import Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.method import is_on_base
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Part, Verdict
+from llmos.abi.objective import primary_metric_of
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Data
-from llmos.abi.task import spec_of, trainable_tasks
+from llmos.abi.task import trainable_tasks
 from llmos.abi.wire import to_json, to_plain
 from llmos.data.dataset import test_rows
 from llmos.data.row import Row
@@ -205,7 +206,7 @@ def quantize_model(
     manifest, base = model.manifest, model.base
     assert base is not None, f"{manifest.ref} names no base"
     gain = gain or report_gain(channel, assignment, base)
-    name = spec_of(manifest.task).primary_metric
+    name = primary_metric_of(manifest.task, manifest.options)
     if is_on_base(manifest.method):
         model = with_resident(channel, assignment, model)
     plain, in_float, _, _ = _judge_cost(channel, assignment, model, assignment.dtype, rows.rows)

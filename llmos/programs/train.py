@@ -19,6 +19,7 @@ from llmos.abi.frame import Accepted, Job, ModelPath
 from llmos.abi.json_type import Json
 from llmos.abi.method import has_adapter, is_on_base
 from llmos.abi.model import Kind, Manifest, Offer, OfferKind, Verdict, content_digest
+from llmos.abi.objective import objective_in, primary_metric_of
 from llmos.abi.process import DONE, Progress
 from llmos.abi.recipe import Recipe, check, distillation_of, identity_of, settings_of_method
 from llmos.abi.task import spec_of
@@ -47,6 +48,7 @@ from llmos.programs.augment_training import AugmentedTraining, augment_training,
 from llmos.programs.channel import Channel, Stopped
 from llmos.programs.dataset_version import offer_dataset
 from llmos.programs.distilled import Distilled
+from llmos.programs.preference_training import FORM, reading_options, with_form, with_objective
 from llmos.programs.quantize import MeasuredRows, quantize_model
 from llmos.programs.resident import with_resident
 from llmos.programs.teaching import Lessons, ask_teacher, taught_data
@@ -77,8 +79,8 @@ def prepare(channel: Channel, assignment: Job, recipe: Recipe) -> Training | Non
     check(recipe)
     channel.report(Progress("read", unit="rows"))
     key = bytes.fromhex(assignment.row_key)
-    data = gather(recipe.data, recipe.task, recipe.options, assignment.datasets, key=key)
-    recipe = replace(recipe, options={**data.options, **recipe.options})
+    data = gather(recipe.data, recipe.task, reading_options(recipe), assignment.datasets, key=key)
+    recipe = with_form(recipe, data)
     recipe = replace(recipe, options=_resolve_options(recipe, data, assignment.models["base"]))
     for note in data.notes:
         print(note, flush=True)
@@ -134,7 +136,11 @@ class Training:
 
     def run(self) -> None:
         """Train, and offer the candidate with its evidence."""
-        evaluator, run = self.begin(lambda: self.channel.stop_asked)
+        try:
+            evaluator, run = self.begin(lambda: self.channel.stop_asked)
+        except Stopped:
+            print("Stopped before the first step; what the base says of the answers is kept", flush=True)
+            return
         evaluator.examples(self.data.splits.test)  # a row that is too long is refused now
         dataset = self.offer_dataset()
         if run.resume():
@@ -143,13 +149,18 @@ class Training:
             self.finish(evaluator, run, dataset)
 
     def begin(self, stop_asked: Callable[[], bool]) -> tuple[Evaluator, Trainer]:
-        """The evaluator of a fresh candidate, and its trainer, which has read no checkpoint yet."""
+        """The evaluator of a fresh candidate, and its trainer, which has read no checkpoint yet.
+
+        Stopped if the process is asked to stop while the base says what it thinks of preferences.
+        """
         splits, dtype = self.data.splits, self.recipe.dtype or "float32"
         candidate = begin(self.base, self.recipe, len(splits.labels), dtype, self.assignment.device)
         evaluator = Evaluator(candidate, self.recipe.task, self._settings(candidate))
         self.unknown = self._look_for_unknown_text(candidate)
-        train, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
-        train = [*self.lessons.examples(evaluator, train), *fitting(evaluator, self.augmented.rows)]
+        rows, validation = evaluator.examples(splits.train), evaluator.examples(splits.validation)
+        train = [*self.lessons.examples(evaluator, rows), *fitting(evaluator, self.augmented.rows)]
+        checkpoints, digest = self.scratch / "checkpoints", self._digest()
+        train, validation = with_objective(self.channel, self.recipe, candidate, train, validation, checkpoints, digest)
 
         def validate() -> float:
             predicted = predict(candidate, self.recipe.task, validation, evaluator.settings)
@@ -163,9 +174,9 @@ class Training:
             self._loss(weights, candidate),
             train,
             self.recipe,
-            Checkpoints(self.scratch / "checkpoints"),
+            Checkpoints(checkpoints),
             Hooks(self._report, stop_asked, validate),
-            self._digest(),
+            digest,
         )
         return evaluator, run
 
@@ -236,7 +247,7 @@ class Training:
         raw = evaluator.predict_raw(rows, self._evaluate("evaluate", rows), on_answer)
         predicted = evaluator.apply_calibration(raw)
         judged = evaluator.judge(rows, predicted)
-        name = spec_of(task).primary_metric
+        name = primary_metric_of(task, self.recipe.options)
         self._report(Progress("examine", message="slices and errors"))
         stored = self.data.stored.get("test", ())
         findings = evaluator.examine(rows, predicted, [one.id for one in stored], [one.extra for one in stored])
@@ -278,7 +289,7 @@ class Training:
             leaks=tuple(map(str, self.data.leaks)),
             facts=self._facts(run, dataset) | said_of_answers(task, len(rows), settings) | _of_teacher(distilled),
             calibration=measure(task, rows, raw, settings),
-            validated="likelihood" if spec_of(task).is_generative else "",
+            validated="likelihood" if spec_of(task).is_generative and name == spec_of(task).primary_metric else "",
             losses=run.position.losses,
             marks=run.position.marks,
             distillation=distilled,
@@ -376,7 +387,7 @@ class Training:
         theirs = load_evaluator(promoted, manifest.task, dtype, self.assignment.device)
         read = theirs.predict_raw(rows, self._evaluate("compare", rows), answered=places_answered(mine))
         its = theirs.apply_calibration(read)
-        name = spec_of(manifest.task).primary_metric
+        name = primary_metric_of(manifest.task, self.recipe.options)
         comparison = compare(evaluator.sample(rows, mine), theirs.sample(rows, its), name)
         if comparison is None:
             return Incumbent(manifest.ref, manifest.task, note=f"{name} cannot be computed of both on these rows")
@@ -395,7 +406,7 @@ class Training:
             return ""
         if bool(manifest.options.get("multi_label", False)) != self.many:
             return "one gives one label to a text, the other many"
-        if spec_of(manifest.task).primary_metric == "likelihood" and not self._reads_alike(promoted):
+        if primary_metric_of(manifest.task, self.recipe.options) == "likelihood" and not self._reads_alike(promoted):
             return f"it stands on {manifest.base}, whose tokens are others, and each model's likelihood is of its own"
         return ""
 
@@ -422,6 +433,7 @@ class Training:
             "base": self.base.manifest.ref,
             "dataset": ", of ".join([dataset, *self._parents()]),
             "method": _describe_method(recipe),
+            **_describe_objective(recipe),
             "epochs": f"{recipe.epochs:g}",
             "learning rate": f"{recipe.learning_rate:g}, head {recipe.head_rate_ratio:g} times that",
             "batch": f"{recipe.batch_size} examples",
@@ -473,7 +485,7 @@ class Training:
             "method": self.recipe.method,
             "architecture": base.architecture,
             "labels": list(settings.labels),
-            "options": {"max_tokens": settings.max_tokens, **self.recipe.options},
+            "options": {"max_tokens": settings.max_tokens, **_without_form(self.recipe.options)},
             "evidence": evidence.plain(),
             "lineage": lineage,
             "license": base.license,
@@ -486,6 +498,20 @@ def _comparison_json(incumbent: Incumbent, metric: str) -> dict[str, Json]:
     found = incumbent.comparison
     said = {"ref": incumbent.ref, metric: found and found.theirs, "ours": incumbent.ours, "note": incumbent.note}
     return {**found.plain(), **said, "our_metric": found.ours} if found is not None else said
+
+
+def _without_form(options: dict[str, Json]) -> dict[str, Json]:
+    """The options without how the rows of this run were read: rows to evaluate may be of another form."""
+    return {key: value for key, value in options.items() if key != FORM}
+
+
+def _describe_objective(recipe: Recipe) -> dict[str, str]:
+    """The objective on preferences with its settings, for the evidence."""
+    spec = objective_in(recipe.options)
+    if spec is None:
+        return {}
+    values = spec.values(recipe.objective_settings).items()
+    return {"objective": ", ".join([spec.name, *(f"{key} {value:g}" for key, value in values)])}
 
 
 def _describe_method(recipe: Recipe) -> str:

@@ -16,7 +16,7 @@ from llmos.abi.recipe import Recipe
 from llmos.abi.task import spec_of
 from llmos.abi.tuning import TRIAL_ARGUMENTS
 from llmos.abi.wire import from_json, from_plain, to_json
-from llmos.programs.channel import Channel
+from llmos.programs.channel import Channel, Stopped
 from llmos.programs.train import Training, prepare
 from llmos.training.trainer import Trainer
 
@@ -47,13 +47,16 @@ def main(channel: Channel, assignment: Job) -> None:
     training = prepare(channel, assignment, recipe)
     if training is None:
         return
-    if rung == len(shares):
-        training.chosen = f"trial {args['number']} of {args.get('trials', 1)}, by the validation rows"
-        _finish(channel, training)
-    elif (reached := _reach(channel, training, shares[rung], began)) is not None:
-        found.append(reached)
-        _keep(file, found)
-        _report(channel, recipe.task, found, shares, rung)
+    try:
+        if rung == len(shares):
+            training.chosen = f"trial {args['number']} of {args.get('trials', 1)}, by the validation rows"
+            _finish(channel, training)
+        elif (reached := _reach(channel, training, shares[rung], began)) is not None:
+            found.append(reached)
+            _keep(file, found)
+            _report(channel, recipe.task, found, shares, rung)
+    except Stopped:
+        print("Stopped before the first step", flush=True)
 
 
 def _reach(channel: Channel, training: Training, share: float, began: float) -> Rung | None:

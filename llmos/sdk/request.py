@@ -20,8 +20,9 @@ from llmos.abi.gate import SUITE, Gate
 from llmos.abi.json_type import Json
 from llmos.abi.method import setting_names
 from llmos.abi.model import DatasetManifest
+from llmos.abi.objective import objective_settings
 from llmos.abi.process import Priority, Process
-from llmos.abi.recipe import ROW_FILES, Data, Lora, Recipe, starter
+from llmos.abi.recipe import ROW_FILES, Data, Lora, Recipe, starter, with_method
 from llmos.abi.row_outcome import RowErrors
 from llmos.abi.row_path import split_part
 from llmos.abi.task import find_spec, recipe_options
@@ -358,13 +359,15 @@ def one_answer(params: Mapping[str, Json]) -> dict[str, Json]:
     return dict(params)
 
 
-RECIPE_KEYS = {f.name for f in fields(Recipe)} - {"task", "name", "base", "data", "options", "lora", "method_settings"}
+PARTS = {"task", "name", "base", "data", "options", "lora", "method_settings", "objective_settings"}
+RECIPE_KEYS = {f.name for f in fields(Recipe)} - PARTS
 DATA_KEYS = {f.name for f in fields(Data)}
 LORA_KEYS = {f.name for f in fields(Lora)}
 
 
 def recipe(task: str, name: str, base: str | None, data: str | Path | Data, settings: Mapping[str, Json]) -> Recipe:
-    """The recipe with these settings: each belongs to data, method (`rank` ...), LoRA (`lora_rank` ...) or run.
+    """The recipe with these settings: each belongs to data, method (`rank` ...), LoRA (`lora_rank` ...), objective
+    (`beta` ...) or run.
 
     All others must be options of the task (`multi_label`, `max_tokens` ...).
     """
@@ -373,10 +376,13 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
     lora = {key: given.pop(f"lora_{key}") for key in LORA_KEYS if f"lora_{key}" in given}
     run = {key: given.pop(key) for key in RECIPE_KEYS & given.keys()}
     own = {**given.pop("method_settings", {}), **{key: given.pop(key) for key in setting_names() & given.keys()}}
+    of_objective = objective_settings()
+    aims = {**given.pop("objective_settings", {}), **{key: given.pop(key) for key in of_objective & given.keys()}}
     known_options = recipe_options()
     options = {**given.pop("options", {}), **{key: given.pop(key) for key in known_options & given.keys()}}
     for key in given:
-        known = sorted(RECIPE_KEYS | DATA_KEYS | known_options | setting_names() | {f"lora_{one}" for one in LORA_KEYS})
+        own_names = setting_names() | of_objective | {f"lora_{one}" for one in LORA_KEYS}
+        known = sorted(RECIPE_KEYS | DATA_KEYS | known_options | own_names)
         near = ", ".join(get_close_matches(key, known)) or ", ".join(known)
         raise BadSetting(
             f"No setting {key!r} in a recipe. Near: {near}", key=key, value=given[key], expected=near, near=near
@@ -389,8 +395,9 @@ def recipe(task: str, name: str, base: str | None, data: str | Path | Data, sett
         "lora": lora,
         "options": options,
         "method_settings": own,
+        "objective_settings": aims,
     }
-    return from_plain({**plain, **run}, Recipe)
+    return from_plain(with_method({**plain, **run}), Recipe)
 
 
 def data_of(data: str | Path | Data, **settings: Json) -> Data:

@@ -5,7 +5,7 @@ A task's declaration and the registry are in abi/task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -139,6 +139,14 @@ class GenerativeTask(Task, Protocol):
         ...
 
 
+class PreferenceTask(GenerativeTask, Protocol):
+    """A generative task whose answers can be compared, where `teach` learns more of an input than its answer."""
+
+    def teach_last(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
+        """An input with its answer as one SFT example, whose targets are the answer's tokens alone."""
+        ...
+
+
 def task(name: str) -> Task:
     """The task of this name; BadInput that lists the others if there is none."""
     found: Task = load_task(name)
@@ -169,3 +177,10 @@ def writer(name: str) -> GenerativeTask:
     assert is_generative(name), f"{name} does not write"
     found: GenerativeTask = load_task(name)
     return found
+
+
+def teach_last(name: str) -> Callable[[Json, Json, TrainingTokenizer, Settings], Rendered]:
+    """How this task renders an input with one answer, which is all that is learned."""
+    found = writer(name)
+    own: Callable[[Json, Json, TrainingTokenizer, Settings], Rendered] = getattr(found, "teach_last", found.teach)
+    return own

@@ -10,7 +10,7 @@ import msgspec
 from llmos.abi.call import characters
 from llmos.abi.error import BadInput, TooLong
 from llmos.abi.json_type import Json
-from llmos.abi.task import Family, Output, TaskSpec
+from llmos.abi.task import OBJECTIVE, PREFERENCES, Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, sft_example, tools
 from llmos.tasks.generate import PARAMS, ending
 from llmos.tasks.inputs import naming_place
@@ -40,6 +40,7 @@ class Chat:
         about="The next message of a conversation.",
         head=None,
         params=PARAMS | {PARAM},
+        settings=(OBJECTIVE, PREFERENCES),
         is_open_ended=True,
         uses_template=True,
         example_input="Hello!",
@@ -74,6 +75,12 @@ class Chat:
         return sft_example.render_examples(
             _turn({**asked, "messages": messages[: i + 1]}, tokenizer, settings) for i in turns
         )
+
+    def teach_last(self, asked: Json, answer: Json, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
+        """The last answer alone: earlier messages of the assistant are part of what is answered."""
+        last = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+        messages = [*asked["messages"], last]
+        return sft_example.render_examples([_turn({**asked, "messages": messages}, tokenizer, settings)])
 
     def parse(self, raw: Json, rendered: Rendered, settings: Settings, params: dict[str, Json]) -> Json:
         if isinstance(rendered.context, tools.Tools):

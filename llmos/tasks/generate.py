@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
-from llmos.abi.task import Family, Output, TaskSpec
+from llmos.abi.task import OBJECTIVE, PREFERENCES, Family, Output, TaskSpec
 from llmos.tasks import Rendered, Settings, Tokenizer, TrainingTokenizer, encoder_decoder, sft_example
 from llmos.tasks.grammar import PARAMS as GRAMMARS
 from llmos.tasks.grammar import Grammar, grammar_of
@@ -68,6 +68,7 @@ class Generate:
         about="Text that continues a prompt.",
         head=None,
         params=PARAMS,
+        settings=(OBJECTIVE, PREFERENCES),
         is_open_ended=True,
         example_input="Once upon a time",
         example_output={"text": " there was a queen.", "finish_reason": "stop"},

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,15 @@ class Candidate:
         tuned: Tuned | None = None,
         keeps_base: bool = False,
         adapter: Adapter | None = None,
+        load_base: Callable[[], Loaded] | None = None,
     ) -> None:
         self.loaded = loaded
         self.head = head
         self.tuned = tuned  # what a method trains on a frozen base
         self.adapter = adapter if tuned is None else tuned.adapter  # a stored adapter, or one in training
         self.keeps_base = keeps_base  # whether what is saved stands on the base's weights
+        self._load_base = load_base  # the frozen base alone; None where there is none
+        self._dtype, self._device = dtype, device
         self.device = torch_device(device)
         self.amp = torch.bfloat16 if dtype == "bfloat16" else None
 
@@ -81,6 +85,23 @@ class Candidate:
     @property
     def modules(self) -> tuple[nn.Module, nn.Module]:
         return self.loaded.backbone, self.head
+
+    @property
+    def next_head(self) -> NextHead:
+        """The language modelling head; only models that write have one."""
+        assert isinstance(self.head, NextHead), "this model does not write"
+        return self.head
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether it stands on a frozen base."""
+        return self._load_base is not None
+
+    def reference(self) -> Candidate:
+        """Its frozen base alone, in the dtype that it computes in; the weights are memory-mapped and shared."""
+        assert self._load_base is not None, "this model has weights of its own"
+        loaded = self._load_base()
+        return Candidate(loaded, NextHead(loaded), self._dtype, self._device)
 
     def train(self, mode: bool = True) -> None:
         for module in self.modules:
@@ -182,7 +203,16 @@ def begin(base: ModelPath, recipe: Recipe, labels: int, dtype: str, device: str)
             head.check(loaded)
         case _:
             head = SequenceHead(loaded.hidden_size, labels, pooling)
-    return Candidate(loaded, head.to(torch_device(device)), dtype, device, tuned=tuned, keeps_base=spec.keeps_base)
+    load_base = None if is_full else partial(load, base, dtype="float32", device=device)
+    return Candidate(
+        loaded,
+        head.to(torch_device(device)),
+        dtype,
+        device,
+        tuned=tuned,
+        keeps_base=spec.keeps_base,
+        load_base=load_base,
+    )
 
 
 def _published_base(base: ModelPath) -> ModelPath:
@@ -208,4 +238,5 @@ def load_stored(model: ModelPath, dtype: str, device: str) -> Candidate:
         head = PooledHead(str(model.manifest.options.get("pooling", "mean")))
     else:
         head = load_head(folder, torch_device(device))
-    return Candidate(loaded, head, dtype, device, adapter=adapter)
+    load_base = partial(load, model.base, dtype=computed, device=device) if is_on and model.base else None
+    return Candidate(loaded, head, dtype, device, adapter=adapter, load_base=load_base)

@@ -6,14 +6,14 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from llmos.abi.error import TooLong
 from llmos.data.row import Row
 from llmos.data.table import bad_row
 from llmos.nn.packing import cut_rows
 from llmos.tasks import Rendered, Settings, TrainingTokenizer
-from llmos.training.objectives import objective_of
+from llmos.training.objectives import objective_of, preferences
 
 RENDERED_AT_ONCE = 1024
 WINDOW_BATCHES = 16  # sort by length within windows of this many batches
@@ -46,7 +46,7 @@ def make_examples(
     task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, settings: Settings
 ) -> list[Example[Any]]:  # Any: the target of the task's family
     """One example per row, in order; BadRow at the first row longer than the model's limit."""
-    targets_of = objective_of(task).targets_of
+    targets_of = _form_of(task, rows).targets_of
     examples: list[Example[Any]] = []
     for start in range(0, len(rows), RENDERED_AT_ONCE):
         part = rows[start : start + RENDERED_AT_ONCE]
@@ -55,8 +55,21 @@ def make_examples(
     return examples
 
 
+class _Form(Protocol):
+    """How rows become examples. Any stands for the rows and targets of a family."""
+
+    def render(self, task: str, rows: Any, tokenizer: TrainingTokenizer, settings: Settings) -> list[Rendered]: ...
+    def targets_of(self, rows: Any, rendered: Sequence[Rendered], settings: Settings) -> Sequence[Any]: ...
+
+
+def _form_of(task: str, rows: Sequence[Row]) -> _Form:
+    """That of the task's family; preference rows have their own, whatever is learned of them."""
+    form: _Form = preferences if preferences.holds_preferences(rows) else objective_of(task)
+    return form
+
+
 def _render_rows(task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, settings: Settings) -> list[Rendered]:
-    render = objective_of(task).render
+    render = _form_of(task, rows).render
     try:
         return render(task, rows, tokenizer, settings)
     except TooLong:
@@ -65,7 +78,7 @@ def _render_rows(task: str, rows: Sequence[Row], tokenizer: TrainingTokenizer, s
 
 def _render_one(task: str, row: Row, tokenizer: TrainingTokenizer, settings: Settings) -> Rendered:
     try:
-        return objective_of(task).render(task, [row], tokenizer, settings)[0]
+        return _form_of(task, [row]).render(task, [row], tokenizer, settings)[0]
     except TooLong as error:
         size, limit = error.detail["size"], error.detail["limit"]
         unit = "tokens" if (most := error.detail.get("most_chars")) is None else "characters"

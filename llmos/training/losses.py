@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmos.training.examples import Example
     from llmos.training.objectives.labels import LabelTarget
     from llmos.training.objectives.pairs import PairTarget
+    from llmos.training.objectives.preferences import PreferenceTarget
     from llmos.training.objectives.spans import SpanTarget
     from llmos.training.objectives.tags import TagTarget
     from llmos.training.objectives.text import TextTarget
@@ -128,7 +129,9 @@ class NextTokenLoss:
         return self.head.sum_losses(*supervised_tokens(given, examples))
 
 
-def supervised_tokens(given: Tensor, examples: Sequence[Example[TextTarget]]) -> tuple[Tensor, Tensor]:
+def supervised_tokens(
+    given: Tensor, examples: Sequence[Example[TextTarget]] | Sequence[Example[PreferenceTarget]]
+) -> tuple[Tensor, Tensor]:
     """The hidden states before each token of the answers, and these tokens."""
     lessons = [lesson for one in examples for lesson in one.rendered.context]
     starts = accumulate((len(lesson.ids) for lesson in lessons), initial=0)

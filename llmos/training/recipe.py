@@ -10,6 +10,7 @@ import math
 from dataclasses import replace
 
 from llmos.abi.method import method_of
+from llmos.abi.objective import objective_in
 from llmos.abi.recipe import Recipe, batch_size_of, token_budget_of
 from llmos.abi.task import spec_of
 from llmos.training.objectives import objective_of
@@ -24,6 +25,8 @@ def resolve(recipe: Recipe, rows: int, labels: int, rate_factor: float = 1.0) ->
     Some bases learn at a higher rate than others: `rate_factor` says how much.
     """
     start = objective_of(recipe.task).defaults(recipe.task, method_of(recipe.method), labels)
+    objective = objective_in(recipe.options)
+    rate = start.learning_rate if objective is None else start.learning_rate * objective.rate
     batch_size = batch_size_of(recipe)
     epochs = recipe.epochs
     if epochs is None:
@@ -34,7 +37,7 @@ def resolve(recipe: Recipe, rows: int, labels: int, rate_factor: float = 1.0) ->
     return replace(
         recipe,
         epochs=float(epochs),
-        learning_rate=recipe.learning_rate or start.learning_rate * rate_factor,
+        learning_rate=recipe.learning_rate or rate * rate_factor,
         head_rate_ratio=recipe.head_rate_ratio or start.head_rate_ratio,
         batch_size=batch_size,
         token_budget=token_budget_of(recipe),

@@ -82,11 +82,11 @@ def test_a_split_keeps_rows_together_by_the_text_that_they_share(row: Row, group
 )
 def test_a_stored_row_has_a_cell_for_every_column(task: str, row: Row) -> None:
     family = rows_of(task)
-    assert len(family.stored_cells(task, row)) == len(family.stored_columns(task))
+    assert len(family.stored_cells(task, row)) == len(family.stored_columns(task, {}))
 
 
 def test_every_task_that_is_trained_has_rows_of_a_family() -> None:
-    assert all(rows_of(task).stored_columns(task) for task in trainable_tasks())
+    assert all(rows_of(task).stored_columns(task, {}) for task in trainable_tasks())
 
 
 @pytest.mark.parametrize(

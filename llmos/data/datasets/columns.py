@@ -33,6 +33,7 @@ def schema_of(task: str, options: Mapping[str, Json]) -> Any:  # Any: pyarrow ha
         "texts": pa.list_(pa.string()),
         "integers": pa.list_(pa.int64()),
         "number": pa.float64(),
+        "flag": pa.bool_(),
     }
     family = {name: kinds[kind] for name, kind in rows_of(task).stored_types(task, options).items()}
     own = {"id": pa.string(), "file": pa.string(), "line": pa.int64(), "origin": pa.string(), "extra": pa.string()}
@@ -41,9 +42,9 @@ def schema_of(task: str, options: Mapping[str, Json]) -> Any:  # Any: pyarrow ha
     return pa.schema(fields, {METADATA: said.encode()})
 
 
-def columns_of(task: str) -> dict[str, str]:
+def columns_of(task: str, options: Mapping[str, Json]) -> dict[str, str]:
     """What is in each column, for manifests."""
-    return {**rows_of(task).stored_columns(task), **OWN}
+    return {**rows_of(task).stored_columns(task, options), **OWN}
 
 
 def cells_of(task: str, stored: StoredRow[Any]) -> tuple[Json, ...]:  # Any: a row of the task's family

@@ -63,9 +63,11 @@ def compare(
     one: DatasetReader, other: DatasetReader, on_rows: Callable[[int], None], shown: int = SHOWN
 ) -> dict[str, Json]:
     """The differences as JSON, with the first rows of each kind; BadInput for datasets of different tasks."""
-    if rows_of(one.task).stored_columns(one.task) != rows_of(other.task).stored_columns(other.task):
+    columns = [rows_of(each.task).stored_columns(each.task, each.options) for each in (one, other)]
+    if columns[0] != columns[1]:
         raise BadInput(
-            f"{one.ref} is for {one.task}, {other.ref} for {other.task}: their rows cannot be compared",
+            f"{one.ref} has {', '.join(columns[0])} for {one.task}, {other.ref} {', '.join(columns[1])} for "
+            f"{other.task}: their rows cannot be compared",
             task=one.task,
             other=other.task,
         )
@@ -110,7 +112,7 @@ def _rows(reader: DatasetReader, wanted: Collection[str]) -> dict[str, Json]:
         for stored in reader.rows(split) if left else ():
             if stored.id in left:
                 left.discard(stored.id)
-                rows[stored.id] = plain_row(reader.task, split, stored)
+                rows[stored.id] = plain_row(reader.task, reader.options, split, stored)
             if not left:
                 break
     return rows

@@ -10,6 +10,8 @@ from typing import Any
 from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.abi.model import DatasetManifest
+from llmos.abi.objective import DETECT, PLAIN
+from llmos.abi.task import PREFERENCES
 from llmos.data.datasets.columns import METADATA, SPLITS, stored_row
 from llmos.data.datasets.row_ids import RowIds
 from llmos.data.datasets.stored_row import StoredRow
@@ -17,7 +19,7 @@ from llmos.data.families import rows_of
 from llmos.data.row import Row
 
 BATCH_ROWS = 2048
-ROW_OPTIONS = ("multi_label",)
+ROW_OPTIONS = ("multi_label", PREFERENCES.name)
 
 
 class DatasetReader:
@@ -70,14 +72,15 @@ def open_dataset(
 ) -> DatasetReader:
     """The dataset in this folder, for this task, described by its own files.
 
-    BadInput if it is for another task, or has several labels a row where `options` allow one.
+    BadInput if it is for another task, or has several labels a row where `options` allow one. Its preference rows are
+    read as such, unless the options say `off`.
     """
     name, _, version = ref.partition("@")
     there = [folder / f"{one}.parquet" for one in SPLITS if (folder / f"{one}.parquet").exists()]
     if not there:
         raise BadInput(f"The files of the dataset {ref} are gone. Import it again", dataset=ref)
     own, said = described_in(there[0])
-    if own and rows_of(own).stored_columns(own) != rows_of(task).stored_columns(task):
+    if own and rows_of(own).stored_columns(own, {}) != rows_of(task).stored_columns(task, {}):
         raise BadInput(f"The dataset {ref} is for {own}, not for {task}. Name another", dataset=ref, task=task, has=own)
     if said.get("multi_label") and not options.get("multi_label", True):
         raise BadInput(
@@ -85,13 +88,15 @@ def open_dataset(
             key="multi_label",
             dataset=ref,
         )
-    wanted = {**said, **row_options(options)}
+    wanted = {**said, **row_options({**options, PREFERENCES.name: None})}
+    if options.get(PREFERENCES.name) == PLAIN:
+        wanted.pop(PREFERENCES.name, None)
     return DatasetReader(folder, DatasetManifest(name, int(version or 1), task, (), options=wanted), key=key)
 
 
 def row_options(options: Mapping[str, Json]) -> dict[str, Json]:
     """Those of a task's options that say how its rows are read, which a dataset keeps."""
-    return {name: options[name] for name in ROW_OPTIONS if options.get(name)}
+    return {name: options[name] for name in ROW_OPTIONS if options.get(name) and options[name] not in (PLAIN, DETECT)}
 
 
 def described_in(path: Path) -> tuple[str, dict[str, Json]]:

@@ -62,7 +62,7 @@ class DatasetWriter:
     def __init__(self, folder: Path, task: str, *, options: Mapping[str, Json] = NOTHING) -> None:
         self._folder, self._task, self._options = folder, task, dict(options)
         self._schema = schema_of(task, self._options)
-        self._family = rows_of(task).stored_columns(task)
+        self._family = rows_of(task).stored_columns(task, self._options)
         self._splits: dict[str, _Split] = {}
         self._kinds: dict[str, Row] = {}  # a row of each label
         self._extras: Counter[str] = Counter()
@@ -112,7 +112,7 @@ class DatasetWriter:
             self._options,
             tuple((part.path.name, Part.OTHER) for part in parts.values()),
             {name: part.count for name, part in parts.items()},
-            columns_of(self._task),
+            columns_of(self._task, self._options),
             self._labels(),
             {name: dict(sorted(part.labels.items())) for name, part in parts.items() if part.labels},
             dict(self._extras),

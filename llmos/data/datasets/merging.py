@@ -9,6 +9,7 @@ from typing import Any
 from llmos.abi.error import BadInput, Conflict
 from llmos.abi.json_type import Json
 from llmos.abi.recipe import UNLABELLED
+from llmos.abi.task import PREFERENCES
 from llmos.data.datasets.columns import SPLITS
 from llmos.data.datasets.dataset_reader import DatasetReader, row_options
 from llmos.data.datasets.row_table import RowTable
@@ -37,11 +38,21 @@ def check_tasks(readers: Sequence[DatasetReader]) -> None:
                 other=other.task,
             )
         if row_options(other.options) != row_options(first.options):
+            if other.options.get(PREFERENCES.name) != first.options.get(PREFERENCES.name):
+                raise BadInput(
+                    f"{first.ref} and {other.ref} have rows of different forms: {_form(first)} and {_form(other)}",
+                    key=PREFERENCES.name,
+                )
             raise BadInput(
                 f"In one of {first.ref} and {other.ref} a row has one label, in the other several. Import one of them "
                 "again with multi_label",
                 key="multi_label",
             )
+
+
+def _form(reader: DatasetReader) -> str:
+    form = reader.options.get(PREFERENCES.name)
+    return f"{form} preferences" if form else "prompts with answers"
 
 
 def shared_options(readers: Sequence[DatasetReader]) -> dict[str, Json]:

@@ -25,7 +25,7 @@ def read_page(
     """Rows from number `start` on, from 0; by default of the first split."""
     reader = DatasetReader(folder, manifest, key=key)
     name = split or reader.splits[0]
-    rows = [plain_row(reader.task, name, row) for row in islice(reader.rows(name, start=start), limit)]
+    rows = [plain_row(reader.task, reader.options, name, row) for row in islice(reader.rows(name, start=start), limit)]
     return {"split": name, "total": manifest.splits.get(name, 0), "start": start, "rows": rows}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +53,10 @@ def content_of(row: Row) -> int:
     return int.from_bytes(hashlib.blake2b(row.identity.encode(), digest_size=8).digest(), "big")
 
 
-def plain_row(task: str, split: str, stored: StoredRow[Any]) -> dict[str, Json]:
+def plain_row(task: str, options: Mapping[str, Json], split: str, stored: StoredRow[Any]) -> dict[str, Json]:
     """A row as JSON, for people: its id and split, the columns of its task, the source's other columns."""
     family = rows_of(task)
-    cells = dict(zip(family.stored_columns(task), family.stored_cells(task, stored.row), strict=True))
+    cells = dict(zip(family.stored_columns(task, options), family.stored_cells(task, stored.row), strict=True))
     where = {"file": stored.row.file, "line": stored.row.line}
     others = {"extra": dict(stored.extra)} if stored.extra else {}
     made = {"origin": dict(stored.origin)} if stored.origin else {}

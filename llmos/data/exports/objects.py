@@ -11,7 +11,8 @@ from llmos.abi.error import BadInput
 from llmos.abi.json_type import Json
 from llmos.data.datasets.stored_row import StoredRow
 from llmos.data.exports.export import ExportedDataset, Write
-from llmos.data.row import LabelRow, TagRow, TextRow
+from llmos.data.families.preferences import message_of
+from llmos.data.row import LabelRow, PreferenceRow, TagRow, TextRow, UnpairedRow
 
 ToObject = Callable[[ExportedDataset, StoredRow[Any]], Json]
 GPT = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -48,6 +49,8 @@ def plain(dataset: ExportedDataset, stored: StoredRow[Any]) -> Json:
     row = stored.row
     if isinstance(row, TagRow):
         return {**_words_or_spans(row), **dataset.others(stored)}
+    if isinstance(row, PreferenceRow | UnpairedRow):
+        return {**preference(dataset, stored), **dataset.others(stored)}
     if isinstance(row, TextRow) and "messages" in row.input:
         return {**openai(dataset, stored), **dataset.others(stored)}
     return {**dataset.cells(stored), **dataset.others(stored)}
@@ -129,6 +132,34 @@ def prompt_completion(dataset: ExportedDataset, stored: StoredRow[Any]) -> Json:
     """Hugging Face's prompt and completion."""
     row: TextRow = stored.row
     return {"prompt": row.prompt, "completion": row.answer, **dataset.others(stored)}
+
+
+def preference(dataset: ExportedDataset, stored: StoredRow[Any]) -> dict[str, Json]:
+    """Hugging Face's preferences: prompt, chosen and rejected, or prompt, completion and label; messages of a chat."""
+    row: TextRow = stored.row
+    if "messages" not in row.input:
+        return dataset.cells(stored)
+    asked: dict[str, Json] = {"prompt": list(row.input["messages"])}
+    answer = [message_of(row.answer, row.message)]
+    if isinstance(row, PreferenceRow):
+        said: dict[str, Json] = {"chosen": answer, "rejected": [message_of(row.rejected, row.rejected_message)]}
+    else:
+        said = {"completion": answer, "label": isinstance(row, UnpairedRow) and row.is_good}
+    return {**asked, **said, **({"tools": row.input["tools"]} if row.input.get("tools") else {})}
+
+
+def openai_preference(dataset: ExportedDataset, stored: StoredRow[Any]) -> Json:
+    """OpenAI's rows for preference fine-tuning, of pairs alone."""
+    row = stored.row
+    if not isinstance(row, PreferenceRow):
+        raise BadInput(f"Row {stored.id} is no pair of answers. Export as preference", format="openai-preference")
+    talk = row.input if "messages" in row.input else {"messages": [{"role": "user", "content": row.prompt}]}
+    asked = {key: value for key, value in talk.items() if key == "messages" or (key == "tools" and value)}
+    return {
+        "input": asked,
+        "preferred_output": [message_of(row.answer, row.message)],
+        "non_preferred_output": [message_of(row.rejected, row.rejected_message)],
+    }
 
 
 def sharegpt(dataset: ExportedDataset, stored: StoredRow[Any]) -> Json:

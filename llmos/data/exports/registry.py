@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmos.abi.error import BadInput
+from llmos.abi.objective import FORMS, PAIRED, PLAIN, takes_preferences
 from llmos.abi.task import Family, spec_of, tasks_in
 from llmos.data.exports import objects, saved_dataset, squad, tables, words
 from llmos.data.exports.export import Export, ExportedDataset
@@ -14,6 +15,8 @@ MARKED = LABELS | TAGS
 TABLES = LABELS | PAIRS | TEXT
 CHATS = frozenset(task for task in tasks_in(Family.TEXT) if shape_of(task).learns_talks)
 PROMPTED = frozenset(task for task in tasks_in(Family.TEXT) if shape_of(task).finds_talks)
+PREFERRED = frozenset(task for task in tasks_in(Family.TEXT) if takes_preferences(task))
+PAIRS_AND_SINGLES = frozenset(FORMS)
 NO_COLUMNS = "ids and other columns"
 NO_PARTS = "of tags the texts between words, and spans that part a word"
 NO_CHARACTERS = "other columns, texts between words, and spans that part a word"
@@ -42,6 +45,24 @@ EXPORTS = {
         Export(
             "prompt-completion", "jsonl", TEXT, objects.json_lines(objects.prompt_completion), tasks=PROMPTED - CHATS
         ),
+        Export(
+            "preference",
+            "jsonl",
+            TEXT,
+            objects.json_lines(objects.preference),
+            NO_COLUMNS,
+            PREFERRED,
+            forms=PAIRS_AND_SINGLES,
+        ),
+        Export(
+            "openai-preference",
+            "jsonl",
+            TEXT,
+            objects.json_lines(objects.openai_preference),
+            NO_COLUMNS,
+            PREFERRED,
+            forms=frozenset({PAIRED}),
+        ),
         Export("alpaca", "json", TEXT, objects.json_list(objects.alpaca), NO_COLUMNS, tasks=PROMPTED),
         Export("openai", "jsonl", TEXT, objects.json_lines(objects.openai), NO_COLUMNS, tasks=CHATS),
         Export("sharegpt", "json", TEXT, objects.json_list(objects.sharegpt), "other columns", tasks=CHATS),
@@ -57,21 +78,23 @@ EXPORTS = {
 }
 
 
-def exports_of(task: str) -> list[str]:
-    """The names of the formats that can carry rows of this task."""
-    return [
-        one.name for one in EXPORTS.values() if spec_of(task).family in one.families and task in (one.tasks or {task})
-    ]
+def exports_of(task: str, form: str = PLAIN) -> list[str]:
+    """The names of the formats that can carry rows of this task, or its preference rows of this form."""
+    of_task = (
+        one for one in EXPORTS.values() if spec_of(task).family in one.families and task in (one.tasks or {task})
+    )
+    return [one.name for one in of_task if one.carries(form)]
 
 
 def export_named(name: str, dataset: ExportedDataset, *, is_labelled: bool = True) -> Export:
     """The export of this name; BadInput where there is none, or it cannot carry these rows."""
-    able = [one for one in exports_of(dataset.task) if is_labelled or EXPORTS[one].has_cells]
+    able = [one for one in exports_of(dataset.task, dataset.form) if is_labelled or EXPORTS[one].has_cells]
     if name not in able:
         what = "cannot carry rows of" if name in EXPORTS else "is no format that is exported, for"
+        rows = "" if dataset.form == PLAIN else f" with {dataset.form} preferences"
         without = "" if is_labelled else " without labels"
         raise BadInput(
-            f"{name[:40]!r} {what} {dataset.task}{without}. Formats for it: {', '.join(able)}",
+            f"{name[:40]!r} {what} {dataset.task}{without}{rows}. Formats for it: {', '.join(able)}",
             key="format",
             value=name[:40],
             expected=able,

@@ -100,7 +100,7 @@ def write_sqlite(path: Path, rows: Iterable[StoredRow[Any]], dataset: ExportedDa
 
 def _names(dataset: ExportedDataset) -> list[str]:
     """The columns: those of the task, the id, and others that have no name of these."""
-    stored = rows_of(dataset.task).stored_columns(dataset.task)
+    stored = rows_of(dataset.task).stored_columns(dataset.task, dataset.options)
     own = [*(name for name in stored if name not in OF_SPANS or "tokens" not in stored), "id"]
     return [*own, *(name for name in dataset.extras if name not in own)]
 
@@ -125,6 +125,7 @@ def arrow_schema(dataset: ExportedDataset) -> Any:  # Any: pyarrow has no types
         "texts": pa.list_(pa.string()),
         "integers": pa.list_(pa.int64()),
         "number": pa.float64(),
+        "flag": pa.bool_(),
     }
     types = rows_of(dataset.task).stored_types(dataset.task, dataset.options)
     own = {name: kinds[kind] for name, kind in types.items()}
@@ -135,7 +136,7 @@ def record_batches(schema: Any, rows: Iterable[StoredRow[Any]], dataset: Exporte
     """Batches of rows, of which one is in memory at a time."""
     import pyarrow as pa
 
-    own = rows_of(dataset.task).stored_columns(dataset.task)
+    own = rows_of(dataset.task).stored_columns(dataset.task, dataset.options)
     left = iter(rows)
     while batch := list(islice(left, BATCH_ROWS)):
         found = [{**dataset.cells(stored), **dataset.others(stored)} for stored in batch]

@@ -33,8 +33,8 @@ class RowFamily(Protocol):
         """How rows are made of this table's records; BadRow or BadInput where its columns do not tell."""
         ...
 
-    def stored_columns(self, task: str) -> dict[str, str]:
-        """The columns of a stored dataset, with what is in them."""
+    def stored_columns(self, task: str, options: Mapping[str, Json]) -> dict[str, str]:
+        """The columns of a dataset stored with these options, with what is in them."""
         ...
 
     def stored_cells(self, task: str, row: Any) -> tuple[Json, ...]:
@@ -42,7 +42,7 @@ class RowFamily(Protocol):
         ...
 
     def stored_types(self, task: str, options: Mapping[str, Json]) -> dict[str, str]:
-        """The type of each column of `stored_columns`: text, texts, integers or number."""
+        """The type of each column of `stored_columns`: text, texts, integers, number or flag."""
         ...
 
     def stored_row(

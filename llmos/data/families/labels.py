@@ -159,7 +159,7 @@ def _refuse_nan(table: Table, rows: Sequence[LabelRow]) -> None:
         raise bad_row(table.path, odd[0].line, what, "Correct or remove it", label, kind="label")
 
 
-def stored_columns(task: str) -> dict[str, str]:
+def stored_columns(task: str, options: Mapping[str, Json]) -> dict[str, str]:
     """The columns of a stored dataset."""
     return {"text": "text", "label": "label"}
 

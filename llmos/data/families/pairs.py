@@ -98,7 +98,7 @@ def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) ->
     return RowReader(row, columns, frozenset(places.values()), required, note)
 
 
-def stored_columns(task: str) -> dict[str, str]:
+def stored_columns(task: str, options: Mapping[str, Json]) -> dict[str, str]:
     """The columns of a stored dataset."""
     return shape_of(task).columns
 

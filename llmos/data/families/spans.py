@@ -151,7 +151,7 @@ def _locate_answer(table: Table, line: int, passage: str, text: str, start: Json
     return at
 
 
-def stored_columns(task: str) -> dict[str, str]:
+def stored_columns(task: str, options: Mapping[str, Json]) -> dict[str, str]:
     """The columns of a stored dataset."""
     return {
         "question": "question",

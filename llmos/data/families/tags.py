@@ -137,7 +137,7 @@ def _check_row(table: Table, line: int, value: Json, check: Any) -> Json:  # Any
         raise bad_row(table.path, line, error.message, "Fill it in, or remove the row", value, kind="input") from error
 
 
-def stored_columns(task: str) -> dict[str, str]:
+def stored_columns(task: str, options: Mapping[str, Json]) -> dict[str, str]:
     """The columns of a stored dataset."""
     return STORED
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from llmos.abi.error import BadInput, LlmosError
 from llmos.abi.json_type import Json
+from llmos.abi.objective import FORMS, takes_preferences
 from llmos.abi.recipe import Data
 from llmos.abi.task import Family, spec_of, tasks_in
 from llmos.data.cells import is_filled, text_in
 from llmos.data.columns import Roles, assign_columns, find, first_of
+from llmos.data.families import preferences
 from llmos.data.language_pairs import LanguagePair, language_pair
-from llmos.data.row import Row, TextRow
+from llmos.data.row import PreferenceRow, Row, TextRow, UnpairedRow
 from llmos.data.row_reader import LeftOut, RowReader
 from llmos.data.table import Record, Table, bad_row, refuse_marked
 from llmos.tasks import task as task_of
@@ -70,7 +72,8 @@ def shape_of(task: str) -> TextShape:
 
 def column_names(task: str) -> frozenset[str]:
     """Names of columns besides those that every task knows."""
-    return frozenset((*(name for names in shape_of(task).roles.values() for name in names), *TALKS))
+    own = (name for names in shape_of(task).roles.values() for name in names)
+    return frozenset((*own, *TALKS, *(preferences.NAMES if takes_preferences(task) else ())))
 
 
 def plain_tasks(table: Table) -> tuple[str, ...]:
@@ -112,6 +115,8 @@ def example(task: str) -> str:
 def row_reader(task: str, table: Table, data: Data, options: dict[str, Json]) -> RowReader[TextRow]:
     """Reads what is asked and what is answered, or a conversation; BadInput where the table holds no such texts."""
     refuse_marked(table, task, "texts to write")
+    if takes_preferences(task) and (form := preferences.form_in(table, options)) in FORMS:
+        return preferences.row_reader(task, table, form, data)
     shape = shape_of(task)
     roles = shape.roles
     at = _talks(table, data) if shape.finds_talks else None
@@ -319,12 +324,15 @@ def _plain(cell: Json) -> Json:
     return {k: _plain(v) for k, v in cell.items() if v is not None} if isinstance(cell, dict) else cell
 
 
-def stored_columns(task: str) -> dict[str, str]:
+def stored_columns(task: str, options: Mapping[str, Json]) -> dict[str, str]:
     """The columns of a stored dataset."""
-    return shape_of(task).columns
+    form = preferences.form_asked(options)
+    return preferences.stored_columns(task, form) if form in FORMS else shape_of(task).columns
 
 
 def stored_cells(task: str, row: TextRow) -> tuple[Json, ...]:
+    if isinstance(row, PreferenceRow | UnpairedRow):
+        return preferences.stored_cells(task, row)
     return _talk_cells(row) if shape_of(task).learns_talks else (row.prompt, row.answer)
 
 
@@ -337,11 +345,14 @@ def _talk_cells(row: TextRow) -> tuple[Json, ...]:
 
 def stored_types(task: str, options: Mapping[str, Json]) -> dict[str, str]:
     """The type of each column of a stored dataset."""
-    return dict.fromkeys(shape_of(task).columns, "text")
+    form = preferences.form_asked(options)
+    return preferences.stored_types(task, form) if form in FORMS else dict.fromkeys(shape_of(task).columns, "text")
 
 
 def stored_row(task: str, options: Mapping[str, Json], cells: Mapping[str, Json], file: str, line: int) -> TextRow:
     shape, check = shape_of(task), task_of(task).check
+    if preferences.is_stored(cells):
+        return preferences.stored_row(task, cells, preferences.form_asked(options), file, line)
     if not shape.learns_talks:
         asked, said = (cells[name] for name in shape.columns)
         return TextRow(check(asked), said, file, line)

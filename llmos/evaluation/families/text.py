@@ -6,8 +6,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -16,15 +16,18 @@ from torch import Tensor
 from llmos.abi.json_type import Json
 from llmos.abi.row_outcome import RowOutcome, clip
 from llmos.abi.task import spec_of
-from llmos.data.row import TextRow
+from llmos.data.row import TextRow, UnpairedRow
 from llmos.evaluation.evaluation_result import MISTAKES, EvaluationResult, Mistake
+from llmos.evaluation.families import preferences
+from llmos.evaluation.families.text_prediction import TextPrediction
 from llmos.evaluation.families.translation import OVERLAP_COUNTS, overlap_counts, overlap_scores
 from llmos.evaluation.outcomes import EMPTY, PARTIAL, WRONG, row_digest
-from llmos.evaluation.statistics.samples import Floats, Sample, Sums, Values, columns_of, ratio
+from llmos.evaluation.statistics.samples import Floats, Joined, Sample, Sums, Values, columns_of, ratio
 from llmos.nn.next_token import NextHead
 from llmos.tasks import Settings
 from llmos.training.examples import Example
 from llmos.training.losses import supervised_tokens
+from llmos.training.objectives.preferences import PreferenceTarget
 from llmos.training.objectives.text import TextTarget
 
 WORD = re.compile(r"\w+")
@@ -34,22 +37,21 @@ COMMON_TOKENS = 4000  # of a text that is compared word by word in order: the wo
 Pair = tuple[str, str]  # a true answer and a generated one
 
 
-@dataclass(frozen=True, slots=True)
-class TextPrediction:
-    """What the true answer costs, in nats over all of its tokens, with their number; and the answer generated."""
-
-    cost: float
-    tokens: int
-    answer: str | None = None  # None: nothing was generated for this row
-
-
 def predictions_of(
     task: str, head: object, examples: Sequence[Example[TextTarget]], logits: Tensor, settings: Settings
 ) -> Iterator[TextPrediction]:
     assert isinstance(head, NextHead), f"{task} is predicted by a language modelling head"
+    if holds_preferences(examples):
+        yield from preferences.predictions_of(head, examples, logits)
+        return
     costs = head.losses(*supervised_tokens(logits, examples)).cpu()
     for some in torch.split(costs, [len(one.target.tokens) for one in examples]):
         yield TextPrediction(some.double().sum().float().item(), len(some))
+
+
+def holds_preferences(examples: Sequence[Example[Any]]) -> TypeGuard[Sequence[Example[PreferenceTarget]]]:
+    """Whether these are examples of preference rows."""
+    return bool(examples) and isinstance(examples[0].target, PreferenceTarget)
 
 
 def from_outputs(rows: Sequence[TextRow], outputs: Sequence[Json], settings: Settings) -> list[TextPrediction]:
@@ -69,6 +71,8 @@ def is_answered(predicted: Sequence[TextPrediction]) -> bool:
 
 
 def metric(name: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings) -> float | None:
+    if name in preferences.METRICS and preferences.are_preferences(predicted):
+        return preferences.metrics(rows, predicted)[name]
     return likelihood(predicted) if name == "likelihood" else None
 
 
@@ -77,10 +81,16 @@ def judge(
 ) -> EvaluationResult:
     """All metrics; those of generated answers are of the rows that were answered."""
     metrics = {}
+    if preferences.are_preferences(predicted):
+        metrics = preferences.metrics(rows, predicted)
     if has_likelihood(predicted):
         likely = likelihood(predicted)
-        metrics = {"likelihood": likely, "perplexity": 1 / max(likely, 1e-300)}
-    pairs = [(row.answer, one.answer, row) for row, one in zip(rows, predicted, strict=True) if one.answer is not None]
+        metrics |= {"likelihood": likely, "perplexity": 1 / max(likely, 1e-300)}
+    pairs = [
+        (row.answer, one.answer, row)
+        for row, one in zip(rows, predicted, strict=True)
+        if one.answer is not None and is_true(row)
+    ]
     if not pairs:
         return EvaluationResult(metrics, {})
     scores = [f1(true, given) for true, given, _ in pairs]
@@ -99,10 +109,22 @@ def judge(
 
 def sample_of(task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings) -> Sample:
     """A row is a unit; what its true answer costs, and what the generated one has in common with it, if it has one."""
+    sample = _text_sample(task, rows, predicted)
+    if not preferences.are_preferences(predicted):
+        return sample
+    return Joined((sample, preferences.sample_of(rows, predicted)))
+
+
+def is_true(row: TextRow) -> bool:
+    """Whether the row's answer is one to be given: a bad one is none."""
+    return not isinstance(row, UnpairedRow) or row.is_good
+
+
+def _text_sample(task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction]) -> Sample:
     cost = [[one.cost for one in predicted], [float(one.tokens) for one in predicted]]
     if not is_answered(predicted):
         return Sums(columns_of(cost), _likelihoods, len(rows))
-    is_there = [float(one.answer is not None) for one in predicted]
+    is_there = [float(one.answer is not None and is_true(row)) for row, one in zip(rows, predicted, strict=True)]
     pairs = [(row.answer, one.answer or "") for row, one in zip(rows, predicted, strict=True)]
     answered = [pair if there else None for pair, there in zip(pairs, is_there, strict=True)]
     exacts = [float(pair is not None and _is_exact(*pair)) for pair in answered]
@@ -126,6 +148,9 @@ def outcomes(
     task: str, rows: Sequence[TextRow], predicted: Sequence[TextPrediction], settings: Settings
 ) -> Iterator[RowOutcome]:
     """What was written to each row, and how much of the true answer it has; of the others the loss alone."""
+    if preferences.are_preferences(predicted):
+        yield from preferences.outcomes(rows, predicted)
+        return
     for place, (row, one) in enumerate(zip(rows, predicted, strict=True)):
         is_off = one.answer is not None and not _is_exact(row.answer, one.answer)
         score = None if one.answer is None else f1(row.answer, one.answer) if is_off else 1.0
@@ -144,8 +169,11 @@ def outcomes(
         )
 
 
-def headline(primary_metric: str, predicted: Sequence[TextPrediction]) -> str:
-    """The metric that decides of these predictions: f1 where the primary one is a likelihood that is not known."""
+def headline(wanted: str, primary_metric: str, predicted: Sequence[TextPrediction]) -> str:
+    """The metric that decides of these predictions: the wanted one of preferences where it is known, else the primary
+    one; f1 where that is a likelihood that is not known."""
+    if preferences.can_compute(wanted, predicted):
+        return wanted
     is_unknown = primary_metric == "likelihood" and is_answered(predicted) and not has_likelihood(predicted)
     return "f1" if is_unknown else primary_metric
 

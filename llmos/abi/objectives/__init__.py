@@ -1,0 +1,1 @@
+"""The objectives on preferences: a file for each, with its declaration as `OBJECTIVE`."""
