@@ -99,13 +99,13 @@ def stored_row(task: str, cells: Mapping[str, Json], form: str, file: str, line:
         asked = check(cells["prompt"])
     is_talk = spec_of(task).is_conversation
 
-    def said(name: str) -> tuple[str, str]:
+    def answer_in(name: str) -> tuple[str, str]:
         return _parts(json.loads(cells[name])) if is_talk else (str(cells[name]), "")
 
     if "chosen" not in cells:
-        answer, message = said("completion")
+        answer, message = answer_in("completion")
         return UnpairedRow(asked, answer, file, line, message, bool(cells["label"]))
-    (answer, message), (rejected, other) = said("chosen"), said("rejected")
+    (answer, message), (rejected, other) = answer_in("chosen"), answer_in("rejected")
     if form == PLAIN:
         return TextRow(asked, answer, file, line, message)
     return PreferenceRow(asked, answer, file, line, message, rejected, other)
@@ -122,7 +122,7 @@ def row_reader(task: str, table: Table, form: str, data: Data) -> RowReader[Text
     columns = {role: table.names[at] for role, at in reading.at.items()}
     answers = ("chosen", "rejected") if form == PAIRED else ("completion",)
     required = tuple((reading.at[role],) for role in answers)
-    row = reading.paired if form == PAIRED else reading.unpaired
+    row = reading.read_pair if form == PAIRED else reading.read_single
     return RowReader(row, columns, frozenset(reading.at.values()), required, options={PREFERENCES.name: form})
 
 
@@ -159,13 +159,13 @@ class _Reading:
     def is_talk(self) -> bool:
         return spec_of(self.task).is_conversation
 
-    def paired(self, record: Record) -> PreferenceRow:
+    def read_pair(self, record: Record) -> PreferenceRow:
         chosen, rejected = (self._value(record, role) for role in ("chosen", "rejected"))
         prompt = self._value(record, "prompt")
         if not is_filled(prompt) and isinstance(chosen, str) and isinstance(rejected, str):
             prompt, chosen, rejected = self._split_dialogues(record, chosen, rejected)
-        asked, (answer, message) = self._said(record, prompt, chosen, "chosen")
-        other, (worse, its_message) = self._said(record, prompt, rejected, "rejected")
+        asked, (answer, message) = self._exchange(record, prompt, chosen, "chosen")
+        other, (worse, its_message) = self._exchange(record, prompt, rejected, "rejected")
         if asked != other:
             way_out = "Give the prompt in a column of its own"
             raise self._bad(record, "chosen and rejected answer different prompts", way_out, other, "prompts")
@@ -174,13 +174,13 @@ class _Reading:
             raise self._bad(record, "chosen and rejected are the same", way_out, answer, "no_preference")
         return PreferenceRow(asked, answer, str(self.table.path), record.line, message, worse, its_message)
 
-    def unpaired(self, record: Record) -> UnpairedRow:
+    def read_single(self, record: Record) -> UnpairedRow:
         value = self._value(record, "good")
         if not _is_truth(value):
             what = f"the label is {kind_of(value) if not is_filled(value) else repr(value)[:40]}"
             raise self._bad(record, what, "Give true for a good answer, and false for a bad one", value, "label")
         completion = self._value(record, "completion")
-        asked, (answer, message) = self._said(record, self._value(record, "prompt"), completion, "completion")
+        asked, (answer, message) = self._exchange(record, self._value(record, "prompt"), completion, "completion")
         return UnpairedRow(asked, answer, str(self.table.path), record.line, message, TRUTHS[str(value).lower()])
 
     def _value(self, record: Record, role: str) -> Json:
@@ -195,13 +195,13 @@ class _Reading:
             return cell
         return found if _is_messages(found) or role == "tools" else cell
 
-    def _said(self, record: Record, prompt: Json, answer: Json, what: str) -> tuple[Json, tuple[str, str]]:
+    def _exchange(self, record: Record, prompt: Json, answer: Json, what: str) -> tuple[Json, tuple[str, str]]:
         """What is asked, checked, and the answer: its text, and the whole message where it is more."""
         given, tools = _of_openai(prompt)
         turns = _without_nulls(answer) if isinstance(answer, (list, dict)) else None
         if turns is None and not isinstance(given, list):
             text = text_in(self.table, record.line, answer, what)
-            return self._asked(record, text_in(self.table, record.line, given, "prompt"), tools), (text, "")
+            return self._input(record, text_in(self.table, record.line, given, "prompt"), tools), (text, "")
         if not self.is_talk:
             raise BadInput(
                 f"{self.table.path.name} has conversations ({what}), which {self.task} has no use for. Train chat",
@@ -217,7 +217,7 @@ class _Reading:
         messages = said if said[: len(before)] == before else [*before, *said]
         return self._conversation(record, messages, tools, what)
 
-    def _asked(self, record: Record, prompt: str, tools: Json) -> Json:
+    def _input(self, record: Record, prompt: str, tools: Json) -> Json:
         system = self._value(record, "system")
         check = task_of(self.task).check
         if not self.is_talk:
