@@ -36,7 +36,7 @@ class ObjectiveSpec:
     needs_reference: bool  # log-probabilities of the frozen base
     needs_mismatched: bool = False  # prompts with the answer to another one
     primary_metric: str  # decides the best epoch and promotion
-    rate: float = 0.1  # its default learning rate, in times of supervised fine-tuning's
+    rate: float = 0.03  # its default learning rate, in times of supervised fine-tuning's
     source: str  # the paper
 
     def values(self, given: Values) -> dict[str, Json]:

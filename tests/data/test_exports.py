@@ -166,7 +166,7 @@ def test_bioes_and_back_is_iob2(tags: list[str]) -> None:
 
 
 def test_every_format_is_of_a_task_and_others_are_refused_with_those_that_can() -> None:
-    preferred = {name for name, one in EXPORTS.items() if one.forms}  # their tests stand in test_preferences.py
+    preferred = {name for name, one in EXPORTS.items() if one.forms}  # their tests stand in test_preference_rows.py
     assert {form for task in TASKS for form in exports_of(task)} | preferred == set(EXPORTS)
     with fails_with(BadInput, key="format", expected=exports_of("tag")):
         export_named("csv", ExportedDataset("tag"))

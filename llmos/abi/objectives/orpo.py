@@ -14,6 +14,6 @@ OBJECTIVE = ObjectiveSpec(
     ),
     needs_reference=False,
     primary_metric="preference_accuracy",
-    rate=0.3,
+    rate=0.1,
     source="Hong et al. 2024, arXiv:2403.07691",
 )
