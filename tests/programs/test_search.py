@@ -1,0 +1,179 @@
+"""A search whole, with trials that a daemon plays: killed at any point, it ends with the same leaderboard."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmos.abi.frame import Act, ChildChanged, FromChild, Job, ModelPath, Replied, Requested
+from llmos.abi.model import Kind, Manifest
+from llmos.abi.process import PAUSED, Process, Progress, Spec, State
+from llmos.abi.tuning import Leaderboard
+from llmos.abi.wire import from_json, to_json
+from llmos.testing.daemon import FakeDaemon
+
+CHILD = Path(__file__).with_name("search_child.py")
+BASE = Manifest("tiny", 1, Kind.BASE, "embed", (), options={"pooling": "mean"})
+
+
+class World:
+    """The kernel's side: trials that outlive their search, and what each finds, which follows from its recipe alone.
+
+    A trial is killed when it first works on a rung in `deadly`, and fails for good if it has a number in `failing`.
+    """
+
+    def __init__(self, folder: Path, deadly: set[tuple[int, int]], failing: set[int]) -> None:
+        rows = folder / "rows.csv"
+        rows.write_text(
+            "text,label\n" + "".join(f"a {'good' if i % 2 else 'bad'} day {i},{i % 2}\n" for i in range(60))
+        )
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        args = {
+            "task": "classify",
+            "name": "mood",
+            "base": "tiny:1",
+            "data": {"train": str(rows)},
+            "budget": "16 trials",
+            "sampler": "quasi-random",
+            "methods": ["lora", "head"],
+            "reports": str(folder / "reports"),
+        }
+        self.job = Job(1, "tune", args, str(scratch), models={"base": ModelPath(BASE, str(folder))})
+        self.reports = folder / "reports"
+        self.trials: dict[int, Process] = {}
+        self.deadly, self.failing = set(deadly), failing
+        self.requests = 0
+
+    def run(self, kill_after: int | None = None) -> int:
+        """Run the search, and kill it after so many requests; its exit code."""
+        ours, theirs = socket.socketpair()
+        words = [sys.executable, str(CHILD), str(theirs.fileno()), to_json(self.job).decode()]
+        child = subprocess.Popen(words, pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE)
+        theirs.close()
+        daemons: list[FakeDaemon] = []
+        seen = 0
+
+        def on_frame(frame: FromChild) -> None:
+            nonlocal seen
+            if isinstance(frame, Requested):
+                seen += 1
+                replies = self.answer(frame)
+                if kill_after is not None and seen >= kill_after:
+                    child.send_signal(signal.SIGKILL)
+                    return
+                for one in replies:
+                    daemons[0].send(one)
+
+        daemons.append(FakeDaemon(ours, on_frame))
+        _, errors = child.communicate(timeout=120)
+        daemons[0].join()
+        self.requests += seen
+        assert child.returncode in (0, -signal.SIGKILL), errors.decode()
+        return child.returncode
+
+    def answer(self, asked: Requested) -> list[Any]:  # Any: frames of two kinds
+        """What the kernel does and says: the trial has worked before the search learns of it."""
+        if asked.act is Act.LIST:
+            return [Replied(asked.request_id, tuple(self.trials.values()))]
+        if asked.act is Act.SUBMIT:
+            pid = 10 + len(self.trials)
+            assert asked.args["number"] not in [one.spec.args["number"] for one in self.trials.values()]
+            begun = Process(pid, Spec("trial", asked.args, parent=1))
+        else:
+            assert asked.act is Act.RESUME
+            known = self.trials[asked.pid]
+            assert known.state is State.INTERRUPTED
+            begun = replace(known, state=State.QUEUED, spec=replace(known.spec, args={**known.spec.args, **asked.args}))
+        done = self.trials[begun.pid] = self.work(begun)
+        return [Replied(asked.request_id, (replace(begun, state=State.QUEUED),)), ChildChanged(done)]
+
+    def work(self, trial: Process) -> Process:
+        args = trial.spec.args
+        number, rung, shares = args["number"], args["rung"], args["shares"]
+        if (number, rung) in self.deadly:
+            self.deadly.remove((number, rung))
+            return replace(trial, state=State.INTERRUPTED, exit_code=-9, reason="ended by signal 9")
+        if number in self.failing:
+            return replace(trial, state=State.EXITED, exit_code=1, reason="it diverged")
+        if rung == len(shares):
+            last = Progress("done", message="mood:1 is promoted")
+            return replace(trial, state=State.EXITED, exit_code=0, made=("mood@1", "mood:1"), progress=last)
+        metric = round(random.Random(json.dumps([args["learning_rate"], args["method"], rung])).random(), 4)
+        figures = {"rung": float(rung), "metric": metric, "seconds": 2.0, "trained_s": 1.0}
+        paused = Progress(PAUSED, shares[rung], 1.0, "runs", figures, "waits")
+        return replace(trial, state=State.INTERRUPTED, exit_code=0, progress=paused)
+
+    def board(self) -> Leaderboard:
+        return from_json((self.reports / "result.json").read_bytes(), Leaderboard)
+
+
+def world(tmp_path: Path, name: str, deadly: set[tuple[int, int]] = frozenset()) -> World:  # type: ignore[assignment]
+    (tmp_path / name).mkdir()
+    return World(tmp_path / name, deadly, failing={3})
+
+
+def test_a_search_killed_at_random_points_ends_with_the_same_leaderboard(tmp_path: Path) -> None:
+    whole = world(tmp_path, "whole")
+    assert whole.run() == 0
+    expected = whole.board()
+    assert expected.made == "mood:1"
+    assert [len(row.metrics) for row in expected.trials].count(1) == 11
+    assert {row.number: row.state for row in expected.trials}[3] == "stopped"
+    assert "polyline" in (whole.reports / "report.html").read_text()
+
+    chance = random.Random(5)
+    killed = world(tmp_path, "killed", {(0, 0), (7, 0), (expected.winner or 0, 1), (expected.winner or 0, 2)})
+    kills = 0
+    while killed.run(kill_after=chance.randint(2, 9) if kills < 4 else None) != 0:
+        kills += 1
+    assert kills == 4
+    assert killed.board() == expected
+
+
+def test_a_trial_that_is_killed_again_and_again_is_failed_and_the_search_goes_on(tmp_path: Path) -> None:
+    stubborn = world(tmp_path, "stubborn")
+
+    def dies(trial: Process) -> Process:
+        if trial.spec.args["number"] == 2:
+            return replace(trial, state=State.INTERRUPTED, exit_code=-9, reason="ended by signal 9")
+        return World.work(stubborn, trial)
+
+    answer = stubborn.answer
+
+    def with_kill(asked: Requested) -> list[Any]:
+        if asked.act is not Act.KILL:
+            return answer(asked)
+        gone = exited(stubborn.trials[asked.pid])
+        stubborn.trials[asked.pid] = gone
+        return [Replied(asked.request_id, (gone,))]
+
+    stubborn.work, stubborn.answer = dies, with_kill  # type: ignore[method-assign]
+    assert stubborn.run() == 0
+    states = {row.number: (row.state, row.note) for row in stubborn.board().trials}
+    assert states[2] == ("failed", "ended by signal 9")
+    assert stubborn.board().made == "mood:1"
+
+
+def exited(trial: Process) -> Process:
+    return replace(trial, state=State.EXITED)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "head"])
+def test_a_default_recipe_is_the_first_trial(tmp_path: Path, method: str) -> None:
+    first = world(tmp_path, method)
+    first.job = replace(first.job, args={**first.job.args, "methods": [method], "budget": "1 trial"})
+    assert first.run() == 0
+    (trial,) = first.trials.values()
+    assert trial.spec.args["method"] == method
+    assert trial.spec.args["shares"] == [1.0]
+    assert trial.spec.args["warmup_share"] == 0.1
