@@ -56,6 +56,7 @@ class Job:
     row_key: str = field(default="", repr=False)  # the home's key for ids of rows, in hexadecimal; a secret
     is_light: bool = False  # its program imports no torch
     uploads: str = ""  # the folder of uploaded files: abi/upload.py
+    tracks: str = ""  # the machine's folder for what trackers write; a trainer may write there too
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ SCHEDULES = ("linear", "cosine")
 CLASS_WEIGHTS = ("none", "balanced")
 DTYPES = ("float32", "bfloat16")
 SERVE_DTYPES = ("float", "int8")
+TRACKERS = ("tensorboard",)  # the files of llmos/training/trackers
 POOLINGS = ("mean", "cls", "last", "max")
 
 
@@ -125,6 +126,7 @@ class Recipe:
     teacher: str | None = field(default=None, metadata=LATER)  # a model of the store, to be distilled
     teacher_weight: float = field(default=TEACHER_WEIGHT, metadata=LATER)  # in the loss of a row with a label
     teacher_temperature: float = field(default=TEACHER_TEMPERATURE, metadata=LATER)  # over 1: softer targets
+    track: str | None = field(default=None, metadata=LATER)  # tensorboard: curves and parameters go there too
     objective_settings: dict[str, Json] = field(default_factory=dict, metadata=LATER)  # the objective's own: beta ...
 
 
@@ -229,6 +231,7 @@ def check(recipe: Recipe) -> None:
         ("dtype", recipe.dtype or DTYPES[0], DTYPES),
         ("serve_dtype", recipe.serve_dtype or SERVE_DTYPES[0], SERVE_DTYPES),
         ("pooling", recipe.options.get("pooling", POOLINGS[0]), POOLINGS),
+        ("track", recipe.track or TRACKERS[0], TRACKERS),
         ("data.on_bad_row", recipe.data.on_bad_row, ON_BAD_ROW),
     ):
         if value not in allowed:

@@ -60,10 +60,13 @@ from llmos.training.losses import balance_labels
 from llmos.training.objectives import loss_of
 from llmos.training.objectives.objective import Loss
 from llmos.training.recipe import resolve
+from llmos.training.trackers import open_tracker
+from llmos.training.trackers.tracker import NoTracker, Tracker
 from llmos.training.trainer import Hooks, Trainer
 
 SAMPLE_ROWS = 2_000  # whose texts are looked at for what the base's tokenizer does not know
 DATASET_OFFER, MODEL_OFFER = 1, 2
+PARTS = ("data", "lora", "options", "method_settings", "objective_settings")  # of a recipe, which have settings
 VERSIONS = ("llmos", "torch", "transformers", "peft", "tokenizers")
 
 
@@ -131,6 +134,7 @@ class Training:
         self.scratch = Path(assignment.scratch)
         self.unknown = ""  # that the base knows too few characters of these rows
         self.chosen = ""  # which trial of a search it is
+        self.tracker: Tracker = NoTracker()
         self.many = bool(recipe.options.get("multi_label", False))
         torch.set_num_threads(assignment.threads or len(os.sched_getaffinity(0)))
 
@@ -143,10 +147,26 @@ class Training:
             return
         evaluator.examples(self.data.splits.test)  # a row that is too long is refused now
         dataset = self.offer_dataset()
+        self._track()
         if run.resume():
             print(f"Goes on from step {run.position.step:,}", flush=True)
-        if run.train():
-            self.finish(evaluator, run, dataset)
+        try:
+            if run.train():
+                self.finish(evaluator, run, dataset)
+        finally:
+            self.tracker.close()
+
+    def _track(self) -> None:
+        """Open the recipe's tracker, and give it the settings."""
+        if not self.recipe.track:
+            return
+        run = f"{self.recipe.name}-{self.assignment.pid}"
+        folder = Path(self.assignment.tracks or self.scratch)
+        self.tracker = open_tracker(self.recipe.track, folder, run, lambda said: print(said, flush=True))
+        plain = to_plain(self.recipe)
+        settings = {f"{part}.{key}": value for part in PARTS for key, value in plain.pop(part).items()}
+        self.tracker.parameters({**plain, **settings})
+        print(f"{self.recipe.track}: {folder / self.recipe.track / run}", flush=True)
 
     def begin(self, stop_asked: Callable[[], bool]) -> tuple[Evaluator, Trainer]:
         """The evaluator of a fresh candidate, and its trainer, which has read no checkpoint yet.
@@ -197,6 +217,9 @@ class Training:
         return note
 
     def _report(self, progress: Progress) -> None:
+        if progress.phase == "train":
+            figures = {key: value for key, value in progress.figures.items() if key != "eta_s"}
+            self.tracker.scalars({f"train/{key}": value for key, value in figures.items()}, int(progress.done))
         self.channel.report(progress)
         if progress.message:
             print(progress.message, flush=True)
@@ -304,6 +327,7 @@ class Training:
         last = _last(accepted.ref, verdict, judged)
         if self.recipe.serve_dtype == INT8:
             last = replace(last, message=f"{last.message}. {self._in_int8(accepted, draft, verdict)}")
+        self.tracker.scalars({f"test/{name}": value for name, value in judged.metrics.items()}, run.position.step)
         self._report(last)
 
     def _by_frozen_vectors(self, findings: RowFindings, settings: Settings) -> tuple[dict[str, Json], RowFindings]:

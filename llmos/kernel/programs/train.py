@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from llmos.kernel.store.store import Store
 
 
+TRACKS = "tracks"  # of the home
+
+
 class Train(Declaration):
     """Its arguments are a recipe."""
 
@@ -75,7 +78,8 @@ class Train(Declaration):
             ref: folder for one in before.values() for ref, folder in training_dataset(one.manifest, store).items()
         }
         quantized = in_int8(job.models["base"].manifest, store, job.dtype)
-        return replace(job, models=job.models | before | quantized, datasets=job.datasets | datasets)
+        tracks = str(config.home / TRACKS)
+        return replace(job, models=job.models | before | quantized, datasets=job.datasets | datasets, tracks=tracks)
 
 
 def _check_recipe(recipe: Recipe, facts: AdmissionFacts) -> None:
