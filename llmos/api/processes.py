@@ -84,6 +84,9 @@ class Processes:
             ),
             Endpoint("GET", f"{one}/result", self.result, "What a process has found, as JSON", gives=dict[str, Any]),
             Endpoint(
+                "GET", f"{one}/report", self.report, "Show the report page of a process", gives=str, media="text/html"
+            ),
+            Endpoint(
                 "GET", f"{one}/file", self.file, "Read a part of an exported file", gives=str, query=PART, media=BYTES
             ),
             Endpoint("GET", f"{one}/log", self.log, "Read a process's log", None, str, log, "text/plain", followed),
@@ -123,6 +126,10 @@ class Processes:
     async def result(self, request: Request) -> Reply:
         found = await self._processes.result(_pid(request))
         return Response(found, media_type="application/json")
+
+    async def report(self, request: Request) -> Reply:
+        page = await self._processes.report(_pid(request))
+        return Response(page, media_type="text/html; charset=utf-8")
 
     async def file(self, request: Request) -> Reply:
         asked = asked_of(request)

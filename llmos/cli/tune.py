@@ -108,7 +108,7 @@ def tune(
             _say_begun(process, as_json=as_json)
             return
         _follow(client, process, quiet=as_json)
-        _say_board(client.leaderboard(process.pid), as_json=as_json)
+        _say_board(client, process.pid, as_json=as_json)
 
 
 def leaderboard(
@@ -120,7 +120,7 @@ def leaderboard(
     with box() as client:
         if follow:
             _follow(client, client.process(pid), quiet=as_json)
-        _say_board(client.leaderboard(pid), as_json=as_json)
+        _say_board(client, pid, as_json=as_json)
 
 
 def _say_begun(process: Process, *, as_json: bool) -> None:
@@ -211,7 +211,8 @@ def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _say_board(board: Leaderboard, *, as_json: bool) -> None:
+def _say_board(client: Client, pid: int, *, as_json: bool) -> None:
+    board = client.leaderboard(pid)
     if as_json:
         say_json(board)
         return
@@ -223,6 +224,7 @@ def _say_board(board: Leaderboard, *, as_json: bool) -> None:
         say(board.summary)
     if board.made:
         say(f"How good it is: llmos show {board.made}")
+        say(f"Report: {client.url}/v1/processes/{pid}/report")
 
 
 COMMANDS = {"tune": TrainCommand}

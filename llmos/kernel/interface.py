@@ -52,6 +52,10 @@ class ProcessesInterface(Protocol):
         """What it has found, as JSON; NotFound if it has kept nothing."""
         ...
 
+    async def report(self, pid: int) -> bytes:
+        """Its report as an HTML page; NotFound if it has made none."""
+        ...
+
     async def export_part(self, pid: int, offset: int, limit: int) -> bytes:
         """The bytes of the file that it has exported, from `offset` on, at most `limit`; NotFound if there is none."""
         ...

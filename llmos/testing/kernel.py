@@ -276,6 +276,9 @@ class MemoryProcesses:
     async def result(self, pid: int) -> bytes:
         return b'{"pid":%d}' % self.get(pid).pid
 
+    async def report(self, pid: int) -> bytes:
+        return b"<p>pid %d" % self.get(pid).pid
+
     async def export_part(self, pid: int, offset: int, limit: int) -> bytes:
         return (b"exported by %d" % self.get(pid).pid)[offset : offset + limit]
 

@@ -186,3 +186,11 @@ def test_a_slash_at_the_end_of_a_path_changes_nothing(ask, path):
 def test_what_only_shows_can_be_asked_for_its_head(ask):
     assert ask("HEAD", "/healthz").status_code == 200
     assert ask("HEAD", "/v1/tasks/tag").status_code == 405
+
+
+def test_a_process_shows_its_report_as_a_page(ask):
+    pid = ask("POST", "/v1/processes", {"program": "evaluate", "args": {"model": "ner", "data": "/x"}}).json()["pid"]
+    page = ask("GET", f"/v1/processes/{pid}/report")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text == f"<p>pid {pid}"
+    assert ask("GET", "/v1/processes/999/report").status_code == 404

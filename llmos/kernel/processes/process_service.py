@@ -29,6 +29,7 @@ from llmos.kernel.store.store import Store
 STOPPED = "stopped by the user"
 NOTHING: Mapping[str, Json] = {}
 RESULT = "result.json"  # in the folder of a process's reports: what it has found
+REPORT = "report.html"  # likewise, for people
 
 
 class ProcessService:
@@ -90,6 +91,17 @@ class ProcessService:
         except OSError as error:
             raise NotFound(
                 f"Process {pid} has kept no result. Its state: llmos ps; its log: llmos logs {pid}", pid=pid
+            ) from error
+
+    async def report(self, pid: int) -> bytes:
+        self._table.process(pid)
+        path = self._config.home / "evaluations" / str(pid) / REPORT
+        try:
+            return await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise NotFound(
+                f"Process {pid} has no report page, or none yet. Its state: llmos ps; its log: llmos logs {pid}",
+                pid=pid,
             ) from error
 
     async def export_part(self, pid: int, offset: int, limit: int) -> bytes:
